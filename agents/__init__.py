@@ -1,0 +1,10 @@
+"""What learns and what acts: each file is one command, `python -m agents.NAME`.
+
+Installed as `dream_env.agents`; code imports it under that name only.
+"""
+
+import os
+
+# torch's OpenMP threads spin while they wait, which costs small networks more than they gain.
+# Set before anything here imports torch; an OMP_NUM_THREADS of the caller's wins.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

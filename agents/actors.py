@@ -1,0 +1,225 @@
+"""The VLA as the actor of stable-baselines3's algorithms.
+
+Every policy here holds exactly one VLA: it can start from a saved clone (`clone=`), and `vla()`
+gives the trained one back. The critics see the goal picture's tokens too (asymmetric actor-critic:
+Pinto et al. 2018); the actor never does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from dream_env.agents.policy import VLA, Trunk, VLAConfig, load, mlp
+from dream_env.contract import INSTRUCTION_DIM, PROPRIO_NAMES
+from dream_env.readout import LanguageReadout
+
+
+class GoalTrunk(BaseFeaturesExtractor):
+    """The critics' trunk: reads the tokens beside their difference to the goal's tokens.
+
+    The squared difference is handed over per channel: its mean is what the reward is made of.
+
+    Args:
+        space: Space of the observations, with `goal`.
+        config: Sizes of the VLA.
+    """
+
+    def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
+        super().__init__(space, config.hidden)
+        self.channels = config.channels
+        self.readout = LanguageReadout(
+            2 * config.channels,
+            INSTRUCTION_DIM,
+            config.grid,
+            2 * config.queries,
+            config.values,
+            width=32,
+        )
+        rest = config.channels + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.layers = mlp(self.readout.output_dim + rest, config.hidden)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to features `(B, hidden)`."""
+        tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
+        change = obs["goal"].unflatten(-1, (-1, self.channels)) - tokens
+        seen = self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"])
+        apart = change.square().mean(dim=1)
+        return self.layers(torch.cat([seen, apart, obs["proprio"], obs["instruction"]], dim=-1))
+
+
+class _VLAActor:
+    """What all policies here share; stands before stable-baselines3's class among the bases.
+
+    Args:
+        observation_space: Space of either world.
+        action_space: `dream_env.contract.action_space()`.
+        lr_schedule: Learning rate by remaining progress.
+        config: Sizes; a clone brings its own.
+        clone: Folder of a saved VLA to start from, "default" for the shipped one; None for random.
+        **kwargs: stable-baselines3's further policy arguments.
+    """
+
+    FIXED: Mapping[str, Any] = {}
+    """Arguments of stable-baselines3's class that the form of the VLA settles."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Box,
+        lr_schedule: Any,
+        config: VLAConfig | None = None,
+        clone: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        vla = load(clone) if clone else None
+        self.config = vla.config if vla else config or VLAConfig()
+        self.arguments = {"config": self.config, "clone": clone, **kwargs}
+        super().__init__(  # type: ignore[call-arg]
+            observation_space,
+            action_space,
+            lr_schedule,
+            activation_fn=nn.GELU,
+            features_extractor_class=Trunk,
+            features_extractor_kwargs={"config": self.config},
+            share_features_extractor=False,
+            **self.FIXED,
+            **kwargs,
+        )
+        if vla:
+            self.imitate(vla)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,  # type: ignore[attr-defined]
+            "action_space": self.action_space,  # type: ignore[attr-defined]
+            "lr_schedule": self._dummy_schedule,  # type: ignore[attr-defined]
+            **self.arguments,
+        }
+
+    def parts(self) -> tuple[Any, Any]:
+        """Returns the actor's trunk and the linear layer that makes actions."""
+        raise NotImplementedError
+
+    def actor_parameters(self) -> Iterator[nn.Parameter]:
+        """Yields the parameters of the VLA inside."""
+        for part in self.parts():
+            yield from part.parameters()
+
+    def imitate(self, vla: VLA) -> None:
+        """Takes over the weights of `vla`."""
+        trunk, action = self.parts()
+        trunk.load_state_dict(vla.trunk.state_dict())
+        action.load_state_dict(vla.action.state_dict())
+
+    def vla(self) -> VLA:
+        """Returns a copy of the VLA inside."""
+        trunk, action = self.parts()
+        vla = VLA(self.config)
+        vla.trunk.load_state_dict(trunk.state_dict())
+        vla.action.load_state_dict(action.state_dict())
+        return vla.eval()
+
+
+class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
+    """The VLA with a critic, for PPO, A2C and TRPO.
+
+    With a clone, `evaluate_actions` returns minus the KL divergence to the clone where
+    stable-baselines3 expects the entropy. An entropy bonus is, up to a constant, minus the KL
+    divergence to a uniform prior; here the prior is the clone, so `ent_coef` becomes the strength of
+    the anchor (KL-regularized RL: Galashov et al. 2019) for every algorithm that has one.
+
+    Args:
+        observation_space: Space of either world, with `goal`.
+        action_space: `dream_env.contract.action_space()`.
+        lr_schedule: Learning rate by remaining progress.
+        learn_std: Whether the actions' standard deviation is learned; else it stays `config.std`.
+        **kwargs: `config`, `clone` and stable-baselines3's further policy arguments.
+    """
+
+    FIXED = {"ortho_init": False}
+    prior: VLA | None
+    """The clone, frozen."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Box,
+        lr_schedule: Any,
+        learn_std: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.learn_std = learn_std
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self.arguments["learn_std"] = learn_std
+
+    def _build(self, lr_schedule: Any) -> None:
+        assert isinstance(self.observation_space, spaces.Dict)
+        self.net_arch = {"pi": [], "vf": [self.config.hidden]}
+        self.log_std_init = math.log(self.config.std)
+        self.vf_features_extractor = GoalTrunk(self.observation_space, self.config)
+        super()._build(lr_schedule)
+        self.action_net = nn.Sequential(self.action_net, nn.Tanh())
+        self.log_std.requires_grad_(self.learn_std)
+        self.prior = None
+
+    def parts(self) -> tuple[Any, Any]:
+        """Returns the actor's trunk and the linear layer that makes actions."""
+        assert isinstance(self.action_net, nn.Sequential)
+        return self.pi_features_extractor, self.action_net[0]
+
+    def imitate(self, vla: VLA) -> None:
+        """Takes over the weights of `vla` and stays anchored to it."""
+        super().imitate(vla)
+        self.prior = vla.requires_grad_(False).to(self.device)
+
+    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Returns values `(B, 1)`, log-probabilities `(B,)`, and minus the KL to the clone `(B,)`."""
+        values, log_prob, entropy = super().evaluate_actions(obs, actions)
+        if self.prior is not None:
+            current, prior = self.action_dist.distribution, Normal(self.prior(obs), self.config.std)
+            assert isinstance(current, Normal)
+            entropy = -kl_divergence(current, prior).sum(dim=-1)
+        return values, log_prob, entropy
+
+
+class _OffPolicyActor(_VLAActor):
+    """Off-policy form: nothing between trunk and action, and Q-functions that see the goal."""
+
+    FIXED = {"net_arch": {"pi": [], "qf": [128, 128]}}
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """Builds the Q-functions upon a trunk that sees the goal."""
+        trunk = GoalTrunk(self.observation_space, self.config)  # type: ignore[attr-defined]
+        return super().make_critic(features_extractor or trunk)  # type: ignore[misc]
+
+
+class VLASACPolicy(_OffPolicyActor, SACPolicy):
+    """The VLA as SAC's actor; the mode of the squashed Gaussian is the VLA's action."""
+
+    def parts(self) -> tuple[Any, Any]:
+        """Returns the actor's trunk and the linear layer that makes actions."""
+        return self.actor.features_extractor, self.actor.mu
+
+
+class VLATD3Policy(_OffPolicyActor, TD3Policy):
+    """The VLA as the actor of TD3 and DDPG."""
+
+    def parts(self) -> tuple[Any, Any]:
+        """Returns the actor's trunk and the linear layer that makes actions."""
+        return self.actor.features_extractor, self.actor.mu[0]
+
+    def imitate(self, vla: VLA) -> None:
+        """Takes over the weights of `vla`, in the target network too."""
+        super().imitate(vla)
+        self.actor_target.load_state_dict(self.actor.state_dict())

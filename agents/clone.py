@@ -1,0 +1,258 @@
+"""Clones the scripted expert: `python -m agents.clone --data DIR --demos 300 --out DIR`.
+
+Behavior cloning of the VLA on demonstrations: the label of a frame is the expert's clean action in
+that state, whatever noisy action was executed (DART: Laskey et al. 2017). Frames pass the frozen
+world model once. Noise on the tokens and fresh phrasings of the same instruction keep the small
+head from memorizing. A killed run goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from dream_env.agents import policy
+from dream_env.agents.latents import encode_episodes
+from dream_env.agents.policy import VLA, VLAConfig
+from dream_env.contract import ACTION_NAMES
+from dream_env.episodes import EpisodeDataset
+from dream_env.language import COLORS, Split, embed
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import WorldModel
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Clones the scripted expert into a VLA."""
+
+    data: Path
+    """Folder of episodes with demonstrations, written by `python -m agents.collect`."""
+    out: Path
+    """Folder of the policy, of the curves (tensorboard/) and the run's state (last.pt)."""
+    demos: int = 300
+    """Number of demonstrations, of all tasks together; the first ones of the data are taken."""
+    world_model: str = "default"
+    """Checkpoint of the world model whose encoder sees."""
+    updates: int = 4000
+    """Number of updates."""
+    batch: int = 256
+    """Frames per update."""
+    rate: float = 1e-3
+    """Peak of the learning rate, which falls to 0 as a cosine."""
+    weight_decay: float = 0.01
+    """Decay of the weights (AdamW)."""
+    token_noise: float = 0.1
+    """Standard deviation of the noise on the tokens, whose own is about 1."""
+    closing_weight: float = 1.0
+    """Weight of the error in closing the hand; a displacement has 1."""
+    held_out: float = 0.1
+    """Part of the demonstrations that is measured on and not trained on."""
+    seed: int = 0
+    """Seed of weights, batches and split."""
+    save_every: int = 500
+    """Updates between two measurements, and between two saves of the run's state."""
+
+    def settings(self) -> str:
+        """Returns what fixes the course of a run, as JSON."""
+        return json.dumps({key: str(value) for key, value in asdict(self).items() if key != "out"})
+
+
+class Frames(NamedTuple):
+    """M demonstrated frames.
+
+    Attributes:
+        embedding: Flattened tokens, `(M, E)` float16.
+        proprio: Set-points, `(M, 4)` float32.
+        label: The expert's actions, `(M, 4)` float32.
+        sentences: All phrasings of all instructions, embedded, `(S, 64)` float32.
+        first: Index of the first phrasing of each frame's instruction, `(M,)` int64.
+        phrasings: Number of its phrasings, which follow each other, `(M,)` int64.
+    """
+
+    embedding: Tensor
+    proprio: Tensor
+    label: Tensor
+    sentences: Tensor
+    first: Tensor
+    phrasings: Tensor
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Returns the observations and labels of some frames, each told in a random phrasing."""
+        luck = torch.rand(len(rows), generator=generator)
+        phrasing = self.first[rows] + (luck * self.phrasings[rows]).long()
+        obs = {
+            "embedding": self.embedding[rows].float(),
+            "proprio": self.proprio[rows],
+            "instruction": self.sentences[phrasing],
+        }
+        return obs, self.label[rows]
+
+
+def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "train") -> Frames:
+    """Encodes demonstrations, and embeds every phrasing of their instructions in a split."""
+    colors = np.array(list(COLORS))[episodes.colors[np.arange(len(episodes)), episodes.target]]
+    named = list(zip(episodes.task.tolist(), colors.tolist(), strict=True))
+    phrasings = {key: TASKS[key[0]].grammar.sentences(key[1], split) for key in sorted(set(named))}
+    counts = {key: len(sentences) for key, sentences in phrasings.items()}
+    starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    encoded = encode_episodes(model, episodes)
+    steps = episodes.label.shape[1]
+    return Frames(
+        embedding=encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
+        proprio=encoded.proprio[:, :-1].flatten(0, 1),
+        label=torch.tensor(episodes.label).flatten(0, 1),
+        sentences=torch.tensor(np.stack([embed(s) for part in phrasings.values() for s in part])),
+        first=torch.tensor([int(starts[key]) for key in named]).repeat_interleave(steps),
+        phrasings=torch.tensor([counts[key] for key in named]).repeat_interleave(steps),
+    )
+
+
+@torch.no_grad()
+def errors(vla: VLA, frames: Frames) -> Tensor:
+    """Returns the mean squared error of each action `(4,)` over all frames."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.arange(len(frames.label)).split(512)
+    parts = [frames.batch(part, generator) for part in rows]
+    return torch.cat([(vla(obs) - label) ** 2 for obs, label in parts]).mean(0)
+
+
+def clone(args: Arguments, train: Frames, held_out: Frames) -> VLA:
+    """Trains a VLA on frames and returns it as it was when its held-out error was least.
+
+    Args:
+        args: See `Arguments`.
+        train: Frames to imitate.
+        held_out: Frames to measure on.
+
+    Raises:
+        ValueError: If `args.out` holds a run with other settings.
+    """
+    torch.manual_seed(args.seed)
+    tokens = train.embedding.shape[1] // VLAConfig.channels
+    vla = VLA(VLAConfig(grid=math.isqrt(tokens), world_model=args.world_model))
+    best, least, done = vla.state_dict(), math.inf, 0
+    optimizer = torch.optim.AdamW(vla.parameters(), args.rate, weight_decay=args.weight_decay)
+    generator = torch.Generator().manual_seed(args.seed)
+    last = args.out / "last.pt"
+    if last.exists():
+        state = torch.load(last, weights_only=True)
+        if state["settings"] != args.settings():
+            raise ValueError(
+                f"out={args.out} holds a run with other settings: {state['settings']}; "
+                "accepted: the same settings, or another folder"
+            )
+        vla.load_state_dict(state["vla"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"])
+        best, least, done = state["best"], state["least"], state["done"]
+
+    weight = torch.ones(len(ACTION_NAMES))
+    weight[ACTION_NAMES.index("closing")] = args.closing_weight
+    with SummaryWriter(str(args.out / "tensorboard")) as writer:
+        for update in (bar := tqdm(range(done, args.updates), initial=done, total=args.updates)):
+            rows = torch.randint(len(train.label), (args.batch,), generator=generator)
+            obs, label = train.batch(rows, generator)
+            noise = torch.randn(obs["embedding"].shape, generator=generator)
+            obs["embedding"] += args.token_noise * noise
+            loss = ((vla(obs) - label) ** 2 * weight).mean()
+            for group in optimizer.param_groups:
+                group["lr"] = args.rate * 0.5 * (1 + math.cos(math.pi * update / args.updates))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if (update + 1) % args.save_every and update + 1 < args.updates:
+                continue
+            each = errors(vla, held_out)
+            error = (each * weight).mean().item()
+            bar.set_postfix(train=f"{loss.item():.4f}", held_out=f"{error:.4f}")
+            writer.add_scalar("loss/train", loss.item(), update + 1)
+            writer.add_scalar("loss/held_out", error, update + 1)
+            for name, value in zip(ACTION_NAMES, each, strict=True):
+                writer.add_scalar(f"held_out/{name}", value.item(), update + 1)
+            if error < least:
+                least, best = error, {k: v.clone() for k, v in vla.state_dict().items()}
+            state = {
+                "settings": args.settings(),
+                "vla": vla.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "best": best,
+                "least": least,
+                "done": update + 1,
+            }
+            torch.save(state, part := last.with_name(f".{last.name}.{os.getpid()}"))
+            os.replace(part, last)
+    vla.load_state_dict(best)
+    return vla.eval()
+
+
+def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[str, Any]:
+    """Clones, saves the policy into `args.out` and returns its figures.
+
+    Args:
+        args: See `Arguments`.
+        episodes: Episodes that hold the demonstrations.
+        model: The world model that `args.world_model` names.
+
+    Raises:
+        ValueError: If there are fewer demonstrations than asked for, or fewer than two.
+    """
+    demos = episodes.select(kind="demo", limit=args.demos)
+    if len(demos) < max(args.demos, 2):
+        raise ValueError(
+            f"data={args.data} holds {len(demos)} demonstrations; accepted: demos={args.demos}, "
+            "at least 2. `python -m agents.collect --mix demo:1` makes more"
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng(args.seed).permutation(len(demos))
+    aside = max(1, round(args.held_out * len(demos)))
+    measured = demos.take(np.sort(order[:aside]))
+    train = make_frames(model, demos.take(np.sort(order[aside:])))
+    held_out = make_frames(model, measured)
+    vla = clone(args, train, held_out)
+    unheard = make_frames(model, measured, "test")
+    figures = {
+        "train_error": errors(vla, train).mean().item(),
+        "held_out_error": errors(vla, held_out).mean().item(),
+        "held_out_phrasing_error": errors(vla, unheard).mean().item(),
+        "label_variance": held_out.label.var(0).mean().item(),
+    }
+    policy.save(vla, args.out, _card(args, demos, figures))
+    return figures
+
+
+def _card(args: Arguments, demos: EpisodeDataset, figures: dict[str, float]) -> str:
+    rows = "\n".join(f"| {key.replace('_', ' ')} | {value:.4f} |" for key, value in figures.items())
+    tasks = ", ".join(f"{task} {(demos.task == task).sum()}" for task in sorted(set(demos.task)))
+    return (
+        f"# VLA cloned from the scripted expert\n\n`python -m agents.clone {' '.join(sys.argv[1:])}`\n\n"
+        f"{len(demos)} demonstrations ({tasks}), world model `{args.world_model}`, seed {args.seed}, "
+        f"{args.updates} updates of {args.batch} frames.\n\n"
+        f"| mean squared error of actions in [-1, 1] | |\n|---|---|\n{rows}\n"
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    args = tyro.cli(Arguments, description=__doc__)
+    figures = run(args, EpisodeDataset.load(args.data), checkpoint.load(args.world_model))
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' ')}: {value:.4f}")
+    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+
+
+if __name__ == "__main__":
+    main()

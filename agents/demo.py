@@ -1,0 +1,198 @@
+"""The main job: practice in the dream, then a check in physics.
+
+    python -m agents.demo                  # about 8 minutes on two cores
+    python -m agents.demo --from-scratch   # first collects, fits and clones: hours
+
+A policy that was cloned from demonstrations is evaluated in physics and in the learned world model,
+its action head practices in the dream, and it is evaluated again on the same held-out seeds. An
+interrupted run goes on where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from dream_env.agents import clone, collect, fit, train
+from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
+from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report
+from dream_env.bank import StartBank
+from dream_env.contract import check_choice
+from dream_env.episodes import EpisodeDataset
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+
+BEFORE, AFTER = "before RL", "after RL"
+DEMONSTRATIONS = 0.1
+"""Share of demonstrations among the episodes of --from-scratch."""
+MIX = f"demo:{DEMONSTRATIONS},expert:0.45,play:0.25,random:0.2"
+FIGURES = (".json", ".npz", ".py", ".safetensors", ".urdf")
+"""Files that the figures of an evaluation depend on."""
+
+
+FILES = {
+    "results.md": "the tables above",
+    "results.json": "the figures; episodes.jsonl holds every episode",
+    "results.png": "success before and after, with intervals",
+    "rollouts.gif": "dream and physics under the same actions",
+    "policy/": "the practiced policy",
+}
+"""What a run leaves."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains a cloned policy's action head in the dream and checks it in physics."""
+
+    task: Literal["reach", "push", "lift", "all"] = "all"
+    """Task to practice and to check."""
+    out: Path = Path("nicol_demo")
+    """Folder of the report and of everything made on the way."""
+    short: bool = False
+    """The same in miniature, in a minute; its figures say nothing."""
+    from_scratch: bool = False
+    """First collect episodes, fit a world model and clone a policy, instead of using the package's."""
+    episodes: int = 50
+    """Episodes per task and world, before and after."""
+    steps: int = 300_000
+    """Steps of practice in the dream."""
+    collected: int = 4000
+    """Episodes to collect with --from-scratch, a tenth of them demonstrations."""
+    seed: int = 0
+    """Seed of all but the evaluation, whose starts are held out."""
+
+    def size(self) -> Arguments:
+        """Returns the arguments with everything small if the run is short."""
+        return replace(self, episodes=2, steps=6_144, collected=40) if self.short else self
+
+
+def demo(arguments: Arguments) -> str:
+    """Runs every stage that is not yet done and writes the report.
+
+    Returns:
+        The report as Markdown.
+
+    Raises:
+        ValueError: If the task is unknown.
+        FileNotFoundError: If the package's world model or clone is missing.
+    """
+    args = arguments.size()
+    check_choice("task", args.task, [*TASKS, "all"])
+    world_model, policy = from_scratch(args) if args.from_scratch else ("default", "default")
+    tasks = tuple(TASKS) if args.task == "all" else (args.task,)
+    settings = Settings({BEFORE: policy}, tasks, args.episodes, HELD_OUT_SEED, world_model)
+    say(f"evaluating the clone in physics and dream: {args.episodes} starts per task and world")
+    before = evaluated(settings, args.out / "episodes")
+
+    say(f"practicing in the dream: {args.steps:,} steps of RL on the action head")
+    practiced = args.out / "policy"
+    practice = train.Arguments(
+        out=practiced,
+        task=args.task,
+        init=policy,
+        world_model=world_model,
+        steps=args.steps,
+        validation_episodes=0,
+        seed=args.seed,
+    )
+    train.train(practice, train.make_env(practice), physics=None)
+
+    say("evaluating the practiced policy on the same starts")
+    settings = replace(settings, policies={AFTER: str(practiced)})
+    after = evaluated(settings, args.out / "episodes")
+
+    say("drawing dream and physics side by side")
+    clips = record_clips(settings, 1 if args.short else 2)
+    about = {**asdict(settings), "policies": {BEFORE: policy, AFTER: str(practiced)}}
+    return write_report([*before, *after], clips, about, args.out)
+
+
+def from_scratch(args: Arguments) -> tuple[str, str]:
+    """Collects episodes, fits a world model and clones a policy; what is done is not done again.
+
+    Returns:
+        Folders of the world model and of the clone.
+    """
+    data, world_model, policy = (args.out / name for name in ("data", "world_model", "clone"))
+    say(f"collecting {args.collected} episodes in physics")
+    collect.collect(collect.Collect(data, args.collected, mix=MIX, seed=args.seed))
+    episodes = EpisodeDataset.load(data)
+
+    say("fitting the world model to them")
+    fitting = fit.Arguments(data, world_model, seed=args.seed)
+    if args.short:
+        fitting = replace(fitting, autoencoder_updates=30, predictor_updates=30, success_updates=30)
+    fit.fit(fitting, episodes)
+    StartBank.from_episodes(episodes, seed=args.seed).save(world_model / "bank.npz")
+
+    say("cloning the demonstrations")
+    cloning = clone.Arguments(
+        data,
+        policy,
+        demos=int(DEMONSTRATIONS * args.collected),
+        world_model=str(world_model),
+        updates=50 if args.short else clone.Arguments.updates,
+        seed=args.seed,
+    )
+    clone.run(cloning, episodes, checkpoint.load(world_model))
+    return str(world_model), str(policy)
+
+
+def evaluated(settings: Settings, folder: Path) -> list[Outcome]:
+    """Evaluates, or reads the episodes if exactly this was evaluated before.
+
+    The file's name is a digest of the settings, the policy, the world model and the package, so a
+    changed file is never answered with old figures.
+    """
+    digest = hashlib.sha256(json.dumps(asdict(settings)).encode())
+    package = [Path(str(resources.files(name))) for name in ("dream_env", "dream_env.assets")]
+    given = [Path(p) for p in (*settings.policies.values(), str(settings.world_model))]
+    for root in (*package, *given):
+        for file in sorted(root.glob("**/*")):
+            if file.suffix in FIGURES and file.is_file():
+                digest.update(file.read_bytes())
+    path = folder / f"{digest.hexdigest()[:16]}.jsonl"
+    if path.is_file():
+        print(f"done before: {path}")
+        return load_outcomes(path)
+    outcomes = evaluate(settings)
+    save_outcomes(outcomes, path)
+    return outcomes
+
+
+def say(text: str) -> None:
+    """Prints what happens next."""
+    print(f"\n==> {text}", flush=True)
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.demo", description=__doc__)
+    length = "a minute" if args.short else "8 minutes"
+    if args.from_scratch:
+        print("Collects episodes of NICOL, fits a world model, clones a policy: hours. Then:")
+    print(
+        "NICOL's cloned policy is checked in physics, practices inside a learned world model, and is\n"
+        f"checked again: about {length} on two cores. After Ctrl-C the same command goes on."
+    )
+    began = time.monotonic()
+    try:
+        text = demo(args)
+    except KeyboardInterrupt:
+        raise SystemExit("\nstopped; the same command goes on from here") from None
+    if args.short:
+        text += "\nThis was the short form: it shows that everything runs; its figures say nothing.\n"
+    print(f"\n{text}\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Files in {args.out.resolve()}:")
+    for name, what in FILES.items():
+        print(f"  {name:15} {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Evaluates saved policies in physics and in the dream: success, returns, pictures.
+
+    python -m agents.evaluate --policy assets/policy --policy runs/ppo --out runs/evaluation
+
+Physics decides; the dream's figures stand beside it. All policies play the same held-out seeds,
+starts that are already solved are dropped, and success counts at the end of the episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from dream_env.agents import pool
+from dream_env.agents.outcomes import WORLDS, Outcome, World, write_report
+from dream_env.agents.pictures import Clip
+from dream_env.agents.rollouts import SCRIPTED, Batch, Instruction, load_policy, play, record
+from dream_env.contract import check_choice
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+
+HELD_OUT_SEED = 100_000
+"""Seeds from here on are for evaluation, and for nothing else."""
+PHYSICS_CHUNK = 5
+"""Physics episodes that a process takes at a time."""
+DREAM_CHUNK = 128
+"""Dreams in one batch."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an evaluation plays; results keep it.
+
+    Attributes:
+        policies: Label and path (or word) of each; the first is what the others are compared with.
+        tasks: Names of the tasks.
+        episodes: Held-out seeds per task, counted from `seed`.
+        seed: First seed.
+        world_model: Checkpoint of the world model; None plays physics alone, without embeddings.
+        instruction: What policies are told; other than "normal" plays physics alone.
+    """
+
+    policies: Mapping[str, str]
+    tasks: tuple[str, ...] = tuple(TASKS)
+    episodes: int = 100
+    seed: int = HELD_OUT_SEED
+    world_model: str | None = "default"
+    instruction: Instruction = "normal"
+
+    def __post_init__(self) -> None:
+        """Checks every value and loads every file once, before work hangs on them."""
+        for task in self.tasks:
+            check_choice("task", task, TASKS)
+        if self.episodes < 1:
+            raise ValueError(f"episodes={self.episodes}; accepted: 1 or more")
+        check_choice("instruction", self.instruction, Instruction)
+        for policy in set(self.policies.values()) - set(SCRIPTED):
+            load_policy(policy)
+        if self.world_model:
+            checkpoint.load(self.world_model)
+
+    @property
+    def worlds(self) -> tuple[World, ...]:
+        """The worlds in which these settings can be played."""
+        return WORLDS if self.world_model and self.instruction == "normal" else ("physics",)
+
+    def batches(self) -> list[Batch]:
+        """Cuts the evaluation into units of work; dreams first, as they are the longest."""
+        seeds = range(self.seed, self.seed + self.episodes)
+        return [
+            Batch(
+                policy,
+                label,
+                world,
+                task,
+                tuple(seeds[i : i + chunk]),
+                self.world_model,
+                self.instruction,
+            )
+            for world, chunk in (("dream", DREAM_CHUNK), ("physics", PHYSICS_CHUNK))
+            if world in self.worlds
+            for label, policy in self.policies.items()
+            if world == "physics" or policy != "expert"
+            for task in self.tasks
+            for i in range(0, self.episodes, chunk)
+        ]
+
+
+def evaluate(settings: Settings, workers: int | None = None) -> list[Outcome]:
+    """Plays every episode of the settings over the machine's cores, with a progress bar."""
+    batches = settings.batches()
+    outcomes: list[Outcome] = []
+    with tqdm(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:
+        for played in pool.imap(play, batches, workers):
+            outcomes += played
+            bar.update(len(played))
+    labels, tasks = list(settings.policies), settings.tasks
+
+    def rank(o: Outcome) -> tuple[int, ...]:
+        return labels.index(o.label), WORLDS.index(o.world), tasks.index(o.task), o.seed
+
+    return sorted(outcomes, key=rank)
+
+
+def parse_policies(given: Iterable[str]) -> dict[str, str]:
+    """Maps labels to policies from `PATH` or `LABEL=PATH`; a bare path is called by its last part.
+
+    Raises:
+        ValueError: If two policies would have the same label.
+    """
+    policies: dict[str, str] = {}
+    for text in given:
+        label, _, path = text.rpartition("=")
+        label = label or Path(path).name.removesuffix(".zip")
+        if label in policies:
+            raise ValueError(f"policy={text!r}: the label {label!r} is taken; accepted: LABEL={path}")
+        policies[label] = path
+    return policies
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluates saved policies in physics and in the dream, on the same held-out seeds."""
+
+    policy: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
+    """What to evaluate, as PATH or LABEL=PATH; give it once per policy. PATH is a folder with
+    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default (the shipped
+    clone), expert, random, zero."""
+    tasks: str = ",".join(TASKS)
+    """Tasks, separated by commas."""
+    episodes: int = 100
+    """Episodes per task, policy and world."""
+    seed: int = HELD_OUT_SEED
+    """First of the held-out seeds."""
+    instruction: Instruction = "normal"
+    """What the policy is told; all but normal are controls in physics, judged by the original
+    instruction. heldout: a phrasing that no training saw; swapped: names another cube on the table;
+    shuffled: some other episode's sentence; absent: please."""
+    world_model: str | None = "default"
+    """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
+    gif_episodes: int = 2
+    """Episodes per task in the side-by-side GIF of the last policy; 0 leaves it out."""
+    workers: int | None = None
+    """Processes; all cores by default."""
+    out: Path = Path("evaluation")
+    """Folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.evaluate")
+    if not args.policy:
+        raise ValueError("no --policy given; accepted: PATH or LABEL=PATH, once per policy")
+    tasks = tuple(task.strip() for task in args.tasks.split(","))
+    settings = Settings(
+        parse_policies(args.policy),
+        tasks,
+        args.episodes,
+        args.seed,
+        args.world_model,
+        args.instruction,
+    )
+    outcomes = evaluate(settings, args.workers)
+    clips = record_clips(settings, args.gif_episodes) if args.world_model else []
+    print("\n" + write_report(outcomes, clips, asdict(settings), args.out))
+    print(f"Report: {args.out.resolve()}")
+
+
+def record_clips(settings: Settings, episodes: int) -> list[Clip]:
+    """Records the first episodes of each task with the last policy."""
+    label, policy = list(settings.policies.items())[-1]
+    seeds = tuple(range(settings.seed, settings.seed + min(episodes, settings.episodes)))
+    return [
+        clip
+        for task in settings.tasks
+        for clip in record(Batch(policy, label, "physics", task, seeds, settings.world_model, settings.instruction))
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Hyperparameters of PPO for rl_zoo3: `--conf-file dream_env.agents.hyperparams`.
+
+    python -m rl_zoo3.train --algo ppo --env NicoLDream-v0 --gym-packages dream_env \
+        --conf-file dream_env.agents.hyperparams
+
+The zoo keeps one configuration per algorithm: SAC's is `dream_env.agents.hyperparams_sac`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+DREAM: dict[str, Any] = {
+    "vec_env_wrapper": "dream_env.sb3.BatchedDream",
+    "monitor_kwargs": {"info_keywords": ("is_success",)},
+    "env_kwargs": {"task": "all", "starts": "any"},
+    "n_timesteps": 300_000,
+    "gamma": 0.97,
+}
+"""What both algorithms take: all tasks, and one batch instead of `n_envs` single dreams."""
+
+hyperparams: dict[str, dict[str, Any]] = {
+    "NicoLDream-v0": {
+        **DREAM,
+        "policy": "dream_env.agents.actors.VLAPolicy",
+        "policy_kwargs": {"clone": "default"},
+        "n_envs": 128,
+        "n_steps": 24,
+        "batch_size": 512,
+        "n_epochs": 2,
+        "learning_rate": 3e-4,
+        "gae_lambda": 0.95,
+        "ent_coef": 0.1,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
+        "target_kl": 0.03,
+    }
+}

@@ -1,0 +1,20 @@
+"""Hyperparameters of SAC for rl_zoo3: `--conf-file dream_env.agents.hyperparams_sac`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dream_env.agents.hyperparams import DREAM
+
+hyperparams: dict[str, dict[str, Any]] = {
+    "NicoLDream-v0": {
+        **DREAM,
+        "policy": "dream_env.agents.actors.VLASACPolicy",
+        "policy_kwargs": {"clone": "default"},
+        "n_envs": 64,
+        "buffer_size": 50_000,
+        "learning_starts": 2_000,
+        "batch_size": 256,
+        "gradient_steps": 8,
+    }
+}

@@ -1,0 +1,245 @@
+"""How good a world model is on held-out episodes: its rollouts, what can be read off them, its success head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import trange
+
+from dream_env.agents.latents import Latents
+from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, INSTRUCTION_DIM
+from dream_env.readout import LanguageReadout
+from dream_env.world_models.protocol import LatentState, WorldModel
+
+HORIZONS = (1, 3, 6, 12, 24)
+
+
+@torch.inference_mode()
+def open_loop(model: WorldModel, tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
+    """Dreams from a frame under recorded actions.
+
+    Args:
+        model: The world model.
+        tokens: First frames `(N, T, C)`.
+        proprio: First set-points `(N, 4)`.
+        action: Actions `(N, K, 4)`.
+
+    Returns:
+        Tokens of the first frame and of K predicted ones, `(N, K + 1, T, C)` float16.
+    """
+    state = LatentState(tokens.float(), proprio)
+    frames = [tokens.half()]
+    for k in range(action.shape[1]):
+        state = model.step(state, action[:, k])
+        frames.append(state.tokens.half())
+    return torch.stack(frames, dim=1).clone()
+
+
+def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = HORIZONS) -> dict:
+    """Compares dreams with what was recorded.
+
+    Args:
+        tokens: Encoded frames `(N, K + 1, T, C)`.
+        predicted: Output of `open_loop` from frame 0, of the same shape.
+        horizons: Steps ahead; those beyond K are left out.
+
+    Returns:
+        `{"predicted": {h: ...}, "copied": {h: ...}}`: squared error over variance (that of each token and channel over
+        episodes and time), of the dream and of copying the first frame.
+    """
+    tokens, predicted = tokens.float(), predicted.float()
+    variance = tokens.flatten(0, 1).var(0).mean()
+
+    def error(guess: Tensor, step: int) -> float:
+        return float((guess - tokens[:, step]).square().mean() / variance)
+
+    steps = [h for h in horizons if h < tokens.shape[1]]
+    return {
+        "predicted": {h: error(predicted[:, h], h) for h in steps},
+        "copied": {h: error(tokens[:, 0], h) for h in steps},
+    }
+
+
+class Probe(nn.Module):
+    """Reads a position in centimeters off the tokens: what the latent knows, not what the policy uses.
+
+    Args:
+        channels: Channels of one token.
+        outputs: Numbers to read.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.readout = LanguageReadout(channels, INSTRUCTION_DIM)
+        self.head = nn.Sequential(nn.Linear(self.readout.output_dim, 64), nn.SiLU(), nn.Linear(64, outputs))
+        self.center: Tensor
+        self.scale: Tensor
+        self.register_buffer("center", torch.zeros(outputs))
+        self.register_buffer("scale", torch.ones(outputs))
+
+    def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:
+        """Reads tokens `(B, T, C)` under instructions `(B, 64)` into `(B, outputs)`."""
+        return self.center + self.scale * self.head(self.readout(tokens, instruction))
+
+
+def fit_probe(tokens: Tensor, instruction: Tensor, position: Tensor, updates: int = 1500, seed: int = 0) -> Probe:
+    """Trains a probe on encoded frames.
+
+    Args:
+        tokens: `(N, F, T, C)`.
+        instruction: `(N, 64)`; zeros for a position that no instruction names.
+        position: What to read off each frame, `(N, F, outputs)`, cm.
+        updates: Updates of 256 frames.
+        seed: Seed of weights and batches.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = Probe(tokens.shape[-1], position.shape[-1])
+    generator = torch.Generator().manual_seed(seed)
+    probe.center.copy_(position.flatten(0, 1).mean(0))
+    probe.scale.copy_(position.flatten(0, 1).std(0) + 1e-3)
+    optimizer = torch.optim.AdamW(probe.parameters(), 3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, updates + 1)
+    for _ in trange(updates, desc="probe", unit="update"):
+        n = torch.randint(len(tokens), (256,), generator=generator)
+        f = torch.randint(tokens.shape[1], (256,), generator=generator)
+        error = (probe(tokens[n, f].float(), instruction[n]) - position[n, f]) / probe.scale
+        optimizer.zero_grad()
+        F.smooth_l1_loss(error, torch.zeros_like(error)).backward()
+        optimizer.step()
+        schedule.step()
+    return probe.eval()
+
+
+@torch.inference_mode()
+def probe_error(probe: Probe, tokens: Tensor, instruction: Tensor, position: Tensor) -> float:
+    """Median distance (cm) of the reading off tokens `(N, T, C)` to `position` `(N, outputs)`."""
+    return float((probe(tokens.float(), instruction) - position).norm(dim=-1).median())
+
+
+def auc(score: Tensor, truth: Tensor) -> float:
+    """Area under the ROC curve of scores `(N,)` for a truth `(N,)` of 0 and 1.
+
+    It is the probability that a positive scores above a negative (Mann and Whitney); NaN if one of them is missing.
+    """
+    positives = int(truth.sum())
+    negatives = len(truth) - positives
+    if not positives or not negatives:
+        return float("nan")
+    ranks = score.argsort().argsort().double() + 1
+    above = ranks[truth.bool()].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+@torch.inference_mode()
+def success_probability(
+    model: WorldModel, tokens: Tensor, proprio: Tensor, goal: Tensor, instruction: Tensor
+) -> Tensor:
+    """Predicts the condition's probability `(N, F)` on frames `(N, F, T, C)` of N episodes."""
+    goal = goal.float().flatten(1)
+    frames = [
+        model.success(LatentState(tokens[:, f].float(), proprio[:, f]), goal, instruction)
+        for f in range(tokens.shape[1])
+    ]
+    return torch.stack(frames, dim=1).clone()
+
+
+def success_figures(probability: Tensor, condition: Tensor, threshold: float) -> dict[str, float]:
+    """AUC, false-positive rate and recall of probabilities against the truth, both of one shape."""
+    score, truth = probability.flatten(), condition.flatten()
+    called = (score >= threshold).float()
+    return {
+        "auc": auc(score, truth),
+        "false_positive_rate": float(called[truth < 0.5].mean()),
+        "recall": float(called[truth > 0.5].mean()),
+    }
+
+
+@torch.inference_mode()
+def steps_per_second(model: WorldModel, batch: int, seconds: float = 0.5) -> float:
+    """Imagined steps per second of CPU time, at the current number of threads."""
+    images = torch.zeros(batch, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
+    action = torch.zeros(batch, len(ACTION_NAMES))
+    state = model.step(model.encode(images, torch.zeros_like(action)), action)
+    start, count = time.process_time(), 0
+    while time.process_time() - start < seconds:
+        state = model.step(state, action)
+        count += 1
+    return count * batch / (time.process_time() - start)
+
+
+def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: float, updates: int = 1500) -> dict:
+    """Measures everything that stands on a world model's card.
+
+    Args:
+        model: The world model, in eval mode.
+        train: Episodes that the probes are trained on.
+        held_out: Episodes that no training saw.
+        threshold: Probability from which on the success head says yes.
+        updates: Updates of each probe.
+
+    Returns:
+        JSON-able figures.
+    """
+    steps = held_out.action.shape[1]
+    predicted = open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
+    return {
+        "open_loop_error": rollout_errors(held_out.tokens, predicted),
+        "target_probe_cm": _probe_figures("target", train, held_out, predicted, updates),
+        "hand_probe_cm": _probe_figures("hand", train, held_out, predicted, updates),
+        "success": {
+            "threshold": threshold,
+            "encoded": success_figures(success_on(model, held_out), held_out.condition, threshold),
+            f"predicted_{steps // 2}": success_figures(*success_ahead(model, held_out, steps // 2), threshold),
+        },
+        "steps_per_cpu_second": {batch: steps_per_second(model, batch) for batch in (1, 16, 256)},
+    }
+
+
+def success_on(model: WorldModel, episodes: Latents) -> Tensor:
+    """Predicts the condition's probability on every encoded frame, `(N, T + 1)`."""
+    return success_probability(model, episodes.tokens, episodes.proprio, episodes.goal, episodes.instruction)
+
+
+def success_ahead(model: WorldModel, episodes: Latents, steps: int) -> tuple[Tensor, Tensor]:
+    """Predicts the condition's probability on states dreamt `steps` ahead from several frames of each episode.
+
+    Returns:
+        Probabilities and true conditions, `(N, starts)` each.
+    """
+    last = episodes.action.shape[1] - steps
+    starts = sorted({0, last // 2, last})
+    ends = [s + steps for s in starts]
+    dreams = [
+        open_loop(model, episodes.tokens[:, s], episodes.proprio[:, s], episodes.action[:, s : s + steps])[:, -1]
+        for s in starts
+    ]
+    probability = success_probability(
+        model,
+        torch.stack(dreams, dim=1),
+        episodes.proprio[:, ends],
+        episodes.goal,
+        episodes.instruction,
+    )
+    return probability, episodes.condition[:, ends]
+
+
+def _probe_figures(what: str, train: Latents, held_out: Latents, predicted: Tensor, updates: int) -> dict[str, float]:
+    """Median errors (cm) of a probe of the named cube or the hand, on encoded and on predicted frames.
+
+    `moved_h` is how far the thing went in h steps: the error of a dream in which it stands still.
+    """
+    spoken = [x.instruction if what == "target" else 0 * x.instruction for x in (train, held_out)]
+    truth: Tensor = getattr(held_out, what)
+    probe = fit_probe(train.tokens, spoken[0], getattr(train, what), updates)
+    words = spoken[1].repeat_interleave(truth.shape[1], dim=0)
+    figures = {"encoded": probe_error(probe, held_out.tokens.flatten(0, 1), words, truth.flatten(0, 1))}
+    for h in (12, 24):
+        if h < truth.shape[1]:
+            figures[f"predicted_{h}"] = probe_error(probe, predicted[:, h], spoken[1], truth[:, h])
+            figures[f"moved_{h}"] = float((truth[:, h] - truth[:, 0]).norm(dim=-1).median())
+    return figures

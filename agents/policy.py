@@ -1,0 +1,237 @@
+"""The VLA policy: frozen vision tokens and sentence embedding under a small trained action head.
+
+`VLA` is what is cloned, trained, shipped and evaluated; `dream_env.agents.actors` puts the same
+network into stable-baselines3 as the actor of its algorithms. It sees no goal picture: a VLA is
+told what to do in words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from dream_env.contract import ACTION_NAMES, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
+from dream_env.readout import LanguageReadout
+
+INPUTS = ("embedding", "proprio", "instruction")
+"""Parts of the observation that the VLA reads."""
+
+
+@dataclass(frozen=True)
+class VLAConfig:
+    """Sizes of the VLA.
+
+    Attributes:
+        channels: Channels of one vision token.
+        grid: Side of the square token map.
+        queries: Language queries of the readout.
+        values: Channels that each query brings back.
+        hidden: Width of the two hidden layers.
+        std: Standard deviation of the stochastic policy, alike in all four actions.
+        world_model: Name or folder of the world model whose encoder makes the tokens.
+    """
+
+    channels: int = 16
+    grid: int = 8
+    queries: int = 2
+    values: int = 8
+    hidden: int = 128
+    std: float = 0.17
+    world_model: str = "default"
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the flattened token map."""
+        return self.grid**2 * self.channels
+
+
+class Trunk(BaseFeaturesExtractor):
+    """Language readout, proprioception and instruction into two hidden layers.
+
+    Args:
+        space: Space of the observations.
+        config: Sizes.
+
+    Raises:
+        ValueError: If the space lacks a part that the VLA reads, or its embedding does not fit.
+    """
+
+    def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
+        super().__init__(space, config.hidden)
+        if missing := set(INPUTS) - set(space.spaces):
+            raise ValueError(f"observation space lacks {sorted(missing)}; a VLA reads {INPUTS}")
+        if space["embedding"].shape != (config.embedding_dim,):
+            raise ValueError(
+                f"observation space has embeddings {space['embedding'].shape}; "
+                f"accepted by {config}: ({config.embedding_dim},)"
+            )
+        self.channels = config.channels
+        self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values)
+        inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.layers = mlp(inputs, config.hidden, config.hidden)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to features `(B, hidden)`."""
+        tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
+        seen = self.readout(tokens, obs["instruction"])
+        return self.layers(torch.cat([seen, obs["proprio"], obs["instruction"]], dim=-1))
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Returns linear layers of these widths, each followed by a GELU."""
+    pairs = zip(widths, widths[1:], strict=False)
+    return nn.Sequential(*(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.GELU())))
+
+
+class VLA(nn.Module):
+    """Vision, language and proprioception to an action: the policy by itself.
+
+    Args:
+        config: Sizes; None takes those that fit the default world model.
+    """
+
+    def __init__(self, config: VLAConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or VLAConfig()
+        self.space = observation_space(self.config.embedding_dim)
+        self.trunk = Trunk(self.space, self.config)
+        self.action = nn.Linear(self.config.hidden, len(ACTION_NAMES))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.action.weight.device
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to mean actions `(B, 4)` in [-1, 1]."""
+        return torch.tanh(self.action(self.trunk(obs)))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Mapping[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Chooses actions, with the signature of stable-baselines3's `predict`.
+
+        Args:
+            observation: One observation of either world, or a batch of them.
+            state: Handed back as it is: the VLA has no memory.
+            episode_start: Not needed without a memory.
+            deterministic: Mean action; otherwise a sample around it from torch's global generator.
+
+        Returns:
+            Actions `(4,)` or `(B, 4)` in [-1, 1], and `state`.
+
+        Raises:
+            ValueError: If a part of the observation is missing or has the wrong shape.
+        """
+        if missing := set(INPUTS) - set(observation):
+            raise ValueError(f"observation lacks {sorted(missing)}; a VLA reads {INPUTS}")
+        arrays = {key: np.asarray(observation[key], np.float32) for key in INPUTS}
+        single = arrays["proprio"].ndim == 1
+        for key, array in arrays.items():
+            (length,) = self.space[key].shape or ()
+            if array.ndim != (1 if single else 2) or array.shape[-1] != length:
+                raise ValueError(
+                    f"observation[{key!r}] has shape {array.shape}; "
+                    f"accepted: ({length},), or (B, {length}) in all parts"
+                )
+        batch = {key: np.atleast_2d(array) for key, array in arrays.items()}
+        action = self({k: torch.tensor(a, device=self.device) for k, a in batch.items()})
+        if not deterministic:
+            action = torch.normal(action, self.config.std).clip(-1, 1)
+        return (action[0] if single else action).cpu().numpy(), state
+
+    @torch.no_grad()
+    def act(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
+        """Chooses the action for one camera picture: all the way from pixels and words.
+
+        Args:
+            image: Picture of the policy's camera, `(64, 64, 3)` uint8.
+            proprio: Normalized set-point `(4,)`, see `dream_env.contract.normalize`.
+            instruction: What to do, such as "grab the red cube".
+
+        Returns:
+            The mean action `(4,)` in [-1, 1].
+        """
+        from dream_env.language import embed
+        from dream_env.world_models import checkpoint
+
+        model = checkpoint.load(self.config.world_model, str(self.device))
+        images = torch.tensor(image, device=self.device)[None]
+        pose = torch.tensor(proprio, dtype=torch.float32, device=self.device)[None]
+        obs = {
+            "embedding": model.embedding(model.encode(images, pose))[0].cpu().numpy(),
+            "proprio": proprio,
+            "instruction": embed(instruction),
+        }
+        return self.predict(obs)[0]
+
+
+def save(policy: VLA, path: str | Path, card: str) -> None:
+    """Writes a VLA as `config.json`, `model.safetensors` and `README.md`, each of them atomically.
+
+    Args:
+        policy: What to save.
+        path: Folder; made where it is missing.
+        card: Markdown text of the card: command, data, seed, measured figures.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in policy.state_dict().items()}
+    config = json.dumps({"kind": "vla", **asdict(policy.config)}, indent=2) + "\n"
+    parts = {name: folder / f".{name}.{os.getpid()}" for name in ("model.safetensors", "README.md", "config.json")}
+    save_file(weights, parts["model.safetensors"])
+    parts["README.md"].write_text(card)
+    parts["config.json"].write_text(config)
+    for name, part in parts.items():
+        os.replace(part, folder / name)
+
+
+def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:
+    """Reads a VLA that `save` wrote.
+
+    Args:
+        path: Folder; "default" is the clone that the package ships.
+        device: Where to put the weights.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its files is missing.
+        ValueError: If a file is damaged or belongs to something else.
+    """
+    shipped = Path(str(resources.files("dream_env.assets"))) / "policy"
+    folder = shipped if str(path) == "default" else Path(path)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"policy={str(path)!r}: there is no {folder / name}; accepted: a folder with "
+                "config.json and model.safetensors, `python -m agents.clone --out FOLDER` makes one"
+            )
+    try:
+        fields = json.loads((folder / "config.json").read_text())
+        kind = fields.pop("kind", None)
+        if kind != "vla":
+            raise ValueError(f"kind is {kind!r}; accepted: 'vla'")
+        policy = VLA(VLAConfig(**fields))
+        policy.load_state_dict(load_file(folder / "model.safetensors"))
+    except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"policy={str(path)!r} is damaged, or not a VLA of this version: {error}; "
+            "`python -m agents.clone --out FOLDER` makes a right one"
+        ) from error
+    return policy.eval().to(device)

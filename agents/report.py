@@ -1,0 +1,106 @@
+"""Writes the figures of a Markdown page from result files, so that nobody types them.
+
+    python -m agents.report            # fills README.md from results/*.json
+    python -m agents.report --check    # fails if README.md is out of date
+
+A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`: an
+evaluation becomes its tables, a list of records or a record becomes a table. `results:NAME.key.key`
+takes a part of the file; a single figure is written in line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dream_env.agents.outcomes import tables, write_text
+from dream_env.agents.statistics import markdown_table
+
+BLOCK = re.compile(r"(<!-- results:(\S+) -->).*?(<!-- /results -->)", re.DOTALL)
+
+
+def render(value: Any) -> str:
+    """Renders a part of a result file as Markdown: a figure in line, everything else as a table.
+
+    Raises:
+        ValueError: If the value is nested deeper than a list of records.
+    """
+    if isinstance(value, dict) and {"rows", "comparisons"} <= set(value):
+        return "\n" + tables(value)
+    if isinstance(value, dict):
+        return "\n" + markdown_table(["", ""], [[k, _figure(v)] for k, v in value.items()]) + "\n"
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        rows = [[_figure(row.get(key, "–")) for key in value[0]] for row in value]
+        return "\n" + markdown_table(list(value[0]), rows) + "\n"
+    return _figure(value)
+
+
+def _figure(value: Any) -> str:
+    """Writes one figure with three significant digits where it is a fraction."""
+    if isinstance(value, dict | list):
+        raise ValueError(f"{value} is no figure; accepted: a number, a text, a record or a list of records")
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def fill(text: str, results: Path) -> str:
+    """Returns the page with every block written anew.
+
+    Args:
+        text: Markdown with blocks.
+        results: Folder of the result files.
+
+    Raises:
+        FileNotFoundError: If a block names a file that is not there.
+        ValueError: If a block names a part that its file lacks.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name, *keys = match[2].split(".")
+        path = results / f"{name}.json"
+        if not path.is_file():
+            there = ", ".join(sorted(p.stem for p in results.glob("*.json"))) or "none"
+            raise FileNotFoundError(f"block {match[2]!r}: no {path}; result files there: {there}")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                keys_there = ", ".join(value) if isinstance(value, dict) else "none"
+                raise ValueError(f"block {match[2]!r}: {path} has no {key!r}; it has: {keys_there}")
+            value = value[key]
+        return match[1] + render(value) + match[3]
+
+    return BLOCK.sub(block, text)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Writes the figures of a Markdown page from result files."""
+
+    page: Path = Path("README.md")
+    """Page with blocks `<!-- results:NAME -->...<!-- /results -->`."""
+    results: Path = Path("results")
+    """Folder of NAME.json."""
+    check: bool = False
+    """Change nothing; fail if the page is out of date."""
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.report")
+    old = args.page.read_text(encoding="utf-8")
+    new = fill(old, args.results)
+    if args.check and new != old:
+        raise SystemExit(f"{args.page} is out of date: run python -m agents.report")
+    if new != old:
+        write_text(args.page, new)
+    print(f"{args.page}: {len(BLOCK.findall(new))} blocks {'checked' if args.check else 'written'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Plays any policy through episodes of either world, and records what a comparison needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from dream_env.agents.outcomes import Outcome, World
+from dream_env.agents.pictures import Clip
+from dream_env.agents.policy import INPUTS, VLA, load
+from dream_env.contract import ACTION_NAMES, EPISODE_STEPS
+from dream_env.language import COLORS
+from dream_env.tasks import TASKS
+
+if TYPE_CHECKING:
+    from dream_env.real import NicoLRealEnv
+
+Instruction = Literal["normal", "swapped", "shuffled", "absent", "heldout"]
+Actor = Callable[[dict[str, np.ndarray]], np.ndarray]
+SCRIPTED = ("expert", "random", "zero")
+"""Policies that are words, not files; "expert" knows the physical state, so it has no dream."""
+
+ACCEPTED = (
+    "a folder with config.json and model.safetensors (`python -m agents.clone` makes one), a .zip of "
+    f"stable-baselines3, or one of default, {', '.join(SCRIPTED)}"
+)
+"""What names a policy."""
+NO_WORDS = "please"
+"""A sentence that names neither task nor color: the control without an instruction."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some episodes to play: the unit of work that a process takes.
+
+    Attributes:
+        policy: Folder with config.json and model.safetensors, an SB3 .zip, or one of `SCRIPTED`.
+        label: Name of the policy in the results.
+        world: Where to play.
+        task: Name of the task.
+        seeds: One seed per episode.
+        world_model: Checkpoint of the world model; None plays physics without embeddings.
+        instruction: What the policy is told, see `spoken`.
+    """
+
+    policy: str
+    label: str
+    world: World
+    task: str
+    seeds: tuple[int, ...]
+    world_model: str | None = "default"
+    instruction: Instruction = "normal"
+
+
+@lru_cache(maxsize=4)
+def load_policy(path: str) -> Any:
+    """Loads a saved policy as a stable-baselines3 policy, whatever algorithm it comes from.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If what is there is damaged or not a policy.
+    """
+    if not path.endswith(".zip"):
+        return load(path)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"policy={path!r} is not there; accepted: {ACCEPTED}")
+    try:
+        data, parameters, _ = load_from_zip_file(path, device="cpu")
+        assert data is not None
+        kind, kwargs = data["policy_class"], dict(data["policy_kwargs"])
+    except Exception as error:
+        raise ValueError(f"{path} is not a model saved by stable-baselines3: {error}") from error
+    if issubclass(kind, ActorCriticPolicy):
+        kwargs["use_sde"] = data["use_sde"]
+    policy = kind(data["observation_space"], data["action_space"], lambda _: 0.0, **kwargs)
+    policy.load_state_dict(parameters["policy"])
+    policy.set_training_mode(False)
+    return policy
+
+
+def inputs(policy: str) -> tuple[str, ...]:
+    """Returns the parts of the observation that a policy reads."""
+    if policy in SCRIPTED:
+        return ()
+    saved = load_policy(policy)
+    return INPUTS if isinstance(saved, VLA) else tuple(saved.observation_space.spaces)
+
+
+def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
+    """Makes the function from a batch of observations to actions `(B, 4)`; seeds fix it."""
+    size = len(ACTION_NAMES)
+    if policy == "zero":
+        return lambda obs: np.zeros((len(seeds), size), np.float32)
+    if policy == "random":
+        generators = [np.random.default_rng(seed) for seed in seeds]
+        return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
+    saved, keys = load_policy(policy), inputs(policy)
+    return lambda obs: saved.predict({key: obs[key] for key in keys}, deterministic=True)[0]
+
+
+def env_form(policy: str, world_model: str | None) -> dict[str, Any]:
+    """Returns the env arguments whose observations the policy takes.
+
+    Args:
+        policy: As in `Batch`.
+        world_model: Checkpoint; "default" is that of the policy where it names one.
+    """
+    if world_model is None:
+        return {"world_model": None, "obs_type": "pixels", "reward": "success"}
+    keys, saved = inputs(policy), None if policy in SCRIPTED else load_policy(policy)
+    if world_model == "default" and isinstance(saved, VLA):
+        world_model = saved.config.world_model
+    return {
+        "world_model": world_model,
+        "obs_type": "pixels" if "pixels" in keys else "embedding",
+        "goal_env": "desired_goal" in keys,
+    }
+
+
+def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
+    """Returns what the policy is told in the episode that `env` has drawn; what is judged stays.
+
+    Args:
+        mode: "normal": the instruction; "heldout": a phrasing of it that no training saw;
+            "swapped": names another cube on the table; "shuffled": the sentence of some other
+            episode, of any task and color; "absent": `NO_WORDS`.
+        env: The physics env after its reset.
+        seed: Seed of the choice.
+    """
+    rng = np.random.default_rng([seed, 1])
+    truth = env.truth()
+    names = list(COLORS)
+    named = names[truth["colors"][truth["target"]]]
+    if mode == "absent":
+        return NO_WORDS
+    if mode == "heldout":
+        return TASKS[env.task_name].grammar.sample(rng, named, split="test")
+    if mode == "swapped":
+        others = [names[i] for i in truth["colors"] if names[i] != named]
+        return TASKS[env.task_name].grammar.sample(rng, str(rng.choice(others)))
+    if mode == "shuffled":
+        task = TASKS[str(rng.choice(list(TASKS)))]
+        return task.grammar.sample(rng, str(rng.choice(names)))
+    return env.instruction
+
+
+def play(batch: Batch) -> list[Outcome]:
+    """Plays a batch of episodes to their end; the function that worker processes run."""
+    return _play_dream(batch) if batch.world == "dream" else [_play_physics(batch, s) for s in batch.seeds]
+
+
+@lru_cache(maxsize=2)
+def _physics(form: tuple[tuple[str, Any], ...]) -> NicoLRealEnv:
+    """Makes the process's physics env once per form of observation."""
+    from dream_env.real import NicoLRealEnv
+
+    return NicoLRealEnv("all", **dict(form))
+
+
+def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[NicoLRealEnv, dict[str, np.ndarray], dict[str, Any]]:
+    form = env_form(batch.policy, batch.world_model) | form
+    env = _physics(tuple(form.items()))
+    obs, info = env.reset(seed=seed, options={"task": batch.task})
+    if batch.instruction != "normal":
+        words = spoken(batch.instruction, env, seed)
+        obs, info = env.reset(seed=seed, options={"task": batch.task, "spoken": words})
+    return env, obs, info
+
+
+def _actions(batch: Batch, seed: int, env: NicoLRealEnv) -> Actor:
+    if batch.policy == "expert":
+        return lambda obs: env.expert_action()[None]
+    return make_actor(batch.policy, [seed])
+
+
+def _play_physics(batch: Batch, seed: int) -> Outcome:
+    """Plays one episode in physics."""
+    env, obs, info = _reset_physics(batch, seed)
+    solved = bool(env.truth()["condition"])
+    act, total = _actions(batch, seed, env), 0.0
+    for _ in range(EPISODE_STEPS):
+        obs, reward, _, _, info = env.step(act({key: value[None] for key, value in obs.items()})[0])
+        total += reward
+    return Outcome(
+        batch.label,
+        "physics",
+        batch.task,
+        seed,
+        env.spoken,
+        solved,
+        bool(info["is_success"]),
+        total,
+        None if batch.world_model is None else float(info["distance"]),
+    )
+
+
+def _play_dream(batch: Batch) -> list[Outcome]:
+    """Plays all episodes of a batch as one batched dream; its bank holds no solved starts."""
+    from dream_env.dream import NicoLDreamVectorEnv
+
+    envs = NicoLDreamVectorEnv(
+        len(batch.seeds),
+        batch.task,
+        autoreset_mode=AutoresetMode.DISABLED,
+        **env_form(batch.policy, batch.world_model),
+    )
+    obs, info = envs.reset(seed=list(batch.seeds))
+    words = envs.instruction
+    act, total = make_actor(batch.policy, batch.seeds), np.zeros(len(batch.seeds))
+    for _ in range(EPISODE_STEPS):
+        obs, reward, _, _, info = envs.step(act(obs))
+        total += reward
+    envs.close()
+    rows = zip(batch.seeds, words, info["is_success"], total, info["distance"], strict=True)
+    return [
+        Outcome(batch.label, "dream", batch.task, seed, said, False, bool(won), float(sum_), float(end))
+        for seed, said, won, sum_, end in rows
+    ]
+
+
+def record(batch: Batch) -> list[Clip]:
+    """Plays a batch in physics and the same actions, from the same start, open-loop in the dream.
+
+    Raises:
+        ValueError: If the batch names no world model to dream with.
+    """
+    from dream_env.dream import NicoLDreamEnv
+
+    if batch.world_model is None:
+        raise ValueError("world_model=None has no dream to show; accepted: a checkpoint")
+    clips = []
+    for seed in batch.seeds:
+        env, obs, info = _reset_physics(batch, seed, obs_type="pixels")
+        start = {
+            "image": obs["pixels"],
+            "proprio": env.proprio.copy(),
+            "goal_image": env.goal_image,
+        }
+        world_model = env_form(batch.policy, batch.world_model)["world_model"]
+        dream = NicoLDreamEnv(batch.task, obs_type="pixels", world_model=world_model)
+        imagined, _ = dream.reset(seed=seed, options=start | {"instruction": env.spoken})
+        pictures = [(obs["pixels"], imagined["pixels"])]
+        act = _actions(batch, seed, env)
+        for _ in range(EPISODE_STEPS):
+            action = act({key: value[None] for key, value in obs.items()})[0]
+            obs, _, _, _, info = env.step(action)
+            imagined, *_ = dream.step(action)
+            pictures.append((obs["pixels"], imagined["pixels"]))
+        dream.close()
+        physics, dreamed = (np.stack(side) for side in zip(*pictures, strict=True))
+        clips.append(Clip(batch.task, env.spoken, bool(info["is_success"]), physics, dreamed))
+    return clips

@@ -1,0 +1,299 @@
+"""Trains the VLA by reinforcement learning: `python -m agents.train --algo ppo --out runs/ppo`.
+
+Any of stable-baselines3's algorithms below, in the dream or in physics. Meanwhile the policy is
+validated in physics, on seeds that neither collection nor `agents.evaluate` use. A killed run goes
+on when the same command is given again; a larger `--steps` trains on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from stable_baselines3 import A2C, DDPG, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+
+import dream_env  # noqa: F401  registers the ids
+from dream_env.agents import policy
+from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
+from dream_env.agents.outcomes import write_text
+from dream_env.agents.policy import VLA
+from dream_env.agents.ppo import AnchoredPPO
+from dream_env.contract import EPISODE_STEPS, check_choice
+from dream_env.tasks import TASKS
+
+VALIDATION_SEED = 90_000
+"""Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
+_NOISE = NormalActionNoise(np.zeros(4), np.full(4, 0.17))
+_OFF_POLICY: dict[str, Any] = {
+    "buffer_size": 50_000,
+    "learning_starts": 2_000,
+    "batch_size": 256,
+    "gradient_steps": 8,
+    "gamma": 0.97,
+}
+ALGORITHMS: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
+    "ppo": (
+        AnchoredPPO,
+        VLAPolicy,
+        128,
+        {
+            "n_steps": EPISODE_STEPS,
+            "batch_size": 512,
+            "n_epochs": 2,
+            "gamma": 0.97,
+            "gae_lambda": 0.95,
+            "target_kl": 0.03,
+        },
+    ),
+    "a2c": (A2C, VLAPolicy, 128, {"n_steps": 8, "gamma": 0.97, "gae_lambda": 0.95}),
+    "sac": (SAC, VLASACPolicy, 64, _OFF_POLICY),
+    "td3": (TD3, VLATD3Policy, 64, {**_OFF_POLICY, "action_noise": _NOISE}),
+    "ddpg": (DDPG, VLATD3Policy, 64, {**_OFF_POLICY, "action_noise": _NOISE}),
+}
+"""Class, policy, number of dreams and arguments of every algorithm."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains the VLA's action head by reinforcement learning."""
+
+    out: Path
+    """Folder of the policy, of the curves (tensorboard/) and the run's state (checkpoint.zip)."""
+    algo: Literal["ppo", "a2c", "sac", "td3", "ddpg"] = "ppo"
+    """Algorithm; ppo is PPO anchored to the clone."""
+    env: Literal["NicoLDream-v0", "NicoLReal-v0"] = "NicoLDream-v0"
+    """World to train in."""
+    task: Literal["reach", "push", "lift", "all"] = "all"
+    """Task to train on, "all" for a random one in each episode."""
+    init: str | None = "default"
+    """Folder of the clone to start from; "default" is the shipped one, None starts at random."""
+    steps: int = 300_000
+    """Control steps to train for."""
+    n_envs: int | None = None
+    """Environments side by side; None takes what suits the algorithm, in physics one per core."""
+    world_model: str = "default"
+    """Checkpoint of the world model."""
+    starts: Literal["episode", "any"] = "any"
+    """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
+    reward: Literal["energy", "progress", "bounded", "success"] = "bounded"
+    """Reward of both worlds."""
+    anchor: float = 0.1
+    """Strength of the KL divergence to the clone, for ppo and a2c."""
+    warmup: int = 4
+    """Rollouts that train ppo's critic only."""
+    rate: float = 3e-4
+    """Learning rate."""
+    validate_every: int = 50_000
+    """Control steps between two validations in physics, which are saves of the run's state too."""
+    validation_episodes: int = 30
+    """Physics episodes per validation, over the tasks in turn; 0 for none."""
+    select: Literal["last", "physics"] = "last"
+    """Which policy is kept: the last, or the one with the most success in validation."""
+    seed: int = 0
+    """Seed of weights, actions and environments."""
+    device: str = "cpu"
+    """Device of the networks."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what a run cannot change on its way, JSON-able."""
+        free = ("out", "steps", "validate_every", "validation_episodes", "select", "device")
+        return {key: value for key, value in asdict(self).items() if key not in free}
+
+
+def make_env(args: Arguments) -> VecEnv:
+    """Makes the environments to train in."""
+    kwargs = {"task": args.task, "reward": args.reward, "world_model": args.world_model}
+    if args.env == "NicoLDream-v0":
+        from dream_env.sb3 import DreamVecEnv
+
+        return DreamVecEnv(args.n_envs or ALGORITHMS[args.algo][2], starts=args.starts, **kwargs)
+    return make_vec_env(
+        f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
+        args.n_envs or os.cpu_count() or 1,
+        args.seed,
+        env_kwargs=kwargs,
+        vec_env_cls=SubprocVecEnv,
+    )
+
+
+def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
+    """Makes the algorithm with the clone inside; see `ALGORITHMS`."""
+    algorithm, actor, _, kwargs = ALGORITHMS[args.algo]
+    if args.algo == "ppo":
+        kwargs = {**kwargs, "anchor": args.anchor, "warmup": args.warmup}
+    if args.algo == "a2c":
+        kwargs = {**kwargs, "ent_coef": args.anchor}
+    return algorithm(
+        actor,
+        env,
+        learning_rate=args.rate,
+        policy_kwargs={"clone": args.init},
+        seed=args.seed,
+        device=args.device,
+        **kwargs,
+    )
+
+
+def validate(vla: VLA, env: gym.Env, task: str, episodes: int) -> dict[str, float]:
+    """Measures a policy in physics, always on the same seeds.
+
+    Args:
+        vla: The policy; its mean action is taken.
+        env: `NicoLReal-v0`, or what behaves like it.
+        task: Name of a task, or "all" for the tasks in turn.
+        episodes: Number of episodes.
+
+    Returns:
+        Success rate at the end of the episodes, overall and per task, and the mean final distance.
+    """
+    tasks = list(TASKS) if task == "all" else [task]
+    successes: dict[str, list[bool]] = {}
+    distances = []
+    for i in range(episodes):
+        now = tasks[i % len(tasks)]
+        obs, info = env.reset(seed=VALIDATION_SEED + i, options={"task": now})
+        for _ in range(EPISODE_STEPS):
+            obs, _, _, _, info = env.step(vla.predict(obs)[0])
+        successes.setdefault(now, []).append(bool(info["is_success"]))
+        distances.append(info["distance"])
+    rates = {f"success_{name}": float(np.mean(each)) for name, each in successes.items()}
+    overall = float(np.mean([one for each in successes.values() for one in each]))
+    return {"success": overall, **rates, "distance": float(np.mean(distances))}
+
+
+class Validation(BaseCallback):
+    """Every so often, between two updates: validates in physics, keeps the best, saves the run.
+
+    Args:
+        args: See `Arguments`.
+        env: Physics to validate in; None only saves.
+    """
+
+    def __init__(self, args: Arguments, env: gym.Env | None) -> None:
+        super().__init__()
+        self.args, self.env = args, env
+        self.file = args.out / "validation.json"
+        self.history: list[dict[str, float]] = []
+        if self.file.exists():
+            self.history = json.loads(self.file.read_text())
+
+    def _on_rollout_start(self) -> None:
+        due = self.model.num_timesteps // self.args.validate_every
+        last = self.history[-1]["steps"] // self.args.validate_every if self.history else -1
+        if due > last:
+            self.measure()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def measure(self) -> None:
+        """Validates and saves now, once per number of steps."""
+        steps = self.model.num_timesteps
+        if self.history and self.history[-1]["steps"] == steps:
+            return
+        actor: Any = self.model.policy
+        vla = actor.vla()
+        entry: dict[str, float] = {"steps": steps}
+        if self.env is not None:
+            vla.cpu()
+            entry |= validate(vla, self.env, self.args.task, self.args.validation_episodes)
+            for name, value in entry.items():
+                self.logger.record(f"physics/{name}", value)
+            self.logger.dump(steps)
+            if entry["success"] > max([past["success"] for past in self.history], default=-1.0):
+                policy.save(vla, self.args.out / "best", _card(self.args, [entry]))
+        self.history.append(entry)
+        part = self.args.out / f".checkpoint.{os.getpid()}.zip"
+        self.model.save(part)
+        os.replace(part, self.args.out / "checkpoint.zip")
+        write_text(self.file, json.dumps(self.history, indent=1) + "\n")
+
+
+def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool = True) -> VLA:
+    """Trains, or goes on training, and writes the policy into `args.out`.
+
+    Args:
+        args: See `Arguments`.
+        env: Environments to train in.
+        physics: `NicoLReal-v0` to validate in, or None.
+        progress: Shows a progress bar.
+
+    Returns:
+        The policy that `args.select` names.
+
+    Raises:
+        ValueError: If an argument is not accepted, or `args.out` holds a run with other settings.
+    """
+    for name in ("steps", "validate_every"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"{name}={getattr(args, name)}; accepted: 1 or more")
+    check_choice("algo", args.algo, ALGORITHMS)
+    if args.select == "physics" and physics is None:
+        raise ValueError("select='physics' needs validation_episodes of 1 or more")
+    args.out.mkdir(parents=True, exist_ok=True)
+    settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
+    if checkpoint.exists():
+        before = json.loads(settings.read_text())
+        if before != args.settings():
+            raise ValueError(
+                f"out={args.out} holds a run with other settings: {before}; "
+                "accepted: the same settings, or another folder"
+            )
+        model = ALGORITHMS[args.algo][0].load(checkpoint, env=env, device=args.device)
+    else:
+        model = make_model(args, env)
+        write_text(settings, json.dumps(args.settings(), indent=1) + "\n")
+    model.set_logger(configure(str(args.out / "tensorboard"), ["tensorboard"]))
+    validation = Validation(args, physics)
+    validation.init_callback(model)
+    if (left := args.steps - model.num_timesteps) > 0:
+        model.learn(left, validation, reset_num_timesteps=False, progress_bar=progress)
+    validation.measure()
+    vla = model.policy.vla()
+    if args.select == "physics":
+        vla = policy.load(args.out / "best")
+    policy.save(vla, args.out, _card(args, validation.history))
+    return vla
+
+
+def _card(args: Arguments, history: list[dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    rows = [[f"{entry[n]:g}" if n in entry else "" for n in names] for entry in history]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
+    return (
+        f"# VLA trained by {args.algo} in {args.env}\n\n"
+        f"`python -m agents.train {' '.join(sys.argv[1:])}`\n\n"
+        f"Task {args.task}, from clone `{args.init}`, world model `{args.world_model}`, reward "
+        f"{args.reward}, seed {args.seed}. Kept: {args.select}.\n\n"
+        f"Validation in physics, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
+        f"{table}\n"
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    args = tyro.cli(Arguments, description=__doc__)
+    torch.set_num_threads(1)
+    physics = None
+    if args.validation_episodes:
+        physics = gym.make("NicoLReal-v0", task=args.task, world_model=args.world_model).unwrapped
+    train(args, make_env(args), physics)
+    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The package's data, found through `importlib.resources`: robot, checkpoints, start bank."""

@@ -1,0 +1,329 @@
+"""A batch of dreams without an API: what `NicoLDream-v0` does, for any number of rows, in a few tensor operations.
+
+The single and the vector environment of `dream_env.dream` add randomness and Gymnasium's form to
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from torch import Tensor
+
+from dream_env import contract
+from dream_env.bank import StartBank
+from dream_env.contract import ControlName, ObsType, RewardName
+from dream_env.language import embed
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import LatentState, WorldModel
+
+OPTIONS = ("task", "instruction", "image", "proprio", "goal_image")
+"""Keys that `reset(options=...)` takes."""
+DRAWS = 3
+"""Random numbers that one reset takes from an environment's generator."""
+ZOOM = 4
+"""Factor by which `render()` enlarges the decoder's picture."""
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """Keyword arguments of both environments, see `dream_env.dream.NicoLDreamEnv`.
+
+    Raises:
+        ValueError: If a value is not among the accepted ones.
+    """
+
+    task: str = "reach"
+    obs_type: ObsType = "embedding"
+    reward: RewardName = "bounded"
+    goal_env: bool = False
+    world_model: str | Path | WorldModel = "default"
+    bank: str | Path | StartBank | None = None
+    starts: str | float = "episode"
+    control: ControlName = "delta"
+    disagreement_penalty: float = 0.0
+    max_disagreement: float | None = None
+    device: str = "cpu"
+    render_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        contract.check_choice("obs_type", self.obs_type, ObsType)
+        contract.check_choice("reward", self.reward, RewardName)
+        contract.check_choice("control", self.control, ControlName)
+        contract.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
+        if isinstance(self.starts, str):
+            contract.check_choice("starts", self.starts, ("episode", "any"))
+        elif not 0 <= self.starts <= 1:
+            raise ValueError(f"starts={self.starts}; accepted: 'episode', 'any', a share in [0, 1]")
+        if not 0 <= self.disagreement_penalty < np.inf:
+            raise ValueError(f"disagreement_penalty={self.disagreement_penalty}; accepted: a finite number >= 0")
+        if self.goal_env and self.disagreement_penalty:
+            raise ValueError(
+                "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
+            )
+
+    @property
+    def middle_share(self) -> float:
+        """Share of the starts that are recorded mid-episode states."""
+        if isinstance(self.starts, str):
+            return 0.4 if self.starts == "any" else 0.0
+        return self.starts
+
+
+class Dreams:
+    """A batch of dreams. Rows never see each other: a batch of one is the same dream as a row of a thousand.
+
+    Args:
+        num_envs: Number of dreams B.
+        config: What is dreamed.
+        horizon: Step at which an episode ends; None for never.
+    """
+
+    def __init__(self, num_envs: int, config: DreamConfig, horizon: int | None = None) -> None:
+        self.num_envs, self.config, self.horizon = num_envs, config, horizon
+        self.model, self.bank = _open(config)
+        settings = getattr(self.model, "config", None)
+        self.threshold: float = getattr(settings, "success_threshold", 0.5)
+        contract.check_choice("task", config.task, (*self.bank.tasks, "all"))
+        self._index_starts()
+        self.step_size = torch.from_numpy(contract.STEP).to(self.model.device)
+        self.observation_space = contract.observation_space(self.model.embedding_dim, config.obs_type, config.goal_env)
+        self.watches = config.disagreement_penalty > 0 or config.max_disagreement is not None
+        self.state: LatentState | None = None
+        self.goal = self.words = torch.empty(0)
+        self.instruction = np.empty(num_envs, object)
+        self.task_name = np.empty(num_envs, object)
+        self.held = np.zeros(num_envs, np.int64)
+        self.steps = np.zeros(num_envs, np.int64)
+        self.ended = np.zeros(num_envs, bool)
+        self.disagreement = np.zeros(num_envs, np.float32)
+
+    def _index_starts(self) -> None:
+        """Sorts the bank's rows by task and kind (start, mid-episode), so that drawing is arithmetic."""
+        tasks, bank, share = self.bank.tasks, self.bank, self.config.middle_share
+        group = 2 * np.searchsorted(tasks, bank.task) + (bank.step > 0)
+        self._order = np.argsort(group, kind="stable")
+        self._count = np.bincount(group, minlength=2 * len(tasks))
+        self._first = np.cumsum(self._count) - self._count
+        for task in tasks if self.config.task == "all" else (self.config.task,):
+            starts, middles = self._count[2 * tasks.index(task) :][:2]
+            if (share < 1 and not starts) or (share > 0 and not middles):
+                raise ValueError(
+                    f"starts={self.config.starts!r}: the bank holds {starts} episode starts and {middles} "
+                    f"mid-episode states of task {task!r}; accepted: a share that it can serve"
+                )
+
+    def _draw(self, uniform: np.ndarray, task: str) -> np.ndarray:
+        """Turns random numbers `(K, DRAWS)` in [0, 1) into rows of the bank `(K,)`."""
+        tasks = self.bank.tasks
+        which = (uniform[:, 0] * len(tasks)).astype(int) if task == "all" else tasks.index(task)
+        group = 2 * which + (uniform[:, 1] < self.config.middle_share)
+        return self._order[self._first[group] + (uniform[:, 2] * self._count[group]).astype(int)]
+
+    # --- reset and step
+
+    @torch.inference_mode()
+    def reset(self, index: np.ndarray, uniform: np.ndarray, options: dict[str, Any] | None = None) -> None:
+        """Starts new episodes in rows `index` `(K,)` from random numbers `(K, DRAWS)` and the reset's options."""
+        options = self._check_options(options or {})
+        if self.state is None and len(index) < self.num_envs:
+            raise ResetNeeded("the first reset starts every dream; call reset() without a mask")
+        model, device = self.model, self.model.device
+        rows = self._draw(uniform, options.get("task", self.config.task))
+        start = LatentState(self.bank.tokens(model, rows), torch.from_numpy(self.bank.proprio[rows]).to(device))
+        goal, words = self.bank.goals(model, rows), self.bank.words[rows]
+        instruction: Any = self.bank.instruction[rows]
+        if "image" in options:
+            one = _tensors(device, options["image"], options["proprio"])
+            tokens, proprio = model.encode(*one)
+            start = LatentState(tokens.expand_as(start.tokens), proprio.expand_as(start.proprio))
+        if "goal_image" in options:
+            one = _tensors(device, options["goal_image"], np.zeros(4, np.float32))
+            goal = model.embedding(model.encode(*one)).expand_as(goal)
+        if "instruction" in options:
+            instruction = options["instruction"]
+            words = np.broadcast_to(embed(instruction), words.shape)
+
+        new: tuple[Tensor, ...] = (*start, goal, torch.from_numpy(words.copy()).to(device))
+        if len(index) < self.num_envs:
+            assert self.state is not None
+            where = torch.from_numpy(index).to(device)
+            old = (*self.state, self.goal, self.words)
+            new = tuple(a.index_copy(0, where, b) for a, b in zip(old, new, strict=True))
+        tokens, proprio, self.goal, self.words = new
+        self.state = LatentState(tokens, proprio)
+        self.instruction[index], self.task_name[index] = instruction, self.bank.task[rows]
+        for counter in (self.held, self.steps, self.ended, self.disagreement):
+            counter[index] = 0
+        self._look(new_goal=True)
+
+    @torch.inference_mode()
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Moves every dream by one action.
+
+        Args:
+            actions: `(B, 4)` in [-1, 1].
+
+        Returns:
+            Rewards `(B,)` float32 and whether the episode has ended `(B,)` bool.
+        """
+        if self.state is None:
+            raise ResetNeeded("step() before reset(); call reset() first")
+        config, previous = self.config, self.distance
+        action = torch.from_numpy(actions).to(self.model.device)
+        action = contract.to_delta(config.control, self.state.proprio, action, self.step_size)
+        if self.watches:
+            self.disagreement = self.model.disagreement(self.state, action).cpu().numpy()
+        self.state = self.model.step(self.state, action)
+        self.steps += 1
+        self._look()
+        self.held = np.where(self.success_probability >= self.threshold, self.held + 1, 0)
+        reward = contract.reward(config.reward, previous, self.distance, self.is_success)
+        if config.disagreement_penalty:
+            reward = reward - np.float32(config.disagreement_penalty) * self.disagreement
+        self.ended = np.zeros(self.num_envs, bool)
+        if self.horizon is not None:
+            self.ended |= self.steps >= self.horizon
+        if config.max_disagreement is not None:
+            self.ended |= self.disagreement > config.max_disagreement
+        return reward, self.ended.copy()
+
+    def _look(self, new_goal: bool = False) -> None:
+        """Takes embedding, distance and predicted success of the current state."""
+        assert self.state is not None
+        if new_goal:
+            self._seen_goal, self._seen_words = self.goal.cpu().numpy(), self.words.cpu().numpy()
+        self.embedding = self.model.embedding(self.state).cpu().numpy()
+        self.distance = contract.distance(self.embedding, self._seen_goal)
+        success = self.model.success(self.state, self.goal, self.words)
+        self.success_probability = success.cpu().numpy()
+
+    # --- what can be seen
+
+    @property
+    def is_success(self) -> np.ndarray:
+        """Whether the predicted condition has held for the last `HOLD_STEPS` steps, `(B,)` bool."""
+        return self.held >= contract.HOLD_STEPS
+
+    def observation(self) -> dict[str, np.ndarray]:
+        """Returns the observations of all dreams, fresh arrays with a leading axis B."""
+        assert self.state is not None
+        return contract.observation(
+            embedding=self.embedding,
+            goal=self._seen_goal,
+            proprio=self.state.proprio.cpu().numpy(),
+            instruction=self._seen_words,
+            pixels=self.pixels() if self.config.obs_type == "pixels" else None,
+            goal_env=self.config.goal_env,
+        )
+
+    def info(self) -> dict[str, np.ndarray]:
+        """Returns the infos of all dreams, fresh arrays `(B,)`."""
+        info = {
+            "is_success": self.is_success,
+            "distance": self.distance.copy(),
+            "success_probability": self.success_probability.copy(),
+        }
+        return info | ({"disagreement": self.disagreement.copy()} if self.watches else {})
+
+    @torch.inference_mode()
+    def pixels(self) -> np.ndarray:
+        """Decodes the states to pictures `(B, 64, 64, 3)` uint8."""
+        if self.state is None:
+            raise ResetNeeded("nothing to draw before reset(); call reset() first")
+        return self.model.decode(self.state).cpu().numpy()
+
+    def frames(self) -> np.ndarray | None:
+        """Returns enlarged pictures `(B, 256, 256, 3)` uint8, or None without a render mode."""
+        if self.config.render_mode is None:
+            return None
+        return self.pixels().repeat(ZOOM, axis=1).repeat(ZOOM, axis=2)
+
+    # --- save and restore
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns copies of everything that decides how the dreams go on, apart from later random draws."""
+        if self.state is None:
+            raise ResetNeeded("no state before reset(); call reset() first")
+        tensors = {"goal": self.goal, "words": self.words, **self.state._asdict()}
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()} | {
+            "instruction": self.instruction.astype(str),
+            "task_name": self.task_name.astype(str),
+            "held": self.held.copy(),
+            "steps": self.steps.copy(),
+            "ended": self.ended.copy(),
+            "disagreement": self.disagreement.copy(),
+        }
+
+    @torch.inference_mode()
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to a state of `get_state`.
+
+        Raises:
+            ValueError: If it is not the state of that many dreams of this world model.
+        """
+        if self.state is None:
+            self.reset(np.arange(self.num_envs), np.zeros((self.num_envs, DRAWS)))
+        expected = {name: array.shape for name, array in self.get_state().items()}
+        state = {name: np.array(array) for name, array in state.items()}
+        given = {name: array.shape for name, array in state.items()}
+        if given != expected:
+            raise ValueError(f"state has {given}; accepted, as get_state gives it: {expected}")
+        names = ("tokens", "proprio", "goal", "words")
+        tensors = [torch.tensor(state[name], device=self.model.device) for name in names]
+        self.state, (self.goal, self.words) = LatentState(*tensors[:2]), tensors[2:]
+        for name in ("instruction", "task_name"):
+            setattr(self, name, state[name].astype(object))
+        for name in ("held", "steps", "ended", "disagreement"):
+            setattr(self, name, state[name])
+        self._look(new_goal=True)
+
+    def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Checks the options of a reset and returns them with arrays of the right type."""
+        for key in options:
+            contract.check_choice("options key", key, OPTIONS)
+        checked, picture = dict(options), (contract.IMAGE_SIZE, contract.IMAGE_SIZE, 3)
+        if "task" in options:
+            own = self.config.task
+            accepted = (*self.bank.tasks, "all") if own == "all" else (own,)
+            contract.check_choice("options['task']", options["task"], accepted)
+        if not isinstance(options.get("instruction", ""), str):
+            raise ValueError(f"options['instruction']={options['instruction']!r}; accepted: a sentence")
+        if ("image" in options) != ("proprio" in options):
+            raise ValueError("options: a start is both 'image' and 'proprio'; accepted: both or none")
+        for key in options.keys() & {"image", "goal_image"}:
+            checked[key] = _check_array(key, options[key], picture, np.uint8)
+        if "proprio" in options:
+            checked["proprio"] = _check_array("proprio", options["proprio"], (4,), np.float32)
+            if not (np.abs(checked["proprio"]) <= 1).all():
+                raise ValueError(f"options['proprio']={options['proprio']}; accepted: values in [-1, 1]")
+        return checked
+
+
+def _open(config: DreamConfig) -> tuple[WorldModel, StartBank]:
+    """Loads what the configuration names; an object is taken as it is."""
+    model, bank, folder = config.world_model, config.bank, checkpoint.resolve("default")
+    if isinstance(model, str | Path):
+        model, folder = checkpoint.load(model, config.device), checkpoint.resolve(model)
+    if bank is None:
+        bank = folder / "bank.npz"
+    return model, bank if isinstance(bank, StartBank) else StartBank.load(bank)
+
+
+def _tensors(device: torch.device, image: np.ndarray, proprio: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Makes a batch of one of a picture and a set-point."""
+    return torch.from_numpy(image)[None].to(device), torch.from_numpy(proprio)[None].to(device)
+
+
+def _check_array(name: str, value: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Returns a copy of `value` as an array, or raises ValueError if shape or kind of number differ."""
+    array = np.asarray(value)
+    if array.shape != shape or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise ValueError(f"options[{name!r}] is {array.dtype} {array.shape}; accepted: {np.dtype(dtype)} {shape}")
+    return array.astype(dtype)

@@ -1,0 +1,65 @@
+"""NICOL's cameras: where they stand, what they see, and the picture itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pybullet
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera, world frame.
+
+    Attributes:
+        position: Optical center (m).
+        target: Point looked at (m).
+        up: Direction that stands upright in the picture.
+        fov: Vertical field of view (degrees).
+        size: Width and height of the picture (pixels).
+    """
+
+    position: tuple[float, float, float]
+    target: tuple[float, float, float]
+    up: tuple[float, float, float]
+    fov: float
+    size: tuple[int, int]
+
+    def mirrored(self) -> Camera:
+        """Returns this camera mirrored in y, for the left arm."""
+        (px, py, pz), (tx, ty, tz), (ux, uy, uz) = self.position, self.target, self.up
+        return replace(self, position=(px, -py, pz), target=(tx, -ty, tz), up=(ux, -uy, uz))
+
+    def picture(self, client: int, light: tuple[float, float, float] = (0.4, -0.4, 1.5)) -> np.ndarray:
+        """Takes a picture `(height, width, 3)` uint8 with PyBullet's CPU renderer.
+
+        Shadows and the segmentation mask are off, which doubles the rate. A small field of view loses nothing: near
+        and far planes stand close around the scene.
+        """
+        width, height = self.size
+        view = pybullet.computeViewMatrix(self.position, self.target, self.up)
+        projection = pybullet.computeProjectionMatrixFOV(self.fov, width / height, 0.05, 6.0)
+        _, _, rgba, _, _ = pybullet.getCameraImage(
+            width,
+            height,
+            view,
+            projection,
+            lightDirection=light,
+            shadow=0,
+            flags=pybullet.ER_NO_SEGMENTATION_MASK,
+            renderer=pybullet.ER_TINY_RENDERER,
+            physicsClientId=client,
+        )
+        return np.reshape(np.asarray(rgba, np.uint8), (height, width, 4))[..., :3].copy()
+
+
+CAMERAS = {
+    # The policy's picture, from the front and NICOL's left: the held cube shows between thumb and fingers, and height
+    # can be told from the picture. From above (the frame's RealSense) the hand hides the cube that it grasps.
+    "workspace": Camera((0.95, 0.35, 1.48), (0.52, -0.19, 0.865), (0, 0, 1), 30.0, (64, 64)),
+    # The RealSense D435 of NICOL's frame (nicol.md 3.3).
+    "frame": Camera((0.859, 0.035, 1.950), (0.56, 0.035, 0.80), (-1, 0, 0), 42.6, (640, 360)),
+    "video": Camera((1.75, -0.75, 1.65), (0.30, -0.10, 1.0), (0, 0, 1), 42.0, (480, 360)),
+}
+"""Fixed cameras by name; `eye` (NICOL's left eye) moves with the head, see `dream_env.nicol.scene`."""

@@ -1,0 +1,299 @@
+"""The table-top scene: NICOL, three cubes, a tape line, physics and cameras."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pybullet
+
+from dream_env.contract import CONTROL_HZ, mirror
+from dream_env.language import COLORS
+from dream_env.nicol.camera import CAMERAS, Camera
+from dream_env.nicol.grasp import ORIENTATION, motor
+from dream_env.nicol import urdf
+from dream_env.nicol.kinematics import Arm, side
+from dream_env.nicol.robot import Nicol
+from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z
+
+COLOR_NAMES = list(COLORS)
+SUBSTEPS = 24
+"""Physics steps in one control step; one is 1/240 s."""
+TARGETS = 4
+"""Joint targets sent in one control step, evenly between the old pose and the new one."""
+CUBES = 3
+"""Cubes on the table."""
+AREA_LOW, AREA_HIGH = np.array([0.43, -0.34]), np.array([0.56, -0.04])
+"""Where cubes stand at the start: x and y of their centers (m), right arm."""
+SPACING = 0.12
+"""Smallest distance between two cubes' centers at the start (m)."""
+LINE_SIZE, LINE_COLOR = (0.012, 0.50, 0.001), (0.35, 0.35, 0.38, 1.0)
+"""The tape line: its size (m) and color."""
+HELD_DISTANCE, ASSIST_DISTANCE = 0.07, 0.055
+"""A cube within this distance of the grasp point is in the hand, or is taken by an assisted grasp (m)."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """Physical properties that a test of robustness shifts.
+
+    Attributes:
+        friction: Lateral friction of cubes and table.
+        mass: Mass of a cube (kg).
+        light: Direction to the light (m).
+        camera_jitter: Shift of the policy camera's target in x and y (m).
+    """
+
+    friction: float = 1.0
+    mass: float = 0.06
+    light: tuple[float, float, float] = (0.4, -0.4, 1.5)
+    camera_jitter: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A start on the table, in the right arm's frame.
+
+    Attributes:
+        positions: Centers of the cubes, `(3, 2)` in m.
+        yaws: Rotation of each cube about z (rad), `(3,)`.
+        colors: Index of each cube's color in `list(COLORS)`, `(3,)`.
+    """
+
+    positions: np.ndarray
+    yaws: np.ndarray
+    colors: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Layout:
+        """Draws three cubes of different colors at least `SPACING` apart."""
+        while True:
+            positions = rng.uniform(AREA_LOW, AREA_HIGH, (CUBES, 2))
+            gaps = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+            if gaps[~np.eye(CUBES, dtype=bool)].min() >= SPACING:
+                break
+        return cls(
+            positions,
+            rng.uniform(-0.2, 0.2, CUBES),
+            rng.permutation(len(COLORS))[:CUBES].astype(np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state kept in the simulation's memory: PyBullet's number of it, arm joints `(8,)` and hand closing."""
+
+    state: int
+    joints: np.ndarray
+    closing: float
+
+
+class TableScene:
+    """NICOL before the table, simulated; positions are in the right arm's frame, mirrored in y for the left."""
+
+    def __init__(
+        self,
+        arm: Arm = "right",
+        assisted_grasp: bool = False,
+        physics: Physics | None = None,
+        gui: bool = False,
+    ) -> None:
+        """Opens a simulation.
+
+        Args:
+            arm: The arm that acts, "right" or "left".
+            assisted_grasp: Fixes a cube to the palm while the closed hand encloses it.
+            physics: Physical properties.
+            gui: Opens PyBullet's window.
+
+        Raises:
+            RuntimeError: If PyBullet opens no simulation.
+        """
+        self.arm, self.assisted_grasp, self.physics = arm, assisted_grasp, physics or Physics()
+        self.client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
+        if self.client < 0:
+            raise RuntimeError("PyBullet opened no simulation; render_mode='human' needs a display")
+        self._grip: int | None = None
+
+    def close(self) -> None:
+        """Closes the simulation."""
+        if pybullet.isConnected(self.client):
+            pybullet.disconnect(self.client)
+
+    # ------------------------------------------------------------------------------------------------ simulate
+
+    def reset(self, layout: Layout, setpoint: np.ndarray) -> None:
+        """Puts cubes and hand at their start and lets them settle for one control step.
+
+        Args:
+            layout: Where the cubes stand and their colors.
+            setpoint: Grasp point (m) and closing of the hand, `(4,)`.
+        """
+        self._build(layout)
+        self._joints, self._closing = self._solve(setpoint), float(setpoint[3])
+        self.robot.set_arm(self.arm, self._joints)
+        self.robot.close_hand(self.arm, motor(self._closing), at_once=True)
+        self.step(setpoint)
+
+    def step(self, setpoint: np.ndarray) -> None:
+        """Brings the hand to a set-point `(4,)` within one control step of physics."""
+        joints, closing = self._solve(setpoint), float(setpoint[3])
+        for part in np.arange(1, TARGETS + 1) / TARGETS:
+            self.robot.set_arm_target(self.arm, self._joints + part * (joints - self._joints))
+            self.robot.close_hand(self.arm, motor(self._closing + part * (closing - self._closing)))
+            for _ in range(SUBSTEPS // TARGETS):
+                pybullet.stepSimulation(physicsClientId=self.client)
+        self._joints, self._closing = joints, closing
+        if self.assisted_grasp:
+            self._assist()
+
+    # ------------------------------------------------------------------------------------------------- observe
+
+    def objects(self) -> np.ndarray:
+        """Returns the cubes' centers `(3, 3)` in m."""
+        poses = [pybullet.getBasePositionAndOrientation(cube, physicsClientId=self.client) for cube in self._cubes]
+        return mirror(np.array([position for position, _ in poses]), self.arm)
+
+    def hand(self) -> np.ndarray:
+        """Returns the grasp point `(3,)` in m."""
+        return mirror(self.robot.hand_pose(self.arm)[0], self.arm)
+
+    def held(self, index: int) -> bool:
+        """Tells whether a cube is in the hand and off the table."""
+        cube = self.objects()[index]
+        near = np.linalg.norm(cube - self.hand()) < HELD_DISTANCE
+        return bool(near and cube[2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
+
+    def picture(self, camera: str) -> np.ndarray:
+        """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""
+        if camera == "eye":
+            pose = self.robot.frame_pose("left_eye_cam")  # optical frame: z forward, y down
+            view = Camera(
+                tuple(pose[:3, 3]),
+                tuple(pose[:3, 3] + pose[:3, 2]),
+                tuple(-pose[:3, 1]),
+                75.0,
+                (640, 480),
+            )
+        else:
+            view = CAMERAS[camera] if self.arm == "right" else CAMERAS[camera].mirrored()
+        if camera == "workspace":
+            (x, y, z), (dx, dy) = view.target, self.physics.camera_jitter
+            view = replace(view, target=(x + dx, y + dy, z))
+        return view.picture(self.client, self.physics.light)
+
+    # ------------------------------------------------------------------------------------------------ remember
+
+    def save(self) -> Saved:
+        """Keeps the present state in memory; `restore` brings it back exactly."""
+        return Saved(pybullet.saveState(physicsClientId=self.client), self._joints.copy(), self._closing)
+
+    def restore(self, saved: Saved) -> None:
+        """Goes back to a saved state of this simulation; an assisted grasp is let go."""
+        self._release()
+        pybullet.restoreState(stateId=saved.state, physicsClientId=self.client)
+        self._joints, self._closing = saved.joints.copy(), saved.closing
+
+    def forget(self, saved: Saved) -> None:
+        """Frees a saved state."""
+        pybullet.removeState(saved.state, physicsClientId=self.client)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns the present state as arrays, for `set_state` of any simulation with the same arguments."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "state.bullet")
+            pybullet.saveBullet(path, physicsClientId=self.client)
+            world = np.fromfile(path, np.uint8)
+        return {"world": world, "joints": self._joints.copy(), "closing": np.array(self._closing)}
+
+    def set_state(self, state: dict[str, np.ndarray], layout: Layout) -> None:
+        """Goes back to a state of `get_state`, whose episode began with this layout."""
+        self._build(layout)
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "state.bullet")
+            state["world"].tofile(path)
+            pybullet.restoreState(fileName=path, physicsClientId=self.client)
+        self._joints, self._closing = state["joints"].copy(), float(state["closing"])
+
+    # -------------------------------------------------------------------------------------------------- inside
+
+    def _build(self, layout: Layout) -> None:
+        """Builds the scene anew: reusing it would let the engine's caches carry a trace of earlier episodes."""
+        client, physics = self.client, self.physics
+        pybullet.resetSimulation(physicsClientId=client)
+        self._grip = None
+        self.robot = Nicol(client, active_arms=(self.arm,), active_head=False)
+        pybullet.setTimeStep(1 / (CONTROL_HZ * SUBSTEPS), physicsClientId=client)
+        pybullet.changeDynamics(self.robot.table, -1, lateralFriction=physics.friction, physicsClientId=client)
+        self._box(LINE_SIZE, (LINE_X, self._y(-0.18), TABLE_Z + LINE_SIZE[2] / 2), LINE_COLOR)
+        size, z = (CUBE_SIZE,) * 3, TABLE_Z + CUBE_SIZE / 2
+        self._cubes = [
+            self._box(size, (x, self._y(y), z), COLORS[COLOR_NAMES[color]], self._y(yaw), physics.mass)
+            for (x, y), yaw, color in zip(layout.positions, layout.yaws, layout.colors, strict=True)
+        ]
+
+    def _y(self, y: float) -> float:
+        return -y if self.arm == "left" else y
+
+    def _box(
+        self,
+        size: Sequence[float],
+        position: Sequence[float],
+        rgba: Sequence[float],
+        yaw: float = 0.0,
+        mass: float | None = None,
+    ) -> int:
+        """Adds a box; without a mass it is a picture on the table that nothing touches."""
+        half, client = [side / 2 for side in size], self.client
+        visual = pybullet.createVisualShape(
+            pybullet.GEOM_BOX, halfExtents=half, rgbaColor=rgba, physicsClientId=client
+        )
+        if mass is None:
+            return pybullet.createMultiBody(0, -1, visual, basePosition=position, physicsClientId=client)
+        shape = pybullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half, physicsClientId=client)
+        turn = pybullet.getQuaternionFromEuler((0, 0, yaw))
+        body = pybullet.createMultiBody(mass, shape, visual, position, turn, physicsClientId=client)
+        friction = self.physics.friction
+        pybullet.changeDynamics(
+            body, -1, lateralFriction=friction, spinningFriction=0.002, physicsClientId=client
+        )
+        return body
+
+    def _solve(self, setpoint: np.ndarray) -> np.ndarray:
+        """Arm joints for a set-point; the search always starts at one rest pose, so the arm's shape is a function of it."""
+        position = mirror(np.asarray(setpoint[:3], np.float64), self.arm)
+        return self.robot.solve_ik(self.arm, position, ORIENTATION)
+
+    def _assist(self) -> None:
+        """Fixes the nearest cube to the palm while the hand is closed around it, and lets it go when it opens."""
+        if self._closing < 0.5:
+            self._release()
+        elif self._grip is None:
+            palm = self.robot.frame_pose(f"{side(self.arm)}_palm")
+            link = self.robot.link(f"{side(self.arm)}_palm")
+            for cube in self._cubes:
+                position, turn = pybullet.getBasePositionAndOrientation(cube, physicsClientId=self.client)
+                if np.linalg.norm(mirror(np.array(position), self.arm) - self.hand()) < ASSIST_DISTANCE:
+                    rotation = np.array(pybullet.getMatrixFromQuaternion(turn)).reshape(3, 3)
+                    offset = palm[:3, :3].T @ (np.array(position) - palm[:3, 3])
+                    self._grip = pybullet.createConstraint(
+                        self.robot.body,
+                        link,
+                        cube,
+                        -1,
+                        pybullet.JOINT_FIXED,
+                        (0, 0, 0),
+                        offset,
+                        (0, 0, 0),
+                        urdf.quaternion(palm[:3, :3].T @ rotation),
+                        physicsClientId=self.client,
+                    )
+                    return
+
+    def _release(self) -> None:
+        if self._grip is not None:
+            pybullet.removeConstraint(self._grip, physicsClientId=self.client)
+            self._grip = None

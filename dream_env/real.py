@@ -1,0 +1,327 @@
+"""`NicoLReal-v0`: NICOL at its table in PyBullet, under the contract that it shares with the dream."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dream_env import contract
+from dream_env.contract import ObsType, RewardName
+from dream_env.language import color_of, embed
+from dream_env.nicol.camera import CAMERAS
+from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
+from dream_env.tasks import TASKS, Situation
+
+OPTIONS = ("task", "instruction", "spoken", "layout", "state")
+"""Keys that `NicoLRealEnv.reset(options=...)` takes."""
+
+
+class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+    """NICOL at its table, in rigid-body physics.
+
+    ## Description
+    NICOL, a humanoid with two OpenManipulator-P arms and RH8D hands, stands at a table with three 5 cm cubes of
+    different colors. An instruction names one of them: hold the hand above it (`reach`), push it over the tape line
+    (`push`), or lift it (`lift`). The fingers hold a cube by friction alone.
+
+    ## Action Space
+    `Box(-1, 1, (4,), float32)`, at 10 Hz; x points away from the robot, y to its left, z up.
+
+    | index | meaning | unit of 1.0 |
+    |---|---|---|
+    | 0, 1, 2 | displacement of the grasp point along x, y, z | 4 cm |
+    | 3 | closing of the hand (+) or opening (-) | a quarter of the whole way |
+
+    ## Observation Space
+    A flat `Dict` of float32 boxes.
+
+    | key | shape | meaning |
+    |---|---|---|
+    | `embedding` | (1024,) | the camera picture through the world model's encoder, 64 tokens x 16 channels |
+    | `goal` | (1024,) | the goal picture through the same encoder |
+    | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized |
+    | `instruction` | (64,) | embedding of the sentence |
+    | `pixels` | (64, 64, 3) uint8 | the camera picture, with `obs_type="pixels"` |
+
+    ## Rewards
+    `bounded` exp(-distance / 0.4) of the mean squared distance between embedding and goal (default), `energy` the
+    negative distance, `progress` its decrease, `success` 1 while success holds.
+
+    ## Starting State
+    Cubes at random places at least 12 cm apart, three of four colors; the hand open above the table at a random
+    place. The goal picture shows the same scene after the scripted expert has done the task.
+
+    ## Episode End
+    Truncated after 24 steps, never terminated. `info["is_success"]` tells whether the task's condition has held for
+    the last 3 steps; its value at the end of the episode counts.
+
+    ## Arguments
+    * `task`: "reach", "push", "lift", or "all" for a random one in each episode.
+    * `obs_type`: "embedding", or "pixels" to add the picture.
+    * `reward`: "bounded", "energy", "progress", "success".
+    * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay.
+    * `world_model`: "default", a checkpoint folder, or an object; its encoder makes the embeddings. None leaves
+      embedding and goal out (needs obs_type="pixels" and reward="success").
+    * `arm`: "right" or "left"; the left arm's world is the right one's mirrored in y.
+    * `control`: "delta" as above, or "position" where an action names the set-point itself, approached one step at
+      a time.
+    * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
+    * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it.
+    * `physics`: dict of shifts, see `dream_env.nicol.scene.Physics`.
+    * `render_mode`: None, "rgb_array", or "human" for PyBullet's window.
+
+    `reset(options=...)` takes `task`, `instruction` (a sentence that names a color on the table), `spoken` (what the
+    policy is told when it differs from the instruction, for controls), `layout` (a `Layout`), `state` (of `get_state`).
+
+    ## Version History
+    * v0: initial version.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": contract.CONTROL_HZ}
+    _max_episode_steps = contract.EPISODE_STEPS
+
+    def __init__(
+        self,
+        task: str = "reach",
+        *,
+        obs_type: ObsType = "embedding",
+        reward: RewardName = "bounded",
+        goal_env: bool = False,
+        world_model: Any = "default",
+        arm: str = "right",
+        control: str = "delta",
+        camera: str = "video",
+        assisted_grasp: bool = False,
+        physics: dict[str, Any] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        contract.check_choice("task", task, [*TASKS, "all"])
+        contract.check_choice("obs_type", obs_type, ObsType)
+        contract.check_choice("reward", reward, RewardName)
+        contract.check_choice("arm", arm, ["right", "left"])
+        contract.check_choice("control", control, contract.ControlName)
+        contract.check_choice("camera", camera, [*CAMERAS, "eye"])
+        contract.check_choice("render_mode", render_mode, [None, *self.metadata["render_modes"]])
+        if world_model is None and (obs_type != "pixels" or reward != "success" or goal_env):
+            raise ValueError(
+                "world_model=None leaves no embedding; accepted with it: obs_type='pixels', reward='success', "
+                f"goal_env=False (given: {obs_type!r}, {reward!r}, {goal_env})"
+            )
+        self.task, self.obs_type, self.reward, self.goal_env = task, obs_type, reward, goal_env
+        self.arm, self.control, self.camera, self.render_mode = arm, control, camera, render_mode
+        self.assisted_grasp = assisted_grasp
+        for key in physics or {}:
+            contract.check_choice("physics key", key, [field.name for field in fields(Physics)])
+        self.physics = Physics(**(physics or {}))
+        self.encoder = None if world_model is None else _Encoder(world_model)
+        dim = self.encoder.dim if self.encoder else 0
+        self.observation_space = contract.observation_space(dim, obs_type, goal_env)
+        self.action_space = contract.action_space()
+        if goal_env:
+            self.compute_reward = contract.goal_reward(reward)
+        self._scene: TableScene | None = None
+
+    # ------------------------------------------------------------------------------------------------- Gymnasium
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Draws a scene and an instruction, pictures the goal, and returns the first observation."""
+        super().reset(seed=seed)
+        options = options or {}
+        for key in options:
+            contract.check_choice("options key", key, OPTIONS)
+        if "state" in options:
+            self.set_state(options["state"])
+            return self._observation(), self._info()
+        name = options.get("task", self.task)
+        contract.check_choice("task", name, [*TASKS, "all"])
+        self.task_name = str(self.np_random.choice(list(TASKS))) if name == "all" else name
+        layout = options.get("layout") or Layout.draw(self.np_random)
+        self.layout = layout
+        start = contract.normalize(self.np_random.uniform(START_LOW, START_HIGH).astype(np.float32))
+        color = COLOR_NAMES[layout.colors[self.np_random.integers(len(layout.colors))]]
+        self.instruction = TASKS[self.task_name].grammar.sample(self.np_random, color)
+        if "instruction" in options:
+            self.instruction = str(options["instruction"])
+            color = color_of(self.instruction)
+            on_table = [COLOR_NAMES[i] for i in layout.colors]
+            contract.check_choice("color of the instruction", color, on_table)
+        self.target = [COLOR_NAMES[i] for i in layout.colors].index(color)
+        self.spoken = str(options.get("spoken", self.instruction))
+        self._words = embed(self.spoken)
+
+        self.proprio = start
+        self.scene.reset(layout, contract.denormalize(start))
+        self._held_for = 0
+        self.goal_image = self._picture_goal()
+        self._goal = self.encoder(self.goal_image, start) if self.encoder else None
+        self._look()
+        return self._observation(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Moves the set-point by one action and lets physics run for 0.1 s."""
+        action = contract.check_actions(action, self.action_space.shape or ())
+        previous = self._distance
+        self._advance(contract.to_delta(self.control, self.proprio, action))
+        self._look()
+        reward = contract.reward(self.reward, previous, self._distance, self.is_success)
+        return self._observation(), float(reward), False, False, self._info()
+
+    def render(self) -> np.ndarray | None:
+        """Returns the picture of `camera` `(H, W, 3)` uint8; PyBullet's window draws itself."""
+        if self.render_mode != "rgb_array":
+            return None
+        return self.scene.picture(self.camera)
+
+    def close(self) -> None:
+        """Ends the simulation; may be called again."""
+        if self._scene is not None:
+            self._scene.close()
+            self._scene = None
+
+    # ---------------------------------------------------------------------------------------- beyond Gymnasium
+
+    @property
+    def scene(self) -> TableScene:
+        """The simulation, opened at first use so that an unpickled or forked env makes its own."""
+        if self._scene is None:
+            gui = self.render_mode == "human"
+            self._scene = TableScene(self.arm, self.assisted_grasp, self.physics, gui)
+        return self._scene
+
+    @property
+    def task_description(self) -> str:
+        """The instruction of this episode."""
+        return self.instruction
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the task's condition has held for the last `HOLD_STEPS` steps."""
+        return self._held_for >= contract.HOLD_STEPS
+
+    def situation(self) -> Situation:
+        """Returns the physical situation in the right arm's frame."""
+        return Situation(
+            objects=self.scene.objects(),
+            target=self.target,
+            hand=self.scene.hand(),
+            setpoint=contract.denormalize(self.proprio),
+            held=self.scene.held(self.target),
+        )
+
+    def expert_action(self) -> np.ndarray:
+        """Returns the scripted expert's delta action `(4,)` for the current situation."""
+        return TASKS[self.task_name].expert(self.situation())
+
+    def truth(self) -> dict[str, Any]:
+        """Returns what physics knows: objects, colors, target, hand, held and the task's condition."""
+        now = self.situation()
+        return {
+            "objects": now.objects.astype(np.float32),
+            "colors": self.layout.colors.copy(),
+            "target": self.target,
+            "hand": now.hand.astype(np.float32),
+            "held": now.held,
+            "condition": TASKS[self.task_name].condition(now),
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns everything that `set_state` needs to go on exactly from here."""
+        return {
+            "scene": self.scene.get_state(),
+            "task_name": self.task_name,
+            "instruction": self.instruction,
+            "spoken": self.spoken,
+            "target": self.target,
+            "layout": self.layout,
+            "proprio": self.proprio.copy(),
+            "held_for": self._held_for,
+            "goal_image": self.goal_image.copy(),
+            "rng": self.np_random.bit_generator.state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes back to a state of `get_state`, of this env or of another with the same arguments."""
+        for key in ("task_name", "instruction", "spoken", "target", "layout", "proprio", "goal_image"):
+            value = state[key]
+            setattr(self, key, value.copy() if isinstance(value, np.ndarray) else value)
+        self._held_for = state["held_for"]
+        self.np_random.bit_generator.state = state["rng"]
+        self._words = embed(self.spoken)
+        self.scene.set_state(state["scene"], self.layout)
+        self._goal = self.encoder(self.goal_image, self.proprio) if self.encoder else None
+        self._look()
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _advance(self, delta: np.ndarray) -> None:
+        """Moves the set-point, runs physics, and counts how long the condition has held."""
+        self.proprio = contract.integrate(self.proprio, delta)
+        self.scene.step(contract.denormalize(self.proprio))
+        done = TASKS[self.task_name].condition(self.situation())
+        self._held_for = self._held_for + 1 if done else 0
+
+    def _picture_goal(self) -> np.ndarray:
+        """Lets the expert do the task, takes the picture, and goes back to the start."""
+        start, proprio = self.scene.save(), self.proprio
+        for _ in range(contract.EPISODE_STEPS):
+            action = self.expert_action()
+            if self.is_success and np.abs(action).max() < 0.05:
+                break  # done, and standing still
+            self._advance(action)
+        picture = self.scene.picture("workspace")
+        self.scene.restore(start)
+        self.scene.forget(start)
+        self.proprio, self._held_for = proprio, 0
+        return picture
+
+    def _look(self) -> None:
+        """Takes the policy's picture and measures its distance to the goal."""
+        self._pixels = self.scene.picture("workspace")
+        self._embedding = self.encoder(self._pixels, self.proprio) if self.encoder else None
+        self._distance = 0.0
+        if self._embedding is not None:
+            self._distance = float(contract.distance(self._embedding, self._goal))
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        return contract.observation(
+            embedding=self._embedding,
+            goal=self._goal,
+            proprio=self.proprio,
+            instruction=self._words,
+            pixels=self._pixels if self.obs_type == "pixels" else None,
+            goal_env=self.goal_env,
+        )
+
+    def _info(self) -> dict[str, Any]:
+        return {"is_success": self.is_success, "distance": self._distance}
+
+
+START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
+START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
+"""Box of the set-point at the start (m, closing)."""
+
+
+class _Encoder:
+    """The world model's encoder on one picture, in numpy."""
+
+    def __init__(self, world_model: Any) -> None:
+        from dream_env.world_models.checkpoint import load
+
+        self.model = load(world_model) if isinstance(world_model, str | Path) else world_model
+        self.dim: int = self.model.embedding_dim
+
+    def __call__(self, image: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+        """Encodes a picture `(H, W, 3)` uint8 into an embedding `(E,)` float32."""
+        import torch
+
+        with torch.inference_mode():
+            device = self.model.device
+            images = torch.from_numpy(image[None]).to(device)
+            state = self.model.encode(images, torch.from_numpy(proprio[None]).to(device))
+            return self.model.embedding(state)[0].cpu().numpy()

@@ -1,0 +1,67 @@
+"""Push: bring the named cube over the tape line, away from the robot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dream_env.language import Grammar
+from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, Situation, go
+
+BEHIND = 0.11
+"""How far behind the cube's center the grasp point comes down (m)."""
+TRAVEL_Z = TABLE_Z + 0.145
+"""Height at which the hand passes over cubes (m)."""
+PUSH_Z = TABLE_Z + 0.05
+"""Height of the grasp point while it pushes (m)."""
+MARGIN = 0.015
+"""How far beyond the line the expert brings the cube (m)."""
+
+
+class Push:
+    """Push the named cube until its center has crossed the line at x = 0.63 m, still standing on the table."""
+
+    name = "push"
+    grammar = Grammar(
+        templates=(
+            "push the {color} {object} over the line",
+            "push the {color} {object} across the line",
+            "push the {color} {object} away",
+            "push the {color} {object} forward",
+            "push the {color} {object} to the other side of the line",
+            "slide the {color} {object} over the line",
+            "slide the {color} {object} away",
+            "shove the {color} {object} past the line",
+            "shove the {color} {object} forward",
+            "shove the {color} {object} over the border",
+            "move the {color} {object} across the line",
+            "drive the {color} {object} beyond the line",
+            "press the {color} {object} away",
+            "force the {color} {object} forward",
+            "drive the {color} {object} away",
+            "sweep the {color} {object} over the line",
+        ),
+        held_out=(
+            "shove the {color} {object} away",
+            "slide the {color} {object} beyond the line",
+            "nudge the {color} {object} over the line",
+            "thrust the {color} {object} forward",
+            "push the {color} {object} past the border",
+            "drive the {color} {object} across the edge",
+        ),
+    )
+
+    def condition(self, now: Situation) -> bool:
+        """Tells whether the named cube lies beyond the line, on the table."""
+        return bool(now.cube[0] > LINE_X and abs(now.cube[2] - TABLE_Z - CUBE_SIZE / 2) < 0.02)
+
+    def expert(self, now: Situation) -> np.ndarray:
+        """Comes down behind the named cube with an open hand and pushes it straight forward."""
+        cube, setpoint = now.cube, now.setpoint
+        behind, aside = cube[0] - setpoint[0], abs(setpoint[1] - cube[1])
+        if cube[0] > LINE_X + MARGIN:
+            return go(now, setpoint[:3], 0.0)
+        if setpoint[2] < PUSH_Z + 0.02 and -0.04 < behind < BEHIND + 0.03 and aside < 0.03:
+            return go(now, np.array([LINE_X + 0.1, cube[1], PUSH_Z]), 0.0)
+        if abs(behind - BEHIND) < 0.02 and aside < 0.012:
+            return go(now, np.array([*setpoint[:2], PUSH_Z]), 0.0)
+        return go(now, np.array([cube[0] - BEHIND, cube[1], TRAVEL_Z]), 0.0)

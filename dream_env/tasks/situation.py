@@ -1,0 +1,63 @@
+"""What a task may know: the physical situation, in the right arm's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dream_env.contract import SETPOINT_STEP
+from dream_env.language import Grammar
+
+TABLE_Z = 0.80
+"""Height of the table top (m)."""
+CUBE_SIZE = 0.05
+"""Side of a cube (m)."""
+LINE_X = 0.63
+"""Where the tape line lies across the table (m); `push` brings a cube's center beyond it."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One moment on the table, mirrored to the right arm.
+
+    Attributes:
+        objects: Centers of the cubes, `(3, 3)` in m.
+        target: Index of the named cube.
+        hand: Grasp point between thumb and fingers, `(3,)` in m.
+        setpoint: The controller's set-point `(4,)`: grasp point in m and closing in [0, 1].
+        held: Whether the named cube is in the hand and off the table.
+    """
+
+    objects: np.ndarray
+    target: int
+    hand: np.ndarray
+    setpoint: np.ndarray
+    held: bool
+
+    @property
+    def cube(self) -> np.ndarray:
+        """Center of the named cube, `(3,)` in m."""
+        return self.objects[self.target]
+
+
+class Task(Protocol):
+    """What makes a task: its words, the condition of success, and an expert that shows it."""
+
+    name: str
+    grammar: Grammar
+
+    def condition(self, now: Situation) -> bool:
+        """Tells whether the task is done at this moment; success needs it for `HOLD_STEPS` in a row."""
+        ...
+
+    def expert(self, now: Situation) -> np.ndarray:
+        """Gives the scripted expert's action `(4,)` in [-1, 1]: a pure function of the situation."""
+        ...
+
+
+def go(now: Situation, position: np.ndarray, closing: float) -> np.ndarray:
+    """Returns the action `(4,)` that brings the set-point toward a position (m) and a closing, as far as one step goes."""
+    goal = np.append(position, closing)
+    return np.clip((goal - now.setpoint) / SETPOINT_STEP, -1, 1).astype(np.float32)

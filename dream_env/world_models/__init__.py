@@ -1,0 +1,1 @@
+"""World models: the protocol, the latent token model, and their files."""

@@ -1,0 +1,128 @@
+"""World models on disk: a folder with `config.json`, `model.safetensors` and a card, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, fields
+from functools import lru_cache
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+KINDS = {"latent": "dream_env.world_models.latent:LatentWorldModel"}
+"""Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
+built from its config alone."""
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
+
+
+def save(model: Any, path: str | Path, card: str) -> None:
+    """Writes a world model into folder `path`, each file whole or not at all; other files there stay.
+
+    Args:
+        model: A model of one of `KINDS`.
+        path: Folder, made if needed.
+        card: Text of the card: command, data, seed, measured figures.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    config = {"kind": model.kind, **asdict(model.config)}
+    for name in (WEIGHTS, CONFIG, CARD):
+        temporary = folder / f".{name}.{os.getpid()}"
+        if name == WEIGHTS:
+            save_file(tensors, temporary)
+        else:
+            text = card if name == CARD else json.dumps(config, indent=2) + "\n"
+            temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, folder / name)
+
+
+def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> Any:
+    """Loads a world model for inference, once per process, folder and device.
+
+    Args:
+        name_or_path: "default" for the model that comes with the package, or a folder written by `save`.
+        device: Device of the weights.
+
+    Returns:
+        The model in eval mode with frozen weights, shared by all callers.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its files is missing.
+        ValueError: If a file is damaged or does not fit the others.
+    """
+    return _load(resolve(name_or_path), str(device))
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """Returns the absolute folder of a checkpoint; "default" is the one that comes with the package."""
+    if name_or_path != "default":
+        return Path(name_or_path).resolve()
+    return Path(str(files("dream_env.assets") / "world_model")).resolve()
+
+
+def sha256(path: str | Path) -> str:
+    """Returns the SHA-256 of a file, or of the weights if `path` is a checkpoint folder, as 64 hex digits."""
+    file = Path(path)
+    content = (file / WEIGHTS if file.is_dir() else file).read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _load(folder: Path, device: str) -> Any:
+    for file in (folder, folder / CONFIG, folder / WEIGHTS):
+        if not file.exists():
+            raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
+    model = _build(folder / CONFIG)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"world_model: {folder / WEIGHTS} is damaged ({error}); {_REMEDY}") from error
+    _check_tensors(model.state_dict(), tensors, folder / WEIGHTS)
+    model.load_state_dict(tensors)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _build(file: Path) -> torch.nn.Module:
+    """Builds the untrained model that a `config.json` describes."""
+    try:
+        values = dict(json.loads(file.read_text(encoding="utf-8")))
+        kind = values.pop("kind")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'world_model: {file} is not {{"kind": ..., ...}} ({error!r}); {_REMEDY}') from error
+    if kind not in KINDS:
+        raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {list(KINDS)}; {_REMEDY}")
+    module, name = KINDS[kind].split(":")
+    model_class = getattr(import_module(module), name)
+    accepted = {field.name for field in fields(model_class.config_class)}
+    if unknown := set(values) - accepted:
+        raise ValueError(
+            f"world_model: {file} has unknown fields {sorted(unknown)}; accepted: {sorted(accepted)}; {_REMEDY}"
+        )
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    try:
+        return model_class(model_class.config_class(**values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"world_model: {file} describes no model ({error}); {_REMEDY}") from error
+
+
+def _check_tensors(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor], file: Path) -> None:
+    """Raises ValueError unless both hold tensors of the same names, shapes and types."""
+    problems = [f"{name} is missing" for name in expected.keys() - given.keys()]
+    problems += [f"{name} is not known" for name in given.keys() - expected.keys()]
+    for name in expected.keys() & given.keys():
+        want, got = expected[name], given[name]
+        if (want.shape, want.dtype) != (got.shape, got.dtype):
+            problems.append(f"{name} is {got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}")
+    if problems:
+        shown = "; ".join(sorted(problems)[:3]) + ("; ..." if len(problems) > 3 else "")
+        raise ValueError(f"world_model: {file} does not fit config.json: {shown}; {_REMEDY}")

@@ -1,0 +1,166 @@
+"""The default world model: a token map learned by an auto-encoder, moved by a convolutional predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES
+from dream_env.readout import LanguageReadout
+from dream_env.world_models.autoencoder import AutoEncoder
+from dream_env.world_models.predictor import Predictor
+from dream_env.world_models.protocol import LatentState
+
+_ROWS = 4
+"""Batches are padded to a multiple of this. With fewer rows CPU matrix kernels sum in another order, and a row's last
+bits would depend on how many dreams run beside it."""
+_CHUNK = 256
+"""Rows worked on at a time: more leave the cache, and are slower."""
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """Every number that fixes the architecture of a `LatentWorldModel`."""
+
+    channels: int = 16
+    """Channels of one token."""
+    autoencoder_widths: tuple[int, int, int] = (32, 64, 64)
+    """Channels after each halving of the picture; the decoder mirrors them."""
+    width: int = 64
+    """Width of the predictor's trunk."""
+    blocks: int = 4
+    """Residual blocks of the predictor's trunk."""
+    ensemble: int = 3
+    """Heads of the predictor; their mean is the step, their variance the disagreement."""
+    head_width: int = 48
+    """Hidden width of one head."""
+    success_width: int = 64
+    """Hidden width of the success head."""
+    success_threshold: float = 0.5
+    """Probability from which on a dream counts its condition as met; `agents.fit` sets it on held-out episodes."""
+
+
+class SuccessHead(nn.Module):
+    """Logit of the task's condition, from what the instruction names in the current and in the goal tokens.
+
+    Args:
+        channels: Channels of one token.
+        grid: Side of the token map.
+        width: Hidden width.
+    """
+
+    def __init__(self, channels: int, grid: int, width: int) -> None:
+        super().__init__()
+        self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid)
+        inputs = 2 * self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.logit = nn.Sequential(
+            nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+        )
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, tokens: Tensor, proprio: Tensor, goal: Tensor, instruction: Tensor) -> Tensor:
+        """Gives logits `(B,)` for tokens and goal tokens `(B, T, C)`, before the temperature."""
+        seen = [self.readout(tokens, instruction), self.readout(goal, instruction)]
+        return self.logit(torch.cat([*seen, proprio, instruction], dim=1)).squeeze(-1)
+
+
+class LatentWorldModel(nn.Module):
+    """A world model in latent space, see `dream_env.world_models.protocol.WorldModel` for its methods.
+
+    Row i of every result is bit for bit the same whatever stands in the other rows and however many there are (on the
+    CPU). Gradients pass through every method except `decode`; callers who need none use `torch.inference_mode`.
+
+    Args:
+        config: Architecture.
+    """
+
+    kind = "latent"
+    config_class = LatentConfig
+
+    def __init__(self, config: LatentConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or LatentConfig()
+        grid = IMAGE_SIZE // 8
+        self.embedding_dim = grid * grid * config.channels
+        self.autoencoder = AutoEncoder(config.channels, config.autoencoder_widths, IMAGE_SIZE)
+        self.predictor = Predictor(
+            config.channels, grid, config.width, config.blocks, config.ensemble, config.head_width
+        )
+        self.success_head = SuccessHead(config.channels, grid, config.success_width)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.autoencoder.background.device
+
+    def encode(self, images: Tensor, proprio: Tensor) -> LatentState:
+        """Encodes pictures `(B, 64, 64, 3)` uint8 and set-points `(B, 4)` into a state.
+
+        Raises:
+            ValueError: If the pictures have another shape or type.
+        """
+        shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
+        if images.dtype != torch.uint8 or images.shape[1:] != shape:
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
+        return LatentState(_by_rows(self.autoencoder.encode, images), proprio)
+
+    def step(self, state: LatentState, action: Tensor, generator: torch.Generator | None = None) -> LatentState:
+        """Predicts the next state under actions `(B, 4)` in [-1, 1]; deterministic, `generator` is not used."""
+
+        def predict(tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+            heads, moved = self.predictor(tokens, proprio, action)
+            return heads.mean(0), moved
+
+        return LatentState(*_by_rows(predict, *state, action))
+
+    def embedding(self, state: LatentState) -> Tensor:
+        """Flattens the tokens to `(B, E)`."""
+        return state.tokens.flatten(1)
+
+    @torch.no_grad()
+    def decode(self, state: LatentState) -> Tensor:
+        """Draws the state as pictures `(B, 64, 64, 3)` uint8."""
+        images = _by_rows(self.autoencoder.decode, state.tokens)
+        return (images * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
+        """Predicts the calibrated probability `(B,)` that the task's condition holds now.
+
+        Args:
+            state: Current states.
+            goal: Embeddings of the goal images, `(B, E)`.
+            instruction: Sentence embeddings, `(B, 64)`.
+        """
+        goal_tokens = goal.view_as(state.tokens)
+        logits = _by_rows(self.success_head, *state, goal_tokens, instruction)
+        logits = logits / self.success_head.temperature
+        # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
+        return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]
+
+    def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
+        """Mean variance `(B,)` between the heads' predictions of one step; 0 for a single head."""
+
+        def variance(tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
+            heads, _ = self.predictor(tokens, proprio, action)
+            return heads.var(0, correction=0).mean((1, 2))
+
+        return _by_rows(variance, *state, action)
+
+
+def _by_rows(function: Callable, *inputs: Tensor) -> Any:
+    """Calls a batched function on chunks of at most `_CHUNK` rows, padded to a multiple of `_ROWS`."""
+    rows = len(inputs[0])
+    padding = -rows % _ROWS
+    if padding:
+        inputs = tuple(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs)
+    parts = [function(*chunk) for chunk in zip(*(x.split(_CHUNK) for x in inputs), strict=True)]
+    if len(parts) == 1 and not padding:
+        return parts[0]
+    if isinstance(parts[0], tuple):
+        return tuple(torch.cat(column)[:rows] for column in zip(*parts, strict=True))
+    return torch.cat(parts)[:rows]

@@ -1,0 +1,125 @@
+"""The predictor: one control step of the token map, under an action."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dream_env import contract
+
+_BUMP = 0.35
+"""Width of the Gaussian that marks the hand's place on the map, in units of half the map."""
+
+
+class HandCamera(nn.Module):
+    """A small perspective camera: where the hand's set-point appears on the token map.
+
+    The set-point before and after a step is known exactly, so the network need not find the hand to know which tokens
+    will change. The projection starts from a least-squares fit (`fit`) and is trained with the predictor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projection = nn.Linear(3, 3)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, proprio: Tensor) -> Tensor:
+        """Projects set-points `(B, 4)` to row and column `(B, 2)`, -1 to 1 over the map."""
+        projected = self.projection(proprio[:, :3])
+        return projected[:, :2] / (1 + 0.5 * torch.tanh(projected[:, 2:]))
+
+    @torch.no_grad()
+    def fit(self, proprio: Tensor, centers: Tensor) -> None:
+        """Sets the affine part by least squares from set-points `(N, 4)` to places on the map `(N, 2)`."""
+        inputs = torch.cat([proprio[:, :3], torch.ones_like(proprio[:, :1])], dim=1)
+        # In double precision, so that what is left after rounding can be repeated; LAPACK's last bits cannot.
+        solution = torch.linalg.lstsq(inputs.double(), centers.double()).solution.float()
+        self.projection.weight[:2] = solution[:3].T
+        self.projection.bias[:2] = solution[3]
+
+
+class Block(nn.Module):
+    """A residual block: AdaLN (Peebles & Xie 2023, section 3.2), 3x3 convolution, SiLU, linear."""
+
+    def __init__(self, width: int, grid: int) -> None:
+        super().__init__()
+        self.width, self.grid = width, grid
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, modulation: Tensor) -> Tensor:
+        """Updates `(B, T, W)` under a scale and a shift `(B, 1, 2 W)`."""
+        scale, shift = modulation.chunk(2, dim=-1)
+        normal = torch.addcmul(shift, F.layer_norm(hidden, (self.width,)), 1 + scale)
+        # A view of (B, rows, columns, W) as channels-last: the convolution copies nothing.
+        picture = normal.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        mixed = self.mix(picture).permute(0, 2, 3, 1).flatten(1, 2)
+        return hidden + self.project(F.silu(mixed))
+
+
+class Predictor(nn.Module):
+    """Predicts the next tokens by an ensemble of small heads on one convolutional trunk.
+
+    A step moves the hand by at most 0.7 token, so 3x3 mixing is enough for the motion; the conditioning, which also
+    sees the mean token, carries what is global.
+
+    Args:
+        channels: Channels C of one token.
+        grid: Side of the token map, T = grid * grid.
+        width: Width W of the trunk.
+        blocks: Residual blocks of the trunk.
+        ensemble: Number of heads.
+        head_width: Hidden width of one head.
+    """
+
+    def __init__(self, channels: int, grid: int, width: int, blocks: int, ensemble: int, head_width: int) -> None:
+        super().__init__()
+        self.camera = HandCamera()
+        conditions = 3 * len(contract.PROPRIO_NAMES) + channels
+        self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, blocks * 2 * width))
+        self.input = nn.Linear(channels + 8, width)
+        self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
+        self.heads = nn.ModuleList(_head(width, head_width, channels) for _ in range(ensemble))
+        axis = torch.linspace(-1, 1, grid)
+        self.position: Tensor
+        self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
+        self.step_size: Tensor
+        self.register_buffer("step_size", torch.from_numpy(contract.STEP), persistent=False)
+
+    def forward(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicts one step.
+
+        Args:
+            tokens: `(B, T, C)`.
+            proprio: Set-points `(B, 4)`.
+            action: Actions `(B, 4)`.
+
+        Returns:
+            Next tokens of every head `(ensemble, B, T, C)`, and the next set-points `(B, 4)`, which are computed.
+        """
+        moved = contract.integrate(proprio, action, self.step_size)
+        condition = torch.cat([proprio, action, moved, tokens.mean(1)], dim=1)
+        modulation = self.condition(condition)[:, None].chunk(len(self.blocks), dim=-1)
+        hidden = self.input(torch.cat([tokens, *self._places(proprio, moved)], dim=-1))
+        for block, one in zip(self.blocks, modulation, strict=True):
+            hidden = block(hidden, one)
+        hidden = F.layer_norm(hidden, hidden.shape[-1:])
+        return torch.stack([tokens + head(hidden) for head in self.heads]), moved
+
+    def _places(self, proprio: Tensor, moved: Tensor) -> list[Tensor]:
+        """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""
+        parts = [self.position.expand(len(proprio), -1, -1)]
+        for setpoint in (proprio, moved):
+            offset = self.position - self.camera(setpoint)[:, None]
+            parts += [offset, torch.exp(offset.square().sum(-1, keepdim=True) / (-2 * _BUMP**2))]
+        return parts
+
+
+def _head(width: int, hidden: int, channels: int) -> nn.Sequential:
+    """Builds a head that predicts no change until it is trained."""
+    output = nn.Linear(hidden, channels)
+    nn.init.zeros_(output.weight)
+    nn.init.zeros_(output.bias)
+    return nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), output)

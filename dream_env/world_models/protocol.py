@@ -1,0 +1,68 @@
+"""What a world model is to the rest of the package: one small protocol, batched first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class LatentState(NamedTuple):
+    """State of a batch of dreams.
+
+    Attributes:
+        tokens: Spatial map of tokens, `(B, T, C)` float32, about unit variance.
+        proprio: The controller's set-point, `(B, 4)` float32 in [-1, 1], see `dream_env.contract.integrate`.
+    """
+
+    tokens: Tensor
+    proprio: Tensor
+
+
+class WorldModel(Protocol):
+    """The one object that RL, planning, evolution, synthesis and the viewer share.
+
+    Every method takes and returns batches on `device` and is pure: the same inputs (and generator state) give the same
+    output, and row i does not depend on the other rows.
+    """
+
+    embedding_dim: int
+    """Length T * C of a flattened embedding."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        ...
+
+    def encode(self, images: Tensor, proprio: Tensor) -> LatentState:
+        """Encodes pictures `(B, H, W, 3)` uint8 and set-points `(B, 4)` into a state."""
+        ...
+
+    def step(
+        self, state: LatentState, action: Tensor, generator: torch.Generator | None = None
+    ) -> LatentState:
+        """Predicts the next state under actions `(B, 4)` in [-1, 1]."""
+        ...
+
+    def embedding(self, state: LatentState) -> Tensor:
+        """Flattens the tokens to `(B, E)`: what policies see and distances are taken of."""
+        ...
+
+    def decode(self, state: LatentState) -> Tensor:
+        """Draws the state as pictures `(B, H, W, 3)` uint8."""
+        ...
+
+    def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
+        """Predicts the probability `(B,)` that the task's condition holds now.
+
+        Args:
+            state: Current states.
+            goal: Embeddings of the goal images, `(B, E)`.
+            instruction: Sentence embeddings, `(B, 64)`.
+        """
+        ...
+
+    def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
+        """Measures how far the ensemble's one-step predictions lie apart, `(B,)`; 0 for a single predictor."""
+        ...

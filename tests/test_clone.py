@@ -1,0 +1,148 @@
+"""Behavior cloning: what it learns, how it goes on after a kill, what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import toy
+
+from dream_env.agents import clone as module
+from dream_env.agents import policy
+from dream_env.agents.clone import Arguments, Frames, clone, errors, make_frames, run
+from dream_env.contract import EPISODE_STEPS
+from dream_env.episodes import Episode, EpisodeDataset
+from dream_env.language import COLORS, embed
+from dream_env.tasks import TASKS
+
+
+def scenes(count, seed, split="train"):
+    """Frames of a rule: go to the cell of the token that the instruction names."""
+    rng = np.random.default_rng(seed)
+    cells = np.stack([rng.permutation(64)[: len(COLORS)] for _ in range(count)])
+    tokens = rng.normal(0, 0.3, (count, 64, 16))
+    named = rng.integers(len(COLORS), size=count)
+    for color in range(len(COLORS)):
+        tokens[np.arange(count), cells[:, color], color] += 4
+    row, column = np.divmod(cells[np.arange(count), named], 8)
+    place = np.stack([row, column], 1) / 3.5 - 1
+    sentences = [TASKS["reach"].grammar.sentences(color, split) for color in COLORS]
+    counts = np.array([len(part) for part in sentences])
+    first = np.cumsum(counts) - counts
+    return Frames(
+        embedding=torch.tensor(tokens).flatten(1).half(),
+        proprio=torch.zeros(count, 4),
+        label=torch.tensor(np.pad(0.9 * place, ((0, 0), (0, 2)))).float(),
+        sentences=torch.tensor(np.stack([embed(s) for part in sentences for s in part])),
+        first=torch.tensor(first[named]),
+        phrasings=torch.tensor(counts[named]),
+    )
+
+
+def arguments(tmp_path, **kwargs):
+    values = {"updates": 6, "batch": 16, "save_every": 2, "demos": 4} | kwargs
+    return Arguments(data=tmp_path, out=tmp_path / "out", **values)
+
+
+def test_learns_to_go_where_the_words_say(tmp_path):
+    args = arguments(tmp_path, updates=400, batch=64, save_every=200, rate=3e-3)
+    args.out.mkdir()
+    vla = clone(args, scenes(2000, 0), scenes(200, 1))
+    unheard = scenes(200, 2, "test")
+    assert errors(vla, unheard)[:2].mean() < 0.1 * unheard.label[:, :2].var()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_phrasing_names_its_color(split):
+    frames = make_frames(toy.ToyWorldModel(), demonstrations(3), split)
+    grammar = TASKS["lift"].grammar
+    generator = torch.Generator().manual_seed(0)
+    said = {"red": set(), "blue": set()}
+    for _ in range(100):
+        obs, _ = frames.batch(torch.tensor([0, EPISODE_STEPS]), generator)
+        for color, words in zip(said, obs["instruction"], strict=True):
+            said[color].add(words.numpy().tobytes())
+    for color, heard in said.items():
+        known = {embed(sentence).tobytes() for sentence in grammar.sentences(color, split)}
+        assert heard <= known and len(heard) > 5
+
+
+def demonstrations(count, kind="demo"):
+    """Episodes about the red, blue, red, ... cube."""
+    rng = np.random.default_rng(0)
+    length = EPISODE_STEPS + 1
+    episodes = [
+        Episode(
+            seed=i,
+            kind=kind,
+            task="lift",
+            instruction=f"lift the {['red', 'blue'][i % 2]} cube",
+            images=rng.integers(0, 255, (length, 64, 64, 3)).astype(np.uint8),
+            goal_image=np.zeros((64, 64, 3), np.uint8),
+            proprio=rng.uniform(-1, 1, (length, 4)).astype(np.float32),
+            action=np.zeros((EPISODE_STEPS, 4), np.float32),
+            label=rng.uniform(-1, 1, (EPISODE_STEPS, 4)).astype(np.float32),
+            objects=np.zeros((length, 3, 3), np.float32),
+            colors=np.array([list(COLORS).index(c) for c in ("red", "blue", "green")]),
+            target=i % 2,
+            hand=np.zeros((length, 3), np.float32),
+            held=np.zeros(length, bool),
+            condition=np.zeros(length, bool),
+        )
+        for i in range(count)
+    ]
+    return EpisodeDataset.stack(episodes)
+
+
+def test_frames_pair_a_picture_with_the_experts_action():
+    episodes, model = demonstrations(2), toy.ToyWorldModel()
+    frames = make_frames(model, episodes)
+    step, row = 5, EPISODE_STEPS + 5
+    image = torch.from_numpy(episodes.images[1, step][None])
+    tokens = model.embedding(model.encode(image, torch.zeros(1, 4)))[0]
+    torch.testing.assert_close(frames.embedding[row].float(), tokens, atol=1e-2, rtol=1e-2)
+    np.testing.assert_array_equal(frames.label[row], episodes.label[1, step])
+    np.testing.assert_array_equal(frames.proprio[row], episodes.proprio[1, step])
+
+
+def test_writes_a_policy_with_its_figures(tmp_path):
+    args = arguments(tmp_path)
+    figures = run(args, demonstrations(4), toy.ToyWorldModel())
+    assert all(np.isfinite(value) for value in figures.values())
+    vla = policy.load(args.out)
+    obs = {"embedding": np.zeros(1024), "proprio": np.zeros(4), "instruction": np.zeros(64)}
+    assert vla.predict(obs)[0].shape == (4,)
+    assert f"{figures['held_out_error']:.4f}" in (args.out / "README.md").read_text()
+    assert list((args.out / "tensorboard").iterdir())
+
+
+def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
+    episodes, model = demonstrations(4), toy.ToyWorldModel()
+    run(args := arguments(tmp_path, updates=8), episodes, model)
+    whole = (args.out / "model.safetensors").read_bytes()
+    broken, replaced = replace(args, out=tmp_path / "broken"), []
+
+    def replace_and_die(part, whole):
+        real(part, whole)
+        replaced.append(whole)
+        if len(replaced) == 2:
+            raise KeyboardInterrupt
+
+    real = module.os.replace
+    monkeypatch.setattr(module.os, "replace", replace_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, episodes, model)
+    monkeypatch.undo()
+    assert not (broken.out / "model.safetensors").exists()
+    run(broken, episodes, model)
+    assert (broken.out / "model.safetensors").read_bytes() == whole
+    with pytest.raises(ValueError, match="other settings"):
+        run(replace(broken, seed=1), episodes, model)
+
+
+def test_refuses_data_without_enough_demonstrations(tmp_path):
+    with pytest.raises(ValueError, match="4 demonstrations"):
+        run(arguments(tmp_path, demos=5), demonstrations(4), toy.ToyWorldModel())
+    with pytest.raises(ValueError, match="kind"):
+        run(arguments(tmp_path), demonstrations(4, kind="play"), toy.ToyWorldModel())
+    assert not (tmp_path / "out").exists()

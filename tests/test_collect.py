@@ -1,0 +1,258 @@
+"""Collection: behaviors, reproducible episodes, worker processes, and kills at any moment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_episodes import equal
+
+from dream_env.agents import pool
+from dream_env.agents.collect import BEHAVIORS, Collect, Job, collect, parse_mix, record
+from dream_env.contract import EPISODE_STEPS, denormalize, integrate
+from dream_env.episodes import Episode, EpisodeDataset
+
+
+class FakeEnv:
+    """The interface of NicoLRealEnv that collection uses, with a point for a robot."""
+
+    goal_image = np.full((64, 64, 3), 7, np.uint8)
+    instruction = "touch it"
+
+    def __init__(self, task: str) -> None:
+        """Takes the task's name."""
+        self.task_name = "reach" if task == "all" else task
+
+    def reset(self, *, seed: int) -> tuple[dict, dict]:
+        """Draws point and cubes."""
+        self.rng = np.random.default_rng(seed)
+        self.proprio = self.rng.uniform(-0.5, 0.5, 4).astype(np.float32)
+        self.objects = self.rng.uniform([0.4, -0.3, 0.83], [0.6, 0, 0.84], (3, 3))
+        return self.observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        """Moves the point."""
+        assert action.shape == (4,) and action.dtype == np.float32 and np.abs(action).max() <= 1
+        self.proprio = integrate(self.proprio, action)
+        return self.observation(), 0.0, False, False, {}
+
+    def observation(self) -> dict[str, np.ndarray]:
+        """Shows x as brightness."""
+        pixels = np.full((64, 64, 3), 100 * (self.proprio[0] + 1), np.uint8)
+        return {"proprio": self.proprio.copy(), "pixels": pixels}
+
+    def expert_action(self) -> np.ndarray:
+        """Goes to the middle."""
+        return np.clip(-self.proprio, -1, 1)
+
+    def truth(self) -> dict[str, Any]:
+        """Holds when the point is near the middle."""
+        near = bool(np.abs(self.proprio).max() < 0.3)
+        hand = denormalize(self.proprio)[:3].astype(np.float32)
+        objects = self.objects.astype(np.float32)
+        facts = {"objects": objects, "hand": hand, "held": False, "condition": near}
+        return facts | {"colors": np.array([2, 0, 1]), "target": 1}
+
+
+def make_fake(task: str, policy: str | None) -> FakeEnv:
+    return FakeEnv(task)
+
+
+def make_slow(task: str, policy: str | None) -> FakeEnv:
+    time.sleep(0.05)
+    return FakeEnv(task)
+
+
+def arguments(out: Path, episodes: int = 12, workers: int = 1, **kwargs: Any) -> Collect:
+    mix = "expert:2,demo:1,play:2,random:1"
+    return Collect(out=out, episodes=episodes, workers=workers, **{"mix": mix} | kwargs)
+
+
+def same(a: EpisodeDataset, b: EpisodeDataset) -> bool:
+    return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    root = tmp_path_factory.mktemp("reference") / "set"
+    assert collect(arguments(root), make_fake) == 12
+    return EpisodeDataset.load(root)
+
+
+def test_one_and_two_workers_collect_the_same(reference: EpisodeDataset, tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", workers=2), make_fake)
+    assert same(EpisodeDataset.load(tmp_path / "set"), reference)
+
+
+def test_more_episodes_extend_the_dataset(reference: EpisodeDataset, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    assert collect(arguments(root, 5), make_fake) == 5
+    assert collect(arguments(root), make_fake) == 12
+    assert same(EpisodeDataset.load(root), reference)
+    assert collect(arguments(root), make_fake) == 12
+    assert collect(arguments(root, 3, seed=1), make_fake) == 15
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_collection_goes_on(workers: int, reference: EpisodeDataset, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    code = (
+        "from test_collect import arguments, collect, make_slow, Path\n"
+        f"if __name__ == '__main__': collect(arguments(Path({str(root)!r}), 12, {workers}), make_slow)"
+    )
+    script = tmp_path / "main.py"
+    script.write_text(code)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(script)], env=env, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        time.sleep(0.05)
+        if len(list(root.glob("staging/[!.]*.parquet"))) >= 3:
+            break
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)
+    saved = sorted(root.glob("staging/[!.]*.parquet"))
+    assert 3 <= len(saved) < 12
+    time.sleep(0.5)
+    assert sorted(root.glob("staging/[!.]*.parquet")) == saved, "a worker outlived its parent"
+    before = {path: path.stat().st_mtime_ns for path in saved}
+
+    made: list[str] = []
+
+    def make_counted(task: str, policy: str | None) -> FakeEnv:
+        assert before.items() <= {p: p.stat().st_mtime_ns for p in root.glob("staging/*")}.items()
+        made.append(task)
+        return FakeEnv(task)
+
+    assert collect(arguments(root), make_counted) == 12
+    assert len(made) == 12 - len(saved)
+    assert same(EpisodeDataset.load(root), reference)
+
+
+def test_mix_is_kept_in_every_prefix(tmp_path: Path) -> None:
+    jobs = arguments(tmp_path, 60, mix="expert:0.5,play:0.25,random:0.25").jobs()
+    assert Counter(job.kind for job in jobs) == {"expert": 30, "play": 15, "random": 15}
+    assert jobs[:20] == arguments(tmp_path, 20, mix="expert:0.5,play:0.25,random:0.25").jobs()
+    assert len({job.seed for job in jobs}) == 60
+    other = arguments(tmp_path, 60, task="push").jobs()
+    assert not {job.seed for job in jobs} & {job.seed for job in other}
+
+
+def episode(kind: str, seed: int = 3) -> Episode:
+    return record(FakeEnv("reach"), Job(0, kind, seed, "reach"))
+
+
+@pytest.mark.parametrize("kind", ["expert", "demo", "play", "random"])
+def test_behaviors(kind: str) -> None:
+    recorded = episode(kind)
+    assert equal(recorded, episode(kind)) and not equal(recorded, episode(kind, 4))
+    assert np.abs(recorded.action).max() <= 1 and recorded.action.std(0).min() > 0.01
+    assert np.allclose(recorded.label, -recorded.proprio[:-1])  # clean, in the recorded state
+    for t in range(EPISODE_STEPS):
+        assert np.allclose(recorded.proprio[t + 1], integrate(recorded.proprio[t], recorded.action[t]))
+
+
+def test_noise_of_behaviors_differs() -> None:
+    def error(kind: str) -> np.ndarray:
+        episodes = [episode(kind, seed) for seed in range(40)]
+        return np.array([np.abs(e.action - e.label.clip(-1, 1)).mean() for e in episodes])
+
+    demo, expert = error("demo"), error("expert")
+    assert demo.max() < 0.2
+    assert expert.min() < 0.1 and expert.max() > 0.4
+    steps = np.concatenate([episode("random", seed).action for seed in range(40)])
+    assert np.corrcoef(steps[:-1, 0], steps[1:, 0])[0, 1] > 0.5
+
+
+def test_play_reaches_for_cubes() -> None:
+    episodes = [episode("play", seed) for seed in range(30)]
+    gaps = [np.linalg.norm(e.objects - e.hand[:, None], axis=-1).min() for e in episodes]
+    assert np.median(gaps) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"mix": "dance:1"}, "mix behavior='dance' is not known; accepted: 'expert'"),
+        ({"mix": "expert:-1"}, "share '-1' of expert"),
+        ({"mix": "expert:half"}, "share 'half' of expert"),
+        ({"mix": "policy:1"}, "policy=None, mix='policy:1'"),
+        ({"policy": Path("runs/x")}, "accepted: a folder and 'policy', or neither"),
+        ({"episodes": -1}, "episodes=-1"),
+        ({"workers": 0}, "workers=0; accepted: 1 or more"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        collect(arguments(tmp_path / "set", **kwargs), make_fake)
+
+
+def test_mix_shares_sum_to_one() -> None:
+    assert parse_mix("expert:1,play:3") == {"expert": 0.25, "play": 0.75}
+    assert parse_mix("demo") == {"demo": 1.0}
+    assert set(BEHAVIORS) == {"expert", "demo", "play", "random", "policy"}
+
+
+class Policy:
+    """Answers like a stable-baselines3 policy."""
+
+    def predict(self, obs: dict, deterministic: bool) -> tuple[np.ndarray, None]:
+        """Adds noise from torch's generator."""
+        import torch
+
+        assert not deterministic
+        return torch.randn(4).numpy() - obs["proprio"], None
+
+
+def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dream_env.agents.collect._load_policy", lambda path: Policy())
+
+    def act(seed: int) -> Episode:
+        return record(FakeEnv("reach"), Job(0, "policy", seed, "reach", "somewhere"))
+
+    assert equal(act(1), act(1))
+    assert not equal(act(1), act(2))
+
+
+def square(x: int) -> int:
+    if x == 13:
+        raise RuntimeError("thirteen")
+    return x * x
+
+
+def threads(_: int) -> tuple[str, int]:
+    return os.environ["OMP_NUM_THREADS"], os.getpid()
+
+
+def die(_: int) -> None:
+    os._exit(9)
+
+
+def test_pool_maps_in_order_or_not() -> None:
+    assert list(pool.imap(square, range(8), 2, ordered=True)) == [x * x for x in range(8)]
+    assert sorted(pool.imap(square, range(8), 2)) == [x * x for x in range(8)]
+    assert list(pool.imap(square, range(8), 1)) == [x * x for x in range(8)]
+    assert list(pool.imap(square, [], 2)) == []
+
+
+def test_pool_runs_one_thread_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    results = list(pool.imap(threads, range(6), 2))
+    assert {count for count, _ in results} == {"1"}
+    assert os.getpid() not in {pid for _, pid in results}
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_pool_passes_errors_on() -> None:
+    with pytest.raises(RuntimeError, match="thirteen"):
+        list(pool.imap(square, range(12, 15), 2))
+    with pytest.raises(RuntimeError, match="terminated abruptly"):
+        list(pool.imap(die, range(2), 2))

@@ -1,0 +1,393 @@
+"""`NicoLDream-v0` as single and as vector environment, on a toy world model and on the shipped one."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+import toy
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+import dream_env  # noqa: F401  registers the ids
+from dream_env import contract
+from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.world_models import checkpoint
+
+FORMS = [
+    {},
+    {"obs_type": "pixels"},
+    {"goal_env": True},
+    {"reward": "success", "starts": "any", "control": "position"},
+    {"reward": "progress", "disagreement_penalty": 0.1},
+]
+
+
+@pytest.fixture(params=["toy", "default"])
+def model(request, toy_folder):
+    """The toy's toy_folder, and "default" once the package ships a world model."""
+    if request.param == "default" and not (checkpoint.resolve("default") / "bank.npz").is_file():
+        return toy_folder
+    return toy_folder if request.param == "toy" else "default"
+
+
+def make(world_model, task="all", **kwargs):
+    return NicoLDreamEnv(task, world_model=world_model, **kwargs)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+# --- as Gymnasium and SB3 want it
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("task", ["reach", "push", "lift", "all"])
+def test_passes_both_checkers(model, task, form):
+    kwargs = {"task": task, "world_model": model, **form}
+    for mode in (None, "rgb_array"):
+        env = gym.make("NicoLDream-v0", render_mode=mode, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            # An embedding has no bounds; Gymnasium's own tests leave these two out as well.
+            warnings.filterwarnings("ignore", message=".*space m..imum value is -?infinity.*")
+            check_env(env.unwrapped)
+            check_env_sb3(env.unwrapped)
+
+
+def test_make_vec_makes_the_batched_env(toy_folder):
+    envs = gym.make_vec("NicoLDream-v0", num_envs=3, world_model=toy_folder)
+    assert isinstance(envs, NicoLDreamVectorEnv)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert envs.max_episode_steps == contract.EPISODE_STEPS
+    obs, _ = envs.reset(seed=0)
+    assert obs in envs.observation_space
+    assert envs.single_observation_space == make(toy_folder).observation_space
+
+
+def test_spec_survives_json(toy_folder):
+    env = gym.make("NicoLDream-v0", task="lift", reward="energy", world_model=toy_folder)
+    spec = EnvSpec.from_json(json.dumps(json.loads(env.spec.to_json())))
+    again = gym.make(spec)
+    assert again.unwrapped.config == env.unwrapped.config
+    assert_same(env.reset(seed=1)[0], again.reset(seed=1)[0])
+
+
+def test_episode_ends_by_time_limit_only(toy_folder):
+    env = gym.make("NicoLDream-v0", world_model=toy_folder)
+    env.reset(seed=0)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(contract.EPISODE_STEPS)]
+    assert ends == [(False, False)] * (contract.EPISODE_STEPS - 1) + [(False, True)]
+
+
+def test_render_is_the_decoder_enlarged(toy_folder):
+    env = make(toy_folder, obs_type="pixels", render_mode="rgb_array")
+    obs, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(env.render()[::4, ::4], obs["pixels"])
+    assert env.render().shape == (256, 256, 3)
+    assert make(toy_folder).render() is None
+
+
+# --- the vector env is the single env
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_vector_row_equals_single_env(model, form):
+    count, seed = 6, 11
+    envs = NicoLDreamVectorEnv(count, "all", world_model=model, **form)
+    limit = contract.EPISODE_STEPS
+    singles = [gym.wrappers.TimeLimit(make(model, **form), limit) for _ in range(count)]
+    batch, batch_info = envs.reset(seed=seed)
+    for i, env in enumerate(singles):
+        obs, info = env.reset(seed=seed + i)
+        assert_same(obs, {name: rows[i] for name, rows in batch.items()})
+        assert info == {name: batch_info[name][i] for name in info}
+    actions = np.random.default_rng(0).uniform(-1, 1, (60, count, 4)).astype(np.float32)
+    for action in actions:
+        batch, rewards, terminated, truncated, batch_info = envs.step(action)
+        for i, env in enumerate(singles):
+            obs, reward, done, cut, info = env.step(action[i])
+            assert (reward, done, cut) == (rewards[i], terminated[i], truncated[i])
+            if cut:
+                assert_same(obs, batch_info["final_obs"][i])
+                final = batch_info["final_info"]
+                assert info == {name: final[name][i] for name in info}
+                obs, info = env.reset()
+            assert_same(obs, {name: rows[i] for name, rows in batch.items()})
+            assert info == {name: batch_info[name][i] for name in info}
+            assert env.unwrapped.instruction == envs.instruction[i]
+
+
+def test_episodes_that_end_apart_look_as_in_a_sync_vector_env(toy_folder):
+    kwargs = {"world_model": toy_folder, "task": "all", "max_disagreement": 4.5}
+    mode = AutoresetMode.SAME_STEP
+    envs = NicoLDreamVectorEnv(4, **kwargs)
+    singles = [lambda: gym.make("NicoLDream-v0", **kwargs)] * 4
+    sync = gym.vector.SyncVectorEnv(singles, autoreset_mode=mode)
+    assert_same(envs.reset(seed=0)[0], sync.reset(seed=0)[0])
+    rng, counts = np.random.default_rng(0), set()
+    for _ in range(60):
+        action = rng.uniform(-1, 1, (4, 4)).astype(np.float32)
+        one, other = envs.step(action), sync.step(action)
+        assert_same(one[0], other[0])
+        for ours, theirs in zip(one[1:4], other[1:4], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        info, expected = one[4], other[4]
+        counts.add(int(one[3].sum()))
+        if one[3].any():
+            assert_same(info.pop("final_info"), expected.pop("final_info"))
+            ours, theirs = info.pop("final_obs"), expected.pop("final_obs")
+            for i in range(4):
+                assert (ours[i] is None) == (theirs[i] is None)
+                assert ours[i] is None or assert_same(ours[i], theirs[i]) is None
+        assert_same(info, expected)
+    assert len(counts) > 1 and 1 in counts
+
+
+def test_two_runs_are_identical(toy_folder):
+    runs = []
+    for _ in range(2):
+        env = gym.make("NicoLDream-v0", task="all", starts="any", world_model=toy_folder)
+        env.action_space.seed(3)
+        trace = [env.reset(seed=5)[0]]
+        for _ in range(50):
+            obs, reward, _, cut, info = env.step(env.action_space.sample())
+            trace += [obs, {"reward": reward, **info}]
+            if cut:
+                trace.append(env.reset()[0])
+        runs.append(trace)
+    for one, other in zip(*runs, strict=True):
+        assert_same(one, other)
+
+
+def test_two_processes_are_identical(toy_folder):
+    code = (
+        "import sys, hashlib, numpy as np, toy\n"
+        "from dream_env.dream import NicoLDreamVectorEnv\n"
+        "envs = NicoLDreamVectorEnv(3, 'all', world_model=sys.argv[1], starts='any')\n"
+        "trace, rng = [envs.reset(seed=9)[0]], np.random.default_rng(0)\n"
+        "for _ in range(50):\n"
+        "    obs, reward, *_ = envs.step(rng.uniform(-1, 1, (3, 4)))\n"
+        "    trace += [obs, {'reward': reward}]\n"
+        "data = b''.join(v.tobytes() for part in trace for v in part.values())\n"
+        "print(hashlib.sha256(data).hexdigest())\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", code, toy_folder]
+    runs = [subprocess.run(command, env=env, capture_output=True, text=True) for _ in range(2)]
+    assert runs[0].stdout == runs[1].stdout and len(runs[0].stdout) == 65, runs[0].stderr
+
+
+def run_to_end(envs, steps):
+    """Steps with zero actions; returns truncations `(steps, B)` and the last infos."""
+    flags = []
+    for _ in range(steps):
+        _, _, _, cut, info = envs.step(np.zeros((envs.num_envs, 4), np.float32))
+        flags.append(cut)
+    return np.array(flags), info
+
+
+def test_next_step_mode_resets_in_a_step_of_its_own(toy_folder):
+    mode = AutoresetMode.NEXT_STEP
+    envs = NicoLDreamVectorEnv(2, world_model=toy_folder, max_episode_steps=3, autoreset_mode=mode)
+    envs.reset(seed=0)
+    flags, info = run_to_end(envs, 3)
+    assert flags[:, 0].tolist() == [False, False, True] and "final_obs" not in info
+    single = make(toy_folder, "reach")
+    single.reset(seed=0)
+    expected, _ = single.reset()
+    obs, reward, _, cut, _ = envs.step(np.ones((2, 4), np.float32))
+    assert_same(expected, {name: rows[0] for name, rows in obs.items()})
+    assert reward.tolist() == [0, 0] and not cut.any()
+    assert run_to_end(envs, 3)[0][:, 0].tolist() == [False, False, True]
+
+
+def test_disabled_mode_waits_for_a_masked_reset(toy_folder):
+    mode = AutoresetMode.DISABLED
+    envs = NicoLDreamVectorEnv(3, world_model=toy_folder, max_episode_steps=2, autoreset_mode=mode)
+    envs.reset(seed=0)
+    assert run_to_end(envs, 2)[0][-1].all()
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.step(np.zeros((3, 4), np.float32))
+    before = envs.get_state()
+    _, info = envs.reset(options={"reset_mask": np.array([True, False, True])})
+    assert info["_is_success"].tolist() == [True, False, True]
+    after = envs.get_state()
+    np.testing.assert_array_equal(before["tokens"][1], after["tokens"][1])
+    assert after["steps"].tolist() == [0, 2, 0]
+
+
+def test_handed_out_arrays_do_not_change_later(toy_folder):
+    envs = NicoLDreamVectorEnv(4, "all", world_model=toy_folder, max_episode_steps=5)
+    obs, _ = envs.reset(seed=0)
+    kept = {name: rows.copy() for name, rows in obs.items()}
+    run_to_end(envs, 12)
+    assert_same(kept, obs)
+
+
+def test_weights_and_bank_are_loaded_once(toy_folder):
+    envs = [gym.make("NicoLDream-v0", world_model=toy_folder).unwrapped.dreams for _ in range(3)]
+    envs.append(gym.make_vec("NicoLDream-v0", num_envs=2, world_model=toy_folder).dreams)
+    assert len({id(one.model) for one in envs}) == 1
+    assert len({id(one.bank) for one in envs}) == 1
+
+
+# --- reset options, state, success, disagreement
+
+
+def test_options_replace_what_is_drawn(toy_folder):
+    rng = np.random.default_rng(0)
+    start, goal = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+    options = {
+        "task": "push",
+        "instruction": "push the red cube",
+        "image": start,
+        "proprio": np.full(4, 0.5),
+        "goal_image": goal,
+    }
+    env, envs = make(toy_folder), NicoLDreamVectorEnv(3, "all", world_model=toy_folder)
+    obs, _ = env.reset(seed=0, options=options)
+    assert (env.task_name, env.task_description) == ("push", "push the red cube")
+    encoded = env.dreams.model.encode(torch.from_numpy(np.stack([start, goal])), torch.zeros(2, 4))
+    expected = env.dreams.model.embedding(encoded).numpy()
+    np.testing.assert_array_equal(obs["embedding"], expected[0])
+    np.testing.assert_array_equal(obs["goal"], expected[1])
+    np.testing.assert_array_equal(obs["proprio"], np.full(4, 0.5, np.float32))
+    batch, _ = envs.reset(seed=0, options=options)
+    for i in range(3):
+        assert_same(obs, {name: rows[i] for name, rows in batch.items()})
+    run_to_end(envs, contract.EPISODE_STEPS)  # the next episodes are drawn again
+    assert len(set(map(bytes, envs.dreams.goal.numpy()))) > 1
+
+
+@pytest.mark.parametrize("kind", ["single", "vector"])
+def test_state_brings_back_the_dream_exactly(toy_folder, kind):
+    def new():
+        if kind == "single":
+            return make(toy_folder, reward="progress", max_disagreement=100.0)
+        return NicoLDreamVectorEnv(4, "all", world_model=toy_folder, reward="progress")
+
+    env = new()
+    env.reset(seed=2)
+    actions = np.random.default_rng(1).uniform(-1, 1, (10, *env.action_space.shape))
+    for action in actions:
+        env.step(action)
+    state = env.get_state()
+    first = [env.step(action) for action in actions]
+    fresh = new()
+    for again in (env, fresh):
+        again.set_state(state)
+        assert again.instruction == tuple(state["instruction"]) or again.instruction == str(state["instruction"][0])
+        for (obs, reward, *_, info), action in zip(first, actions, strict=True):
+            obs_2, reward_2, *_, info_2 = again.step(action)
+            assert_same(obs, obs_2)
+            np.testing.assert_array_equal(reward, reward_2)
+            assert_same(info, info_2)
+
+
+def test_success_is_held_for_some_steps_in_a_row():
+    model, hold = toy.ToyWorldModel(), contract.HOLD_STEPS
+    picture = np.full((64, 64, 3), 127, np.uint8)  # its tokens are almost zero
+    options = {"image": picture, "proprio": np.zeros(4), "goal_image": picture}
+    env = NicoLDreamEnv(world_model=model, bank=toy.bank(), reward="success")
+    _, info = env.reset(seed=0, options=options)
+    assert info["success_probability"] > 0.5 and info["is_success"] is False
+    rewards, flags = [], []
+    for push in (0, 0, 1, 1, 1, 1, -1, -1, -1, -1, *[0] * hold):  # stay, leave the goal, come back
+        _, reward, _, _, info = env.step(np.full(4, push, np.float32))
+        rewards.append(reward)
+        flags.append(info["success_probability"] > 0.5)
+    assert flags[:2] == [True, True] and not all(flags) and all(flags[-hold:])
+    held = [i >= hold and all(flags[i - hold : i]) for i in range(1, len(flags) + 1)]
+    assert rewards == [float(one) for one in held]
+
+
+def test_progress_is_the_decrease_of_the_distance(toy_folder):
+    env = make(toy_folder, reward="progress")
+    _, info = env.reset(seed=0)
+    for _ in range(3):
+        before = info["distance"]
+        _, reward, _, _, info = env.step(env.action_space.sample())
+        assert reward == pytest.approx(before - info["distance"], abs=1e-6)
+
+
+def test_success_threshold_comes_from_the_model():
+    model = toy.ToyWorldModel(toy.ToyConfig(success_threshold=1.1))
+    envs = NicoLDreamVectorEnv(8, "all", world_model=model, bank=toy.bank())
+    envs.reset(seed=0)
+    _, info = run_to_end(envs, 5)
+    assert info["success_probability"].max() > 0.5 and not info["is_success"].any()
+
+
+def test_disagreement_costs_and_truncates(toy_folder):
+    plain, wary = make(toy_folder), make(toy_folder, disagreement_penalty=0.5, max_disagreement=2.0)
+    assert "disagreement" not in plain.reset(seed=0)[1] and "disagreement" in wary.reset(seed=0)[1]
+    ends = []
+    for size in (0.1, 1.0):
+        _, reward, *_ = plain.step(np.full(4, size))
+        _, careful, _, cut, info = wary.step(np.full(4, size))
+        assert careful == pytest.approx(reward - 0.5 * info["disagreement"], abs=1e-6)
+        ends.append((cut, info["disagreement"] > 2.0))
+    assert ends == [(False, False), (True, True)]
+
+
+def test_position_control_goes_to_the_setpoint(toy_folder):
+    env = make(toy_folder, control="position")
+    env.reset(seed=0)
+    target = np.array([0.3, -0.2, 0.1, 0.9], np.float32)
+    for _ in range(contract.EPISODE_STEPS):
+        obs, *_ = env.step(target)
+    np.testing.assert_allclose(obs["proprio"], target, atol=1e-6)
+
+
+def test_starts_follow_the_share(toy_folder):
+    bank = toy.bank()
+    for starts, share in (("episode", 0.0), ("any", 0.4), (1.0, 1.0)):
+        envs = NicoLDreamVectorEnv(400, "all", world_model=toy_folder, starts=starts)
+        proprio = envs.reset(seed=0)[0]["proprio"]
+        row = (proprio[:, None] == bank.proprio).all(-1).argmax(1)
+        assert (bank.step[row] > 0).mean() == pytest.approx(share, abs=0.08)
+        assert set(bank.task[row]) == set(toy.TASKS)
+
+
+# --- goal env
+
+
+def test_compute_reward_exists_for_goal_envs_only(toy_folder):
+    assert not hasattr(make(toy_folder), "compute_reward")
+    assert not hasattr(NicoLDreamVectorEnv(2, world_model=toy_folder), "compute_reward")
+    for reward in ("bounded", "energy"):
+        env = NicoLDreamVectorEnv(5, world_model=toy_folder, goal_env=True, reward=reward)
+        env.reset(seed=0)
+        obs, rewards, *_ = env.step(np.ones((5, 4), np.float32))
+        again = env.compute_reward(obs["achieved_goal"], obs["desired_goal"], [{}] * 5)
+        np.testing.assert_array_equal(again, rewards)
+
+
+def test_hindsight_replay_learns(toy_folder):
+    env = gym.make("NicoLDream-v0", world_model=toy_folder, goal_env=True, reward="energy")
+    net = {"net_arch": [16]}
+    model = SAC(
+        "MultiInputPolicy",
+        env,
+        replay_buffer_class=HerReplayBuffer,
+        learning_starts=50,
+        train_freq=20,
+        batch_size=16,
+        policy_kwargs=net,
+        seed=0,
+    )
+    model.learn(200)
+    assert model.num_timesteps == 200 and model._n_updates > 0

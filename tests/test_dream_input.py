@@ -1,0 +1,77 @@
+"""Bad input to `NicoLDream-v0`: each is refused with what is accepted."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+
+BAD_ARGUMENTS = [
+    ({"task": "juggle"}, "task='juggle'.*'reach'"),
+    ({"obs_type": "sound"}, "obs_type='sound'"),
+    ({"reward": "dense"}, "reward='dense'.*'bounded'"),
+    ({"control": "torque"}, "control='torque'"),
+    ({"render_mode": "human"}, "render_mode='human'.*'rgb_array'"),
+    ({"starts": "middle"}, "starts='middle'.*'any'"),
+    ({"starts": 1.5}, "starts=1.5"),
+    ({"disagreement_penalty": -1.0}, "disagreement_penalty=-1.0"),
+    ({"goal_env": True, "reward": "progress"}, "reward='progress'.*'energy'"),
+    ({"goal_env": True, "disagreement_penalty": 1.0}, "disagreement_penalty"),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "message"), BAD_ARGUMENTS)
+def test_bad_arguments_are_named(toy_folder, kwargs, message):
+    for world in (NicoLDreamEnv, NicoLDreamVectorEnv):
+        with pytest.raises(ValueError, match=message):
+            world(**{"world_model": toy_folder, **kwargs})
+
+
+def test_bad_vector_arguments_are_named(toy_folder):
+    for name, value in (("num_envs", 0), ("max_episode_steps", 0), ("autoreset_mode", "never")):
+        with pytest.raises(ValueError, match=name):
+            NicoLDreamVectorEnv(world_model=toy_folder, **{name: value})
+    envs = NicoLDreamVectorEnv(2, world_model=toy_folder)
+    with pytest.raises(gym.error.ResetNeeded):
+        envs.step(np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="seed has 3"):
+        envs.reset(seed=[1, 2, 3])
+    with pytest.raises(ValueError, match="reset_mask"):
+        envs.reset(options={"reset_mask": np.zeros(2, bool)})
+
+
+@pytest.mark.parametrize("action", [np.full(4, np.nan), np.full(4, np.inf), np.zeros(3), np.zeros((1, 4))], ids=str)
+def test_bad_actions_are_refused(toy_folder, action):
+    env, envs = NicoLDreamEnv("all", world_model=toy_folder), NicoLDreamVectorEnv(2, world_model=toy_folder)
+    env.reset(seed=0), envs.reset(seed=0)
+    with pytest.raises(ValueError, match="accepted"):
+        env.step(action)
+    with pytest.raises(ValueError, match="accepted"):
+        envs.step(np.stack([action, action]))
+
+
+BAD_OPTIONS = [
+    ({"colour": "red"}, "options key='colour'.*'instruction'"),
+    ({"task": "juggle"}, "juggle"),
+    ({"instruction": 3}, "instruction.*accepted: a sentence"),
+    ({"instruction": "qwxyz"}, "qwxyz"),
+    ({"image": np.zeros((64, 64, 3), np.uint8)}, "'image' and 'proprio'"),
+    ({"image": np.zeros((64, 64, 3)), "proprio": np.zeros(4)}, "'image'.*float64.*uint8"),
+    ({"image": np.zeros((32, 32, 3), np.uint8), "proprio": np.zeros(4)}, "32, 32"),
+    ({"image": np.zeros((64, 64, 3), np.uint8), "proprio": np.full(4, np.nan)}, "proprio"),
+    ({"goal_image": np.zeros((64, 64), np.uint8)}, "goal_image"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+def test_bad_options_are_named(toy_folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        NicoLDreamEnv("all", world_model=toy_folder).reset(options=options)
+
+
+def test_bad_states_are_refused(toy_folder):
+    env = NicoLDreamEnv("all", world_model=toy_folder)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.get_state()
+    with pytest.raises(ValueError, match="get_state"):
+        env.set_state({"tokens": np.zeros((1, 2, 3))})

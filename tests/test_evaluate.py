@@ -1,0 +1,259 @@
+"""Evaluation: what is played, how it is counted and what is written."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dream_env.agents import evaluate, outcomes, pictures, report, rollouts
+from dream_env.agents.outcomes import Outcome
+from dream_env.agents.rollouts import Batch
+
+
+def episode(label="a", world="physics", task="reach", seed=0, success=True, solved=False):
+    return Outcome(label, world, task, seed, "words", solved, success, 2.0, 0.5)
+
+
+@pytest.fixture
+def played():
+    """Two policies on 10 paired seeds per task: a solves 5, b 3 more; seed 9 starts solved."""
+    return [
+        episode(label, world, task, seed, seed < (5 if label == "a" else 8), seed == 9)
+        for label in "ab"
+        for world in ("physics", "dream")
+        for task in ("reach", "lift")
+        for seed in range(10)
+    ]
+
+
+def clip():
+    frames = np.full((25, 64, 64, 3), 200, np.uint8) - np.arange(25, dtype=np.uint8)[:, None, None, None]
+    return pictures.Clip("reach", "hold your hand above the crimson block", True, frames, frames)
+
+
+@pytest.fixture(scope="module")
+def world_model(tmp_path_factory):
+    """Folder of an untrained world model with a bank of noise; what it dreams does not matter."""
+    from dream_env.bank import StartBank
+    from dream_env.world_models import checkpoint
+    from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+
+    folder = tmp_path_factory.mktemp("world_model")
+    checkpoint.save(LatentWorldModel(LatentConfig(width=16, blocks=1, ensemble=1)), folder, "card")
+    pictures_ = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
+    bank = StartBank(
+        images=pictures_,
+        proprio=np.zeros((6, 4), np.float32),
+        goal_images=pictures_[:2],
+        goal=np.array([0, 1] * 3),
+        task=np.array(["reach", "push", "lift"] * 2),
+        instruction=np.array(["touch the red cube"] * 6),
+        step=np.zeros(6, np.int64),
+    )
+    bank.save(folder / "bank.npz")
+    return str(folder)
+
+
+def test_summary_drops_solved_starts_and_pools_tasks(played):
+    summary = outcomes.summarize(played)
+    rows = {(r["policy"], r["world"], r["task"]): r for r in summary["rows"]}
+    assert set(rows) == {(p, w, t) for p in "ab" for w in ("physics", "dream") for t in ("reach", "lift", "all")}
+    assert rows["a", "physics", "reach"]["episodes"] == 9
+    assert (rows["b", "dream", "all"]["successes"], rows["b", "dream", "all"]["episodes"]) == (
+        16,
+        18,
+    )
+    assert rows["a", "physics", "all"]["return"] == 2.0
+
+
+def test_comparison_is_paired(played):
+    found = outcomes.summarize(played)["comparisons"]
+    overall = next(c for c in found if (c["world"], c["task"]) == ("physics", "all"))
+    assert (overall["before"], overall["after"], overall["episodes"]) == ("a", "b", 18)
+    assert overall["value"] == pytest.approx(6 / 18) and overall["p"] == pytest.approx(2 / 2**6)
+
+
+def test_report_files(played, tmp_path):
+    text = outcomes.write_report(played, [clip()] * 6, {"seed": 7}, tmp_path)
+    assert "56 % (27–81)" in text and "– a" not in text and "b − a" in text
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["seed"] == 7 and results["dropped"] == 8 and len(results["rows"]) == 12
+    assert outcomes.load_outcomes(tmp_path / "episodes.jsonl") == played
+    with Image.open(tmp_path / "results.png") as plot:
+        assert plot.width > 600
+    with Image.open(tmp_path / "rollouts.gif") as animation:
+        assert animation.n_frames == 25
+    assert (tmp_path / "rollouts.gif").stat().st_size <= pictures.GIF_BYTES
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_large_pictures_are_drawn_smaller(monkeypatch, tmp_path):
+    monkeypatch.setattr(pictures, "GIF_BYTES", 10_000)
+    pictures.gif([clip()], tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.width < 2 * pictures.TILES[1]
+    with pytest.raises(ValueError, match="no clip to draw"):
+        pictures.gif([], tmp_path / "b.gif")
+
+
+def test_damaged_episode_file(tmp_path):
+    (tmp_path / "episodes.jsonl").write_text('{"label": "a"}\n')
+    with pytest.raises(ValueError, match="line 1 is no episode; accepted: keys distance"):
+        outcomes.load_outcomes(tmp_path / "episodes.jsonl")
+
+
+def test_batches_play_every_policy_on_the_same_seeds(world_model):
+    policies = {"x": "zero", "y": "random", "z": "expert"}
+    settings = evaluate.Settings(policies, ("reach", "lift"), 12, world_model=world_model)
+    batches = settings.batches()
+    for label in "xyz":
+        for world in ("physics", "dream"):
+            for task in ("reach", "lift"):
+                mine = [b for b in batches if (b.label, b.world, b.task) == (label, world, task)]
+                seeds = [seed for b in mine for seed in b.seeds]
+                expected = [] if (label, world) == ("z", "dream") else range(100_000, 100_012)
+                assert seeds == list(expected)
+    controls = replace(settings, instruction="swapped").batches()
+    assert {b.world for b in controls} == {"physics"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"policies": {"x": "nowhere"}},
+            FileNotFoundError,
+            "policy='nowhere' is not there; accepted",
+        ),
+        ({"tasks": ("fly",)}, ValueError, "task='fly' is not known; accepted: 'reach'"),
+        ({"episodes": 0}, ValueError, "episodes=0; accepted: 1 or more"),
+        ({"instruction": "sung"}, ValueError, "instruction='sung' is not known"),
+    ],
+)
+def test_settings_name_what_is_wrong(arguments, error, message):
+    with pytest.raises(error, match=message):
+        evaluate.Settings(**{"policies": {"x": "zero"}, "world_model": None, **arguments})
+
+
+def test_policy_labels():
+    given = evaluate.parse_policies(["assets/policy", "runs/best.zip", "after RL=runs/x"])
+    assert given == {"policy": "assets/policy", "best": "runs/best.zip", "after RL": "runs/x"}
+    with pytest.raises(ValueError, match="label 'policy' is taken"):
+        evaluate.parse_policies(["a/policy", "b/policy"])
+
+
+def test_scripted_actors_are_fixed_by_their_seeds():
+    first = rollouts.make_actor("random", [5, 6])({})
+    again = rollouts.make_actor("random", [6])({})
+    assert first.shape == (2, 4) and np.array_equal(first[1], again[0])
+    assert not rollouts.make_actor("zero", [5, 6])({}).any()
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
+def test_any_stable_baselines_zip_is_loaded_alike(algorithm, tmp_path):
+    import gymnasium as gym
+    import stable_baselines3
+
+    from dream_env import contract
+
+    class Blank(gym.Env):
+        observation_space = contract.observation_space(8)
+        action_space = contract.action_space()
+
+    model = getattr(stable_baselines3, algorithm)("MultiInputPolicy", Blank())
+    model.save(tmp_path / "model.zip")
+    obs = {key: space.sample() for key, space in Blank.observation_space.spaces.items()}
+    batch = {key: value[None] for key, value in obs.items()}
+    act = rollouts.make_actor(str(tmp_path / "model.zip"), [0])
+    assert np.allclose(act(batch)[0], model.predict(obs, deterministic=True)[0], atol=1e-6)
+
+
+def test_foreign_zip(tmp_path):
+    (tmp_path / "model.zip").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="model.zip is not a model saved by stable-baselines3"):
+        rollouts.load_policy(str(tmp_path / "model.zip"))
+
+
+def test_physics_counts_the_expert_and_pairs_starts():
+    seeds = tuple(range(100_000, 100_003))
+    expert, again, idle = (
+        rollouts.play(Batch(policy, "x", "physics", "reach", seeds, None)) for policy in ("expert", "expert", "zero")
+    )
+    assert expert == again and all(outcome.success for outcome in expert)
+    assert [o.spoken for o in expert] == [o.spoken for o in idle]
+    assert not any(o.success for o in idle) and all(o.distance is None for o in idle)
+
+
+def test_controls_change_what_is_said_and_not_what_is_judged():
+    seed = 100_001
+    said = {}
+    for mode in ("normal", "swapped", "shuffled", "absent", "heldout"):
+        batch = Batch("expert", "x", "physics", "push", (seed,), None, mode)
+        (outcome,) = rollouts.play(batch)
+        said[mode] = outcome.spoken
+        assert outcome.success, "the expert follows the original instruction whatever is said"
+    assert said["absent"] == rollouts.NO_WORDS and len(set(said.values())) == 5
+
+
+def test_dreams_of_a_batch_equal_single_dreams(world_model):
+    together, one, two = (
+        rollouts.play(Batch("random", "x", "dream", "push", seeds, world_model)) for seeds in ((5, 9), (5,), (9,))
+    )
+    assert together == one + two
+    assert together[0].spoken == "touch the red cube" and together[0].distance > 0
+
+
+def test_clips_show_both_worlds_from_one_start(world_model):
+    (made,) = rollouts.record(Batch("expert", "x", "physics", "reach", (100_000,), world_model))
+    assert made.physics.shape == made.dream.shape == (25, 64, 64, 3) and made.success
+    with pytest.raises(ValueError, match="world_model=None has no dream"):
+        rollouts.record(Batch("expert", "x", "physics", "reach", (1,), None))
+
+
+def test_command(world_model, tmp_path, capsys):
+    args = evaluate.Arguments(
+        policy=["zero", "random", "expert"],
+        tasks="reach,lift",
+        episodes=2,
+        world_model=world_model,
+        gif_episodes=1,
+        workers=1,
+        out=tmp_path,
+    )
+    evaluate.main(args)
+    assert str(tmp_path) in capsys.readouterr().out
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    success = {(row["policy"], row["world"], row["task"]): row["value"] for row in rows}
+    assert success["expert", "physics", "all"] == 1 and success["zero", "physics", "all"] == 0
+    assert ("expert", "dream", "all") not in success and ("random", "dream", "all") in success
+    assert (tmp_path / "rollouts.gif").is_file()
+
+
+def test_page_is_filled_from_result_files(played, tmp_path):
+    data = {**outcomes.summarize(played), "speed": {"steps": 1532.7, "cores": 2}}
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    page = (
+        "# T\n<!-- results:run -->old<!-- /results -->\n"
+        "<!-- results:run.speed.steps -->1<!-- /results --> steps/s "
+        "<!-- results:run.speed --><!-- /results -->"
+    )
+    text = report.fill(page, tmp_path)
+    assert "old" not in text and "56 % (27–81)" in text and "| cores | 2    |" in text
+    assert "<!-- results:run.speed.steps -->1533<!-- /results --> steps/s" in text
+    assert report.fill(text, tmp_path) == text
+    with pytest.raises(FileNotFoundError, match="block 'no': .*; result files there: run"):
+        report.fill("<!-- results:no --><!-- /results -->", tmp_path)
+    with pytest.raises(ValueError, match="has no 'tempo'; it has: steps, cores"):
+        report.fill("<!-- results:run.speed.tempo --><!-- /results -->", tmp_path)
+
+
+def test_check_fails_for_a_page_out_of_date(tmp_path):
+    (tmp_path / "run.json").write_text('{"x": 2}')
+    page = tmp_path / "README.md"
+    page.write_text("<!-- results:run.x -->1<!-- /results -->")
+    with pytest.raises(SystemExit, match="out of date"):
+        report.main(report.Arguments(page, tmp_path, check=True))
+    report.main(report.Arguments(page, tmp_path))
+    report.main(report.Arguments(page, tmp_path, check=True))

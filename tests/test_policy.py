@@ -1,0 +1,172 @@
+"""The VLA by itself, on disk, and inside stable-baselines3's policies."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import toy
+from stable_baselines3 import A2C, DDPG, SAC, TD3
+
+from dream_env.agents import policy
+from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
+from dream_env.agents.policy import VLA, VLAConfig
+from dream_env.agents.ppo import AnchoredPPO
+from dream_env.contract import action_space, observation_space
+from dream_env.dream import NicoLDreamEnv
+from dream_env.language import embed
+from dream_env.sb3 import DreamVecEnv
+
+OFF_POLICY = {"buffer_size": 200, "learning_starts": 8, "batch_size": 16}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    torch.manual_seed(0)
+    folder = tmp_path / "clone"
+    policy.save(VLA(), folder, "A policy for tests.")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dream():
+    return {"world_model": toy.ToyWorldModel(), "bank": toy.bank(), "task": "all"}
+
+
+def observations(count):
+    space = observation_space(1024)
+    rng = np.random.default_rng(0)
+    return {k: rng.uniform(-1, 1, (count, *s.shape)).astype(np.float32) for k, s in space.items()}
+
+
+def test_is_small_and_bounded():
+    vla = VLA()
+    assert sum(p.numel() for p in vla.parameters()) < 100_000
+    action, state = vla.predict({k: 50 * v for k, v in observations(8).items()})
+    assert action.shape == (8, 4) and np.abs(action).max() <= 1 and state is None
+
+
+def test_predicts_one_as_many_and_samples_around_the_mean():
+    vla, obs = VLA(), observations(3)
+    batch, _ = vla.predict(obs)
+    one, _ = vla.predict({key: value[1] for key, value in obs.items()})
+    np.testing.assert_allclose(one, batch[1], atol=1e-6)
+    many = np.stack([vla.predict(obs, deterministic=False)[0] for _ in range(400)])
+    np.testing.assert_allclose(many.std(0), 0.17, atol=0.04)
+    np.testing.assert_allclose(many.mean(0), batch, atol=0.05)
+
+
+def test_never_sees_the_goal():
+    vla, obs = VLA(), observations(3)
+    action, _ = vla.predict(obs)
+    np.testing.assert_array_equal(vla.predict(obs | {"goal": obs["goal"] + 9})[0], action)
+    del obs["goal"]
+    np.testing.assert_array_equal(vla.predict(obs)[0], action)
+
+
+@pytest.mark.parametrize("part, value", [("proprio", np.zeros(3)), ("embedding", np.zeros((2, 1024)))])
+def test_refuses_wrong_shapes(part, value):
+    obs = {key: rows[0] for key, rows in observations(1).items()}
+    with pytest.raises(ValueError, match=f"{part}.*accepted"):
+        VLA().predict(obs | {part: value})
+    del obs[part]
+    with pytest.raises(ValueError, match=part):
+        VLA().predict(obs)
+
+
+def test_acts_on_pixels_and_words(tmp_path, dream):
+    vla = VLA(VLAConfig(world_model=toy.save(tmp_path / "toy")))
+    env = NicoLDreamEnv(obs_type="pixels", **dream)
+    bank = toy.bank()
+    image, words = bank.images[0], "lift the red cube"
+    options = {"image": image, "proprio": bank.proprio[0], "instruction": words}
+    obs, _ = env.reset(seed=0, options=options)
+    np.testing.assert_allclose(obs["instruction"], embed(words))
+    action = vla.act(image, bank.proprio[0], words)
+    np.testing.assert_allclose(action, vla.predict(obs)[0], atol=1e-5)
+
+
+def test_comes_back_from_disk_unchanged(clone):
+    loaded, obs = policy.load(clone), observations(4)
+    torch.manual_seed(0)
+    np.testing.assert_array_equal(loaded.predict(obs)[0], VLA().predict(obs)[0])
+    files = {file.name for file in clone.iterdir()}
+    assert files == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_missing_files_are_named(clone, tmp_path):
+    with pytest.raises(FileNotFoundError, match="agents.clone"):
+        policy.load(tmp_path / "nowhere")
+    (clone / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model.safetensors"):
+        policy.load(clone)
+
+
+@pytest.mark.parametrize(
+    "name, spoil",
+    [
+        ("model.safetensors", lambda content: content[: len(content) // 2]),
+        ("model.safetensors", lambda content: b"foreign"),
+        ("config.json", lambda content: content[:-9]),
+        ("config.json", lambda content: b"[]"),
+        ("config.json", lambda content: content.replace(b'"vla"', b'"latent"')),
+        ("config.json", lambda content: content.replace(b'"hidden"', b'"wide"')),
+        ("config.json", lambda content: content.replace(b"128", b"64")),
+    ],
+)
+def test_damaged_files_are_refused(clone, name, spoil):
+    (clone / name).write_bytes(spoil((clone / name).read_bytes()))
+    with pytest.raises(ValueError, match="agents.clone"):
+        policy.load(clone)
+
+
+@pytest.mark.parametrize(
+    "algorithm, actor, kwargs",
+    [
+        (AnchoredPPO, VLAPolicy, {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "warmup": 0}),
+        (A2C, VLAPolicy, {"n_steps": 8}),
+        (SAC, VLASACPolicy, OFF_POLICY),
+        (TD3, VLATD3Policy, OFF_POLICY),
+        (DDPG, VLATD3Policy, OFF_POLICY),
+    ],
+)
+def test_is_the_actor_of_every_algorithm(algorithm, actor, kwargs, clone, dream, tmp_path):
+    model = algorithm(actor, DreamVecEnv(2, **dream), policy_kwargs={"clone": str(clone)}, **kwargs)
+    obs = observations(5)
+    before = policy.load(clone).predict(obs)[0]
+    np.testing.assert_allclose(model.predict(obs, deterministic=True)[0], before, atol=1e-6)
+    model.learn(48)
+    after = model.predict(obs, deterministic=True)[0]
+    assert np.abs(after - before).max() > 1e-4
+    np.testing.assert_allclose(model.policy.vla().predict(obs)[0], after, atol=1e-6)
+    model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], after)
+    model.policy.save(tmp_path / "policy")
+    loaded = actor.load(tmp_path / "policy")
+    np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], after)
+
+
+def test_entropy_is_minus_the_divergence_to_the_clone(clone):
+    actor = VLAPolicy(observation_space(1024), action_space(), lambda _: 1e-3, clone=str(clone))
+    obs = {key: torch.from_numpy(value) for key, value in observations(6).items()}
+    actions = torch.zeros(6, 4)
+    assert actor.evaluate_actions(obs, actions)[2].abs().max() < 1e-6
+    with torch.no_grad():
+        actor.parts()[1].bias += 0.2
+    moved = (actor.vla()(obs) - actor.prior(obs)).square().sum(-1) / (2 * 0.17**2)
+    torch.testing.assert_close(-actor.evaluate_actions(obs, actions)[2], moved, rtol=1e-3, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in actor.prior.parameters())
+
+
+def test_critic_sees_the_goal(clone):
+    actor = VLAPolicy(observation_space(1024), action_space(), lambda _: 1e-3, clone=str(clone))
+    obs = {key: torch.from_numpy(value) for key, value in observations(6).items()}
+    elsewhere = obs | {"goal": obs["goal"] + 1}
+    assert (actor.predict_values(obs) - actor.predict_values(elsewhere)).abs().max() > 1e-3
+
+
+def test_a_world_of_another_size_is_refused(clone):
+    with pytest.raises(ValueError, match="1024"):
+        VLAPolicy(observation_space(512), action_space(), lambda _: 1e-3, clone=str(clone))
+    assert json.loads((clone / "config.json").read_text())["kind"] == "vla"

@@ -1,0 +1,231 @@
+"""`NicoLReal-v0`: contract, determinism, scenes, experts, errors."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+import dream_env  # noqa: F401  (registers the ids)
+from dream_env.contract import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
+from dream_env.language import embed
+from dream_env.nicol.scene import COLOR_NAMES, SPACING, Layout
+from dream_env.real import NicoLRealEnv
+from dream_env.tasks import TASKS
+from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z
+
+BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
+LAYOUT = Layout(
+    np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2])
+)
+
+
+@pytest.fixture
+def env():
+    env = NicoLRealEnv("all", **BLIND)
+    yield env
+    env.close()
+
+
+def play(env: gym.Env, seed: int, steps: int = 12) -> str:
+    """Plays random actions and returns a hash of everything observed."""
+    digest = hashlib.sha256()
+    obs, _ = env.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        obs, reward, *_ = env.step(rng.uniform(-1, 1, 4).astype(np.float32))
+        digest.update(b"".join(np.ascontiguousarray(obs[key]).tobytes() for key in sorted(obs)))
+        digest.update(np.float64(reward).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("task", [*TASKS, "all"])
+def test_gymnasium_checker(task: str) -> None:
+    env = gym.make("NicoLReal-v0", task=task, **BLIND)
+    check_env(env.unwrapped, skip_render_check=task != "reach")
+    env.close()
+
+
+@pytest.mark.parametrize("task", [*TASKS, "all"])
+def test_sb3_checker(task: str) -> None:
+    env = NicoLRealEnv(task, **BLIND)
+    sb3_check_env(env)
+    env.close()
+
+
+def test_same_seed_same_rollout_in_two_processes(env: NicoLRealEnv) -> None:
+    here = play(env, 3)
+    play(env, 4)
+    assert play(env, 3) == here, "an earlier episode changed a later one"
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from test_real import *;"
+        "print('hash', play(NicoLRealEnv('all', **BLIND), 3))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split()[-1] == here
+
+
+def test_scene_at_reset(env: NicoLRealEnv) -> None:
+    for seed in range(10):
+        env.reset(seed=seed)
+        truth = env.truth()
+        assert np.allclose(truth["objects"][:, 2], TABLE_Z + CUBE_SIZE / 2, atol=2e-3), "cubes stand on the table"
+        gaps = np.linalg.norm(truth["objects"][:, None] - truth["objects"][None], axis=-1)
+        assert gaps[~np.eye(3, dtype=bool)].min() > SPACING - 5e-3
+        assert len(set(truth["colors"])) == 3
+        assert COLOR_NAMES[truth["colors"][truth["target"]]]
+        assert not truth["condition"] and not truth["held"], "no start is already solved"
+        assert np.linalg.norm(truth["hand"] - env.situation().setpoint[:3]) < 0.01
+        assert np.linalg.norm(truth["objects"] - truth["hand"], axis=1).min() > 0.08
+
+
+def test_hand_follows_setpoint_everywhere(env: NicoLRealEnv) -> None:
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(20):
+        setpoint = rng.uniform([*SETPOINT_LOW[:2], 0.97, 0], [*SETPOINT_HIGH[:3], 0])
+        for _ in range(5):
+            env.scene.step(setpoint)
+        errors.append(np.linalg.norm(env.scene.hand() - setpoint[:3]))
+    assert np.median(errors) < 0.004 and max(errors) < 0.02
+
+
+def test_goal_picture_shows_the_task_done(env: NicoLRealEnv) -> None:
+    obs, _ = env.reset(seed=1, options={"task": "push", "layout": LAYOUT, "instruction": "push the green cube over the line"})
+    changed = np.abs(env.goal_image.astype(int) - obs["pixels"]).max(-1) > 40
+    assert changed.sum() > 30
+    for _ in range(EPISODE_STEPS):
+        obs, _, _, _, info = env.step(env.expert_action())
+    assert info["is_success"]
+    assert np.abs(env.goal_image.astype(int) - obs["pixels"]).mean() < 1, "the goal is the expert's own last picture"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_experts_succeed(task: str) -> None:
+    assert expert_success(task, range(100_000, 100_015)) >= 14 / 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_experts_succeed_on_200_held_out_seeds(task: str) -> None:
+    assert expert_success(task, range(100_000, 100_200)) >= 0.95
+
+
+def expert_success(task: str, seeds: range) -> float:
+    env = NicoLRealEnv(task, **BLIND)
+    results = []
+    for seed in seeds:
+        env.reset(seed=seed)
+        for _ in range(EPISODE_STEPS):
+            *_, info = env.step(env.expert_action())
+        results.append(info["is_success"])
+    env.close()
+    return float(np.mean(results))
+
+
+def test_success_must_be_held(env: NicoLRealEnv) -> None:
+    env.reset(seed=0, options={"task": "reach"})
+    history = []
+    for _ in range(EPISODE_STEPS):
+        *_, info = env.step(env.expert_action())
+        history.append((env.truth()["condition"], info["is_success"]))
+    first = next(i for i, (condition, _) in enumerate(history) if condition)
+    assert [success for _, success in history[first : first + 3]] == [False, False, True]
+
+
+def test_state_round_trip_is_exact(env: NicoLRealEnv) -> None:
+    env.reset(seed=5, options={"task": "lift"})
+    for _ in range(6):
+        env.step(env.expert_action())
+    state = env.get_state()
+    actions = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(np.float32)
+    first = [env.step(a)[0]["pixels"] for a in actions]
+    objects = env.scene.objects()
+    env.reset(seed=9)
+    env.reset(options={"state": state})
+    again = [env.step(a)[0]["pixels"] for a in actions]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert np.allclose(objects, env.scene.objects(), atol=1e-9)
+
+
+def test_left_arm_mirrors_the_right() -> None:
+    right, left = (NicoLRealEnv("reach", arm=arm, **BLIND) for arm in ("right", "left"))
+    for env in (right, left):
+        env.reset(seed=2)
+        for _ in range(10):
+            *_, info = env.step(env.expert_action())
+        assert info["is_success"]
+    assert np.allclose(right.situation().hand, left.situation().hand, atol=0.01)
+    assert left.scene.robot.hand_pose("left")[0][1] > 0 or right.scene.robot.hand_pose("right")[0][1] > 0
+    right.close(), left.close()
+
+
+def test_position_control_goes_where_told() -> None:
+    env = NicoLRealEnv("reach", control="position", **BLIND)
+    env.reset(seed=0)
+    goal = np.array([0.2, -0.3, 0.8, -1.0], np.float32)
+    for _ in range(12):
+        obs, *_ = env.step(goal)
+    assert np.allclose(obs["proprio"], goal, atol=1e-5)
+    env.close()
+
+
+def test_spoken_changes_the_words_and_not_the_target(env: NicoLRealEnv) -> None:
+    told, meant = "reach for the red cube", "reach for the blue cube"
+    options = {"task": "reach", "layout": LAYOUT, "instruction": meant, "spoken": told}
+    obs, _ = env.reset(seed=0, options=options)
+    assert env.target == 2 and np.array_equal(obs["instruction"], embed(told))
+
+
+@pytest.mark.parametrize("camera", ["video", "frame", "eye", "workspace"])
+def test_cameras_show_something(camera: str) -> None:
+    env = NicoLRealEnv("reach", camera=camera, render_mode="rgb_array", **BLIND)
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture.dtype == np.uint8 and picture.std() > 5
+    env.close()
+
+
+def test_shifted_physics_is_felt() -> None:
+    plain, shifted = NicoLRealEnv("push", **BLIND), NicoLRealEnv("push", physics={"camera_jitter": (0.03, 0.0)}, **BLIND)
+    first, second = plain.reset(seed=0)[0], shifted.reset(seed=0)[0]
+    assert not np.array_equal(first["pixels"], second["pixels"])
+    plain.close(), shifted.close()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "names"),
+    [
+        ({"task": "dance"}, "reach"),
+        ({"reward": "sparse"}, "bounded"),
+        ({"arm": "middle"}, "left"),
+        ({"camera": "phone"}, "video"),
+        ({"obs_type": "state"}, "pixels"),
+        ({"world_model": None, "obs_type": "embedding"}, "world_model=None"),
+        ({"world_model": "/nowhere"}, "/nowhere"),
+        ({"physics": {"gravity": 0}}, "friction"),
+    ],
+)
+def test_bad_arguments_name_what_is_accepted(kwargs: dict, names: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=names):
+        NicoLRealEnv(**{**BLIND, **kwargs})
+
+
+def test_bad_options_and_actions(env: NicoLRealEnv) -> None:
+    with pytest.raises(ValueError, match="layout"):
+        env.reset(options={"scene": 1})
+    with pytest.raises(ValueError, match="yellow"):
+        env.reset(options={"layout": LAYOUT, "instruction": "lift the yellow cube"})
+    env.reset(seed=0)
+    for action in (np.full(4, np.nan), np.zeros(3), np.zeros((1, 4))):
+        with pytest.raises(ValueError, match="accepted"):
+            env.step(action)
+    assert LINE_X > 0.56

@@ -1,0 +1,209 @@
+"""Reinforcement learning of the VLA: the anchor, validation, going on after a kill, the zoo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from stable_baselines3.common.vec_env import VecEnv
+
+from dream_env.agents import policy
+from dream_env.agents.policy import VLA, VLAConfig
+from dream_env.agents.ppo import AnchoredPPO
+from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
+from dream_env.contract import EPISODE_STEPS, action_space, observation_space
+from dream_env.dream import NicoLDreamEnv
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Checkpoint of the toy world, and a clone that sees through it."""
+    root = tmp_path_factory.mktemp("folders")
+    world = toy.save(root / "world")
+    torch.manual_seed(0)
+    policy.save(VLA(VLAConfig(world_model=world)), root / "clone", "A clone for tests.")
+    return world, str(root / "clone")
+
+
+@pytest.fixture
+def args(folders, tmp_path):
+    world, clone = folders
+    return Arguments(
+        out=tmp_path / "run",
+        init=clone,
+        world_model=world,
+        n_envs=8,
+        steps=8 * EPISODE_STEPS * 4,
+        validate_every=8 * EPISODE_STEPS,
+        validation_episodes=3,
+        warmup=0,
+    )
+
+
+class Rewarding(VecEnv):
+    """Random observations in episodes of one step; the reward is the first action."""
+
+    def __init__(self, num_envs=64):
+        super().__init__(num_envs, observation_space(1024), action_space())
+        self.rng = np.random.default_rng(0)
+
+    def reset(self):
+        spaces = self.observation_space.spaces.items()
+        draw = {k: self.rng.uniform(-1, 1, (self.num_envs, *s.shape)) for k, s in spaces}
+        return {key: value.astype(np.float32) for key, value in draw.items()}
+
+    def step_async(self, actions):
+        self.actions = actions
+
+    def step_wait(self):
+        done = np.ones(self.num_envs, bool)
+        return self.reset(), self.actions[:, 0].copy(), done, [{} for _ in done]
+
+    def close(self): ...
+    def get_attr(self, attr_name, indices=None):
+        return [None] * self.num_envs
+
+    def set_attr(self, attr_name, value, indices=None): ...
+    def env_method(self, method_name, *args, indices=None, **kwargs): ...
+    def env_is_wrapped(self, wrapper_class, indices=None):
+        return [False] * self.num_envs
+
+
+def change(folders, anchor, warmup=0, rollouts=12):
+    """Change of the mean first action by some rollouts of anchored PPO."""
+    env = Rewarding()
+    model = AnchoredPPO(
+        env=env,
+        anchor=anchor,
+        warmup=warmup,
+        n_steps=4,
+        batch_size=128,
+        n_epochs=4,
+        learning_rate=1e-3,
+        policy_kwargs={"clone": folders[1]},
+        seed=0,
+    )
+    obs = env.reset()
+    model.learn(rollouts * 4 * env.num_envs)
+    before, after = policy.load(folders[1]).predict(obs)[0], model.policy.vla().predict(obs)[0]
+    return (after - before)[:, 0].mean()
+
+
+def test_ppo_finds_the_reward_and_a_strong_anchor_holds_it(folders):
+    free, held = change(folders, anchor=0.0), change(folders, anchor=10.0)
+    assert free > 0.15
+    assert abs(held) < 0.05
+
+
+def test_the_actor_rests_while_the_critic_warms_up(folders):
+    assert change(folders, anchor=0.0, warmup=3, rollouts=3) == 0
+    assert change(folders, anchor=0.0, warmup=3, rollouts=5) != 0
+
+
+def test_trains_validates_and_keeps_the_policy(args):
+    vla = train(args, make_env(args), NicoLDreamEnv("all", world_model=args.world_model))
+    history = json.loads((args.out / "validation.json").read_text())
+    period = args.validate_every
+    assert [entry["steps"] for entry in history] == [0, period, 2 * period, 3 * period, 4 * period]
+    assert {"success", "success_reach", "distance"} <= set(history[0])
+    obs = NicoLDreamEnv(world_model=args.world_model).reset(seed=0)[0]
+    saved = policy.load(args.out)
+    np.testing.assert_array_equal(saved.predict(obs)[0], vla.predict(obs)[0])
+    assert np.abs(saved.predict(obs)[0] - policy.load(args.init).predict(obs)[0]).max() > 1e-5
+    assert list((args.out / "tensorboard").iterdir())
+
+
+def test_physics_can_select_the_policy(args):
+    class Physics(NicoLDreamEnv):
+        """Only the second validation succeeds."""
+
+        resets = 0
+
+        def reset(self, **kwargs):
+            Physics.resets += 1
+            return super().reset(**kwargs)
+
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, info | {"is_success": 3 < Physics.resets <= 6}
+
+    args = replace(args, select="physics")
+    train(args, make_env(args), Physics("all", world_model=args.world_model))
+    kept, best = ((args.out / d / "model.safetensors").read_bytes() for d in (".", "best"))
+    assert kept == best
+    card = (args.out / "best" / "README.md").read_text()
+    assert f"| {args.validate_every} | 1 |" in card
+
+
+def test_validation_repeats_itself(args):
+    vla = policy.load(args.init)
+    env = NicoLDreamEnv("all", world_model=args.world_model)
+    first = validate(vla, env, "all", 6)
+    assert set(first) == {"success", "success_reach", "success_push", "success_lift", "distance"}
+    assert validate(vla, env, "all", 6) == first
+
+
+@pytest.mark.parametrize("algo", ["a2c", "sac", "td3", "ddpg"])
+def test_other_algorithms_run(args, algo):
+    args = replace(args, algo=algo, steps=128, validation_episodes=0)
+    model = make_model(args, make_env(args))
+    if hasattr(model, "learning_starts"):
+        model.learning_starts, model.batch_size = 64, 16
+    model.learn(args.steps)
+    assert model.num_timesteps >= args.steps and set(ALGORITHMS) >= {algo}
+
+
+def test_a_killed_run_goes_on(args):
+    code = "import toy, tyro; from dream_env.agents import train; train.main()"
+    command = [sys.executable, "-c", code, "--out", args.out, "--init", args.init]
+    command += ["--world-model", args.world_model, "--n-envs", "8", "--steps", "1000000"]
+    command += ["--validate-every", str(args.validate_every), "--warmup", "0"]
+    command += ["--validation-episodes", "0"]
+    run = subprocess.Popen(map(str, command), cwd=TESTS, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    history = args.out / "validation.json"
+    while not (history.exists() and len(json.loads(history.read_text())) > 3):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert not (args.out / "model.safetensors").exists()
+    done = json.loads(history.read_text())[-1]["steps"]
+    args = replace(args, steps=done + 2 * args.validate_every)
+    train(args, make_env(args), None)
+    steps = [entry["steps"] for entry in json.loads(history.read_text())]
+    assert steps[-1] == args.steps and steps == sorted(set(steps))
+    policy.load(args.out)
+    with pytest.raises(ValueError, match="other settings"):
+        train(replace(args, anchor=0.2), make_env(args), None)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"algo": "dqn"}, {"select": "physics"}])
+def test_refuses_what_it_does_not_know(args, change):
+    with pytest.raises(ValueError, match="accepted|needs"):
+        train(replace(args, **change), make_env(args), None)
+    assert not args.out.exists()
+
+
+@pytest.mark.parametrize("algo, conf", [("ppo", "hyperparams"), ("sac", "hyperparams_sac")])
+def test_the_zoo_trains_it(folders, tmp_path, algo, conf):
+    world, clone = folders
+    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", "NicoLDream-v0"]
+    command += ["--gym-packages", "dream_env", "toy", "--eval-freq", "-1", "-f", str(tmp_path)]
+    command += ["--conf-file", f"dream_env.agents.{conf}", "-n", "512", "--num-threads", "1"]
+    command += ["--env-kwargs", f"world_model:{world!r}"]
+    command += ["-params", "n_envs:8", f"policy_kwargs:dict(clone={clone!r})"]
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / algo / "NicoLDream-v0_1" / "NicoLDream-v0.zip").exists()

@@ -1,0 +1,205 @@
+"""The default world model and its files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dream_env import contract
+from dream_env.world_models import checkpoint
+from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+
+SMALL = LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8)
+
+
+def randomized(config: LatentConfig | None = None) -> LatentWorldModel:
+    """A model with random weights everywhere, as a trained one has."""
+    torch.manual_seed(0)
+    model = LatentWorldModel(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(0, parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1)
+    return model
+
+
+def inputs(rows: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "images": torch.randint(0, 256, (rows, 64, 64, 3), generator=generator, dtype=torch.uint8),
+        "proprio": 2 * torch.rand(rows, 4, generator=generator) - 1,
+        "action": 2 * torch.rand(rows, 4, generator=generator) - 1,
+        "goal": torch.randn(rows, 1024, generator=generator),
+        "instruction": 2 * torch.rand(rows, 64, generator=generator) - 1,
+    }
+
+
+def everything(model: LatentWorldModel, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    state = model.encode(x["images"], x["proprio"])
+    after = model.step(state, x["action"])
+    return {
+        "encode": state.tokens,
+        "tokens": after.tokens,
+        "proprio": after.proprio,
+        "embedding": model.embedding(after),
+        "decode": model.decode(after),
+        "success": model.success(after, x["goal"], x["instruction"]),
+        "disagreement": model.disagreement(after, x["action"]),
+    }
+
+
+def test_shapes_and_types():
+    model = LatentWorldModel(SMALL).eval()
+    out = everything(model, inputs(5))
+    assert model.embedding_dim == 1024
+    assert {k: tuple(v.shape) for k, v in out.items()} == {
+        "encode": (5, 64, 16),
+        "tokens": (5, 64, 16),
+        "proprio": (5, 4),
+        "embedding": (5, 1024),
+        "decode": (5, 64, 64, 3),
+        "success": (5,),
+        "disagreement": (5,),
+    }
+    assert out["decode"].dtype == torch.uint8
+    assert ((out["success"] > 0) & (out["success"] < 1)).all()
+    assert LatentWorldModel().embedding_dim == 1024
+
+
+def test_rows_do_not_depend_on_the_batch():
+    model, x = randomized(), inputs(300)
+    with torch.inference_mode():
+        whole = everything(model, x)
+        for rows in [*(slice(0, n) for n in (1, 2, 3, 5, 16, 19, 31, 67, 256, 257)), slice(77, 78), slice(290, 293)]:
+            part = everything(model, {k: v[rows].clone() for k, v in x.items()})
+            for name, value in part.items():
+                assert torch.equal(value, whole[name][rows]), (name, rows)
+
+
+def test_step_is_pure_and_moves_the_setpoint_as_physics_does():
+    model, x = randomized(), inputs(6)
+    state = model.encode(x["images"], x["proprio"])
+    before = [part.clone() for part in state]
+    first, second = (model.step(state, x["action"]) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
+    assert not torch.equal(first.tokens, state.tokens)
+    expected = contract.integrate(x["proprio"].numpy(), x["action"].numpy())
+    np.testing.assert_array_equal(first.proprio.numpy(), expected)
+
+
+def test_step_is_differentiable():
+    model, x = randomized(SMALL), inputs(3)
+    action = x["action"].requires_grad_()
+    model.step(model.encode(x["images"], x["proprio"]), action).tokens.square().sum().backward()
+    assert action.grad is not None and action.grad.abs().sum() > 0
+
+
+def test_untrained_predictor_predicts_no_change_and_no_disagreement():
+    model, x = LatentWorldModel(SMALL).eval(), inputs(3)
+    state = model.encode(x["images"], x["proprio"])
+    torch.testing.assert_close(model.step(state, x["action"]).tokens, state.tokens, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.disagreement(state, x["action"]), torch.zeros(3), rtol=0, atol=1e-9)
+
+
+def test_disagreement_is_the_variance_between_heads():
+    x = inputs(3)
+    for heads, differ in ((1, False), (3, True)):
+        model = randomized(LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1, ensemble=heads))
+        state = model.encode(x["images"], x["proprio"])
+        assert bool((model.disagreement(state, x["action"]) > 1e-6).all()) is differ
+
+
+def test_encode_names_bad_pictures():
+    model = LatentWorldModel(SMALL)
+    for images in (torch.zeros(1, 64, 64, 3), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="images are .*accepted: torch.uint8"):
+            model.encode(images, torch.zeros(1, 4))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    checkpoint.save(randomized(SMALL), tmp_path / "model", "# Card\n")
+    return tmp_path / "model"
+
+
+def test_checkpoint_round_trip_is_exact_shared_and_frozen(folder):
+    model = checkpoint.load(folder)
+    assert model is checkpoint.load(str(folder))
+    assert model.config == SMALL
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    original = randomized(SMALL).state_dict()
+    assert all(torch.equal(value, original[name]) for name, value in model.state_dict().items())
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert json.loads((folder / "config.json").read_text())["kind"] == "latent"
+    assert len(checkpoint.sha256(folder)) == 64
+    assert checkpoint.sha256(folder) == checkpoint.sha256(folder / "model.safetensors")
+
+
+def test_saving_again_keeps_other_files_and_survives_a_crash(folder, monkeypatch):
+    (folder / "bank.npz").write_bytes(b"starts")
+    weights = (folder / "model.safetensors").read_bytes()
+    with monkeypatch.context() as broken:
+        broken.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError):
+            checkpoint.save(LatentWorldModel(SMALL), folder, "")
+    assert (folder / "model.safetensors").read_bytes() == weights
+    checkpoint.save(LatentWorldModel(SMALL), folder, "")
+    assert (folder / "bank.npz").read_bytes() == b"starts"
+    assert (folder / "model.safetensors").read_bytes() != weights
+
+
+def test_default_lies_in_the_assets():
+    assert checkpoint.resolve("default").parts[-2:] == ("assets", "world_model")
+
+
+@pytest.mark.parametrize("name", ["", "config.json", "model.safetensors"])
+def test_missing_file_names_the_command(folder, name):
+    missing = folder / name if name else folder.parent / "nowhere"
+    missing.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError, match=f"{missing.name} does not exist.*python -m agents.fit"):
+        checkpoint.load(folder if name else missing)
+
+
+def edit_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def edit_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def cut(folder, size):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+
+
+KEY = "predictor.input.weight"
+DAMAGE = {
+    "truncated": (lambda f: cut(f, 5000), "is damaged"),
+    "header only": (lambda f: cut(f, 20), "is damaged"),
+    "empty": (lambda f: cut(f, 0), "is damaged"),
+    "no safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle" * 9), "is damaged"),
+    "tensor missing": (lambda f: edit_weights(f, lambda t: t.pop(KEY)), f"{KEY} is missing"),
+    "tensor too many": (lambda f: edit_weights(f, lambda t: t.update(x=t[KEY].clone())), "x is not known"),
+    "shape": (lambda f: edit_weights(f, lambda t: t.update({KEY: torch.zeros(2, 3)})), r"\(2, 3\), not .*\(16, 24\)"),
+    "type": (lambda f: edit_weights(f, lambda t: t.update({KEY: t[KEY].half()})), "float16"),
+    "other width": (lambda f: edit_config(f, width=24), "does not fit config.json"),
+    "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['latent'\]"),
+    "field": (lambda f: edit_config(f, depth=9), r"unknown fields \['depth'\]"),
+    "value": (lambda f: edit_config(f, width="wide"), "describes no model"),
+    "no json": (lambda f: (f / "config.json").write_text("{"), "is not"),
+    "no kind": (lambda f: (f / "config.json").write_text("{}"), "is not"),
+    "no object": (lambda f: (f / "config.json").write_text("[1]"), "is not"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_checkpoint_says_what_is_wrong(folder, damage):
+    harm, message = DAMAGE[damage]
+    harm(folder)
+    with pytest.raises(ValueError, match=f"(?s){message}.*python -m agents.fit"):
+        checkpoint.load(folder)

@@ -1,0 +1,122 @@
+"""A world model small enough to check by hand: fixed random projections, ready in milliseconds.
+
+`save(folder)` writes it as a checkpoint with a start bank, so tests can name it where users name a
+folder. Importing this module makes the kind known, which also serves `rl_zoo3 --gym-packages toy`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dream_env import contract
+from dream_env.bank import StartBank
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import LatentState
+
+GRID, PATCH = 8, contract.IMAGE_SIZE // 8
+TASKS = ("lift", "push", "reach")
+COLORS = {"red": (220, 20, 20), "green": (10, 150, 40), "blue": (20, 60, 220)}
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """What fixes a toy."""
+
+    channels: int = 16
+    seed: int = 0
+    success_threshold: float = 0.5
+
+
+class ToyWorldModel(nn.Module):
+    """Tokens are random projections of patches; an action shifts them all, more where the token's weight is larger.
+
+    Only element-wise sums touch the batch axis apart from patch projections, so rows are
+    independent bit for bit.
+    """
+
+    kind = "toy"
+    config_class = ToyConfig
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.config = config = config or ToyConfig()
+        self.embedding_dim = GRID * GRID * config.channels
+        rng = torch.Generator().manual_seed(config.seed)
+        patch = 3 * PATCH**2
+        self.patch = nn.Parameter(torch.randn(patch, config.channels, generator=rng) / patch**0.5)
+        self.shift = nn.Parameter(torch.randn(4, GRID * GRID, config.channels, generator=rng) / 5)
+        self.register_buffer("step_size", torch.from_numpy(contract.STEP), persistent=False)
+
+    @property
+    def device(self):
+        """Device of the weights."""
+        return self.patch.device
+
+    def encode(self, images, proprio):
+        """Projects every 8 x 8 patch of the centered picture."""
+        pixels = (images.float() - 127.5) / 64
+        patches = pixels.reshape(-1, GRID, PATCH, GRID, PATCH, 3).transpose(2, 3).flatten(3).flatten(1, 2)
+        return LatentState(patches @ self.patch, proprio)
+
+    def step(self, state, action, generator=None):
+        """Decays tokens a little and shifts them by the action and the set-point."""
+        drive = action + 0.1 * state.proprio
+        shift = (drive[:, :, None, None] * self.shift).sum(1)
+        return LatentState(0.98 * state.tokens + shift, contract.integrate(state.proprio, action, self.step_size))
+
+    def embedding(self, state):
+        """Flattens the tokens."""
+        return state.tokens.flatten(1)
+
+    def decode(self, state):
+        """Inverts the projection, roughly, by its transpose."""
+        pixels = (state.tokens @ self.patch.T).reshape(-1, GRID, GRID, PATCH, PATCH, 3)
+        image = pixels.transpose(2, 3).reshape(-1, contract.IMAGE_SIZE, contract.IMAGE_SIZE, 3)
+        return (image * 64 + 127.5).clamp(0, 255).byte()
+
+    def success(self, state, goal, instruction):
+        """Probable where the goal is near; the instruction tips the balance."""
+        near = 1 - contract.distance(self.embedding(state), goal)
+        return torch.sigmoid(4 * near + instruction.sum(-1) / 8)
+
+    def disagreement(self, state, action):
+        """Grows with the action and with the tokens."""
+        return action.abs().sum(-1) * state.tokens.square().mean((1, 2))
+
+
+def bank(rows=24, seed=0):
+    """Makes starts with a random cube each, goals with the cube elsewhere; every second row is a mid-episode state."""
+    rng = np.random.default_rng(seed)
+    names = list(COLORS)
+    color = rng.integers(len(names), size=rows)
+    task = np.array([TASKS[(i // 2) % len(TASKS)] for i in range(rows)])
+
+    def pictures(count, colors):
+        images = rng.integers(180, 200, (count, 64, 64, 3)).astype(np.uint8)
+        for image, c in zip(images, colors, strict=True):
+            x, y = rng.integers(0, 54, 2)
+            image[x : x + 10, y : y + 10] = COLORS[names[c]]
+        return images
+
+    return StartBank(
+        images=pictures(rows, color),
+        proprio=rng.uniform(-1, 1, (rows, 4)).astype(np.float32),
+        goal_images=pictures(rows // 2, color[::2]),
+        goal=np.arange(rows) // 2,
+        task=task,
+        instruction=np.array([f"{t} the {names[c]} cube" for t, c in zip(task, color, strict=True)]),
+        step=np.where(np.arange(rows) % 2, 7, 0),
+    )
+
+
+def save(folder, model=None):
+    """Writes a toy and its bank as a checkpoint folder and returns its path as a str."""
+    checkpoint.save(model or ToyWorldModel(), folder, "A toy for tests.")
+    bank().save(Path(folder) / "bank.npz")
+    return str(folder)
+
+
+checkpoint.KINDS["toy"] = "toy:ToyWorldModel"
