@@ -35,8 +35,6 @@ DEMONSTRATIONS = 0.1
 MIX = f"demo:{DEMONSTRATIONS},expert:0.45,play:0.25,random:0.2"
 FIGURES = (".json", ".npz", ".py", ".safetensors", ".urdf")
 """Files that the figures of an evaluation depend on."""
-
-
 FILES = {
     "results.md": "the tables above",
     "results.json": "the figures; episodes.jsonl holds every episode",

@@ -52,16 +52,12 @@ class Settings:
     instruction: Instruction = "normal"
 
     def __post_init__(self) -> None:
-        """Checks every value and loads every file once, before work hangs on them."""
+        """Checks every value."""
         for task in self.tasks:
             check_choice("task", task, TASKS)
         if self.episodes < 1:
             raise ValueError(f"episodes={self.episodes}; accepted: 1 or more")
         check_choice("instruction", self.instruction, Instruction)
-        for policy in set(self.policies.values()) - set(SCRIPTED):
-            load_policy(policy)
-        if self.world_model:
-            checkpoint.load(self.world_model)
 
     @property
     def worlds(self) -> tuple[World, ...]:
@@ -91,7 +87,16 @@ class Settings:
 
 
 def evaluate(settings: Settings, workers: int | None = None) -> list[Outcome]:
-    """Plays every episode of the settings over the machine's cores, with a progress bar."""
+    """Plays every episode of the settings over the machine's cores, with a progress bar.
+
+    Raises:
+        FileNotFoundError: If a policy or the world model is missing.
+        ValueError: If one of them is damaged.
+    """
+    for policy in set(settings.policies.values()) - set(SCRIPTED):
+        load_policy(policy)
+    if settings.world_model:
+        checkpoint.load(settings.world_model)
     batches = settings.batches()
     outcomes: list[Outcome] = []
     with tqdm(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:

@@ -22,6 +22,7 @@ from dream_env.agents import fit_losses, model_metrics
 from dream_env.agents.latents import Episodes, Latents, encode_episodes
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.trainer import Run, Stage
+from dream_env.bank import StartBank
 from dream_env.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
@@ -78,6 +79,8 @@ class Arguments:
     """Rate of false alarms in dreamt states at which success_threshold is set."""
     probe_updates: int = 1500
     """Updates of each probe of the final measurement."""
+    bank: int = 300
+    """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with."""
     seed: int = 0
     """Seed of weights, batches and split."""
     threads: int = 2
@@ -353,7 +356,9 @@ def _minutes(args: Arguments, stage: str) -> float | None:
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.fit")
-    figures = fit(args, EpisodeDataset.load(args.data))
+    episodes = EpisodeDataset.load(args.data)
+    figures = fit(args, episodes)
+    StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed).save(args.out / "bank.npz")
     print(json.dumps(figures, indent=2))
     print(f"World model: {args.out.resolve()}")
 

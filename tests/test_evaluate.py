@@ -104,9 +104,9 @@ def test_damaged_episode_file(tmp_path):
         outcomes.load_outcomes(tmp_path / "episodes.jsonl")
 
 
-def test_batches_play_every_policy_on_the_same_seeds(world_model):
+def test_batches_play_every_policy_on_the_same_seeds():
     policies = {"x": "zero", "y": "random", "z": "expert"}
-    settings = evaluate.Settings(policies, ("reach", "lift"), 12, world_model=world_model)
+    settings = evaluate.Settings(policies, ("reach", "lift"), 12)
     batches = settings.batches()
     for label in "xyz":
         for world in ("physics", "dream"):
@@ -122,19 +122,18 @@ def test_batches_play_every_policy_on_the_same_seeds(world_model):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (
-            {"policies": {"x": "nowhere"}},
-            FileNotFoundError,
-            "policy='nowhere' is not there; accepted",
-        ),
+        ({"policies": {"x": "nowhere"}}, FileNotFoundError, "policy='nowhere'.*accepted: a folder"),
+        ({"policies": {"x": "no.zip"}}, FileNotFoundError, "policy='no.zip' is not there; accepted"),
+        ({"world_model": "nowhere"}, FileNotFoundError, "nowhere"),
         ({"tasks": ("fly",)}, ValueError, "task='fly' is not known; accepted: 'reach'"),
         ({"episodes": 0}, ValueError, "episodes=0; accepted: 1 or more"),
         ({"instruction": "sung"}, ValueError, "instruction='sung' is not known"),
     ],
 )
-def test_settings_name_what_is_wrong(arguments, error, message):
+def test_what_is_wrong_is_named_before_anything_is_played(arguments, error, message):
+    given = {"policies": {"x": "zero"}, "world_model": None, **arguments}
     with pytest.raises(error, match=message):
-        evaluate.Settings(**{"policies": {"x": "zero"}, "world_model": None, **arguments})
+        evaluate.evaluate(evaluate.Settings(**given))
 
 
 def test_policy_labels():
@@ -177,7 +176,7 @@ def test_foreign_zip(tmp_path):
 
 
 def test_physics_counts_the_expert_and_pairs_starts():
-    seeds = tuple(range(100_000, 100_003))
+    seeds = tuple(range(100_000, 100_002))
     expert, again, idle = (
         rollouts.play(Batch(policy, "x", "physics", "reach", seeds, None)) for policy in ("expert", "expert", "zero")
     )
@@ -216,7 +215,7 @@ def test_command(world_model, tmp_path, capsys):
     args = evaluate.Arguments(
         policy=["zero", "random", "expert"],
         tasks="reach,lift",
-        episodes=2,
+        episodes=1,
         world_model=world_model,
         gif_episodes=1,
         workers=1,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +14,9 @@ import pybullet
 
 from dream_env.contract import CONTROL_HZ, mirror
 from dream_env.language import COLORS
+from dream_env.nicol import urdf
 from dream_env.nicol.camera import CAMERAS, Camera
 from dream_env.nicol.grasp import ORIENTATION, motor
-from dream_env.nicol import urdf
 from dream_env.nicol.kinematics import Arm, side
 from dream_env.nicol.robot import Nicol
 from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z
@@ -110,12 +112,15 @@ class TableScene:
             gui: Opens PyBullet's window.
 
         Raises:
-            RuntimeError: If PyBullet opens no simulation.
+            RuntimeError: If the window has no display to open on.
         """
         self.arm, self.assisted_grasp, self.physics = arm, assisted_grasp, physics or Physics()
+        if gui and sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+            raise RuntimeError(
+                "render_mode='human' opens PyBullet's window and needs a display, and DISPLAY is not set; "
+                "accepted without one: 'rgb_array' or None"
+            )
         self.client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
-        if self.client < 0:
-            raise RuntimeError("PyBullet opened no simulation; render_mode='human' needs a display")
         self._grip: int | None = None
 
     def close(self) -> None:
