@@ -42,7 +42,7 @@ class GoalTrunk(BaseFeaturesExtractor):
             2 * config.channels,
             INSTRUCTION_DIM,
             config.grid,
-            2 * config.queries,
+            config.queries,
             config.values,
             width=32,
         )

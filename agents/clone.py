@@ -46,15 +46,15 @@ class Arguments:
     """Number of demonstrations, of all tasks together; the first ones of the data are taken."""
     world_model: str = "default"
     """Checkpoint of the world model whose encoder sees."""
-    updates: int = 4000
+    updates: int = 3000
     """Number of updates."""
     batch: int = 256
     """Frames per update."""
-    rate: float = 1e-3
+    rate: float = 3e-3
     """Peak of the learning rate, which falls to 0 as a cosine."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     """Decay of the weights (AdamW)."""
-    token_noise: float = 0.1
+    token_noise: float = 0.2
     """Standard deviation of the noise on the tokens, whose own is about 1."""
     closing_weight: float = 1.0
     """Weight of the error in closing the hand; a displacement has 1."""
@@ -129,6 +129,11 @@ def errors(vla: VLA, frames: Frames) -> Tensor:
     return torch.cat([(vla(obs) - label) ** 2 for obs, label in parts]).mean(0)
 
 
+def rate_factor(update: int, updates: int, rising: int = 100) -> float:
+    """Returns the learning rate's share of its peak: a short linear rise, then a cosine down to 0."""
+    return min(1.0, (update + 1) / rising) * 0.5 * (1 + math.cos(math.pi * update / updates))
+
+
 def clone(args: Arguments, train: Frames, held_out: Frames) -> VLA:
     """Trains a VLA on frames and returns it as it was when its held-out error was least.
 
@@ -169,7 +174,7 @@ def clone(args: Arguments, train: Frames, held_out: Frames) -> VLA:
             obs["embedding"] += args.token_noise * noise
             loss = ((vla(obs) - label) ** 2 * weight).mean()
             for group in optimizer.param_groups:
-                group["lr"] = args.rate * 0.5 * (1 + math.cos(math.pi * update / args.updates))
+                group["lr"] = args.rate * rate_factor(update, args.updates)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

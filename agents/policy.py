@@ -45,8 +45,8 @@ class VLAConfig:
 
     channels: int = 16
     grid: int = 8
-    queries: int = 2
-    values: int = 8
+    queries: int = 8
+    values: int = 4
     hidden: int = 128
     std: float = 0.17
     world_model: str = "default"

@@ -110,7 +110,8 @@ def test_hand_follows_setpoint_everywhere(env: NicoLRealEnv) -> None:
 
 
 def test_goal_picture_shows_the_task_done(env: NicoLRealEnv) -> None:
-    obs, _ = env.reset(seed=1, options={"task": "push", "layout": LAYOUT, "instruction": "push the green cube over the line"})
+    options = {"task": "push", "layout": LAYOUT, "instruction": "push the green cube over the line"}
+    obs, _ = env.reset(seed=1, options=options)
     changed = np.abs(env.goal_image.astype(int) - obs["pixels"]).max(-1) > 40
     assert changed.sum() > 30
     for _ in range(EPISODE_STEPS):
@@ -206,7 +207,8 @@ def test_cameras_show_something(camera: str) -> None:
 
 
 def test_shifted_physics_is_felt() -> None:
-    plain, shifted = NicoLRealEnv("push", **BLIND), NicoLRealEnv("push", physics={"camera_jitter": (0.03, 0.0)}, **BLIND)
+    plain = NicoLRealEnv("push", **BLIND)
+    shifted = NicoLRealEnv("push", physics={"camera_jitter": (0.03, 0.0)}, **BLIND)
     first, second = plain.reset(seed=0)[0], shifted.reset(seed=0)[0]
     assert not np.array_equal(first["pixels"], second["pixels"])
     plain.close(), shifted.close()

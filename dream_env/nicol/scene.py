@@ -268,7 +268,7 @@ class TableScene:
         return body
 
     def _solve(self, setpoint: np.ndarray) -> np.ndarray:
-        """Arm joints for a set-point; the search always starts at one rest pose, so the arm's shape is a function of it."""
+        """Arm joints for a set-point; the search starts at one rest pose, so the arm's shape is a function of it."""
         position = mirror(np.asarray(setpoint[:3], np.float64), self.arm)
         return self.robot.solve_ik(self.arm, position, ORIENTATION)
 

@@ -58,6 +58,6 @@ class Task(Protocol):
 
 
 def go(now: Situation, position: np.ndarray, closing: float) -> np.ndarray:
-    """Returns the action `(4,)` that brings the set-point toward a position (m) and a closing, as far as one step goes."""
+    """Returns the action `(4,)` that brings the set-point toward a position (m) and a closing, as far as it goes."""
     goal = np.append(position, closing)
     return np.clip((goal - now.setpoint) / SETPOINT_STEP, -1, 1).astype(np.float32)
