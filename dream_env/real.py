@@ -142,7 +142,6 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         contract.check_choice("task", name, [*TASKS, "all"])
         self.task_name = str(self.np_random.choice(list(TASKS))) if name == "all" else name
         layout = options.get("layout") or Layout.draw(self.np_random)
-        self.layout = layout
         start = contract.normalize(self.np_random.uniform(START_LOW, START_HIGH).astype(np.float32))
         color = COLOR_NAMES[layout.colors[self.np_random.integers(len(layout.colors))]]
         self.instruction = TASKS[self.task_name].grammar.sample(self.np_random, color)
@@ -153,13 +152,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             contract.check_choice("color of the instruction", color, on_table)
         self.target = [COLOR_NAMES[i] for i in layout.colors].index(color)
         self.spoken = str(options.get("spoken", self.instruction))
-        self._words = embed(self.spoken)
 
-        self.proprio = start
-        self.scene.reset(layout, contract.denormalize(start))
-        self._held_for = 0
-        self.goal_image = self._picture_goal()
-        self._goal = self.encoder(self.goal_image, start) if self.encoder else None
+        self._begin(layout, start)
         self._look()
         return self._observation(), self._info()
 
@@ -167,7 +161,9 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """Moves the set-point by one action and lets physics run for 0.1 s."""
         action = contract.check_actions(action, self.action_space.shape or ())
         previous = self._distance
-        self._advance(contract.to_delta(self.control, self.proprio, action))
+        delta = contract.to_delta(self.control, self.proprio, action)
+        self._deltas.append(delta)
+        self._advance(delta)
         self._look()
         reward = contract.reward(self.reward, previous, self._distance, self.is_success)
         return self._observation(), float(reward), False, False, self._info()
@@ -231,33 +227,36 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Returns everything that `set_state` needs to go on exactly from here."""
-        return {
-            "scene": self.scene.get_state(),
-            "task_name": self.task_name,
-            "instruction": self.instruction,
-            "spoken": self.spoken,
-            "target": self.target,
-            "layout": self.layout,
-            "proprio": self.proprio.copy(),
-            "held_for": self._held_for,
-            "goal_image": self.goal_image.copy(),
-            "rng": self.np_random.bit_generator.state,
-        }
+        """Returns everything that `set_state` needs to go on exactly from here: the start, and the way since."""
+        state = {name: getattr(self, name) for name in ("task_name", "instruction", "spoken", "target", "layout")}
+        return {**state, "start": self._start, "deltas": list(self._deltas), "rng": self.np_random.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to a state of `get_state`, of this env or of another with the same arguments."""
-        for key in ("task_name", "instruction", "spoken", "target", "layout", "proprio", "goal_image"):
-            value = state[key]
-            setattr(self, key, value.copy() if isinstance(value, np.ndarray) else value)
-        self._held_for = state["held_for"]
+        """Goes back to a state of `get_state`, of this env or of another with the same arguments.
+
+        The episode is played again up to that state: PyBullet's own snapshots leave out what its solver remembers of
+        contacts, and would go on a little differently.
+        """
+        for name in ("task_name", "instruction", "spoken", "target"):
+            setattr(self, name, state[name])
         self.np_random.bit_generator.state = state["rng"]
-        self._words = embed(self.spoken)
-        self.scene.set_state(state["scene"], self.layout)
-        self._goal = self.encoder(self.goal_image, self.proprio) if self.encoder else None
+        self._begin(state["layout"], state["start"])
+        self._deltas = list(state["deltas"])
+        for delta in self._deltas:
+            self._advance(delta)
         self._look()
 
     # ------------------------------------------------------------------------------------------------- inside
+
+    def _begin(self, layout: Layout, start: np.ndarray) -> None:
+        """Builds the scene with the hand at a set-point, and pictures the goal."""
+        self.layout, self.proprio, self._start = layout, start, start
+        self._deltas: list[np.ndarray] = []
+        self._held_for = 0
+        self._words = embed(self.spoken)
+        self.scene.reset(layout, contract.denormalize(start))
+        self.goal_image = self._picture_goal()
+        self._goal = self.encoder(self.goal_image, start) if self.encoder else None
 
     def _advance(self, delta: np.ndarray) -> None:
         """Moves the set-point, runs physics, and counts how long the condition has held."""

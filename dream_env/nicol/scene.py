@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pybullet
@@ -205,23 +203,6 @@ class TableScene:
     def forget(self, saved: Saved) -> None:
         """Frees a saved state."""
         pybullet.removeState(saved.state, physicsClientId=self.client)
-
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Returns the present state as arrays, for `set_state` of any simulation with the same arguments."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "state.bullet")
-            pybullet.saveBullet(path, physicsClientId=self.client)
-            world = np.fromfile(path, np.uint8)
-        return {"world": world, "joints": self._joints.copy(), "closing": np.array(self._closing)}
-
-    def set_state(self, state: dict[str, np.ndarray], layout: Layout) -> None:
-        """Goes back to a state of `get_state`, whose episode began with this layout."""
-        self._build(layout)
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "state.bullet")
-            state["world"].tofile(path)
-            pybullet.restoreState(fileName=path, physicsClientId=self.client)
-        self._joints, self._closing = state["joints"].copy(), float(state["closing"])
 
     # -------------------------------------------------------------------------------------------------- inside
 
