@@ -19,6 +19,7 @@ import tyro
 from torch import Tensor
 
 from dream_env.agents import fit_losses, model_metrics
+from dream_env.agents.hindsight import Hindsight
 from dream_env.agents.latents import Episodes, Latents, encode_episodes
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.trainer import Run, Stage
@@ -49,7 +50,7 @@ class Arguments:
     """Updates of the auto-encoder; 0 keeps that of --init."""
     predictor_updates: int = 5000
     """Updates of the predictor; 0 keeps that of --init."""
-    success_updates: int = 2000
+    success_updates: int = 4000
     """Updates of the success head; 0 keeps that of --init."""
     autoencoder_batch: int = 64
     """Pictures per update."""
@@ -69,7 +70,7 @@ class Arguments:
     """Peak learning rate of the auto-encoder."""
     predictor_rate: float = 2e-3
     """Peak learning rate of the predictor."""
-    success_rate: float = 1e-3
+    success_rate: float = 3e-3
     """Peak learning rate of the success head."""
     average: float = 0.995
     """Decay of the averaged weights that are kept."""
@@ -137,7 +138,7 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
     run.train(_predictor_stage(args, model, train, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
     if args.success_updates:
-        run.train(_success_stage(args, model, train, held_out))
+        run.train(_success_stage(args, model, train, held_out, Hindsight(episodes), rows))
         model.eval()
         calibrate(model, held_out, args.false_positives)
     threshold = model.config.success_threshold
@@ -259,7 +260,14 @@ def _predictor_stage(
     )
 
 
-def _success_stage(args: Arguments, model: LatentWorldModel, train: Latents, held_out: Latents) -> Stage:
+def _success_stage(
+    args: Arguments,
+    model: LatentWorldModel,
+    train: Latents,
+    held_out: Latents,
+    hindsight: Hindsight,
+    rows: Tensor,
+) -> Stage:
     # Both kinds of states: as the camera sees them, and as a dream from the first frame has them.
     dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
     episodes, frames = train.condition.shape
@@ -269,14 +277,10 @@ def _success_stage(args: Arguments, model: LatentWorldModel, train: Latents, hel
         n = torch.randint(episodes, (2 * half,), generator=generator)
         t = torch.randint(frames, (2 * half,), generator=generator)
         seen, imagined = train.tokens[n[:half], t[:half]], dreamt[n[half:], t[half:]]
-        return fit_losses.success_loss(
-            model.success_head,
-            torch.cat([seen.float(), imagined.float()]),
-            train.proprio[n, t],
-            train.goal[n].float(),
-            train.instruction[n],
-            train.condition[n, t],
-        )
+        instruction, answer = hindsight.ask(rows[n], t, generator)
+        tokens = torch.cat([seen.float(), imagined.float()])
+        tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
+        return fit_losses.success_loss(model.success_head, tokens, train.proprio[n, t], instruction, answer)
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)

@@ -84,10 +84,9 @@ def success_loss(
     head: SuccessHead,
     tokens: Tensor,
     proprio: Tensor,
-    goal: Tensor,
     instruction: Tensor,
     condition: Tensor,
 ) -> Tensor:
     """Binary cross-entropy of the task's condition; shapes as in `SuccessHead.forward`, condition `(B,)` 0 or 1."""
-    logits = head(tokens, proprio, goal, instruction)
+    logits = head(tokens, proprio, instruction)
     return F.binary_cross_entropy_with_logits(logits.float(), condition)

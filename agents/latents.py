@@ -21,6 +21,8 @@ class Episodes(Protocol):
     proprio: np.ndarray
     action: np.ndarray
     instruction: np.ndarray
+    task: np.ndarray
+    colors: np.ndarray
     condition: np.ndarray
     objects: np.ndarray
     target: np.ndarray

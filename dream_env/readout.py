@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
 SHARPNESS = 4.0
 """Factor on the usual attention scores: a query has to single out one token of 64, and learns it sooner so."""
 

@@ -43,10 +43,13 @@ def toy(episodes: int) -> SimpleNamespace:
         hand=np.zeros((*frames, 3), np.float32),
         condition=np.zeros(frames, bool),
         target=rng.integers(0, 3, episodes),
+        task=np.full(episodes, "reach"),
+        colors=np.zeros((episodes, 3), int),
         instruction=np.empty(episodes, object),
     )
     for n in range(episodes):
-        colors = rng.permutation(list(COLORS))[:3]
+        data.colors[n] = rng.permutation(len(COLORS))[:3]
+        colors = np.array(list(COLORS))[data.colors[n]]
         data.instruction[n] = f"reach the {colors[data.target[n]]} cube"
         squares = low[:2] + (high - low)[:2] * rng.uniform(0.1, 0.9, (3, 2))
         proprio = rng.uniform(-1, 1, 4).astype(np.float32)

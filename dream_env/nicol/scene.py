@@ -17,7 +17,7 @@ from dream_env.nicol.camera import CAMERAS, Camera
 from dream_env.nicol.grasp import ORIENTATION, motor
 from dream_env.nicol.kinematics import Arm, side
 from dream_env.nicol.robot import Nicol
-from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z
+from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, in_hand
 
 COLOR_NAMES = list(COLORS)
 SUBSTEPS = 24
@@ -32,8 +32,8 @@ SPACING = 0.12
 """Smallest distance between two cubes' centers at the start (m)."""
 LINE_SIZE, LINE_COLOR = (0.012, 0.50, 0.001), (0.35, 0.35, 0.38, 1.0)
 """The tape line: its size (m) and color."""
-HELD_DISTANCE, ASSIST_DISTANCE = 0.07, 0.055
-"""A cube within this distance of the grasp point is in the hand, or is taken by an assisted grasp (m)."""
+ASSIST_DISTANCE = 0.055
+"""A cube within this distance of the grasp point is taken by an assisted grasp (m)."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,7 @@ class TableScene:
 
     def held(self, index: int) -> bool:
         """Tells whether a cube is in the hand and off the table."""
-        cube = self.objects()[index]
-        near = np.linalg.norm(cube - self.hand()) < HELD_DISTANCE
-        return bool(near and cube[2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
+        return in_hand(self.objects()[index], self.hand())
 
     def picture(self, camera: str) -> np.ndarray:
         """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""

@@ -14,6 +14,8 @@ TABLE_Z = 0.80
 """Height of the table top (m)."""
 CUBE_SIZE = 0.05
 """Side of a cube (m)."""
+HELD_DISTANCE = 0.07
+"""A cube that is off the table is held if its center is this near to the grasp point (m)."""
 LINE_X = 0.63
 """Where the tape line lies across the table (m); `push` brings a cube's center beyond it."""
 
@@ -40,6 +42,12 @@ class Situation:
     def cube(self) -> np.ndarray:
         """Center of the named cube, `(3,)` in m."""
         return self.objects[self.target]
+
+
+def in_hand(cube: np.ndarray, hand: np.ndarray) -> bool:
+    """Tells whether a cube `(3,)` is near the grasp point `(3,)` (m) and off the table."""
+    near = np.linalg.norm(cube - hand) < HELD_DISTANCE
+    return bool(near and cube[2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
 
 
 class Task(Protocol):

@@ -45,7 +45,7 @@ class LatentConfig:
 
 
 class SuccessHead(nn.Module):
-    """Logit of the task's condition, from what the instruction names in the current and in the goal tokens.
+    """Logit of the task's condition, from what the instruction names in the tokens.
 
     Args:
         channels: Channels of one token.
@@ -56,17 +56,17 @@ class SuccessHead(nn.Module):
     def __init__(self, channels: int, grid: int, width: int) -> None:
         super().__init__()
         self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid)
-        inputs = 2 * self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
         self.logit = nn.Sequential(
             nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
         )
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, tokens: Tensor, proprio: Tensor, goal: Tensor, instruction: Tensor) -> Tensor:
-        """Gives logits `(B,)` for tokens and goal tokens `(B, T, C)`, before the temperature."""
-        seen = [self.readout(tokens, instruction), self.readout(goal, instruction)]
-        return self.logit(torch.cat([*seen, proprio, instruction], dim=1)).squeeze(-1)
+    def forward(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
+        """Gives logits `(B,)` for tokens `(B, T, C)`, before the temperature."""
+        seen = self.readout(tokens, instruction)
+        return self.logit(torch.cat([seen, proprio, instruction], dim=1)).squeeze(-1)
 
 
 class LatentWorldModel(nn.Module):
@@ -133,11 +133,10 @@ class LatentWorldModel(nn.Module):
 
         Args:
             state: Current states.
-            goal: Embeddings of the goal images, `(B, E)`.
+            goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
-        goal_tokens = goal.view_as(state.tokens)
-        logits = _by_rows(self.success_head, *state, goal_tokens, instruction)
+        logits = _by_rows(self.success_head, *state, instruction)
         logits = logits / self.success_head.temperature
         # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
         return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]

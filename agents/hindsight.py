@@ -1,0 +1,73 @@
+"""Every recorded frame answers for every task and every cube, not only for the one that was asked for.
+
+The success head learns from these questions too (hindsight relabeling: Andrychowicz et al. 2017): that a cube is held
+is success for "lift the red cube" and failure for "lift the blue one", and only the words tell them apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from dream_env.agents.latents import Episodes
+from dream_env.contract import denormalize
+from dream_env.language import COLORS, embed
+from dream_env.tasks import TASKS, Situation
+from dream_env.tasks.situation import in_hand
+
+
+class Hindsight:
+    """Questions about recorded frames, with their true answers.
+
+    Args:
+        episodes: The episodes, N of T steps.
+
+    Attributes:
+        conditions: Whether each task's condition holds for each cube, `(N, T + 1, tasks, cubes)` bool.
+    """
+
+    def __init__(self, episodes: Episodes) -> None:
+        count, frames = episodes.hand.shape[:2]
+        self.conditions = torch.zeros((count, frames, len(TASKS), episodes.objects.shape[2]), dtype=torch.bool)
+        for n in trange(count, desc="hindsight", unit="episode"):
+            self.conditions[n] = torch.from_numpy(_conditions(episodes, n))
+        self.recorded = torch.from_numpy(np.asarray(episodes.condition)).bool()
+        self.colors = torch.from_numpy(np.asarray(episodes.colors))
+        self.own_task = torch.tensor([list(TASKS).index(str(task)) for task in episodes.task])
+        self.own_cube = torch.from_numpy(np.asarray(episodes.target))
+        sentences = [[task.grammar.sentences(color) for color in COLORS] for task in TASKS.values()]
+        self.sentences = [[np.stack([embed(s) for s in cell]) for cell in row] for row in sentences]
+
+    def ask(self, n: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Asks about frames t of episodes n, half of the time the question that was asked in physics.
+
+        Args:
+            n: Episodes `(B,)`.
+            t: Frames `(B,)`.
+            generator: Source of chance.
+
+        Returns:
+            Sentence embeddings `(B, 64)` and answers `(B,)`, 0 or 1.
+        """
+        own = torch.rand(len(n), generator=generator) < 0.5
+        task = torch.where(own, self.own_task[n], torch.randint(len(TASKS), n.shape, generator=generator))
+        cube = torch.randint(self.conditions.shape[3], n.shape, generator=generator)
+        cube = torch.where(own, self.own_cube[n], cube)
+        luck = torch.rand(len(n), generator=generator).tolist()
+        cells = zip(task.tolist(), self.colors[n, cube].tolist(), luck, strict=True)
+        words = [self.sentences[k][c][int(u * len(self.sentences[k][c]))] for k, c, u in cells]
+        answers = torch.where(own, self.recorded[n, t], self.conditions[n, t, task, cube])
+        return torch.from_numpy(np.stack(words)), answers.float()
+
+
+def _conditions(episodes: Episodes, n: int) -> np.ndarray:
+    """Returns the answers `(T + 1, tasks, cubes)` for one episode."""
+    answers = np.zeros((len(episodes.hand[n]), len(TASKS), episodes.objects.shape[2]), bool)
+    setpoints = denormalize(episodes.proprio[n])
+    for t, (objects, hand) in enumerate(zip(episodes.objects[n], episodes.hand[n], strict=True)):
+        for cube, center in enumerate(objects):
+            now = Situation(objects, cube, hand, setpoints[t], in_hand(center, hand))
+            answers[t, :, cube] = [task.condition(now) for task in TASKS.values()]
+    return answers
