@@ -214,7 +214,7 @@ class Collect:
     """Episodes of this command; those that the folder has already are not collected again."""
     task: str = "all"
     """Task, or "all" to draw one of them per episode."""
-    mix: str = "expert:0.5,play:0.25,random:0.25"
+    mix: str = "demo:0.2,expert:0.4,play:0.32,random:0.08"
     """Behaviors and their shares: expert (scripted, under noise of any strength), demo (scripted,
     slight noise), play (with the cubes, no task), random, policy."""
     seed: int = 0

@@ -1,7 +1,7 @@
 """The main job: practice in the dream, then a check in physics.
 
     python -m agents.demo                  # about 8 minutes on two cores
-    python -m agents.demo --from-scratch   # first collects, fits and clones: hours
+    python -m agents.demo --from-scratch   # first collects, fits and clones: an hour
 
 A policy that was cloned from demonstrations is evaluated in physics and in the learned world model,
 its action head practices in the dream, and it is evaluated again on the same held-out seeds. An
@@ -23,16 +23,16 @@ import tyro
 from dream_env.agents import clone, collect, fit, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report
-from dream_env.bank import StartBank
 from dream_env.contract import check_choice
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
-DEMONSTRATIONS = 0.1
-"""Share of demonstrations among the episodes of --from-scratch."""
-MIX = f"demo:{DEMONSTRATIONS},expert:0.45,play:0.25,random:0.2"
+DEMONSTRATIONS = 1 / 15
+"""Demonstrations that are cloned, as a share of the episodes of --from-scratch: about 100 per task."""
+VALIDATE_EVERY, VALIDATION_EPISODES = 60_000, 45
+"""Practice is checked in physics every so many steps, in so many episodes, and the best policy is kept."""
 FIGURES = (".json", ".npz", ".py", ".safetensors", ".urdf")
 """Files that the figures of an evaluation depend on."""
 FILES = {
@@ -59,10 +59,10 @@ class Arguments:
     """First collect episodes, fit a world model and clone a policy, instead of using the package's."""
     episodes: int = 50
     """Episodes per task and world, before and after."""
-    steps: int = 300_000
+    steps: int = 240_000
     """Steps of practice in the dream."""
-    collected: int = 4000
-    """Episodes to collect with --from-scratch, a tenth of them demonstrations."""
+    collected: int = 4500
+    """Episodes to collect with --from-scratch."""
     seed: int = 0
     """Seed of all but the evaluation, whose starts are held out."""
 
@@ -97,10 +97,12 @@ def demo(arguments: Arguments) -> str:
         init=policy,
         world_model=world_model,
         steps=args.steps,
-        validation_episodes=0,
+        validate_every=VALIDATE_EVERY,
+        validation_episodes=3 if args.short else VALIDATION_EPISODES,
+        select="physics",
         seed=args.seed,
     )
-    train.train(practice, train.make_env(practice), physics=None)
+    train.train(practice, train.make_env(practice), train.make_physics(practice))
 
     say("evaluating the practiced policy on the same starts")
     settings = replace(settings, policies={AFTER: str(practiced)})
@@ -120,26 +122,25 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     """
     data, world_model, policy = (args.out / name for name in ("data", "world_model", "clone"))
     say(f"collecting {args.collected} episodes in physics")
-    collect.collect(collect.Collect(data, args.collected, mix=MIX, seed=args.seed))
-    episodes = EpisodeDataset.load(data)
+    collect.collect(collect.Collect(data, args.collected, seed=args.seed))
 
     say("fitting the world model to them")
     fitting = fit.Arguments(data, world_model, seed=args.seed)
     if args.short:
-        fitting = replace(fitting, autoencoder_updates=30, predictor_updates=30, success_updates=30)
-    fit.fit(fitting, episodes)
-    StartBank.from_episodes(episodes, seed=args.seed).save(world_model / "bank.npz")
+        few = {f"{stage}_updates": 30 for stage in ("autoencoder", "predictor", "success", "probe")}
+        fitting = replace(fitting, **few)
+    fit.main(fitting)
 
     say("cloning the demonstrations")
     cloning = clone.Arguments(
         data,
         policy,
-        demos=int(DEMONSTRATIONS * args.collected),
+        demos=max(2, int(DEMONSTRATIONS * args.collected)),
         world_model=str(world_model),
         updates=50 if args.short else clone.Arguments.updates,
         seed=args.seed,
     )
-    clone.run(cloning, episodes, checkpoint.load(world_model))
+    clone.run(cloning, EpisodeDataset.load(data), checkpoint.load(world_model))
     return str(world_model), str(policy)
 
 
@@ -175,7 +176,7 @@ def main(arguments: Arguments | None = None) -> None:
     args = arguments or tyro.cli(Arguments, prog="python -m agents.demo", description=__doc__)
     length = "a minute" if args.short else "8 minutes"
     if args.from_scratch:
-        print("Collects episodes of NICOL, fits a world model, clones a policy: hours. Then:")
+        print("Collects episodes of NICOL, fits a world model, clones a policy: about an hour. Then:")
     print(
         "NICOL's cloned policy is checked in physics, practices inside a learned world model, and is\n"
         f"checked again: about {length} on two cores. After Ctrl-C the same command goes on."

@@ -130,6 +130,11 @@ def make_env(args: Arguments) -> VecEnv:
     )
 
 
+def make_physics(args: Arguments) -> gym.Env:
+    """Makes the physics that policies are validated in."""
+    return gym.make("NicoLReal-v0", task=args.task, world_model=args.world_model).unwrapped
+
+
 def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
     """Makes the algorithm with the clone inside; see `ALGORITHMS`."""
     algorithm, actor, _, kwargs = ALGORITHMS[args.algo]
@@ -288,10 +293,7 @@ def main() -> None:
     """Runs the command line."""
     args = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
-    physics = None
-    if args.validation_episodes:
-        physics = gym.make("NicoLReal-v0", task=args.task, world_model=args.world_model).unwrapped
-    train(args, make_env(args), physics)
+    train(args, make_env(args), make_physics(args) if args.validation_episodes else None)
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
 
 

@@ -38,6 +38,7 @@ def world(monkeypatch):
     monkeypatch.setattr(demo, "evaluate", evaluate)
     monkeypatch.setattr(demo.train, "train", train)
     monkeypatch.setattr(demo.train, "make_env", lambda args: None)
+    monkeypatch.setattr(demo.train, "make_physics", lambda args: None)
     monkeypatch.setattr(demo, "record_clips", lambda settings, n: [Clip("reach", "words", True, frames, frames)])
     return done
 

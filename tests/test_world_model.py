@@ -188,7 +188,7 @@ DAMAGE = {
     "shape": (lambda f: edit_weights(f, lambda t: t.update({KEY: torch.zeros(2, 3)})), r"\(2, 3\), not .*\(16, 24\)"),
     "type": (lambda f: edit_weights(f, lambda t: t.update({KEY: t[KEY].half()})), "float16"),
     "other width": (lambda f: edit_config(f, width=24), "does not fit config.json"),
-    "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['latent'\]"),
+    "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['latent'"),
     "field": (lambda f: edit_config(f, depth=9), r"unknown fields \['depth'\]"),
     "value": (lambda f: edit_config(f, width="wide"), "describes no model"),
     "no json": (lambda f: (f / "config.json").write_text("{"), "is not"),
