@@ -127,8 +127,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     say("fitting the world model to them")
     fitting = fit.Arguments(data, world_model, seed=args.seed)
     if args.short:
-        few = {f"{stage}_updates": 30 for stage in ("autoencoder", "predictor", "success", "probe")}
-        fitting = replace(fitting, **few)
+        fitting = replace(fitting, autoencoder_updates=30, predictor_updates=30, success_updates=30, probe_updates=30)
     fit.main(fitting)
 
     say("cloning the demonstrations")

@@ -8,11 +8,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
 from dream_env import contract
-from dream_env.contract import ObsType, RewardName
+from dream_env.contract import ControlName, ObsType, RewardName
 from dream_env.language import color_of, embed
 from dream_env.nicol.camera import CAMERAS
+from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
 from dream_env.tasks import TASKS, Situation
 
@@ -92,8 +94,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         reward: RewardName = "bounded",
         goal_env: bool = False,
         world_model: Any = "default",
-        arm: str = "right",
-        control: str = "delta",
+        arm: Arm = "right",
+        control: ControlName = "delta",
         camera: str = "video",
         assisted_grasp: bool = False,
         physics: dict[str, Any] | None = None,
@@ -119,7 +121,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.physics = Physics(**(physics or {}))
         self.encoder = None if world_model is None else _Encoder(world_model)
         dim = self.encoder.dim if self.encoder else 0
-        self.observation_space = contract.observation_space(dim, obs_type, goal_env)
+        self.observation_space: spaces.Dict = contract.observation_space(dim, obs_type, goal_env)  # type: ignore[assignment]
         self.action_space = contract.action_space()
         if goal_env:
             self.compute_reward = contract.goal_reward(reward)
@@ -241,8 +243,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             setattr(self, name, state[name])
         self.np_random.bit_generator.state = state["rng"]
         self._begin(state["layout"], state["start"])
-        self._deltas = list(state["deltas"])
-        for delta in self._deltas:
+        for delta in state["deltas"]:
+            self._deltas.append(delta)
             self._advance(delta)
         self._look()
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -242,3 +243,30 @@ def test_bad_options_and_actions(env: NicoLRealEnv) -> None:
         with pytest.raises(ValueError, match="accepted"):
             env.step(action)
     assert LINE_X > 0.56
+
+
+@pytest.mark.slow
+def test_control_steps_per_second() -> None:
+    env = NicoLRealEnv("all", **BLIND)
+    spent, steps = 0.0, 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        began = time.process_time()
+        for _ in range(EPISODE_STEPS):
+            env.step(env.expert_action())
+        spent, steps = spent + time.process_time() - began, steps + EPISODE_STEPS
+    print(f"{steps / spent:.0f} control steps per CPU second, each with the policy's picture")
+    assert steps / spent >= 150
+    env.close()
+
+
+def test_assisted_grasp_holds_the_cube_to_the_palm() -> None:
+    env = NicoLRealEnv("lift", assisted_grasp=True, **BLIND)
+    env.reset(seed=0)
+    offsets = []
+    for _ in range(EPISODE_STEPS):
+        *_, info = env.step(env.expert_action())
+        offsets.append(env.scene.objects()[env.target] - env.scene.hand())
+    assert info["is_success"]
+    assert np.linalg.norm(offsets[-1] - offsets[-4]) < 0.005, "a fixed cube does not creep in the hand"
+    env.close()
