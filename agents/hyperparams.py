@@ -30,7 +30,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         "n_epochs": 2,
         "learning_rate": 3e-4,
         "gae_lambda": 0.95,
-        "ent_coef": 0.1,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
+        "ent_coef": 0.2,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
         "target_kl": 0.03,
     }
 }

@@ -91,9 +91,9 @@ class Arguments:
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     reward: Literal["energy", "progress", "bounded", "success"] = "bounded"
     """Reward of both worlds."""
-    anchor: float = 0.1
+    anchor: float = 0.2
     """Strength of the KL divergence to the clone, for ppo and a2c."""
-    warmup: int = 4
+    warmup: int = 12
     """Rollouts that train ppo's critic only."""
     rate: float = 3e-4
     """Learning rate."""
