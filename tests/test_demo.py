@@ -38,7 +38,6 @@ def world(monkeypatch):
     monkeypatch.setattr(demo, "evaluate", evaluate)
     monkeypatch.setattr(demo.train, "train", train)
     monkeypatch.setattr(demo.train, "make_env", lambda args: None)
-    monkeypatch.setattr(demo.train, "make_physics", lambda args: None)
     monkeypatch.setattr(demo, "record_clips", lambda settings, n: [Clip("reach", "words", True, frames, frames)])
     return done
 
@@ -46,7 +45,7 @@ def world(monkeypatch):
 def test_prints_and_writes_both_worlds_before_and_after(world, tmp_path, capsys):
     demo.main(demo.Arguments(out=tmp_path, episodes=4))
     text = capsys.readouterr().out
-    assert "about 8 minutes" in text and str(tmp_path.resolve()) in text
+    assert "about 5 minutes" in text and str(tmp_path.resolve()) in text
     assert "before RL" in text and "after RL − before RL" in text and "+50 (" in text
     for name in demo.FILES:
         assert (tmp_path / name).exists(), name
