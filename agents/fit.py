@@ -76,6 +76,8 @@ class Arguments:
     """Decay of the averaged weights that are kept."""
     held_out: float = 0.05
     """Part of the episodes that is measured on and not trained on."""
+    test: Path | None = None
+    """Folder of other episodes to take the final figures on; None takes the held-out ones."""
     false_positives: float = 0.02
     """Rate of false alarms in dreamt states at which success_threshold is set."""
     probe_updates: int = 1500
@@ -94,7 +96,7 @@ class Arguments:
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""
         values = {k: v for k, v in asdict(self).items() if k not in ("out", "threads")}
-        return values | {"data": str(self.data.resolve()), "init": str(self.init)}
+        return values | {"data": str(self.data.resolve()), "init": str(self.init), "test": str(self.test)}
 
 
 def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
@@ -142,8 +144,10 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
         model.eval()
         calibrate(model, held_out, args.false_positives)
     threshold = model.config.success_threshold
+    if args.test:
+        held_out = encode_episodes(model, EpisodeDataset.load(args.test))
     figures = {
-        "episodes": {"train": len(rows), "held_out": held},
+        "episodes": {"train": len(rows), "held_out": len(held_out.tokens)},
         "parameters": sum(p.numel() for p in model.parameters()),
         **model_metrics.measure(model, train, held_out, threshold, args.probe_updates),
     }
