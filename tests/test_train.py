@@ -185,7 +185,7 @@ def test_a_killed_run_goes_on(args):
     assert steps[-1] == args.steps and steps == sorted(set(steps))
     policy.load(args.out)
     with pytest.raises(ValueError, match="other settings"):
-        train(replace(args, anchor=0.2), make_env(args), None)
+        train(replace(args, anchor=0.5), make_env(args), None)
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"algo": "dqn"}, {"select": "physics"}])
