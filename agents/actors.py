@@ -8,6 +8,7 @@ Pinto et al. 2018); the actor never does.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -107,9 +108,9 @@ class _VLAActor:
             **self.arguments,
         }
 
+    @abstractmethod
     def parts(self) -> tuple[Any, Any]:
         """Returns the actor's trunk and the linear layer that makes actions."""
-        raise NotImplementedError
 
     def actor_parameters(self) -> Iterator[nn.Parameter]:
         """Yields the parameters of the VLA inside."""
