@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from dream_env.agents import pool
 from dream_env.contract import ACTION_NAMES, EPISODE_STEPS, SETPOINT_STEP, check_choice, denormalize
 from dream_env.episodes import Episode, EpisodeWriter
+from dream_env.tasks import TASKS
 
 Observation = Mapping[str, np.ndarray]
 Behavior = Generator[np.ndarray, Observation, None]
@@ -32,18 +33,24 @@ DEMO_NOISE = 0.15
 """Standard deviation of the noise on demonstrated actions."""
 EXPERT_NOISE = 0.5
 """Largest standard deviation of the noise on the expert's actions; each episode draws its own."""
+MISJUDGMENT = 0.025
+"""Largest standard deviation of the error in where `misjudge` sees the cubes (m); each episode draws its own."""
 RANDOM_NOISE = 0.7
 """Standard deviation of random actions."""
+PERSISTENCE = 0.97
+"""Correlation of `misjudge`'s error from one step to the next: nearly one error per episode."""
 CORRELATION = 0.8
 """Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
 
 
-def noise(rng: np.random.Generator, std: float) -> Generator[np.ndarray, None, None]:
+def noise(
+    rng: np.random.Generator, std: float, correlation: float = CORRELATION
+) -> Generator[np.ndarray, None, None]:
     """Yields an Ornstein-Uhlenbeck process `(4,)` in its stationary state."""
     value = rng.normal(0, std, len(ACTION_NAMES))
     while True:
         yield value
-        value = CORRELATION * value + np.sqrt(1 - CORRELATION**2) * rng.normal(0, std, value.shape)
+        value = correlation * value + np.sqrt(1 - correlation**2) * rng.normal(0, std, value.shape)
 
 
 def demo(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
@@ -60,6 +67,19 @@ def expert(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     """Follows the scripted expert under correlated noise, from none to so much that it fails."""
     for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE)):
         yield env.expert_action() + disturbance
+
+
+def misjudge(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Follows the expert's plan for cubes that it sees in a wrong place, slightly shaking.
+
+    Most of what it does ends in a near miss: a grasp on the cube's edge, a push past its side. A dream that never saw
+    those lets every attempt succeed.
+    """
+    std = rng.uniform(0, MISJUDGMENT)
+    for shift, shake in zip(noise(rng, std, PERSISTENCE), noise(rng, DEMO_NOISE), strict=True):
+        seen = env.situation()
+        objects = seen.objects + [*shift[:2], 0.3 * shift[2]]
+        yield TASKS[env.task_name].expert(replace(seen, objects=objects)) + shake
 
 
 def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
@@ -101,6 +121,7 @@ def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> B
 BEHAVIORS: dict[str, Callable[..., Behavior]] = {
     "expert": expert,
     "demo": demo,
+    "misjudge": misjudge,
     "play": play,
     "random": random,
     "policy": policy,
@@ -214,9 +235,10 @@ class Collect:
     """Episodes of this command; those that the folder has already are not collected again."""
     task: str = "all"
     """Task, or "all" to draw one of them per episode."""
-    mix: str = "demo:0.2,expert:0.4,play:0.32,random:0.08"
+    mix: str = "demo:0.15,expert:0.25,misjudge:0.3,play:0.24,random:0.06"
     """Behaviors and their shares: expert (scripted, under noise of any strength), demo (scripted,
-    slight noise), play (with the cubes, no task), random, policy."""
+    slight noise), misjudge (scripted, sees the cubes in a wrong place), play (with the cubes, no
+    task), random, policy."""
     seed: int = 0
     """Seed; another one gives other episodes."""
     workers: int | None = None

@@ -85,8 +85,8 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `device`: device of a world model that is named, "cpu" or "cuda".
     * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
 
-    `reset(options=...)` takes `task`, `instruction` (a sentence), `image` (64, 64, 3) uint8 with
-    its `proprio` (4,), and `goal_image`; they replace what is drawn.
+    `reset(options=...)` takes `task`, `start` (a row of the start bank), `instruction` (a sentence),
+    `image` (64, 64, 3) uint8 with its `proprio` (4,), and `goal_image`; they replace what is drawn.
 
     ## Vectorized environment
     `gymnasium.make_vec("NicoLDream-v0", num_envs=256)` makes a `NicoLDreamVectorEnv`: the same
@@ -224,7 +224,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         Args:
             seed: Seed of env 0 (env i takes seed + i), a seed for each env, or None to go on
                 drawing.
-            options: As in `NicoLDreamEnv`, for every dream that starts.
+            options: As in `NicoLDreamEnv`, for every dream that starts; `start` may hold a row for each of them.
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed

@@ -22,7 +22,7 @@ from dream_env.language import embed
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import LatentState, WorldModel
 
-OPTIONS = ("task", "instruction", "image", "proprio", "goal_image")
+OPTIONS = ("task", "start", "instruction", "image", "proprio", "goal_image")
 """Keys that `reset(options=...)` takes."""
 DRAWS = 3
 """Random numbers that one reset takes from an environment's generator."""
@@ -131,11 +131,14 @@ class Dreams:
     @torch.inference_mode()
     def reset(self, index: np.ndarray, uniform: np.ndarray, options: dict[str, Any] | None = None) -> None:
         """Starts new episodes in rows `index` `(K,)` from random numbers `(K, DRAWS)` and the reset's options."""
-        options = self._check_options(options or {})
+        options = self._check_options(options or {}, len(index))
         if self.state is None and len(index) < self.num_envs:
             raise ResetNeeded("the first reset starts every dream; call reset() without a mask")
         model, device = self.model, self.model.device
-        rows = self._draw(uniform, options.get("task", self.config.task))
+        if "start" in options:
+            rows = np.full(len(index), options["start"])
+        else:
+            rows = self._draw(uniform, options.get("task", self.config.task))
         start = LatentState(self.bank.tokens(model, rows), torch.from_numpy(self.bank.proprio[rows]).to(device))
         goal, words = self.bank.goals(model, rows), self.bank.words[rows]
         instruction: Any = self.bank.instruction[rows]
@@ -284,7 +287,7 @@ class Dreams:
             setattr(self, name, state[name])
         self._look(new_goal=True)
 
-    def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _check_options(self, options: dict[str, Any], count: int) -> dict[str, Any]:
         """Checks the options of a reset and returns them with arrays of the right type."""
         for key in options:
             contract.check_choice("options key", key, OPTIONS)
@@ -293,6 +296,14 @@ class Dreams:
             own = self.config.task
             accepted = (*self.bank.tasks, "all") if own == "all" else (own,)
             contract.check_choice("options['task']", options["task"], accepted)
+        if "start" in options:
+            start = checked["start"] = np.asarray(options["start"])
+            within = start.dtype.kind in "iu" and ((start >= 0) & (start < len(self.bank))).all()
+            if start.shape not in ((), (count,)) or not within:
+                raise ValueError(
+                    f"options['start']={start} {start.shape}; accepted: a row of the bank, 0 to {len(self.bank) - 1}, "
+                    f"or one for each of the {count} dreams that start"
+                )
         if not isinstance(options.get("instruction", ""), str):
             raise ValueError(f"options['instruction']={options['instruction']!r}; accepted: a sentence")
         if ("image" in options) != ("proprio" in options):

@@ -18,6 +18,7 @@ from dream_env.agents import pool
 from dream_env.agents.collect import BEHAVIORS, Collect, Job, collect, parse_mix, record
 from dream_env.contract import EPISODE_STEPS, denormalize, integrate
 from dream_env.episodes import Episode, EpisodeDataset
+from dream_env.tasks import Situation
 
 
 class FakeEnv:
@@ -51,6 +52,11 @@ class FakeEnv:
     def expert_action(self) -> np.ndarray:
         """Goes to the middle."""
         return np.clip(-self.proprio, -1, 1)
+
+    def situation(self) -> Situation:
+        """Names the second cube."""
+        setpoint = denormalize(self.proprio)
+        return Situation(self.objects, 1, setpoint[:3], setpoint, False)
 
     def truth(self) -> dict[str, Any]:
         """Holds when the point is near the middle."""
@@ -150,7 +156,7 @@ def episode(kind: str, seed: int = 3) -> Episode:
     return record(FakeEnv("reach"), Job(0, kind, seed, "reach"))
 
 
-@pytest.mark.parametrize("kind", ["expert", "demo", "play", "random"])
+@pytest.mark.parametrize("kind", ["expert", "demo", "misjudge", "play", "random"])
 def test_behaviors(kind: str) -> None:
     recorded = episode(kind)
     assert equal(recorded, episode(kind)) and not equal(recorded, episode(kind, 4))
@@ -170,6 +176,13 @@ def test_noise_of_behaviors_differs() -> None:
     assert expert.min() < 0.1 and expert.max() > 0.4
     steps = np.concatenate([episode("random", seed).action for seed in range(40)])
     assert np.corrcoef(steps[:-1, 0], steps[1:, 0])[0, 1] > 0.5
+
+
+def test_misjudge_comes_near_and_misses() -> None:
+    episodes = [episode("misjudge", seed) for seed in range(60)]
+    apart = [e.hand[-1, :2] - e.objects[-1, e.target, :2] for e in episodes]
+    aside = np.linalg.norm(apart, axis=1)
+    assert np.median(aside) < 0.03 and (aside > 0.015).mean() > 0.2
 
 
 def test_play_reaches_for_cubes() -> None:
@@ -198,7 +211,7 @@ def test_bad_arguments_are_named(kwargs: dict, message: str, tmp_path: Path) -> 
 def test_mix_shares_sum_to_one() -> None:
     assert parse_mix("expert:1,play:3") == {"expert": 0.25, "play": 0.75}
     assert parse_mix("demo") == {"demo": 1.0}
-    assert set(BEHAVIORS) == {"expert", "demo", "play", "random", "policy"}
+    assert set(BEHAVIORS) == {"expert", "demo", "misjudge", "play", "random", "policy"}
 
 
 class Policy:

@@ -272,6 +272,19 @@ def test_options_replace_what_is_drawn(toy_folder):
     assert len(set(map(bytes, envs.dreams.goal.numpy()))) > 1
 
 
+def test_start_names_rows_of_the_bank(toy_folder):
+    bank = toy.bank()
+    env, envs = NicoLDreamEnv("all", world_model=toy_folder), NicoLDreamVectorEnv(3, "all", world_model=toy_folder)
+    obs, _ = env.reset(seed=5, options={"start": 7})
+    batch, _ = envs.reset(seed=1, options={"start": np.array([7, 2, 11])})
+    np.testing.assert_array_equal(batch["proprio"], bank.proprio[[7, 2, 11]])
+    assert envs.task_name == tuple(bank.task[[7, 2, 11]])
+    for name, value in obs.items():
+        np.testing.assert_array_equal(value, batch[name][0])
+    batch, _ = envs.reset(options={"start": 4, "reset_mask": np.array([False, True, True])})
+    np.testing.assert_array_equal(batch["proprio"], bank.proprio[[7, 4, 4]])
+
+
 @pytest.mark.parametrize("kind", ["single", "vector"])
 def test_state_brings_back_the_dream_exactly(toy_folder, kind):
     def new():

@@ -60,6 +60,9 @@ BAD_OPTIONS = [
     ({"image": np.zeros((32, 32, 3), np.uint8), "proprio": np.zeros(4)}, "32, 32"),
     ({"image": np.zeros((64, 64, 3), np.uint8), "proprio": np.full(4, np.nan)}, "proprio"),
     ({"goal_image": np.zeros((64, 64), np.uint8)}, "goal_image"),
+    ({"start": 99}, "'start'.=99.*0 to 23"),
+    ({"start": 0.5}, "'start'.=0.5"),
+    ({"start": [0, 1]}, "'start'.*each of the 1 dreams"),
 ]
 
 

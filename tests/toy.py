@@ -61,10 +61,12 @@ class ToyWorldModel(nn.Module):
         patches = pixels.reshape(-1, GRID, PATCH, GRID, PATCH, 3).transpose(2, 3).flatten(3).flatten(1, 2)
         return LatentState(patches @ self.patch, proprio)
 
-    def step(self, state, action, generator=None):
+    def step(self, state, action, luck=None, temperature=1.0):
         """Decays tokens a little and shifts them by the action and the set-point."""
         drive = action + 0.1 * state.proprio
         shift = (drive[:, :, None, None] * self.shift).sum(1)
+        if luck is not None:
+            shift = shift * (1 + temperature * (luck[:, None, None] - 0.5))
         return LatentState(0.98 * state.tokens + shift, contract.integrate(state.proprio, action, self.step_size))
 
     def embedding(self, state):

@@ -109,14 +109,24 @@ class LatentWorldModel(nn.Module):
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
         return LatentState(_by_rows(self.autoencoder.encode, images), proprio)
 
-    def step(self, state: LatentState, action: Tensor, generator: torch.Generator | None = None) -> LatentState:
-        """Predicts the next state under actions `(B, 4)` in [-1, 1]; deterministic, `generator` is not used."""
+    def step(
+        self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
+    ) -> LatentState:
+        """Predicts the next state: the mean of the heads, or, by luck, one of them.
 
-        def predict(tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        A head drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1).
+        """
+
+        def predict(tokens: Tensor, proprio: Tensor, action: Tensor, *luck: Tensor) -> tuple[Tensor, Tensor]:
             heads, moved = self.predictor(tokens, proprio, action)
-            return heads.mean(0), moved
+            mean = heads.mean(0)
+            if luck:
+                drawn = heads[(luck[0] * len(heads)).long(), torch.arange(len(mean), device=mean.device)]
+                mean = torch.lerp(mean, drawn, temperature)
+            return mean, moved
 
-        return LatentState(*_by_rows(predict, *state, action))
+        chance = () if luck is None else (luck,)
+        return LatentState(*_by_rows(predict, *state, action, *chance))
 
     def embedding(self, state: LatentState) -> Tensor:
         """Flattens the tokens to `(B, E)`."""

@@ -23,8 +23,8 @@ class LatentState(NamedTuple):
 class WorldModel(Protocol):
     """The one object that RL, planning, evolution, synthesis and the viewer share.
 
-    Every method takes and returns batches on `device` and is pure: the same inputs (and generator state) give the same
-    output, and row i does not depend on the other rows.
+    Every method takes and returns batches on `device` and is pure: the same inputs give the same output, and
+    row i does not depend on the other rows.
     """
 
     embedding_dim: int
@@ -40,9 +40,16 @@ class WorldModel(Protocol):
         ...
 
     def step(
-        self, state: LatentState, action: Tensor, generator: torch.Generator | None = None
+        self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
     ) -> LatentState:
-        """Predicts the next state under actions `(B, 4)` in [-1, 1]."""
+        """Predicts the next state.
+
+        Args:
+            state: Current states.
+            action: Actions `(B, 4)` in [-1, 1].
+            luck: Random numbers `(B,)` in [0, 1) that decide what could go either way; None gives the mean prediction.
+            temperature: How far from the mean luck can lead; 1 is as far as the model believes.
+        """
         ...
 
     def embedding(self, state: LatentState) -> Tensor:
