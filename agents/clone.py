@@ -64,10 +64,13 @@ class Arguments:
     """Seed of weights, batches and split."""
     save_every: int = 500
     """Updates between two measurements, and between two saves of the run's state."""
+    snapshots: tuple[int, ...] = ()
+    """Updates after which the policy is kept as it is, in snapshots/UPDATE: policies of different
+    quality, for `python -m agents.fidelity`."""
 
     def settings(self) -> str:
         """Returns what fixes the course of a run, as JSON."""
-        return json.dumps({key: str(value) for key, value in asdict(self).items() if key != "out"})
+        return json.dumps({key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")})
 
 
 class Frames(NamedTuple):
@@ -178,6 +181,9 @@ def clone(args: Arguments, train: Frames, held_out: Frames) -> VLA:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if update + 1 in args.snapshots:
+                card = f"# VLA in cloning\n\nAfter {update + 1} of {args.updates} updates.\n"
+                policy.save(vla, args.out / "snapshots" / f"{update + 1:06d}", card)
             if (update + 1) % args.save_every and update + 1 < args.updates:
                 continue
             each = errors(vla, held_out)

@@ -121,7 +121,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     collect.collect(collect.Collect(data, args.collected, seed=args.seed))
 
     say("fitting the world model to them")
-    fitting = fit.Arguments(data, world_model, seed=args.seed)
+    fitting = fit.Arguments((data,), world_model, seed=args.seed)
     if args.short:
         fitting = replace(fitting, autoencoder_updates=30, predictor_updates=30, success_updates=30, probe_updates=30)
     fit.main(fitting)

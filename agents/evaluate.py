@@ -2,8 +2,9 @@
 
     python -m agents.evaluate --policy assets/policy --policy runs/ppo --out runs/evaluation
 
-Physics decides; the dream's figures stand beside it. All policies play the same held-out seeds,
-starts that are already solved are dropped, and success counts at the end of the episode.
+Physics decides; the dream's figures stand beside it. All policies play the same held-out seeds in
+both worlds: a dream begins with the picture that physics has for its seed. Starts that are already
+solved are dropped, and success counts at the end of the episode.
 """
 
 from __future__ import annotations

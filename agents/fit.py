@@ -1,65 +1,95 @@
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
-Three stages, each on the frozen result of the one before: the auto-encoder; the predictor, on all frames encoded once;
-the success head, on encoded and on dreamt states, so that it is calibrated where it is used. A killed run goes on when
-the same command is given again.
+Four stages, each on the frozen result of those before: the auto-encoder; the predictor, on all frames encoded once; the
+success head and the metric, on encoded and on dreamt states, so that they are right where they are used. A killed run
+goes on when the same command is given again.
+
+With 0 updates a stage keeps what --init has, so a single one can be fitted anew, or a metric added to an old model:
+`--init CHECKPOINT --autoencoder-updates 0 --predictor-updates 0 --success-updates 0`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import tyro
 from torch import Tensor
 
-from dream_env.agents import fit_losses, model_metrics
+from dream_env.agents import fit_stages, model_metrics
+from dream_env.agents.fit_calibrate import calibrate_disagreement, calibrate_success
+from dream_env.agents.fit_card import card
+from dream_env.agents.fit_joint import joint_stage
+from dream_env.agents.fit_pairs import Pairs, own_steps
+from dream_env.agents.gate_order import metric_figures
 from dream_env.agents.hindsight import Hindsight
 from dream_env.agents.latents import Episodes, Latents, encode_episodes
 from dream_env.agents.outcomes import write_text
-from dream_env.agents.trainer import Run, Stage
+from dream_env.agents.trainer import Run
 from dream_env.bank import StartBank
-from dream_env.episodes import EpisodeDataset
+from dream_env.contract import check_choice
+from dream_env.episodes import KINDS, EpisodeDataset
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.protocol import LatentState
 
-SHARES = {"autoencoder": 0.3, "predictor": 0.6, "success": 0.1}
-"""Parts of `--minutes` that the stages get."""
+SHARES = {"autoencoder": 0.25, "reader": 0.04, "predictor": 0.54, "success": 0.08, "metric": 0.09}
+"""Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
+Objective = Literal["pixels", "latent", "both"]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Fits a world model to recorded episodes: auto-encoder, predictor, success head."""
+    """Fits a world model to recorded episodes: auto-encoder, predictor, success head, metric."""
 
-    data: Path
-    """Folder of the episodes, written by `python -m agents.collect`."""
+    data: tuple[Path, ...]
+    """Folders of the episodes, written by `python -m agents.collect`."""
     out: Path
     """Folder of the checkpoint, of metrics.json, the curves (tensorboard/) and the run's state (last/)."""
     init: Path | None = None
     """Checkpoint to start from, with its architecture; None starts from random weights. With
     --autoencoder-updates 0 the embedding stays what it was, so policies keep their eyes."""
+    autoencoder: Path | None = None
+    """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model."""
+    kinds: str | None = None
+    """Kinds of episodes to train on, separated by commas; None takes all. Those held out are of all kinds."""
+    episodes: int | None = None
+    """Number of episodes to draw --kinds from; None takes all but those held out."""
+    objective: Objective = "pixels"
+    """What the encoder learns from: drawing its pictures; predicting its own tokens, some steps ahead, together with
+    the predictor, while the decoder only looks on; or both."""
     minutes: float | None = None
     """Length of the fit in minutes instead of updates; such a run cannot be repeated exactly."""
+    cpu_time: bool = False
+    """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
     autoencoder_updates: int = 5000
     """Updates of the auto-encoder; 0 keeps that of --init."""
-    predictor_updates: int = 5000
+    reader_updates: int = 2500
+    """Updates of the reader on encoded frames; 0 keeps that of --init."""
+    predictor_updates: int = 6000
     """Updates of the predictor; 0 keeps that of --init."""
     success_updates: int = 4000
     """Updates of the success head; 0 keeps that of --init."""
+    metric_updates: int = 3000
+    """Updates of the metric; 0 keeps that of --init."""
     autoencoder_batch: int = 64
     """Pictures per update."""
+    reader_batch: int = 128
+    """Frames per update."""
     predictor_batch: int = 512
     """Predicted steps per update: windows times their length."""
     success_batch: int = 256
     """States per update, half encoded and half dreamt."""
-    horizons: tuple[int, ...] = (2, 4, 8)
+    metric_batch: int = 256
+    """Pairs of a state and a goal per update, half of the states dreamt."""
+    horizons: tuple[int, ...] = (2, 4, 8, 12)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
+    reading_weight: float = 3.0
+    """Weight of what the reader reads off predicted tokens, beside the tokens' own error."""
     pixel_weight: float = 16.0
     """Weight of pixels that differ from the background."""
     token_noise: float = 0.1
@@ -68,10 +98,14 @@ class Arguments:
     """Noise on the first tokens of a rollout."""
     autoencoder_rate: float = 2e-3
     """Peak learning rate of the auto-encoder."""
+    reader_rate: float = 3e-3
+    """Peak learning rate of the reader."""
     predictor_rate: float = 2e-3
     """Peak learning rate of the predictor."""
     success_rate: float = 3e-3
     """Peak learning rate of the success head."""
+    metric_rate: float = 3e-3
+    """Peak learning rate of the metric."""
     average: float = 0.995
     """Decay of the averaged weights that are kept."""
     held_out: float = 0.05
@@ -86,40 +120,98 @@ class Arguments:
     """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with."""
     seed: int = 0
     """Seed of weights, batches and split."""
+    split_seed: int | None = None
+    """Seed of the split into episodes to train on and held-out ones; None takes --seed."""
     threads: int = 2
     """Threads of torch; one more than there are idle cores is slower than one."""
     bfloat16: bool = True
     """Trains in mixed precision; slow on a CPU without avx512_bf16."""
-    model: LatentConfig = field(default_factory=LatentConfig)
-    """Architecture, without --init."""
+    model: LatentConfig = field(default_factory=lambda: LatentConfig(metric_dim=64, metric_widths=(192, 192, 192)))
+    """Architecture; with --init only that of the metric, which is made anew where it differs."""
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""
         values = {k: v for k, v in asdict(self).items() if k not in ("out", "threads")}
-        return values | {"data": str(self.data.resolve()), "init": str(self.init), "test": str(self.test)}
+        paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder", "test")}
+        return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
+
+    def updates(self, stage: str) -> int:
+        """Returns the updates of a stage; 0 leaves it out."""
+        return 0 if stage == "autoencoder" and self.autoencoder else int(getattr(self, f"{stage}_updates"))
+
+    def share(self, stage: str) -> float | None:
+        """Returns the minutes of a stage; None where it counts updates."""
+        if self.minutes is None or not self.updates(stage):
+            return None
+        return self.minutes * SHARES[stage] / sum(SHARES[each] for each in SHARES if self.updates(each))
 
 
-def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
-    """Fits a world model, writes it into `args.out` and returns its figures.
+class Fitted(NamedTuple):
+    """A world model after its last stage, and what to measure it on.
+
+    Attributes:
+        model: The world model, in eval mode.
+        train: Episodes it was trained on.
+        held_out: Episodes that are measured on.
+        steps: True steps to go of these, `(N, T + 1)`.
+        tasks: Names of their tasks, N of them.
+        minutes: How long each stage took.
+    """
+
+    model: LatentWorldModel
+    train: Latents
+    held_out: Latents
+    steps: Tensor
+    tasks: np.ndarray
+    minutes: dict[str, float]
+
+
+def split(args: Arguments, episodes: Episodes) -> tuple[Tensor, Tensor]:
+    """Returns which episodes are trained on and which are held out; what is held out depends on data and seed alone.
+
+    Raises:
+        ValueError: If there are fewer than two episodes, a kind is unknown, or there is none to train on.
+    """
+    count = len(episodes.images)
+    if count < 2:
+        raise ValueError(f"data={_names(args.data)} holds {count} episodes; accepted: at least 2")
+    seed = args.seed if args.split_seed is None else args.split_seed
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    held = max(1, round(args.held_out * count))
+    rows = order[held:][: args.episodes]
+    if args.kinds is not None:
+        kinds = args.kinds.split(",")
+        for kind in kinds:
+            check_choice("kinds", kind, KINDS)
+        rows = rows[torch.from_numpy(np.isin(episodes.kind[rows.numpy()], kinds))]
+    if not len(rows):
+        raise ValueError(f"kinds={args.kinds} leaves no episode to train on; accepted: kinds that are in the data")
+    return rows, order[:held]
+
+
+def train(
+    args: Arguments,
+    episodes: Episodes,
+    save_seconds: float = 60.0,
+    encode: Callable[[LatentWorldModel, Episodes, Tensor], Latents] = encode_episodes,
+) -> Fitted:
+    """Trains a world model through its stages; `args.out` gets the run's state and its curves.
 
     Args:
         args: See `Arguments`.
         episodes: The data; `args.data` only names it.
         save_seconds: Time between two saves of the run's state.
+        encode: Encodes the episodes of some rows.
 
     Raises:
-        ValueError: If there are fewer than two episodes, or `args.out` holds a run with other settings.
+        ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds a run with other
+            settings.
     """
-    count = len(episodes.images)
-    if count < 2:
-        raise ValueError(f"data={args.data} holds {count} episodes; accepted: at least 2")
+    check_choice("objective", args.objective, Objective)
+    rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    model = LatentWorldModel(args.model)
-    if args.init:
-        trained = checkpoint.load(args.init)
-        model = LatentWorldModel(trained.config)
-        model.load_state_dict(trained.state_dict())
+    model = _initial(args)
     run = Run(
         model,
         args.out,
@@ -127,244 +219,86 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
         seed=args.seed,
         bfloat16=args.bfloat16,
         save_seconds=save_seconds,
+        cpu_time=args.cpu_time,
     )
-    order = torch.from_numpy(np.random.default_rng(args.seed).permutation(count))
-    held = max(1, round(args.held_out * count))
-    rows, held_rows = order[held:], order[:held]
-
-    run.train(_autoencoder_stage(args, model, episodes, rows, held_rows))
+    first = fit_stages.autoencoder_stage if args.objective == "pixels" else joint_stage
+    run.train(first(args, model, episodes, rows, held_rows))
     model.eval()
-    latents = encode_episodes(model, episodes)
-    train, held_out = latents.take(rows), latents.take(held_rows)
-    del latents
-    run.train(_predictor_stage(args, model, train, held_out, episodes.images[int(held_rows[0])]))
-    model.eval()
-    if args.success_updates:
-        run.train(_success_stage(args, model, train, held_out, Hindsight(episodes), rows))
+    latents, held_out = encode(model, episodes, rows), encode(model, episodes, held_rows)
+    if model.reader is not None:
+        run.train(fit_stages.reader_stage(args, model.reader, latents, held_out))
         model.eval()
-        calibrate(model, held_out, args.false_positives)
-    threshold = model.config.success_threshold
+    run.train(fit_stages.predictor_stage(args, model, latents, held_out, episodes.images[int(held_rows[0])]))
+    model.eval()
+    steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
+    hindsight = Hindsight(episodes) if args.success_updates or args.metric_updates else None
+    if hindsight and args.success_updates:
+        run.train(fit_stages.success_stage(args, model, latents, held_out, hindsight, rows))
+        model.eval()
+        calibrate_success(model, held_out, args.false_positives)
+    if hindsight and args.metric_updates:
+        pairs = Pairs(episodes, rows, hindsight.conditions)
+        run.train(fit_stages.metric_stage(args, model, latents, held_out, pairs, steps, tasks))
+        model.eval()
+    calibrate_disagreement(model, held_out)
+    minutes = {name: round(seconds / 60, 3) for name, seconds in run.seconds.items()}
+    return Fitted(model, latents, held_out, steps, tasks, minutes)
+
+
+def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
+    """Fits a world model, writes it into `args.out` and returns its figures; arguments and errors as in `train`."""
+    model, latents, held_out, steps, tasks, minutes = train(args, episodes, save_seconds)
     if args.test:
-        held_out = encode_episodes(model, EpisodeDataset.load(args.test))
+        other = EpisodeDataset.load(args.test)
+        held_out, tasks = encode_episodes(model, other), other.task
+        steps = own_steps(other, torch.arange(len(tasks)))
+    threshold = model.config.success_threshold
     figures = {
-        "episodes": {"train": len(rows), "held_out": len(held_out.tokens)},
+        "episodes": {"train": len(latents.tokens), "held_out": len(held_out.tokens)},
         "parameters": sum(p.numel() for p in model.parameters()),
-        **model_metrics.measure(model, train, held_out, threshold, args.probe_updates),
+        **model_metrics.measure(model, latents, held_out, threshold, args.probe_updates),
+        "metric": metric_figures(model, held_out, steps, tasks),
+        "minutes": minutes,
     }
     checkpoint.save(model, args.out, card(args, figures))
     write_text(args.out / "metrics.json", json.dumps(figures, indent=2) + "\n")
     return figures
 
 
-def _autoencoder_stage(
-    args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
-) -> Stage:
-    autoencoder = model.autoencoder
-
-    def pictures(generator: torch.Generator, count: int) -> Tensor:
-        n = rows[torch.randint(len(rows), (count,), generator=generator)]
-        frame = torch.randint(episodes.images.shape[1], (count,), generator=generator)
-        return torch.from_numpy(episodes.images[n.numpy(), frame.numpy()])
-
-    def begin() -> None:
-        if not args.init:
-            some = pictures(torch.Generator().manual_seed(args.seed), 400)
-            autoencoder.background.copy_(some.median(0).values.float() / 255)
-
-    @torch.no_grad()
-    def finish() -> None:
-        """Freezes the statistics that give the tokens unit variance."""
-        autoencoder.train()
-        autoencoder.normalize.reset_running_stats()
-        autoencoder.normalize.momentum = None  # a plain mean over the batches
-        generator = torch.Generator().manual_seed(args.seed)
-        for _ in range(20):
-            autoencoder.encode(pictures(generator, 100))
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        images = pictures(generator, args.autoencoder_batch)
-        return fit_losses.autoencoder_loss(autoencoder, images, generator, args.pixel_weight, args.token_noise)
-
-    @torch.inference_mode()
-    def report() -> dict[str, Any]:
-        frames = episodes.images[held_rows[:8].numpy(), episodes.images.shape[1] // 2]
-        real = torch.from_numpy(np.array(frames))
-        drawn = model.decode(model.encode(real, torch.zeros(len(real), 4)))
-        error = (drawn.float() - real.float()).square().mean().sqrt()
-        return {"rms_error_of_255": float(error), "pictures": strip(real, drawn)}
-
-    return Stage(
-        "autoencoder",
-        autoencoder,
-        loss,
-        args.autoencoder_updates,
-        args.autoencoder_rate,
-        _minutes(args, "autoencoder"),
-        args.average,
-        begin,
-        finish,
-        report,
-    )
+def _initial(args: Arguments) -> LatentWorldModel:
+    """Builds the model that a fit begins with: a new one, or that of --init, with a new metric if it is to get one."""
+    if args.init and args.autoencoder:
+        raise ValueError(f"init={args.init} with autoencoder={args.autoencoder}; accepted: one of them")
+    if args.init:
+        trained = checkpoint.load(args.init)
+        config, weights = trained.config, trained.state_dict()
+        if args.metric_updates:
+            config = replace(config, metric_dim=args.model.metric_dim, metric_widths=args.model.metric_widths)
+        model = LatentWorldModel(config)
+        fresh = model.state_dict()
+        kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}
+        model.load_state_dict({name: weights[name] if name in kept else fresh[name] for name in fresh})
+        return model
+    model = LatentWorldModel(args.model)
+    if args.autoencoder:
+        try:
+            model.autoencoder.load_state_dict(checkpoint.load(args.autoencoder).autoencoder.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"autoencoder={args.autoencoder} does not fit --model: {error}; accepted: a checkpoint with the same "
+                "grid, channels and autoencoder_widths"
+            ) from error
+    return model
 
 
-def _predictor_stage(
-    args: Arguments,
-    model: LatentWorldModel,
-    train: Latents,
-    held_out: Latents,
-    film: np.ndarray,
-) -> Stage:
-    predictor = model.predictor
-    episodes, steps = train.action.shape[:2]
-
-    def begin() -> None:
-        """Aims the hand camera at the middle of what changes in the map between two frames."""
-        some = train.take(torch.arange(min(episodes, 200)))
-        change = some.tokens.float().diff(dim=1).square().mean(-1).flatten(0, 1)
-        total = change.sum(1, keepdim=True)
-        moving = total[:, 0] > total.median()
-        centers = (change @ predictor.position / total.clamp_min(1e-6))[moving]
-        between = ((some.proprio[:, 1:] + some.proprio[:, :-1]) / 2).flatten(0, 1)[moving]
-        predictor.camera.fit(between, centers)
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        length = min(args.horizons[int(progress * len(args.horizons))], steps)
-        count = max(1, args.predictor_batch // length)
-        n = torch.randint(episodes, (count, 1), generator=generator)
-        t = torch.randint(steps - length + 1, (count, 1), generator=generator)
-        t = t + torch.arange(length + 1)
-        return fit_losses.rollout_loss(
-            predictor,
-            train.tokens[n, t].float(),
-            train.proprio[n, t],
-            train.action[n, t[:, :-1]],
-            generator,
-            args.rollout_noise,
-        )
-
-    @torch.inference_mode()
-    def report() -> dict[str, Any]:
-        dream = model_metrics.open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
-        errors = model_metrics.rollout_errors(held_out.tokens, dream)["predicted"]
-        frames = torch.arange(0, steps + 1, 3)
-        state = LatentState(dream[0, frames].float(), held_out.proprio[0, frames])
-        pictures = strip(torch.from_numpy(np.array(film))[frames], model.decode(state))
-        return {f"error_at_{h}": e for h, e in errors.items()} | {"dream": pictures}
-
-    return Stage(
-        "predictor",
-        predictor,
-        loss,
-        args.predictor_updates,
-        args.predictor_rate,
-        _minutes(args, "predictor"),
-        args.average,
-        begin,
-        report=report,
-    )
-
-
-def _success_stage(
-    args: Arguments,
-    model: LatentWorldModel,
-    train: Latents,
-    held_out: Latents,
-    hindsight: Hindsight,
-    rows: Tensor,
-) -> Stage:
-    # Both kinds of states: as the camera sees them, and as a dream from the first frame has them.
-    dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
-    episodes, frames = train.condition.shape
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        half = args.success_batch // 2
-        n = torch.randint(episodes, (2 * half,), generator=generator)
-        t = torch.randint(frames, (2 * half,), generator=generator)
-        seen, imagined = train.tokens[n[:half], t[:half]], dreamt[n[half:], t[half:]]
-        instruction, answer = hindsight.ask(rows[n], t, generator)
-        tokens = torch.cat([seen.float(), imagined.float()])
-        tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
-        return fit_losses.success_loss(model.success_head, tokens, train.proprio[n, t], instruction, answer)
-
-    def report() -> dict[str, Any]:
-        probability = model_metrics.success_on(model, held_out)
-        return {"auc": model_metrics.auc(probability.flatten(), held_out.condition.flatten())}
-
-    return Stage(
-        "success",
-        model.success_head,
-        loss,
-        args.success_updates,
-        args.success_rate,
-        _minutes(args, "success"),
-        args.average,
-        report=report,
-    )
-
-
-def calibrate(model: LatentWorldModel, held_out: Latents, false_positives: float) -> None:
-    """Sets the success head's temperature (Guo et al. 2017) and threshold on held-out episodes.
-
-    The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from 0.5
-    on at which at most `false_positives` of the dreamt failures are called successes.
-    """
-    model.success_head.temperature.fill_(1.0)
-    dreamt, truth = model_metrics.success_ahead(model, held_out, held_out.action.shape[1] // 2)
-    encoded = model_metrics.success_on(model, held_out)
-    logits = torch.cat([encoded.flatten(), dreamt.flatten()]).clamp(1e-6, 1 - 1e-6).logit()
-    truths = torch.cat([held_out.condition.flatten(), truth.flatten()])
-    temperatures = torch.logspace(-1, 1, 201)
-    losses = [torch.nn.functional.binary_cross_entropy_with_logits(logits / t, truths) for t in temperatures]
-    best = temperatures[torch.stack(losses).argmin()]
-    model.success_head.temperature.fill_(best)
-    failures = (dreamt.flatten()[truth.flatten() < 0.5].clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()
-    threshold = failures.quantile(1 - false_positives).item() if len(failures) else 0.5
-    model.config = replace(model.config, success_threshold=round(max(0.5, threshold), 3))
-
-
-def strip(real: Tensor, drawn: Tensor) -> np.ndarray:
-    """Lays pictures `(F, H, W, 3)` uint8 in a row, the real ones above the drawn ones."""
-    rows = [torch.cat(list(pictures), dim=1) for pictures in (real, drawn)]
-    return torch.cat(rows, dim=0).numpy()
-
-
-def card(args: Arguments, figures: dict[str, Any]) -> str:
-    """Writes the card of a checkpoint: command, data, seed and measured figures."""
-    errors, success = figures["open_loop_error"], figures["success"]
-    steps = list(errors["predicted"])
-    lines = [
-        "# World model of NicoLDream-v0",
-        "",
-        f"- Command: `python -m agents.fit {' '.join(sys.argv[1:])}`",
-        f"- Data: `{args.data}`, {figures['episodes']['train']} episodes; measured on "
-        f"{figures['episodes']['held_out']} held-out ones. Seed {args.seed}.",
-        f"- Parameters: {figures['parameters']:,}",
-        "",
-        "Open-loop error over variance, from the first frame:",
-        "",
-        "| steps ahead | " + " | ".join(map(str, steps)) + " |",
-        "|" + "---|" * (len(steps) + 1),
-    ]
-    for name in ("predicted", "copied"):
-        lines.append(f"| {name} | " + " | ".join(f"{errors[name][h]:.3f}" for h in steps) + " |")
-    lines += ["", "Read off the latent by a probe, median error on held-out episodes (cm):", ""]
-    for name in ("target_probe_cm", "hand_probe_cm"):
-        lines.append(f"- {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
-    lines += ["", f"Success head at threshold {success['threshold']:.2f}:", ""]
-    for name in success.keys() - {"threshold"}:
-        lines.append(f"- {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in success[name].items()))
-    speed = ", ".join(f"{v:,.0f} at {k}" for k, v in figures["steps_per_cpu_second"].items())
-    return "\n".join([*lines, "", f"Imagined steps per CPU second, by batch: {speed}.", ""])
-
-
-def _minutes(args: Arguments, stage: str) -> float | None:
-    return None if args.minutes is None else args.minutes * SHARES[stage]
+def _names(folders: tuple[Path, ...]) -> str:
+    return ", ".join(map(str, folders))
 
 
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.fit")
-    episodes = EpisodeDataset.load(args.data)
+    episodes = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
     figures = fit(args, episodes)
     StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed).save(args.out / "bank.npz")
     print(json.dumps(figures, indent=2))

@@ -6,6 +6,8 @@ is success for "lift the red cube" and failure for "lift the blue one", and only
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,9 +67,14 @@ class Hindsight:
 def _conditions(episodes: Episodes, n: int) -> np.ndarray:
     """Returns the answers `(T + 1, tasks, cubes)` for one episode."""
     answers = np.zeros((len(episodes.hand[n]), len(TASKS), episodes.objects.shape[2]), bool)
-    setpoints = denormalize(episodes.proprio[n])
-    for t, (objects, hand) in enumerate(zip(episodes.objects[n], episodes.hand[n], strict=True)):
-        for cube, center in enumerate(objects):
-            now = Situation(objects, cube, hand, setpoints[t], in_hand(center, hand))
+    for cube in range(answers.shape[2]):
+        for t, now in enumerate(situations(episodes, n, cube)):
             answers[t, :, cube] = [task.condition(now) for task in TASKS.values()]
     return answers
+
+
+def situations(episodes: Episodes, n: int, cube: int) -> Iterator[Situation]:
+    """Yields the T + 1 situations of an episode, as if a cube had been named."""
+    setpoints = denormalize(episodes.proprio[n])
+    for objects, hand, setpoint in zip(episodes.objects[n], episodes.hand[n], setpoints, strict=True):
+        yield Situation(objects, cube, hand, setpoint, in_hand(objects[cube], hand))

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dream_env.language import embed
+from dream_env.language import COLORS, embed
+from dream_env.tasks.situation import in_hand
 from dream_env.world_models.protocol import WorldModel
+from dream_env.world_models.reader import CENTER, SCALE
 
 
 class Episodes(Protocol):
     """What is needed of `dream_env.episodes.EpisodeDataset`: arrays of N episodes of T steps."""
 
+    kind: np.ndarray
     images: np.ndarray
     goal_image: np.ndarray
     proprio: np.ndarray
@@ -39,8 +42,12 @@ class Latents(NamedTuple):
         action: `(N, T, 4)` float32.
         instruction: Sentence embeddings, `(N, 64)` float32.
         condition: Whether the task's condition holds, `(N, T + 1)` float32, 0 or 1.
-        target: World x, y of the named cube, `(N, T + 1, 2)` cm; for probes only.
-        hand: World x, y, z of the grasp point, `(N, T + 1, 3)` cm; for probes only.
+        cubes: World x, y, z of the cube of each color, `(N, T + 1, colors, 3)` cm, NaN for a color not on the table;
+            like the rest, for probes only.
+        named: Color that the instruction names, `(N,)` int64.
+        hand: World x, y, z of the grasp point, `(N, T + 1, 3)` cm.
+        held: Whether the hand, at least half closed, holds the cube of each color off the table,
+            `(N, T + 1, colors)` bool; an open hand may tip a cube up, but does not hold it.
     """
 
     tokens: Tensor
@@ -49,35 +56,65 @@ class Latents(NamedTuple):
     action: Tensor
     instruction: Tensor
     condition: Tensor
-    target: Tensor
+    cubes: Tensor
+    named: Tensor
     hand: Tensor
+    held: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """Whether a cube of each color is on the table, `(N, T + 1, colors)` bool."""
+        return ~self.cubes[..., 0].isnan()
 
     def take(self, rows: Tensor) -> Latents:
         """Returns the episodes at `rows`."""
         return Latents(*(part[rows] for part in self))
 
 
+def true_readings(latents: Latents) -> tuple[Tensor, Tensor]:
+    """Returns what a `dream_env.world_models.reader.SituationReader` should read off recorded frames.
+
+    Returns:
+        The readings, `(N, T + 1, R)`, and which of them exist: a color that is not on the table has no place.
+    """
+    held, present = latents.held[..., None].float(), latents.present[..., None]
+    cubes = torch.cat([latents.cubes.nan_to_num() / 100, held, present.float()], dim=-1)
+    closing = (latents.proprio[..., 3:] + 1) / 2
+    numbers = torch.cat([latents.hand / 100, closing, cubes.flatten(2)], dim=-1)
+    placed = torch.cat([present.expand(*present.shape[:3], 4), torch.ones_like(present)], dim=-1)
+    known = torch.cat([torch.ones(*closing.shape[:2], 4, dtype=torch.bool), placed.flatten(2)], dim=-1)
+    return (numbers - torch.tensor(CENTER)) / torch.tensor(SCALE), known
+
+
 @torch.inference_mode()
-def encode_episodes(model: WorldModel, episodes: Episodes) -> Latents:
-    """Encodes every frame and goal picture of some episodes."""
-    count = len(episodes.images)
-    proprio = torch.from_numpy(np.asarray(episodes.proprio, np.float32))
+def encode_episodes(model: WorldModel, episodes: Episodes, rows: Tensor | None = None) -> Latents:
+    """Encodes every frame and goal picture of the episodes `rows` `(N,)`, by default of all."""
+    which = np.arange(len(episodes.images)) if rows is None else rows.numpy()
+    proprio = torch.from_numpy(np.asarray(episodes.proprio[which], np.float32))
 
     def tokens(images: np.ndarray) -> Tensor:
         pictures = torch.from_numpy(np.array(images))
         return model.encode(pictures, torch.zeros(len(pictures), proprio.shape[-1])).tokens.half()
 
-    frames = [tokens(episodes.images[n]) for n in tqdm(range(count), "encode", unit="episode")]
-    named = episodes.objects[np.arange(count), :, episodes.target, :2]
-    words = np.stack([embed(str(sentence)) for sentence in episodes.instruction])
+    frames = [tokens(episodes.images[n]) for n in tqdm(which, "encode", unit="episode")]
+    colors, objects = episodes.colors[which], episodes.objects[which]
+    cubes = np.full((*objects.shape[:2], len(COLORS), 3), np.nan, np.float32)
+    each = np.arange(len(which))
+    for i in range(objects.shape[2]):
+        cubes[each, :, colors[:, i]] = objects[:, :, i]
+    hand = np.asarray(episodes.hand[which], np.float32)
+    held = np.vectorize(in_hand, signature="(n),(n)->()")(cubes, hand[:, :, None])
+    words = np.stack([embed(str(sentence)) for sentence in episodes.instruction[which]])
     parts = Latents(
         tokens=torch.stack(frames),
-        goal=tokens(episodes.goal_image),
+        goal=tokens(episodes.goal_image[which]),
         proprio=proprio,
-        action=torch.from_numpy(np.asarray(episodes.action, np.float32)),
+        action=torch.from_numpy(np.asarray(episodes.action[which], np.float32)),
         instruction=torch.from_numpy(words),
-        condition=torch.from_numpy(np.asarray(episodes.condition, np.float32)),
-        target=torch.from_numpy(np.asarray(100 * named, np.float32)),
-        hand=torch.from_numpy(np.asarray(100 * episodes.hand, np.float32)),
+        condition=torch.from_numpy(np.asarray(episodes.condition[which], np.float32)),
+        cubes=torch.from_numpy(100 * cubes),
+        named=torch.from_numpy(np.asarray(colors[each, episodes.target[which]], np.int64)),
+        hand=torch.from_numpy(100 * hand),
+        held=torch.from_numpy(held.astype(bool)) & (proprio[..., 3:] >= 0),
     )
     return Latents(*(part.clone() for part in parts))  # out of inference mode: for training

@@ -6,13 +6,12 @@ import time
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from tqdm import trange
+from torch import Tensor
 
 from dream_env.agents.latents import Latents
-from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, INSTRUCTION_DIM
-from dream_env.readout import LanguageReadout
+from dream_env.agents.probes import fit_probe, read
+from dream_env.agents.statistics import ranks
+from dream_env.contract import ACTION_NAMES, IMAGE_SIZE
 from dream_env.world_models.protocol import LatentState, WorldModel
 
 HORIZONS = (1, 3, 6, 12, 24)
@@ -64,74 +63,17 @@ def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = 
     }
 
 
-class Probe(nn.Module):
-    """Reads a position in centimeters off the tokens: what the latent knows, not what the policy uses.
-
-    Args:
-        channels: Channels of one token.
-        outputs: Numbers to read.
-    """
-
-    def __init__(self, channels: int, outputs: int) -> None:
-        super().__init__()
-        self.readout = LanguageReadout(channels, INSTRUCTION_DIM)
-        self.head = nn.Sequential(nn.Linear(self.readout.output_dim, 64), nn.SiLU(), nn.Linear(64, outputs))
-        self.center: Tensor
-        self.scale: Tensor
-        self.register_buffer("center", torch.zeros(outputs))
-        self.register_buffer("scale", torch.ones(outputs))
-
-    def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:
-        """Reads tokens `(B, T, C)` under instructions `(B, 64)` into `(B, outputs)`."""
-        return self.center + self.scale * self.head(self.readout(tokens, instruction))
-
-
-def fit_probe(tokens: Tensor, instruction: Tensor, position: Tensor, updates: int = 1500, seed: int = 0) -> Probe:
-    """Trains a probe on encoded frames.
-
-    Args:
-        tokens: `(N, F, T, C)`.
-        instruction: `(N, 64)`; zeros for a position that no instruction names.
-        position: What to read off each frame, `(N, F, outputs)`, cm.
-        updates: Updates of 256 frames.
-        seed: Seed of weights and batches.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        probe = Probe(tokens.shape[-1], position.shape[-1])
-    generator = torch.Generator().manual_seed(seed)
-    probe.center.copy_(position.flatten(0, 1).mean(0))
-    probe.scale.copy_(position.flatten(0, 1).std(0) + 1e-3)
-    optimizer = torch.optim.AdamW(probe.parameters(), 3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, updates + 1)
-    for _ in trange(updates, desc="probe", unit="update"):
-        n = torch.randint(len(tokens), (256,), generator=generator)
-        f = torch.randint(tokens.shape[1], (256,), generator=generator)
-        error = (probe(tokens[n, f].float(), instruction[n]) - position[n, f]) / probe.scale
-        optimizer.zero_grad()
-        F.smooth_l1_loss(error, torch.zeros_like(error)).backward()
-        optimizer.step()
-        schedule.step()
-    return probe.eval()
-
-
-@torch.inference_mode()
-def probe_error(probe: Probe, tokens: Tensor, instruction: Tensor, position: Tensor) -> float:
-    """Median distance (cm) of the reading off tokens `(N, T, C)` to `position` `(N, outputs)`."""
-    return float((probe(tokens.float(), instruction) - position).norm(dim=-1).median())
-
-
 def auc(score: Tensor, truth: Tensor) -> float:
     """Area under the ROC curve of scores `(N,)` for a truth `(N,)` of 0 and 1.
 
-    It is the probability that a positive scores above a negative (Mann and Whitney); NaN if one of them is missing.
+    It is the probability that a positive scores above a negative (Mann and Whitney), an equal score counting half; NaN
+    if one of them is missing.
     """
     positives = int(truth.sum())
     negatives = len(truth) - positives
     if not positives or not negatives:
         return float("nan")
-    ranks = score.argsort().argsort().double() + 1
-    above = ranks[truth.bool()].sum() - positives * (positives + 1) / 2
+    above = ranks(score)[truth.bool().numpy()].sum() - positives * (positives - 1) / 2
     return float(above / (positives * negatives))
 
 
@@ -172,7 +114,7 @@ def steps_per_second(model: WorldModel, batch: int, seconds: float = 0.5) -> flo
     return count * batch / (time.process_time() - start)
 
 
-def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: float, updates: int = 1500) -> dict:
+def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: float, updates: int = 3000) -> dict:
     """Measures everything that stands on a world model's card.
 
     Args:
@@ -180,7 +122,7 @@ def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: flo
         train: Episodes that the probes are trained on.
         held_out: Episodes that no training saw.
         threshold: Probability from which on the success head says yes.
-        updates: Updates of each probe.
+        updates: Updates of the probe.
 
     Returns:
         JSON-able figures.
@@ -189,8 +131,7 @@ def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: flo
     predicted = open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
     return {
         "open_loop_error": rollout_errors(held_out.tokens, predicted),
-        "target_probe_cm": _probe_figures("target", train, held_out, predicted, updates),
-        "hand_probe_cm": _probe_figures("hand", train, held_out, predicted, updates),
+        **_positions(train, held_out, predicted, updates),
         "success": {
             "threshold": threshold,
             "encoded": success_figures(success_on(model, held_out), held_out.condition, threshold),
@@ -228,18 +169,23 @@ def success_ahead(model: WorldModel, episodes: Latents, steps: int) -> tuple[Ten
     return probability, episodes.condition[:, ends]
 
 
-def _probe_figures(what: str, train: Latents, held_out: Latents, predicted: Tensor, updates: int) -> dict[str, float]:
-    """Median errors (cm) of a probe of the named cube or the hand, on encoded and on predicted frames.
+def _positions(train: Latents, held_out: Latents, predicted: Tensor, updates: int) -> dict[str, dict[str, float]]:
+    """Median errors (cm) of a probe of the named cube and of the hand, on encoded and on predicted frames.
 
     `moved_h` is how far the thing went in h steps: the error of a dream in which it stands still.
     """
-    spoken = [x.instruction if what == "target" else 0 * x.instruction for x in (train, held_out)]
-    truth: Tensor = getattr(held_out, what)
-    probe = fit_probe(train.tokens, spoken[0], getattr(train, what), updates)
-    words = spoken[1].repeat_interleave(truth.shape[1], dim=0)
-    figures = {"encoded": probe_error(probe, held_out.tokens.flatten(0, 1), words, truth.flatten(0, 1))}
-    for h in (12, 24):
-        if h < truth.shape[1]:
-            figures[f"predicted_{h}"] = probe_error(probe, predicted[:, h], spoken[1], truth[:, h])
-            figures[f"moved_{h}"] = float((truth[:, h] - truth[:, 0]).norm(dim=-1).median())
+    probe = fit_probe(train, updates)
+    rows = torch.arange(len(predicted))
+    encoded, dreamt = (read(probe, tokens, held_out.proprio) for tokens in (held_out.tokens, predicted))
+    named = [where.cubes[rows, :, held_out.named] for where in (encoded, dreamt, held_out)]
+    figures = {}
+    for name, (seen, imagined, truth) in (
+        ("target_probe_cm", named),
+        ("hand_probe_cm", [encoded.hand, dreamt.hand, held_out.hand]),
+    ):
+        figures[name] = {"encoded": float((seen - truth).norm(dim=-1).median())}
+        for h in (12, 24):
+            if h < truth.shape[1]:
+                figures[name][f"predicted_{h}"] = float((imagined - truth)[:, h].norm(dim=-1).median())
+                figures[name][f"moved_{h}"] = float((truth[:, h] - truth[:, 0]).norm(dim=-1).median())
     return figures

@@ -16,7 +16,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
 from dream_env.agents.policy import INPUTS, VLA, load
-from dream_env.contract import ACTION_NAMES, EPISODE_STEPS
+from dream_env.agents.starts import physics_starts
+from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName
 from dream_env.language import COLORS
 from dream_env.tasks import TASKS
 
@@ -49,6 +50,8 @@ class Batch:
         seeds: One seed per episode.
         world_model: Checkpoint of the world model; None plays physics without embeddings.
         instruction: What the policy is told, see `spoken`.
+        temperature: How much luck decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
+        reward: What is summed up; without a world model it is always "success".
     """
 
     policy: str
@@ -58,9 +61,11 @@ class Batch:
     seeds: tuple[int, ...]
     world_model: str | None = "default"
     instruction: Instruction = "normal"
+    temperature: float = 0.0
+    reward: RewardName = DEFAULT_REWARD
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def load_policy(path: str) -> Any:
     """Loads a saved policy as a stable-baselines3 policy, whatever algorithm it comes from.
 
@@ -106,12 +111,13 @@ def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
     return lambda obs: saved.predict({key: obs[key] for key in keys}, deterministic=True)[0]
 
 
-def env_form(policy: str, world_model: str | None) -> dict[str, Any]:
+def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
     """Returns the env arguments whose observations the policy takes.
 
     Args:
         policy: As in `Batch`.
         world_model: Checkpoint; "default" is that of the policy where it names one.
+        reward: As in `Batch`.
     """
     if world_model is None:
         return {"world_model": None, "obs_type": "pixels", "reward": "success"}
@@ -121,6 +127,7 @@ def env_form(policy: str, world_model: str | None) -> dict[str, Any]:
     return {
         "world_model": world_model,
         "obs_type": "pixels" if "pixels" in keys else "embedding",
+        "reward": reward,
         "goal_env": "desired_goal" in keys,
     }
 
@@ -166,7 +173,7 @@ def _physics(form: tuple[tuple[str, Any], ...]) -> NicoLRealEnv:
 
 
 def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[NicoLRealEnv, dict[str, np.ndarray], dict[str, Any]]:
-    form = env_form(batch.policy, batch.world_model) | form
+    form = env_form(batch.policy, batch.world_model, batch.reward) | form
     env = _physics(tuple(form.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
     if batch.instruction != "normal":
@@ -203,26 +210,29 @@ def _play_physics(batch: Batch, seed: int) -> Outcome:
 
 
 def _play_dream(batch: Batch) -> list[Outcome]:
-    """Plays all episodes of a batch as one batched dream; its bank holds no solved starts."""
+    """Plays all episodes of a batch as one batched dream; each begins as physics does for its seed."""
     from dream_env.dream import NicoLDreamVectorEnv
 
+    bank, solved = physics_starts(batch.task, batch.seeds)
     envs = NicoLDreamVectorEnv(
         len(batch.seeds),
         batch.task,
+        bank=bank,
         autoreset_mode=AutoresetMode.DISABLED,
-        **env_form(batch.policy, batch.world_model),
+        temperature=batch.temperature,
+        **env_form(batch.policy, batch.world_model, batch.reward),
     )
-    obs, info = envs.reset(seed=list(batch.seeds))
-    words = envs.instruction
+    obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
     act, total = make_actor(batch.policy, batch.seeds), np.zeros(len(batch.seeds))
     for _ in range(EPISODE_STEPS):
         obs, reward, _, _, info = envs.step(act(obs))
         total += reward
+    words = envs.instruction
     envs.close()
-    rows = zip(batch.seeds, words, info["is_success"], total, info["distance"], strict=True)
+    rows = zip(batch.seeds, words, solved, info["is_success"], total, info["distance"], strict=True)
     return [
-        Outcome(batch.label, "dream", batch.task, seed, said, False, bool(won), float(sum_), float(end))
-        for seed, said, won, sum_, end in rows
+        Outcome(batch.label, "dream", batch.task, seed, said, done, bool(won), float(sum_), float(end))
+        for seed, said, done, won, sum_, end in rows
     ]
 
 

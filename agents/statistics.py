@@ -1,4 +1,4 @@
-"""Statistics of success rates: intervals, paired comparisons and Markdown tables."""
+"""Statistics: intervals of success rates, paired comparisons, correlations, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import comb, sqrt
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Z_95 = 1.959963984540054
 """Normal quantile of a two-sided 95 % interval."""
@@ -102,6 +103,25 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     lost, won = int((first & ~second).sum()), int((~first & second).sum())
     tail = sum(comb(lost + won, i) for i in range(min(lost, won) + 1)) / 2 ** (lost + won)
     return min(1.0, 2 * tail)
+
+
+def pearson(first: ArrayLike, second: ArrayLike) -> float:
+    """Gives the linear correlation of two rows of figures `(N,)`; nan where one of them is constant."""
+    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Gives the rank correlation (Spearman 1904) of two rows of figures `(N,)`; nan where one of them is constant."""
+    return pearson(ranks(first), ranks(second))
+
+
+def ranks(values: ArrayLike) -> np.ndarray:
+    """Gives the ranks of values `(N,)` from 0; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -32,7 +32,7 @@ from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
 from dream_env.agents.ppo import AnchoredPPO
-from dream_env.contract import EPISODE_STEPS, check_choice
+from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice
 from dream_env.tasks import TASKS
 
 VALIDATION_SEED = 90_000
@@ -89,7 +89,7 @@ class Arguments:
     """Checkpoint of the world model."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
-    reward: Literal["energy", "progress", "bounded", "success"] = "bounded"
+    reward: RewardName = DEFAULT_REWARD
     """Reward of both worlds."""
     anchor: float = 0.2
     """Strength of the KL divergence to the clone, for ppo and a2c."""
@@ -101,6 +101,9 @@ class Arguments:
     """Control steps between two validations in physics, which are saves of the run's state too."""
     validation_episodes: int = 30
     """Physics episodes per validation, over the tasks in turn; 0 for none."""
+    snapshots: bool = False
+    """Keeps the policy of every save as well, in snapshots/STEPS: policies of different quality, for
+    `python -m agents.fidelity`."""
     select: Literal["last", "physics"] = "last"
     """Which policy is kept: the last, or the one with the most success in validation."""
     seed: int = 0
@@ -110,7 +113,7 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
-        free = ("out", "steps", "validate_every", "validation_episodes", "select", "device")
+        free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "device")
         return {key: value for key, value in asdict(self).items() if key not in free}
 
 
@@ -222,6 +225,8 @@ class Validation(BaseCallback):
             if entry["success"] > max([past["success"] for past in self.history], default=-1.0):
                 policy.save(vla, self.args.out / "best", _card(self.args, [entry]))
         self.history.append(entry)
+        if self.args.snapshots:
+            policy.save(vla, self.args.out / "snapshots" / f"{steps:09d}", _card(self.args, [entry]))
         part = self.args.out / f".checkpoint.{os.getpid()}.zip"
         self.model.save(part)
         os.replace(part, self.args.out / "checkpoint.zip")

@@ -66,6 +66,10 @@ class Run:
         seed: Seed of every stage's generator.
         bfloat16: Computes in mixed precision.
         save_seconds: Time between two checkpoints.
+        cpu_time: Counts the time of stages as CPU time of this process.
+
+    Attributes:
+        seconds: Time that each finished stage took.
 
     Raises:
         ValueError: If `out` holds a run with other settings.
@@ -80,8 +84,11 @@ class Run:
         seed: int = 0,
         bfloat16: bool = False,
         save_seconds: float = 60.0,
+        cpu_time: bool = False,
     ) -> None:
         self.model, self.seed, self.bfloat16 = model, seed, bfloat16
+        self.clock = time.process_time if cpu_time else time.monotonic
+        self.seconds: dict[str, float] = {}
         self.save_seconds = save_seconds
         self.folder = out / "last"
         self.settings = json.dumps(settings, sort_keys=True)
@@ -97,7 +104,7 @@ class Run:
                     f"accepted: the same settings, or another folder than that run's"
                 )
             model.load_state_dict(state["model"])
-            self._done, self._open = state["done"], state["open"]
+            self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
 
     def train(self, stage: Stage) -> None:
         """Trains a stage to its end, from where the last checkpoint left it."""
@@ -116,7 +123,7 @@ class Run:
             generator.set_state(self._open["generator"])
         else:
             stage.begin()
-        resumed = saved = time.monotonic()
+        resumed, saved = self.clock(), time.monotonic()
         before = elapsed
         with tqdm(total=stage.updates, initial=update, desc=stage.name, unit="update") as bar:
             while (progress := _progress(stage, update, elapsed)) < 1:
@@ -132,7 +139,7 @@ class Run:
                 if stage.average:
                     average.update_parameters(module)
                 update += 1
-                elapsed = before + time.monotonic() - resumed
+                elapsed = before + self.clock() - resumed
                 bar.update()
                 if update % 20 == 0:
                     bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
@@ -153,6 +160,7 @@ class Run:
         stage.finish()
         self._report(stage, update)
         self._done, self._open = [*self._done, stage.name], {}
+        self.seconds[stage.name] = elapsed
         self.save()
 
     def save(self) -> None:
@@ -163,6 +171,7 @@ class Run:
             "settings": self.settings,
             "done": self._done,
             "open": self._open,
+            "seconds": self.seconds,
             "model": self.model.state_dict(),
         }
         temporary = self.folder / f".training.pt.{os.getpid()}"

@@ -50,10 +50,19 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     | `pixels` | (64, 64, 3) uint8 | the decoder's picture, with `obs_type="pixels"` |
 
     ## Rewards
-    `bounded` exp(-distance / 0.4) of the mean squared distance between embedding and goal
-    (default), `energy` the negative distance, `progress` its decrease, `success` 1 while the
-    predicted success holds. In a goal env `bounded` and `energy` only: the others cannot be told
-    from two embeddings.
+    | `reward` | meaning |
+    |---|---|
+    | `energy` | minus the mean squared distance between embedding and goal |
+    | `progress` | its decrease in this step |
+    | `bounded` | exp(-distance / 0.4) |
+    | `metric` | minus the learned distance: control steps to the goal, told from the two pictures |
+    | `metric_progress` | its decrease in this step |
+    | `metric_bounded` | exp(-learned distance / 4) |
+    | `success` | 1 while the predicted success holds |
+
+    The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
+    progress of all tasks. `python -m agents.gate` measures both. A goal env takes
+    those that can be told from two embeddings: `energy`, `bounded`, `metric`, `metric_bounded`.
 
     ## Starting State
     A recorded start, with its goal picture and instruction, drawn from the start bank. With
@@ -63,14 +72,15 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     Truncated after 24 steps (by the `TimeLimit` wrapper that `gymnasium.make` adds), or when the
     predictor's ensemble disagrees by more than `max_disagreement`; never terminated.
     `info["is_success"]` tells whether the predicted condition has held for the last 3 steps; its
-    value at the end of the episode counts. The other infos are `distance`, `success_probability`
-    (of this step), and `disagreement` if one of its arguments is set.
+    value at the end of the episode counts. The other infos are `distance` (the raw one),
+    `success_probability` (of this step), `metric_distance` with a learned reward, and `disagreement`
+    if one of its arguments is set.
 
     ## Arguments
     * `task`: "reach", "push", "lift" (what the start bank holds), or "all" for a random one in each
       episode.
     * `obs_type`: "embedding", or "pixels" to add the picture.
-    * `reward`: "bounded", "energy", "progress", "success".
+    * `reward`: a name from the table above; "bounded" by default.
     * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for
       hindsight replay.
     * `world_model`: "default", a checkpoint folder, or an object with the protocol of
@@ -81,7 +91,10 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `control`: "delta" as above, or "position" where an action names the set-point itself,
       approached one step at a time.
     * `disagreement_penalty`: weight with which the ensemble's disagreement is taken off the reward.
-    * `max_disagreement`: disagreement at which an episode is truncated; None for never.
+    * `max_disagreement`: disagreement at which an episode is truncated; "calibrated" for the
+      world model's own threshold (the 99.9th percentile along held-out episodes), None for never.
+    * `temperature`: how much luck decides what could go either way: 0 (default) always predicts the
+      mean of the ensemble, at 1 each step follows a member drawn at random.
     * `device`: device of a world model that is named, "cpu" or "cuda".
     * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
 
@@ -109,7 +122,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         self.observation_space = self.dreams.observation_space
         self.action_space = contract.action_space()
         if self.config.goal_env:
-            self.compute_reward = contract.goal_reward(self.config.reward)
+            self.compute_reward = contract.goal_reward(self.config.reward, self.dreams.metric)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, Info]:
         """Draws a recorded start and returns the first observation.
@@ -127,7 +140,8 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         Raises:
             ValueError: If the action has another shape than (4,) or is not finite.
         """
-        reward, ended = self.dreams.step(contract.check_actions(action, (4,))[None])
+        luck = self.np_random.random(1, np.float32) if self.config.temperature else None
+        reward, ended = self.dreams.step(contract.check_actions(action, (4,))[None], luck)
         return self._observation(), float(reward[0]), False, bool(ended[0]), self._info()
 
     def render(self) -> np.ndarray | None:
@@ -210,7 +224,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         if self.config.goal_env:
-            self.compute_reward = contract.goal_reward(self.config.reward)
+            self.compute_reward = contract.goal_reward(self.config.reward, self.dreams.metric)
         self._generators: list[np.random.Generator] = []
 
     def reset(
@@ -253,7 +267,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         before = dreams.ended
         if mode is AutoresetMode.DISABLED and before.any():
             raise ResetNeeded(f"dreams {np.flatnonzero(before)} have ended; reset them by reset_mask")
-        reward, ended = dreams.step(contract.check_actions(actions, (self.num_envs, 4)))
+        reward, ended = dreams.step(contract.check_actions(actions, (self.num_envs, 4)), self._luck(~before))
         final: Info = {}
         if mode is AutoresetMode.NEXT_STEP and before.any():
             self._restart(np.flatnonzero(before))
@@ -295,6 +309,14 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
     def _restart(self, index: np.ndarray, options: dict[str, Any] | None = None) -> None:
         uniform = np.stack([self._generators[i].random(DRAWS) for i in index])
         self.dreams.reset(index, uniform, options)
+
+    def _luck(self, going: np.ndarray) -> np.ndarray | None:
+        """Draws a random number for every dream that goes on, each from its own generator."""
+        if not self.config.temperature:
+            return None
+        luck = np.zeros(self.num_envs, np.float32)
+        luck[going] = [self._generators[i].random(dtype=np.float32) for i in np.flatnonzero(going)]
+        return luck
 
     def _final(self, ended: np.ndarray) -> Info:
         """Returns last observations and infos of the ended dreams, as Gymnasium's vector envs give them."""

@@ -271,6 +271,19 @@ class EpisodeDataset:
         """Stacks episodes that never were on disk."""
         return cls(**{f.name: np.stack([getattr(e, f.name) for e in episodes]) for f in fields(cls)})
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[EpisodeDataset]) -> EpisodeDataset:
+        """Joins datasets in their order; a single one is returned as it is, pictures of several are copied once.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not parts:
+            raise ValueError("parts=[]; accepted: one dataset or more")
+        if len(parts) == 1:
+            return parts[0]
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
     def __len__(self) -> int:
         """Returns the number of episodes."""
         return len(self.seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from dream_env.bank import StartBank
 from dream_env.contract import ControlName, ObsType, RewardName
 from dream_env.language import embed
 from dream_env.world_models import checkpoint
+from dream_env.world_models.metric import learned_metric
 from dream_env.world_models.protocol import LatentState, WorldModel
 
 OPTIONS = ("task", "start", "instruction", "image", "proprio", "goal_image")
@@ -40,14 +41,15 @@ class DreamConfig:
 
     task: str = "reach"
     obs_type: ObsType = "embedding"
-    reward: RewardName = "bounded"
+    reward: RewardName = contract.DEFAULT_REWARD
     goal_env: bool = False
     world_model: str | Path | WorldModel = "default"
     bank: str | Path | StartBank | None = None
     starts: str | float = "episode"
     control: ControlName = "delta"
     disagreement_penalty: float = 0.0
-    max_disagreement: float | None = None
+    max_disagreement: float | Literal["calibrated"] | None = None
+    temperature: float = 0.0
     device: str = "cpu"
     render_mode: str | None = None
 
@@ -63,6 +65,10 @@ class DreamConfig:
             raise ValueError(f"starts={self.starts}; accepted: 'episode', 'any', a share in [0, 1]")
         if not 0 <= self.disagreement_penalty < np.inf:
             raise ValueError(f"disagreement_penalty={self.disagreement_penalty}; accepted: a finite number >= 0")
+        if isinstance(self.max_disagreement, str) and self.max_disagreement != "calibrated":
+            raise ValueError(f"max_disagreement={self.max_disagreement!r}; accepted: a number, 'calibrated', None")
+        if not 0 <= self.temperature < np.inf:
+            raise ValueError(f"temperature={self.temperature}; accepted: a finite number >= 0")
         if self.goal_env and self.disagreement_penalty:
             raise ValueError(
                 "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
@@ -90,11 +96,13 @@ class Dreams:
         self.model, self.bank = _open(config)
         settings = getattr(self.model, "config", None)
         self.threshold: float = getattr(settings, "success_threshold", 0.5)
+        self.max_disagreement = _limit(config, getattr(settings, "disagreement_threshold", None))
+        self.metric = learned_metric(self.model) if contract.is_learned(config.reward) else None
         contract.check_choice("task", config.task, (*self.bank.tasks, "all"))
         self._index_starts()
         self.step_size = torch.from_numpy(contract.STEP).to(self.model.device)
         self.observation_space = contract.observation_space(self.model.embedding_dim, config.obs_type, config.goal_env)
-        self.watches = config.disagreement_penalty > 0 or config.max_disagreement is not None
+        self.watches = config.disagreement_penalty > 0 or self.max_disagreement is not None
         self.state: LatentState | None = None
         self.goal = self.words = torch.empty(0)
         self.instruction = np.empty(num_envs, object)
@@ -167,43 +175,55 @@ class Dreams:
         self._look(new_goal=True)
 
     @torch.inference_mode()
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, actions: np.ndarray, luck: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Moves every dream by one action.
 
         Args:
             actions: `(B, 4)` in [-1, 1].
+            luck: Random numbers `(B,)` float32 in [0, 1), for a temperature above 0.
 
         Returns:
             Rewards `(B,)` float32 and whether the episode has ended `(B,)` bool.
         """
         if self.state is None:
             raise ResetNeeded("step() before reset(); call reset() first")
-        config, previous = self.config, self.distance
+        config, previous = self.config, self.span
         action = torch.from_numpy(actions).to(self.model.device)
         action = contract.to_delta(config.control, self.state.proprio, action, self.step_size)
         if self.watches:
             self.disagreement = self.model.disagreement(self.state, action).cpu().numpy()
-        self.state = self.model.step(self.state, action)
+        if luck is None:
+            self.state = self.model.step(self.state, action)
+        else:
+            chance = torch.from_numpy(luck).to(self.model.device)
+            self.state = self.model.step(self.state, action, chance, config.temperature)
         self.steps += 1
         self._look()
         self.held = np.where(self.success_probability >= self.threshold, self.held + 1, 0)
-        reward = contract.reward(config.reward, previous, self.distance, self.is_success)
+        reward = contract.reward(config.reward, previous, self.span, self.is_success)
         if config.disagreement_penalty:
             reward = reward - np.float32(config.disagreement_penalty) * self.disagreement
         self.ended = np.zeros(self.num_envs, bool)
         if self.horizon is not None:
             self.ended |= self.steps >= self.horizon
-        if config.max_disagreement is not None:
-            self.ended |= self.disagreement > config.max_disagreement
+        if self.max_disagreement is not None:
+            self.ended |= self.disagreement > self.max_disagreement
         return reward, self.ended.copy()
 
     def _look(self, new_goal: bool = False) -> None:
-        """Takes embedding, distance and predicted success of the current state."""
+        """Takes embedding, distances and predicted success of the current state.
+
+        `span` is the distance that the reward measures: the raw one, or that of the learned metric.
+        """
         assert self.state is not None
         if new_goal:
             self._seen_goal, self._seen_words = self.goal.cpu().numpy(), self.words.cpu().numpy()
         self.embedding = self.model.embedding(self.state).cpu().numpy()
-        self.distance = contract.distance(self.embedding, self._seen_goal)
+        self.distance = self.span = contract.distance(self.embedding, self._seen_goal)
+        if self.metric is not None:
+            if new_goal:
+                self._metric_goal = self.metric(self._seen_goal)
+            self.span = contract.metric_distance(self.metric(self.embedding), self._metric_goal)
         success = self.model.success(self.state, self.goal, self.words)
         self.success_probability = success.cpu().numpy()
 
@@ -233,6 +253,7 @@ class Dreams:
             "distance": self.distance.copy(),
             "success_probability": self.success_probability.copy(),
         }
+        info |= {} if self.metric is None else {"metric_distance": self.span.copy()}
         return info | ({"disagreement": self.disagreement.copy()} if self.watches else {})
 
     @torch.inference_mode()
@@ -325,6 +346,18 @@ def _open(config: DreamConfig) -> tuple[WorldModel, StartBank]:
     if bank is None:
         bank = folder / "bank.npz"
     return model, bank if isinstance(bank, StartBank) else StartBank.load(bank)
+
+
+def _limit(config: DreamConfig, calibrated: float | None) -> float | None:
+    """Returns the disagreement at which an episode is truncated; None for never."""
+    if config.max_disagreement != "calibrated":
+        return config.max_disagreement
+    if calibrated is None:
+        raise ValueError(
+            "max_disagreement='calibrated': the world model has no disagreement_threshold; accepted: a number, or a "
+            "world model that `python -m agents.fit` made"
+        )
+    return calibrated
 
 
 def _tensors(device: torch.device, image: np.ndarray, proprio: np.ndarray) -> tuple[Tensor, Tensor]:

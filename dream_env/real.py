@@ -50,8 +50,18 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     | `pixels` | (64, 64, 3) uint8 | the camera picture, with `obs_type="pixels"` |
 
     ## Rewards
-    `bounded` exp(-distance / 0.4) of the mean squared distance between embedding and goal (default), `energy` the
-    negative distance, `progress` its decrease, `success` 1 while success holds.
+    | `reward` | meaning |
+    |---|---|
+    | `energy` | minus the mean squared distance between embedding and goal |
+    | `progress` | its decrease in this step |
+    | `bounded` | exp(-distance / 0.4) |
+    | `metric` | minus the learned distance: control steps to the goal, told from the two pictures |
+    | `metric_progress` | its decrease in this step |
+    | `metric_bounded` | exp(-learned distance / 4) |
+    | `success` | 1 while success holds |
+
+    The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
+    progress of all tasks. `python -m agents.gate` measures both.
 
     ## Starting State
     Cubes at random places at least 12 cm apart, three of four colors; the hand open above the table at a random
@@ -64,7 +74,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     ## Arguments
     * `task`: "reach", "push", "lift", or "all" for a random one in each episode.
     * `obs_type`: "embedding", or "pixels" to add the picture.
-    * `reward`: "bounded", "energy", "progress", "success".
+    * `reward`: a name from the table above; "bounded" by default. A goal env takes those that can be told from two
+      embeddings: "energy", "bounded", "metric", "metric_bounded".
     * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay.
     * `world_model`: "default", a checkpoint folder, or an object; its encoder makes the embeddings. None leaves
       embedding and goal out (needs obs_type="pixels" and reward="success").
@@ -91,7 +102,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         task: str = "reach",
         *,
         obs_type: ObsType = "embedding",
-        reward: RewardName = "bounded",
+        reward: RewardName = contract.DEFAULT_REWARD,
         goal_env: bool = False,
         world_model: Any = "default",
         arm: Arm = "right",
@@ -120,11 +131,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             contract.check_choice("physics key", key, [field.name for field in fields(Physics)])
         self.physics = Physics(**(physics or {}))
         self.encoder = None if world_model is None else _Encoder(world_model)
+        self._metric = self.encoder.metric() if self.encoder and contract.is_learned(reward) else None
         dim = self.encoder.dim if self.encoder else 0
         self.observation_space: spaces.Dict = contract.observation_space(dim, obs_type, goal_env)  # type: ignore[assignment]
         self.action_space = contract.action_space()
         if goal_env:
-            self.compute_reward = contract.goal_reward(reward)
+            self.compute_reward = contract.goal_reward(reward, self._metric)
         self._scene: TableScene | None = None
 
     # ------------------------------------------------------------------------------------------------- Gymnasium
@@ -162,12 +174,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Moves the set-point by one action and lets physics run for 0.1 s."""
         action = contract.check_actions(action, self.action_space.shape or ())
-        previous = self._distance
+        previous = self._span
         delta = contract.to_delta(self.control, self.proprio, action)
         self._deltas.append(delta)
         self._advance(delta)
         self._look()
-        reward = contract.reward(self.reward, previous, self._distance, self.is_success)
+        reward = contract.reward(self.reward, previous, self._span, self.is_success)
         return self._observation(), float(reward), False, False, self._info()
 
     def render(self) -> np.ndarray | None:
@@ -282,12 +294,15 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return picture
 
     def _look(self) -> None:
-        """Takes the policy's picture and measures its distance to the goal."""
+        """Takes the policy's picture and measures its distances to the goal; the reward's own is `_span`."""
         self._pixels = self.scene.picture("workspace")
         self._embedding = self.encoder(self._pixels, self.proprio) if self.encoder else None
-        self._distance = 0.0
-        if self._embedding is not None:
-            self._distance = float(contract.distance(self._embedding, self._goal))
+        self._distance = self._span = 0.0
+        if self._embedding is not None and self._goal is not None:
+            self._distance = self._span = float(contract.distance(self._embedding, self._goal))
+            if self._metric is not None:
+                vectors = self._metric(np.stack([self._embedding, self._goal]))
+                self._span = float(contract.metric_distance(*vectors))
 
     def _observation(self) -> dict[str, np.ndarray]:
         return contract.observation(
@@ -300,7 +315,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         )
 
     def _info(self) -> dict[str, Any]:
-        return {"is_success": self.is_success, "distance": self._distance}
+        info = {"is_success": self.is_success, "distance": self._distance}
+        return info if self._metric is None else {**info, "metric_distance": self._span}
 
 
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
@@ -316,6 +332,12 @@ class _Encoder:
 
         self.model = load(world_model) if isinstance(world_model, str | Path) else world_model
         self.dim: int = self.model.embedding_dim
+
+    def metric(self) -> contract.Metric:
+        """Returns the world model's learned metric."""
+        from dream_env.world_models.metric import learned_metric
+
+        return learned_metric(self.model)
 
     def __call__(self, image: np.ndarray, proprio: np.ndarray) -> np.ndarray:
         """Encodes a picture `(H, W, 3)` uint8 into an embedding `(E,)` float32."""

@@ -116,6 +116,15 @@ def test_writes_a_policy_with_its_figures(tmp_path):
     assert list((args.out / "tensorboard").iterdir())
 
 
+def test_keeps_the_policy_along_the_way(tmp_path):
+    args = arguments(tmp_path, updates=6, snapshots=(1, 3, 6))
+    run(args, demonstrations(4), toy.ToyWorldModel())
+    kept = sorted((args.out / "snapshots").iterdir())
+    assert [folder.name for folder in kept] == ["000001", "000003", "000006"]
+    first, last = (policy.load(kept[i]).action.weight for i in (0, -1))
+    assert not torch.equal(first, last)
+
+
 def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
     episodes, model = demonstrations(4), toy.ToyWorldModel()
     run(args := arguments(tmp_path, updates=8), episodes, model)

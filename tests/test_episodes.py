@@ -97,6 +97,16 @@ def test_selection(written: Path) -> None:
         data.select(kind="policy")
 
 
+def test_datasets_join_in_their_order(written: Path) -> None:
+    data = EpisodeDataset.load(written)
+    assert EpisodeDataset.concatenate([data]) is data, "pictures stay on disk"
+    both = EpisodeDataset.concatenate([data.take(slice(1, None)), data])
+    assert both.seed.tolist() == [*data.seed[1:].tolist(), *data.seed.tolist()]
+    assert equal(both[0], data[1]) and equal(both[len(data) - 1], data[0])
+    with pytest.raises(ValueError, match="accepted: one dataset or more"):
+        EpisodeDataset.concatenate([])
+
+
 def test_layout_is_that_of_lerobot_v3(written: Path) -> None:
     """Files, columns and types that `LeRobotDataset` reads (huggingface/lerobot, datasets/)."""
     info = json.loads((written / "meta/info.json").read_text())

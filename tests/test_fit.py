@@ -2,17 +2,17 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from dream_env import contract
-from dream_env.agents import fit as fit_module
-from dream_env.agents import fit_losses, model_metrics
-from dream_env.agents.fit import Arguments, fit
+from dream_env.agents import fit_joint, fit_losses, model_metrics
+from dream_env.agents.fit import SHARES, Arguments, fit, split
+from dream_env.agents.fit_calibrate import calibrate_success
 from dream_env.agents.latents import encode_episodes
+from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
@@ -30,15 +30,20 @@ def paint(image: np.ndarray, position: np.ndarray, color: tuple[int, ...]) -> No
     image[row - 3 : row + 4, column - 3 : column + 4] = color
 
 
-def toy(episodes: int) -> SimpleNamespace:
-    """Episodes in the form of `EpisodeDataset`; the condition is that the hand touches the named square."""
+def toy(episodes: int, steps: int = STEPS) -> EpisodeDataset:
+    """Episodes of which the condition is that the hand touches the named square."""
     rng = np.random.default_rng(0)
     low, high = contract.SETPOINT_LOW, contract.SETPOINT_HIGH
-    frames = (episodes, STEPS + 1)
-    data = SimpleNamespace(
+    frames = (episodes, steps + 1)
+    data = EpisodeDataset(
+        seed=np.arange(episodes),
+        kind=np.resize(["expert", "play"], episodes),
+        goal_image=np.zeros((episodes, 64, 64, 3), np.uint8),
+        label=np.zeros((episodes, steps, 4), np.float32),
+        held=np.zeros(frames, bool),
         images=np.full((*frames, 64, 64, 3), 120, np.uint8),
         proprio=np.zeros((*frames, 4), np.float32),
-        action=np.zeros((episodes, STEPS, 4), np.float32),
+        action=np.zeros((episodes, steps, 4), np.float32),
         objects=np.full((*frames, 3, 3), 0.85, np.float32),
         hand=np.zeros((*frames, 3), np.float32),
         condition=np.zeros(frames, bool),
@@ -54,7 +59,7 @@ def toy(episodes: int) -> SimpleNamespace:
         squares = low[:2] + (high - low)[:2] * rng.uniform(0.1, 0.9, (3, 2))
         proprio = rng.uniform(-1, 1, 4).astype(np.float32)
         drift = rng.uniform(-1, 1, 4)
-        for t in range(STEPS + 1):
+        for t in range(steps + 1):
             hand = contract.denormalize(proprio)[:3]
             offset = squares - hand[:2]
             far = np.linalg.norm(offset, axis=1, keepdims=True) + 1e-6
@@ -64,7 +69,7 @@ def toy(episodes: int) -> SimpleNamespace:
             for square, color in zip(squares, colors, strict=True):
                 paint(data.images[n, t], square, tuple(int(255 * c) for c in COLORS[color][:3]))
             paint(data.images[n, t], hand, (240, 240, 240))
-            if t < STEPS:
+            if t < steps:
                 data.action[n, t] = np.clip(drift + rng.normal(0, 0.3, 4), -1, 1)
                 proprio = contract.integrate(proprio, data.action[n, t])
     data.goal_image = data.images[:, -1].copy()
@@ -82,16 +87,20 @@ def no_stopwatch(monkeypatch):
 
 
 def arguments(out, **values) -> Arguments:
-    model = LatentConfig(autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16)
+    model = LatentConfig(metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16)
     small = Arguments(
-        data=out.parent / "toy",
+        data=(out.parent / "toy",),
         out=out,
         autoencoder_updates=3,
+        reader_updates=3,
         predictor_updates=3,
         success_updates=3,
+        metric_updates=3,
         autoencoder_batch=8,
+        reader_batch=8,
         predictor_batch=16,
         success_batch=8,
+        metric_batch=8,
         horizons=(1, 2),
         held_out=0.2,
         probe_updates=2,
@@ -137,7 +146,7 @@ def test_killed_run_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
 
     calls = 0
     args = arguments(tmp_path / "killed")
-    for name in ("autoencoder_loss", "rollout_loss", "success_loss"):  # killed once in each stage
+    for name in ("autoencoder_loss", "rollout_loss", "success_loss", "metric_loss"):  # killed once in each stage
         loss = getattr(fit_losses, name)
 
         def dying(*given, _loss=loss):
@@ -157,7 +166,7 @@ def test_killed_run_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
 
 
 def test_other_settings_do_not_go_on(data, tmp_path):
-    args = arguments(tmp_path / "fit", predictor_updates=0, success_updates=0)
+    args = arguments(tmp_path / "fit", predictor_updates=0, success_updates=0, metric_updates=0)
     fit(args, data)
     with pytest.raises(ValueError, match="out=.*other settings"):
         fit(replace(args, predictor_rate=1.0), data)
@@ -178,6 +187,82 @@ def test_warm_start_keeps_the_embedding(data, tmp_path):
 def test_minutes_end_a_fit(data, tmp_path):
     figures = fit(arguments(tmp_path / "fit", minutes=0.05, autoencoder_updates=10**9), data)
     assert figures["episodes"] == {"train": 32, "held_out": 8}
+
+
+def test_minutes_go_to_the_stages_that_have_updates(tmp_path):
+    args = arguments(tmp_path / "fit", minutes=10.0, metric_updates=0, autoencoder=tmp_path)
+    shares = {stage: args.share(stage) for stage in SHARES}
+    assert shares["metric"] is shares["autoencoder"] is None
+    assert sum(share for share in shares.values() if share) == pytest.approx(10)
+    assert replace(args, minutes=None).share("predictor") is None
+
+
+def test_kinds_and_number_of_episodes_leave_the_held_out_ones_alone(data, tmp_path):
+    args = arguments(tmp_path / "fit")
+    rows, held_rows = split(args, data)
+    assert sorted(torch.cat([rows, held_rows]).tolist()) == list(range(40))
+    some, held = split(replace(args, kinds="play", episodes=20), data)
+    assert torch.equal(held, held_rows)
+    assert 0 < len(some) < 20 and set(some.tolist()) <= set(rows[:20].tolist())
+    assert set(data.kind[some.numpy()]) == {"play"}
+    assert torch.equal(split(replace(args, seed=1, split_seed=0), data)[1], held_rows)
+    with pytest.raises(ValueError, match="kinds='plays' is not known; accepted: 'expert'"):
+        split(replace(args, kinds="expert,plays"), data)
+    with pytest.raises(ValueError, match="kinds=demo leaves no episode"):
+        split(replace(args, kinds="demo"), data)
+
+
+def test_autoencoder_of_another_model_is_kept(data, tmp_path):
+    first = arguments(tmp_path / "first", predictor_updates=0, success_updates=0, metric_updates=0)
+    fit(first, data)
+    wide = replace(first.model, width=40, ensemble=2, mixture=True)
+    figures = fit(replace(first, out=tmp_path / "second", autoencoder=first.out, model=wide, predictor_updates=3), data)
+    assert set(figures["minutes"]) == {"reader", "predictor"}
+    old, new = (checkpoint.load(tmp_path / name).state_dict() for name in ("first", "second"))
+    for name, value in new.items():
+        if name.startswith("autoencoder."):
+            assert torch.equal(value, old[name]), name
+    assert new["predictor.input.weight"].shape == (40, 24)
+    third = replace(first, out=tmp_path / "third", autoencoder=first.out)
+    with pytest.raises(ValueError, match="(?s)autoencoder=.*does not fit --model.*grid, channels"):
+        fit(replace(third, model=replace(first.model, channels=8)), data)
+    with pytest.raises(ValueError, match="init=.* with autoencoder=.*accepted: one of them"):
+        fit(replace(third, init=first.out), data)
+
+
+@pytest.mark.parametrize("objective", ["latent", "both"])
+def test_pixels_reach_the_encoder_only_if_they_are_an_objective(objective, data, tmp_path, monkeypatch):
+    args = arguments(tmp_path / "fit", objective=objective)
+    torch.manual_seed(0)
+    model = LatentWorldModel(args.model)
+    stage = fit_joint.joint_stage(args, model, data, *split(args, data))
+    stage.begin()
+    gradients = []
+    for weight in (0.0, fit_joint.PIXELS):
+        monkeypatch.setattr(fit_joint, "PIXELS", weight)
+        model.zero_grad()
+        stage.loss(torch.Generator().manual_seed(0), 0.0).backward()
+        gradients.append([p.grad.clone() for p in model.autoencoder.encoder.parameters()])
+        assert model.autoencoder.decoder[0].weight.grad.abs().sum() > 0 or not weight
+    assert sum(float(g.abs().sum()) for g in gradients[0]) > 0, "latent prediction reaches the encoder"
+    same = all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*gradients, strict=True))
+    assert same is (objective == "latent")
+
+
+def test_joint_objective_makes_a_whole_model(data, tmp_path):
+    vector = replace(arguments(tmp_path).model, grid=1, channels=24)
+    args = arguments(tmp_path / "fit", objective="latent", model=vector)
+    figures = fit(args, data)
+    assert set(figures["minutes"]) == {"joint", "reader", "predictor", "success", "metric"}
+    assert checkpoint.load(args.out).embedding_dim == 24
+
+
+def test_spread_punishes_collapse_and_repetition():
+    tokens = 1.5 * torch.randn(400, 4, 3, generator=torch.Generator().manual_seed(0))
+    variance, covariance = fit_joint.spread(tokens)
+    assert variance < 0.01 and covariance < 0.05
+    assert fit_joint.spread(tokens[:1].expand(50, -1, -1))[0] > 0.95, "all pictures alike"
+    assert fit_joint.spread(tokens[..., :1].expand(-1, -1, 3))[1] > 5, "all channels alike"
 
 
 def test_one_episode_is_too_few(tmp_path):
@@ -208,6 +293,70 @@ def test_rollout_loss_is_zero_where_nothing_moves():
     assert float(fit_losses.rollout_loss(predictor, moving, *rest, 0.0)) > 0.1
 
 
+def test_readings_count_by_their_weight():
+    model = LatentWorldModel(LatentConfig(width=16, blocks=1, metric_dim=8)).requires_grad_(False)
+    tokens, zeros = torch.randn(5, 3, 64, 16), torch.zeros(5, 3, 4)
+    readings, known = torch.full((5, 3, 24), 9.0), torch.ones(5, 3, 24, dtype=torch.bool)
+
+    def loss(weight):
+        chance = torch.Generator().manual_seed(0)
+        given = (model.predictor, tokens, zeros, zeros[:, :2], chance, 0.0, weight, model.reader, readings, known)
+        return float(fit_losses.rollout_loss(*given))
+
+    assert loss(0.0) < loss(1.0) < loss(2.0)
+    assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0) - loss(0.0), rel=1e-3)
+
+
+def test_mixture_leaves_the_losers_in_peace():
+    error = torch.tensor([[0.0, 8.0], [8.0, 0.0]])
+    best = error.argmin(0)
+    sure = 20 * torch.nn.functional.one_hot(best, 2).float()
+    assert float(fit_losses.mixture_loss(error, sure, best)) == pytest.approx(fit_losses.LOSERS * 4, rel=1e-3)
+    assert fit_losses.mixture_loss(error, -sure, best) > fit_losses.mixture_loss(error, 0 * sure, best) > 0.4
+
+
+def test_mixture_keeps_two_futures_apart():
+    """What goes either way by chance: an ensemble learns the middle, a mixture both ends."""
+    still, chance = torch.zeros(64, 1, 4, 16), torch.Generator().manual_seed(0)
+    side = torch.where(torch.rand(64, generator=chance) < 0.5, -1.0, 1.0).view(64, 1, 1, 1)
+    tokens = torch.cat([still, still + side], dim=1)
+    spread, action = {}, torch.zeros(64, 1, 4)
+    for mixture in (False, True):
+        torch.manual_seed(0)
+        predictor = LatentWorldModel(LatentConfig(grid=2, width=16, blocks=1, ensemble=2, mixture=mixture)).predictor
+        optimizer = torch.optim.Adam(predictor.parameters(), 1e-2)
+        for _ in range(150):
+            loss = fit_losses.rollout_loss(predictor, tokens, torch.zeros(64, 2, 4), action, chance, 0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        heads = predictor(tokens[:, 0], torch.zeros(64, 4), action[:, 0])[0]
+        spread[mixture] = float((heads[0] - heads[1]).abs().mean())
+    assert spread[False] < 0.5 < 1.5 < spread[True]
+
+
+def test_learned_setpoint_comes_to_move_as_the_controller_does():
+    torch.manual_seed(0)
+    predictor = LatentWorldModel(LatentConfig(grid=1, channels=4, width=32, blocks=1, proprio="learned")).predictor
+    optimizer, chance = torch.optim.Adam(predictor.parameters(), 1e-2), torch.Generator().manual_seed(0)
+    tokens = torch.zeros(64, 3, 1, 4)
+
+    def error():
+        action, start = 2 * torch.rand(64, 2, 4, generator=chance) - 1, torch.rand(64, 4, generator=chance) - 0.5
+        step = torch.from_numpy(contract.STEP)
+        first = contract.integrate(start, action[:, 0], step)
+        proprio = torch.stack([start, first, contract.integrate(first, action[:, 1], step)], dim=1)
+        moved = predictor(tokens[:, 0], start, action[:, 0])[1]
+        return fit_losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
+
+    before = float(error()[1])
+    for _ in range(100):
+        optimizer.zero_grad()
+        error()[0].backward()
+        optimizer.step()
+    assert float(error()[1]) < 0.25 * before
+
+
 def test_auc():
     truth = torch.tensor([0.0, 0.0, 1.0, 1.0])
     assert model_metrics.auc(torch.tensor([0.1, 0.2, 0.3, 0.4]), truth) == 1.0
@@ -223,21 +372,10 @@ def test_rollout_errors_of_perfect_and_of_still_dreams():
     assert errors["copied"][3] == pytest.approx(2.0, rel=0.2)
 
 
-def test_probe_finds_the_named_square():
-    generator = torch.Generator().manual_seed(0)
-    place = torch.randint(0, 64, (300, 5), generator=generator)
-    tokens = torch.nn.functional.one_hot(place, 64).float().unsqueeze(-1).expand(-1, -1, -1, 4)
-    position = torch.stack([place // 8, place % 8], dim=-1).float()
-    words = torch.zeros(300, 64)
-    probe = model_metrics.fit_probe(5 * tokens, words, position, updates=100)
-    error = model_metrics.probe_error(probe, 5 * tokens[:, 0], words, position[:, 0])
-    assert error < 2, "guessing the middle is 3.2 off"
-
-
 def test_calibration_repairs_an_overconfident_head(data, tmp_path):
     model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
     held_out = encode_episodes(model, data)
     model.success_head.logit[-1].weight.mul_(2000.0)  # random answers, given with certainty
-    fit_module.calibrate(model, held_out, 0.02)
+    calibrate_success(model, held_out, 0.02)
     assert model.success_head.temperature > 2
     assert 0.5 <= model.config.success_threshold <= 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dream_env.agents.statistics import markdown_table, mcnemar, paired_difference, wilson
+from dream_env.agents.statistics import markdown_table, mcnemar, paired_difference, pearson, ranks, spearman, wilson
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 3), (84, 100), (150, 200)])
@@ -18,6 +18,16 @@ def test_wilson_of_a_published_example():
     """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662, 0 of 20 gives 0 to 0.1611."""
     assert wilson(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20)[1:] == pytest.approx((0, 0.1611), abs=5e-5)
+
+
+def test_correlations_equal_scipy():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 5, 50)
+    second = first + rng.normal(0, 2, 50).round()
+    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert pearson(first, second) == pytest.approx(stats.pearsonr(first, second).statistic)
+    assert ranks([3, 1, 3, 2]).tolist() == [2.5, 0, 2.5, 1]
+    assert np.isnan(spearman([1, 1, 1], [1, 2, 3])) and np.isnan(pearson([1], [2]))
 
 
 def test_wilson_without_data_and_with_impossible_counts():

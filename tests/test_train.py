@@ -123,6 +123,15 @@ def test_trains_validates_and_keeps_the_policy(args):
     assert list((args.out / "tensorboard").iterdir())
 
 
+def test_keeps_the_policy_along_the_way(args):
+    args = replace(args, snapshots=True, validation_episodes=0, validate_every=2 * args.validate_every)
+    vla = train(args, make_env(args), None)
+    kept = sorted((args.out / "snapshots").iterdir())
+    assert [int(folder.name) for folder in kept] == [0, args.steps // 2, args.steps]
+    assert torch.equal(policy.load(kept[-1]).action.weight, vla.action.weight)
+    assert torch.equal(policy.load(kept[0]).action.weight, policy.load(args.init).action.weight)
+
+
 def test_physics_can_select_the_policy(args):
     class Physics(NicoLDreamEnv):
         """Only the second validation succeeds."""

@@ -76,6 +76,63 @@ def test_rows_do_not_depend_on_the_batch():
                 assert torch.equal(value, whole[name][rows]), (name, rows)
 
 
+VARIANTS = {
+    "vector": LatentConfig(grid=1, channels=96, autoencoder_widths=(8, 8, 8), width=64, head_width=32, metric_dim=8),
+    "mixture": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, mixture=True),
+    "learned proprio": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, proprio="learned"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_keep_the_contract(name, tmp_path):
+    model, x = randomized(VARIANTS[name]), inputs(37)
+    x["goal"] = x["goal"][:, : model.embedding_dim]
+    with torch.inference_mode():
+        whole = everything(model, x)
+        for rows in (slice(0, 1), slice(5, 8), slice(30, 37)):
+            part = everything(model, {k: v[rows].clone() for k, v in x.items()})
+            assert all(torch.equal(value, whole[key][rows]) for key, value in part.items())
+    assert whole["embedding"].shape == (37, model.config.grid**2 * model.config.channels)
+    assert whole["decode"].shape == (37, 64, 64, 3) and whole["decode"].float().std(0).mean() > 0
+    checkpoint.save(model, tmp_path / "model", "")
+    again = everything(checkpoint.load(tmp_path / "model"), x)
+    assert all(torch.equal(value, whole[key]) for key, value in again.items())
+
+
+def test_vector_reads_and_measures_what_is_in_it():
+    model, x = randomized(VARIANTS["vector"]), inputs(3)
+    embedding = model.embedding(model.encode(x["images"], x["proprio"]))
+    assert model.metric(embedding).shape == (3, 8)
+    assert (model.metric(embedding)[0] - model.metric(embedding)[1]).abs().max() > 1e-6
+
+
+def test_mixture_steps_by_the_weights_of_its_heads():
+    model, x = randomized(VARIANTS["mixture"]), inputs(8)
+    model.predictor.gate.weight.zero_()
+    model.predictor.gate.bias.copy_(torch.tensor([0.2, 0.7, 0.1]).log())
+    state = model.encode(x["images"], x["proprio"])
+    heads = model.predictor(*state, x["action"])[0]
+    mean = (torch.tensor([0.2, 0.7, 0.1]).view(3, 1, 1, 1) * heads).sum(0)
+    torch.testing.assert_close(model.step(state, x["action"]).tokens, mean)
+    luck = torch.tensor([0.0, 0.19, 0.21, 0.5, 0.89, 0.91, 0.95, 0.999])
+    drawn = heads[[0, 0, 1, 1, 1, 2, 2, 2], range(8)]
+    torch.testing.assert_close(model.step(state, x["action"], luck).tokens, drawn)
+
+
+def test_learned_proprio_moves_by_its_own_rule():
+    model, x = LatentWorldModel(VARIANTS["learned proprio"]).eval(), inputs(3)
+    state = model.encode(x["images"], x["proprio"])
+    torch.testing.assert_close(model.step(state, x["action"]).proprio, x["proprio"])  # untrained, it stays
+    model.predictor.setpoint[-1].bias.data.fill_(0.25)
+    torch.testing.assert_close(model.step(state, x["action"]).proprio, x["proprio"] + 0.25)
+
+
+@pytest.mark.parametrize("values", [{"grid": 3}, {"grid": 0}, {"proprio": "guessed"}])
+def test_impossible_architectures_are_refused(values):
+    with pytest.raises(ValueError, match=f"{next(iter(values))}=.*accepted"):
+        LatentWorldModel(LatentConfig(**values))
+
+
 def test_step_is_pure_and_moves_the_setpoint_as_physics_does():
     model, x = randomized(), inputs(6)
     state = model.encode(x["images"], x["proprio"])

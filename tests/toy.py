@@ -73,6 +73,10 @@ class ToyWorldModel(nn.Module):
         """Flattens the tokens."""
         return state.tokens.flatten(1)
 
+    def metric(self, embedding):
+        """Is the embedding itself."""
+        return embedding
+
     def decode(self, state):
         """Inverts the projection, roughly, by its transpose."""
         pixels = (state.tokens @ self.patch.T).reshape(-1, GRID, GRID, PATCH, PATCH, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.language import Grammar
-from dream_env.tasks.situation import CUBE_SIZE, TABLE_Z, Situation, go
+from dream_env.tasks.situation import CUBE_SIZE, TABLE_Z, Situation, go, height_after, steps
 
 CLEARANCE = 0.06
 """How far above its place on the table the cube must be (m)."""
@@ -58,7 +58,7 @@ class Lift:
         """Comes down on the cube with an open hand, closes, lifts; opens and starts again if the cube is lost."""
         cube, setpoint = now.cube, now.setpoint
         above, aside = setpoint[2] - cube[2], np.linalg.norm(setpoint[:2] - cube[:2])
-        grasping = setpoint[3] > 0.1 and above < 0.04 and aside < 0.05
+        grasping = self._grasping(now)
         if now.held or (grasping and setpoint[3] > 0.99):
             return go(now, np.append(setpoint[:2], LIFT_Z), 1.0)
         if grasping or (above < 0.015 and aside < 0.012):
@@ -66,3 +66,22 @@ class Lift:
         if aside < 0.012 and setpoint[3] < 0.1:
             return go(now, np.append(cube[:2], GRASP_Z), 0.0)
         return go(now, np.append(cube[:2], cube[2] + HOVER), 0.0)
+
+    def steps_to_go(self, now: Situation) -> float:
+        """Estimates the expert's steps: above the cube with an open hand, down, close, up."""
+        if self.condition(now):
+            return 0.0
+        setpoint, cube = now.setpoint, now.cube
+        up = 1 + steps(max(0.0, TABLE_Z + CUBE_SIZE / 2 + CLEARANCE - cube[2]))
+        if now.held:
+            return up
+        if self._grasping(now):
+            return steps(1 - setpoint[3], axis=3) + up
+        across = max(steps(cube[:2] - setpoint[:2]), steps(setpoint[3], axis=3))
+        down = steps(max(0.0, height_after(now, across, cube[2] + HOVER) - GRASP_Z))
+        return across + down + steps(1.0, axis=3) + up
+
+    def _grasping(self, now: Situation) -> bool:
+        """Tells whether the hand closes around the named cube."""
+        above, aside = now.setpoint[2] - now.cube[2], np.linalg.norm(now.setpoint[:2] - now.cube[:2])
+        return bool(now.setpoint[3] > 0.1 and above < 0.04 and aside < 0.05)

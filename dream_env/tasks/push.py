@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.language import Grammar
-from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, Situation, go
+from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, Situation, go, height_after, steps
 
 BEHIND = 0.11
 """How far behind the cube's center the grasp point comes down (m)."""
@@ -15,6 +15,8 @@ PUSH_Z = TABLE_Z + 0.05
 """Height of the grasp point while it pushes (m)."""
 MARGIN = 0.015
 """How far beyond the line the expert brings the cube (m)."""
+CONTACT = 0.06
+"""How far before the line the grasp point has surely brought the cube over it; they touch at 8 to 9 cm (m)."""
 
 
 class Push:
@@ -60,8 +62,26 @@ class Push:
         behind, aside = cube[0] - setpoint[0], abs(setpoint[1] - cube[1])
         if cube[0] > LINE_X + MARGIN:
             return go(now, setpoint[:3], 0.0)
-        if setpoint[2] < PUSH_Z + 0.02 and -0.04 < behind < BEHIND + 0.03 and aside < 0.03:
+        if self._pushing(now):
             return go(now, np.array([LINE_X + 0.1, cube[1], PUSH_Z]), 0.0)
         if abs(behind - BEHIND) < 0.02 and aside < 0.012:
             return go(now, np.array([*setpoint[:2], PUSH_Z]), 0.0)
         return go(now, np.array([cube[0] - BEHIND, cube[1], TRAVEL_Z]), 0.0)
+
+    def steps_to_go(self, now: Situation) -> float:
+        """Estimates the expert's steps: behind the cube, down, forward; or, with the cube in the air, to let it go."""
+        if self.condition(now):
+            return 0.0
+        if now.cube[0] > LINE_X + MARGIN:
+            return 1 + steps(now.setpoint[3], axis=3)
+        if self._pushing(now):
+            return steps(max(0.0, LINE_X - CONTACT - now.setpoint[0]))
+        behind = now.cube[:2] - (BEHIND, 0)
+        across = steps(behind - now.setpoint[:2])
+        down = steps(max(0.0, height_after(now, across, TRAVEL_Z) - PUSH_Z - 0.02))
+        return across + down + steps(LINE_X - CONTACT - behind[0])
+
+    def _pushing(self, now: Situation) -> bool:
+        """Tells whether the hand is down behind the named cube."""
+        behind, aside = now.cube[0] - now.setpoint[0], abs(now.setpoint[1] - now.cube[1])
+        return bool(now.setpoint[2] < PUSH_Z + 0.02 and -0.04 < behind < BEHIND + 0.03 and aside < 0.03)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.language import Grammar
-from dream_env.tasks.situation import Situation, go
+from dream_env.tasks.situation import Situation, go, steps
 
 HOVER = 0.11
 """Height of the grasp point above the cube's center (m)."""
@@ -53,3 +53,7 @@ class Reach:
     def expert(self, now: Situation) -> np.ndarray:
         """Goes straight to the hover point with an open hand."""
         return go(now, now.cube + (0, 0, HOVER), 0.0)
+
+    def steps_to_go(self, now: Situation) -> float:
+        """Estimates the expert's steps: the way to the hover point."""
+        return 0.0 if self.condition(now) else steps(now.cube + (0, 0, HOVER) - now.setpoint[:3])

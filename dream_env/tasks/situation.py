@@ -64,8 +64,32 @@ class Task(Protocol):
         """Gives the scripted expert's action `(4,)` in [-1, 1]: a pure function of the situation."""
         ...
 
+    def steps_to_go(self, now: Situation) -> float:
+        """Estimates the control steps that the expert still needs until the condition holds; 0 where it does.
+
+        It is the sum over the expert's own stages. A reward is true to the task as far as it follows this number.
+        """
+        ...
+
+
+def steps(change: np.ndarray | float, axis: int = 0) -> float:
+    """Returns the control steps that a change of the set-point takes.
+
+    Args:
+        change: Displacement along x, y, z (m) and, with four numbers, of the closing; all axes move at once.
+        axis: First axis of the change, where it is a part of the four.
+    """
+    change = np.atleast_1d(change)
+    return float((np.abs(change) / SETPOINT_STEP[axis : axis + len(change)]).max())
+
 
 def go(now: Situation, position: np.ndarray, closing: float) -> np.ndarray:
     """Returns the action `(4,)` that brings the set-point toward a position (m) and a closing, as far as it goes."""
     goal = np.append(position, closing)
     return np.clip((goal - now.setpoint) / SETPOINT_STEP, -1, 1).astype(np.float32)
+
+
+def height_after(now: Situation, duration: float, height: float) -> float:
+    """Returns the set-point's z (m) after some control steps on the way to a height (m)."""
+    reach = duration * SETPOINT_STEP[2]
+    return float(now.setpoint[2] + np.clip(height - now.setpoint[2], -reach, reach))

@@ -12,20 +12,29 @@ from torch import Tensor, nn
 
 
 class AutoEncoder(nn.Module):
-    """Pictures `(B, 64, 64, 3)` uint8 to tokens `(B, 64, channels)` of unit variance, and back.
+    """Pictures `(B, 64, 64, 3)` uint8 to tokens `(B, grid * grid, channels)` of unit variance, and back.
 
-    Three convolutions of stride 2 with a receptive field of 22 pixels, mirrored by the decoder.
+    Three convolutions of stride 2 with a receptive field of 22 pixels, mirrored by the decoder. A linear layer makes
+    the tokens of what they see, each of its own part of the picture; with `grid` 1 it is the bottleneck of a common
+    auto-encoder, and the one token a vector.
 
     Args:
         channels: Channels of one token.
         widths: Channels after the first, second and third halving of the picture.
         image_size: Side of the pictures in pixels, a multiple of 8.
+        grid: Side of the token map; divides `image_size // 8`.
+
+    Raises:
+        ValueError: If the grid does not divide the picture.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, int, int], image_size: int) -> None:
+    def __init__(self, channels: int, widths: tuple[int, int, int], image_size: int, grid: int = 8) -> None:
         super().__init__()
         w1, w2, w3 = widths
-        self.grid = image_size // 8
+        side = image_size // 8
+        if grid < 1 or side % grid:
+            raise ValueError(f"grid={grid}; accepted: a divisor of {side}")
+        self.grid, part = grid, side // grid
         self.encoder = nn.Sequential(
             nn.Conv2d(3, w1, 4, 2, 1),
             nn.SiLU(),
@@ -33,11 +42,11 @@ class AutoEncoder(nn.Module):
             nn.SiLU(),
             nn.Conv2d(w2, w3, 4, 2, 1),
             nn.SiLU(),
-            nn.Conv2d(w3, channels, 1),
+            nn.Conv2d(w3, channels, part, part),
         )
         self.normalize = nn.BatchNorm2d(channels, affine=False)
         self.decoder = nn.Sequential(
-            nn.Conv2d(channels, w3, 3, 1, 1),
+            nn.Conv2d(channels, w3, 3, 1, 1) if part == 1 else nn.ConvTranspose2d(channels, w3, part, part),
             nn.SiLU(),
             nn.ConvTranspose2d(w3, w2, 4, 2, 1),
             nn.SiLU(),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES
+from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, check_choice
 from dream_env.readout import LanguageReadout
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.predictor import Predictor
+from dream_env.world_models.metric import MetricHead
+from dream_env.world_models.predictor import Predictor, draw, expect
 from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.reader import READINGS, SituationReader
+
+Proprio = Literal["integrated", "learned"]
 
 _ROWS = 4
 """Batches are padded to a multiple of this. With fewer rows CPU matrix kernels sum in another order, and a row's last
@@ -21,27 +25,44 @@ bits would depend on how many dreams run beside it."""
 _CHUNK = 256
 """Rows worked on at a time: more leave the cache, and are slower."""
 
+_ADD_METRIC = (
+    "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
+    "--success-updates 0"
+)
+
 
 @dataclass(frozen=True)
 class LatentConfig:
     """Every number that fixes the architecture of a `LatentWorldModel`."""
 
+    grid: int = 8
+    """Side of the token map: 8, 4, 2, or 1, which makes the state one vector."""
     channels: int = 16
     """Channels of one token."""
     autoencoder_widths: tuple[int, int, int] = (32, 64, 64)
     """Channels after each halving of the picture; the decoder mirrors them."""
-    width: int = 64
+    width: int = 48
     """Width of the predictor's trunk."""
-    blocks: int = 4
+    blocks: int = 3
     """Residual blocks of the predictor's trunk."""
     ensemble: int = 3
     """Heads of the predictor; their mean is the step, their variance the disagreement."""
+    mixture: bool = False
+    """Heads are what may happen, weighted by a gate, instead of guesses at what will."""
     head_width: int = 48
     """Hidden width of one head."""
+    proprio: Proprio = "integrated"
+    """Whether the set-point moves by the controller's own rule, or as the predictor learned it."""
     success_width: int = 64
     """Hidden width of the success head."""
     success_threshold: float = 0.5
     """Probability from which on a dream counts its condition as met; `agents.fit` sets it on held-out episodes."""
+    metric_dim: int = 0
+    """Length of the learned metric's vectors; 0 has none, as models from before it."""
+    metric_widths: tuple[int, ...] = (128, 128)
+    """Hidden widths of the learned metric."""
+    disagreement_threshold: float | None = None
+    """Disagreement above which a step leaves what the ensemble knows; `agents.fit` sets it on held-out episodes."""
 
 
 class SuccessHead(nn.Module):
@@ -55,7 +76,9 @@ class SuccessHead(nn.Module):
 
     def __init__(self, channels: int, grid: int, width: int) -> None:
         super().__init__()
-        self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid)
+        # One vector has no places to choose from: all of it is brought back.
+        queries, values = (8, 4) if grid > 1 else (1, channels)
+        self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid, queries, values)
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
         self.logit = nn.Sequential(
             nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
@@ -77,6 +100,9 @@ class LatentWorldModel(nn.Module):
 
     Args:
         config: Architecture.
+
+    Raises:
+        ValueError: If a number of it does not fit the others.
     """
 
     kind = "latent"
@@ -85,13 +111,26 @@ class LatentWorldModel(nn.Module):
     def __init__(self, config: LatentConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or LatentConfig()
-        grid = IMAGE_SIZE // 8
+        check_choice("proprio", config.proprio, Proprio)
+        grid = config.grid
         self.embedding_dim = grid * grid * config.channels
-        self.autoencoder = AutoEncoder(config.channels, config.autoencoder_widths, IMAGE_SIZE)
+        self.autoencoder = AutoEncoder(config.channels, config.autoencoder_widths, IMAGE_SIZE, grid)
         self.predictor = Predictor(
-            config.channels, grid, config.width, config.blocks, config.ensemble, config.head_width
+            config.channels,
+            grid,
+            config.width,
+            config.blocks,
+            config.ensemble,
+            config.head_width,
+            config.proprio == "learned",
+            config.mixture,
         )
         self.success_head = SuccessHead(config.channels, grid, config.success_width)
+        # The first layer of the reader is as wide as a token, so that it can pass on all of one vector.
+        self.reader = SituationReader(config.channels, grid, max(32, config.channels)) if config.metric_dim else None
+        self.metric_head: MetricHead | None = None
+        if config.metric_dim:
+            self.metric_head = MetricHead(len(READINGS), config.metric_dim, config.metric_widths)
 
     @property
     def device(self) -> torch.device:
@@ -114,16 +153,16 @@ class LatentWorldModel(nn.Module):
     ) -> LatentState:
         """Predicts the next state: the mean of the heads, or, by luck, one of them.
 
-        A head drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1).
+        A head drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). The
+        heads of a mixture count, and are drawn, by their weights.
         """
 
         def predict(tokens: Tensor, proprio: Tensor, action: Tensor, *luck: Tensor) -> tuple[Tensor, Tensor]:
-            heads, moved = self.predictor(tokens, proprio, action)
-            mean = heads.mean(0)
+            heads, moved, logits = self.predictor(tokens, proprio, action)
+            tokens = expect(heads, logits)
             if luck:
-                drawn = heads[(luck[0] * len(heads)).long(), torch.arange(len(mean), device=mean.device)]
-                mean = torch.lerp(mean, drawn, temperature)
-            return mean, moved
+                tokens = torch.lerp(tokens, draw(heads, logits, luck[0]), temperature)
+            return tokens, moved
 
         chance = () if luck is None else (luck,)
         return LatentState(*_by_rows(predict, *state, action, *chance))
@@ -131,6 +170,21 @@ class LatentWorldModel(nn.Module):
     def embedding(self, state: LatentState) -> Tensor:
         """Flattens the tokens to `(B, E)`."""
         return state.tokens.flatten(1)
+
+    def metric(self, embedding: Tensor) -> Tensor:
+        """Maps embeddings `(B, E)` to vectors `(B, M)`, see `MetricHead`.
+
+        Raises:
+            ValueError: If the model has no metric.
+        """
+        reader, head = self.reader, self.metric_head
+        if reader is None or head is None:
+            raise ValueError(
+                "world_model has no learned metric (metric_dim=0 in its config.json), which the reward needs; "
+                f"accepted: a reward of the raw distance, or a world model with a metric. To add one: {_ADD_METRIC}"
+            )
+        tokens = embedding.unflatten(1, (-1, self.config.channels))
+        return _by_rows(lambda rows: head(reader(rows)), tokens)
 
     @torch.no_grad()
     def decode(self, state: LatentState) -> Tensor:
@@ -155,7 +209,7 @@ class LatentWorldModel(nn.Module):
         """Mean variance `(B,)` between the heads' predictions of one step; 0 for a single head."""
 
         def variance(tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
-            heads, _ = self.predictor(tokens, proprio, action)
+            heads, *_ = self.predictor(tokens, proprio, action)
             return heads.var(0, correction=0).mean((1, 2))
 
         return _by_rows(variance, *state, action)

@@ -41,12 +41,12 @@ class HandCamera(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: AdaLN (Peebles & Xie 2023, section 3.2), 3x3 convolution, SiLU, linear."""
+    """A residual block: AdaLN (Peebles & Xie 2023, section 3.2), convolution over neighbors if any, SiLU, linear."""
 
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()
         self.width, self.grid = width, grid
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.mix = nn.Conv2d(width, width, 3, padding=1) if grid > 1 else nn.Conv2d(width, width, 1)
         self.project = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, modulation: Tensor) -> Tensor:
@@ -72,9 +72,22 @@ class Predictor(nn.Module):
         blocks: Residual blocks of the trunk.
         ensemble: Number of heads.
         head_width: Hidden width of one head.
+        learned_proprio: Learns how an action moves the set-point, instead of computing it as the controller does.
+        mixture: Heads are what may happen, weighted by a gate that sees the whole map (mixture of experts: Jacobs et
+            al. 1991), instead of guesses at what will.
     """
 
-    def __init__(self, channels: int, grid: int, width: int, blocks: int, ensemble: int, head_width: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        grid: int,
+        width: int,
+        blocks: int,
+        ensemble: int,
+        head_width: int,
+        learned_proprio: bool = False,
+        mixture: bool = False,
+    ) -> None:
         super().__init__()
         self.camera = HandCamera()
         conditions = 3 * len(contract.PROPRIO_NAMES) + channels
@@ -82,13 +95,16 @@ class Predictor(nn.Module):
         self.input = nn.Linear(channels + 8, width)
         self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
         self.heads = nn.ModuleList(_head(width, head_width, channels) for _ in range(ensemble))
+        size = len(contract.PROPRIO_NAMES)
+        self.setpoint = _head(size + len(contract.ACTION_NAMES), width, size) if learned_proprio else None
+        self.gate = nn.Linear(width, ensemble) if mixture else None
         axis = torch.linspace(-1, 1, grid)
         self.position: Tensor
         self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
         self.step_size: Tensor
         self.register_buffer("step_size", torch.from_numpy(contract.STEP), persistent=False)
 
-    def forward(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Predicts one step.
 
         Args:
@@ -97,16 +113,21 @@ class Predictor(nn.Module):
             action: Actions `(B, 4)`.
 
         Returns:
-            Next tokens of every head `(ensemble, B, T, C)`, and the next set-points `(B, 4)`, which are computed.
+            Next tokens of every head `(ensemble, B, T, C)`; the next set-points `(B, 4)`; and the logits of the heads'
+            weights `(B, ensemble)`, or None where all weigh the same.
         """
-        moved = contract.integrate(proprio, action, self.step_size)
+        if self.setpoint is None:
+            moved = contract.integrate(proprio, action, self.step_size)
+        else:
+            moved = proprio + self.setpoint(torch.cat([proprio, action], dim=1))
         condition = torch.cat([proprio, action, moved, tokens.mean(1)], dim=1)
         modulation = self.condition(condition)[:, None].chunk(len(self.blocks), dim=-1)
         hidden = self.input(torch.cat([tokens, *self._places(proprio, moved)], dim=-1))
         for block, one in zip(self.blocks, modulation, strict=True):
             hidden = block(hidden, one)
         hidden = F.layer_norm(hidden, hidden.shape[-1:])
-        return torch.stack([tokens + head(hidden) for head in self.heads]), moved
+        logits = None if self.gate is None else self.gate(hidden.mean(1))
+        return torch.stack([tokens + head(hidden) for head in self.heads]), moved, logits
 
     def _places(self, proprio: Tensor, moved: Tensor) -> list[Tensor]:
         """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""
@@ -115,6 +136,22 @@ class Predictor(nn.Module):
             offset = self.position - self.camera(setpoint)[:, None]
             parts += [offset, torch.exp(offset.square().sum(-1, keepdim=True) / (-2 * _BUMP**2))]
         return parts
+
+
+def expect(heads: Tensor, logits: Tensor | None) -> Tensor:
+    """Returns the mean `(B, T, C)` of the heads' predictions `(ensemble, B, T, C)`, by their weights if any."""
+    if logits is None:
+        return heads.mean(0)
+    return (logits.softmax(1).T[:, :, None, None] * heads).sum(0)
+
+
+def draw(heads: Tensor, logits: Tensor | None, luck: Tensor) -> Tensor:
+    """Returns the prediction `(B, T, C)` of one head per row, drawn by its weight with luck `(B,)` in [0, 1)."""
+    if logits is None:
+        drawn = (luck * len(heads)).long()
+    else:
+        drawn = (logits.softmax(1).cumsum(1)[:, :-1] <= luck[:, None]).sum(1)
+    return heads[drawn, torch.arange(len(luck), device=heads.device)]
 
 
 def _head(width: int, hidden: int, channels: int) -> nn.Sequential:

@@ -56,6 +56,13 @@ class WorldModel(Protocol):
         """Flattens the tokens to `(B, E)`: what policies see and distances are taken of."""
         ...
 
+    def metric(self, embedding: Tensor) -> Tensor:
+        """Maps embeddings `(B, E)` to vectors `(B, M)` whose Euclidean distances are about control steps.
+
+        Only the learned rewards need it, see `dream_env.contract.reward`.
+        """
+        ...
+
     def decode(self, state: LatentState) -> Tensor:
         """Draws the state as pictures `(B, H, W, 3)` uint8."""
         ...

@@ -1,0 +1,162 @@
+"""Shows a world model what a policy does: `python -m agents.coevolve --policy DIR --data DIR --out DIR`.
+
+A policy that practiced in a dream ends up where the recorded episodes are thin, and there the dream is wrong in its
+favor. So: record the policy in physics, refit the world model on the old and the new episodes from where it stands
+(the encoder stays, so policies keep their eyes), and measure the fidelity before and after on held-out seeds, with the
+policy among those that act (co-evolution: World-VLA-Loop, WMPO, see README). A killed run goes on when the same command
+is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dream_env.agents import collect, fidelity, fit
+from dream_env.agents.outcomes import write_text
+from dream_env.agents.statistics import markdown_table
+from dream_env.episodes import EpisodeDataset
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+
+SHOWN = {
+    "hand_cm_24": "hand after 24 steps (cm)",
+    "object_cm_24_untouched": "untouched cubes (cm)",
+    "object_cm_24_moved": "moved cubes (cm)",
+    "held_auc_12": "held, AUC at 12 steps",
+    "success_auc": "success, AUC at 12 steps",
+    "success_fpr": "success, false positives",
+}
+"""Figures of `agents.fidelity` in the report."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Records a policy in physics, refits the world model on it, and reports the fidelity before and after."""
+
+    policy: Path
+    """Folder of the policy."""
+    data: Path
+    """Folder of the episodes that the world model was fitted to."""
+    out: Path
+    """Folder of episodes/, world_model/, before/, after/ and coevolution.json."""
+    world_model: str = "default"
+    """Checkpoint to start from."""
+    episodes: int = 200
+    """Physics episodes of the policy, acting stochastically, over all tasks."""
+    weight: int = 4
+    """How many times the new episodes count among the old ones."""
+    updates: int = 1500
+    """Updates of the predictor; success head and metric get as many."""
+    threads: int = 2
+    """Threads of torch in the refit."""
+    measured: int = 120
+    """Held-out episodes that fidelity replays."""
+    policy_episodes: int = 34
+    """Held-out episodes per task in which the policy acts in both worlds."""
+    seed: int = 0
+    """Seed of episodes and refit."""
+
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        for name in ("episodes", "weight", "updates", "policy_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; accepted: 1 or more")
+
+
+def coevolve(args: Arguments) -> dict[str, Any]:
+    """Runs all steps that are not done yet and returns the report, JSON-able."""
+    recorded = args.out / "episodes"
+    collect.collect(
+        collect.Collect(recorded, args.episodes, mix="policy:1", policy=args.policy, seed=args.seed, workers=None)
+    )
+    refitted = args.out / "world_model"
+    if not (refitted / "metrics.json").is_file():
+        refit(args, recorded, refitted)
+    before = _fidelity(args, args.world_model, args.out / "before")
+    after = _fidelity(args, str(refitted), args.out / "after")
+    report = {
+        "policy": str(args.policy),
+        "physics_episodes": args.episodes,
+        "before": _headline(before),
+        "after": _headline(after),
+    }
+    write_text(args.out / "coevolution.json", json.dumps(report, indent=1) + "\n")
+    write_text(args.out / "coevolution.md", table(report))
+    return report
+
+
+def refit(args: Arguments, recorded: Path, out: Path) -> None:
+    """Fits predictor and heads on, with the start bank of the world model that it began with."""
+    settings = fit.Arguments(
+        data=(args.data, *[recorded] * args.weight),
+        out=out,
+        init=checkpoint.resolve(args.world_model),
+        autoencoder_updates=0,
+        reader_updates=0,
+        predictor_updates=args.updates,
+        predictor_rate=1e-3,
+        horizons=(4, 8, 12),
+        success_updates=args.updates,
+        metric_updates=args.updates,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    fit.fit(settings, EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in settings.data]))
+    shutil.copy(checkpoint.resolve(args.world_model) / "bank.npz", out / "bank.npz")
+
+
+def _fidelity(args: Arguments, world_model: str, out: Path) -> dict[str, Any]:
+    if not (out / "fidelity.json").is_file():
+        fidelity.main(
+            fidelity.Arguments(
+                data=args.data,
+                policies=(str(args.policy),),
+                world_model=world_model,
+                out=out,
+                cache=args.out / "cache",
+                episodes=args.measured,
+                policy_episodes=args.policy_episodes,
+            )
+        )
+    return json.loads((out / "fidelity.json").read_text())
+
+
+def _headline(report: dict[str, Any]) -> dict[str, Any]:
+    """Picks what changes from a fidelity report."""
+    tasks = {task: {key: report["tasks"][task][key] for key in SHOWN} for task in TASKS}
+    return {"tasks": tasks, "success_apart_points": report["policy_mae_points"]}
+
+
+def table(report: dict[str, Any]) -> str:
+    """Renders the report as Markdown."""
+    rows = [
+        [task, text, *(_number(report[when]["tasks"][task][key]) for when in ("before", "after"))]
+        for task in TASKS
+        for key, text in SHOWN.items()
+    ]
+    apart = [_number(report[when]["success_apart_points"]) for when in ("before", "after")]
+    rows.append(["all", "success of the policy, dream against physics (points)", *apart])
+    return markdown_table(["task", "figure", "before", "after"], rows) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def main() -> None:
+    """Runs the command."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args = tyro.cli(Arguments, prog="python -m agents.coevolve", description=__doc__)
+    print("\n" + table(coevolve(args)))
+    print(f"World model: {(args.out / 'world_model').resolve()}")
+
+
+if __name__ == "__main__":
+    main()

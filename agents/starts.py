@@ -1,0 +1,68 @@
+"""The starts of physics for dreams: both worlds begin an episode in the same state, so its outcomes can be compared."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dream_env.bank import StartBank
+
+if TYPE_CHECKING:
+    from dream_env.real import NicoLRealEnv
+
+
+@lru_cache
+def _physics() -> NicoLRealEnv:
+    """Makes the process's physics env that shows starts."""
+    from dream_env.real import NicoLRealEnv
+
+    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None)
+
+
+class Start(NamedTuple):
+    """How physics begins an episode.
+
+    Attributes:
+        image: The camera's picture, `(64, 64, 3)` uint8.
+        proprio: Set-point `(4,)`.
+        goal_image: `(64, 64, 3)` uint8.
+        instruction: The sentence.
+        solved: Whether the condition of success holds already.
+    """
+
+    image: np.ndarray
+    proprio: np.ndarray
+    goal_image: np.ndarray
+    instruction: str
+    solved: bool
+
+
+@lru_cache(maxsize=4096)
+def physics_start(task: str, seed: int) -> Start:
+    """Resets physics to the start that a seed stands for, once per process however many policies begin there."""
+    env = _physics()
+    obs, _ = env.reset(seed=seed, options={"task": task})
+    return Start(obs["pixels"], obs["proprio"], env.goal_image, env.instruction, bool(env.truth()["condition"]))
+
+
+@lru_cache(maxsize=128)
+def physics_starts(task: str, seeds: tuple[int, ...]) -> tuple[StartBank, tuple[bool, ...]]:
+    """Makes the bank in which a dream finds the starts that physics has for these seeds.
+
+    Returns:
+        The bank, row i for seed i, and whether each start is solved already.
+    """
+    image, proprio, goal_image, instruction, solved = zip(*(physics_start(task, seed) for seed in seeds), strict=True)
+    rows = np.arange(len(seeds))
+    bank = StartBank(
+        images=np.stack(image),
+        proprio=np.stack(proprio),
+        goal_images=np.stack(goal_image),
+        goal=rows,
+        task=np.array([task] * len(seeds)),
+        instruction=np.array(instruction),
+        step=0 * rows,
+    )
+    return bank, solved

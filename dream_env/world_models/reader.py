@@ -1,0 +1,54 @@
+"""Reading the situation off the tokens: where the hand and every color's cube are, and what is held."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dream_env.language import COLORS
+
+HAND = ("x", "y", "z", "closing")
+CUBE = ("x", "y", "z", "held", "present")
+READINGS = (*(f"hand.{name}" for name in HAND), *(f"{color}.{name}" for color in COLORS for name in CUBE))
+"""What the reader tells, in this order."""
+CENTER = (0.5, -0.2, 0.95, 0.5, *(0.5, -0.2, 0.85, 0.0, 0.0) * len(COLORS))
+SCALE = (0.1, 0.1, 0.1, 0.5, *(0.1, 0.1, 0.1, 1.0, 1.0) * len(COLORS))
+"""Middle and unit of its numbers (m; closing, held and present: 0 to 1): a reading is (number - CENTER) / SCALE."""
+
+
+class SituationReader(nn.Module):
+    """Reads positions to a few millimetres: one attention map per color, then what is seen where it looks.
+
+    Each color attends over the map (spatial softmax: Levine et al. 2016, section 4.3) and gets the attended place and
+    features; the hand is read from the whole map. Only the tokens are looked at, not the set-point, so the same reader
+    serves pictures of which no set-point is known, such as goals.
+
+    Args:
+        channels: Channels C of one token.
+        grid: Side of the token map, T = grid * grid.
+        width: Channels of the features.
+        hidden: Width of the hidden layers.
+    """
+
+    def __init__(self, channels: int, grid: int, width: int = 32, hidden: int = 128) -> None:
+        super().__init__()
+        self.grid = grid
+        self.features = nn.Sequential(nn.Conv2d(channels + 2, width, 3, padding=1), nn.SiLU())
+        self.look = nn.Linear(width, len(COLORS))
+        self.cube = nn.Sequential(nn.Linear(width + 2, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
+        self.hand = nn.Sequential(nn.Linear(grid * grid * channels, hidden), nn.SiLU(), nn.Linear(hidden, len(HAND)))
+        axis = torch.linspace(-1, 1, grid)
+        self.position: Tensor
+        self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Reads tokens `(B, T, C)` into `(B, len(READINGS))`."""
+        placed = torch.cat([tokens, self.position.expand(len(tokens), -1, -1)], dim=-1)
+        picture = placed.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        seen = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
+        weights = torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
+        attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
+        # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
+        blocks = self.cube(attended).unflatten(-1, (len(COLORS), len(CUBE)))
+        cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
+        return torch.cat([self.hand(tokens.flatten(1)), cubes.flatten(1)], dim=1)

@@ -1,0 +1,129 @@
+"""Replays of recorded episodes in the dream, and the probe that reads them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import toy
+from recorded import TASKS, recorded
+
+from dream_env.agents import probes, replay
+from dream_env.agents.latents import encode_episodes
+from dream_env.agents.model_metrics import open_loop
+from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, RewardName
+from dream_env.language import COLORS
+
+HALF = EPISODE_STEPS // 2
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy.ToyWorldModel()
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return recorded(24)
+
+
+@pytest.fixture(scope="module")
+def latents(model, episodes):
+    return encode_episodes(model, episodes)
+
+
+def test_jobs_are_balanced_and_grow_at_the_end():
+    jobs = replay.jobs(TASKS, ("a", "b"), 48, 100)
+    assert [job.seed for job in jobs] == list(range(100, 148))
+    for task in TASKS:
+        kinds = [job.kind for job in jobs if job.task == task]
+        assert all(kinds.count(kind) == 4 for kind in replay.KINDS)
+    assert [job.policy for job in jobs if job.policy] == 2 * (3 * ["a"] + 3 * ["b"])
+    assert replay.jobs(TASKS, ("a", "b"), 24, 100) == jobs[:24]
+    assert {job.kind for job in replay.jobs(TASKS, (), 30, 0)} == {"expert", "misjudge", "play"}
+
+
+def test_held_out_episodes_are_recorded_once_and_in_order(toy_folder, tmp_path):
+    jobs = replay.jobs(("lift", "reach"), (), 2, 100_000)
+    first = replay.held_out(jobs[1:], toy_folder, tmp_path / "episodes", workers=1)
+    both = replay.held_out(jobs, toy_folder, tmp_path / "episodes", workers=1)
+    assert both.seed.tolist() == [100_000, 100_001] and both.task.tolist() == ["lift", "reach"]
+    np.testing.assert_array_equal(first.images[0], both.images[1])
+
+
+def test_eyes_tell_encoders_apart(model):
+    assert replay.eyes(model) == replay.eyes(toy.ToyWorldModel())
+    assert replay.eyes(model) != replay.eyes(toy.ToyWorldModel(toy.ToyConfig(seed=1)))
+
+
+def test_a_replay_is_the_open_loop_dream(model, episodes, latents):
+    for start in (0, HALF):
+        film = replay.dream_film(model, episodes, start=start)
+        action = latents.action[:, start:]
+        expected = open_loop(model, film.tokens[:, 0], torch.tensor(episodes.proprio[:, start]), action)
+        torch.testing.assert_close(film.tokens, expected, atol=0.02, rtol=0.02)
+        called = film.probability[:, -HOLD_STEPS:] >= model.config.success_threshold
+        assert torch.equal(film.success, called.all(1))
+
+
+def test_luck_decides_only_above_temperature_zero(model, episodes):
+    mean, again, lucky = (replay.dream_film(model, episodes, temperature=t).tokens for t in (0.0, 0.0, 1.0))
+    assert torch.equal(mean, again) and not torch.equal(mean, lucky)
+
+
+def test_physics_passes_through_the_dreams_own_environment(model, episodes, latents):
+    film = replay.physics_film(model, episodes, latents)
+    returns = replay.returns(model, episodes, film)
+    assert set(returns) == set(RewardName.__args__)
+    held = np.stack([episodes.condition[:, t - 2 : t + 1].all(1) for t in range(3, EPISODE_STEPS + 1)], axis=1)
+    np.testing.assert_allclose(returns["success"], held.sum(1))
+    goal = latents.goal[:, None].float()
+    distance = (latents.tokens.float() - goal).square().mean((2, 3))[:, 1:]
+    np.testing.assert_allclose(returns["energy"], -distance.sum(1), rtol=0.02)
+
+
+def test_a_model_without_a_learned_metric_has_the_other_rewards(episodes, latents):
+    class Blind(toy.ToyWorldModel):
+        metric = None
+
+        def __getattribute__(self, name):
+            if name == "metric":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    blind = Blind()
+    returns = replay.returns(blind, episodes, replay.physics_film(blind, episodes, latents))
+    assert {"energy", "progress", "bounded", "success"} == set(returns)
+
+
+def test_probe_finds_cubes_hand_and_grip():
+    generator = torch.Generator().manual_seed(0)
+    count, colors = 400, len(COLORS)
+    cell = torch.stack([torch.randperm(64, generator=generator)[:colors] for _ in range(count)])
+    kept = torch.rand(count, colors, generator=generator) < 0.5
+    tokens = torch.zeros(count, 1, 64, 8)
+    rows = torch.arange(count)
+    for color in range(colors):
+        tokens[rows, 0, cell[:, color], color] = 3.0
+        tokens[rows, 0, cell[:, color], 4 + color] = 3.0 * kept[:, color]
+    cubes = torch.stack([cell // 8, cell % 8, 10 * kept], dim=-1).float()[:, None]
+    cubes[rows, :, rows % colors] = torch.nan
+    proprio = torch.rand(count, 1, 4, generator=generator)
+    train = encode_episodes(toy.ToyWorldModel(), recorded(4))._replace(
+        tokens=tokens.half(), proprio=proprio, cubes=cubes, hand=10 * proprio[..., :3], held=kept[:, None]
+    )
+    probe = probes.fit_probe(train, updates=300)
+    read = probes.read(probe, tokens, proprio)
+    there = train.present
+    assert (read.cubes - cubes).norm(dim=-1)[there].median() < 0.7
+    assert (read.hand - train.hand).norm(dim=-1).median() < 1.0
+    assert ((read.held > 0) == train.held)[there].float().mean() > 0.9
+
+
+def test_a_cube_is_held_by_a_closed_hand_only(model, episodes):
+    latents = encode_episodes(model, episodes)
+    middle = torch.from_numpy(episodes.colors[:, 1])
+    held = latents.held[torch.arange(len(episodes)), :, middle]
+    assert torch.equal(held, torch.from_numpy(episodes.held)) and latents.held.sum() == held.sum()
+    opened = replace(episodes, proprio=np.where(np.arange(4) == 3, -1, episodes.proprio).astype(np.float32))
+    assert not encode_episodes(model, opened).held.any()
