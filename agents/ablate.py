@@ -107,8 +107,9 @@ of hand and cubes are medians; `moved` are cubes that were pushed or carried on 
 one dream that draws a head at every step instead of taking the mean; `seen`: read off the encoded pictures, without a
 dream. AUCs, false alarms and recall are 12 steps ahead, the latter two at a threshold set for 2 % false alarms on the
 other half of the states. Latent error: squared error of the tokens over that of copying the first frame. Uncertainty:
-rank correlation over episodes of the summed disagreement with the token error after 24 steps. All rows of `encoder`
-train their own, in one time budget together with the rest; all others share one.
+rank correlation over episodes of the summed disagreement with the token error after 24 steps. Parameters: of
+auto-encoder and predictor. All rows of `encoder` train their own, in one time budget together with the rest; all others
+share one.
 """
 
 
@@ -134,13 +135,13 @@ class Arguments:
     probe_updates: int = 3000
     """Updates of a probe."""
     questions: str = ",".join(QUESTIONS)
-    """Questions to answer, separated by commas."""
+    """Questions whose rows are run now, separated by commas; those of others that have run stay in the table."""
     fit: str = ""
     """Further arguments of `agents.fit` for all rows: `--fit="--held-out 0.1"`."""
     workers: int = 2
     """Rows that run side by side, one thread each."""
 
-    def asked(self) -> dict[str, dict[str, str]]:
+    def asked(self) -> list[str]:
         """Returns the questions.
 
         Raises:
@@ -152,7 +153,7 @@ class Arguments:
         for number in ("minutes", "encoder_minutes", "episodes", "probe_updates", "workers"):
             if getattr(self, number) <= 0:
                 raise ValueError(f"{number}={getattr(self, number)}; accepted: more than 0")
-        return {name: QUESTIONS[name] for name in names}
+        return names
 
     def job(self, question: str, change: str, eyes: str) -> Job:
         """Makes the call of `agents.fit` for a row; rows that are alike make the same one.
@@ -186,11 +187,11 @@ def ablate(args: Arguments) -> dict[str, Any]:
     runs: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else {}
     asked = args.asked()
     eyes = checkpoint.sha256(args.autoencoder)
-    cells = [(q, name, args.job(q, change, eyes)) for q, rows in asked.items() for name, change in rows.items()]
-    jobs = {job.name: job for _, _, job in cells}
-    settings = {name: _settings(job, eyes) for name, job in jobs.items()}
-    known = {name for name in jobs if runs.get(name, {}).get("settings") == settings[name]}
-    missing = [job for job in jobs.values() if job.name not in known]
+    cells = [(q, name, args.job(q, change, eyes)) for q, rows in QUESTIONS.items() for name, change in rows.items()]
+    settings = {job.name: _settings(job, eyes) for _, _, job in cells}
+    known = {name for name in settings if runs.get(name, {}).get("settings") == settings[name]}
+    jobs = {job.name: job for question, _, job in cells if question in asked and job.name not in known}
+    missing = list(jobs.values())
     missing.sort(key=lambda job: job.fitting.autoencoder is not None)  # the long ones first
     if sharing := [job for job in missing if job.fitting.autoencoder]:
         share(sharing[0])
@@ -243,7 +244,11 @@ def markdown(report: Mapping[str, Any]) -> str:
         question = row["question"] if row["question"] != last else ""
         last = row["question"]
         lines.append([question, row["configuration"], *(cell(row, names) for names in COLUMNS.values())])
-    parts = ["# Ablation of the world model", LEGEND, markdown_table(["question", "configuration", *COLUMNS], lines)]
+    parts = [
+        "# Ablation of the world model",
+        LEGEND.strip(),
+        markdown_table(["question", "configuration", *COLUMNS], lines),
+    ]
     commands: dict[str, list[str]] = {row["run"]: [] for row in report["rows"]}
     for row in report["rows"]:
         commands[row["run"]].append(f"{row['question']}: {row['configuration']}")

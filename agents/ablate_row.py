@@ -130,7 +130,8 @@ def measure(model: LatentWorldModel, probe: Probe, held_out: Latents) -> dict[st
     Returns:
         Errors (cm) of hand and cubes, as dreamt 12 and 24 steps ahead and as encoded (`seen`); how well held and
         success can be told; `latent_error`, relative to copying; `uncertainty`, the rank correlation over episodes of
-        the summed disagreement with the last token error; `sampled` figures are of one dream by luck; size and speed.
+        the summed disagreement with the last token error; `sampled` figures are of one dream by luck; size (of
+        auto-encoder and predictor) and speed.
     """
     dreams = {start: dream(model, held_out, start) for start in fidelity_figures.STARTS[12]}
     told = fidelity_figures.positions(probe, held_out, dreams)
@@ -149,11 +150,15 @@ def measure(model: LatentWorldModel, probe: Probe, held_out: Latents) -> dict[st
         **{f"success_{k}_12": v for k, v in success(ahead.probability, ahead.condition).items()},
         **{f"latent_error_{h}": errors["predicted"][h] / errors["copied"][h] for h in errors["predicted"]},
         "uncertainty": spearman(dreams[0].disagreement.sum(1).numpy(), last.numpy()),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "parameters_predictor": sum(p.numel() for p in model.predictor.parameters()),
+        "parameters": _parameters(model.autoencoder) + _parameters(model.predictor),
+        "parameters_predictor": _parameters(model.predictor),
         "mmac_per_step": mmac_per_step(model),
         "steps_per_cpu_second": model_metrics.steps_per_second(model, 256),
     }
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 @torch.inference_mode()

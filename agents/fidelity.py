@@ -30,9 +30,9 @@ import torch
 import tyro
 from safetensors.torch import load_file, save_file
 
-from dream_env.agents import fidelity_figures, fidelity_pictures, probes, ranking, replay, uncertainty
+from dream_env.agents import fidelity_figures, fidelity_pictures, gate, probes, ranking, replay, uncertainty
 from dream_env.agents.evaluate import HELD_OUT_SEED
-from dream_env.agents.fidelity_report import markdown, verdict
+from dream_env.agents.fidelity_report import headline, markdown, verdict
 from dream_env.agents.latents import Latents, encode_episodes
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.pictures import write_file
@@ -68,6 +68,8 @@ class Arguments:
     misjudged cubes, play, and the policies."""
     policy_episodes: int = 50
     """Episodes per task, policy and world for the ranking."""
+    scenes: int = 60
+    """Scenes per task for the default reward's figures, those of `python -m agents.gate`; 0 leaves them out."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     temperature: float = 0.0
@@ -146,6 +148,10 @@ def measure(args: Arguments) -> dict[str, Any]:
             "policies": ranking.agreement(played, task) if played else None,
         }
 
+    rewards: dict[str, dict[str, float]] = {}
+    if args.scenes:
+        cache = args.cache / "scenes"
+        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=args.workers)
     parts = {task: part(task) for task in tasks}
     overall = part(None)
     for task in tasks:
@@ -158,7 +164,7 @@ def measure(args: Arguments) -> dict[str, Any]:
         "episodes": len(episodes),
         "temperature": args.temperature,
         "success_threshold": threshold,
-        "tasks": {task: _headline(figures) | figures for task, figures in parts.items()},
+        "tasks": {task: _headline(figures) | rewards.get(task, {}) | figures for task, figures in parts.items()},
         "all": overall,
         "disagreement": _disagreement(model, latents, physics, dream),
         "policies": len(args.policies),
@@ -167,7 +173,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     }
     report["disagreement_spearman"] = report["disagreement"]["rollout_24"]["sum"]
     report = _plain(report)
-    return report | {"verdict": verdict(report)}
+    return report | {"headline": headline(report), "verdict": verdict(report)}
 
 
 def _headline(figures: dict[str, Any]) -> dict[str, Any]:

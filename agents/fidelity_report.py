@@ -59,6 +59,18 @@ OVERALL_TARGETS = (
 )
 
 
+def headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Sets the figures that have targets beside them: a row per figure, for a page that quotes the report."""
+    rows = []
+    for target in TASK_TARGETS:
+        cells = {task: target.write(figures[target.key]) for task, figures in report["tasks"].items()}
+        rows.append({"figure": target.words, "asked": target.limit(), **cells, "all": ""})
+    for target in OVERALL_TARGETS:
+        cells = dict.fromkeys(report["tasks"], "")
+        rows.append({"figure": target.words, "asked": target.limit(), **cells, "all": target.write(report[target.key])})
+    return rows
+
+
 def verdict(report: Mapping[str, Any]) -> str:
     """Says in words which tasks a policy may practice in this dream, and what keeps it from the others."""
     trusted, reasons = [], []

@@ -241,7 +241,7 @@ def train(
         run.train(fit_stages.metric_stage(args, model, latents, held_out, pairs, steps, tasks))
         model.eval()
     calibrate_disagreement(model, held_out)
-    minutes = {name: round(seconds / 60, 3) for name, seconds in run.seconds.items()}
+    minutes = {name: round(seconds / 60, 4) for name, seconds in run.seconds.items()}
     return Fitted(model, latents, held_out, steps, tasks, minutes)
 
 

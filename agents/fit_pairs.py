@@ -11,13 +11,16 @@ from tqdm import tqdm
 
 from dream_env.agents.hindsight import situations
 from dream_env.agents.latents import Episodes
-from dream_env.contract import HOLD_STEPS
-from dream_env.tasks import TASKS
+from dream_env.contract import HOLD_STEPS, denormalize
+from dream_env.tasks import TASKS, Situation
+from dream_env.tasks.situation import in_hand
 
 PICTURE = -1
 """Stands for the goal picture of the episode where a pair names its goal by a frame."""
 HINDSIGHT = 0.25
 """Share of the pairs whose goal is a frame."""
+MIXED = 12
+"""Mixed situations of each episode."""
 
 
 class Pair(NamedTuple):
@@ -36,12 +39,30 @@ class Pair(NamedTuple):
     steps: Tensor
 
 
+class Mixed(NamedTuple):
+    """A batch of situations that never were, and the goal pictures of their episodes.
+
+    Attributes:
+        episode: Episodes, `(B,)`.
+        hand: Frames that show where the hand is, `(B,)`.
+        cubes: Frames that show where the cubes are, `(B,)`; nothing is held in them.
+        steps: True steps to go to the goal picture, `(B,)` float32.
+    """
+
+    episode: Tensor
+    hand: Tensor
+    cubes: Tensor
+    steps: Tensor
+
+
 class Pairs:
     """Source of pairs from recorded episodes.
 
     Most of them ask how far a frame is from the episode's goal picture. The others are hindsight: wherever some task's
     condition came to hold for some cube, a frame that shows it becomes the goal of the episode's frames. So pictures of
-    the same hand over another cube, and of an empty hand beside one that holds, are goals some steps apart.
+    the same hand over another cube, and of an empty hand beside one that holds, are goals some steps apart. Situations
+    that are mixed of the hand in one frame and the cubes in another, often the hand where it ends and the cubes where
+    they began, teach that a hand in the right place is not the task done.
 
     Args:
         episodes: The episodes.
@@ -66,6 +87,7 @@ class Pairs:
                 steps.append(_steps(episodes, int(rows[n]), task, cube))
         self._cells, self._goals = torch.tensor(cells, dtype=torch.long), torch.tensor(goals, dtype=torch.long)
         self._steps = torch.from_numpy(np.array(steps, np.float32).reshape(len(cells), conditions.shape[1]))
+        self._mixed = _mixed(episodes, rows.numpy())
 
     def draw(self, count: int, generator: torch.Generator) -> Pair:
         """Draws a batch of pairs."""
@@ -81,6 +103,11 @@ class Pairs:
             steps = torch.where(hindsight, self._steps[cell, frame], steps)
         return Pair(episode, frame, goal, steps)
 
+    def mix(self, count: int, generator: torch.Generator) -> Mixed:
+        """Draws a batch of mixed situations."""
+        drawn = torch.randint(len(self._mixed.steps), (count,), generator=generator)
+        return Mixed(*(part[drawn] for part in self._mixed))
+
 
 def own_steps(episodes: Episodes, rows: Tensor) -> Tensor:
     """Returns the steps to go of episodes `rows` `(N,)`, each for its own task and cube, `(N, T + 1)` float32."""
@@ -88,6 +115,25 @@ def own_steps(episodes: Episodes, rows: Tensor) -> Tensor:
     cells = [(n, names.index(str(episodes.task[n])), int(episodes.target[n])) for n in rows.tolist()]
     steps = [_steps(episodes, *cell) for cell in tqdm(cells, "steps to go", unit="episode")]
     return torch.from_numpy(np.stack(steps))
+
+
+def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
+    """Mixes situations of episodes `rows`, `MIXED` of each, in half of which the hand is where it ends."""
+    rng = np.random.default_rng(0)
+    last = episodes.hand.shape[1] - 1
+    drawn = []
+    for n, row in enumerate(tqdm(rows.tolist(), "mixed situations", unit="episode")):
+        frames = zip(episodes.objects[row], episodes.hand[row], strict=True)
+        free = [t for t, (objects, hand) in enumerate(frames) if not any(in_hand(cube, hand) for cube in objects)]
+        setpoints, target = denormalize(episodes.proprio[row]), int(episodes.target[row])
+        task = TASKS[str(episodes.task[row])]
+        for i in range(MIXED if free else 0):
+            cubes, hand = int(rng.choice(free)), last if i % 2 else int(rng.integers(last + 1))
+            objects, place = episodes.objects[row, cubes], episodes.hand[row, hand]
+            now = Situation(objects, target, place, setpoints[hand], in_hand(objects[target], place))
+            drawn.append((n, hand, cubes, task.steps_to_go(now)))
+    episode, hand, cubes, steps = zip(*drawn, strict=True)
+    return Mixed(torch.tensor(episode), torch.tensor(hand), torch.tensor(cubes), torch.tensor(steps))
 
 
 def _steps(episodes: Episodes, n: int, task: int, cube: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from dream_env.agents.trainer import Stage
 from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import READINGS, SCALE, SituationReader
+from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
 
 if TYPE_CHECKING:
     from dream_env.agents.fit import Arguments
@@ -252,14 +252,19 @@ def metric_stage(
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         half = args.metric_batch // 2
-        n, t, goal, steps = pairs.draw(2 * half, generator)
+        n, t, frame, steps = pairs.draw(2 * half, generator)
         seen, imagined = train.tokens[n[:half], t[:half]], dreamt[n[half:], t[half:]]
-        pictured = (goal == PICTURE)[:, None, None]
-        goals = torch.where(pictured, train.goal[n], train.tokens[n, goal])
-        readings = reader(torch.cat([seen.float(), imagined.float(), goals.float()])).float()
-        reading = fit_losses.reading_loss(readings[: 2 * half], shown[n, t], known[n, t])
-        vectors, goal_vectors = head(readings).chunk(2)
-        return fit_losses.metric_loss(vectors, goal_vectors, steps) + fit_losses.READING * reading
+        pictured = (frame == PICTURE)[:, None, None]
+        goals = torch.where(pictured, train.goal[n], train.tokens[n, frame])
+        m, hand, cubes, mixed_steps = pairs.mix(half // 2, generator)
+        mixed = [train.tokens[m, hand], train.tokens[m, cubes], train.goal[m]]
+        tokens = torch.cat([part.float() for part in (seen, imagined, goals, *mixed)])
+        sizes = [2 * half, 2 * half, len(m), len(m), len(m)]
+        states, goal, at_hand, at_cubes, mixed_goal = reader(tokens).float().split(sizes)
+        mix = torch.cat([at_hand[:, : len(HAND)], at_cubes[:, len(HAND) :]], dim=1)
+        vectors, goal_vectors = head(torch.cat([states, mix, goal, mixed_goal])).chunk(2)
+        distances = fit_losses.metric_loss(vectors, goal_vectors, torch.cat([steps, mixed_steps]))
+        return distances + fit_losses.READING * fit_losses.reading_loss(states, shown[n, t], known[n, t])
 
     def report() -> dict[str, Any]:
         figures = metric_figures(model, held_out, truth, tasks)

@@ -45,10 +45,11 @@ def order_figures(distance: np.ndarray, steps: np.ndarray) -> dict[str, float]:
     """
     moved = moves(steps)
     within = [spearman(d[on], s[on]) for d, s, on in zip(distance, steps, moved, strict=True) if on.sum() > 2]
+    told = [one for one in within if not np.isnan(one)]
     further = steps[:, :, None] - steps[:, None] >= APART
     return {
         "spearman": spearman(distance[moved], steps[moved]),
-        "spearman_within": float(np.nanmean(within or [np.nan])),
+        "spearman_within": float(np.mean(told)) if told else float("nan"),
         "pairwise": share((distance[:, :, None] > distance[:, None])[further]),
     }
 

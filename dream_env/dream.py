@@ -80,7 +80,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `task`: "reach", "push", "lift" (what the start bank holds), or "all" for a random one in each
       episode.
     * `obs_type`: "embedding", or "pixels" to add the picture.
-    * `reward`: a name from the table above; "bounded" by default.
+    * `reward`: a name from the table above; `dream_env.contract.DEFAULT_REWARD` by default.
     * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for
       hindsight replay.
     * `world_model`: "default", a checkpoint folder, or an object with the protocol of

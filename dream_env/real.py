@@ -74,8 +74,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     ## Arguments
     * `task`: "reach", "push", "lift", or "all" for a random one in each episode.
     * `obs_type`: "embedding", or "pixels" to add the picture.
-    * `reward`: a name from the table above; "bounded" by default. A goal env takes those that can be told from two
-      embeddings: "energy", "bounded", "metric", "metric_bounded".
+    * `reward`: a name from the table above; `dream_env.contract.DEFAULT_REWARD` by default. A goal env takes those
+      that can be told from two embeddings: "energy", "bounded", "metric", "metric_bounded".
     * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay.
     * `world_model`: "default", a checkpoint folder, or an object; its encoder makes the embeddings. None leaves
       embedding and goal out (needs obs_type="pixels" and reward="success").

@@ -47,7 +47,7 @@ def args(tmp_path, monkeypatch, model, data):
         out=tmp_path / "results",
         runs=tmp_path / "runs",
         minutes=0.001,
-        encoder_minutes=0.001,
+        encoder_minutes=0.02,
         episodes=8,
         probe_updates=2,
         questions=",".join(QUESTIONS),
@@ -72,11 +72,7 @@ def test_table_is_filled_once_and_row_by_row(args, monkeypatch):
     report = ablate.ablate(args)
     assert len(started) == 5 and len(set(started)) == 4, "two that look alike are one; the killed one runs again"
     assert started[0].startswith("encoder"), "the longest first"
-    assert ablate.ablate(args)["rows"] == report["rows"] and len(started) == 5, "nothing left to run"
-    with pytest.raises(KeyboardInterrupt):
-        started.clear()
-        started.extend(["", ""])
-        ablate.ablate(replace(args, probe_updates=3))
+    assert ablate.ablate(replace(args, questions="loss"))["rows"] == report["rows"] and len(started) == 5, "all is done"
 
     assert [(row["question"], row["configuration"]) for row in report["rows"]] == [
         (question, name) for question, rows in QUESTIONS.items() for name in rows
@@ -97,6 +93,12 @@ def test_table_is_filled_once_and_row_by_row(args, monkeypatch):
         config, calibrated = checkpoint.load(fitting.out).config, ("success_threshold", "disagreement_threshold")
         assert config == replace(fitting.model, **{name: getattr(config, name) for name in calibrated})
 
+    started[:] = ["", ""]
+    with pytest.raises(KeyboardInterrupt):
+        ablate.ablate(replace(args, probe_updates=3))
+    report = json.loads((args.out / "ablation.json").read_text())
+    assert report["rows"] == [] and len(report["runs"]) == 4, "measured otherwise, so not in this table"
+
 
 def test_shared_rows_see_through_the_given_encoder(args, model, data):
     job = args.job("data", "--kinds play", "")
@@ -114,7 +116,8 @@ def test_shared_rows_see_through_the_given_encoder(args, model, data):
 def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
     args = ablate.Arguments(data=(tmp_path,), autoencoder=tmp_path)
     names = {}
-    for question, rows in args.asked().items():
+    assert args.asked() == list(ablate.QUESTIONS)
+    for question, rows in ablate.QUESTIONS.items():
         for name, change in rows.items():
             fitting = args.job(question, change, "").fitting
             names[question, name] = args.job(question, change, "").name

@@ -236,6 +236,7 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
         episodes=36,
         policy_episodes=4,
         probe_updates=5,
+        scenes=0,
         workers=1,
     )
     fidelity.main(args)

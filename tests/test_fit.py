@@ -330,7 +330,7 @@ def test_mixture_keeps_two_futures_apart():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        heads = predictor(tokens[:, 0], torch.zeros(64, 4), action[:, 0])[0]
+        heads = predictor(tokens[:, 0], torch.zeros(64, 4), action[:, 0])[0].detach()
         spread[mixture] = float((heads[0] - heads[1]).abs().mean())
     assert spread[False] < 0.5 < 1.5 < spread[True]
 
@@ -346,7 +346,7 @@ def test_learned_setpoint_comes_to_move_as_the_controller_does():
         step = torch.from_numpy(contract.STEP)
         first = contract.integrate(start, action[:, 0], step)
         proprio = torch.stack([start, first, contract.integrate(first, action[:, 1], step)], dim=1)
-        moved = predictor(tokens[:, 0], start, action[:, 0])[1]
+        moved = predictor(tokens[:, 0], start, action[:, 0])[1].detach()
         return fit_losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
 
     before = float(error()[1])

@@ -36,7 +36,7 @@ class LatentConfig:
     """Every number that fixes the architecture of a `LatentWorldModel`."""
 
     grid: int = 8
-    """Side of the token map: 8, 4, 2, or 1, which makes the state one vector."""
+    """Side of the token map: 8, 4, 2, or 1, which makes the state one vector (and rows independent up to rounding)."""
     channels: int = 16
     """Channels of one token."""
     autoencoder_widths: tuple[int, int, int] = (32, 64, 64)
