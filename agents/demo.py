@@ -123,7 +123,8 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     say("fitting the world model to them")
     fitting = fit.Arguments((data,), world_model, seed=args.seed)
     if args.short:
-        fitting = replace(fitting, autoencoder_updates=30, predictor_updates=30, success_updates=30, probe_updates=30)
+        stages = ("autoencoder", "reader", "predictor", "success", "metric", "probe")
+        fitting = replace(fitting, **{f"{stage}_updates": 30 for stage in stages})
     fit.main(fitting)
 
     say("cloning the demonstrations")

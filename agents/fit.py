@@ -74,7 +74,7 @@ class Arguments:
     """Updates of the predictor; 0 keeps that of --init."""
     success_updates: int = 4000
     """Updates of the success head; 0 keeps that of --init."""
-    metric_updates: int = 3000
+    metric_updates: int = 5000
     """Updates of the metric; 0 keeps that of --init."""
     autoencoder_batch: int = 64
     """Pictures per update."""
@@ -84,8 +84,8 @@ class Arguments:
     """Predicted steps per update: windows times their length."""
     success_batch: int = 256
     """States per update, half encoded and half dreamt."""
-    metric_batch: int = 256
-    """Pairs of a state and a goal per update, half of the states dreamt."""
+    metric_batch: int = 512
+    """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
     horizons: tuple[int, ...] = (2, 4, 8, 12)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     reading_weight: float = 3.0
@@ -126,7 +126,7 @@ class Arguments:
     """Threads of torch; one more than there are idle cores is slower than one."""
     bfloat16: bool = True
     """Trains in mixed precision; slow on a CPU without avx512_bf16."""
-    model: LatentConfig = field(default_factory=lambda: LatentConfig(metric_dim=64, metric_widths=(192, 192, 192)))
+    model: LatentConfig = field(default_factory=LatentConfig)
     """Architecture; with --init only that of the metric, which is made anew where it differs."""
 
     def settings(self) -> dict[str, Any]:

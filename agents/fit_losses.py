@@ -13,8 +13,6 @@ from dream_env.world_models.reader import SituationReader
 
 CHANGED = 16 / 255
 """Difference to the background from which on a pixel counts as an object's or the arm's."""
-READING = 20.0
-"""Weight of the readings beside the distance in steps."""
 CENTIMETER = 0.1
 """One centimeter in the units of a reading: from there on errors count linearly."""
 LOSERS = 0.1

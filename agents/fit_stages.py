@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dream_env.agents import fit_losses, model_metrics
 from dream_env.agents.fit_pairs import PICTURE, Pairs
@@ -116,9 +116,7 @@ def predictor_stage(
     episodes, steps = train.action.shape[:2]
     read: tuple[Tensor, ...] = ()
     if reader is not None:
-        with torch.no_grad():
-            readings = torch.cat([reader(part.float()) for part in train.tokens.flatten(0, 1).split(1024)])
-        read = (readings.unflatten(0, (episodes, steps + 1)), true_readings(train)[1])
+        read = (_read(reader, train.tokens), true_readings(train)[1])
 
     def begin() -> None:
         if reader is not None:
@@ -230,7 +228,7 @@ def metric_stage(
     truth: Tensor,
     tasks: np.ndarray,
 ) -> Stage:
-    """Trains reader and metric head on pairs of a state, seen or dreamt, and a goal.
+    """Trains the metric head on what the reader reads off pairs of a state, seen or dreamt, and a goal.
 
     Args:
         args: Arguments of the fit.
@@ -245,26 +243,18 @@ def metric_stage(
     if reader is None or head is None:
         raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
     dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
-    shown, known = true_readings(train)
-
-    def begin() -> None:
-        reader.requires_grad_(True)
+    seen, imagined, goal = (_read(reader, tokens) for tokens in (train.tokens, dreamt, train.goal))
+    del dreamt
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         half = args.metric_batch // 2
         n, t, frame, steps = pairs.draw(2 * half, generator)
-        seen, imagined = train.tokens[n[:half], t[:half]], dreamt[n[half:], t[half:]]
-        pictured = (frame == PICTURE)[:, None, None]
-        goals = torch.where(pictured, train.goal[n], train.tokens[n, frame])
-        m, hand, cubes, mixed_steps = pairs.mix(half // 2, generator)
-        mixed = [train.tokens[m, hand], train.tokens[m, cubes], train.goal[m]]
-        tokens = torch.cat([part.float() for part in (seen, imagined, goals, *mixed)])
-        sizes = [2 * half, 2 * half, len(m), len(m), len(m)]
-        states, goal, at_hand, at_cubes, mixed_goal = reader(tokens).float().split(sizes)
-        mix = torch.cat([at_hand[:, : len(HAND)], at_cubes[:, len(HAND) :]], dim=1)
-        vectors, goal_vectors = head(torch.cat([states, mix, goal, mixed_goal])).chunk(2)
-        distances = fit_losses.metric_loss(vectors, goal_vectors, torch.cat([steps, mixed_steps]))
-        return distances + fit_losses.READING * fit_losses.reading_loss(states, shown[n, t], known[n, t])
+        states = torch.cat([seen[n[:half], t[:half]], imagined[n[half:], t[half:]]])
+        goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
+        m, hand, cubes, mixed_steps = pairs.mix(half, generator)
+        mixed = torch.cat([seen[m, hand, : len(HAND)], seen[m, cubes, len(HAND) :]], dim=1)
+        vectors, goal_vectors = head(torch.cat([states, mixed, goals, goal[m]])).chunk(2)
+        return fit_losses.metric_loss(vectors, goal_vectors, torch.cat([steps, mixed_steps]))
 
     def report() -> dict[str, Any]:
         figures = metric_figures(model, held_out, truth, tasks)
@@ -272,15 +262,21 @@ def metric_stage(
 
     return Stage(
         "metric",
-        nn.ModuleList([reader, head]),
+        head,
         loss,
         args.metric_updates,
         args.metric_rate,
         args.share("metric"),
         args.average,
-        begin,
         report=report,
     )
+
+
+@torch.no_grad()
+def _read(reader: SituationReader, tokens: Tensor) -> Tensor:
+    """Reads tokens `(..., T, C)` into `(..., R)`."""
+    rows = tokens.flatten(0, -3).split(1024)
+    return torch.cat([reader(part.float()) for part in rows]).unflatten(0, tokens.shape[:-2])
 
 
 def strip(real: Tensor, drawn: Tensor) -> np.ndarray:

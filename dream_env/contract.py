@@ -48,7 +48,7 @@ BOUNDED_SCALE = 0.4
 """Distance at which the `bounded` reward has fallen to 1/e."""
 METRIC_SCALE = 4.0
 """Learned distance (control steps) at which the `metric_bounded` reward has fallen to 1/e."""
-DEFAULT_REWARD: RewardName = "bounded"
+DEFAULT_REWARD: RewardName = "metric_bounded"
 """Reward of both worlds where none is named."""
 
 

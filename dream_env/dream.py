@@ -61,7 +61,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     | `success` | 1 while the predicted success holds |
 
     The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
-    progress of all tasks. `python -m agents.gate` measures both. A goal env takes
+    progress of all tasks: `python -m agents.gate` measures both, see `results/rewards.md`. A goal env takes
     those that can be told from two embeddings: `energy`, `bounded`, `metric`, `metric_bounded`.
 
     ## Starting State

@@ -61,7 +61,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     | `success` | 1 while success holds |
 
     The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
-    progress of all tasks. `python -m agents.gate` measures both.
+    progress of all tasks: `python -m agents.gate` measures both, see `results/rewards.md`.
 
     ## Starting State
     Cubes at random places at least 12 cm apart, three of four colors; the hand open above the table at a random

@@ -129,17 +129,17 @@ def test_threshold_of_disagreement_is_rarely_passed(data):
 
 
 def test_models_without_a_metric_have_no_figures(data):
-    model = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1)).eval()
+    model = LatentWorldModel(LatentConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=1)).eval()
     model.requires_grad_(False)
     assert metric_figures(model, encode_episodes(model, data), torch.ones(data.condition.shape), data.task) == {}
 
 
 def test_rows_of_the_metric_do_not_depend_on_the_batch():
     torch.manual_seed(0)
-    model = LatentWorldModel(LatentConfig(metric_dim=64, metric_widths=(192, 192, 192))).eval().requires_grad_(False)
+    model = LatentWorldModel(LatentConfig()).eval().requires_grad_(False)
     embedding = torch.randn(300, model.embedding_dim)
     whole = model.metric(embedding)
-    assert whole.shape == (300, 64)
+    assert whole.shape == (300, model.config.metric_dim)
     for rows in (1, 2, 3, 5, 16, 67, 256, 257):
         assert torch.equal(model.metric(embedding[:rows].clone()), whole[:rows]), rows
     assert torch.equal(model.metric(embedding[77:78].clone()), whole[77:78])

@@ -78,7 +78,7 @@ def test_rows_of_the_vector_env_are_single_envs(reward, form):
     for i, env in enumerate(singles):
         env.reset(seed=3 + i)
     rng = np.random.default_rng(0)
-    for step in range(2 * contract.EPISODE_STEPS):
+    for step in range(contract.EPISODE_STEPS + 6):
         actions = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
         obs, rewards, _, ended, infos = envs.step(actions)
         for i, env in enumerate(singles):
@@ -130,7 +130,7 @@ def test_models_without_a_metric_say_so():
     class Blunt(toy.ToyWorldModel):
         metric = property()
 
-    old = latent(LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8))
+    old = latent(LatentConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8))
     for model, message in ((old, "no learned metric.*agents.fit.*--init"), (Blunt(), "no method `metric`")):
         for reward in LEARNED:
             with pytest.raises(ValueError, match=message):

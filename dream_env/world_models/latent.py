@@ -57,9 +57,9 @@ class LatentConfig:
     """Hidden width of the success head."""
     success_threshold: float = 0.5
     """Probability from which on a dream counts its condition as met; `agents.fit` sets it on held-out episodes."""
-    metric_dim: int = 0
+    metric_dim: int = 64
     """Length of the learned metric's vectors; 0 has none, as models from before it."""
-    metric_widths: tuple[int, ...] = (128, 128)
+    metric_widths: tuple[int, ...] = (192, 192, 192)
     """Hidden widths of the learned metric."""
     disagreement_threshold: float | None = None
     """Disagreement above which a step leaves what the ensemble knows; `agents.fit` sets it on held-out episodes."""
