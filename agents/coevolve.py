@@ -50,8 +50,6 @@ class Arguments:
     """Checkpoint to start from."""
     episodes: int = 200
     """Physics episodes of the policy, acting stochastically, over all tasks."""
-    weight: int = 4
-    """How many times the new episodes count among the old ones."""
     updates: int = 1500
     """Updates of the predictor; success head and metric get as many."""
     threads: int = 2
@@ -65,7 +63,7 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Checks every number."""
-        for name in ("episodes", "weight", "updates", "policy_episodes"):
+        for name in ("episodes", "updates", "policy_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: 1 or more")
 
@@ -95,7 +93,7 @@ def coevolve(args: Arguments) -> dict[str, Any]:
 def refit(args: Arguments, recorded: Path, out: Path) -> None:
     """Fits predictor and heads on, with the start bank of the world model that it began with."""
     settings = fit.Arguments(
-        data=(args.data, *[recorded] * args.weight),
+        data=(args.data, recorded),
         out=out,
         init=checkpoint.resolve(args.world_model),
         autoencoder_updates=0,

@@ -123,8 +123,15 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     say("fitting the world model to them")
     fitting = fit.Arguments((data,), world_model, seed=args.seed)
     if args.short:
-        stages = ("autoencoder", "reader", "predictor", "success", "metric", "probe")
-        fitting = replace(fitting, **{f"{stage}_updates": 30 for stage in stages})
+        fitting = replace(
+            fitting,
+            autoencoder_updates=30,
+            reader_updates=30,
+            predictor_updates=30,
+            success_updates=30,
+            metric_updates=30,
+            probe_updates=30,
+        )
     fit.main(fitting)
 
     say("cloning the demonstrations")
