@@ -140,6 +140,8 @@ class Arguments:
     """Further arguments of `agents.fit` for all rows: `--fit="--held-out 0.1"`."""
     workers: int = 2
     """Rows that run side by side, one thread each."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
 
     def asked(self) -> list[str]:
         """Returns the questions.
@@ -209,7 +211,7 @@ def ablate(args: Arguments) -> dict[str, Any]:
         return report
 
     report = write()
-    results = pool.imap(run, missing, args.workers) if missing else ()
+    results = pool.imap(run, missing, "ray" if args.ray else args.workers) if missing else ()
     for name, figures in tqdm(results, "rows", len(missing), unit="row"):
         command = "python -m agents.fit " + shlex.join(jobs[name].words)
         runs[name] = {"command": command, "settings": settings[name], "figures": _plain(figures)}

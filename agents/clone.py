@@ -26,9 +26,9 @@ from tqdm import tqdm
 from dream_env.agents import policy
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.policy import VLA, VLAConfig
-from dream_env.contract import ACTION_NAMES
+from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice
 from dream_env.episodes import EpisodeDataset
-from dream_env.language import COLORS, Split, embed
+from dream_env.language import COLORS, Split, embedder
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
@@ -44,6 +44,8 @@ class Arguments:
     """Folder of the policy, of the curves (tensorboard/) and the run's state (last.pt)."""
     demos: int = 300
     """Number of demonstrations, of all tasks together; the first ones of the data are taken."""
+    per_task: int | None = None
+    """Number of demonstrations of each task, instead of --demos of all together."""
     world_model: str = "default"
     """Checkpoint of the world model whose encoder sees."""
     updates: int = 3000
@@ -111,13 +113,13 @@ def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "tra
     phrasings = {key: TASKS[key[0]].grammar.sentences(key[1], split) for key in sorted(set(named))}
     counts = {key: len(sentences) for key, sentences in phrasings.items()}
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-    encoded = encode_episodes(model, episodes)
+    encoded, words = encode_episodes(model, episodes), embedder(model)
     steps = episodes.label.shape[1]
     return Frames(
         embedding=encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
         proprio=encoded.proprio[:, :-1].flatten(0, 1),
         label=torch.tensor(episodes.label).flatten(0, 1),
-        sentences=torch.tensor(np.stack([embed(s) for part in phrasings.values() for s in part])),
+        sentences=torch.tensor(np.stack([words(s) for part in phrasings.values() for s in part])),
         first=torch.tensor([int(starts[key]) for key in named]).repeat_interleave(steps),
         phrasings=torch.tensor([counts[key] for key in named]).repeat_interleave(steps),
     )
@@ -132,25 +134,36 @@ def errors(vla: VLA, frames: Frames) -> Tensor:
     return torch.cat([(vla(obs) - label) ** 2 for obs, label in parts]).mean(0)
 
 
+@torch.no_grad()
+def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
+    """Returns the configuration of a VLA that fits the world model's tokens and remembers its eyes."""
+    picture = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
+    state = model.encode(picture, torch.zeros(1, len(PROPRIO_NAMES), device=model.device))
+    _, tokens, channels = state.tokens.shape
+    return VLAConfig(
+        channels=channels, grid=math.isqrt(tokens), world_model=args.world_model, eyes=policy.perception(model)
+    )
+
+
 def rate_factor(update: int, updates: int, rising: int = 100) -> float:
     """Returns the learning rate's share of its peak: a short linear rise, then a cosine down to 0."""
     return min(1.0, (update + 1) / rising) * 0.5 * (1 + math.cos(math.pi * update / updates))
 
 
-def clone(args: Arguments, train: Frames, held_out: Frames) -> VLA:
+def clone(args: Arguments, train: Frames, held_out: Frames, config: VLAConfig | None = None) -> VLA:
     """Trains a VLA on frames and returns it as it was when its held-out error was least.
 
     Args:
         args: See `Arguments`.
         train: Frames to imitate.
         held_out: Frames to measure on.
+        config: Sizes and eyes of the VLA; None for those of the default.
 
     Raises:
         ValueError: If `args.out` holds a run with other settings.
     """
     torch.manual_seed(args.seed)
-    tokens = train.embedding.shape[1] // VLAConfig.channels
-    vla = VLA(VLAConfig(grid=math.isqrt(tokens), world_model=args.world_model))
+    vla = VLA(config or VLAConfig(world_model=args.world_model))
     best, least, done = vla.state_dict(), math.inf, 0
     optimizer = torch.optim.AdamW(vla.parameters(), args.rate, weight_decay=args.weight_decay)
     generator = torch.Generator().manual_seed(args.seed)
@@ -210,6 +223,29 @@ def clone(args: Arguments, train: Frames, held_out: Frames) -> VLA:
     return vla.eval()
 
 
+def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
+    """Returns the first demonstrations of the data: `args.demos` in all, or `args.per_task` of each task.
+
+    Raises:
+        ValueError: If there are fewer than asked for, or fewer than two.
+    """
+    check_choice("kind", "demo", sorted(set(episodes.kind.tolist())))
+    there = np.flatnonzero(episodes.kind == "demo")
+    rows, wanted, found = there[: args.demos], args.demos, len(there)
+    if args.per_task is not None:
+        tasks = episodes.task[there]
+        each = [there[tasks == task] for task in sorted(set(tasks))]
+        rows = np.sort(np.concatenate([own[: args.per_task] for own in each]))
+        wanted, found = args.per_task, min(map(len, each))
+    if found < wanted or len(rows) < 2:
+        name, of = ("demos", "") if args.per_task is None else ("per_task", " of some task")
+        raise ValueError(
+            f"data={args.data} holds {found} demonstrations{of}; accepted: {name}={wanted}, "
+            "at least 2. `python -m agents.collect --mix demo:1` makes more"
+        )
+    return episodes.take(rows)
+
+
 def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[str, Any]:
     """Clones, saves the policy into `args.out` and returns its figures.
 
@@ -221,19 +257,14 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
     Raises:
         ValueError: If there are fewer demonstrations than asked for, or fewer than two.
     """
-    demos = episodes.select(kind="demo", limit=args.demos)
-    if len(demos) < max(args.demos, 2):
-        raise ValueError(
-            f"data={args.data} holds {len(demos)} demonstrations; accepted: demos={args.demos}, "
-            "at least 2. `python -m agents.collect --mix demo:1` makes more"
-        )
+    demos = demonstrations(args, episodes)
     args.out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(args.seed).permutation(len(demos))
     aside = max(1, round(args.held_out * len(demos)))
     measured = demos.take(np.sort(order[:aside]))
     train = make_frames(model, demos.take(np.sort(order[aside:])))
     held_out = make_frames(model, measured)
-    vla = clone(args, train, held_out)
+    vla = clone(args, train, held_out, vla_config(args, model))
     unheard = make_frames(model, measured, "test")
     figures = {
         "train_error": errors(vla, train).mean().item(),

@@ -100,7 +100,7 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         reader_updates=0,
         predictor_updates=args.updates,
         predictor_rate=1e-3,
-        horizons=(4, 8, 12),
+        horizons=(12, 24),
         success_updates=args.updates,
         metric_updates=args.updates,
         seed=args.seed,

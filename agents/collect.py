@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,129 +21,22 @@ import tyro
 from tqdm import tqdm
 
 from dream_env.agents import pool
-from dream_env.contract import ACTION_NAMES, EPISODE_STEPS, SETPOINT_STEP, check_choice, denormalize
+from dream_env.agents.behaviors import BEHAVIORS, load_policy
+from dream_env.contract import EPISODE_STEPS, check_choice
 from dream_env.episodes import Episode, EpisodeWriter
-from dream_env.tasks import TASKS
-
-Observation = Mapping[str, np.ndarray]
-Behavior = Generator[np.ndarray, Observation, None]
-"""Yields an action `(4,)` per step, not yet clipped, and is sent the observation after it."""
-
-DEMO_NOISE = 0.15
-"""Standard deviation of the noise on demonstrated actions."""
-EXPERT_NOISE = 0.5
-"""Largest standard deviation of the noise on the expert's actions; each episode draws its own."""
-MISJUDGMENT = 0.025
-"""Largest standard deviation of the error in where `misjudge` sees the cubes (m); each episode draws its own."""
-RANDOM_NOISE = 0.7
-"""Standard deviation of random actions."""
-PERSISTENCE = 0.97
-"""Correlation of `misjudge`'s error from one step to the next: nearly one error per episode."""
-CORRELATION = 0.8
-"""Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
-
-
-def noise(
-    rng: np.random.Generator, std: float, correlation: float = CORRELATION
-) -> Generator[np.ndarray, None, None]:
-    """Yields an Ornstein-Uhlenbeck process `(4,)` in its stationary state."""
-    value = rng.normal(0, std, len(ACTION_NAMES))
-    while True:
-        yield value
-        value = correlation * value + np.sqrt(1 - correlation**2) * rng.normal(0, std, value.shape)
-
-
-def demo(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Demonstrates: the scripted expert under slight noise.
-
-    The noise shows how mistakes are corrected; the clean action is the label (DART, Laskey et al.
-    2017).
-    """
-    while True:
-        yield env.expert_action() + rng.normal(0, DEMO_NOISE, len(ACTION_NAMES))
-
-
-def expert(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Follows the scripted expert under correlated noise, from none to so much that it fails."""
-    for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE)):
-        yield env.expert_action() + disturbance
-
-
-def misjudge(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Follows the expert's plan for cubes that it sees in a wrong place, slightly shaking.
-
-    Most of what it does ends in a near miss: a grasp on the cube's edge, a push past its side. A dream that never saw
-    those lets every attempt succeed.
-    """
-    std = rng.uniform(0, MISJUDGMENT)
-    for shift, shake in zip(noise(rng, std, PERSISTENCE), noise(rng, DEMO_NOISE), strict=True):
-        seen = env.situation()
-        objects = seen.objects + [*shift[:2], 0.3 * shift[2]]
-        yield TASKS[env.task_name].expert(replace(seen, objects=objects)) + shake
-
-
-def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Moves at random, smoothly."""
-    yield from noise(rng, RANDOM_NOISE)
-
-
-def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Plays without a task: approaches some cube, grasps, drags or lifts it, and again."""
-    while True:
-        cube = env.truth()["objects"][rng.integers(3)]
-        beside = cube + [*rng.normal(0, 0.025, 2), 0]
-        grip = float(rng.random() < 0.7)
-        moved = beside + [*rng.normal(0, 0.1, 2), rng.choice([0, 0.05, 0.15])]
-        stops = [
-            (beside + [0, 0, rng.uniform(0.06, 0.14)], 0.0),
-            (beside + [0, 0, rng.uniform(0.0, 0.025)], 0.0),
-            (beside, grip),
-            (moved, grip),
-        ]
-        for position, closed in stops[: rng.integers(2, len(stops) + 1)]:
-            target, speed = np.append(position, closed), rng.uniform(0.4, 1.0)
-            for _ in range(rng.integers(3, 8)):
-                step = (target - denormalize(obs["proprio"])) / SETPOINT_STEP
-                obs = yield np.clip(step, -speed, speed)
-                if np.abs(step).max() < 0.3:
-                    break
-
-
-def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts by a saved policy, stochastically."""
-    import torch
-
-    torch.manual_seed(int(rng.integers(2**63)))
-    while True:
-        obs = yield _load_policy(path).predict(obs, deterministic=False)[0]
-
-
-BEHAVIORS: dict[str, Callable[..., Behavior]] = {
-    "expert": expert,
-    "demo": demo,
-    "misjudge": misjudge,
-    "play": play,
-    "random": random,
-    "policy": policy,
-}
-
-
-@lru_cache
-def _load_policy(path: str) -> Any:
-    from dream_env.agents.policy import load
-
-    return load(path)
 
 
 @lru_cache
 def make_env(task: str, policy: str | None) -> Any:
     """Makes this process's physics env; a policy needs its world model's embeddings."""
+    from dream_env.agents.policy import check_eyes
     from dream_env.real import NicoLRealEnv
 
     if policy is None:
         return NicoLRealEnv(task, obs_type="pixels", reward="success", world_model=None)
-    world_model = _load_policy(policy).config.world_model
-    return NicoLRealEnv(task, obs_type="pixels", world_model=world_model)
+    config = load_policy(policy).config
+    check_eyes(config, config.world_model)
+    return NicoLRealEnv(task, obs_type="pixels", world_model=config.world_model)
 
 
 @dataclass(frozen=True)
@@ -235,14 +128,16 @@ class Collect:
     """Episodes of this command; those that the folder has already are not collected again."""
     task: str = "all"
     """Task, or "all" to draw one of them per episode."""
-    mix: str = "demo:0.15,expert:0.25,misjudge:0.3,play:0.24,random:0.06"
+    mix: str = "demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05"
     """Behaviors and their shares: expert (scripted, under noise of any strength), demo (scripted,
-    slight noise), misjudge (scripted, sees the cubes in a wrong place), play (with the cubes, no
-    task), random, policy."""
+    slight noise), misjudge (scripted, sees the cubes in a wrong place), attempt (straight at the
+    cube, as a policy in training), play (with the cubes, no task), random, policy."""
     seed: int = 0
     """Seed; another one gives other episodes."""
     workers: int | None = None
     """Processes; by default one per core."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
     policy: Path | None = None
     """Folder of the policy that acts where --mix holds "policy"."""
 
@@ -287,7 +182,7 @@ def collect(args: Collect, make: Callable[[str, str | None], Any] = make_env) ->
         job_runner = partial(run_job, root=args.out, make=make)
         kinds, solved = Counter[str](), Counter[str]()
         with (
-            closing(pool.imap(job_runner, missing, args.workers)) as results,
+            closing(pool.imap(job_runner, missing, "ray" if args.ray else args.workers)) as results,
             tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="episode") as bar,
         ):
             for kind, success in results:
@@ -298,10 +193,17 @@ def collect(args: Collect, make: Callable[[str, str | None], Any] = make_env) ->
     return writer.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the command."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    arguments = tyro.cli(Collect)
+    arguments = tyro.cli(Collect, prog="python -m agents.collect")
     try:
         print(f"{arguments.out}: {collect(arguments)} episodes")
     except KeyboardInterrupt:
         raise SystemExit("interrupted; the same command goes on from here") from None
+
+
+if __name__ == "__main__":
+    from dream_env.agents import collect as module  # Ray's workers know no __main__
+
+    module.main()

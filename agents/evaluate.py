@@ -21,6 +21,7 @@ from dream_env.agents.outcomes import WORLDS, Outcome, World, write_report
 from dream_env.agents.pictures import Clip
 from dream_env.agents.rollouts import SCRIPTED, Batch, Instruction, load_policy, play, record
 from dream_env.contract import check_choice
+from dream_env.nicol.shift import SHIFTS
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 
@@ -43,6 +44,7 @@ class Settings:
         seed: First seed.
         world_model: Checkpoint of the world model; None plays physics alone, without embeddings.
         instruction: What policies are told; other than "normal" plays physics alone.
+        shift: Name of a shift of physics; other than "none" plays physics alone.
     """
 
     policies: Mapping[str, str]
@@ -51,6 +53,7 @@ class Settings:
     seed: int = HELD_OUT_SEED
     world_model: str | None = "default"
     instruction: Instruction = "normal"
+    shift: str = "none"
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -59,11 +62,13 @@ class Settings:
         if self.episodes < 1:
             raise ValueError(f"episodes={self.episodes}; accepted: 1 or more")
         check_choice("instruction", self.instruction, Instruction)
+        check_choice("shift", self.shift, SHIFTS)
 
     @property
     def worlds(self) -> tuple[World, ...]:
         """The worlds in which these settings can be played."""
-        return WORLDS if self.world_model and self.instruction == "normal" else ("physics",)
+        usual = self.instruction == "normal" and self.shift == "none"
+        return WORLDS if self.world_model and usual else ("physics",)
 
     def batches(self) -> list[Batch]:
         """Cuts the evaluation into units of work; dreams first, as they are the longest."""
@@ -77,6 +82,7 @@ class Settings:
                 tuple(seeds[i : i + chunk]),
                 self.world_model,
                 self.instruction,
+                self.shift,
             )
             for world, chunk in (("dream", DREAM_CHUNK), ("physics", PHYSICS_CHUNK))
             if world in self.worlds
@@ -87,8 +93,8 @@ class Settings:
         ]
 
 
-def evaluate(settings: Settings, workers: int | None = None) -> list[Outcome]:
-    """Plays every episode of the settings over the machine's cores, with a progress bar.
+def evaluate(settings: Settings, workers: pool.Workers = None) -> list[Outcome]:
+    """Plays every episode of the settings over all cores, see `pool.Workers`, with a progress bar.
 
     Raises:
         FileNotFoundError: If a policy or the world model is missing.
@@ -146,12 +152,17 @@ class Arguments:
     """What the policy is told; all but normal are controls in physics, judged by the original
     instruction. heldout: a phrasing that no training saw; swapped: names another cube on the table;
     shuffled: some other episode's sentence; absent: please."""
+    shift: str = "none"
+    """Another physics than the one that policies practiced for, in physics only: friction (half), mass
+    (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off)."""
     world_model: str | None = "default"
     """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
     gif_episodes: int = 2
     """Episodes per task in the side-by-side GIF of the last policy; 0 leaves it out."""
     workers: int | None = None
     """Processes; all cores by default."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
     out: Path = Path("evaluation")
     """Folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
 
@@ -169,8 +180,9 @@ def main(arguments: Arguments | None = None) -> None:
         args.seed,
         args.world_model,
         args.instruction,
+        args.shift,
     )
-    outcomes = evaluate(settings, args.workers)
+    outcomes = evaluate(settings, "ray" if args.ray else args.workers)
     clips = record_clips(settings, args.gif_episodes) if args.world_model else []
     print("\n" + write_report(outcomes, clips, asdict(settings), args.out))
     print(f"Report: {args.out.resolve()}")
@@ -183,7 +195,9 @@ def record_clips(settings: Settings, episodes: int) -> list[Clip]:
     return [
         clip
         for task in settings.tasks
-        for clip in record(Batch(policy, label, "physics", task, seeds, settings.world_model, settings.instruction))
+        for clip in record(
+            Batch(policy, label, "physics", task, seeds, settings.world_model, settings.instruction, settings.shift)
+        )
     ]
 
 

@@ -30,7 +30,7 @@ import torch
 import tyro
 from safetensors.torch import load_file, save_file
 
-from dream_env.agents import fidelity_figures, fidelity_pictures, gate, probes, ranking, replay, uncertainty
+from dream_env.agents import fidelity_figures, fidelity_pictures, gate, pool, probes, ranking, replay, uncertainty
 from dream_env.agents.evaluate import HELD_OUT_SEED
 from dream_env.agents.fidelity_report import headline, markdown, verdict
 from dream_env.agents.latents import Latents, encode_episodes
@@ -80,6 +80,8 @@ class Arguments:
     """Updates of the probe."""
     workers: int | None = None
     """Processes in physics; all cores by default."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
 
     def task_names(self) -> tuple[str, ...]:
         """Returns the tasks.
@@ -108,6 +110,7 @@ def measure(args: Arguments) -> dict[str, Any]:
         ValueError: If a policy sees through another encoder, or the data hold held-out seeds.
     """
     tasks = args.task_names()
+    workers: pool.Workers = "ray" if args.ray else args.workers
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
     ranking.check_policies(args.policies, model, args.world_model)
@@ -118,7 +121,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     if common := set(data.seed.tolist()) & {job.seed for job in listed}:
         raise ValueError(f"data={args.data} holds the held-out seed {min(common)}; accepted: episodes of other seeds")
     name = _digest(tasks, [ranking.weights(policy) for policy in args.policies], args.seed, sight)
-    episodes = replay.held_out(listed, str(folder), args.cache / f"episodes-{name}", args.workers)
+    episodes = replay.held_out(listed, str(folder), args.cache / f"episodes-{name}", workers)
     probe = fitted_probe(args, model, data, sight)
 
     latents = encode_episodes(model, episodes)
@@ -132,7 +135,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     seeds = range(args.seed, args.seed + args.policy_episodes)
     if args.policies:
         cache = args.cache / "policies"
-        played = ranking.compare(args.policies, tasks, seeds, str(folder), cache, args.temperature, args.workers)
+        played = ranking.compare(args.policies, tasks, seeds, str(folder), cache, args.temperature, workers)
 
     def part(task: str | None) -> dict[str, Any]:
         own = np.full(len(episodes), True) if task is None else episodes.task == task
@@ -151,7 +154,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     rewards: dict[str, dict[str, float]] = {}
     if args.scenes:
         cache = args.cache / "scenes"
-        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=args.workers)
+        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=workers)
     parts = {task: part(task) for task in tasks}
     overall = part(None)
     for task in tasks:

@@ -4,6 +4,8 @@ Four stages, each on the frozen result of those before: the auto-encoder; the pr
 success head and the metric, on encoded and on dreamt states, so that they are right where they are used. A killed run
 goes on when the same command is given again.
 
+Several processes, on one machine or more, fit one model: see `dream_env.agents.distributed`.
+
 With 0 updates a stage keeps what --init has, so a single one can be fitted anew, or a metric added to an old model:
 `--init CHECKPOINT --autoencoder-updates 0 --predictor-updates 0 --success-updates 0`.
 """
@@ -21,7 +23,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from dream_env.agents import fit_stages, model_metrics
+from dream_env.agents import distributed, fit_stages, model_metrics
 from dream_env.agents.fit_calibrate import calibrate_disagreement, calibrate_success
 from dream_env.agents.fit_card import card
 from dream_env.agents.fit_joint import joint_stage
@@ -34,12 +36,15 @@ from dream_env.agents.trainer import Run
 from dream_env.bank import StartBank
 from dream_env.contract import check_choice
 from dream_env.episodes import KINDS, EpisodeDataset
+from dream_env.language import COLORS
+from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
 SHARES = {"autoencoder": 0.25, "reader": 0.04, "predictor": 0.54, "success": 0.08, "metric": 0.09}
 """Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
 Objective = Literal["pixels", "latent", "both"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,9 @@ class Arguments:
     split_seed: int | None = None
     """Seed of the split into episodes to train on and held-out ones; None takes --seed."""
     threads: int = 2
-    """Threads of torch; one more than there are idle cores is slower than one."""
+    """Threads of torch in each process; one more than there are idle cores is slower than one."""
+    device: Device = "cpu"
+    """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
     bfloat16: bool = True
     """Trains in mixed precision; slow on a CPU without avx512_bf16."""
     model: LatentConfig = field(default_factory=LatentConfig)
@@ -131,7 +138,7 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("out", "threads")}
+        values = {k: v for k, v in asdict(self).items() if k not in ("out", "threads", "device")}
         paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder", "test")}
         return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
 
@@ -208,6 +215,7 @@ def train(
             settings.
     """
     check_choice("objective", args.objective, Objective)
+    check_choice("device", args.device, Device)
     rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
@@ -220,6 +228,7 @@ def train(
         bfloat16=args.bfloat16,
         save_seconds=save_seconds,
         cpu_time=args.cpu_time,
+        device=args.device,
     )
     first = fit_stages.autoencoder_stage if args.objective == "pixels" else joint_stage
     run.train(first(args, model, episodes, rows, held_rows))
@@ -231,7 +240,7 @@ def train(
     run.train(fit_stages.predictor_stage(args, model, latents, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
-    hindsight = Hindsight(episodes) if args.success_updates or args.metric_updates else None
+    hindsight = Hindsight(episodes, model.instruction) if args.success_updates or args.metric_updates else None
     if hindsight and args.success_updates:
         run.train(fit_stages.success_stage(args, model, latents, held_out, hindsight, rows))
         model.eval()
@@ -246,8 +255,13 @@ def train(
 
 
 def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
-    """Fits a world model, writes it into `args.out` and returns its figures; arguments and errors as in `train`."""
+    """Fits a world model, writes it into `args.out` and returns its figures; arguments and errors as in `train`.
+
+    Of several processes the first alone measures and writes; the others return no figures.
+    """
     model, latents, held_out, steps, tasks, minutes = train(args, episodes, save_seconds)
+    if distributed.rank():
+        return {}
     if args.test:
         other = EpisodeDataset.load(args.test)
         held_out, tasks = encode_episodes(model, other), other.task
@@ -280,6 +294,8 @@ def _initial(args: Arguments) -> LatentWorldModel:
         model.load_state_dict({name: weights[name] if name in kept else fresh[name] for name in fresh})
         return model
     model = LatentWorldModel(args.model)
+    if model.words:
+        model.words.fit(s for task in TASKS.values() for color in COLORS for s in task.grammar.sentences(color))
     if args.autoencoder:
         try:
             model.autoencoder.load_state_dict(checkpoint.load(args.autoencoder).autoencoder.state_dict())
@@ -299,7 +315,10 @@ def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.fit")
     episodes = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
-    figures = fit(args, episodes)
+    with distributed.processes(args.device) as first:
+        figures = fit(args, episodes)
+    if not first:
+        return
     StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed).save(args.out / "bank.npz")
     print(json.dumps(figures, indent=2))
     print(f"World model: {args.out.resolve()}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dream_env.agents import fit_losses
+from dream_env.agents import distributed, fit_losses
 from dream_env.agents.fit_stages import aim_camera, autoencoder_stage
 from dream_env.agents.latents import Episodes
 from dream_env.agents.trainer import Stage
@@ -57,9 +57,10 @@ def joint_stage(args: Arguments, model: LatentWorldModel, episodes: Episodes, ro
         t = torch.randint(frames - length, (count, 1), generator=generator) + torch.arange(length + 1)
         images, proprio = windows(n.expand_as(t), t)
         action = torch.from_numpy(episodes.action[n.numpy(), t[:, :-1].numpy()])
-        tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, t.shape)
+        images, proprio, action = distributed.share(images, proprio, action, device=args.device)
+        tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         predicted = fit_losses.rollout_loss(predictor, tokens, proprio, action, generator, args.rollout_noise)
-        variance, covariance = spread(tokens.flatten(0, 1).float())
+        variance, covariance = spread(distributed.gather(tokens.flatten(0, 1).float()))
         seen = tokens[:, 0] if args.objective == "both" else tokens[:, 0].detach()
         drawn = fit_losses.reconstruction_loss(
             autoencoder, seen, images[:, 0], generator, args.pixel_weight, args.token_noise

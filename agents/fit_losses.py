@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dream_env.agents import distributed
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.latent import SuccessHead
 from dream_env.world_models.predictor import Predictor
@@ -55,12 +58,12 @@ def reconstruction_loss(
     noise: float,
 ) -> Tensor:
     """Loss of the pictures that a decoder draws of tokens `(B, T, C)`; for the rest see `autoencoder_loss`."""
-    tokens = tokens + noise * torch.randn(tokens.shape, generator=generator)
+    tokens = tokens + noise * distributed.draw(torch.randn, tokens.shape, generator, tokens.device)
     target = images.float() / 255
     changed = (target - autoencoder.background).abs().amax(-1, keepdim=True) > CHANGED
     weights = 1 + (weight - 1) * changed
     error = weights * (autoencoder.decode(tokens).float() - target) ** 2
-    return error.sum() / (3 * weights.sum())
+    return error.sum() / (3 * distributed.average(weights.sum()))
 
 
 def rollout_loss(
@@ -102,10 +105,12 @@ def rollout_loss(
     Returns:
         The loss, a scalar.
     """
-    state, setpoint = tokens[:, 0] + noise * torch.randn(tokens[:, 0].shape, generator=generator), proprio[:, 0]
+    device = tokens.device
+    state = tokens[:, 0] + noise * distributed.draw(torch.randn, tokens[:, 0].shape, generator, device)
+    setpoint = proprio[:, 0]
     heads = len(predictor.heads)
-    share = torch.randint(0, 2, (heads, len(tokens)), generator=generator) + 0.5
-    total = torch.zeros(())
+    share = distributed.draw(partial(torch.randint, 0, 2), (heads, len(tokens)), generator, device, dim=1) + 0.5
+    total = torch.zeros((), device=device)
     steps = action.shape[1]
     for k in range(steps):
         predictions, setpoint, logits = predictor(state, setpoint, action[:, k])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents import fit_losses, model_metrics
+from dream_env.agents import distributed, fit_losses, model_metrics
 from dream_env.agents.fit_pairs import PICTURE, Pairs
 from dream_env.agents.gate_order import metric_figures
 from dream_env.agents.hindsight import Hindsight
@@ -36,8 +36,7 @@ def autoencoder_stage(
 
     def begin() -> None:
         if not args.init:
-            some = pictures(torch.Generator().manual_seed(args.seed), 400)
-            autoencoder.background.copy_(some.median(0).values.float() / 255)
+            autoencoder.prepare(pictures(torch.Generator().manual_seed(args.seed), 400))
 
     @torch.no_grad()
     def finish() -> None:
@@ -50,7 +49,7 @@ def autoencoder_stage(
             autoencoder.encode(pictures(generator, 100))
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        images = pictures(generator, args.autoencoder_batch)
+        (images,) = distributed.share(pictures(generator, args.autoencoder_batch), device=args.device)
         return fit_losses.autoencoder_loss(autoencoder, images, generator, args.pixel_weight, args.token_noise)
 
     @torch.inference_mode()
@@ -83,7 +82,9 @@ def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         n = torch.randint(episodes, (args.reader_batch,), generator=generator)
         t = torch.randint(frames, (args.reader_batch,), generator=generator)
-        return fit_losses.reading_loss(reader(train.tokens[n, t].float()), truth[n, t], known[n, t])
+        batch = train.tokens[n, t].float(), truth[n, t], known[n, t]
+        tokens, *told = distributed.share(*batch, device=args.device)
+        return fit_losses.reading_loss(reader(tokens), *told)
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
@@ -130,16 +131,11 @@ def predictor_stage(
         n = torch.randint(episodes, (count, 1), generator=generator)
         t = torch.randint(steps - length + 1, (count, 1), generator=generator)
         t = t + torch.arange(length + 1)
+        windows = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
+        batch = *windows, *(part[n, t] for part in read)
+        tokens, proprio, action, *readings = distributed.share(*batch, device=args.device)
         return fit_losses.rollout_loss(
-            predictor,
-            train.tokens[n, t].float(),
-            train.proprio[n, t],
-            train.action[n, t[:, :-1]],
-            generator,
-            args.rollout_noise,
-            args.reading_weight,
-            reader,
-            *(part[n, t] for part in read),
+            predictor, tokens, proprio, action, generator, args.rollout_noise, args.reading_weight, reader, *readings
         )
 
     @torch.inference_mode()
@@ -201,7 +197,8 @@ def success_stage(
         instruction, answer = hindsight.ask(rows[n], t, generator)
         tokens = torch.cat([seen.float(), imagined.float()])
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
-        return fit_losses.success_loss(model.success_head, tokens, train.proprio[n, t], instruction, answer)
+        batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, device=args.device)
+        return fit_losses.success_loss(model.success_head, *batch)
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)
@@ -253,8 +250,10 @@ def metric_stage(
         goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
         m, hand, cubes, mixed_steps = pairs.mix(half, generator)
         mixed = torch.cat([seen[m, hand, : len(HAND)], seen[m, cubes, len(HAND) :]], dim=1)
-        vectors, goal_vectors = head(torch.cat([states, mixed, goals, goal[m]])).chunk(2)
-        return fit_losses.metric_loss(vectors, goal_vectors, torch.cat([steps, mixed_steps]))
+        pair = torch.cat([states, mixed]), torch.cat([goals, goal[m]]), torch.cat([steps, mixed_steps])
+        start, end, steps = distributed.share(*pair, device=args.device)
+        vectors, goal_vectors = head(torch.cat([start, end])).chunk(2)
+        return fit_losses.metric_loss(vectors, goal_vectors, steps)
 
     def report() -> dict[str, Any]:
         figures = metric_figures(model, held_out, truth, tasks)

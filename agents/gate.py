@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents import gate_scenes
+from dream_env.agents import gate_scenes, pool
 from dream_env.agents.gate_measures import POTENTIALS, Scored, gate_figures, score
 from dream_env.agents.gate_report import markdown, plot
 from dream_env.agents.gate_scenes import Scene
@@ -60,6 +60,8 @@ class Arguments:
     """Folder of the scenes."""
     workers: int | None = None
     """Processes in physics; all cores by default."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
 
 
 def measure(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dict[str, Scored]]]:
@@ -96,7 +98,7 @@ def reward_figures(
     reward: RewardName = DEFAULT_REWARD,
     scenes: int = 60,
     cache: Path = Path("runs/gate"),
-    workers: int | None = None,
+    workers: pool.Workers = None,
 ) -> dict[str, dict[str, float]]:
     """Returns what a fidelity report tells of a reward, by task.
 
@@ -128,7 +130,8 @@ def run(args: Arguments) -> dict[str, Any]:
         raise ValueError(f"scenes={args.scenes}; accepted: 1 or more")
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
-    scenes = gate_scenes.scenes(list(TASKS), args.scenes, args.seed, args.cache, args.workers)
+    workers: pool.Workers = "ray" if args.ray else args.workers
+    scenes = gate_scenes.scenes(list(TASKS), args.scenes, args.seed, args.cache, workers)
     figures, scored = measure(model, scenes)
     report = {
         "command": f"python -m agents.gate {shlex.join(sys.argv[1:])}".strip(),

@@ -11,7 +11,7 @@ import torch
 from dream_env import contract
 from dream_env.agents.gate_order import APART, order_figures, share
 from dream_env.agents.gate_scenes import ORDERED, RIGHT, Scene, Take
-from dream_env.language import embed
+from dream_env.language import embedder
 from dream_env.world_models.metric import learned_metric
 from dream_env.world_models.protocol import LatentState
 
@@ -44,7 +44,7 @@ def score(model: Any, scene: Scene) -> dict[str, Scored]:
     state = model.encode(torch.from_numpy(images).to(model.device), torch.from_numpy(proprio).to(model.device))
     seen = model.embedding(state)
     frames, goal = seen[:-1].cpu().numpy(), seen[-1].cpu().numpy()
-    now, words = LatentState(state.tokens[:-1], state.proprio[:-1]), torch.from_numpy(embed(scene.instruction).copy())
+    now, words = LatentState(state.tokens[:-1], state.proprio[:-1]), torch.tensor(embedder(model)(scene.instruction))
     expand = (seen[-1:].expand(len(frames), -1), words.to(model.device).expand(len(frames), -1))
     values = {"raw": contract.distance(frames, goal), "success": 1 - model.success(now, *expand).cpu().numpy()}
     if has_metric(model):

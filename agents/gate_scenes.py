@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dream_env.agents import collect, pool
+from dream_env.agents import behaviors, pool
 from dream_env.contract import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW, normalize
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.scene import Layout
@@ -89,14 +89,14 @@ class Scene:
     takes: dict[str, Take]
 
 
-def wrong_object(env: Any, rng: np.random.Generator, obs: collect.Observation) -> collect.Behavior:
+def wrong_object(env: Any, rng: np.random.Generator, obs: behaviors.Observation) -> behaviors.Behavior:
     """Does the task with another cube than the one that was named."""
     other = int(rng.choice([i for i in range(len(env.layout.colors)) if i != env.target]))
     while True:
         yield TASKS[env.task_name].expert(replace(env.situation(), target=other, held=env.scene.held(other)))
 
 
-def missed(env: Any, rng: np.random.Generator, obs: collect.Observation) -> collect.Behavior:
+def missed(env: Any, rng: np.random.Generator, obs: behaviors.Observation) -> behaviors.Behavior:
     """Does everything but take the cube along: closes beside or above it and goes up, or pushes past its side."""
     task, begun, shift = env.task_name, env.situation().objects, np.zeros(3)
     if task == "push":
@@ -111,8 +111,8 @@ def missed(env: Any, rng: np.random.Generator, obs: collect.Observation) -> coll
         yield TASKS[task].expert(replace(seen, held=bool(seen.setpoint[3] > 0.99)))
 
 
-BEHAVIORS: dict[str, Callable[..., collect.Behavior]] = {
-    **{name: collect.BEHAVIORS[name] for name in ("expert", "misjudge", "demo", "play")},
+BEHAVIORS: dict[str, Callable[..., behaviors.Behavior]] = {
+    **{name: behaviors.BEHAVIORS[name] for name in ("expert", "misjudge", "demo", "play")},
     "wrong": wrong_object,
     "missed": missed,
 }
@@ -213,7 +213,7 @@ def _parts(film: Take) -> tuple[np.ndarray, ...]:
     return film.images, film.proprio, film.steps
 
 
-def scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: int | None = None) -> list[Scene]:
+def scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: pool.Workers = None) -> list[Scene]:
     """Plays scenes in physics, those that `cache` lacks, and returns them all.
 
     Args:

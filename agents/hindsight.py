@@ -6,7 +6,7 @@ is success for "lift the red cube" and failure for "lift the blue one", and only
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ class Hindsight:
 
     Args:
         episodes: The episodes, N of T steps.
+        embed: Embeds a sentence.
 
     Attributes:
         conditions: Whether each task's condition holds for each cube, `(N, T + 1, tasks, cubes)` bool.
     """
 
-    def __init__(self, episodes: Episodes) -> None:
+    def __init__(self, episodes: Episodes, embed: Callable[[str], np.ndarray] = embed) -> None:
         count, frames = episodes.hand.shape[:2]
         self.conditions = torch.zeros((count, frames, len(TASKS), episodes.objects.shape[2]), dtype=torch.bool)
         for n in trange(count, desc="hindsight", unit="episode"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dream_env.language import COLORS, embed
+from dream_env.language import COLORS, embedder
 from dream_env.tasks.situation import in_hand
 from dream_env.world_models.protocol import WorldModel
 from dream_env.world_models.reader import CENTER, SCALE
@@ -104,7 +104,7 @@ def encode_episodes(model: WorldModel, episodes: Episodes, rows: Tensor | None =
         cubes[each, :, colors[:, i]] = objects[:, :, i]
     hand = np.asarray(episodes.hand[which], np.float32)
     held = np.vectorize(in_hand, signature="(n),(n)->()")(cubes, hand[:, :, None])
-    words = np.stack([embed(str(sentence)) for sentence in episodes.instruction[which]])
+    words = np.stack([embedder(model)(str(sentence)) for sentence in episodes.instruction[which]])
     parts = Latents(
         tokens=torch.stack(frames),
         goal=tokens(episodes.goal_image[which]),

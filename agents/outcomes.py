@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from dream_env.agents.statistics import (
     paired_difference,
     wilson,
 )
+from dream_env.language import color_of
 
 World = Literal["physics", "dream"]
 WORLDS: tuple[World, ...] = get_args(World)
@@ -37,6 +38,8 @@ class Outcome:
         success: Whether success held at the end.
         total: Sum of the rewards.
         distance: Distance to the goal's embedding at the end; None without a world model.
+        named: Color of the cube that the original instruction names; None in a dream.
+        touched: Color of the cube that the robot touched first; None in a dream, or if it touched none.
     """
 
     label: str
@@ -48,6 +51,16 @@ class Outcome:
     success: bool
     total: float
     distance: float | None
+    named: str | None = None
+    touched: str | None = None
+
+    @property
+    def told(self) -> str | None:
+        """Color that the policy was told, None if it was told none."""
+        try:
+            return color_of(self.spoken)
+        except ValueError:
+            return None
 
 
 def summarize(outcomes: Iterable[Outcome]) -> dict[str, list[dict[str, Any]]]:
@@ -174,13 +187,14 @@ def load_outcomes(path: Path) -> list[Outcome]:
         ValueError: If a line is not an episode.
     """
     names = {f.name for f in fields(Outcome)}
+    needed = {f.name for f in fields(Outcome) if f.default is MISSING}
     outcomes = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             values = json.loads(line)
         except json.JSONDecodeError:
             values = None
-        if not isinstance(values, dict) or set(values) != names:
+        if not isinstance(values, dict) or not needed <= set(values) <= names:
             raise ValueError(f"{path}, line {number} is no episode; accepted: keys {', '.join(sorted(names))}")
         outcomes.append(Outcome(**values))
     return outcomes

@@ -1,4 +1,4 @@
-"""Runs independent pieces of work on all cores: collection and evaluation both do."""
+"""Runs independent pieces of work on all cores, of this machine or of a Ray cluster: collection and evaluation do."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Literal, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Workers = int | Literal["ray"] | None
+"""Number of processes on this machine, by default (None) one per core; or "ray" for all cores of a Ray cluster."""
 
 
 def imap(
     function: Callable[[Item], Result],
     items: Sequence[Item],
-    workers: int | None = None,
+    workers: Workers = None,
     *,
     ordered: bool = False,
     initializer: Callable[[], object] | None = None,
@@ -32,7 +36,7 @@ def imap(
     Args:
         function: A function of a module, so that it can be pickled.
         items: What to map over.
-        workers: Number of processes, by default one per core; 1 runs everything in this process.
+        workers: See `Workers`; 1 runs everything in this process.
         ordered: Yields results in the order of the items instead of that of their completion.
         initializer: Called once in every worker before its first item.
 
@@ -42,7 +46,11 @@ def imap(
     Raises:
         ValueError: If `workers` is not positive.
         BrokenProcessPool: If a worker died, for example for want of memory.
+        ImportError: If `workers` is "ray", which is not installed.
     """
+    if workers == "ray":
+        yield from _on_cluster(function, items, ordered, initializer)
+        return
     workers = min(os.cpu_count() or 1 if workers is None else workers, max(len(items), 1))
     if workers < 1:
         raise ValueError(f"workers={workers}; accepted: 1 or more")
@@ -82,3 +90,45 @@ def _follow_parent() -> None:
     if parent is not None:
         parent.join()
     os._exit(1)
+
+
+# --- on a cluster
+
+
+def _on_cluster(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    ordered: bool,
+    initializer: Callable[[], object] | None,
+) -> Generator[Result, None, None]:
+    """Maps over items in tasks of one core each, on the cluster that Ray finds, or else on one of this machine alone.
+
+    Ray runs the tasks of a lost machine again. Every machine needs this package, and this folder under the same name.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError('--ray needs Ray: pip install -c constraints.txt -e ".[ray]"') from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(ignore_reinit_error=True)
+    task = ray.remote(num_cpus=1)(_task)
+    started = (task.remote(function, item, initializer, os.getcwd()) for item in items)
+    running = list(islice(started, 2 * int(ray.cluster_resources()["CPU"])))
+    while running:
+        done = running[0] if ordered else ray.wait(running)[0][0]
+        running.remove(done)
+        yield ray.get(done)
+        running += islice(started, 1)
+
+
+def _task(function: Callable[[Item], Result], item: Item, initializer: Callable[[], Any] | None, folder: str) -> Result:
+    """Runs in Ray's workers, which keep what they have cached from one task to the next."""
+    os.chdir(folder)
+    _once(initializer)
+    return function(item)
+
+
+@lru_cache
+def _once(initializer: Callable[[], Any] | None) -> None:
+    if initializer is not None:
+        initializer()

@@ -67,7 +67,7 @@ def compare(
     world_model: str,
     cache: Path,
     temperature: float = 0.0,
-    workers: int | None = None,
+    workers: pool.Workers = None,
 ) -> list[Outcome]:
     """Plays every policy in both worlds on the same starts.
 
@@ -114,7 +114,7 @@ def compare(
     return outcomes
 
 
-def _play(batches: Sequence[Batch], what: str, workers: int | None) -> Iterator[list[Outcome]]:
+def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[Outcome]]:
     with tqdm(total=sum(len(batch.seeds) for batch in batches), desc=what, unit="episode") as bar:
         for played in pool.imap(play, batches, workers) if batches else ():
             bar.update(len(played))

@@ -51,7 +51,9 @@ def jobs(tasks: Sequence[str], policies: Sequence[str], episodes: int, seed: int
     return listed
 
 
-def held_out(listed: Sequence[collect.Job], world_model: str, root: Path, workers: int | None = None) -> EpisodeDataset:
+def held_out(
+    listed: Sequence[collect.Job], world_model: str, root: Path, workers: pool.Workers = None
+) -> EpisodeDataset:
     """Records held-out episodes in physics, those that are missing in `root`, and reads them.
 
     Args:

@@ -13,9 +13,10 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
+from dream_env.agents import regressor
 from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
-from dream_env.agents.policy import INPUTS, VLA, load
+from dream_env.agents.policy import INPUTS, VLA, VLAConfig, check_eyes, load
 from dream_env.agents.starts import physics_starts
 from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName
 from dream_env.language import COLORS
@@ -50,6 +51,7 @@ class Batch:
         seeds: One seed per episode.
         world_model: Checkpoint of the world model; None plays physics without embeddings.
         instruction: What the policy is told, see `spoken`.
+        shift: Name of a shift of physics, see `dream_env.nicol.shift`.
         temperature: How much luck decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
         reward: What is summed up; without a world model it is always "success".
     """
@@ -61,6 +63,7 @@ class Batch:
     seeds: tuple[int, ...]
     world_model: str | None = "default"
     instruction: Instruction = "normal"
+    shift: str = "none"
     temperature: float = 0.0
     reward: RewardName = DEFAULT_REWARD
 
@@ -74,7 +77,7 @@ def load_policy(path: str) -> Any:
         ValueError: If what is there is damaged or not a policy.
     """
     if not path.endswith(".zip"):
-        return load(path)
+        return regressor.load(path) if regressor.is_regressor(path) else load(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"policy={path!r} is not there; accepted: {ACCEPTED}")
     try:
@@ -108,7 +111,14 @@ def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
         generators = [np.random.default_rng(seed) for seed in seeds]
         return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
     saved, keys = load_policy(policy), inputs(policy)
-    return lambda obs: saved.predict({key: obs[key] for key in keys}, deterministic=True)[0]
+    memory: Any = None
+
+    def act(obs: dict[str, np.ndarray]) -> np.ndarray:
+        nonlocal memory
+        actions, memory = saved.predict({key: obs[key] for key in keys}, memory, deterministic=True)
+        return actions
+
+    return act
 
 
 def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
@@ -118,12 +128,18 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
         policy: As in `Batch`.
         world_model: Checkpoint; "default" is that of the policy where it names one.
         reward: As in `Batch`.
+
+    Raises:
+        ValueError: If the policy learned to see through another encoder.
     """
     if world_model is None:
         return {"world_model": None, "obs_type": "pixels", "reward": "success"}
     keys, saved = inputs(policy), None if policy in SCRIPTED else load_policy(policy)
     if world_model == "default" and isinstance(saved, VLA):
         world_model = saved.config.world_model
+    config = getattr(saved, "config", None)  # of a VLA, or of an algorithm's policy with a VLA inside
+    if isinstance(config, VLAConfig):
+        check_eyes(config, world_model)
     return {
         "world_model": world_model,
         "obs_type": "pixels" if "pixels" in keys else "embedding",
@@ -173,7 +189,7 @@ def _physics(form: tuple[tuple[str, Any], ...]) -> NicoLRealEnv:
 
 
 def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[NicoLRealEnv, dict[str, np.ndarray], dict[str, Any]]:
-    form = env_form(batch.policy, batch.world_model, batch.reward) | form
+    form = env_form(batch.policy, batch.world_model, batch.reward) | {"shift": batch.shift} | form
     env = _physics(tuple(form.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
     if batch.instruction != "normal":
@@ -196,6 +212,8 @@ def _play_physics(batch: Batch, seed: int) -> Outcome:
     for _ in range(EPISODE_STEPS):
         obs, reward, _, _, info = env.step(act({key: value[None] for key, value in obs.items()})[0])
         total += reward
+    truth = env.truth()
+    named, *touched = (list(COLORS)[truth["colors"][i]] for i in (truth["target"], *truth["touched"]))
     return Outcome(
         batch.label,
         "physics",
@@ -206,6 +224,8 @@ def _play_physics(batch: Batch, seed: int) -> Outcome:
         bool(info["is_success"]),
         total,
         None if batch.world_model is None else float(info["distance"]),
+        named,
+        touched[0] if touched else None,
     )
 
 

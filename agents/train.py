@@ -133,9 +133,9 @@ def make_env(args: Arguments) -> VecEnv:
     )
 
 
-def make_physics(args: Arguments) -> gym.Env:
+def make_physics(task: str, world_model: str) -> gym.Env:
     """Makes the physics that policies are validated in."""
-    return gym.make("NicoLReal-v0", task=args.task, world_model=args.world_model).unwrapped
+    return gym.make("NicoLReal-v0", task=task, world_model=world_model).unwrapped
 
 
 def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
@@ -252,6 +252,8 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
         if getattr(args, name) < 1:
             raise ValueError(f"{name}={getattr(args, name)}; accepted: 1 or more")
     check_choice("algo", args.algo, ALGORITHMS)
+    if args.init:
+        policy.check_eyes(policy.load(args.init).config, args.world_model)
     if args.select == "physics" and physics is None:
         raise ValueError("select='physics' needs validation_episodes of 1 or more")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -298,7 +300,7 @@ def main() -> None:
     """Runs the command line."""
     args = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
-    train(args, make_env(args), make_physics(args) if args.validation_episodes else None)
+    train(args, make_env(args), make_physics(args.task, args.world_model) if args.validation_episodes else None)
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
 
 

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dream_env.agents import distributed
+from dream_env.agents.distributed import Loss
 from dream_env.world_models import checkpoint
-
-Loss = Callable[[torch.Generator, float], Tensor]
-"""Loss of one fresh batch, from the source of all randomness and the stage's progress in [0, 1)."""
 
 
 def _nothing() -> None:
@@ -34,7 +33,7 @@ class Stage:
     Attributes:
         name: Name of the stage, in the progress bar and the curves.
         module: What is trained.
-        loss: See `Loss`.
+        loss: See `Loss`: of this process's `distributed.share` of a batch.
         updates: Number of updates; 0 leaves the stage out, with its `begin` and `finish`.
         learning_rate: Peak of a cosine schedule with a warm-up over the first 2 %.
         minutes: Length of the stage in time instead of updates; None counts updates, so that runs can be repeated.
@@ -59,6 +58,9 @@ class Stage:
 class Run:
     """Trains a world model stage by stage, with all it needs to go on in folder `out`/last.
 
+    Several processes train as one, see `dream_env.agents.distributed`: the first of them has the clock that counts,
+    reads what to go on from, measures and writes.
+
     Args:
         model: The whole model; every checkpoint holds all of it.
         out: Folder of the run: last/ and tensorboard/.
@@ -67,6 +69,7 @@ class Run:
         bfloat16: Computes in mixed precision.
         save_seconds: Time between two checkpoints.
         cpu_time: Counts the time of stages as CPU time of this process.
+        device: Device of the updates; all else, such as reports, finds the model on the CPU.
 
     Attributes:
         seconds: Time that each finished stage took.
@@ -85,19 +88,20 @@ class Run:
         bfloat16: bool = False,
         save_seconds: float = 60.0,
         cpu_time: bool = False,
+        device: str = "cpu",
     ) -> None:
-        self.model, self.seed, self.bfloat16 = model, seed, bfloat16
+        self.model, self.seed, self.bfloat16, self.device = model, seed, bfloat16, device
         self.clock = time.process_time if cpu_time else time.monotonic
         self.seconds: dict[str, float] = {}
         self.save_seconds = save_seconds
         self.folder = out / "last"
         self.settings = json.dumps(settings, sort_keys=True)
-        self.writer = SummaryWriter(str(out / "tensorboard"))
+        self.writer = SummaryWriter(str(out / "tensorboard")) if distributed.rank() == 0 else None
         self._done: list[str] = []
         self._open: dict[str, Any] = {}
         file = self.folder / "training.pt"
-        if file.exists():
-            state = torch.load(file, weights_only=True)
+        found = self.writer and file.exists()
+        if state := distributed.agree(torch.load(file, map_location="cpu", weights_only=True) if found else None):
             if state["settings"] != self.settings:
                 raise ValueError(
                     f"out={out} holds a run with other settings: {state['settings']}; "
@@ -110,7 +114,10 @@ class Run:
         """Trains a stage to its end, from where the last checkpoint left it."""
         if not stage.updates or stage.name in self._done:
             return
-        module = stage.module
+        if not self._open:
+            stage.begin()
+        self.model.to(self.device)
+        module, loss_of = stage.module, distributed.parallel(stage.module, stage.loss)
         parameters = list(module.parameters())
         optimizer = torch.optim.AdamW(parameters, stage.learning_rate, weight_decay=0.01, fused=True)
         average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(stage.average))
@@ -121,17 +128,15 @@ class Run:
             optimizer.load_state_dict(self._open["optimizer"])
             average.load_state_dict(self._open["average"])
             generator.set_state(self._open["generator"])
-        else:
-            stage.begin()
         resumed, saved = self.clock(), time.monotonic()
         before = elapsed
-        with tqdm(total=stage.updates, initial=update, desc=stage.name, unit="update") as bar:
+        with tqdm(desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer) as bar:
             while (progress := _progress(stage, update, elapsed)) < 1:
                 module.train()
                 for group in optimizer.param_groups:
                     group["lr"] = stage.learning_rate * _schedule(progress)
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-                    loss = stage.loss(generator, progress)
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                    loss = loss_of(generator, progress)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -139,13 +144,13 @@ class Run:
                 if stage.average:
                     average.update_parameters(module)
                 update += 1
-                elapsed = before + self.clock() - resumed
+                elapsed = distributed.agree(before + self.clock() - resumed)
                 bar.update()
                 if update % 20 == 0:
-                    bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
-                    self.writer.add_scalar(f"{stage.name}/loss", loss.item(), update)
+                    shown = distributed.average(loss.detach()).item()
+                    bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
+                    self._write(stage, update, {"loss": shown})
                 if time.monotonic() - saved >= self.save_seconds:
-                    self._report(stage, update)
                     self._open = {
                         "update": update,
                         "elapsed": elapsed,
@@ -153,10 +158,14 @@ class Run:
                         "average": average.state_dict(),
                         "generator": generator.get_state(),
                     }
+                    self.model.to("cpu")
+                    self._report(stage, update)
                     self.save()
+                    self.model.to(self.device)
                     saved = time.monotonic()
         if stage.average:
             module.load_state_dict(average.module.state_dict())
+        self.model.to("cpu")
         stage.finish()
         self._report(stage, update)
         self._done, self._open = [*self._done, stage.name], {}
@@ -165,6 +174,8 @@ class Run:
 
     def save(self) -> None:
         """Writes the model, readable by `checkpoint.load`, and the file that a run goes on from."""
+        if self.writer is None:
+            return
         card = "# World model in training\n\nThe latest state of an unfinished `agents.fit`.\n"
         checkpoint.save(self.model, self.folder, card)
         state = {
@@ -179,13 +190,19 @@ class Run:
         os.replace(temporary, self.folder / "training.pt")
 
     def _report(self, stage: Stage, update: int) -> None:
-        self.model.eval()
-        for name, value in stage.report().items():
+        if self.writer is not None:
+            self.model.eval()
+            self._write(stage, update, stage.report())
+            self.writer.flush()
+
+    def _write(self, stage: Stage, update: int, values: dict[str, Any]) -> None:
+        if self.writer is None:
+            return
+        for name, value in values.items():
             if isinstance(value, float):
                 self.writer.add_scalar(f"{stage.name}/{name}", value, update)
             else:
                 self.writer.add_image(f"{stage.name}/{name}", value, update, dataformats="HWC")
-        self.writer.flush()
 
 
 def _progress(stage: Stage, update: int, elapsed: float) -> float:

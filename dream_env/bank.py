@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dream_env.contract import IMAGE_SIZE, PROPRIO_NAMES
-from dream_env.language import embed
+from dream_env.language import embedder
 from dream_env.world_models.protocol import LatentState, WorldModel
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class StartBank:
     task: np.ndarray
     instruction: np.ndarray
     step: np.ndarray
-    _memo: WeakKeyDictionary[WorldModel, dict[str, tuple[Tensor, np.ndarray]]] = field(
+    _memo: WeakKeyDictionary[WorldModel, dict[str, Any]] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
 
@@ -164,11 +164,14 @@ class StartBank:
         """Names of the tasks in the bank, sorted."""
         return tuple(np.unique(self.task).tolist())
 
-    @cached_property
-    def words(self) -> np.ndarray:
-        """Sentence embeddings of the instructions, `(N, 64)` float32."""
-        sentences, inverse = np.unique(self.instruction, return_inverse=True)
-        return np.stack([embed(str(sentence)) for sentence in sentences])[inverse]
+    def words(self, model: WorldModel, rows: np.ndarray) -> np.ndarray:
+        """Embeds the instructions of starts `(K,)` as the world model does, `(K, 64)` float32."""
+        memo = self._memo.setdefault(model, {})
+        if "words" not in memo:
+            sentences, inverse = np.unique(self.instruction, return_inverse=True)
+            words = embedder(model)
+            memo["words"] = np.stack([words(str(sentence)) for sentence in sentences])[inverse]
+        return memo["words"][rows]
 
     def tokens(self, model: WorldModel, rows: np.ndarray) -> Tensor:
         """Encodes starts `(K,)` into tokens `(K, T, C)` on the model's device."""

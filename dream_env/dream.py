@@ -320,10 +320,11 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
 
     def _final(self, ended: np.ndarray) -> Info:
         """Returns last observations and infos of the ended dreams, as Gymnasium's vector envs give them."""
-        batch = self.dreams.observation()
+        index = np.flatnonzero(ended)
+        batch = self.dreams.observation(index)
         obs = np.full(self.num_envs, None, object)
-        for i in np.flatnonzero(ended):
-            obs[i] = {name: rows[i] for name, rows in batch.items()}
+        for row, i in enumerate(index):
+            obs[i] = {name: values[row] for name, values in batch.items()}
         infos = self.dreams.info()
         for rows in infos.values():
             rows[~ended] = 0

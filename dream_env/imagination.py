@@ -18,7 +18,7 @@ from torch import Tensor
 from dream_env import contract
 from dream_env.bank import StartBank
 from dream_env.contract import ControlName, ObsType, RewardName
-from dream_env.language import embed
+from dream_env.language import embedder
 from dream_env.world_models import checkpoint
 from dream_env.world_models.metric import learned_metric
 from dream_env.world_models.protocol import LatentState, WorldModel
@@ -111,6 +111,10 @@ class Dreams:
         self.steps = np.zeros(num_envs, np.int64)
         self.ended = np.zeros(num_envs, bool)
         self.disagreement = np.zeros(num_envs, np.float32)
+        self.distance, self.span, self.success_probability = np.zeros((3, num_envs), np.float32)
+        if self.metric is not None:
+            nothing = np.zeros((1, self.model.embedding_dim), np.float32)
+            self._goal_vector = self.metric(nothing).repeat(num_envs, axis=0)
 
     def _index_starts(self) -> None:
         """Sorts the bank's rows by task and kind (start, mid-episode), so that drawing is arithmetic."""
@@ -148,7 +152,7 @@ class Dreams:
         else:
             rows = self._draw(uniform, options.get("task", self.config.task))
         start = LatentState(self.bank.tokens(model, rows), torch.from_numpy(self.bank.proprio[rows]).to(device))
-        goal, words = self.bank.goals(model, rows), self.bank.words[rows]
+        goal, words = self.bank.goals(model, rows), self.bank.words(model, rows)
         instruction: Any = self.bank.instruction[rows]
         if "image" in options:
             one = _tensors(device, options["image"], options["proprio"])
@@ -159,7 +163,7 @@ class Dreams:
             goal = model.embedding(model.encode(*one)).expand_as(goal)
         if "instruction" in options:
             instruction = options["instruction"]
-            words = np.broadcast_to(embed(instruction), words.shape)
+            words = np.broadcast_to(embedder(model)(instruction), words.shape)
 
         new: tuple[Tensor, ...] = (*start, goal, torch.from_numpy(words.copy()).to(device))
         if len(index) < self.num_envs:
@@ -172,7 +176,7 @@ class Dreams:
         self.instruction[index], self.task_name[index] = instruction, self.bank.task[rows]
         for counter in (self.held, self.steps, self.ended, self.disagreement):
             counter[index] = 0
-        self._look(new_goal=True)
+        self._look(index)
 
     @torch.inference_mode()
     def step(self, actions: np.ndarray, luck: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +191,7 @@ class Dreams:
         """
         if self.state is None:
             raise ResetNeeded("step() before reset(); call reset() first")
-        config, previous = self.config, self.span
+        config, previous = self.config, self.span.copy()
         action = torch.from_numpy(actions).to(self.model.device)
         action = contract.to_delta(config.control, self.state.proprio, action, self.step_size)
         if self.watches:
@@ -210,22 +214,27 @@ class Dreams:
             self.ended |= self.disagreement > self.max_disagreement
         return reward, self.ended.copy()
 
-    def _look(self, new_goal: bool = False) -> None:
+    def _look(self, started: np.ndarray | None = None) -> None:
         """Takes embedding, distances and predicted success of the current state.
 
         `span` is the distance that the reward measures: the raw one, or that of the learned metric.
+
+        Args:
+            started: Rows `(K,)` with a new start and goal, the only ones to look at; None after a step looks at all.
         """
         assert self.state is not None
-        if new_goal:
+        rows: Any = slice(None) if started is None else started
+        if started is not None:
             self._seen_goal, self._seen_words = self.goal.cpu().numpy(), self.words.cpu().numpy()
         self.embedding = self.model.embedding(self.state).cpu().numpy()
-        self.distance = self.span = contract.distance(self.embedding, self._seen_goal)
+        embedding, goal = self.embedding[rows], self._seen_goal[rows]
+        self.distance[rows] = self.span[rows] = contract.distance(embedding, goal)
         if self.metric is not None:
-            if new_goal:
-                self._metric_goal = self.metric(self._seen_goal)
-            self.span = contract.metric_distance(self.metric(self.embedding), self._metric_goal)
-        success = self.model.success(self.state, self.goal, self.words)
-        self.success_probability = success.cpu().numpy()
+            if started is not None:
+                self._goal_vector[rows] = self.metric(goal)
+            self.span[rows] = contract.metric_distance(self.metric(embedding), self._goal_vector[rows])
+        state = LatentState(*(part[rows] for part in self.state))
+        self.success_probability[rows] = self.model.success(state, self.goal[rows], self.words[rows]).cpu().numpy()
 
     # --- what can be seen
 
@@ -234,15 +243,15 @@ class Dreams:
         """Whether the predicted condition has held for the last `HOLD_STEPS` steps, `(B,)` bool."""
         return self.held >= contract.HOLD_STEPS
 
-    def observation(self) -> dict[str, np.ndarray]:
-        """Returns the observations of all dreams, fresh arrays with a leading axis B."""
+    def observation(self, rows: Any = slice(None)) -> dict[str, np.ndarray]:
+        """Returns the observations of all dreams, or of some `rows`, fresh arrays with a leading axis."""
         assert self.state is not None
         return contract.observation(
-            embedding=self.embedding,
-            goal=self._seen_goal,
-            proprio=self.state.proprio.cpu().numpy(),
-            instruction=self._seen_words,
-            pixels=self.pixels() if self.config.obs_type == "pixels" else None,
+            embedding=self.embedding[rows],
+            goal=self._seen_goal[rows],
+            proprio=self.state.proprio[rows].cpu().numpy(),
+            instruction=self._seen_words[rows],
+            pixels=self.pixels(rows) if self.config.obs_type == "pixels" else None,
             goal_env=self.config.goal_env,
         )
 
@@ -257,11 +266,11 @@ class Dreams:
         return info | ({"disagreement": self.disagreement.copy()} if self.watches else {})
 
     @torch.inference_mode()
-    def pixels(self) -> np.ndarray:
-        """Decodes the states to pictures `(B, 64, 64, 3)` uint8."""
+    def pixels(self, rows: Any = slice(None)) -> np.ndarray:
+        """Decodes the states of all dreams, or of some `rows`, to pictures `(B, 64, 64, 3)` uint8."""
         if self.state is None:
             raise ResetNeeded("nothing to draw before reset(); call reset() first")
-        return self.model.decode(self.state).cpu().numpy()
+        return self.model.decode(LatentState(*(part[rows] for part in self.state))).cpu().numpy()
 
     def frames(self) -> np.ndarray | None:
         """Returns enlarged pictures `(B, 256, 256, 3)` uint8, or None without a render mode."""
@@ -306,7 +315,7 @@ class Dreams:
             setattr(self, name, state[name].astype(object))
         for name in ("held", "steps", "ended", "disagreement"):
             setattr(self, name, state[name])
-        self._look(new_goal=True)
+        self._look(np.arange(self.num_envs))
 
     def _check_options(self, options: dict[str, Any], count: int) -> dict[str, Any]:
         """Checks the options of a reset and returns them with arrays of the right type."""

@@ -9,11 +9,12 @@ a point near those that it did.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -160,7 +161,16 @@ def embed(sentence: str) -> np.ndarray:
         raise ValueError(
             f"sentence={sentence!r} has no known word; accepted: English, e.g. 'lift the red cube'"
         )
-    mean = vectors[known].mean(axis=0)
-    embedding = np.clip(SCALE * mean / np.linalg.norm(mean), -1.0, 1.0).astype(np.float32)
+    return to_length(vectors[known].mean(axis=0))
+
+
+def to_length(vector: np.ndarray) -> np.ndarray:
+    """Brings a vector `(64,)` to the length `SCALE` and clips it to [-1, 1]; float32, read-only."""
+    embedding = np.clip(SCALE * vector / np.linalg.norm(vector), -1.0, 1.0).astype(np.float32)
     embedding.setflags(write=False)
     return embedding
+
+
+def embedder(model: Any) -> Callable[[str], np.ndarray]:
+    """Returns what embeds instructions beside a world model: its own `instruction` if it has one, else `embed`."""
+    return getattr(model, "instruction", embed)

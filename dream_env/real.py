@@ -12,14 +12,17 @@ from gymnasium import spaces
 
 from dream_env import contract
 from dream_env.contract import ControlName, ObsType, RewardName
-from dream_env.language import color_of, embed
+from dream_env.language import color_of, embedder
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
+from dream_env.nicol.shift import SHIFTS
 from dream_env.tasks import TASKS, Situation
 
 OPTIONS = ("task", "instruction", "spoken", "layout", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
+_STATE = ("task_name", "instruction", "spoken", "target", "_physics")
+"""Attributes that `get_state` keeps as they are."""
 
 
 class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
@@ -84,7 +87,9 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
       a time.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
     * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it.
-    * `physics`: dict of shifts, see `dream_env.nicol.scene.Physics`.
+    * `physics`: dict of physical properties, see `dream_env.nicol.scene.Physics`.
+    * `shift`: "none", or a named change of them: "friction", "mass", "lighting", "camera"; see
+      `dream_env.nicol.shift`.
     * `render_mode`: None, "rgb_array", or "human" for PyBullet's window.
 
     `reset(options=...)` takes `task`, `instruction` (a sentence that names a color on the table), `spoken` (what the
@@ -110,6 +115,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         camera: str = "video",
         assisted_grasp: bool = False,
         physics: dict[str, Any] | None = None,
+        shift: str = "none",
         render_mode: str | None = None,
     ) -> None:
         contract.check_choice("task", task, [*TASKS, "all"])
@@ -129,7 +135,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.assisted_grasp = assisted_grasp
         for key in physics or {}:
             contract.check_choice("physics key", key, [field.name for field in fields(Physics)])
-        self.physics = Physics(**(physics or {}))
+        contract.check_choice("shift", shift, SHIFTS)
+        self.physics, self.shift = Physics(**(physics or {})), SHIFTS[shift]
         self.encoder = None if world_model is None else _Encoder(world_model)
         self._metric = self.encoder.metric() if self.encoder and contract.is_learned(reward) else None
         dim = self.encoder.dim if self.encoder else 0
@@ -166,6 +173,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             contract.check_choice("color of the instruction", color, on_table)
         self.target = [COLOR_NAMES[i] for i in layout.colors].index(color)
         self.spoken = str(options.get("spoken", self.instruction))
+        self._physics = self.shift.apply(self.physics, self.np_random)
 
         self._begin(layout, start)
         self._look()
@@ -229,7 +237,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return TASKS[self.task_name].expert(self.situation())
 
     def truth(self) -> dict[str, Any]:
-        """Returns what physics knows: objects, colors, target, hand, held and the task's condition."""
+        """Returns what physics knows: objects, colors, target, hand, held, condition, and the cubes touched so far.
+
+        `touched` lists them in the order of the robot's first contact with each.
+        """
         now = self.situation()
         return {
             "objects": now.objects.astype(np.float32),
@@ -238,11 +249,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             "hand": now.hand.astype(np.float32),
             "held": now.held,
             "condition": TASKS[self.task_name].condition(now),
+            "touched": self._touched,
         }
 
     def get_state(self) -> dict[str, Any]:
         """Returns everything that `set_state` needs to go on exactly from here: the start, and the way since."""
-        state = {name: getattr(self, name) for name in ("task_name", "instruction", "spoken", "target", "layout")}
+        state = {name: getattr(self, name) for name in (*_STATE, "layout")}
         return {**state, "start": self._start, "deltas": list(self._deltas), "rng": self.np_random.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -251,7 +263,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         The episode is played again up to that state: PyBullet's own snapshots leave out what its solver remembers of
         contacts, and would go on a little differently.
         """
-        for name in ("task_name", "instruction", "spoken", "target"):
+        for name in _STATE:
             setattr(self, name, state[name])
         self.np_random.bit_generator.state = state["rng"]
         self._begin(state["layout"], state["start"])
@@ -267,7 +279,9 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.layout, self.proprio, self._start = layout, start, start
         self._deltas: list[np.ndarray] = []
         self._held_for = 0
-        self._words = embed(self.spoken)
+        self._touched: tuple[int, ...] = ()
+        self._words = embedder(self.encoder and self.encoder.model)(self.spoken)
+        self.scene.physics = self._physics
         self.scene.reset(layout, contract.denormalize(start))
         self.goal_image = self._picture_goal()
         self._goal = self.encoder(self.goal_image, start) if self.encoder else None
@@ -278,6 +292,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.scene.step(contract.denormalize(self.proprio))
         done = TASKS[self.task_name].condition(self.situation())
         self._held_for = self._held_for + 1 if done else 0
+        self._touched += tuple(i for i in self.scene.touched() if i not in self._touched)
 
     def _picture_goal(self) -> np.ndarray:
         """Lets the expert do the task, takes the picture, and goes back to the start."""
@@ -290,7 +305,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         picture = self.scene.picture("workspace")
         self.scene.restore(start)
         self.scene.forget(start)
-        self.proprio, self._held_for = proprio, 0
+        self.proprio, self._held_for, self._touched = proprio, 0, ()
         return picture
 
     def _look(self) -> None:

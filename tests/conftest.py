@@ -13,3 +13,9 @@ def toy_folder(tmp_path_factory):
     import toy
 
     return toy.save(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(params=["toy", "default"])
+def model(request, toy_folder):
+    """The toy's folder, and the world model that the package ships."""
+    return toy_folder if request.param == "toy" else "default"

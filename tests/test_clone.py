@@ -110,10 +110,18 @@ def test_writes_a_policy_with_its_figures(tmp_path):
     figures = run(args, demonstrations(4), toy.ToyWorldModel())
     assert all(np.isfinite(value) for value in figures.values())
     vla = policy.load(args.out)
+    assert vla.config.eyes == policy.perception(toy.ToyWorldModel())
     obs = {"embedding": np.zeros(1024), "proprio": np.zeros(4), "instruction": np.zeros(64)}
     assert vla.predict(obs)[0].shape == (4,)
     assert f"{figures['held_out_error']:.4f}" in (args.out / "README.md").read_text()
     assert list((args.out / "tensorboard").iterdir())
+
+
+def test_takes_its_sizes_from_the_world_model(tmp_path):
+    args = arguments(tmp_path, updates=2)
+    run(args, demonstrations(4), toy.ToyWorldModel(toy.ToyConfig(channels=8)))
+    config = policy.load(args.out).config
+    assert (config.grid, config.channels) == (8, 8)
 
 
 def test_keeps_the_policy_along_the_way(tmp_path):

@@ -15,7 +15,8 @@ import pytest
 from test_episodes import equal
 
 from dream_env.agents import pool
-from dream_env.agents.collect import BEHAVIORS, Collect, Job, collect, parse_mix, record
+from dream_env.agents.behaviors import BEHAVIORS
+from dream_env.agents.collect import Collect, Job, collect, parse_mix, record
 from dream_env.contract import EPISODE_STEPS, denormalize, integrate
 from dream_env.episodes import Episode, EpisodeDataset
 from dream_env.tasks import Situation
@@ -156,7 +157,7 @@ def episode(kind: str, seed: int = 3) -> Episode:
     return record(FakeEnv("reach"), Job(0, kind, seed, "reach"))
 
 
-@pytest.mark.parametrize("kind", ["expert", "demo", "misjudge", "play", "random"])
+@pytest.mark.parametrize("kind", ["expert", "demo", "misjudge", "attempt", "play", "random"])
 def test_behaviors(kind: str) -> None:
     recorded = episode(kind)
     assert equal(recorded, episode(kind)) and not equal(recorded, episode(kind, 4))
@@ -185,6 +186,13 @@ def test_misjudge_comes_near_and_misses() -> None:
     assert np.median(aside) < 0.03 and (aside > 0.015).mean() > 0.2
 
 
+def test_attempts_come_near_and_differ() -> None:
+    episodes = [episode("attempt", seed) for seed in range(60)]
+    aside = [np.linalg.norm(e.hand[:, :2] - e.objects[:, e.target, :2], axis=1).min() for e in episodes]
+    assert np.median(aside) < 0.03 and np.mean(np.array(aside) > 0.02) > 0.2
+    assert len({int((e.proprio[:, 3] > 0).argmax()) for e in episodes}) > 3  # hands close at different times, or never
+
+
 def test_play_reaches_for_cubes() -> None:
     episodes = [episode("play", seed) for seed in range(30)]
     gaps = [np.linalg.norm(e.objects - e.hand[:, None], axis=-1).min() for e in episodes]
@@ -211,7 +219,7 @@ def test_bad_arguments_are_named(kwargs: dict, message: str, tmp_path: Path) -> 
 def test_mix_shares_sum_to_one() -> None:
     assert parse_mix("expert:1,play:3") == {"expert": 0.25, "play": 0.75}
     assert parse_mix("demo") == {"demo": 1.0}
-    assert set(BEHAVIORS) == {"expert", "demo", "misjudge", "play", "random", "policy"}
+    assert set(BEHAVIORS) == {"expert", "demo", "misjudge", "attempt", "play", "random", "policy"}
 
 
 class Policy:
@@ -226,7 +234,7 @@ class Policy:
 
 
 def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_env.agents.collect._load_policy", lambda path: Policy())
+    monkeypatch.setattr("dream_env.agents.behaviors.load_policy", lambda path: Policy())
 
     def act(seed: int) -> Episode:
         return record(FakeEnv("reach"), Job(0, "policy", seed, "reach", "somewhere"))
@@ -269,3 +277,38 @@ def test_pool_passes_errors_on() -> None:
         list(pool.imap(square, range(12, 15), 2))
     with pytest.raises(RuntimeError, match="terminated abruptly"):
         list(pool.imap(die, range(2), 2))
+
+
+def test_pool_names_the_extra_that_ray_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"--ray needs Ray: pip install .*\[ray\]"):
+        list(pool.imap(square, range(2), "ray"))
+
+
+def prepare() -> None:
+    os.environ["PREPARED"] = str(1 + int(os.environ.get("PREPARED", 0)))
+
+
+def here(_: int) -> tuple[str, str, str, int]:
+    return os.getcwd(), os.environ["PREPARED"], os.environ["OMP_NUM_THREADS"], os.getpid()
+
+
+def test_pool_runs_on_a_cluster(reference: EpisodeDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cluster of this machine alone; every other test of the pool holds without Ray."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where a worker finds this module
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        assert list(pool.imap(square, range(8), "ray", ordered=True)) == [x * x for x in range(8)]
+        assert sorted(pool.imap(square, range(8), "ray")) == [x * x for x in range(8)]
+        assert list(pool.imap(square, [], "ray")) == []
+        with pytest.raises(RuntimeError, match="thirteen"):
+            list(pool.imap(square, range(12, 15), "ray"))
+        monkeypatch.chdir(tmp_path)
+        places = set(pool.imap(here, range(9), "ray", initializer=prepare))
+        assert {place[:3] for place in places} == {(str(tmp_path), "1", "1")}
+        assert os.getpid() not in {place[3] for place in places}
+        collect(arguments(tmp_path / "set", ray=True), make_fake)
+        assert same(EpisodeDataset.load(tmp_path / "set"), reference)
+    finally:
+        ray.shutdown()

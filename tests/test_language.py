@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from dream_env import language
-from dream_env.agents import words
+from dream_env.agents import phrasings, words
 from dream_env.language import COLORS, Grammar, color_of, embed
 from dream_env.tasks import TASKS
 
@@ -47,6 +47,28 @@ def test_task_and_color_are_read_off_held_out_phrasings() -> None:
     held_out, held_out_tasks, held_out_colors = labelled("test")
     assert (classify(inputs, tasks, held_out) == held_out_tasks).mean() >= 0.97
     assert (classify(inputs, colors, held_out) == held_out_colors).mean() >= 0.97
+
+
+def test_nearest_sentences_mean_the_same(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["phrasings", "--out", str(tmp_path / "language.json")])
+    phrasings.main()
+    report = json.loads((tmp_path / "language.json").read_text())
+    ours, baseline = report["word vectors"], report["hashed bag of words"]
+    assert ours["all"]["both"] >= 0.97 and ours["new"]["color"] >= 0.95
+    assert baseline["all"]["both"] < ours["all"]["both"] - 0.2
+    assert "99.4 %" in capsys.readouterr().out
+
+
+def test_understanding_is_counted_right() -> None:
+    known = {s.words: s for s in phrasings.sentences("train") + phrasings.sentences("test")}
+
+    def colorblind(sentence: str) -> np.ndarray:
+        return np.eye(3)[list(TASKS).index(known[sentence].task)]
+
+    told = phrasings.understood(colorblind)
+    red = np.mean([s.color == "red" for s in phrasings.sentences("test")])  # the first of the nearest
+    assert told["all"]["task"] == 1 and told["all"]["color"] == told["all"]["both"] == red
+    assert told["known"]["sentences"] + told["new"]["sentences"] == told["all"]["sentences"] == 1008
 
 
 def test_embeddings_use_their_range() -> None:

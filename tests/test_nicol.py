@@ -13,6 +13,7 @@ import pytest
 from dream_env.nicol import grasp, tables, urdf
 from dream_env.nicol.kinematics import HOME, MIRROR, ArmKinematics, matrix_from_quaternion
 from dream_env.nicol.robot import FINGER_GAIN, THUMB_GAIN, Nicol, hand_targets, tendon
+from dream_env.tasks.lift import GRASP_Z
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_head_looks_at_a_point(client: int) -> None:
 def test_friction_grasp_lifts_a_cube(client: int, arm: str) -> None:
     robot = Nicol(client, active_arms=(arm,), active_head=False, active_tips=False)
     shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=[0.025] * 3, physicsClientId=client)
-    at = np.array([0.5, -0.2 if arm == "right" else 0.2, grasp.GRASP_HEIGHT])
+    at = np.array([0.5, -0.2 if arm == "right" else 0.2, GRASP_Z])
     cube = p.createMultiBody(0.06, shape, basePosition=(at[0], at[1], 0.825), physicsClientId=client)
     p.changeDynamics(cube, -1, lateralFriction=1.0, physicsClientId=client)
     robot.set_arm(arm, robot.solve_ik(arm, at + (0, 0, 0.1), grasp.ORIENTATION))

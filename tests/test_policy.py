@@ -1,6 +1,7 @@
 """The VLA by itself, on disk, and inside stable-baselines3's policies."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import toy
 from stable_baselines3 import A2C, DDPG, SAC, TD3
 
-from dream_env.agents import policy
+from dream_env.agents import policy, rollouts
 from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
@@ -92,6 +93,33 @@ def test_comes_back_from_disk_unchanged(clone):
     np.testing.assert_array_equal(loaded.predict(obs)[0], VLA().predict(obs)[0])
     files = {file.name for file in clone.iterdir()}
     assert files == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_knows_through_which_eyes_it_learned(tmp_path):
+    worlds = [toy.save(tmp_path / str(seed), toy.ToyWorldModel(toy.ToyConfig(seed=seed))) for seed in (0, 1)]
+    eyes = policy.perception(toy.ToyWorldModel())
+    policy.save(VLA(VLAConfig(world_model=worlds[0], eyes=eyes)), tmp_path / "policy", "card")
+    config = policy.load(tmp_path / "policy").config
+    assert config.eyes == eyes and len(set(eyes)) == len(eyes)
+    blurred = tuple(1.005 * number for number in eyes)  # as another device may see it
+    for known in (config, replace(config, eyes=blurred), replace(config, eyes=None)):
+        policy.check_eyes(known, worlds[0])
+    with pytest.raises(ValueError, match=f"world_model='{worlds[1]}': .* that of '{worlds[0]}' .*agents.clone"):
+        policy.check_eyes(config, worlds[1])
+    policy.check_eyes(replace(config, eyes=None), worlds[1])
+    saved = str(tmp_path / "policy")
+    assert rollouts.env_form(saved, "default")["world_model"] == worlds[0]
+    with pytest.raises(ValueError, match="its encoder"):
+        rollouts.env_form(saved, worlds[1])
+    stranger = VLA(replace(config, world_model=worlds[1]))
+    with pytest.raises(ValueError, match="its encoder"):
+        stranger.act(toy.bank().images[0], toy.bank().proprio[0], "lift the red cube")
+
+
+def test_the_shipped_clone_fits_the_shipped_world_model():
+    config = policy.load().config
+    assert config.eyes is not None
+    policy.check_eyes(config, config.world_model)
 
 
 def test_missing_files_are_named(clone, tmp_path):

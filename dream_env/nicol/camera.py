@@ -31,7 +31,9 @@ class Camera:
         (px, py, pz), (tx, ty, tz), (ux, uy, uz) = self.position, self.target, self.up
         return replace(self, position=(px, -py, pz), target=(tx, -ty, tz), up=(ux, -uy, uz))
 
-    def picture(self, client: int, light: tuple[float, float, float] = (0.4, -0.4, 1.5)) -> np.ndarray:
+    def picture(
+        self, client: int, light: tuple[float, float, float] = (0.4, -0.4, 1.5), brightness: float = 1.0
+    ) -> np.ndarray:
         """Takes a picture `(height, width, 3)` uint8 with PyBullet's CPU renderer.
 
         Shadows and the segmentation mask are off, which doubles the rate. A small field of view loses nothing: near
@@ -46,6 +48,7 @@ class Camera:
             view,
             projection,
             lightDirection=light,
+            lightColor=(brightness,) * 3,  # always told: PyBullet keeps that of the picture before
             shadow=0,
             flags=pybullet.ER_NO_SEGMENTATION_MASK,
             renderer=pybullet.ER_TINY_RENDERER,

@@ -11,7 +11,7 @@ from math import radians
 
 import numpy as np
 
-from dream_env.nicol import tables, urdf
+from dream_env.nicol import urdf
 
 PITCH = radians(22.0)
 """How far the fingers point below the horizon, rad."""
@@ -23,8 +23,6 @@ THUMB_ABDUCTION = 1.5
 """Angle of joint T0 at which the thumb opposes the fingers, rad."""
 MOTOR_RANGE = (0.12, 0.60)
 """Tendon motors of an open and of a closed grasp. Wider open, the fingers would reach the neighbors of a cube."""
-GRASP_HEIGHT = tables.TABLE_HEIGHT + 0.03
-"""World z of the grasp point that takes a 5 cm cube from the table, m."""
 
 
 def motor(closing: float) -> float:

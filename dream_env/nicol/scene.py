@@ -44,13 +44,17 @@ class Physics:
         friction: Lateral friction of cubes and table.
         mass: Mass of a cube (kg).
         light: Direction to the light (m).
+        brightness: Strength of the light.
         camera_jitter: Shift of the policy camera's target in x and y (m).
+        camera_shift: Shift of the policy camera itself (m).
     """
 
     friction: float = 1.0
     mass: float = 0.06
     light: tuple[float, float, float] = (0.4, -0.4, 1.5)
+    brightness: float = 1.0
     camera_jitter: tuple[float, float] = (0.0, 0.0)
+    camera_shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -144,11 +148,13 @@ class TableScene:
     def step(self, setpoint: np.ndarray) -> None:
         """Brings the hand to a set-point `(4,)` within one control step of physics."""
         joints, closing = self._solve(setpoint), float(setpoint[3])
+        self._touched: list[int] = []
         for part in np.arange(1, TARGETS + 1) / TARGETS:
             self.robot.set_arm_target(self.arm, self._joints + part * (joints - self._joints))
             self.robot.close_hand(self.arm, motor(self._closing + part * (closing - self._closing)))
             for _ in range(SUBSTEPS // TARGETS):
                 pybullet.stepSimulation(physicsClientId=self.client)
+            self._touched += [i for i in range(CUBES) if i not in self._touched and self._touches(i)]
         self._joints, self._closing = joints, closing
         if self.assisted_grasp:
             self._assist()
@@ -163,6 +169,10 @@ class TableScene:
     def hand(self) -> np.ndarray:
         """Returns the grasp point `(3,)` in m."""
         return mirror(self.robot.hand_pose(self.arm)[0], self.arm)
+
+    def touched(self) -> list[int]:
+        """Returns the cubes that the robot touched in the last control step, in the order of contact."""
+        return list(self._touched)
 
     def held(self, index: int) -> bool:
         """Tells whether a cube is in the hand and off the table."""
@@ -183,8 +193,9 @@ class TableScene:
             view = CAMERAS[camera] if self.arm == "right" else CAMERAS[camera].mirrored()
         if camera == "workspace":
             (x, y, z), (dx, dy) = view.target, self.physics.camera_jitter
-            view = replace(view, target=(x + dx, y + dy, z))
-        return view.picture(self.client, self.physics.light)
+            (px, py, pz), (sx, sy, sz) = view.position, self.physics.camera_shift
+            view = replace(view, position=(px + sx, py + sy, pz + sz), target=(x + dx, y + dy, z))
+        return view.picture(self.client, self.physics.light, self.physics.brightness)
 
     # ------------------------------------------------------------------------------------------------ remember
 
@@ -218,6 +229,11 @@ class TableScene:
             self._box(size, (x, self._y(y), z), COLORS[COLOR_NAMES[color]], self._y(yaw), physics.mass)
             for (x, y), yaw, color in zip(layout.positions, layout.yaws, layout.colors, strict=True)
         ]
+
+    def _touches(self, index: int) -> bool:
+        """Tells whether the robot presses on a cube now; Bullet's points without a force are near, not touching."""
+        points = pybullet.getContactPoints(self.robot.body, self._cubes[index], physicsClientId=self.client)
+        return any(point[9] > 0 for point in points)
 
     def _y(self, y: float) -> float:
         return -y if self.arm == "left" else y

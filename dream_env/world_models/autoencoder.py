@@ -35,7 +35,7 @@ class AutoEncoder(nn.Module):
         if grid < 1 or side % grid:
             raise ValueError(f"grid={grid}; accepted: a divisor of {side}")
         self.grid, part = grid, side // grid
-        self.encoder = nn.Sequential(
+        self.encoder: nn.Module = nn.Sequential(
             nn.Conv2d(3, w1, 4, 2, 1),
             nn.SiLU(),
             nn.Conv2d(w1, w2, 4, 2, 1),
@@ -56,6 +56,10 @@ class AutoEncoder(nn.Module):
         )
         self.background: Tensor
         self.register_buffer("background", torch.full((image_size, image_size, 3), 0.5))
+
+    def prepare(self, images: Tensor) -> None:
+        """Takes the background from pictures `(N, H, W, 3)` uint8, before any training."""
+        self.background.copy_(images.median(0).values.float() / 255)
 
     def encode(self, images: Tensor) -> Tensor:
         """Encodes pictures `(B, H, W, 3)` uint8 into tokens `(B, T, C)`, row by row of the grid.

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, check_choice
+from dream_env.language import embed
 from dream_env.readout import LanguageReadout
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.metric import MetricHead
 from dream_env.world_models.predictor import Predictor, draw, expect
+from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import READINGS, SituationReader
 
@@ -63,6 +66,11 @@ class LatentConfig:
     """Hidden widths of the learned metric."""
     disagreement_threshold: float | None = None
     """Disagreement above which a step leaves what the ensemble knows; `agents.fit` sets it on held-out episodes."""
+    vision: str | None = None
+    """Folder of a pretrained vision encoder that makes the tokens (V-JEPA 2, DINOv2, SigLIP, ...; needs the extra
+    `vla`); None learns one."""
+    text: str | None = None
+    """Folder of a pretrained text encoder that embeds the instructions; None takes the package's word vectors."""
 
 
 class SuccessHead(nn.Module):
@@ -114,7 +122,9 @@ class LatentWorldModel(nn.Module):
         check_choice("proprio", config.proprio, Proprio)
         grid = config.grid
         self.embedding_dim = grid * grid * config.channels
-        self.autoencoder = AutoEncoder(config.channels, config.autoencoder_widths, IMAGE_SIZE, grid)
+        sizes = (config.channels, config.autoencoder_widths, IMAGE_SIZE, grid)
+        self.autoencoder = PretrainedAutoEncoder(config.vision, *sizes) if config.vision else AutoEncoder(*sizes)
+        self.words = SentenceProjection(config.text) if config.text else None
         self.predictor = Predictor(
             config.channels,
             grid,
@@ -166,6 +176,10 @@ class LatentWorldModel(nn.Module):
 
         chance = () if luck is None else (luck,)
         return LatentState(*_by_rows(predict, *state, action, *chance))
+
+    def instruction(self, sentence: str) -> np.ndarray:
+        """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
+        return self.words.embed(sentence) if self.words else embed(sentence)
 
     def embedding(self, state: LatentState) -> Tensor:
         """Flattens the tokens to `(B, E)`."""

@@ -1,0 +1,202 @@
+"""One fit by several processes, as `torchrun` starts them; for a process that is alone nothing here does anything.
+
+    python -m torch.distributed.run --nproc-per-node 2 --local-ranks-filter 0 -m agents.fit --threads 1 ...
+
+Every process draws the same whole batches from the same seed, works on its own rows of them, and all average their
+gradients (data parallelism: Li et al. 2020, "PyTorch Distributed"). What a loss takes of a whole batch that is no mean
+over its rows goes through `average` or `gather`. So any number of processes that divides the batch gives the course of
+one, up to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Value = TypeVar("Value")
+Loss = Callable[[torch.Generator, float], Tensor]
+"""Loss of one fresh batch, from the source of all randomness and the stage's progress in [0, 1)."""
+
+
+@contextmanager
+def processes(device: str = "cpu") -> Iterator[bool]:
+    """Works together with the other processes that `torchrun` started, if it did, and waits for them at the end.
+
+    Args:
+        device: "cpu", or "cuda": each process of a machine takes a GPU of its own.
+
+    Yields:
+        Whether this process is the first one, which alone writes.
+
+    Raises:
+        ValueError: If there is no GPU to take.
+    """
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'")
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if not dist.is_torchelastic_launched():
+        yield True
+        return
+    dist.init_process_group()  # gloo for tensors on the CPU, nccl for those on GPUs
+    try:
+        yield rank() == 0
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Returns the number of this process; only number 0 writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Returns the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def agree(value: Value) -> Value:
+    """Returns the value that the first process gives, in all of them: clocks differ, and files."""
+    if world() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+# --- batches
+
+
+def share(*tensors: Tensor, device: str | torch.device = "cpu") -> tuple[Tensor, ...]:
+    """Returns this process's rows of tensors `(B, ...)` that all processes have drawn alike, on its device.
+
+    Rows that would not go round are left out, so that every process has as many.
+
+    Raises:
+        ValueError: If there are fewer rows than processes.
+    """
+    count = len(tensors[0]) // world() * world()
+    if not count:
+        raise ValueError(f"a batch of {len(tensors[0])} rows for {world()} processes; accepted: a row for each")
+    return tuple(tensor[rank() : count : world()].contiguous().to(device) for tensor in tensors)
+
+
+def draw(
+    source: Callable[..., Tensor],
+    shape: Sequence[int],
+    generator: torch.Generator,
+    device: str | torch.device = "cpu",
+    dim: int = 0,
+) -> Tensor:
+    """Draws random numbers for the rows of all processes and returns those for this process's rows.
+
+    Args:
+        source: Called with a shape and `generator=`, such as `torch.randn`.
+        shape: Shape of this process's part.
+        generator: The source of chance that all processes have alike.
+        device: Device of the result.
+        dim: Axis of the rows.
+    """
+    whole = list(shape)
+    whole[dim] *= world()
+    own = torch.arange(rank(), whole[dim], world())
+    return source(whole, generator=generator).index_select(dim, own).to(device)
+
+
+def average(tensor: Tensor) -> Tensor:
+    """Returns the mean of the processes' tensors of one shape; gradients pass to all of them."""
+    return tensor if world() == 1 else _Average.apply(tensor)
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Returns the rows of all processes, `(B, ...)` to `(world * B, ...)`; gradients pass to all of them."""
+    if world() == 1:
+        return rows
+    places = nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()).to(rows.dtype)
+    return world() * average(places.view(-1, *[1] * rows.dim()) * rows).flatten(0, 1)
+
+
+class _Average(torch.autograd.Function):
+    """The mean over processes, which is its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total / world()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Average.forward(ctx, gradient)
+
+
+# --- gradients
+
+
+def parallel(module: nn.Module, loss: Loss) -> Loss:
+    """Returns a loss whose gradients are averaged over all processes; a process that is alone gets its loss back.
+
+    Args:
+        module: What is trained. Its parameters become those of the first process, and its batch normalization takes
+            the statistics of all processes' rows from now on.
+        loss: Loss of this process's rows of a batch, a mean over them.
+    """
+    if world() == 1:
+        return loss
+    for part in module.modules():
+        for name, child in part.named_children():
+            if type(child) is nn.BatchNorm2d:
+                setattr(part, name, _BatchNorm2d.of(child))
+    return DistributedDataParallel(_Objective(module, loss))
+
+
+class _Objective(nn.Module):
+    """A loss as the forward pass of what it trains."""
+
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.module, self.loss = module, loss
+
+    def forward(self, generator: torch.Generator, progress: float) -> Tensor:
+        return self.loss(generator, progress)
+
+
+class _BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization by the statistics of all processes' rows; `nn.SyncBatchNorm` knows GPUs only."""
+
+    @classmethod
+    def of(cls, layer: nn.BatchNorm2d) -> _BatchNorm2d:
+        """Makes one that shares parameters and statistics with a layer."""
+        own = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+        own._parameters, own._buffers = layer._parameters, layer._buffers
+        return own.train(layer.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        rows = x.float()
+        mean = average(rows.mean((0, 2, 3)))
+        centered = rows - mean[:, None, None]
+        variance = average(centered.square().mean((0, 2, 3)))
+        self._track(mean, variance, world() * rows.numel() // len(mean))
+        normal = centered * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            normal = normal * self.weight[:, None, None] + self.bias[:, None, None]
+        return normal.to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Updates the running statistics, with the unbiased variance, as torch does."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * count / (count - 1), momentum)

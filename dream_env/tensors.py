@@ -1,0 +1,216 @@
+"""Dreams for learners that live on a GPU: tensors in, tensors out, and nothing goes through the host in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env import contract
+from dream_env.contract import RewardName
+from dream_env.imagination import DreamConfig, Dreams
+from dream_env.world_models.protocol import LatentState
+
+Obs = dict[str, Tensor]
+Info = dict[str, Any]
+
+
+class TensorDreams:
+    """The dreams of `NicoLDreamVectorEnv` as tensors on one device, tens of thousands at a time.
+
+    A step copies nothing to the host and never waits for the device; an ended dream starts anew in it. With
+    `differentiable=True` rewards have gradients with respect to all actions since the last `reset` or `detach`, so a
+    policy can be trained by backpropagation through the dream (Hafner et al. 2020, "Dream to control", section 3):
+
+        dreams = TensorDreams(256, "push", differentiable=True)
+        obs, _ = dreams.reset(seed=0)
+        total = 0.0
+        for _ in range(24):
+            obs, reward, *_ = dreams.step(policy(obs))
+            total = total + reward.mean()
+        (-total).backward()
+
+    Beyond [-1, 1] actions are clipped and have no gradient: let the policy end in a tanh. Of the rewards `success` has
+    none, but `info["success_probability"]` has.
+
+    Args:
+        num_envs: Number of dreams B.
+        task: As in `NicoLDreamEnv`.
+        seed: Seed of all that is drawn; each kind of device draws other numbers from it.
+        max_episode_steps: Steps after which an episode is truncated.
+        differentiable: Keeps what gradients need, unless the caller forbids it by `torch.no_grad`.
+        **kwargs: As in `NicoLDreamEnv`, such as `reward` and `device`; not `goal_env` and `render_mode`.
+
+    Raises:
+        ValueError: If an argument is not among the accepted ones.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        task: str = "reach",
+        *,
+        seed: int = 0,
+        max_episode_steps: int = contract.EPISODE_STEPS,
+        differentiable: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.config = DreamConfig(task, **kwargs)
+        if min(num_envs, max_episode_steps) < 1 or self.config.goal_env or self.config.render_mode:
+            raise ValueError(
+                f"num_envs={num_envs}, max_episode_steps={max_episode_steps}, goal_env={self.config.goal_env}, "
+                f"render_mode={self.config.render_mode}; accepted of tensors: at least 1, at least 1, False, None"
+            )
+        self.num_envs, self.max_episode_steps, self.differentiable = num_envs, max_episode_steps, differentiable
+        self._dreams = Dreams(1, self.config)  # opens and checks what the configuration names
+        self.model, self.device = self._dreams.model, self._dreams.model.device
+        self.single_observation_space = self._dreams.observation_space
+        self.single_action_space = contract.action_space()
+        self._learned = contract.is_learned(self.config.reward)
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._tabulate()
+        self._row = torch.zeros(num_envs, dtype=torch.long, device=self.device)
+        self._state, self._span = LatentState(*(x[self._row] for x in self._starts)), self._start_span[self._row]
+        self._obs: Obs = {}
+        self.reset()
+
+    @torch.no_grad()
+    def _tabulate(self) -> None:
+        """Lays every start of the bank on the device: state, words, goal, and the distance between them."""
+        bank, model = self._dreams.bank, self.model
+        rows = np.arange(len(bank))
+        _, first, goal = np.unique(bank.goal, return_index=True, return_inverse=True)
+        self._below = self._tensor(np.cumsum(chances(bank.task, bank.step, self.config)).clip(0, 1))
+        self._starts = LatentState(bank.tokens(model, rows), self._tensor(bank.proprio))
+        self._words, self._goal_of = self._tensor(bank.words(model, rows)), torch.from_numpy(goal).to(self.device)
+        self._goals = bank.goals(model, first)
+        self._marks = model.metric(self._goals) if self._learned else self._goals
+        self._start_span = self._measure(model.embedding(self._starts), self._goal_of)
+        self._step_size = self._tensor(contract.STEP)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(array, np.float32)).to(self.device)
+
+    # --- what a learner calls
+
+    def reset(self, *, seed: int | None = None, start: Tensor | None = None) -> tuple[Obs, Info]:
+        """Starts every dream anew.
+
+        Args:
+            seed: Seed of all that is drawn from here on; None goes on drawing.
+            start: Rows of the bank `(B,)` to start from; None draws them.
+        """
+        if seed is not None:
+            self._generator.manual_seed(seed)
+        if start is not None and start.shape != (self.num_envs,):
+            raise ValueError(f"start has shape {tuple(start.shape)}; accepted: ({self.num_envs},)")
+        self.detach()
+        self._steps = self._held = torch.zeros_like(self._row)
+        self._restart(self._row >= 0, self._draw() if start is None else start.to(self.device))
+        return self._obs, {}
+
+    def step(self, action: Tensor) -> tuple[Obs, Tensor, Tensor, Tensor, Info]:
+        """Predicts one control step of every dream; ended ones start anew.
+
+        Args:
+            action: `(B, 4)` on the dreams' device; clipped to [-1, 1], and not checked to be finite.
+
+        Returns:
+            Observations; rewards `(B,)`; terminated `(B,)`, always False; truncated `(B,)`; and infos of the state that
+            the step led to, before any new start: `final_obs` (the observations), `is_success`, `distance`,
+            `success_probability`, and `metric_distance` and `disagreement` where `NicoLDreamEnv` has them.
+        """
+        config, dreams = self.config, self._dreams
+        if action.shape != (self.num_envs, len(contract.ACTION_NAMES)):
+            raise ValueError(f"action has shape {tuple(action.shape)}; accepted: ({self.num_envs}, 4)")
+        with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
+            action = contract.to_delta(config.control, self._state.proprio, action.clamp(-1, 1), self._step_size)
+            doubt = self.model.disagreement(self._state, action) if dreams.watches else None
+            luck = (self._uniform(), config.temperature) if config.temperature else ()
+            state = self.model.step(self._state, action, *luck)
+            embedding, previous = self.model.embedding(state), self._span
+            distance = contract.distance(embedding, self._goal)
+            self._span = self._measure(embedding, self._goal_of[self._row])
+            probability = self.model.success(state, self._goal, self._obs["instruction"])
+            self._held = torch.where(probability >= dreams.threshold, self._held + 1, 0)
+            self._steps = self._steps + 1
+            success, ended = self._held >= contract.HOLD_STEPS, self._steps >= self.max_episode_steps
+            reward = reward_of(config.reward, previous, self._span, success)
+            info: Info = {"is_success": success, "distance": distance, "success_probability": probability}
+            if self._learned:
+                info["metric_distance"] = self._span
+            if doubt is not None:
+                info["disagreement"] = doubt
+                reward = reward - config.disagreement_penalty * doubt
+                if dreams.max_disagreement is not None:
+                    ended = ended | (doubt > dreams.max_disagreement)
+            info["final_obs"] = self._obs | self._seen(state)
+            self._state = state
+            self._restart(ended, self._draw())
+        return self._obs, reward, torch.zeros_like(ended), ended, info
+
+    def detach(self) -> None:
+        """Cuts the gradients here: what comes has none with respect to actions before."""
+        self._state, self._span = LatentState(*(part.detach() for part in self._state)), self._span.detach()
+        self._obs = {name: part.detach() for name, part in self._obs.items()}
+
+    # --- how it is done
+
+    def _uniform(self) -> Tensor:
+        return torch.rand(self.num_envs, generator=self._generator, device=self.device)
+
+    def _draw(self) -> Tensor:
+        return torch.searchsorted(self._below, self._uniform(), right=True)
+
+    def _restart(self, ended: Tensor, rows: Tensor) -> None:
+        """Starts those that have ended from rows of the bank; for all rows alike, as choosing some asks the host."""
+
+        def renew(fresh: Tensor, old: Tensor) -> Tensor:
+            return torch.where(ended.view(-1, *[1] * (old.dim() - 1)), fresh, old)
+
+        self._row = row = torch.where(ended, rows, self._row)
+        self._state = LatentState(*(renew(x[row], old) for x, old in zip(self._starts, self._state, strict=True)))
+        self._span = renew(self._start_span[row], self._span)
+        self._steps, self._held = (counter * ~ended for counter in (self._steps, self._held))
+        self._goal = self._goals[self._goal_of[row]]
+        goal = {"goal": self._goal.clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)}
+        self._obs = self._seen(self._state) | goal | {"instruction": self._words[row]}
+
+    def _seen(self, state: LatentState) -> Obs:
+        """Returns the parts of the observation that a step changes."""
+        embedding = self.model.embedding(state).clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)
+        seen = {"embedding": embedding, "proprio": state.proprio}
+        return seen | ({"pixels": self.model.decode(state)} if self.config.obs_type == "pixels" else {})
+
+    def _measure(self, embedding: Tensor, goal: Tensor) -> Tensor:
+        """Returns the distance that the reward measures, `(B,)`, of embeddings `(B, E)` to goals `(B,)`."""
+        if not self._learned:
+            return contract.distance(embedding, self._marks[goal])
+        gap = self.model.metric(embedding) - self._marks[goal]
+        return gap.square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
+
+
+def reward_of(name: RewardName, previous: Tensor, current: Tensor, success: Tensor) -> Tensor:
+    """Gives `dream_env.contract.reward` of tensors, on their device and with gradients."""
+    if name == "success":
+        return success.float()
+    if name in ("energy", "metric"):
+        return -current
+    if name in ("progress", "metric_progress"):
+        return previous - current
+    return torch.exp(-current / (contract.METRIC_SCALE if contract.is_learned(name) else contract.BOUNDED_SCALE))
+
+
+def chances(task: np.ndarray, step: np.ndarray, config: DreamConfig) -> np.ndarray:
+    """Returns the probability `(N,)` that a dream starts from each row of a bank, from their tasks and steps `(N,)`.
+
+    Tasks are alike likely, within a task starts and mid-episode states have their shares, and among those all rows are.
+    """
+    chance = np.zeros(len(task))
+    for name in np.unique(task) if config.task == "all" else [config.task]:
+        for rows, share in ((step == 0, 1 - config.middle_share), (step > 0, config.middle_share)):
+            own = rows & (task == name)
+            chance[own] = share / max(1, own.sum())
+    return chance / chance.sum()

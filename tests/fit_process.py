@@ -1,0 +1,41 @@
+"""What each process of `torchrun` does in test_distributed: fits of test_fit's toy, each into a folder of its own."""
+
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import test_fit
+
+from dream_env.agents import distributed, fit_losses, model_metrics
+from dream_env.agents.fit import fit, train
+
+UPDATES = {f"{stage}_updates": 40 for stage in ("autoencoder", "reader", "predictor", "success", "metric")}
+FIRST = UPDATES | {f"{stage}_updates": 0 for stage in ("reader", "success", "metric")}
+
+
+def fits(out: Path) -> None:
+    """Fits through all stages, with the joint one, through a kill, and by the clock."""
+    data, arguments = test_fit.toy(20), partial(test_fit.arguments, data=(Path("toy"),))
+    with patch.object(model_metrics, "steps_per_second", lambda model, batch: 1000.0):
+        fit(arguments(out / "stages", **UPDATES), data)
+    train(arguments(out / "joint", objective="both", **FIRST), data)
+    whole, calls = fit_losses.rollout_loss, 0
+
+    def dying(*given):
+        nonlocal calls
+        calls += 1
+        if calls == 30:
+            raise InterruptedError
+        return whole(*given)
+
+    with patch.object(fit_losses, "rollout_loss", dying), suppress(InterruptedError):
+        train(arguments(out / "killed", **FIRST), data, save_seconds=0.2)
+    train(arguments(out / "killed", **FIRST), data)
+    train(arguments(out / "minutes", minutes=0.03, **FIRST), data)
+
+
+if __name__ == "__main__":
+    with distributed.processes():
+        fits(Path(sys.argv[1]) / f"rank{distributed.rank()}")

@@ -1,0 +1,99 @@
+"""`agents.bench`: everything runs, and the figures are what they say."""
+
+import json
+import sys
+import time
+
+import pytest
+
+from dream_env.agents import bench, bench_report
+from dream_env.agents.bench_cases import bare, flops_per_step, products
+from dream_env.agents.bench_clock import Case, clock
+from dream_env.agents.bench_start import cores
+
+SPEED = {"what", "num_envs", "device", "processes", "threads", "steps_per_s", "steps_per_cpu_s"}
+
+
+def sleeper(num_envs, nap):
+    """Sleeps, which takes time but hardly any CPU time."""
+
+    def work():
+        time.sleep(nap)
+        return num_envs
+
+    return work
+
+
+def failing(num_envs):
+    raise ArithmeticError("no work today")
+
+
+def test_clocks_count_all_processes():
+    one = clock(Case("sleep", sleeper, 3, {"nap": 0.02}), seconds=0.2, repeats=2)
+    assert one.steps_per_s == pytest.approx(3 / 0.02, rel=0.3)
+    assert one.steps_per_cpu_s > 5 * one.steps_per_s
+
+
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
+def test_processes_work_at_the_same_time_and_fail_together():
+    both = clock(Case("sleep", sleeper, 3, {"nap": 0.02}, processes=2), seconds=0.2, repeats=2)
+    assert both.steps_per_s == pytest.approx(2 * 3 / 0.02, rel=0.3)
+    with pytest.raises((ArithmeticError, RuntimeError)):
+        clock(Case("failing", failing, processes=2), seconds=0.1, repeats=1)
+
+
+def test_multiplications_of_the_layers_are_those_counted():
+    rows = sum(2 * count * a * b * c for (a, b, c), count in products("default").items())
+    per_step = flops_per_step("default")
+    # Layers on set-points and on the map; other products (projections of attention) are few.
+    assert rows / 256 == pytest.approx(per_step["predictor"], rel=0.05)
+    assert 0 < per_step["success"] < per_step["predictor"] > per_step["metric"] > 0
+
+
+def test_bare_steps_go_on_from_the_last_state():
+    step = bare(4, "default", "cpu", heads=True)
+    assert step() == step() == 4
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The files of a quick run of the command."""
+    folder = tmp_path_factory.mktemp("bench")
+    before, sys.argv = sys.argv, ["bench", "--quick", "--peers", "--out", str(folder)]
+    try:
+        bench.main()
+    finally:
+        sys.argv = before
+    return folder
+
+
+def test_quick_run_writes_the_table(quick):
+    result = json.loads((quick / "bench.json").read_text())
+    for name in ("steps", "practice", "actions", "frames"):
+        assert result[name] and all(set(row) == SPEED for row in result[name])
+        assert all(row["steps_per_s"] > 0 and row["steps_per_cpu_s"] > 0 for row in result[name])
+    names = {row["what"] for row in result["steps"]}
+    assert {bench_report.VECTOR, bench_report.BARE, bench_report.PHYSICS, "gymnasium SyncVectorEnv"} <= names
+    assert result["machine"]["cores"] and result["versions"]["torch"] and "--quick" in result["command"]
+    assert result["matmul_gflops"] > 1 and result["predictor_flops_per_step"] > 1e6
+    assert {row["num_envs"] for row in result["memory"]} == {0, 4}
+    assert all(50 < row["mib"] < 5000 for row in result["memory"])
+    assert {row["what"] for row in result["start"]} > {"import dream_env", "make", "first step"}
+    assert (quick / "bench.png").stat().st_size > 10_000
+    page = (quick / "bench.md").read_text()
+    assert all(what in page for what, *_ in bench_report.TARGETS.values())
+
+
+def test_ratios_are_of_the_rows(quick):
+    result = json.loads((quick / "bench.json").read_text())
+    for row in result["steps"]:
+        row["steps_per_cpu_s"] = {"bare predictor": 100.0, bench_report.VECTOR: 80.0}.get(row["what"], 1.0)
+        row["steps_per_s"] = {bench_report.PHYSICS: 4.0, bench_report.VECTOR: 160.0}.get(row["what"], 1.0)
+    result |= {"predictor_flops_per_step": 1e6, "matmul_gflops": 0.2}
+    found = bench_report.ratios(result)
+    assert found["vector_over_bare"] == pytest.approx(0.8)
+    assert found["bare_over_matmul"] == pytest.approx(0.5)
+    assert found["dream_over_physics"] == pytest.approx(40)
+    assert found["torchrl_4096"] is None
+    met = bench_report.page(result | {"ratios": found}).splitlines()
+    assert [line.split("|")[-2].strip() for line in met if "| vector env / " in line] == ["no", "yes", "–"]

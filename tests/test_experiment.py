@@ -1,0 +1,339 @@
+"""The transfer experiment: its plan, its arithmetic, that it goes on, and every method in miniature."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import recorded
+import torch
+import toy
+from safetensors.torch import load_file
+
+from dream_env.agents import clone, coevolve, experiment, experiment_methods, experiment_report, regressor, rollouts
+from dream_env.agents.experiment_plan import DEMOS, MAIN, METHODS, MODEL_FREE, SEEDS, WALL, Spec, Trial, plan
+from dream_env.agents.experiment_policies import Made, Setup, folder, needs, read
+from dream_env.agents.experiment_results import Played, Results, cells
+from dream_env.agents.experiment_summary import summarize, targets
+from dream_env.agents.latents import encode_episodes
+from dream_env.agents.meter import Meter
+from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes
+from dream_env.agents.statistics import wilson
+from dream_env.contract import EPISODE_STEPS
+from dream_env.episodes import EpisodeDataset, EpisodeWriter
+from dream_env.world_models import checkpoint
+from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+
+TASKS = ("reach", "push", "lift")
+
+
+# ------------------------------------------------------------------------------------------------------------- plan
+
+
+def test_plan_begins_with_the_main_comparison_and_repeats_nothing():
+    trials = plan(episodes=100, side_episodes=34)
+    assert [(t.spec.method, t.spec.demos) for t in trials[:9]] == [(m, 100) for m in MAIN for _ in SEEDS]
+    assert len(set(trials)) == len(trials)
+    assert {t.spec.method for t in trials} == set(METHODS)
+    assert {(t.spec.method, t.spec.demos) for t in trials if t.usual} >= {(m, n) for m in MAIN for n in DEMOS}
+    assert {t.episodes for t in trials[:18]} == {100} and {t.episodes for t in trials[18:]} == {34}
+    looks = {t.budget for t in trials if t.spec.method in MODEL_FREE}
+    assert looks == {"4800", "19200", WALL}
+    conditions = {(t.spec.method, t.instruction, t.shift) for t in trials if not t.usual}
+    assert len(conditions) == 2 * (4 + 4), "four instructions and four shifts, of the clone and of the dream"
+
+
+# ------------------------------------------------------------------------------------------------------- arithmetic
+
+
+def played(method, physics, dream=None, seed=0, demos=100, steps=0, minutes=1.0, color="red", **condition):
+    """A trial in which the first so many of ten starts per task succeed; start 10 is solved from the beginning."""
+    outcomes = []
+    for world, wins in (("physics", physics), ("dream", dream)):
+        for task in TASKS if wins is not None else ():
+            for i in range(11):
+                said = "push the blue cube" if condition.get("instruction") == "swapped" else "push the red cube"
+                touched = {"named": "red", "touched": color} if world == "physics" and task != "reach" else {}
+                outcomes.append(Outcome(method, world, task, i, said, i == 10, i < wins, 0.0, None, **touched))
+    made = Made("x", "default", steps, 60 * minutes, 60 * minutes, 0.0, 0.0)
+    return Played(Trial(Spec(method, demos, seed), 11, **condition), made, outcomes)
+
+
+@pytest.fixture
+def results():
+    return Results(
+        [
+            *(played("clone", 4, 5, seed) for seed in SEEDS),
+            *(played("dream", 6, 9, seed, minutes=5 + seed) for seed in SEEDS),
+            *(played("dream_coevolved", 8, 10, seed, steps=4_800) for seed in SEEDS),
+            played("dream", 1, instruction="swapped", color="blue"),
+            played("dream", 5, instruction="heldout"),
+            played("dream", 3, shift="mass"),
+            played("dream", 2, 2, demos=25),
+            played("ppo_physics", 5, 5, steps=4_800, budget="4800"),
+            played("ppo_physics", 9, 9, steps=19_200, budget="19200"),
+            played("sac_her_physics", 1, 1, steps=4_800, budget="4800"),
+            played("sac_her_physics", 2, 2, steps=9_000, budget=WALL),
+        ],
+        world_model_steps=144_000,
+    )
+
+
+def test_summary_is_computed_from_episodes(results):
+    found = summarize(results)
+    assert found["lift_physics"] == 0.8 and found["clone_physics"] == 0.4
+    assert found["all_physics_low"] == round(wilson(72, 90).low, 4), "solved starts are dropped, seeds pooled"
+    assert (found["gain_points"], found["gain_frozen_points"], found["gain_dream_points"]) == (40, 20, 50)
+    assert found["frozen_share_of_gain"] == 0.5 and found["physics_share_of_dream"] == 0.8
+    assert found["physics_share_of_dream_frozen"] == 0.5
+    assert found["intervals_apart"] is True
+    assert found["contacts_on_named"] == 1 and found["contacts"] == 3 * 2 * 10
+    assert found["swapped_contacts_on_told"] == 1 and found["swapped_success"] == 0.1
+    assert found["heldout_cost_points"] == 10 and found["mass_dream"] == 0.3 and found["mass_clone"] is None
+    assert found["dream_rl_minutes"] == 7 and found["world_model_steps"] == 144_000
+    assert found["ahead_of_ppo_physics_equal_steps_points"] == 30
+    assert found["ahead_of_sac_her_physics_equal_time_points"] == 60
+    assert (found["ppo_physics_steps_to_match"], found["ppo_physics_step_factor"]) == (19_200, 4)
+    assert found["ppo_physics_step_factor_is_bound"] is False
+    assert (found["sac_her_physics_steps_to_match"], found["sac_her_physics_step_factor"]) == (None, 1.9)
+    assert found["sac_her_physics_step_factor_is_bound"] is True
+
+
+def test_what_was_not_played_is_none_and_the_report_still_stands(results, tmp_path):
+    found = summarize(Results([played("clone", 4, 5)]))
+    assert found["gain_points"] is found["lift_physics"] is found["heldout_cost_points"] is None
+    assert found["intervals_apart"] is None and found["clone_physics"] == 0.4
+    assert {row["met"] for row in targets(found)} == {"–"}
+    met = {row["figure"]: row["met"] for row in targets(summarize(results))}
+    assert met["gain over the clone (points)"] == "yes" and met["reach in physics"] == "no"
+    assert (
+        met["cost of phrasings never heard (points)"] == "no" and met["RL in the dream (minutes on one core)"] == "yes"
+    )
+    for some in (Results([]), results):
+        text = experiment_report.write(some, {"command": "x"}, tmp_path)
+        report = json.loads((tmp_path / "transfer.json").read_text(), parse_constant=pytest.fail)
+        assert report["command"] == "x" and len(report["cells"]) == 4 * len(some.played)
+    assert "| ppo_physics (19200)" in text and "80 % (71–87)" in text and "100 % of 20" in text
+    assert (tmp_path / "transfer.png").stat().st_size > 10_000
+    assert (tmp_path / "transfer.md").read_text() == text + "\n"
+
+
+def test_cells_have_the_fields_that_were_asked_for(results):
+    rows = cells(results)
+    asked = "method demos task instruction shift seed episodes physics_success dream_success".split()
+    assert set(rows[0]) >= {*asked, "physics_steps_for_training", "wall_s"}
+    row = next(r for r in rows if (r["method"], r["task"], r["seed"]) == ("dream_coevolved", "lift", 1))
+    assert (row["episodes"], row["physics_success"], row["dream_success"]) == (10, 0.8, 1.0)
+    assert row["physics_steps_for_training"] == 3 * 100 * EPISODE_STEPS + 4_800
+    assert next(r for r in rows if r["instruction"] == "swapped")["dream_success"] is None
+    scratch = next(r for r in rows if r["method"] == "sac_her_physics")
+    assert scratch["physics_steps_for_training"] == 4_800, "it has seen no demonstration"
+
+
+# ---------------------------------------------------------------------------------------------------------- on disk
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Checkpoint of a small untrained world model."""
+    out = tmp_path_factory.mktemp("world")
+    torch.manual_seed(77)
+    checkpoint.save(LatentWorldModel(LatentConfig(width=16, blocks=1, ensemble=1)), out, "card")
+    toy.bank().save(out / "bank.npz")
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five demonstrations of each task."""
+    out = tmp_path_factory.mktemp("data")
+    with EpisodeWriter(out) as writer:
+        for episode in map(recorded.recorded(15).__getitem__, range(15)):
+            writer.add(replace(episode, kind="demo"))
+    return out
+
+
+@pytest.fixture
+def setup(world, data, tmp_path):
+    return replace(Setup(data, tmp_path / "runs", {}, {}, world), **experiment.QUICK)
+
+
+@pytest.fixture
+def args(world, data, tmp_path):
+    kwargs = {"demos": "3", "seeds": "0", "episodes": 1, "workers": 1, "quick": True, "world_model": world}
+    return experiment.Arguments(data, tmp_path / "out", tmp_path / "runs", **kwargs)
+
+
+def test_demonstrations_are_taken_per_task(data):
+    episodes = EpisodeDataset.load(data)
+    few = episodes.take(np.r_[0:9, 9, 12])  # four of the first task, fewer of some other
+    args = clone.Arguments(data, data, per_task=3)
+    for source in (episodes, few):
+        taken = clone.demonstrations(args, source)
+        assert {task: (taken.task == task).sum() for task in TASKS} == dict.fromkeys(TASKS, 3)
+        for task in TASKS:
+            assert taken.seed[taken.task == task].tolist() == source.seed[source.task == task][:3].tolist()
+    with pytest.raises(ValueError, match="5 demonstrations of some task; accepted: per_task=6"):
+        clone.demonstrations(replace(args, per_task=6), episodes)
+
+
+def test_every_method_in_miniature(setup, monkeypatch):
+    def refit(args, recorded_, out):
+        assert len(EpisodeDataset.load(recorded_)) == setup.coevolution_episodes and args.threads == 1
+        shutil.copytree(setup.world_model, out)
+        (out / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr(coevolve, "refit", refit)
+    found = {}
+    for method in METHODS:
+        budget = "96" if method in MODEL_FREE else ""
+        trial, error = experiment.run(Trial(Spec(method, 3, 0), 1, budget=budget), setup)
+        assert error is None, error
+        outcomes = load_outcomes(experiment.result(trial, setup))
+        assert [(o.world, o.task) for o in outcomes] == [(w, t) for w in ("physics", "dream") for t in TASKS]
+        found[method] = read(trial.spec, setup)[budget]
+    steps = {method: made.practice_steps for method, made in found.items() if made.practice_steps}
+    assert steps == {"dream_coevolved": 4 * EPISODE_STEPS, "ppo_physics": 96, "sac_her_physics": 96}
+    assert found["dream_coevolved"].practice_cpu_s > found["dream"].practice_cpu_s > 0 == found["clone"].practice_cpu_s
+    assert found["clone_equal_compute"].cpu_s > 0 and found["clone_equal_compute"].path != found["clone"].path
+    assert found["dream_coevolved"].world_model != setup.world_model == found["untrained_dream"].world_model
+    assert isinstance(rollouts.load_policy(found["regressor"].path), regressor.Regressor)
+
+    random = load_file(folder(Spec("untrained_dream", 3, 0), setup) / "world_model" / "model.safetensors")
+    trained = checkpoint.load(setup.world_model).state_dict()
+    changed = {name.split(".")[0] for name in trained if not torch.equal(trained[name], random[name])}
+    assert changed == {"predictor"}, "the control sees as the dream does"
+
+    wall = replace(setup, equal_wall=True)  # ends after the CPU time of the dream RL, whatever steps that takes
+    looks = experiment_methods.make(Spec("ppo_physics", 3, 0), wall)
+    assert set(looks) == {"96", WALL} and looks[WALL].practice_cpu_s >= found["dream"].practice_cpu_s
+
+
+def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup):
+    def folders(setup):
+        return {method: folder(Spec(method, 3, 0), setup) for method in METHODS}
+
+    before = folders(setup)
+    changes = {
+        "recipe": {"recipe": {"steps": 1}},
+        "refit": {"refit_updates": 3},
+        "clone": {"clone_updates": 21},
+        "physics": {"physics_steps": (48,)},
+    }
+    moved = {
+        name: {method for method, where in folders(replace(setup, **change)).items() if where != before[method]}
+        for name, change in changes.items()
+    }
+    assert moved["recipe"] == {"dream", "dream_coevolved", "untrained_dream", "clone_equal_compute"}
+    assert moved["refit"] == {"dream_coevolved"} and moved["physics"] == set(MODEL_FREE)
+    assert moved["clone"] == set(METHODS) - {"sac_her_physics"}
+    for method in METHODS:
+        assert all(each.seed == 0 and each.demos == 3 for each in needs(Spec(method, 3, 0), setup))
+
+
+class Doubles:
+    """Policies and episodes that take no time, and a count of them."""
+
+    def __init__(self, monkeypatch, broken=()):
+        self.made, self.played, self.broken = [], [], set(broken)
+        monkeypatch.setattr(experiment_methods, "MAKERS", dict.fromkeys(METHODS, self.make))
+        monkeypatch.setattr(experiment, "play", self.play)
+        monkeypatch.setattr(experiment_report, "draw", lambda results, path: None)
+
+    def make(self, spec, setup, out, meter):
+        self.made.append(spec.method)
+        budgets = [*map(str, setup.physics_steps)] if spec.method in MODEL_FREE else [""]
+        return {budget: Made(spec.method, "default", 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
+
+    def play(self, batch):
+        if batch.label in self.broken:
+            raise OSError("the cable is loose")
+        self.played.append(batch)
+        return [Outcome(batch.label, batch.world, batch.task, s, "x", False, True, 0.0, None) for s in batch.seeds]
+
+
+def test_goes_on_where_it_was_stopped(args, monkeypatch):
+    doubles = Doubles(monkeypatch)
+    experiment.experiment(replace(args, only="clone,dream"))
+    report = json.loads((args.out / "transfer.json").read_text())
+    assert {c["method"] for c in report["cells"]} == {"clone", "dream"} and doubles.made == ["clone", "dream"]
+    usual = [b for b in doubles.played if (b.instruction, b.shift, b.label) == ("normal", "none", "clone")]
+    assert [(b.world, b.task, b.seeds) for b in usual] == [
+        (world, task, (100_000,)) for world in ("physics", "dream") for task in TASKS
+    ]
+    count = len(doubles.played)
+    experiment.experiment(args)
+    again = {b.label for b in doubles.played[count:]}
+    assert again == set(METHODS) - {"clone", "dream"} and sorted(doubles.made) == sorted(METHODS)
+    count = len(doubles.played)
+    experiment.experiment(replace(args, only="clone", workers=0))
+    assert len(doubles.played) == count, "what is done is not played again"
+    report = json.loads((args.out / "transfer.json").read_text())
+    assert {c["method"] for c in report["cells"]} == set(METHODS), "the report shows all that is done"
+
+
+def test_a_failure_does_not_end_the_other_trials(args, monkeypatch):
+    doubles = Doubles(monkeypatch, broken=["dream"])
+    with pytest.raises(RuntimeError, match="9 trials failed.*(?s:.*)the cable is loose"):
+        experiment.experiment(args)
+    assert {b.label for b in doubles.played} == set(METHODS) - {"dream"}
+    with pytest.raises(ValueError, match="only='magic' is not known; accepted: 'clone'"):
+        experiment.experiment(replace(args, only="clone,magic"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        experiment.experiment(replace(args, world_model="nowhere"))
+
+
+def test_time_is_counted_over_all_attempts(tmp_path):
+    file = tmp_path / "time.json"
+    with pytest.raises(KeyboardInterrupt), Meter(file) as meter:
+        np.linalg.svd(np.random.default_rng(0).random((300, 300)))
+        raise KeyboardInterrupt
+    first = json.loads(file.read_text())
+    assert first["cpu_s"] > 0 and first["wall_s"] > 0
+    with Meter(file) as meter:
+        assert meter.cpu_s >= first["cpu_s"] and meter.wall_s >= first["wall_s"]
+        meter.forget()
+        assert meter.wall_s < first["wall_s"]
+
+
+def test_old_episode_files_are_read(tmp_path):
+    save_outcomes([Outcome("a", "physics", "push", 0, "please", False, True, 0.0, None, "red", "red")], tmp_path / "x")
+    new = load_outcomes(tmp_path / "x")[0]
+    values = json.loads((tmp_path / "x").read_text())
+    (tmp_path / "x").write_text(json.dumps({k: v for k, v in values.items() if k not in ("named", "touched")}) + "\n")
+    old = load_outcomes(tmp_path / "x")[0]
+    assert old == replace(new, named=None, touched=None) and new.told is None
+
+
+# -------------------------------------------------------------------------------------------------------- regressor
+
+
+def test_regressor_learns_from_goal_and_time(world, tmp_path):
+    model, rng = checkpoint.load(world), np.random.default_rng(0)
+    episodes = recorded.recorded(12)
+    demos = encode_episodes(model, episodes)
+    wanted = np.zeros((12, EPISODE_STEPS, 4), np.float32)
+    wanted[..., 0] = np.linspace(0.8, -0.8, EPISODE_STEPS)  # told by the steps that are left alone
+    goal = torch.from_numpy(rng.choice([-1.0, 1.0], 12).astype(np.float32))
+    demos = demos._replace(
+        tokens=torch.zeros_like(demos.tokens), goal=torch.ones_like(demos.goal) * goal[:, None, None]
+    )
+    wanted[..., 1] = 0.8 * goal[:, None].numpy()
+    config = regressor.RegressorConfig(model.embedding_dim, world_model=world)
+    fitted = regressor.regress(demos, torch.from_numpy(wanted), config, updates=250)
+    regressor.save(fitted, tmp_path, "A regressor for tests.")
+    act = rollouts.make_actor(str(tmp_path), [0, 1])
+    obs = {
+        "embedding": demos.tokens[:2, 0].flatten(1).float().numpy(),
+        "goal": np.stack([np.full(model.embedding_dim, sign, np.float32) for sign in (-1, 1)]),
+        "proprio": demos.proprio[:2, 0].numpy(),
+    }
+    actions = np.stack([act(obs) for _ in range(EPISODE_STEPS)])
+    assert np.abs(actions[:, 0, 0] - wanted[0, :, 0]).mean() < 0.15, "it counts its own steps"
+    assert (actions[:, 0, 1] < -0.5).all() and (actions[:, 1, 1] > 0.5).all()
+    assert np.array_equal(rollouts.make_actor(str(tmp_path), [0, 1])(obs), actions[0])
+    assert rollouts.env_form(str(tmp_path), world)["goal_env"] is False
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="is a damaged regressor"):
+        regressor.load(tmp_path)
