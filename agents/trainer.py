@@ -26,6 +26,10 @@ def _nothing() -> None:
     pass
 
 
+def _write_world_model(model: Any, folder: Path) -> None:
+    checkpoint.save(model, folder, "# World model in training\n\nThe latest state of an unfinished `agents.fit`.\n")
+
+
 @dataclass
 class Stage:
     """A part of a run that trains one module by one loss.
@@ -56,7 +60,7 @@ class Stage:
 
 
 class Run:
-    """Trains a world model stage by stage, with all it needs to go on in folder `out`/last.
+    """Trains a model stage by stage, with all it needs to go on in folder `out`/last.
 
     Several processes train as one, see `dream_env.agents.distributed`: the first of them has the clock that counts,
     reads what to go on from, measures and writes.
@@ -70,6 +74,7 @@ class Run:
         save_seconds: Time between two checkpoints.
         cpu_time: Counts the time of stages as CPU time of this process.
         device: Device of the updates; all else, such as reports, finds the model on the CPU.
+        write: Writes the latest state of the model into a folder, for whoever wants to look at it.
 
     Attributes:
         seconds: Time that each finished stage took.
@@ -89,8 +94,9 @@ class Run:
         save_seconds: float = 60.0,
         cpu_time: bool = False,
         device: str = "cpu",
+        write: Callable[[Any, Path], None] = _write_world_model,
     ) -> None:
-        self.model, self.seed, self.bfloat16, self.device = model, seed, bfloat16, device
+        self.model, self.seed, self.bfloat16, self.device, self.write = model, seed, bfloat16, device, write
         self.clock = time.process_time if cpu_time else time.monotonic
         self.seconds: dict[str, float] = {}
         self.save_seconds = save_seconds
@@ -176,8 +182,7 @@ class Run:
         """Writes the model, readable by `checkpoint.load`, and the file that a run goes on from."""
         if self.writer is None:
             return
-        card = "# World model in training\n\nThe latest state of an unfinished `agents.fit`.\n"
-        checkpoint.save(self.model, self.folder, card)
+        self.write(self.model, self.folder)
         state = {
             "settings": self.settings,
             "done": self._done,

@@ -151,6 +151,11 @@ class TensorDreams:
             self._restart(ended, self._draw())
         return self._obs, reward, torch.zeros_like(ended), ended, info
 
+    @property
+    def state(self) -> LatentState:
+        """The present states of all dreams."""
+        return self._state
+
     def detach(self) -> None:
         """Cuts the gradients here: what comes has none with respect to actions before."""
         self._state, self._span = LatentState(*(part.detach() for part in self._state)), self._span.detach()

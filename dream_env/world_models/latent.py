@@ -26,7 +26,7 @@ _ROWS = 4
 """Batches are padded to a multiple of this. With fewer rows CPU matrix kernels sum in another order, and a row's last
 bits would depend on how many dreams run beside it."""
 _CHUNK = 256
-"""Rows worked on at a time: more leave the cache, and are slower."""
+"""Rows worked on at a time on a CPU: more leave its cache, and are slower."""
 
 _ADD_METRIC = (
     "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
@@ -230,12 +230,13 @@ class LatentWorldModel(nn.Module):
 
 
 def _by_rows(function: Callable, *inputs: Tensor) -> Any:
-    """Calls a batched function on chunks of at most `_CHUNK` rows, padded to a multiple of `_ROWS`."""
+    """Calls a batched function on rows padded to a multiple of `_ROWS`; on a CPU on chunks of at most `_CHUNK`."""
     rows = len(inputs[0])
+    chunk = _CHUNK if inputs[0].device.type == "cpu" else rows + _ROWS
     padding = -rows % _ROWS
     if padding:
         inputs = tuple(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs)
-    parts = [function(*chunk) for chunk in zip(*(x.split(_CHUNK) for x in inputs), strict=True)]
+    parts = [function(*some) for some in zip(*(x.split(chunk) for x in inputs), strict=True)]
     if len(parts) == 1 and not padding:
         return parts[0]
     if isinstance(parts[0], tuple):

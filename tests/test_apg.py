@@ -1,0 +1,67 @@
+"""Practice by the dream's own gradients, in the shipped world model."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dream_env.agents import apg, policy
+from dream_env.tensors import TensorDreams
+
+
+@pytest.fixture
+def args(tmp_path):
+    return apg.Arguments(tmp_path / "run", updates=2, batch=4, validation_episodes=0)
+
+
+@pytest.fixture(scope="module")
+def dreams():
+    return TensorDreams(4, "lift", max_episode_steps=25, differentiable=True, reward="metric", temperature=1.0)
+
+
+def test_following_the_gradient_of_a_dream_makes_it_better(args, dreams):
+    torch.manual_seed(0)
+    vla, clone = policy.load(), policy.load().requires_grad_(False)
+    optimizer = torch.optim.Adam(vla.parameters(), 5e-5)
+    losses = []
+    for _ in range(6):
+        loss = apg.dream_loss(args, vla, clone, dreams, seed=3)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.01
+    assert apg.dream_loss(args, vla, clone, dreams, seed=3).item() < losses[0]  # the same seed, the same dreams
+
+
+def test_gradient_of_one_dream_is_limited(dreams):
+    dreams.reset(seed=0)
+    action = torch.zeros(4, 4, requires_grad=True)
+    dreams.step(action)
+    apg.limit_gradient(dreams, 0.5)
+    tokens = dreams.state.tokens
+    tokens.retain_grad()
+    scale = torch.tensor([0.0, 1e-3, 1.0, 1e3])
+    (tokens * scale[:, None, None]).sum().backward()
+    size = scale * tokens[0].numel() ** 0.5
+    assert torch.allclose(tokens.grad.flatten(1).norm(dim=1), size.clamp_max(0.5), rtol=1e-3)
+
+
+def test_policy_is_written_and_the_run_goes_on(args):
+    apg.train(args)
+    first = policy.load(args.out).state_dict()
+    start = policy.load(args.init).state_dict()
+    assert any(not torch.equal(first[name], start[name]) for name in start)
+    assert json.loads((args.out / "figures.json").read_text())["seconds"] > 0
+    apg.train(args)  # nothing left to do
+    again = policy.load(args.out).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        apg.train(replace(args, seed=1))
+
+
+@pytest.mark.parametrize("name", ["updates", "batch", "rate", "max_gradient"])
+def test_bad_numbers_are_named(args, name):
+    with pytest.raises(ValueError, match=f"{name}=0; accepted:"):
+        apg.train(replace(args, **{name: 0}))

@@ -1,0 +1,71 @@
+"""Co-evolution: record the policy, refit on what it did, and say what changed; nothing is done twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dream_env.agents import coevolve
+from dream_env.episodes import EpisodeDataset
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+
+
+@pytest.fixture
+def calls(monkeypatch, toy_folder):
+    """What the commands behind it are asked for; each leaves what the real one would."""
+    calls = []
+
+    def collect(args):
+        calls.append(("collect", args))
+        return args.episodes
+
+    def fit(args, episodes):
+        calls.append(("fit", args))
+        checkpoint.save(checkpoint.load(toy_folder), args.out, "refitted")
+        (args.out / "metrics.json").write_text("{}")
+
+    def fidelity(args):
+        calls.append(("fidelity", args))
+        after = Path(args.world_model).name == "world_model"
+        tasks = {task: {key: 1.0 if after else 2.0 for key in coevolve.SHOWN} for task in TASKS}
+        args.out.mkdir(parents=True)
+        report = {"tasks": tasks, "policy_mae_points": None if after else 15.0}
+        (args.out / "fidelity.json").write_text(json.dumps(report))
+
+    monkeypatch.setattr(coevolve.collect, "collect", collect)
+    monkeypatch.setattr(coevolve.fit, "fit", fit)
+    monkeypatch.setattr(coevolve.fidelity, "main", fidelity)
+    monkeypatch.setattr(EpisodeDataset, "load", lambda folder: folder)
+    monkeypatch.setattr(EpisodeDataset, "concatenate", lambda folders: folders)
+    return calls
+
+
+def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
+    args = coevolve.Arguments(Path("policy"), Path("data"), tmp_path / "out", str(toy_folder), episodes=7, updates=5)
+    report = coevolve.coevolve(args)
+    recorded = tmp_path / "out" / "episodes"
+    by_name = {name: asked for name, asked in calls}
+    assert [name for name, _ in calls] == ["collect", "fit", "fidelity", "fidelity"]
+    assert (by_name["collect"].out, by_name["collect"].episodes, by_name["collect"].mix) == (recorded, 7, "policy:1")
+
+    fitted = by_name["fit"]
+    assert fitted.data == (Path("data"), recorded) and fitted.init == checkpoint.resolve(str(toy_folder))
+    assert fitted.autoencoder_updates == fitted.reader_updates == 0  # the policy keeps its eyes
+    assert fitted.predictor_updates == fitted.success_updates == fitted.metric_updates == 5
+    banks = [Path(folder) / "bank.npz" for folder in (toy_folder, fitted.out)]
+    assert banks[0].read_bytes() == banks[1].read_bytes()
+
+    assert report["before"]["tasks"]["push"]["hand_cm_24"] == 2.0 and report["after"]["success_apart_points"] is None
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in coevolve.table(report).splitlines()]
+    assert ["lift", "moved cubes (cm)", "2", "1"] in rows and rows[-1][-2:] == ["15", "–"]
+    assert json.loads((tmp_path / "out" / "coevolution.json").read_text()) == report
+
+    assert coevolve.coevolve(args) == report
+    assert [name for name, _ in calls[4:]] == ["collect"]  # which finds its episodes by itself
+
+
+@pytest.mark.parametrize("name", ["episodes", "updates", "policy_episodes"])
+def test_bad_numbers_are_named(name):
+    with pytest.raises(ValueError, match=f"{name}=0; accepted: 1 or more"):
+        coevolve.Arguments(Path("policy"), Path("data"), Path("out"), **{name: 0})
