@@ -26,7 +26,7 @@ from dream_env.agents.bench_cases import SQUARES, Shape, cases, flops_per_step, 
 from dream_env.agents.bench_clock import Case, Row, clock
 from dream_env.agents.bench_learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.bench_peers import peer_cases
-from dream_env.agents.bench_report import draw, page, ratios
+from dream_env.agents.bench_report import draw, headline, page, ratios
 from dream_env.agents.bench_start import cores, machine, memory, start_up, versions
 from dream_env.agents.outcomes import write_text
 
@@ -49,7 +49,7 @@ class Arguments:
     `pip install torchrl` was done."""
     quick: bool = False
     """Small batches, short turns and one core, to see that everything runs; its figures mean little."""
-    seconds: float = 1.0
+    seconds: float = 0.8
     """Length of a turn."""
     repeats: int = 3
     """Turns of every row, of which the best counts."""
@@ -91,7 +91,8 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
         "start": start_up(1 if args.quick else 5, model),
         "memory": memory((4,) if args.quick else (256, 4096), model),
     }
-    return result | {"ratios": ratios(result)}
+    figures = ratios(result)
+    return result | {"ratios": figures, "headline": headline(figures)}
 
 
 def _lists(args: Arguments) -> dict[str, list[Case]]:

@@ -193,12 +193,12 @@ def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -
     """
     own = {"world_model": world_model, "device": device}
     rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"}, device)]
-    for name, make, more in (
-        ("NicoLDream-v0, vector", dream, {"form": "vector"}),
-        ("bare predictor", bare, {}),
-        ("bare predictor, success, metric", bare, {"heads": True}),
-    ):
-        rows += [Case(name, make, batch, {**own, **more}, device) for batch in batches]
+    for batch in batches:  # what is compared is measured one after the other
+        rows += [
+            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}, device),
+            Case("bare predictor", bare, batch, own, device),
+            Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, device),
+        ]
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
     rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}, device) for batch in few]
     for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from dream_env.agents.bench_peers import TORCHRL
-from dream_env.agents.pictures import COLORS, write_file
+from dream_env.agents.pictures import write_file
 from dream_env.agents.statistics import markdown_table
 
-VECTOR, BARE, PHYSICS = "NicoLDream-v0, vector", "bare predictor", "NicoLReal-v0, picture"
+VECTOR, BARE = "NicoLDream-v0, vector", "bare predictor"
+PHYSICS, TWIN = "NicoLReal-v0, picture", "NicoLReal-v0, picture and encoder"
 TARGETS: dict[str, tuple[str, str, float]] = {
     "vector_over_bare": ("vector env / bare predictor, at batches of 256 and more", "≥", 0.85),
     "bare_over_matmul": ("bare predictor's multiplications / the machine's best rate", "≥", 0.5),
@@ -54,6 +56,7 @@ def ratios(result: dict[str, Any]) -> dict[str, float | None]:
         "vector_over_bare": min(vector[batch] / single[batch] for batch in large),
         "bare_over_matmul": done / (1e9 * result["matmul_gflops"]),
         "dream_over_physics": over(fastest(VECTOR), fastest(PHYSICS)),
+        "dream_over_twin": over(fastest(VECTOR), fastest(TWIN)),
         "single_steps_per_s": fastest("NicoLDream-v0, single"),
         "ppo_steps_per_s": fastest("SB3 PPO, MultiInputPolicy", "practice"),
         "ppo_vla_steps_per_s": vla,
@@ -65,13 +68,20 @@ def ratios(result: dict[str, Any]) -> dict[str, float | None]:
     }
 
 
+def headline(figures: Mapping[str, float | None]) -> list[dict[str, str]]:
+    """Compares ratios with what is asked of them: records of `figure`, `asked`, `measured`, `met`."""
+    records = []
+    for name, (what, sign, target) in TARGETS.items():
+        value = figures[name]
+        met = "–" if value is None else "yes" if (value >= target if sign == "≥" else value <= target) else "no"
+        measured = "not measured" if value is None else _figure(value)
+        records.append({"figure": what, "asked": f"{sign} {target:g}", "measured": measured, "met": met})
+    return records
+
+
 def page(result: dict[str, Any]) -> str:
     """Renders bench.json as Markdown: what was asked first, then every row."""
-    asked = []
-    for name, (what, sign, target) in TARGETS.items():
-        value = result["ratios"][name]
-        met = "–" if value is None else "yes" if (value >= target if sign == "≥" else value <= target) else "no"
-        asked.append([what, f"{sign} {target:g}", "not measured" if value is None else _figure(value), met])
+    asked = [list(record.values()) for record in result["headline"]]
     machine, flops = result["machine"], result["flops_per_step"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     layers = ", ".join(f"{value:.1f} in {dtype}" for dtype, value in result["layers_gflops"].items())
@@ -83,7 +93,7 @@ def page(result: dict[str, Any]) -> str:
         f"`{result['command']}`, {result['date']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['system']}; {versions}; OMP_NUM_THREADS="
         f"{result['threads']['OMP_NUM_THREADS']}. World model: {result['world_model']}.",
-        markdown_table(["figure", "asked", "measured", "met"], asked),
+        markdown_table(list(result["headline"][0]), asked),
         "Ratios of one thread are taken per second of CPU time, those of all cores per second. Every row is the best "
         "of a few turns. Steps of dreams hold their resets, those of physics do not. `of bare` is per CPU second, "
         "against the bare predictor at the same batch; `of physics` is per second, against physics with its picture "
@@ -120,7 +130,7 @@ def _speeds(result: dict[str, Any], name: str) -> str:
         if name in ("steps", "practice"):
             more = [f"{cpu / bare[row['num_envs']]:.2f}" if row["num_envs"] in bare else "–", _figure(wall / physics)]
         else:
-            more = [f"{1000 / wall:.3g}"]
+            more = [_figure(1000 / wall)]
         at = f"{row['processes']} x {row['threads']}"
         table.append([row["what"], row["num_envs"], row["device"], at, _figure(wall), _figure(cpu), *more])
     return markdown_table(header, table)
@@ -135,8 +145,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         if row["processes"] == 1:
             lines.setdefault(row["what"], []).append((row["num_envs"], row["steps_per_cpu_s"]))
     curves = {what: points for what, points in lines.items() if not what.startswith("NicoLReal")}
-    for i, (what, points) in enumerate(curves.items()):
-        axis.plot(*zip(*points, strict=True), "o-", label=what, color=COLORS[i % len(COLORS)], markersize=4)
+    for what, points in curves.items():
+        axis.plot(*zip(*points, strict=True), "o-", label=what, markersize=4)
     limit = 1e9 * result["matmul_gflops"] / result["predictor_flops_per_step"]
     marks = {"best matrix multiplication": limit} | {
         what: points[0][1] for what, points in lines.items() if what.startswith("NicoLReal")

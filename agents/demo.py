@@ -1,6 +1,6 @@
 """The main job: practice in the dream, then a check in physics.
 
-    python -m agents.demo                  # about 5 minutes on two cores
+    python -m agents.demo                  # about 7 minutes on two cores
     python -m agents.demo --from-scratch   # first collects, fits and clones: an hour
 
 A policy that was cloned from demonstrations is evaluated in physics and in the learned world model,
@@ -57,7 +57,7 @@ class Arguments:
     """First collect episodes, fit a world model and clone a policy, instead of using the package's."""
     episodes: int = 50
     """Episodes per task and world, before and after."""
-    steps: int = 240_000
+    steps: int = 480_000
     """Steps of practice in the dream."""
     collected: int = 4500
     """Episodes to collect with --from-scratch."""
@@ -177,7 +177,7 @@ def say(text: str) -> None:
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.demo", description=__doc__)
-    length = "a minute" if args.short else "5 minutes"
+    length = "a minute" if args.short else "7 minutes"
     if args.from_scratch:
         print("Collects episodes of NICOL, fits a world model, clones a policy: about an hour. Then:")
     print(

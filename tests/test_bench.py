@@ -95,5 +95,5 @@ def test_ratios_are_of_the_rows(quick):
     assert found["bare_over_matmul"] == pytest.approx(0.5)
     assert found["dream_over_physics"] == pytest.approx(40)
     assert found["torchrl_4096"] is None
-    met = bench_report.page(result | {"ratios": found}).splitlines()
-    assert [line.split("|")[-2].strip() for line in met if "| vector env / " in line] == ["no", "yes", "–"]
+    met = {record["figure"]: record["met"] for record in bench_report.headline(found)}
+    assert [word for figure, word in met.items() if figure.startswith("vector env / ")] == ["no", "yes", "–"]
