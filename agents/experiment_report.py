@@ -109,43 +109,54 @@ def by_demos(results: Results) -> list[dict[str, str]]:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draws success over demonstrations, per method, and over physics steps, and writes a PNG."""
-    picture = Figure(figsize=(13, 3.8), layout="constrained")
-    demos, methods, curves = picture.subplots(1, 3, sharey=True)
+    """Draws success per method, and over demonstrations and physics steps where there are several; writes a PNG."""
+    panels = [_methods]
+    if len({one.trial.spec.demos for one in results.played}) > 1:
+        panels.append(_demonstrations)
+    if any(results.looks(method) for method in MODEL_FREE):
+        panels.append(_practice)
+    picture = Figure(figsize=(1 + 4.2 * len(panels), 3.8), layout="constrained")
+    axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    axes[0].set(ylabel="success in physics (%)", ylim=(0, 104))
+    for axis, panel in zip(axes, panels, strict=True):
+        panel(results, axis)
+        axis.spines[["top", "right"]].set_visible(False)
+    write_file(path, lambda file: picture.savefig(file, dpi=110, format="png"))
+
+
+def _methods(results: Results, axis: Axes) -> None:
+    bars = [(m, list(results.looks(m))[-1]) for m in METHODS if results.looks(m)]
+    for i, (method, budget) in enumerate(bars):
+        value, low, high = (100 * x for x in results.rate(method, budget=budget))
+        error = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axis.bar(i, value, color=_color(method), yerr=error, capsize=2)
+    axis.set_xticks(range(len(bars)), [method.replace("_", "\n") for method, _ in bars], fontsize=7)
+    axis.set_title(f"{results.demos} demonstrations per task")
+
+
+def _demonstrations(results: Results, axis: Axes) -> None:
     counts = sorted({one.trial.spec.demos for one in results.played})
     for method in MAIN:
         points = [
             (count, *results.rate(method, demos=count)) for count in counts if results.select(method, demos=count)
         ]
-        _line(demos, points, method)
-    demos.set(title="demonstrations per task", xlabel="demonstrations", ylabel="success in physics (%)", ylim=(0, 104))
-    demos.set_xscale("log", base=2)
-    demos.set_xticks(counts, [str(count) for count in counts])
+        _line(axis, points, method)
+    axis.set(title="more and fewer demonstrations", xlabel="demonstrations per task")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.legend(fontsize=8)
 
-    bars = [(m, list(results.looks(m))[-1]) for m in METHODS if results.looks(m)]
-    for i, (method, budget) in enumerate(bars):
-        value, low, high = (100 * x for x in results.rate(method, budget=budget))
-        error = [[max(0.0, value - low)], [max(0.0, high - value)]]
-        methods.bar(i, value, color=_color(method), yerr=error, capsize=2)
-    methods.set_xticks(range(len(bars)), [method.replace("_", "\n") for method, _ in bars], fontsize=7)
-    methods.set_title(f"{results.demos} demonstrations, all tasks")
 
+def _practice(results: Results, axis: Axes) -> None:
     for method in MODEL_FREE:
         start = [(0, *results.rate("clone"))] if method == "ppo_physics" and results.select("clone") else []
-        points = start + [
-            (steps, *results.rate(method, budget=budget)) for budget, steps in results.looks(method).items()
-        ]
-        _line(curves, sorted(points), method)
+        looks = [(steps, *results.rate(method, budget=budget)) for budget, steps in results.looks(method).items()]
+        _line(axis, sorted(start + looks) if looks else [], method)
     for method in MAIN[1:]:
         points = [(steps, *results.rate(method)) for steps in results.looks(method).values()]
-        _line(curves, points, method, marker="*")
-    curves.set(title="practice in physics", xlabel="physics steps after the demonstrations")
-    for axis in (demos, curves):
-        if axis.has_data():
-            axis.legend(fontsize=8)
-    for axis in (demos, methods, curves):
-        axis.spines[["top", "right"]].set_visible(False)
-    write_file(path, lambda file: picture.savefig(file, dpi=110, format="png"))
+        _line(axis, points, method, marker="*")
+    axis.set(title="practice in physics", xlabel="physics steps after the demonstrations")
+    axis.legend(fontsize=8)
 
 
 def _color(method: str) -> str:

@@ -82,7 +82,7 @@ def _load(folder: Path, device: str) -> Any:
     for file in (folder, folder / CONFIG, folder / WEIGHTS):
         if not file.exists():
             raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
-    model = _build(folder / CONFIG)
+    model: Any = _build(folder / CONFIG)  # any: torch's types leave out `memory_format`
     try:
         tensors = load_file(folder / WEIGHTS)
     except SafetensorError as error:
