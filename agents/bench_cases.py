@@ -23,11 +23,12 @@ SQUARES = (256, 512, 1024, 2048)
 """Sides of the matrices among which the machine's best rate is looked for."""
 Shape = tuple[int, int, int]
 """Rows, inner length and columns of a matrix product."""
+HALVED = "NicoLDream-v0, vector, bfloat16"
 LAYER_ROWS = 256
 """Batch whose layers are multiplied on their own."""
 
 
-def dream(num_envs: int, world_model: str, device: str, form: str) -> Work:
+def dream(num_envs: int, world_model: str, device: str, form: str, precision: str = "float32") -> Work:
     """Prepares steps of `NicoLDream-v0`, resets included, on encoded starts.
 
     Args:
@@ -35,8 +36,9 @@ def dream(num_envs: int, world_model: str, device: str, form: str) -> Work:
         world_model: Checkpoint.
         device: Its device.
         form: "single", "vector" or "sb3".
+        precision: Of the predictor's products.
     """
-    kwargs: dict[str, Any] = {"task": "all", "world_model": world_model, "device": device}
+    kwargs: dict[str, Any] = {"task": "all", "world_model": world_model, "device": device, "precision": precision}
     actions = _actions(num_envs)
     if form == "single":
         env = gym.make("NicoLDream-v0", **kwargs)
@@ -199,13 +201,16 @@ def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -
             Case("bare predictor", bare, batch, own, device),
             Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, device),
         ]
+    halved = {**own, "form": "vector", "precision": "bfloat16"}
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
+    rows += [Case(HALVED, dream, few[-1], halved, device)]
     rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}, device) for batch in few]
     for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
         arguments = {"form": form, "world_model": world_model}
         rows += [Case(f"NicoLReal-v0, {name}", physics, 1, arguments, processes=p) for p in sorted({1, cores})]
     if cores > 1 and device == "cpu":
         rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "form": "vector"}, processes=cores))
+        rows.append(Case(HALVED, dream, few[-1], halved, processes=cores))
     return rows
 
 

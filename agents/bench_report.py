@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from dream_env.agents.bench_cases import HALVED
 from dream_env.agents.bench_peers import TORCHRL
 from dream_env.agents.pictures import write_file
 from dream_env.agents.statistics import markdown_table
@@ -56,6 +57,7 @@ def ratios(result: dict[str, Any]) -> dict[str, float | None]:
         "vector_over_bare": min(vector[batch] / single[batch] for batch in large),
         "bare_over_matmul": done / (1e9 * result["matmul_gflops"]),
         "dream_over_physics": over(fastest(VECTOR), fastest(PHYSICS)),
+        "dream_bfloat16_over_physics": over(fastest(HALVED), fastest(PHYSICS)),
         "dream_over_twin": over(fastest(VECTOR), fastest(TWIN)),
         "single_steps_per_s": fastest("NicoLDream-v0, single"),
         "ppo_steps_per_s": fastest("SB3 PPO, MultiInputPolicy", "practice"),

@@ -95,6 +95,8 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
       world model's own threshold (the 99.9th percentile along held-out episodes), None for never.
     * `temperature`: how much luck decides what could go either way: 0 (default) always predicts the
       mean of the ensemble, at 1 each step follows a member drawn at random.
+    * `precision`: "float32" (default), or "bfloat16" for the predictor's products: faster for batches where the
+      processor has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
     * `device`: device of a world model that is named, "cpu" or "cuda".
     * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
 

@@ -25,6 +25,7 @@ from dream_env.world_models.protocol import LatentState, WorldModel
 
 OPTIONS = ("task", "start", "instruction", "image", "proprio", "goal_image")
 """Keys that `reset(options=...)` takes."""
+Precision = Literal["float32", "bfloat16"]
 DRAWS = 3
 """Random numbers that one reset takes from an environment's generator."""
 ZOOM = 4
@@ -50,6 +51,7 @@ class DreamConfig:
     disagreement_penalty: float = 0.0
     max_disagreement: float | Literal["calibrated"] | None = None
     temperature: float = 0.0
+    precision: Precision = "float32"
     device: str = "cpu"
     render_mode: str | None = None
 
@@ -58,6 +60,7 @@ class DreamConfig:
         contract.check_choice("obs_type", self.obs_type, ObsType)
         contract.check_choice("reward", self.reward, RewardName)
         contract.check_choice("control", self.control, ControlName)
+        contract.check_choice("precision", self.precision, Precision)
         contract.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
         if isinstance(self.starts, str):
             contract.check_choice("starts", self.starts, ("episode", "any"))
@@ -73,6 +76,11 @@ class DreamConfig:
             raise ValueError(
                 "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
             )
+
+    def computing(self) -> torch.autocast:
+        """Gives the context in which the predictor's products are computed in `precision`; states stay float32."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     @property
     def middle_share(self) -> float:
@@ -196,11 +204,9 @@ class Dreams:
         action = contract.to_delta(config.control, self.state.proprio, action, self.step_size)
         if self.watches:
             self.disagreement = self.model.disagreement(self.state, action).cpu().numpy()
-        if luck is None:
-            self.state = self.model.step(self.state, action)
-        else:
-            chance = torch.from_numpy(luck).to(self.model.device)
-            self.state = self.model.step(self.state, action, chance, config.temperature)
+        chance = () if luck is None else (torch.from_numpy(luck).to(self.model.device), config.temperature)
+        with config.computing():
+            self.state = self.model.step(self.state, action, *chance)
         self.steps += 1
         self._look()
         self.held = np.where(self.success_probability >= self.threshold, self.held + 1, 0)

@@ -129,7 +129,8 @@ class TensorDreams:
             action = contract.to_delta(config.control, self._state.proprio, action.clamp(-1, 1), self._step_size)
             doubt = self.model.disagreement(self._state, action) if dreams.watches else None
             luck = (self._uniform(), config.temperature) if config.temperature else ()
-            state = self.model.step(self._state, action, *luck)
+            with config.computing():
+                state = self.model.step(self._state, action, *luck)
             embedding, previous = self.model.embedding(state), self._span
             distance = contract.distance(embedding, self._goal)
             self._span = self._measure(embedding, self._goal_of[self._row])

@@ -210,6 +210,19 @@ def test_position_control_goes_to_the_setpoint(toy_folder):
     np.testing.assert_allclose(obs["proprio"], target, atol=1e-6)
 
 
+def test_bfloat16_dreams_nearly_the_same():
+    ends = []
+    for precision in ("float32", "bfloat16"):
+        envs = NicoLDreamVectorEnv(16, "all", precision=precision)
+        envs.reset(seed=0)
+        for _ in range(8):
+            obs, reward, *_ = envs.step(np.zeros((16, 4), np.float32))
+        assert obs["embedding"].dtype == reward.dtype == np.float32
+        ends.append(obs["embedding"])
+    error = np.square(ends[1] - ends[0]).mean()
+    assert 0 < error < 0.01  # tokens have a variance of about 1
+
+
 def test_starts_follow_the_share(toy_folder):
     bank = toy.bank()
     for starts, share in (("episode", 0.0), ("any", 0.4), (1.0, 1.0)):
