@@ -82,15 +82,14 @@ def _load(folder: Path, device: str) -> Any:
     for file in (folder, folder / CONFIG, folder / WEIGHTS):
         if not file.exists():
             raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
-    model: Any = _build(folder / CONFIG)  # any: torch's types leave out `memory_format`
+    model = _build(folder / CONFIG)
     try:
         tensors = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"world_model: {folder / WEIGHTS} is damaged ({error}); {_REMEDY}") from error
     _check_tensors(model.state_dict(), tensors, folder / WEIGHTS)
     model.load_state_dict(tensors)
-    # Channels last, as the predictor lays out its tokens: a batch of one is spared the kernels' own conversion.
-    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)
 
 
 def _build(file: Path) -> torch.nn.Module:
