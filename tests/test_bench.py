@@ -4,6 +4,7 @@ import json
 import sys
 import time
 
+import gymnasium as gym
 import pytest
 
 from dream_env.agents import bench, bench_report
@@ -12,6 +13,15 @@ from dream_env.agents.bench_clock import Case, clock
 from dream_env.agents.bench_start import cores
 
 SPEED = {"what", "num_envs", "device", "processes", "threads", "steps_per_s", "steps_per_cpu_s"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_time_limit():
+    """Undoes what importing rl_zoo3 does to the process: it replaces Gymnasium's `TimeLimit`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gym.wrappers, "TimeLimit", gym.wrappers.TimeLimit)
+        yield
+
 
 
 def sleeper(num_envs, nap):
