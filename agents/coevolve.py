@@ -54,6 +54,8 @@ class Arguments:
     """Updates of the predictor; success head and metric get as many."""
     threads: int = 2
     """Threads of torch in the refit."""
+    workers: int | None = None
+    """Processes that record; by default one per core."""
     measured: int = 120
     """Held-out episodes that fidelity replays."""
     policy_episodes: int = 34
@@ -70,13 +72,7 @@ class Arguments:
 
 def coevolve(args: Arguments) -> dict[str, Any]:
     """Runs all steps that are not done yet and returns the report, JSON-able."""
-    recorded = args.out / "episodes"
-    collect.collect(
-        collect.Collect(recorded, args.episodes, mix="policy:1", policy=args.policy, seed=args.seed, workers=None)
-    )
-    refitted = args.out / "world_model"
-    if not (refitted / "metrics.json").is_file():
-        refit(args, recorded, refitted)
+    refitted = record_and_refit(args)
     before = _fidelity(args, args.world_model, args.out / "before")
     after = _fidelity(args, str(refitted), args.out / "after")
     report = {
@@ -88,6 +84,19 @@ def coevolve(args: Arguments) -> dict[str, Any]:
     write_text(args.out / "coevolution.json", json.dumps(report, indent=1) + "\n")
     write_text(args.out / "coevolution.md", table(report))
     return report
+
+
+def record_and_refit(args: Arguments) -> Path:
+    """Records the policy and refits the world model, where that is not done yet; returns the folder of the latter."""
+    recorded, refitted = args.out / "episodes", args.out / "world_model"
+    collect.collect(
+        collect.Collect(
+            recorded, args.episodes, mix="policy:1", policy=args.policy, seed=args.seed, workers=args.workers
+        )
+    )
+    if not (refitted / "metrics.json").is_file():
+        refit(args, recorded, refitted)
+    return refitted
 
 
 def refit(args: Arguments, recorded: Path, out: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from dream_env.agents import clone, coevolve, collect, regressor, train
+from dream_env.agents import clone, coevolve, regressor, train
 from dream_env.agents.experiment_physics import ppo_physics, sac_her_physics
 from dream_env.agents.experiment_plan import Spec
 from dream_env.agents.experiment_policies import Made, Setup, after, folder, need, needs, read, settings
@@ -129,14 +129,19 @@ def _untrained_dream(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[
 def _dream_coevolved(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
     """Records the practiced policy in physics, refits the world model to that too, and practices on."""
     base = need(spec, setup, "dream")
-    recorded, world, count = out / "episodes", out / "world_model", setup.coevolution_episodes
-    acting = collect.Collect(recorded, count, mix="policy:1", policy=Path(base.path), seed=spec.seed, workers=1)
-    collect.collect(acting)
-    if not (world / "metrics.json").is_file():
-        args = coevolve.Arguments(
-            Path(base.path), setup.data, out, setup.world_model, count, setup.refit_updates, threads=1, seed=spec.seed
-        )
-        coevolve.refit(args, recorded, world)
+    count = setup.coevolution_episodes
+    args = coevolve.Arguments(
+        Path(base.path),
+        setup.data,
+        out,
+        setup.world_model,
+        count,
+        setup.refit_updates,
+        threads=1,
+        workers=1,
+        seed=spec.seed,
+    )
+    world = coevolve.record_and_refit(args)
     steps = count * EPISODE_STEPS + _practice(spec, setup, out, str(world), base.path)
     return {"": after(base, meter, out / "policy", steps, str(world))}
 

@@ -10,7 +10,6 @@ import pytest
 from dream_env.agents import bench, bench_report
 from dream_env.agents.bench_cases import bare, flops_per_step, products
 from dream_env.agents.bench_clock import Case, clock
-from dream_env.agents.bench_start import cores
 
 SPEED = {"what", "num_envs", "device", "processes", "threads", "steps_per_s", "steps_per_cpu_s"}
 
@@ -44,7 +43,6 @@ def test_clocks_count_all_processes():
     assert one.steps_per_cpu_s > 5 * one.steps_per_s
 
 
-@pytest.mark.skipif(cores() < 2, reason="needs two cores")
 def test_processes_work_at_the_same_time_and_fail_together():
     both = clock(Case("sleep", sleeper, 3, {"nap": 0.02}, processes=2), seconds=0.2, repeats=2)
     assert both.steps_per_s == pytest.approx(2 * 3 / 0.02, rel=0.3)
