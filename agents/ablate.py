@@ -43,6 +43,12 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "loss": {
         "tokens and readings (base)": "",
         "tokens only": "--reading-weight 0 --reader-updates 0",
+        "readings 10 times": "--reading-weight 30",
+    },
+    "windows": {
+        "any": "--moving 0",
+        "half in motion (base)": "",
+        "all in motion": "--moving 1",
     },
     "horizon": {
         "1": "--horizons 1",

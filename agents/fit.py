@@ -93,6 +93,8 @@ class Arguments:
     """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
     horizons: tuple[int, ...] = (2, 4, 8, 12)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
+    moving: float = 0.5
+    """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
     reading_weight: float = 3.0
     """Weight of what the reader reads off predicted tokens, beside the tokens' own error."""
     pixel_weight: float = 16.0
@@ -131,8 +133,8 @@ class Arguments:
     """Threads of torch in each process; one more than there are idle cores is slower than one."""
     device: Device = "cpu"
     """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
-    bfloat16: bool = True
-    """Trains in mixed precision; slow on a CPU without avx512_bf16."""
+    bfloat16: bool | None = None
+    """Trains in mixed precision; None does so where the processor has instructions for it, or on a GPU."""
     model: LatentConfig = field(default_factory=LatentConfig)
     """Architecture; with --init only that of the metric, which is made anew where it differs."""
 

@@ -22,6 +22,9 @@ from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
 if TYPE_CHECKING:
     from dream_env.agents.fit import Arguments
 
+MOVED = 1.0
+"""A cube that is further than this (cm) from where it was has moved."""
+
 
 def autoencoder_stage(
     args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
@@ -115,6 +118,7 @@ def predictor_stage(
     """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
     predictor, reader = model.predictor, model.reader if args.reading_weight else None
     episodes, steps = train.action.shape[:2]
+    moves = {length: _moving(train, length) for length in {min(length, steps) for length in args.horizons}}
     read: tuple[Tensor, ...] = ()
     if reader is not None:
         read = (_read(reader, train.tokens), true_readings(train)[1])
@@ -130,6 +134,9 @@ def predictor_stage(
         count = max(1, args.predictor_batch // length)
         n = torch.randint(episodes, (count, 1), generator=generator)
         t = torch.randint(steps - length + 1, (count, 1), generator=generator)
+        if chosen := min(round(args.moving * count), count) if len(moves[length]) else 0:
+            drawn = torch.randint(len(moves[length]), (chosen,), generator=generator)
+            n[:chosen], t[:chosen] = moves[length][drawn].split(1, dim=1)
         t = t + torch.arange(length + 1)
         windows = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
         batch = *windows, *(part[n, t] for part in read)
@@ -158,6 +165,15 @@ def predictor_stage(
         begin,
         report=report,
     )
+
+
+def _moving(latents: Latents, length: int) -> Tensor:
+    """Returns episode and first frame `(M, 2)` of the windows of some steps in which a cube moves."""
+    cubes = latents.cubes
+    way = torch.stack(
+        [(cubes[:, k : cubes.shape[1] - length + k] - cubes[:, :-length]).norm(dim=-1) for k in (length // 2, length)]
+    )
+    return (way.nan_to_num() > MOVED).any(-1).any(0).nonzero()
 
 
 def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:

@@ -70,7 +70,7 @@ class Run:
         out: Folder of the run: last/ and tensorboard/.
         settings: What fixes the course of the run, JSON-able; a run goes on under the same settings only.
         seed: Seed of every stage's generator.
-        bfloat16: Computes in mixed precision.
+        bfloat16: Computes in mixed precision; None does so where that is faster, see `has_bfloat16`.
         save_seconds: Time between two checkpoints.
         cpu_time: Counts the time of stages as CPU time of this process.
         device: Device of the updates; all else, such as reports, finds the model on the CPU.
@@ -90,13 +90,14 @@ class Run:
         settings: dict[str, Any],
         *,
         seed: int = 0,
-        bfloat16: bool = False,
+        bfloat16: bool | None = False,
         save_seconds: float = 60.0,
         cpu_time: bool = False,
         device: str = "cpu",
         write: Callable[[Any, Path], None] = _write_world_model,
     ) -> None:
-        self.model, self.seed, self.bfloat16, self.device, self.write = model, seed, bfloat16, device, write
+        self.model, self.seed, self.device, self.write = model, seed, device, write
+        self.bfloat16 = has_bfloat16(device) if bfloat16 is None else bfloat16
         self.clock = time.process_time if cpu_time else time.monotonic
         self.seconds: dict[str, float] = {}
         self.save_seconds = save_seconds
@@ -208,6 +209,14 @@ class Run:
                 self.writer.add_scalar(f"{stage.name}/{name}", value, update)
             else:
                 self.writer.add_image(f"{stage.name}/{name}", value, update, dataformats="HWC")
+
+
+def has_bfloat16(device: str) -> bool:
+    """Tells whether products in bfloat16 are faster than in float32: on GPUs, and on CPUs with instructions for them."""
+    if torch.device(device).type != "cpu":
+        return True
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _progress(stage: Stage, update: int, elapsed: float) -> float:

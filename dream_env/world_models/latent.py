@@ -62,7 +62,7 @@ class LatentConfig:
     """Probability from which on a dream counts its condition as met; `agents.fit` sets it on held-out episodes."""
     metric_dim: int = 64
     """Length of the learned metric's vectors; 0 has none, as models from before it."""
-    metric_widths: tuple[int, ...] = (192, 192, 192)
+    metric_widths: tuple[int, ...] = (128, 128, 128)
     """Hidden widths of the learned metric."""
     disagreement_threshold: float | None = None
     """Disagreement above which a step leaves what the ensemble knows; `agents.fit` sets it on held-out episodes."""
@@ -86,7 +86,7 @@ class SuccessHead(nn.Module):
         super().__init__()
         # One vector has no places to choose from: all of it is brought back.
         queries, values = (8, 4) if grid > 1 else (1, channels)
-        self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid, queries, values)
+        self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid, queries, values, width=32)
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
         self.logit = nn.Sequential(
             nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
@@ -137,7 +137,7 @@ class LatentWorldModel(nn.Module):
         )
         self.success_head = SuccessHead(config.channels, grid, config.success_width)
         # The first layer of the reader is as wide as a token, so that it can pass on all of one vector.
-        self.reader = SituationReader(config.channels, grid, max(32, config.channels)) if config.metric_dim else None
+        self.reader = SituationReader(config.channels, grid, max(24, config.channels)) if config.metric_dim else None
         self.metric_head: MetricHead | None = None
         if config.metric_dim:
             self.metric_head = MetricHead(len(READINGS), config.metric_dim, config.metric_widths)
@@ -168,11 +168,10 @@ class LatentWorldModel(nn.Module):
         """
 
         def predict(tokens: Tensor, proprio: Tensor, action: Tensor, *luck: Tensor) -> tuple[Tensor, Tensor]:
+            if not luck:
+                return self.predictor.expect(tokens, proprio, action)
             heads, moved, logits = self.predictor(tokens, proprio, action)
-            tokens = expect(heads, logits)
-            if luck:
-                tokens = torch.lerp(tokens, draw(heads, logits, luck[0]), temperature)
-            return tokens, moved
+            return torch.lerp(expect(heads, logits), draw(heads, logits, luck[0]), temperature), moved
 
         chance = () if luck is None else (luck,)
         return LatentState(*_by_rows(predict, *state, action, *chance))

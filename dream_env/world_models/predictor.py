@@ -71,7 +71,42 @@ class Block(nn.Module):
         # A view of (B, rows, columns, W) as channels-last: the convolution copies nothing.
         picture = normal.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         mixed = self.mix(picture).permute(0, 2, 3, 1).flatten(1, 2)
-        return hidden + self.project(F.silu(mixed))
+        return hidden + self.project(F.silu(mixed, inplace=True))
+
+
+class Heads(nn.Module):
+    """An ensemble of small networks with one hidden layer each, computed side by side.
+
+    They predict no change until they are trained.
+
+    Args:
+        width: Width of their common input.
+        hidden: Hidden width of each.
+        channels: Width of their outputs.
+        ensemble: Number E of heads.
+    """
+
+    def __init__(self, width: int, hidden: int, channels: int, ensemble: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, ensemble * hidden)
+        self.weight = nn.Parameter(torch.zeros(ensemble, hidden, channels))
+        self.bias = nn.Parameter(torch.zeros(ensemble, 1, channels))
+
+    def __len__(self) -> int:
+        """Number of heads."""
+        return len(self.weight)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps `(B, T, W)` to the outputs of every head, `(E, B, T, C)`."""
+        hidden = F.silu(self.hidden(inputs)).flatten(0, 1).unflatten(-1, (len(self), -1)).transpose(0, 1)
+        return torch.baddbmm(self.bias.to(hidden.dtype), hidden, self.weight.to(hidden.dtype)).unflatten(
+            1, inputs.shape[:2]
+        )
+
+    def mean(self, inputs: Tensor) -> Tensor:
+        """Maps `(B, T, W)` to the mean over the heads, `(B, T, C)`: one product, whatever their number."""
+        weight, bias = self.weight.flatten(0, 1) / len(self), self.bias.mean((0, 1))
+        return F.linear(F.silu(self.hidden(inputs)), weight.T, bias)
 
 
 class Predictor(nn.Module):
@@ -110,9 +145,9 @@ class Predictor(nn.Module):
         self.input = nn.Linear(channels + 8, width)
         self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
         self.normalize = Normalize(width)
-        self.heads = nn.ModuleList(_head(width, head_width, channels) for _ in range(ensemble))
+        self.heads = Heads(width, head_width, channels, ensemble)
         size = len(contract.PROPRIO_NAMES)
-        self.setpoint = _head(size + len(contract.ACTION_NAMES), width, size) if learned_proprio else None
+        self.setpoint = _setpoint(size + len(contract.ACTION_NAMES), width, size) if learned_proprio else None
         self.gate = nn.Linear(width, ensemble) if mixture else None
         axis = torch.linspace(-1, 1, grid)
         self.position: Tensor
@@ -132,6 +167,20 @@ class Predictor(nn.Module):
             Next tokens of every head `(ensemble, B, T, C)`; the next set-points `(B, 4)`; and the logits of the heads'
             weights `(B, ensemble)`, or None where all weigh the same.
         """
+        hidden, moved = self._trunk(tokens, proprio, action)
+        logits = None if self.gate is None else self.gate(hidden.mean(1))
+        return tokens + self.heads(hidden), moved, logits
+
+    def expect(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicts the mean of one step: the heads' mean, by their weights if any, `(B, T, C)`; and the set-points."""
+        if self.gate is not None:
+            heads, moved, logits = self(tokens, proprio, action)
+            return expect(heads, logits), moved
+        hidden, moved = self._trunk(tokens, proprio, action)
+        return tokens + self.heads.mean(hidden), moved
+
+    def _trunk(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives what the heads see, `(B, T, W)`, and the next set-points."""
         if self.setpoint is None:
             moved = contract.integrate(proprio, action, self.step_size)
         else:
@@ -141,9 +190,7 @@ class Predictor(nn.Module):
         hidden = self.input(torch.cat([tokens, *self._places(proprio, moved)], dim=-1))
         for block, one in zip(self.blocks, modulation, strict=True):
             hidden = block(hidden, one)
-        hidden = self.normalize(hidden)
-        logits = None if self.gate is None else self.gate(hidden.mean(1))
-        return torch.stack([tokens + head(hidden) for head in self.heads]), moved, logits
+        return self.normalize(hidden), moved
 
     def _places(self, proprio: Tensor, moved: Tensor) -> list[Tensor]:
         """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""
@@ -170,9 +217,9 @@ def draw(heads: Tensor, logits: Tensor | None, luck: Tensor) -> Tensor:
     return heads[drawn, torch.arange(len(luck), device=heads.device)]
 
 
-def _head(width: int, hidden: int, channels: int) -> nn.Sequential:
-    """Builds a head that predicts no change until it is trained."""
-    output = nn.Linear(hidden, channels)
+def _setpoint(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Builds the network that moves the set-point; it predicts no change until it is trained."""
+    output = nn.Linear(hidden, outputs)
     nn.init.zeros_(output.weight)
     nn.init.zeros_(output.bias)
-    return nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), output)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), output)

@@ -30,10 +30,10 @@ class SituationReader(nn.Module):
         hidden: Width of the hidden layers.
     """
 
-    def __init__(self, channels: int, grid: int, width: int = 32, hidden: int = 128) -> None:
+    def __init__(self, channels: int, grid: int, width: int = 24, hidden: int = 64) -> None:
         super().__init__()
         self.grid = grid
-        self.features = nn.Sequential(nn.Conv2d(channels + 2, width, 3, padding=1), nn.SiLU())
+        self.features = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.SiLU())
         self.look = nn.Linear(width, len(COLORS))
         self.cube = nn.Sequential(nn.Linear(width + 2, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
         self.hand = nn.Sequential(nn.Linear(grid * grid * channels, hidden), nn.SiLU(), nn.Linear(hidden, len(HAND)))
@@ -43,8 +43,7 @@ class SituationReader(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Reads tokens `(B, T, C)` into `(B, len(READINGS))`."""
-        placed = torch.cat([tokens, self.position.expand(len(tokens), -1, -1)], dim=-1)
-        picture = placed.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         seen = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
         weights = torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
         attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
