@@ -1,4 +1,4 @@
-"""What learns and what acts: each file is one command, `python -m agents.NAME`.
+"""What learns and what acts. A command, `python -m agents.NAME`, is a folder or a file; other files are shared parts.
 
 Installed as `dream_env.agents`; code imports it under that name only.
 """

@@ -18,10 +18,10 @@ import tyro
 from torch import Tensor, nn
 
 from dream_env.agents import policy
+from dream_env.agents.fit.trainer import Run, Stage
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
 from dream_env.agents.train import VALIDATION_SEED, make_physics, validate
-from dream_env.agents.trainer import Run, Stage
 from dream_env.contract import EPISODE_STEPS, HOLD_STEPS
 from dream_env.tensors import TensorDreams
 

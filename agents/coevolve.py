@@ -18,7 +18,9 @@ from typing import Any
 
 import tyro
 
-from dream_env.agents import collect, fidelity, fit
+from dream_env.agents import collect
+from dream_env.agents.fidelity import command as fidelity
+from dream_env.agents.fit import command as fit
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.statistics import markdown_table
 from dream_env.episodes import EpisodeDataset

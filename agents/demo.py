@@ -20,8 +20,9 @@ from typing import Literal
 
 import tyro
 
-from dream_env.agents import clone, collect, fit, train
+from dream_env.agents import clone, collect, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
+from dream_env.agents.fit import command as fit
 from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report
 from dream_env.contract import check_choice
 from dream_env.episodes import EpisodeDataset

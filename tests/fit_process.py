@@ -8,8 +8,9 @@ from unittest.mock import patch
 
 import test_fit
 
-from dream_env.agents import distributed, fit_losses, model_metrics
-from dream_env.agents.fit import fit, train
+from dream_env.agents import model_metrics
+from dream_env.agents.fit import distributed, losses
+from dream_env.agents.fit.command import fit, train
 
 UPDATES = {f"{stage}_updates": 40 for stage in ("autoencoder", "reader", "predictor", "success", "metric")}
 FIRST = UPDATES | {f"{stage}_updates": 0 for stage in ("reader", "success", "metric")}
@@ -21,7 +22,7 @@ def fits(out: Path) -> None:
     with patch.object(model_metrics, "steps_per_second", lambda model, batch: 1000.0):
         fit(arguments(out / "stages", **UPDATES), data)
     train(arguments(out / "joint", objective="both", **FIRST), data)
-    whole, calls = fit_losses.rollout_loss, 0
+    whole, calls = losses.rollout_loss, 0
 
     def dying(*given):
         nonlocal calls
@@ -30,7 +31,7 @@ def fits(out: Path) -> None:
             raise InterruptedError
         return whole(*given)
 
-    with patch.object(fit_losses, "rollout_loss", dying), suppress(InterruptedError):
+    with patch.object(losses, "rollout_loss", dying), suppress(InterruptedError):
         train(arguments(out / "killed", **FIRST), data, save_seconds=0.2)
     train(arguments(out / "killed", **FIRST), data)
     train(arguments(out / "minutes", minutes=0.03, **FIRST), data)

@@ -3,7 +3,7 @@
 import numpy as np
 import toy
 
-from dream_env.agents import replay
+from dream_env.agents.fidelity import replay
 from dream_env.contract import EPISODE_STEPS, integrate
 from dream_env.episodes import Episode, EpisodeDataset
 from dream_env.language import COLORS

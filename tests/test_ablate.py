@@ -8,7 +8,9 @@ import pytest
 import torch
 from test_fit import toy
 
-from dream_env.agents import ablate, ablate_row, fit
+from dream_env.agents.ablate import command as ablate
+from dream_env.agents.ablate import row as ablate_row
+from dream_env.agents.fit import command as fit
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.probes import fit_probe
 from dream_env.episodes import EpisodeDataset

@@ -10,7 +10,8 @@ import pytest
 import torch
 from recorded import recorded
 
-from dream_env.agents import clone, fit, model_metrics, policy
+from dream_env.agents import clone, model_metrics, policy
+from dream_env.agents.fit import command as fit
 from dream_env.bank import StartBank
 from dream_env.dream import NicoLDreamEnv
 from dream_env.language import COLORS, embed

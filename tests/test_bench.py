@@ -7,9 +7,10 @@ import time
 import gymnasium as gym
 import pytest
 
-from dream_env.agents import bench, bench_report
-from dream_env.agents.bench_cases import bare, flops_per_step, products
-from dream_env.agents.bench_clock import Case, clock
+from dream_env.agents.bench import command as bench
+from dream_env.agents.bench import report
+from dream_env.agents.bench.cases import bare, flops_per_step, products
+from dream_env.agents.bench.clock import Case, clock
 
 SPEED = {"what", "num_envs", "device", "processes", "threads", "steps_per_s", "steps_per_cpu_s"}
 
@@ -81,7 +82,7 @@ def test_quick_run_writes_the_table(quick):
         assert result[name] and all(set(row) == SPEED for row in result[name])
         assert all(row["steps_per_s"] > 0 and row["steps_per_cpu_s"] > 0 for row in result[name])
     names = {row["what"] for row in result["steps"]}
-    assert {bench_report.VECTOR, bench_report.BARE, bench_report.PHYSICS, "gymnasium SyncVectorEnv"} <= names
+    assert {report.VECTOR, report.BARE, report.PHYSICS, "gymnasium SyncVectorEnv"} <= names
     assert result["machine"]["cores"] and result["versions"]["torch"] and "--quick" in result["command"]
     assert result["matmul_gflops"] > 1 and result["predictor_flops_per_step"] > 1e6
     assert {row["num_envs"] for row in result["memory"]} == {0, 4}
@@ -89,19 +90,19 @@ def test_quick_run_writes_the_table(quick):
     assert {row["what"] for row in result["start"]} > {"import dream_env", "make", "first step"}
     assert (quick / "bench.png").stat().st_size > 10_000
     page = (quick / "bench.md").read_text()
-    assert all(what in page for what, *_ in bench_report.TARGETS.values())
+    assert all(what in page for what, *_ in report.TARGETS.values())
 
 
 def test_ratios_are_of_the_rows(quick):
     result = json.loads((quick / "bench.json").read_text())
     for row in result["steps"]:
-        row["steps_per_cpu_s"] = {"bare predictor": 100.0, bench_report.VECTOR: 80.0}.get(row["what"], 1.0)
-        row["steps_per_s"] = {bench_report.PHYSICS: 4.0, bench_report.VECTOR: 160.0}.get(row["what"], 1.0)
+        row["steps_per_cpu_s"] = {"bare predictor": 100.0, report.VECTOR: 80.0}.get(row["what"], 1.0)
+        row["steps_per_s"] = {report.PHYSICS: 4.0, report.VECTOR: 160.0}.get(row["what"], 1.0)
     result |= {"predictor_flops_per_step": 1e6, "matmul_gflops": 0.2}
-    found = bench_report.ratios(result)
+    found = report.ratios(result)
     assert found["vector_over_bare"] == pytest.approx(0.8)
     assert found["bare_over_matmul"] == pytest.approx(0.5)
     assert found["dream_over_physics"] == pytest.approx(40)
     assert found["torchrl_4096"] is None
-    met = {record["figure"]: record["met"] for record in bench_report.headline(found)}
+    met = {record["figure"]: record["met"] for record in report.headline(found)}
     assert [word for figure, word in met.items() if figure.startswith("vector env / ")] == ["no", "yes", "–"]

@@ -11,10 +11,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from dream_env.agents import distributed, fit_joint, fit_stages
-from dream_env.agents.fit import split
-from dream_env.agents.fit_pairs import Pairs, own_steps
-from dream_env.agents.hindsight import Hindsight
+from dream_env.agents.fit import distributed, joint
+from dream_env.agents.fit import stages as fit_stages
+from dream_env.agents.fit.command import split
+from dream_env.agents.fit.hindsight import Hindsight
+from dream_env.agents.fit.pairs import Pairs, own_steps
 from dream_env.agents.latents import encode_episodes
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentWorldModel
@@ -94,7 +95,7 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
     pairs, steps = Pairs(data, rows, hindsight.conditions), own_steps(data, held)
     stages = [
         fit_stages.autoencoder_stage(args, model, data, rows, held),
-        fit_joint.joint_stage(args, model, data, rows, held),
+        joint.joint_stage(args, model, data, rows, held),
         fit_stages.reader_stage(args, model.reader, train, held_out),
         fit_stages.predictor_stage(args, model, train, held_out, data.images[0]),
         fit_stages.success_stage(args, model, train, held_out, hindsight, rows),

@@ -11,13 +11,16 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from dream_env.agents import clone, coevolve, experiment, experiment_methods, experiment_report, regressor, rollouts
-from dream_env.agents.experiment_plan import DEMOS, MAIN, METHODS, MODEL_FREE, SEEDS, WALL, Spec, Trial, plan
-from dream_env.agents.experiment_policies import Made, Setup, folder, needs, read
-from dream_env.agents.experiment_results import Played, Results, cells
-from dream_env.agents.experiment_summary import summarize, targets
+from dream_env.agents import clone, coevolve, regressor, rollouts
+from dream_env.agents.experiment import command as experiment
+from dream_env.agents.experiment import methods
+from dream_env.agents.experiment import report as experiment_report
+from dream_env.agents.experiment.meter import Meter
+from dream_env.agents.experiment.plan import DEMOS, MAIN, METHODS, MODEL_FREE, SEEDS, WALL, Spec, Trial, plan
+from dream_env.agents.experiment.policies import Made, Setup, folder, needs, read
+from dream_env.agents.experiment.results import Played, Results, cells
+from dream_env.agents.experiment.summary import summarize, targets
 from dream_env.agents.latents import encode_episodes
-from dream_env.agents.meter import Meter
 from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes
 from dream_env.agents.statistics import wilson
 from dream_env.contract import EPISODE_STEPS
@@ -206,7 +209,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
     assert changed == {"predictor"}, "the control sees as the dream does"
 
     wall = replace(setup, equal_wall=True)  # ends after the CPU time of the dream RL, whatever steps that takes
-    looks = experiment_methods.make(Spec("ppo_physics", 3, 0), wall)
+    looks = methods.make(Spec("ppo_physics", 3, 0), wall)
     assert set(looks) == {"96", WALL} and looks[WALL].practice_cpu_s >= found["dream"].practice_cpu_s
 
 
@@ -237,7 +240,7 @@ class Doubles:
 
     def __init__(self, monkeypatch, broken=()):
         self.made, self.played, self.broken = [], [], set(broken)
-        monkeypatch.setattr(experiment_methods, "MAKERS", dict.fromkeys(METHODS, self.make))
+        monkeypatch.setattr(methods, "MAKERS", dict.fromkeys(METHODS, self.make))
         monkeypatch.setattr(experiment, "play", self.play)
         monkeypatch.setattr(experiment_report, "draw", lambda results, path: None)
 

@@ -10,8 +10,11 @@ import toy
 from PIL import Image
 from recorded import TASKS, recorded
 
-from dream_env.agents import fidelity, fidelity_figures, policy, probes, ranking, replay, uncertainty
-from dream_env.agents.fidelity_report import OVERALL_TARGETS, TASK_TARGETS, verdict
+from dream_env.agents import policy, probes
+from dream_env.agents.fidelity import command as fidelity
+from dream_env.agents.fidelity import figures as fidelity_figures
+from dream_env.agents.fidelity import ranking, replay, uncertainty
+from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verdict
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.outcomes import Outcome
 from dream_env.agents.policy import VLA, VLAConfig

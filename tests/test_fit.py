@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from dream_env import contract
-from dream_env.agents import fit_joint, fit_losses, model_metrics
-from dream_env.agents.fit import SHARES, Arguments, fit, split
-from dream_env.agents.fit_calibrate import calibrate_success
+from dream_env.agents import model_metrics
+from dream_env.agents.fit import joint, losses
+from dream_env.agents.fit.calibrate import calibrate_success
+from dream_env.agents.fit.command import SHARES, Arguments, fit, split
 from dream_env.agents.latents import encode_episodes
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
@@ -147,7 +148,7 @@ def test_killed_run_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
     calls = 0
     args = arguments(tmp_path / "killed")
     for name in ("autoencoder_loss", "rollout_loss", "success_loss", "metric_loss"):  # killed once in each stage
-        loss = getattr(fit_losses, name)
+        loss = getattr(losses, name)
 
         def dying(*given, _loss=loss):
             nonlocal calls
@@ -158,7 +159,7 @@ def test_killed_run_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
 
         calls = 0
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(fit_losses, name, dying)
+            patch.setattr(losses, name, dying)
             fit(args, data, save_seconds=0.0)
     fit(args, data, save_seconds=0.0)
     killed = checkpoint.load(args.out).state_dict()
@@ -235,11 +236,11 @@ def test_pixels_reach_the_encoder_only_if_they_are_an_objective(objective, data,
     args = arguments(tmp_path / "fit", objective=objective)
     torch.manual_seed(0)
     model = LatentWorldModel(args.model)
-    stage = fit_joint.joint_stage(args, model, data, *split(args, data))
+    stage = joint.joint_stage(args, model, data, *split(args, data))
     stage.begin()
     gradients = []
-    for weight in (0.0, fit_joint.PIXELS):
-        monkeypatch.setattr(fit_joint, "PIXELS", weight)
+    for weight in (0.0, joint.PIXELS):
+        monkeypatch.setattr(joint, "PIXELS", weight)
         model.zero_grad()
         stage.loss(torch.Generator().manual_seed(0), 0.0).backward()
         gradients.append([p.grad.clone() for p in model.autoencoder.encoder.parameters()])
@@ -259,10 +260,10 @@ def test_joint_objective_makes_a_whole_model(data, tmp_path):
 
 def test_spread_punishes_collapse_and_repetition():
     tokens = 1.5 * torch.randn(400, 4, 3, generator=torch.Generator().manual_seed(0))
-    variance, covariance = fit_joint.spread(tokens)
+    variance, covariance = joint.spread(tokens)
     assert variance < 0.01 and covariance < 0.05
-    assert fit_joint.spread(tokens[:1].expand(50, -1, -1))[0] > 0.95, "all pictures alike"
-    assert fit_joint.spread(tokens[..., :1].expand(-1, -1, 3))[1] > 5, "all channels alike"
+    assert joint.spread(tokens[:1].expand(50, -1, -1))[0] > 0.95, "all pictures alike"
+    assert joint.spread(tokens[..., :1].expand(-1, -1, 3))[1] > 5, "all channels alike"
 
 
 def test_one_episode_is_too_few(tmp_path):
@@ -278,7 +279,7 @@ def test_autoencoder_loss_weights_what_differs_from_the_background():
     images[:, 20:23, 20:23] = 255
 
     def loss(weight):
-        return float(fit_losses.autoencoder_loss(autoencoder, images, torch.Generator(), weight, 0.0))
+        return float(losses.autoencoder_loss(autoencoder, images, torch.Generator(), weight, 0.0))
 
     assert loss(16.0) > 10 * loss(1.0)
 
@@ -288,9 +289,9 @@ def test_rollout_loss_is_zero_where_nothing_moves():
     tokens = torch.randn(5, 1, 64, 16)
     still = tokens.expand(-1, 4, -1, -1)
     rest = (torch.zeros(5, 4, 4), torch.zeros(5, 3, 4), torch.Generator())
-    assert float(fit_losses.rollout_loss(predictor, still, *rest, 0.0)) < 1e-10
+    assert float(losses.rollout_loss(predictor, still, *rest, 0.0)) < 1e-10
     moving = still * torch.tensor([1.0, 1.0, 1.0, 2.0]).view(1, 4, 1, 1)
-    assert float(fit_losses.rollout_loss(predictor, moving, *rest, 0.0)) > 0.1
+    assert float(losses.rollout_loss(predictor, moving, *rest, 0.0)) > 0.1
 
 
 def test_readings_count_by_their_weight():
@@ -301,7 +302,7 @@ def test_readings_count_by_their_weight():
     def loss(weight):
         chance = torch.Generator().manual_seed(0)
         given = (model.predictor, tokens, zeros, zeros[:, :2], chance, 0.0, weight, model.reader, readings, known)
-        return float(fit_losses.rollout_loss(*given))
+        return float(losses.rollout_loss(*given))
 
     assert loss(0.0) < loss(1.0) < loss(2.0)
     assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0) - loss(0.0), rel=1e-3)
@@ -311,8 +312,8 @@ def test_mixture_leaves_the_losers_in_peace():
     error = torch.tensor([[0.0, 8.0], [8.0, 0.0]])
     best = error.argmin(0)
     sure = 20 * torch.nn.functional.one_hot(best, 2).float()
-    assert float(fit_losses.mixture_loss(error, sure, best)) == pytest.approx(fit_losses.LOSERS * 4, rel=1e-3)
-    assert fit_losses.mixture_loss(error, -sure, best) > fit_losses.mixture_loss(error, 0 * sure, best) > 0.4
+    assert float(losses.mixture_loss(error, sure, best)) == pytest.approx(losses.LOSERS * 4, rel=1e-3)
+    assert losses.mixture_loss(error, -sure, best) > losses.mixture_loss(error, 0 * sure, best) > 0.4
 
 
 def test_mixture_keeps_two_futures_apart():
@@ -326,7 +327,7 @@ def test_mixture_keeps_two_futures_apart():
         predictor = LatentWorldModel(LatentConfig(grid=2, width=16, blocks=1, ensemble=2, mixture=mixture)).predictor
         optimizer = torch.optim.Adam(predictor.parameters(), 1e-2)
         for _ in range(150):
-            loss = fit_losses.rollout_loss(predictor, tokens, torch.zeros(64, 2, 4), action, chance, 0.05)
+            loss = losses.rollout_loss(predictor, tokens, torch.zeros(64, 2, 4), action, chance, 0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -347,7 +348,7 @@ def test_learned_setpoint_comes_to_move_as_the_controller_does():
         first = contract.integrate(start, action[:, 0], step)
         proprio = torch.stack([start, first, contract.integrate(first, action[:, 1], step)], dim=1)
         moved = predictor(tokens[:, 0], start, action[:, 0])[1].detach()
-        return fit_losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
+        return losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
 
     before = float(error()[1])
     for _ in range(100):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import toy
 
-from dream_env.agents import gate, gate_scenes
-from dream_env.agents.gate import Arguments, faults, measure, reward_figures, run
-from dream_env.agents.gate_measures import POTENTIALS, Scored, gate_figures, score
-from dream_env.agents.gate_order import moves, order_figures
-from dream_env.agents.gate_scenes import BEHAVIORS, Scene, Take
+from dream_env.agents.gate import command as gate
+from dream_env.agents.gate import scenes
+from dream_env.agents.gate.command import Arguments, faults, measure, reward_figures, run
+from dream_env.agents.gate.measures import POTENTIALS, Scored, gate_figures, score
+from dream_env.agents.gate.order import moves, order_figures
+from dream_env.agents.gate.scenes import BEHAVIORS, Scene, Take
 from dream_env.contract import EPISODE_STEPS, RewardName
 from dream_env.tasks import TASKS
 
@@ -102,7 +103,7 @@ def test_every_reward_goes_by_one_potential():
 
 @pytest.fixture(scope="module")
 def played():
-    return [gate_scenes.play((task, gate_scenes.SEED + 2)) for task in TASKS]
+    return [scenes.play((task, scenes.SEED + 2)) for task in TASKS]
 
 
 def test_scenes_hold_what_their_names_say(played):
@@ -122,8 +123,8 @@ def test_scenes_hold_what_their_names_say(played):
 
 
 def test_scenes_survive_the_disk(played, tmp_path):
-    gate_scenes.save(played[1], tmp_path / "one.npz")
-    again = gate_scenes.load(tmp_path / "one.npz")
+    scenes.save(played[1], tmp_path / "one.npz")
+    again = scenes.load(tmp_path / "one.npz")
     assert (again.task, again.seed, again.instruction) == (played[1].task, played[1].seed, played[1].instruction)
     np.testing.assert_array_equal(again.goal_image, played[1].goal_image)
     assert again.takes.keys() == played[1].takes.keys()
@@ -159,14 +160,14 @@ def no_physics(played, monkeypatch):
     def fake(cell):
         return replace(played[list(TASKS).index(cell[0])], seed=cell[1])
 
-    monkeypatch.setattr(gate_scenes, "play", fake)
+    monkeypatch.setattr(scenes, "play", fake)
 
 
 def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path):
     args = Arguments(toy_folder, tmp_path / "out", 2, cache=tmp_path / "cache", workers=1)
     report = run(args)
     assert json.loads((tmp_path / "out" / "rewards.json").read_text()) == report
-    assert report["seeds"] == [gate_scenes.SEED, gate_scenes.SEED + 1] and len(report["checkpoint_sha256"]) == 64
+    assert report["seeds"] == [scenes.SEED, scenes.SEED + 1] and len(report["checkpoint_sha256"]) == 64
     raw = report["potentials"]["raw"]
     assert raw["rewards"] == ["energy", "progress", "bounded"] and set(raw["tasks"]) == set(TASKS)
     assert raw["passes"] == (not raw["fails"])
@@ -178,8 +179,8 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
 
 def test_scenes_are_played_once(no_physics, toy_folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    gate_scenes.scenes(list(TASKS), 1, gate_scenes.SEED, cache, 1)
-    monkeypatch.setattr(gate_scenes, "play", lambda cell: pytest.fail(f"{cell} was played again"))
+    scenes.scenes(list(TASKS), 1, scenes.SEED, cache, 1)
+    monkeypatch.setattr(scenes, "play", lambda cell: pytest.fail(f"{cell} was played again"))
     figures = reward_figures(toy_folder, "energy", 1, cache, 1)
     assert set(figures) == set(TASKS)
     assert all(-1 <= row["reward_spearman"] <= 1 and 0 <= row["reward_pairwise"] <= 1 for row in figures.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents.hindsight import Hindsight
+from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.contract import normalize
 from dream_env.language import COLORS, color_of, embed
 from dream_env.tasks import TASKS

@@ -7,12 +7,13 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
-from dream_env.agents import fit_losses, model_metrics
-from dream_env.agents.fit import fit
-from dream_env.agents.fit_calibrate import QUANTILE, calibrate_disagreement
-from dream_env.agents.fit_pairs import HINDSIGHT, PICTURE, Pairs, own_steps
-from dream_env.agents.gate_order import metric_figures
-from dream_env.agents.hindsight import Hindsight, situations
+from dream_env.agents import model_metrics
+from dream_env.agents.fit import losses
+from dream_env.agents.fit.calibrate import QUANTILE, calibrate_disagreement
+from dream_env.agents.fit.command import fit
+from dream_env.agents.fit.hindsight import Hindsight, situations
+from dream_env.agents.fit.pairs import HINDSIGHT, PICTURE, Pairs, own_steps
+from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import encode_episodes
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -67,7 +68,7 @@ def test_head_learns_a_distance_in_steps():
     def loss() -> torch.Tensor:
         here, there = 2 * torch.rand(2, 128, 3, generator=generator) - 1
         steps = 5 * (here - there).abs().amax(1)  # as the hand moves: all axes at once
-        return fit_losses.metric_loss(head(here), head(there), steps)
+        return losses.metric_loss(head(here), head(there), steps)
 
     first = float(loss().detach())
     for _ in range(200):

@@ -131,7 +131,8 @@ def test_readme_block_runs(code, tmp_path):
 def test_readme_names_only_commands_that_exist():
     named = set(re.findall(r"python -m agents\.(\w+)", README))
     assert "demo" in named
-    assert {name for name in named if not (ROOT / "agents" / f"{name}.py").is_file()} == set()
+    places = {name: (ROOT / "agents" / f"{name}.py", ROOT / "agents" / name / "__main__.py") for name in named}
+    assert {name for name in named if not any(path.is_file() for path in places[name])} == set()
 
 
 def test_readme_names_only_files_that_exist():

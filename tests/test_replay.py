@@ -8,7 +8,8 @@ import torch
 import toy
 from recorded import TASKS, recorded
 
-from dream_env.agents import probes, replay
+from dream_env.agents import probes
+from dream_env.agents.fidelity import replay
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.model_metrics import open_loop
 from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, RewardName

@@ -1,0 +1,142 @@
+"""Measures what dreaming costs on this machine: `python -m agents.bench`.
+
+One run, one table: both environments, the bare predictor, matrix multiplication as the limit, practice, acting,
+fitting, starting, memory. It needs an idle machine: only ratios of one thread are taken per second of CPU time, which
+other jobs disturb less.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from dream_env.agents.bench.cases import SQUARES, Shape, cases, flops_per_step, multiply, products
+from dream_env.agents.bench.clock import Case, Row, clock
+from dream_env.agents.bench.learn import action_cases, fit_cases, practice_cases
+from dream_env.agents.bench.peers import peer_cases
+from dream_env.agents.bench.report import draw, headline, page, ratios
+from dream_env.agents.bench.start import cores, machine, memory, start_up, versions
+from dream_env.agents.outcomes import write_text
+
+BATCHES = (1, 16, 256, 1024, 4096)
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measures what dreaming costs on this machine."""
+
+    out: Path = Path("results")
+    """Folder of bench.json, bench.md and bench.png."""
+    world_model: str = "default"
+    """Checkpoint of the world model."""
+    device: str = "cpu"
+    """Device of the dreams and the learners; physics and fitting are measured on the CPU."""
+    peers: bool = False
+    """Measures other wrappers of the same world model too: Gymnasium's SyncVectorEnv, and TorchRL's WorldModelEnv where
+    `pip install torchrl` was done."""
+    quick: bool = False
+    """Small batches, short turns and one core, to see that everything runs; its figures mean little."""
+    seconds: float = 0.8
+    """Length of a turn."""
+    repeats: int = 3
+    """Turns of every row, of which the best counts."""
+
+
+def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
+    """Runs every measurement.
+
+    Args:
+        args: See `Arguments`.
+        progress: Shows a progress bar.
+
+    Returns:
+        The contents of bench.json.
+    """
+    torch.set_num_threads(1)
+    model = args.world_model
+    layers = products(model)
+    lists = {"matmul": _matmuls(layers), **_lists(args)}
+    seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
+    rows: dict[str, list[Row]] = {name: [] for name in lists}
+    with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
+        for name, case in [(name, case) for name, group in lists.items() for case in group]:
+            bar.set_postfix_str(f"{case.what}, {case.num_envs}")
+            rows[name].append(clock(case, seconds, repeats))
+            bar.update()
+    flops = flops_per_step(model)
+    result = {
+        "command": " ".join(["python -m agents.bench", *sys.argv[1:]]),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": machine(),
+        "threads": {"torch": "as in each row", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
+        "versions": versions(),
+        "world_model": model,
+        **_rates(rows.pop("matmul"), layers),
+        "predictor_flops_per_step": flops["predictor"],
+        "flops_per_step": flops,
+        **{name: [asdict(row) for row in group] for name, group in rows.items()},
+        "start": start_up(1 if args.quick else 5, model),
+        "memory": memory((4,) if args.quick else (256, 4096), model),
+    }
+    figures = ratios(result)
+    return result | {"ratios": figures, "headline": headline(figures)}
+
+
+def _lists(args: Arguments) -> dict[str, list[Case]]:
+    """Lists what is measured, by the names of the lists in bench.json."""
+    batches, dreams, parallel = ((1, 4), 4, 1) if args.quick else (BATCHES, 128, cores())
+    model, device = args.world_model, args.device
+    return {
+        "steps": cases(batches, model, device, parallel) + (peer_cases(batches, model, device) if args.peers else []),
+        "practice": practice_cases(dreams, model, device, parallel),
+        "actions": action_cases(dreams, model, device),
+        "frames": fit_cases(model, args.quick),
+    }
+
+
+def _matmuls(layers: Mapping[Shape, int]) -> list[Case]:
+    """Lists matrix products: squares, among which the machine's best rate is, and the predictor's own shapes."""
+    shapes = [(side, side, side) for side in SQUARES] + list(layers)
+    return [
+        Case(" x ".join(map(str, shape)), multiply, 1, {"shape": shape, "dtype": dtype}, dtype)
+        for dtype in DTYPES
+        for shape in shapes
+    ]
+
+
+def _rates(rows: list[Row], layers: Mapping[Shape, int]) -> dict[str, Any]:
+    """Returns rates of multiplication (GFLOP per second of CPU time): the best one, the predictor's shapes, and all."""
+    rate = {(row.what, row.device): row.steps_per_cpu_s / 1e9 for row in rows}
+    flops = {" x ".join(map(str, shape)): count * prod(shape) for shape, count in layers.items()}
+    return {
+        "matmul_gflops": max(value for (_, dtype), value in rate.items() if dtype == "float32"),
+        "layers_gflops": {
+            dtype: sum(flops.values()) / sum(count / rate[shape, dtype] for shape, count in flops.items())
+            for dtype in DTYPES
+        },
+        "matmul": [{"shape": shape, "dtype": dtype, "gflops": value} for (shape, dtype), value in rate.items()],
+    }
+
+
+def main() -> None:
+    """Runs the command line."""
+    args = tyro.cli(Arguments, prog="python -m agents.bench", description=__doc__)
+    warnings.simplefilter("ignore")
+    result = measure(args)
+    write_text(args.out / "bench.json", json.dumps(result, indent=1) + "\n")
+    write_text(args.out / "bench.md", page(result))
+    draw(result, args.out / "bench.png")
+    print(page(result))

@@ -1,0 +1,236 @@
+"""The transfer experiment: does practice in the dream pay in physics?
+
+    python -m agents.experiment --data data              # everything, for hours; the main comparison comes first
+    python -m agents.experiment --data data --only clone,dream --demos 100 --side-episodes 34
+    python -m agents.experiment --data data --workers 0  # only writes the report anew
+
+Policies are made by every method from the same demonstrations, and all of them play the same held-out starts in physics
+and in the dream. The report is written after every trial. After Ctrl-C or a kill the same command goes on; a trial that
+is done is not played again, and a policy is made anew only if something that it depends on has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from dream_env.agents import pool
+from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
+from dream_env.agents.experiment import report as experiment_report
+from dream_env.agents.experiment.methods import make
+from dream_env.agents.experiment.plan import DEMOS, MAIN_DEMOS, METHODS, SEEDS, Trial, plan
+from dream_env.agents.experiment.policies import Setup, folder, read
+from dream_env.agents.experiment.results import Played, Results
+from dream_env.agents.outcomes import WORLDS, load_outcomes, save_outcomes
+from dream_env.agents.rollouts import Batch, play
+from dream_env.agents.statistics import wilson
+from dream_env.contract import EPISODE_STEPS, check_choice
+from dream_env.episodes import EpisodeDataset
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+
+RECIPE: dict[str, Any] = {"steps": 600_000, "validate_every": 200_000}
+"""Arguments of `agents.train` for RL in a dream; those that are missing have its defaults."""
+PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
+"""Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
+QUICK = {
+    "recipe": {"steps": 384, "n_envs": 16, "warmup": 0},
+    "physics_recipe": {"algo": "ppo", "warmup": 0},
+    "clone_updates": 20,
+    "coevolution_episodes": 4,
+    "refit_updates": 2,
+    "physics_steps": (96,),
+    "equal_wall": False,
+    "physics_envs": 2,
+}
+"""Sizes of `--quick`."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compares practice in the dream with its alternatives, in physics."""
+
+    data: Path
+    """Folder of the episodes that the world model was fitted to, with demonstrations among them."""
+    out: Path = Path("results")
+    """Folder of transfer.json, transfer.md and transfer.png."""
+    runs: Path = Path("runs/transfer")
+    """Folder of all policies and of the episodes that they played."""
+    world_model: str = "default"
+    """Checkpoint of the world model."""
+    only: str = ",".join(METHODS)
+    """Methods to run, separated by commas; the report shows all that is done."""
+    demos: str = ",".join(map(str, DEMOS))
+    """Demonstrations per task to run, separated by commas."""
+    seeds: str = ",".join(map(str, SEEDS))
+    """Training seeds to run, separated by commas."""
+    episodes: int = 100
+    """Held-out episodes per task of the main comparison and its controls."""
+    side_episodes: int | None = None
+    """Episodes per task of all other trials, by default as many; 34 make 102 over three tasks or three seeds."""
+    physics_steps: tuple[int, ...] = (4_800, 19_200)
+    """When the model-free learners are looked at; 4,800 steps are the 200 episodes of co-evolution."""
+    equal_wall: bool = True
+    """Looks at them once more after the CPU time that the RL in the dream took."""
+    refit_updates: int = 800
+    """Updates of predictor, success head and metric each, in the refit of co-evolution."""
+    workers: int = 2
+    """Trials side by side, one thread each; 0 only writes the report."""
+    quick: bool = False
+    """Everything in miniature, for a test; the figures say nothing."""
+    recipe: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=lambda: dict(RECIPE))
+    """Arguments of `agents.train`, see `RECIPE`."""
+
+    def setup(self) -> Setup:
+        """Returns how policies are made."""
+        setup = Setup(
+            self.data,
+            self.runs,
+            recipe=self.recipe,
+            physics_recipe=PHYSICS_RECIPE,
+            world_model=self.world_model,
+            refit_updates=self.refit_updates,
+            physics_steps=self.physics_steps,
+            equal_wall=self.equal_wall,
+        )
+        return replace(setup, **QUICK) if self.quick else setup  # type: ignore[arg-type]
+
+    def trials(self, setup: Setup) -> tuple[list[Trial], list[Trial]]:
+        """Returns all trials of the plan, and those of them that are asked for."""
+        methods, demos, seeds = _list(self.only), [*map(int, _list(self.demos))], [*map(int, _list(self.seeds))]
+        for method in methods:
+            check_choice("only", method, METHODS)
+        everything = plan(
+            sorted({*(() if self.quick else DEMOS), *demos}),
+            sorted({*(() if self.quick else SEEDS), *seeds}),
+            self.episodes,
+            self.side_episodes,
+            setup.physics_steps,
+            setup.equal_wall,
+        )
+        asked = [
+            trial
+            for trial in everything
+            if trial.spec.method in methods and trial.spec.demos in demos and trial.spec.seed in seeds
+        ]
+        return everything, asked
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def result(trial: Trial, setup: Setup) -> Path:
+    """Returns the file with the episodes of a trial; where it is, the trial is done."""
+    return folder(trial.spec, setup) / "trials" / f"{trial.name}.jsonl"
+
+
+def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
+    """Makes the policy of a trial and plays its episodes; the function that worker processes run.
+
+    Returns:
+        The trial, and what went wrong: one failure should not end the others.
+    """
+    torch.set_num_threads(1)
+    try:
+        made = make(trial.spec, setup)[trial.budget]
+        outcomes = []
+        for world in WORLDS if trial.usual else WORLDS[:1]:
+            for task in TASKS:
+                for i in range(0, trial.episodes, DREAM_CHUNK):
+                    seeds = range(HELD_OUT_SEED + i, HELD_OUT_SEED + min(i + DREAM_CHUNK, trial.episodes))
+                    batch = Batch(
+                        made.path,
+                        trial.spec.method,
+                        world,
+                        task,
+                        tuple(seeds),
+                        made.world_model,
+                        trial.instruction,
+                        trial.shift,
+                        reward="bounded",  # the cheapest that every form of env takes
+                    )
+                    outcomes += play(batch)
+        save_outcomes(outcomes, result(trial, setup))
+    except Exception:
+        return trial, traceback.format_exc()
+    return trial, None
+
+
+def done(trials: Iterable[Trial], setup: Setup) -> list[Played]:
+    """Reads the trials that are done."""
+    played = []
+    for trial in trials:
+        made = read(trial.spec, setup)
+        if made is not None and result(trial, setup).is_file():
+            played.append(Played(trial, made[trial.budget], load_outcomes(result(trial, setup))))
+    return played
+
+
+def experiment(args: Arguments) -> str:
+    """Runs all trials that are asked for and not done, and writes the report after each.
+
+    Returns:
+        The report as Markdown.
+
+    Raises:
+        ValueError: If a method is unknown.
+        FileNotFoundError: If data or world model are missing.
+        RuntimeError: If a trial failed; the others are done.
+    """
+    setup = args.setup()
+    everything, asked = args.trials(setup)
+    checkpoint.load(args.world_model)
+    episodes = len(EpisodeDataset.load(args.data))  # decodes the pictures, which workers should not all do
+    main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
+    command = f"python -m agents.experiment {' '.join(sys.argv[1:])}"
+    about = {"command": command, "recipe": dict(setup.recipe), "planned_trials": len(everything)}
+
+    def report() -> str:
+        results = Results(done(everything, setup), main, episodes * EPISODE_STEPS)
+        return experiment_report.write(results, about, args.out)
+
+    missing = [trial for trial in asked if not result(trial, setup).is_file()] if args.workers else []
+    failures = {}
+    with tqdm(total=len(asked), initial=len(asked) - len(missing), desc="trials", unit="trial") as bar:
+        for trial, error in pool.imap(partial(run, setup=setup), missing, args.workers) if missing else ():
+            bar.update()
+            if error:
+                failures[trial] = error
+                tqdm.write(f"{trial} failed:\n{error}")
+                continue
+            outcomes = load_outcomes(result(trial, setup))
+            rates = [wilson(sum(o.success for o in own), len(own)) for own in _by_world(outcomes)]
+            about_it = f"{trial.spec.method} {trial.spec.demos} {trial.spec.seed} {trial.name}"
+            tqdm.write(f"{about_it}: physics {rates[0].percent()}, dream {rates[1].percent()}")
+            report()
+    text = report()
+    if failures:
+        raise RuntimeError(f"{len(failures)} trials failed, the first of them:\n{next(iter(failures.values()))}")
+    return text
+
+
+def _by_world(outcomes: Iterable[Any]) -> list[list[Any]]:
+    kept = [o for o in outcomes if not o.solved_at_start]
+    return [[o for o in kept if o.world == world] for world in WORLDS]
+
+
+def main() -> None:
+    """Runs the command."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args = tyro.cli(Arguments, prog="python -m agents.experiment", description=__doc__)
+    try:
+        print("\n" + experiment(args))
+    except KeyboardInterrupt:
+        raise SystemExit("\nstopped; the same command goes on from here") from None
+    print(f"Report: {(args.out / 'transfer.md').resolve()}")

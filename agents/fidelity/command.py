@@ -1,0 +1,260 @@
+"""Tells whether a world model may be trained in: dream against physics, on held-out seeds.
+
+    python -m agents.fidelity --data data --policies runs/clone/snapshots/* runs/ppo/snapshots/*
+
+The same actions are replayed in both worlds, and the same policies act in both. The report says how
+far the dream drifts (latent error; hand and cubes in centimeters, held or not), whether its
+successes and rewards are those of physics, whether its disagreement knows where it is wrong, and
+whether it ranks policies as physics does. It ends in a verdict per task.
+
+Physics is asked once: held-out episodes, policies' outcomes and the probe are kept in --cache, so a
+second run, or one with another world model of the same encoder, only dreams. A killed run goes on
+when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from safetensors.torch import load_file, save_file
+
+from dream_env.agents import pool, probes
+from dream_env.agents.evaluate import HELD_OUT_SEED
+from dream_env.agents.fidelity import figures as fidelity_figures
+from dream_env.agents.fidelity import pictures, ranking, replay, uncertainty
+from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.fidelity.report import headline, markdown, verdict
+from dream_env.agents.gate import command as gate
+from dream_env.agents.latents import Latents, encode_episodes
+from dream_env.agents.outcomes import write_text
+from dream_env.agents.pictures import write_file
+from dream_env.contract import check_choice
+from dream_env.episodes import EpisodeDataset
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import LatentState
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Tells whether a world model may be trained in: dream against physics, on held-out seeds."""
+
+    data: Path
+    """Folder of the episodes that the probes are trained on, written by `python -m agents.collect`;
+    those that the world model was fitted to will do."""
+    policies: tuple[str, ...] = ()
+    """Folders of policies of different quality; 20 or more make the ranking mean something. `agents.clone
+    --snapshots` and `agents.train --snapshots` leave them. They have to see through the encoder of
+    the world model under test."""
+    world_model: str = "default"
+    """Checkpoint of the world model under test."""
+    out: Path = Path("results")
+    """Folder of fidelity.json, fidelity.md, fidelity.png and fidelity_TASK.png."""
+    cache: Path = Path("runs/fidelity")
+    """Folder of what the next run need not make again."""
+    tasks: str = ",".join(TASKS)
+    """Tasks, separated by commas."""
+    episodes: int = 600
+    """Held-out episodes to replay, over tasks and over what acts: the expert, the expert with
+    misjudged cubes, play, and the policies."""
+    policy_episodes: int = 50
+    """Episodes per task, policy and world for the ranking."""
+    scenes: int = 60
+    """Scenes per task for the default reward's figures, those of `python -m agents.gate`; 0 leaves them out."""
+    seed: int = HELD_OUT_SEED
+    """First of the held-out seeds."""
+    temperature: float = 0.0
+    """Temperature of the dream, see `NicoLDream-v0`."""
+    probe_episodes: int = 2000
+    """Episodes of --data that the probe is trained on."""
+    probe_updates: int = 3000
+    """Updates of the probe."""
+    workers: int | None = None
+    """Processes in physics; all cores by default."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+
+    def task_names(self) -> tuple[str, ...]:
+        """Returns the tasks.
+
+        Raises:
+            ValueError: If one is unknown, or a number is out of range.
+        """
+        names = tuple(name.strip() for name in self.tasks.split(","))
+        for name in names:
+            check_choice("tasks", name, TASKS)
+        if self.episodes < 4 * len(names):
+            raise ValueError(f"episodes={self.episodes}; accepted: {4 * len(names)} or more, so that all kinds act")
+        if self.policy_episodes < 1:
+            raise ValueError(f"policy_episodes={self.policy_episodes}; accepted: 1 or more")
+        return names
+
+
+def measure(args: Arguments) -> dict[str, Any]:
+    """Measures everything and draws the strips of pictures.
+
+    Returns:
+        The report, JSON-able; see the keys in `results/fidelity.json`.
+
+    Raises:
+        FileNotFoundError: If data, world model or a policy are missing.
+        ValueError: If a policy sees through another encoder, or the data hold held-out seeds.
+    """
+    tasks = args.task_names()
+    workers: pool.Workers = "ray" if args.ray else args.workers
+    folder = checkpoint.resolve(args.world_model)
+    model = checkpoint.load(folder)
+    ranking.check_policies(args.policies, model, args.world_model)
+    data = EpisodeDataset.load(args.data)
+
+    sight = replay.eyes(model)
+    listed = replay.jobs(tasks, args.policies, args.episodes, args.seed)
+    if common := set(data.seed.tolist()) & {job.seed for job in listed}:
+        raise ValueError(f"data={args.data} holds the held-out seed {min(common)}; accepted: episodes of other seeds")
+    name = _digest(tasks, [ranking.weights(policy) for policy in args.policies], args.seed, sight)
+    episodes = replay.held_out(listed, str(folder), args.cache / f"episodes-{name}", workers)
+    probe = fitted_probe(args, model, data, sight)
+
+    latents = encode_episodes(model, episodes)
+    physics = replay.physics_film(model, episodes, latents)
+    starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
+    dreams = {start: replay.dream_film(model, episodes, args.temperature, start) for start in starts}
+    dream = dreams[0]
+    true_returns, told_returns = (replay.returns(model, episodes, film) for film in (physics, dream))
+    threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
+    played = []
+    seeds = range(args.seed, args.seed + args.policy_episodes)
+    if args.policies:
+        cache = args.cache / "policies"
+        played = ranking.compare(args.policies, tasks, seeds, str(folder), cache, args.temperature, workers)
+
+    def part(task: str | None) -> dict[str, Any]:
+        own = np.full(len(episodes), True) if task is None else episodes.task == task
+        rows = torch.from_numpy(np.flatnonzero(own))
+        some, true = latents.take(rows), physics.take(rows)
+        told = {start: film.take(rows) for start, film in dreams.items()}
+        return {
+            "latent_error": fidelity_figures.latent_error(some, told[0]),
+            "positions": fidelity_figures.positions(probe, some, told),
+            "success": fidelity_figures.success(model, some, told, threshold),
+            "outcomes": fidelity_figures.outcomes(true, told[0], episodes.kind[own]),
+            "rewards": fidelity_figures.rewards(true_returns, told_returns, own),
+            "policies": ranking.agreement(played, task) if played else None,
+        }
+
+    rewards: dict[str, dict[str, float]] = {}
+    if args.scenes:
+        cache = args.cache / "scenes"
+        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=workers)
+    parts = {task: part(task) for task in tasks}
+    overall = part(None)
+    for task in tasks:
+        _strip(args, model, episodes, dream, task)
+    report: dict[str, Any] = {
+        "checkpoint_sha256": checkpoint.sha256(folder),
+        "world_model": args.world_model,
+        "command": "python -m agents.fidelity " + shlex.join(sys.argv[1:]),
+        "seeds": {"episodes": [args.seed, args.seed + len(episodes) - 1], "policies": [seeds[0], seeds[-1]]},
+        "episodes": len(episodes),
+        "temperature": args.temperature,
+        "success_threshold": threshold,
+        "tasks": {task: _headline(figures) | rewards.get(task, {}) | figures for task, figures in parts.items()},
+        "all": overall,
+        "disagreement": _disagreement(model, latents, physics, dream),
+        "policies": len(args.policies),
+        "policy_spearman": overall["policies"]["spearman"] if played else None,
+        "policy_mae_points": overall["policies"]["mae_points"] if played else None,
+    }
+    report["disagreement_spearman"] = report["disagreement"]["rollout_24"]["sum"]
+    report = _plain(report)
+    return report | {"headline": headline(report), "verdict": verdict(report)}
+
+
+def _headline(figures: dict[str, Any]) -> dict[str, Any]:
+    """Picks the figures that have targets."""
+    last, middle = figures["positions"]["dream_24"], figures["positions"]["dream_12"]
+    return {
+        "hand_cm_24": last["hand"],
+        "object_cm_24_untouched": last["untouched"],
+        "object_cm_24_moved": last["moved"],
+        "held_auc_12": middle["held_auc"],
+        "success_auc": figures["success"]["all"]["auc"],
+        "success_fpr": figures["success"]["all"]["false_positive_rate"],
+        "reward_spearman": None,
+        "reward_pairwise": None,
+    }
+
+
+def _disagreement(model: Any, latents: Latents, physics: Film, dream: Film) -> dict[str, Any]:
+    figures = uncertainty.correlations(model, latents, physics, dream)
+    whole = figures["rollout_24"]
+    summed = dream.disagreement.sum(1)
+    drift = uncertainty.frame_errors(latents.tokens, dream.tokens)[:, -1]
+    return {
+        **figures,
+        "best": max(whole, key=lambda way: -math.inf if math.isnan(whole[way]) else whole[way]),
+        "outliers": uncertainty.outliers(model, latents),
+        "scatter": {"disagreement": summed.tolist(), "error": drift.tolist()},
+    }
+
+
+def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, sight: str) -> probes.Probe:
+    """Trains the probe of an encoder, or reads it if exactly this was trained before."""
+    some = np.random.default_rng(0).permutation(len(data))[: args.probe_episodes]
+    train = data.take(np.sort(some))
+    file = args.cache / f"probe-{_digest(sight, train.seed.tolist(), args.probe_updates)}.safetensors"
+    if file.is_file():
+        tokens, channels = encode_episodes(model, train.take(slice(1))).tokens.shape[-2:]
+        probe = probes.Probe(channels, math.isqrt(tokens))
+        probe.load_state_dict(load_file(file))
+        return probe.eval()
+    probe = probes.fit_probe(encode_episodes(model, train), args.probe_updates)
+    write_file(file, lambda part: save_file(probe.state_dict(), part))
+    return probe
+
+
+def _strip(args: Arguments, model: Any, episodes: EpisodeDataset, dream: Film, task: str) -> None:
+    """Draws episodes of a task as the camera saw them and as the decoder draws the dream: one of each kind."""
+    own = episodes.task == task
+    shown = [np.flatnonzero(own & (episodes.kind == kind))[0] for kind in dict.fromkeys(episodes.kind[own].tolist())]
+    drawn = [model.decode(LatentState(dream.tokens[i].float(), dream.proprio[i])).cpu().numpy() for i in shown]
+    pictures.strip(episodes.images[shown], np.stack(drawn), args.out / f"fidelity_{task}.png")
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON has it: no NaN, and numbers as precise as they deserve."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.4g}")
+    return value
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.fidelity", description=__doc__)
+    report = measure(args)
+    text = markdown(report)
+    write_text(args.out / "fidelity.json", json.dumps(report, indent=1) + "\n")
+    write_text(args.out / "fidelity.md", text)
+    pictures.plot(report, args.out / "fidelity.png")
+    print(f"\n{text}\nReport: {(args.out / 'fidelity.md').resolve()}\n\n{report['verdict']}")

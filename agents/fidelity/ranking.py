@@ -1,0 +1,153 @@
+"""Whether a dream ranks policies as physics does: many policies, both worlds, the same held-out starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dream_env.agents import pool
+from dream_env.agents.fidelity.replay import eyes
+from dream_env.agents.outcomes import WORLDS, Outcome, World, load_outcomes, save_outcomes
+from dream_env.agents.policy import load
+from dream_env.agents.rollouts import Batch, play
+from dream_env.agents.statistics import pearson, spearman
+from dream_env.world_models import checkpoint
+
+PHYSICS_CHUNK, DREAM_CHUNK = 10, 256
+"""Episodes that a process takes at a time."""
+
+
+def weights(policy: str) -> str:
+    """Returns a digest of a policy's weights."""
+    digest = hashlib.sha256()
+    for tensor in load(policy).state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_policies(policies: Sequence[str], model: Any, name: str) -> None:
+    """Refuses policies that would not see through a world model what they learned to see.
+
+    Args:
+        policies: Folders.
+        model: The world model.
+        name: What to call it in the message.
+
+    Raises:
+        FileNotFoundError: If a policy, or the world model that it was made with, is missing.
+        ValueError: If a policy was made with another encoder, or is named twice.
+    """
+    for policy in policies:
+        own = load(policy).config.world_model
+        if policies.count(policy) > 1:
+            raise ValueError(f"policies: {policy!r} is named twice; accepted: each once")
+        try:
+            sight = eyes(checkpoint.load(own))
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"policies: {policy!r} cannot see: {error}") from error
+        if sight != eyes(model):
+            raise ValueError(
+                f"policies: {policy!r} sees through world model {own!r}, whose encoder is not that of {name!r}; "
+                f"accepted: policies made with `python -m agents.clone --world-model {name}`, or through a world model "
+                "that shares its encoder (`python -m agents.fit --init ... --autoencoder-updates 0`)"
+            )
+
+
+def compare(
+    policies: Sequence[str],
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    world_model: str,
+    cache: Path,
+    temperature: float = 0.0,
+    workers: pool.Workers = None,
+) -> list[Outcome]:
+    """Plays every policy in both worlds on the same starts.
+
+    What happens in physics depends on the policy and on the encoder alone, so it is kept in `cache` and asked of
+    physics once, whatever world models are compared.
+
+    Args:
+        policies: Folders.
+        tasks: Names of the tasks.
+        seeds: Held-out seeds, for every task.
+        world_model: Checkpoint of the world model.
+        cache: Folder of the physics outcomes.
+        temperature: Of the dream.
+        workers: Processes; all cores by default.
+    """
+
+    def batch(world: World, policy: str, task: str, some: tuple[int, ...]) -> Batch:
+        return Batch(policy, policy, world, task, some, world_model, temperature=temperature, reward="success")
+
+    sight = eyes(checkpoint.load(world_model))
+    files = {policy: cache / f"{weights(policy)}-{sight}.jsonl" for policy in policies}
+    known = {policy: load_outcomes(file) if file.is_file() else [] for policy, file in files.items()}
+    wanted = set(product(tasks, seeds))
+    batches = []
+    for policy, task in product(policies, tasks):
+        done = {outcome.seed for outcome in known[policy] if outcome.task == task}
+        missing = tuple(seed for seed in seeds if seed not in done)
+        for i in range(0, len(missing), PHYSICS_CHUNK):
+            batches.append(batch("physics", policy, task, missing[i : i + PHYSICS_CHUNK]))
+    for played in _play(batches, "policies in physics", workers):
+        own = known[played[0].label]
+        own += played
+        save_outcomes(own, files[played[0].label])
+    outcomes = [replace(o, label=p) for p in policies for o in known[p] if (o.task, o.seed) in wanted]
+    # One policy after another on the same starts: a process resets physics to each start once.
+    dreams = [
+        batch("dream", policy, task, tuple(seeds[i : i + DREAM_CHUNK]))
+        for task in tasks
+        for i in range(0, len(seeds), DREAM_CHUNK)
+        for policy in policies
+    ]
+    for played in _play(dreams, "policies in the dream", 1):
+        outcomes += played
+    return outcomes
+
+
+def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[Outcome]]:
+    with tqdm(total=sum(len(batch.seeds) for batch in batches), desc=what, unit="episode") as bar:
+        for played in pool.imap(play, batches, workers) if batches else ():
+            bar.update(len(played))
+            yield played
+
+
+def agreement(outcomes: Sequence[Outcome], task: str | None = None) -> dict[str, Any]:
+    """Compares success in the dream with success in physics over policies.
+
+    Args:
+        outcomes: Episodes of both worlds; starts that are solved already do not count.
+        task: Name of a task; None pools them.
+
+    Returns:
+        `spearman` and `pearson` over the policies' rates; `mae_points`, their mean absolute difference, and
+        `bias_points`, dream minus physics, both in percentage points; `same`, the share of episodes that end alike in
+        both worlds; and `rows`, one per policy.
+    """
+    kept = [o for o in outcomes if not o.solved_at_start and o.task == (task or o.task)]
+    rows, same = [], []
+    for label in dict.fromkeys(o.label for o in kept):
+        own = [o for o in kept if o.label == label]
+        physics, dream = ({(o.task, o.seed): o.success for o in own if o.world == world} for world in WORLDS)
+        pairs = [(physics[key], dream[key]) for key in physics if key in dream]
+        same += [a == b for a, b in pairs]
+        rates = np.mean(pairs, axis=0) if pairs else np.full(2, np.nan)
+        rows.append({"policy": label, "episodes": len(pairs), "physics": float(rates[0]), "dream": float(rates[1])})
+    one, other = np.array([row["physics"] for row in rows]), np.array([row["dream"] for row in rows])
+    return {
+        "spearman": spearman(one, other),
+        "pearson": pearson(one, other),
+        "mae_points": float(100 * np.abs(other - one).mean()) if rows else float("nan"),
+        "bias_points": float(100 * (other - one).mean()) if rows else float("nan"),
+        "same": float(np.mean(same)) if same else float("nan"),
+        "rows": rows,
+    }

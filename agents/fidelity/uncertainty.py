@@ -1,0 +1,118 @@
+"""Whether a world model knows what it does not know: disagreement against true error, and against the absurd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.latents import Latents
+from dream_env.agents.model_metrics import auc
+from dream_env.agents.statistics import spearman
+from dream_env.contract import ACTION_NAMES
+from dream_env.world_models.protocol import LatentState
+
+STEPS = 6
+"""Steps for which something absurd goes on."""
+FALSE_ALARMS = 0.01
+"""Share of ordinary steps that may be flagged where the flagged share of absurd ones is told."""
+
+
+def frame_errors(tokens: Tensor, predicted: Tensor) -> Tensor:
+    """Mean squared error of every predicted frame but the first, `(N, T)`, of tokens `(N, T + 1, tokens, C)` each."""
+    return (predicted[:, 1:].float() - tokens[:, 1:].float()).square().mean((2, 3))
+
+
+def aggregates(disagreement: Tensor) -> dict[str, Tensor]:
+    """Makes one figure `(N,)` of the disagreements `(N, K)` along a rollout, in several ways."""
+    return {
+        "sum": disagreement.sum(1),
+        "sum of roots": disagreement.sqrt().sum(1),
+        "largest": disagreement.max(1).values,
+        "last": disagreement[:, -1],
+    }
+
+
+@torch.inference_mode()
+def correlations(model: Any, latents: Latents, physics: Film, dream: Film) -> dict[str, Any]:
+    """Rank correlations of disagreement with true error.
+
+    Args:
+        model: The world model.
+        latents: N held-out episodes.
+        physics: Their film, with the disagreement about each recorded step.
+        dream: Their replay.
+
+    Returns:
+        `step`: of single steps from recorded states, all N x T of them. `rollout_12`, `rollout_24`: of whole rollouts,
+        N of one length each (so that none is explained by length alone), for each of `aggregates`.
+    """
+    steps = latents.action.shape[1]
+    one = [
+        model.step(LatentState(latents.tokens[:, t].float(), latents.proprio[:, t]), latents.action[:, t]).tokens
+        for t in range(steps)
+    ]
+    errors = frame_errors(latents.tokens, torch.stack([latents.tokens[:, 0].float(), *one], dim=1))
+    figures: dict[str, Any] = {"step": spearman(physics.disagreement.flatten(), errors.flatten())}
+    drift = frame_errors(latents.tokens, dream.tokens)
+    for h in (steps // 2, steps):
+        told = aggregates(dream.disagreement[:, :h])
+        figures[f"rollout_{h}"] = {name: spearman(value, drift[:, h - 1]) for name, value in told.items()}
+    return figures
+
+
+@torch.inference_mode()
+def outliers(model: Any, latents: Latents, seed: int = 0) -> dict[str, Any]:
+    """How well disagreement tells the absurd from the ordinary, each for `STEPS` steps from the episodes' middle.
+
+    - `actions`: full-scale actions that alternate in sign, which no recorded episode holds. They are absurd but need
+      not be hard to predict: the hand trembles in place.
+    - `proprio`: the set-point of another episode: the arm is not where it says.
+    - `chimera`: the left half of one scene and the right half of another: two arms, or none.
+    - `noise`: tokens under noise of their own variance.
+
+    Returns:
+        For each: `auc` of the first step's disagreement and `flagged`, the share of its steps above the threshold that
+        `FALSE_ALARMS` of the ordinary steps are above; and `threshold` with the share that the model's own flags.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    middle = latents.action.shape[1] // 2
+    steps = min(STEPS, latents.action.shape[1] - middle)
+    start = LatentState(latents.tokens[:, middle].float(), latents.proprio[:, middle])
+    tokens, proprio, action = *start, latents.action[:, middle : middle + steps]
+    sign = torch.randint(0, 2, (len(action), 1, len(ACTION_NAMES)), generator=generator) * 2.0 - 1
+    half = tokens.shape[1] ** 0.5 // 2
+    left = (torch.arange(tokens.shape[1]) % (2 * half) < half)[:, None]
+    noise = torch.randn(tokens.shape, generator=generator)
+    absurd = {
+        "actions": (start, sign * (1 - 2 * (torch.arange(steps) % 2)).view(1, -1, 1)),
+        "proprio": (LatentState(tokens, proprio.roll(1, 0)), action),
+        "chimera": (LatentState(torch.where(left, tokens, tokens.roll(1, 0)), proprio), action),
+        "noise": (LatentState(tokens + noise, proprio), action),
+    }
+    ordinary = _watch(model, start, action)
+    limit = float(np.quantile(ordinary, 1 - FALSE_ALARMS))
+    own = getattr(getattr(model, "config", None), "disagreement_threshold", None)
+    figures: dict[str, Any] = {}
+    for name, (state, actions) in absurd.items():
+        told = _watch(model, state, actions)
+        truth = torch.cat([torch.zeros(len(ordinary)), torch.ones(len(told))])
+        figures[name] = {
+            "auc": auc(torch.cat([ordinary[:, 0], told[:, 0]]), truth),
+            "flagged": float((told > limit).float().mean()),
+        }
+        if own is not None:
+            figures[name]["flagged_by_own_threshold"] = float((told > own).float().mean())
+    return figures
+
+
+def _watch(model: Any, state: LatentState, actions: Tensor) -> Tensor:
+    """Disagreements `(N, K)` along K actions."""
+    told = []
+    for action in actions.unbind(1):
+        told.append(model.disagreement(state, action))
+        state = model.step(state, action)
+    return torch.stack(told, dim=1)

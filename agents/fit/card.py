@@ -1,0 +1,42 @@
+"""The card of a fitted world model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dream_env.agents.fit.command import Arguments
+
+
+def card(args: Arguments, figures: dict[str, Any]) -> str:
+    """Writes the card of a checkpoint: command, data, seed and measured figures."""
+    errors, success = figures["open_loop_error"], figures["success"]
+    steps = list(errors["predicted"])
+    lines = [
+        "# World model of NicoLDream-v0",
+        "",
+        f"- Command: `python -m agents.fit {' '.join(sys.argv[1:])}`",
+        f"- Data: `{', '.join(map(str, args.data))}`, {figures['episodes']['train']} episodes; measured on "
+        f"{figures['episodes']['held_out']} held-out ones. Seed {args.seed}.",
+        f"- Parameters: {figures['parameters']:,}",
+        "",
+        "Open-loop error over variance, from the first frame:",
+        "",
+        "| steps ahead | " + " | ".join(map(str, steps)) + " |",
+        "|" + "---|" * (len(steps) + 1),
+    ]
+    for name in ("predicted", "copied"):
+        lines.append(f"| {name} | " + " | ".join(f"{errors[name][h]:.3f}" for h in steps) + " |")
+    lines += ["", "Read off the latent by a probe, median error on held-out episodes (cm):", ""]
+    for name in ("target_probe_cm", "hand_probe_cm"):
+        lines.append(f"- {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
+    lines += ["", f"Success head at threshold {success['threshold']:.2f}:", ""]
+    for name in success.keys() - {"threshold"}:
+        lines.append(f"- {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in success[name].items()))
+    if figures["metric"]:
+        lines += ["", "Learned metric: distance to the goal picture against true steps to go:", ""]
+        for name, row in figures["metric"].items():
+            lines.append(f"- {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in row.items()))
+    speed = ", ".join(f"{v:,.0f} at {k}" for k, v in figures["steps_per_cpu_second"].items())
+    return "\n".join([*lines, "", f"Imagined steps per CPU second, by batch: {speed}.", ""])

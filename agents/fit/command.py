@@ -1,0 +1,327 @@
+"""Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
+
+Four stages, each on the frozen result of those before: the auto-encoder; the predictor, on all frames encoded once; the
+success head and the metric, on encoded and on dreamt states, so that they are right where they are used. A killed run
+goes on when the same command is given again.
+
+Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
+
+With 0 updates a stage keeps what --init has, so a single one can be fitted anew, or a metric added to an old model:
+`--init CHECKPOINT --autoencoder-updates 0 --predictor-updates 0 --success-updates 0`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from dream_env.agents import model_metrics
+from dream_env.agents.fit import distributed, stages
+from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
+from dream_env.agents.fit.card import card
+from dream_env.agents.fit.hindsight import Hindsight
+from dream_env.agents.fit.joint import joint_stage
+from dream_env.agents.fit.pairs import Pairs, own_steps
+from dream_env.agents.fit.trainer import Run
+from dream_env.agents.gate.order import metric_figures
+from dream_env.agents.latents import Episodes, Latents, encode_episodes
+from dream_env.agents.outcomes import write_text
+from dream_env.bank import StartBank
+from dream_env.contract import check_choice
+from dream_env.episodes import KINDS, EpisodeDataset
+from dream_env.language import COLORS
+from dream_env.tasks import TASKS
+from dream_env.world_models import checkpoint
+from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+
+SHARES = {"autoencoder": 0.25, "reader": 0.04, "predictor": 0.54, "success": 0.08, "metric": 0.09}
+"""Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
+Objective = Literal["pixels", "latent", "both"]
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fits a world model to recorded episodes: auto-encoder, predictor, success head, metric."""
+
+    data: tuple[Path, ...]
+    """Folders of the episodes, written by `python -m agents.collect`."""
+    out: Path
+    """Folder of the checkpoint, of metrics.json, the curves (tensorboard/) and the run's state (last/)."""
+    init: Path | None = None
+    """Checkpoint to start from, with its architecture; None starts from random weights. With
+    --autoencoder-updates 0 the embedding stays what it was, so policies keep their eyes."""
+    autoencoder: Path | None = None
+    """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model."""
+    kinds: str | None = None
+    """Kinds of episodes to train on, separated by commas; None takes all. Those held out are of all kinds."""
+    episodes: int | None = None
+    """Number of episodes to draw --kinds from; None takes all but those held out."""
+    objective: Objective = "pixels"
+    """What the encoder learns from: drawing its pictures; predicting its own tokens, some steps ahead, together with
+    the predictor, while the decoder only looks on; or both."""
+    minutes: float | None = None
+    """Length of the fit in minutes instead of updates; such a run cannot be repeated exactly."""
+    cpu_time: bool = False
+    """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
+    autoencoder_updates: int = 5000
+    """Updates of the auto-encoder; 0 keeps that of --init."""
+    reader_updates: int = 2500
+    """Updates of the reader on encoded frames; 0 keeps that of --init."""
+    predictor_updates: int = 6000
+    """Updates of the predictor; 0 keeps that of --init."""
+    success_updates: int = 4000
+    """Updates of the success head; 0 keeps that of --init."""
+    metric_updates: int = 5000
+    """Updates of the metric; 0 keeps that of --init."""
+    autoencoder_batch: int = 64
+    """Pictures per update."""
+    reader_batch: int = 128
+    """Frames per update."""
+    predictor_batch: int = 512
+    """Predicted steps per update: windows times their length."""
+    success_batch: int = 256
+    """States per update, half encoded and half dreamt."""
+    metric_batch: int = 512
+    """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
+    horizons: tuple[int, ...] = (2, 4, 8, 12)
+    """Lengths of the predictor's rollouts, for equal parts of the stage."""
+    moving: float = 0.5
+    """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
+    reading_weight: float = 3.0
+    """Weight of what the reader reads off predicted tokens, beside the tokens' own error."""
+    pixel_weight: float = 16.0
+    """Weight of pixels that differ from the background."""
+    token_noise: float = 0.1
+    """Noise on the tokens that the decoder sees."""
+    rollout_noise: float = 0.05
+    """Noise on the first tokens of a rollout."""
+    autoencoder_rate: float = 2e-3
+    """Peak learning rate of the auto-encoder."""
+    reader_rate: float = 3e-3
+    """Peak learning rate of the reader."""
+    predictor_rate: float = 2e-3
+    """Peak learning rate of the predictor."""
+    success_rate: float = 3e-3
+    """Peak learning rate of the success head."""
+    metric_rate: float = 3e-3
+    """Peak learning rate of the metric."""
+    average: float = 0.995
+    """Decay of the averaged weights that are kept."""
+    held_out: float = 0.05
+    """Part of the episodes that is measured on and not trained on."""
+    test: Path | None = None
+    """Folder of other episodes to take the final figures on; None takes the held-out ones."""
+    false_positives: float = 0.02
+    """Rate of false alarms in dreamt states at which success_threshold is set."""
+    probe_updates: int = 1500
+    """Updates of each probe of the final measurement."""
+    bank: int = 300
+    """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with."""
+    seed: int = 0
+    """Seed of weights, batches and split."""
+    split_seed: int | None = None
+    """Seed of the split into episodes to train on and held-out ones; None takes --seed."""
+    threads: int = 2
+    """Threads of torch in each process; one more than there are idle cores is slower than one."""
+    device: Device = "cpu"
+    """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
+    bfloat16: bool | None = None
+    """Trains in mixed precision; None does so where the processor has instructions for it, or on a GPU."""
+    model: LatentConfig = field(default_factory=LatentConfig)
+    """Architecture; with --init only that of the metric, which is made anew where it differs."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what fixes the course of a run, JSON-able."""
+        values = {k: v for k, v in asdict(self).items() if k not in ("out", "threads", "device")}
+        paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder", "test")}
+        return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
+
+    def updates(self, stage: str) -> int:
+        """Returns the updates of a stage; 0 leaves it out."""
+        return 0 if stage == "autoencoder" and self.autoencoder else int(getattr(self, f"{stage}_updates"))
+
+    def share(self, stage: str) -> float | None:
+        """Returns the minutes of a stage; None where it counts updates."""
+        if self.minutes is None or not self.updates(stage):
+            return None
+        return self.minutes * SHARES[stage] / sum(SHARES[each] for each in SHARES if self.updates(each))
+
+
+class Fitted(NamedTuple):
+    """A world model after its last stage, and what to measure it on.
+
+    Attributes:
+        model: The world model, in eval mode.
+        train: Episodes it was trained on.
+        held_out: Episodes that are measured on.
+        steps: True steps to go of these, `(N, T + 1)`.
+        tasks: Names of their tasks, N of them.
+        minutes: How long each stage took.
+    """
+
+    model: LatentWorldModel
+    train: Latents
+    held_out: Latents
+    steps: Tensor
+    tasks: np.ndarray
+    minutes: dict[str, float]
+
+
+def split(args: Arguments, episodes: Episodes) -> tuple[Tensor, Tensor]:
+    """Returns which episodes are trained on and which are held out; what is held out depends on data and seed alone.
+
+    Raises:
+        ValueError: If there are fewer than two episodes, a kind is unknown, or there is none to train on.
+    """
+    count = len(episodes.images)
+    if count < 2:
+        raise ValueError(f"data={_names(args.data)} holds {count} episodes; accepted: at least 2")
+    seed = args.seed if args.split_seed is None else args.split_seed
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    held = max(1, round(args.held_out * count))
+    rows = order[held:][: args.episodes]
+    if args.kinds is not None:
+        kinds = args.kinds.split(",")
+        for kind in kinds:
+            check_choice("kinds", kind, KINDS)
+        rows = rows[torch.from_numpy(np.isin(episodes.kind[rows.numpy()], kinds))]
+    if not len(rows):
+        raise ValueError(f"kinds={args.kinds} leaves no episode to train on; accepted: kinds that are in the data")
+    return rows, order[:held]
+
+
+def train(
+    args: Arguments,
+    episodes: Episodes,
+    save_seconds: float = 60.0,
+    encode: Callable[[LatentWorldModel, Episodes, Tensor], Latents] = encode_episodes,
+) -> Fitted:
+    """Trains a world model through its stages; `args.out` gets the run's state and its curves.
+
+    Args:
+        args: See `Arguments`.
+        episodes: The data; `args.data` only names it.
+        save_seconds: Time between two saves of the run's state.
+        encode: Encodes the episodes of some rows.
+
+    Raises:
+        ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds a run with other
+            settings.
+    """
+    check_choice("objective", args.objective, Objective)
+    check_choice("device", args.device, Device)
+    rows, held_rows = split(args, episodes)
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    model = _initial(args)
+    run = Run(
+        model,
+        args.out,
+        args.settings(),
+        seed=args.seed,
+        bfloat16=args.bfloat16,
+        save_seconds=save_seconds,
+        cpu_time=args.cpu_time,
+        device=args.device,
+    )
+    first = stages.autoencoder_stage if args.objective == "pixels" else joint_stage
+    run.train(first(args, model, episodes, rows, held_rows))
+    model.eval()
+    latents, held_out = encode(model, episodes, rows), encode(model, episodes, held_rows)
+    if model.reader is not None:
+        run.train(stages.reader_stage(args, model.reader, latents, held_out))
+        model.eval()
+    run.train(stages.predictor_stage(args, model, latents, held_out, episodes.images[int(held_rows[0])]))
+    model.eval()
+    steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
+    hindsight = Hindsight(episodes, model.instruction) if args.success_updates or args.metric_updates else None
+    if hindsight and args.success_updates:
+        run.train(stages.success_stage(args, model, latents, held_out, hindsight, rows))
+        model.eval()
+        calibrate_success(model, held_out, args.false_positives)
+    if hindsight and args.metric_updates:
+        pairs = Pairs(episodes, rows, hindsight.conditions)
+        run.train(stages.metric_stage(args, model, latents, held_out, pairs, steps, tasks))
+        model.eval()
+    calibrate_disagreement(model, held_out)
+    minutes = {name: round(seconds / 60, 4) for name, seconds in run.seconds.items()}
+    return Fitted(model, latents, held_out, steps, tasks, minutes)
+
+
+def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
+    """Fits a world model, writes it into `args.out` and returns its figures; arguments and errors as in `train`.
+
+    Of several processes the first alone measures and writes; the others return no figures.
+    """
+    model, latents, held_out, steps, tasks, minutes = train(args, episodes, save_seconds)
+    if distributed.rank():
+        return {}
+    if args.test:
+        other = EpisodeDataset.load(args.test)
+        held_out, tasks = encode_episodes(model, other), other.task
+        steps = own_steps(other, torch.arange(len(tasks)))
+    threshold = model.config.success_threshold
+    figures = {
+        "episodes": {"train": len(latents.tokens), "held_out": len(held_out.tokens)},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **model_metrics.measure(model, latents, held_out, threshold, args.probe_updates),
+        "metric": metric_figures(model, held_out, steps, tasks),
+        "minutes": minutes,
+    }
+    checkpoint.save(model, args.out, card(args, figures))
+    write_text(args.out / "metrics.json", json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _initial(args: Arguments) -> LatentWorldModel:
+    """Builds the model that a fit begins with: a new one, or that of --init, with a new metric if it is to get one."""
+    if args.init and args.autoencoder:
+        raise ValueError(f"init={args.init} with autoencoder={args.autoencoder}; accepted: one of them")
+    if args.init:
+        trained = checkpoint.load(args.init)
+        config, weights = trained.config, trained.state_dict()
+        if args.metric_updates:
+            config = replace(config, metric_dim=args.model.metric_dim, metric_widths=args.model.metric_widths)
+        model = LatentWorldModel(config)
+        fresh = model.state_dict()
+        kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}
+        model.load_state_dict({name: weights[name] if name in kept else fresh[name] for name in fresh})
+        return model
+    model = LatentWorldModel(args.model)
+    if model.words:
+        model.words.fit(s for task in TASKS.values() for color in COLORS for s in task.grammar.sentences(color))
+    if args.autoencoder:
+        try:
+            model.autoencoder.load_state_dict(checkpoint.load(args.autoencoder).autoencoder.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"autoencoder={args.autoencoder} does not fit --model: {error}; accepted: a checkpoint with the same "
+                "grid, channels and autoencoder_widths"
+            ) from error
+    return model
+
+
+def _names(folders: tuple[Path, ...]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.fit")
+    episodes = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
+    with distributed.processes(args.device) as first:
+        figures = fit(args, episodes)
+    if not first:
+        return
+    StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed).save(args.out / "bank.npz")
+    print(json.dumps(figures, indent=2))
+    print(f"World model: {args.out.resolve()}")

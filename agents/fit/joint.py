@@ -1,0 +1,84 @@
+"""The stage of `agents.fit` in which encoder and predictor learn together: latent prediction without collapse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from dream_env.agents.fit import distributed, losses
+from dream_env.agents.fit.stages import aim_camera, autoencoder_stage
+from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.latents import Episodes
+from dream_env.world_models.latent import LatentWorldModel
+
+if TYPE_CHECKING:
+    from dream_env.agents.fit.command import Arguments
+
+HORIZON = 3
+"""Steps that are predicted from every first frame."""
+VARIANCE, COVARIANCE = 1.0, 0.04
+"""Weights beside a prediction error of weight 1: those of VICReg (Bardes et al. 2022, section 4.2), 25, 25 and 1."""
+PIXELS = 20.0
+"""Weight of the decoder's loss, which is that much smaller than the others."""
+
+
+def joint_stage(args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor) -> Stage:
+    """Trains encoder and predictor on windows of pictures, in the place of `autoencoder_stage` and with its updates.
+
+    Tokens are what can be predicted, `HORIZON` steps ahead; gradients flow into the targets too, and VICReg's terms
+    keep them from becoming all alike. The decoder draws the first frames of the windows. With the objective "latent" it
+    only looks on, and its loss does not reach the encoder; with "both" it does.
+    """
+    autoencoder, predictor = model.autoencoder, model.predictor
+    base = autoencoder_stage(args, model, episodes, rows, held_rows)
+    frames = episodes.images.shape[1]
+    length = min(HORIZON, frames - 1)
+
+    def windows(n: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns pictures and set-points of frames t of episodes n."""
+        index = n.numpy(), t.numpy()
+        return torch.from_numpy(episodes.images[index]), torch.from_numpy(episodes.proprio[index])
+
+    def begin() -> None:
+        base.begin()
+        some = rows[:20, None].expand(-1, frames)
+        images, proprio = windows(some, torch.arange(frames).expand_as(some))
+        with torch.no_grad():
+            autoencoder.train()
+            tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        aim_camera(predictor, tokens, proprio)
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        count = max(2, args.autoencoder_batch // (length + 1))
+        n = rows[torch.randint(len(rows), (count, 1), generator=generator)]
+        t = torch.randint(frames - length, (count, 1), generator=generator) + torch.arange(length + 1)
+        images, proprio = windows(n.expand_as(t), t)
+        action = torch.from_numpy(episodes.action[n.numpy(), t[:, :-1].numpy()])
+        images, proprio, action = distributed.share(images, proprio, action, device=args.device)
+        tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        predicted = losses.rollout_loss(predictor, tokens, proprio, action, generator, args.rollout_noise)
+        variance, covariance = spread(distributed.gather(tokens.flatten(0, 1).float()))
+        seen = tokens[:, 0] if args.objective == "both" else tokens[:, 0].detach()
+        drawn = losses.reconstruction_loss(
+            autoencoder, seen, images[:, 0], generator, args.pixel_weight, args.token_noise
+        )
+        return predicted + VARIANCE * variance + COVARIANCE * covariance + PIXELS * drawn
+
+    return replace(base, name="joint", module=nn.ModuleList([autoencoder, predictor]), loss=loss, begin=begin)
+
+
+def spread(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns VICReg's variance and covariance terms (Bardes et al. 2022, equations 1 to 4) of tokens `(B, T, C)`.
+
+    Every number of the map has to differ between pictures, with a standard deviation of 1 or more; the channels of a
+    token should not repeat each other, which is counted over all places, as they are the same everywhere.
+    """
+    deviation = (tokens.var(0) + 1e-4).sqrt()
+    variance = (1 - deviation).clamp_min(0).mean()
+    channels = (tokens - tokens.mean(0)).flatten(0, 1)
+    products = channels.T @ channels / (len(channels) - 1)
+    covariance = (products.square().sum() - products.diagonal().square().sum()) / len(products)
+    return variance, covariance

@@ -1,0 +1,171 @@
+"""The losses of `agents.fit`, one for each stage: auto-encoder, reader, predictor, success head, metric."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dream_env.agents.fit import distributed
+from dream_env.world_models.autoencoder import AutoEncoder
+from dream_env.world_models.latent import SuccessHead
+from dream_env.world_models.predictor import Predictor
+from dream_env.world_models.reader import SituationReader
+
+CHANGED = 16 / 255
+"""Difference to the background from which on a pixel counts as an object's or the arm's."""
+CENTIMETER = 0.1
+"""One centimeter in the units of a reading: from there on errors count linearly."""
+LOSERS = 0.1
+"""Part of the error that falls on all heads of a mixture alike, so that none is ever lost."""
+GATE = 0.1
+"""Weight of the gate's cross-entropy beside the tokens' error."""
+SETPOINT = 10.0
+"""Weight of the set-point's error, where it is learned."""
+
+
+def autoencoder_loss(
+    autoencoder: AutoEncoder,
+    images: Tensor,
+    generator: torch.Generator,
+    weight: float,
+    noise: float,
+) -> Tensor:
+    """Weighted mean squared error of the reconstruction.
+
+    Args:
+        autoencoder: In training mode.
+        images: Pictures `(B, H, W, 3)` uint8.
+        generator: Source of the noise.
+        weight: Weight of pixels that differ from the background, beside 1 for the others; without it a small cube is
+            lost in the table.
+        noise: Standard deviation of the noise on the tokens, which makes distances between them mean something.
+
+    Returns:
+        The loss, a scalar.
+    """
+    return reconstruction_loss(autoencoder, autoencoder.encode(images), images, generator, weight, noise)
+
+
+def reconstruction_loss(
+    autoencoder: AutoEncoder,
+    tokens: Tensor,
+    images: Tensor,
+    generator: torch.Generator,
+    weight: float,
+    noise: float,
+) -> Tensor:
+    """Loss of the pictures that a decoder draws of tokens `(B, T, C)`; for the rest see `autoencoder_loss`."""
+    tokens = tokens + noise * distributed.draw(torch.randn, tokens.shape, generator, tokens.device)
+    target = images.float() / 255
+    changed = (target - autoencoder.background).abs().amax(-1, keepdim=True) > CHANGED
+    weights = 1 + (weight - 1) * changed
+    error = weights * (autoencoder.decode(tokens).float() - target) ** 2
+    return error.sum() / (3 * distributed.average(weights.sum()))
+
+
+def rollout_loss(
+    predictor: Predictor,
+    tokens: Tensor,
+    proprio: Tensor,
+    action: Tensor,
+    generator: torch.Generator,
+    noise: float,
+    weight: float = 0.0,
+    reader: SituationReader | None = None,
+    readings: Tensor | None = None,
+    known: Tensor | None = None,
+) -> Tensor:
+    """Error of k predicted steps, each from the prediction before (V-JEPA 2-AC's rollout loss, section 3).
+
+    To the mean squared error of the tokens comes that of what a frozen reader reads off them. A small cube is a small
+    part of the tokens, so a predictor that only has to match them learns the arm first and last what it does to cubes.
+
+    Every head is trained on its own random half of the windows and half on all of them, so that the heads differ where
+    data is thin; the rollout goes on from their mean, which is what `step` gives. Of the heads of a mixture the nearest
+    to what happened learns nearly alone, and the rollout goes on from it (multiple choice learning: Guzman-Rivera et
+    al. 2012; relaxed: Rupprecht et al. 2017); the gate learns to tell which one it will be.
+
+    A set-point that is computed has no error, and its term no gradient.
+
+    Args:
+        predictor: In training mode.
+        tokens: Windows of encoded frames `(B, k + 1, T, C)`.
+        proprio: Set-points `(B, k + 1, 4)`.
+        action: Actions `(B, k, 4)`.
+        generator: Source of the noise.
+        noise: Standard deviation of the noise on the first frame.
+        weight: Weight of the readings' error.
+        reader: Frozen reader; None matches tokens only.
+        readings: What it reads off the encoded frames, `(B, k + 1, R)`.
+        known: Which readings mean something, `(B, k + 1, R)` bool.
+
+    Returns:
+        The loss, a scalar.
+    """
+    device = tokens.device
+    state = tokens[:, 0] + noise * distributed.draw(torch.randn, tokens[:, 0].shape, generator, device)
+    setpoint = proprio[:, 0]
+    heads = len(predictor.heads)
+    share = distributed.draw(partial(torch.randint, 0, 2), (heads, len(tokens)), generator, device, dim=1) + 0.5
+    total = torch.zeros((), device=device)
+    steps = action.shape[1]
+    for k in range(steps):
+        predictions, setpoint, logits = predictor(state, setpoint, action[:, k])
+        error = (predictions - tokens[:, k + 1]).square().mean((2, 3))
+        if logits is None:
+            total = total + (share * error).mean()
+            state = predictions.mean(0)
+        else:
+            best = error.argmin(0)
+            total = total + mixture_loss(error, logits, best)
+            state = predictions[best, torch.arange(len(best))]
+        total = total + SETPOINT * (setpoint - proprio[:, k + 1]).square().mean()
+        if reader is not None and readings is not None and known is not None:
+            total = total + weight * reading_loss(reader(state.float()), readings[:, k + 1], known[:, k + 1])
+    return total / steps
+
+
+def mixture_loss(error: Tensor, logits: Tensor, best: Tensor) -> Tensor:
+    """Error of the heads of a mixture, most of it of the best ones, and of the gate.
+
+    Args:
+        error: Every head's error `(ensemble, B)`.
+        logits: Logits of the heads' weights `(B, ensemble)`.
+        best: The heads of the smallest errors, `(B,)`.
+    """
+    share = (1 - LOSERS) * F.one_hot(best, len(error)).T + LOSERS / len(error)
+    return (share * error).sum(0).mean() + GATE * F.cross_entropy(logits.float(), best)
+
+
+def reading_loss(readings: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Error of readings `(B, R)`: squared up to a centimeter, then linear; only those that are `known` count."""
+    error = F.smooth_l1_loss(readings.float(), truth, beta=CENTIMETER, reduction="none")
+    return (error * known).mean()
+
+
+def success_loss(
+    head: SuccessHead,
+    tokens: Tensor,
+    proprio: Tensor,
+    instruction: Tensor,
+    condition: Tensor,
+) -> Tensor:
+    """Binary cross-entropy of the task's condition; shapes as in `SuccessHead.forward`, condition `(B,)` 0 or 1."""
+    logits = head(tokens, proprio, instruction)
+    return F.binary_cross_entropy_with_logits(logits.float(), condition)
+
+
+def metric_loss(vectors: Tensor, goals: Tensor, steps: Tensor) -> Tensor:
+    """Absolute error of the learned distance in steps.
+
+    Args:
+        vectors: Vectors of the frames `(B, M)`.
+        goals: Vectors of frames that show their goals, `(B, M)`.
+        steps: True steps to go, `(B,)`.
+    """
+    # The root has no gradient at 0: a frame of the goal itself is some hundredths of a step from it.
+    distance = ((vectors.float() - goals.float()).square().sum(1) + 1e-4).sqrt()
+    return F.smooth_l1_loss(distance, steps)

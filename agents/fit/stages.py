@@ -1,0 +1,301 @@
+"""The stages of `agents.fit`: what each one trains, on which batches, and what it reports on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.agents import model_metrics
+from dream_env.agents.fit import distributed, losses
+from dream_env.agents.fit.hindsight import Hindsight
+from dream_env.agents.fit.pairs import PICTURE, Pairs
+from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.gate.order import metric_figures
+from dream_env.agents.latents import Episodes, Latents, true_readings
+from dream_env.world_models.latent import LatentWorldModel
+from dream_env.world_models.predictor import Predictor
+from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
+
+if TYPE_CHECKING:
+    from dream_env.agents.fit.command import Arguments
+
+MOVED = 1.0
+"""A cube that is further than this (cm) from where it was has moved."""
+
+
+def autoencoder_stage(
+    args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
+) -> Stage:
+    """Trains the auto-encoder on single pictures of episodes `rows`, and freezes the tokens' statistics."""
+    autoencoder = model.autoencoder
+
+    def pictures(generator: torch.Generator, count: int) -> Tensor:
+        n = rows[torch.randint(len(rows), (count,), generator=generator)]
+        frame = torch.randint(episodes.images.shape[1], (count,), generator=generator)
+        return torch.from_numpy(episodes.images[n.numpy(), frame.numpy()])
+
+    def begin() -> None:
+        if not args.init:
+            autoencoder.prepare(pictures(torch.Generator().manual_seed(args.seed), 400))
+
+    @torch.no_grad()
+    def finish() -> None:
+        """Freezes the statistics that give the tokens unit variance."""
+        autoencoder.train()
+        autoencoder.normalize.reset_running_stats()
+        autoencoder.normalize.momentum = None  # a plain mean over the batches
+        generator = torch.Generator().manual_seed(args.seed)
+        for _ in range(20):
+            autoencoder.encode(pictures(generator, 100))
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        (images,) = distributed.share(pictures(generator, args.autoencoder_batch), device=args.device)
+        return losses.autoencoder_loss(autoencoder, images, generator, args.pixel_weight, args.token_noise)
+
+    @torch.inference_mode()
+    def report() -> dict[str, Any]:
+        frames = episodes.images[held_rows[:8].numpy(), episodes.images.shape[1] // 2]
+        real = torch.from_numpy(np.array(frames))
+        drawn = model.decode(model.encode(real, torch.zeros(len(real), 4)))
+        error = (drawn.float() - real.float()).square().mean().sqrt()
+        return {"rms_error_of_255": float(error), "pictures": strip(real, drawn)}
+
+    return Stage(
+        "autoencoder",
+        autoencoder,
+        loss,
+        args.updates("autoencoder"),
+        args.autoencoder_rate,
+        args.share("autoencoder"),
+        args.average,
+        begin,
+        finish,
+        report,
+    )
+
+
+def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_out: Latents) -> Stage:
+    """Trains the reader on encoded frames, with recorded truth."""
+    truth, known = true_readings(train)
+    episodes, frames = truth.shape[:2]
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        n = torch.randint(episodes, (args.reader_batch,), generator=generator)
+        t = torch.randint(frames, (args.reader_batch,), generator=generator)
+        batch = train.tokens[n, t].float(), truth[n, t], known[n, t]
+        tokens, *told = distributed.share(*batch, device=args.device)
+        return losses.reading_loss(reader(tokens), *told)
+
+    @torch.inference_mode()
+    def report() -> dict[str, Any]:
+        truth, known = true_readings(held_out)
+        error = (reader(held_out.tokens.flatten(0, 1).float()) - truth.flatten(0, 1)).abs() * torch.tensor(SCALE)
+        known = known.flatten(0, 1)
+        return {name: float(error[known[:, i], i].median()) for i, name in enumerate(READINGS)}
+
+    return Stage(
+        "reader",
+        reader,
+        loss,
+        args.reader_updates,
+        args.reader_rate,
+        args.share("reader"),
+        args.average,
+        report=report,
+    )
+
+
+def predictor_stage(
+    args: Arguments,
+    model: LatentWorldModel,
+    train: Latents,
+    held_out: Latents,
+    film: np.ndarray,
+) -> Stage:
+    """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
+    predictor, reader = model.predictor, model.reader if args.reading_weight else None
+    episodes, steps = train.action.shape[:2]
+    moves = {length: _moving(train, length) for length in {min(length, steps) for length in args.horizons}}
+    read: tuple[Tensor, ...] = ()
+    if reader is not None:
+        read = (_read(reader, train.tokens), true_readings(train)[1])
+
+    def begin() -> None:
+        if reader is not None:
+            reader.requires_grad_(False)
+        some = train.take(torch.arange(min(episodes, 200)))
+        aim_camera(predictor, some.tokens.float(), some.proprio)
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        length = min(args.horizons[int(progress * len(args.horizons))], steps)
+        count = max(1, args.predictor_batch // length)
+        n = torch.randint(episodes, (count, 1), generator=generator)
+        t = torch.randint(steps - length + 1, (count, 1), generator=generator)
+        if chosen := min(round(args.moving * count), count) if len(moves[length]) else 0:
+            drawn = torch.randint(len(moves[length]), (chosen,), generator=generator)
+            n[:chosen], t[:chosen] = moves[length][drawn].split(1, dim=1)
+        t = t + torch.arange(length + 1)
+        windows = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
+        batch = *windows, *(part[n, t] for part in read)
+        tokens, proprio, action, *readings = distributed.share(*batch, device=args.device)
+        return losses.rollout_loss(
+            predictor, tokens, proprio, action, generator, args.rollout_noise, args.reading_weight, reader, *readings
+        )
+
+    @torch.inference_mode()
+    def report() -> dict[str, Any]:
+        dream = model_metrics.open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
+        errors = model_metrics.rollout_errors(held_out.tokens, dream)["predicted"]
+        frames = torch.arange(0, steps + 1, 3)
+        state = LatentState(dream[0, frames].float(), held_out.proprio[0, frames])
+        pictures = strip(torch.from_numpy(np.array(film))[frames], model.decode(state))
+        return {f"error_at_{h}": e for h, e in errors.items()} | {"dream": pictures}
+
+    return Stage(
+        "predictor",
+        predictor,
+        loss,
+        args.predictor_updates,
+        args.predictor_rate,
+        args.share("predictor"),
+        args.average,
+        begin,
+        report=report,
+    )
+
+
+def _moving(latents: Latents, length: int) -> Tensor:
+    """Returns episode and first frame `(M, 2)` of the windows of some steps in which a cube moves."""
+    cubes = latents.cubes
+    way = torch.stack(
+        [(cubes[:, k : cubes.shape[1] - length + k] - cubes[:, :-length]).norm(dim=-1) for k in (length // 2, length)]
+    )
+    return (way.nan_to_num() > MOVED).any(-1).any(0).nonzero()
+
+
+def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
+    """Aims the hand camera at the middle of what changes in the map between two frames.
+
+    Args:
+        predictor: The predictor.
+        tokens: Encoded episodes `(N, T + 1, tokens, C)` float32.
+        proprio: Their set-points `(N, T + 1, 4)`.
+    """
+    change = tokens.diff(dim=1).square().mean(-1).flatten(0, 1)
+    total = change.sum(1, keepdim=True)
+    moving = total[:, 0] > total.median()
+    centers = (change @ predictor.position / total.clamp_min(1e-6))[moving]
+    between = ((proprio[:, 1:] + proprio[:, :-1]) / 2).flatten(0, 1)[moving]
+    predictor.camera.fit(between, centers)
+
+
+def success_stage(
+    args: Arguments,
+    model: LatentWorldModel,
+    train: Latents,
+    held_out: Latents,
+    hindsight: Hindsight,
+    rows: Tensor,
+) -> Stage:
+    """Trains the success head on questions about states, seen or dreamt."""
+    # Both kinds of states: as the camera sees them, and as a dream from the first frame has them.
+    dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
+    episodes, frames = train.condition.shape
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        half = args.success_batch // 2
+        n = torch.randint(episodes, (2 * half,), generator=generator)
+        t = torch.randint(frames, (2 * half,), generator=generator)
+        seen, imagined = train.tokens[n[:half], t[:half]], dreamt[n[half:], t[half:]]
+        instruction, answer = hindsight.ask(rows[n], t, generator)
+        tokens = torch.cat([seen.float(), imagined.float()])
+        tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
+        batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, device=args.device)
+        return losses.success_loss(model.success_head, *batch)
+
+    def report() -> dict[str, Any]:
+        probability = model_metrics.success_on(model, held_out)
+        return {"auc": model_metrics.auc(probability.flatten(), held_out.condition.flatten())}
+
+    return Stage(
+        "success",
+        model.success_head,
+        loss,
+        args.success_updates,
+        args.success_rate,
+        args.share("success"),
+        args.average,
+        report=report,
+    )
+
+
+def metric_stage(
+    args: Arguments,
+    model: LatentWorldModel,
+    train: Latents,
+    held_out: Latents,
+    pairs: Pairs,
+    truth: Tensor,
+    tasks: np.ndarray,
+) -> Stage:
+    """Trains the metric head on what the reader reads off pairs of a state, seen or dreamt, and a goal.
+
+    Args:
+        args: Arguments of the fit.
+        model: The world model.
+        train: Encoded episodes.
+        held_out: Episodes that are only measured on.
+        pairs: Pairs within the training episodes.
+        truth: True steps to go of the held-out episodes, `(N, T + 1)`.
+        tasks: Their tasks, `(N,)`.
+    """
+    reader, head = model.reader, model.metric_head
+    if reader is None or head is None:
+        raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
+    dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
+    seen, imagined, goal = (_read(reader, tokens) for tokens in (train.tokens, dreamt, train.goal))
+    del dreamt
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        half = args.metric_batch // 2
+        n, t, frame, steps = pairs.draw(2 * half, generator)
+        states = torch.cat([seen[n[:half], t[:half]], imagined[n[half:], t[half:]]])
+        goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
+        m, hand, cubes, mixed_steps = pairs.mix(half, generator)
+        mixed = torch.cat([seen[m, hand, : len(HAND)], seen[m, cubes, len(HAND) :]], dim=1)
+        pair = torch.cat([states, mixed]), torch.cat([goals, goal[m]]), torch.cat([steps, mixed_steps])
+        start, end, steps = distributed.share(*pair, device=args.device)
+        vectors, goal_vectors = head(torch.cat([start, end])).chunk(2)
+        return losses.metric_loss(vectors, goal_vectors, steps)
+
+    def report() -> dict[str, Any]:
+        figures = metric_figures(model, held_out, truth, tasks)
+        return {f"{task}_{name}": value for task, row in figures.items() for name, value in row.items()}
+
+    return Stage(
+        "metric",
+        head,
+        loss,
+        args.metric_updates,
+        args.metric_rate,
+        args.share("metric"),
+        args.average,
+        report=report,
+    )
+
+
+@torch.no_grad()
+def _read(reader: SituationReader, tokens: Tensor) -> Tensor:
+    """Reads tokens `(..., T, C)` into `(..., R)`."""
+    rows = tokens.flatten(0, -3).split(1024)
+    return torch.cat([reader(part.float()) for part in rows]).unflatten(0, tokens.shape[:-2])
+
+
+def strip(real: Tensor, drawn: Tensor) -> np.ndarray:
+    """Lays pictures `(F, H, W, 3)` uint8 in a row, the real ones above the drawn ones."""
+    rows = [torch.cat(list(pictures), dim=1) for pictures in (real, drawn)]
+    return torch.cat(rows, dim=0).numpy()

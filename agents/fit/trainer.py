@@ -1,0 +1,229 @@
+"""A training run in stages that survives a kill: updates, schedule, averaged weights, files to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.distributed import Loss
+from dream_env.world_models import checkpoint
+
+
+def _nothing() -> None:
+    pass
+
+
+def _write_world_model(model: Any, folder: Path) -> None:
+    checkpoint.save(model, folder, "# World model in training\n\nThe latest state of an unfinished `agents.fit`.\n")
+
+
+@dataclass
+class Stage:
+    """A part of a run that trains one module by one loss.
+
+    Attributes:
+        name: Name of the stage, in the progress bar and the curves.
+        module: What is trained.
+        loss: See `Loss`: of this process's `distributed.share` of a batch.
+        updates: Number of updates; 0 leaves the stage out, with its `begin` and `finish`.
+        learning_rate: Peak of a cosine schedule with a warm-up over the first 2 %.
+        minutes: Length of the stage in time instead of updates; None counts updates, so that runs can be repeated.
+        average: Decay of the exponential moving average of the weights that replaces them at the end; 0 for none.
+        begin: Prepares the module before the first update.
+        finish: Completes the module after the last one.
+        report: Measures the module at every checkpoint; gives named numbers and pictures `(H, W, 3)` uint8.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Loss
+    updates: int
+    learning_rate: float
+    minutes: float | None = None
+    average: float = 0.0
+    begin: Callable[[], None] = _nothing
+    finish: Callable[[], None] = _nothing
+    report: Callable[[], dict[str, Any]] = dict
+
+
+class Run:
+    """Trains a model stage by stage, with all it needs to go on in folder `out`/last.
+
+    Several processes train as one, see `dream_env.agents.fit.distributed`: the first of them has the clock that counts,
+    reads what to go on from, measures and writes.
+
+    Args:
+        model: The whole model; every checkpoint holds all of it.
+        out: Folder of the run: last/ and tensorboard/.
+        settings: What fixes the course of the run, JSON-able; a run goes on under the same settings only.
+        seed: Seed of every stage's generator.
+        bfloat16: Computes in mixed precision; None does so where that is faster, see `has_bfloat16`.
+        save_seconds: Time between two checkpoints.
+        cpu_time: Counts the time of stages as CPU time of this process.
+        device: Device of the updates; all else, such as reports, finds the model on the CPU.
+        write: Writes the latest state of the model into a folder, for whoever wants to look at it.
+
+    Attributes:
+        seconds: Time that each finished stage took.
+
+    Raises:
+        ValueError: If `out` holds a run with other settings.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        out: Path,
+        settings: dict[str, Any],
+        *,
+        seed: int = 0,
+        bfloat16: bool | None = False,
+        save_seconds: float = 60.0,
+        cpu_time: bool = False,
+        device: str = "cpu",
+        write: Callable[[Any, Path], None] = _write_world_model,
+    ) -> None:
+        self.model, self.seed, self.device, self.write = model, seed, device, write
+        self.bfloat16 = has_bfloat16(device) if bfloat16 is None else bfloat16
+        self.clock = time.process_time if cpu_time else time.monotonic
+        self.seconds: dict[str, float] = {}
+        self.save_seconds = save_seconds
+        self.folder = out / "last"
+        self.settings = json.dumps(settings, sort_keys=True)
+        self.writer = SummaryWriter(str(out / "tensorboard")) if distributed.rank() == 0 else None
+        self._done: list[str] = []
+        self._open: dict[str, Any] = {}
+        file = self.folder / "training.pt"
+        found = self.writer and file.exists()
+        if state := distributed.agree(torch.load(file, map_location="cpu", weights_only=True) if found else None):
+            if state["settings"] != self.settings:
+                raise ValueError(
+                    f"out={out} holds a run with other settings: {state['settings']}; "
+                    f"accepted: the same settings, or another folder than that run's"
+                )
+            model.load_state_dict(state["model"])
+            self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
+
+    def train(self, stage: Stage) -> None:
+        """Trains a stage to its end, from where the last checkpoint left it."""
+        if not stage.updates or stage.name in self._done:
+            return
+        if not self._open:
+            stage.begin()
+        self.model.to(self.device)
+        module, loss_of = stage.module, distributed.parallel(stage.module, stage.loss)
+        parameters = list(module.parameters())
+        optimizer = torch.optim.AdamW(parameters, stage.learning_rate, weight_decay=0.01, fused=True)
+        average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(stage.average))
+        generator = torch.Generator().manual_seed(self.seed)
+        update, elapsed = 0, 0.0
+        if self._open:
+            update, elapsed = self._open["update"], self._open["elapsed"]
+            optimizer.load_state_dict(self._open["optimizer"])
+            average.load_state_dict(self._open["average"])
+            generator.set_state(self._open["generator"])
+        resumed, saved = self.clock(), time.monotonic()
+        before = elapsed
+        with tqdm(desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer) as bar:
+            while (progress := _progress(stage, update, elapsed)) < 1:
+                module.train()
+                for group in optimizer.param_groups:
+                    group["lr"] = stage.learning_rate * _schedule(progress)
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                    loss = loss_of(generator, progress)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                if stage.average:
+                    average.update_parameters(module)
+                update += 1
+                elapsed = distributed.agree(before + self.clock() - resumed)
+                bar.update()
+                if update % 20 == 0:
+                    shown = distributed.average(loss.detach()).item()
+                    bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
+                    self._write(stage, update, {"loss": shown})
+                if time.monotonic() - saved >= self.save_seconds:
+                    self._open = {
+                        "update": update,
+                        "elapsed": elapsed,
+                        "optimizer": optimizer.state_dict(),
+                        "average": average.state_dict(),
+                        "generator": generator.get_state(),
+                    }
+                    self.model.to("cpu")
+                    self._report(stage, update)
+                    self.save()
+                    self.model.to(self.device)
+                    saved = time.monotonic()
+        if stage.average:
+            module.load_state_dict(average.module.state_dict())
+        self.model.to("cpu")
+        stage.finish()
+        self._report(stage, update)
+        self._done, self._open = [*self._done, stage.name], {}
+        self.seconds[stage.name] = elapsed
+        self.save()
+
+    def save(self) -> None:
+        """Writes the model, readable by `checkpoint.load`, and the file that a run goes on from."""
+        if self.writer is None:
+            return
+        self.write(self.model, self.folder)
+        state = {
+            "settings": self.settings,
+            "done": self._done,
+            "open": self._open,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+        }
+        temporary = self.folder / f".training.pt.{os.getpid()}"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "training.pt")
+
+    def _report(self, stage: Stage, update: int) -> None:
+        if self.writer is not None:
+            self.model.eval()
+            self._write(stage, update, stage.report())
+            self.writer.flush()
+
+    def _write(self, stage: Stage, update: int, values: dict[str, Any]) -> None:
+        if self.writer is None:
+            return
+        for name, value in values.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(f"{stage.name}/{name}", value, update)
+            else:
+                self.writer.add_image(f"{stage.name}/{name}", value, update, dataformats="HWC")
+
+
+def has_bfloat16(device: str) -> bool:
+    """Tells whether products in bfloat16 are faster than in float32: on GPUs, and on CPUs with instructions for them."""
+    if torch.device(device).type != "cpu":
+        return True
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _progress(stage: Stage, update: int, elapsed: float) -> float:
+    return update / stage.updates if stage.minutes is None else elapsed / (60 * stage.minutes)
+
+
+def _schedule(progress: float) -> float:
+    """Learning rate relative to its peak: linear warm-up, then a cosine to 0."""
+    warmup = min(1.0, (progress + 1e-3) / 0.02)
+    return warmup * 0.5 * (1 + math.cos(math.pi * progress))
