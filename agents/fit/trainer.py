@@ -212,7 +212,7 @@ class Run:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Tells whether products in bfloat16 are faster than in float32: on GPUs, and on CPUs with instructions for them."""
+    """Tells whether products in bfloat16 are faster than in float32: on GPUs and on CPUs with such instructions."""
     if torch.device(device).type != "cpu":
         return True
     able = getattr(torch.cpu, "get_capabilities", dict)()

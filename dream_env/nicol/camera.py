@@ -58,10 +58,10 @@ class Camera:
 
 
 CAMERAS = {
-    # The policy's picture, from NICOL's left and a little in front of the hand: the cube shows between thumb and fingers
-    # before, in and after a grasp, and height can be told from the picture. Of 36 places around the table this one loses
-    # the cube under the hand least often (1 % of the frames near it; 7 % from 20 degrees further in front, 40 % and more
-    # from above or from the right) while the cubes seldom hide each other.
+    # The policy's picture, from NICOL's left and a little in front of the hand: before, in and after a grasp the cube
+    # shows between thumb and fingers, and height can be told from the picture. From further in front, from the right
+    # and from above (the frame's RealSense) the hand hides the cube that it grasps; from further back and from lower
+    # down the cubes hide each other.
     "workspace": Camera((0.795, 0.549, 1.451), (0.54, -0.15, 0.91), (0, 0, 1), 27.5, (64, 64)),
     # The RealSense D435 of NICOL's frame (nicol.md 3.3).
     "frame": Camera((0.859, 0.035, 1.950), (0.56, 0.035, 0.80), (-1, 0, 0), 42.6, (640, 360)),
