@@ -9,7 +9,7 @@ import toy
 from recorded import TASKS, recorded
 
 from dream_env.agents import probes
-from dream_env.agents.fidelity import replay
+from dream_env.agents.fidelity import repeat, replay
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.model_metrics import open_loop
 from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, RewardName
@@ -50,6 +50,19 @@ def test_held_out_episodes_are_recorded_once_and_in_order(toy_folder, tmp_path):
     both = replay.held_out(jobs, toy_folder, tmp_path / "episodes", workers=1)
     assert both.seed.tolist() == [100_000, 100_001] and both.task.tolist() == ["lift", "reach"]
     np.testing.assert_array_equal(first.images[0], both.images[1])
+
+
+def test_physics_again_is_the_same_where_the_cubes_are(toy_folder, tmp_path):
+    episodes = replay.held_out(replay.jobs(("lift",), (), 2, 100_000), toy_folder, tmp_path / "episodes", workers=1)
+    for row in range(2):
+        take = repeat.Take(int(episodes.seed[row]), "lift", episodes.action[row])
+        np.testing.assert_allclose(repeat.play(take, 0.0), 100 * episodes.objects[row, -1], atol=1e-4)
+    errors = repeat.astray(episodes, workers=1)
+    way = np.linalg.norm(episodes.objects - episodes.objects[:, :1], axis=-1).max(1)
+    np.testing.assert_array_equal(np.isfinite(errors), way > 0.01)
+    assert np.isfinite(errors).any() and np.nanmin(errors) > 0
+    assert repeat.median(errors, [0, 1])["cubes_moved"] == int((way > 0.01).sum())
+    assert repeat.median(np.full((1, 3), np.nan), [0]) == {"moved": None, "cubes_moved": 0}
 
 
 def test_eyes_tell_encoders_apart(model):

@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from dream_env.agents import pool, probes
 from dream_env.agents.evaluate import HELD_OUT_SEED
 from dream_env.agents.fidelity import figures as fidelity_figures
-from dream_env.agents.fidelity import pictures, ranking, replay, uncertainty
+from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
 from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.gate import command as gate
@@ -71,6 +71,9 @@ class Arguments:
     misjudged cubes, play, and the policies."""
     policy_episodes: int = 50
     """Episodes per task, policy and world for the ranking."""
+    again: int = 150
+    """Held-out episodes that physics plays again with the cubes 3 mm elsewhere, as the measure for the dream's own
+    errors; 0 leaves them out."""
     scenes: int = 60
     """Scenes per task for the default reward's figures, those of `python -m agents.gate`; 0 leaves them out."""
     seed: int = HELD_OUT_SEED
@@ -134,6 +137,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     dream = dreams[0]
     true_returns, told_returns = (replay.returns(model, episodes, film) for film in (physics, dream))
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
+    again = repeat.astray(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None
     played = []
     seeds = range(args.seed, args.seed + args.policy_episodes)
     if args.policies:
@@ -148,6 +152,7 @@ def measure(args: Arguments) -> dict[str, Any]:
         return {
             "latent_error": fidelity_figures.latent_error(some, told[0]),
             "positions": fidelity_figures.positions(probe, some, told),
+            "physics_again": None if again is None else repeat.median(again, np.flatnonzero(own[: len(again)])),
             "success": fidelity_figures.success(model, some, told, threshold),
             "outcomes": fidelity_figures.outcomes(true, told[0], episodes.kind[own]),
             "rewards": fidelity_figures.rewards(true_returns, told_returns, own),
