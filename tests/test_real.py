@@ -10,6 +10,7 @@ import time
 
 import gymnasium as gym
 import numpy as np
+import pybullet
 import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
@@ -17,6 +18,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import dream_env  # noqa: F401  (registers the ids)
 from dream_env.contract import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
 from dream_env.language import embed
+from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.scene import COLOR_NAMES, SPACING, Layout
 from dream_env.real import NicoLRealEnv
 from dream_env.tasks import TASKS
@@ -270,3 +272,22 @@ def test_assisted_grasp_holds_the_cube_to_the_palm() -> None:
     assert info["is_success"]
     assert np.linalg.norm(offsets[-1] - offsets[-4]) < 0.005, "a fixed cube does not creep in the hand"
     env.close()
+
+
+def test_the_camera_sees_the_cube_that_the_hand_grasps():
+    """A cube fills about 80 pixels; hidden under the hand, neither policy nor dream could tell what becomes of it."""
+    camera, seen = CAMERAS["workspace"], []
+    view = pybullet.computeViewMatrix(camera.position, camera.target, camera.up)
+    projection = pybullet.computeProjectionMatrixFOV(camera.fov, 1, 0.05, 6.0)
+    env = NicoLRealEnv("lift", **BLIND)
+    for seed in range(4):
+        env.reset(seed=seed)
+        for _ in range(EPISODE_STEPS):
+            env.step(env.expert_action())
+            now, client = env.situation(), env.scene.client
+            if np.linalg.norm(now.hand - now.cube) < 0.09:
+                shape = {"renderer": pybullet.ER_TINY_RENDERER, "shadow": 0, "physicsClientId": client}
+                mask = pybullet.getCameraImage(*camera.size, view, projection, **shape)[4]
+                seen.append(int((np.asarray(mask) == env.scene._cubes[now.target]).sum()))
+    env.close()
+    assert len(seen) > 30 and np.percentile(seen, 10) >= 20, np.percentile(seen, [0, 10, 50])
