@@ -215,7 +215,7 @@ def has_bfloat16(device: str) -> bool:
     """Tells whether products in bfloat16 are faster than in float32: on GPUs and on CPUs with such instructions."""
     if torch.device(device).type != "cpu":
         return True
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
