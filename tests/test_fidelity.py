@@ -239,6 +239,7 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
         episodes=36,
         policy_episodes=4,
         probe_updates=5,
+        again=3,
         scenes=0,
         workers=1,
     )
@@ -247,16 +248,17 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
     assert {t.key for t in OVERALL_TARGETS} | {"checkpoint_sha256", "seeds", "policies", "command"} <= set(found)
     for task in TASKS:
         assert {t.key for t in TASK_TARGETS} <= set(found["tasks"][task])
+        assert found["tasks"][task]["physics_again"]["cubes_moved"] > 0
         assert found["tasks"][task]["hand_cm_24"] > 0 and found["tasks"][task]["reward_spearman"] is None
         with Image.open(args.out / f"fidelity_{task}.png") as picture:
             assert picture.width == 9 * 128
     assert found["policies"] == 3 and found["policy_mae_points"] == 0
     page = (args.out / "fidelity.md").read_text()
-    assert found["verdict"] in page and found["verdict"] in capsys.readouterr().out
+    assert "physics_24" in page and found["verdict"] in page and found["verdict"] in capsys.readouterr().out
     assert (args.out / "fidelity.png").stat().st_size > 10_000
 
     monkeypatch.setattr(probes, "fit_probe", None)
-    fidelity.main(replace(args, policies=()))
+    fidelity.main(replace(args, policies=(), again=0))
     alone = json.loads((args.out / "fidelity.json").read_text())
     assert alone["policy_spearman"] is None and "## Policies" not in (args.out / "fidelity.md").read_text()
     hand = [each["tasks"]["lift"]["hand_cm_24"] for each in (found, alone)]
