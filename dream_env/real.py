@@ -23,6 +23,8 @@ OPTIONS = ("task", "instruction", "spoken", "layout", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
 _STATE = ("task_name", "instruction", "spoken", "target", "_physics")
 """Attributes that `get_state` keeps as they are."""
+GOALS = 512
+"""Goal pictures that an env remembers: whoever plays the same starts again waits for the expert once."""
 
 
 class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
@@ -145,6 +147,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         if goal_env:
             self.compute_reward = contract.goal_reward(reward, self._metric)
         self._scene: TableScene | None = None
+        self._rehearsal: TableScene | None = None
+        self._goals: dict[tuple[Any, ...], np.ndarray] = {}
 
     # ------------------------------------------------------------------------------------------------- Gymnasium
 
@@ -198,9 +202,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     def close(self) -> None:
         """Ends the simulation; may be called again."""
-        if self._scene is not None:
-            self._scene.close()
-            self._scene = None
+        for scene in (self._scene, self._rehearsal):
+            if scene is not None:
+                scene.close()
+        self._scene = self._rehearsal = None
 
     # ---------------------------------------------------------------------------------------- beyond Gymnasium
 
@@ -224,13 +229,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     def situation(self) -> Situation:
         """Returns the physical situation in the right arm's frame."""
-        return Situation(
-            objects=self.scene.objects(),
-            target=self.target,
-            hand=self.scene.hand(),
-            setpoint=contract.denormalize(self.proprio),
-            held=self.scene.held(self.target),
-        )
+        return _situation(self.scene, self.target, self.proprio)
 
     def expert_action(self) -> np.ndarray:
         """Returns the scripted expert's delta action `(4,)` for the current situation."""
@@ -283,7 +282,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._words = embedder(self.encoder and self.encoder.model)(self.spoken)
         self.scene.physics = self._physics
         self.scene.reset(layout, contract.denormalize(start))
-        self.goal_image = self._picture_goal()
+        self.goal_image = self._picture_goal(layout, start)
         self._goal = self.encoder(self.goal_image, start) if self.encoder else None
 
     def _advance(self, delta: np.ndarray) -> None:
@@ -294,19 +293,32 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._held_for = self._held_for + 1 if done else 0
         self._touched += tuple(i for i in self.scene.touched() if i not in self._touched)
 
-    def _picture_goal(self) -> np.ndarray:
-        """Lets the expert do the task, takes the picture, and goes back to the start."""
-        start, proprio = self.scene.save(), self.proprio
-        for _ in range(contract.EPISODE_STEPS):
-            action = self.expert_action()
-            if self.is_success and np.abs(action).max() < 0.05:
-                break  # done, and standing still
-            self._advance(action)
-        picture = self.scene.picture("workspace")
-        self.scene.restore(start)
-        self.scene.forget(start)
-        self.proprio, self._held_for, self._touched = proprio, 0, ()
-        return picture
+    def _picture_goal(self, layout: Layout, start: np.ndarray) -> np.ndarray:
+        """Lets the expert do the task and takes the picture.
+
+        It acts in a simulation of its own: an engine's snapshot would not bring back all of the start, and the window
+        shows the episode only.
+        """
+        parts = (layout.positions, layout.yaws, layout.colors, start)
+        key = (self.task_name, self.target, self._physics, *(part.tobytes() for part in parts))
+        if key not in self._goals:
+            if self._rehearsal is None:
+                self._rehearsal = TableScene(self.arm, self.assisted_grasp)
+            scene, task, proprio, held_for = self._rehearsal, TASKS[self.task_name], start, 0
+            scene.physics = self._physics
+            scene.reset(layout, contract.denormalize(start))
+            for _ in range(contract.EPISODE_STEPS):
+                action = task.expert(_situation(scene, self.target, proprio))
+                if held_for >= contract.HOLD_STEPS and np.abs(action).max() < 0.05:
+                    break  # done, and standing still
+                proprio = contract.integrate(proprio, action)
+                scene.step(contract.denormalize(proprio))
+                done = task.condition(_situation(scene, self.target, proprio))
+                held_for = held_for + 1 if done else 0
+            if len(self._goals) >= GOALS:
+                self._goals.pop(next(iter(self._goals)))
+            self._goals[key] = scene.picture("workspace")
+        return self._goals[key]
 
     def _look(self) -> None:
         """Takes the policy's picture and measures its distances to the goal; the reward's own is `_span`."""
@@ -332,6 +344,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     def _info(self) -> dict[str, Any]:
         info = {"is_success": self.is_success, "distance": self._distance}
         return info if self._metric is None else {**info, "metric_distance": self._span}
+
+
+def _situation(scene: TableScene, target: int, proprio: np.ndarray) -> Situation:
+    return Situation(scene.objects(), target, scene.hand(), contract.denormalize(proprio), scene.held(target))
 
 
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])

@@ -291,3 +291,20 @@ def test_the_camera_sees_the_cube_that_the_hand_grasps():
                 seen.append(int((np.asarray(mask) == env.scene._cubes[now.target]).sum()))
     env.close()
     assert len(seen) > 30 and np.percentile(seen, 10) >= 30, np.percentile(seen, [0, 10, 50])
+
+
+def test_the_expert_shows_a_goal_once_and_elsewhere(monkeypatch):
+    """Who plays the same starts again does not wait for it again, and the episode keeps no trace of it."""
+    env, fresh = (NicoLRealEnv("lift", **BLIND) for _ in range(2))
+    env.reset(seed=3)
+    goal, end = env.goal_image, [env.step(np.ones(4))[0]["pixels"] for _ in range(3)][-1]
+    fresh._picture_goal = lambda layout, start: goal
+    fresh.reset(seed=3)
+    np.testing.assert_array_equal([fresh.step(np.ones(4))[0]["pixels"] for _ in range(3)][-1], end)
+    monkeypatch.setattr(env._rehearsal, "reset", lambda *args: pytest.fail("shown again"))
+    env.reset(seed=3)
+    np.testing.assert_array_equal(env.goal_image, goal)
+    with pytest.raises(pytest.fail.Exception):
+        env.reset(seed=4)
+    env.close()
+    assert env._rehearsal is None

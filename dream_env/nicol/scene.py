@@ -86,15 +86,6 @@ class Layout:
         )
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A state kept in the simulation's memory: PyBullet's number of it, arm joints `(8,)` and hand closing."""
-
-    state: int
-    joints: np.ndarray
-    closing: float
-
-
 class TableScene:
     """NICOL before the table, simulated; positions are in the right arm's frame, mirrored in y for the left."""
 
@@ -196,22 +187,6 @@ class TableScene:
             (px, py, pz), (sx, sy, sz) = view.position, self.physics.camera_shift
             view = replace(view, position=(px + sx, py + sy, pz + sz), target=(x + dx, y + dy, z))
         return view.picture(self.client, self.physics.light, self.physics.brightness)
-
-    # ------------------------------------------------------------------------------------------------ remember
-
-    def save(self) -> Saved:
-        """Keeps the present state in memory; `restore` brings it back exactly."""
-        return Saved(pybullet.saveState(physicsClientId=self.client), self._joints.copy(), self._closing)
-
-    def restore(self, saved: Saved) -> None:
-        """Goes back to a saved state of this simulation; an assisted grasp is let go."""
-        self._release()
-        pybullet.restoreState(stateId=saved.state, physicsClientId=self.client)
-        self._joints, self._closing = saved.joints.copy(), saved.closing
-
-    def forget(self, saved: Saved) -> None:
-        """Frees a saved state."""
-        pybullet.removeState(saved.state, physicsClientId=self.client)
 
     # -------------------------------------------------------------------------------------------------- inside
 
