@@ -44,8 +44,8 @@ class Arguments:
 
     policy: Path
     """Folder of the policy."""
-    data: Path
-    """Folder of the episodes that the world model was fitted to."""
+    data: tuple[Path, ...]
+    """Folders of the episodes that the world model was fitted to."""
     out: Path
     """Folder of episodes/, world_model/, before/, after/ and coevolution.json."""
     world_model: str = "default"
@@ -104,7 +104,7 @@ def record_and_refit(args: Arguments) -> Path:
 def refit(args: Arguments, recorded: Path, out: Path) -> None:
     """Fits predictor and heads on, with the start bank of the world model that it began with."""
     settings = fit.Arguments(
-        data=(args.data, recorded),
+        data=(*args.data, recorded),
         out=out,
         init=checkpoint.resolve(args.world_model),
         autoencoder_updates=0,
@@ -125,7 +125,7 @@ def _fidelity(args: Arguments, world_model: str, out: Path) -> dict[str, Any]:
     if not (out / "fidelity.json").is_file():
         fidelity.main(
             fidelity.Arguments(
-                data=args.data,
+                data=args.data[0],
                 policies=(str(args.policy),),
                 world_model=world_model,
                 out=out,

@@ -42,7 +42,7 @@ def calls(monkeypatch, toy_folder):
 
 
 def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
-    args = coevolve.Arguments(Path("policy"), Path("data"), tmp_path / "out", str(toy_folder), episodes=7, updates=5)
+    args = coevolve.Arguments(Path("policy"), (Path("data"),), tmp_path / "out", str(toy_folder), episodes=7, updates=5)
     report = coevolve.coevolve(args)
     recorded = tmp_path / "out" / "episodes"
     by_name = {name: asked for name, asked in calls}
@@ -68,4 +68,4 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
 @pytest.mark.parametrize("name", ["episodes", "updates", "policy_episodes"])
 def test_bad_numbers_are_named(name):
     with pytest.raises(ValueError, match=f"{name}=0; accepted: 1 or more"):
-        coevolve.Arguments(Path("policy"), Path("data"), Path("out"), **{name: 0})
+        coevolve.Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: 0})

@@ -159,13 +159,13 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def setup(world, data, tmp_path):
-    return replace(Setup(data, tmp_path / "runs", {}, {}, world), **experiment.QUICK)
+    return replace(Setup((data,), tmp_path / "runs", {}, {}, world), **experiment.QUICK)
 
 
 @pytest.fixture
 def args(world, data, tmp_path):
     kwargs = {"demos": "3", "seeds": "0", "episodes": 1, "workers": 1, "quick": True, "world_model": world}
-    return experiment.Arguments(data, tmp_path / "out", tmp_path / "runs", **kwargs)
+    return experiment.Arguments((data,), tmp_path / "out", tmp_path / "runs", **kwargs)
 
 
 def test_demonstrations_are_taken_per_task(data):

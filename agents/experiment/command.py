@@ -60,8 +60,8 @@ QUICK = {
 class Arguments:
     """Compares practice in the dream with its alternatives, in physics."""
 
-    data: Path
-    """Folder of the episodes that the world model was fitted to, with demonstrations among them."""
+    data: tuple[Path, ...]
+    """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
     out: Path = Path("results")
     """Folder of transfer.json, transfer.md and transfer.png."""
     runs: Path = Path("runs/transfer")
@@ -191,7 +191,8 @@ def experiment(args: Arguments) -> str:
     setup = args.setup()
     everything, asked = args.trials(setup)
     checkpoint.load(args.world_model)
-    episodes = len(EpisodeDataset.load(args.data))  # decodes the pictures, which workers should not all do
+    # Decodes the pictures, which workers should not all do.
+    episodes = sum(len(EpisodeDataset.load(folder)) for folder in args.data)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
     command = f"python -m agents.experiment {' '.join(sys.argv[1:])}"
     about = {"command": command, "recipe": dict(setup.recipe), "planned_trials": len(everything)}

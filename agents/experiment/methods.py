@@ -57,7 +57,7 @@ def _fresh(setup: Setup, meter: Meter, path: Path) -> Made:
 
 def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
     return clone.Arguments(
-        setup.data,
+        setup.data[0],
         out / "policy",
         per_task=spec.demos,
         world_model=setup.world_model,
@@ -68,7 +68,7 @@ def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
 
 def _clone(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
     args = _cloning(spec, setup, out)
-    clone.run(args, _episodes(setup.data), checkpoint.load(setup.world_model))
+    clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
     return {"": _fresh(setup, meter, args.out)}
 
 
@@ -77,7 +77,7 @@ def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, meter: Meter) -> d
     base, practice = need(spec, setup, "clone"), need(spec, setup, "dream").practice_cpu_s
     more = round(setup.clone_updates * practice / base.cpu_s)
     args = replace(_cloning(spec, setup, out), updates=setup.clone_updates + more)
-    clone.run(args, _episodes(setup.data), checkpoint.load(setup.world_model))
+    clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
     made = _fresh(setup, meter, args.out)
     cpu, wall = max(0.0, made.cpu_s - base.cpu_s), max(0.0, made.wall_s - base.wall_s)
     return {"": replace(made, practice_cpu_s=cpu, practice_wall_s=wall)}
@@ -85,7 +85,7 @@ def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, meter: Meter) -> d
 
 def _regressor(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
     model = checkpoint.load(setup.world_model)
-    demos = clone.demonstrations(_cloning(spec, setup, out), _episodes(setup.data))
+    demos = clone.demonstrations(_cloning(spec, setup, out), _episodes(setup.data[0]))
     config = regressor.RegressorConfig(model.embedding_dim, world_model=setup.world_model)
     labels = torch.tensor(demos.label)
     fitted = regressor.regress(encode_episodes(model, demos), labels, config, setup.clone_updates, seed=spec.seed)

@@ -21,7 +21,7 @@ class Setup:
     """Everything that fixes how policies are made.
 
     Attributes:
-        data: Episodes that the world model was fitted to, demonstrations among them.
+        data: Folders of the episodes that the world model was fitted to, the first one with the demonstrations.
         runs: Folder of all policies and results.
         recipe: Arguments of `agents.train` for RL in a dream.
         physics_recipe: Arguments of `agents.train` for PPO in physics.
@@ -34,7 +34,7 @@ class Setup:
         physics_envs: Physics envs side by side in a model-free learner, in one process.
     """
 
-    data: Path
+    data: tuple[Path, ...]
     runs: Path
     recipe: Mapping[str, Any]
     physics_recipe: Mapping[str, Any]
@@ -73,7 +73,8 @@ class Made:
 def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     """Returns what the policy depends on, JSON-able; a change of anything makes another policy."""
     method, model_free = spec.method, spec.method in MODEL_FREE
-    parts: dict[str, Any] = {**asdict(spec), "data": str(setup.data.resolve()), "eyes": _weights(setup.world_model)}
+    data = [str(folder.resolve()) for folder in setup.data]
+    parts: dict[str, Any] = {**asdict(spec), "data": data, "eyes": _weights(setup.world_model)}
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
     if method not in ("clone", "regressor") and (not model_free or setup.equal_wall):
