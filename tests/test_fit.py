@@ -9,9 +9,10 @@ import torch
 
 from dream_env import contract
 from dream_env.agents import model_metrics
-from dream_env.agents.fit import joint, losses
+from dream_env.agents.fit import joint, losses, trainer
 from dream_env.agents.fit.calibrate import calibrate_success
 from dream_env.agents.fit.command import SHARES, Arguments, fit, split
+from dream_env.agents.fit.stages import moving_windows
 from dream_env.agents.latents import encode_episodes
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
@@ -356,6 +357,24 @@ def test_learned_setpoint_comes_to_move_as_the_controller_does():
         error()[0].backward()
         optimizer.step()
     assert float(error()[1]) < 0.25 * before
+
+
+def test_windows_in_which_a_cube_moves():
+    cubes = torch.zeros(3, 25, 4, 3)
+    cubes[0, :, 3] = torch.nan  # a color that is not on the table
+    cubes[1, 10:, 2, 0] = 5.0  # pushed between frames 9 and 10
+    cubes[2, 12:14, 1, 2] = 5.0  # lifted, and put back where it was
+    windows = moving_windows(cubes, 4)
+    assert windows[windows[:, 0] == 1, 1].tolist() == [6, 7, 8, 9]
+    assert windows[windows[:, 0] == 2, 1].tolist() == list(range(8, 14)) and not (windows[:, 0] == 0).any()
+
+
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch):
+    for able in ({}, {"avx512_bf16": False, "amx_bf16": False}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        assert not trainer.has_bfloat16("cpu") and trainer.has_bfloat16("cuda")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert trainer.has_bfloat16("cpu")
 
 
 def test_auc():

@@ -116,8 +116,7 @@ def test_a_metric_of_the_same_shape_is_trained_on_and_another_is_made_anew(data,
 def test_threshold_of_disagreement_is_rarely_passed(data):
     torch.manual_seed(0)
     model = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1)).eval()
-    for head in model.predictor.heads:
-        torch.nn.init.normal_(head[-1].weight, std=0.05)
+    torch.nn.init.normal_(model.predictor.heads.weight, std=0.05)
     model.requires_grad_(False)
     episodes = encode_episodes(model, data)
     calibrate_disagreement(model, episodes)

@@ -124,6 +124,14 @@ def test_mixture_steps_by_the_weights_of_its_heads():
     torch.testing.assert_close(model.step(state, x["action"], luck).tokens, drawn)
 
 
+def test_ensemble_steps_by_the_mean_of_its_heads():
+    model, x = randomized(LatentConfig(ensemble=5)), inputs(3)
+    state = model.encode(x["images"], x["proprio"])
+    heads = model.predictor(*state, x["action"])[0]
+    assert len(heads) == 5 and heads.std(0).max() > 1e-3
+    torch.testing.assert_close(model.step(state, x["action"]).tokens, heads.mean(0), rtol=1e-4, atol=1e-5)
+
+
 def test_learned_proprio_moves_by_its_own_rule():
     model, x = LatentWorldModel(VARIANTS["learned proprio"]).eval(), inputs(3)
     state = model.encode(x["images"], x["proprio"])

@@ -119,7 +119,7 @@ def predictor_stage(
     """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
     predictor, reader = model.predictor, model.reader if args.reading_weight else None
     episodes, steps = train.action.shape[:2]
-    moves = {length: _moving(train, length) for length in {min(length, steps) for length in args.horizons}}
+    moves = {length: moving_windows(train.cubes, length) for length in {min(length, steps) for length in args.horizons}}
     read: tuple[Tensor, ...] = ()
     if reader is not None:
         read = (_read(reader, train.tokens), true_readings(train)[1])
@@ -168,13 +168,19 @@ def predictor_stage(
     )
 
 
-def _moving(latents: Latents, length: int) -> Tensor:
-    """Returns episode and first frame `(M, 2)` of the windows of some steps in which a cube moves."""
-    cubes = latents.cubes
-    way = torch.stack(
-        [(cubes[:, k : cubes.shape[1] - length + k] - cubes[:, :-length]).norm(dim=-1) for k in (length // 2, length)]
-    )
-    return (way.nan_to_num() > MOVED).any(-1).any(0).nonzero()
+def moving_windows(cubes: Tensor, length: int) -> Tensor:
+    """Finds the windows of some steps in which a cube moves.
+
+    Args:
+        cubes: Places of the cubes, `(N, T + 1, cubes, 3)` cm; NaN for one that is not there.
+        length: Steps of a window.
+
+    Returns:
+        Episode and first frame of each, `(M, 2)`.
+    """
+    starts = cubes.shape[1] - length
+    halves = [cubes[:, k : k + starts] - cubes[:, :starts] for k in (length // 2, length)]
+    return (torch.stack(halves).norm(dim=-1).nan_to_num() > MOVED).any(-1).any(0).nonzero()
 
 
 def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
