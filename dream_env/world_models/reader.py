@@ -17,9 +17,9 @@ SCALE = (0.1, 0.1, 0.1, 0.5, *(0.1, 0.1, 0.1, 1.0, 1.0) * len(COLORS))
 
 
 class SituationReader(nn.Module):
-    """Reads positions to a few millimetres: one attention map per color, then what is seen where it looks.
+    """Reads positions to a few millimetres: some attention maps per color, then what is seen where they look.
 
-    Each color attends over the map (spatial softmax: Levine et al. 2016, section 4.3) and gets the attended place and
+    Each color attends over the map (spatial softmax: Levine et al. 2016, section 4.3) and gets the attended places and
     features; the hand is read from the whole map. Only the tokens are looked at, not the set-point, so the same reader
     serves pictures of which no set-point is known, such as goals.
 
@@ -28,14 +28,16 @@ class SituationReader(nn.Module):
         grid: Side of the token map, T = grid * grid.
         width: Channels of the features.
         hidden: Width of the hidden layers.
+        looks: Attention maps of each color; with one, a color in some seeds is never found.
     """
 
-    def __init__(self, channels: int, grid: int, width: int = 24, hidden: int = 64) -> None:
+    def __init__(self, channels: int, grid: int, width: int = 24, hidden: int = 64, looks: int = 2) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.looks = grid, looks
         self.features = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.SiLU())
-        self.look = nn.Linear(width, len(COLORS))
-        self.cube = nn.Sequential(nn.Linear(width + 2, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
+        self.look = nn.Linear(width, len(COLORS) * looks)
+        attended = looks * (width + 2)
+        self.cube = nn.Sequential(nn.Linear(attended, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
         self.hand = nn.Sequential(nn.Linear(grid * grid * channels, hidden), nn.SiLU(), nn.Linear(hidden, len(HAND)))
         axis = torch.linspace(-1, 1, grid)
         self.position: Tensor
@@ -47,6 +49,7 @@ class SituationReader(nn.Module):
         seen = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
         weights = torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
         attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
+        attended = attended.unflatten(1, (len(COLORS), self.looks)).flatten(2)
         # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
         blocks = self.cube(attended).unflatten(-1, (len(COLORS), len(CUBE)))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
