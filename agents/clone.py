@@ -48,6 +48,9 @@ class Arguments:
     """Number of demonstrations of each task, instead of --demos of all together."""
     world_model: str = "default"
     """Checkpoint of the world model whose encoder sees."""
+    grounded: bool = True
+    """Begins with the readout of the world model's success head, which has learned from every recorded episode to find
+    what a sentence names; then few demonstrations are enough to learn what to do about it."""
     updates: int = 3000
     """Number of updates."""
     batch: int = 256
@@ -141,7 +144,11 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
     state = model.encode(picture, torch.zeros(1, len(PROPRIO_NAMES), device=model.device))
     _, tokens, channels = state.tokens.shape
     return VLAConfig(
-        channels=channels, grid=math.isqrt(tokens), world_model=args.world_model, eyes=policy.perception(model)
+        channels=channels,
+        grid=math.isqrt(tokens),
+        reads=args.grounded and getattr(model, "reader", None) is not None,
+        world_model=args.world_model,
+        eyes=policy.perception(model),
     )
 
 
@@ -150,7 +157,27 @@ def rate_factor(update: int, updates: int, rising: int = 100) -> float:
     return min(1.0, (update + 1) / rising) * 0.5 * (1 + math.cos(math.pi * update / updates))
 
 
-def clone(args: Arguments, train: Frames, held_out: Frames, config: VLAConfig | None = None) -> VLA:
+def ground(vla: VLA, model: WorldModel) -> None:
+    """Gives a VLA what the world model knows of words and places: the readout of its success head, and its reader.
+
+    A readout of other sizes, or none, leaves the VLA's own.
+    """
+    head = getattr(model, "success_head", None)
+    learned, own = {} if head is None else head.readout.state_dict(), vla.trunk.readout.state_dict()
+    if {name: w.shape for name, w in learned.items()} == {name: w.shape for name, w in own.items()}:
+        vla.trunk.readout.load_state_dict(learned)
+    if vla.trunk.reader is not None:
+        vla.trunk.reader.load_state_dict(model.reader.state_dict())  # type: ignore[attr-defined]
+        vla.trunk.reader.requires_grad_(False)
+
+
+def clone(
+    args: Arguments,
+    train: Frames,
+    held_out: Frames,
+    config: VLAConfig | None = None,
+    model: WorldModel | None = None,
+) -> VLA:
     """Trains a VLA on frames and returns it as it was when its held-out error was least.
 
     Args:
@@ -158,12 +185,15 @@ def clone(args: Arguments, train: Frames, held_out: Frames, config: VLAConfig | 
         train: Frames to imitate.
         held_out: Frames to measure on.
         config: Sizes and eyes of the VLA; None for those of the default.
+        model: World model that grounds it, see `ground`; None for none.
 
     Raises:
         ValueError: If `args.out` holds a run with other settings.
     """
     torch.manual_seed(args.seed)
     vla = VLA(config or VLAConfig(world_model=args.world_model))
+    if model is not None:
+        ground(vla, model)
     best, least, done = vla.state_dict(), math.inf, 0
     optimizer = torch.optim.AdamW(vla.parameters(), args.rate, weight_decay=args.weight_decay)
     generator = torch.Generator().manual_seed(args.seed)
@@ -264,7 +294,7 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
     measured = demos.take(np.sort(order[:aside]))
     train = make_frames(model, demos.take(np.sort(order[aside:])))
     held_out = make_frames(model, measured)
-    vla = clone(args, train, held_out, vla_config(args, model))
+    vla = clone(args, train, held_out, vla_config(args, model), model if args.grounded else None)
     unheard = make_frames(model, measured, "test")
     figures = {
         "train_error": errors(vla, train).mean().item(),

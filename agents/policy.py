@@ -25,10 +25,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
-from dream_env.language import embedder
+from dream_env.language import COLORS, embedder
 from dream_env.readout import LanguageReadout
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
+from dream_env.world_models.reader import CUBE, HAND, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
@@ -43,6 +44,8 @@ class VLAConfig:
         grid: Side of the square token map.
         queries: Language queries of the readout.
         values: Channels that each query brings back.
+        width: Width of the readout's keys and queries.
+        reads: Whether it also reads the named cube's place with the world model's reader, which stays as it is.
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
         world_model: Name or folder of the world model whose encoder makes the tokens.
@@ -53,6 +56,8 @@ class VLAConfig:
     grid: int = 8
     queries: int = 8
     values: int = 4
+    width: int = 32
+    reads: bool = False
     hidden: int = 128
     std: float = 0.17
     world_model: str = "default"
@@ -85,15 +90,27 @@ class Trunk(BaseFeaturesExtractor):
                 f"accepted by {config}: ({config.embedding_dim},)"
             )
         self.channels = config.channels
-        self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values)
+        self.readout = LanguageReadout(
+            config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, config.width
+        )
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.reader: SituationReader | None = None
+        if config.reads:
+            self.reader = SituationReader(config.channels, config.grid)
+            self.color = nn.Linear(INSTRUCTION_DIM, len(COLORS))
+            inputs += len(CUBE)
         self.layers = mlp(inputs, config.hidden, config.hidden)
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
         tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
-        seen = self.readout(tokens, obs["instruction"])
-        return self.layers(torch.cat([seen, obs["proprio"], obs["instruction"]], dim=-1))
+        parts = [self.readout(tokens, obs["instruction"]), obs["proprio"], obs["instruction"]]
+        if self.reader is not None:
+            with torch.no_grad():
+                cubes = self.reader(tokens)[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
+            named = torch.softmax(self.color(obs["instruction"]), dim=-1)
+            parts.append(torch.bmm(named[:, None], cubes)[:, 0])
+        return self.layers(torch.cat(parts, dim=-1))
 
 
 def mlp(*widths: int) -> nn.Sequential:

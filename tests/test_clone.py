@@ -14,6 +14,7 @@ from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import Episode, EpisodeDataset
 from dream_env.language import COLORS, embed
 from dream_env.tasks import TASKS
+from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
 
 def scenes(count, seed, split="train"):
@@ -163,3 +164,20 @@ def test_refuses_data_without_enough_demonstrations(tmp_path):
     with pytest.raises(ValueError, match="kind"):
         run(arguments(tmp_path), demonstrations(4, kind="play"), toy.ToyWorldModel())
     assert not (tmp_path / "out").exists()
+
+
+def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):
+    world = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8), width=8, blocks=1))
+    config = module.vla_config(arguments(tmp_path), world)
+    assert config.reads and not module.vla_config(arguments(tmp_path, grounded=False), world).reads
+    vla = policy.VLA(config)
+    module.ground(vla, world)
+    for mine, known in ((vla.trunk.readout, world.success_head.readout), (vla.trunk.reader, world.reader)):
+        for name, weights in known.state_dict().items():
+            torch.testing.assert_close(mine.state_dict()[name], weights)
+    assert not any(p.requires_grad for p in vla.trunk.reader.parameters())
+
+    toys = policy.VLA(module.vla_config(arguments(tmp_path), toy.ToyWorldModel()))
+    before = toys.trunk.readout.key[0].weight.clone()
+    module.ground(toys, toy.ToyWorldModel())
+    assert torch.equal(toys.trunk.readout.key[0].weight, before) and toys.trunk.reader is None

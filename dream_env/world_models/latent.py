@@ -136,8 +136,7 @@ class LatentWorldModel(nn.Module):
             config.mixture,
         )
         self.success_head = SuccessHead(config.channels, grid, config.success_width)
-        # The first layer of the reader is as wide as a token, so that it can pass on all of one vector.
-        self.reader = SituationReader(config.channels, grid, max(24, config.channels)) if config.metric_dim else None
+        self.reader = SituationReader(config.channels, grid) if config.metric_dim else None
         self.metric_head: MetricHead | None = None
         if config.metric_dim:
             self.metric_head = MetricHead(len(READINGS), config.metric_dim, config.metric_widths)

@@ -26,13 +26,14 @@ class SituationReader(nn.Module):
     Args:
         channels: Channels C of one token.
         grid: Side of the token map, T = grid * grid.
-        width: Channels of the features.
+        width: Channels of the features; by default at least as many as a token has, to pass on all of one vector.
         hidden: Width of the hidden layers.
         looks: Attention maps of each color; with one, a color in some seeds is never found.
     """
 
-    def __init__(self, channels: int, grid: int, width: int = 24, hidden: int = 64, looks: int = 2) -> None:
+    def __init__(self, channels: int, grid: int, width: int | None = None, hidden: int = 64, looks: int = 2) -> None:
         super().__init__()
+        width = width or max(24, channels)
         self.grid, self.looks = grid, looks
         self.features = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.SiLU())
         self.look = nn.Linear(width, len(COLORS) * looks)
