@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dream_env  # noqa: F401  registers the ids
 from dream_env import contract
 from dream_env.agents.bench.clock import Case, Work
+from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.bank import StartBank
 from dream_env.contract import ACTION_NAMES, INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.world_models import checkpoint
@@ -203,14 +204,15 @@ def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -
         ]
     halved = {**own, "form": "vector", "precision": "bfloat16"}
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
-    rows += [Case(HALVED, dream, few[-1], halved, device)]
+    halves = has_bfloat16(device)
+    rows += [Case(HALVED, dream, few[-1], halved, device)] if halves else []
     rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}, device) for batch in few]
     for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
         arguments = {"form": form, "world_model": world_model}
         rows += [Case(f"NicoLReal-v0, {name}", physics, 1, arguments, processes=p) for p in sorted({1, cores})]
     if cores > 1 and device == "cpu":
         rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "form": "vector"}, processes=cores))
-        rows.append(Case(HALVED, dream, few[-1], halved, processes=cores))
+        rows += [Case(HALVED, dream, few[-1], halved, processes=cores)] if halves else []
     return rows
 
 

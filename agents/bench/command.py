@@ -28,10 +28,12 @@ from dream_env.agents.bench.learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.bench.peers import peer_cases
 from dream_env.agents.bench.report import draw, headline, page, ratios
 from dream_env.agents.bench.start import cores, machine, memory, start_up, versions
+from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.agents.outcomes import write_text
 
 BATCHES = (1, 16, 256, 1024, 4096)
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
+"""What is multiplied; without instructions for it a single product in bfloat16 takes a minute."""
 
 
 @dataclass(frozen=True)
