@@ -17,7 +17,7 @@ from dream_env.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
-SMALL = "--model.autoencoder-widths 8 8 8 --model.width 8 --model.blocks 1 --no-bfloat16 --held-out 0.3 "
+SMALL = "--model.autoencoder-widths 8 8 8 --model.width 8 --model.blocks 1 --bfloat16 False --held-out 0.3 "
 SMALL += "--autoencoder-batch 8 --predictor-batch 16 --success-batch 8 --reader-batch 8"
 QUESTIONS = {
     "loss": {"base": "", "tokens only": "--reading-weight 0 --reader-updates 0"},
