@@ -67,7 +67,7 @@ def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
 
 
 def _clone(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
-    args = _cloning(spec, setup, out)
+    args = replace(_cloning(spec, setup, out), grounded=spec.method != "clone_ungrounded")
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
     return {"": _fresh(setup, meter, args.out)}
 
@@ -151,6 +151,7 @@ MAKERS: dict[str, Callable[[Spec, Setup, Path, Meter], dict[str, Made]]] = {
     "dream": _dream,
     "dream_coevolved": _dream_coevolved,
     "clone_equal_compute": _clone_equal_compute,
+    "clone_ungrounded": _clone,
     "untrained_dream": _untrained_dream,
     "regressor": _regressor,
     "ppo_physics": ppo_physics,

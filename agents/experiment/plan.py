@@ -14,6 +14,7 @@ METHODS = {
     "dream": "clone, then RL in the frozen dream",
     "dream_coevolved": "then physics episodes of that policy, the world model refitted, RL in it",
     "clone_equal_compute": "clone with as much more CPU time as the dream RL takes",
+    "clone_ungrounded": "clone that begins without the world model's sense of words and places",
     "untrained_dream": "clone, then the same RL in a dream whose predictor has random weights",
     "regressor": "(picture, goal picture, steps left) regressed on the same demonstrations",
     "ppo_physics": "clone, then PPO in physics",
@@ -21,7 +22,7 @@ METHODS = {
 }
 """How policies are made, and in words."""
 MAIN = ("clone", "dream", "dream_coevolved")
-CONTROLS = ("clone_equal_compute", "untrained_dream", "regressor")
+CONTROLS = ("clone_equal_compute", "clone_ungrounded", "untrained_dream", "regressor")
 MODEL_FREE = ("ppo_physics", "sac_her_physics")
 DEMOS, MAIN_DEMOS, SEEDS = (25, 50, 100, 200), 100, (0, 1, 2)
 """Demonstrations per task, those of the main comparison, and training seeds."""

@@ -77,7 +77,7 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     parts: dict[str, Any] = {**asdict(spec), "data": data, "eyes": _weights(setup.world_model)}
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
-    if method not in ("clone", "regressor") and (not model_free or setup.equal_wall):
+    if method not in ("clone", "clone_ungrounded", "regressor") and (not model_free or setup.equal_wall):
         parts["recipe"] = dict(setup.recipe)
     if method == "dream_coevolved":
         parts["coevolution"] = [setup.coevolution_episodes, setup.refit_updates]
@@ -109,6 +109,7 @@ def needs(spec: Spec, setup: Setup) -> list[Spec]:
     """Lists the policies that one is made from, or measured by."""
     methods = {
         "clone": (),
+        "clone_ungrounded": (),
         "regressor": (),
         "dream": ("clone",),
         "untrained_dream": ("clone",),
