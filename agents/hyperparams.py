@@ -24,13 +24,14 @@ hyperparams: dict[str, dict[str, Any]] = {
         **DREAM,
         "policy": "dream_env.agents.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
+        "n_timesteps": 600_000,
         "n_envs": 128,
         "n_steps": 24,
         "batch_size": 512,
         "n_epochs": 2,
-        "learning_rate": 3e-4,
+        "learning_rate": 6e-4,
         "gae_lambda": 0.95,
-        "ent_coef": 0.2,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
+        "ent_coef": 0.05,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
         "target_kl": 0.03,
     }
 }
