@@ -29,9 +29,9 @@ hyperparams: dict[str, dict[str, Any]] = {
         "n_steps": 24,
         "batch_size": 512,
         "n_epochs": 2,
-        "learning_rate": 6e-4,
+        "learning_rate": 3e-4,
         "gae_lambda": 0.95,
-        "ent_coef": 0.05,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
+        "ent_coef": 0.2,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
         "target_kl": 0.03,
     }
 }

@@ -91,11 +91,11 @@ class Arguments:
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     reward: RewardName = DEFAULT_REWARD
     """Reward of both worlds."""
-    anchor: float = 0.05
+    anchor: float = 0.2
     """Strength of the KL divergence to the clone, for ppo and a2c."""
     warmup: int = 12
     """Rollouts that train ppo's critic only."""
-    rate: float = 6e-4
+    rate: float = 3e-4
     """Learning rate."""
     validate_every: int = 50_000
     """Control steps between two validations in physics, which are saves of the run's state too."""
