@@ -46,7 +46,7 @@ def test_two_processes_have_the_curves_of_one(folders, name):
     one, two = (curves(folder / name) for folder in folders[:2])
     assert one and one.keys() == two.keys()
     for stage, losses in one.items():
-        assert two[stage] == pytest.approx(losses, rel=3e-3), stage
+        assert two[stage] == pytest.approx(losses, rel=1e-3), stage
 
 
 def test_statistics_are_those_of_all_rows(folders):
