@@ -1,0 +1,120 @@
+"""What the stages of `agents.fit` minimize, and what a world model is measured by."""
+
+import numpy as np
+import pytest
+import torch
+
+from dream_env import contract
+from dream_env.agents import model_metrics
+from dream_env.agents.fit import joint, losses
+from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+
+
+def test_spread_punishes_collapse_and_repetition():
+    tokens = 1.5 * torch.randn(400, 4, 3, generator=torch.Generator().manual_seed(0))
+    variance, covariance = joint.spread(tokens)
+    assert variance < 0.01 and covariance < 0.05
+    assert joint.spread(tokens[:1].expand(50, -1, -1))[0] > 0.95, "all pictures alike"
+    assert joint.spread(tokens[..., :1].expand(-1, -1, 3))[1] > 5, "all channels alike"
+
+
+def test_autoencoder_loss_weights_what_differs_from_the_background():
+    autoencoder = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8))).autoencoder.requires_grad_(False)
+    autoencoder.decoder[-1].weight.zero_()  # it draws the background
+    autoencoder.decoder[-1].bias.zero_()
+    images = torch.full((4, 64, 64, 3), 128, dtype=torch.uint8)
+    images[:, 20:23, 20:23] = 255
+
+    def loss(weight):
+        return float(losses.autoencoder_loss(autoencoder, images, torch.Generator(), weight, 0.0))
+
+    assert loss(16.0) > 10 * loss(1.0)
+
+
+def test_rollout_loss_is_zero_where_nothing_moves():
+    predictor = LatentWorldModel(LatentConfig(width=16, blocks=1)).predictor.requires_grad_(False)
+    tokens = torch.randn(5, 1, 64, 16)
+    still = tokens.expand(-1, 4, -1, -1)
+    rest = (torch.zeros(5, 4, 4), torch.zeros(5, 3, 4), torch.Generator())
+    assert float(losses.rollout_loss(predictor, still, *rest, 0.0)) < 1e-10
+    moving = still * torch.tensor([1.0, 1.0, 1.0, 2.0]).view(1, 4, 1, 1)
+    assert float(losses.rollout_loss(predictor, moving, *rest, 0.0)) > 0.1
+
+
+def test_readings_count_by_their_weight():
+    model = LatentWorldModel(LatentConfig(width=16, blocks=1, metric_dim=8)).requires_grad_(False)
+    tokens, zeros = torch.randn(5, 3, 64, 16), torch.zeros(5, 3, 4)
+    readings, known = torch.full((5, 3, 24), 9.0), torch.ones(5, 3, 24, dtype=torch.bool)
+
+    def loss(weight):
+        chance = torch.Generator().manual_seed(0)
+        given = (model.predictor, tokens, zeros, zeros[:, :2], chance, 0.0, weight, model.reader, readings, known)
+        return float(losses.rollout_loss(*given))
+
+    assert loss(0.0) < loss(1.0) < loss(2.0)
+    assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0) - loss(0.0), rel=1e-3)
+
+
+def test_mixture_leaves_the_losers_in_peace():
+    error = torch.tensor([[0.0, 8.0], [8.0, 0.0]])
+    best = error.argmin(0)
+    sure = 20 * torch.nn.functional.one_hot(best, 2).float()
+    assert float(losses.mixture_loss(error, sure, best)) == pytest.approx(losses.LOSERS * 4, rel=1e-3)
+    assert losses.mixture_loss(error, -sure, best) > losses.mixture_loss(error, 0 * sure, best) > 0.4
+
+
+def test_mixture_keeps_two_futures_apart():
+    """What goes either way by chance: an ensemble learns the middle, a mixture both ends."""
+    still, chance = torch.zeros(64, 1, 4, 16), torch.Generator().manual_seed(0)
+    side = torch.where(torch.rand(64, generator=chance) < 0.5, -1.0, 1.0).view(64, 1, 1, 1)
+    tokens = torch.cat([still, still + side], dim=1)
+    spread, action = {}, torch.zeros(64, 1, 4)
+    for mixture in (False, True):
+        torch.manual_seed(0)
+        predictor = LatentWorldModel(LatentConfig(grid=2, width=16, blocks=1, ensemble=2, mixture=mixture)).predictor
+        optimizer = torch.optim.Adam(predictor.parameters(), 1e-2)
+        for _ in range(150):
+            loss = losses.rollout_loss(predictor, tokens, torch.zeros(64, 2, 4), action, chance, 0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        heads = predictor(tokens[:, 0], torch.zeros(64, 4), action[:, 0])[0].detach()
+        spread[mixture] = float((heads[0] - heads[1]).abs().mean())
+    assert spread[False] < 0.5 < 1.5 < spread[True]
+
+
+def test_learned_setpoint_comes_to_move_as_the_controller_does():
+    torch.manual_seed(0)
+    predictor = LatentWorldModel(LatentConfig(grid=1, channels=4, width=32, blocks=1, proprio="learned")).predictor
+    optimizer, chance = torch.optim.Adam(predictor.parameters(), 1e-2), torch.Generator().manual_seed(0)
+    tokens = torch.zeros(64, 3, 1, 4)
+
+    def error():
+        action, start = 2 * torch.rand(64, 2, 4, generator=chance) - 1, torch.rand(64, 4, generator=chance) - 0.5
+        step = torch.from_numpy(contract.STEP)
+        first = contract.integrate(start, action[:, 0], step)
+        proprio = torch.stack([start, first, contract.integrate(first, action[:, 1], step)], dim=1)
+        moved = predictor(tokens[:, 0], start, action[:, 0])[1].detach()
+        return losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
+
+    before = float(error()[1])
+    for _ in range(100):
+        optimizer.zero_grad()
+        error()[0].backward()
+        optimizer.step()
+    assert float(error()[1]) < 0.25 * before
+
+
+def test_auc():
+    truth = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    assert model_metrics.auc(torch.tensor([0.1, 0.2, 0.3, 0.4]), truth) == 1.0
+    assert model_metrics.auc(torch.tensor([0.4, 0.3, 0.2, 0.1]), truth) == 0.0
+    assert model_metrics.auc(torch.tensor([0.1, 0.3, 0.2, 0.4]), truth) == 0.75
+    assert np.isnan(model_metrics.auc(torch.ones(4), torch.ones(4)))
+
+
+def test_rollout_errors_of_perfect_and_of_still_dreams():
+    tokens = torch.randn(50, 4, 8, 2)
+    errors = model_metrics.rollout_errors(tokens, tokens, horizons=(1, 3, 6))
+    assert errors["predicted"] == {1: 0.0, 3: 0.0}
+    assert errors["copied"][3] == pytest.approx(2.0, rel=0.2)
