@@ -99,9 +99,7 @@ class Heads(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps `(B, T, W)` to the outputs of every head, `(E, B, T, C)`."""
         hidden = F.silu(self.hidden(inputs)).flatten(0, 1).unflatten(-1, (len(self), -1)).transpose(0, 1)
-        return torch.baddbmm(self.bias.to(hidden.dtype), hidden, self.weight.to(hidden.dtype)).unflatten(
-            1, inputs.shape[:2]
-        )
+        return torch.baddbmm(self.bias, hidden, self.weight).unflatten(1, inputs.shape[:2])
 
     def mean(self, inputs: Tensor) -> Tensor:
         """Maps `(B, T, W)` to the mean over the heads, `(B, T, C)`: one product, whatever their number."""
