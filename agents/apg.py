@@ -166,7 +166,7 @@ def train(args: Arguments) -> dict[str, float]:
     def write(module: nn.Module, folder: Path) -> None:
         policy.save(vla, folder, "# VLA in training\n\nThe latest state of an unfinished `agents.apg`.\n")
 
-    run = Run(vla, args.out, args.settings(), seed=args.seed, device=args.device, write=write)
+    run = Run(vla, args.out, args.settings(), seed=args.seed, device=args.device, muon=False, write=write)
     run.train(Stage("apg", vla, loss, args.updates, args.rate, average=0.98, report=report))
     policy.save(vla.eval(), args.out, _card(args, figures))
     seconds = {"seconds": run.seconds["apg"]}

@@ -31,9 +31,7 @@ CORRELATION = 0.8
 """Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
 
 
-def noise(
-    rng: np.random.Generator, std: float, correlation: float = CORRELATION
-) -> Generator[np.ndarray, None, None]:
+def noise(rng: np.random.Generator, std: float, correlation: float = CORRELATION) -> Generator[np.ndarray, None, None]:
     """Yields an Ornstein-Uhlenbeck process `(4,)` in its stationary state."""
     value = rng.normal(0, std, len(ACTION_NAMES))
     while True:

@@ -80,9 +80,7 @@ class Grammar:
                 raise ValueError(f"{name}={templates!r} is empty; accepted: one sentence or more")
             for template in templates:
                 if set(re.findall(r"{(.*?)}", template)) != {"color", "object"}:
-                    raise ValueError(
-                        f"{name} holds {template!r}; accepted: fields {{color}} and {{object}}"
-                    )
+                    raise ValueError(f"{name} holds {template!r}; accepted: fields {{color}} and {{object}}")
         if both := set(self.templates) & set(self.held_out):
             raise ValueError(f"held_out={sorted(both)} stand in templates too; accepted: others")
 
@@ -158,9 +156,7 @@ def embed(sentence: str) -> np.ndarray:
     rows, vectors = _table()
     known = [rows[word] for word in re.findall(r"[a-z]+", sentence.lower()) if word in rows]
     if not known:
-        raise ValueError(
-            f"sentence={sentence!r} has no known word; accepted: English, e.g. 'lift the red cube'"
-        )
+        raise ValueError(f"sentence={sentence!r} has no known word; accepted: English, e.g. 'lift the red cube'")
     return to_length(vectors[known].mean(axis=0))
 
 

@@ -23,7 +23,6 @@ def own_time_limit():
         yield
 
 
-
 def sleeper(num_envs, nap):
     """Sleeps, which takes time but hardly any CPU time."""
 

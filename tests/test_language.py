@@ -159,9 +159,7 @@ def test_import_reads_no_table() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    ("content", "error"), [(None, FileNotFoundError), (b"", ValueError), (save({}), ValueError)]
-)
+@pytest.mark.parametrize(("content", "error"), [(None, FileNotFoundError), (b"", ValueError), (save({}), ValueError)])
 def test_missing_or_damaged_table_names_the_command(
     tmp_path, monkeypatch, content: bytes | None, error: type[Exception]
 ) -> None:

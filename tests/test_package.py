@@ -22,9 +22,7 @@ def run(code, cwd, path=(), timeout=60):
     """Runs Python code in another process and returns what it printed."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -34,9 +32,7 @@ def site(tmp_path_factory):
     """A folder that holds the installed wheel, built from a copy of the sources."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for folder in ("dream_env", "agents", "assets"):
-        shutil.copytree(
-            ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(source)]
@@ -81,9 +77,7 @@ def test_wheel_lives_beside_a_foreign_agents_package(site, foreign, tmp_path):
 
 
 @pytest.mark.parametrize("env_id", IDS)
-def test_wheel_makes_the_env_from_another_directory_without_an_import(
-    site, foreign, tmp_path, env_id
-):
+def test_wheel_makes_the_env_from_another_directory_without_an_import(site, foreign, tmp_path, env_id):
     code = (
         f"import gymnasium as gym\nenv = gym.make('dream_env:{env_id}')\n"
         "env.reset(seed=0)\nenv.step(env.action_space.sample())\n"

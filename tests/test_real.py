@@ -25,9 +25,7 @@ from dream_env.tasks import TASKS
 from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z
 
 BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
-LAYOUT = Layout(
-    np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2])
-)
+LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))
 
 
 @pytest.fixture

@@ -45,6 +45,14 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "tokens only": "--reading-weight 0 --reader-updates 0",
         "readings 10 times": "--reading-weight 30",
     },
+    "optimizer": {
+        "Muon and AdamW (base)": "",
+        "AdamW": "--no-muon --reader-rate 3e-3 --sketch-rate 3e-3 --predictor-rate 2e-3",
+    },
+    "arm": {
+        "sketched (base)": "",
+        "not sketched": "--model.sketch 0",
+    },
     "windows": {
         "any": "--moving 0",
         "half in motion (base)": "",
@@ -53,7 +61,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "horizon": {
         "1": "--horizons 1",
         "2": "--horizons 2",
-        "2, 4, 8, 12 (base)": "",
+        "2, 4, 8, 16 (base)": "",
     },
     "size": {
         "32 wide, 2 blocks": "--model.width 32 --model.blocks 2",

@@ -1,7 +1,7 @@
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
-Four stages, each on the frozen result of those before: the auto-encoder; the predictor, on all frames encoded once; the
-success head and the metric, on encoded and on dreamt states, so that they are right where they are used. A killed run
+Stages, each on the frozen result of those before: the auto-encoder; a reader of the situation; the predictor, first its
+sketch of the arm, then all of it, on all frames encoded once; the success head and the metric, on encoded and on dreamt states, so that they are right where they are used. A killed run
 goes on when the same command is given again.
 
 Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
@@ -42,7 +42,7 @@ from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
-SHARES = {"autoencoder": 0.25, "reader": 0.04, "predictor": 0.54, "success": 0.08, "metric": 0.09}
+SHARES = {"autoencoder": 0.25, "reader": 0.04, "sketch": 0.04, "predictor": 0.5, "success": 0.08, "metric": 0.09}
 """Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
 Objective = Literal["pixels", "latent", "both"]
 Device = Literal["cpu", "cuda"]
@@ -74,9 +74,11 @@ class Arguments:
     """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
     autoencoder_updates: int = 5000
     """Updates of the auto-encoder; 0 keeps that of --init."""
-    reader_updates: int = 2500
+    reader_updates: int = 5000
     """Updates of the reader on encoded frames; 0 keeps that of --init."""
-    predictor_updates: int = 6000
+    sketch_updates: int = 1000
+    """Updates of a new predictor's sketch of the arm, before the rest of it."""
+    predictor_updates: int = 4000
     """Updates of the predictor; 0 keeps that of --init."""
     success_updates: int = 4000
     """Updates of the success head; 0 keeps that of --init."""
@@ -86,13 +88,15 @@ class Arguments:
     """Pictures per update."""
     reader_batch: int = 128
     """Frames per update."""
+    sketch_batch: int = 512
+    """Pairs of frames per update."""
     predictor_batch: int = 512
     """Predicted steps per update: windows times their length."""
     success_batch: int = 256
     """States per update, half encoded and half dreamt."""
     metric_batch: int = 512
     """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
-    horizons: tuple[int, ...] = (2, 4, 8, 12)
+    horizons: tuple[int, ...] = (2, 4, 8, 16)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     moving: float = 0.5
     """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
@@ -106,9 +110,11 @@ class Arguments:
     """Noise on the first tokens of a rollout."""
     autoencoder_rate: float = 2e-3
     """Peak learning rate of the auto-encoder."""
-    reader_rate: float = 3e-3
+    reader_rate: float = 6e-3
     """Peak learning rate of the reader."""
-    predictor_rate: float = 2e-3
+    sketch_rate: float = 3e-2
+    """Peak learning rate of the sketch."""
+    predictor_rate: float = 1.2e-2
     """Peak learning rate of the predictor."""
     success_rate: float = 3e-3
     """Peak learning rate of the success head."""
@@ -136,6 +142,8 @@ class Arguments:
     """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
     bfloat16: bool | None = None
     """Trains in mixed precision; None does so where the processor has instructions for it, or on a GPU."""
+    muon: bool = True
+    """Trains matrices by Muon; False takes AdamW for everything."""
     model: LatentConfig = field(default_factory=LatentConfig)
     """Architecture; with --init only that of the metric, which is made anew where it differs."""
 
@@ -147,7 +155,8 @@ class Arguments:
 
     def updates(self, stage: str) -> int:
         """Returns the updates of a stage; 0 leaves it out."""
-        return 0 if stage == "autoencoder" and self.autoencoder else int(getattr(self, f"{stage}_updates"))
+        kept = {"autoencoder": self.autoencoder, "sketch": self.init or not self.predictor_updates}
+        return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
 
     def share(self, stage: str) -> float | None:
         """Returns the minutes of a stage; None where it counts updates."""
@@ -232,6 +241,7 @@ def train(
         save_seconds=save_seconds,
         cpu_time=args.cpu_time,
         device=args.device,
+        muon=args.muon,
     )
     first = stages.autoencoder_stage if args.objective == "pixels" else joint_stage
     run.train(first(args, model, episodes, rows, held_rows))
@@ -239,6 +249,9 @@ def train(
     latents, held_out = encode(model, episodes, rows), encode(model, episodes, held_rows)
     if model.reader is not None:
         run.train(stages.reader_stage(args, model.reader, latents, held_out))
+        model.eval()
+    if model.predictor.sketch is not None:
+        run.train(stages.sketch_stage(args, model.predictor.sketch, latents, held_out))
         model.eval()
     run.train(stages.predictor_stage(args, model, latents, held_out, episodes.images[int(held_rows[0])]))
     model.eval()

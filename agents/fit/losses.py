@@ -11,7 +11,7 @@ from torch import Tensor
 from dream_env.agents.fit import distributed
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.latent import SuccessHead
-from dream_env.world_models.predictor import Predictor
+from dream_env.world_models.predictor import Predictor, Sketch
 from dream_env.world_models.reader import SituationReader
 
 CHANGED = 16 / 255
@@ -64,6 +64,14 @@ def reconstruction_loss(
     weights = 1 + (weight - 1) * changed
     error = weights * (autoencoder.decode(tokens).float() - target) ** 2
     return error.sum() / (3 * distributed.average(weights.sum()))
+
+
+def sketch_loss(sketch: Sketch, tokens: Tensor, proprio: Tensor) -> Tensor:
+    """Mean squared error of the drawing of pairs of frames `(B, 2, T, C)` from their set-points `(B, 2, 4)`.
+
+    What is left is what no controller knows: the cubes.
+    """
+    return F.mse_loss(sketch(proprio[:, 0], proprio[:, 1]), torch.cat([tokens[:, 0], tokens[:, 1]], dim=-1))
 
 
 def rollout_loss(

@@ -16,7 +16,7 @@ from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, true_readings
 from dream_env.world_models.latent import LatentWorldModel
-from dream_env.world_models.predictor import Predictor
+from dream_env.world_models.predictor import Predictor, Sketch
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
 
@@ -109,6 +109,35 @@ def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_
     )
 
 
+def sketch_stage(args: Arguments, sketch: Sketch, train: Latents, held_out: Latents) -> Stage:
+    """Trains the predictor's sketch of the arm by itself, on pairs of frames in a row: the trunk begins with an arm."""
+    episodes, steps = train.action.shape[:2]
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        n = torch.randint(episodes, (args.sketch_batch, 1), generator=generator)
+        t = torch.randint(steps, (args.sketch_batch, 1), generator=generator) + torch.arange(2)
+        tokens, proprio = distributed.share(train.tokens[n, t].float(), train.proprio[n, t], device=args.device)
+        return losses.sketch_loss(sketch, tokens, proprio)
+
+    @torch.inference_mode()
+    def report() -> dict[str, Any]:
+        middle = torch.arange(2) + steps // 2
+        return {
+            "error": float(losses.sketch_loss(sketch, held_out.tokens[:, middle].float(), held_out.proprio[:, middle]))
+        }
+
+    return Stage(
+        "sketch",
+        sketch,
+        loss,
+        args.updates("sketch"),
+        args.sketch_rate,
+        args.share("sketch"),
+        args.average,
+        report=report,
+    )
+
+
 def predictor_stage(
     args: Arguments,
     model: LatentWorldModel,
@@ -127,8 +156,9 @@ def predictor_stage(
     def begin() -> None:
         if reader is not None:
             reader.requires_grad_(False)
-        some = train.take(torch.arange(min(episodes, 200)))
-        aim_camera(predictor, some.tokens.float(), some.proprio)
+        if not args.init:
+            some = train.take(torch.arange(min(episodes, 200)))
+            aim_camera(predictor, some.tokens.float(), some.proprio)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = min(args.horizons[int(progress * len(args.horizons))], steps)

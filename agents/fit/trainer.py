@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.distributed import Loss
+from dream_env.agents.fit.muon import Optimizers, muon_and_adamw, only_adamw
 from dream_env.world_models import checkpoint
 
 
@@ -74,6 +76,7 @@ class Run:
         save_seconds: Time between two checkpoints.
         cpu_time: Counts the time of stages as CPU time of this process.
         device: Device of the updates; all else, such as reports, finds the model on the CPU.
+        muon: Trains matrices by Muon, see `dream_env.agents.fit.muon`; False takes AdamW for everything.
         write: Writes the latest state of the model into a folder, for whoever wants to look at it.
 
     Attributes:
@@ -94,9 +97,11 @@ class Run:
         save_seconds: float = 60.0,
         cpu_time: bool = False,
         device: str = "cpu",
+        muon: bool = True,
         write: Callable[[Any, Path], None] = _write_world_model,
     ) -> None:
         self.model, self.seed, self.device, self.write = model, seed, device, write
+        self.optimizers: Optimizers = muon_and_adamw if muon else only_adamw
         self.bfloat16 = has_bfloat16(device) if bfloat16 is None else bfloat16
         self.clock = time.process_time if cpu_time else time.monotonic
         self.seconds: dict[str, float] = {}
@@ -126,13 +131,14 @@ class Run:
         self.model.to(self.device)
         module, loss_of = stage.module, distributed.parallel(stage.module, stage.loss)
         parameters = list(module.parameters())
-        optimizer = torch.optim.AdamW(parameters, stage.learning_rate, weight_decay=0.01, fused=True)
+        optimizers = self.optimizers(module, stage.learning_rate)
         average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(stage.average))
         generator = torch.Generator().manual_seed(self.seed)
         update, elapsed = 0, 0.0
         if self._open:
             update, elapsed = self._open["update"], self._open["elapsed"]
-            optimizer.load_state_dict(self._open["optimizer"])
+            for optimizer, state in zip(optimizers, self._open["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
             average.load_state_dict(self._open["average"])
             generator.set_state(self._open["generator"])
         resumed, saved = self.clock(), time.monotonic()
@@ -140,14 +146,15 @@ class Run:
         with tqdm(desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer) as bar:
             while (progress := _progress(stage, update, elapsed)) < 1:
                 module.train()
-                for group in optimizer.param_groups:
+                for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
                     group["lr"] = stage.learning_rate * _schedule(progress)
                 with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                     loss = loss_of(generator, progress)
-                optimizer.zero_grad()
+                module.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.step()
                 if stage.average:
                     average.update_parameters(module)
                 update += 1
@@ -161,7 +168,7 @@ class Run:
                     self._open = {
                         "update": update,
                         "elapsed": elapsed,
-                        "optimizer": optimizer.state_dict(),
+                        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                         "average": average.state_dict(),
                         "generator": generator.get_state(),
                     }

@@ -223,18 +223,14 @@ class TableScene:
     ) -> int:
         """Adds a box; without a mass it is a picture on the table that nothing touches."""
         half, client = [side / 2 for side in size], self.client
-        visual = pybullet.createVisualShape(
-            pybullet.GEOM_BOX, halfExtents=half, rgbaColor=rgba, physicsClientId=client
-        )
+        visual = pybullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=rgba, physicsClientId=client)
         if mass is None:
             return pybullet.createMultiBody(0, -1, visual, basePosition=position, physicsClientId=client)
         shape = pybullet.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half, physicsClientId=client)
         turn = pybullet.getQuaternionFromEuler((0, 0, yaw))
         body = pybullet.createMultiBody(mass, shape, visual, position, turn, physicsClientId=client)
         friction = self.physics.friction
-        pybullet.changeDynamics(
-            body, -1, lateralFriction=friction, spinningFriction=0.002, physicsClientId=client
-        )
+        pybullet.changeDynamics(body, -1, lateralFriction=friction, spinningFriction=0.002, physicsClientId=client)
         return body
 
     def _solve(self, setpoint: np.ndarray) -> np.ndarray:

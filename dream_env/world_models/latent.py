@@ -54,6 +54,8 @@ class LatentConfig:
     """Heads are what may happen, weighted by a gate, instead of guesses at what will."""
     head_width: int = 48
     """Hidden width of one head."""
+    sketch: int = 192
+    """Hidden width of the predictor's sketch of the arm; 0 for none."""
     proprio: Proprio = "integrated"
     """Whether the set-point moves by the controller's own rule, or as the predictor learned it."""
     success_width: int = 64
@@ -132,6 +134,7 @@ class LatentWorldModel(nn.Module):
             config.blocks,
             config.ensemble,
             config.head_width,
+            config.sketch,
             config.proprio == "learned",
             config.mixture,
         )

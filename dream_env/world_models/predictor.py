@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from dream_env import contract
 
 _BUMP = 0.35
 """Width of the Gaussian that marks the hand's place on the map, in units of half the map."""
+_WAVES = (math.pi, 2 * math.pi, 4 * math.pi)
+"""Angular frequencies of the sines and cosines of a set-point that `Sketch` sees."""
 
 
 class HandCamera(nn.Module):
@@ -38,6 +42,41 @@ class HandCamera(nn.Module):
         solution = torch.linalg.lstsq(inputs.double(), centers.double()).solution.float()
         self.projection.weight[:2] = solution[:3].T
         self.projection.bias[:2] = solution[3]
+
+
+class Sketch(nn.Module):
+    """Draws what can be told from the controller alone: the arm before and after a step, as two token maps.
+
+    Where the arm is follows from the set-points, so the trunk need not move a picture of it from token to token, which
+    blurs; it is left with what the arm does to the cubes.
+
+    Args:
+        channels: Channels C of one token.
+        tokens: Number T of tokens.
+        width: Hidden width.
+    """
+
+    def __init__(self, channels: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.channels = channels
+        setpoints = 2 * len(contract.PROPRIO_NAMES)
+        self.draw = nn.Sequential(
+            nn.Linear(setpoints * (1 + 2 * len(_WAVES)), width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, tokens * 2 * channels),
+        )
+        self.waves: Tensor
+        self.register_buffer("waves", torch.tensor(_WAVES), persistent=False)
+
+    def forward(self, proprio: Tensor, moved: Tensor) -> Tensor:
+        """Draws the arm at set-points `(B, 4)` before and after a step, `(B, T, 2 C)`."""
+        setpoints = torch.cat([proprio, moved], dim=1)
+        # Smooth networks are slow to learn how fast a picture changes (Tancik et al. 2020, Fourier features).
+        phases = (setpoints[:, None] * self.waves[:, None]).flatten(1)
+        drawn = self.draw(torch.cat([setpoints, phases.sin(), phases.cos()], dim=1))
+        return drawn.unflatten(1, (-1, 2 * self.channels))
 
 
 class Normalize(nn.Module):
@@ -120,6 +159,7 @@ class Predictor(nn.Module):
         blocks: Residual blocks of the trunk.
         ensemble: Number of heads.
         head_width: Hidden width of one head.
+        sketch: Hidden width of the sketch of the arm; 0 for none.
         learned_proprio: Learns how an action moves the set-point, instead of computing it as the controller does.
         mixture: Heads are what may happen, weighted by a gate that sees the whole map (mixture of experts: Jacobs et
             al. 1991), instead of guesses at what will.
@@ -133,6 +173,7 @@ class Predictor(nn.Module):
         blocks: int,
         ensemble: int,
         head_width: int,
+        sketch: int = 0,
         learned_proprio: bool = False,
         mixture: bool = False,
     ) -> None:
@@ -140,7 +181,8 @@ class Predictor(nn.Module):
         self.camera = HandCamera()
         conditions = 3 * len(contract.PROPRIO_NAMES) + channels
         self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, blocks * 2 * width))
-        self.input = nn.Linear(channels + 8, width)
+        self.sketch = Sketch(channels, grid * grid, sketch) if sketch else None
+        self.input = nn.Linear((3 if sketch else 1) * channels + 8, width)
         self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
         self.normalize = Normalize(width)
         self.heads = Heads(width, head_width, channels, ensemble)
@@ -185,7 +227,10 @@ class Predictor(nn.Module):
             moved = proprio + self.setpoint(torch.cat([proprio, action], dim=1))
         condition = torch.cat([proprio, action, moved, tokens.mean(1)], dim=1)
         modulation = self.condition(condition)[:, None].chunk(len(self.blocks), dim=-1)
-        hidden = self.input(torch.cat([tokens, *self._places(proprio, moved)], dim=-1))
+        seen = [tokens, *self._places(proprio, moved)]
+        if self.sketch is not None:
+            seen.append(self.sketch(proprio, moved))
+        hidden = self.input(torch.cat(seen, dim=-1))
         for block, one in zip(self.blocks, modulation, strict=True):
             hidden = block(hidden, one)
         return self.normalize(hidden), moved

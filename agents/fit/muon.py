@@ -1,0 +1,80 @@
+"""Muon: matrices follow their orthogonalized momentum, all else follows AdamW."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Optimizers = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
+"""Makes what trains a module, with a learning rate."""
+_MOMENTUM = 0.95
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the iteration, steep at 0: five rounds bring every singular value near 1 (Jordan et al. 2024)."""
+_ROUNDS = 5
+_SMALLEST = 8
+"""Fewest rows and columns of a matrix worth orthogonalizing; smaller ones are scales and readouts."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), of which torch has one too.
+
+    Torch's takes no kernel of a convolution, and computes in bfloat16, which a CPU without such instructions does 25
+    times slower than in float32. The step is as large as AdamW's (Liu et al. 2025, arXiv:2502.16982, section 2.2), so
+    that both share a learning rate.
+
+    Args:
+        parameters: Matrices, and kernels of convolutions, whose rows are their output channels.
+        lr: Learning rate.
+        weight_decay: Part of the weights that goes in a step of learning rate 1.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.01) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Does one step; `closure` is not used."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                momentum.lerp_(weight.grad, 1 - _MOMENTUM)
+                direction = orthogonalize(weight.grad.lerp(momentum, _MOMENTUM).flatten(1))
+                size = group["lr"] * 0.2 * math.sqrt(max(direction.shape))
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction.view_as(weight), alpha=size)
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Brings the singular values of a matrix `(R, C)` near 1, by Newton and Schulz's iteration in its own precision."""
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    a, b, c = _QUINTIC
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(_ROUNDS):
+        gram = wide @ wide.T
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+
+
+def muon_and_adamw(module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Makes what trains a module: Muon for its matrices and kernels, AdamW for biases and whatever is small."""
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for weight in module.parameters():
+        large = weight.ndim in (2, 4) and min(len(weight), weight[0].numel()) >= _SMALLEST
+        (matrices if large else others).append(weight)
+    made: list[torch.optim.Optimizer] = [_adamw(others, learning_rate)] if others else []
+    return [*made, Muon(matrices, learning_rate)] if matrices else made
+
+
+def only_adamw(module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Makes AdamW for all of a module."""
+    return [_adamw(module.parameters(), learning_rate)]
+
+
+def _adamw(weights: Iterable[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(weights, learning_rate, weight_decay=0.01, fused=True)
