@@ -110,7 +110,7 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         autoencoder_updates=0,
         reader_updates=0,
         predictor_updates=args.updates,
-        predictor_rate=1e-3,
+        predictor_rate=4e-3,
         horizons=(12, 24),
         success_updates=args.updates,
         metric_updates=args.updates,

@@ -17,6 +17,9 @@ Result = TypeVar("Result")
 Workers = int | Literal["ray"] | None
 """Number of processes on this machine, by default (None) one per core; or "ray" for all cores of a Ray cluster."""
 
+_THREADS = ("OMP_NUM_THREADS", "DREAM_ENV_THREADS")
+"""Variables for the threads of torch, and for those that share a batch of dreams."""
+
 
 def imap(
     function: Callable[[Item], Result],
@@ -60,8 +63,8 @@ def imap(
         yield from map(function, items)
         return
     # Read when a worker imports torch: the threads of several workers would fight for the cores.
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, context, _start, (initializer,))
     try:
@@ -70,10 +73,11 @@ def imap(
             yield future.result()
     finally:
         executor.shutdown(cancel_futures=True)
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = threads
+        for name, threads in before.items():
+            if threads is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = threads
 
 
 def _start(initializer: Callable[[], object] | None) -> None:
@@ -124,6 +128,7 @@ def _on_cluster(
 def _task(function: Callable[[Item], Result], item: Item, initializer: Callable[[], Any] | None, folder: str) -> Result:
     """Runs in Ray's workers, which keep what they have cached from one task to the next."""
     os.chdir(folder)
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
     _once(initializer)
     return function(item)
 

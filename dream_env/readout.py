@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dream_env.world_models.rows import in_company
+
 SHARPNESS = 4.0
 """Factor on the usual attention scores: a query has to single out one token of 64, and learns it sooner so."""
 
@@ -47,7 +49,7 @@ class LanguageReadout(nn.Module):
     def attention(self, tokens: Tensor, instruction: Tensor) -> Tensor:
         """Returns the attention weights `(B, queries, T)` of the instruction over the tokens `(B, T, C)`."""
         key = self.key(tokens)
-        query = self.query(instruction).unflatten(-1, (self.queries, -1))
+        query = in_company(self.query, instruction).unflatten(-1, (self.queries, -1))
         return torch.softmax(torch.bmm(query, key.transpose(1, 2)) * SHARPNESS / key.shape[-1] ** 0.5, dim=-1)
 
     def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ def arguments(folder, vision, text=None):
         out=folder / "model",
         autoencoder_updates=4,
         reader_updates=2,
+        sketch_updates=2,
         predictor_updates=2,
         success_updates=2,
         metric_updates=2,

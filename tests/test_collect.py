@@ -250,7 +250,7 @@ def square(x: int) -> int:
 
 
 def threads(_: int) -> tuple[str, int]:
-    return os.environ["OMP_NUM_THREADS"], os.getpid()
+    return os.environ["OMP_NUM_THREADS"] + os.environ["DREAM_ENV_THREADS"], os.getpid()
 
 
 def die(_: int) -> None:
@@ -266,10 +266,12 @@ def test_pool_maps_in_order_or_not() -> None:
 
 def test_pool_runs_one_thread_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.delenv("DREAM_ENV_THREADS", raising=False)
     results = list(pool.imap(threads, range(6), 2))
-    assert {count for count, _ in results} == {"1"}
+    assert {count for count, _ in results} == {"11"}
     assert os.getpid() not in {pid for _, pid in results}
     assert os.environ["OMP_NUM_THREADS"] == "5"
+    assert "DREAM_ENV_THREADS" not in os.environ
 
 
 def test_pool_passes_errors_on() -> None:

@@ -89,17 +89,19 @@ def no_stopwatch(monkeypatch):
 
 
 def arguments(out, **values) -> Arguments:
-    model = LatentConfig(metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16)
+    model = LatentConfig(metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16, sketch=16)
     small = Arguments(
         data=(out.parent / "toy",),
         out=out,
         autoencoder_updates=3,
         reader_updates=3,
+        sketch_updates=3,
         predictor_updates=3,
         success_updates=3,
         metric_updates=3,
         autoencoder_batch=8,
         reader_batch=8,
+        sketch_batch=16,
         predictor_batch=16,
         success_batch=8,
         metric_batch=8,

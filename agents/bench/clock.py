@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ class Case:
         arguments: Further arguments of `make`.
         device: Device of the networks, for the table.
         processes: Processes that do the same at the same time.
-        threads: Threads of torch in each process.
+        threads: Threads of torch, and of the dreams, in each process.
     """
 
     what: str
@@ -101,8 +102,9 @@ def _share(gate: Any) -> None:
 
 def _run(case: Case, seconds: float, repeats: int) -> list[Turn]:
     """Takes a process's part in the turns."""
-    before = torch.get_num_threads()
+    before, variable = torch.get_num_threads(), os.environ.get("DREAM_ENV_THREADS")
     torch.set_num_threads(case.threads)
+    os.environ["DREAM_ENV_THREADS"] = str(case.threads)
     try:
         work = case.make(case.num_envs, **case.arguments)
         work()
@@ -121,3 +123,7 @@ def _run(case: Case, seconds: float, repeats: int) -> list[Turn]:
         raise
     finally:
         torch.set_num_threads(before)
+        if variable is None:
+            del os.environ["DREAM_ENV_THREADS"]
+        else:
+            os.environ["DREAM_ENV_THREADS"] = variable

@@ -1,8 +1,8 @@
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
 Stages, each on the frozen result of those before: the auto-encoder; a reader of the situation; the predictor, first its
-sketch of the arm, then all of it, on all frames encoded once; the success head and the metric, on encoded and on dreamt states, so that they are right where they are used. A killed run
-goes on when the same command is given again.
+sketch of the arm, then all of it; the success head and the metric, on encoded and on dreamt states, so that they are
+right where they are used. A killed run goes on when the same command is given again.
 
 Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
 
@@ -155,7 +155,8 @@ class Arguments:
 
     def updates(self, stage: str) -> int:
         """Returns the updates of a stage; 0 leaves it out."""
-        kept = {"autoencoder": self.autoencoder, "sketch": self.init or not self.predictor_updates}
+        trained = self.init or self.objective != "pixels"  # a predictor that has its sketch already
+        kept = {"autoencoder": self.autoencoder, "sketch": trained or not self.predictor_updates}
         return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
 
     def share(self, stage: str) -> float | None:

@@ -45,6 +45,7 @@ def processes(device: str = "cpu") -> Iterator[bool]:
     if not dist.is_torchelastic_launched():
         yield True
         return
+    os.environ.setdefault("DREAM_ENV_THREADS", "1")  # the processes have the cores
     dist.init_process_group()  # gloo for tensors on the CPU, nccl for those on GPUs
     try:
         yield rank() == 0

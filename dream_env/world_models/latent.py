@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,9 @@ from dream_env.world_models.predictor import Predictor, draw, expect
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import READINGS, SituationReader
+from dream_env.world_models.rows import by_rows, in_company
 
 Proprio = Literal["integrated", "learned"]
-
-_ROWS = 4
-"""Batches are padded to a multiple of this. With fewer rows CPU matrix kernels sum in another order, and a row's last
-bits would depend on how many dreams run beside it."""
-_CHUNK = 256
-"""Rows worked on at a time on a CPU: more leave its cache, and are slower."""
 
 _ADD_METRIC = (
     "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
@@ -99,7 +93,7 @@ class SuccessHead(nn.Module):
     def forward(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
         """Gives logits `(B,)` for tokens `(B, T, C)`, before the temperature."""
         seen = self.readout(tokens, instruction)
-        return self.logit(torch.cat([seen, proprio, instruction], dim=1)).squeeze(-1)
+        return in_company(self.logit, torch.cat([seen, proprio, instruction], dim=1)).squeeze(-1)
 
 
 class LatentWorldModel(nn.Module):
@@ -158,7 +152,7 @@ class LatentWorldModel(nn.Module):
         shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        return LatentState(_by_rows(self.autoencoder.encode, images), proprio)
+        return LatentState(by_rows(self.autoencoder.encode, images), proprio)
 
     def step(
         self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
@@ -176,7 +170,7 @@ class LatentWorldModel(nn.Module):
             return torch.lerp(expect(heads, logits), draw(heads, logits, luck[0]), temperature), moved
 
         chance = () if luck is None else (luck,)
-        return LatentState(*_by_rows(predict, *state, action, *chance))
+        return LatentState(*by_rows(predict, *state, action, *chance))
 
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
@@ -199,12 +193,12 @@ class LatentWorldModel(nn.Module):
                 f"accepted: a reward of the raw distance, or a world model with a metric. To add one: {_ADD_METRIC}"
             )
         tokens = embedding.unflatten(1, (-1, self.config.channels))
-        return _by_rows(lambda rows: head(reader(rows)), tokens)
+        return by_rows(lambda rows: in_company(head, reader(rows)), tokens)
 
     @torch.no_grad()
     def decode(self, state: LatentState) -> Tensor:
         """Draws the state as pictures `(B, 64, 64, 3)` uint8."""
-        images = _by_rows(self.autoencoder.decode, state.tokens)
+        images = by_rows(self.autoencoder.decode, state.tokens)
         return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
     def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
@@ -215,7 +209,7 @@ class LatentWorldModel(nn.Module):
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
-        logits = _by_rows(self.success_head, *state, instruction)
+        logits = by_rows(self.success_head, *state, instruction)
         logits = logits / self.success_head.temperature
         # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
         return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]
@@ -227,19 +221,4 @@ class LatentWorldModel(nn.Module):
             heads, *_ = self.predictor(tokens, proprio, action)
             return heads.var(0, correction=0).mean((1, 2))
 
-        return _by_rows(variance, *state, action)
-
-
-def _by_rows(function: Callable, *inputs: Tensor) -> Any:
-    """Calls a batched function on rows padded to a multiple of `_ROWS`; on a CPU on chunks of at most `_CHUNK`."""
-    rows = len(inputs[0])
-    chunk = _CHUNK if inputs[0].device.type == "cpu" else rows + _ROWS
-    padding = -rows % _ROWS
-    if padding:
-        inputs = tuple(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs)
-    parts = [function(*some) for some in zip(*(x.split(chunk) for x in inputs), strict=True)]
-    if len(parts) == 1 and not padding:
-        return parts[0]
-    if isinstance(parts[0], tuple):
-        return tuple(torch.cat(column)[:rows] for column in zip(*parts, strict=True))
-    return torch.cat(parts)[:rows]
+        return by_rows(variance, *state, action)

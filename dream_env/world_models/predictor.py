@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env import contract
+from dream_env.world_models.rows import in_company
 
 _BUMP = 0.35
 """Width of the Gaussian that marks the hand's place on the map, in units of half the map."""
@@ -208,7 +209,7 @@ class Predictor(nn.Module):
             weights `(B, ensemble)`, or None where all weigh the same.
         """
         hidden, moved = self._trunk(tokens, proprio, action)
-        logits = None if self.gate is None else self.gate(hidden.mean(1))
+        logits = None if self.gate is None else in_company(self.gate, hidden.mean(1))
         return tokens + self.heads(hidden), moved, logits
 
     def expect(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,25 +222,32 @@ class Predictor(nn.Module):
 
     def _trunk(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Gives what the heads see, `(B, T, W)`, and the next set-points."""
+        moved, modulation, places, *sketch = in_company(self._vectors, proprio, action, tokens.mean(1))
+        hidden = self.input(torch.cat([tokens, *self._relative(places), *sketch], dim=-1))
+        for block, one in zip(self.blocks, modulation[:, None].chunk(len(self.blocks), dim=-1), strict=True):
+            hidden = block(hidden, one)
+        return self.normalize(hidden), moved
+
+    def _vectors(self, proprio: Tensor, action: Tensor, mean: Tensor) -> tuple[Tensor, ...]:
+        """Computes what is one vector per row.
+
+        Returns:
+            The next set-points `(B, 4)`; the modulation of the blocks `(B, blocks * 2 W)`; the hand's places on the map
+            before and after, `(B, 2, 2)`; the sketch, if there is one.
+        """
         if self.setpoint is None:
             moved = contract.integrate(proprio, action, self.step_size)
         else:
             moved = proprio + self.setpoint(torch.cat([proprio, action], dim=1))
-        condition = torch.cat([proprio, action, moved, tokens.mean(1)], dim=1)
-        modulation = self.condition(condition)[:, None].chunk(len(self.blocks), dim=-1)
-        seen = [tokens, *self._places(proprio, moved)]
-        if self.sketch is not None:
-            seen.append(self.sketch(proprio, moved))
-        hidden = self.input(torch.cat(seen, dim=-1))
-        for block, one in zip(self.blocks, modulation, strict=True):
-            hidden = block(hidden, one)
-        return self.normalize(hidden), moved
+        modulation = self.condition(torch.cat([proprio, action, moved, mean], dim=1))
+        places = torch.stack([self.camera(proprio), self.camera(moved)], dim=1)
+        return (moved, modulation, places, *([] if self.sketch is None else [self.sketch(proprio, moved)]))
 
-    def _places(self, proprio: Tensor, moved: Tensor) -> list[Tensor]:
+    def _relative(self, places: Tensor) -> list[Tensor]:
         """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""
-        parts = [self.position.expand(len(proprio), -1, -1)]
-        for setpoint in (proprio, moved):
-            offset = self.position - self.camera(setpoint)[:, None]
+        parts = [self.position.expand(len(places), -1, -1)]
+        for place in places.unbind(1):
+            offset = self.position - place[:, None]
             parts += [offset, torch.exp(offset.square().sum(-1, keepdim=True) / (-2 * _BUMP**2))]
         return parts
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dream_env.language import COLORS
+from dream_env.world_models.rows import in_company
 
 HAND = ("x", "y", "z", "closing")
 CUBE = ("x", "y", "z", "held", "present")
@@ -54,4 +55,4 @@ class SituationReader(nn.Module):
         # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
         blocks = self.cube(attended).unflatten(-1, (len(COLORS), len(CUBE)))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
-        return torch.cat([self.hand(tokens.flatten(1)), cubes.flatten(1)], dim=1)
+        return torch.cat([in_company(self.hand, tokens.flatten(1)), cubes.flatten(1)], dim=1)

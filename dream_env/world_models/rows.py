@@ -1,0 +1,97 @@
+"""Batches whose rows are bit for bit the same in any company, shared among threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VECTORS, MAPS = 4, 2
+"""Vectors, and maps of tokens, are padded to a multiple of this many rows. With fewer, CPU kernels sum in another
+order, and a row's last bits would depend on how many stand beside it."""
+CHUNK = 256
+"""Rows worked on at a time on a CPU: more leave its cache, and are slower."""
+FEWEST = 32
+"""Rows that are worth a thread."""
+
+
+def threads() -> int:
+    """Returns how many threads share a batch on the CPU: `DREAM_ENV_THREADS`, or one for every core."""
+    if given := os.environ.get("DREAM_ENV_THREADS"):
+        if not given.isdecimal() or not int(given):
+            raise ValueError(f"DREAM_ENV_THREADS={given}; accepted: a whole number from 1 on")
+        return int(given)
+    return len(os.sched_getaffinity(0))
+
+
+def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
+    """Calls a function on a batch, `(B, ...)` each, in chunks of rows; on a CPU by several threads.
+
+    Threads of torch itself meet after every layer, which costs more than layers of this size take; these meet once.
+
+    Args:
+        function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
+        inputs: Its arguments.
+
+    Returns:
+        What the function returns for all rows.
+    """
+    rows = len(inputs[0])
+    if inputs[0].device.type != "cpu":
+        return function(*inputs)
+    if rows <= FEWEST:
+        return _padded(function, inputs, MAPS)
+    sharing = 1 if torch.is_grad_enabled() else threads()
+    chunk = min(CHUNK, max(FEWEST, -(-rows // sharing)))
+    chunks = list(zip(*(x.split(chunk + chunk % MAPS) for x in inputs), strict=True))
+    if sharing == 1:
+        parts = [_padded(function, some, MAPS) for some in chunks]
+    else:
+        settings = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        parts = list(_pool(sharing).map(lambda some: _inferred(function, some, *settings), chunks))
+    if isinstance(parts[0], tuple):
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return torch.cat(parts)
+
+
+def in_company(function: Callable[..., Any], *inputs: Tensor) -> Any:
+    """Calls a function on vectors, `(B, ...)` each, on a CPU on as many rows as their bits do not depend on.
+
+    Layers on the tokens of a map have 64 rows for each of them.
+
+    Args:
+        function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
+        inputs: Its arguments.
+    """
+    return _padded(function, inputs, VECTORS) if inputs[0].device.type == "cpu" else function(*inputs)
+
+
+def _padded(function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: int) -> Any:
+    """Calls a function on rows padded to a multiple of a number."""
+    rows = len(inputs[0])
+    padding = -rows % multiple
+    if not padding:
+        return function(*inputs)
+    results = function(*(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs))
+    return tuple(part[:rows] for part in results) if isinstance(results, tuple) else results[:rows]
+
+
+@torch.inference_mode()
+def _inferred(function: Callable[..., Any], inputs: tuple[Tensor, ...], halved: bool, dtype: torch.dtype) -> Any:
+    """Calls a function in another thread, where modes of torch have to be entered anew."""
+    with torch.autocast("cpu", dtype) if halved else nullcontext():
+        return _padded(function, inputs, MAPS)
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, "dream", initializer=torch.set_num_threads, initargs=(1,))
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
