@@ -221,12 +221,12 @@ def test_autoencoder_of_another_model_is_kept(data, tmp_path):
     fit(first, data)
     wide = replace(first.model, width=40, ensemble=2, mixture=True)
     figures = fit(replace(first, out=tmp_path / "second", autoencoder=first.out, model=wide, predictor_updates=3), data)
-    assert set(figures["minutes"]) == {"reader", "predictor"}
+    assert set(figures["minutes"]) == {"reader", "sketch", "predictor"}
     old, new = (checkpoint.load(tmp_path / name).state_dict() for name in ("first", "second"))
     for name, value in new.items():
         if name.startswith("autoencoder."):
             assert torch.equal(value, old[name]), name
-    assert new["predictor.input.weight"].shape == (40, 24)
+    assert new["predictor.input.weight"].shape == (40, 56)
     third = replace(first, out=tmp_path / "third", autoencoder=first.out)
     with pytest.raises(ValueError, match="(?s)autoencoder=.*does not fit --model.*grid, channels"):
         fit(replace(third, model=replace(first.model, channels=8)), data)
