@@ -112,6 +112,11 @@ class Arguments:
     device: str = "cpu"
     """Device of the networks."""
 
+    @property
+    def pays(self) -> RewardName:
+        """The reward that is taken."""
+        return self.reward or ("success" if self.init else DEFAULT_REWARD)
+
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
         free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "device")
@@ -120,8 +125,7 @@ class Arguments:
 
 def make_env(args: Arguments) -> VecEnv:
     """Makes the environments to train in."""
-    reward = args.reward or ("success" if args.init else DEFAULT_REWARD)
-    kwargs = {"task": args.task, "reward": reward, "world_model": args.world_model}
+    kwargs = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
     if args.env == "NicoLDream-v0":
         from dream_env.sb3 import DreamVecEnv
 
@@ -292,7 +296,7 @@ def _card(args: Arguments, history: list[dict[str, float]]) -> str:
         f"# VLA trained by {args.algo} in {args.env}\n\n"
         f"`python -m agents.train {' '.join(sys.argv[1:])}`\n\n"
         f"Task {args.task}, from clone `{args.init}`, world model `{args.world_model}`, reward "
-        f"{args.reward or 'by default'}, seed {args.seed}. Kept: {args.select}.\n\n"
+        f"{args.pays}, seed {args.seed}. Kept: {args.select}.\n\n"
         f"Validation in physics, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
         f"{table}\n"
     )

@@ -34,7 +34,7 @@ def ppo_physics(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, 
         validation_episodes=0,
         seed=spec.seed,
     )
-    envs = _physics_envs(setup, spec, reward=args.reward)
+    envs = _physics_envs(setup, spec, reward=args.pays)
 
     def learn(steps: int) -> int:
         train.train(replace(args, steps=steps, validate_every=steps), envs, None, progress=False)
