@@ -147,9 +147,17 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
         channels=channels,
         grid=math.isqrt(tokens),
         reads=args.grounded and getattr(model, "reader", None) is not None,
+        sentences=len(known_sentences(model)),
         world_model=args.world_model,
         eyes=policy.perception(model),
     )
+
+
+def known_sentences(model: WorldModel) -> Tensor:
+    """Embeds every phrasing of the train split, of all tasks and colors, `(S, 64)`."""
+    words = embedder(model)
+    grammars = [task.grammar.sentences(color) for task in TASKS.values() for color in COLORS]
+    return torch.tensor(np.stack([words(sentence) for sentences in grammars for sentence in sentences]))
 
 
 def rate_factor(update: int, updates: int, rising: int = 100) -> float:
@@ -185,14 +193,16 @@ def clone(
         train: Frames to imitate.
         held_out: Frames to measure on.
         config: Sizes and eyes of the VLA; None for those of the default.
-        model: World model that grounds it, see `ground`; None for none.
+        model: World model that embeds sentences and grounds the VLA, see `ground`; None for neither.
 
     Raises:
         ValueError: If `args.out` holds a run with other settings.
     """
     torch.manual_seed(args.seed)
     vla = VLA(config or VLAConfig(world_model=args.world_model))
-    if model is not None:
+    if model is not None and vla.config.sentences:
+        vla.trunk.known.copy_(known_sentences(model))
+    if model is not None and args.grounded:
         ground(vla, model)
     best, least, done = vla.state_dict(), math.inf, 0
     optimizer = torch.optim.AdamW(vla.parameters(), args.rate, weight_decay=args.weight_decay)
@@ -294,7 +304,7 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
     measured = demos.take(np.sort(order[:aside]))
     train = make_frames(model, demos.take(np.sort(order[aside:])))
     held_out = make_frames(model, measured)
-    vla = clone(args, train, held_out, vla_config(args, model), model if args.grounded else None)
+    vla = clone(args, train, held_out, vla_config(args, model), model)
     unheard = make_frames(model, measured, "test")
     figures = {
         "train_error": errors(vla, train).mean().item(),

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -33,6 +34,8 @@ from dream_env.world_models.reader import CUBE, HAND, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
+_LIKE = 0.5
+"""Cosine from which on a sentence is taken for a known one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class VLAConfig:
         values: Channels that each query brings back.
         width: Width of the readout's keys and queries.
         reads: Whether it also reads the named cube's place with the world model's reader, which stays as it is.
+        sentences: Number of sentences that it knows, see `recall`; 0 takes every sentence as it is.
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
         world_model: Name or folder of the world model whose encoder makes the tokens.
@@ -58,6 +62,7 @@ class VLAConfig:
     values: int = 4
     width: int = 32
     reads: bool = False
+    sentences: int = 0
     hidden: int = 128
     std: float = 0.17
     world_model: str = "default"
@@ -100,17 +105,40 @@ class Trunk(BaseFeaturesExtractor):
             self.color = nn.Linear(INSTRUCTION_DIM, len(COLORS))
             inputs += len(CUBE)
         self.layers = mlp(inputs, config.hidden, config.hidden)
+        self.known: Tensor
+        self.register_buffer("known", torch.zeros(config.sentences, INSTRUCTION_DIM))
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
         tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
-        parts = [self.readout(tokens, obs["instruction"]), obs["proprio"], obs["instruction"]]
+        words = recall(obs["instruction"], self.known)
+        parts = [self.readout(tokens, words), obs["proprio"], words]
         if self.reader is not None:
             with torch.no_grad():
                 cubes = self.reader(tokens)[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
-            named = torch.softmax(self.color(obs["instruction"]), dim=-1)
+            named = torch.softmax(self.color(words), dim=-1)
             parts.append(torch.bmm(named[:, None], cubes)[:, 0])
         return self.layers(torch.cat(parts, dim=-1))
+
+
+@torch.no_grad()
+def recall(instruction: Tensor, known: Tensor) -> Tensor:
+    """Replaces instructions that were never heard by the nearest known ones.
+
+    Two sentences that mean the same are nearer to each other than to any other (`python -m agents.phrasings`), but a
+    network trained on a few hundred of them makes something else of one beside them. Nearness is the cosine.
+
+    Args:
+        instruction: Embeddings `(B, I)`.
+        known: Embeddings of the sentences that were trained on, `(S, I)`; none leaves everything as it is.
+
+    Returns:
+        Embeddings `(B, I)`; what is like no known sentence stays what it is.
+    """
+    if not len(known):
+        return instruction
+    likeness, nearest = (F.normalize(instruction) @ F.normalize(known).T).max(1)
+    return torch.where((likeness > _LIKE)[:, None], known[nearest], instruction)
 
 
 def mlp(*widths: int) -> nn.Sequential:
