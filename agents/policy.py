@@ -106,7 +106,7 @@ class Trunk(BaseFeaturesExtractor):
             inputs += len(CUBE)
         self.layers = mlp(inputs, config.hidden, config.hidden)
         self.known: Tensor
-        self.register_buffer("known", torch.zeros(config.sentences, INSTRUCTION_DIM))
+        self.register_buffer("known", torch.zeros(config.sentences, INSTRUCTION_DIM), persistent=config.sentences > 0)
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
