@@ -15,8 +15,9 @@ from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.contract import action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
-from dream_env.language import embed
+from dream_env.language import COLORS, embed
 from dream_env.sb3 import DreamVecEnv
+from dream_env.tasks import TASKS
 
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 8, "batch_size": 16}
 
@@ -218,3 +219,33 @@ def test_a_world_of_another_size_is_refused(clone):
     with pytest.raises(ValueError, match="1024"):
         VLAPolicy(observation_space(512), action_space(), lambda _: 1e-3, clone=str(clone))
     assert json.loads((clone / "config.json").read_text())["kind"] == "vla"
+
+
+def test_a_sentence_never_heard_is_taken_for_the_nearest_known_one():
+    split = {
+        name: [
+            (task, color, s) for task in TASKS for color in COLORS for s in TASKS[task].grammar.sentences(color, name)
+        ]
+        for name in ("train", "test")
+    }
+    known = torch.tensor(np.stack([embed(sentence) for *_, sentence in split["train"]]))
+    assert torch.equal(policy.recall(known, known), known)
+    said = torch.tensor(np.stack([embed(sentence) for *_, sentence in split["test"]]))
+    recalled = policy.recall(said, known)
+    meant = [split["train"][int((known == row).all(1).nonzero()[0, 0])][:2] for row in recalled]
+    right = np.mean([one == (task, color) for one, (task, color, _) in zip(meant, split["test"], strict=True)])
+    assert right > 0.95
+    nothing = torch.zeros(1, 64)
+    assert torch.equal(policy.recall(nothing, known), nothing)  # like no known one
+    assert policy.recall(said, known[:0]) is said
+
+
+def test_known_sentences_are_kept(tmp_path):
+    vla = VLA(VLAConfig(sentences=3))
+    vla.trunk.known.copy_(torch.randn(3, 64).clamp(-1, 1))
+    policy.save(vla, tmp_path / "policy", "card")
+    again, obs = policy.load(tmp_path / "policy"), observations(5)
+    assert torch.equal(again.trunk.known, vla.trunk.known)
+    heard = obs | {"instruction": vla.trunk.known[[0, 1, 2, 0, 1]].numpy()}
+    near = heard | {"instruction": heard["instruction"] + 0.01}
+    assert np.array_equal(again.predict(heard)[0], again.predict(near)[0])
