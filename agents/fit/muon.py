@@ -36,8 +36,12 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """Does one step; `closure` is not used."""
+    def step(self, closure: Any = None) -> Any:
+        """Does one step; `closure`, if given, computes the loss anew and returns it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -47,6 +51,7 @@ class Muon(torch.optim.Optimizer):
                 direction = orthogonalize(weight.grad.lerp(momentum, _MOMENTUM).flatten(1))
                 size = group["lr"] * 0.2 * math.sqrt(max(direction.shape))
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction.view_as(weight), alpha=size)
+        return loss
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
