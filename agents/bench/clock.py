@@ -36,7 +36,7 @@ class Case:
         arguments: Further arguments of `make`.
         device: Device of the networks, for the table.
         processes: Processes that do the same at the same time.
-        threads: Threads of torch, and of the dreams, in each process.
+        threads: Threads that share a batch of dreams, in each process; torch has one, as in every command here.
     """
 
     what: str
@@ -103,7 +103,7 @@ def _share(gate: Any) -> None:
 def _run(case: Case, seconds: float, repeats: int) -> list[Turn]:
     """Takes a process's part in the turns."""
     before, variable = torch.get_num_threads(), os.environ.get("DREAM_ENV_THREADS")
-    torch.set_num_threads(case.threads)
+    torch.set_num_threads(1)
     os.environ["DREAM_ENV_THREADS"] = str(case.threads)
     try:
         work = case.make(case.num_envs, **case.arguments)
