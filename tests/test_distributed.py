@@ -63,7 +63,7 @@ def test_only_the_first_process_writes(folders):
 
 def test_minutes_end_on_all_processes(folders):
     state = torch.load(folders[1] / "minutes" / "last" / "training.pt", weights_only=True)
-    assert state["done"] == ["autoencoder", "predictor"]
+    assert state["done"] == ["autoencoder", "sketch", "predictor"]
 
 
 def test_alone_nothing_is_shared():
@@ -97,6 +97,7 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
         fit_stages.autoencoder_stage(args, model, data, rows, held),
         joint.joint_stage(args, model, data, rows, held),
         fit_stages.reader_stage(args, model.reader, train, held_out),
+        fit_stages.sketch_stage(args, model.predictor.sketch, train, held_out),
         fit_stages.predictor_stage(args, model, train, held_out, data.images[0]),
         fit_stages.success_stage(args, model, train, held_out, hindsight, rows),
         fit_stages.metric_stage(args, model, train, held_out, pairs, steps, data.task[held.numpy()]),
