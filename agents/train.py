@@ -90,8 +90,8 @@ class Arguments:
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     reward: RewardName | None = None
-    """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, since more of a
-    dense reward is not more success: hurrying pays too. Without a clone it takes the dense default of the worlds."""
+    """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
+    the dense default of the worlds."""
     anchor: float = 0.02
     """Strength of the KL divergence to the clone, for ppo and a2c."""
     warmup: int = 6

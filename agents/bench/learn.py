@@ -87,7 +87,7 @@ def _zoo(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
             n_timesteps=num_envs * EPISODE_STEPS,
             eval_freq=-1,
             hyperparams={"n_envs": num_envs},
-            env_kwargs={"world_model": world_model, "device": device},
+            env_kwargs={"world_model": world_model, "device": device, "reward": train.Arguments(Path(".")).pays},
             config=ZOO_CONFIG,
             device=device,
         )
