@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from dream_env.agents import policy
 from dream_env.agents.latents import encode_episodes
+from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice
 from dream_env.episodes import EpisodeDataset
@@ -147,7 +148,7 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
         channels=channels,
         grid=math.isqrt(tokens),
         reads=args.grounded and getattr(model, "reader", None) is not None,
-        sentences=len(known_sentences(model)),
+        sentences=len(sentences("train")),
         world_model=args.world_model,
         eyes=policy.perception(model),
     )
@@ -156,8 +157,7 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
 def known_sentences(model: WorldModel) -> Tensor:
     """Embeds every phrasing of the train split, of all tasks and colors, `(S, 64)`."""
     words = embedder(model)
-    grammars = [task.grammar.sentences(color) for task in TASKS.values() for color in COLORS]
-    return torch.tensor(np.stack([words(sentence) for sentences in grammars for sentence in sentences]))
+    return torch.tensor(np.stack([words(sentence.words) for sentence in sentences("train")]))
 
 
 def rate_factor(update: int, updates: int, rising: int = 100) -> float:

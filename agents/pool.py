@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal, TypeVar
@@ -17,7 +18,7 @@ Result = TypeVar("Result")
 Workers = int | Literal["ray"] | None
 """Number of processes on this machine, by default (None) one per core; or "ray" for all cores of a Ray cluster."""
 
-_THREADS = ("OMP_NUM_THREADS", "DREAM_ENV_THREADS")
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "DREAM_ENV_THREADS": "1"}
 """Variables for the threads of torch, and for those that share a batch of dreams."""
 
 
@@ -63,21 +64,30 @@ def imap(
         yield from map(function, items)
         return
     # Read when a worker imports torch: the threads of several workers would fight for the cores.
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, _start, (initializer,))
+    with variables(**_ONE_THREAD):
+        context = multiprocessing.get_context("spawn")
+        executor = ProcessPoolExecutor(workers, context, _start, (initializer,))
+        try:
+            futures = [executor.submit(function, item) for item in items]
+            for future in futures if ordered else as_completed(futures):
+                yield future.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def variables(**values: str) -> Iterator[None]:
+    """Sets environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        futures = [executor.submit(function, item) for item in items]
-        for future in futures if ordered else as_completed(futures):
-            yield future.result()
+        yield
     finally:
-        executor.shutdown(cancel_futures=True)
-        for name, threads in before.items():
-            if threads is None:
+        for name, value in before.items():
+            if value is None:
                 del os.environ[name]
             else:
-                os.environ[name] = threads
+                os.environ[name] = value
 
 
 def _start(initializer: Callable[[], object] | None) -> None:
@@ -128,7 +138,7 @@ def _on_cluster(
 def _task(function: Callable[[Item], Result], item: Item, initializer: Callable[[], Any] | None, folder: str) -> Result:
     """Runs in Ray's workers, which keep what they have cached from one task to the next."""
     os.chdir(folder)
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ.update(_ONE_THREAD)
     _once(initializer)
     return function(item)
 

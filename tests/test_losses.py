@@ -7,7 +7,7 @@ import torch
 from dream_env import contract
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import joint, losses
-from dream_env.agents.fit.muon import muon_and_adamw
+from dream_env.agents.fit.muon import optimizers
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 from dream_env.world_models.predictor import Sketch
 
@@ -36,7 +36,7 @@ def test_autoencoder_loss_weights_what_differs_from_the_background():
 def test_a_sketch_learns_what_follows_from_the_set_points():
     torch.manual_seed(0)
     sketch = Sketch(channels=2, tokens=4, width=32)
-    trained = muon_and_adamw(sketch, 1e-2)
+    trained = optimizers(sketch, 1e-2)
     for _ in range(300):
         proprio = 2 * torch.rand(64, 2, 4) - 1
         arm = torch.sin(3 * proprio[..., :2]).repeat(1, 1, 4).unflatten(2, (4, 2))

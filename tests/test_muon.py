@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dream_env.agents.fit.muon import Muon, muon_and_adamw, only_adamw, orthogonalize
+from dream_env.agents.fit.muon import Muon, optimizers, orthogonalize
 
 
 def test_singular_values_come_near_one() -> None:
@@ -22,13 +22,13 @@ def test_singular_values_come_near_one() -> None:
 
 def test_matrices_and_kernels_go_to_muon_and_all_else_to_adamw() -> None:
     module = nn.Sequential(nn.Conv2d(16, 16, 3), nn.Linear(16, 16), nn.Linear(16, 1), nn.LayerNorm(16))
-    adamw, muon = muon_and_adamw(module, 1e-2)
+    adamw, muon = optimizers(module, 1e-2)
     shapes = {type(each).__name__: [w.shape for g in each.param_groups for w in g["params"]] for each in (adamw, muon)}
     assert shapes["Muon"] == [(16, 16, 3, 3), (16, 16)]
     assert shapes["AdamW"] == [(16,), (16,), (1, 16), (1,), (16,), (16,)]
-    assert [type(each).__name__ for each in muon_and_adamw(nn.LayerNorm(4), 1e-2)] == ["AdamW"]
-    assert [type(each).__name__ for each in muon_and_adamw(nn.Linear(8, 8, bias=False), 1e-2)] == ["Muon"]
-    assert [type(each).__name__ for each in only_adamw(module, 1e-2)] == ["AdamW"]
+    assert [type(each).__name__ for each in optimizers(nn.LayerNorm(4), 1e-2)] == ["AdamW"]
+    assert [type(each).__name__ for each in optimizers(nn.Linear(8, 8, bias=False), 1e-2)] == ["Muon"]
+    assert [type(each).__name__ for each in optimizers(module, 1e-2, muon=False)] == ["AdamW"]
 
 
 def test_a_step_is_as_large_as_adamws() -> None:
@@ -44,7 +44,7 @@ def test_a_step_is_as_large_as_adamws() -> None:
 def test_it_solves_what_its_momentum_remembers() -> None:
     torch.manual_seed(0)
     target, layer = torch.randn(16, 16), nn.Linear(16, 16, bias=False)
-    trained = muon_and_adamw(layer, 0.02)
+    trained = optimizers(layer, 0.02)
     first = None
     for step in range(200):
         for each in trained:

@@ -11,13 +11,13 @@ from stable_baselines3 import A2C, DDPG, SAC, TD3
 
 from dream_env.agents import policy, rollouts
 from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
+from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.contract import action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
-from dream_env.language import COLORS, embed
+from dream_env.language import embed
 from dream_env.sb3 import DreamVecEnv
-from dream_env.tasks import TASKS
 
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 8, "batch_size": 16}
 
@@ -222,18 +222,11 @@ def test_a_world_of_another_size_is_refused(clone):
 
 
 def test_a_sentence_never_heard_is_taken_for_the_nearest_known_one():
-    split = {
-        name: [
-            (task, color, s) for task in TASKS for color in COLORS for s in TASKS[task].grammar.sentences(color, name)
-        ]
-        for name in ("train", "test")
-    }
-    known = torch.tensor(np.stack([embed(sentence) for *_, sentence in split["train"]]))
+    heard, new = sentences("train"), sentences("test")
+    known, said = (torch.tensor(np.stack([embed(one.words) for one in some])) for some in (heard, new))
     assert torch.equal(policy.recall(known, known), known)
-    said = torch.tensor(np.stack([embed(sentence) for *_, sentence in split["test"]]))
-    recalled = policy.recall(said, known)
-    meant = [split["train"][int((known == row).all(1).nonzero()[0, 0])][:2] for row in recalled]
-    right = np.mean([one == (task, color) for one, (task, color, _) in zip(meant, split["test"], strict=True)])
+    meant = [heard[int((known == row).all(1).nonzero()[0, 0])] for row in policy.recall(said, known)]
+    right = np.mean([(a.task, a.color) == (b.task, b.color) for a, b in zip(meant, new, strict=True)])
     assert right > 0.95
     nothing = torch.zeros(1, 64)
     assert torch.equal(policy.recall(nothing, known), nothing)  # like no known one

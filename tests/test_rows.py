@@ -1,4 +1,4 @@
-"""Batches shared among threads: the same rows, in any company, with any number of threads."""
+"""Batches shared among threads; that rows stay what they are, test_world_model tests."""
 
 from __future__ import annotations
 
@@ -8,50 +8,6 @@ import pytest
 import torch
 
 from dream_env.world_models import rows
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.protocol import LatentState
-
-
-@pytest.fixture(scope="module")
-def model() -> LatentWorldModel:
-    """A world model whose every weight is random, those that begin at zero too."""
-    torch.manual_seed(0)
-    model = LatentWorldModel(LatentConfig()).eval()
-    for weight in model.parameters():
-        weight.data += 0.05 * torch.randn_like(weight)
-    return model
-
-
-@torch.inference_mode()
-def results(model: LatentWorldModel, count: int) -> dict[str, torch.Tensor]:
-    """Everything that a world model tells of the first of 300 random states."""
-    draw = torch.Generator().manual_seed(1)
-    tokens, proprio = torch.randn(300, 64, 16, generator=draw), torch.rand(300, 4, generator=draw)
-    action, words = torch.rand(300, 4, generator=draw), torch.randn(300, 64, generator=draw)
-    pictures = torch.randint(0, 256, (300, 64, 64, 3), generator=draw, dtype=torch.uint8)
-    state = LatentState(tokens[:count], proprio[:count])
-    ahead = model.step(state, action[:count])
-    return {
-        "step": ahead.tokens,
-        "set-point": ahead.proprio,
-        "luck": model.step(state, action[:count], torch.linspace(0, 0.99, 300)[:count]).tokens,
-        "disagreement": model.disagreement(state, action[:count]),
-        "success": model.success(state, model.embedding(state), words[:count]),
-        "metric": model.metric(model.embedding(state)),
-        "encode": model.encode(pictures[:count], proprio[:count]).tokens,
-    }
-
-
-@pytest.mark.parametrize("threads", ["1", "2", "3"])
-def test_rows_are_the_same_in_any_company(
-    model: LatentWorldModel, threads: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DREAM_ENV_THREADS", "1")
-    everyone = results(model, 300)
-    monkeypatch.setenv("DREAM_ENV_THREADS", threads)
-    for count in (1, 2, 3, 5, 33, 66, 257, 300):
-        for name, part in results(model, count).items():
-            assert torch.equal(part, everyone[name][:count]), f"{name} of {count} rows"
 
 
 def test_threads_share_a_batch_and_their_modes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def inputs(rows: int) -> dict[str, torch.Tensor]:
         "action": 2 * torch.rand(rows, 4, generator=generator) - 1,
         "goal": torch.randn(rows, 1024, generator=generator),
         "instruction": 2 * torch.rand(rows, 64, generator=generator) - 1,
+        "luck": torch.rand(rows, generator=generator),
     }
 
 
@@ -41,6 +42,8 @@ def everything(model: LatentWorldModel, x: dict[str, torch.Tensor]) -> dict[str,
         "encode": state.tokens,
         "tokens": after.tokens,
         "proprio": after.proprio,
+        "luck": model.step(state, x["action"], x["luck"]).tokens,
+        "metric": model.metric(model.embedding(state)),
         "embedding": model.embedding(after),
         "decode": model.decode(after),
         "success": model.success(after, x["goal"], x["instruction"]),
@@ -56,6 +59,8 @@ def test_shapes_and_types():
         "encode": (5, 64, 16),
         "tokens": (5, 64, 16),
         "proprio": (5, 4),
+        "luck": (5, 64, 16),
+        "metric": (5, 64),
         "embedding": (5, 1024),
         "decode": (5, 64, 64, 3),
         "success": (5,),
@@ -66,11 +71,15 @@ def test_shapes_and_types():
     assert LatentWorldModel().embedding_dim == 1024
 
 
-def test_rows_do_not_depend_on_the_batch():
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+def test_rows_depend_neither_on_the_batch_nor_on_threads(threads, monkeypatch):
     model, x = randomized(), inputs(300)
+    monkeypatch.setenv("DREAM_ENV_THREADS", "1")
+    sizes = (1, 2, 3, 5, 16, 19, 31, 33, 66, 67, 256, 257, 300)
     with torch.inference_mode():
         whole = everything(model, x)
-        for rows in [*(slice(0, n) for n in (1, 2, 3, 5, 16, 19, 31, 67, 256, 257)), slice(77, 78), slice(290, 293)]:
+        monkeypatch.setenv("DREAM_ENV_THREADS", threads)
+        for rows in [*(slice(0, n) for n in sizes), slice(77, 78), slice(290, 293)]:
             part = everything(model, {k: v[rows].clone() for k, v in x.items()})
             for name, value in part.items():
                 assert torch.equal(value, whole[name][rows]), (name, rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -102,20 +101,20 @@ def _share(gate: Any) -> None:
 
 def _run(case: Case, seconds: float, repeats: int) -> list[Turn]:
     """Takes a process's part in the turns."""
-    before, variable = torch.get_num_threads(), os.environ.get("DREAM_ENV_THREADS")
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    os.environ["DREAM_ENV_THREADS"] = str(case.threads)
     try:
-        work = case.make(case.num_envs, **case.arguments)
-        work()
-        turns = []
-        for _ in range(repeats):
-            _gate.wait()
-            steps, wall, cpu = 0, time.perf_counter(), time.process_time()
-            while not steps or time.perf_counter() - wall < seconds:
-                steps += work()
-            turns.append((steps, time.perf_counter() - wall, time.process_time() - cpu))
-        return turns
+        with pool.variables(DREAM_ENV_THREADS=str(case.threads)):
+            work = case.make(case.num_envs, **case.arguments)
+            work()
+            turns = []
+            for _ in range(repeats):
+                _gate.wait()
+                steps, wall, cpu = 0, time.perf_counter(), time.process_time()
+                while not steps or time.perf_counter() - wall < seconds:
+                    steps += work()
+                turns.append((steps, time.perf_counter() - wall, time.process_time() - cpu))
+            return turns
     except BrokenBarrierError as error:
         raise RuntimeError(f"{case.what}: another process failed, or was not ready within {PATIENCE:.0f} s") from error
     except BaseException:
@@ -123,7 +122,3 @@ def _run(case: Case, seconds: float, repeats: int) -> list[Turn]:
         raise
     finally:
         torch.set_num_threads(before)
-        if variable is None:
-            del os.environ["DREAM_ENV_THREADS"]
-        else:
-            os.environ["DREAM_ENV_THREADS"] = variable

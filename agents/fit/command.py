@@ -34,11 +34,10 @@ from dream_env.agents.fit.trainer import Run
 from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, encode_episodes
 from dream_env.agents.outcomes import write_text
+from dream_env.agents.phrasings import sentences
 from dream_env.bank import StartBank
 from dream_env.contract import check_choice
 from dream_env.episodes import KINDS, EpisodeDataset
-from dream_env.language import COLORS
-from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
@@ -312,7 +311,7 @@ def _initial(args: Arguments) -> LatentWorldModel:
         return model
     model = LatentWorldModel(args.model)
     if model.words:
-        model.words.fit(s for task in TASKS.values() for color in COLORS for s in task.grammar.sentences(color))
+        model.words.fit(sentence.words for sentence in sentences("train"))
     if args.autoencoder:
         try:
             model.autoencoder.load_state_dict(checkpoint.load(args.autoencoder).autoencoder.state_dict())

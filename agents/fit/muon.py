@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Optimizers = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
-"""Makes what trains a module, with a learning rate."""
 _MOMENTUM = 0.95
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration, steep at 0: five rounds bring every singular value near 1 (Jordan et al. 2024)."""
@@ -65,21 +63,16 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
-def muon_and_adamw(module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Makes what trains a module: Muon for its matrices and kernels, AdamW for biases and whatever is small."""
+def optimizers(module: nn.Module, learning_rate: float, muon: bool = True) -> list[torch.optim.Optimizer]:
+    """Makes what trains a module: Muon for its matrices and kernels, AdamW for the rest, or for everything."""
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for weight in module.parameters():
         large = weight.ndim in (2, 4) and min(len(weight), weight[0].numel()) >= _SMALLEST
-        (matrices if large else others).append(weight)
-    made: list[torch.optim.Optimizer] = [_adamw(others, learning_rate)] if others else []
-    return [*made, Muon(matrices, learning_rate)] if matrices else made
-
-
-def only_adamw(module: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Makes AdamW for all of a module."""
-    return [_adamw(module.parameters(), learning_rate)]
-
-
-def _adamw(weights: Iterable[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(weights, learning_rate, weight_decay=0.01, fused=True)
+        (matrices if muon and large else others).append(weight)
+    made: list[torch.optim.Optimizer] = []
+    if others:
+        made.append(torch.optim.AdamW(others, learning_rate, weight_decay=0.01, fused=True))
+    if matrices:
+        made.append(Muon(matrices, learning_rate))
+    return made

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.distributed import Loss
-from dream_env.agents.fit.muon import Optimizers, muon_and_adamw, only_adamw
+from dream_env.agents.fit.muon import optimizers
 from dream_env.world_models import checkpoint
 
 
@@ -101,7 +101,7 @@ class Run:
         write: Callable[[Any, Path], None] = _write_world_model,
     ) -> None:
         self.model, self.seed, self.device, self.write = model, seed, device, write
-        self.optimizers: Optimizers = muon_and_adamw if muon else only_adamw
+        self.muon = muon
         self.bfloat16 = has_bfloat16(device) if bfloat16 is None else bfloat16
         self.clock = time.process_time if cpu_time else time.monotonic
         self.seconds: dict[str, float] = {}
@@ -131,13 +131,13 @@ class Run:
         self.model.to(self.device)
         module, loss_of = stage.module, distributed.parallel(stage.module, stage.loss)
         parameters = list(module.parameters())
-        optimizers = self.optimizers(module, stage.learning_rate)
+        trained_by = optimizers(module, stage.learning_rate, self.muon)
         average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(stage.average))
         generator = torch.Generator().manual_seed(self.seed)
         update, elapsed = 0, 0.0
         if self._open:
             update, elapsed = self._open["update"], self._open["elapsed"]
-            for optimizer, state in zip(optimizers, self._open["optimizers"], strict=True):
+            for optimizer, state in zip(trained_by, self._open["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
             average.load_state_dict(self._open["average"])
             generator.set_state(self._open["generator"])
@@ -146,14 +146,14 @@ class Run:
         with tqdm(desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer) as bar:
             while (progress := _progress(stage, update, elapsed)) < 1:
                 module.train()
-                for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
+                for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):
                     group["lr"] = stage.learning_rate * _schedule(progress)
                 with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
                     loss = loss_of(generator, progress)
                 module.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)
-                for optimizer in optimizers:
+                for optimizer in trained_by:
                     optimizer.step()
                 if stage.average:
                     average.update_parameters(module)
@@ -168,7 +168,7 @@ class Run:
                     self._open = {
                         "update": update,
                         "elapsed": elapsed,
-                        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                        "optimizers": [optimizer.state_dict() for optimizer in trained_by],
                         "average": average.state_dict(),
                         "generator": generator.get_state(),
                     }

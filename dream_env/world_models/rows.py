@@ -42,14 +42,13 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     Returns:
         What the function returns for all rows.
     """
-    rows = len(inputs[0])
     if inputs[0].device.type != "cpu":
         return function(*inputs)
-    if rows <= FEWEST:
-        return _padded(function, inputs, MAPS)
     sharing = 1 if torch.is_grad_enabled() else threads()
-    chunk = min(CHUNK, max(FEWEST, -(-rows // sharing)))
+    chunk = min(CHUNK, max(FEWEST, -(-len(inputs[0]) // sharing)))
     chunks = list(zip(*(x.split(chunk + chunk % MAPS) for x in inputs), strict=True))
+    if len(chunks) == 1:
+        return _padded(function, inputs, MAPS)
     if sharing == 1:
         parts = [_padded(function, some, MAPS) for some in chunks]
     else:
