@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,8 @@ class Arguments:
     grounded: bool = True
     """Begins with the readout of the world model's success head, which has learned from every recorded episode to find
     what a sentence names; then few demonstrations are enough to learn what to do about it."""
+    recolor: int = len(COLORS) - 1
+    """How often every demonstration is seen again with its cubes in other colors, and told accordingly. 0 to 3."""
     updates: int = 3000
     """Number of updates."""
     batch: int = 256
@@ -109,15 +112,30 @@ class Frames(NamedTuple):
         }
         return obs, self.label[rows]
 
+    @staticmethod
+    def concatenate(parts: Sequence[Frames]) -> Frames:
+        """Puts frames one after the other."""
+        before = np.cumsum([0, *(len(part.sentences) for part in parts)]).tolist()
+        moved = [part._replace(first=part.first + shift) for part, shift in zip(parts, before, strict=False)]
+        return Frames(*map(torch.cat, zip(*moved, strict=True)))
 
-def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "train") -> Frames:
-    """Encodes demonstrations, and embeds every phrasing of their instructions in a split."""
-    colors = np.array(list(COLORS))[episodes.colors[np.arange(len(episodes)), episodes.target]]
+
+def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "train", recolored: int = 0) -> Frames:
+    """Encodes demonstrations, and embeds every phrasing of their instructions in a split.
+
+    Args:
+        model: World model that sees pictures and embeds words.
+        episodes: The demonstrations.
+        split: Which phrasings.
+        recolored: Gives every cube, and every word for it, the color so many places later (`agents.latents.recolor`).
+    """
+    named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
+    colors = np.array(list(COLORS))[named % len(COLORS)]
     named = list(zip(episodes.task.tolist(), colors.tolist(), strict=True))
     phrasings = {key: TASKS[key[0]].grammar.sentences(key[1], split) for key in sorted(set(named))}
     counts = {key: len(sentences) for key, sentences in phrasings.items()}
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-    encoded, words = encode_episodes(model, episodes), embedder(model)
+    encoded, words = encode_episodes(model, episodes, recolored=recolored), embedder(model)
     steps = episodes.label.shape[1]
     return Frames(
         embedding=encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
@@ -295,14 +313,16 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
         model: The world model that `args.world_model` names.
 
     Raises:
-        ValueError: If there are fewer demonstrations than asked for, or fewer than two.
+        ValueError: If an argument is not accepted, or there are fewer demonstrations than asked for, or than two.
     """
+    check_choice("recolor", args.recolor, range(len(COLORS)))
     demos = demonstrations(args, episodes)
     args.out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(args.seed).permutation(len(demos))
     aside = max(1, round(args.held_out * len(demos)))
     measured = demos.take(np.sort(order[:aside]))
-    train = make_frames(model, demos.take(np.sort(order[aside:])))
+    learned = demos.take(np.sort(order[aside:]))
+    train = Frames.concatenate([make_frames(model, learned, recolored=places) for places in range(args.recolor + 1)])
     held_out = make_frames(model, measured)
     vla = clone(args, train, held_out, vla_config(args, model), model)
     unheard = make_frames(model, measured, "test")

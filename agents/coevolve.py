@@ -109,6 +109,7 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         init=checkpoint.resolve(args.world_model),
         autoencoder_updates=0,
         reader_updates=0,
+        recolor=0,  # a refit is too short to see all of it
         predictor_updates=args.updates,
         predictor_rate=4e-3,
         horizons=(12, 24),

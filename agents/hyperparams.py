@@ -24,7 +24,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         **DREAM,
         "policy": "dream_env.agents.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
-        "n_timesteps": 600_000,
+        "n_timesteps": 300_000,
         "n_envs": 128,
         "n_steps": 24,
         "batch_size": 512,

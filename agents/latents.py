@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,9 @@ from dream_env.language import COLORS, embedder
 from dream_env.tasks.situation import in_hand
 from dream_env.world_models.protocol import WorldModel
 from dream_env.world_models.reader import CENTER, SCALE
+
+_GRAY = 24
+"""Spread of the channels up to which a pixel counts as gray; table and robot have 8 at most, cubes 60 or more."""
 
 
 class Episodes(Protocol):
@@ -70,6 +74,11 @@ class Latents(NamedTuple):
         """Returns the episodes at `rows`."""
         return Latents(*(part[rows] for part in self))
 
+    @staticmethod
+    def concatenate(parts: Sequence[Latents]) -> Latents:
+        """Puts episodes one after the other."""
+        return Latents(*map(torch.cat, zip(*parts, strict=True)))
+
 
 def true_readings(latents: Latents) -> tuple[Tensor, Tensor]:
     """Returns what a `dream_env.world_models.reader.SituationReader` should read off recorded frames.
@@ -87,17 +96,25 @@ def true_readings(latents: Latents) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def encode_episodes(model: WorldModel, episodes: Episodes, rows: Tensor | None = None) -> Latents:
-    """Encodes every frame and goal picture of the episodes `rows` `(N,)`, by default of all."""
+def encode_episodes(model: WorldModel, episodes: Episodes, rows: Tensor | None = None, recolored: int = 0) -> Latents:
+    """Encodes every frame and goal picture of some episodes.
+
+    Args:
+        model: The world model that sees them.
+        episodes: Where they are.
+        rows: Which ones, `(N,)`; by default all.
+        recolored: Gives every cube the color that comes this number of places later, see `recolor`. The sentences stay,
+            so they name another cube.
+    """
     which = np.arange(len(episodes.images)) if rows is None else rows.numpy()
     proprio = torch.from_numpy(np.asarray(episodes.proprio[which], np.float32))
 
     def tokens(images: np.ndarray) -> Tensor:
-        pictures = torch.from_numpy(np.array(images))
+        pictures = torch.from_numpy(recolor(np.array(images), recolored))
         return model.encode(pictures, torch.zeros(len(pictures), proprio.shape[-1])).tokens.half()
 
     frames = [tokens(episodes.images[n]) for n in tqdm(which, "encode", unit="episode")]
-    colors, objects = episodes.colors[which], episodes.objects[which]
+    colors, objects = (episodes.colors[which] + recolored) % len(COLORS), episodes.objects[which]
     cubes = np.full((*objects.shape[:2], len(COLORS), 3), np.nan, np.float32)
     each = np.arange(len(which))
     for i in range(objects.shape[2]):
@@ -118,3 +135,26 @@ def encode_episodes(model: WorldModel, episodes: Episodes, rows: Tensor | None =
         held=torch.from_numpy(held.astype(bool)) & (proprio[..., 3:] >= 0),
     )
     return Latents(*(part.clone() for part in parts))  # out of inference mode: for training
+
+
+def recolor(images: np.ndarray, places: int) -> np.ndarray:
+    """Draws cubes in other colors, as the camera would have seen them: how a color is lit depends on the face alone.
+
+    Args:
+        images: Pictures of the policy's camera, `(..., 64, 64, 3)` uint8. Only cubes are colored in them.
+        places: Every color becomes the one that comes so many places later in `COLORS`, and the first after the last.
+
+    Returns:
+        Pictures of the same shape.
+    """
+    if places % len(COLORS) == 0:
+        return images
+    paint = np.array([rgba[:3] for rgba in COLORS.values()], np.float32)
+    colored = np.ptp(images, axis=-1) > _GRAY
+    seen = images[colored].astype(np.float32)
+    shade = seen @ (paint / np.square(paint).sum(1, keepdims=True)).T
+    color = (seen @ (paint / np.linalg.norm(paint, axis=1, keepdims=True)).T).argmax(1)
+    painted = shade[np.arange(len(seen)), color, None] * paint[(color + places) % len(paint)]
+    result = images.copy()
+    result[colored] = painted.round().clip(0, 255).astype(np.uint8)
+    return result

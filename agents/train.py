@@ -81,8 +81,8 @@ class Arguments:
     """Task to train on, "all" for a random one in each episode."""
     init: str | None = "default"
     """Folder of the clone to start from; "default" is the shipped one, None starts at random."""
-    steps: int = 600_000
-    """Control steps to train for; ppo shows little before 400,000."""
+    steps: int = 300_000
+    """Control steps to train for."""
     n_envs: int | None = None
     """Environments side by side; None takes what suits the algorithm, in physics one per core."""
     world_model: str = "default"

@@ -10,6 +10,7 @@ import toy
 from dream_env.agents import clone as module
 from dream_env.agents import policy
 from dream_env.agents.clone import Arguments, Frames, clone, errors, make_frames, run
+from dream_env.agents.latents import recolor
 from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import Episode, EpisodeDataset
 from dream_env.language import COLORS, embed
@@ -55,12 +56,13 @@ def test_learns_to_go_where_the_words_say(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_phrasing_names_its_color(split):
-    frames = make_frames(toy.ToyWorldModel(), demonstrations(3), split)
+    parts = [make_frames(toy.ToyWorldModel(), demonstrations(3), split, recolored) for recolored in (0, 1)]
+    frames = Frames.concatenate(parts)
     grammar = TASKS["lift"].grammar
     generator = torch.Generator().manual_seed(0)
-    said = {"red": set(), "blue": set()}
+    said = {"red": set(), "blue": set(), "green": set(), "yellow": set()}  # red becomes green, and blue yellow
     for _ in range(100):
-        obs, _ = frames.batch(torch.tensor([0, EPISODE_STEPS]), generator)
+        obs, _ = frames.batch(torch.tensor([0, 1, 3, 4]) * EPISODE_STEPS, generator)
         for color, words in zip(said, obs["instruction"], strict=True):
             said[color].add(words.numpy().tobytes())
     for color, heard in said.items():
@@ -104,6 +106,9 @@ def test_frames_pair_a_picture_with_the_experts_action():
     torch.testing.assert_close(frames.embedding[row].float(), tokens, atol=1e-2, rtol=1e-2)
     np.testing.assert_array_equal(frames.label[row], episodes.label[1, step])
     np.testing.assert_array_equal(frames.proprio[row], episodes.proprio[1, step])
+    other = make_frames(model, episodes, recolored=1).embedding[row]
+    tokens = model.embedding(model.encode(torch.from_numpy(recolor(image.numpy(), 1)), torch.zeros(1, 4)))[0]
+    torch.testing.assert_close(other.float(), tokens, atol=1e-2, rtol=1e-2)
 
 
 def test_writes_a_policy_with_its_figures(tmp_path):

@@ -53,6 +53,10 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "sketched (base)": "",
         "not sketched": "--model.sketch 0",
     },
+    "colors": {
+        "as recorded (base)": "",
+        "every cube in all four": "--recolor 3",
+    },
     "windows": {
         "any": "--moving 0",
         "half in motion (base)": "",
@@ -183,7 +187,7 @@ class Arguments:
         words = ["--data", *map(str, self.data), "--episodes", str(self.episodes), "--metric-updates", "0"]
         words += ["--minutes", str(self.encoder_minutes if encoder else self.minutes), "--cpu-time", "--threads", "1"]
         words += [] if encoder else ["--autoencoder", str(self.autoencoder)]
-        words += shlex.split(self.fit) + shlex.split(change)
+        words += ["--recolor", "0", *shlex.split(self.fit)] + shlex.split(change)
         digest = hashlib.sha256(repr([eyes, *words]).encode()).hexdigest()[:8]
         name = f"{'encoder' if encoder else 'predictor'}-{digest}"
         return Job(name, ("--out", str(self.runs / name), *words), self.runs, self.probe_updates)

@@ -95,7 +95,7 @@ def _load(args: fit.Arguments) -> EpisodeDataset:
 
 def _shared(
     job: Job, args: fit.Arguments, episodes: EpisodeDataset
-) -> tuple[Callable[[LatentWorldModel, Episodes, Tensor], Latents], Probe]:
+) -> tuple[Callable[[LatentWorldModel, Episodes, Tensor, int], Latents], Probe]:
     """Gives the encoded episodes and the probe of the encoder of --autoencoder, from files in `job.runs`."""
     model = checkpoint.load(str(args.autoencoder))
     train, held_out = fit.split(replace(args, kinds=None), episodes)
@@ -109,7 +109,9 @@ def _shared(
     latents = Latents(**load_file(file))
     place = {row: i for i, row in enumerate(rows.tolist())}
 
-    def encode(model: LatentWorldModel, episodes: Episodes, rows: Tensor) -> Latents:
+    def encode(model: LatentWorldModel, episodes: Episodes, rows: Tensor, recolored: int = 0) -> Latents:
+        if recolored:
+            return encode_episodes(model, episodes, rows, recolored)
         return latents.take(torch.tensor([place[row] for row in rows.tolist()]))
 
     file = job.runs / f"probe-{name}-{job.probe_updates}.safetensors"

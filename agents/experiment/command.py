@@ -39,7 +39,7 @@ from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 
-RECIPE: dict[str, Any] = {"steps": 600_000, "validate_every": 300_000}
+RECIPE: dict[str, Any] = {"validate_every": 150_000}
 """Arguments of `agents.train` for RL in a dream; those that are missing have its defaults."""
 PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
 """Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""

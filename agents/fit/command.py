@@ -38,6 +38,7 @@ from dream_env.agents.phrasings import sentences
 from dream_env.bank import StartBank
 from dream_env.contract import check_choice
 from dream_env.episodes import KINDS, EpisodeDataset
+from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
@@ -85,7 +86,7 @@ class Arguments:
     """Updates of the metric; 0 keeps that of --init."""
     autoencoder_batch: int = 64
     """Pictures per update."""
-    reader_batch: int = 128
+    reader_batch: int = 512
     """Frames per update."""
     sketch_batch: int = 512
     """Pairs of frames per update."""
@@ -97,6 +98,9 @@ class Arguments:
     """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
     horizons: tuple[int, ...] = (2, 4, 8, 16)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
+    recolor: int = len(COLORS) - 1
+    """How often reader and predictor see every episode again with its cubes in other colors, 0 to 3: what happens to a
+    cube does not depend on its color."""
     moving: float = 0.5
     """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
     reading_weight: float = 3.0
@@ -212,7 +216,7 @@ def train(
     args: Arguments,
     episodes: Episodes,
     save_seconds: float = 60.0,
-    encode: Callable[[LatentWorldModel, Episodes, Tensor], Latents] = encode_episodes,
+    encode: Callable[[LatentWorldModel, Episodes, Tensor, int], Latents] = encode_episodes,
 ) -> Fitted:
     """Trains a world model through its stages; `args.out` gets the run's state and its curves.
 
@@ -220,13 +224,14 @@ def train(
         args: See `Arguments`.
         episodes: The data; `args.data` only names it.
         save_seconds: Time between two saves of the run's state.
-        encode: Encodes the episodes of some rows.
+        encode: Encodes the episodes of some rows, see `encode_episodes`.
 
     Raises:
         ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds a run with other
             settings.
     """
     check_choice("objective", args.objective, Objective)
+    check_choice("recolor", args.recolor, range(len(COLORS)))
     check_choice("device", args.device, Device)
     rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
@@ -246,15 +251,21 @@ def train(
     first = stages.autoencoder_stage if args.objective == "pixels" else joint_stage
     run.train(first(args, model, episodes, rows, held_rows))
     model.eval()
-    latents, held_out = encode(model, episodes, rows), encode(model, episodes, held_rows)
+
+    def encoded(rows: Tensor, recolored: int = 0) -> Latents:
+        return Latents(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
+
+    latents, held_out = encoded(rows), encoded(held_rows)
+    colorful = Latents.concatenate([latents, *(encoded(rows, places) for places in range(1, args.recolor + 1))])
     if model.reader is not None:
-        run.train(stages.reader_stage(args, model.reader, latents, held_out))
+        run.train(stages.reader_stage(args, model.reader, colorful, held_out))
         model.eval()
     if model.predictor.sketch is not None:
         run.train(stages.sketch_stage(args, model.predictor.sketch, latents, held_out))
         model.eval()
-    run.train(stages.predictor_stage(args, model, latents, held_out, episodes.images[int(held_rows[0])]))
+    run.train(stages.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
+    del colorful
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
     hindsight = Hindsight(episodes, model.instruction) if args.success_updates or args.metric_updates else None
     if hindsight and args.success_updates:

@@ -125,6 +125,29 @@ def gather(rows: Tensor) -> Tensor:
     return world() * average(places.view(-1, *[1] * rows.dim()) * rows).flatten(0, 1)
 
 
+def spread(work: Callable[[Tensor], Sequence[Tensor]], rows: Tensor) -> list[Tensor]:
+    """Has every process do its part of some work whose results all of them need.
+
+    Args:
+        work: Makes tensors `(N, ...)` of rows `(N,)`, each row by itself.
+        rows: All rows, alike in all processes; at least one.
+
+    Returns:
+        The tensors of all rows.
+    """
+    if world() == 1:
+        return list(work(rows))
+    own = rows[torch.arange(rank(), -(-len(rows) // world()) * world(), world()) % len(rows)]  # all have as many
+    results = []
+    for part in work(own):
+        # As bytes, which every backend can send.
+        sent = part.reshape(len(part), -1).contiguous().view(torch.uint8)
+        got = [torch.empty_like(sent) for _ in range(world())]
+        dist.all_gather(got, sent)
+        results.append(torch.stack(got, 1).flatten(0, 1)[: len(rows)].view(part.dtype).view(-1, *part.shape[1:]))
+    return results
+
+
 class _Average(torch.autograd.Function):
     """The mean over processes, which is its own adjoint."""
 

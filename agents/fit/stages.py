@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MOVED = 1.0
 """A cube that is further than this (cm) from where it was has moved."""
+HARD = 3 / 8
+"""Share of the reader's frames, in equal parts, that show a held cube and one that was moved: both are rare, and harder
+to read than a cube that lies where it was put."""
 
 
 def autoencoder_stage(
@@ -82,10 +85,15 @@ def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_
     """Trains the reader on encoded frames, with recorded truth."""
     truth, known = true_readings(train)
     episodes, frames = truth.shape[:2]
+    away = (train.cubes - train.cubes[:, :1]).norm(dim=-1).nan_to_num() > MOVED
+    rare = [shown for each in (train.held, away) if len(shown := each.any(-1).nonzero())]
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         n = torch.randint(episodes, (args.reader_batch,), generator=generator)
         t = torch.randint(frames, (args.reader_batch,), generator=generator)
+        for k, shown in enumerate(rare):
+            part = slice(k * (count := round(HARD / 2 * args.reader_batch)), (k + 1) * count)
+            n[part], t[part] = shown[torch.randint(len(shown), (count,), generator=generator)].T
         batch = train.tokens[n, t].float(), truth[n, t], known[n, t]
         tokens, *told = distributed.share(*batch, device=args.device)
         return losses.reading_loss(reader(tokens), *told)

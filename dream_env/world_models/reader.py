@@ -21,8 +21,9 @@ class SituationReader(nn.Module):
     """Reads positions to a few millimetres: some attention maps per color, then what is seen where they look.
 
     Each color attends over the map (spatial softmax: Levine et al. 2016, section 4.3) and gets the attended places and
-    features; the hand is read from the whole map. Only the tokens are looked at, not the set-point, so the same reader
-    serves pictures of which no set-point is known, such as goals.
+    features; the hand is read from the whole map. A cube in the hand is mostly hidden by it, but is where the hand is,
+    so what was read of the hand is shown to every color as well. Only the tokens are looked at, not the set-point, so
+    the same reader serves pictures of which no set-point is known, such as goals.
 
     Args:
         channels: Channels C of one token.
@@ -38,8 +39,8 @@ class SituationReader(nn.Module):
         self.grid, self.looks = grid, looks
         self.features = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.SiLU())
         self.look = nn.Linear(width, len(COLORS) * looks)
-        attended = looks * (width + 2)
-        self.cube = nn.Sequential(nn.Linear(attended, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
+        inputs = looks * (width + 2) + len(HAND)
+        self.cube = nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
         self.hand = nn.Sequential(nn.Linear(grid * grid * channels, hidden), nn.SiLU(), nn.Linear(hidden, len(HAND)))
         axis = torch.linspace(-1, 1, grid)
         self.position: Tensor
@@ -52,7 +53,9 @@ class SituationReader(nn.Module):
         weights = torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
         attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
         attended = attended.unflatten(1, (len(COLORS), self.looks)).flatten(2)
+        hand = in_company(self.hand, tokens.flatten(1))
         # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
-        blocks = self.cube(attended).unflatten(-1, (len(COLORS), len(CUBE)))
+        seen = torch.cat([attended, hand[:, None].expand(-1, len(COLORS), -1)], dim=-1)
+        blocks = self.cube(seen).unflatten(-1, (len(COLORS), len(CUBE)))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
-        return torch.cat([in_company(self.hand, tokens.flatten(1)), cubes.flatten(1)], dim=1)
+        return torch.cat([hand, cubes.flatten(1)], dim=1)

@@ -1,0 +1,105 @@
+"""Episodes again, with their cubes in other colors."""
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import test_fit
+import torch
+from toy import ToyWorldModel
+
+from dream_env.agents.fit import command, stages
+from dream_env.agents.latents import Latents, encode_episodes, recolor
+from dream_env.language import COLORS
+from dream_env.nicol.scene import Layout
+from dream_env.world_models.reader import HAND, SituationReader
+
+
+def test_pictures_are_those_of_a_camera_that_sees_other_colors():
+    env = gym.make("NicoLReal-v0", task="lift", obs_type="pixels", reward="success", world_model=None).unwrapped
+    layout = Layout.draw(np.random.default_rng(0))
+    pictures = []
+    for places in range(len(COLORS)):
+        there = replace(layout, colors=(layout.colors + places) % len(COLORS))
+        obs, _ = env.reset(seed=0, options={"layout": there})
+        frames = [obs["pixels"]]
+        for action in np.random.default_rng(1).uniform(-1, 1, (6, 4)).astype(np.float32):
+            frames.append(env.step(action)[0]["pixels"])
+        pictures.append(np.stack(frames))
+    env.close()
+    for places, seen in enumerate(pictures):
+        drawn = recolor(pictures[0], places)
+        assert drawn.shape == seen.shape and drawn.dtype == np.uint8
+        assert np.abs(drawn.astype(int) - seen).max() <= 3, places
+    assert (pictures[0] != pictures[1]).any(-1).mean() > 0.01
+    assert recolor(pictures[0], len(COLORS)) is pictures[0]
+
+
+def test_truth_goes_with_the_picture():
+    data = test_fit.toy(4)
+    model = ToyWorldModel()
+    plain, other = encode_episodes(model, data), encode_episodes(model, data, recolored=1)
+    assert other.named.equal((plain.named + 1) % len(COLORS))
+    for name in ("held", "present"):
+        assert getattr(other, name).roll(-1, 2).equal(getattr(plain, name)), name
+    assert other.cubes.roll(-1, 2).nan_to_num(-1).equal(plain.cubes.nan_to_num(-1))
+    assert not other.tokens.equal(plain.tokens)
+    for name in ("proprio", "action", "instruction", "condition", "hand"):
+        assert getattr(other, name).equal(getattr(plain, name)), name
+    both = Latents.concatenate([plain, other])
+    assert len(both.tokens) == 8 and both.take(torch.arange(4, 8)).tokens.equal(other.tokens)
+
+
+def test_only_reader_and_predictor_see_other_colors(tmp_path, monkeypatch):
+    data, args = test_fit.toy(10), test_fit.arguments(tmp_path / "fit", recolor=2)
+    seen = {}
+
+    def spy(name):
+        make = getattr(stages, name)
+
+        def stage(*given):
+            seen[name] = [len(part.tokens) for part in given if isinstance(part, Latents)]
+            return make(*given)
+
+        monkeypatch.setattr(stages, name, stage)
+
+    for name in ("reader_stage", "sketch_stage", "predictor_stage", "success_stage", "metric_stage"):
+        spy(name)
+    command.train(args, data)
+    assert seen["reader_stage"] == seen["predictor_stage"] == [24, 2]
+    assert seen["sketch_stage"] == seen["success_stage"] == seen["metric_stage"] == [8, 2]
+    with pytest.raises(ValueError, match="recolor=4 is not known; accepted: 0, 1, 2, 3"):
+        command.train(replace(args, recolor=4), data)
+
+
+def test_a_cube_is_read_with_the_hand_in_view():
+    torch.manual_seed(0)
+    reader = SituationReader(channels=4, grid=4)
+    tokens = torch.randn(2, 16, 4)
+    reader(tokens)[:, len(HAND) :].square().sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in reader.hand.parameters())
+
+
+def test_a_reader_learns_much_of_what_is_rare(tmp_path):
+    latents = encode_episodes(ToyWorldModel(), test_fit.toy(40))
+    held = torch.zeros_like(latents.held)
+    held[7, 3, 1] = True
+    cubes = latents.cubes[:, :1].expand_as(latents.cubes).clone()
+    cubes[9, 2, 0, 0] += 2 * stages.MOVED
+    marked = latents.tokens.clone()
+    marked[:] = 0
+    marked[7, 3], marked[9, 2] = 1, 2
+    latents = latents._replace(held=held, cubes=cubes.nan_to_num(), tokens=marked)
+    shown = []
+
+    class Spy(SituationReader):
+        def forward(self, tokens):
+            shown.append(tokens[:, 0, 0])
+            return super().forward(tokens)
+
+    args = test_fit.arguments(tmp_path / "fit", reader_batch=160)
+    stage = stages.reader_stage(args, Spy(16, 8), latents, latents)
+    stage.loss(torch.Generator().manual_seed(0), 0.0)
+    counts = [int((shown[0] == mark).sum()) for mark in (1, 2)]
+    assert all(30 <= count <= 35 for count in counts), counts
