@@ -67,7 +67,7 @@ class _VLAActor:
         action_space: `dream_env.contract.action_space()`.
         lr_schedule: Learning rate by remaining progress.
         config: Sizes; a clone brings its own.
-        clone: Folder of a saved VLA to start from, "default" for the shipped one; None for random.
+        clone: Saved VLA to start from, see `dream_env.agents.policy.load`; None for random weights.
         **kwargs: stable-baselines3's further policy arguments.
     """
 

@@ -36,7 +36,7 @@ class Arguments:
     out: Path
     """Folder of the policy, of the curves (tensorboard/) and the run's state (last/)."""
     init: str = "default"
-    """Folder of the clone to start from and to stay near; "default" is the shipped one."""
+    """Clone to start from and to stay near: a folder, or "default" or "few", which are shipped."""
     world_model: str = "default"
     """Checkpoint of the world model."""
     task: Literal["reach", "push", "lift", "all"] = "all"

@@ -3,7 +3,7 @@
     python -m agents.demo                  # about 7 minutes on two cores
     python -m agents.demo --from-scratch   # first collects, fits and clones: an hour
 
-A policy that was cloned from demonstrations is evaluated in physics and in the learned world model,
+A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model,
 its action head practices in the dream, and it is evaluated again on the same held-out seeds. An
 interrupted run goes on where it stopped when the same command is given again.
 """
@@ -50,12 +50,15 @@ class Arguments:
 
     task: Literal["reach", "push", "lift", "all"] = "all"
     """Task to practice and to check."""
+    init: str = "few"
+    """Clone that practices, a folder or one that the package ships: "few" learned from 25 demonstrations per task;
+    "default" learned from 100, which leave little to gain."""
     out: Path = Path("nicol_demo")
     """Folder of the report and of everything made on the way."""
     short: bool = False
     """The same in miniature, in a minute; its figures say nothing."""
     from_scratch: bool = False
-    """First collect episodes, fit a world model and clone a policy, instead of using the package's."""
+    """First collect episodes, fit a world model and clone a policy, instead of using the package's and --init."""
     episodes: int = 50
     """Episodes per task and world, before and after."""
     steps: int = 300_000
@@ -82,7 +85,7 @@ def demo(arguments: Arguments) -> str:
     """
     args = arguments.size()
     check_choice("task", args.task, [*TASKS, "all"])
-    world_model, policy = from_scratch(args) if args.from_scratch else ("default", "default")
+    world_model, policy = from_scratch(args) if args.from_scratch else ("default", args.init)
     tasks = tuple(TASKS) if args.task == "all" else (args.task,)
     settings = Settings({BEFORE: policy}, tasks, args.episodes, HELD_OUT_SEED, world_model)
     say(f"evaluating the clone in physics and dream: {args.episodes} starts per task and world")

@@ -140,8 +140,8 @@ class Arguments:
 
     policy: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
     """What to evaluate, as PATH or LABEL=PATH; give it once per policy. PATH is a folder with
-    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default (the shipped
-    clone), expert, random, zero."""
+    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or few (shipped
+    clones), expert, random, zero."""
     tasks: str = ",".join(TASKS)
     """Tasks, separated by commas."""
     episodes: int = 100

@@ -34,6 +34,8 @@ from dream_env.world_models.reader import CUBE, HAND, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
+SHIPPED = {"default": "policy", "few": "policy_few"}
+"""Clones that the package ships, and their folders: from 100 demonstrations per task, and from 25."""
 _LIKE = 0.25
 """Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
 
@@ -303,15 +305,15 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VL
     """Reads a VLA that `save` wrote.
 
     Args:
-        path: Folder; "default" is the clone that the package ships.
+        path: Folder, or a clone that the package ships, see `SHIPPED`.
         device: Where to put the weights.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
         ValueError: If a file is damaged or belongs to something else.
     """
-    shipped = Path(str(resources.files("dream_env.assets"))) / "policy"
-    folder = shipped if str(path) == "default" else Path(path)
+    shipped = SHIPPED.get(str(path))
+    folder = Path(str(resources.files("dream_env.assets"))) / shipped if shipped else Path(path)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(

@@ -16,7 +16,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from dream_env.agents import regressor
 from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
-from dream_env.agents.policy import INPUTS, VLA, VLAConfig, check_eyes, load
+from dream_env.agents.policy import INPUTS, SHIPPED, VLA, VLAConfig, check_eyes, load
 from dream_env.agents.starts import physics_starts
 from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName
 from dream_env.language import COLORS
@@ -32,7 +32,7 @@ SCRIPTED = ("expert", "random", "zero")
 
 ACCEPTED = (
     "a folder with config.json and model.safetensors (`python -m agents.clone` makes one), a .zip of "
-    f"stable-baselines3, or one of default, {', '.join(SCRIPTED)}"
+    f"stable-baselines3, or one of {', '.join((*SHIPPED, *SCRIPTED))}"
 )
 """What names a policy."""
 NO_WORDS = "please"

@@ -53,7 +53,7 @@ def test_prints_and_writes_both_worlds_before_and_after(world, tmp_path, capsys)
     rows = {(row["policy"], row["world"], row["task"]): row for row in results["rows"]}
     assert rows["before RL", "physics", "all"]["successes"] == 6
     assert rows["after RL", "dream", "lift"]["value"] == 1
-    assert world[1].steps == demo.Arguments.steps and world[1].init == "default"
+    assert world[1].steps == demo.Arguments.steps and world[1].init == "few"
 
 
 def test_a_second_run_evaluates_only_what_has_changed(world, tmp_path):

@@ -137,8 +137,9 @@ def test_knows_through_which_eyes_it_learned(tmp_path):
         stranger.act(toy.bank().images[0], toy.bank().proprio[0], "lift the red cube")
 
 
-def test_the_shipped_clone_fits_the_shipped_world_model():
-    config = policy.load().config
+@pytest.mark.parametrize("name", policy.SHIPPED)
+def test_the_shipped_clones_fit_the_shipped_world_model(name):
+    config = policy.load(name).config
     assert config.eyes is not None
     policy.check_eyes(config, config.world_model)
 
