@@ -111,8 +111,10 @@ def test_shared_rows_see_through_the_given_encoder(args, model, data):
     assert {file: file.stat().st_mtime_ns for file in args.runs.iterdir()} == files, "made once"
     rows, _ = fit.split(job.fitting, data)
     assert set(data.kind[rows.numpy()]) == {"play"}
-    for given, own in zip(encode(model, data, rows), encode_episodes(model, data, rows), strict=True):
-        assert torch.equal(given.nan_to_num(), own.nan_to_num())
+    for recolored in (0, 1):
+        own = encode_episodes(model, data, rows, recolored)
+        for part, expected in zip(encode(model, data, rows, recolored), own, strict=True):
+            assert torch.equal(part.nan_to_num(), expected.nan_to_num())
 
 
 def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
@@ -124,12 +126,13 @@ def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
             fitting = args.job(question, change, "").fitting
             names[question, name] = args.job(question, change, "").name
             encoder = question == "encoder"
+            assert fitting.recolor == (3 if "four" in name else 0)
             assert fitting.minutes == (8 if encoder else 4) and fitting.cpu_time and fitting.threads == 1
             assert fitting.episodes == 2400 and (fitting.split_seed or 0) == 0 and fitting.metric_updates == 0
             assert (fitting.autoencoder is None) is encoder
             LatentWorldModel(fitting.model)
     bases = {name for (_, label), name in names.items() if "base" in label}
-    assert len(bases) == 1 and len(set(names.values())) == 24
+    assert len(bases) == 1 and len(set(names.values())) == 25
     assert args.job("loss", "", "other eyes").name not in bases
 
 
