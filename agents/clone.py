@@ -54,7 +54,8 @@ class Arguments:
     """Begins with the readout of the world model's success head, which has learned from every recorded episode to find
     what a sentence names; then few demonstrations are enough to learn what to do about it."""
     recolor: int = len(COLORS) - 1
-    """How often every demonstration is seen again with its cubes in other colors, and told accordingly. 0 to 3."""
+    """How often every demonstration is seen again with its cubes in other colors, and told accordingly, 0 to 3. 0 for
+    pictures in which more than the cubes is colored."""
     updates: int = 3000
     """Number of updates."""
     batch: int = 256

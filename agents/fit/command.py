@@ -100,7 +100,7 @@ class Arguments:
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     recolor: int = len(COLORS) - 1
     """How often reader and predictor see every episode again with its cubes in other colors, 0 to 3: what happens to a
-    cube does not depend on its color."""
+    cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
     moving: float = 0.5
     """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
     reading_weight: float = 3.0
