@@ -256,7 +256,8 @@ def train(
         return Latents(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
 
     latents, held_out = encoded(rows), encoded(held_rows)
-    colorful = Latents.concatenate([latents, *(encoded(rows, places) for places in range(1, args.recolor + 1))])
+    again = args.recolor if args.reader_updates or args.predictor_updates else 0
+    colorful = Latents.concatenate([latents, *(encoded(rows, places) for places in range(1, again + 1))])
     if model.reader is not None:
         run.train(stages.reader_stage(args, model.reader, colorful, held_out))
         model.eval()

@@ -86,14 +86,16 @@ def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_
     truth, known = true_readings(train)
     episodes, frames = truth.shape[:2]
     away = (train.cubes - train.cubes[:, :1]).norm(dim=-1).nan_to_num() > MOVED
-    rare = [shown for each in (train.held, away) if len(shown := each.any(-1).nonzero())]
+    rare = [each.any(-1).nonzero() for each in (train.held, away)]
+    count = round(HARD / len(rare) * args.reader_batch)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         n = torch.randint(episodes, (args.reader_batch,), generator=generator)
         t = torch.randint(frames, (args.reader_batch,), generator=generator)
         for k, shown in enumerate(rare):
-            part = slice(k * (count := round(HARD / 2 * args.reader_batch)), (k + 1) * count)
-            n[part], t[part] = shown[torch.randint(len(shown), (count,), generator=generator)].T
+            if len(shown):
+                part = slice(k * count, (k + 1) * count)
+                n[part], t[part] = shown[torch.randint(len(shown), (count,), generator=generator)].T
         batch = train.tokens[n, t].float(), truth[n, t], known[n, t]
         tokens, *told = distributed.share(*batch, device=args.device)
         return losses.reading_loss(reader(tokens), *told)
