@@ -185,17 +185,18 @@ def rate_factor(update: int, updates: int, rising: int = 100) -> float:
 
 
 def ground(vla: VLA, model: WorldModel) -> None:
-    """Gives a VLA what the world model knows of words and places: the readout of its success head, and its reader.
+    """Gives a VLA what the world model knows of words and places: how its success head looks, and its reader.
 
-    A readout of other sizes, or none, leaves the VLA's own.
+    Parts of other sizes, or none, leave the VLA's own.
     """
-    head = getattr(model, "success_head", None)
-    learned, own = {} if head is None else head.readout.state_dict(), vla.trunk.readout.state_dict()
-    if {name: w.shape for name, w in learned.items()} == {name: w.shape for name, w in own.items()}:
-        vla.trunk.readout.load_state_dict(learned)
-    if vla.trunk.reader is not None:
-        vla.trunk.reader.load_state_dict(model.reader.state_dict())  # type: ignore[attr-defined]
-        vla.trunk.reader.requires_grad_(False)
+    head, trunk = getattr(model, "success_head", None), vla.trunk
+    for name in ("readout", "named"):
+        known, own = (part.state_dict() if part else {} for part in (getattr(head, name, None), getattr(trunk, name)))
+        if known and {key: w.shape for key, w in known.items()} == {key: w.shape for key, w in own.items()}:
+            getattr(trunk, name).load_state_dict(known)
+    if trunk.reader is not None:
+        trunk.reader.load_state_dict(model.reader.state_dict())  # type: ignore[attr-defined]
+        trunk.reader.requires_grad_(False)
 
 
 def clone(

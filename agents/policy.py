@@ -26,11 +26,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
-from dream_env.language import COLORS, embedder
+from dream_env.language import embedder
 from dream_env.readout import LanguageReadout
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
-from dream_env.world_models.reader import CUBE, HAND, SituationReader
+from dream_env.world_models.reader import NamedReading, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
@@ -50,7 +50,7 @@ class VLAConfig:
         queries: Language queries of the readout.
         values: Channels that each query brings back.
         width: Width of the readout's keys and queries.
-        reads: Whether it also reads the named cube's place with the world model's reader, which stays as it is.
+        reads: Whether it also reads where hand and named cube are with the world model's reader, which stays as it is.
         sentences: Number of sentences that it knows, see `recall`; 0 takes every sentence as it is.
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
@@ -101,11 +101,9 @@ class Trunk(BaseFeaturesExtractor):
             config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, config.width
         )
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
-        self.reader: SituationReader | None = None
-        if config.reads:
-            self.reader = SituationReader(config.channels, config.grid)
-            self.color = nn.Linear(INSTRUCTION_DIM, len(COLORS))
-            inputs += len(CUBE)
+        self.reader = SituationReader(config.channels, config.grid) if config.reads else None
+        self.named = NamedReading() if config.reads else None
+        inputs += NamedReading.output_dim if config.reads else 0
         self.layers = mlp(inputs, config.hidden, config.hidden)
         self.known: Tensor
         self.register_buffer("known", torch.zeros(config.sentences, INSTRUCTION_DIM), persistent=config.sentences > 0)
@@ -115,11 +113,10 @@ class Trunk(BaseFeaturesExtractor):
         tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
         words = recall(obs["instruction"], self.known)
         parts = [self.readout(tokens, words), obs["proprio"], words]
-        if self.reader is not None:
+        if self.reader is not None and self.named is not None:
             with torch.no_grad():
-                cubes = self.reader(tokens)[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
-            named = torch.softmax(self.color(words), dim=-1)
-            parts.append(torch.bmm(named[:, None], cubes)[:, 0])
+                readings = self.reader(tokens)
+            parts.append(self.named(readings, words))
         return self.layers(torch.cat(parts, dim=-1))
 
 

@@ -177,7 +177,8 @@ def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):
     assert config.reads and not module.vla_config(arguments(tmp_path, grounded=False), world).reads
     vla = policy.VLA(config)
     module.ground(vla, world)
-    for mine, known in ((vla.trunk.readout, world.success_head.readout), (vla.trunk.reader, world.reader)):
+    head, trunk = world.success_head, vla.trunk
+    for mine, known in ((trunk.readout, head.readout), (trunk.named, head.named), (trunk.reader, world.reader)):
         for name, weights in known.state_dict().items():
             torch.testing.assert_close(mine.state_dict()[name], weights)
     assert not any(p.requires_grad for p in vla.trunk.reader.parameters())

@@ -39,7 +39,7 @@ def test_conditions_of_every_task_and_cube(episodes: SimpleNamespace) -> None:
 def test_questions_are_answered_truly(episodes: SimpleNamespace) -> None:
     hindsight = Hindsight(episodes)
     rows = torch.zeros(400, dtype=torch.long)
-    words, answers = hindsight.ask(rows, rows, torch.Generator().manual_seed(0))
+    words, answers = hindsight.ask(rows, rows, rows, torch.Generator().manual_seed(0))
     meaning = {
         embed(sentence).tobytes(): (name, color_of(sentence))
         for name, task in TASKS.items()
@@ -52,3 +52,17 @@ def test_questions_are_answered_truly(episodes: SimpleNamespace) -> None:
     own = np.mean([question == ("lift", "blue") for question in asked])
     assert 0.45 < own < 0.67, "about half of the questions are the recorded one"
     assert len(set(asked)) == 9
+
+
+def test_recolored_episodes_are_asked_about_by_the_new_color(episodes: SimpleNamespace) -> None:
+    hindsight = Hindsight(episodes)
+    rows = torch.zeros(200, dtype=torch.long)
+    plain, answers = hindsight.ask(rows, rows, rows, torch.Generator().manual_seed(0))
+    moved, same = hindsight.ask(rows, rows, rows + 1, torch.Generator().manual_seed(0))
+    colors = list(COLORS)
+    sentences = [sentence for task in TASKS.values() for color in COLORS for sentence in task.grammar.sentences(color)]
+    names = {embed(sentence).tobytes(): sentence for sentence in sentences}
+    for before, after in zip(plain, moved, strict=True):
+        was, now = (color_of(names[row.numpy().tobytes()]) for row in (before, after))
+        assert colors.index(now) == (colors.index(was) + 1) % len(colors)
+    assert torch.equal(answers, same), "what is so does not depend on the color"

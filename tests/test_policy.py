@@ -66,14 +66,14 @@ def test_never_sees_the_goal():
     np.testing.assert_array_equal(vla.predict(obs)[0], action)
 
 
-def test_reads_the_named_cube_with_a_frozen_reader(tmp_path, dream):
+def test_reads_hand_and_named_cube_with_a_frozen_reader(tmp_path, dream):
     torch.manual_seed(0)
     vla, obs = VLA(VLAConfig(reads=True)), observations(3)
     policy.save(vla, tmp_path / "policy", "A policy that reads.")
     loaded = policy.load(tmp_path / "policy")
     np.testing.assert_array_equal(loaded.predict(obs)[0], vla.predict(obs)[0])
     with torch.no_grad():
-        vla.trunk.color.bias += torch.tensor([9.0, -9.0, 0.0, 0.0])
+        vla.trunk.named.color.bias += torch.tensor([9.0, -9.0, 0.0, 0.0])
     assert np.abs(loaded.predict(obs)[0] - vla.predict(obs)[0]).max() > 1e-4
     agent = AnchoredPPO(
         VLAPolicy, DreamVecEnv(4, **dream), n_steps=4, batch_size=8, warmup=0, learning_rate=1e-2,
@@ -83,7 +83,7 @@ def test_reads_the_named_cube_with_a_frozen_reader(tmp_path, dream):
     after = agent.policy.vla()
     pairs = zip(after.trunk.reader.parameters(), loaded.trunk.reader.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert not torch.equal(after.trunk.color.weight, loaded.trunk.color.weight)
+    assert not torch.equal(after.trunk.named.color.weight, loaded.trunk.named.color.weight)
 
 
 @pytest.mark.parametrize("part, value", [("proprio", np.zeros(3)), ("embedding", np.zeros((2, 1024)))])

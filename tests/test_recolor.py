@@ -51,7 +51,7 @@ def test_truth_goes_with_the_picture():
     assert len(both.tokens) == 8 and both.take(torch.arange(4, 8)).tokens.equal(other.tokens)
 
 
-def test_only_reader_and_predictor_see_other_colors(tmp_path, monkeypatch):
+def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkeypatch):
     data, args = test_fit.toy(10), test_fit.arguments(tmp_path / "fit", recolor=2)
     seen = {}
 
@@ -67,10 +67,20 @@ def test_only_reader_and_predictor_see_other_colors(tmp_path, monkeypatch):
     for name in ("reader_stage", "sketch_stage", "predictor_stage", "success_stage", "metric_stage"):
         spy(name)
     command.train(args, data)
-    assert seen["reader_stage"] == seen["predictor_stage"] == [24, 2]
-    assert seen["sketch_stage"] == seen["success_stage"] == seen["metric_stage"] == [8, 2]
+    assert seen.pop("sketch_stage") == [8, 2], "the arm has no color"
+    assert len(seen) == 4 and all(sizes == [24, 2] for sizes in seen.values()), seen
     with pytest.raises(ValueError, match="recolor=4 is not known; accepted: 0, 1, 2, 3"):
         command.train(replace(args, recolor=4), data)
+
+
+def test_every_episode_is_dreamt_in_one_of_its_colorings():
+    data, model = test_fit.toy(4), ToyWorldModel()
+    colorful = Latents.concatenate([encode_episodes(model, data, recolored=places) for places in range(3)])
+    dreams = stages.dream(model, colorful, 4)
+    assert dreams.rows.tolist() == [0, 5, 10, 3]
+    assert dreams.tokens.shape == colorful.tokens[:4].shape
+    assert dreams.tokens[:, 0].equal(colorful.tokens[dreams.rows, 0])
+    assert not dreams.tokens[:, -1].equal(dreams.tokens[:, 0])
 
 
 def test_a_cube_is_read_with_the_hand_in_view():

@@ -99,8 +99,8 @@ class Arguments:
     horizons: tuple[int, ...] = (2, 4, 8, 16)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     recolor: int = len(COLORS) - 1
-    """How often reader and predictor see every episode again with its cubes in other colors, 0 to 3: what happens to a
-    cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
+    """How often every stage on tokens sees each episode again with its cubes in other colors, 0 to 3: what happens
+    to a cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
     moving: float = 0.5
     """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
     reading_weight: float = 3.0
@@ -130,7 +130,7 @@ class Arguments:
     test: Path | None = None
     """Folder of other episodes to take the final figures on; None takes the held-out ones."""
     false_positives: float = 0.02
-    """Rate of false alarms in dreamt states at which success_threshold is set."""
+    """Rate of false alarms in dreamt states, of the task that has most, at which success_threshold is set."""
     probe_updates: int = 1500
     """Updates of each probe of the final measurement."""
     bank: int = 300
@@ -256,7 +256,7 @@ def train(
         return Latents(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
 
     latents, held_out = encoded(rows), encoded(held_rows)
-    again = args.recolor if args.reader_updates or args.predictor_updates else 0
+    again = args.recolor if any(map(args.updates, ("reader", "predictor", "success", "metric"))) else 0
     colorful = Latents.concatenate([latents, *(encoded(rows, places) for places in range(1, again + 1))])
     if model.reader is not None:
         run.train(stages.reader_stage(args, model.reader, colorful, held_out))
@@ -266,17 +266,17 @@ def train(
         model.eval()
     run.train(stages.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
-    del colorful
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
-    hindsight = Hindsight(episodes, model.instruction) if args.success_updates or args.metric_updates else None
-    if hindsight and args.success_updates:
-        run.train(stages.success_stage(args, model, latents, held_out, hindsight, rows))
-        model.eval()
-        calibrate_success(model, held_out, args.false_positives)
-    if hindsight and args.metric_updates:
-        pairs = Pairs(episodes, rows, hindsight.conditions)
-        run.train(stages.metric_stage(args, model, latents, held_out, pairs, steps, tasks))
-        model.eval()
+    if args.success_updates or args.metric_updates:
+        hindsight, dreams = Hindsight(episodes, model.instruction), stages.dream(model, colorful, len(rows))
+        if args.success_updates:
+            run.train(stages.success_stage(args, model, colorful, dreams, held_out, hindsight, rows))
+            model.eval()
+            calibrate_success(model, held_out, tasks, args.false_positives)
+        if args.metric_updates:
+            pairs = Pairs(episodes, rows, hindsight.conditions)
+            run.train(stages.metric_stage(args, model, colorful, dreams, held_out, pairs, steps, tasks))
+            model.eval()
     calibrate_disagreement(model, held_out)
     minutes = {name: round(seconds / 60, 4) for name, seconds in run.seconds.items()}
     return Fitted(model, latents, held_out, steps, tasks, minutes)

@@ -43,12 +43,14 @@ class Hindsight:
         sentences = [[task.grammar.sentences(color) for color in COLORS] for task in TASKS.values()]
         self.sentences = [[np.stack([embed(s) for s in cell]) for cell in row] for row in sentences]
 
-    def ask(self, n: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def ask(self, n: Tensor, t: Tensor, recolored: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Asks about frames t of episodes n, half of the time the question that was asked in physics.
 
         Args:
             n: Episodes `(B,)`.
             t: Frames `(B,)`.
+            recolored: By how many places the colors of their cubes were moved, `(B,)`, see
+                `dream_env.agents.latents.recolor`.
             generator: Source of chance.
 
         Returns:
@@ -59,7 +61,8 @@ class Hindsight:
         cube = torch.randint(self.conditions.shape[3], n.shape, generator=generator)
         cube = torch.where(own, self.own_cube[n], cube)
         luck = torch.rand(len(n), generator=generator).tolist()
-        cells = zip(task.tolist(), self.colors[n, cube].tolist(), luck, strict=True)
+        colors = (self.colors[n, cube] + recolored) % len(COLORS)
+        cells = zip(task.tolist(), colors.tolist(), luck, strict=True)
         words = [self.sentences[k][c][int(u * len(self.sentences[k][c]))] for k, c, u in cells]
         answers = torch.where(own, self.recorded[n, t], self.conditions[n, t, task, cube])
         return torch.from_numpy(np.stack(words)), answers.float()

@@ -160,9 +160,10 @@ def success_loss(
     proprio: Tensor,
     instruction: Tensor,
     condition: Tensor,
+    readings: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy of the task's condition; shapes as in `SuccessHead.forward`, condition `(B,)` 0 or 1."""
-    logits = head(tokens, proprio, instruction)
+    logits = head(tokens, proprio, instruction, readings)
     return F.binary_cross_entropy_with_logits(logits.float(), condition)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -239,29 +239,53 @@ def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
     predictor.camera.fit(between, centers)
 
 
+class Dreams(NamedTuple):
+    """Training episodes as they are dreamt from their first frame, each in one of its colorings.
+
+    Attributes:
+        rows: Which training episodes, `(N,)`.
+        tokens: Their tokens, `(N, T + 1, tokens, C)` float16.
+    """
+
+    rows: Tensor
+    tokens: Tensor
+
+
+def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
+    """Dreams `count` episodes that stand in `train` one coloring after the other."""
+    rows = torch.arange(count)
+    rows = rows + count * (rows % (len(train.tokens) // count))
+
+    def some(rows: Tensor) -> list[Tensor]:
+        return [model_metrics.open_loop(model, train.tokens[rows, 0], train.proprio[rows, 0], train.action[rows])]
+
+    return Dreams(rows, *distributed.spread(some, rows))
+
+
 def success_stage(
     args: Arguments,
     model: LatentWorldModel,
     train: Latents,
+    dreams: Dreams,
     held_out: Latents,
     hindsight: Hindsight,
     rows: Tensor,
 ) -> Stage:
-    """Trains the success head on questions about states, seen or dreamt."""
-    # Both kinds of states: as the camera sees them, and as a dream from the first frame has them.
-    dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
-    episodes, frames = train.condition.shape
+    """Trains the success head on questions about states, seen or dreamt; `rows` are the episodes of `hindsight`."""
+    colorings, frames = train.condition.shape
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         half = args.success_batch // 2
-        n = torch.randint(episodes, (2 * half,), generator=generator)
+        n = torch.randint(colorings, (half,), generator=generator)
+        k = torch.randint(len(rows), (half,), generator=generator)
         t = torch.randint(frames, (2 * half,), generator=generator)
-        seen, imagined = train.tokens[n[:half], t[:half]], dreamt[n[half:], t[half:]]
-        instruction, answer = hindsight.ask(rows[n], t, generator)
-        tokens = torch.cat([seen.float(), imagined.float()])
+        tokens = torch.cat([train.tokens[n, t[:half]], dreams.tokens[k, t[half:]]]).float()
+        n = torch.cat([n, dreams.rows[k]])
+        instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
         batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, device=args.device)
-        return losses.success_loss(model.success_head, *batch)
+        readings = None if model.reader is None else _read(model.reader, batch[0])
+        return losses.success_loss(model.success_head, *batch, readings)
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)
@@ -283,6 +307,7 @@ def metric_stage(
     args: Arguments,
     model: LatentWorldModel,
     train: Latents,
+    dreams: Dreams,
     held_out: Latents,
     pairs: Pairs,
     truth: Tensor,
@@ -293,7 +318,8 @@ def metric_stage(
     Args:
         args: Arguments of the fit.
         model: The world model.
-        train: Encoded episodes.
+        train: Encoded episodes, one coloring of all of them after the other.
+        dreams: The same, dreamt.
         held_out: Episodes that are only measured on.
         pairs: Pairs within the training episodes.
         truth: True steps to go of the held-out episodes, `(N, T + 1)`.
@@ -302,16 +328,19 @@ def metric_stage(
     reader, head = model.reader, model.metric_head
     if reader is None or head is None:
         raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
-    dreamt = model_metrics.open_loop(model, train.tokens[:, 0], train.proprio[:, 0], train.action)
-    seen, imagined, goal = (_read(reader, tokens) for tokens in (train.tokens, dreamt, train.goal))
-    del dreamt
+    seen, imagined, goal = (_read(reader, tokens) for tokens in (train.tokens, dreams.tokens, train.goal))
+    count = len(dreams.rows)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         half = args.metric_batch // 2
         n, t, frame, steps = pairs.draw(2 * half, generator)
-        states = torch.cat([seen[n[:half], t[:half]], imagined[n[half:], t[half:]]])
-        goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
         m, hand, cubes, mixed_steps = pairs.mix(half, generator)
+        coloring = torch.randint(len(goal) // count, (2 * half,), generator=generator)
+        dreamt = n[half:]
+        n = torch.cat([n[:half] + count * coloring[:half], dreams.rows[dreamt]])
+        m = m + count * coloring[half:]
+        states = torch.cat([seen[n[:half], t[:half]], imagined[dreamt, t[half:]]])
+        goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
         mixed = torch.cat([seen[m, hand, : len(HAND)], seen[m, cubes, len(HAND) :]], dim=1)
         pair = torch.cat([states, mixed]), torch.cat([goals, goal[m]]), torch.cat([steps, mixed_steps])
         start, end, steps = distributed.share(*pair, device=args.device)

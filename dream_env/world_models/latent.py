@@ -17,7 +17,7 @@ from dream_env.world_models.metric import MetricHead
 from dream_env.world_models.predictor import Predictor, draw, expect
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import READINGS, SituationReader
+from dream_env.world_models.reader import READINGS, NamedReading, SituationReader
 from dream_env.world_models.rows import by_rows, in_company
 
 Proprio = Literal["integrated", "learned"]
@@ -72,28 +72,35 @@ class LatentConfig:
 class SuccessHead(nn.Module):
     """Logit of the task's condition, from what the instruction names in the tokens.
 
+    What can be seen of it there says whether a cube is held; where it is, to the millimetre, a reader knows better.
+
     Args:
         channels: Channels of one token.
         grid: Side of the token map.
         width: Hidden width.
+        reads: Whether it is told what a `SituationReader` reads.
     """
 
-    def __init__(self, channels: int, grid: int, width: int) -> None:
+    def __init__(self, channels: int, grid: int, width: int, reads: bool) -> None:
         super().__init__()
         # One vector has no places to choose from: all of it is brought back.
         queries, values = (8, 4) if grid > 1 else (1, channels)
         self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid, queries, values, width=32)
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.named = NamedReading() if reads else None
+        inputs += NamedReading.output_dim if reads else 0
         self.logit = nn.Sequential(
             nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
         )
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
-        """Gives logits `(B,)` for tokens `(B, T, C)`, before the temperature."""
-        seen = self.readout(tokens, instruction)
-        return in_company(self.logit, torch.cat([seen, proprio, instruction], dim=1)).squeeze(-1)
+    def forward(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, readings: Tensor | None = None) -> Tensor:
+        """Gives logits `(B,)` for tokens `(B, T, C)`, and their readings `(B, R)` if it reads, before temperature."""
+        parts = [self.readout(tokens, instruction), proprio, instruction]
+        if self.named is not None and readings is not None:
+            parts.append(self.named(readings, instruction))
+        return in_company(self.logit, torch.cat(parts, dim=1)).squeeze(-1)
 
 
 class LatentWorldModel(nn.Module):
@@ -132,7 +139,7 @@ class LatentWorldModel(nn.Module):
             config.proprio == "learned",
             config.mixture,
         )
-        self.success_head = SuccessHead(config.channels, grid, config.success_width)
+        self.success_head = SuccessHead(config.channels, grid, config.success_width, reads=config.metric_dim > 0)
         self.reader = SituationReader(config.channels, grid) if config.metric_dim else None
         self.metric_head: MetricHead | None = None
         if config.metric_dim:
@@ -209,8 +216,11 @@ class LatentWorldModel(nn.Module):
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
-        logits = by_rows(self.success_head, *state, instruction)
-        logits = logits / self.success_head.temperature
+
+        def judge(tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
+            return self.success_head(tokens, proprio, instruction, self.reader(tokens) if self.reader else None)
+
+        logits = by_rows(judge, *state, instruction) / self.success_head.temperature
         # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
         return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]
 

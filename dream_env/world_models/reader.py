@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dream_env.contract import INSTRUCTION_DIM
 from dream_env.language import COLORS
 from dream_env.world_models.rows import in_company
 
@@ -59,3 +60,23 @@ class SituationReader(nn.Module):
         blocks = self.cube(seen).unflatten(-1, (len(COLORS), len(CUBE)))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
         return torch.cat([hand, cubes.flatten(1)], dim=1)
+
+
+class NamedReading(nn.Module):
+    """What was read of the hand, and of the cube that an instruction names.
+
+    Attributes:
+        output_dim: Length of a reading.
+    """
+
+    output_dim = len(HAND) + len(CUBE)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.color = nn.Linear(INSTRUCTION_DIM, len(COLORS))
+
+    def forward(self, readings: Tensor, instruction: Tensor) -> Tensor:
+        """Picks from readings `(B, len(READINGS))` under instructions `(B, I)`, `(B, output_dim)`."""
+        hand, cubes = readings[:, : len(HAND)], readings[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
+        named = torch.softmax(in_company(self.color, instruction), dim=-1)
+        return torch.cat([hand, torch.bmm(named[:, None], cubes)[:, 0]], dim=-1)
