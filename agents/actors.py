@@ -24,12 +24,14 @@ from torch.distributions import Normal, kl_divergence
 from dream_env.agents.policy import VLA, Trunk, VLAConfig, load, mlp
 from dream_env.contract import INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.readout import LanguageReadout
+from dream_env.world_models.reader import NamedReading, SituationReader
 
 
 class GoalTrunk(BaseFeaturesExtractor):
     """The critics' trunk: reads the tokens beside their difference to the goal's tokens.
 
-    The squared difference is handed over per channel: its mean is what the reward is made of.
+    The squared difference is handed over per channel: its mean is what the reward is made of. Beside a VLA that reads
+    where hand and named cube are, a critic reads it too, and knows much earlier what a situation is worth.
 
     Args:
         space: Space of the observations, with `goal`.
@@ -48,15 +50,28 @@ class GoalTrunk(BaseFeaturesExtractor):
             width=32,
         )
         rest = config.channels + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.reader = SituationReader(config.channels, config.grid) if config.reads else None
+        self.named = NamedReading() if config.reads else None
+        rest += NamedReading.output_dim if config.reads else 0
         self.layers = mlp(self.readout.output_dim + rest, config.hidden)
+
+    def ground(self, trunk: Trunk) -> None:
+        """Reads as the trunk of a VLA does."""
+        for mine, known in ((self.reader, trunk.reader), (self.named, trunk.named)):
+            if mine is not None and known is not None:
+                mine.load_state_dict(known.state_dict())
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
         tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
         change = obs["goal"].unflatten(-1, (-1, self.channels)) - tokens
         seen = self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"])
-        apart = change.square().mean(dim=1)
-        return self.layers(torch.cat([seen, apart, obs["proprio"], obs["instruction"]], dim=-1))
+        parts = [seen, change.square().mean(dim=1), obs["proprio"], obs["instruction"]]
+        if self.reader is not None and self.named is not None:
+            with torch.no_grad():
+                readings = self.reader(tokens)
+            parts.append(self.named(readings, obs["instruction"]))
+        return self.layers(torch.cat(parts, dim=-1))
 
 
 class _VLAActor:
@@ -118,10 +133,13 @@ class _VLAActor:
             yield from part.parameters()
 
     def imitate(self, vla: VLA) -> None:
-        """Takes over the weights of `vla`."""
+        """Takes over the weights of `vla`; critics read as it does."""
         trunk, action = self.parts()
         trunk.load_state_dict(vla.trunk.state_dict())
         action.load_state_dict(vla.action.state_dict())
+        for part in self.modules():  # type: ignore[attr-defined]
+            if isinstance(part, GoalTrunk):
+                part.ground(vla.trunk)
 
     def vla(self) -> VLA:
         """Returns a copy of the VLA inside."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from dream_env.agents import collect
@@ -52,6 +53,9 @@ class Arguments:
     """Checkpoint to start from."""
     episodes: int = 200
     """Physics episodes of the policy, acting stochastically, over all tasks."""
+    rehearsed: int = 2000
+    """Old episodes, drawn by chance, that the refit sees beside the new ones; with all of them it would be slower, and
+    hardly notice what is new."""
     updates: int = 1500
     """Updates of the predictor; success head and metric get as many."""
     threads: int = 2
@@ -67,7 +71,7 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Checks every number."""
-        for name in ("episodes", "updates", "policy_episodes"):
+        for name in ("episodes", "rehearsed", "updates", "policy_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: 1 or more")
 
@@ -109,16 +113,18 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         init=checkpoint.resolve(args.world_model),
         autoencoder_updates=0,
         reader_updates=0,
-        recolor=0,  # a refit is too short to see all of it
         predictor_updates=args.updates,
         predictor_rate=4e-3,
         horizons=(12, 24),
         success_updates=args.updates,
         metric_updates=args.updates,
+        held_out=0.15,  # of few episodes enough to set thresholds on
         seed=args.seed,
         threads=args.threads,
     )
-    fit.fit(settings, EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in settings.data]))
+    old = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
+    rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
+    fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
     shutil.copy(checkpoint.resolve(args.world_model) / "bank.npz", out / "bank.npz")
 
 

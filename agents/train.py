@@ -24,7 +24,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 import dream_env  # noqa: F401  registers the ids
 from dream_env.agents import policy
@@ -138,6 +139,30 @@ def make_env(args: Arguments) -> VecEnv:
         env_kwargs=kwargs,
         vec_env_cls=SubprocVecEnv,
     )
+
+
+class ScaledReward(VecEnvWrapper):
+    """Pays 1 - gamma times the reward, so that a critic learns an average, of about 1, instead of a sum of dozens.
+
+    A critic whose first guesses are as large as what they guess at is of use some hundred thousand steps earlier.
+
+    Args:
+        env: Env to learn in.
+        gamma: Discount of the learner.
+    """
+
+    def __init__(self, env: VecEnv, gamma: float) -> None:
+        super().__init__(env)
+        self.scale = np.float32(1 - gamma)
+
+    def reset(self) -> VecEnvObs:
+        """Starts every episode anew."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Ends a step; what the infos say of an episode's return stays as it is."""
+        obs, rewards, dones, infos = self.venv.step_wait()
+        return obs, self.scale * rewards, dones, infos
 
 
 def make_physics(task: str, world_model: str) -> gym.Env:
@@ -263,6 +288,8 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
         policy.check_eyes(policy.load(args.init).config, args.world_model)
     if args.select == "physics" and physics is None:
         raise ValueError("select='physics' needs validation_episodes of 1 or more")
+    if args.algo in ("ppo", "a2c"):
+        env = ScaledReward(env, ALGORITHMS[args.algo][3]["gamma"])
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
     if checkpoint.exists():

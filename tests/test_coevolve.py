@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from recorded import recorded
 
 from dream_env.agents import coevolve
 from dream_env.episodes import EpisodeDataset
@@ -22,6 +23,7 @@ def calls(monkeypatch, toy_folder):
 
     def fit(args, episodes):
         calls.append(("fit", args))
+        calls.append(("seen", episodes))
         checkpoint.save(checkpoint.load(toy_folder), args.out, "refitted")
         (args.out / "metrics.json").write_text("{}")
 
@@ -36,23 +38,28 @@ def calls(monkeypatch, toy_folder):
     monkeypatch.setattr(coevolve.collect, "collect", collect)
     monkeypatch.setattr(coevolve.fit, "fit", fit)
     monkeypatch.setattr(coevolve.fidelity, "main", fidelity)
-    monkeypatch.setattr(EpisodeDataset, "load", lambda folder: folder)
-    monkeypatch.setattr(EpisodeDataset, "concatenate", lambda folders: folders)
+    seeds = {"data": 0, "episodes": 1_000}
+    monkeypatch.setattr(EpisodeDataset, "load", lambda folder: recorded(6, first_seed=seeds[Path(folder).name]))
     return calls
 
 
 def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
-    args = coevolve.Arguments(Path("policy"), (Path("data"),), tmp_path / "out", str(toy_folder), episodes=7, updates=5)
+    args = coevolve.Arguments(
+        Path("policy"), (Path("data"),), tmp_path / "out", str(toy_folder), episodes=7, rehearsed=4, updates=5
+    )
     report = coevolve.coevolve(args)
-    recorded = tmp_path / "out" / "episodes"
+    new = tmp_path / "out" / "episodes"
     by_name = {name: asked for name, asked in calls}
-    assert [name for name, _ in calls] == ["collect", "fit", "fidelity", "fidelity"]
-    assert (by_name["collect"].out, by_name["collect"].episodes, by_name["collect"].mix) == (recorded, 7, "policy:1")
+    assert [name for name, _ in calls] == ["collect", "fit", "seen", "fidelity", "fidelity"]
+    assert (by_name["collect"].out, by_name["collect"].episodes, by_name["collect"].mix) == (new, 7, "policy:1")
 
     fitted = by_name["fit"]
-    assert fitted.data == (Path("data"), recorded) and fitted.init == checkpoint.resolve(str(toy_folder))
+    assert fitted.data == (Path("data"), new) and fitted.init == checkpoint.resolve(str(toy_folder))
     assert fitted.autoencoder_updates == fitted.reader_updates == 0  # the policy keeps its eyes
     assert fitted.predictor_updates == fitted.success_updates == fitted.metric_updates == 5
+    old, fresh = recorded(6).seed.tolist(), recorded(6, first_seed=1_000).seed.tolist()
+    seen = by_name["seen"].seed.tolist()
+    assert seen[4:] == fresh and len(set(seen)) == 10 and set(seen[:4]) < set(old), "all that is new, some that is old"
     banks = [Path(folder) / "bank.npz" for folder in (toy_folder, fitted.out)]
     assert banks[0].read_bytes() == banks[1].read_bytes()
 
@@ -62,10 +69,10 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
     assert json.loads((tmp_path / "out" / "coevolution.json").read_text()) == report
 
     assert coevolve.coevolve(args) == report
-    assert [name for name, _ in calls[4:]] == ["collect"]  # which finds its episodes by itself
+    assert [name for name, _ in calls[5:]] == ["collect"]  # which finds its episodes by itself
 
 
-@pytest.mark.parametrize("name", ["episodes", "updates", "policy_episodes"])
+@pytest.mark.parametrize("name", ["episodes", "rehearsed", "updates", "policy_episodes"])
 def test_bad_numbers_are_named(name):
     with pytest.raises(ValueError, match=f"{name}=0; accepted: 1 or more"):
         coevolve.Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: 0})

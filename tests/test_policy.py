@@ -84,6 +84,10 @@ def test_reads_hand_and_named_cube_with_a_frozen_reader(tmp_path, dream):
     pairs = zip(after.trunk.reader.parameters(), loaded.trunk.reader.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(after.trunk.named.color.weight, loaded.trunk.named.color.weight)
+    critic = agent.policy.vf_features_extractor
+    pairs = zip(critic.reader.parameters(), loaded.trunk.reader.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs), "the critic reads as the actor does"
+    assert not torch.equal(critic.named.color.weight, loaded.trunk.named.color.weight)
 
 
 @pytest.mark.parametrize("part, value", [("proprio", np.zeros(3)), ("embedding", np.zeros((2, 1024)))])

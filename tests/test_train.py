@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from dream_env.agents import policy
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
-from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
+from dream_env.agents.train import ALGORITHMS, Arguments, ScaledReward, make_env, make_model, train, validate
 from dream_env.contract import EPISODE_STEPS, action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
 
@@ -103,6 +103,21 @@ def test_ppo_finds_the_reward_and_a_strong_anchor_holds_it(folders):
     free, held = change(folders, anchor=0.0), change(folders, anchor=10.0)
     assert free > 0.15
     assert abs(held) < 0.05
+
+
+def test_a_critic_learns_averages_of_the_reward(args):
+    plain, scaled = (make_env(replace(args, reward="energy")) for _ in range(2))
+    scaled = ScaledReward(scaled, 0.97)
+    paid = []
+    for env in (plain, scaled):
+        env.seed(0)
+        assert set(env.reset()) == set(env.observation_space.spaces)
+        steps = [env.step(np.ones((8, 4), np.float32)) for _ in range(EPISODE_STEPS)]
+        paid.append(np.stack([rewards for _, rewards, _, _ in steps]))
+        infos = steps[-1][3]
+        assert infos[0]["episode"]["r"] == pytest.approx(paid[0][:, 0].sum(), abs=1e-4), "shown as the world pays it"
+    assert paid[0].any()
+    np.testing.assert_allclose(paid[1], 0.03 * paid[0], rtol=1e-5)
 
 
 def test_the_actor_rests_while_the_critic_warms_up(folders):

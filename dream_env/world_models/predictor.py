@@ -101,7 +101,8 @@ class Block(nn.Module):
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()
         self.grid, self.normalize = grid, Normalize(width)
-        self.mix = nn.Conv2d(width, width, 3, padding=1) if grid > 1 else nn.Conv2d(width, width, 1)
+        mix = nn.Conv2d(width, width, 3, padding=1) if grid > 1 else nn.Conv2d(width, width, 1)
+        self.mix = mix.to(memory_format=torch.channels_last)  # or every call puts the kernel in another order
         self.project = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, modulation: Tensor) -> Tensor:
