@@ -24,14 +24,14 @@ from torch.distributions import Normal, kl_divergence
 from dream_env.agents.policy import VLA, Trunk, VLAConfig, load, mlp
 from dream_env.contract import INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.readout import LanguageReadout
-from dream_env.world_models.reader import NamedReading, SituationReader
+from dream_env.world_models.reader import CUBE, HAND, NamedCube, SituationReader
 
 
 class GoalTrunk(BaseFeaturesExtractor):
     """The critics' trunk: reads the tokens beside their difference to the goal's tokens.
 
     The squared difference is handed over per channel: its mean is what the reward is made of. Beside a VLA that reads
-    where hand and named cube are, a critic reads it too, and knows much earlier what a situation is worth.
+    where the named cube is, a critic reads that and where the hand is, and knows earlier what a situation is worth.
 
     Args:
         space: Space of the observations, with `goal`.
@@ -51,8 +51,8 @@ class GoalTrunk(BaseFeaturesExtractor):
         )
         rest = config.channels + len(PROPRIO_NAMES) + INSTRUCTION_DIM
         self.reader = SituationReader(config.channels, config.grid) if config.reads else None
-        self.named = NamedReading() if config.reads else None
-        rest += NamedReading.output_dim if config.reads else 0
+        self.named = NamedCube() if config.reads else None
+        rest += len(HAND) + len(CUBE) if config.reads else 0
         self.layers = mlp(self.readout.output_dim + rest, config.hidden)
 
     def ground(self, trunk: Trunk) -> None:
@@ -70,7 +70,7 @@ class GoalTrunk(BaseFeaturesExtractor):
         if self.reader is not None and self.named is not None:
             with torch.no_grad():
                 readings = self.reader(tokens)
-            parts.append(self.named(readings, obs["instruction"]))
+            parts += [readings[:, : len(HAND)], self.named(readings, obs["instruction"])]
         return self.layers(torch.cat(parts, dim=-1))
 
 

@@ -30,7 +30,7 @@ from dream_env.language import embedder
 from dream_env.readout import LanguageReadout
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
-from dream_env.world_models.reader import NamedReading, SituationReader
+from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
@@ -50,7 +50,7 @@ class VLAConfig:
         queries: Language queries of the readout.
         values: Channels that each query brings back.
         width: Width of the readout's keys and queries.
-        reads: Whether it also reads where hand and named cube are with the world model's reader, which stays as it is.
+        reads: Whether it also reads the named cube's place with the world model's reader, which stays as it is.
         sentences: Number of sentences that it knows, see `recall`; 0 takes every sentence as it is.
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
@@ -102,8 +102,8 @@ class Trunk(BaseFeaturesExtractor):
         )
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
         self.reader = SituationReader(config.channels, config.grid) if config.reads else None
-        self.named = NamedReading() if config.reads else None
-        inputs += NamedReading.output_dim if config.reads else 0
+        self.named = NamedCube() if config.reads else None
+        inputs += len(CUBE) if config.reads else 0
         self.layers = mlp(inputs, config.hidden, config.hidden)
         self.known: Tensor
         self.register_buffer("known", torch.zeros(config.sentences, INSTRUCTION_DIM), persistent=config.sentences > 0)

@@ -66,7 +66,7 @@ def test_never_sees_the_goal():
     np.testing.assert_array_equal(vla.predict(obs)[0], action)
 
 
-def test_reads_hand_and_named_cube_with_a_frozen_reader(tmp_path, dream):
+def test_reads_the_named_cube_with_a_frozen_reader(tmp_path, dream):
     torch.manual_seed(0)
     vla, obs = VLA(VLAConfig(reads=True)), observations(3)
     policy.save(vla, tmp_path / "policy", "A policy that reads.")

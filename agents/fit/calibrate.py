@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from dream_env.agents import model_metrics
@@ -16,17 +15,11 @@ QUANTILE = 0.999
 """Share of the steps along held-out episodes whose disagreement stays below the threshold."""
 
 
-def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndarray, false_positives: float) -> None:
+def calibrate_success(model: LatentWorldModel, held_out: Latents, false_positives: float) -> None:
     """Sets the success head's temperature (Guo et al. 2017) and threshold on held-out episodes.
 
     The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from 0.5
-    on at which at most `false_positives` of every task's dreamt failures are called successes.
-
-    Args:
-        model: The world model.
-        held_out: Episodes that it was not trained on.
-        tasks: Names of their tasks, `(N,)`.
-        false_positives: Rate of false alarms.
+    on at which at most `false_positives` of the dreamt failures are called successes.
     """
     model.success_head.temperature.fill_(1.0)
     dreamt, truth = model_metrics.success_ahead(model, held_out, held_out.action.shape[1] // 2)
@@ -37,14 +30,9 @@ def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndar
     losses = [torch.nn.functional.binary_cross_entropy_with_logits(logits / t, truths) for t in temperatures]
     best = temperatures[torch.stack(losses).argmin()]
     model.success_head.temperature.fill_(best)
-    probability = (dreamt.clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()
-    threshold = 0.5
-    for task in np.unique(tasks):
-        own = torch.from_numpy(tasks == task)
-        failures = probability[own][truth[own] < 0.5]
-        if len(failures):
-            threshold = max(threshold, failures.quantile(1 - false_positives).item())
-    model.config = replace(model.config, success_threshold=round(threshold, 3))
+    failures = (dreamt.flatten()[truth.flatten() < 0.5].clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()
+    threshold = failures.quantile(1 - false_positives).item() if len(failures) else 0.5
+    model.config = replace(model.config, success_threshold=round(max(0.5, threshold), 3))
 
 
 @torch.inference_mode()

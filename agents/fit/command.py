@@ -130,7 +130,7 @@ class Arguments:
     test: Path | None = None
     """Folder of other episodes to take the final figures on; None takes the held-out ones."""
     false_positives: float = 0.02
-    """Rate of false alarms in dreamt states, of the task that has most, at which success_threshold is set."""
+    """Rate of false alarms in dreamt states at which success_threshold is set."""
     probe_updates: int = 1500
     """Updates of each probe of the final measurement."""
     bank: int = 300
@@ -272,7 +272,7 @@ def train(
         if args.success_updates:
             run.train(stages.success_stage(args, model, colorful, dreams, held_out, hindsight, rows))
             model.eval()
-            calibrate_success(model, held_out, tasks, args.false_positives)
+            calibrate_success(model, held_out, args.false_positives)
         if args.metric_updates:
             pairs = Pairs(episodes, rows, hindsight.conditions)
             run.train(stages.metric_stage(args, model, colorful, dreams, held_out, pairs, steps, tasks))

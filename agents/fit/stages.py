@@ -283,8 +283,11 @@ def success_stage(
         n = torch.cat([n, dreams.rows[k]])
         instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
-        batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, device=args.device)
-        readings = None if model.reader is None else _read(model.reader, batch[0])
+        # Half of the time it has to see for itself: policies begin with how it looks (`dream_env.agents.clone.ground`).
+        told = (torch.rand(2 * half, generator=generator) < 0.5).float()
+        parts = tokens, train.proprio[n, t], instruction, answer, told
+        *batch, told = distributed.share(*parts, device=args.device)
+        readings = None if model.reader is None else told[:, None] * _read(model.reader, batch[0])
         return losses.success_loss(model.success_head, *batch, readings)
 
     def report() -> dict[str, Any]:

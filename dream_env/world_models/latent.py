@@ -17,7 +17,7 @@ from dream_env.world_models.metric import MetricHead
 from dream_env.world_models.predictor import Predictor, draw, expect
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import READINGS, NamedReading, SituationReader
+from dream_env.world_models.reader import CUBE, HAND, READINGS, NamedCube, SituationReader
 from dream_env.world_models.rows import by_rows, in_company
 
 Proprio = Literal["integrated", "learned"]
@@ -87,8 +87,8 @@ class SuccessHead(nn.Module):
         queries, values = (8, 4) if grid > 1 else (1, channels)
         self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid, queries, values, width=32)
         inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
-        self.named = NamedReading() if reads else None
-        inputs += NamedReading.output_dim if reads else 0
+        self.named = NamedCube() if reads else None
+        inputs += len(HAND) + len(CUBE) if reads else 0
         self.logit = nn.Sequential(
             nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
         )
@@ -99,7 +99,7 @@ class SuccessHead(nn.Module):
         """Gives logits `(B,)` for tokens `(B, T, C)`, and their readings `(B, R)` if it reads, before temperature."""
         parts = [self.readout(tokens, instruction), proprio, instruction]
         if self.named is not None and readings is not None:
-            parts.append(self.named(readings, instruction))
+            parts += [readings[:, : len(HAND)], self.named(readings, instruction)]
         return in_company(self.logit, torch.cat(parts, dim=1)).squeeze(-1)
 
 

@@ -63,21 +63,15 @@ class SituationReader(nn.Module):
         return torch.cat([hand, cubes.flatten(1)], dim=1)
 
 
-class NamedReading(nn.Module):
-    """What was read of the hand, and of the cube that an instruction names.
-
-    Attributes:
-        output_dim: Length of a reading.
-    """
-
-    output_dim = len(HAND) + len(CUBE)
+class NamedCube(nn.Module):
+    """What was read of the cube that an instruction names."""
 
     def __init__(self) -> None:
         super().__init__()
         self.color = nn.Linear(INSTRUCTION_DIM, len(COLORS))
 
     def forward(self, readings: Tensor, instruction: Tensor) -> Tensor:
-        """Picks from readings `(B, len(READINGS))` under instructions `(B, I)`, `(B, output_dim)`."""
-        hand, cubes = readings[:, : len(HAND)], readings[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
+        """Picks from readings `(B, len(READINGS))` under instructions `(B, I)`, `(B, len(CUBE))`."""
+        cubes = readings[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
         named = torch.softmax(in_company(self.color, instruction), dim=-1)
-        return torch.cat([hand, torch.bmm(named[:, None], cubes)[:, 0]], dim=-1)
+        return torch.bmm(named[:, None], cubes)[:, 0]
