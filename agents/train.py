@@ -38,6 +38,8 @@ from dream_env.tasks import TASKS
 
 VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
+OUTCOME_DISCOUNT = 0.99
+"""Discount of a reward at the end of an episode: whatever is done, it comes after as many steps."""
 _NOISE = NormalActionNoise(np.zeros(4), np.full(4, 0.17))
 _OFF_POLICY: dict[str, Any] = {
     "buffer_size": 50_000,
@@ -93,8 +95,8 @@ class Arguments:
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
-    the dense default of the worlds."""
-    anchor: float = 0.02
+    the dense default of the worlds. ppo and a2c are paid for success at the end of an episode only, see `Outcome`."""
+    anchor: float = 0.05
     """Strength of the KL divergence to the clone, for ppo and a2c."""
     warmup: int = 6
     """Rollouts that train ppo's critic only."""
@@ -119,6 +121,11 @@ class Arguments:
         """The reward that is taken."""
         return self.reward or ("success" if self.init else DEFAULT_REWARD)
 
+    @property
+    def outcome(self) -> bool:
+        """Whether success is paid once, at the end of an episode, see `Outcome`."""
+        return self.pays == "success" and self.algo in ("ppo", "a2c")
+
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
         free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "device")
@@ -141,19 +148,14 @@ def make_env(args: Arguments) -> VecEnv:
     )
 
 
-class ScaledReward(VecEnvWrapper):
-    """Pays 1 - gamma times the reward, so that a critic learns an average, of about 1, instead of a sum of dozens.
+class Outcome(VecEnvWrapper):
+    """Pays for success at the end of an episode, and for nothing before it.
 
-    A critic whose first guesses are as large as what they guess at is of use some hundred thousand steps earlier.
+    A policy that is paid for every step of success hurries, and haste is what a dream forgives and physics does not.
 
     Args:
-        env: Env to learn in.
-        gamma: Discount of the learner.
+        env: Env to learn in, whose infos tell `is_success`.
     """
-
-    def __init__(self, env: VecEnv, gamma: float) -> None:
-        super().__init__(env)
-        self.scale = np.float32(1 - gamma)
 
     def reset(self) -> VecEnvObs:
         """Starts every episode anew."""
@@ -161,8 +163,11 @@ class ScaledReward(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Ends a step; what the infos say of an episode's return stays as it is."""
-        obs, rewards, dones, infos = self.venv.step_wait()
-        return obs, self.scale * rewards, dones, infos
+        obs, _, dones, infos = self.venv.step_wait()
+        for row in np.flatnonzero(dones):
+            infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
+        outcomes = [done and info["is_success"] for done, info in zip(dones, infos, strict=True)]
+        return obs, np.array(outcomes, np.float32), dones, infos
 
 
 def make_physics(task: str, world_model: str) -> gym.Env:
@@ -177,6 +182,8 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
         kwargs = {**kwargs, "anchor": args.anchor, "warmup": args.warmup}
     if args.algo == "a2c":
         kwargs = {**kwargs, "ent_coef": args.anchor}
+    if args.outcome:
+        kwargs = {**kwargs, "gamma": OUTCOME_DISCOUNT}
     return algorithm(
         actor,
         env,
@@ -288,8 +295,8 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
         policy.check_eyes(policy.load(args.init).config, args.world_model)
     if args.select == "physics" and physics is None:
         raise ValueError("select='physics' needs validation_episodes of 1 or more")
-    if args.algo in ("ppo", "a2c"):
-        env = ScaledReward(env, ALGORITHMS[args.algo][3]["gamma"])
+    if args.outcome:
+        env = Outcome(env)
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
     if checkpoint.exists():

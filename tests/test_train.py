@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from dream_env.agents import policy
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
-from dream_env.agents.train import ALGORITHMS, Arguments, ScaledReward, make_env, make_model, train, validate
+from dream_env.agents.train import ALGORITHMS, Arguments, Outcome, make_env, make_model, train, validate
 from dream_env.contract import EPISODE_STEPS, action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
 
@@ -105,19 +105,37 @@ def test_ppo_finds_the_reward_and_a_strong_anchor_holds_it(folders):
     assert abs(held) < 0.05
 
 
-def test_a_critic_learns_averages_of_the_reward(args):
-    plain, scaled = (make_env(replace(args, reward="energy")) for _ in range(2))
-    scaled = ScaledReward(scaled, 0.97)
-    paid = []
-    for env in (plain, scaled):
-        env.seed(0)
-        assert set(env.reset()) == set(env.observation_space.spaces)
-        steps = [env.step(np.ones((8, 4), np.float32)) for _ in range(EPISODE_STEPS)]
-        paid.append(np.stack([rewards for _, rewards, _, _ in steps]))
-        infos = steps[-1][3]
-        assert infos[0]["episode"]["r"] == pytest.approx(paid[0][:, 0].sum(), abs=1e-4), "shown as the world pays it"
-    assert paid[0].any()
-    np.testing.assert_allclose(paid[1], 0.03 * paid[0], rtol=1e-5)
+def test_success_is_paid_once_at_the_end():
+    rng = np.random.default_rng(0)
+
+    class Told(Rewarding):
+        """Tells of success at random; every second step ends the episodes."""
+
+        steps = 0
+
+        def step_wait(self):
+            obs, rewards, dones, infos = super().step_wait()
+            self.steps += 1
+            dones[:] = self.steps % 2 == 0
+            self.told = rng.random(self.num_envs) < 0.5
+            return obs, rewards, dones, [{"is_success": s, "TimeLimit.truncated": bool(dones[0])} for s in self.told]
+
+    world = Told(8)
+    env = Outcome(world)
+    assert set(env.reset()) == set(env.observation_space.spaces)
+    for step in range(1, 5):
+        _, rewards, dones, infos = env.step(np.ones((8, 4), np.float32))
+        assert rewards.dtype == np.float32 and dones.all() == (step % 2 == 0)
+        np.testing.assert_array_equal(rewards, world.told if step % 2 == 0 else np.zeros(8))
+        assert not any(info["TimeLimit.truncated"] for info in infos), "what follows is not paid"
+
+
+def test_only_policy_gradients_are_paid_for_the_outcome(args):
+    assert args.outcome and replace(args, algo="a2c").outcome and not replace(args, algo="sac").outcome
+    assert not replace(args, reward="energy").outcome and not replace(args, init=None).outcome
+    for reward, gamma in (("success", 0.99), ("energy", 0.97)):
+        chosen = replace(args, reward=reward)
+        assert make_model(chosen, make_env(chosen)).gamma == gamma
 
 
 def test_the_actor_rests_while_the_critic_warms_up(folders):

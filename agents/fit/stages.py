@@ -285,10 +285,10 @@ def success_stage(
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
         # Half of the time it has to see for itself: policies begin with how it looks (`dream_env.agents.clone.ground`).
         told = (torch.rand(2 * half, generator=generator) < 0.5).float()
-        parts = tokens, train.proprio[n, t], instruction, answer, told
-        *batch, told = distributed.share(*parts, device=args.device)
-        readings = None if model.reader is None else told[:, None] * _read(model.reader, batch[0])
-        return losses.success_loss(model.success_head, *batch, readings)
+        batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, told, device=args.device)
+        tokens, proprio, instruction, answer, told = batch
+        readings = None if model.reader is None else told[:, None] * _read(model.reader, tokens)
+        return losses.success_loss(model.success_head, tokens, proprio, instruction, answer, readings)
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)

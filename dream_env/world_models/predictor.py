@@ -101,8 +101,9 @@ class Block(nn.Module):
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()
         self.grid, self.normalize = grid, Normalize(width)
-        mix = nn.Conv2d(width, width, 3, padding=1) if grid > 1 else nn.Conv2d(width, width, 1)
-        self.mix = mix.to(memory_format=torch.channels_last)  # or every call puts the kernel in another order
+        self.mix = nn.Conv2d(width, width, 3, padding=1) if grid > 1 else nn.Conv2d(width, width, 1)
+        # Otherwise every call puts the kernel in this order anew.
+        self.mix.weight.data = self.mix.weight.data.contiguous(memory_format=torch.channels_last)
         self.project = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, modulation: Tensor) -> Tensor:

@@ -38,8 +38,7 @@ class SituationReader(nn.Module):
         super().__init__()
         width = width or max(24, channels)
         self.grid, self.looks = grid, looks
-        look = nn.Conv2d(channels, width, 3, padding=1).to(memory_format=torch.channels_last)
-        self.features = nn.Sequential(look, nn.SiLU())
+        self.features = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.SiLU())
         self.look = nn.Linear(width, len(COLORS) * looks)
         inputs = looks * (width + 2) + len(HAND)
         self.cube = nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, len(COLORS) * len(CUBE)))
