@@ -98,6 +98,7 @@ def test_old_models_get_a_metric_and_keep_the_rest(data, tmp_path):
     before, after = (checkpoint.load(args.out) for args in (old, new))
     assert (before.config.metric_dim, after.config.metric_dim) == (0, 8)
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+    assert after.reader is not None and after.success_head.named is None, "it never learned to use what is read"
 
 
 def test_a_metric_of_the_same_shape_is_trained_on_and_another_is_made_anew(data, tmp_path):

@@ -315,7 +315,9 @@ def _initial(args: Arguments) -> LatentWorldModel:
         trained = checkpoint.load(args.init)
         config, weights = trained.config, trained.state_dict()
         if args.metric_updates:
-            config = replace(config, metric_dim=args.model.metric_dim, metric_widths=args.model.metric_widths)
+            reads = trained.success_head.named is not None  # a head that was made without a reader stays without
+            metric = {"metric_dim": args.model.metric_dim, "metric_widths": args.model.metric_widths}
+            config = replace(config, success_reads=reads, **metric)
         model = LatentWorldModel(config)
         fresh = model.state_dict()
         kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}

@@ -279,7 +279,7 @@ def success_stage(
         n = torch.randint(colorings, (half,), generator=generator)
         k = torch.randint(len(rows), (half,), generator=generator)
         t = torch.randint(frames, (2 * half,), generator=generator)
-        tokens = torch.cat([train.tokens[n, t[:half]], dreams.tokens[k, t[half:]]]).float()
+        tokens = torch.cat([train.tokens[n, t[:half]].float(), dreams.tokens[k, t[half:]].float()])
         n = torch.cat([n, dreams.rows[k]])
         instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)

@@ -54,6 +54,8 @@ class LatentConfig:
     """Whether the set-point moves by the controller's own rule, or as the predictor learned it."""
     success_width: int = 64
     """Hidden width of the success head."""
+    success_reads: bool = True
+    """Whether the success head is told what the metric's reader reads, if there is one."""
     success_threshold: float = 0.5
     """Probability from which on a dream counts its condition as met; `agents.fit` sets it on held-out episodes."""
     metric_dim: int = 64
@@ -139,7 +141,8 @@ class LatentWorldModel(nn.Module):
             config.proprio == "learned",
             config.mixture,
         )
-        self.success_head = SuccessHead(config.channels, grid, config.success_width, reads=config.metric_dim > 0)
+        reads = config.success_reads and config.metric_dim > 0
+        self.success_head = SuccessHead(config.channels, grid, config.success_width, reads)
         self.reader = SituationReader(config.channels, grid) if config.metric_dim else None
         self.metric_head: MetricHead | None = None
         if config.metric_dim:
@@ -216,9 +219,10 @@ class LatentWorldModel(nn.Module):
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
+        reader = self.reader if self.success_head.named else None
 
         def judge(tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
-            return self.success_head(tokens, proprio, instruction, self.reader(tokens) if self.reader else None)
+            return self.success_head(tokens, proprio, instruction, reader(tokens) if reader else None)
 
         logits = by_rows(judge, *state, instruction) / self.success_head.temperature
         # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
