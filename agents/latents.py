@@ -70,8 +70,8 @@ class Latents(NamedTuple):
         """Whether a cube of each color is on the table, `(N, T + 1, colors)` bool."""
         return ~self.cubes[..., 0].isnan()
 
-    def take(self, rows: Tensor) -> Latents:
-        """Returns the episodes at `rows`."""
+    def take(self, rows: Tensor | slice) -> Latents:
+        """Returns the episodes at `rows`: indices, or a slice, which copies nothing."""
         return Latents(*(part[rows] for part in self))
 
     @staticmethod

@@ -99,8 +99,8 @@ class Arguments:
     horizons: tuple[int, ...] = (2, 4, 8, 16)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     recolor: int = len(COLORS) - 1
-    """How often every stage on tokens sees each episode again with its cubes in other colors, 0 to 3: what happens
-    to a cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
+    """How often reader, predictor, success head and metric see every episode again with its cubes in other colors, 0 to
+    3: what happens to a cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
     moving: float = 0.5
     """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
     reading_weight: float = 3.0
@@ -255,9 +255,9 @@ def train(
     def encoded(rows: Tensor, recolored: int = 0) -> Latents:
         return Latents(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
 
-    latents, held_out = encoded(rows), encoded(held_rows)
     again = args.recolor if any(map(args.updates, ("reader", "predictor", "success", "metric"))) else 0
-    colorful = Latents.concatenate([latents, *(encoded(rows, places) for places in range(1, again + 1))])
+    colorful = Latents.concatenate([encoded(rows, places) for places in range(again + 1)])
+    latents, held_out = colorful.take(slice(len(rows))), encoded(held_rows)
     if model.reader is not None:
         run.train(stages.reader_stage(args, model.reader, colorful, held_out))
         model.eval()
