@@ -63,7 +63,8 @@ def _positions(axis: Axes, tasks: Mapping[str, Any]) -> None:
         axis.bar(at, heights, 0.9 * width, label=state.replace("_", ", step "), color=COLORS[i])
     axis.set(title="position", ylabel="median error (cm)", xticks=range(len(groups)))
     axis.set_xticklabels([f"{task} {thing}" for task, thing in groups], rotation=60, ha="right", fontsize=7)
-    axis.legend(frameon=False, fontsize=8, loc="upper left")
+    axis.set_ylim(top=1.2 * axis.get_ylim()[1])  # room above the bars
+    axis.legend(frameon=False, ncols=2, fontsize=8, loc="upper left")
 
 
 def _outcomes(axis: Axes, tasks: Mapping[str, Any]) -> None:
