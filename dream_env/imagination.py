@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ class DreamConfig:
     max_disagreement: float | Literal["calibrated"] | None = None
     temperature: float = 0.0
     precision: Precision = "float32"
+    compile: bool = False
     device: str = "cpu"
     render_mode: str | None = None
 
@@ -235,12 +237,15 @@ class Dreams:
         self.embedding = self.model.embedding(self.state).cpu().numpy()
         embedding, goal = self.embedding[rows], self._seen_goal[rows]
         self.distance[rows] = self.span[rows] = contract.distance(embedding, goal)
-        if self.metric is not None:
+        judged = LatentState(*(part[rows] for part in self.state)), self.goal[rows], self.words[rows]
+        if self.metric is None:
+            probability = self.model.success(*judged)
+        else:
+            vector, probability = self.model.judge(*judged)
             if started is not None:
                 self._goal_vector[rows] = self.metric(goal)
-            self.span[rows] = contract.metric_distance(self.metric(embedding), self._goal_vector[rows])
-        state = LatentState(*(part[rows] for part in self.state))
-        self.success_probability[rows] = self.model.success(state, self.goal[rows], self.words[rows]).cpu().numpy()
+            self.span[rows] = contract.metric_distance(vector.cpu().numpy(), self._goal_vector[rows])
+        self.success_probability[rows] = probability.cpu().numpy()
 
     # --- what can be seen
 
@@ -355,12 +360,23 @@ class Dreams:
 
 def _open(config: DreamConfig) -> tuple[WorldModel, StartBank]:
     """Loads what the configuration names; an object is taken as it is."""
-    model, bank, folder = config.world_model, config.bank, checkpoint.resolve("default")
+    model: Any = config.world_model
+    bank, folder = config.bank, checkpoint.resolve("default")
     if isinstance(model, str | Path):
         model, folder = checkpoint.load(model, config.device), checkpoint.resolve(model)
     if bank is None:
         bank = folder / "bank.npz"
+    if config.compile:
+        if not hasattr(model, "compiled"):
+            raise ValueError(f"compile=True: {type(model).__name__} has no method `compiled`; accepted: False")
+        model = _compiled(model)
     return model, bank if isinstance(bank, StartBank) else StartBank.load(bank)
+
+
+@lru_cache(maxsize=8)
+def _compiled(model: Any) -> Any:
+    """Compiles a model once, for all environments that share it."""
+    return model.compiled()
 
 
 def _limit(config: DreamConfig, calibrated: float | None) -> float | None:

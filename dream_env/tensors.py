@@ -87,7 +87,8 @@ class TensorDreams:
         self._words, self._goal_of = self._tensor(bank.words(model, rows)), torch.from_numpy(goal).to(self.device)
         self._goals = bank.goals(model, first)
         self._marks = model.metric(self._goals) if self._learned else self._goals
-        self._start_span = self._measure(model.embedding(self._starts), self._goal_of)
+        seen = model.embedding(self._starts)
+        self._start_span = self._measure(model.metric(seen) if self._learned else seen, self._goal_of)
         self._step_size = self._tensor(contract.STEP)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -133,8 +134,12 @@ class TensorDreams:
                 state = self.model.step(self._state, action, *luck)
             embedding, previous = self.model.embedding(state), self._span
             distance = contract.distance(embedding, self._goal)
-            self._span = self._measure(embedding, self._goal_of[self._row])
-            probability = self.model.success(state, self._goal, self._obs["instruction"])
+            judged = state, self._goal, self._obs["instruction"]
+            if self._learned:
+                mark, probability = self.model.judge(*judged)
+            else:
+                mark, probability = embedding, self.model.success(*judged)
+            self._span = self._measure(mark, self._goal_of[self._row])
             self._held = torch.where(probability >= dreams.threshold, self._held + 1, 0)
             self._steps = self._steps + 1
             success, ended = self._held >= contract.HOLD_STEPS, self._steps >= self.max_episode_steps
@@ -190,11 +195,11 @@ class TensorDreams:
         seen = {"embedding": embedding, "proprio": state.proprio}
         return seen | ({"pixels": self.model.decode(state)} if self.config.obs_type == "pixels" else {})
 
-    def _measure(self, embedding: Tensor, goal: Tensor) -> Tensor:
-        """Returns the distance that the reward measures, `(B,)`, of embeddings `(B, E)` to goals `(B,)`."""
+    def _measure(self, mark: Tensor, goal: Tensor) -> Tensor:
+        """Returns the distance `(B,)` that the reward measures, of the metric's vectors (or else embeddings) to goals."""
+        gap = mark - self._marks[goal]
         if not self._learned:
-            return contract.distance(embedding, self._marks[goal])
-        gap = self.model.metric(embedding) - self._marks[goal]
+            return gap.square().mean(-1)
         return gap.square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
 
 

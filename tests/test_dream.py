@@ -18,6 +18,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import dream_env  # noqa: F401  registers the ids
 from dream_env import contract
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.imagination import _compiled
 
 
 def make(world_model, task="all", **kwargs):
@@ -221,6 +222,27 @@ def test_bfloat16_dreams_nearly_the_same():
         ends.append(obs["embedding"])
     error = np.square(ends[1] - ends[0]).mean()
     assert 0 < error < 0.01  # tokens have a variance of about 1
+
+
+def test_compiled_dreams_are_compiled_once_and_nearly_the_same(monkeypatch):
+    compile, calls = torch.compile, []
+
+    def captured(function):
+        calls.append(function)
+        return compile(function, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", captured)
+    _compiled.cache_clear()
+    plain, fast, other = (NicoLDreamVectorEnv(3, "all", compile=compiled) for compiled in (False, True, True))
+    assert len(calls) == 6 and fast.dreams.model is other.dreams.model is not plain.dreams.model
+    for envs in (plain, fast):
+        envs.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (4, 3, 4)).astype(np.float32)
+    for action in actions:
+        one, two = plain.step(action), fast.step(action)
+        np.testing.assert_allclose(two[0]["embedding"], one[0]["embedding"], atol=1e-4)
+        np.testing.assert_allclose(two[1], one[1], atol=1e-4)
+    _compiled.cache_clear()
 
 
 def test_starts_follow_the_share(toy_folder):

@@ -11,6 +11,7 @@ BAD_ARGUMENTS = [
     ({"obs_type": "sound"}, "obs_type='sound'"),
     ({"reward": "dense"}, "reward='dense'.*'bounded'"),
     ({"control": "torque"}, "control='torque'"),
+    ({"compile": True}, "ToyWorldModel has no method `compiled`.*accepted: False"),
     ({"precision": "float16"}, "precision='float16'.*'bfloat16'"),
     ({"render_mode": "human"}, "render_mode='human'.*'rgb_array'"),
     ({"starts": "middle"}, "starts='middle'.*'any'"),

@@ -1,6 +1,7 @@
 """The default world model and its files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,8 +48,45 @@ def everything(model: LatentWorldModel, x: dict[str, torch.Tensor]) -> dict[str,
         "embedding": model.embedding(after),
         "decode": model.decode(after),
         "success": model.success(after, x["goal"], x["instruction"]),
+        "judged": model.judge(after, x["goal"], x["instruction"])[1],
         "disagreement": model.disagreement(after, x["action"]),
     }
+
+
+def test_judging_gives_metric_and_success_bit_for_bit():
+    model, x = randomized(), inputs(5)
+    state = model.encode(x["images"], x["proprio"])
+    vectors, success = model.judge(state, x["goal"], x["instruction"])
+    assert torch.equal(vectors, model.metric(model.embedding(state)))
+    assert torch.equal(success, model.success(state, x["goal"], x["instruction"]))
+    with pytest.raises(ValueError, match="no learned metric.*accepted"):
+        randomized(replace(SMALL, metric_dim=0)).judge(state, x["goal"], x["instruction"])
+
+
+@pytest.mark.parametrize("name", ["default", "mixture"])
+def test_compiled_model_is_whole_graphs_with_the_same_weights(name, monkeypatch):
+    compile, calls = torch.compile, []
+
+    def whole(function):  # as it is captured, without the minute that generating code takes
+        calls.append(function)
+        return compile(function, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", whole)
+    model, x = randomized(VARIANTS.get(name, SMALL)), inputs(6)
+    fast = model.compiled()
+    assert len(calls) == 6 and fast.predictor is model.predictor
+    with torch.inference_mode():
+        for key, value in everything(fast, x).items():
+            torch.testing.assert_close(value, everything(model, x)[key], rtol=1e-5, atol=1e-5)
+    assert "_expect" not in vars(model)
+
+
+@pytest.mark.slow
+def test_compiled_code_computes_the_same():
+    model, x = randomized(SMALL), inputs(6)
+    with torch.inference_mode():
+        for key, value in everything(model.compiled(), x).items():
+            torch.testing.assert_close(value, everything(model, x)[key], rtol=1e-4, atol=1e-4)
 
 
 def test_shapes_and_types():
@@ -64,6 +102,7 @@ def test_shapes_and_types():
         "embedding": (5, 1024),
         "decode": (5, 64, 64, 3),
         "success": (5,),
+        "judged": (5,),
         "disagreement": (5,),
     }
     assert out["decode"].dtype == torch.uint8

@@ -77,6 +77,10 @@ class ToyWorldModel(nn.Module):
         """Is the embedding itself."""
         return embedding
 
+    def judge(self, state, goal, instruction):
+        """Gives both at once."""
+        return self.metric(self.embedding(state)), self.success(state, goal, instruction)
+
     def decode(self, state):
         """Inverts the projection, roughly, by its transpose."""
         pixels = (state.tokens @ self.patch.T).reshape(-1, GRID, GRID, PATCH, PATCH, 3)

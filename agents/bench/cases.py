@@ -24,12 +24,12 @@ SQUARES = (256, 512, 1024, 2048)
 """Sides of the matrices among which the machine's best rate is looked for."""
 Shape = tuple[int, int, int]
 """Rows, inner length and columns of a matrix product."""
-HALVED = "NicoLDream-v0, vector, bfloat16"
+HALVED, COMPILED = "NicoLDream-v0, vector, bfloat16", "NicoLDream-v0, vector, compiled"
 LAYER_ROWS = 256
 """Batch whose layers are multiplied on their own."""
 
 
-def dream(num_envs: int, world_model: str, device: str, form: str, precision: str = "float32") -> Work:
+def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) -> Work:
     """Prepares steps of `NicoLDream-v0`, resets included, on encoded starts.
 
     Args:
@@ -37,9 +37,9 @@ def dream(num_envs: int, world_model: str, device: str, form: str, precision: st
         world_model: Checkpoint.
         device: Its device.
         form: "single", "vector" or "sb3".
-        precision: Of the predictor's products.
+        **more: Other arguments of the env.
     """
-    kwargs: dict[str, Any] = {"task": "all", "world_model": world_model, "device": device, "precision": precision}
+    kwargs: dict[str, Any] = {"task": "all", "world_model": world_model, "device": device, **more}
     actions = _actions(num_envs)
     if form == "single":
         env = gym.make("NicoLDream-v0", **kwargs)
@@ -89,8 +89,7 @@ def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> W
         nonlocal state
         state = model.step(state, action)
         if heads:
-            model.success(state, goal, words)
-            model.metric(model.embedding(state))
+            model.judge(state, goal, words)
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         return num_envs
@@ -174,8 +173,7 @@ def flops_per_step(world_model: str) -> dict[str, float]:
     state, action = first_state(model, 4)
     parts: dict[str, Callable[[], object]] = {
         "predictor": lambda: model.step(state, action),
-        "success": lambda: model.success(state, model.embedding(state), torch.zeros(4, INSTRUCTION_DIM)),
-        "metric": lambda: model.metric(model.embedding(state)),
+        "success_and_metric": lambda: model.judge(state, model.embedding(state), torch.zeros(4, INSTRUCTION_DIM)),
     }
     counts = {}
     for name, part in parts.items():
@@ -185,7 +183,7 @@ def flops_per_step(world_model: str) -> dict[str, float]:
     return counts
 
 
-def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -> list[Case]:
+def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int, compiles: bool = True) -> list[Case]:
     """Lists the cases of both environments and of the bare world model.
 
     Args:
@@ -193,6 +191,7 @@ def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -
         world_model: Checkpoint.
         device: Its device.
         cores: Number of processes of the cases that use all cores.
+        compiles: Measures compiled dreams too.
     """
     own = {"world_model": world_model, "device": device}
     rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"}, device)]
@@ -202,10 +201,13 @@ def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -
             Case("bare predictor", bare, batch, own, device),
             Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, device),
         ]
-    halved = {**own, "form": "vector", "precision": "bfloat16"}
+    halved, compiled = {**own, "form": "vector", "precision": "bfloat16"}, {**own, "form": "vector", "compile": True}
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
     halves = has_bfloat16(device)
     rows += [Case(HALVED, dream, few[-1], halved, device)] if halves else []
+    if compiles:
+        rows.append(Case("NicoLDream-v0, single, compiled", dream, 1, {**compiled, "form": "single"}, device))
+        rows.append(Case(COMPILED, dream, few[-1], compiled, device))
     rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}, device) for batch in few]
     for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
         arguments = {"form": form, "world_model": world_model}
@@ -213,6 +215,7 @@ def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int) -
     if cores > 1 and device == "cpu":
         rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "form": "vector"}, processes=cores))
         rows += [Case(HALVED, dream, few[-1], halved, processes=cores)] if halves else []
+        rows += [Case(COMPILED, dream, few[-1], compiled, processes=cores)] if compiles else []
     return rows
 
 

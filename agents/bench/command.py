@@ -102,8 +102,9 @@ def _lists(args: Arguments) -> dict[str, list[Case]]:
     batches, dreams, parallel = ((1, 4), 4, 1) if args.quick else (BATCHES, 128, cores())
     model, device = args.world_model, args.device
     return {
-        "steps": cases(batches, model, device, parallel) + (peer_cases(batches, model, device) if args.peers else []),
-        "practice": practice_cases(dreams, model, device, parallel),
+        "steps": cases(batches, model, device, parallel, compiles=not args.quick)
+        + (peer_cases(batches, model, device) if args.peers else []),
+        "practice": practice_cases(dreams, model, device, parallel, compiles=not args.quick),
         "actions": action_cases(dreams, model, device),
         "frames": fit_cases(model, args.quick),
     }

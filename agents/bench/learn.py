@@ -8,6 +8,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,12 @@ def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work
         world_model: Checkpoint.
         device: Device of world model and learner.
         learner: "vla" for `agents.train --algo ppo` after its warm-up, "mlp" for plain PPO with `MultiInputPolicy`,
-            "zoo" for rl_zoo3 with `ZOO_CONFIG`.
+            "compiled" for that in compiled dreams, "zoo" for rl_zoo3 with `ZOO_CONFIG`.
     """
     encode_starts(world_model, device)
-    make = {"vla": _vla, "mlp": _mlp, "zoo": _zoo}[learner]
+    make: Any = {"vla": _vla, "mlp": _mlp, "compiled": partial(_mlp, compile=True), "zoo": _zoo}[learner]
     with contextlib.redirect_stdout(io.StringIO()):  # the zoo prints its settings
-        model: Any = make(num_envs, world_model, device)
+        model = make(num_envs, world_model, device)
     model.set_logger(configure(None, []))
     model.target_kl = None  # every update takes all of its epochs
     steps = num_envs * EPISODE_STEPS
@@ -68,8 +69,8 @@ def _vla(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
     return train.make_model(args, train.make_env(args))
 
 
-def _mlp(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
-    env = DreamVecEnv(num_envs, "all", world_model=world_model, device=device)
+def _mlp(num_envs: int, world_model: str, device: str, compile: bool = False) -> BaseAlgorithm:
+    env = DreamVecEnv(num_envs, "all", world_model=world_model, device=device, compile=compile)
     size = {"n_steps": EPISODE_STEPS, "batch_size": min(512, num_envs * EPISODE_STEPS), "n_epochs": 2}
     return PPO("MultiInputPolicy", env, **size, gamma=0.97, seed=0, device=device)  # type: ignore[arg-type]
 
@@ -186,9 +187,11 @@ def fitting(num_envs: int, world_model: str, stage: str) -> Work:
     return update
 
 
-def practice_cases(num_envs: int, world_model: str, device: str, cores: int) -> list[Case]:
+def practice_cases(num_envs: int, world_model: str, device: str, cores: int, compiles: bool = True) -> list[Case]:
     """Lists the learners, with one thread and with one per core."""
     learners = {"vla": "SB3 PPO, VLA (agents.train)", "mlp": "SB3 PPO, MultiInputPolicy"}
+    if compiles:
+        learners["compiled"] = "SB3 PPO, MultiInputPolicy, compiled"
     with contextlib.suppress(ImportError):
         import rl_zoo3  # noqa: F401
 

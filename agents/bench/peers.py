@@ -45,8 +45,9 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
 
     def head(tokens: Tensor, proprio: Tensor, goal: Tensor, goal_vector: Tensor, words: Tensor) -> tuple[Tensor, ...]:
         state = LatentState(tokens, proprio)
-        apart = (model.metric(model.embedding(state)) - goal_vector).square().sum(-1, keepdim=True).sqrt()
-        return torch.exp(-apart / METRIC_SCALE), model.success(state, goal, words)[:, None]
+        vector, success = model.judge(state, goal, words)
+        apart = (vector - goal_vector).square().sum(-1, keepdim=True).sqrt()
+        return torch.exp(-apart / METRIC_SCALE), success[:, None]
 
     moved = [("next", "tokens"), ("next", "proprio")]
     world = WorldModel(

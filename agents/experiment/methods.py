@@ -136,7 +136,7 @@ def _dream_coevolved(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[
         out,
         setup.world_model,
         count,
-        setup.refit_updates,
+        updates=setup.refit_updates,
         threads=1,
         workers=1,
         seed=spec.seed,

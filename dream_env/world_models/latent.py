@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -172,15 +174,18 @@ class LatentWorldModel(nn.Module):
         A head drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). The
         heads of a mixture count, and are drawn, by their weights.
         """
+        if luck is None:
+            return LatentState(*by_rows(self._expect, *state, action))
+        return LatentState(*by_rows(partial(self._draw, temperature), *state, action, luck))
 
-        def predict(tokens: Tensor, proprio: Tensor, action: Tensor, *luck: Tensor) -> tuple[Tensor, Tensor]:
-            if not luck:
-                return self.predictor.expect(tokens, proprio, action)
-            heads, moved, logits = self.predictor(tokens, proprio, action)
-            return torch.lerp(expect(heads, logits), draw(heads, logits, luck[0]), temperature), moved
+    def _expect(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        return self.predictor.expect(tokens, proprio, action)
 
-        chance = () if luck is None else (luck,)
-        return LatentState(*by_rows(predict, *state, action, *chance))
+    def _draw(
+        self, temperature: float, tokens: Tensor, proprio: Tensor, action: Tensor, luck: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        heads, moved, logits = self.predictor(tokens, proprio, action)
+        return torch.lerp(expect(heads, logits), draw(heads, logits, luck), temperature), moved
 
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
@@ -196,14 +201,19 @@ class LatentWorldModel(nn.Module):
         Raises:
             ValueError: If the model has no metric.
         """
-        reader, head = self.reader, self.metric_head
-        if reader is None or head is None:
+        self._check_metric()
+        return by_rows(self._measure, embedding.unflatten(1, (-1, self.config.channels)))
+
+    def _check_metric(self) -> None:
+        if self.metric_head is None:
             raise ValueError(
                 "world_model has no learned metric (metric_dim=0 in its config.json), which the reward needs; "
                 f"accepted: a reward of the raw distance, or a world model with a metric. To add one: {_ADD_METRIC}"
             )
-        tokens = embedding.unflatten(1, (-1, self.config.channels))
-        return by_rows(lambda rows: in_company(head, reader(rows)), tokens)
+
+    def _measure(self, tokens: Tensor) -> Tensor:
+        assert self.reader is not None and self.metric_head is not None
+        return in_company(self.metric_head, self.reader(tokens))
 
     @torch.no_grad()
     def decode(self, state: LatentState) -> Tensor:
@@ -219,20 +229,48 @@ class LatentWorldModel(nn.Module):
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
+        return self._probability(by_rows(self._logit, *state, instruction))
+
+    def _logit(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
         reader = self.reader if self.success_head.named else None
+        return self.success_head(tokens, proprio, instruction, reader(tokens) if reader else None)
 
-        def judge(tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
-            return self.success_head(tokens, proprio, instruction, reader(tokens) if reader else None)
-
-        logits = by_rows(judge, *state, instruction) / self.success_head.temperature
+    def _probability(self, logits: Tensor) -> Tensor:
+        logits = logits / self.success_head.temperature
         # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
         return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]
 
+    def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives `metric` and `success` of states, bit for bit; what both of them read is read once.
+
+        Raises:
+            ValueError: If the model has no metric.
+        """
+        self._check_metric()
+        vectors, logits = by_rows(self._judge, *state, instruction)
+        return vectors, self._probability(logits)
+
+    def _judge(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.reader is not None and self.metric_head is not None
+        readings = self.reader(tokens)
+        logits = self.success_head(tokens, proprio, instruction, readings)
+        return in_company(self.metric_head, readings), logits
+
     def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
         """Mean variance `(B,)` between the heads' predictions of one step; 0 for a single head."""
+        return by_rows(self._variance, *state, action)
 
-        def variance(tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
-            heads, *_ = self.predictor(tokens, proprio, action)
-            return heads.var(0, correction=0).mean((1, 2))
+    def _variance(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
+        heads, *_ = self.predictor(tokens, proprio, action)
+        return heads.var(0, correction=0).mean((1, 2))
 
-        return by_rows(variance, *state, action)
+    def compiled(self) -> LatentWorldModel:
+        """Returns a model with the same weights whose dreams run through `torch.compile`.
+
+        The first step of each kind takes up to a minute and needs a C++ compiler (on a GPU Triton); torch keeps what
+        it made. Results differ from those of the plain model in their last bits.
+        """
+        model = copy.copy(self)
+        for name in ("_expect", "_draw", "_measure", "_logit", "_judge", "_variance"):
+            setattr(model, name, torch.compile(getattr(model, name)))
+        return model

@@ -77,6 +77,13 @@ class WorldModel(Protocol):
         """
         ...
 
+    def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives the `metric` `(B, M)` and the `success` `(B,)` of states at once, for they may share work.
+
+        Only dreams with a learned reward ask for it.
+        """
+        ...
+
     def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
         """Measures how far the ensemble's one-step predictions lie apart, `(B,)`; 0 for a single predictor."""
         ...

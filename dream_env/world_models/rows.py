@@ -44,6 +44,8 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     """
     if inputs[0].device.type != "cpu":
         return function(*inputs)
+    if len(inputs[0]) <= FEWEST:
+        return _padded(function, inputs, MAPS)
     sharing = 1 if torch.is_grad_enabled() else threads()
     chunk = min(CHUNK, max(FEWEST, -(-len(inputs[0]) // sharing)))
     chunks = list(zip(*(x.split(chunk + chunk % MAPS) for x in inputs), strict=True))
