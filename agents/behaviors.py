@@ -131,6 +131,27 @@ def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> B
         obs = yield load_policy(path).predict(obs, deterministic=False)[0]
 
 
+def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, world_model: str | None = None) -> Behavior:
+    """Carries out what a saved policy does in a dream that begins here, with eyes closed.
+
+    In physics a policy sees what its actions lead to, and corrects itself. What it does where a dream flatters it, it
+    does in dreams only; here physics gives its answer to that.
+    """
+    import torch
+
+    actor = load_policy(path)
+    dream = make_dream(world_model or actor.config.world_model)
+    start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
+    seen, _ = dream.reset(options={**start, "instruction": env.instruction})
+    torch.manual_seed(int(rng.integers(2**63)))
+    while True:
+        action = actor.predict(seen, deterministic=False)[0]
+        seen, *_ = dream.step(action)
+        yield action
+
+
+POLICIES = ("policy", "dreamt")
+"""Behaviors that need a saved policy."""
 BEHAVIORS: dict[str, Callable[..., Behavior]] = {
     "expert": expert,
     "demo": demo,
@@ -139,6 +160,7 @@ BEHAVIORS: dict[str, Callable[..., Behavior]] = {
     "play": play,
     "random": random,
     "policy": policy,
+    "dreamt": dreamt,
 }
 
 
@@ -148,3 +170,11 @@ def load_policy(path: str) -> Any:
     from dream_env.agents.policy import load
 
     return load(path)
+
+
+@lru_cache
+def make_dream(world_model: str) -> Any:
+    """Makes a dream once per process."""
+    from dream_env.dream import NicoLDreamEnv
+
+    return NicoLDreamEnv("all", world_model=world_model, reward="success")

@@ -1,9 +1,10 @@
 """Shows a world model what a policy does: `python -m agents.coevolve --policy DIR --data DIR --out DIR`.
 
 A policy that practiced in a dream ends up where the recorded episodes are thin, and there the dream is wrong in its
-favor. So: record the policy in physics, refit the world model on the old and the new episodes from where it stands
-(the encoder stays, so policies keep their eyes), and measure the fidelity before and after on held-out seeds, with the
-policy among those that act (co-evolution: World-VLA-Loop, WMPO, see README). A killed run goes on when the same command
+favor. So: record the policy in physics, half of the time as it acts there, half of the time what it does in a dream
+that begins alike; refit the world model on the old and the new episodes from where it stands (the encoder stays, so
+policies keep their eyes), and measure the fidelity before and after on held-out seeds, with the policy among those that
+act (co-evolution: World-VLA-Loop, WMPO, see README). A killed run goes on when the same command
 is given again.
 """
 
@@ -97,7 +98,13 @@ def record_and_refit(args: Arguments) -> Path:
     recorded, refitted = args.out / "episodes", args.out / "world_model"
     collect.collect(
         collect.Collect(
-            recorded, args.episodes, mix="policy:1", policy=args.policy, seed=args.seed, workers=args.workers
+            recorded,
+            args.episodes,
+            mix="policy:0.5,dreamt:0.5",
+            policy=args.policy,
+            world_model=str(checkpoint.resolve(args.world_model)),
+            seed=args.seed,
+            workers=args.workers,
         )
     )
     if not (refitted / "metrics.json").is_file():

@@ -21,7 +21,7 @@ import tyro
 from tqdm import tqdm
 
 from dream_env.agents import pool
-from dream_env.agents.behaviors import BEHAVIORS, load_policy
+from dream_env.agents.behaviors import BEHAVIORS, POLICIES, load_policy
 from dream_env.contract import EPISODE_STEPS, check_choice
 from dream_env.episodes import Episode, EpisodeWriter
 
@@ -48,7 +48,8 @@ class Job:
         kind: What acts, a key of `BEHAVIORS`.
         seed: Seed of scene, instruction and behavior.
         task: Name of the task or "all".
-        policy: Folder of the policy where `kind` is "policy".
+        policy: Folder of the policy where `kind` is one of `POLICIES`.
+        world_model: Checkpoint that "dreamt" dreams in.
     """
 
     order: int
@@ -56,12 +57,14 @@ class Job:
     seed: int
     task: str
     policy: str | None = None
+    world_model: str | None = None
 
 
 def record(env: Any, job: Job) -> Episode:
     """Records one episode: the same job gives the same episode."""
     obs, _ = env.reset(seed=job.seed)
-    kwargs = {} if job.policy is None else {"path": job.policy}
+    given = {"path": job.policy, "world_model": job.world_model}
+    kwargs = {name: value for name, value in given.items() if value is not None}
     behavior = BEHAVIORS[job.kind](env, np.random.default_rng([job.seed, 1]), obs, **kwargs)
     observations, truths, actions, labels = [obs], [env.truth()], [], []
     for step in range(EPISODE_STEPS):
@@ -131,7 +134,8 @@ class Collect:
     mix: str = "demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05"
     """Behaviors and their shares: expert (scripted, under noise of any strength), demo (scripted,
     slight noise), misjudge (scripted, sees the cubes in a wrong place), attempt (straight at the
-    cube, as a policy in training), play (with the cubes, no task), random, policy."""
+    cube, as a policy in training), play (with the cubes, no task), random, policy, dreamt (what the policy does in a
+    dream that begins alike)."""
     seed: int = 0
     """Seed; another one gives other episodes."""
     workers: int | None = None
@@ -139,7 +143,9 @@ class Collect:
     ray: bool = False
     """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
     policy: Path | None = None
-    """Folder of the policy that acts where --mix holds "policy"."""
+    """Folder of the policy that acts where --mix holds "policy" or "dreamt"."""
+    world_model: str | None = None
+    """World model that "dreamt" dreams in; by default the one that the policy names."""
 
     def jobs(self) -> list[Job]:
         """Lists all episodes; number i depends on the seed, i and its behavior alone.
@@ -150,18 +156,21 @@ class Collect:
         mix = parse_mix(self.mix)
         if self.episodes < 0 or self.seed < 0:
             raise ValueError(f"episodes={self.episodes}, seed={self.seed}; accepted: 0 or more")
-        if (self.policy is None) == ("policy" in mix):
-            raise ValueError(f"policy={self.policy}, mix={self.mix!r}; accepted: a folder and 'policy', or neither")
+        if (self.policy is None) == any(kind in mix for kind in POLICIES):
+            raise ValueError(
+                f"policy={self.policy}, mix={self.mix!r}; accepted: a folder and one of {POLICIES}, or neither"
+            )
         counts, jobs = Counter[str](), []
         for i in range(self.episodes):
             # The behavior that lags most behind its share: exact shares in every prefix.
             kind = max(mix, key=lambda kind: mix[kind] * (i + 1) - counts[kind])
             counts[kind] += 1
-            folder = str(self.policy) if kind == "policy" else None
+            folder = str(self.policy) if kind in POLICIES else None
+            world_model = self.world_model if kind == "dreamt" else None
             words = zlib.crc32(f"{kind} {self.task} {folder}".encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            jobs.append(Job(i, kind, seed, self.task, folder))
+            jobs.append(Job(i, kind, seed, self.task, folder, world_model))
         return jobs
 
 

@@ -29,7 +29,7 @@ from dream_env.contract import (
 )
 from dream_env.lerobot import LeRobotStore, replacing
 
-KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy")
+KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
 """What acted: see `dream_env.agents.collect`."""
 
 IMAGES, GOAL = "observation.images.workspace", "observation.images.goal"

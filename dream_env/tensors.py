@@ -196,7 +196,7 @@ class TensorDreams:
         return seen | ({"pixels": self.model.decode(state)} if self.config.obs_type == "pixels" else {})
 
     def _measure(self, mark: Tensor, goal: Tensor) -> Tensor:
-        """Returns the distance `(B,)` to goals that the reward measures, of vectors of the metric or else embeddings."""
+        """Returns the distance `(B,)` to goals that the reward measures, of vectors of the metric or of embeddings."""
         gap = mark - self._marks[goal]
         if not self._learned:
             return gap.square().mean(-1)

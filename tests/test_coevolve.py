@@ -51,7 +51,9 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
     new = tmp_path / "out" / "episodes"
     by_name = {name: asked for name, asked in calls}
     assert [name for name, _ in calls] == ["collect", "fit", "seen", "fidelity", "fidelity"]
-    assert (by_name["collect"].out, by_name["collect"].episodes, by_name["collect"].mix) == (new, 7, "policy:1")
+    asked = by_name["collect"]
+    assert (asked.out, asked.episodes, asked.mix) == (new, 7, "policy:0.5,dreamt:0.5")
+    assert asked.world_model == str(checkpoint.resolve(str(toy_folder))), "dreams in the model that is to learn"
 
     fitted = by_name["fit"]
     assert fitted.data == (Path("data"), new) and fitted.init == checkpoint.resolve(str(toy_folder))

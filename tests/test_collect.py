@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import toy
 from test_episodes import equal
 
 from dream_env.agents import pool
@@ -206,7 +208,8 @@ def test_play_reaches_for_cubes() -> None:
         ({"mix": "expert:-1"}, "share '-1' of expert"),
         ({"mix": "expert:half"}, "share 'half' of expert"),
         ({"mix": "policy:1"}, "policy=None, mix='policy:1'"),
-        ({"policy": Path("runs/x")}, "accepted: a folder and 'policy', or neither"),
+        ({"mix": "dreamt:1"}, "policy=None, mix='dreamt:1'"),
+        ({"policy": Path("runs/x")}, r"accepted: a folder and one of \('policy', 'dreamt'\), or neither"),
         ({"episodes": -1}, "episodes=-1"),
         ({"workers": 0}, "workers=0; accepted: 1 or more"),
     ],
@@ -219,7 +222,7 @@ def test_bad_arguments_are_named(kwargs: dict, message: str, tmp_path: Path) -> 
 def test_mix_shares_sum_to_one() -> None:
     assert parse_mix("expert:1,play:3") == {"expert": 0.25, "play": 0.75}
     assert parse_mix("demo") == {"demo": 1.0}
-    assert set(BEHAVIORS) == {"expert", "demo", "misjudge", "attempt", "play", "random", "policy"}
+    assert set(BEHAVIORS) == {"expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt"}
 
 
 class Policy:
@@ -227,8 +230,6 @@ class Policy:
 
     def predict(self, obs: dict, deterministic: bool) -> tuple[np.ndarray, None]:
         """Adds noise from torch's generator."""
-        import torch
-
         assert not deterministic
         return torch.randn(4).numpy() - obs["proprio"], None
 
@@ -241,6 +242,34 @@ def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.Monkey
 
     assert equal(act(1), act(1))
     assert not equal(act(1), act(2))
+
+
+def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
+    monkeypatch: pytest.MonkeyPatch, toy_folder: str
+) -> None:
+    seen: list[dict] = []
+
+    class Steady(Policy):
+        """Remembers what it saw, and does not care."""
+
+        def predict(self, obs: dict, deterministic: bool) -> tuple[np.ndarray, None]:
+            seen.append(obs)
+            return np.full(4, 0.2, np.float32), None
+
+    monkeypatch.setattr("dream_env.agents.behaviors.load_policy", lambda path: Steady())
+    monkeypatch.setattr(FakeEnv, "instruction", "lift the red cube")
+    episode = record(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", toy_folder))
+    assert len(seen) == EPISODE_STEPS and (episode.action == np.float32(0.2)).all()
+    start, pictures = toy.ToyWorldModel(), torch.from_numpy(episode.images[:1])
+    state = start.encode(pictures, torch.from_numpy(episode.proprio[:1]))
+    for obs in seen:  # what the dream shows, whatever the camera sees meanwhile
+        np.testing.assert_allclose(obs["embedding"], start.embedding(state)[0].detach(), rtol=1e-4, atol=1e-4)
+        state = start.step(state, torch.full((1, 4), 0.2))
+    jobs = Collect(Path("set"), 4, mix="policy:1,dreamt:1", policy=Path("p"), world_model="w").jobs()
+    assert Counter((job.kind, job.policy, job.world_model) for job in jobs) == {
+        ("policy", "p", None): 2,
+        ("dreamt", "p", "w"): 2,
+    }
 
 
 def square(x: int) -> int:
