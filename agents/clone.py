@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from dream_env.agents import policy
 from dream_env.agents.latents import encode_episodes
-from dream_env.agents.model_metrics import open_loop
 from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice
@@ -57,9 +56,6 @@ class Arguments:
     recolor: int = len(COLORS) - 1
     """How often every demonstration is seen again with its cubes in other colors, and told accordingly, 0 to 3. 0 for
     pictures in which more than the cubes is colored."""
-    dreamt: bool = True
-    """Shows every demonstration also as the world model dreams it. A policy that sees both alike acts in physics as it
-    learned to act in the dream."""
     updates: int = 3000
     """Number of updates."""
     batch: int = 256
@@ -125,9 +121,7 @@ class Frames(NamedTuple):
         return Frames(*map(torch.cat, zip(*moved, strict=True)))
 
 
-def make_frames(
-    model: WorldModel, episodes: EpisodeDataset, split: Split = "train", recolored: int = 0, dreamt: bool = False
-) -> Frames:
+def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "train", recolored: int = 0) -> Frames:
     """Encodes demonstrations, and embeds every phrasing of their instructions in a split.
 
     Args:
@@ -135,7 +129,6 @@ def make_frames(
         episodes: The demonstrations.
         split: Which phrasings.
         recolored: Gives every cube, and every word for it, the color so many places later (`agents.latents.recolor`).
-        dreamt: Adds the same frames once more, as the world model predicts them for the same actions.
     """
     named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
     colors = np.array(list(COLORS))[named % len(COLORS)]
@@ -144,17 +137,14 @@ def make_frames(
     counts = {key: len(sentences) for key, sentences in phrasings.items()}
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     encoded, words = encode_episodes(model, episodes, recolored=recolored), embedder(model)
-    steps, views = episodes.label.shape[1], [encoded.tokens]
-    if dreamt:
-        with torch.no_grad():
-            views.append(open_loop(model, encoded.tokens[:, 0], encoded.proprio[:, 0], encoded.action))
+    steps = episodes.label.shape[1]
     return Frames(
-        embedding=torch.cat([tokens[:, :-1].flatten(2).flatten(0, 1) for tokens in views]),
-        proprio=encoded.proprio[:, :-1].flatten(0, 1).repeat(len(views), 1),
-        label=torch.tensor(episodes.label).flatten(0, 1).repeat(len(views), 1),
+        embedding=encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
+        proprio=encoded.proprio[:, :-1].flatten(0, 1),
+        label=torch.tensor(episodes.label).flatten(0, 1),
         sentences=torch.tensor(np.stack([words(s) for part in phrasings.values() for s in part])),
-        first=torch.tensor([int(starts[key]) for key in named]).repeat_interleave(steps).repeat(len(views)),
-        phrasings=torch.tensor([counts[key] for key in named]).repeat_interleave(steps).repeat(len(views)),
+        first=torch.tensor([int(starts[key]) for key in named]).repeat_interleave(steps),
+        phrasings=torch.tensor([counts[key] for key in named]).repeat_interleave(steps),
     )
 
 
@@ -334,8 +324,7 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
     aside = max(1, round(args.held_out * len(demos)))
     measured = demos.take(np.sort(order[:aside]))
     learned = demos.take(np.sort(order[aside:]))
-    colorings = range(args.recolor + 1)
-    train = Frames.concatenate([make_frames(model, learned, recolored=r, dreamt=args.dreamt) for r in colorings])
+    train = Frames.concatenate([make_frames(model, learned, recolored=places) for places in range(args.recolor + 1)])
     held_out = make_frames(model, measured)
     vla = clone(args, train, held_out, vla_config(args, model), model)
     unheard = make_frames(model, measured, "test")

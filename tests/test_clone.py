@@ -111,23 +111,6 @@ def test_frames_pair_a_picture_with_the_experts_action():
     torch.testing.assert_close(other.float(), tokens, atol=1e-2, rtol=1e-2)
 
 
-def test_dreamt_frames_stand_beside_those_that_were_seen():
-    episodes, model = demonstrations(2), toy.ToyWorldModel()
-    seen, both = make_frames(model, episodes), make_frames(model, episodes, dreamt=True)
-    count = len(seen.label)
-    assert len(both.embedding) == 2 * count
-    assert torch.equal(both.embedding[:count], seen.embedding) and torch.equal(both.embedding[count], seen.embedding[0])
-    for name in ("proprio", "label", "first", "phrasings"):
-        part = getattr(both, name)
-        assert torch.equal(part[:count], part[count:]) and torch.equal(part[:count], getattr(seen, name)), name
-    state = model.encode(torch.from_numpy(episodes.images[1, :1]), torch.from_numpy(episodes.proprio[1, :1]))
-    for k in range(3):
-        state = model.step(state, torch.from_numpy(episodes.action[1, k : k + 1]))
-    dreamt = both.embedding[count + EPISODE_STEPS + 3].float()
-    torch.testing.assert_close(dreamt, model.embedding(state)[0], atol=1e-2, rtol=1e-2)
-    assert not torch.allclose(dreamt, seen.embedding[EPISODE_STEPS + 3].float(), atol=0.1)
-
-
 def test_writes_a_policy_with_its_figures(tmp_path):
     args = arguments(tmp_path)
     figures = run(args, demonstrations(4), toy.ToyWorldModel())
