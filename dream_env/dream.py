@@ -97,8 +97,9 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
       mean of the ensemble, at 1 each step follows a member drawn at random.
     * `precision`: "float32" (default), or "bfloat16" for the predictor's products: faster for batches where the
       processor has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
-    * `compile`: puts the world model through `torch.compile`: faster steps, after a minute or two of compiling at the
-      first ones (less when torch has done it before); needs a C++ compiler. Dreams differ in their last bits.
+    * `compile`: puts the world model through `torch.compile`: somewhat faster steps, after a minute or two of
+      compiling at the first ones (less when torch has done it before); needs a C++ compiler. Dreams differ in their
+      last bits.
     * `device`: device of a world model that is named, "cpu" or "cuda".
     * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
 
