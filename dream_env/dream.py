@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dream_env import contract
-from dream_env.imagination import DRAWS, DreamConfig, Dreams
+from dream_env.dream_config import DreamConfig
+from dream_env.imagination import DRAWS, Dreams
 
 Obs = dict[str, Any]
 Info = dict[str, Any]

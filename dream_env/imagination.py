@@ -6,10 +6,7 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,79 +14,17 @@ from gymnasium.error import ResetNeeded
 from torch import Tensor
 
 from dream_env import contract
-from dream_env.bank import StartBank
-from dream_env.contract import ControlName, ObsType, RewardName
+from dream_env.dream_config import DreamConfig
 from dream_env.language import embedder
-from dream_env.world_models import checkpoint
 from dream_env.world_models.metric import learned_metric
-from dream_env.world_models.protocol import LatentState, WorldModel
+from dream_env.world_models.protocol import LatentState
 
 OPTIONS = ("task", "start", "instruction", "image", "proprio", "goal_image")
 """Keys that `reset(options=...)` takes."""
-Precision = Literal["float32", "bfloat16"]
 DRAWS = 3
 """Random numbers that one reset takes from an environment's generator."""
 ZOOM = 4
 """Factor by which `render()` enlarges the decoder's picture."""
-
-
-@dataclass(frozen=True)
-class DreamConfig:
-    """Keyword arguments of both environments, see `dream_env.dream.NicoLDreamEnv`.
-
-    Raises:
-        ValueError: If a value is not among the accepted ones.
-    """
-
-    task: str = "reach"
-    obs_type: ObsType = "embedding"
-    reward: RewardName = contract.DEFAULT_REWARD
-    goal_env: bool = False
-    world_model: str | Path | WorldModel = "default"
-    bank: str | Path | StartBank | None = None
-    starts: str | float = "episode"
-    control: ControlName = "delta"
-    disagreement_penalty: float = 0.0
-    max_disagreement: float | Literal["calibrated"] | None = None
-    temperature: float = 0.0
-    precision: Precision = "float32"
-    compile: bool = False
-    device: str = "cpu"
-    render_mode: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
-        contract.check_choice("obs_type", self.obs_type, ObsType)
-        contract.check_choice("reward", self.reward, RewardName)
-        contract.check_choice("control", self.control, ControlName)
-        contract.check_choice("precision", self.precision, Precision)
-        contract.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
-        if isinstance(self.starts, str):
-            contract.check_choice("starts", self.starts, ("episode", "any"))
-        elif not 0 <= self.starts <= 1:
-            raise ValueError(f"starts={self.starts}; accepted: 'episode', 'any', a share in [0, 1]")
-        if not 0 <= self.disagreement_penalty < np.inf:
-            raise ValueError(f"disagreement_penalty={self.disagreement_penalty}; accepted: a finite number >= 0")
-        if isinstance(self.max_disagreement, str) and self.max_disagreement != "calibrated":
-            raise ValueError(f"max_disagreement={self.max_disagreement!r}; accepted: a number, 'calibrated', None")
-        if not 0 <= self.temperature < np.inf:
-            raise ValueError(f"temperature={self.temperature}; accepted: a finite number >= 0")
-        if self.goal_env and self.disagreement_penalty:
-            raise ValueError(
-                "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
-            )
-
-    def computing(self) -> torch.autocast:
-        """Gives the context in which the predictor's products are computed in `precision`; states stay float32."""
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-    @property
-    def middle_share(self) -> float:
-        """Share of the starts that are recorded mid-episode states."""
-        if isinstance(self.starts, str):
-            return 0.4 if self.starts == "any" else 0.0
-        return self.starts
 
 
 class Dreams:
@@ -103,10 +38,10 @@ class Dreams:
 
     def __init__(self, num_envs: int, config: DreamConfig, horizon: int | None = None) -> None:
         self.num_envs, self.config, self.horizon = num_envs, config, horizon
-        self.model, self.bank = _open(config)
+        self.model, self.bank = config.open()
         settings = getattr(self.model, "config", None)
         self.threshold: float = getattr(settings, "success_threshold", 0.5)
-        self.max_disagreement = _limit(config, getattr(settings, "disagreement_threshold", None))
+        self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
         self.metric = learned_metric(self.model) if contract.is_learned(config.reward) else None
         contract.check_choice("task", config.task, (*self.bank.tasks, "all"))
         self._index_starts()
@@ -356,39 +291,6 @@ class Dreams:
             if not (np.abs(checked["proprio"]) <= 1).all():
                 raise ValueError(f"options['proprio']={options['proprio']}; accepted: values in [-1, 1]")
         return checked
-
-
-def _open(config: DreamConfig) -> tuple[WorldModel, StartBank]:
-    """Loads what the configuration names; an object is taken as it is."""
-    model: Any = config.world_model
-    bank, folder = config.bank, checkpoint.resolve("default")
-    if isinstance(model, str | Path):
-        model, folder = checkpoint.load(model, config.device), checkpoint.resolve(model)
-    if bank is None:
-        bank = folder / "bank.npz"
-    if config.compile:
-        if not hasattr(model, "compiled"):
-            raise ValueError(f"compile=True: {type(model).__name__} has no method `compiled`; accepted: False")
-        model = _compiled(model)
-    return model, bank if isinstance(bank, StartBank) else StartBank.load(bank)
-
-
-@lru_cache(maxsize=8)
-def _compiled(model: Any) -> Any:
-    """Compiles a model once, for all environments that share it."""
-    return model.compiled()
-
-
-def _limit(config: DreamConfig, calibrated: float | None) -> float | None:
-    """Returns the disagreement at which an episode is truncated; None for never."""
-    if config.max_disagreement != "calibrated":
-        return config.max_disagreement
-    if calibrated is None:
-        raise ValueError(
-            "max_disagreement='calibrated': the world model has no disagreement_threshold; accepted: a number, or a "
-            "world model that `python -m agents.fit` made"
-        )
-    return calibrated
 
 
 def _tensors(device: torch.device, image: np.ndarray, proprio: np.ndarray) -> tuple[Tensor, Tensor]:

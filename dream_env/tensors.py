@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dream_env import contract
 from dream_env.contract import RewardName
-from dream_env.imagination import DreamConfig, Dreams
+from dream_env.dream_config import DreamConfig
+from dream_env.imagination import Dreams
 from dream_env.world_models.protocol import LatentState
 
 Obs = dict[str, Tensor]
@@ -197,9 +198,9 @@ class TensorDreams:
 
     def _measure(self, mark: Tensor, goal: Tensor) -> Tensor:
         """Returns the distance `(B,)` to goals that the reward measures, of vectors of the metric or of embeddings."""
-        gap = mark - self._marks[goal]
         if not self._learned:
-            return gap.square().mean(-1)
+            return contract.distance(mark, self._marks[goal])
+        gap = mark - self._marks[goal]
         return gap.square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
 
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import dream_env  # noqa: F401  registers the ids
 from dream_env import contract
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
-from dream_env.imagination import _compiled
+from dream_env.dream_config import _compiled
 
 
 def make(world_model, task="all", **kwargs):

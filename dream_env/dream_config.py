@@ -1,0 +1,118 @@
+"""What a dream is made of: the arguments of `NicoLDream-v0`, checked, and the world model and starts that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from dream_env import contract
+from dream_env.bank import StartBank
+from dream_env.contract import ControlName, ObsType, RewardName
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import WorldModel
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """Keyword arguments of both environments, see `dream_env.dream.NicoLDreamEnv`.
+
+    Raises:
+        ValueError: If a value is not among the accepted ones.
+    """
+
+    task: str = "reach"
+    obs_type: ObsType = "embedding"
+    reward: RewardName = contract.DEFAULT_REWARD
+    goal_env: bool = False
+    world_model: str | Path | WorldModel = "default"
+    bank: str | Path | StartBank | None = None
+    starts: str | float = "episode"
+    control: ControlName = "delta"
+    disagreement_penalty: float = 0.0
+    max_disagreement: float | Literal["calibrated"] | None = None
+    temperature: float = 0.0
+    precision: Precision = "float32"
+    compile: bool = False
+    device: str = "cpu"
+    render_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        contract.check_choice("obs_type", self.obs_type, ObsType)
+        contract.check_choice("reward", self.reward, RewardName)
+        contract.check_choice("control", self.control, ControlName)
+        contract.check_choice("precision", self.precision, Precision)
+        contract.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
+        if isinstance(self.starts, str):
+            contract.check_choice("starts", self.starts, ("episode", "any"))
+        elif not 0 <= self.starts <= 1:
+            raise ValueError(f"starts={self.starts}; accepted: 'episode', 'any', a share in [0, 1]")
+        if not 0 <= self.disagreement_penalty < np.inf:
+            raise ValueError(f"disagreement_penalty={self.disagreement_penalty}; accepted: a finite number >= 0")
+        if isinstance(self.max_disagreement, str) and self.max_disagreement != "calibrated":
+            raise ValueError(f"max_disagreement={self.max_disagreement!r}; accepted: a number, 'calibrated', None")
+        if not 0 <= self.temperature < np.inf:
+            raise ValueError(f"temperature={self.temperature}; accepted: a finite number >= 0")
+        if self.goal_env and self.disagreement_penalty:
+            raise ValueError(
+                "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
+            )
+
+    def computing(self) -> torch.autocast:
+        """Gives the context in which the predictor's products are computed in `precision`; states stay float32."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @property
+    def middle_share(self) -> float:
+        """Share of the starts that are recorded mid-episode states."""
+        if isinstance(self.starts, str):
+            return 0.4 if self.starts == "any" else 0.0
+        return self.starts
+
+    def open(self) -> tuple[WorldModel, StartBank]:
+        """Loads world model and starts; an object is taken as it is.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged, or the world model cannot be compiled.
+        """
+        model: Any = self.world_model
+        bank, folder = self.bank, checkpoint.resolve("default")
+        if isinstance(model, str | Path):
+            model, folder = checkpoint.load(model, self.device), checkpoint.resolve(model)
+        if bank is None:
+            bank = folder / "bank.npz"
+        if self.compile:
+            if not hasattr(model, "compiled"):
+                raise ValueError(f"compile=True: {type(model).__name__} has no method `compiled`; accepted: False")
+            model = _compiled(model)
+        return model, bank if isinstance(bank, StartBank) else StartBank.load(bank)
+
+    def limit(self, calibrated: float | None) -> float | None:
+        """Returns the disagreement at which an episode is truncated, None for never; the world model may have its own.
+
+        Raises:
+            ValueError: If the world model's own is asked for, and there is none.
+        """
+        if self.max_disagreement != "calibrated":
+            return self.max_disagreement
+        if calibrated is None:
+            raise ValueError(
+                "max_disagreement='calibrated': the world model has no disagreement_threshold; accepted: a number, or "
+                "a world model that `python -m agents.fit` made"
+            )
+        return calibrated
+
+
+@lru_cache(maxsize=8)
+def _compiled(model: Any) -> Any:
+    """Compiles a model once, for all environments that share it."""
+    return model.compiled()
