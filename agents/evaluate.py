@@ -45,6 +45,7 @@ class Settings:
         world_model: Checkpoint of the world model; None plays physics alone, without embeddings.
         instruction: What policies are told; other than "normal" plays physics alone.
         shift: Name of a shift of physics; other than "none" plays physics alone.
+        confirm: Carries out in physics what policies did in the dream, see `Batch`.
     """
 
     policies: Mapping[str, str]
@@ -54,6 +55,7 @@ class Settings:
     world_model: str | None = "default"
     instruction: Instruction = "normal"
     shift: str = "none"
+    confirm: bool = False
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -83,6 +85,7 @@ class Settings:
                 self.world_model,
                 self.instruction,
                 self.shift,
+                confirm=self.confirm,
             )
             for world, chunk in (("dream", DREAM_CHUNK), ("physics", PHYSICS_CHUNK))
             if world in self.worlds
@@ -157,6 +160,10 @@ class Arguments:
     (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off)."""
     world_model: str | None = "default"
     """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
+    confirm: bool = False
+    """Carries out in physics, eyes closed, what policies did in the dream: the share of the dream's successes that hold
+    there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with
+    every cube 3 mm elsewhere."""
     gif_episodes: int = 2
     """Episodes per task in the side-by-side GIF of the last policy; 0 leaves it out."""
     workers: int | None = None
@@ -181,6 +188,7 @@ def main(arguments: Arguments | None = None) -> None:
         args.world_model,
         args.instruction,
         args.shift,
+        args.confirm,
     )
     outcomes = evaluate(settings, "ray" if args.ray else args.workers)
     clips = record_clips(settings, args.gif_episodes) if args.world_model else []

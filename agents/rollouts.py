@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from dream_env.agents import regressor
 from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
 from dream_env.agents.policy import INPUTS, SHIPPED, VLA, VLAConfig, check_eyes, load
-from dream_env.agents.starts import physics_starts
+from dream_env.agents.starts import OFFSET, displaced, physics_starts
 from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName
 from dream_env.language import COLORS
 from dream_env.tasks import TASKS
@@ -54,6 +54,9 @@ class Batch:
         shift: Name of a shift of physics, see `dream_env.nicol.shift`.
         temperature: How much luck decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
         reward: What is summed up; without a world model it is always "success".
+        confirm: Carries out in physics, eyes closed, what the policy did in the dream. In physics a policy sees where a
+            dream was wrong and corrects itself; this shows what it was taught there. What it did in physics is the
+            measure for that: it is repeated with every cube `OFFSET` elsewhere, as no dream knows them better.
     """
 
     policy: str
@@ -66,6 +69,7 @@ class Batch:
     shift: str = "none"
     temperature: float = 0.0
     reward: RewardName = DEFAULT_REWARD
+    confirm: bool = False
 
 
 @lru_cache(maxsize=32)
@@ -208,9 +212,10 @@ def _play_physics(batch: Batch, seed: int) -> Outcome:
     """Plays one episode in physics."""
     env, obs, info = _reset_physics(batch, seed)
     solved = bool(env.truth()["condition"])
-    act, total = _actions(batch, seed, env), 0.0
+    act, total, taken = _actions(batch, seed, env), 0.0, []
     for _ in range(EPISODE_STEPS):
-        obs, reward, _, _, info = env.step(act({key: value[None] for key, value in obs.items()})[0])
+        taken.append(act({key: value[None] for key, value in obs.items()})[0])
+        obs, reward, _, _, info = env.step(taken[-1])
         total += reward
     truth = env.truth()
     named, *touched = (list(COLORS)[truth["colors"][i]] for i in (truth["target"], *truth["touched"]))
@@ -226,6 +231,7 @@ def _play_physics(batch: Batch, seed: int) -> Outcome:
         None if batch.world_model is None else float(info["distance"]),
         named,
         touched[0] if touched else None,
+        _succeeds(batch, seed, np.stack(taken), OFFSET) if batch.confirm else None,
     )
 
 
@@ -243,17 +249,40 @@ def _play_dream(batch: Batch) -> list[Outcome]:
         **env_form(batch.policy, batch.world_model, batch.reward),
     )
     obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
-    act, total = make_actor(batch.policy, batch.seeds), np.zeros(len(batch.seeds))
+    act, total, taken = make_actor(batch.policy, batch.seeds), np.zeros(len(batch.seeds)), []
     for _ in range(EPISODE_STEPS):
-        obs, reward, _, _, info = envs.step(act(obs))
+        taken.append(act(obs))
+        obs, reward, _, _, info = envs.step(taken[-1])
         total += reward
     words = envs.instruction
     envs.close()
     rows = zip(batch.seeds, words, solved, info["is_success"], total, info["distance"], strict=True)
-    return [
+    outcomes = [
         Outcome(batch.label, "dream", batch.task, seed, said, done, bool(won), float(sum_), float(end))
         for seed, said, done, won, sum_, end in rows
     ]
+    if not batch.confirm:
+        return outcomes
+    return [
+        replace(outcome, confirmed=_succeeds(batch, outcome.seed, actions))
+        for outcome, actions in zip(outcomes, np.stack(taken, axis=1), strict=True)
+    ]
+
+
+def _succeeds(batch: Batch, seed: int, actions: np.ndarray, offset: float = 0.0) -> bool:
+    """Tells whether actions `(T, 4)`, carried out in physics from the start of a seed, end in success.
+
+    Args:
+        batch: Names the task, and the shift of physics.
+        seed: Seed of the start.
+        actions: What is done.
+        offset: Standard deviation of a displacement of every cube in x and y (m).
+    """
+    env = _physics((("obs_type", "pixels"), ("reward", "success"), ("world_model", None), ("shift", batch.shift)))
+    env.reset(seed=seed, options={"task": batch.task})
+    state = displaced(env.get_state(), seed, offset) if offset else env.get_state()
+    env.set_state({**state, "deltas": list(actions)})  # as `step` does, without a picture of every step
+    return env.is_success
 
 
 def record(batch: Batch) -> list[Clip]:

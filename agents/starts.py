@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,16 @@ from dream_env.bank import StartBank
 
 if TYPE_CHECKING:
     from dream_env.real import NicoLRealEnv
+
+OFFSET = 0.003
+"""Standard deviation of a cube's displacement in x and y (m): about what can be read off the policy's picture."""
+
+
+def displaced(state: dict[str, Any], seed: int, offset: float = OFFSET) -> dict[str, Any]:
+    """Returns a state of `NicoLRealEnv.get_state` with every cube a little elsewhere at the start."""
+    layout = state["layout"]
+    shift = np.random.default_rng([seed, 2]).normal(0, 1, layout.positions.shape)
+    return {**state, "layout": replace(layout, positions=layout.positions + offset * shift)}
 
 
 @lru_cache

@@ -100,7 +100,7 @@ def test_large_pictures_are_drawn_smaller(monkeypatch, tmp_path):
 
 def test_damaged_episode_file(tmp_path):
     (tmp_path / "episodes.jsonl").write_text('{"label": "a"}\n')
-    with pytest.raises(ValueError, match="line 1 is no episode; accepted: keys distance"):
+    with pytest.raises(ValueError, match="line 1 is no episode; accepted: keys confirmed, distance"):
         outcomes.load_outcomes(tmp_path / "episodes.jsonl")
 
 
@@ -219,6 +219,41 @@ def test_dreams_begin_as_physics_does(world_model):
     np.testing.assert_array_equal(tokens.flatten(), obs["embedding"])
     np.testing.assert_array_equal(bank.proprio[1], obs["proprio"])
     assert starts.physics_start("reach", seeds[1]) is starts.physics_start("reach", seeds[1])
+
+
+def test_what_was_done_in_a_dream_is_put_to_physics(world_model, monkeypatch):
+    from dream_env.real import NicoLRealEnv
+
+    seed, taken = 100_000, []
+    env = NicoLRealEnv("lift", obs_type="pixels", reward="success", world_model=None)
+    env.reset(seed=seed)
+    for _ in range(24):
+        taken.append(env.expert_action())
+        env.step(taken[-1])
+    env.close()
+    batch = Batch("zero", "x", "dream", "lift", (seed, seed + 1), world_model, confirm=True)
+    assert [o.confirmed for o in rollouts.play(batch)] == [False, False]
+    assert [o.confirmed for o in rollouts.play(replace(batch, confirm=False))] == [None, None]
+    steps = iter(taken)
+    monkeypatch.setattr(rollouts, "make_actor", lambda *_: lambda obs: np.stack([next(steps), np.zeros(4)]))
+    assert [o.confirmed for o in rollouts.play(batch)] == [True, False]
+
+
+def test_physics_is_repeated_with_the_cubes_elsewhere(monkeypatch):
+    batch = Batch("expert", "x", "physics", "lift", (100_000,), None, confirm=True)
+    assert [o.confirmed for o in rollouts.play(batch)] == [True]
+    monkeypatch.setattr(rollouts, "OFFSET", 0.1)
+    assert [(o.success, o.confirmed) for o in rollouts.play(batch)] == [(True, False)]
+
+
+def test_summary_counts_what_physics_confirms(played):
+    dreams = [replace(o, confirmed=o.seed < 4) if o.world == "dream" else o for o in played]
+    rows = {(r["policy"], r["world"], r["task"]): r for r in outcomes.summarize(dreams)["rows"]}
+    assert rows["a", "dream", "all"]["confirmed"] == 4 / 5 and rows["b", "dream", "lift"]["confirmed"] == 4 / 8
+    assert rows["a", "physics", "all"]["confirmed"] is None
+    table = outcomes.tables({"rows": list(rows.values()), "comparisons": []})
+    assert "| confirmed |" in table and "– / 80%" in table
+    assert "confirmed" not in outcomes.tables(outcomes.summarize(played))
 
 
 def test_clips_show_both_worlds_from_one_start(world_model):

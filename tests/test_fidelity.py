@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import ranking, replay, uncertainty
 from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verdict
 from dream_env.agents.latents import encode_episodes
-from dream_env.agents.outcomes import Outcome
+from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import EpisodeDataset
@@ -150,7 +151,10 @@ def test_agreement_of_both_worlds():
     assert figures["spearman"] == 1 and figures["pearson"] > 0.9
     assert figures["mae_points"] == pytest.approx(40 / 3) and figures["bias_points"] == pytest.approx(20 / 3)
     assert figures["same"] == pytest.approx(26 / 30)
-    assert figures["rows"][1] == {"policy": "fair", "episodes": 10, "physics": 0.5, "dream": 0.6}
+    assert figures["rows"][1] == {"policy": "fair", "episodes": 10, "physics": 0.5, "dream": 0.6, "confirmed": None}
+    put = [replace(each, confirmed=each.seed < (4 if each.world == "dream" else 5)) for each in played]
+    assert ranking.agreement(put)["confirmed"] == (3 + 4 + 4) / (3 + 6 + 8)
+    assert ranking.agreement(put)["confirmed_physics"] == (1 + 5 + 5) / (1 + 5 + 9)
     assert np.isnan(ranking.agreement(played, "lift")["mae_points"])
 
 
@@ -172,7 +176,8 @@ def played(monkeypatch):
 
     def play(batch):
         batches.append(batch)
-        return [outcome(batch.label, batch.world, seed, seed % 2 == 0, task=batch.task) for seed in batch.seeds]
+        one = partial(outcome, batch.label, batch.world, task=batch.task)
+        return [replace(one(seed, seed % 2 == 0), confirmed=seed % 4 == 0) for seed in batch.seeds]
 
     monkeypatch.setattr(ranking, "play", play)
     return batches
@@ -184,11 +189,15 @@ def test_physics_is_asked_once(policies, toy_folder, played, tmp_path):
         return ranking.compare(labels, ("reach", "lift"), seeds, toy_folder, tmp_path, workers=1)
 
     first = compare(range(3))
+    assert all(batch.confirm for batch in played)
     assert len(first) == 2 * 2 * 3 * 3 and ranking.agreement(first)["same"] == 1
     more = compare(range(5))
     assert {seed for batch in played if batch.world == "physics" for seed in batch.seeds} == {3, 4}
     assert len(more) == 2 * 2 * 3 * 5
     assert compare(range(3)) and {batch.world for batch in played} == {"dream"}
+    for file in tmp_path.glob("*.jsonl"):  # as it was before outcomes were put to physics once more
+        save_outcomes([replace(each, confirmed=None) for each in load_outcomes(file)], file)
+    assert compare(range(3)) and {batch.world for batch in played} == {"dream", "physics"}
 
 
 def test_policies_with_other_eyes_are_refused(policies, tmp_path, model):

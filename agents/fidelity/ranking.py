@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dream_env.agents import pool
 from dream_env.agents.fidelity.replay import eyes
-from dream_env.agents.outcomes import WORLDS, Outcome, World, load_outcomes, save_outcomes
+from dream_env.agents.outcomes import WORLDS, Outcome, World, confirmed, load_outcomes, save_outcomes
 from dream_env.agents.policy import load
 from dream_env.agents.rollouts import Batch, play
 from dream_env.agents.statistics import pearson, spearman
@@ -72,7 +72,8 @@ def compare(
     """Plays every policy in both worlds on the same starts.
 
     What happens in physics depends on the policy and on the encoder alone, so it is kept in `cache` and asked of
-    physics once, whatever world models are compared.
+    physics once, whatever world models are compared. What policies did is carried out in physics once more, see
+    `Batch.confirm`.
 
     Args:
         policies: Folders.
@@ -85,11 +86,13 @@ def compare(
     """
 
     def batch(world: World, policy: str, task: str, some: tuple[int, ...]) -> Batch:
-        return Batch(policy, policy, world, task, some, world_model, temperature=temperature, reward="success")
+        return Batch(
+            policy, policy, world, task, some, world_model, temperature=temperature, reward="success", confirm=True
+        )
 
     sight = eyes(checkpoint.load(world_model))
     files = {policy: cache / f"{weights(policy)}-{sight}.jsonl" for policy in policies}
-    known = {policy: load_outcomes(file) if file.is_file() else [] for policy, file in files.items()}
+    known = {policy: _confirmed(file) for policy, file in files.items()}
     wanted = set(product(tasks, seeds))
     batches = []
     for policy, task in product(policies, tasks):
@@ -102,16 +105,21 @@ def compare(
         own += played
         save_outcomes(own, files[played[0].label])
     outcomes = [replace(o, label=p) for p in policies for o in known[p] if (o.task, o.seed) in wanted]
-    # One policy after another on the same starts: a process resets physics to each start once.
+    # One policy after another on the same starts: a process resets physics to each start once, and keeps its goal.
     dreams = [
         batch("dream", policy, task, tuple(seeds[i : i + DREAM_CHUNK]))
         for task in tasks
         for i in range(0, len(seeds), DREAM_CHUNK)
         for policy in policies
     ]
-    for played in _play(dreams, "policies in the dream", 1):
+    for played in _play(dreams, "policies in the dream", workers):
         outcomes += played
     return outcomes
+
+
+def _confirmed(file: Path) -> list[Outcome]:
+    """Reads kept outcomes; those from before they were put to physics once more do not count."""
+    return [outcome for outcome in load_outcomes(file) if outcome.confirmed is not None] if file.is_file() else []
 
 
 def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[Outcome]]:
@@ -131,7 +139,8 @@ def agreement(outcomes: Sequence[Outcome], task: str | None = None) -> dict[str,
     Returns:
         `spearman` and `pearson` over the policies' rates; `mae_points`, their mean absolute difference, and
         `bias_points`, dream minus physics, both in percentage points; `same`, the share of episodes that end alike in
-        both worlds; and `rows`, one per policy.
+        both worlds; `confirmed`, the share of the dream's successes whose actions succeed in physics as well, and
+        `confirmed_physics`, that of physics' own, whose cubes are displaced; and `rows`, one per policy.
     """
     kept = [o for o in outcomes if not o.solved_at_start and o.task == (task or o.task)]
     rows, same = [], []
@@ -141,7 +150,10 @@ def agreement(outcomes: Sequence[Outcome], task: str | None = None) -> dict[str,
         pairs = [(physics[key], dream[key]) for key in physics if key in dream]
         same += [a == b for a, b in pairs]
         rates = np.mean(pairs, axis=0) if pairs else np.full(2, np.nan)
-        rows.append({"policy": label, "episodes": len(pairs), "physics": float(rates[0]), "dream": float(rates[1])})
+        rows.append(
+            {"policy": label, "episodes": len(pairs), "physics": float(rates[0]), "dream": float(rates[1])}
+            | {"confirmed": confirmed(o for o in own if o.world == "dream")}
+        )
     one, other = np.array([row["physics"] for row in rows]), np.array([row["dream"] for row in rows])
     return {
         "spearman": spearman(one, other),
@@ -149,5 +161,7 @@ def agreement(outcomes: Sequence[Outcome], task: str | None = None) -> dict[str,
         "mae_points": float(100 * np.abs(other - one).mean()) if rows else float("nan"),
         "bias_points": float(100 * (other - one).mean()) if rows else float("nan"),
         "same": float(np.mean(same)) if same else float("nan"),
+        "confirmed": confirmed(o for o in kept if o.world == "dream"),
+        "confirmed_physics": confirmed(o for o in kept if o.world == "physics"),
         "rows": rows,
     }

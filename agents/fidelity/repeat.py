@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -18,10 +18,8 @@ from tqdm import tqdm
 
 from dream_env.agents import pool
 from dream_env.agents.fidelity.figures import TOUCHED
+from dream_env.agents.starts import OFFSET, displaced
 from dream_env.episodes import EpisodeDataset
-
-OFFSET = 0.003
-"""Standard deviation of a cube's displacement in x and y (m): about what can be read off the policy's picture."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,7 @@ def play(take: Take, offset: float = OFFSET) -> np.ndarray:
     env = _physics()
     env.task = take.task
     env.reset(seed=take.seed)
-    state = env.get_state()
-    layout = state["layout"]
-    shift = np.random.default_rng([take.seed, 2]).normal(0, 1, layout.positions.shape)
-    env.set_state({**state, "layout": replace(layout, positions=layout.positions + offset * shift)})
+    env.set_state(displaced(env.get_state(), take.seed, offset))
     for action in take.action:
         env.step(action)
     return 100 * env.truth()["objects"]

@@ -15,12 +15,13 @@ from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, check
 from dream_env.language import embed
 from dream_env.readout import LanguageReadout
 from dream_env.world_models.autoencoder import AutoEncoder
+from dream_env.world_models.memory import keep_freed_memory
 from dream_env.world_models.metric import MetricHead
 from dream_env.world_models.predictor import Predictor, draw, expect
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import CUBE, HAND, READINGS, NamedCube, SituationReader
-from dream_env.world_models.rows import by_rows, in_company
+from dream_env.world_models.rows import MAPS, by_rows, in_company
 
 Proprio = Literal["integrated", "learned"]
 
@@ -125,6 +126,7 @@ class LatentWorldModel(nn.Module):
 
     def __init__(self, config: LatentConfig | None = None) -> None:
         super().__init__()
+        keep_freed_memory()
         self.config = config = config or LatentConfig()
         check_choice("proprio", config.proprio, Proprio)
         grid = config.grid
@@ -164,7 +166,7 @@ class LatentWorldModel(nn.Module):
         shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        return LatentState(by_rows(self.autoencoder.encode, images), proprio)
+        return LatentState(by_rows(self.autoencoder.encode, images, multiple=MAPS), proprio)
 
     def step(
         self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
@@ -218,7 +220,7 @@ class LatentWorldModel(nn.Module):
     @torch.no_grad()
     def decode(self, state: LatentState) -> Tensor:
         """Draws the state as pictures `(B, 64, 64, 3)` uint8."""
-        images = by_rows(self.autoencoder.decode, state.tokens)
+        images = by_rows(self.autoencoder.decode, state.tokens, multiple=MAPS)
         return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
     def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env import contract
-from dream_env.world_models.rows import in_company
+from dream_env.world_models.rows import MAPS, in_company
 
 _BUMP = 0.35
 """Width of the Gaussian that marks the hand's place on the map, in units of half the map."""
@@ -112,7 +112,7 @@ class Block(nn.Module):
         normal = torch.addcmul(shift, self.normalize(hidden), 1 + scale)
         # A view of (B, rows, columns, W) as channels-last: the convolution copies nothing.
         picture = normal.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        mixed = self.mix(picture).permute(0, 2, 3, 1).flatten(1, 2)
+        mixed = in_company(self.mix, picture, multiple=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
         return hidden + self.project(F.silu(mixed, inplace=True))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dream_env.contract import INSTRUCTION_DIM
 from dream_env.language import COLORS
-from dream_env.world_models.rows import in_company
+from dream_env.world_models.rows import MAPS, in_company
 
 HAND = ("x", "y", "z", "closing")
 CUBE = ("x", "y", "z", "held", "present")
@@ -50,7 +50,7 @@ class SituationReader(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Reads tokens `(B, T, C)` into `(B, len(READINGS))`."""
         picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        seen = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
+        seen = in_company(self.features, picture, multiple=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
         weights = torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
         attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
         attended = attended.unflatten(1, (len(COLORS), self.looks)).flatten(2)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 VECTORS, MAPS = 4, 2
-"""Vectors, and maps of tokens, are padded to a multiple of this many rows. With fewer, CPU kernels sum in another
-order, and a row's last bits would depend on how many stand beside it."""
+"""Layers on vectors, and convolutions, get a multiple of this many rows. With fewer, CPU kernels sum in another order,
+and a row's last bits would depend on how many stand beside it. Other layers on maps have a row for each token."""
 CHUNK = 256
 """Rows worked on at a time on a CPU: more leave its cache, and are slower."""
 FEWEST = 32
@@ -30,7 +30,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
+def by_rows(function: Callable[..., Any], *inputs: Tensor, multiple: int = 1) -> Any:
     """Calls a function on a batch, `(B, ...)` each, in chunks of rows; on a CPU by several threads.
 
     Threads of torch itself meet after every layer, which costs more than layers of this size take; these meet once.
@@ -38,6 +38,7 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     Args:
         function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
         inputs: Its arguments.
+        multiple: Number of whose multiples it gets as many rows, see `MAPS`; of 1 where it sees to that itself.
 
     Returns:
         What the function returns for all rows.
@@ -45,32 +46,31 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     if inputs[0].device.type != "cpu":
         return function(*inputs)
     if len(inputs[0]) <= FEWEST:
-        return _padded(function, inputs, MAPS)
+        return _padded(function, inputs, multiple)
     sharing = 1 if torch.is_grad_enabled() else threads()
     chunk = min(CHUNK, max(FEWEST, -(-len(inputs[0]) // sharing)))
     chunks = list(zip(*(x.split(chunk + chunk % MAPS) for x in inputs), strict=True))
     if len(chunks) == 1:
-        return _padded(function, inputs, MAPS)
+        return _padded(function, inputs, multiple)
     if sharing == 1:
-        parts = [_padded(function, some, MAPS) for some in chunks]
+        parts = [_padded(function, some, multiple) for some in chunks]
     else:
         settings = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-        parts = list(_pool(sharing).map(lambda some: _inferred(function, some, *settings), chunks))
+        parts = list(_pool(sharing).map(lambda some: _inferred(function, some, multiple, *settings), chunks))
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
     return torch.cat(parts)
 
 
-def in_company(function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """Calls a function on vectors, `(B, ...)` each, on a CPU on as many rows as their bits do not depend on.
-
-    Layers on the tokens of a map have 64 rows for each of them.
+def in_company(function: Callable[..., Any], *inputs: Tensor, multiple: int = VECTORS) -> Any:
+    """Calls a layer on `(B, ...)` each, on a CPU on as many rows as their bits do not depend on.
 
     Args:
         function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
         inputs: Its arguments.
+        multiple: `VECTORS`, or for a convolution `MAPS`.
     """
-    return _padded(function, inputs, VECTORS) if inputs[0].device.type == "cpu" else function(*inputs)
+    return _padded(function, inputs, multiple) if inputs[0].device.type == "cpu" else function(*inputs)
 
 
 def _padded(function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: int) -> Any:
@@ -84,10 +84,12 @@ def _padded(function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: 
 
 
 @torch.inference_mode()
-def _inferred(function: Callable[..., Any], inputs: tuple[Tensor, ...], halved: bool, dtype: torch.dtype) -> Any:
+def _inferred(
+    function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: int, halved: bool, dtype: torch.dtype
+) -> Any:
     """Calls a function in another thread, where modes of torch have to be entered anew."""
     with torch.autocast("cpu", dtype) if halved else nullcontext():
-        return _padded(function, inputs, MAPS)
+        return _padded(function, inputs, multiple)
 
 
 @lru_cache(maxsize=1)
