@@ -17,7 +17,7 @@ from dream_env.agents import regressor
 from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
 from dream_env.agents.policy import INPUTS, SHIPPED, VLA, VLAConfig, check_eyes, load
-from dream_env.agents.starts import OFFSET, displaced, physics_starts
+from dream_env.agents.starts import OFFSET, carry_out, physics_starts
 from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName
 from dream_env.language import COLORS
 from dream_env.tasks import TASKS
@@ -270,19 +270,8 @@ def _play_dream(batch: Batch) -> list[Outcome]:
 
 
 def _succeeds(batch: Batch, seed: int, actions: np.ndarray, offset: float = 0.0) -> bool:
-    """Tells whether actions `(T, 4)`, carried out in physics from the start of a seed, end in success.
-
-    Args:
-        batch: Names the task, and the shift of physics.
-        seed: Seed of the start.
-        actions: What is done.
-        offset: Standard deviation of a displacement of every cube in x and y (m).
-    """
-    env = _physics((("obs_type", "pixels"), ("reward", "success"), ("world_model", None), ("shift", batch.shift)))
-    env.reset(seed=seed, options={"task": batch.task})
-    state = displaced(env.get_state(), seed, offset) if offset else env.get_state()
-    env.set_state({**state, "deltas": list(actions)})  # as `step` does, without a picture of every step
-    return env.is_success
+    """Tells whether actions `(T, 4)` end in success, see `carry_out`."""
+    return carry_out(batch.task, seed, actions, offset, batch.shift).is_success
 
 
 def record(batch: Batch) -> list[Clip]:

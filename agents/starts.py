@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dream_env import contract
 from dream_env.bank import StartBank
 
 if TYPE_CHECKING:
@@ -17,19 +18,36 @@ OFFSET = 0.003
 """Standard deviation of a cube's displacement in x and y (m): about what can be read off the policy's picture."""
 
 
-def displaced(state: dict[str, Any], seed: int, offset: float = OFFSET) -> dict[str, Any]:
-    """Returns a state of `NicoLRealEnv.get_state` with every cube a little elsewhere at the start."""
-    layout = state["layout"]
-    shift = np.random.default_rng([seed, 2]).normal(0, 1, layout.positions.shape)
-    return {**state, "layout": replace(layout, positions=layout.positions + offset * shift)}
-
-
 @lru_cache
-def _physics() -> NicoLRealEnv:
-    """Makes the process's physics env that shows starts."""
+def _physics(shift: str = "none") -> NicoLRealEnv:
+    """Makes the process's physics env that shows starts, and what follows from them."""
     from dream_env.real import NicoLRealEnv
 
-    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None)
+    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None, shift=shift)
+
+
+def carry_out(task: str, seed: int, actions: np.ndarray, offset: float = 0.0, shift: str = "none") -> NicoLRealEnv:
+    """Carries out actions in physics, eyes closed, from the start that a seed stands for.
+
+    Args:
+        task: Name of the task.
+        seed: Seed of the start.
+        actions: Deltas `(T, 4)` in [-1, 1].
+        offset: Standard deviation of a displacement of every cube in x and y (m), which the seed fixes.
+        shift: Name of a shift of physics.
+
+    Returns:
+        The env as it is afterwards; the process's next call uses it again.
+    """
+    env = _physics(shift)
+    env.reset(seed=seed, options={"task": task})
+    state = env.get_state()
+    layout = state["layout"]
+    places = layout.positions + offset * np.random.default_rng([seed, 2]).normal(0, 1, layout.positions.shape)
+    deltas = list(contract.check_actions(actions, actions.shape))
+    # As `step` does, without a picture of every step.
+    env.set_state({**state, "layout": replace(layout, positions=places), "deltas": deltas})
+    return env
 
 
 class Start(NamedTuple):

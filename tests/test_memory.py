@@ -11,7 +11,6 @@ import torch
 
 from dream_env.world_models import memory
 
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 OWN = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
@@ -33,14 +32,12 @@ def faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-@glibc
 def test_pages_are_kept():
     assert memory.keep_freed_memory()
     faults()
     assert faults() < 4 * 2_000_000 * 4 // 4096  # one round's pages; anew each time they would be twenty times as many
 
 
-@glibc
 def test_settings_of_the_environment_stand(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=lambda *_: pytest.fail("told all the same")))
     for name in ("MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD"):

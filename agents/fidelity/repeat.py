@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from dream_env.agents import pool
 from dream_env.agents.fidelity.figures import TOUCHED
-from dream_env.agents.starts import OFFSET, displaced
+from dream_env.agents.starts import OFFSET, carry_out
 from dream_env.episodes import EpisodeDataset
 
 
@@ -51,13 +50,7 @@ def astray(episodes: EpisodeDataset, workers: pool.Workers = None) -> np.ndarray
 
 def play(take: Take, offset: float = OFFSET) -> np.ndarray:
     """Plays one episode again and returns where its cubes end, `(cubes, 3)` cm."""
-    env = _physics()
-    env.task = take.task
-    env.reset(seed=take.seed)
-    env.set_state(displaced(env.get_state(), take.seed, offset))
-    for action in take.action:
-        env.step(action)
-    return 100 * env.truth()["objects"]
+    return 100 * carry_out(take.task, take.seed, take.action, offset).truth()["objects"]
 
 
 def median(errors: np.ndarray, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
@@ -65,10 +58,3 @@ def median(errors: np.ndarray, rows: Sequence[int] | np.ndarray) -> dict[str, An
     some = errors[rows]
     count = int(np.isfinite(some).sum())
     return {"moved": float(np.nanmedian(some)) if count else None, "cubes_moved": count}
-
-
-@lru_cache
-def _physics() -> Any:
-    from dream_env.real import NicoLRealEnv
-
-    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None)

@@ -166,7 +166,7 @@ class LatentWorldModel(nn.Module):
         shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        return LatentState(by_rows(self.autoencoder.encode, images, multiple=MAPS), proprio)
+        return LatentState(by_rows(partial(in_company, self.autoencoder.encode, multiple=MAPS), images), proprio)
 
     def step(
         self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
@@ -220,7 +220,7 @@ class LatentWorldModel(nn.Module):
     @torch.no_grad()
     def decode(self, state: LatentState) -> Tensor:
         """Draws the state as pictures `(B, 64, 64, 3)` uint8."""
-        images = by_rows(self.autoencoder.decode, state.tokens, multiple=MAPS)
+        images = by_rows(partial(in_company, self.autoencoder.decode, multiple=MAPS), state.tokens)
         return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
     def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def by_rows(function: Callable[..., Any], *inputs: Tensor, multiple: int = 1) -> Any:
+def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     """Calls a function on a batch, `(B, ...)` each, in chunks of rows; on a CPU by several threads.
 
     Threads of torch itself meet after every layer, which costs more than layers of this size take; these meet once.
@@ -38,25 +38,22 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor, multiple: int = 1) ->
     Args:
         function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
         inputs: Its arguments.
-        multiple: Number of whose multiples it gets as many rows, see `MAPS`; of 1 where it sees to that itself.
 
     Returns:
         What the function returns for all rows.
     """
-    if inputs[0].device.type != "cpu":
+    if inputs[0].device.type != "cpu" or len(inputs[0]) <= FEWEST:
         return function(*inputs)
-    if len(inputs[0]) <= FEWEST:
-        return _padded(function, inputs, multiple)
     sharing = 1 if torch.is_grad_enabled() else threads()
     chunk = min(CHUNK, max(FEWEST, -(-len(inputs[0]) // sharing)))
     chunks = list(zip(*(x.split(chunk + chunk % MAPS) for x in inputs), strict=True))
     if len(chunks) == 1:
-        return _padded(function, inputs, multiple)
+        return function(*inputs)
     if sharing == 1:
-        parts = [_padded(function, some, multiple) for some in chunks]
+        parts = [function(*some) for some in chunks]
     else:
         settings = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-        parts = list(_pool(sharing).map(lambda some: _inferred(function, some, multiple, *settings), chunks))
+        parts = list(_pool(sharing).map(lambda some: _inferred(function, some, *settings), chunks))
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
     return torch.cat(parts)
@@ -68,15 +65,10 @@ def in_company(function: Callable[..., Any], *inputs: Tensor, multiple: int = VE
     Args:
         function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
         inputs: Its arguments.
-        multiple: `VECTORS`, or for a convolution `MAPS`.
+        multiple: `VECTORS`, or for convolutions `MAPS`.
     """
-    return _padded(function, inputs, multiple) if inputs[0].device.type == "cpu" else function(*inputs)
-
-
-def _padded(function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: int) -> Any:
-    """Calls a function on rows padded to a multiple of a number."""
     rows = len(inputs[0])
-    padding = -rows % multiple
+    padding = -rows % multiple if inputs[0].device.type == "cpu" else 0
     if not padding:
         return function(*inputs)
     results = function(*(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs))
@@ -84,12 +76,10 @@ def _padded(function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: 
 
 
 @torch.inference_mode()
-def _inferred(
-    function: Callable[..., Any], inputs: tuple[Tensor, ...], multiple: int, halved: bool, dtype: torch.dtype
-) -> Any:
+def _inferred(function: Callable[..., Any], inputs: tuple[Tensor, ...], halved: bool, dtype: torch.dtype) -> Any:
     """Calls a function in another thread, where modes of torch have to be entered anew."""
     with torch.autocast("cpu", dtype) if halved else nullcontext():
-        return _padded(function, inputs, multiple)
+        return function(*inputs)
 
 
 @lru_cache(maxsize=1)
