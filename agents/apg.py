@@ -74,6 +74,21 @@ class Arguments:
         return {key: value for key, value in asdict(self).items() if key not in ("out", "validation_episodes")}
 
 
+def make_dreams(args: Arguments) -> TensorDreams:
+    """Makes the dreams that the policy is trained in."""
+    return TensorDreams(
+        args.batch,
+        args.task,
+        max_episode_steps=EPISODE_STEPS + 1,  # the last state of a dream is looked at, not left for a new one
+        differentiable=True,
+        reward="metric",
+        world_model=args.world_model,
+        starts=args.starts,
+        temperature=args.temperature,
+        device=args.device,
+    )
+
+
 def dream_loss(args: Arguments, vla: VLA, clone: VLA, dreams: TensorDreams, seed: int) -> Tensor:
     """Loss of one batch of whole dreams under the policy.
 
@@ -140,17 +155,7 @@ def train(args: Arguments) -> dict[str, float]:
     torch.set_num_threads(1)
     vla, clone = policy.load(args.init), policy.load(args.init, args.device).requires_grad_(False)
     policy.check_eyes(vla.config, args.world_model)
-    dreams = TensorDreams(
-        args.batch,
-        args.task,
-        max_episode_steps=EPISODE_STEPS + 1,  # the last state of a dream is looked at, not left for a new one
-        differentiable=True,
-        reward="metric",
-        world_model=args.world_model,
-        starts=args.starts,
-        temperature=args.temperature,
-        device=args.device,
-    )
+    dreams = make_dreams(args)
     physics = make_physics(args.task, args.world_model) if args.validation_episodes else None
     figures: dict[str, float] = {}
 

@@ -116,7 +116,7 @@ class Arguments:
     compile: bool = False
     """Dreams through `torch.compile`: somewhat faster, after a minute or two of compiling; for long runs."""
     device: str = "cpu"
-    """Device of the networks."""
+    """Device of the networks, and of the dreams."""
 
     @property
     def pays(self) -> RewardName:
@@ -141,7 +141,7 @@ def make_env(args: Arguments) -> VecEnv:
         from dream_env.sb3 import DreamVecEnv
 
         count = args.n_envs or ALGORITHMS[args.algo][2]
-        return DreamVecEnv(count, starts=args.starts, compile=args.compile, **kwargs)
+        return DreamVecEnv(count, starts=args.starts, compile=args.compile, device=args.device, **kwargs)
     return make_vec_env(
         f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
         args.n_envs or os.cpu_count() or 1,

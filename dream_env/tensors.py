@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dream_env import contract
 from dream_env.contract import RewardName
+from dream_env.cuda_graph import Recorded
 from dream_env.dream_config import DreamConfig
 from dream_env.imagination import Dreams
 from dream_env.world_models.protocol import LatentState
@@ -18,12 +20,31 @@ Obs = dict[str, Tensor]
 Info = dict[str, Any]
 
 
+class Carry(NamedTuple):
+    """What a batch of dreams is from one step to the next."""
+
+    tokens: Tensor
+    """`(B, T, C)`."""
+    proprio: Tensor
+    """Set-points `(B, 4)`."""
+    span: Tensor
+    """Distance to the goal that the reward measures, `(B,)`."""
+    row: Tensor
+    """Row of the bank that each dream started from, `(B,)`."""
+    steps: Tensor
+    """Steps since then, `(B,)`."""
+    held: Tensor
+    """Steps that the task's condition has held for, `(B,)`."""
+
+
 class TensorDreams:
     """The dreams of `NicoLDreamVectorEnv` as tensors on one device, tens of thousands at a time.
 
-    A step copies nothing to the host and never waits for the device; an ended dream starts anew in it. With
-    `differentiable=True` rewards have gradients with respect to all actions since the last `reset` or `detach`, so a
-    policy can be trained by backpropagation through the dream (Hafner et al. 2020, "Dream to control", section 3):
+    A step copies nothing to the host and never waits for the device; an ended dream starts anew in it. On a GPU the
+    first step is recorded as a CUDA graph and later ones replay it, so a few hundred dreams do not wait for Python
+    either. With `differentiable=True` rewards have gradients with respect to all actions since the last `reset` or
+    `detach`, so a policy can be trained by backpropagation through the dream (Hafner et al. 2020, "Dream to control",
+    section 3):
 
         dreams = TensorDreams(256, "push", differentiable=True)
         obs, _ = dreams.reset(seed=0)
@@ -42,6 +63,8 @@ class TensorDreams:
         seed: Seed of all that is drawn; each kind of device draws other numbers from it.
         max_episode_steps: Steps after which an episode is truncated.
         differentiable: Keeps what gradients need, unless the caller forbids it by `torch.no_grad`.
+        capture: Records steps as a CUDA graph, on a GPU and where no gradients are asked for. Turn it off for a world
+            model of your own whose methods wait for the device.
         **kwargs: As in `NicoLDreamEnv`, such as `reward` and `device`; not `goal_env` and `render_mode`.
 
     Raises:
@@ -56,6 +79,7 @@ class TensorDreams:
         seed: int = 0,
         max_episode_steps: int = contract.EPISODE_STEPS,
         differentiable: bool = False,
+        capture: bool = True,
         **kwargs: Any,
     ) -> None:
         self.config = DreamConfig(task, **kwargs)
@@ -72,9 +96,9 @@ class TensorDreams:
         self._learned = contract.is_learned(self.config.reward)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._tabulate()
-        self._row = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        self._state, self._span = LatentState(*(x[self._row] for x in self._starts)), self._start_span[self._row]
-        self._obs: Obs = {}
+        captured = capture and not differentiable and self.device.type == "cuda"
+        advance = Recorded(self._advance) if captured else self._advance
+        self._transition: Callable[..., tuple[Carry, Obs, Obs, Info]] = advance
         self.reset()
 
     @torch.no_grad()
@@ -108,9 +132,8 @@ class TensorDreams:
             self._generator.manual_seed(seed)
         if start is not None and start.shape != (self.num_envs,):
             raise ValueError(f"start has shape {tuple(start.shape)}; accepted: ({self.num_envs},)")
-        self.detach()
-        self._steps = self._held = torch.zeros_like(self._row)
-        self._restart(self._row >= 0, self._draw() if start is None else start.to(self.device))
+        self._carry = self._begin(self._draw(self._uniform()) if start is None else start.to(self.device))
+        self._obs = self._observe(self._carry)
         return self._obs, {}
 
     def step(self, action: Tensor) -> tuple[Obs, Tensor, Tensor, Tensor, Info]:
@@ -124,48 +147,22 @@ class TensorDreams:
             the step led to, before any new start: `final_obs` (the observations), `is_success`, `distance`,
             `success_probability`, and `metric_distance` and `disagreement` where `NicoLDreamEnv` has them.
         """
-        config, dreams = self.config, self._dreams
         if action.shape != (self.num_envs, len(contract.ACTION_NAMES)):
             raise ValueError(f"action has shape {tuple(action.shape)}; accepted: ({self.num_envs}, 4)")
+        luck = (self._uniform(),) if self.config.temperature else ()
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            action = contract.to_delta(config.control, self._state.proprio, action.clamp(-1, 1), self._step_size)
-            doubt = self.model.disagreement(self._state, action) if dreams.watches else None
-            luck = (self._uniform(), config.temperature) if config.temperature else ()
-            with config.computing():
-                state = self.model.step(self._state, action, *luck)
-            embedding, previous = self.model.embedding(state), self._span
-            distance = contract.distance(embedding, self._goal)
-            judged = state, self._goal, self._obs["instruction"]
-            if self._learned:
-                mark, probability = self.model.judge(*judged)
-            else:
-                mark, probability = embedding, self.model.success(*judged)
-            self._span = self._measure(mark, self._goal_of[self._row])
-            self._held = torch.where(probability >= dreams.threshold, self._held + 1, 0)
-            self._steps = self._steps + 1
-            success, ended = self._held >= contract.HOLD_STEPS, self._steps >= self.max_episode_steps
-            reward = reward_of(config.reward, previous, self._span, success)
-            info: Info = {"is_success": success, "distance": distance, "success_probability": probability}
-            if self._learned:
-                info["metric_distance"] = self._span
-            if doubt is not None:
-                info["disagreement"] = doubt
-                reward = reward - config.disagreement_penalty * doubt
-                if dreams.max_disagreement is not None:
-                    ended = ended | (doubt > dreams.max_disagreement)
-            info["final_obs"] = self._obs | self._seen(state)
-            self._state = state
-            self._restart(ended, self._draw())
-        return self._obs, reward, torch.zeros_like(ended), ended, info
+            self._carry, obs, end, info = self._transition(*self._carry, action, self._uniform(), *luck)
+        info["final_obs"], self._obs = self._obs | end, obs
+        return obs, info.pop("reward"), info.pop("terminated"), info.pop("truncated"), info
 
     @property
     def state(self) -> LatentState:
         """The present states of all dreams."""
-        return self._state
+        return LatentState(self._carry.tokens, self._carry.proprio)
 
     def detach(self) -> None:
         """Cuts the gradients here: what comes has none with respect to actions before."""
-        self._state, self._span = LatentState(*(part.detach() for part in self._state)), self._span.detach()
+        self._carry = Carry(*(part.detach() for part in self._carry))
         self._obs = {name: part.detach() for name, part in self._obs.items()}
 
     # --- how it is done
@@ -173,24 +170,71 @@ class TensorDreams:
     def _uniform(self) -> Tensor:
         return torch.rand(self.num_envs, generator=self._generator, device=self.device)
 
-    def _draw(self) -> Tensor:
-        return torch.searchsorted(self._below, self._uniform(), right=True)
+    def _draw(self, chance: Tensor) -> Tensor:
+        return torch.searchsorted(self._below, chance, right=True)
 
-    def _restart(self, ended: Tensor, rows: Tensor) -> None:
-        """Starts those that have ended from rows of the bank; for all rows alike, as choosing some asks the host."""
+    def _begin(self, row: Tensor) -> Carry:
+        """Starts dreams from rows of the bank `(B,)`."""
+        start, nothing = self._starts, torch.zeros_like(row)
+        return Carry(start.tokens[row], start.proprio[row], self._start_span[row], row, nothing, nothing)
 
-        def renew(fresh: Tensor, old: Tensor) -> Tensor:
-            return torch.where(ended.view(-1, *[1] * (old.dim() - 1)), fresh, old)
+    def _advance(
+        self,
+        tokens: Tensor,
+        proprio: Tensor,
+        span: Tensor,
+        row: Tensor,
+        steps: Tensor,
+        held: Tensor,
+        action: Tensor,
+        chance: Tensor,
+        luck: Tensor | None = None,
+    ) -> tuple[Carry, Obs, Obs, Info]:
+        """Takes every dream one step further, from what it is and what was drawn, and from nothing else.
 
-        self._row = row = torch.where(ended, rows, self._row)
-        self._state = LatentState(*(renew(x[row], old) for x, old in zip(self._starts, self._state, strict=True)))
-        self._span = renew(self._start_span[row], self._span)
-        self._steps, self._held = (counter * ~ended for counter in (self._steps, self._held))
-        self._goal = self._goals[self._goal_of[row]]
-        goal = {"goal": self._goal.clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)}
-        self._obs = self._seen(self._state) | goal | {"instruction": self._words[row]}
+        Returns:
+            What the dreams are; the observations; those parts of the observations before any new start that the step
+            has changed; and whatever else `step` tells, by name.
+        """
+        config, dreams, state = self.config, self._dreams, LatentState(tokens, proprio)
+        action = contract.to_delta(config.control, proprio, action.clamp(-1, 1), self._step_size)
+        doubt = self.model.disagreement(state, action) if dreams.watches else None
+        with config.computing():
+            state = self.model.step(state, action, *(() if luck is None else (luck, config.temperature)))
+        goal, words = self._goals[self._goal_of[row]], self._words[row]
+        if self._learned:
+            mark, probability = self.model.judge(state, goal, words)
+        else:
+            mark, probability = self.model.embedding(state), self.model.success(state, goal, words)
+        previous, span = span, self._measure(mark, self._goal_of[row])
+        held, steps = torch.where(probability >= dreams.threshold, held + 1, 0), steps + 1
+        success, ended = held >= contract.HOLD_STEPS, steps >= self.max_episode_steps
+        info: Info = {
+            "reward": reward_of(config.reward, previous, span, success),
+            "is_success": success,
+            "distance": contract.distance(self.model.embedding(state), goal),
+            "success_probability": probability,
+        }
+        if self._learned:
+            info["metric_distance"] = span
+        if doubt is not None:
+            info["disagreement"] = doubt
+            info["reward"] = info["reward"] - config.disagreement_penalty * doubt
+            if dreams.max_disagreement is not None:
+                ended = ended | (doubt > dreams.max_disagreement)
+        # For all rows alike, as choosing some asks the host.
+        now, fresh = Carry(*state, span, row, steps, held), self._begin(self._draw(chance))
+        carry = Carry(*(_choose(ended, *pair) for pair in zip(fresh, now, strict=True)))
+        info |= {"terminated": torch.zeros_like(ended), "truncated": ended}
+        return carry, self._observe(carry), self._see(state), info
 
-    def _seen(self, state: LatentState) -> Obs:
+    def _observe(self, carry: Carry) -> Obs:
+        """Returns the observations of dreams."""
+        goal = self._goals[self._goal_of[carry.row]].clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)
+        seen = self._see(LatentState(carry.tokens, carry.proprio))
+        return seen | {"goal": goal, "instruction": self._words[carry.row]}
+
+    def _see(self, state: LatentState) -> Obs:
         """Returns the parts of the observation that a step changes."""
         embedding = self.model.embedding(state).clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)
         seen = {"embedding": embedding, "proprio": state.proprio}
@@ -202,6 +246,10 @@ class TensorDreams:
             return contract.distance(mark, self._marks[goal])
         gap = mark - self._marks[goal]
         return gap.square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
+
+
+def _choose(ended: Tensor, fresh: Tensor, old: Tensor) -> Tensor:
+    return torch.where(ended.view(-1, *[1] * (old.dim() - 1)), fresh, old)
 
 
 def reward_of(name: RewardName, previous: Tensor, current: Tensor, success: Tensor) -> Tensor:

@@ -81,10 +81,10 @@ def test_seed_fixes_what_is_drawn():
 def test_starts_have_their_shares(starts, share):
     bank = KWARGS["bank"]
     dreams = TensorDreams(4000, "all", starts=starts, **KWARGS)
-    rows = dreams._row.numpy()
+    rows = dreams._carry.row.numpy()
     assert (bank.step[rows] > 0).mean() == pytest.approx(share, abs=0.03)
     assert [(bank.task[rows] == task).mean() for task in bank.tasks] == pytest.approx([1 / 3] * 3, abs=0.03)
-    assert set(bank.task[TensorDreams(500, "push", **KWARGS)._row.numpy()]) == {"push"}
+    assert set(bank.task[TensorDreams(500, "push", **KWARGS)._carry.row.numpy()]) == {"push"}
 
 
 def test_temperature_makes_dreams_differ():
@@ -147,8 +147,9 @@ def test_a_step_never_asks_the_host(temperature):
                 tensors.update({name: x.to("meta") for name, x in tensors.items() if x is not None})
         for name in names:
             setattr(dreams, name, getattr(dreams, name).to("meta"))
-        for name in ("_starts", "_state"):
-            setattr(dreams, name, type(dreams._state)(*(x.to("meta") for x in getattr(dreams, name))))
+        for name in ("_starts", "_carry"):
+            group = getattr(dreams, name)
+            setattr(dreams, name, type(group)(*(x.to("meta") for x in group)))
         dreams._obs = {name: x.to("meta") for name, x in dreams._obs.items()}
         dreams.device, dreams._generator = torch.device("meta"), None
         for _ in range(2):

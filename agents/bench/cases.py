@@ -90,8 +90,7 @@ def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> W
         state = model.step(state, action)
         if heads:
             model.judge(state, goal, words)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
         return num_envs
 
     return step
@@ -133,15 +132,16 @@ def physics(num_envs: int, form: str, world_model: str) -> Work:
     return step
 
 
-def multiply(num_envs: int, shape: Shape, dtype: str) -> Work:
+def multiply(num_envs: int, shape: Shape, dtype: str, device: str = "cpu") -> Work:
     """Prepares a matrix product; its steps are floating-point operations."""
     (rows, inner, columns), kind = shape, getattr(torch, dtype)
-    left, right = torch.randn(rows, inner).to(kind), torch.randn(columns, inner).to(kind)
-    result = torch.empty(rows, columns, dtype=kind)
+    left, right = torch.randn(rows, inner).to(device, kind), torch.randn(columns, inner).to(device, kind)
+    result = torch.empty(rows, columns, dtype=kind, device=device)
 
     @torch.inference_mode()
     def product() -> int:
         torch.mm(left, right.T, out=result)
+        wait(device)
         return 2 * rows * inner * columns
 
     return product
@@ -183,40 +183,45 @@ def flops_per_step(world_model: str) -> dict[str, float]:
     return counts
 
 
-def cases(batches: tuple[int, ...], world_model: str, device: str, cores: int, compiles: bool = True) -> list[Case]:
+def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool = True) -> list[Case]:
     """Lists the cases of both environments and of the bare world model.
 
     Args:
         batches: Numbers of dreams side by side.
         world_model: Checkpoint.
-        device: Its device.
         cores: Number of processes of the cases that use all cores.
         compiles: Measures compiled dreams too.
     """
-    own = {"world_model": world_model, "device": device}
-    rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"}, device)]
+    own = {"world_model": world_model, "device": "cpu"}
+    rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"})]
     for batch in batches:  # what is compared is measured one after the other
         rows += [
-            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}, device),
-            Case("bare predictor", bare, batch, own, device),
-            Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, device),
+            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}),
+            Case("bare predictor", bare, batch, own),
+            Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}),
         ]
     halved, compiled = {**own, "form": "vector", "precision": "bfloat16"}, {**own, "form": "vector", "compile": True}
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
-    halves = has_bfloat16(device)
-    rows += [Case(HALVED, dream, few[-1], halved, device)] if halves else []
+    halves = has_bfloat16("cpu")
+    rows += [Case(HALVED, dream, few[-1], halved)] if halves else []
     if compiles:
-        rows.append(Case("NicoLDream-v0, single, compiled", dream, 1, {**compiled, "form": "single"}, device))
-        rows.append(Case(COMPILED, dream, few[-1], compiled, device))
-    rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}, device) for batch in few]
+        rows.append(Case("NicoLDream-v0, single, compiled", dream, 1, {**compiled, "form": "single"}))
+        rows.append(Case(COMPILED, dream, few[-1], compiled))
+    rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}) for batch in few]
     for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
         arguments = {"form": form, "world_model": world_model}
         rows += [Case(f"NicoLReal-v0, {name}", physics, 1, arguments, processes=p) for p in sorted({1, cores})]
-    if cores > 1 and device == "cpu":
+    if cores > 1:
         rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "form": "vector"}, processes=cores))
         rows += [Case(HALVED, dream, few[-1], halved, processes=cores)] if halves else []
         rows += [Case(COMPILED, dream, few[-1], compiled, processes=cores)] if compiles else []
     return rows
+
+
+def wait(device: str) -> None:
+    """Waits until a device has done what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _actions(num_envs: int) -> np.ndarray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from threading import BrokenBarrierError
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from dream_env.agents import pool
 
@@ -91,6 +93,30 @@ def clock(case: Case, seconds: float, repeats: int) -> Row:
         max(sum(steps / wall for steps, wall, _ in turn) for turn in together),
         max(sum(steps for steps, *_ in turn) / max(sum(cpu for *_, cpu in turn), 1e-9) for turn in together),
     )
+
+
+def clock_all(
+    lists: Mapping[str, Sequence[Case]], seconds: float, repeats: int, progress: bool = True
+) -> dict[str, list[Row]]:
+    """Measures lists of cases, and tells every figure at once: a run that is cut short has shown what it found.
+
+    Args:
+        lists: Cases, by the name of their list.
+        seconds: See `clock`.
+        repeats: See `clock`.
+        progress: Shows the figures and a progress bar.
+    """
+    rows: dict[str, list[Row]] = {name: [] for name in lists}
+    with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
+        for name, case in [(name, case) for name, group in lists.items() for case in group]:
+            bar.set_postfix_str(f"{case.what}, {case.num_envs}")
+            rows[name].append(row := clock(case, seconds, repeats))
+            if progress:
+                bar.write(
+                    f"{row.what}, {row.num_envs}, {row.device}: {row.steps_per_s:,.6g} per second", file=sys.stderr
+                )
+            bar.update()
+    return rows
 
 
 def _share(gate: Any) -> None:

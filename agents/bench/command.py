@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
-from tqdm import tqdm
 
+from dream_env.agents.bench import gpu
 from dream_env.agents.bench.cases import SQUARES, Shape, cases, flops_per_step, multiply, products
-from dream_env.agents.bench.clock import Case, Row, clock
+from dream_env.agents.bench.clock import Case, Row, clock_all
 from dream_env.agents.bench.learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.bench.peers import peer_cases
 from dream_env.agents.bench.report import draw, headline, page, ratios
@@ -41,11 +41,11 @@ class Arguments:
     """Measures what dreaming costs on this machine."""
 
     out: Path = Path("results")
-    """Folder of bench.json, bench.md and bench.png."""
+    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md."""
     world_model: str = "default"
     """Checkpoint of the world model."""
-    device: str = "cpu"
-    """Device of the dreams and the learners; physics and fitting are measured on the CPU."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where everything is measured; "cuda" leaves out what runs on CPUs only, such as physics."""
     peers: bool = False
     """Measures other wrappers of the same world model too: Gymnasium's SyncVectorEnv, and TorchRL's WorldModelEnv where
     `pip install torchrl` was done."""
@@ -72,12 +72,7 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
     layers = products(model)
     lists = {"matmul": _matmuls(layers), **_lists(args)}
     seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
-    rows: dict[str, list[Row]] = {name: [] for name in lists}
-    with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
-        for name, case in [(name, case) for name, group in lists.items() for case in group]:
-            bar.set_postfix_str(f"{case.what}, {case.num_envs}")
-            rows[name].append(clock(case, seconds, repeats))
-            bar.update()
+    rows = clock_all(lists, seconds, repeats, progress)
     flops = flops_per_step(model)
     result = {
         "command": " ".join(["python -m agents.bench", *sys.argv[1:]]),
@@ -100,12 +95,12 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
 def _lists(args: Arguments) -> dict[str, list[Case]]:
     """Lists what is measured, by the names of the lists in bench.json."""
     batches, dreams, parallel = ((1, 4), 4, 1) if args.quick else (BATCHES, 128, cores())
-    model, device = args.world_model, args.device
+    model = args.world_model
     return {
-        "steps": cases(batches, model, device, parallel, compiles=not args.quick)
-        + (peer_cases(batches, model, device) if args.peers else []),
-        "practice": practice_cases(dreams, model, device, parallel, compiles=not args.quick),
-        "actions": action_cases(dreams, model, device),
+        "steps": cases(batches, model, parallel, compiles=not args.quick)
+        + (peer_cases(batches, model) if args.peers else []),
+        "practice": practice_cases(dreams, model, parallel, compiles=not args.quick),
+        "actions": action_cases(dreams, model),
         "frames": fit_cases(model, args.quick),
     }
 
@@ -138,8 +133,20 @@ def main() -> None:
     """Runs the command line."""
     args = tyro.cli(Arguments, prog="python -m agents.bench", description=__doc__)
     warnings.simplefilter("ignore")
-    result = measure(args)
-    write_text(args.out / "bench.json", json.dumps(result, indent=1) + "\n")
-    write_text(args.out / "bench.md", page(result))
-    draw(result, args.out / "bench.png")
-    print(page(result))
+    if args.device == "cpu":
+        result = measure(args)
+        draw(result, args.out / "bench.png")
+        _write(args.out / "bench", result, page(result))
+    elif torch.cuda.is_available():
+        seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
+        for result in gpu.measure(args.device, args.world_model, args.quick, seconds, repeats):
+            _write(args.out / "bench_cuda", result, gpu.page(result))
+    else:
+        raise SystemExit("device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'")
+
+
+def _write(path: Path, result: dict[str, Any], text: str) -> None:
+    """Writes the files of a result, `path` with .json and .md, and shows it."""
+    write_text(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    write_text(path.with_suffix(".md"), text)
+    print(text)

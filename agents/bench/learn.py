@@ -36,7 +36,7 @@ ROUNDS, HORIZON, ELITE = 4, 5, 16
 """Of the planner: rounds, steps ahead, and candidates that are kept."""
 ZOO_CONFIG = "dream_env.agents.hyperparams"
 FIT_UPDATES = 8
-"""Updates of one piece of work of a fit."""
+"""Updates of one piece of work of a fit, on a CPU."""
 
 
 def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work:
@@ -140,16 +140,20 @@ def plan(num_envs: int, world_model: str, device: str) -> Work:
     return choose
 
 
-def fitting(num_envs: int, world_model: str, stage: str) -> Work:
+def fitting(
+    num_envs: int, world_model: str, stage: str, device: fit.Device = "cpu", updates: int = FIT_UPDATES
+) -> Work:
     """Prepares updates of `agents.fit` on noise; their steps are pictures, or predicted frames.
 
     Args:
         num_envs: Size of a batch.
         world_model: Checkpoint that gives the architecture.
         stage: "autoencoder" or "predictor".
+        device: Device of the updates.
+        updates: Updates of one piece of work.
     """
     size: dict[str, Any] = {f"{stage}_batch": num_envs}
-    args = fit.Arguments((), Path("."), **size)
+    args = fit.Arguments((), Path("."), device=device, **size)
     model = type(checkpoint.load(world_model))(checkpoint.load(world_model).config)
     episodes = 32
     frames, generator = (episodes, EPISODE_STEPS + 1), torch.Generator().manual_seed(0)
@@ -177,17 +181,17 @@ def fitting(num_envs: int, world_model: str, stage: str) -> Work:
             held=torch.zeros(*frames, len(COLORS), dtype=torch.bool),
         )
         one = stages.predictor_stage(args, model, latents, latents, images[0])
-    one = replace(one, updates=FIT_UPDATES, finish=lambda: None, report=dict)
+    one = replace(one, updates=updates, finish=lambda: None, report=dict)
 
     def update() -> int:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # a progress bar
-            Run(model, Path(folder), {}, bfloat16=args.bfloat16).train(one)
-        return FIT_UPDATES * num_envs
+            Run(model, Path(folder), {}, bfloat16=args.bfloat16, device=device).train(one)
+        return updates * num_envs
 
     return update
 
 
-def practice_cases(num_envs: int, world_model: str, device: str, cores: int, compiles: bool = True) -> list[Case]:
+def practice_cases(num_envs: int, world_model: str, cores: int, compiles: bool = True) -> list[Case]:
     """Lists the learners, with one thread and with one per core."""
     learners = {"vla": "SB3 PPO, VLA (agents.train)", "mlp": "SB3 PPO, MultiInputPolicy"}
     if compiles:
@@ -197,20 +201,20 @@ def practice_cases(num_envs: int, world_model: str, device: str, cores: int, com
 
         learners["zoo"] = "rl_zoo3 PPO, VLA"
     return [
-        Case(what, practice, num_envs, {**_own(world_model, device), "learner": name}, device, threads=threads)
+        Case(what, practice, num_envs, {**_own(world_model), "learner": name}, threads=threads)
         for name, what in learners.items()
         for threads in sorted({1, cores})
     ]
 
 
-def action_cases(num_envs: int, world_model: str, device: str) -> list[Case]:
+def action_cases(num_envs: int, world_model: str) -> list[Case]:
     """Lists the ways to an action."""
     own = {"world_model": world_model}
     return [
         Case("VLA, from tokens", act, 1, own),
         Case("VLA, from a picture and words", act, 1, {**own, "pixels": True}),
         Case("VLA, batch from tokens", act, num_envs, own),
-        Case(f"CEM plan, {ROUNDS} rounds of {HORIZON} steps", plan, num_envs, _own(world_model, device), device),
+        Case(f"CEM plan, {ROUNDS} rounds of {HORIZON} steps", plan, num_envs, _own(world_model)),
     ]
 
 
@@ -223,5 +227,5 @@ def fit_cases(world_model: str, quick: bool) -> list[Case]:
     ]
 
 
-def _own(world_model: str, device: str) -> dict[str, Any]:
-    return {"world_model": world_model, "device": device}
+def _own(world_model: str) -> dict[str, Any]:
+    return {"world_model": world_model, "device": "cpu"}

@@ -1,0 +1,45 @@
+"""Dreams in skrl: its flat observations are the dreams', episodes end, and a learner learns."""
+
+import numpy as np
+import pytest
+import torch
+import toy
+from skrl.envs.wrappers.torch import Wrapper
+from skrl.utils.spaces.torch import unflatten_tensorized_space
+
+from dream_env.agents.bench.gpu import skrl_ppo
+from dream_env.contract import EPISODE_STEPS
+from dream_env.skrl import SkrlDreams
+from dream_env.tensors import TensorDreams
+
+KWARGS = {"world_model": toy.ToyWorldModel(), "bank": toy.bank(), "seed": 3}
+
+
+def test_steps_are_those_of_the_dreams():
+    env, dreams = SkrlDreams(6, "all", **KWARGS), TensorDreams(6, "all", **KWARGS)
+    assert isinstance(env, Wrapper) and env.num_envs == 6 and env.device.type == "cpu" and env.state() is None
+    flat, _ = env.reset()
+    expected, _ = dreams.reset()
+    again, _ = env.reset()
+    assert torch.equal(flat, again), "dreams start anew by themselves"
+    actions = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (EPISODE_STEPS, 6, 4)).astype(np.float32))
+    for step, action in enumerate(actions):
+        parts = unflatten_tensorized_space(env.observation_space, flat)
+        assert all(torch.equal(parts[name], expected[name]) for name in env.observation_space)
+        flat, reward, terminated, truncated, info = env.step(action)
+        expected, rewards, *_ = dreams.step(action)
+        assert torch.equal(reward[:, 0], rewards) and reward.shape == terminated.shape == truncated.shape == (6, 1)
+        assert bool(terminated.all()) is (step == EPISODE_STEPS - 1) and not truncated.any()
+        assert 0 <= float(info["episode"]["is_success"]) <= 1
+    assert env.render().shape == (6, 64, 64, 3)
+    env.close()
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="accepted"):
+        SkrlDreams(2, "no such task", **KWARGS)
+
+
+def test_ppo_runs():
+    work = skrl_ppo(4, "default", "cpu")
+    assert work() == work() == 4 * EPISODE_STEPS
