@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,10 +66,12 @@ class DreamConfig:
                 "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
             )
 
-    def computing(self) -> torch.autocast:
+    def computing(self) -> AbstractContextManager:
         """Gives the context in which the predictor's products are computed in `precision`; states stay float32."""
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+        kind, halved = torch.device(self.device).type, self.precision == "bfloat16"
+        if not halved and not torch.is_autocast_enabled(kind):
+            return nullcontext()  # turning off what is off takes its time
+        return torch.autocast(kind, torch.bfloat16, enabled=halved)
 
     @property
     def middle_share(self) -> float:

@@ -161,7 +161,9 @@ def products(world_model: str) -> dict[Shape, int]:
         found[shape] = found.get(shape, 0) + 1
 
     handles = [layer.register_forward_hook(note) for layer in layers]
-    bare(LAYER_ROWS, world_model, "cpu")()
+    state, action = first_state(model, LAYER_ROWS)
+    with torch.inference_mode():
+        model.predictor.expect(*state, action)
     for handle in handles:
         handle.remove()
     return found

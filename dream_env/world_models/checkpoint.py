@@ -89,7 +89,8 @@ def _load(folder: Path, device: str) -> Any:
         raise ValueError(f"world_model: {folder / WEIGHTS} is damaged ({error}); {_REMEDY}") from error
     _check_tensors(model.state_dict(), tensors, folder / WEIGHTS)
     model.load_state_dict(tensors)
-    return model.to(device).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    return model.traced() if hasattr(model, "traced") else model
 
 
 def _build(file: Path) -> torch.nn.Module:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,9 +23,12 @@ from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentencePro
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import CUBE, HAND, READINGS, NamedCube, SituationReader
 from dream_env.world_models.rows import MAPS, by_rows, in_company
+from dream_env.world_models.traced import Traced
 
 Proprio = Literal["integrated", "learned"]
 
+_PURE = ("_expect", "_measure", "_success", "_judge", "_variance")
+"""Methods that map tensors to tensors, row by row."""
 _ADD_METRIC = (
     "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
     "--success-updates 0"
@@ -231,11 +235,11 @@ class LatentWorldModel(nn.Module):
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
-        return self._probability(by_rows(self._logit, *state, instruction))
+        return by_rows(self._success, *state, instruction)
 
-    def _logit(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
+    def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
         reader = self.reader if self.success_head.named else None
-        return self.success_head(tokens, proprio, instruction, reader(tokens) if reader else None)
+        return self._probability(self.success_head(tokens, proprio, instruction, reader(tokens) if reader else None))
 
     def _probability(self, logits: Tensor) -> Tensor:
         logits = logits / self.success_head.temperature
@@ -249,14 +253,13 @@ class LatentWorldModel(nn.Module):
             ValueError: If the model has no metric.
         """
         self._check_metric()
-        vectors, logits = by_rows(self._judge, *state, instruction)
-        return vectors, self._probability(logits)
+        return by_rows(self._judge, *state, instruction)
 
     def _judge(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
         assert self.reader is not None and self.metric_head is not None
         readings = self.reader(tokens)
         logits = self.success_head(tokens, proprio, instruction, readings)
-        return in_company(self.metric_head, readings), logits
+        return in_company(self.metric_head, readings), self._probability(logits)
 
     def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
         """Mean variance `(B,)` between the heads' predictions of one step; 0 for a single head."""
@@ -272,7 +275,19 @@ class LatentWorldModel(nn.Module):
         The first step of each kind takes up to a minute and needs a C++ compiler (on a GPU Triton); torch keeps what
         it made. Results differ from those of the plain model in their last bits.
         """
+        return self._with(torch.compile, (*_PURE, "_draw"))
+
+    def traced(self) -> LatentWorldModel:
+        """Returns a model with the same weights, which must stay as they are, that is faster on small batches.
+
+        Results are the same bit for bit, see `Traced`.
+        """
+        return self._with(Traced, _PURE)
+
+    def _with(self, how: Callable[[Any], Any], names: tuple[str, ...]) -> LatentWorldModel:
+        """Returns a model with the same weights that calls some of its methods in another way."""
         model = copy.copy(self)
-        for name in ("_expect", "_draw", "_measure", "_logit", "_judge", "_variance"):
-            setattr(model, name, torch.compile(getattr(model, name)))
+        for name in names:
+            vars(model).pop(name, None)
+            setattr(model, name, how(getattr(model, name)))
         return model

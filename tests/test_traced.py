@@ -1,0 +1,89 @@
+"""Recorded functions compute the same bits, for every shape, and only where nothing else can have changed."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from test_world_model import everything, inputs, randomized
+
+from dream_env.world_models import traced
+from dream_env.world_models.traced import RECURRING, Traced
+
+
+def scale(x):
+    return 3 * x, x.sum(1)
+
+
+def calls_of(function):
+    """A traced function, and the shapes for which Python still ran."""
+    seen = []
+
+    def noted(*inputs):
+        seen.append(inputs[0].shape)
+        return function(*inputs)
+
+    return Traced(noted), seen
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 33, 300])
+@torch.inference_mode()
+def test_every_method_of_a_world_model_is_the_same_bit_for_bit(rows, monkeypatch):
+    monkeypatch.setenv("DREAM_ENV_THREADS", "2")
+    model = randomized()
+    fast = model.traced()
+    assert "_expect" not in vars(model)
+    for _ in range(RECURRING + 3):
+        x = inputs(rows)
+        x["action"] = 2 * torch.rand_like(x["action"]) - 1
+        for (name, value), expected in zip(everything(fast, x).items(), everything(model, x).values(), strict=True):
+            assert torch.equal(value, expected), name
+    assert vars(fast)["_expect"]._recorded, "nothing was recorded"
+
+
+@torch.no_grad()
+def test_python_runs_until_a_shape_has_recurred():
+    fast, seen = calls_of(scale)
+    x = torch.ones(2, 5)
+    for _ in range(3 * RECURRING):
+        assert [part.tolist() for part in fast(x)] == [[[3.0] * 5] * 2, [5.0, 5.0]]
+    assert len(seen) == RECURRING + 1, "once more for the recording"
+    fast(torch.ones(4, 5))
+    assert seen[-1] == (4, 5), "another shape is another recording"
+
+
+@torch.no_grad()
+def test_shapes_that_are_recorded_are_limited(monkeypatch):
+    monkeypatch.setattr(traced, "SHAPES", 2)
+    fast = Traced(scale)
+    for rows in (1, 2, 3, 4):
+        for _ in range(RECURRING + 1):
+            assert len(fast(torch.ones(rows, 5))[0]) == rows
+    assert len(fast._recorded) == 2
+
+
+def test_gradients_and_lower_precision_take_the_function_itself():
+    fast, seen = calls_of(lambda x, weight: x @ weight)
+    x, weight = torch.ones(2, 5), torch.ones(5, 3)
+    with torch.no_grad():
+        for _ in range(RECURRING):
+            fast(x, weight)
+    known = len(seen)
+    fast(x.requires_grad_(), weight).sum().backward()
+    assert x.grad is not None and len(seen) == known + 1
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fast(x, weight).dtype == torch.bfloat16 and len(seen) == known + 2
+
+
+@torch.inference_mode()
+def test_a_copy_goes_its_own_way():
+    model, x = randomized().traced(), inputs(2)
+    for _ in range(RECURRING):
+        before = everything(model, x)
+    other = copy.deepcopy(model)
+    for parameter in other.predictor.parameters():
+        parameter.mul_(0.5)
+    for _ in range(RECURRING + 1):
+        assert not torch.equal(everything(other, x)["tokens"], before["tokens"])
+    assert torch.equal(everything(model, x)["tokens"], before["tokens"])
+    assert pickle.loads(pickle.dumps(Traced(scale)))(torch.ones(1, 2))[1].tolist() == [2.0]
