@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -23,7 +26,7 @@ import tyro
 from dream_env.agents import clone, collect, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
-from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report
+from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report, write_text
 from dream_env.contract import check_choice
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
@@ -32,6 +35,8 @@ from dream_env.world_models import checkpoint
 BEFORE, AFTER = "before RL", "after RL"
 DEMONSTRATIONS = 1 / 15
 """Demonstrations that are cloned, as a share of the episodes of --from-scratch: about 100 per task."""
+MOST = 8
+"""Processes that share a fit; more have too few rows of a batch each."""
 FIGURES = (".json", ".npz", ".py", ".safetensors", ".urdf")
 """Files that the figures of an evaluation depend on."""
 FILES = {
@@ -39,6 +44,7 @@ FILES = {
     "results.json": "the figures; episodes.jsonl holds every episode",
     "results.png": "success before and after, with intervals",
     "rollouts.gif": "dream and physics under the same actions",
+    "minutes.json": "how long every stage took",
     "policy/": "the practiced policy",
 }
 """What a run leaves."""
@@ -88,10 +94,8 @@ def demo(arguments: Arguments) -> str:
     world_model, policy = from_scratch(args) if args.from_scratch else ("default", args.init)
     tasks = tuple(TASKS) if args.task == "all" else (args.task,)
     settings = Settings({BEFORE: policy}, tasks, args.episodes, HELD_OUT_SEED, world_model)
-    say(f"evaluating the clone in physics and dream: {args.episodes} starts per task and world")
-    before = evaluated(settings, args.out / "episodes")
-
-    say(f"practicing in the dream: {args.steps:,} steps of RL on the action head")
+    with stage(args, f"evaluating the clone in physics and dream: {args.episodes} starts per task and world"):
+        before = evaluated(settings, args.out / "episodes")
     practiced = args.out / "policy"
     practice = train.Arguments(
         out=practiced,
@@ -102,14 +106,13 @@ def demo(arguments: Arguments) -> str:
         validation_episodes=0,  # the last policy is shown, whatever physics says of it
         seed=args.seed,
     )
-    train.train(practice, train.make_env(practice), physics=None)
-
-    say("evaluating the practiced policy on the same starts")
+    with stage(args, f"practicing in the dream: {args.steps:,} steps of RL on the action head"):
+        train.train(practice, train.make_env(practice), physics=None)
     settings = replace(settings, policies={AFTER: str(practiced)})
-    after = evaluated(settings, args.out / "episodes")
-
-    say("drawing dream and physics side by side")
-    clips = record_clips(settings, 1 if args.short else 2)
+    with stage(args, "evaluating the practiced policy on the same starts"):
+        after = evaluated(settings, args.out / "episodes")
+    with stage(args, "drawing dream and physics side by side"):
+        clips = record_clips(settings, 1 if args.short else 2)
     about = {**asdict(settings), "policies": {BEFORE: policy, AFTER: str(practiced)}}
     return write_report([*before, *after], clips, about, args.out)
 
@@ -121,11 +124,9 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
         Folders of the world model and of the clone.
     """
     data, world_model, policy = (args.out / name for name in ("data", "world_model", "clone"))
-    say(f"collecting {args.collected} episodes in physics")
-    collect.collect(collect.Collect(data, args.collected, seed=args.seed))
-
-    say("fitting the world model to them")
-    fitting = fit.Arguments((data,), world_model, seed=args.seed)
+    with stage(args, f"collecting {args.collected:,} episodes in physics"):
+        collect.collect(collect.Collect(data, args.collected, seed=args.seed))
+    fitting = fit.Arguments((data,), world_model, seed=args.seed, processes=min(os.cpu_count() or 1, MOST))
     if args.short:
         fitting = replace(
             fitting,
@@ -137,9 +138,8 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
             metric_updates=30,
             probe_updates=30,
         )
-    fit.main(fitting)
-
-    say("cloning the demonstrations")
+    with stage(args, "fitting the world model to them"):
+        fit.main(fitting)
     cloning = clone.Arguments(
         data,
         policy,
@@ -148,7 +148,8 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
         updates=50 if args.short else clone.Arguments.updates,
         seed=args.seed,
     )
-    clone.run(cloning, EpisodeDataset.load(data), checkpoint.load(world_model))
+    with stage(args, "cloning the demonstrations"):
+        clone.run(cloning, EpisodeDataset.load(data), checkpoint.load(world_model))
     return str(world_model), str(policy)
 
 
@@ -174,9 +175,17 @@ def evaluated(settings: Settings, folder: Path) -> list[Outcome]:
     return outcomes
 
 
-def say(text: str) -> None:
-    """Prints what happens next."""
-    print(f"\n==> {text}", flush=True)
+@contextmanager
+def stage(args: Arguments, what: str) -> Iterator[None]:
+    """Prints what happens next, and adds the minutes that it took to those of the run in minutes.json."""
+    print(f"\n==> {what}", flush=True)
+    path, began = args.out / "minutes.json", time.monotonic()
+    try:
+        yield
+    finally:
+        minutes = json.loads(path.read_text()) if path.is_file() else {}
+        minutes[what] = minutes.get(what, 0.0) + (time.monotonic() - began) / 60
+        write_text(path, json.dumps(minutes, indent=1) + "\n")
 
 
 def main(arguments: Arguments | None = None) -> None:

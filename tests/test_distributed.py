@@ -127,3 +127,14 @@ def test_batch_normalization_is_that_of_torch(momentum):
     assert torch.allclose(*gradients, atol=1e-5)
     for name, value in plain.state_dict().items():
         assert torch.allclose(own.state_dict()[name].float(), value.float(), atol=1e-5), name
+
+
+def note(folder):
+    with distributed.processes() as first:
+        (folder / str(distributed.rank())).write_text(f"{distributed.world()} {first}")
+
+
+def test_launched_processes_work_together(tmp_path):
+    distributed.launch(note, 2, tmp_path)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"0": "2 True", "1": "2 False"}

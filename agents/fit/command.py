@@ -139,8 +139,11 @@ class Arguments:
     """Seed of weights, batches and split."""
     split_seed: int | None = None
     """Seed of the split into episodes to train on and held-out ones; None takes --seed."""
-    threads: int = 2
-    """Threads of torch in each process; one more than there are idle cores is slower than one."""
+    processes: int = 1
+    """Processes on this machine that share the work, with the curves of one; as many as there are idle cores. Several
+    machines: `torchrun`, see docs/scaling.md."""
+    threads: int | None = None
+    """Threads of torch in each process; None takes two for a process that is alone, and one for each of several."""
     device: Device = "cpu"
     """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
     bfloat16: bool | None = None
@@ -152,7 +155,7 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("out", "threads", "device")}
+        values = {k: v for k, v in asdict(self).items() if k not in ("out", "processes", "threads", "device")}
         paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder", "test")}
         return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
 
@@ -235,7 +238,7 @@ def train(
     check_choice("device", args.device, Device)
     rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads or (2 if distributed.world() == 1 else 1))
     model = _initial(args)
     run = Run(
         model,
@@ -344,6 +347,16 @@ def _names(folders: tuple[Path, ...]) -> str:
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.fit")
+    if args.processes < 1:
+        raise ValueError(f"processes={args.processes}; accepted: 1 or more")
+    if args.processes > 1:
+        distributed.launch(_work, args.processes, replace(args, processes=1))
+    else:
+        _work(args)
+
+
+def _work(args: Arguments) -> None:
+    """Does a process's part, and writes what it came to if it is the first."""
     episodes = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
     with distributed.processes(args.device) as first:
         figures = fit(args, episodes)

@@ -1,6 +1,7 @@
 """One fit by several processes, as `torchrun` starts them; for a process that is alone nothing here does anything.
 
-    python -m torch.distributed.run --nproc-per-node 2 --local-ranks-filter 0 -m agents.fit --threads 1 ...
+    python -m agents.fit --processes 2 ...
+    torchrun --nnodes 2 --nproc-per-node 8 -m agents.fit ...
 
 Every process draws the same whole batches from the same seed, works on its own rows of them, and all average their
 gradients (data parallelism: Li et al. 2020, "PyTorch Distributed"). What a loss takes of a whole batch that is no mean
@@ -23,6 +24,29 @@ from torch.nn.parallel import DistributedDataParallel
 Value = TypeVar("Value")
 Loss = Callable[[torch.Generator, float], Tensor]
 """Loss of one fresh batch, from the source of all randomness and the stage's progress in [0, 1)."""
+
+
+def launch(function: Callable[..., object], count: int, *arguments: object) -> None:
+    """Calls a function of a module in new processes of this machine, as `torchrun` would start them.
+
+    Args:
+        function: Work of each process, within `processes`.
+        count: Number of processes.
+        arguments: Arguments of the function; what it does with them has to be the same in every process.
+    """
+    # Importing these takes a second, and only a fit of several processes needs them.
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    elastic_launch(config, function)(*arguments)
 
 
 @contextmanager

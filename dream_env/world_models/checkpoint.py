@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -77,6 +77,14 @@ def sha256(path: str | Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@runtime_checkable
+class Traceable(Protocol):
+    """A world model that is faster once its weights stay as they are."""
+
+    def traced(self) -> Any:
+        """Returns the faster form."""
+
+
 @lru_cache(maxsize=8)
 def _load(folder: Path, device: str) -> Any:
     for file in (folder, folder / CONFIG, folder / WEIGHTS):
@@ -90,7 +98,7 @@ def _load(folder: Path, device: str) -> Any:
     _check_tensors(model.state_dict(), tensors, folder / WEIGHTS)
     model.load_state_dict(tensors)
     model = model.to(device).eval().requires_grad_(False)
-    return model.traced() if hasattr(model, "traced") else model
+    return model.traced() if isinstance(model, Traceable) else model
 
 
 def _build(file: Path) -> torch.nn.Module:

@@ -25,8 +25,8 @@ class Traced:
     and with it half the time of a step of one dream; and other threads have the interpreter meanwhile.
 
     Args:
-        function: Maps tensors to a tensor or a tuple of tensors. What else it reads, such as weights, never changes, and
-            what it does depends on nothing but the shapes.
+        function: Maps tensors to a tensor or a tuple of tensors. What else it reads, such as weights, never changes,
+            and what it does depends on nothing but the shapes.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
