@@ -1,4 +1,4 @@
-"""Dreams in skrl: its flat observations are the dreams', episodes end, and a learner learns."""
+"""Dreams in skrl: its flat observations are the dreams', episodes end, and PPO runs."""
 
 import numpy as np
 import pytest

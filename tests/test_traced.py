@@ -62,6 +62,15 @@ def test_shapes_that_are_recorded_are_limited(monkeypatch):
     assert len(fast._recorded) == 2
 
 
+@torch.no_grad()
+def test_a_torch_without_torchscript_calls_the_function(monkeypatch):
+    monkeypatch.delattr(torch.jit, "trace")
+    fast, seen = calls_of(scale)
+    for _ in range(2 * RECURRING):
+        assert fast(torch.ones(2, 5))[1].tolist() == [5.0, 5.0]
+    assert len(seen) == 2 * RECURRING
+
+
 def test_gradients_and_lower_precision_take_the_function_itself():
     fast, seen = calls_of(lambda x, weight: x @ weight)
     x, weight = torch.ones(2, 5), torch.ones(5, 3)

@@ -232,7 +232,7 @@ def _lists(device: str, world_model: str, quick: bool) -> dict[str, list[Case]]:
         for dtype in ("float32", "bfloat16")
         for side in squares
     ]
-    updates = {"updates": 2 if quick else 100}
+    updates = {"updates": 2 if quick else 30}
     frames = [
         Case(f"agents.fit, {stage}", fitting, size, {**own, **updates, "stage": stage}, device)
         for stage, size in fits.items()

@@ -55,6 +55,10 @@ class Traced:
 
 
 def _record(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
+    try:
+        trace = torch.jit.trace
+    except AttributeError:  # torch means to be rid of TorchScript one day
+        return function
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # shapes are constants here, and that torch wants to be rid of this one day
-        return torch.jit.trace(lambda *given: function(*given), inputs, check_trace=False)  # takes no bound methods
+        warnings.simplefilter("ignore")  # of that, and that shapes are constants, as they are here
+        return trace(lambda *given: function(*given), inputs, check_trace=False)  # it takes no bound methods
