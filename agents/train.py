@@ -38,6 +38,8 @@ from dream_env.tasks import TASKS
 
 VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
+MINIBATCHES = 12
+"""Of a rollout of ppo, at most: what more dreams add makes them larger, which a GPU likes."""
 OUTCOME_DISCOUNT = 0.99
 """Discount of a reward at the end of an episode: whatever is done, it comes after as many steps."""
 _NOISE = NormalActionNoise(np.zeros(4), np.full(4, 0.17))
@@ -182,7 +184,8 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
     """Makes the algorithm with the clone inside; see `ALGORITHMS`."""
     algorithm, actor, _, kwargs = ALGORITHMS[args.algo]
     if args.algo == "ppo":
-        kwargs = {**kwargs, "anchor": args.anchor, "warmup": args.warmup}
+        batch = max(kwargs["batch_size"], kwargs["n_steps"] * env.num_envs // MINIBATCHES)
+        kwargs = {**kwargs, "batch_size": batch, "anchor": args.anchor, "warmup": args.warmup}
     if args.algo == "a2c":
         kwargs = {**kwargs, "ent_coef": args.anchor}
     if args.outcome:

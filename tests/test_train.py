@@ -138,6 +138,12 @@ def test_only_policy_gradients_are_paid_for_the_outcome(args):
         assert make_model(chosen, make_env(chosen)).gamma == gamma
 
 
+@pytest.mark.parametrize(("dreams", "batch"), [(16, 512), (256, 512), (1024, 2048)])
+def test_more_dreams_make_larger_minibatches(tmp_path, toy_folder, dreams, batch):
+    args = Arguments(tmp_path, world_model=str(toy_folder), init=None, n_envs=dreams)
+    assert make_model(args, make_env(args)).batch_size == batch
+
+
 def test_the_actor_rests_while_the_critic_warms_up(folders):
     assert change(folders, anchor=0.0, warmup=3, rollouts=3) == 0
     assert change(folders, anchor=0.0, warmup=3, rollouts=5) != 0
