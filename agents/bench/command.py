@@ -32,6 +32,8 @@ from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.agents.outcomes import write_text
 
 BATCHES = (1, 16, 256, 1024, 4096)
+PRACTICE, ROWS = 256, 128
+"""Dreams of a learner, as `agents.train` has them; observations, or candidates of a plan, that are acted on at once."""
 DTYPES = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
 """What is multiplied; without instructions for it a single product in bfloat16 takes a minute."""
 
@@ -94,13 +96,13 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
 
 def _lists(args: Arguments) -> dict[str, list[Case]]:
     """Lists what is measured, by the names of the lists in bench.json."""
-    batches, dreams, parallel = ((1, 4), 4, 1) if args.quick else (BATCHES, 128, cores())
+    batches, dreams, rows, parallel = ((1, 4), 4, 4, 1) if args.quick else (BATCHES, PRACTICE, ROWS, cores())
     model = args.world_model
     return {
         "steps": cases(batches, model, parallel, compiles=not args.quick)
         + (peer_cases(batches, model) if args.peers else []),
         "practice": practice_cases(dreams, model, parallel, compiles=not args.quick),
-        "actions": action_cases(dreams, model),
+        "actions": action_cases(rows, model),
         "frames": fit_cases(model, args.quick),
     }
 
