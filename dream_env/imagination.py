@@ -39,13 +39,14 @@ class Dreams:
     def __init__(self, num_envs: int, config: DreamConfig, horizon: int | None = None) -> None:
         self.num_envs, self.config, self.horizon = num_envs, config, horizon
         self.model, self.bank = config.open()
+        self.device = self.model.device
         settings = getattr(self.model, "config", None)
         self.threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
         self.metric = learned_metric(self.model) if contract.is_learned(config.reward) else None
         contract.check_choice("task", config.task, (*self.bank.tasks, "all"))
         self._index_starts()
-        self.step_size = torch.from_numpy(contract.STEP).to(self.model.device)
+        self.step_size = torch.from_numpy(contract.STEP).to(self.device)
         self.observation_space = contract.observation_space(self.model.embedding_dim, config.obs_type, config.goal_env)
         self.watches = config.disagreement_penalty > 0 or self.max_disagreement is not None
         self.state: LatentState | None = None
@@ -91,7 +92,7 @@ class Dreams:
         options = self._check_options(options or {}, len(index))
         if self.state is None and len(index) < self.num_envs:
             raise ResetNeeded("the first reset starts every dream; call reset() without a mask")
-        model, device = self.model, self.model.device
+        model, device = self.model, self.device
         if "start" in options:
             rows = np.full(len(index), options["start"])
         else:
@@ -137,11 +138,11 @@ class Dreams:
         if self.state is None:
             raise ResetNeeded("step() before reset(); call reset() first")
         config, previous = self.config, self.span.copy()
-        action = torch.from_numpy(actions).to(self.model.device)
+        action = torch.from_numpy(actions).to(self.device)
         action = contract.to_delta(config.control, self.state.proprio, action, self.step_size)
         if self.watches:
             self.disagreement = self.model.disagreement(self.state, action).cpu().numpy()
-        chance = () if luck is None else (torch.from_numpy(luck).to(self.model.device), config.temperature)
+        chance = () if luck is None else (torch.from_numpy(luck).to(self.device), config.temperature)
         with config.computing():
             self.state = self.model.step(self.state, action, *chance)
         self.steps += 1
@@ -172,7 +173,9 @@ class Dreams:
         self.embedding = self.model.embedding(self.state).cpu().numpy()
         embedding, goal = self.embedding[rows], self._seen_goal[rows]
         self.distance[rows] = self.span[rows] = contract.distance(embedding, goal)
-        judged = LatentState(*(part[rows] for part in self.state)), self.goal[rows], self.words[rows]
+        judged = self.state, self.goal, self.words
+        if started is not None:
+            judged = LatentState(*(part[rows] for part in self.state)), self.goal[rows], self.words[rows]
         if self.metric is None:
             probability = self.model.success(*judged)
         else:
@@ -255,7 +258,7 @@ class Dreams:
         if given != expected:
             raise ValueError(f"state has {given}; accepted, as get_state gives it: {expected}")
         names = ("tokens", "proprio", "goal", "words")
-        tensors = [torch.tensor(state[name], device=self.model.device) for name in names]
+        tensors = [torch.tensor(state[name], device=self.device) for name in names]
         self.state, (self.goal, self.words) = LatentState(*tensors[:2]), tensors[2:]
         for name in ("instruction", "task_name"):
             setattr(self, name, state[name].astype(object))

@@ -90,7 +90,7 @@ class TensorDreams:
             )
         self.num_envs, self.max_episode_steps, self.differentiable = num_envs, max_episode_steps, differentiable
         self._dreams = Dreams(1, self.config)  # opens and checks what the configuration names
-        self.model, self.device = self._dreams.model, self._dreams.model.device
+        self.model, self.device = self._dreams.model, self._dreams.device
         self.single_observation_space = self._dreams.observation_space
         self.single_action_space = contract.action_space()
         self._learned = contract.is_learned(self.config.reward)
