@@ -10,7 +10,7 @@ import pytest
 from dream_env.agents.bench import command as bench
 from dream_env.agents.bench import report
 from dream_env.agents.bench.cases import bare, flops_per_step, products
-from dream_env.agents.bench.clock import Case, clock
+from dream_env.agents.bench.clock import Case, clock, clock_all
 
 SPEED = {"what", "num_envs", "device", "processes", "threads", "steps_per_s", "steps_per_cpu_s"}
 
@@ -41,6 +41,22 @@ def test_clocks_count_all_processes():
     one = clock(Case("sleep", sleeper, 3, {"nap": 0.02}), seconds=0.2, repeats=2)
     assert one.steps_per_s == pytest.approx(3 / 0.02, rel=0.3)
     assert one.steps_per_cpu_s > 5 * one.steps_per_s
+
+
+def test_what_is_compared_takes_turns():
+    order = []
+
+    def note(num_envs, name):
+        def work():
+            order.append(name)
+            return num_envs
+
+        return work
+
+    cases = [Case(name, note, rows, {"name": name}, compared="both") for rows, name in ((1, "a"), (2, "b"))]
+    rows = clock_all({"list": [*cases, Case("c", note, 1, {"name": "c"})]}, 0.0, 2, progress=False)["list"]
+    assert [(row.what, row.num_envs) for row in rows] == [("a", 1), ("b", 2), ("c", 1)]
+    assert order == ["a", "b", "a", "b", "a", "b", "c", "c", "c"]
 
 
 def test_processes_work_at_the_same_time_and_fail_together():

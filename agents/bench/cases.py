@@ -196,11 +196,11 @@ def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool
     """
     own = {"world_model": world_model, "device": "cpu"}
     rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"})]
-    for batch in batches:  # what is compared is measured one after the other
+    for batch in batches:
         rows += [
-            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}),
-            Case("bare predictor", bare, batch, own),
-            Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}),
+            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}, compared=f"batch {batch}"),
+            Case("bare predictor", bare, batch, own, compared=f"batch {batch}"),
+            Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, compared=f"batch {batch}"),
         ]
     halved, compiled = {**own, "form": "vector", "precision": "bfloat16"}, {**own, "form": "vector", "compile": True}
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -38,6 +39,7 @@ class Case:
         device: Device of the networks, for the table.
         processes: Processes that do the same at the same time.
         threads: Threads that share a batch of dreams, in each process; torch has one, as in every command here.
+        compared: Cases in a row with the same word here are measured turn by turn.
     """
 
     what: str
@@ -47,6 +49,7 @@ class Case:
     device: str = "cpu"
     processes: int = 1
     threads: int = 1
+    compared: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,29 @@ class Row:
 
 
 def clock(case: Case, seconds: float, repeats: int) -> Row:
-    """Measures a case.
+    """Measures a case, see `clock_together`."""
+    return clock_together([case], seconds, repeats)[0]
+
+
+def clock_together(cases: Sequence[Case], seconds: float, repeats: int) -> list[Row]:
+    """Measures cases turn by turn: what slows a machine for a while slows all of them.
 
     Args:
-        case: What to measure.
+        cases: What to measure, each in as many processes as the first.
         seconds: Length of a turn; it has at least one piece of work.
-        repeats: Number of turns, after one piece that does not count.
+        repeats: Number of turns of each, after one piece that does not count.
     """
-    gate = multiprocessing.get_context("spawn").Barrier(case.processes, timeout=PATIENCE)
-    run = partial(_run, seconds=seconds, repeats=repeats)
-    cases, initializer = [case] * case.processes, partial(_share, gate)
-    together = list(zip(*pool.imap(run, cases, case.processes, initializer=initializer), strict=True))
-    return Row(
-        case.what,
-        case.num_envs,
-        case.device,
-        case.processes,
-        case.threads,
-        max(sum(steps / wall for steps, wall, _ in turn) for turn in together),
-        max(sum(steps for steps, *_ in turn) / max(sum(cpu for *_, cpu in turn), 1e-9) for turn in together),
-    )
+    processes = cases[0].processes
+    gate = multiprocessing.get_context("spawn").Barrier(processes, timeout=PATIENCE)
+    run, initializer = partial(_run, seconds=seconds, repeats=repeats), partial(_share, gate)
+    parts = list(pool.imap(run, [cases] * processes, processes, initializer=initializer))
+    rows = []
+    for i, case in enumerate(cases):
+        together = list(zip(*(part[i] for part in parts), strict=True))
+        wall = max(sum(steps / wall for steps, wall, _ in turn) for turn in together)
+        cpu = max(sum(steps for steps, *_ in turn) / max(sum(cpu for *_, cpu in turn), 1e-9) for turn in together)
+        rows.append(Row(case.what, case.num_envs, case.device, processes, case.threads, wall, cpu))
+    return rows
 
 
 def clock_all(
@@ -108,15 +114,19 @@ def clock_all(
     """
     rows: dict[str, list[Row]] = {name: [] for name in lists}
     with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
-        for name, case in [(name, case) for name, group in lists.items() for case in group]:
-            bar.set_postfix_str(f"{case.what}, {case.num_envs}")
-            rows[name].append(row := clock(case, seconds, repeats))
-            if progress:
-                bar.write(
-                    f"{row.what}, {row.num_envs}, {row.device}: {row.steps_per_s:,.6g} per second", file=sys.stderr
-                )
-            bar.update()
+        for name, cases in [(n, list(some)) for n, group in lists.items() for _, some in groupby(group, _compared)]:
+            bar.set_postfix_str(f"{cases[0].what}, {cases[0].num_envs}")
+            for row in clock_together(cases, seconds, repeats):
+                rows[name].append(row)
+                if progress:
+                    figure = f"{row.what}, {row.num_envs}, {row.device}: {row.steps_per_s:,.6g} per second"
+                    bar.write(figure, file=sys.stderr)
+                bar.update()
     return rows
+
+
+def _compared(case: Case) -> Any:
+    return case.compared or id(case)
 
 
 def _share(gate: Any) -> None:
@@ -125,24 +135,29 @@ def _share(gate: Any) -> None:
     _gate = gate
 
 
-def _run(case: Case, seconds: float, repeats: int) -> list[Turn]:
-    """Takes a process's part in the turns."""
+def _run(cases: Sequence[Case], seconds: float, repeats: int) -> list[list[Turn]]:
+    """Takes a process's part in the turns of all cases."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    turns: list[list[Turn]] = [[] for _ in cases]
     try:
-        with pool.variables(DREAM_ENV_THREADS=str(case.threads)):
-            work = case.make(case.num_envs, **case.arguments)
-            work()
-            turns = []
-            for _ in range(repeats):
+        works = []
+        for case in cases:
+            with pool.variables(DREAM_ENV_THREADS=str(case.threads)):
+                works.append(case.make(case.num_envs, **case.arguments))
+                works[-1]()
+        for _ in range(repeats):
+            for case, work, own in zip(cases, works, turns, strict=True):
                 _gate.wait()
-                steps, wall, cpu = 0, time.perf_counter(), time.process_time()
-                while not steps or time.perf_counter() - wall < seconds:
-                    steps += work()
-                turns.append((steps, time.perf_counter() - wall, time.process_time() - cpu))
-            return turns
+                with pool.variables(DREAM_ENV_THREADS=str(case.threads)):
+                    steps, wall, cpu = 0, time.perf_counter(), time.process_time()
+                    while not steps or time.perf_counter() - wall < seconds:
+                        steps += work()
+                    own.append((steps, time.perf_counter() - wall, time.process_time() - cpu))
+        return turns
     except BrokenBarrierError as error:
-        raise RuntimeError(f"{case.what}: another process failed, or was not ready within {PATIENCE:.0f} s") from error
+        names = ", ".join(case.what for case in cases)
+        raise RuntimeError(f"{names}: another process failed, or was not ready within {PATIENCE:.0f} s") from error
     except BaseException:
         _gate.abort()
         raise

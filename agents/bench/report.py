@@ -100,7 +100,8 @@ def page(result: dict[str, Any]) -> str:
         f"{result['threads']['OMP_NUM_THREADS']}. World model: {result['world_model']}.",
         markdown_table(list(result["headline"][0]), asked),
         "Ratios of one thread are taken per second of CPU time, those of all cores per second. Every row is the best "
-        "of a few turns. Steps of dreams hold their resets, those of physics do not. `of bare` is per CPU second, "
+        "of a few turns; the vector env and the bare predictor at one batch take them by turns. Steps of dreams hold "
+        "their resets, those of physics do not. `of bare` is per CPU second, "
         "against the bare predictor at the same batch; `of physics` is per second, against physics with its picture "
         "on all cores.",
         "## Steps",
