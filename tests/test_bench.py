@@ -38,7 +38,7 @@ def failing(num_envs):
 
 
 def test_clocks_count_all_processes():
-    one = clock(Case("sleep", sleeper, 3, {"nap": 0.02}), seconds=0.2, repeats=2)
+    one = clock([Case("sleep", sleeper, 3, {"nap": 0.02})], seconds=0.2, repeats=2)[0]
     assert one.steps_per_s == pytest.approx(3 / 0.02, rel=0.3)
     assert one.steps_per_cpu_s > 5 * one.steps_per_s
 
@@ -60,10 +60,10 @@ def test_what_is_compared_takes_turns():
 
 
 def test_processes_work_at_the_same_time_and_fail_together():
-    both = clock(Case("sleep", sleeper, 3, {"nap": 0.02}, processes=2), seconds=0.2, repeats=2)
+    both = clock([Case("sleep", sleeper, 3, {"nap": 0.02}, processes=2)], seconds=0.2, repeats=2)[0]
     assert both.steps_per_s == pytest.approx(2 * 3 / 0.02, rel=0.3)
     with pytest.raises((ArithmeticError, RuntimeError)):
-        clock(Case("failing", failing, processes=2), seconds=0.1, repeats=1)
+        clock([Case("failing", failing, processes=2)], seconds=0.1, repeats=1)
 
 
 def test_multiplications_of_the_layers_are_those_counted():

@@ -75,12 +75,7 @@ class Row:
     steps_per_cpu_s: float
 
 
-def clock(case: Case, seconds: float, repeats: int) -> Row:
-    """Measures a case, see `clock_together`."""
-    return clock_together([case], seconds, repeats)[0]
-
-
-def clock_together(cases: Sequence[Case], seconds: float, repeats: int) -> list[Row]:
+def clock(cases: Sequence[Case], seconds: float, repeats: int) -> list[Row]:
     """Measures cases turn by turn: what slows a machine for a while slows all of them.
 
     Args:
@@ -116,7 +111,7 @@ def clock_all(
     with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
         for name, cases in [(n, list(some)) for n, group in lists.items() for _, some in groupby(group, _compared)]:
             bar.set_postfix_str(f"{cases[0].what}, {cases[0].num_envs}")
-            for row in clock_together(cases, seconds, repeats):
+            for row in clock(cases, seconds, repeats):
                 rows[name].append(row)
                 if progress:
                     figure = f"{row.what}, {row.num_envs}, {row.device}: {row.steps_per_s:,.6g} per second"

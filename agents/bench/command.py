@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +25,7 @@ from dream_env.agents.bench.clock import Case, Row, clock_all
 from dream_env.agents.bench.learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.bench.peers import peer_cases
 from dream_env.agents.bench.report import draw, headline, page, ratios
-from dream_env.agents.bench.start import cores, machine, memory, start_up, versions
+from dream_env.agents.bench.start import about, cores, memory, start_up
 from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.agents.outcomes import write_text
 
@@ -77,12 +75,8 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
     rows = clock_all(lists, seconds, repeats, progress)
     flops = flops_per_step(model)
     result = {
-        "command": " ".join(["python -m agents.bench", *sys.argv[1:]]),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": machine(),
+        **about(model),
         "threads": {"torch": "as in each row", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
-        "versions": versions(),
-        "world_model": model,
         **_rates(rows.pop("matmul"), layers),
         "predictor_flops_per_step": flops["predictor"],
         "flops_per_step": flops,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from dream_env.agents import apg, policy
 from dream_env.agents.bench.cases import bare, flops_per_step, multiply, wait
 from dream_env.agents.bench.clock import Case, Work, clock_all
 from dream_env.agents.bench.learn import fitting, practice
-from dream_env.agents.bench.start import machine, versions
+from dream_env.agents.bench.report import BARE
+from dream_env.agents.bench.start import about
 from dream_env.agents.statistics import markdown_table
 from dream_env.contract import ACTION_NAMES, EPISODE_STEPS
 from dream_env.tensors import TensorDreams
@@ -28,7 +27,6 @@ BATCHES, LEARNERS = (256, 4096, 32_768, 131_072), 4096
 """Dreams side by side, and those of a learner."""
 SQUARES = (2048, 8192)
 """Sides of the matrices among which the GPU's best rate is looked for."""
-BARE = "bare predictor"
 TITLES = {
     "steps": "Steps",
     "practice": "Practice, end to end",
@@ -128,7 +126,7 @@ def agreement(world_model: str, device: str, num_envs: int = 256) -> list[dict[s
     """Dreams the same episodes on the CPU and in every form on the device.
 
     Returns:
-        Records of `what`, `distance` and `reward_mean`, the mean absolute difference of the raw distance and of the
+        Records of `what`, `distance` and `reward`, the mean absolute difference of the raw distance and of the
         reward to the CPU's, and `success`, the share of steps at which both call the task done or both do not.
     """
     chance = np.random.default_rng(0)
@@ -176,11 +174,8 @@ def measure(
     """
     flops = flops_per_step(world_model)
     result: dict[str, Any] = {
-        "command": " ".join(["python -m agents.bench", *sys.argv[1:]]),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": machine() | {"device": _name(device)},
-        "versions": versions(),
-        "world_model": world_model,
+        **about(world_model),
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU",
         "predictor_flops_per_step": flops["predictor"],
         "flops_per_step": flops,
     }
@@ -246,7 +241,7 @@ def page(result: dict[str, Any]) -> str:
     flops = result["flops_per_step"]
     parts = [
         "# What dreaming costs on a GPU",
-        f"`{result['command']}`, {result['date']}; {result['machine']['device']}; {versions}. World model: "
+        f"`{result['command']}`, {result['date']}; {result['device']}; {versions}. World model: "
         f"{result['world_model']}. Every row is the best of a few turns. One predicted step: "
         f"{flops['predictor'] / 1e6:.2f} MFLOP; success head and metric {flops['success_and_metric'] / 1e6:.2f}.",
         markdown_table(list(result["headline"][0]), [list(record.values()) for record in result["headline"]]),
@@ -264,7 +259,3 @@ def page(result: dict[str, Any]) -> str:
             markdown_table(["what", "distance", "reward", "success"], table),
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU"

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,6 +87,17 @@ def machine() -> dict[str, Any]:
         found = lines[0].split(":", 1)[1].strip() if lines else found
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {"processor": found, "cores": cores(), "memory_gib": round(gib, 1), "system": platform.platform()}
+
+
+def about(world_model: str) -> dict[str, Any]:
+    """Tells of a run: its command, when and where it was, and of what world model."""
+    return {
+        "command": " ".join(["python -m agents.bench", *sys.argv[1:]]),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": machine(),
+        "versions": versions(),
+        "world_model": world_model,
+    }
 
 
 def cores() -> int:
