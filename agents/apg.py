@@ -133,9 +133,11 @@ def limit_gradient(dreams: TensorDreams, largest: float) -> None:
 
     def shorten(gradient: Tensor) -> Tensor:
         norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-        return gradient * (largest / norm).clamp_max(1.0)[:, None, None]
+        return gradient * (largest / norm).clamp_max(1.0).view(-1, *[1] * (gradient.dim() - 1))
 
-    dreams.state.tokens.register_hook(shorten)
+    for part in (dreams.state.tokens, dreams.state.situation):
+        if part is not None and part.requires_grad:
+            part.register_hook(shorten)
 
 
 def train(args: Arguments) -> dict[str, float]:

@@ -133,6 +133,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
             autoencoder_updates=30,
             reader_updates=30,
             sketch_updates=30,
+            interaction_updates=30,
             predictor_updates=30,
             success_updates=30,
             metric_updates=30,

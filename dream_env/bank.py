@@ -173,33 +173,34 @@ class StartBank:
             memo["words"] = np.stack([words(str(sentence)) for sentence in sentences])[inverse]
         return memo["words"][rows]
 
-    def tokens(self, model: WorldModel, rows: np.ndarray) -> Tensor:
-        """Encodes starts `(K,)` into tokens `(K, T, C)` on the model's device."""
+    def states(self, model: WorldModel, rows: np.ndarray) -> LatentState:
+        """Encodes starts `(K,)` into states on the model's device."""
         return self._encoded(model, "images", rows, self.proprio)
 
     def goals(self, model: WorldModel, rows: np.ndarray) -> Tensor:
         """Encodes the goals of starts `(K,)` into embeddings `(K, E)` on the model's device."""
         goal, nowhere = self.goal[rows], np.zeros((len(self.goal_images), 4), np.float32)
-        tokens = self._encoded(model, "goal_images", goal, nowhere)
-        return model.embedding(LatentState(tokens, tokens.new_zeros(len(goal), 4)))
+        return model.embedding(self._encoded(model, "goal_images", goal, nowhere))
 
     @torch.inference_mode(False)  # dreams ask in inference mode, but learners may take gradients
     @torch.no_grad()
-    def _encoded(self, model: WorldModel, name: str, rows: np.ndarray, proprio: np.ndarray) -> Tensor:
-        """Gives tokens of pictures; each is encoded once per model, when it is first asked for."""
+    def _encoded(self, model: WorldModel, name: str, rows: np.ndarray, proprio: np.ndarray) -> LatentState:
+        """Gives states of pictures; each is encoded once per model, when it is first asked for."""
         images, memo = getattr(self, name), self._memo.setdefault(model, {})
-        table, ready = memo.get(name, (torch.empty(0), np.zeros(len(images), bool)))
+        table, ready = memo.get(name, (LatentState(torch.empty(0), torch.empty(0)), np.zeros(len(images), bool)))
         missing = np.unique(rows[~ready[rows]])
         if len(missing):
             pictures = torch.from_numpy(images[missing]).to(model.device)
             setpoints = torch.from_numpy(proprio[missing]).to(model.device)
-            tokens = model.encode(pictures, setpoints).tokens
+            states = model.encode(pictures, setpoints)
             if not ready.any():
-                table = tokens.new_empty(len(images), *tokens.shape[1:])
-            table[torch.from_numpy(missing).to(model.device)] = tokens
+                table = states.each(lambda part: part.new_empty(len(images), *part.shape[1:]))
+            for whole, part in zip(table, states, strict=True):
+                if whole is not None and part is not None:
+                    whole[torch.from_numpy(missing).to(model.device)] = part
             ready[missing] = True
             memo[name] = (table, ready)
-        return table[torch.from_numpy(rows).to(model.device)]
+        return table.take(torch.from_numpy(rows).to(model.device))
 
 
 _NAMES = tuple(one.name for one in fields(StartBank) if one.init)

@@ -97,13 +97,12 @@ class Dreams:
             rows = np.full(len(index), options["start"])
         else:
             rows = self._draw(uniform, options.get("task", self.config.task))
-        start = LatentState(self.bank.tokens(model, rows), torch.from_numpy(self.bank.proprio[rows]).to(device))
+        start = self.bank.states(model, rows)
         goal, words = self.bank.goals(model, rows), self.bank.words(model, rows)
         instruction: Any = self.bank.instruction[rows]
         if "image" in options:
             one = _tensors(device, options["image"], options["proprio"])
-            tokens, proprio = model.encode(*one)
-            start = LatentState(tokens.expand_as(start.tokens), proprio.expand_as(start.proprio))
+            start = model.encode(*one).take(np.zeros(len(index), int))
         if "goal_image" in options:
             one = _tensors(device, options["goal_image"], np.zeros(4, np.float32))
             goal = model.embedding(model.encode(*one)).expand_as(goal)
@@ -111,14 +110,14 @@ class Dreams:
             instruction = options["instruction"]
             words = np.broadcast_to(embedder(model)(instruction), words.shape)
 
-        new: tuple[Tensor, ...] = (*start, goal, torch.from_numpy(words.copy()).to(device))
+        new: tuple[Any, ...] = (*start, goal, torch.from_numpy(words.copy()).to(device))
         if len(index) < self.num_envs:
             assert self.state is not None
             where = torch.from_numpy(index).to(device)
             old = (*self.state, self.goal, self.words)
-            new = tuple(a.index_copy(0, where, b) for a, b in zip(old, new, strict=True))
-        tokens, proprio, self.goal, self.words = new
-        self.state = LatentState(tokens, proprio)
+            new = tuple(a if a is None else a.index_copy(0, where, b) for a, b in zip(old, new, strict=True))
+        *parts, self.goal, self.words = new
+        self.state = LatentState(*parts)
         self.instruction[index], self.task_name[index] = instruction, self.bank.task[rows]
         for counter in (self.held, self.steps, self.ended, self.disagreement):
             counter[index] = 0
@@ -175,7 +174,7 @@ class Dreams:
         self.distance[rows] = self.span[rows] = contract.distance(embedding, goal)
         judged = self.state, self.goal, self.words
         if started is not None:
-            judged = LatentState(*(part[rows] for part in self.state)), self.goal[rows], self.words[rows]
+            judged = self.state.take(rows), self.goal[rows], self.words[rows]
         if self.metric is None:
             probability = self.model.success(*judged)
         else:
@@ -219,7 +218,7 @@ class Dreams:
         """Decodes the states of all dreams, or of some `rows`, to pictures `(B, 64, 64, 3)` uint8."""
         if self.state is None:
             raise ResetNeeded("nothing to draw before reset(); call reset() first")
-        return self.model.decode(LatentState(*(part[rows] for part in self.state))).cpu().numpy()
+        return self.model.decode(self.state.take(rows)).cpu().numpy()
 
     def frames(self) -> np.ndarray | None:
         """Returns enlarged pictures `(B, 256, 256, 3)` uint8, or None without a render mode."""
@@ -234,7 +233,7 @@ class Dreams:
         if self.state is None:
             raise ResetNeeded("no state before reset(); call reset() first")
         tensors = {"goal": self.goal, "words": self.words, **self.state._asdict()}
-        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()} | {
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items() if tensor is not None} | {
             "instruction": self.instruction.astype(str),
             "task_name": self.task_name.astype(str),
             "held": self.held.copy(),
@@ -257,9 +256,10 @@ class Dreams:
         given = {name: array.shape for name, array in state.items()}
         if given != expected:
             raise ValueError(f"state has {given}; accepted, as get_state gives it: {expected}")
-        names = ("tokens", "proprio", "goal", "words")
-        tensors = [torch.tensor(state[name], device=self.device) for name in names]
-        self.state, (self.goal, self.words) = LatentState(*tensors[:2]), tensors[2:]
+        names = [name for name in (*LatentState._fields, "goal", "words") if name in state]
+        tensors = {name: torch.tensor(state[name], device=self.device) for name in names}
+        self.goal, self.words = tensors.pop("goal"), tensors.pop("words")
+        self.state = LatentState(**tensors)
         for name in ("instruction", "task_name"):
             setattr(self, name, state[name].astype(object))
         for name in ("held", "steps", "ended", "disagreement"):

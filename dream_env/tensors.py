@@ -27,6 +27,8 @@ class Carry(NamedTuple):
     """`(B, T, C)`."""
     proprio: Tensor
     """Set-points `(B, 4)`."""
+    situation: Tensor
+    """What the model keeps in numbers, `(B, R)`; R is 0 for one that keeps nothing."""
     span: Tensor
     """Distance to the goal that the reward measures, `(B,)`."""
     row: Tensor
@@ -108,7 +110,7 @@ class TensorDreams:
         rows = np.arange(len(bank))
         _, first, goal = np.unique(bank.goal, return_index=True, return_inverse=True)
         self._below = self._tensor(np.cumsum(chances(bank.task, bank.step, self.config)).clip(0, 1))
-        self._starts = LatentState(bank.tokens(model, rows), self._tensor(bank.proprio))
+        self._starts = bank.states(model, rows)
         self._words, self._goal_of = self._tensor(bank.words(model, rows)), torch.from_numpy(goal).to(self.device)
         self._goals = bank.goals(model, first)
         self._marks = model.metric(self._goals) if self._learned else self._goals
@@ -158,7 +160,7 @@ class TensorDreams:
     @property
     def state(self) -> LatentState:
         """The present states of all dreams."""
-        return LatentState(self._carry.tokens, self._carry.proprio)
+        return _state(*self._carry[:3])
 
     def detach(self) -> None:
         """Cuts the gradients here: what comes has none with respect to actions before."""
@@ -175,13 +177,14 @@ class TensorDreams:
 
     def _begin(self, row: Tensor) -> Carry:
         """Starts dreams from rows of the bank `(B,)`."""
-        start, nothing = self._starts, torch.zeros_like(row)
-        return Carry(start.tokens[row], start.proprio[row], self._start_span[row], row, nothing, nothing)
+        start, nothing = self._starts.take(row), torch.zeros_like(row)
+        return Carry(*_parts(start), self._start_span[row], row, nothing, nothing)
 
     def _advance(
         self,
         tokens: Tensor,
         proprio: Tensor,
+        situation: Tensor,
         span: Tensor,
         row: Tensor,
         steps: Tensor,
@@ -196,7 +199,7 @@ class TensorDreams:
             What the dreams are; the observations; those parts of the observations before any new start that the step
             has changed; and whatever else `step` tells, by name.
         """
-        config, dreams, state = self.config, self._dreams, LatentState(tokens, proprio)
+        config, dreams, state = self.config, self._dreams, _state(tokens, proprio, situation)
         action = contract.to_delta(config.control, proprio, action.clamp(-1, 1), self._step_size)
         doubt = self.model.disagreement(state, action) if dreams.watches else None
         with config.computing():
@@ -223,7 +226,7 @@ class TensorDreams:
             if dreams.max_disagreement is not None:
                 ended = ended | (doubt > dreams.max_disagreement)
         # For all rows alike, as choosing some asks the host.
-        now, fresh = Carry(*state, span, row, steps, held), self._begin(self._draw(chance))
+        now, fresh = Carry(*_parts(state), span, row, steps, held), self._begin(self._draw(chance))
         carry = Carry(*(_choose(ended, *pair) for pair in zip(fresh, now, strict=True)))
         info |= {"terminated": torch.zeros_like(ended), "truncated": ended}
         return carry, self._observe(carry), self._see(state), info
@@ -231,7 +234,7 @@ class TensorDreams:
     def _observe(self, carry: Carry) -> Obs:
         """Returns the observations of dreams."""
         goal = self._goals[self._goal_of[carry.row]].clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)
-        seen = self._see(LatentState(carry.tokens, carry.proprio))
+        seen = self._see(_state(*carry[:3]))
         return seen | {"goal": goal, "instruction": self._words[carry.row]}
 
     def _see(self, state: LatentState) -> Obs:
@@ -246,6 +249,16 @@ class TensorDreams:
             return contract.distance(mark, self._marks[goal])
         gap = mark - self._marks[goal]
         return gap.square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
+
+
+def _state(tokens: Tensor, proprio: Tensor, situation: Tensor) -> LatentState:
+    return LatentState(tokens, proprio, situation if situation.shape[1] else None)
+
+
+def _parts(state: LatentState) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the parts of a state; a `Carry` has them all."""
+    nothing = state.proprio[:, :0]
+    return state.tokens, state.proprio, nothing if state.situation is None else state.situation
 
 
 def _choose(ended: Tensor, fresh: Tensor, old: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from dream_env.agents import model_metrics
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.command import fit, train
 
-UPDATES = {f"{stage}_updates": 40 for stage in ("autoencoder", "reader", "sketch", "predictor", "success", "metric")}
+STAGES = ("autoencoder", "reader", "sketch", "interaction", "predictor", "success", "metric")
+UPDATES = {f"{stage}_updates": 40 for stage in STAGES}
 FIRST = UPDATES | {f"{stage}_updates": 0 for stage in ("reader", "success", "metric")}
 
 

@@ -121,6 +121,7 @@ def arguments(folder, vision, text=None):
         autoencoder_updates=4,
         reader_updates=2,
         sketch_updates=2,
+        interaction_updates=2,
         predictor_updates=2,
         success_updates=2,
         metric_updates=2,

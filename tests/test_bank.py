@@ -63,10 +63,10 @@ def test_bank_encodes_each_row_once():
     encode = model.encode
     model.encode = lambda images, proprio: calls.append(len(images)) or encode(images, proprio)
     rows = np.array([3, 1, 3])
-    tokens = bank.tokens(model, rows)
+    tokens = bank.states(model, rows).tokens
     expected = encode(torch.from_numpy(bank.images[rows]), torch.from_numpy(bank.proprio[rows]))
     np.testing.assert_array_equal(tokens.numpy(), expected.tokens.detach().numpy())
-    bank.tokens(model, np.array([1, 2]))
+    bank.states(model, np.array([1, 2]))
     assert calls == [2, 1]
 
 
@@ -80,8 +80,8 @@ def test_encoded_rows_take_part_in_gradients_after_a_dream_used_them():
     bank, model = toy.bank(), toy.ToyWorldModel()
     NicoLDreamEnv(world_model=model, bank=bank).reset(seed=0)
     weight = torch.ones(1, requires_grad=True)
-    (bank.tokens(model, np.arange(24)) * weight).sum().backward()
-    assert weight.grad is not None and not bank.tokens(model, np.arange(2)).requires_grad
+    (bank.states(model, np.arange(24)).tokens * weight).sum().backward()
+    assert weight.grad is not None and not bank.states(model, np.arange(2)).tokens.requires_grad
 
 
 def episode(kind="expert", task="lift", solved_from=20, seed=0):

@@ -63,7 +63,7 @@ def test_only_the_first_process_writes(folders):
 
 def test_minutes_end_on_all_processes(folders):
     state = torch.load(folders[1] / "minutes" / "last" / "training.pt", weights_only=True)
-    assert state["done"] == ["autoencoder", "sketch", "predictor"]
+    assert state["done"] == ["autoencoder", "sketch", "interaction", "predictor"]
 
 
 def test_alone_nothing_is_shared():
@@ -93,15 +93,16 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
     model, hindsight = LatentWorldModel(args.model), Hindsight(data)
     train, held_out = encode_episodes(model, data, rows), encode_episodes(model, data, held)
     pairs, steps = Pairs(data, rows, hindsight.conditions), own_steps(data, held)
-    dreams = fit_stages.dream(model, train, len(rows))
+    dreams, seen = fit_stages.dream(model, train, len(rows)), fit_stages.read(model.reader, train.tokens)
     stages = [
         fit_stages.autoencoder_stage(args, model, data, rows, held),
         joint.joint_stage(args, model, data, rows, held),
         fit_stages.reader_stage(args, model.reader, train, held_out),
         fit_stages.sketch_stage(args, model.predictor.sketch, train, held_out),
+        fit_stages.interaction_stage(args, model.predictor.interaction, model.reader, train, seen, held_out),
         fit_stages.predictor_stage(args, model, train, held_out, data.images[0]),
         fit_stages.success_stage(args, model, train, dreams, held_out, hindsight, rows),
-        fit_stages.metric_stage(args, model, train, dreams, held_out, pairs, steps, data.task[held.numpy()]),
+        fit_stages.metric_stage(args, model, train, seen, dreams, held_out, pairs, steps, data.task[held.numpy()]),
     ]
     model.to("meta").train()
     for stage in stages:

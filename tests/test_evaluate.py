@@ -215,7 +215,7 @@ def test_dreams_begin_as_physics_does(world_model):
     assert [(o.spoken, o.solved_at_start) for o in dream] == [(o.spoken, o.solved_at_start) for o in physics]
     bank, _ = starts.physics_starts("reach", seeds)
     obs, _ = NicoLRealEnv("reach", world_model=world_model).reset(seed=seeds[1])
-    tokens = bank.tokens(checkpoint.load(world_model), np.array([1]))
+    tokens = bank.states(checkpoint.load(world_model), np.array([1])).tokens
     np.testing.assert_array_equal(tokens.flatten(), obs["embedding"])
     np.testing.assert_array_equal(bank.proprio[1], obs["proprio"])
     assert starts.physics_start("reach", seeds[1]) is starts.physics_start("reach", seeds[1])

@@ -59,7 +59,7 @@ def played(method, physics, dream=None, seed=0, demos=100, steps=0, minutes=1.0,
                 said = "push the blue cube" if condition.get("instruction") == "swapped" else "push the red cube"
                 touched = {"named": "red", "touched": color} if world == "physics" and task != "reach" else {}
                 outcomes.append(Outcome(method, world, task, i, said, i == 10, i < wins, 0.0, None, **touched))
-    made = Made("x", "default", steps, 60 * minutes, 60 * minutes, 0.0, 0.0)
+    made = Made("x", None, steps, 60 * minutes, 60 * minutes, 0.0, 0.0)
     return Played(Trial(Spec(method, demos, seed), 11, **condition), made, outcomes)
 
 
@@ -193,14 +193,14 @@ def test_every_method_in_miniature(setup, monkeypatch):
         budget = "96" if method in MODEL_FREE else ""
         trial, error = experiment.run(Trial(Spec(method, 3, 0), 1, budget=budget), setup)
         assert error is None, error
-        outcomes = load_outcomes(experiment.result(trial, setup))
+        outcomes = experiment.episodes_of(trial, setup)
         assert [(o.world, o.task) for o in outcomes] == [(w, t) for w in ("physics", "dream") for t in TASKS]
         found[method] = read(trial.spec, setup)[budget]
     steps = {method: made.practice_steps for method, made in found.items() if made.practice_steps}
     assert steps == {"dream_coevolved": 4 * EPISODE_STEPS, "ppo_physics": 96, "sac_her_physics": 96}
     assert found["dream_coevolved"].practice_cpu_s > found["dream"].practice_cpu_s > 0 == found["clone"].practice_cpu_s
     assert found["clone_equal_compute"].cpu_s > 0 and found["clone_equal_compute"].path != found["clone"].path
-    assert found["dream_coevolved"].world_model != setup.world_model == found["untrained_dream"].world_model
+    assert found["dream_coevolved"].world_model and not found["untrained_dream"].world_model, "its own; the setup's"
     assert isinstance(rollouts.load_policy(found["regressor"].path), regressor.Regressor)
 
     random = load_file(folder(Spec("untrained_dream", 3, 0), setup) / "world_model" / "model.safetensors")
@@ -235,6 +235,44 @@ def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup
         assert all(each.seed == 0 and each.demos == 3 for each in needs(Spec(method, 3, 0), setup))
 
 
+def changed(world, out, prefix):
+    """Copies a world model, with other weights where names begin with a prefix."""
+    model = LatentWorldModel(checkpoint.load(world).config)
+    model.load_state_dict(checkpoint.load(world).state_dict())
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith(prefix):
+                weight += 1
+    checkpoint.save(model, out, "card")
+    toy.bank().save(out / "bank.npz")
+    return str(out)
+
+
+def test_policies_that_never_dream_outlive_another_predictor(setup, tmp_path):
+    def folders(world):
+        return {method: folder(Spec(method, 3, 0), replace(setup, world_model=world)) for method in METHODS}
+
+    before, dreams = folders(setup.world_model), {"dream", "dream_coevolved", "untrained_dream", "clone_equal_compute"}
+    for prefix, others in {"predictor.": dreams, "success_head.readout.": set(METHODS), "metric_head.": dreams}.items():
+        after = folders(changed(setup.world_model, tmp_path / prefix, prefix))
+        assert {method for method in METHODS if after[method] != before[method]} == others, prefix
+
+
+def test_another_dream_is_played_anew_and_physics_is_not(args, tmp_path, monkeypatch):
+    doubles = Doubles(monkeypatch)
+    experiment.experiment(replace(args, only="clone"))
+    count = len(doubles.played)
+    other = replace(args, only="clone", world_model=changed(args.world_model, tmp_path / "other", "predictor."))
+    experiment.experiment(replace(other, workers=0))
+    cells = json.loads((args.out / "transfer.json").read_text())["cells"]
+    assert cells and not [c for c in cells if (c["instruction"], c["shift"]) == ("normal", "none")], "not dreamt yet"
+    experiment.experiment(other)
+    assert doubles.made == ["clone"]
+    assert [(b.world, b.task, b.world_model) for b in doubles.played[count:]] == [
+        ("dream", task, other.world_model) for task in TASKS
+    ]
+
+
 class Doubles:
     """Policies and episodes that take no time, and a count of them."""
 
@@ -247,7 +285,7 @@ class Doubles:
     def make(self, spec, setup, out, meter):
         self.made.append(spec.method)
         budgets = [*map(str, setup.physics_steps)] if spec.method in MODEL_FREE else [""]
-        return {budget: Made(spec.method, "default", 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
+        return {budget: Made(spec.method, None, 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
 
     def play(self, batch):
         if batch.label in self.broken:

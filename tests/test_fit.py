@@ -89,19 +89,24 @@ def no_stopwatch(monkeypatch):
 
 
 def arguments(out, **values) -> Arguments:
-    model = LatentConfig(metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16, sketch=16)
+    model = LatentConfig(
+        metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16, sketch=16, interaction=16
+    )
     small = Arguments(
         data=(out.parent / "toy",),
         out=out,
         autoencoder_updates=3,
         reader_updates=3,
         sketch_updates=3,
+        interaction_updates=3,
         predictor_updates=3,
         success_updates=3,
         metric_updates=3,
         autoencoder_batch=8,
         reader_batch=8,
         sketch_batch=16,
+        interaction_batch=16,
+        interaction_horizons=(1, 2),
         predictor_batch=16,
         success_batch=8,
         metric_batch=8,
@@ -216,17 +221,36 @@ def test_kinds_and_number_of_episodes_leave_the_held_out_ones_alone(data, tmp_pa
         split(replace(args, kinds="demo"), data)
 
 
+def test_predictor_is_made_anew_and_all_else_kept(data, tmp_path):
+    first = arguments(tmp_path / "first")
+    fit(first, data)
+    kept = {f"{stage}_updates": 0 for stage in ("autoencoder", "reader", "success", "metric")}
+    other = replace(first.model, width=24, blocks=1, interaction=8, metric_dim=4)
+    second = replace(first, out=tmp_path / "second", init=first.out, new_predictor=True, model=other, **kept)
+    figures = fit(second, data)
+    assert set(figures["minutes"]) == {"sketch", "interaction", "predictor"}
+    one, two = (checkpoint.load(folder) for folder in (first.out, second.out))
+    assert two.config.width == 24 and two.config.metric_dim == 8, "the metric is kept as it is"
+    assert two.predictor.input.weight.shape == (24, 80) and len(two.predictor.blocks) == 1
+    old, new = one.state_dict(), two.state_dict()
+    same = {name for name in old if name in new and torch.equal(old[name], new[name])}
+    changed = {name for name in new if name not in same and not name.startswith("predictor.")}
+    assert changed <= {"success_head.temperature"}, "which is calibrated on the new dreams"
+    with pytest.raises(ValueError, match="new_predictor=True without init; accepted: with init"):
+        fit(replace(second, out=tmp_path / "third", init=None), data)
+
+
 def test_autoencoder_of_another_model_is_kept(data, tmp_path):
     first = arguments(tmp_path / "first", predictor_updates=0, success_updates=0, metric_updates=0)
     fit(first, data)
     wide = replace(first.model, width=40, ensemble=2, mixture=True)
     figures = fit(replace(first, out=tmp_path / "second", autoencoder=first.out, model=wide, predictor_updates=3), data)
-    assert set(figures["minutes"]) == {"reader", "sketch", "predictor"}
+    assert set(figures["minutes"]) == {"reader", "sketch", "interaction", "predictor"}
     old, new = (checkpoint.load(tmp_path / name).state_dict() for name in ("first", "second"))
     for name, value in new.items():
         if name.startswith("autoencoder."):
             assert torch.equal(value, old[name]), name
-    assert new["predictor.input.weight"].shape == (40, 56)
+    assert new["predictor.input.weight"].shape == (40, 80)
     third = replace(first, out=tmp_path / "third", autoencoder=first.out)
     with pytest.raises(ValueError, match="(?s)autoencoder=.*does not fit --model.*grid, channels"):
         fit(replace(third, model=replace(first.model, channels=8)), data)

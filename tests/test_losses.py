@@ -9,7 +9,7 @@ from dream_env.agents import model_metrics
 from dream_env.agents.fit import joint, losses
 from dream_env.agents.fit.muon import optimizers
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.predictor import Sketch
+from dream_env.world_models.sketch import Sketch
 
 
 def test_spread_punishes_collapse_and_repetition():
@@ -111,7 +111,7 @@ def test_learned_setpoint_comes_to_move_as_the_controller_does():
         step = torch.from_numpy(contract.STEP)
         first = contract.integrate(start, action[:, 0], step)
         proprio = torch.stack([start, first, contract.integrate(first, action[:, 1], step)], dim=1)
-        moved = predictor(tokens[:, 0], start, action[:, 0])[1].detach()
+        moved = predictor(tokens[:, 0], start, action[:, 0])[2].detach()
         return losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
 
     before = float(error()[1])

@@ -64,11 +64,18 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
 
         monkeypatch.setattr(stages, name, stage)
 
-    for name in ("reader_stage", "sketch_stage", "predictor_stage", "success_stage", "metric_stage"):
+    for name in (
+        "reader_stage",
+        "sketch_stage",
+        "interaction_stage",
+        "predictor_stage",
+        "success_stage",
+        "metric_stage",
+    ):
         spy(name)
     command.train(args, data)
     assert seen.pop("sketch_stage") == [8, 2], "the arm has no color"
-    assert len(seen) == 4 and all(sizes == [24, 2] for sizes in seen.values()), seen
+    assert len(seen) == 5 and all(sizes == [24, 2] for sizes in seen.values()), seen
     with pytest.raises(ValueError, match="recolor=4 is not known; accepted: 0, 1, 2, 3"):
         command.train(replace(args, recolor=4), data)
 

@@ -149,7 +149,7 @@ def test_a_step_never_asks_the_host(temperature):
             setattr(dreams, name, getattr(dreams, name).to("meta"))
         for name in ("_starts", "_carry"):
             group = getattr(dreams, name)
-            setattr(dreams, name, type(group)(*(x.to("meta") for x in group)))
+            setattr(dreams, name, type(group)(*(x if x is None else x.to("meta") for x in group)))
         dreams._obs = {name: x.to("meta") for name, x in dreams._obs.items()}
         dreams.device, dreams._generator = torch.device("meta"), None
         for _ in range(2):

@@ -165,7 +165,7 @@ def test_mixture_steps_by_the_weights_of_its_heads():
     model.predictor.gate.weight.zero_()
     model.predictor.gate.bias.copy_(torch.tensor([0.2, 0.7, 0.1]).log())
     state = model.encode(x["images"], x["proprio"])
-    heads = model.predictor(*state, x["action"])[0]
+    heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation)[0]
     mean = (torch.tensor([0.2, 0.7, 0.1]).view(3, 1, 1, 1) * heads).sum(0)
     torch.testing.assert_close(model.step(state, x["action"]).tokens, mean)
     luck = torch.tensor([0.0, 0.19, 0.21, 0.5, 0.89, 0.91, 0.95, 0.999])
@@ -176,7 +176,7 @@ def test_mixture_steps_by_the_weights_of_its_heads():
 def test_ensemble_steps_by_the_mean_of_its_heads():
     model, x = randomized(LatentConfig(ensemble=5)), inputs(3)
     state = model.encode(x["images"], x["proprio"])
-    heads = model.predictor(*state, x["action"])[0]
+    heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation)[0]
     assert len(heads) == 5 and heads.std(0).max() > 1e-3
     torch.testing.assert_close(model.step(state, x["action"]).tokens, heads.mean(0), rtol=1e-4, atol=1e-5)
 
@@ -304,7 +304,7 @@ DAMAGE = {
     "no safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle" * 9), "is damaged"),
     "tensor missing": (lambda f: edit_weights(f, lambda t: t.pop(KEY)), f"{KEY} is missing"),
     "tensor too many": (lambda f: edit_weights(f, lambda t: t.update(x=t[KEY].clone())), "x is not known"),
-    "shape": (lambda f: edit_weights(f, lambda t: t.update({KEY: torch.zeros(2, 3)})), r"\(2, 3\), not .*\(16, 56\)"),
+    "shape": (lambda f: edit_weights(f, lambda t: t.update({KEY: torch.zeros(2, 3)})), r"\(2, 3\), not .*\(16, 80\)"),
     "type": (lambda f: edit_weights(f, lambda t: t.update({KEY: t[KEY].half()})), "float16"),
     "other width": (lambda f: edit_config(f, width=24), "does not fit config.json"),
     "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['latent'"),

@@ -42,7 +42,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
     "loss": {
         "tokens and readings (base)": "",
-        "tokens only": "--reading-weight 0 --reader-updates 0",
+        "tokens only": "--reading-weight 0",
         "readings 10 times": "--reading-weight 30",
     },
     "optimizer": {
@@ -52,6 +52,10 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "arm": {
         "sketched (base)": "",
         "not sketched": "--model.sketch 0",
+    },
+    "cubes": {
+        "moved by what was read (base)": "",
+        "moved by the trunk": "--model.interaction 0",
     },
     "colors": {
         "as recorded (base)": "",

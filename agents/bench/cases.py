@@ -73,7 +73,7 @@ def encode_starts(world_model: str, device: str) -> None:
     """Encodes the bank's starts and goals now, which is done once per process when they are first drawn."""
     bank = StartBank.load(checkpoint.resolve(world_model) / "bank.npz")
     model, rows = checkpoint.load(world_model, device), np.flatnonzero(bank.step == 0)
-    bank.tokens(model, rows)
+    bank.states(model, rows)
     bank.goals(model, rows)
 
 
@@ -101,8 +101,8 @@ def first_state(model: WorldModel, num_envs: int) -> tuple[LatentState, Tensor]:
     """Returns a state of black pictures, and actions."""
     picture = torch.zeros(1, contract.IMAGE_SIZE, contract.IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
     proprio = torch.zeros(num_envs, len(PROPRIO_NAMES), device=model.device)
-    tokens = model.encode(picture, proprio[:1]).tokens.expand(num_envs, -1, -1).contiguous()
-    return LatentState(tokens, proprio), torch.from_numpy(_actions(num_envs)).to(model.device)
+    state = model.encode(picture, proprio[:1]).take(torch.zeros(num_envs, dtype=torch.long))
+    return state, torch.from_numpy(_actions(num_envs)).to(model.device)
 
 
 def physics(num_envs: int, form: str, world_model: str) -> Work:
@@ -163,7 +163,7 @@ def products(world_model: str) -> dict[Shape, int]:
     handles = [layer.register_forward_hook(note) for layer in layers]
     state, action = first_state(model, LAYER_ROWS)
     with torch.inference_mode():
-        model.predictor.expect(*state, action)
+        model.predictor.expect(state.tokens, state.proprio, action, state.situation)
     for handle in handles:
         handle.remove()
     return found

@@ -30,7 +30,6 @@ from dream_env.contract import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, METRIC_S
 from dream_env.language import COLORS
 from dream_env.sb3 import DreamVecEnv
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import LatentState
 
 ROUNDS, HORIZON, ELITE = 4, 5, 16
 """Of the planner: rounds, steps ahead, and candidates that are kept."""
@@ -124,7 +123,7 @@ def plan(num_envs: int, world_model: str, device: str) -> Work:
 
     @torch.inference_mode()
     def choose() -> int:
-        goal = model.metric(model.embedding(LatentState(*(part[:1] for part in start))))
+        goal = model.metric(model.embedding(start.take(slice(1))))
         mean = torch.zeros(HORIZON, len(ACTION_NAMES), device=model.device)
         std = torch.ones_like(mean)
         for _ in range(ROUNDS):

@@ -40,8 +40,11 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
     model = checkpoint.load(world_model, device)
     state, actions = first_state(model, num_envs)
 
-    def dynamics(tokens: Tensor, proprio: Tensor, action: Tensor) -> LatentState:
-        return model.step(LatentState(tokens, proprio), action)
+    kept = {name: part for name, part in state._asdict().items() if part is not None}
+
+    def dynamics(action: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+        moved = model.step(LatentState(*parts), action)
+        return tuple(part for part in moved if part is not None)
 
     def head(tokens: Tensor, proprio: Tensor, goal: Tensor, goal_vector: Tensor, words: Tensor) -> tuple[Tensor, ...]:
         state = LatentState(tokens, proprio)
@@ -49,13 +52,13 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
         apart = (vector - goal_vector).square().sum(-1, keepdim=True).sqrt()
         return torch.exp(-apart / METRIC_SCALE), success[:, None]
 
-    moved = [("next", "tokens"), ("next", "proprio")]
+    moved = [("next", name) for name in kept]
     world = WorldModel(
         TensorDictModule(lambda picture: picture, in_keys=["picture"], out_keys=["tokens"]),  # never called
-        TensorDictModule(dynamics, in_keys=["tokens", "proprio", "action"], out_keys=moved),
+        TensorDictModule(dynamics, in_keys=["action", *kept], out_keys=moved),
         TensorDictModule(
             head,
-            in_keys=[*moved, "goal", "goal_vector", "words"],
+            in_keys=[*moved[:2], "goal", "goal_vector", "words"],
             out_keys=[("next", "reward"), ("next", "success")],
         ),
     )
@@ -71,12 +74,12 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
         action_spec=spec(action=actions.shape),
         reward_spec=spec(reward=(num_envs, 1)),
         done_spec=Composite({"done": flag, "terminated": flag.clone()}, shape=(num_envs,)),
-        observation_spec=spec(tokens=state.tokens.shape, proprio=state.proprio.shape, success=(num_envs, 1)),
+        observation_spec=spec(**{name: part.shape for name, part in kept.items()}, success=(num_envs, 1)),
     )
     env = WorldModelEnv(world, specs, latent_key="tokens")
     with torch.inference_mode():
         goal = model.embedding(state)
-        parts = {**state._asdict(), "goal": goal, "goal_vector": model.metric(goal)}
+        parts = {**kept, "goal": goal, "goal_vector": model.metric(goal)}
     parts["words"] = torch.zeros(num_envs, INSTRUCTION_DIM, device=device)
     start = TensorDict(parts, batch_size=[num_envs], device=device)
 

@@ -29,9 +29,9 @@ from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.experiment import report as experiment_report
 from dream_env.agents.experiment.methods import make
 from dream_env.agents.experiment.plan import DEMOS, MAIN_DEMOS, METHODS, SEEDS, Trial, plan
-from dream_env.agents.experiment.policies import Setup, folder, read
+from dream_env.agents.experiment.policies import Setup, digest, folder, read
 from dream_env.agents.experiment.results import Played, Results
-from dream_env.agents.outcomes import WORLDS, load_outcomes, save_outcomes
+from dream_env.agents.outcomes import WORLDS, Outcome, World, load_outcomes, save_outcomes
 from dream_env.agents.rollouts import Batch, play
 from dream_env.agents.statistics import wilson
 from dream_env.contract import EPISODE_STEPS, check_choice
@@ -130,9 +130,29 @@ def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def result(trial: Trial, setup: Setup) -> Path:
-    """Returns the file with the episodes of a trial; where it is, the trial is done."""
-    return folder(trial.spec, setup) / "trials" / f"{trial.name}.jsonl"
+def records(trial: Trial, setup: Setup) -> dict[World, Path]:
+    """Returns the files that hold, or will hold, the episodes of a trial in every world in which it is played.
+
+    Those in the dream are told apart by the world model: another one has to be played anew, physics has not.
+    """
+    made, trials = read(trial.spec, setup), folder(trial.spec, setup) / "trials"
+    own = None if made is None else made[trial.budget].world_model
+    dream = digest(own or setup.world_model)[:8] if trial.usual else ""
+    files: dict[World, Path] = {
+        "physics": trials / f"{trial.name}.jsonl",
+        "dream": trials / f"{trial.name}-{dream}.jsonl",
+    }
+    return {world: files[world] for world in (WORLDS if trial.usual else WORLDS[:1])}
+
+
+def is_done(trial: Trial, setup: Setup) -> bool:
+    """Tells whether the policy of a trial is made, and has played all of its episodes."""
+    return read(trial.spec, setup) is not None and all(file.is_file() for file in records(trial, setup).values())
+
+
+def episodes_of(trial: Trial, setup: Setup) -> list[Outcome]:
+    """Reads the episodes of a trial that is done."""
+    return [outcome for file in records(trial, setup).values() for outcome in load_outcomes(file)]
 
 
 def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
@@ -144,8 +164,10 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
     torch.set_num_threads(1)
     try:
         made = make(trial.spec, setup)[trial.budget]
-        outcomes = []
-        for world in WORLDS if trial.usual else WORLDS[:1]:
+        for world, file in records(trial, setup).items():
+            if file.is_file():
+                continue
+            outcomes: list[Outcome] = []
             for task in TASKS:
                 for i in range(0, trial.episodes, DREAM_CHUNK):
                     seeds = range(HELD_OUT_SEED + i, HELD_OUT_SEED + min(i + DREAM_CHUNK, trial.episodes))
@@ -155,13 +177,13 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
                         world,
                         task,
                         tuple(seeds),
-                        made.world_model,
+                        made.world_model or setup.world_model,
                         trial.instruction,
                         trial.shift,
                         reward="bounded",  # the cheapest that every form of env takes
                     )
                     outcomes += play(batch)
-        save_outcomes(outcomes, result(trial, setup))
+            save_outcomes(outcomes, file)
     except Exception:
         return trial, traceback.format_exc()
     return trial, None
@@ -172,8 +194,8 @@ def done(trials: Iterable[Trial], setup: Setup) -> list[Played]:
     played = []
     for trial in trials:
         made = read(trial.spec, setup)
-        if made is not None and result(trial, setup).is_file():
-            played.append(Played(trial, made[trial.budget], load_outcomes(result(trial, setup))))
+        if made is not None and is_done(trial, setup):
+            played.append(Played(trial, made[trial.budget], episodes_of(trial, setup)))
     return played
 
 
@@ -201,7 +223,7 @@ def experiment(args: Arguments) -> str:
         results = Results(done(everything, setup), main, episodes * EPISODE_STEPS)
         return experiment_report.write(results, about, args.out)
 
-    missing = [trial for trial in asked if not result(trial, setup).is_file()] if args.workers else []
+    missing = [trial for trial in asked if not is_done(trial, setup)] if args.workers else []
     failures = {}
     with tqdm(total=len(asked), initial=len(asked) - len(missing), desc="trials", unit="trial") as bar:
         for trial, error in pool.imap(partial(run, setup=setup), missing, args.workers) if missing else ():
@@ -210,8 +232,8 @@ def experiment(args: Arguments) -> str:
                 failures[trial] = error
                 tqdm.write(f"{trial} failed:\n{error}")
                 continue
-            outcomes = load_outcomes(result(trial, setup))
-            rates = [wilson(sum(o.success for o in own), len(own)) for own in _by_world(outcomes)]
+            own_episodes = _by_world(episodes_of(trial, setup))
+            rates = [wilson(sum(o.success for o in own), len(own)) for own in own_episodes]
             about_it = f"{trial.spec.method} {trial.spec.demos} {trial.spec.seed} {trial.name}"
             tqdm.write(f"{about_it}: physics {rates[0].percent()}, dream {rates[1].percent()}")
             report()

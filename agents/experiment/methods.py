@@ -50,9 +50,9 @@ def _episodes(data: Path) -> EpisodeDataset:
     return EpisodeDataset.load(data)
 
 
-def _fresh(setup: Setup, meter: Meter, path: Path) -> Made:
+def _fresh(meter: Meter, path: Path) -> Made:
     """Returns a policy that was made from demonstrations alone."""
-    return Made(str(path), setup.world_model, 0, 0.0, 0.0, meter.cpu_s, meter.wall_s)
+    return Made(str(path), None, 0, 0.0, 0.0, meter.cpu_s, meter.wall_s)
 
 
 def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
@@ -69,7 +69,7 @@ def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
 def _clone(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
     args = replace(_cloning(spec, setup, out), grounded=spec.method != "clone_ungrounded")
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
-    return {"": _fresh(setup, meter, args.out)}
+    return {"": _fresh(meter, args.out)}
 
 
 def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
@@ -78,7 +78,7 @@ def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, meter: Meter) -> d
     more = round(setup.clone_updates * practice / base.cpu_s)
     args = replace(_cloning(spec, setup, out), updates=setup.clone_updates + more)
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
-    made = _fresh(setup, meter, args.out)
+    made = _fresh(meter, args.out)
     cpu, wall = max(0.0, made.cpu_s - base.cpu_s), max(0.0, made.wall_s - base.wall_s)
     return {"": replace(made, practice_cpu_s=cpu, practice_wall_s=wall)}
 
@@ -90,7 +90,7 @@ def _regressor(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, M
     labels = torch.tensor(demos.label)
     fitted = regressor.regress(encode_episodes(model, demos), labels, config, setup.clone_updates, seed=spec.seed)
     regressor.save(fitted, out / "policy", f"# Regressor\n\n{spec.demos} demonstrations per task, seed {spec.seed}.\n")
-    return {"": _fresh(setup, meter, out / "policy")}
+    return {"": _fresh(meter, out / "policy")}
 
 
 def _practice(spec: Spec, setup: Setup, out: Path, world_model: str, init: str) -> int:

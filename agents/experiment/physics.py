@@ -78,7 +78,7 @@ def sac_her_physics(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[s
         model.save(out / budget)
         return out / f"{budget}.zip"
 
-    return _look(spec, setup, Made("", setup.world_model, 0, 0.0, 0.0, 0.0, 0.0), learn, keep, meter, out)
+    return _look(spec, setup, Made("", None, 0, 0.0, 0.0, 0.0, 0.0), learn, keep, meter, out)
 
 
 def _physics_envs(setup: Setup, spec: Spec, **kwargs: Any) -> VecEnv:

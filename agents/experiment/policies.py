@@ -15,6 +15,11 @@ from dream_env.agents.experiment.meter import Meter
 from dream_env.agents.experiment.plan import MODEL_FREE, Spec
 from dream_env.world_models import checkpoint
 
+EYES = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
+"""Weights of a world model by which policies see, or which they begin with, see `dream_env.agents.clone.ground`."""
+DREAMERS = ("dream", "dream_coevolved", "untrained_dream", "clone_equal_compute")
+"""Methods that depend on all of the world model: what dreams are like, or how long they take."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -53,7 +58,7 @@ class Made:
 
     Attributes:
         path: Folder or file of the policy.
-        world_model: Checkpoint of the dream that it is evaluated in.
+        world_model: Checkpoint of the dream that it is evaluated in, where that is its own; None for the setup's.
         practice_steps: Physics steps after the demonstrations: recorded, practiced or validated.
         practice_cpu_s: CPU time of all that came after the clone, or of its own training where it has no clone.
         practice_wall_s: The same in wall time.
@@ -62,7 +67,7 @@ class Made:
     """
 
     path: str
-    world_model: str
+    world_model: str | None
     practice_steps: int
     practice_cpu_s: float
     practice_wall_s: float
@@ -74,7 +79,9 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     """Returns what the policy depends on, JSON-able; a change of anything makes another policy."""
     method, model_free = spec.method, spec.method in MODEL_FREE
     data = [str(folder.resolve()) for folder in setup.data]
-    parts: dict[str, Any] = {**asdict(spec), "data": data, "eyes": _weights(setup.world_model)}
+    parts: dict[str, Any] = {**asdict(spec), "data": data, "eyes": digest(setup.world_model, EYES)}
+    if method in DREAMERS:
+        parts["dream"] = digest(setup.world_model)
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
     if method not in ("clone", "clone_ungrounded", "regressor") and (not model_free or setup.equal_wall):
@@ -87,8 +94,16 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
 
 
 @lru_cache
-def _weights(world_model: str) -> str:
-    return checkpoint.sha256(checkpoint.resolve(world_model))
+def digest(world_model: str, parts: tuple[str, ...] = ()) -> str:
+    """Returns a digest of the weights whose names begin with one of `parts`; of the whole world model if none do."""
+    weights = checkpoint.load(world_model).state_dict()
+    chosen = {name: value for name, value in weights.items() if name.startswith(parts)}
+    found = hashlib.sha256()
+    if not chosen:
+        found.update((checkpoint.resolve(world_model) / checkpoint.CONFIG).read_bytes())  # thresholds
+    for name, value in sorted((chosen or weights).items()):
+        found.update(name.encode() + value.numpy().tobytes())
+    return found.hexdigest()
 
 
 def folder(spec: Spec, setup: Setup) -> Path:
@@ -130,7 +145,7 @@ def after(base: Made, meter: Meter, path: Path, steps: int = 0, world_model: str
     """Returns what comes of a policy by practicing for as long as the meter has counted."""
     return Made(
         path=str(path),
-        world_model=world_model or base.world_model,
+        world_model=world_model,
         practice_steps=base.practice_steps + steps,
         practice_cpu_s=base.practice_cpu_s + meter.cpu_s,
         practice_wall_s=base.practice_wall_s + meter.wall_s,

@@ -82,7 +82,7 @@ def outliers(model: Any, latents: Latents, seed: int = 0) -> dict[str, Any]:
     middle = latents.action.shape[1] // 2
     steps = min(STEPS, latents.action.shape[1] - middle)
     start = LatentState(latents.tokens[:, middle].float(), latents.proprio[:, middle])
-    tokens, proprio, action = *start, latents.action[:, middle : middle + steps]
+    tokens, proprio, action = start.tokens, start.proprio, latents.action[:, middle : middle + steps]
     sign = torch.randint(0, 2, (len(action), 1, len(ACTION_NAMES)), generator=generator) * 2.0 - 1
     half = tokens.shape[1] ** 0.5 // 2
     left = (torch.arange(tokens.shape[1]) % (2 * half) < half)[:, None]

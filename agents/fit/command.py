@@ -1,8 +1,8 @@
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
 Stages, each on the frozen result of those before: the auto-encoder; a reader of the situation; the predictor, first its
-sketch of the arm, then all of it; the success head and the metric, on encoded and on dreamt states, so that they are
-right where they are used. A killed run goes on when the same command is given again.
+sketch of the arm and what moves the cubes, then all of it; the success head and the metric, on encoded and on dreamt
+states, so that they are right where they are used. A killed run goes on when the same command is given again.
 
 Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
 
@@ -40,9 +40,17 @@ from dream_env.contract import check_choice
 from dream_env.episodes import KINDS, EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+from dream_env.world_models.latent import PREDICTOR, LatentConfig, LatentWorldModel
 
-SHARES = {"autoencoder": 0.25, "reader": 0.04, "sketch": 0.04, "predictor": 0.5, "success": 0.08, "metric": 0.09}
+SHARES = {
+    "autoencoder": 0.25,
+    "reader": 0.04,
+    "sketch": 0.04,
+    "interaction": 0.06,
+    "predictor": 0.44,
+    "success": 0.08,
+    "metric": 0.09,
+}
 """Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
 Objective = Literal["pixels", "latent", "both"]
 Device = Literal["cpu", "cuda"]
@@ -59,6 +67,8 @@ class Arguments:
     init: Path | None = None
     """Checkpoint to start from, with its architecture; None starts from random weights. With
     --autoencoder-updates 0 the embedding stays what it was, so policies keep their eyes."""
+    new_predictor: bool = False
+    """With --init: makes the predictor anew, by --model; all else stays what it was, as do policies that see by it."""
     autoencoder: Path | None = None
     """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model."""
     kinds: str | None = None
@@ -78,6 +88,8 @@ class Arguments:
     """Updates of the reader on encoded frames; 0 keeps that of --init."""
     sketch_updates: int = 1000
     """Updates of a new predictor's sketch of the arm, before the rest of it."""
+    interaction_updates: int = 2000
+    """Updates of what moves the cubes in a new predictor, before the rest of it."""
     predictor_updates: int = 4000
     """Updates of the predictor; 0 keeps that of --init."""
     success_updates: int = 4000
@@ -90,12 +102,16 @@ class Arguments:
     """Frames per update."""
     sketch_batch: int = 512
     """Pairs of frames per update."""
+    interaction_batch: int = 2048
+    """Steps of the cubes per update: windows times their length."""
     predictor_batch: int = 512
     """Predicted steps per update: windows times their length."""
     success_batch: int = 256
     """States per update, half encoded and half dreamt."""
     metric_batch: int = 512
     """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
+    interaction_horizons: tuple[int, ...] = (4, 8, 16, 24)
+    """Lengths of the interaction's rollouts, for equal parts of the stage."""
     horizons: tuple[int, ...] = (2, 4, 8, 16)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     recolor: int = len(COLORS) - 1
@@ -117,6 +133,8 @@ class Arguments:
     """Peak learning rate of the reader."""
     sketch_rate: float = 3e-2
     """Peak learning rate of the sketch."""
+    interaction_rate: float = 1.2e-2
+    """Peak learning rate of the interaction."""
     predictor_rate: float = 1.2e-2
     """Peak learning rate of the predictor."""
     success_rate: float = 3e-3
@@ -151,7 +169,7 @@ class Arguments:
     muon: bool = True
     """Trains matrices by Muon; False takes AdamW for everything."""
     model: LatentConfig = field(default_factory=LatentConfig)
-    """Architecture; with --init only that of the metric, which is made anew where it differs."""
+    """Architecture; with --init only of a new predictor, and of the metric, which is made anew where it differs."""
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""
@@ -161,8 +179,12 @@ class Arguments:
 
     def updates(self, stage: str) -> int:
         """Returns the updates of a stage; 0 leaves it out."""
-        trained = self.init or self.objective != "pixels"  # a predictor that has its sketch already
-        kept = {"autoencoder": self.autoencoder, "sketch": trained or not self.predictor_updates}
+        trained = (self.init and not self.new_predictor) or not self.predictor_updates
+        kept = {
+            "autoencoder": self.autoencoder,
+            "sketch": trained or self.objective != "pixels",  # a predictor that has its sketch already
+            "interaction": trained,
+        }
         return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
 
     def share(self, stage: str) -> float | None:
@@ -251,6 +273,8 @@ def train(
         device=args.device,
         muon=args.muon,
     )
+    if (interaction := model.predictor.interaction) is not None:
+        interaction.requires_grad_(False)  # only its own stage trains it
     first = stages.autoencoder_stage if args.objective == "pixels" else joint_stage
     run.train(first(args, model, episodes, rows, held_rows))
     model.eval()
@@ -261,11 +285,18 @@ def train(
     again = args.recolor if any(map(args.updates, ("reader", "predictor", "success", "metric"))) else 0
     colorful = Latents.concatenate([encoded(rows, places) for places in range(again + 1)])
     latents, held_out = colorful.take(slice(len(rows))), encoded(held_rows)
-    if model.reader is not None:
-        run.train(stages.reader_stage(args, model.reader, colorful, held_out))
+    seen: Tensor | None = None
+    if (reader := model.reader) is not None:
+        run.train(stages.reader_stage(args, reader, colorful, held_out))
         model.eval()
+        every = torch.arange(len(colorful.tokens))
+        (seen,) = distributed.spread(lambda some: [stages.read(reader, colorful.tokens[some])], every)
     if model.predictor.sketch is not None:
         run.train(stages.sketch_stage(args, model.predictor.sketch, latents, held_out))
+        model.eval()
+    if interaction is not None and reader is not None and seen is not None:
+        run.train(stages.interaction_stage(args, interaction, reader, colorful, seen, held_out))
+        interaction.requires_grad_(False)
         model.eval()
     run.train(stages.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
@@ -275,11 +306,12 @@ def train(
         if args.success_updates:
             run.train(stages.success_stage(args, model, colorful, dreams, held_out, hindsight, rows))
             model.eval()
-            calibrate_success(model, held_out, args.false_positives)
         if args.metric_updates:
             pairs = Pairs(episodes, rows, hindsight.conditions)
-            run.train(stages.metric_stage(args, model, colorful, dreams, held_out, pairs, steps, tasks))
+            run.train(stages.metric_stage(args, model, colorful, seen, dreams, held_out, pairs, steps, tasks))
             model.eval()
+    if args.success_updates or args.predictor_updates:
+        calibrate_success(model, held_out, args.false_positives)
     calibrate_disagreement(model, held_out)
     minutes = {name: round(seconds / 60, 4) for name, seconds in run.seconds.items()}
     return Fitted(model, latents, held_out, steps, tasks, minutes)
@@ -311,7 +343,13 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
 
 
 def _initial(args: Arguments) -> LatentWorldModel:
-    """Builds the model that a fit begins with: a new one, or that of --init, with a new metric if it is to get one."""
+    """Builds the model that a fit begins with: a new one, or that of --init, with new parts if it is to get them.
+
+    Raises:
+        ValueError: If arguments exclude each other, or do not fit the checkpoint.
+    """
+    if args.new_predictor and not args.init:
+        raise ValueError("new_predictor=True without init; accepted: with init, whose other parts are kept")
     if args.init and args.autoencoder:
         raise ValueError(f"init={args.init} with autoencoder={args.autoencoder}; accepted: one of them")
     if args.init:
@@ -321,6 +359,9 @@ def _initial(args: Arguments) -> LatentWorldModel:
             reads = trained.success_head.named is not None  # a head that was made without a reader stays without
             metric = {"metric_dim": args.model.metric_dim, "metric_widths": args.model.metric_widths}
             config = replace(config, success_reads=reads, **metric)
+        if args.new_predictor:
+            config = replace(config, **{name: getattr(args.model, name) for name in PREDICTOR})
+            weights = {name: value for name, value in weights.items() if not name.startswith("predictor.")}
         model = LatentWorldModel(config)
         fresh = model.state_dict()
         kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}

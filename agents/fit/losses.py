@@ -10,9 +10,11 @@ from torch import Tensor
 
 from dream_env.agents.fit import distributed
 from dream_env.world_models.autoencoder import AutoEncoder
+from dream_env.world_models.interaction import Interaction
 from dream_env.world_models.latent import SuccessHead
-from dream_env.world_models.predictor import Predictor, Sketch
+from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.reader import SituationReader
+from dream_env.world_models.sketch import Sketch
 
 CHANGED = 16 / 255
 """Difference to the background from which on a pixel counts as an object's or the arm's."""
@@ -74,6 +76,28 @@ def sketch_loss(sketch: Sketch, tokens: Tensor, proprio: Tensor) -> Tensor:
     return F.mse_loss(sketch(proprio[:, 0], proprio[:, 1]), torch.cat([tokens[:, 0], tokens[:, 1]], dim=-1))
 
 
+def interaction_loss(
+    interaction: Interaction, readings: Tensor, proprio: Tensor, truth: Tensor, known: Tensor
+) -> Tensor:
+    """Error of k steps, each from the prediction before.
+
+    Args:
+        interaction: In training mode.
+        readings: What was read of the first frames, `(B, R)`.
+        proprio: Set-points `(B, k + 1, 4)`.
+        truth: Where hand and cubes are, as readings `(B, k + 1, R)`.
+        known: Which of these exist, `(B, k + 1, R)` bool.
+
+    Returns:
+        The loss, a scalar.
+    """
+    total, situation, steps = torch.zeros((), device=readings.device), readings, truth.shape[1] - 1
+    for k in range(steps):
+        situation = interaction(situation, proprio[:, k], proprio[:, k + 1])
+        total = total + reading_loss(situation, truth[:, k + 1], known[:, k + 1])
+    return total / steps
+
+
 def rollout_loss(
     predictor: Predictor,
     tokens: Tensor,
@@ -107,8 +131,8 @@ def rollout_loss(
         noise: Standard deviation of the noise on the first frame.
         weight: Weight of the readings' error.
         reader: Frozen reader; None matches tokens only.
-        readings: What it reads off the encoded frames, `(B, k + 1, R)`.
-        known: Which readings mean something, `(B, k + 1, R)` bool.
+        readings: What it should read, `(B, k + 1, R)`: the truth, as a cube behind the hand is read less well.
+        known: Which readings exist, `(B, k + 1, R)` bool.
 
     Returns:
         The loss, a scalar.
@@ -120,8 +144,9 @@ def rollout_loss(
     share = distributed.draw(partial(torch.randint, 0, 2), (heads, len(tokens)), generator, device, dim=1) + 0.5
     total = torch.zeros((), device=device)
     steps = action.shape[1]
+    situation = [] if reader is None or predictor.interaction is None else [reader(state.float())]
     for k in range(steps):
-        predictions, setpoint, logits = predictor(state, setpoint, action[:, k])
+        predictions, logits, setpoint, *situation = predictor(state, setpoint, action[:, k], *situation)
         error = (predictions - tokens[:, k + 1]).square().mean((2, 3))
         if logits is None:
             total = total + (share * error).mean()

@@ -15,10 +15,13 @@ from dream_env.agents.fit.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, true_readings
+from dream_env.language import COLORS
+from dream_env.world_models.interaction import Interaction, cubes
 from dream_env.world_models.latent import LatentWorldModel
-from dream_env.world_models.predictor import Predictor, Sketch
+from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
+from dream_env.world_models.sketch import Camera, Sketch
 
 if TYPE_CHECKING:
     from dream_env.agents.fit.command import Arguments
@@ -148,6 +151,40 @@ def sketch_stage(args: Arguments, sketch: Sketch, train: Latents, held_out: Late
     )
 
 
+def interaction_stage(
+    args: Arguments, interaction: Interaction, reader: SituationReader, train: Latents, seen: Tensor, held_out: Latents
+) -> Stage:
+    """Trains what moves the cubes by itself, from what the reader has `seen`: the trunk is told where they will be."""
+    steps = train.action.shape[1]
+    lengths = [min(length, steps) for length in args.interaction_horizons]
+    moves = {length: moving_windows(train.cubes, length) for length in set(lengths)}
+    truth, known = true_readings(train)
+    interaction.requires_grad_(True)
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        length = lengths[int(progress * len(lengths))]
+        count = max(1, args.interaction_batch // length)
+        n, t = windows(len(seen), steps, length, count, moves[length], args.moving, generator)
+        batch = seen[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t]
+        return losses.interaction_loss(interaction, *distributed.share(*batch, device=args.device))
+
+    @torch.inference_mode()
+    def report() -> dict[str, Any]:
+        first, told = read(reader, held_out.tokens[:, 0]), true_readings(held_out)
+        return {"error": float(losses.interaction_loss(interaction, first, held_out.proprio, *told))}
+
+    return Stage(
+        "interaction",
+        interaction,
+        loss,
+        args.updates("interaction"),
+        args.interaction_rate,
+        args.share("interaction"),
+        args.average,
+        report=report,
+    )
+
+
 def predictor_stage(
     args: Arguments,
     model: LatentWorldModel,
@@ -156,31 +193,29 @@ def predictor_stage(
     film: np.ndarray,
 ) -> Stage:
     """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
-    predictor, reader = model.predictor, model.reader if args.reading_weight else None
+    predictor = model.predictor
+    reader = model.reader if args.reading_weight or predictor.interaction is not None else None
     episodes, steps = train.action.shape[:2]
     moves = {length: moving_windows(train.cubes, length) for length in {min(length, steps) for length in args.horizons}}
-    read: tuple[Tensor, ...] = ()
+    told: tuple[Tensor, ...] = ()
     if reader is not None:
-        read = (_read(reader, train.tokens), true_readings(train)[1])
+        reader.requires_grad_(False)
+        told = true_readings(train)
 
     def begin() -> None:
-        if reader is not None:
-            reader.requires_grad_(False)
-        if not args.init:
-            some = train.take(torch.arange(min(episodes, 200)))
-            aim_camera(predictor, some.tokens.float(), some.proprio)
+        if args.init:
+            return
+        some = train.take(torch.arange(min(episodes, 200)))
+        aim_camera(predictor, some.tokens.float(), some.proprio)
+        if reader is not None and predictor.table is not None:
+            aim_table(predictor.table, reader, some)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = min(args.horizons[int(progress * len(args.horizons))], steps)
         count = max(1, args.predictor_batch // length)
-        n = torch.randint(episodes, (count, 1), generator=generator)
-        t = torch.randint(steps - length + 1, (count, 1), generator=generator)
-        if chosen := min(round(args.moving * count), count) if len(moves[length]) else 0:
-            drawn = torch.randint(len(moves[length]), (chosen,), generator=generator)
-            n[:chosen], t[:chosen] = moves[length][drawn].split(1, dim=1)
-        t = t + torch.arange(length + 1)
-        windows = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
-        batch = *windows, *(part[n, t] for part in read)
+        n, t = windows(episodes, steps, length, count, moves[length], args.moving, generator)
+        shown = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
+        batch = *shown, *(part[n, t] for part in told)
         tokens, proprio, action, *readings = distributed.share(*batch, device=args.device)
         return losses.rollout_loss(
             predictor, tokens, proprio, action, generator, args.rollout_noise, args.reading_weight, reader, *readings
@@ -206,6 +241,22 @@ def predictor_stage(
         begin,
         report=report,
     )
+
+
+def windows(
+    episodes: int, steps: int, length: int, count: int, moving: Tensor, share: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draws windows, a share of them from those `(M, 2)` in which a cube moves.
+
+    Returns:
+        Episodes `(count, 1)` and frames `(count, length + 1)`.
+    """
+    n = torch.randint(episodes, (count, 1), generator=generator)
+    t = torch.randint(steps - length + 1, (count, 1), generator=generator)
+    if chosen := min(round(share * count), count) if len(moving) else 0:
+        drawn = torch.randint(len(moving), (chosen,), generator=generator)
+        n[:chosen], t[:chosen] = moving[drawn].split(1, dim=1)
+    return n, t + torch.arange(length + 1)
 
 
 def moving_windows(cubes: Tensor, length: int) -> Tensor:
@@ -237,6 +288,22 @@ def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
     centers = (change @ predictor.position / total.clamp_min(1e-6))[moving]
     between = ((proprio[:, 1:] + proprio[:, :-1]) / 2).flatten(0, 1)[moving]
     predictor.camera.fit(between, centers)
+
+
+@torch.no_grad()
+def aim_table(table: Camera, reader: SituationReader, some: Latents) -> None:
+    """Aims the camera that marks the cubes at where the reader looks for them.
+
+    Of a color's looks it takes the one that moves about most: another may rest on the background.
+    """
+    looks = reader.looks_at(some.tokens.flatten(0, 1).float())
+    readings, known = (part.flatten(0, 1) for part in true_readings(some))
+    places, present = cubes(readings), cubes(known.float())[..., 0] > 0
+    seen: list[Tensor] = []
+    for color in range(len(COLORS)):
+        centers = looks[present[:, color], color]
+        seen.append(centers[:, centers.var(0).sum(-1).argmax()])
+    table.fit(places.transpose(0, 1)[present.T], torch.cat(seen))
 
 
 class Dreams(NamedTuple):
@@ -287,7 +354,7 @@ def success_stage(
         told = (torch.rand(2 * half, generator=generator) < 0.5).float()
         batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, told, device=args.device)
         tokens, proprio, instruction, answer, told = batch
-        readings = None if model.reader is None else told[:, None] * _read(model.reader, tokens)
+        readings = None if model.reader is None else told[:, None] * read(model.reader, tokens)
         return losses.success_loss(model.success_head, tokens, proprio, instruction, answer, readings)
 
     def report() -> dict[str, Any]:
@@ -310,6 +377,7 @@ def metric_stage(
     args: Arguments,
     model: LatentWorldModel,
     train: Latents,
+    seen: Tensor | None,
     dreams: Dreams,
     held_out: Latents,
     pairs: Pairs,
@@ -322,6 +390,7 @@ def metric_stage(
         args: Arguments of the fit.
         model: The world model.
         train: Encoded episodes, one coloring of all of them after the other.
+        seen: What the reader reads off them, see `read`.
         dreams: The same, dreamt.
         held_out: Episodes that are only measured on.
         pairs: Pairs within the training episodes.
@@ -329,9 +398,9 @@ def metric_stage(
         tasks: Their tasks, `(N,)`.
     """
     reader, head = model.reader, model.metric_head
-    if reader is None or head is None:
+    if reader is None or head is None or seen is None:
         raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
-    seen, imagined, goal = (_read(reader, tokens) for tokens in (train.tokens, dreams.tokens, train.goal))
+    imagined, goal = (read(reader, tokens) for tokens in (dreams.tokens, train.goal))
     count = len(dreams.rows)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
@@ -367,7 +436,7 @@ def metric_stage(
 
 
 @torch.no_grad()
-def _read(reader: SituationReader, tokens: Tensor) -> Tensor:
+def read(reader: SituationReader, tokens: Tensor) -> Tensor:
     """Reads tokens `(..., T, C)` into `(..., R)`."""
     rows = tokens.flatten(0, -3).split(1024)
     return torch.cat([reader(part.float()) for part in rows]).unflatten(0, tokens.shape[:-2])

@@ -27,6 +27,8 @@ from dream_env.world_models.traced import Traced
 
 Proprio = Literal["integrated", "learned"]
 
+PREDICTOR = ("width", "blocks", "ensemble", "mixture", "head_width", "sketch", "interaction", "proprio")
+"""Numbers of `LatentConfig` that fix the predictor and nothing else."""
 _PURE = ("_expect", "_measure", "_success", "_judge", "_variance")
 """Methods that map tensors to tensors, row by row."""
 _ADD_METRIC = (
@@ -45,9 +47,9 @@ class LatentConfig:
     """Channels of one token."""
     autoencoder_widths: tuple[int, int, int] = (32, 64, 64)
     """Channels after each halving of the picture; the decoder mirrors them."""
-    width: int = 48
+    width: int = 32
     """Width of the predictor's trunk."""
-    blocks: int = 3
+    blocks: int = 2
     """Residual blocks of the predictor's trunk."""
     ensemble: int = 3
     """Heads of the predictor; their mean is the step, their variance the disagreement."""
@@ -57,6 +59,9 @@ class LatentConfig:
     """Hidden width of one head."""
     sketch: int = 192
     """Hidden width of the predictor's sketch of the arm; 0 for none."""
+    interaction: int = 128
+    """Hidden width of what tells the predictor where hand and cubes will be, from where the metric's reader saw them at
+    first; 0 leaves it to the predictor."""
     proprio: Proprio = "integrated"
     """Whether the set-point moves by the controller's own rule, or as the predictor learned it."""
     success_width: int = 64
@@ -146,6 +151,7 @@ class LatentWorldModel(nn.Module):
             config.ensemble,
             config.head_width,
             config.sketch,
+            config.interaction if config.metric_dim else 0,
             config.proprio == "learned",
             config.mixture,
         )
@@ -170,7 +176,14 @@ class LatentWorldModel(nn.Module):
         shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        return LatentState(by_rows(partial(in_company, self.autoencoder.encode, multiple=MAPS), images), proprio)
+        tokens = by_rows(partial(in_company, self.autoencoder.encode, multiple=MAPS), images)
+        return LatentState(tokens, proprio, *self._situation(tokens))
+
+    def _situation(self, tokens: Tensor, kept: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Returns the situation `(B, R)` that is kept, else read off the tokens; nothing where none is kept."""
+        if self.reader is None or self.predictor.interaction is None:
+            return ()
+        return (by_rows(self.reader, tokens) if kept is None else kept,)
 
     def step(
         self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
@@ -180,18 +193,18 @@ class LatentWorldModel(nn.Module):
         A head drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). The
         heads of a mixture count, and are drawn, by their weights.
         """
+        tokens, proprio, kept = state
+        situation = self._situation(tokens, kept)
         if luck is None:
-            return LatentState(*by_rows(self._expect, *state, action))
-        return LatentState(*by_rows(partial(self._draw, temperature), *state, action, luck))
+            return LatentState(*by_rows(self._expect, tokens, proprio, action, *situation))
+        return LatentState(*by_rows(partial(self._draw, temperature), luck, tokens, proprio, action, *situation))
 
-    def _expect(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        return self.predictor.expect(tokens, proprio, action)
+    def _expect(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.predictor.expect(*inputs)
 
-    def _draw(
-        self, temperature: float, tokens: Tensor, proprio: Tensor, action: Tensor, luck: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        heads, moved, logits = self.predictor(tokens, proprio, action)
-        return torch.lerp(expect(heads, logits), draw(heads, logits, luck), temperature), moved
+    def _draw(self, temperature: float, luck: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        heads, logits, *rest = self.predictor(*inputs)
+        return torch.lerp(expect(heads, logits), draw(heads, logits, luck), temperature), *rest
 
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
@@ -235,7 +248,7 @@ class LatentWorldModel(nn.Module):
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
-        return by_rows(self._success, *state, instruction)
+        return by_rows(self._success, state.tokens, state.proprio, instruction)
 
     def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
         reader = self.reader if self.success_head.named else None
@@ -253,7 +266,7 @@ class LatentWorldModel(nn.Module):
             ValueError: If the model has no metric.
         """
         self._check_metric()
-        return by_rows(self._judge, *state, instruction)
+        return by_rows(self._judge, state.tokens, state.proprio, instruction)
 
     def _judge(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
         assert self.reader is not None and self.metric_head is not None
@@ -263,10 +276,11 @@ class LatentWorldModel(nn.Module):
 
     def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
         """Mean variance `(B,)` between the heads' predictions of one step; 0 for a single head."""
-        return by_rows(self._variance, *state, action)
+        tokens, proprio, kept = state
+        return by_rows(self._variance, tokens, proprio, action, *self._situation(tokens, kept))
 
-    def _variance(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
-        heads, *_ = self.predictor(tokens, proprio, action)
+    def _variance(self, *inputs: Tensor) -> Tensor:
+        heads, *_ = self.predictor(*inputs)
         return heads.var(0, correction=0).mean((1, 2))
 
     def compiled(self) -> LatentWorldModel:

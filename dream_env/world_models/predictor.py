@@ -2,82 +2,21 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env import contract
+from dream_env.language import COLORS
+from dream_env.world_models.interaction import PLACE, PRESENT, Interaction, cubes, mark
+from dream_env.world_models.reader import CUBE, READINGS
 from dream_env.world_models.rows import MAPS, in_company
+from dream_env.world_models.sketch import Camera, Sketch
 
 _BUMP = 0.35
 """Width of the Gaussian that marks the hand's place on the map, in units of half the map."""
-_WAVES = (math.pi, 2 * math.pi, 4 * math.pi)
-"""Angular frequencies of the sines and cosines of a set-point that `Sketch` sees."""
-
-
-class HandCamera(nn.Module):
-    """A small perspective camera: where the hand's set-point appears on the token map.
-
-    The set-point before and after a step is known exactly, so the network need not find the hand to know which tokens
-    will change. The projection starts from a least-squares fit (`fit`) and is trained with the predictor.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.projection = nn.Linear(3, 3)
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
-
-    def forward(self, proprio: Tensor) -> Tensor:
-        """Projects set-points `(B, 4)` to row and column `(B, 2)`, -1 to 1 over the map."""
-        projected = self.projection(proprio[:, :3])
-        return projected[:, :2] / (1 + 0.5 * torch.tanh(projected[:, 2:]))
-
-    @torch.no_grad()
-    def fit(self, proprio: Tensor, centers: Tensor) -> None:
-        """Sets the affine part by least squares from set-points `(N, 4)` to places on the map `(N, 2)`."""
-        inputs = torch.cat([proprio[:, :3], torch.ones_like(proprio[:, :1])], dim=1)
-        # In double precision, so that what is left after rounding can be repeated; LAPACK's last bits cannot.
-        solution = torch.linalg.lstsq(inputs.double(), centers.double()).solution.float()
-        self.projection.weight[:2] = solution[:3].T
-        self.projection.bias[:2] = solution[3]
-
-
-class Sketch(nn.Module):
-    """Draws what can be told from the controller alone: the arm before and after a step, as two token maps.
-
-    Where the arm is follows from the set-points, so the trunk need not move a picture of it from token to token, which
-    blurs; it is left with what the arm does to the cubes.
-
-    Args:
-        channels: Channels C of one token.
-        tokens: Number T of tokens.
-        width: Hidden width.
-    """
-
-    def __init__(self, channels: int, tokens: int, width: int) -> None:
-        super().__init__()
-        self.channels = channels
-        setpoints = 2 * len(contract.PROPRIO_NAMES)
-        self.draw = nn.Sequential(
-            nn.Linear(setpoints * (1 + 2 * len(_WAVES)), width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, tokens * 2 * channels),
-        )
-        self.waves: Tensor
-        self.register_buffer("waves", torch.tensor(_WAVES), persistent=False)
-
-    def forward(self, proprio: Tensor, moved: Tensor) -> Tensor:
-        """Draws the arm at set-points `(B, 4)` before and after a step, `(B, T, 2 C)`."""
-        setpoints = torch.cat([proprio, moved], dim=1)
-        # Smooth networks are slow to learn how fast a picture changes (Tancik et al. 2020, Fourier features).
-        phases = (setpoints[:, None] * self.waves[:, None]).flatten(1)
-        drawn = self.draw(torch.cat([setpoints, phases.sin(), phases.cos()], dim=1))
-        return drawn.unflatten(1, (-1, 2 * self.channels))
 
 
 class Normalize(nn.Module):
@@ -153,7 +92,8 @@ class Predictor(nn.Module):
     """Predicts the next tokens by an ensemble of small heads on one convolutional trunk.
 
     A step moves the hand by at most 0.7 token, so 3x3 mixing is enough for the motion; the conditioning, which also
-    sees the mean token, carries what is global.
+    sees the mean token, carries what is global. Where the arm and the cubes will be is told in advance, by `Sketch` and
+    `Interaction`; the trunk draws it.
 
     Args:
         channels: Channels C of one token.
@@ -163,6 +103,7 @@ class Predictor(nn.Module):
         ensemble: Number of heads.
         head_width: Hidden width of one head.
         sketch: Hidden width of the sketch of the arm; 0 for none.
+        interaction: Hidden width of what moves the cubes; 0 for nothing but the trunk.
         learned_proprio: Learns how an action moves the set-point, instead of computing it as the controller does.
         mixture: Heads are what may happen, weighted by a gate that sees the whole map (mixture of experts: Jacobs et
             al. 1991), instead of guesses at what will.
@@ -177,15 +118,19 @@ class Predictor(nn.Module):
         ensemble: int,
         head_width: int,
         sketch: int = 0,
+        interaction: int = 0,
         learned_proprio: bool = False,
         mixture: bool = False,
     ) -> None:
         super().__init__()
-        self.camera = HandCamera()
-        conditions = 3 * len(contract.PROPRIO_NAMES) + channels
+        self.camera = Camera()
+        self.interaction = Interaction(interaction) if interaction else None
+        self.table = Camera() if interaction else None
+        conditions = 3 * len(contract.PROPRIO_NAMES) + channels + (2 * len(COLORS) * len(CUBE) if interaction else 0)
         self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, blocks * 2 * width))
         self.sketch = Sketch(channels, grid * grid, sketch) if sketch else None
-        self.input = nn.Linear((3 if sketch else 1) * channels + 8, width)
+        inputs = (3 if sketch else 1) * channels + 8 + (2 * len(COLORS) * 3 if interaction else 0)
+        self.input = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
         self.normalize = Normalize(width)
         self.heads = Heads(width, head_width, channels, ensemble)
@@ -195,55 +140,79 @@ class Predictor(nn.Module):
         axis = torch.linspace(-1, 1, grid)
         self.position: Tensor
         self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
+        self.axis: Tensor
+        self.register_buffer("axis", axis, persistent=False)
         self.step_size: Tensor
         self.register_buffer("step_size", torch.from_numpy(contract.STEP), persistent=False)
 
-    def forward(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(
+        self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None
+    ) -> tuple[Any, ...]:
         """Predicts one step.
 
         Args:
             tokens: `(B, T, C)`.
             proprio: Set-points `(B, 4)`.
             action: Actions `(B, 4)`.
+            situation: What was read of hand and cubes `(B, R)`, see `dream_env.world_models.reader.READINGS`, if there
+                is an interaction; None where nothing was, which is a table without cubes to it.
 
         Returns:
-            Next tokens of every head `(ensemble, B, T, C)`; the next set-points `(B, 4)`; and the logits of the heads'
-            weights `(B, ensemble)`, or None where all weigh the same.
+            Next tokens of every head `(ensemble, B, T, C)`; the logits of the heads' weights `(B, ensemble)`, or None
+            where all weigh the same; the next set-points `(B, 4)`; and, with an interaction, the next situation.
         """
-        hidden, moved = self._trunk(tokens, proprio, action)
+        hidden, *after = self._trunk(tokens, proprio, action, situation)
         logits = None if self.gate is None else in_company(self.gate, hidden.mean(1))
-        return tokens + self.heads(hidden), moved, logits
+        return tokens + self.heads(hidden), logits, *after
 
-    def expect(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicts the mean of one step: the heads' mean, by their weights if any, `(B, T, C)`; and the set-points."""
+    def expect(
+        self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Predicts the mean of one step: the heads' mean, by their weights if any, `(B, T, C)`; the rest as above."""
         if self.gate is not None:
-            heads, moved, logits = self(tokens, proprio, action)
-            return expect(heads, logits), moved
-        hidden, moved = self._trunk(tokens, proprio, action)
-        return tokens + self.heads.mean(hidden), moved
+            heads, logits, *after = self(tokens, proprio, action, situation)
+            return expect(heads, logits), *after
+        hidden, *after = self._trunk(tokens, proprio, action, situation)
+        return tokens + self.heads.mean(hidden), *after
 
-    def _trunk(self, tokens: Tensor, proprio: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives what the heads see, `(B, T, W)`, and the next set-points."""
-        moved, modulation, places, *sketch = in_company(self._vectors, proprio, action, tokens.mean(1))
-        hidden = self.input(torch.cat([tokens, *self._relative(places), *sketch], dim=-1))
+    def _trunk(self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None) -> tuple[Tensor, ...]:
+        """Gives what the heads see, `(B, T, W)`, the next set-points, and, with an interaction, the next situation."""
+        vectors = [proprio, action, tokens.mean(1)]
+        if self.interaction is not None:
+            vectors.append(tokens.new_zeros(len(tokens), len(READINGS)) if situation is None else situation)
+        modulation, places, drawn, *after = in_company(self._vectors, *vectors)
+        hidden = self.input(torch.cat([tokens, *self._relative(places), drawn], dim=-1))
         for block, one in zip(self.blocks, modulation[:, None].chunk(len(self.blocks), dim=-1), strict=True):
             hidden = block(hidden, one)
-        return self.normalize(hidden), moved
+        return self.normalize(hidden), *after
 
-    def _vectors(self, proprio: Tensor, action: Tensor, mean: Tensor) -> tuple[Tensor, ...]:
+    def _vectors(
+        self, proprio: Tensor, action: Tensor, mean: Tensor, situation: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Computes what is one vector per row.
 
         Returns:
-            The next set-points `(B, 4)`; the modulation of the blocks `(B, blocks * 2 W)`; the hand's places on the map
-            before and after, `(B, 2, 2)`; the sketch, if there is one.
+            The modulation of the blocks `(B, blocks * 2 W)`; the hand's places on the map before and after,
+            `(B, 2, 2)`; what is drawn of arm and cubes, `(B, T, ...)`; the next set-points `(B, 4)`; and, with an
+            interaction, the next situation.
         """
         if self.setpoint is None:
             moved = contract.integrate(proprio, action, self.step_size)
         else:
             moved = proprio + self.setpoint(torch.cat([proprio, action], dim=1))
-        modulation = self.condition(torch.cat([proprio, action, moved, mean], dim=1))
+        after, conditions = [moved], [proprio, action, moved, mean]
+        drawn = [mean.new_empty(len(mean), len(self.position), 0)]
+        if self.sketch is not None:
+            drawn.append(self.sketch(proprio, moved))
+        if self.interaction is not None and self.table is not None and situation is not None:
+            after.append(self.interaction(situation, proprio, moved))
+            both = torch.cat([cubes(situation), cubes(after[1])], dim=1)
+            present = both[..., PRESENT:]
+            conditions.append((both * present).flatten(1))
+            drawn.append(mark(self.table(both[..., PLACE]), present, self.axis))
+        modulation = self.condition(torch.cat(conditions, dim=1))
         places = torch.stack([self.camera(proprio), self.camera(moved)], dim=1)
-        return (moved, modulation, places, *([] if self.sketch is None else [self.sketch(proprio, moved)]))
+        return modulation, places, torch.cat(drawn, dim=-1), *after
 
     def _relative(self, places: Tensor) -> list[Tensor]:
         """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,10 +15,22 @@ class LatentState(NamedTuple):
     Attributes:
         tokens: Spatial map of tokens, `(B, T, C)` float32, about unit variance.
         proprio: The controller's set-point, `(B, 4)` float32 in [-1, 1], see `dream_env.contract.integrate`.
+        situation: What a model keeps in numbers beside the tokens, `(B, R)` float32; None for one that keeps nothing,
+            and in a state that was put together of the others, off whose tokens it is read.
     """
 
     tokens: Tensor
     proprio: Tensor
+    situation: Tensor | None = None
+
+    def take(self, rows: Any) -> LatentState:
+        """Returns the states at `rows`: indices, a mask or a slice."""
+        return self.each(lambda part: part[rows])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> LatentState:
+        """Returns a state of what a function makes of every part that is there."""
+        kept = None if self.situation is None else change(self.situation)
+        return LatentState(change(self.tokens), change(self.proprio), kept)
 
 
 class WorldModel(Protocol):

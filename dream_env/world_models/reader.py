@@ -49,9 +49,7 @@ class SituationReader(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Reads tokens `(B, T, C)` into `(B, len(READINGS))`."""
-        picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        seen = in_company(self.features, picture, multiple=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
-        weights = torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
+        seen, weights = self._look(tokens)
         attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
         attended = attended.unflatten(1, (len(COLORS), self.looks)).flatten(2)
         hand = in_company(self.hand, tokens.flatten(1))
@@ -60,6 +58,16 @@ class SituationReader(nn.Module):
         blocks = self.cube(seen).unflatten(-1, (len(COLORS), len(CUBE)))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
         return torch.cat([hand, cubes.flatten(1)], dim=1)
+
+    def looks_at(self, tokens: Tensor) -> Tensor:
+        """Returns where each color looks in tokens `(B, T, C)`: rows and columns `(B, colors, looks, 2)`, -1 to 1."""
+        return (self._look(tokens)[1] @ self.position).unflatten(1, (len(COLORS), self.looks))
+
+    def _look(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the features `(B, T, F)` and the attention over them `(B, colors * looks, T)`."""
+        picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        seen = in_company(self.features, picture, multiple=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
+        return seen, torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
 
 
 class NamedCube(nn.Module):
