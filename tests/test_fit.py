@@ -125,6 +125,7 @@ def test_fitted_dream_beats_a_still_picture(data, tmp_path):
         tmp_path / "fit",
         autoencoder_updates=150,
         predictor_updates=200,
+        reading_weight=0.0,  # so few updates teach no reader
         success_updates=100,
         autoencoder_batch=32,
         predictor_batch=128,
@@ -281,7 +282,7 @@ def test_joint_objective_makes_a_whole_model(data, tmp_path):
     vector = replace(arguments(tmp_path).model, grid=1, channels=24)
     args = arguments(tmp_path / "fit", objective="latent", model=vector)
     figures = fit(args, data)
-    assert set(figures["minutes"]) == {"joint", "reader", "predictor", "success", "metric"}
+    assert set(figures["minutes"]) == {"joint", "reader", "interaction", "predictor", "success", "metric"}
     assert checkpoint.load(args.out).embedding_dim == 24
 
 

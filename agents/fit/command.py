@@ -288,6 +288,7 @@ def train(
     seen: Tensor | None = None
     if (reader := model.reader) is not None:
         run.train(stages.reader_stage(args, reader, colorful, held_out))
+        reader.requires_grad_(False)
         model.eval()
         every = torch.arange(len(colorful.tokens))
         (seen,) = distributed.spread(lambda some: [stages.read(reader, colorful.tokens[some])], every)
@@ -357,8 +358,9 @@ def _initial(args: Arguments) -> LatentWorldModel:
         config, weights = trained.config, trained.state_dict()
         if args.metric_updates:
             reads = trained.success_head.named is not None  # a head that was made without a reader stays without
+            interaction = config.interaction if trained.predictor.interaction is not None else 0  # so does a predictor
             metric = {"metric_dim": args.model.metric_dim, "metric_widths": args.model.metric_widths}
-            config = replace(config, success_reads=reads, **metric)
+            config = replace(config, success_reads=reads, interaction=interaction, **metric)
         if args.new_predictor:
             config = replace(config, **{name: getattr(args.model, name) for name in PREDICTOR})
             weights = {name: value for name, value in weights.items() if not name.startswith("predictor.")}

@@ -197,10 +197,7 @@ def predictor_stage(
     reader = model.reader if args.reading_weight or predictor.interaction is not None else None
     episodes, steps = train.action.shape[:2]
     moves = {length: moving_windows(train.cubes, length) for length in {min(length, steps) for length in args.horizons}}
-    told: tuple[Tensor, ...] = ()
-    if reader is not None:
-        reader.requires_grad_(False)
-        told = true_readings(train)
+    told: tuple[Tensor, ...] = () if reader is None else true_readings(train)
 
     def begin() -> None:
         if args.init:
