@@ -72,8 +72,8 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "2, 4, 8, 16 (base)": "",
     },
     "size": {
-        "32 wide, 2 blocks": "--model.width 32 --model.blocks 2",
-        "48 wide, 3 blocks (base)": "",
+        "32 wide, 2 blocks (base)": "",
+        "48 wide, 3 blocks": "--model.width 48 --model.blocks 3",
         "64 wide, 4 blocks": "--model.width 64 --model.blocks 4",
     },
     "ensemble": {
