@@ -82,7 +82,7 @@ def test_marks_are_where_the_cubes_are_finer_than_a_token():
     assert (moved - mark(places, torch.ones(1, 2, 1), AXIS)).abs().max() > 0.05, "a fourteenth of a token"
 
 
-def test_camera_of_the_cubes_is_aimed_at_where_the_reader_looks():
+def test_a_camera_is_fitted_to_places_and_a_reader_tells_where_it_looks():
     generator = torch.Generator().manual_seed(0)
     truth = torch.rand(300, 3, generator=generator) * 2 - 1
     camera, aimed = Camera(), Camera()
