@@ -12,7 +12,7 @@ from dream_env.agents import model_metrics
 from dream_env.agents.fit import joint, losses, trainer
 from dream_env.agents.fit.calibrate import calibrate_success
 from dream_env.agents.fit.command import SHARES, Arguments, fit, split
-from dream_env.agents.fit.stages import moving_windows
+from dream_env.agents.fit.dynamics import moving_windows
 from dream_env.agents.latents import encode_episodes
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS

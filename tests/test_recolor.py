@@ -9,7 +9,7 @@ import test_fit
 import torch
 from toy import ToyWorldModel
 
-from dream_env.agents.fit import command, stages
+from dream_env.agents.fit import command, dynamics, stages
 from dream_env.agents.latents import Latents, encode_episodes, recolor
 from dream_env.language import COLORS
 from dream_env.nicol.scene import Layout
@@ -55,24 +55,19 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
     data, args = test_fit.toy(10), test_fit.arguments(tmp_path / "fit", recolor=2)
     seen = {}
 
-    def spy(name):
-        make = getattr(stages, name)
+    def spy(module, name):
+        make = getattr(module, name)
 
         def stage(*given):
             seen[name] = [len(part.tokens) for part in given if isinstance(part, Latents)]
             return make(*given)
 
-        monkeypatch.setattr(stages, name, stage)
+        monkeypatch.setattr(module, name, stage)
 
-    for name in (
-        "reader_stage",
-        "sketch_stage",
-        "interaction_stage",
-        "predictor_stage",
-        "success_stage",
-        "metric_stage",
-    ):
-        spy(name)
+    for name in ("reader", "success", "metric"):
+        spy(stages, f"{name}_stage")
+    for name in ("sketch", "interaction", "predictor"):
+        spy(dynamics, f"{name}_stage")
     command.train(args, data)
     assert seen.pop("sketch_stage") == [8, 2], "the arm has no color"
     assert len(seen) == 5 and all(sizes == [24, 2] for sizes in seen.values()), seen

@@ -23,7 +23,7 @@ from dream_env.agents import policy, train
 from dream_env.agents.bench.cases import encode_starts, first_state
 from dream_env.agents.bench.clock import Case, Work
 from dream_env.agents.fit import command as fit
-from dream_env.agents.fit import stages
+from dream_env.agents.fit import dynamics, stages
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.latents import Latents
 from dream_env.contract import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, METRIC_SCALE, PROPRIO_NAMES
@@ -179,7 +179,7 @@ def fitting(
             hand=100 * noise(*frames, 3),
             held=torch.zeros(*frames, len(COLORS), dtype=torch.bool),
         )
-        one = stages.predictor_stage(args, model, latents, latents, images[0])
+        one = dynamics.predictor_stage(args, model, latents, latents, images[0])
     one = replace(one, updates=updates, finish=lambda: None, report=dict)
 
     def update() -> int:

@@ -24,7 +24,7 @@ import tyro
 from torch import Tensor
 
 from dream_env.agents import model_metrics
-from dream_env.agents.fit import distributed, stages
+from dream_env.agents.fit import distributed, dynamics, stages
 from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.hindsight import Hindsight
@@ -293,13 +293,13 @@ def train(
         every = torch.arange(len(colorful.tokens))
         (seen,) = distributed.spread(lambda some: [stages.read(reader, colorful.tokens[some])], every)
     if model.predictor.sketch is not None:
-        run.train(stages.sketch_stage(args, model.predictor.sketch, latents, held_out))
+        run.train(dynamics.sketch_stage(args, model.predictor.sketch, latents, held_out))
         model.eval()
     if interaction is not None and reader is not None and seen is not None:
-        run.train(stages.interaction_stage(args, interaction, reader, colorful, seen, held_out))
+        run.train(dynamics.interaction_stage(args, interaction, reader, colorful, seen, held_out))
         interaction.requires_grad_(False)
         model.eval()
-    run.train(stages.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
+    run.train(dynamics.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
     if args.success_updates or args.metric_updates:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dream_env.agents.fit import distributed, losses
-from dream_env.agents.fit.stages import aim_camera, autoencoder_stage
+from dream_env.agents.fit.dynamics import aim_camera
+from dream_env.agents.fit.stages import autoencoder_stage
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.latents import Episodes
 from dream_env.world_models.latent import LatentWorldModel

@@ -1,4 +1,7 @@
-"""The stages of `agents.fit`: what each one trains, on which batches, and what it reports on the way."""
+"""The stages of `agents.fit` that learn what is seen, and what it is worth; how it moves: `dynamics`.
+
+Each says what it trains, on which batches, and what it reports on the way.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,8 @@ from dream_env.agents.fit.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, true_readings
-from dream_env.language import COLORS
-from dream_env.world_models.interaction import Interaction, cubes
 from dream_env.world_models.latent import LatentWorldModel
-from dream_env.world_models.predictor import Predictor
-from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
-from dream_env.world_models.sketch import Camera, Sketch
 
 if TYPE_CHECKING:
     from dream_env.agents.fit.command import Arguments
@@ -120,187 +118,6 @@ def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_
         args.average,
         report=report,
     )
-
-
-def sketch_stage(args: Arguments, sketch: Sketch, train: Latents, held_out: Latents) -> Stage:
-    """Trains the predictor's sketch of the arm by itself, on pairs of frames in a row: the trunk begins with an arm."""
-    episodes, steps = train.action.shape[:2]
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        n = torch.randint(episodes, (args.sketch_batch, 1), generator=generator)
-        t = torch.randint(steps, (args.sketch_batch, 1), generator=generator) + torch.arange(2)
-        tokens, proprio = distributed.share(train.tokens[n, t].float(), train.proprio[n, t], device=args.device)
-        return losses.sketch_loss(sketch, tokens, proprio)
-
-    @torch.inference_mode()
-    def report() -> dict[str, Any]:
-        middle = torch.arange(2) + steps // 2
-        return {
-            "error": float(losses.sketch_loss(sketch, held_out.tokens[:, middle].float(), held_out.proprio[:, middle]))
-        }
-
-    return Stage(
-        "sketch",
-        sketch,
-        loss,
-        args.updates("sketch"),
-        args.sketch_rate,
-        args.share("sketch"),
-        args.average,
-        report=report,
-    )
-
-
-def interaction_stage(
-    args: Arguments, interaction: Interaction, reader: SituationReader, train: Latents, seen: Tensor, held_out: Latents
-) -> Stage:
-    """Trains what moves the cubes by itself, from what the reader has `seen`: the trunk is told where they will be."""
-    steps = train.action.shape[1]
-    lengths = [min(length, steps) for length in args.interaction_horizons]
-    moves = {length: moving_windows(train.cubes, length) for length in set(lengths)}
-    truth, known = true_readings(train)
-    interaction.requires_grad_(True)
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        length = lengths[int(progress * len(lengths))]
-        count = max(1, args.interaction_batch // length)
-        n, t = windows(len(seen), steps, length, count, moves[length], args.moving, generator)
-        batch = seen[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t]
-        return losses.interaction_loss(interaction, *distributed.share(*batch, device=args.device))
-
-    @torch.inference_mode()
-    def report() -> dict[str, Any]:
-        first, told = read(reader, held_out.tokens[:, 0]), true_readings(held_out)
-        return {"error": float(losses.interaction_loss(interaction, first, held_out.proprio, *told))}
-
-    return Stage(
-        "interaction",
-        interaction,
-        loss,
-        args.updates("interaction"),
-        args.interaction_rate,
-        args.share("interaction"),
-        args.average,
-        report=report,
-    )
-
-
-def predictor_stage(
-    args: Arguments,
-    model: LatentWorldModel,
-    train: Latents,
-    held_out: Latents,
-    film: np.ndarray,
-) -> Stage:
-    """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
-    predictor = model.predictor
-    reader = model.reader if args.reading_weight or predictor.interaction is not None else None
-    episodes, steps = train.action.shape[:2]
-    moves = {length: moving_windows(train.cubes, length) for length in {min(length, steps) for length in args.horizons}}
-    told: tuple[Tensor, ...] = () if reader is None else true_readings(train)
-
-    def begin() -> None:
-        if args.init:
-            return
-        some = train.take(torch.arange(min(episodes, 200)))
-        aim_camera(predictor, some.tokens.float(), some.proprio)
-        if reader is not None and predictor.table is not None:
-            aim_table(predictor.table, reader, some)
-
-    def loss(generator: torch.Generator, progress: float) -> Tensor:
-        length = min(args.horizons[int(progress * len(args.horizons))], steps)
-        count = max(1, args.predictor_batch // length)
-        n, t = windows(episodes, steps, length, count, moves[length], args.moving, generator)
-        shown = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
-        batch = *shown, *(part[n, t] for part in told)
-        tokens, proprio, action, *readings = distributed.share(*batch, device=args.device)
-        return losses.rollout_loss(
-            predictor, tokens, proprio, action, generator, args.rollout_noise, args.reading_weight, reader, *readings
-        )
-
-    @torch.inference_mode()
-    def report() -> dict[str, Any]:
-        dream = model_metrics.open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
-        errors = model_metrics.rollout_errors(held_out.tokens, dream)["predicted"]
-        frames = torch.arange(0, steps + 1, 3)
-        state = LatentState(dream[0, frames].float(), held_out.proprio[0, frames])
-        pictures = strip(torch.from_numpy(np.array(film))[frames], model.decode(state))
-        return {f"error_at_{h}": e for h, e in errors.items()} | {"dream": pictures}
-
-    return Stage(
-        "predictor",
-        predictor,
-        loss,
-        args.predictor_updates,
-        args.predictor_rate,
-        args.share("predictor"),
-        args.average,
-        begin,
-        report=report,
-    )
-
-
-def windows(
-    episodes: int, steps: int, length: int, count: int, moving: Tensor, share: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draws windows, a share of them from those `(M, 2)` in which a cube moves.
-
-    Returns:
-        Episodes `(count, 1)` and frames `(count, length + 1)`.
-    """
-    n = torch.randint(episodes, (count, 1), generator=generator)
-    t = torch.randint(steps - length + 1, (count, 1), generator=generator)
-    if chosen := min(round(share * count), count) if len(moving) else 0:
-        drawn = torch.randint(len(moving), (chosen,), generator=generator)
-        n[:chosen], t[:chosen] = moving[drawn].split(1, dim=1)
-    return n, t + torch.arange(length + 1)
-
-
-def moving_windows(cubes: Tensor, length: int) -> Tensor:
-    """Finds the windows of some steps in which a cube moves.
-
-    Args:
-        cubes: Places of the cubes, `(N, T + 1, cubes, 3)` cm; NaN for one that is not there.
-        length: Steps of a window.
-
-    Returns:
-        Episode and first frame of each, `(M, 2)`.
-    """
-    starts = cubes.shape[1] - length
-    halves = [cubes[:, k : k + starts] - cubes[:, :starts] for k in (length // 2, length)]
-    return (torch.stack(halves).norm(dim=-1).nan_to_num() > MOVED).any(-1).any(0).nonzero()
-
-
-def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
-    """Aims the hand camera at the middle of what changes in the map between two frames.
-
-    Args:
-        predictor: The predictor.
-        tokens: Encoded episodes `(N, T + 1, tokens, C)` float32.
-        proprio: Their set-points `(N, T + 1, 4)`.
-    """
-    change = tokens.diff(dim=1).square().mean(-1).flatten(0, 1)
-    total = change.sum(1, keepdim=True)
-    moving = total[:, 0] > total.median()
-    centers = (change @ predictor.position / total.clamp_min(1e-6))[moving]
-    between = ((proprio[:, 1:] + proprio[:, :-1]) / 2).flatten(0, 1)[moving]
-    predictor.camera.fit(between, centers)
-
-
-@torch.no_grad()
-def aim_table(table: Camera, reader: SituationReader, some: Latents) -> None:
-    """Aims the camera that marks the cubes at where the reader looks for them.
-
-    Of a color's looks it takes the one that moves about most: another may rest on the background.
-    """
-    looks = reader.looks_at(some.tokens.flatten(0, 1).float())
-    readings, known = (part.flatten(0, 1) for part in true_readings(some))
-    places, present = cubes(readings), cubes(known.float())[..., 0] > 0
-    seen: list[Tensor] = []
-    for color in range(len(COLORS)):
-        centers = looks[present[:, color], color]
-        seen.append(centers[:, centers.var(0).sum(-1).argmax()])
-    table.fit(places.transpose(0, 1)[present.T], torch.cat(seen))
 
 
 class Dreams(NamedTuple):
