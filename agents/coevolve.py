@@ -57,7 +57,7 @@ class Arguments:
     """Old episodes, drawn by chance, that the refit sees beside the new ones; with all of them it would be slower, and
     hardly notice what is new."""
     updates: int = 1500
-    """Updates of the predictor; success head and metric get as many."""
+    """Updates of the predictor; what moves its cubes, success head and metric get as many."""
     threads: int = 2
     """Threads of torch in the refit."""
     workers: int | None = None
@@ -119,6 +119,9 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         init=checkpoint.resolve(args.world_model),
         autoencoder_updates=0,
         reader_updates=0,
+        interaction_updates=args.updates,
+        interaction_rate=4e-3,
+        interaction_horizons=(12, 24),
         predictor_updates=args.updates,
         predictor_rate=4e-3,
         horizons=(12, 24),

@@ -80,16 +80,38 @@ class Latents(NamedTuple):
         return Latents(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def true_readings(latents: Latents) -> tuple[Tensor, Tensor]:
+class Truth(NamedTuple):
+    """What physics knows of the frames of N episodes; each as in `Latents`."""
+
+    proprio: Tensor
+    cubes: Tensor
+    hand: Tensor
+    held: Tensor
+
+
+def recorded_truth(episodes: Episodes, which: np.ndarray, recolored: int = 0) -> Truth:
+    """Gathers what physics knows of the episodes `which` `(N,)`, their cubes `recolored`, see `encode_episodes`."""
+    proprio = torch.from_numpy(np.asarray(episodes.proprio[which], np.float32))
+    colors, objects = (episodes.colors[which] + recolored) % len(COLORS), episodes.objects[which]
+    cubes = np.full((*objects.shape[:2], len(COLORS), 3), np.nan, np.float32)
+    for i in range(objects.shape[2]):
+        cubes[np.arange(len(which)), :, colors[:, i]] = objects[:, :, i]
+    hand = np.asarray(episodes.hand[which], np.float32)
+    held = np.vectorize(in_hand, signature="(n),(n)->()")(cubes, hand[:, :, None])
+    held = torch.from_numpy(held.astype(bool)) & (proprio[..., 3:] >= 0)
+    return Truth(proprio, torch.from_numpy(100 * cubes), torch.from_numpy(100 * hand), held)
+
+
+def true_readings(frames: Latents | Truth) -> tuple[Tensor, Tensor]:
     """Returns what a `dream_env.world_models.reader.SituationReader` should read off recorded frames.
 
     Returns:
         The readings, `(N, T + 1, R)`, and which of them exist: a color that is not on the table has no place.
     """
-    held, present = latents.held[..., None].float(), latents.present[..., None]
-    cubes = torch.cat([latents.cubes.nan_to_num() / 100, held, present.float()], dim=-1)
-    closing = (latents.proprio[..., 3:] + 1) / 2
-    numbers = torch.cat([latents.hand / 100, closing, cubes.flatten(2)], dim=-1)
+    held, present = frames.held[..., None].float(), ~frames.cubes[..., :1].isnan()
+    cubes = torch.cat([frames.cubes.nan_to_num() / 100, held, present.float()], dim=-1)
+    closing = (frames.proprio[..., 3:] + 1) / 2
+    numbers = torch.cat([frames.hand / 100, closing, cubes.flatten(2)], dim=-1)
     placed = torch.cat([present.expand(*present.shape[:3], 4), torch.ones_like(present)], dim=-1)
     known = torch.cat([torch.ones(*closing.shape[:2], 4, dtype=torch.bool), placed.flatten(2)], dim=-1)
     return (numbers - torch.tensor(CENTER)) / torch.tensor(SCALE), known
@@ -107,32 +129,26 @@ def encode_episodes(model: WorldModel, episodes: Episodes, rows: Tensor | None =
             so they name another cube.
     """
     which = np.arange(len(episodes.images)) if rows is None else rows.numpy()
-    proprio = torch.from_numpy(np.asarray(episodes.proprio[which], np.float32))
+    known = recorded_truth(episodes, which, recolored)
 
     def tokens(images: np.ndarray) -> Tensor:
         pictures = torch.from_numpy(recolor(np.array(images), recolored))
-        return model.encode(pictures, torch.zeros(len(pictures), proprio.shape[-1])).tokens.half()
+        return model.encode(pictures, torch.zeros(len(pictures), known.proprio.shape[-1])).tokens.half()
 
     frames = [tokens(episodes.images[n]) for n in tqdm(which, "encode", unit="episode")]
-    colors, objects = (episodes.colors[which] + recolored) % len(COLORS), episodes.objects[which]
-    cubes = np.full((*objects.shape[:2], len(COLORS), 3), np.nan, np.float32)
-    each = np.arange(len(which))
-    for i in range(objects.shape[2]):
-        cubes[each, :, colors[:, i]] = objects[:, :, i]
-    hand = np.asarray(episodes.hand[which], np.float32)
-    held = np.vectorize(in_hand, signature="(n),(n)->()")(cubes, hand[:, :, None])
+    named = (episodes.colors[which] + recolored)[np.arange(len(which)), episodes.target[which]] % len(COLORS)
     words = np.stack([embedder(model)(str(sentence)) for sentence in episodes.instruction[which]])
     parts = Latents(
         tokens=torch.stack(frames),
         goal=tokens(episodes.goal_image[which]),
-        proprio=proprio,
+        proprio=known.proprio,
         action=torch.from_numpy(np.asarray(episodes.action[which], np.float32)),
         instruction=torch.from_numpy(words),
         condition=torch.from_numpy(np.asarray(episodes.condition[which], np.float32)),
-        cubes=torch.from_numpy(100 * cubes),
-        named=torch.from_numpy(np.asarray(colors[each, episodes.target[which]], np.int64)),
-        hand=torch.from_numpy(100 * hand),
-        held=torch.from_numpy(held.astype(bool)) & (proprio[..., 3:] >= 0),
+        cubes=known.cubes,
+        named=torch.from_numpy(np.asarray(named, np.int64)),
+        hand=known.hand,
+        held=known.held,
     )
     return Latents(*(part.clone() for part in parts))  # out of inference mode: for training
 

@@ -12,30 +12,28 @@ from dream_env.agents.latents import Latents
 from dream_env.agents.probes import fit_probe, read
 from dream_env.agents.statistics import ranks
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE
+from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.protocol import LatentState, WorldModel
 
 HORIZONS = (1, 3, 6, 12, 24)
 
 
 @torch.inference_mode()
-def open_loop(model: WorldModel, tokens: Tensor, proprio: Tensor, action: Tensor) -> Tensor:
-    """Dreams from a frame under recorded actions.
-
-    Args:
-        model: The world model.
-        tokens: First frames `(N, T, C)`.
-        proprio: First set-points `(N, 4)`.
-        action: Actions `(N, K, 4)`.
+def open_loop(model: WorldModel, state: LatentState, action: Tensor) -> LatentState:
+    """Dreams from states of N rows under recorded actions `(N, K, 4)`.
 
     Returns:
-        Tokens of the first frame and of K predicted ones, `(N, K + 1, T, C)` float16.
+        The states and K predicted ones, `(N, K + 1, ...)` in every part that all of them have; tokens in float16.
     """
-    state = LatentState(tokens.float(), proprio)
-    frames = [tokens.half()]
+    states = [state]
     for k in range(action.shape[1]):
-        state = model.step(state, action[:, k])
-        frames.append(state.tokens.half())
-    return torch.stack(frames, dim=1).clone()
+        states.append(model.step(states[-1], action[:, k]))
+    tokens = torch.stack([each.tokens.half() for each in states], dim=1)
+    proprio = torch.stack([each.proprio for each in states], dim=1)
+    kept = [each.situation for each in states if each.situation is not None]
+    return LatentState(tokens, proprio, torch.stack(kept, dim=1) if len(kept) == len(states) else None).each(
+        torch.clone  # out of inference mode
+    )
 
 
 def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = HORIZONS) -> dict:
@@ -43,7 +41,7 @@ def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = 
 
     Args:
         tokens: Encoded frames `(N, K + 1, T, C)`.
-        predicted: Output of `open_loop` from frame 0, of the same shape.
+        predicted: Tokens of `open_loop` from frame 0, of the same shape.
         horizons: Steps ahead; those beyond K are left out.
 
     Returns:
@@ -78,15 +76,13 @@ def auc(score: Tensor, truth: Tensor) -> float:
 
 
 @torch.inference_mode()
-def success_probability(
-    model: WorldModel, tokens: Tensor, proprio: Tensor, goal: Tensor, instruction: Tensor
-) -> Tensor:
-    """Predicts the condition's probability `(N, F)` on frames `(N, F, T, C)` of N episodes."""
+def success_probability(model: WorldModel, states: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
+    """Predicts the condition's probability `(N, F)` on F states of each of N episodes, parts `(N, F, ...)`."""
     goal = goal.float().flatten(1)
-    frames = [
-        model.success(LatentState(tokens[:, f].float(), proprio[:, f]), goal, instruction)
-        for f in range(tokens.shape[1])
-    ]
+    frames = []
+    for f in range(states.tokens.shape[1]):
+        state = states.take((slice(None), f))
+        frames.append(model.success(state._replace(tokens=state.tokens.float()), goal, instruction))
     return torch.stack(frames, dim=1).clone()
 
 
@@ -114,7 +110,7 @@ def steps_per_second(model: WorldModel, batch: int, seconds: float = 0.5) -> flo
     return count * batch / (time.process_time() - start)
 
 
-def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: float, updates: int = 3000) -> dict:
+def measure(model: LatentWorldModel, train: Latents, held_out: Latents, threshold: float, updates: int = 3000) -> dict:
     """Measures everything that stands on a world model's card.
 
     Args:
@@ -128,7 +124,7 @@ def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: flo
         JSON-able figures.
     """
     steps = held_out.action.shape[1]
-    predicted = open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
+    predicted = open_loop(model, first(model, held_out), held_out.action).tokens
     return {
         "open_loop_error": rollout_errors(held_out.tokens, predicted),
         **_positions(train, held_out, predicted, updates),
@@ -141,12 +137,19 @@ def measure(model: WorldModel, train: Latents, held_out: Latents, threshold: flo
     }
 
 
+def first(model: LatentWorldModel, episodes: Latents, frame: int = 0) -> LatentState:
+    """Returns the states that episodes are in at a frame."""
+    return model.state(episodes.tokens[:, frame].float(), episodes.proprio[:, frame])
+
+
 def success_on(model: WorldModel, episodes: Latents) -> Tensor:
     """Predicts the condition's probability on every encoded frame, `(N, T + 1)`."""
-    return success_probability(model, episodes.tokens, episodes.proprio, episodes.goal, episodes.instruction)
+    return success_probability(
+        model, LatentState(episodes.tokens, episodes.proprio), episodes.goal, episodes.instruction
+    )
 
 
-def success_ahead(model: WorldModel, episodes: Latents, steps: int) -> tuple[Tensor, Tensor]:
+def success_ahead(model: LatentWorldModel, episodes: Latents, steps: int) -> tuple[Tensor, Tensor]:
     """Predicts the condition's probability on states dreamt `steps` ahead from several frames of each episode.
 
     Returns:
@@ -154,19 +157,12 @@ def success_ahead(model: WorldModel, episodes: Latents, steps: int) -> tuple[Ten
     """
     last = episodes.action.shape[1] - steps
     starts = sorted({0, last // 2, last})
-    ends = [s + steps for s in starts]
-    dreams = [
-        open_loop(model, episodes.tokens[:, s], episodes.proprio[:, s], episodes.action[:, s : s + steps])[:, -1]
-        for s in starts
-    ]
-    probability = success_probability(
-        model,
-        torch.stack(dreams, dim=1),
-        episodes.proprio[:, ends],
-        episodes.goal,
-        episodes.instruction,
-    )
-    return probability, episodes.condition[:, ends]
+    told = []
+    for start in starts:
+        dream = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps])
+        ends = dream.take((slice(None), slice(steps, None)))
+        told.append(success_probability(model, ends, episodes.goal, episodes.instruction))
+    return torch.cat(told, dim=1), episodes.condition[:, [start + steps for start in starts]]
 
 
 def _positions(train: Latents, held_out: Latents, predicted: Tensor, updates: int) -> dict[str, dict[str, float]]:

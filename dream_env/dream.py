@@ -56,14 +56,15 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     | `energy` | minus the mean squared distance between embedding and goal |
     | `progress` | its decrease in this step |
     | `bounded` | exp(-distance / 0.4) |
-    | `metric` | minus the learned distance: control steps to the goal, told from the two pictures |
+    | `metric` | minus the learned distance: control steps to the goal, told from where hand and cubes are |
     | `metric_progress` | its decrease in this step |
     | `metric_bounded` | exp(-learned distance / 4) |
     | `success` | 1 while the predicted success holds |
 
     The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
-    progress of all tasks: `python -m agents.gate` measures both, see `results/rewards.md`. A goal env takes
-    those that can be told from two embeddings: `energy`, `bounded`, `metric`, `metric_bounded`.
+    progress of all tasks: `python -m agents.gate` measures both, see `results/rewards.md`. Where hand and cubes are is
+    what the dream keeps of them, and read off the goal picture. A goal env reads both embeddings, and takes the rewards
+    that can be told from two of them: `energy`, `bounded`, `metric`, `metric_bounded`.
 
     ## Starting State
     A recorded start, with its goal picture and instruction, drawn from the start bank. With

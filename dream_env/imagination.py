@@ -181,7 +181,9 @@ class Dreams:
             vector, probability = self.model.judge(*judged)
             if started is not None:
                 self._goal_vector[rows] = self.metric(goal)
-            self.span[rows] = contract.metric_distance(vector.cpu().numpy(), self._goal_vector[rows])
+            # Hindsight has embeddings alone, and its rewards have to be those of the steps.
+            vectors = self.metric(embedding) if self.config.goal_env else vector.cpu().numpy()
+            self.span[rows] = contract.metric_distance(vectors, self._goal_vector[rows])
         self.success_probability[rows] = probability.cpu().numpy()
 
     # --- what can be seen

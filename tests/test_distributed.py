@@ -98,10 +98,10 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
         fit_stages.autoencoder_stage(args, model, data, rows, held),
         joint.joint_stage(args, model, data, rows, held),
         fit_stages.reader_stage(args, model.reader, train, held_out),
-        dynamics.sketch_stage(args, model.predictor.sketch, train, held_out),
+        dynamics.sketch_stage(args, model.predictor, train, held_out),
         dynamics.interaction_stage(args, model.predictor.interaction, model.reader, train, seen, held_out),
         dynamics.predictor_stage(args, model, train, held_out, data.images[0]),
-        fit_stages.success_stage(args, model, train, dreams, held_out, hindsight, rows),
+        fit_stages.success_stage(args, model, train, seen, dreams, held_out, hindsight, rows),
         fit_stages.metric_stage(args, model, train, seen, dreams, held_out, pairs, steps, data.task[held.numpy()]),
     ]
     model.to("meta").train()

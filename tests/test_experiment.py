@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ import toy
 from safetensors.torch import load_file
 
 from dream_env.agents import clone, coevolve, regressor, rollouts
+from dream_env.agents.experiment import archive, methods
 from dream_env.agents.experiment import command as experiment
-from dream_env.agents.experiment import methods
 from dream_env.agents.experiment import report as experiment_report
 from dream_env.agents.experiment.meter import Meter
 from dream_env.agents.experiment.plan import DEMOS, MAIN, METHODS, MODEL_FREE, SEEDS, WALL, Spec, Trial, plan
@@ -284,8 +285,9 @@ class Doubles:
 
     def make(self, spec, setup, out, meter):
         self.made.append(spec.method)
+        (out / "policy").mkdir(exist_ok=True)
         budgets = [*map(str, setup.physics_steps)] if spec.method in MODEL_FREE else [""]
-        return {budget: Made(spec.method, None, 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
+        return {budget: Made(str(out / "policy"), None, 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
 
     def play(self, batch):
         if batch.label in self.broken:
@@ -312,6 +314,32 @@ def test_goes_on_where_it_was_stopped(args, monkeypatch):
     assert len(doubles.played) == count, "what is done is not played again"
     report = json.loads((args.out / "transfer.json").read_text())
     assert {c["method"] for c in report["cells"]} == set(METHODS), "the report shows all that is done"
+
+
+def test_an_archive_goes_on_where_the_machine_is_gone(args, tmp_path, monkeypatch):
+    doubles, kept = Doubles(monkeypatch), replace(args, archive=tmp_path / "kept" / "runs.tar.xz", only="clone")
+    experiment.experiment(kept)
+    report, count, first = (args.out / "transfer.json").read_text(), len(doubles.played), kept.archive.read_bytes()
+    shutil.rmtree(args.runs)
+    experiment.experiment(kept)
+    assert len(doubles.played) == count and (args.out / "transfer.json").read_text() == report
+    assert kept.archive.read_bytes() == first, "byte for byte"
+    experiment.experiment(replace(kept, only="dream"))
+    assert doubles.made == ["clone", "clone", "dream"], "weights are made anew for whoever begins with them"
+
+
+@pytest.mark.parametrize("name", ["../made.json", "/made.json", "clone-1/policy/model.safetensors"])
+def test_an_archive_that_is_none_is_refused(tmp_path, name):
+    file = tmp_path / "runs.tar.xz"
+    for content in (b"", b"no archive"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="runs.tar.xz is damaged, or not one of"):
+            archive.unpack(file, tmp_path / "runs")
+    with tarfile.open(file, "w:xz") as other:
+        other.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ValueError, match=f"it holds .{name}"):
+        archive.unpack(file, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "made.json").exists()
 
 
 def test_a_failure_does_not_end_the_other_trials(args, monkeypatch):

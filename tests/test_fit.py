@@ -14,6 +14,7 @@ from dream_env.agents.fit.calibrate import calibrate_success
 from dream_env.agents.fit.command import SHARES, Arguments, fit, split
 from dream_env.agents.fit.dynamics import moving_windows
 from dream_env.agents.latents import encode_episodes
+from dream_env.agents.model_metrics import success_ahead
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
@@ -282,7 +283,7 @@ def test_joint_objective_makes_a_whole_model(data, tmp_path):
     vector = replace(arguments(tmp_path).model, grid=1, channels=24)
     args = arguments(tmp_path / "fit", objective="latent", model=vector)
     figures = fit(args, data)
-    assert set(figures["minutes"]) == {"joint", "reader", "interaction", "predictor", "success", "metric"}
+    assert set(figures["minutes"]) == {"joint", "reader", "sketch", "interaction", "predictor", "success", "metric"}
     assert checkpoint.load(args.out).embedding_dim == 24
 
 
@@ -313,6 +314,21 @@ def test_calibration_repairs_an_overconfident_head(data, tmp_path):
     model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
     held_out = encode_episodes(model, data)
     model.success_head.logit[-1].weight.mul_(2000.0)  # random answers, given with certainty
-    calibrate_success(model, held_out, 0.02)
+    calibrate_success(model, held_out, data.task, 0.02)
     assert model.success_head.temperature > 2
     assert 0.5 <= model.config.success_threshold <= 1
+
+
+def test_no_task_has_more_false_alarms_than_asked_for(data, tmp_path):
+    torch.manual_seed(1)
+    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
+    held_out, tasks = encode_episodes(model, data), data.task
+    held_out = held_out._replace(condition=torch.zeros_like(held_out.condition))  # every alarm is false
+    torch.nn.init.normal_(model.success_head.logit[-1].weight, std=2.0)
+    calibrate_success(model, held_out, tasks, 0.1)
+    ends = [
+        success_ahead(model, held_out, steps)[0] for steps in {held_out.action.shape[1] // 2, held_out.action.shape[1]}
+    ]
+    alarms = torch.cat(ends, dim=1) > model.config.success_threshold + 1e-3  # it is rounded
+    shares = [alarms[torch.from_numpy(tasks == task)].float().mean() for task in set(tasks)]
+    assert max(shares) <= 0.1 and (alarms.any() or model.config.success_threshold == 0.5)

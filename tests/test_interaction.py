@@ -6,10 +6,10 @@ import torch
 from dream_env.agents.fit import losses
 from dream_env.agents.fit.muon import optimizers
 from dream_env.language import COLORS
-from dream_env.world_models.interaction import Interaction, cubes, mark
+from dream_env.world_models.interaction import Ensemble, Interaction, cubes, mark
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import READINGS, SituationReader
+from dream_env.world_models.reader import HAND, READINGS, SituationReader
 from dream_env.world_models.sketch import Camera
 
 AXIS = torch.linspace(-1, 1, 8)
@@ -24,7 +24,64 @@ def table(batch: int, generator: torch.Generator) -> torch.Tensor:
 
 def test_what_nothing_taught_to_move_stays():
     readings = table(5, torch.Generator().manual_seed(0))
-    assert Interaction(16)(readings, torch.zeros(5, 4), torch.ones(5, 4)).equal(readings)
+    interaction = Interaction(16, ensemble=3)
+    assert interaction(readings, torch.zeros(5, 4), torch.ones(5, 4)).equal(readings.expand(3, -1, -1))
+
+
+def test_networks_are_computed_side_by_side_and_each_goes_its_own_way():
+    torch.manual_seed(0)
+    networks = Ensemble(3, 5, 8, 2)
+    for weight in networks.weights:
+        torch.nn.init.normal_(weight)
+    inputs = torch.randn(3, 7, 5)
+    for k in range(3):
+        hidden = torch.nn.functional.silu(inputs[k] @ networks.weights[0][k] + networks.biases[0][k])
+        torch.testing.assert_close(networks(inputs)[k], hidden @ networks.weights[1][k] + networks.biases[1][k])
+    torch.testing.assert_close(networks(inputs[1]), networks(inputs[1].expand(3, -1, -1)))
+    interaction, readings = Interaction(16, ensemble=3), table(5, torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(interaction.move.weights[-1])
+    setpoints = torch.zeros(5, 4), torch.ones(5, 4)
+    once = interaction(readings, *setpoints)
+    twice = interaction(once, *setpoints)
+    assert once.shape == twice.shape == (3, *readings.shape) and once.var(0).max() > 1e-4
+    torch.testing.assert_close(twice[1], interaction(once[1], *setpoints)[1])
+
+
+def test_doubt_is_where_the_networks_differ_and_luck_follows_one_of_them():
+    torch.manual_seed(0)
+    model = LatentWorldModel(LatentConfig(width=16, blocks=1, interaction=16)).eval()
+    torch.nn.init.normal_(model.predictor.heads.weight, std=0.1)
+    moves = model.predictor.interaction.move
+    images = torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8)
+    state, action = model.encode(images, torch.zeros(4, 4)), torch.zeros(4, 4)
+    told = model.disagreement(state, action)
+    moves.biases[-1].data[:, 0, 0] = torch.tensor([0.0, 1.0, 2.0])
+    apart = len(COLORS) * 0.1**2 * 2 / 3 / len(READINGS)
+    torch.testing.assert_close(model.disagreement(state, action) - told, torch.full((4,), apart))
+    start = cubes(state.situation)[..., 0]
+    moved = cubes(model.step(state, action).situation)[..., 0] - start
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), msg="the mean")
+    luck = torch.tensor([0.0, 0.4, 0.9, 0.99])
+    lucky = model.step(state, action, luck)
+    torch.testing.assert_close(
+        cubes(lucky.situation)[..., 0] - start, 0.1 * torch.tensor([0.0, 1, 2, 2])[:, None].expand(-1, len(COLORS))
+    )
+    halfway = cubes(model.step(state, action, luck, 0.5).situation)[..., 0] - start
+    torch.testing.assert_close(halfway[0], torch.full_like(halfway[0], 0.05))
+
+
+def test_the_kept_situation_is_judged_and_the_tokens_where_none_is_kept():
+    torch.manual_seed(0)
+    model = LatentWorldModel(LatentConfig(width=16, blocks=1, interaction=16)).eval()
+    images = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
+    state, words = model.encode(images, torch.zeros(3, 4)), torch.randn(3, 64)
+    bare, goal = LatentState(state.tokens, state.proprio), model.embedding(state)
+    for one, other in zip(model.judge(state, goal, words), model.judge(bare, goal, words), strict=True):
+        assert one.equal(other), "just read"
+    later = state._replace(situation=state.situation + 1)
+    for one, other in zip(model.judge(later, goal, words), model.judge(bare, goal, words), strict=True):
+        assert not one.allclose(other)
+    assert model.success(later, goal, words).equal(model.judge(later, goal, words)[1])
 
 
 def test_it_learns_a_push_of_any_cube_over_many_steps():
@@ -63,6 +120,7 @@ def test_it_learns_a_push_of_any_cube_over_many_steps():
     now = truth[:, 0]
     for k in range(6):
         now = interaction(now, setpoints[:, k], setpoints[:, k + 1])
+    (now,) = now
     before, after = cubes(truth[:, 0])[..., :3], cubes(truth[:, 6])[..., :3]
     error = (cubes(now)[..., :3] - after).norm(dim=-1)
     pushed = (after - before).norm(dim=-1) > 0.1
@@ -104,17 +162,20 @@ def test_world_model_draws_what_the_interaction_says():
     situation = model.reader(tokens)
     cubes(situation)[..., 4] = 1.0
     before = model.predictor.expect(tokens, proprio, action, situation)[0]
-    model.predictor.interaction.move[-1].bias.data.fill_(5.0)
+    model.predictor.interaction.move.biases[-1].data.fill_(5.0)
     assert (model.predictor.expect(tokens, proprio, action, situation)[0] - before).abs().max() > 1e-3
     cubes(situation)[..., 4] = 0.0
+    situation[:, : len(HAND)] = 0.0
     gone = model.predictor.expect(tokens, proprio, action, situation)[0]
-    assert gone.equal(model.predictor.expect(tokens, proprio, action)[0]), "unread is without cubes"
+    assert gone.equal(model.predictor.expect(tokens, proprio, action)[0]), (
+        "unread is without cubes, and a hand in the middle"
+    )
 
 
 def test_situation_is_read_once_and_kept_from_then_on():
     torch.manual_seed(0)
     model = LatentWorldModel(LatentConfig(width=16, blocks=1, interaction=16)).eval()
-    model.predictor.interaction.move[-1].bias.data[0] = 1.0
+    model.predictor.interaction.move.biases[-1].data[..., 0] = 1.0
     images = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
     first, action = model.encode(images, torch.zeros(3, 4)), torch.zeros(3, 4)
     assert first.situation.equal(model.reader(first.tokens))

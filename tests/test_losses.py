@@ -8,6 +8,7 @@ from dream_env import contract
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import joint, losses
 from dream_env.agents.fit.muon import optimizers
+from dream_env.world_models.interaction import Interaction
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 from dream_env.world_models.sketch import Sketch
 
@@ -33,14 +34,43 @@ def test_autoencoder_loss_weights_what_differs_from_the_background():
     assert loss(16.0) > 10 * loss(1.0)
 
 
-def test_a_sketch_learns_what_follows_from_the_set_points():
+def test_autoencoder_loss_asks_a_reader_where_things_are():
     torch.manual_seed(0)
-    sketch = Sketch(channels=2, tokens=4, width=32)
+    model = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8))).eval()
+    images = torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8)
+    read = model.reader(model.autoencoder.encode(images)).detach()
+    rest = (model.autoencoder, images, torch.Generator(), 1.0, 0.0)
+    drawn = losses.autoencoder_loss(*rest)
+    right = losses.autoencoder_loss(*rest, 2.0, model.reader, read, torch.ones_like(read).bool())
+    wrong = losses.autoencoder_loss(*rest, 2.0, model.reader, read + 1, torch.ones_like(read).bool())
+    torch.testing.assert_close(right, drawn)
+    torch.testing.assert_close(wrong - drawn, 2.0 * losses.reading_loss(read, read + 1, torch.ones_like(read)))
+    wrong.backward()
+    assert model.reader.look.weight.grad.abs().max() > 0 and model.autoencoder.encoder[0].weight.grad.abs().max() > 0
+
+
+def test_an_ensemble_counts_windows_as_it_is_told():
+    torch.manual_seed(0)
+    interaction = Interaction(8, ensemble=2)
+    readings, truth = torch.zeros(3, 24), torch.zeros(3, 3, 24)
+    truth[0] = 1.0  # the first window alone is in error
+    rest = (readings, torch.zeros(3, 3, 4), truth, torch.ones(3, 3, 24).bool())
+    share = torch.tensor([[0.0, 2.0], [1.0, 1.0], [1.0, 1.0]])
+    alike, told = losses.interaction_loss(interaction, *rest), losses.interaction_loss(interaction, *rest, share)
+    torch.testing.assert_close(told, alike)  # 0 and 2 make as much as 1 and 1
+    told.backward()
+    gradient = interaction.move.biases[-1].grad
+    assert gradient[0].abs().max() == 0 < gradient[1].abs().max()
+
+
+def test_a_sketch_learns_what_follows_from_its_numbers():
+    torch.manual_seed(0)
+    sketch = Sketch(channels=2, tokens=4, numbers=4, width=32)
     trained = optimizers(sketch, 1e-2)
     for _ in range(300):
-        proprio = 2 * torch.rand(64, 2, 4) - 1
-        arm = torch.sin(3 * proprio[..., :2]).repeat(1, 1, 4).unflatten(2, (4, 2))
-        loss = losses.sketch_loss(sketch, arm, proprio)
+        told = 2 * torch.rand(64, 2, 4) - 1
+        arm = torch.sin(3 * told[..., :2]).repeat(1, 1, 4).unflatten(2, (4, 2))
+        loss = losses.sketch_loss(sketch, arm, told)
         sketch.zero_grad()
         loss.backward()
         for each in trained:

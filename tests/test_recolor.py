@@ -13,6 +13,7 @@ from dream_env.agents.fit import command, dynamics, stages
 from dream_env.agents.latents import Latents, encode_episodes, recolor
 from dream_env.language import COLORS
 from dream_env.nicol.scene import Layout
+from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 from dream_env.world_models.reader import HAND, SituationReader
 
 
@@ -76,13 +77,15 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
 
 
 def test_every_episode_is_dreamt_in_one_of_its_colorings():
-    data, model = test_fit.toy(4), ToyWorldModel()
+    data, model = test_fit.toy(4), LatentWorldModel(LatentConfig(width=16, blocks=1)).eval()
+    torch.nn.init.normal_(model.predictor.heads.weight, std=0.1)
     colorful = Latents.concatenate([encode_episodes(model, data, recolored=places) for places in range(3)])
     dreams = stages.dream(model, colorful, 4)
     assert dreams.rows.tolist() == [0, 5, 10, 3]
     assert dreams.tokens.shape == colorful.tokens[:4].shape
     assert dreams.tokens[:, 0].equal(colorful.tokens[dreams.rows, 0])
     assert not dreams.tokens[:, -1].equal(dreams.tokens[:, 0])
+    assert dreams.situation[:, 0].equal(model.reader(dreams.tokens[:, 0].float())), "read once"
 
 
 def test_a_cube_is_read_with_the_hand_in_view():

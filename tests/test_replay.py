@@ -14,6 +14,7 @@ from dream_env.agents.latents import encode_episodes
 from dream_env.agents.model_metrics import open_loop
 from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, RewardName
 from dream_env.language import COLORS
+from dream_env.world_models.protocol import LatentState
 
 HALF = EPISODE_STEPS // 2
 
@@ -74,7 +75,8 @@ def test_a_replay_is_the_open_loop_dream(model, episodes, latents):
     for start in (0, HALF):
         film = replay.dream_film(model, episodes, start=start)
         action = latents.action[:, start:]
-        expected = open_loop(model, film.tokens[:, 0], torch.tensor(episodes.proprio[:, start]), action)
+        state = LatentState(film.tokens[:, 0].float(), torch.tensor(episodes.proprio[:, start]))
+        expected = open_loop(model, state, action).tokens
         torch.testing.assert_close(film.tokens, expected, atol=0.02, rtol=0.02)
         called = film.probability[:, -HOLD_STEPS:] >= model.config.success_threshold
         assert torch.equal(film.success, called.all(1))

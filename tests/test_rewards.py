@@ -50,19 +50,26 @@ def test_metric_distance_is_euclidean():
     assert contract.is_learned("metric") and not contract.is_learned("energy")
 
 
-@pytest.mark.parametrize("reward", LEARNED)
-def test_learned_rewards_go_by_the_metric_of_both_pictures(reward):
+@pytest.mark.parametrize(
+    ("reward", "goal_env"), [*((name, False) for name in LEARNED), ("metric", True), ("metric_bounded", True)]
+)
+def test_learned_rewards_go_by_the_metric_of_what_is_kept_and_of_the_goal(reward, goal_env):
     model = latent()
-    env = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward=reward)
+    env = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward=reward, goal_env=goal_env)
     obs, info = env.reset(seed=0)
     for _ in range(4):
         before = info["metric_distance"]
         obs, value, _, _, info = env.step(env.action_space.sample())
+        embedding, goal = (
+            obs[key] for key in (("achieved_goal", "desired_goal") if goal_env else ("embedding", "goal"))
+        )
         with torch.inference_mode():
-            ours, goal = model.metric(torch.from_numpy(np.stack([obs["embedding"], obs["goal"]])))
-        now = float((ours - goal).norm())
+            read, wanted = model.metric(torch.from_numpy(np.stack([embedding, goal])))
+            kept = model.metric_head(env.dreams.state.situation)[0]
+        assert not torch.allclose(read, kept), "an untrained picture shows something else"
+        now = float(((read if goal_env else kept) - wanted).norm())  # hindsight has pictures only
         assert info["metric_distance"] == pytest.approx(now, rel=1e-5)
-        assert info["distance"] == pytest.approx(float(((obs["embedding"] - obs["goal"]) ** 2).mean()), rel=1e-5)
+        assert info["distance"] == pytest.approx(float(((embedding - goal) ** 2).mean()), rel=1e-5)
         expected = {"metric": -now, "metric_progress": before - now, "metric_bounded": np.exp(-now / 4)}[reward]
         assert value == pytest.approx(expected, rel=1e-4, abs=1e-5)
     plain = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward="energy")

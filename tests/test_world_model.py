@@ -169,16 +169,19 @@ def test_mixture_steps_by_the_weights_of_its_heads():
     mean = (torch.tensor([0.2, 0.7, 0.1]).view(3, 1, 1, 1) * heads).sum(0)
     torch.testing.assert_close(model.step(state, x["action"]).tokens, mean)
     luck = torch.tensor([0.0, 0.19, 0.21, 0.5, 0.89, 0.91, 0.95, 0.999])
+    heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation, luck)[0]
     drawn = heads[[0, 0, 1, 1, 1, 2, 2, 2], range(8)]
     torch.testing.assert_close(model.step(state, x["action"], luck).tokens, drawn)
 
 
 def test_ensemble_steps_by_the_mean_of_its_heads():
-    model, x = randomized(LatentConfig(ensemble=5)), inputs(3)
+    model, x = randomized(LatentConfig(ensemble=5, interaction=0)), inputs(3)
     state = model.encode(x["images"], x["proprio"])
     heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation)[0]
     assert len(heads) == 5 and heads.std(0).max() > 1e-3
     torch.testing.assert_close(model.step(state, x["action"]).tokens, heads.mean(0), rtol=1e-4, atol=1e-5)
+    spread = heads.var(0, correction=0).mean((1, 2))
+    torch.testing.assert_close(model.disagreement(state, x["action"]), spread)
 
 
 def test_learned_proprio_moves_by_its_own_rule():

@@ -69,7 +69,8 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "horizon": {
         "1": "--horizons 1",
         "2": "--horizons 2",
-        "2, 4, 8, 16 (base)": "",
+        "2, 4, 8, 12 (base)": "",
+        "2, 4, 8, 16": "--horizons 2 4 8 16",
     },
     "size": {
         "32 wide, 2 blocks (base)": "",

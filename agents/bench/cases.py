@@ -18,6 +18,7 @@ from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.bank import StartBank
 from dream_env.contract import ACTION_NAMES, INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.world_models import checkpoint
+from dream_env.world_models.interaction import Ensemble
 from dream_env.world_models.protocol import LatentState, WorldModel
 
 SQUARES = (256, 512, 1024, 2048)
@@ -153,12 +154,16 @@ def products(world_model: str) -> dict[Shape, int]:
     Convolutions are counted as products over their patches.
     """
     model, found = checkpoint.load(world_model), dict[Shape, int]()
-    layers = [layer for layer in model.predictor.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    layers = [layer for layer in model.predictor.modules() if isinstance(layer, nn.Linear | nn.Conv2d | Ensemble)]
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight: Any = layer.weight
-        shape = (output.numel() // len(weight), weight[0].numel(), len(weight))
-        found[shape] = found.get(shape, 0) + 1
+        if isinstance(layer, Ensemble):
+            shapes = [(output.shape[1], *weight.shape[1:]) for weight in layer.weights for _ in weight]
+        else:
+            weight: Any = layer.weight
+            shapes = [(output.numel() // len(weight), weight[0].numel(), len(weight))]
+        for shape in shapes:
+            found[shape] = found.get(shape, 0) + 1
 
     handles = [layer.register_forward_hook(note) for layer in layers]
     state, action = first_state(model, LAYER_ROWS)

@@ -28,6 +28,7 @@ from dream_env.agents.fit.trainer import Run
 from dream_env.agents.latents import Latents
 from dream_env.contract import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, METRIC_SCALE, PROPRIO_NAMES
 from dream_env.language import COLORS
+from dream_env.nicol.scene import CUBES
 from dream_env.sb3 import DreamVecEnv
 from dream_env.world_models import checkpoint
 
@@ -163,7 +164,14 @@ def fitting(
     images = (255 * noise(*frames, IMAGE_SIZE, IMAGE_SIZE, 3)).to(torch.uint8).numpy()
     rows = torch.arange(episodes)
     if stage == "autoencoder":
-        one = stages.autoencoder_stage(args, model, Namespace(images=images), rows, rows)
+        seen = Namespace(
+            images=images,
+            proprio=noise(*frames, len(PROPRIO_NAMES)).numpy(),
+            colors=np.tile(np.arange(CUBES), (episodes, 1)),
+            objects=noise(*frames, CUBES, 3).numpy(),
+            hand=noise(*frames, 3).numpy(),
+        )
+        one = stages.autoencoder_stage(args, model, seen, rows, rows)
     else:
         tokens, _ = first_state(model.eval(), episodes)
         shape = tokens.tokens.shape[1:]

@@ -46,9 +46,8 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
         moved = model.step(LatentState(*parts), action)
         return tuple(part for part in moved if part is not None)
 
-    def head(tokens: Tensor, proprio: Tensor, goal: Tensor, goal_vector: Tensor, words: Tensor) -> tuple[Tensor, ...]:
-        state = LatentState(tokens, proprio)
-        vector, success = model.judge(state, goal, words)
+    def head(goal: Tensor, goal_vector: Tensor, words: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+        vector, success = model.judge(LatentState(*parts), goal, words)
         apart = (vector - goal_vector).square().sum(-1, keepdim=True).sqrt()
         return torch.exp(-apart / METRIC_SCALE), success[:, None]
 
@@ -58,7 +57,7 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
         TensorDictModule(dynamics, in_keys=["action", *kept], out_keys=moved),
         TensorDictModule(
             head,
-            in_keys=[*moved[:2], "goal", "goal_vector", "words"],
+            in_keys=["goal", "goal_vector", "words", *moved],
             out_keys=[("next", "reward"), ("next", "success")],
         ),
     )

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from dream_env.agents import pool
 from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.experiment import report as experiment_report
+from dream_env.agents.experiment.archive import pack, unpack
 from dream_env.agents.experiment.methods import make
 from dream_env.agents.experiment.plan import DEMOS, MAIN_DEMOS, METHODS, SEEDS, Trial, plan
 from dream_env.agents.experiment.policies import Setup, digest, folder, read
@@ -66,6 +67,8 @@ class Arguments:
     """Folder of transfer.json, transfer.md and transfer.png."""
     runs: Path = Path("runs/transfer")
     """Folder of all policies and of the episodes that they played."""
+    archive: Path | None = None
+    """File (tar.xz) that keeps what was played: read first, if it is there, and written after every trial."""
     world_model: str = "default"
     """Checkpoint of the world model."""
     only: str = ",".join(METHODS)
@@ -206,11 +209,13 @@ def experiment(args: Arguments) -> str:
         The report as Markdown.
 
     Raises:
-        ValueError: If a method is unknown.
+        ValueError: If a method is unknown, or the archive is damaged.
         FileNotFoundError: If data or world model are missing.
         RuntimeError: If a trial failed; the others are done.
     """
     setup = args.setup()
+    if args.archive and args.archive.is_file():
+        unpack(args.archive, args.runs)
     everything, asked = args.trials(setup)
     checkpoint.load(args.world_model)
     # Decodes the pictures, which workers should not all do.
@@ -220,6 +225,8 @@ def experiment(args: Arguments) -> str:
     about = {"command": command, "recipe": dict(setup.recipe), "planned_trials": len(everything)}
 
     def report() -> str:
+        if args.archive:
+            pack({folder(trial.spec, setup) for trial in everything}, args.archive)
         results = Results(done(everything, setup), main, episodes * EPISODE_STEPS)
         return experiment_report.write(results, about, args.out)
 

@@ -37,7 +37,7 @@ def make(spec: Spec, setup: Setup) -> dict[str, Made]:
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):
         made = read(spec, setup)
-        if made is None:
+        if made is None or not all(Path(one.path).exists() for one in made.values()):  # an archive has no weights
             write_text(out / "settings.json", json.dumps(settings(spec, setup), indent=1, default=str) + "\n")
             with Meter(out / "time.json") as meter:
                 made = MAKERS[spec.method](spec, setup, out, meter)

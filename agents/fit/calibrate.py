@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from dream_env.agents import model_metrics
@@ -15,14 +17,22 @@ QUANTILE = 0.999
 """Share of the steps along held-out episodes whose disagreement stays below the threshold."""
 
 
-def calibrate_success(model: LatentWorldModel, held_out: Latents, false_positives: float) -> None:
+def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndarray, false_positives: float) -> None:
     """Sets the success head's temperature (Guo et al. 2017) and threshold on held-out episodes.
 
     The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from 0.5
-    on at which at most `false_positives` of the dreamt failures are called successes.
+    on at which, in every task, at most `false_positives` of the dreamt failures are called successes.
+
+    Args:
+        model: The world model.
+        held_out: N episodes.
+        tasks: Their tasks, `(N,)`.
+        false_positives: Share of the failures, half an episode and a whole one ahead.
     """
     model.success_head.temperature.fill_(1.0)
-    dreamt, truth = model_metrics.success_ahead(model, held_out, held_out.action.shape[1] // 2)
+    length = held_out.action.shape[1]
+    ahead = [model_metrics.success_ahead(model, held_out, steps) for steps in (length // 2, length)]
+    dreamt, truth = (torch.cat(parts, dim=1) for parts in zip(*ahead, strict=True))
     encoded = model_metrics.success_on(model, held_out)
     logits = torch.cat([encoded.flatten(), dreamt.flatten()]).clamp(1e-6, 1 - 1e-6).logit()
     truths = torch.cat([held_out.condition.flatten(), truth.flatten()])
@@ -30,9 +40,13 @@ def calibrate_success(model: LatentWorldModel, held_out: Latents, false_positive
     losses = [torch.nn.functional.binary_cross_entropy_with_logits(logits / t, truths) for t in temperatures]
     best = temperatures[torch.stack(losses).argmin()]
     model.success_head.temperature.fill_(best)
-    failures = (dreamt.flatten()[truth.flatten() < 0.5].clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()
-    threshold = failures.quantile(1 - false_positives).item() if len(failures) else 0.5
-    model.config = replace(model.config, success_threshold=round(max(0.5, threshold), 3))
+    threshold = 0.5
+    for task in np.unique(tasks):
+        own = torch.from_numpy(tasks == task)
+        failures = (dreamt[own][truth[own] < 0.5].clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()
+        if len(failures):
+            threshold = max(threshold, failures.quantile(1 - false_positives).item())
+    model.config = replace(model.config, success_threshold=math.ceil(1000 * threshold) / 1000)
 
 
 @torch.inference_mode()

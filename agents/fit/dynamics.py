@@ -18,29 +18,37 @@ from dream_env.world_models.interaction import Interaction, cubes
 from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import SituationReader
-from dream_env.world_models.sketch import Camera, Sketch
+from dream_env.world_models.reader import HAND, SituationReader
+from dream_env.world_models.sketch import Camera
 
 if TYPE_CHECKING:
     from dream_env.agents.fit.command import Arguments
 
 
-def sketch_stage(args: Arguments, sketch: Sketch, train: Latents, held_out: Latents) -> Stage:
+def sketch_stage(args: Arguments, predictor: Predictor, train: Latents, held_out: Latents) -> Stage:
     """Trains the predictor's sketch of the arm by itself, on pairs of frames in a row: the trunk begins with an arm."""
     episodes, steps = train.action.shape[:2]
+    sketch = predictor.sketch
+    assert sketch is not None
+    sketch.requires_grad_(True)
+
+    def tells(latents: Latents) -> Tensor:
+        if predictor.interaction is None:
+            return latents.proprio
+        return torch.cat([latents.proprio, true_readings(latents)[0][..., : len(HAND)]], dim=-1)
+
+    arm, middle = tells(train), torch.arange(2) + steps // 2
+    shown = held_out.tokens[:, middle].float(), tells(held_out)[:, middle]
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         n = torch.randint(episodes, (args.sketch_batch, 1), generator=generator)
         t = torch.randint(steps, (args.sketch_batch, 1), generator=generator) + torch.arange(2)
-        tokens, proprio = distributed.share(train.tokens[n, t].float(), train.proprio[n, t], device=args.device)
-        return losses.sketch_loss(sketch, tokens, proprio)
+        tokens, told = distributed.share(train.tokens[n, t].float(), arm[n, t], device=args.device)
+        return losses.sketch_loss(sketch, tokens, told)
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        middle = torch.arange(2) + steps // 2
-        return {
-            "error": float(losses.sketch_loss(sketch, held_out.tokens[:, middle].float(), held_out.proprio[:, middle]))
-        }
+        return {"error": float(losses.sketch_loss(sketch, *shown))}
 
     return Stage(
         "sketch",
@@ -63,12 +71,13 @@ def interaction_stage(
     moves = {length: moving_windows(train.cubes, length) for length in set(lengths)}
     truth, known = true_readings(train)
     interaction.requires_grad_(True)
+    share = shares(len(seen), len(interaction), args.seed)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = lengths[int(progress * len(lengths))]
         count = max(1, args.interaction_batch // length)
         n, t = windows(len(seen), steps, length, count, moves[length], args.moving, generator)
-        batch = seen[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t]
+        batch = seen[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t], share[n[:, 0]]
         return losses.interaction_loss(interaction, *distributed.share(*batch, device=args.device))
 
     @torch.inference_mode()
@@ -101,6 +110,7 @@ def predictor_stage(
     episodes, steps = train.action.shape[:2]
     moves = {length: moving_windows(train.cubes, length) for length in {min(length, steps) for length in args.horizons}}
     told: tuple[Tensor, ...] = () if reader is None else true_readings(train)
+    share = shares(episodes, len(predictor.heads), args.seed)
 
     def begin() -> None:
         if args.init:
@@ -115,15 +125,17 @@ def predictor_stage(
         count = max(1, args.predictor_batch // length)
         n, t = windows(episodes, steps, length, count, moves[length], args.moving, generator)
         shown = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
-        batch = *shown, *(part[n, t] for part in told)
-        tokens, proprio, action, *readings = distributed.share(*batch, device=args.device)
+        batch = *shown, share[n[:, 0]], *(part[n, t] for part in told)
+        tokens, proprio, action, counts, *readings = distributed.share(*batch, device=args.device)
+        truth, known = readings or (None, None)
+        noise, weight = args.rollout_noise, args.reading_weight
         return losses.rollout_loss(
-            predictor, tokens, proprio, action, generator, args.rollout_noise, args.reading_weight, reader, *readings
+            predictor, tokens, proprio, action, generator, noise, weight, reader, truth, known, counts
         )
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        dream = model_metrics.open_loop(model, held_out.tokens[:, 0], held_out.proprio[:, 0], held_out.action)
+        dream = model_metrics.open_loop(model, model_metrics.first(model, held_out), held_out.action).tokens
         errors = model_metrics.rollout_errors(held_out.tokens, dream)["predicted"]
         frames = torch.arange(0, steps + 1, 3)
         state = LatentState(dream[0, frames].float(), held_out.proprio[0, frames])
@@ -141,6 +153,17 @@ def predictor_stage(
         begin,
         report=report,
     )
+
+
+def shares(episodes: int, ensemble: int, seed: int) -> Tensor:
+    """Draws how much each episode counts for every part of an ensemble, `(episodes, ensemble)`.
+
+    Each part counts its own half of the episodes thrice: the parts differ where few episodes tell what happens (a mild
+    form of the bootstrap of PETS: Chua et al. 2018, section 4).
+    """
+    if ensemble == 1:
+        return torch.ones(episodes, 1)
+    return 0.5 + torch.randint(0, 2, (episodes, ensemble), generator=torch.Generator().manual_seed(seed))
 
 
 def windows(

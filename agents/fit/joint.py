@@ -63,9 +63,8 @@ def joint_stage(args: Arguments, model: LatentWorldModel, episodes: Episodes, ro
         predicted = losses.rollout_loss(predictor, tokens, proprio, action, generator, args.rollout_noise)
         variance, covariance = spread(distributed.gather(tokens.flatten(0, 1).float()))
         seen = tokens[:, 0] if args.objective == "both" else tokens[:, 0].detach()
-        drawn = losses.reconstruction_loss(
-            autoencoder, seen, images[:, 0], generator, args.pixel_weight, args.token_noise
-        )
+        seen = losses.noisy(seen, generator, args.token_noise)
+        drawn = losses.reconstruction_loss(autoencoder, seen, images[:, 0], args.pixel_weight)
         return predicted + VARIANCE * variance + COVARIANCE * covariance + PIXELS * drawn
 
     return replace(base, name="joint", module=nn.ModuleList([autoencoder, predictor]), loss=loss, begin=begin)

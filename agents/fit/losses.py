@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,8 +32,12 @@ def autoencoder_loss(
     generator: torch.Generator,
     weight: float,
     noise: float,
+    placing: float = 0.0,
+    reader: SituationReader | None = None,
+    truth: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean squared error of the reconstruction.
+    """Weighted mean squared error of the reconstruction, and the error of what a reader reads off the tokens.
 
     Args:
         autoencoder: In training mode.
@@ -44,23 +46,28 @@ def autoencoder_loss(
         weight: Weight of pixels that differ from the background, beside 1 for the others; without it a small cube is
             lost in the table.
         noise: Standard deviation of the noise on the tokens, which makes distances between them mean something.
+        placing: Weight of the readings' error.
+        reader: In training mode; None for pictures only.
+        truth: What it should read, `(B, R)`.
+        known: Which of these exist, `(B, R)` bool.
 
     Returns:
         The loss, a scalar.
     """
-    return reconstruction_loss(autoencoder, autoencoder.encode(images), images, generator, weight, noise)
+    tokens = noisy(autoencoder.encode(images), generator, noise)
+    drawn = reconstruction_loss(autoencoder, tokens, images, weight)
+    if reader is None or truth is None or known is None:
+        return drawn
+    return drawn + placing * reading_loss(reader(tokens), truth, known)
 
 
-def reconstruction_loss(
-    autoencoder: AutoEncoder,
-    tokens: Tensor,
-    images: Tensor,
-    generator: torch.Generator,
-    weight: float,
-    noise: float,
-) -> Tensor:
-    """Loss of the pictures that a decoder draws of tokens `(B, T, C)`; for the rest see `autoencoder_loss`."""
-    tokens = tokens + noise * distributed.draw(torch.randn, tokens.shape, generator, tokens.device)
+def noisy(tokens: Tensor, generator: torch.Generator, noise: float) -> Tensor:
+    """Adds noise of a standard deviation to tokens `(B, T, C)`."""
+    return tokens + noise * distributed.draw(torch.randn, tokens.shape, generator, tokens.device)
+
+
+def reconstruction_loss(autoencoder: AutoEncoder, tokens: Tensor, images: Tensor, weight: float) -> Tensor:
+    """Error of the pictures that a decoder draws of tokens `(B, T, C)`; for the rest see `autoencoder_loss`."""
     target = images.float() / 255
     changed = (target - autoencoder.background).abs().amax(-1, keepdim=True) > CHANGED
     weights = 1 + (weight - 1) * changed
@@ -68,18 +75,23 @@ def reconstruction_loss(
     return error.sum() / (3 * distributed.average(weights.sum()))
 
 
-def sketch_loss(sketch: Sketch, tokens: Tensor, proprio: Tensor) -> Tensor:
-    """Mean squared error of the drawing of pairs of frames `(B, 2, T, C)` from their set-points `(B, 2, 4)`.
+def sketch_loss(sketch: Sketch, tokens: Tensor, arm: Tensor) -> Tensor:
+    """Mean squared error of the drawing of pairs of frames `(B, 2, T, C)` from what tells of the arm `(B, 2, n)`.
 
-    What is left is what no controller knows: the cubes.
+    What is left are the cubes.
     """
-    return F.mse_loss(sketch(proprio[:, 0], proprio[:, 1]), torch.cat([tokens[:, 0], tokens[:, 1]], dim=-1))
+    return F.mse_loss(sketch(arm[:, 0], arm[:, 1]), torch.cat([tokens[:, 0], tokens[:, 1]], dim=-1))
 
 
 def interaction_loss(
-    interaction: Interaction, readings: Tensor, proprio: Tensor, truth: Tensor, known: Tensor
+    interaction: Interaction,
+    readings: Tensor,
+    proprio: Tensor,
+    truth: Tensor,
+    known: Tensor,
+    share: Tensor | None = None,
 ) -> Tensor:
-    """Error of k steps, each from the prediction before.
+    """Error of k steps of every network of the ensemble, each step from its own prediction before.
 
     Args:
         interaction: In training mode.
@@ -87,14 +99,16 @@ def interaction_loss(
         proprio: Set-points `(B, k + 1, 4)`.
         truth: Where hand and cubes are, as readings `(B, k + 1, R)`.
         known: Which of these exist, `(B, k + 1, R)` bool.
+        share: How much each window counts for every network, `(B, E)`; None for all alike.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar: the mean over the networks.
     """
     total, situation, steps = torch.zeros((), device=readings.device), readings, truth.shape[1] - 1
+    counts = known[None] if share is None else known * share.T[:, :, None, None]
     for k in range(steps):
         situation = interaction(situation, proprio[:, k], proprio[:, k + 1])
-        total = total + reading_loss(situation, truth[:, k + 1], known[:, k + 1])
+        total = total + reading_loss(situation, truth[:, k + 1].expand_as(situation), counts[:, :, k + 1])
     return total / steps
 
 
@@ -109,14 +123,15 @@ def rollout_loss(
     reader: SituationReader | None = None,
     readings: Tensor | None = None,
     known: Tensor | None = None,
+    share: Tensor | None = None,
 ) -> Tensor:
     """Error of k predicted steps, each from the prediction before (V-JEPA 2-AC's rollout loss, section 3).
 
     To the mean squared error of the tokens comes that of what a frozen reader reads off them. A small cube is a small
     part of the tokens, so a predictor that only has to match them learns the arm first and last what it does to cubes.
 
-    Every head is trained on its own random half of the windows and half on all of them, so that the heads differ where
-    data is thin; the rollout goes on from their mean, which is what `step` gives. Of the heads of a mixture the nearest
+    Every head counts some windows more than others, so that the heads differ where data is thin; the rollout goes on
+    from their mean, which is what `step` gives. Of the heads of a mixture the nearest
     to what happened learns nearly alone, and the rollout goes on from it (multiple choice learning: Guzman-Rivera et
     al. 2012; relaxed: Rupprecht et al. 2017); the gate learns to tell which one it will be.
 
@@ -133,15 +148,14 @@ def rollout_loss(
         reader: Frozen reader; None matches tokens only.
         readings: What it should read, `(B, k + 1, R)`: the truth, as a cube behind the hand is read less well.
         known: Which readings exist, `(B, k + 1, R)` bool.
+        share: How much each window counts for every head, `(B, ensemble)`; None for all alike. Not for a mixture.
 
     Returns:
         The loss, a scalar.
     """
     device = tokens.device
-    state = tokens[:, 0] + noise * distributed.draw(torch.randn, tokens[:, 0].shape, generator, device)
+    state = noisy(tokens[:, 0], generator, noise)
     setpoint = proprio[:, 0]
-    heads = len(predictor.heads)
-    share = distributed.draw(partial(torch.randint, 0, 2), (heads, len(tokens)), generator, device, dim=1) + 0.5
     total = torch.zeros((), device=device)
     steps = action.shape[1]
     situation = [] if reader is None or predictor.interaction is None else [reader(state.float())]
@@ -149,7 +163,7 @@ def rollout_loss(
         predictions, logits, setpoint, *situation = predictor(state, setpoint, action[:, k], *situation)
         error = (predictions - tokens[:, k + 1]).square().mean((2, 3))
         if logits is None:
-            total = total + (share * error).mean()
+            total = total + (error if share is None else share.T * error).mean()
             state = predictions.mean(0)
         else:
             best = error.argmin(0)
@@ -174,7 +188,7 @@ def mixture_loss(error: Tensor, logits: Tensor, best: Tensor) -> Tensor:
 
 
 def reading_loss(readings: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Error of readings `(B, R)`: squared up to a centimeter, then linear; only those that are `known` count."""
+    """Error of readings `(..., R)`: squared up to a centimeter, then linear, by how much each is `known`."""
     error = F.smooth_l1_loss(readings.float(), truth, beta=CENTIMETER, reduction="none")
     return (error * known).mean()
 

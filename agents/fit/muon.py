@@ -25,7 +25,8 @@ class Muon(torch.optim.Optimizer):
     that both share a learning rate.
 
     Args:
-        parameters: Matrices, and kernels of convolutions, whose rows are their output channels.
+        parameters: Matrices, stacks of them `(E, R, C)`, and kernels of convolutions, whose rows are their output
+            channels.
         lr: Learning rate.
         weight_decay: Part of the weights that goes in a step of learning rate 1.
     """
@@ -46,21 +47,23 @@ class Muon(torch.optim.Optimizer):
                     continue
                 momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                 momentum.lerp_(weight.grad, 1 - _MOMENTUM)
-                direction = orthogonalize(weight.grad.lerp(momentum, _MOMENTUM).flatten(1))
-                size = group["lr"] * 0.2 * math.sqrt(max(direction.shape))
+                direction = weight.grad.lerp(momentum, _MOMENTUM)
+                direction = orthogonalize(direction.flatten(1) if direction.ndim > 3 else direction)
+                size = group["lr"] * 0.2 * math.sqrt(max(direction.shape[-2:]))
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction.view_as(weight), alpha=size)
         return loss
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """Brings the singular values of a matrix `(R, C)` near 1, by Newton and Schulz's iteration in its own precision."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    """Brings the singular values of matrices `(..., R, C)` near 1, by Newton and Schulz's iteration."""
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    wide = matrix.mT if tall else matrix
     a, b, c = _QUINTIC
-    wide = wide / (wide.norm() + 1e-7)
+    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     for _ in range(_ROUNDS):
-        gram = wide @ wide.T
+        gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+    return wide.mT if tall else wide
 
 
 def optimizers(module: nn.Module, learning_rate: float, muon: bool = True) -> list[torch.optim.Optimizer]:
@@ -68,7 +71,8 @@ def optimizers(module: nn.Module, learning_rate: float, muon: bool = True) -> li
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for weight in module.parameters():
-        large = weight.ndim in (2, 4) and min(len(weight), weight[0].numel()) >= _SMALLEST
+        shape = weight.shape[1:] if weight.ndim == 3 else weight.flatten(1).shape if weight.ndim > 1 else ()
+        large = len(shape) == 2 and min(shape) >= _SMALLEST
         (matrices if muon and large else others).append(weight)
     made: list[torch.optim.Optimizer] = []
     if others:

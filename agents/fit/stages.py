@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import distributed, losses
@@ -17,7 +17,7 @@ from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.agents.fit.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.gate.order import metric_figures
-from dream_env.agents.latents import Episodes, Latents, true_readings
+from dream_env.agents.latents import Episodes, Latents, recorded_truth, true_readings
 from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
 
@@ -34,17 +34,22 @@ to read than a cube that lies where it was put."""
 def autoencoder_stage(
     args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
 ) -> Stage:
-    """Trains the auto-encoder on single pictures of episodes `rows`, and freezes the tokens' statistics."""
-    autoencoder = model.autoencoder
+    """Trains the auto-encoder on single pictures of episodes `rows`, and freezes the tokens' statistics.
 
-    def pictures(generator: torch.Generator, count: int) -> Tensor:
-        n = rows[torch.randint(len(rows), (count,), generator=generator)]
+    A reader learns beside it: to draw a picture, a token need not tell the hand's place as well as it could.
+    """
+    autoencoder, reader = model.autoencoder, model.reader if args.placing_weight else None
+    module: nn.Module = autoencoder if reader is None else nn.ModuleList([autoencoder, reader])
+    told = () if reader is None else true_readings(recorded_truth(episodes, rows.numpy()))
+
+    def pictures(generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+        n = torch.randint(len(rows), (count,), generator=generator)
         frame = torch.randint(episodes.images.shape[1], (count,), generator=generator)
-        return torch.from_numpy(episodes.images[n.numpy(), frame.numpy()])
+        return torch.from_numpy(episodes.images[rows[n].numpy(), frame.numpy()]), *(part[n, frame] for part in told)
 
     def begin() -> None:
         if not args.init:
-            autoencoder.prepare(pictures(torch.Generator().manual_seed(args.seed), 400))
+            autoencoder.prepare(pictures(torch.Generator().manual_seed(args.seed), 400)[0])
 
     @torch.no_grad()
     def finish() -> None:
@@ -54,11 +59,16 @@ def autoencoder_stage(
         autoencoder.normalize.momentum = None  # a plain mean over the batches
         generator = torch.Generator().manual_seed(args.seed)
         for _ in range(20):
-            autoencoder.encode(pictures(generator, 100))
+            autoencoder.encode(pictures(generator, 100)[0])
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        (images,) = distributed.share(pictures(generator, args.autoencoder_batch), device=args.device)
-        return losses.autoencoder_loss(autoencoder, images, generator, args.pixel_weight, args.token_noise)
+        images, *readings = distributed.share(*pictures(generator, args.autoencoder_batch), device=args.device)
+        weight, noise = args.pixel_weight, args.token_noise
+        if reader is None:
+            return losses.autoencoder_loss(autoencoder, images, generator, weight, noise)
+        return losses.autoencoder_loss(
+            autoencoder, images, generator, weight, noise, args.placing_weight, reader, *readings
+        )
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
@@ -70,7 +80,7 @@ def autoencoder_stage(
 
     return Stage(
         "autoencoder",
-        autoencoder,
+        module,
         loss,
         args.updates("autoencoder"),
         args.autoencoder_rate,
@@ -126,19 +136,24 @@ class Dreams(NamedTuple):
     Attributes:
         rows: Which training episodes, `(N,)`.
         tokens: Their tokens, `(N, T + 1, tokens, C)` float16.
+        situation: What is kept of their situation, else what is read off the tokens, `(N, T + 1, R)`.
     """
 
     rows: Tensor
     tokens: Tensor
+    situation: Tensor
 
 
 def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
     """Dreams `count` episodes that stand in `train` one coloring after the other."""
-    rows = torch.arange(count)
+    rows, reader = torch.arange(count), model.reader
     rows = rows + count * (rows % (len(train.tokens) // count))
 
     def some(rows: Tensor) -> list[Tensor]:
-        return [model_metrics.open_loop(model, train.tokens[rows, 0], train.proprio[rows, 0], train.action[rows])]
+        states = model_metrics.open_loop(model, model_metrics.first(model, train.take(rows)), train.action[rows])
+        if states.situation is not None:
+            return [states.tokens, states.situation]
+        return [states.tokens, states.tokens[..., 0, :0].float() if reader is None else read(reader, states.tokens)]
 
     return Dreams(rows, *distributed.spread(some, rows))
 
@@ -147,12 +162,24 @@ def success_stage(
     args: Arguments,
     model: LatentWorldModel,
     train: Latents,
+    seen: Tensor | None,
     dreams: Dreams,
     held_out: Latents,
     hindsight: Hindsight,
     rows: Tensor,
 ) -> Stage:
-    """Trains the success head on questions about states, seen or dreamt; `rows` are the episodes of `hindsight`."""
+    """Trains the success head on questions about states, seen or dreamt.
+
+    Args:
+        args: Arguments of the fit.
+        model: The world model.
+        train: Encoded episodes, one coloring of all of them after the other.
+        seen: What the reader reads off them, see `read`; None without a reader.
+        dreams: The same, dreamt.
+        held_out: Episodes that are only measured on.
+        hindsight: What can be asked about the episodes.
+        rows: Which of its episodes are in `train`.
+    """
     colorings, frames = train.condition.shape
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
@@ -161,15 +188,16 @@ def success_stage(
         k = torch.randint(len(rows), (half,), generator=generator)
         t = torch.randint(frames, (2 * half,), generator=generator)
         tokens = torch.cat([train.tokens[n, t[:half]].float(), dreams.tokens[k, t[half:]].float()])
+        kept = None if seen is None else torch.cat([seen[n, t[:half]], dreams.situation[k, t[half:]]])
         n = torch.cat([n, dreams.rows[k]])
         instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
-        # Half of the time it has to see for itself: policies begin with how it looks (`dream_env.agents.clone.ground`).
-        told = (torch.rand(2 * half, generator=generator) < 0.5).float()
-        batch = distributed.share(tokens, train.proprio[n, t], instruction, answer, told, device=args.device)
-        tokens, proprio, instruction, answer, told = batch
-        readings = None if model.reader is None else told[:, None] * read(model.reader, tokens)
-        return losses.success_loss(model.success_head, tokens, proprio, instruction, answer, readings)
+        batch = [tokens, train.proprio[n, t], instruction, answer]
+        if kept is not None:
+            # Half of the time it has to see for itself: policies begin with how it looks (`agents.clone.ground`).
+            batch.append(kept * (torch.rand(2 * half, 1, generator=generator) < 0.5))
+        tokens, proprio, instruction, answer, *readings = distributed.share(*batch, device=args.device)
+        return losses.success_loss(model.success_head, tokens, proprio, instruction, answer, *readings)
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)
@@ -214,8 +242,7 @@ def metric_stage(
     reader, head = model.reader, model.metric_head
     if reader is None or head is None or seen is None:
         raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
-    imagined, goal = (read(reader, tokens) for tokens in (dreams.tokens, train.goal))
-    count = len(dreams.rows)
+    goal, count = read(reader, train.goal), len(dreams.rows)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         half = args.metric_batch // 2
@@ -225,7 +252,7 @@ def metric_stage(
         dreamt = n[half:]
         n = torch.cat([n[:half] + count * coloring[:half], dreams.rows[dreamt]])
         m = m + count * coloring[half:]
-        states = torch.cat([seen[n[:half], t[:half]], imagined[dreamt, t[half:]]])
+        states = torch.cat([seen[n[:half], t[:half]], dreams.situation[dreamt, t[half:]]])
         goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
         mixed = torch.cat([seen[m, hand, : len(HAND)], seen[m, cubes, len(HAND) :]], dim=1)
         pair = torch.cat([states, mixed]), torch.cat([goals, goal[m]]), torch.cat([steps, mixed_steps])

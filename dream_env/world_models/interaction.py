@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env import contract
@@ -29,15 +30,19 @@ class Interaction(nn.Module):
     al. 2016): it sees the hand before and after the step and the other cubes from where the cube is. What is predicted
     is predicted from, step after step, and never goes through a picture, where a cube behind the hand would be lost.
 
+    An ensemble of such networks, each fitted to its own part of the episodes: what comes of a contact is in doubt where
+    they differ. Where the hand will be is not in doubt, and told by one.
+
     Args:
         width: Hidden width.
+        ensemble: Number E of networks that move the cubes.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, ensemble: int = 1) -> None:
         super().__init__()
         place, closing, others = 3 * 3, 4, (len(COLORS) - 1) * 4
-        self.reach = _network(3 * 3 + 3, width, len(HAND), layers=2)
-        self.move = _network(place + closing + len(CUBE) + others, width, 4, layers=3)
+        self.reach = Ensemble(1, 3 * 3 + 3, width, len(HAND))
+        self.move = Ensemble(ensemble, place + closing + len(CUBE) + others, width, width, 4)
         low, high = torch.from_numpy(contract.SETPOINT_LOW), torch.from_numpy(contract.SETPOINT_HIGH)
         center, scale = torch.tensor(CENTER), torch.tensor(SCALE)
         cube = slice(len(HAND), len(HAND) + 3)
@@ -49,45 +54,79 @@ class Interaction(nn.Module):
         self.register_buffer("middle", ((high + low)[:3] / 2 - center[cube]) / scale[cube], persistent=False)
         self.register_buffer("above", (center[:3] - center[cube]) / scale[cube], persistent=False)
 
+    def __len__(self) -> int:
+        """Number of networks that move the cubes."""
+        return len(self.move)
+
     def forward(self, situation: Tensor, proprio: Tensor, moved: Tensor) -> Tensor:
         """Predicts the situation after a step.
 
         Args:
-            situation: Where hand and cubes are, `(B, R)`, see `dream_env.world_models.reader.READINGS`.
+            situation: Where hand and cubes are, `(B, R)`, see `dream_env.world_models.reader.READINGS`; or where they
+                are to each network, `(E, B, R)`, and the hand to all of them.
             proprio: Set-points `(B, 4)` before the step.
             moved: Set-points `(B, 4)` after it.
 
         Returns:
-            The same `(B, R)` after it; cubes that are present stay so.
+            The same after it, to each network `(E, B, R)`; cubes that are present stay so.
         """
-        hand, cube = situation[:, : len(HAND)], cubes(situation)
+        hand, cube = situation[..., : len(HAND)], cubes(situation)
+        hand = hand[0] if hand.dim() > 2 else hand
         before, after = (setpoint[:, :3] * self.slope + self.middle for setpoint in (proprio, moved))
         behind = hand[:, :3] + self.above - before
         closing = torch.stack([hand[:, 3], proprio[:, 3], moved[:, 3]], dim=1)
-        reached = hand + _STEP * self.reach(torch.cat([behind, before, after - before, closing], dim=1))
+        reached = hand + _STEP * self.reach(torch.cat([behind, before, after - before, closing], dim=1))[0]
 
         place, present = cube[..., PLACE], cube[..., PRESENT:]
         points = [hand[:, :3] + self.above, reached[:, :3] + self.above, after]
         parts = [2 * (point[:, None] - place) for point in points]  # a decimeter is far away
-        parts += [torch.cat([closing, reached[:, 3:]], dim=1)[:, None].expand(-1, len(COLORS), -1), cube]
+        grip = torch.cat([closing, reached[:, 3:]], dim=1)[:, None]
+        parts += [grip.expand(*place.shape[:-1], -1), cube]
         for turn in range(1, len(COLORS)):
-            other = cube.roll(turn, dims=1)
+            other = cube.roll(turn, dims=-2)
             there = other[..., PRESENT:]
             parts += [(other[..., PLACE] - place).clamp(-2, 2) * there, there]
-        change = self.move(torch.cat(parts, dim=-1))
-        pushed = [place + _STEP * change[..., :3], cube[..., HELD:PRESENT] + change[..., 3:], present]
-        return torch.cat([reached, torch.cat(pushed, dim=-1).flatten(1)], dim=1)
+        change = self.move(torch.cat(parts, dim=-1).flatten(-3, -2)).unflatten(1, place.shape[-3:-1])
+        pushed = place + _STEP * change[..., :3], cube[..., HELD:PRESENT] + change[..., 3:]
+        after_all = torch.cat([*pushed, present.expand(len(self), *present.shape[-3:])], dim=-1).flatten(-2)
+        return torch.cat([reached.expand(len(self), -1, -1), after_all], dim=-1)
 
 
-def _network(inputs: int, width: int, outputs: int, layers: int) -> nn.Sequential:
-    """Builds a network that predicts no change until it is trained."""
-    parts: list[nn.Module] = []
-    for size in [inputs, *[width] * (layers - 1)]:
-        parts += [nn.Linear(size, width), nn.SiLU()]
-    output = nn.Linear(width, outputs)
-    nn.init.zeros_(output.weight)
-    nn.init.zeros_(output.bias)
-    return nn.Sequential(*parts, output)
+class Ensemble(nn.Module):
+    """Networks of one form, computed side by side; they predict no change until they are trained.
+
+    Args:
+        count: Number E of networks.
+        *widths: Inputs, hidden layers, outputs.
+    """
+
+    def __init__(self, count: int, *widths: int) -> None:
+        super().__init__()
+        sizes = list(zip(widths, widths[1:], strict=False))
+        self.weights = nn.ParameterList(torch.empty(count, *size) for size in sizes)
+        self.biases = nn.ParameterList(torch.empty(count, 1, outputs) for _, outputs in sizes)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            bound = weight.shape[1] ** -0.5  # as `nn.Linear` begins
+            for each in (weight, bias):
+                nn.init.uniform_(each, -bound, bound)
+        nn.init.zeros_(self.weights[-1])
+        nn.init.zeros_(self.biases[-1])
+
+    def __len__(self) -> int:
+        """Number of networks."""
+        return len(self.weights[0])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps inputs `(E, N, I)`, or `(N, I)` that are the same for all, to outputs `(E, N, O)`."""
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if inputs.dim() == 2:  # one product for all networks
+                joint = torch.addmm(bias.flatten(), inputs, weight.transpose(0, 1).flatten(1))
+                inputs = joint.unflatten(1, (len(self), -1)).transpose(0, 1)
+            else:
+                inputs = torch.baddbmm(bias, inputs, weight)
+            inputs = inputs if i == last else F.silu(inputs)
+        return inputs
 
 
 def mark(places: Tensor, present: Tensor, axis: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class LatentConfig:
     blocks: int = 2
     """Residual blocks of the predictor's trunk."""
     ensemble: int = 3
-    """Heads of the predictor; their mean is the step, their variance the disagreement."""
+    """Heads of the predictor, and networks of its interaction: their mean is the step, their variance the
+    disagreement."""
     mixture: bool = False
     """Heads are what may happen, weighted by a gate, instead of guesses at what will."""
     head_width: int = 48
@@ -176,7 +177,10 @@ class LatentWorldModel(nn.Module):
         shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        tokens = by_rows(partial(in_company, self.autoencoder.encode, multiple=MAPS), images)
+        return self.state(by_rows(partial(in_company, self.autoencoder.encode, multiple=MAPS), images), proprio)
+
+    def state(self, tokens: Tensor, proprio: Tensor) -> LatentState:
+        """Makes a state of tokens `(B, T, C)`, off which its situation is read if one is kept, and set-points."""
         return LatentState(tokens, proprio, *self._situation(tokens))
 
     def _situation(self, tokens: Tensor, kept: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -188,9 +192,9 @@ class LatentWorldModel(nn.Module):
     def step(
         self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
     ) -> LatentState:
-        """Predicts the next state: the mean of the heads, or, by luck, one of them.
+        """Predicts the next state: the mean of the ensemble, or, by luck, one of it.
 
-        A head drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). The
+        A network drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). The
         heads of a mixture count, and are drawn, by their weights.
         """
         tokens, proprio, kept = state
@@ -203,8 +207,10 @@ class LatentWorldModel(nn.Module):
         return self.predictor.expect(*inputs)
 
     def _draw(self, temperature: float, luck: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        heads, logits, *rest = self.predictor(*inputs)
-        return torch.lerp(expect(heads, logits), draw(heads, logits, luck), temperature), *rest
+        # Where cubes go decides luck before anything is drawn, so that the picture is of the same future.
+        situation = inputs[3] if len(inputs) > 3 else None
+        heads, logits, *rest = self.predictor(*inputs[:3], situation, luck, temperature)
+        return torch.lerp(expect(heads, logits), draw(heads, luck, logits), temperature), *rest
 
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
@@ -244,15 +250,17 @@ class LatentWorldModel(nn.Module):
         """Predicts the calibrated probability `(B,)` that the task's condition holds now.
 
         Args:
-            state: Current states.
+            state: Current states; what they keep of the situation counts, else what is read off their tokens.
             goal: Not used: what the words say can be seen in the state itself.
             instruction: Sentence embeddings, `(B, 64)`.
         """
-        return by_rows(self._success, state.tokens, state.proprio, instruction)
+        kept = () if state.situation is None else (state.situation,)
+        return by_rows(self._success, state.tokens, state.proprio, instruction, *kept)
 
-    def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> Tensor:
-        reader = self.reader if self.success_head.named else None
-        return self._probability(self.success_head(tokens, proprio, instruction, reader(tokens) if reader else None))
+    def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, kept: Tensor | None = None) -> Tensor:
+        if kept is None and self.success_head.named and self.reader is not None:
+            kept = self.reader(tokens)
+        return self._probability(self.success_head(tokens, proprio, instruction, kept))
 
     def _probability(self, logits: Tensor) -> Tensor:
         logits = logits / self.success_head.temperature
@@ -260,28 +268,33 @@ class LatentWorldModel(nn.Module):
         return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]
 
     def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives `metric` and `success` of states, bit for bit; what both of them read is read once.
+        """Gives the metric's vectors and `success` of states, of the situation that they keep.
+
+        Of encoded states, and of those that keep none, the vectors are `metric`'s, bit for bit: it is read off the
+        tokens, once for both.
 
         Raises:
             ValueError: If the model has no metric.
         """
         self._check_metric()
-        return by_rows(self._judge, state.tokens, state.proprio, instruction)
+        kept = () if state.situation is None else (state.situation,)
+        return by_rows(self._judge, state.tokens, state.proprio, instruction, *kept)
 
-    def _judge(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge(
+        self, tokens: Tensor, proprio: Tensor, instruction: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         assert self.reader is not None and self.metric_head is not None
-        readings = self.reader(tokens)
+        readings = self.reader(tokens) if kept is None else kept
         logits = self.success_head(tokens, proprio, instruction, readings)
         return in_company(self.metric_head, readings), self._probability(logits)
 
     def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
-        """Mean variance `(B,)` between the heads' predictions of one step; 0 for a single head."""
+        """Mean variance `(B,)` within the ensemble about one step, see `Predictor.disagreement`; 0 for one of each."""
         tokens, proprio, kept = state
         return by_rows(self._variance, tokens, proprio, action, *self._situation(tokens, kept))
 
     def _variance(self, *inputs: Tensor) -> Tensor:
-        heads, *_ = self.predictor(*inputs)
-        return heads.var(0, correction=0).mean((1, 2))
+        return self.predictor.disagreement(*inputs)
 
     def compiled(self) -> LatentWorldModel:
         """Returns a model with the same weights whose dreams run through `torch.compile`.

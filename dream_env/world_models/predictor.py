@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from dream_env import contract
 from dream_env.language import COLORS
 from dream_env.world_models.interaction import PLACE, PRESENT, Interaction, cubes, mark
-from dream_env.world_models.reader import CUBE, READINGS
+from dream_env.world_models.reader import CUBE, HAND, READINGS
 from dream_env.world_models.rows import MAPS, in_company
 from dream_env.world_models.sketch import Camera, Sketch
 
@@ -100,7 +101,7 @@ class Predictor(nn.Module):
         grid: Side of the token map, T = grid * grid.
         width: Width W of the trunk.
         blocks: Residual blocks of the trunk.
-        ensemble: Number of heads.
+        ensemble: Number of heads, and of networks that move the cubes.
         head_width: Hidden width of one head.
         sketch: Hidden width of the sketch of the arm; 0 for none.
         interaction: Hidden width of what moves the cubes; 0 for nothing but the trunk.
@@ -124,11 +125,12 @@ class Predictor(nn.Module):
     ) -> None:
         super().__init__()
         self.camera = Camera()
-        self.interaction = Interaction(interaction) if interaction else None
+        self.interaction = Interaction(interaction, ensemble) if interaction else None
         self.table = Camera() if interaction else None
         conditions = 3 * len(contract.PROPRIO_NAMES) + channels + (2 * len(COLORS) * len(CUBE) if interaction else 0)
         self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, blocks * 2 * width))
-        self.sketch = Sketch(channels, grid * grid, sketch) if sketch else None
+        arm = len(contract.PROPRIO_NAMES) + (len(HAND) if interaction else 0)
+        self.sketch = Sketch(channels, grid * grid, arm, sketch) if sketch else None
         inputs = (3 if sketch else 1) * channels + 8 + (2 * len(COLORS) * 3 if interaction else 0)
         self.input = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
@@ -146,7 +148,13 @@ class Predictor(nn.Module):
         self.register_buffer("step_size", torch.from_numpy(contract.STEP), persistent=False)
 
     def forward(
-        self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None
+        self,
+        tokens: Tensor,
+        proprio: Tensor,
+        action: Tensor,
+        situation: Tensor | None = None,
+        luck: Tensor | None = None,
+        temperature: float = 1.0,
     ) -> tuple[Any, ...]:
         """Predicts one step.
 
@@ -156,12 +164,15 @@ class Predictor(nn.Module):
             action: Actions `(B, 4)`.
             situation: What was read of hand and cubes `(B, R)`, see `dream_env.world_models.reader.READINGS`, if there
                 is an interaction; None where nothing was, which is a table without cubes to it.
+            luck: Random numbers `(B,)` in [0, 1) that choose which network of an interaction is followed; None follows
+                their mean.
+            temperature: How far from the mean.
 
         Returns:
             Next tokens of every head `(ensemble, B, T, C)`; the logits of the heads' weights `(B, ensemble)`, or None
             where all weigh the same; the next set-points `(B, 4)`; and, with an interaction, the next situation.
         """
-        hidden, *after = self._trunk(tokens, proprio, action, situation)
+        hidden, *after = self._trunk(tokens, proprio, action, situation, luck, temperature)
         logits = None if self.gate is None else in_company(self.gate, hidden.mean(1))
         return tokens + self.heads(hidden), logits, *after
 
@@ -175,19 +186,55 @@ class Predictor(nn.Module):
         hidden, *after = self._trunk(tokens, proprio, action, situation)
         return tokens + self.heads.mean(hidden), *after
 
-    def _trunk(self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None) -> tuple[Tensor, ...]:
+    def disagreement(self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None) -> Tensor:
+        """Gives the variance `(B,)` within the ensemble about a step: of tokens, and of where hand and cubes will be.
+
+        Each in its own unit, so that a decimeter counts as much as everything that can be seen.
+        """
+        heads, *_ = self(tokens, proprio, action, situation)
+        apart = heads.var(0, correction=0).mean((1, 2))
+        if self.interaction is None or situation is None:
+            return apart
+        return apart + in_company(self._doubt, proprio, action, situation)
+
+    def _trunk(
+        self,
+        tokens: Tensor,
+        proprio: Tensor,
+        action: Tensor,
+        situation: Tensor | None,
+        luck: Tensor | None = None,
+        temperature: float = 1.0,
+    ) -> tuple[Tensor, ...]:
         """Gives what the heads see, `(B, T, W)`, the next set-points, and, with an interaction, the next situation."""
         vectors = [proprio, action, tokens.mean(1)]
         if self.interaction is not None:
             vectors.append(tokens.new_zeros(len(tokens), len(READINGS)) if situation is None else situation)
-        modulation, places, drawn, *after = in_company(self._vectors, *vectors)
+            vectors += [] if luck is None else [luck]
+        modulation, places, drawn, *after = in_company(partial(self._vectors, temperature), *vectors)
         hidden = self.input(torch.cat([tokens, *self._relative(places), drawn], dim=-1))
         for block, one in zip(self.blocks, modulation[:, None].chunk(len(self.blocks), dim=-1), strict=True):
             hidden = block(hidden, one)
         return self.normalize(hidden), *after
 
+    def _moved(self, proprio: Tensor, action: Tensor) -> Tensor:
+        """Gives the next set-points."""
+        if self.setpoint is None:
+            return contract.integrate(proprio, action, self.step_size)
+        return proprio + self.setpoint(torch.cat([proprio, action], dim=1))
+
+    def _doubt(self, proprio: Tensor, action: Tensor, situation: Tensor) -> Tensor:
+        assert self.interaction is not None
+        return self.interaction(situation, proprio, self._moved(proprio, action)).var(0, correction=0).mean(1)
+
     def _vectors(
-        self, proprio: Tensor, action: Tensor, mean: Tensor, situation: Tensor | None = None
+        self,
+        temperature: float,
+        proprio: Tensor,
+        action: Tensor,
+        mean: Tensor,
+        situation: Tensor | None = None,
+        luck: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Computes what is one vector per row.
 
@@ -196,20 +243,22 @@ class Predictor(nn.Module):
             `(B, 2, 2)`; what is drawn of arm and cubes, `(B, T, ...)`; the next set-points `(B, 4)`; and, with an
             interaction, the next situation.
         """
-        if self.setpoint is None:
-            moved = contract.integrate(proprio, action, self.step_size)
-        else:
-            moved = proprio + self.setpoint(torch.cat([proprio, action], dim=1))
-        after, conditions = [moved], [proprio, action, moved, mean]
+        moved = self._moved(proprio, action)
+        after, conditions, arm = [moved], [proprio, action, moved, mean], (proprio, moved)
         drawn = [mean.new_empty(len(mean), len(self.position), 0)]
-        if self.sketch is not None:
-            drawn.append(self.sketch(proprio, moved))
         if self.interaction is not None and self.table is not None and situation is not None:
-            after.append(self.interaction(situation, proprio, moved))
+            networks = self.interaction(situation, proprio, moved)
+            after.append(networks.mean(0))
+            if luck is not None:
+                after[1] = torch.lerp(after[1], draw(networks, luck), temperature)
             both = torch.cat([cubes(situation), cubes(after[1])], dim=1)
             present = both[..., PRESENT:]
             conditions.append((both * present).flatten(1))
             drawn.append(mark(self.table(both[..., PLACE]), present, self.axis))
+            hands = situation[:, : len(HAND)], after[1][:, : len(HAND)]
+            arm = torch.cat([proprio, hands[0]], dim=1), torch.cat([moved, hands[1]], dim=1)
+        if self.sketch is not None:
+            drawn.append(self.sketch(*arm))
         modulation = self.condition(torch.cat(conditions, dim=1))
         places = torch.stack([self.camera(proprio), self.camera(moved)], dim=1)
         return modulation, places, torch.cat(drawn, dim=-1), *after
@@ -230,13 +279,13 @@ def expect(heads: Tensor, logits: Tensor | None) -> Tensor:
     return (logits.softmax(1).T[:, :, None, None] * heads).sum(0)
 
 
-def draw(heads: Tensor, logits: Tensor | None, luck: Tensor) -> Tensor:
-    """Returns the prediction `(B, T, C)` of one head per row, drawn by its weight with luck `(B,)` in [0, 1)."""
+def draw(predictions: Tensor, luck: Tensor, logits: Tensor | None = None) -> Tensor:
+    """Returns for each row one of the predictions `(ensemble, B, ...)`, by their weights and luck `(B,)` in [0, 1)."""
     if logits is None:
-        drawn = (luck * len(heads)).long()
+        drawn = (luck * len(predictions)).long()
     else:
         drawn = (logits.softmax(1).cumsum(1)[:, :-1] <= luck[:, None]).sum(1)
-    return heads[drawn, torch.arange(len(luck), device=heads.device)]
+    return predictions[drawn, torch.arange(len(luck), device=predictions.device)]
 
 
 def _setpoint(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -91,9 +91,10 @@ class WorldModel(Protocol):
         ...
 
     def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives the `metric` `(B, M)` and the `success` `(B,)` of states at once, for they may share work.
+        """Gives the metric's vectors `(B, M)` and the `success` `(B,)` of states at once, for they may share work.
 
-        Only dreams with a learned reward ask for it.
+        The vectors are those of `metric`, or of what the states keep beside their embeddings. Only dreams with a
+        learned reward ask for it.
         """
         ...
 

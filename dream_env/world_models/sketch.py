@@ -7,10 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dream_env import contract
-
 _WAVES = (math.pi, 2 * math.pi, 4 * math.pi)
-"""Angular frequencies of the sines and cosines of a set-point that `Sketch` sees."""
+"""Angular frequencies of the sines and cosines of its numbers that `Sketch` sees."""
 
 
 class Camera(nn.Module):
@@ -46,23 +44,23 @@ class Camera(nn.Module):
 
 
 class Sketch(nn.Module):
-    """Draws what can be told from the controller alone: the arm before and after a step, as two token maps.
+    """Draws the arm before and after a step, as two token maps, from the few numbers that say where it is.
 
-    Where the arm is follows from the set-points, so the trunk need not move a picture of it from token to token, which
-    blurs; it is left with what the arm does to the cubes.
+    So the trunk need not move a picture of it from token to token, which blurs; it is left with the cubes.
 
     Args:
         channels: Channels C of one token.
         tokens: Number T of tokens.
+        numbers: Length of what tells where the arm is before or after: the set-point, and where the hand is if that is
+            known, as it is some steps behind.
         width: Hidden width.
     """
 
-    def __init__(self, channels: int, tokens: int, width: int) -> None:
+    def __init__(self, channels: int, tokens: int, numbers: int, width: int) -> None:
         super().__init__()
         self.channels = channels
-        setpoints = 2 * len(contract.PROPRIO_NAMES)
         self.draw = nn.Sequential(
-            nn.Linear(setpoints * (1 + 2 * len(_WAVES)), width),
+            nn.Linear(2 * numbers * (1 + 2 * len(_WAVES)), width),
             nn.SiLU(),
             nn.Linear(width, width),
             nn.SiLU(),
@@ -71,10 +69,10 @@ class Sketch(nn.Module):
         self.waves: Tensor
         self.register_buffer("waves", torch.tensor(_WAVES), persistent=False)
 
-    def forward(self, proprio: Tensor, moved: Tensor) -> Tensor:
-        """Draws the arm at set-points `(B, 4)` before and after a step, `(B, T, 2 C)`."""
-        setpoints = torch.cat([proprio, moved], dim=1)
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """Draws the arm from its numbers `(B, n)` before and after a step, `(B, T, 2 C)`."""
+        numbers = torch.cat([before, after], dim=1)
         # Smooth networks are slow to learn how fast a picture changes (Tancik et al. 2020, Fourier features).
-        phases = (setpoints[:, None] * self.waves[:, None]).flatten(1)
-        drawn = self.draw(torch.cat([setpoints, phases.sin(), phases.cos()], dim=1))
+        phases = (numbers[:, None] * self.waves[:, None]).flatten(1)
+        drawn = self.draw(torch.cat([numbers, phases.sin(), phases.cos()], dim=1))
         return drawn.unflatten(1, (-1, 2 * self.channels))
