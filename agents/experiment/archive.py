@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from dream_env.agents.outcomes import write_text
+from dream_env.agents.pictures import write_file
 
 KEPT = ("settings.json", "made.json", "trials/*.jsonl")
 """Files of a policy's folder that the report needs; weights are made anew where they are needed."""
@@ -14,14 +16,16 @@ KEPT = ("settings.json", "made.json", "trials/*.jsonl")
 
 def pack(folders: Iterable[Path], file: Path) -> None:
     """Writes what the policies in some folders are, took and played into an archive (tar.xz)."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(part, "w:xz") as archive:
-        for path, root in sorted((path, one.parent) for one in folders for kept in KEPT for path in one.glob(kept)):
-            entry, data = tarfile.TarInfo(path.relative_to(root).as_posix()), path.read_bytes()
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    os.replace(part, file)
+    kept = sorted((path, one.parent) for one in folders for pattern in KEPT for path in one.glob(pattern))
+
+    def write(part: Path) -> None:
+        with tarfile.open(part, "w:xz") as archive:
+            for path, root in kept:
+                entry, data = tarfile.TarInfo(path.relative_to(root).as_posix()), path.read_bytes()
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+
+    write_file(file, write)
 
 
 def unpack(file: Path, runs: Path) -> None:
@@ -37,9 +41,7 @@ def unpack(file: Path, runs: Path) -> None:
                 astray = path.is_absolute() or ".." in path.parts
                 if data is None or astray or not any(path.match(f"*/{pattern}") for pattern in KEPT):
                     raise tarfile.TarError(f"it holds {entry.name!r}")
-                if (runs / path).exists():
-                    continue
-                (runs / path).parent.mkdir(parents=True, exist_ok=True)
-                (runs / path).write_bytes(data.read())
+                if not (runs / path).exists():
+                    write_text(runs / path, data.read().decode())
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"archive={file} is damaged, or not one of `agents.experiment`: {error}") from error

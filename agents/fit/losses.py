@@ -131,9 +131,9 @@ def rollout_loss(
     part of the tokens, so a predictor that only has to match them learns the arm first and last what it does to cubes.
 
     Every head counts some windows more than others, so that the heads differ where data is thin; the rollout goes on
-    from their mean, which is what `step` gives. Of the heads of a mixture the nearest
-    to what happened learns nearly alone, and the rollout goes on from it (multiple choice learning: Guzman-Rivera et
-    al. 2012; relaxed: Rupprecht et al. 2017); the gate learns to tell which one it will be.
+    from their mean, which is what `step` gives. Of the heads of a mixture the nearest to what happened learns nearly
+    alone, and the rollout goes on from it (multiple choice learning: Guzman-Rivera et al. 2012; relaxed: Rupprecht et
+    al. 2017); the gate learns to tell which one it will be.
 
     A set-point that is computed has no error, and its term no gradient.
 
