@@ -83,19 +83,19 @@ class Arguments:
     """Length of the fit in minutes instead of updates; such a run cannot be repeated exactly."""
     cpu_time: bool = False
     """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
-    autoencoder_updates: int = 1500
+    autoencoder_updates: int = 1200
     """Updates of the auto-encoder; 0 keeps that of --init."""
-    reader_updates: int = 4000
+    reader_updates: int = 3000
     """Updates of the reader on encoded frames; 0 keeps that of --init."""
-    sketch_updates: int = 1000
+    sketch_updates: int = 800
     """Updates of a new predictor's sketch of the arm, before the rest of it."""
-    interaction_updates: int = 2000
+    interaction_updates: int = 1500
     """Updates of what moves the cubes in a predictor that is trained, before the rest of it."""
-    predictor_updates: int = 3000
+    predictor_updates: int = 2000
     """Updates of the predictor; 0 keeps that of --init."""
-    success_updates: int = 10000
+    success_updates: int = 6000
     """Updates of the success head; 0 keeps that of --init."""
-    metric_updates: int = 3000
+    metric_updates: int = 2500
     """Updates of the metric; 0 keeps that of --init."""
     autoencoder_batch: int = 64
     """Pictures per update."""
@@ -153,7 +153,7 @@ class Arguments:
     false_positives: float = 0.015
     """Rate of false alarms in dreamt states at which success_threshold is set, in the task with the most of them; less
     than the 2 % that `agents.fidelity` asks for, as other episodes may have more."""
-    probe_updates: int = 1500
+    probe_updates: int = 500
     """Updates of each probe of the final measurement."""
     bank: int = 300
     """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with."""
@@ -333,6 +333,7 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
     model, latents, held_out, steps, tasks, minutes = train(args, episodes, save_seconds)
     if distributed.rank():
         return {}
+    torch.set_num_threads(args.threads or 2)  # the others are done
     if args.test:
         other = EpisodeDataset.load(args.test)
         held_out, tasks = encode_episodes(model, other), other.task
