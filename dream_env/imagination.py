@@ -175,14 +175,16 @@ class Dreams:
         judged = self.state, self.goal, self.words
         if started is not None:
             judged = self.state.take(rows), self.goal[rows], self.words[rows]
-        if self.metric is None:
-            probability = self.model.success(*judged)
-        else:
+        # Hindsight has embeddings alone, and its rewards have to be those of the steps.
+        vector: Tensor | None = None
+        if self.metric is not None and not self.config.goal_env:
             vector, probability = self.model.judge(*judged)
+        else:
+            probability = self.model.success(*judged)
+        if self.metric is not None:
             if started is not None:
                 self._goal_vector[rows] = self.metric(goal)
-            # Hindsight has embeddings alone, and its rewards have to be those of the steps.
-            vectors = self.metric(embedding) if self.config.goal_env else vector.cpu().numpy()
+            vectors = self.metric(embedding) if vector is None else vector.cpu().numpy()
             self.span[rows] = contract.metric_distance(vectors, self._goal_vector[rows])
         self.success_probability[rows] = probability.cpu().numpy()
 

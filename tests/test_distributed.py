@@ -94,6 +94,7 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
     train, held_out = encode_episodes(model, data, rows), encode_episodes(model, data, held)
     pairs, steps = Pairs(data, rows, hindsight.conditions), own_steps(data, held)
     dreams, seen = fit_stages.dream(model, train, len(rows)), fit_stages.read(model.reader, train.tokens)
+    watched = fit_stages.Watched(train, seen, dreams, held_out)
     stages = [
         fit_stages.autoencoder_stage(args, model, data, rows, held),
         joint.joint_stage(args, model, data, rows, held),
@@ -101,8 +102,8 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
         dynamics.sketch_stage(args, model.predictor, train, held_out),
         dynamics.interaction_stage(args, model.predictor.interaction, model.reader, train, seen, held_out),
         dynamics.predictor_stage(args, model, train, held_out, data.images[0]),
-        fit_stages.success_stage(args, model, train, seen, dreams, held_out, hindsight, rows),
-        fit_stages.metric_stage(args, model, train, seen, dreams, held_out, pairs, steps, data.task[held.numpy()]),
+        fit_stages.success_stage(args, model, watched, hindsight, rows),
+        fit_stages.metric_stage(args, model, watched, pairs, steps, data.task[held.numpy()]),
     ]
     model.to("meta").train()
     for stage in stages:

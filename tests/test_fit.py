@@ -12,12 +12,13 @@ from dream_env.agents import model_metrics
 from dream_env.agents.fit import joint, losses, trainer
 from dream_env.agents.fit.calibrate import calibrate_success
 from dream_env.agents.fit.command import SHARES, Arguments, fit, split
-from dream_env.agents.fit.dynamics import moving_windows
-from dream_env.agents.latents import encode_episodes
+from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
+from dream_env.agents.latents import encode_episodes, true_readings
 from dream_env.agents.model_metrics import success_ahead
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
+from dream_env.world_models.interaction import cubes
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
 STEPS = 8
@@ -293,13 +294,34 @@ def test_one_episode_is_too_few(tmp_path):
 
 
 def test_windows_in_which_a_cube_moves():
-    cubes = torch.zeros(3, 25, 4, 3)
-    cubes[0, :, 3] = torch.nan  # a color that is not on the table
-    cubes[1, 10:, 2, 0] = 5.0  # pushed between frames 9 and 10
-    cubes[2, 12:14, 1, 2] = 5.0  # lifted, and put back where it was
-    windows = moving_windows(cubes, 4)
+    places = torch.zeros(3, 25, 4, 3)
+    places[0, :, 3] = torch.nan  # a color that is not on the table
+    places[1, 10:, 2, 0] = 5.0  # pushed between frames 9 and 10
+    places[2, 12:14, 1, 2] = 5.0  # lifted, and put back where it was
+    windows = moving_windows(places, 4)
     assert windows[windows[:, 0] == 1, 1].tolist() == [6, 7, 8, 9]
     assert windows[windows[:, 0] == 2, 1].tolist() == list(range(8, 14)) and not (windows[:, 0] == 0).any()
+    n, t = Windows(places, [4], 0.5).draw(4, 400, torch.Generator().manual_seed(0))
+    among = {tuple(row) for row in windows.tolist()}
+    drawn = [(int(episode), int(first)) in among for episode, first in zip(n[:, 0], t[:, 0], strict=True)]
+    assert all(drawn[:200]) and t.diff(dim=1).eq(1).all() and t.min() == 0 and t.max() == 24
+    assert 0.1 < np.mean(drawn[200:]) < 0.25  # any: 10 of 63 move
+
+
+def test_the_table_is_aimed_at_the_look_that_moves_about(tmp_path):
+    data, model = toy(10), LatentWorldModel(arguments(tmp_path).model)
+    some = encode_episodes(model, data)
+    place = cubes(true_readings(some)[0].flatten(0, 1))[..., :3]
+
+    class Reader:
+        """Its first look rests, as on the background; the second follows the cube."""
+
+        def looks_at(self, tokens):
+            return torch.stack([torch.full_like(place, 0.9), 0.3 * place + 0.1], dim=2)[..., :2]
+
+    aim_table(model.predictor.table, Reader(), some)
+    present = some.present.flatten(0, 1)
+    assert torch.allclose(model.predictor.table(place)[present], 0.3 * place[present, :2] + 0.1, atol=1e-4)
 
 
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch):

@@ -308,13 +308,14 @@ def train(
     model.eval()
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
     if args.success_updates or args.metric_updates:
-        hindsight, dreams = Hindsight(episodes, model.instruction), stages.dream(model, colorful, len(rows))
+        hindsight = Hindsight(episodes, model.instruction)
+        watched = stages.Watched(colorful, seen, stages.dream(model, colorful, len(rows)), held_out)
         if args.success_updates:
-            run.train(stages.success_stage(args, model, colorful, seen, dreams, held_out, hindsight, rows))
+            run.train(stages.success_stage(args, model, watched, hindsight, rows))
             model.eval()
         if args.metric_updates:
             pairs = Pairs(episodes, rows, hindsight.conditions)
-            run.train(stages.metric_stage(args, model, colorful, seen, dreams, held_out, pairs, steps, tasks))
+            run.train(stages.metric_stage(args, model, watched, pairs, steps, tasks))
             model.eval()
     if args.success_updates or args.predictor_updates:
         calibrate_success(model, held_out, tasks, args.false_positives)

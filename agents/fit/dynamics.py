@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def interaction_stage(
     """Trains what moves the cubes by itself, from what the reader has `seen`: the trunk is told where they will be."""
     steps = train.action.shape[1]
     lengths = [min(length, steps) for length in args.interaction_horizons]
-    moves = {length: moving_windows(train.cubes, length) for length in set(lengths)}
+    windows = Windows(train.cubes, lengths, args.moving)
     truth, known = true_readings(train)
     interaction.requires_grad_(True)
     share = shares(len(seen), len(interaction), args.seed)
@@ -76,7 +77,7 @@ def interaction_stage(
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = lengths[int(progress * len(lengths))]
         count = max(1, args.interaction_batch // length)
-        n, t = windows(len(seen), steps, length, count, moves[length], args.moving, generator)
+        n, t = windows.draw(length, count, generator)
         batch = seen[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t], share[n[:, 0]]
         return losses.interaction_loss(interaction, *distributed.share(*batch, device=args.device))
 
@@ -108,7 +109,8 @@ def predictor_stage(
     predictor = model.predictor
     reader = model.reader if args.reading_weight or predictor.interaction is not None else None
     episodes, steps = train.action.shape[:2]
-    moves = {length: moving_windows(train.cubes, length) for length in {min(length, steps) for length in args.horizons}}
+    lengths = [min(length, steps) for length in args.horizons]
+    windows = Windows(train.cubes, lengths, args.moving)
     told: tuple[Tensor, ...] = () if reader is None else true_readings(train)
     share = shares(episodes, len(predictor.heads), args.seed)
 
@@ -121,9 +123,9 @@ def predictor_stage(
             aim_table(predictor.table, reader, some)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        length = min(args.horizons[int(progress * len(args.horizons))], steps)
+        length = lengths[int(progress * len(lengths))]
         count = max(1, args.predictor_batch // length)
-        n, t = windows(episodes, steps, length, count, moves[length], args.moving, generator)
+        n, t = windows.draw(length, count, generator)
         shown = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
         batch = *shown, share[n[:, 0]], *(part[n, t] for part in told)
         tokens, proprio, action, counts, *readings = distributed.share(*batch, device=args.device)
@@ -166,20 +168,28 @@ def shares(episodes: int, ensemble: int, seed: int) -> Tensor:
     return 0.5 + torch.randint(0, 2, (episodes, ensemble), generator=torch.Generator().manual_seed(seed))
 
 
-def windows(
-    episodes: int, steps: int, length: int, count: int, moving: Tensor, share: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draws windows, a share of them from those `(M, 2)` in which a cube moves.
+class Windows:
+    """Draws windows of episodes in which, more often than not, a cube moves.
 
-    Returns:
-        Episodes `(count, 1)` and frames `(count, length + 1)`.
+    Args:
+        cubes: Places of the cubes, `(N, T + 1, cubes, 3)` cm; NaN for one that is not there.
+        lengths: Steps that a window may have, T at most.
+        share: Share of windows drawn from those in which a cube moves; the others are any.
     """
-    n = torch.randint(episodes, (count, 1), generator=generator)
-    t = torch.randint(steps - length + 1, (count, 1), generator=generator)
-    if chosen := min(round(share * count), count) if len(moving) else 0:
-        drawn = torch.randint(len(moving), (chosen,), generator=generator)
-        n[:chosen], t[:chosen] = moving[drawn].split(1, dim=1)
-    return n, t + torch.arange(length + 1)
+
+    def __init__(self, cubes: Tensor, lengths: Sequence[int], share: float) -> None:
+        self.episodes, self.frames, self.share = len(cubes), cubes.shape[1], share
+        self.moving = {length: moving_windows(cubes, length) for length in set(lengths)}
+
+    def draw(self, length: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws windows of one of the lengths: episodes `(count, 1)` and frames `(count, length + 1)`."""
+        n = torch.randint(self.episodes, (count, 1), generator=generator)
+        t = torch.randint(self.frames - length, (count, 1), generator=generator)
+        moving = self.moving[length]
+        if chosen := min(round(self.share * count), count) if len(moving) else 0:
+            drawn = torch.randint(len(moving), (chosen,), generator=generator)
+            n[:chosen], t[:chosen] = moving[drawn].split(1, dim=1)
+        return n, t + torch.arange(length + 1)
 
 
 def moving_windows(cubes: Tensor, length: int) -> Tensor:

@@ -144,6 +144,22 @@ class Dreams(NamedTuple):
     situation: Tensor
 
 
+class Watched(NamedTuple):
+    """What success head and metric are trained and measured on.
+
+    Attributes:
+        train: Encoded episodes, one coloring of all of them after the other.
+        seen: What the reader reads off them, see `read`; None without a reader.
+        dreams: The same episodes, dreamt.
+        held_out: Episodes that are only measured on.
+    """
+
+    train: Latents
+    seen: Tensor | None
+    dreams: Dreams
+    held_out: Latents
+
+
 def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
     """Dreams `count` episodes that stand in `train` one coloring after the other."""
     rows, reader = torch.arange(count), model.reader
@@ -159,27 +175,10 @@ def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
 
 
 def success_stage(
-    args: Arguments,
-    model: LatentWorldModel,
-    train: Latents,
-    seen: Tensor | None,
-    dreams: Dreams,
-    held_out: Latents,
-    hindsight: Hindsight,
-    rows: Tensor,
+    args: Arguments, model: LatentWorldModel, watched: Watched, hindsight: Hindsight, rows: Tensor
 ) -> Stage:
-    """Trains the success head on questions about states, seen or dreamt.
-
-    Args:
-        args: Arguments of the fit.
-        model: The world model.
-        train: Encoded episodes, one coloring of all of them after the other.
-        seen: What the reader reads off them, see `read`; None without a reader.
-        dreams: The same, dreamt.
-        held_out: Episodes that are only measured on.
-        hindsight: What can be asked about the episodes.
-        rows: Which of its episodes are in `train`.
-    """
+    """Trains the success head on questions about states, seen or dreamt; `rows` of `hindsight` are those watched."""
+    train, seen, dreams, held_out = watched
     colorings, frames = train.condition.shape
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
@@ -216,29 +215,19 @@ def success_stage(
 
 
 def metric_stage(
-    args: Arguments,
-    model: LatentWorldModel,
-    train: Latents,
-    seen: Tensor | None,
-    dreams: Dreams,
-    held_out: Latents,
-    pairs: Pairs,
-    truth: Tensor,
-    tasks: np.ndarray,
+    args: Arguments, model: LatentWorldModel, watched: Watched, pairs: Pairs, truth: Tensor, tasks: np.ndarray
 ) -> Stage:
     """Trains the metric head on what the reader reads off pairs of a state, seen or dreamt, and a goal.
 
     Args:
         args: Arguments of the fit.
         model: The world model.
-        train: Encoded episodes, one coloring of all of them after the other.
-        seen: What the reader reads off them, see `read`.
-        dreams: The same, dreamt.
-        held_out: Episodes that are only measured on.
+        watched: Episodes, with a reader's readings.
         pairs: Pairs within the training episodes.
         truth: True steps to go of the held-out episodes, `(N, T + 1)`.
         tasks: Their tasks, `(N,)`.
     """
+    train, seen, dreams, held_out = watched
     reader, head = model.reader, model.metric_head
     if reader is None or head is None or seen is None:
         raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
