@@ -51,8 +51,11 @@ class Arguments:
     world_model: str = "default"
     """Checkpoint of the world model whose encoder sees."""
     grounded: bool = True
-    """Begins with the readout of the world model's success head, which has learned from every recorded episode to find
-    what a sentence names; then few demonstrations are enough to learn what to do about it."""
+    """Begins with what the world model has learned from every recorded episode: to find what a sentence names, and to
+    read where it is; then few demonstrations are enough to learn what to do about it."""
+    looks: bool = False
+    """Attends to the tokens by language queries of its own as well. A grounded VLA whose world model has a reader does
+    better without: what it sees for itself in few demonstrations does not hold in other pictures."""
     recolor: int = len(COLORS) - 1
     """How often every demonstration is seen again with its cubes in other colors, and told accordingly, 0 to 3. 0 for
     pictures in which more than the cubes is colored."""
@@ -163,10 +166,12 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
     picture = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
     state = model.encode(picture, torch.zeros(1, len(PROPRIO_NAMES), device=model.device))
     _, tokens, channels = state.tokens.shape
+    reads = args.grounded and getattr(model, "reader", None) is not None
     return VLAConfig(
         channels=channels,
         grid=math.isqrt(tokens),
-        reads=args.grounded and getattr(model, "reader", None) is not None,
+        queries=VLAConfig.queries if args.looks or not reads else 0,
+        reads=reads,
         sentences=len(sentences("train")),
         world_model=args.world_model,
         eyes=policy.perception(model),

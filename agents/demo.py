@@ -57,7 +57,7 @@ class Arguments:
     task: Literal["reach", "push", "lift", "all"] = "all"
     """Task to practice and to check."""
     init: str = "few"
-    """Clone that practices, a folder or one that the package ships: "few" learned from 25 demonstrations per task;
+    """Clone that practices, a folder or one that the package ships: "few" learned from 5 demonstrations per task;
     "default" learned from 100, which leave little to gain."""
     out: Path = Path("nicol_demo")
     """Folder of the report and of everything made on the way."""

@@ -35,7 +35,7 @@ from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
 SHIPPED = {"default": "policy", "few": "policy_few"}
-"""Clones that the package ships, and their folders: from 100 demonstrations per task, and from 25."""
+"""Clones that the package ships, and their folders: from 100 demonstrations per task, and from 5."""
 _LIKE = 0.25
 """Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
 
@@ -47,10 +47,10 @@ class VLAConfig:
     Attributes:
         channels: Channels of one vision token.
         grid: Side of the square token map.
-        queries: Language queries of the readout.
+        queries: Language queries of a readout of the tokens; 0 for none, which leaves it what it reads.
         values: Channels that each query brings back.
         width: Width of the readout's keys and queries.
-        reads: Whether it also reads the named cube's place with the world model's reader, which stays as it is.
+        reads: Whether it reads the named cube's place with the world model's reader, which stays as it is.
         sentences: Number of sentences that it knows, see `recall`; 0 takes every sentence as it is.
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
@@ -77,14 +77,14 @@ class VLAConfig:
 
 
 class Trunk(BaseFeaturesExtractor):
-    """Language readout, proprioception and instruction into two hidden layers.
+    """What is seen and read of what the instruction names, the set-point and the instruction into two hidden layers.
 
     Args:
         space: Space of the observations.
         config: Sizes.
 
     Raises:
-        ValueError: If the space lacks a part that the VLA reads, or its embedding does not fit.
+        ValueError: If the space lacks a part that the VLA reads, its embedding does not fit, or it sees nothing.
     """
 
     def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
@@ -96,11 +96,15 @@ class Trunk(BaseFeaturesExtractor):
                 f"observation space has embeddings {space['embedding'].shape}; "
                 f"accepted by {config}: ({config.embedding_dim},)"
             )
+        if not (config.queries or config.reads):
+            raise ValueError("queries=0 and reads=False: a VLA that sees nothing; accepted: one of them at least")
         self.channels = config.channels
-        self.readout = LanguageReadout(
-            config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, config.width
-        )
-        inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        inputs = len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.readout: LanguageReadout | None = None
+        if config.queries:
+            sizes = (config.grid, config.queries, config.values, config.width)
+            self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, *sizes)
+            inputs += self.readout.output_dim
         self.reader = SituationReader(config.channels, config.grid) if config.reads else None
         self.named = NamedCube() if config.reads else None
         inputs += len(CUBE) if config.reads else 0
@@ -112,7 +116,8 @@ class Trunk(BaseFeaturesExtractor):
         """Maps a batch of observations to features `(B, hidden)`."""
         tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
         words = recall(obs["instruction"], self.known)
-        parts = [self.readout(tokens, words), obs["proprio"], words]
+        parts = [] if self.readout is None else [self.readout(tokens, words)]
+        parts += [obs["proprio"], words]
         if self.reader is not None and self.named is not None:
             with torch.no_grad():
                 readings = self.reader(tokens)

@@ -85,7 +85,7 @@ class Arguments:
     task: Literal["reach", "push", "lift", "all"] = "all"
     """Task to train on, "all" for a random one in each episode."""
     init: str | None = "default"
-    """Clone to start from: a folder, or "default" or "few", which are shipped and come from 100 and 25 demonstrations
+    """Clone to start from: a folder, or "default" or "few", which are shipped and come from 100 and 5 demonstrations
     of each task; None starts at random."""
     steps: int = 300_000
     """Control steps to train for."""

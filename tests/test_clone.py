@@ -174,8 +174,10 @@ def test_refuses_data_without_enough_demonstrations(tmp_path):
 def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):
     world = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8), width=8, blocks=1))
     config = module.vla_config(arguments(tmp_path), world)
-    assert config.reads and not module.vla_config(arguments(tmp_path, grounded=False), world).reads
-    vla = policy.VLA(config)
+    assert config.reads and policy.VLA(config).trunk.readout is None
+    alone = module.vla_config(arguments(tmp_path, grounded=False), world)
+    assert not alone.reads and policy.VLA(alone).trunk.readout
+    vla = policy.VLA(module.vla_config(arguments(tmp_path, looks=True), world))
     module.ground(vla, world)
     head, trunk = world.success_head, vla.trunk
     for mine, known in ((trunk.readout, head.readout), (trunk.named, head.named), (trunk.reader, world.reader)):

@@ -67,7 +67,8 @@ def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
 
 
 def _clone(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
-    args = replace(_cloning(spec, setup, out), grounded=spec.method != "clone_ungrounded")
+    grounded, looks = spec.method != "clone_ungrounded", spec.method == "clone_looking"
+    args = replace(_cloning(spec, setup, out), grounded=grounded, looks=looks)
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
     return {"": _fresh(meter, args.out)}
 
@@ -152,6 +153,7 @@ MAKERS: dict[str, Callable[[Spec, Setup, Path, Meter], dict[str, Made]]] = {
     "dream_coevolved": _dream_coevolved,
     "clone_equal_compute": _clone_equal_compute,
     "clone_ungrounded": _clone,
+    "clone_looking": _clone,
     "untrained_dream": _untrained_dream,
     "regressor": _regressor,
     "ppo_physics": ppo_physics,

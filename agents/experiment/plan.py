@@ -15,6 +15,7 @@ METHODS = {
     "dream_coevolved": "then physics episodes of that policy, the world model refitted, RL in it",
     "clone_equal_compute": "clone with as much more CPU time as the dream RL takes",
     "clone_ungrounded": "clone that begins without the world model's sense of words and places",
+    "clone_looking": "clone that attends to the tokens by queries of its own, beside what it reads",
     "untrained_dream": "clone, then the same RL in a dream whose predictor has random weights",
     "regressor": "(picture, goal picture, steps left) regressed on the same demonstrations",
     "ppo_physics": "clone, then PPO in physics",
@@ -22,9 +23,9 @@ METHODS = {
 }
 """How policies are made, and in words."""
 MAIN = ("clone", "dream", "dream_coevolved")
-CONTROLS = ("clone_equal_compute", "clone_ungrounded", "untrained_dream", "regressor")
+CONTROLS = ("clone_equal_compute", "clone_ungrounded", "clone_looking", "untrained_dream", "regressor")
 MODEL_FREE = ("ppo_physics", "sac_her_physics")
-DEMOS, MAIN_DEMOS, SEEDS = (25, 50, 100, 200), 100, (0, 1, 2)
+DEMOS, MAIN_DEMOS, SEEDS = (5, 25, 50, 100, 200), 100, (0, 1, 2)
 """Demonstrations per task, those of the main comparison, and training seeds."""
 CONTROL_INSTRUCTIONS: tuple[Instruction, ...] = ("swapped", "heldout", "shuffled", "absent")
 CONTROL_SHIFTS = tuple(shift for shift in SHIFTS if shift != "none")
@@ -125,5 +126,5 @@ def plan(
     for words in CONTROL_INSTRUCTIONS:
         listed += trials(["clone"], main, side, instruction=words)
     for number in others:
-        listed += trials(MAIN[2:], number, side)
+        listed += trials((*MAIN[2:], "clone_looking"), number, side)
     return listed

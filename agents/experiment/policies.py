@@ -17,6 +17,8 @@ from dream_env.world_models import checkpoint
 
 EYES = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
 """Weights of a world model by which policies see, or which they begin with, see `dream_env.agents.clone.ground`."""
+CLONES = ("clone", "clone_ungrounded", "clone_looking")
+"""Methods that imitate, and need nothing else."""
 DREAMERS = ("dream", "dream_coevolved", "untrained_dream", "clone_equal_compute")
 """Methods that depend on all of the world model: what dreams are like, or how long they take."""
 
@@ -84,7 +86,7 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
         parts["dream"] = digest(setup.world_model)
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
-    if method not in ("clone", "clone_ungrounded", "regressor") and (not model_free or setup.equal_wall):
+    if method not in (*CLONES, "regressor") and (not model_free or setup.equal_wall):
         parts["recipe"] = dict(setup.recipe)
     if method == "dream_coevolved":
         parts["coevolution"] = [setup.coevolution_episodes, setup.refit_updates]
@@ -123,9 +125,7 @@ def read(spec: Spec, setup: Setup) -> dict[str, Made] | None:
 def needs(spec: Spec, setup: Setup) -> list[Spec]:
     """Lists the policies that one is made from, or measured by."""
     methods = {
-        "clone": (),
-        "clone_ungrounded": (),
-        "regressor": (),
+        **dict.fromkeys((*CLONES, "regressor"), ()),
         "dream": ("clone",),
         "untrained_dream": ("clone",),
         "ppo_physics": ("clone", "dream") if setup.equal_wall else ("clone",),
