@@ -60,7 +60,8 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
         make = getattr(module, name)
 
         def stage(*given):
-            seen[name] = [len(part.tokens) for part in given if isinstance(part, Latents)]
+            parts = [each for part in given for each in (part if isinstance(part, stages.Watched) else [part])]
+            seen[name] = [len(part.tokens) for part in parts if isinstance(part, Latents)]
             return make(*given)
 
         monkeypatch.setattr(module, name, stage)
