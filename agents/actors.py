@@ -45,7 +45,7 @@ class GoalTrunk(BaseFeaturesExtractor):
             2 * config.channels,
             INSTRUCTION_DIM,
             config.grid,
-            config.queries or VLAConfig.queries,  # a critic is never taken out of the dream, and may look
+            config.queries or VLAConfig.queries,  # a critic stays in the world that it learned in, and may look
             config.values,
             width=32,
         )
