@@ -10,8 +10,9 @@ import torch
 from dream_env import contract
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import joint, losses, trainer
+from dream_env.agents.fit.arguments import SHARES, Arguments
 from dream_env.agents.fit.calibrate import calibrate_success
-from dream_env.agents.fit.command import SHARES, Arguments, fit, split
+from dream_env.agents.fit.command import fit, split
 from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
 from dream_env.agents.latents import encode_episodes, true_readings
 from dream_env.agents.model_metrics import success_ahead

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dream_env.agents.fit.command import Arguments
+from dream_env.agents.fit.arguments import Arguments
 
 
 def card(args: Arguments, figures: dict[str, Any]) -> str:

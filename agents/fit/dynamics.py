@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import distributed, losses
+from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.stages import MOVED, read, strip
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.latents import Latents, true_readings
@@ -21,9 +22,6 @@ from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import HAND, SituationReader
 from dream_env.world_models.sketch import Camera
-
-if TYPE_CHECKING:
-    from dream_env.agents.fit.command import Arguments
 
 
 def sketch_stage(args: Arguments, predictor: Predictor, train: Latents, held_out: Latents) -> Stage:

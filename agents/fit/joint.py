@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from dream_env.agents.fit import distributed, losses
+from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.dynamics import aim_camera
 from dream_env.agents.fit.stages import autoencoder_stage
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.latents import Episodes
 from dream_env.world_models.latent import LatentWorldModel
-
-if TYPE_CHECKING:
-    from dream_env.agents.fit.command import Arguments
 
 HORIZON = 3
 """Steps that are predicted from every first frame."""

@@ -5,7 +5,7 @@ Each says what it trains, on which batches, and what it reports on the way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import distributed, losses
+from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.agents.fit.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
@@ -20,9 +21,6 @@ from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, recorded_truth, true_readings
 from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
-
-if TYPE_CHECKING:
-    from dream_env.agents.fit.command import Arguments
 
 MOVED = 1.0
 """A cube that is further than this (cm) from where it was has moved."""

@@ -1,0 +1,163 @@
+"""What `agents.fit` can be told: its command line, with a default for everything but the data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dream_env.world_models.latent import LatentConfig
+
+SHARES = {
+    "autoencoder": 0.2,
+    "reader": 0.07,
+    "sketch": 0.05,
+    "interaction": 0.16,
+    "predictor": 0.36,
+    "success": 0.1,
+    "metric": 0.06,
+}
+"""Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
+Objective = Literal["pixels", "latent", "both"]
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fits a world model to recorded episodes: auto-encoder, predictor, success head, metric."""
+
+    data: tuple[Path, ...]
+    """Folders of the episodes, written by `python -m agents.collect`."""
+    out: Path
+    """Folder of the checkpoint, of metrics.json, the curves (tensorboard/) and the run's state (last/)."""
+    init: Path | None = None
+    """Checkpoint to start from, with its architecture; None starts from random weights. With
+    --autoencoder-updates 0 the embedding stays what it was, so policies keep their eyes."""
+    new_predictor: bool = False
+    """With --init: makes the predictor anew, by --model; all else stays what it was, as do policies that see by it."""
+    autoencoder: Path | None = None
+    """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model."""
+    kinds: str | None = None
+    """Kinds of episodes to train on, separated by commas; None takes all. Those held out are of all kinds."""
+    episodes: int | None = None
+    """Number of episodes to draw --kinds from; None takes all but those held out."""
+    objective: Objective = "pixels"
+    """What the encoder learns from: drawing its pictures; predicting its own tokens, some steps ahead, together with
+    the predictor, while the decoder only looks on; or both."""
+    minutes: float | None = None
+    """Length of the fit in minutes instead of updates; such a run cannot be repeated exactly."""
+    cpu_time: bool = False
+    """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
+    autoencoder_updates: int = 1200
+    """Updates of the auto-encoder; 0 keeps that of --init."""
+    reader_updates: int = 3000
+    """Updates of the reader on encoded frames; 0 keeps that of --init."""
+    sketch_updates: int = 800
+    """Updates of a new predictor's sketch of the arm, before the rest of it."""
+    interaction_updates: int = 1500
+    """Updates of what moves the cubes in a predictor that is trained, before the rest of it."""
+    predictor_updates: int = 2000
+    """Updates of the predictor; 0 keeps that of --init."""
+    success_updates: int = 6000
+    """Updates of the success head; 0 keeps that of --init."""
+    metric_updates: int = 2500
+    """Updates of the metric; 0 keeps that of --init."""
+    autoencoder_batch: int = 64
+    """Pictures per update."""
+    reader_batch: int = 512
+    """Frames per update."""
+    sketch_batch: int = 512
+    """Pairs of frames per update."""
+    interaction_batch: int = 2048
+    """Steps of the cubes per update: windows times their length."""
+    predictor_batch: int = 512
+    """Predicted steps per update: windows times their length."""
+    success_batch: int = 256
+    """States per update, half encoded and half dreamt."""
+    metric_batch: int = 512
+    """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
+    interaction_horizons: tuple[int, ...] = (4, 8, 16, 24)
+    """Lengths of the interaction's rollouts, for equal parts of the stage."""
+    horizons: tuple[int, ...] = (2, 4, 8, 12)
+    """Lengths of the predictor's rollouts, for equal parts of the stage."""
+    recolor: int = 1
+    """How often reader, predictor, success head and metric see every episode again with its cubes in other colors, 0 to
+    3: what happens to a cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
+    moving: float = 0.5
+    """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
+    reading_weight: float = 3.0
+    """Weight of what the reader reads off predicted tokens, beside the tokens' own error."""
+    pixel_weight: float = 16.0
+    """Weight of pixels that differ from the background."""
+    placing_weight: float = 0.3
+    """Weight of what a reader reads off the encoder's tokens, beside the pictures: where hand and cubes are."""
+    token_noise: float = 0.1
+    """Noise on the tokens that the decoder sees."""
+    rollout_noise: float = 0.05
+    """Noise on the first tokens of a rollout."""
+    autoencoder_rate: float = 2e-3
+    """Peak learning rate of the auto-encoder."""
+    reader_rate: float = 6e-3
+    """Peak learning rate of the reader."""
+    sketch_rate: float = 3e-2
+    """Peak learning rate of the sketch."""
+    interaction_rate: float = 1.2e-2
+    """Peak learning rate of the interaction."""
+    predictor_rate: float = 1.2e-2
+    """Peak learning rate of the predictor."""
+    success_rate: float = 3e-3
+    """Peak learning rate of the success head."""
+    metric_rate: float = 3e-3
+    """Peak learning rate of the metric."""
+    average: float = 0.995
+    """Decay of the averaged weights that are kept."""
+    held_out: float = 0.05
+    """Part of the episodes that is measured on and not trained on."""
+    test: Path | None = None
+    """Folder of other episodes to take the final figures on; None takes the held-out ones."""
+    false_positives: float = 0.015
+    """Rate of false alarms in dreamt states at which success_threshold is set, in the task with the most of them; less
+    than the 2 % that `agents.fidelity` asks for, as other episodes may have more."""
+    probe_updates: int = 500
+    """Updates of each probe of the final measurement."""
+    bank: int = 300
+    """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with."""
+    seed: int = 0
+    """Seed of weights, batches and split."""
+    split_seed: int | None = None
+    """Seed of the split into episodes to train on and held-out ones; None takes --seed."""
+    processes: int = 1
+    """Processes on this machine that share the work, with the curves of one; as many as there are idle cores. Several
+    machines: `torchrun`, see docs/scaling.md."""
+    threads: int | None = None
+    """Threads of torch in each process; None takes two for a process that is alone, and one for each of several."""
+    device: Device = "cpu"
+    """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
+    bfloat16: bool | None = None
+    """Trains in mixed precision; None does so where the processor has instructions for it, or on a GPU."""
+    muon: bool = True
+    """Trains matrices by Muon; False takes AdamW for everything."""
+    model: LatentConfig = field(default_factory=LatentConfig)
+    """Architecture; with --init only of a new predictor, and of the metric, which is made anew where it differs."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what fixes the course of a run, JSON-able."""
+        values = {k: v for k, v in asdict(self).items() if k not in ("out", "processes", "threads", "device")}
+        paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder", "test")}
+        return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
+
+    def updates(self, stage: str) -> int:
+        """Returns the updates of a stage; 0 leaves it out."""
+        trained = (self.init and not self.new_predictor) or not self.predictor_updates
+        kept = {
+            "autoencoder": self.autoencoder,
+            "sketch": trained,
+            "interaction": not self.predictor_updates,
+        }
+        return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
+
+    def share(self, stage: str) -> float | None:
+        """Returns the minutes of a stage; None where it counts updates."""
+        if self.minutes is None or not self.updates(stage):
+            return None
+        return self.minutes * SHARES[stage] / sum(SHARES[each] for each in SHARES if self.updates(each))
