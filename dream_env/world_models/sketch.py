@@ -37,8 +37,9 @@ class Camera(nn.Module):
     def fit(self, places: Tensor, centers: Tensor) -> None:
         """Sets the affine part by least squares from places `(N, 3 or more)` to rows and columns `(N, 2)`."""
         inputs = torch.cat([places[:, :3], torch.ones_like(places[:, :1])], dim=1)
-        # In double precision, so that what is left after rounding can be repeated; LAPACK's last bits cannot.
-        solution = torch.linalg.lstsq(inputs.double(), centers.double()).solution.float()
+        # In double precision, so that what is left after rounding can be repeated; LAPACK's last bits cannot. And by
+        # singular values: where all places are at one height the default driver is wrong, not always in the same way.
+        solution = torch.linalg.lstsq(inputs.double(), centers.double(), driver="gelsd").solution.float()
         self.projection.weight[:2] = solution[:3].T
         self.projection.bias[:2] = solution[3]
 
