@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.sac.policies import Actor, SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
@@ -223,12 +223,69 @@ class _OffPolicyActor(_VLAActor):
         return super().make_critic(features_extractor or trunk)  # type: ignore[misc]
 
 
+class AnchoredActor(Actor):
+    """SAC's actor that gives the KL divergence to a clone where SAC expects the logarithm of the probability.
+
+    SAC takes `ent_coef` times that off what an action and what follows it are worth, in the actor's loss and in the
+    critics' targets: with a divergence it is KL-regularized RL (Galashov et al. 2019). Squashing both distributions
+    alike does not change how far they are apart, so that can be computed before.
+    """
+
+    prior: VLA | None
+    """The clone, frozen; without one this is SAC."""
+    rest: Tensor
+    """Updates that are left to the critics alone: a fresh critic's opinion is noise, and would undo the clone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prior = None
+        self.register_buffer("rest", torch.tensor(0))  # saved with a run, which goes on where it was
+
+    def action_log_prob(self, obs: Any) -> tuple[Tensor, Tensor]:
+        """Returns drawn actions `(B, 4)` and divergences `(B,)`, without a clone log-probabilities."""
+        if self.prior is None:
+            return super().action_log_prob(obs)
+        rests = torch.is_grad_enabled() and int(self.rest) > 0
+        self.rest -= int(rests)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not rests):
+            mean, log_std, _ = self.get_action_dist_params(obs)
+            with torch.no_grad():
+                prior = Normal(self.prior.action(self.prior.trunk(obs)), self.prior.config.std)
+            apart = kl_divergence(Normal(mean, log_std.exp()), prior).sum(dim=-1)
+            return self.action_dist.actions_from_params(mean, log_std), apart
+
+
 class VLASACPolicy(_OffPolicyActor, SACPolicy):
-    """The VLA as SAC's actor; the mode of the squashed Gaussian is the VLA's action."""
+    """The VLA as SAC's actor; the mode of the squashed Gaussian is the VLA's action.
+
+    Args:
+        *args: As for all policies here.
+        rest: Updates of the critics alone, before those of a clone.
+        **kwargs: As for all policies here.
+    """
+
+    actor: AnchoredActor
+
+    def __init__(self, *args: Any, rest: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arguments["rest"] = rest
+        self.actor.rest.fill_(rest)
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> AnchoredActor:
+        """Builds the actor."""
+        return AnchoredActor(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
 
     def parts(self) -> tuple[Any, Any]:
         """Returns the actor's trunk and the linear layer that makes actions."""
         return self.actor.features_extractor, self.actor.mu
+
+    def imitate(self, vla: VLA) -> None:
+        """Takes over the weights of `vla`, acts as near to it as it did itself, and stays anchored to it."""
+        super().imitate(vla)
+        log_std: Any = self.actor.log_std
+        nn.init.zeros_(log_std.weight)
+        nn.init.constant_(log_std.bias, math.log(vla.config.std))
+        self.actor.prior = vla.requires_grad_(False).to(self.device)
 
 
 class VLATD3Policy(_OffPolicyActor, TD3Policy):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dream_env.sb3 import OUTCOME_DISCOUNT
+
 DREAM: dict[str, Any] = {
     "vec_env_wrapper": "dream_env.sb3.BatchedDream",
     "monitor_kwargs": {"info_keywords": ("is_success",)},
@@ -22,16 +24,19 @@ DREAM: dict[str, Any] = {
 hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
         **DREAM,
+        # Paid for success, once, at the end of an episode.
+        "vec_env_wrapper": [DREAM["vec_env_wrapper"], "dream_env.sb3.OutcomeReward"],
+        "env_kwargs": {**DREAM["env_kwargs"], "reward": "success"},
+        "gamma": OUTCOME_DISCOUNT,
         "policy": "dream_env.agents.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
-        "n_timesteps": 300_000,
-        "n_envs": 128,
+        "n_envs": 256,
         "n_steps": 24,
         "batch_size": 512,
         "n_epochs": 2,
         "learning_rate": 3e-4,
         "gae_lambda": 0.95,
-        "ent_coef": 0.2,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
+        "ent_coef": 0.05,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
         "target_kl": 0.03,
     }
 }

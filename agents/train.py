@@ -24,8 +24,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 import dream_env  # noqa: F401  registers the ids
 from dream_env.agents import policy
@@ -34,14 +33,13 @@ from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice
+from dream_env.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
 from dream_env.tasks import TASKS
 
 VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
 MINIBATCHES = 12
 """Of a rollout of ppo, at most: what more dreams add makes them larger, which a GPU likes."""
-OUTCOME_DISCOUNT = 0.99
-"""Discount of a reward at the end of an episode: whatever is done, it comes after as many steps."""
 _NOISE = NormalActionNoise(np.zeros(4), np.full(4, 0.17))
 _OFF_POLICY: dict[str, Any] = {
     "buffer_size": 50_000,
@@ -97,7 +95,8 @@ class Arguments:
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
-    the dense default of the worlds. ppo and a2c are paid for success at the end of an episode only, see `Outcome`."""
+    the dense default of the worlds. ppo and a2c are paid for success at the end of an episode only, see
+    `dream_env.sb3.OutcomeReward`."""
     anchor: float = 0.05
     """Strength of the KL divergence to the clone, for ppo and a2c."""
     warmup: int = 6
@@ -127,7 +126,7 @@ class Arguments:
 
     @property
     def outcome(self) -> bool:
-        """Whether success is paid once, at the end of an episode, see `Outcome`."""
+        """Whether success is paid once, at the end of an episode, see `OutcomeReward`."""
         return self.pays == "success" and self.algo in ("ppo", "a2c")
 
     def settings(self) -> dict[str, Any]:
@@ -140,8 +139,6 @@ def make_env(args: Arguments) -> VecEnv:
     """Makes the environments to train in."""
     kwargs = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
     if args.env == "NicoLDream-v0":
-        from dream_env.sb3 import DreamVecEnv
-
         count = args.n_envs or ALGORITHMS[args.algo][2]
         return DreamVecEnv(count, starts=args.starts, compile=args.compile, device=args.device, **kwargs)
     return make_vec_env(
@@ -151,28 +148,6 @@ def make_env(args: Arguments) -> VecEnv:
         env_kwargs=kwargs,
         vec_env_cls=SubprocVecEnv,
     )
-
-
-class Outcome(VecEnvWrapper):
-    """Pays for success at the end of an episode, and for nothing before it.
-
-    A policy that is paid for every step of success hurries, and haste is what a dream forgives and physics does not.
-
-    Args:
-        env: Env to learn in, whose infos tell `is_success`.
-    """
-
-    def reset(self) -> VecEnvObs:
-        """Starts every episode anew."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Ends a step; what the infos say of an episode's return stays as it is."""
-        obs, _, dones, infos = self.venv.step_wait()
-        for row in np.flatnonzero(dones):
-            infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
-        outcomes = [done and info["is_success"] for done, info in zip(dones, infos, strict=True)]
-        return obs, np.array(outcomes, np.float32), dones, infos
 
 
 def make_physics(task: str, world_model: str) -> gym.Env:
@@ -302,7 +277,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     if args.select == "physics" and physics is None:
         raise ValueError("select='physics' needs validation_episodes of 1 or more")
     if args.outcome:
-        env = Outcome(env)
+        env = OutcomeReward(env)
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
     if checkpoint.exists():

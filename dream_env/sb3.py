@@ -22,6 +22,8 @@ from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 
 PER_DREAM = ("instruction", "task_description", "task_name")
 """Attributes of the vector env that hold one value per dream; every other attribute belongs to all dreams."""
+OUTCOME_DISCOUNT = 0.99
+"""Discount of a reward at the end of an episode: whatever is done, it comes after as many steps."""
 
 
 class DreamVecEnv(VecEnv):
@@ -178,6 +180,28 @@ class BatchedDream(VecEnvWrapper):
             if monitor is not None and monitor.results_writer is not None:
                 monitor.results_writer.close()
         super().close()
+
+
+class OutcomeReward(VecEnvWrapper):
+    """Pays for success at the end of an episode, and for nothing before it.
+
+    A policy that is paid for every step of success hurries, and haste is what a dream forgives and physics does not.
+
+    Args:
+        env: Env to learn in, whose infos tell `is_success`.
+    """
+
+    def reset(self) -> VecEnvObs:
+        """Starts every episode anew."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Ends a step; what the infos say of an episode's return stays as it is."""
+        obs, _, dones, infos = self.venv.step_wait()
+        for row in np.flatnonzero(dones):
+            infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
+        outcomes = [done and info["is_success"] for done, info in zip(dones, infos, strict=True)]
+        return obs, np.array(outcomes, np.float32), dones, infos
 
 
 def _wrappers(env: gym.Env) -> list[gym.Wrapper]:

@@ -213,6 +213,41 @@ def test_entropy_is_minus_the_divergence_to_the_clone(clone):
     assert not any(parameter.requires_grad for parameter in actor.prior.parameters())
 
 
+def test_sac_takes_the_divergence_to_the_clone_for_its_log_probability(clone):
+    spaces = observation_space(1024), action_space()
+    actor = VLASACPolicy(*spaces, lambda _: 1e-3, clone=str(clone)).actor
+    obs = {key: torch.from_numpy(value) for key, value in observations(6).items()}
+    drawn, apart = actor.action_log_prob(obs)
+    assert apart.abs().max() < 1e-5
+    assert 0 < (drawn - actor(obs, deterministic=True)).abs().mean() < 0.17, "it explores as the clone does"
+    with torch.no_grad():
+        actor.mu.bias += 0.17
+        actor.log_std.bias += 1
+    moved = 4 * ((np.e**2 + 1) / 2 - 1 - 0.5)  # KL of Gaussians with one deviation between means, e times as wide
+    torch.testing.assert_close(actor.action_log_prob(obs)[1], torch.full((6,), moved), rtol=1e-3, atol=0)
+    assert not any(parameter.requires_grad for parameter in actor.prior.parameters())
+    alone = VLASACPolicy(*spaces, lambda _: 1e-3).actor
+    torch.manual_seed(0)
+    told = alone.action_log_prob(obs)
+    torch.manual_seed(0)
+    torch.testing.assert_close(told, super(type(alone), alone).action_log_prob(obs))
+
+
+def test_sac_can_leave_its_first_updates_to_the_critics(clone, dream, tmp_path):
+    kwargs = {**OFF_POLICY, "policy_kwargs": {"clone": str(clone), "rest": 4}, "gradient_steps": 1, "train_freq": 1}
+    model = SAC(VLASACPolicy, DreamVecEnv(2, **dream), **kwargs, ent_coef=0.1)
+    before, critic = model.policy.vla().action.weight, model.critic.state_dict()["qf0.0.weight"].clone()
+    updates = model.learning_starts // 2 + 1  # two dreams a step
+    model.learn(2 * (updates + 2))
+    assert 0 < model._n_updates < 4 and torch.equal(model.policy.vla().action.weight, before)
+    assert not torch.equal(model.critic.state_dict()["qf0.0.weight"], critic)
+    model.save(tmp_path / "model")
+    loaded = SAC.load(tmp_path / "model", env=model.get_env())
+    assert loaded.actor.rest == model.actor.rest == 4 - model._n_updates
+    loaded.learn(24, reset_num_timesteps=False)
+    assert not torch.equal(loaded.policy.vla().action.weight, before) and loaded.actor.rest == 0
+
+
 def test_critic_sees_the_goal(clone):
     actor = VLAPolicy(observation_space(1024), action_space(), lambda _: 1e-3, clone=str(clone))
     obs = {key: torch.from_numpy(value) for key, value in observations(6).items()}

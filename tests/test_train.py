@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 import toy
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from dream_env.agents import policy
+from dream_env.agents.hyperparams import hyperparams
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
-from dream_env.agents.train import ALGORITHMS, Arguments, Outcome, make_env, make_model, train, validate
+from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
 from dream_env.contract import EPISODE_STEPS, action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
+from dream_env.sb3 import OutcomeReward
 
 TESTS = Path(__file__).parent
 
@@ -121,7 +124,7 @@ def test_success_is_paid_once_at_the_end():
             return obs, rewards, dones, [{"is_success": s, "TimeLimit.truncated": bool(dones[0])} for s in self.told]
 
     world = Told(8)
-    env = Outcome(world)
+    env = OutcomeReward(world)
     assert set(env.reset()) == set(env.observation_space.spaces)
     for step in range(1, 5):
         _, rewards, dones, infos = env.step(np.ones((8, 4), np.float32))
@@ -241,6 +244,22 @@ def test_refuses_what_it_does_not_know(args, change):
     with pytest.raises(ValueError, match="accepted|needs"):
         train(replace(args, **change), make_env(args), None)
     assert not args.out.exists()
+
+
+def test_the_zoo_practices_as_agents_train_does(args):
+    from rl_zoo3.utils import get_wrapper_class
+
+    conf = hyperparams["NicoLDream-v0"]
+    kwargs = {**conf["env_kwargs"], "world_model": args.world_model}
+    env = get_wrapper_class(dict(conf), "vec_env_wrapper")(make_vec_env("NicoLDream-v0", 8, env_kwargs=kwargs))
+    env.reset()
+    for step in range(1, EPISODE_STEPS + 1):
+        _, rewards, dones, infos = env.step(np.zeros((8, 4), np.float32))
+        assert dones.all() == (step == EPISODE_STEPS) and rewards.any() <= dones.all()
+    np.testing.assert_array_equal(rewards, [info["is_success"] for info in infos])
+    assert kwargs["reward"] == args.pays
+    model = make_model(args, env)
+    assert (model.gamma, model.ent_coef) == (conf["gamma"], conf["ent_coef"])
 
 
 @pytest.mark.parametrize("algo, conf", [("ppo", "hyperparams"), ("sac", "hyperparams_sac")])

@@ -78,7 +78,7 @@ class Arguments:
     seeds: str = ",".join(map(str, SEEDS))
     """Training seeds to run, separated by commas."""
     episodes: int = 100
-    """Held-out episodes per task of the main comparison and its controls."""
+    """Held-out episodes per task of the main comparison."""
     side_episodes: int | None = None
     """Episodes per task of all other trials, by default as many; 34 make 102 over three tasks or three seeds."""
     physics_steps: tuple[int, ...] = (4_800, 19_200)

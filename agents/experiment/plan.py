@@ -98,7 +98,7 @@ def plan(
     Args:
         demos: Demonstrations per task; the main comparison is made at `MAIN_DEMOS`, or the last where that is missing.
         seeds: Training seeds.
-        episodes: Episodes per task of the main comparison and of its controls.
+        episodes: Episodes per task of the main comparison.
         side_episodes: Episodes per task of all other trials; as many by default.
         physics_steps: When the model-free learners are looked at.
         equal_wall: Looks at them once more after the CPU time of the dream RL.
@@ -110,12 +110,13 @@ def plan(
     def trials(methods: Sequence[str], number: int, count: int, **condition: str) -> list[Trial]:
         return [
             Trial(Spec(method, number, seed), count, budget=budget, **condition)  # type: ignore[arg-type]
-            for method, seed in product(methods, seeds)
-            for budget in budgets(method, physics_steps, equal_wall)
+            for method in methods
+            # Seeds last: two workers that want the same policy would wait for each other.
+            for budget, seed in product(budgets(method, physics_steps, equal_wall), seeds)
         ]
 
     listed = trials(MAIN, main, episodes)
-    listed += trials(CONTROLS, main, episodes)
+    listed += trials(CONTROLS, main, side)
     listed += trials(MODEL_FREE, main, side)
     for words in CONTROL_INSTRUCTIONS:
         listed += trials(["dream"], main, side, instruction=words)

@@ -72,15 +72,15 @@ class Interaction(nn.Module):
         """
         hand, cube = situation[..., : len(HAND)], cubes(situation)
         hand = hand[0] if hand.dim() > 2 else hand
-        before, after = (setpoint[:, :3] * self.slope + self.middle for setpoint in (proprio, moved))
-        behind = hand[:, :3] + self.above - before
-        closing = torch.stack([hand[:, 3], proprio[:, 3], moved[:, 3]], dim=1)
+        before, after = (setpoint[..., :3] * self.slope + self.middle for setpoint in (proprio, moved))
+        behind = hand[..., :3] + self.above - before
+        closing = torch.stack([hand[..., 3], proprio[..., 3], moved[..., 3]], dim=1)
         reached = hand + _STEP * self.reach(torch.cat([behind, before, after - before, closing], dim=1))[0]
 
         place, present = cube[..., PLACE], cube[..., PRESENT:]
-        points = [hand[:, :3] + self.above, reached[:, :3] + self.above, after]
-        parts = [2 * (point[:, None] - place) for point in points]  # a decimeter is far away
-        grip = torch.cat([closing, reached[:, 3:]], dim=1)[:, None]
+        points = [hand[..., :3] + self.above, reached[..., :3] + self.above, after]
+        parts = [2 * (point.unsqueeze(1) - place) for point in points]  # a decimeter is far away
+        grip = torch.cat([closing, reached[..., 3:]], dim=1).unsqueeze(1)
         parts += [grip.expand(*place.shape[:-1], -1), cube]
         for turn in range(1, len(COLORS)):
             other = cube.roll(turn, dims=-2)
@@ -142,7 +142,7 @@ def mark(places: Tensor, present: Tensor, axis: Tensor) -> Tensor:
     """
     offset = (axis - places[..., None]) / _BUMP
     near = torch.exp(offset.square() / -2)
-    row, column = near.unsqueeze(-1)[:, :, 0], (near * present[..., None])[:, :, 1, None]
-    along, across = offset[:, :, 0, :, None], offset[:, :, 1, None]
-    bump = row * column
-    return torch.stack([bump, along * bump, across * bump], dim=2).flatten(3).flatten(1, 2).transpose(1, 2)
+    (row, column), (along, across) = near.unbind(2), offset.unbind(2)
+    bump = row.unsqueeze(-1) * (column * present).unsqueeze(-2)
+    parts = [bump, along.unsqueeze(-1) * bump, across.unsqueeze(-2) * bump]
+    return torch.stack(parts, dim=2).flatten(3).flatten(1, 2).transpose(1, 2)

@@ -114,7 +114,7 @@ class SuccessHead(nn.Module):
         """Gives logits `(B,)` for tokens `(B, T, C)`, and their readings `(B, R)` if it reads, before temperature."""
         parts = [self.readout(tokens, instruction), proprio, instruction]
         if self.named is not None and readings is not None:
-            parts += [readings[:, : len(HAND)], self.named(readings, instruction)]
+            parts += [readings[..., : len(HAND)], self.named(readings, instruction)]
         return in_company(self.logit, torch.cat(parts, dim=1)).squeeze(-1)
 
 
@@ -265,7 +265,7 @@ class LatentWorldModel(nn.Module):
     def _probability(self, logits: Tensor) -> Tensor:
         logits = logits / self.success_head.temperature
         # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
-        return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[:, 1]
+        return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[..., 1]
 
     def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
         """Gives the metric's vectors and `success` of states, of the situation that they keep.

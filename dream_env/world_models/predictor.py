@@ -213,7 +213,7 @@ class Predictor(nn.Module):
             vectors += [] if luck is None else [luck]
         modulation, places, drawn, *after = in_company(partial(self._vectors, temperature), *vectors)
         hidden = self.input(torch.cat([tokens, *self._relative(places), drawn], dim=-1))
-        for block, one in zip(self.blocks, modulation[:, None].chunk(len(self.blocks), dim=-1), strict=True):
+        for block, one in zip(self.blocks, modulation.unsqueeze(1).chunk(len(self.blocks), dim=-1), strict=True):
             hidden = block(hidden, one)
         return self.normalize(hidden), *after
 
@@ -255,7 +255,7 @@ class Predictor(nn.Module):
             present = both[..., PRESENT:]
             conditions.append((both * present).flatten(1))
             drawn.append(mark(self.table(both[..., PLACE]), present, self.axis))
-            hands = situation[:, : len(HAND)], after[1][:, : len(HAND)]
+            hands = situation[..., : len(HAND)], after[1][..., : len(HAND)]
             arm = torch.cat([proprio, hands[0]], dim=1), torch.cat([moved, hands[1]], dim=1)
         if self.sketch is not None:
             drawn.append(self.sketch(*arm))
@@ -267,7 +267,7 @@ class Predictor(nn.Module):
         """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""
         parts = [self.position.expand(len(places), -1, -1)]
         for place in places.unbind(1):
-            offset = self.position - place[:, None]
+            offset = self.position - place.unsqueeze(1)
             parts += [offset, torch.exp(offset.square().sum(-1, keepdim=True) / (-2 * _BUMP**2))]
         return parts
 

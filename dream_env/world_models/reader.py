@@ -54,7 +54,7 @@ class SituationReader(nn.Module):
         attended = attended.unflatten(1, (len(COLORS), self.looks)).flatten(2)
         hand = in_company(self.hand, tokens.flatten(1))
         # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
-        seen = torch.cat([attended, hand[:, None].expand(-1, len(COLORS), -1)], dim=-1)
+        seen = torch.cat([attended, hand.unsqueeze(1).expand(-1, len(COLORS), -1)], dim=-1)
         blocks = self.cube(seen).unflatten(-1, (len(COLORS), len(CUBE)))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
         return torch.cat([hand, cubes.flatten(1)], dim=1)
@@ -79,6 +79,6 @@ class NamedCube(nn.Module):
 
     def forward(self, readings: Tensor, instruction: Tensor) -> Tensor:
         """Picks from readings `(B, len(READINGS))` under instructions `(B, I)`, `(B, len(CUBE))`."""
-        cubes = readings[:, len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
+        cubes = readings[..., len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
         named = torch.softmax(in_company(self.color, instruction), dim=-1)
-        return torch.bmm(named[:, None], cubes)[:, 0]
+        return torch.bmm(named.unsqueeze(1), cubes).squeeze(1)

@@ -74,6 +74,6 @@ class Sketch(nn.Module):
         """Draws the arm from its numbers `(B, n)` before and after a step, `(B, T, 2 C)`."""
         numbers = torch.cat([before, after], dim=1)
         # Smooth networks are slow to learn how fast a picture changes (Tancik et al. 2020, Fourier features).
-        phases = (numbers[:, None] * self.waves[:, None]).flatten(1)
+        phases = (numbers.unsqueeze(1) * self.waves.unsqueeze(1)).flatten(1)
         drawn = self.draw(torch.cat([numbers, phases.sin(), phases.cos()], dim=1))
         return drawn.unflatten(1, (-1, 2 * self.channels))
