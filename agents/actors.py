@@ -252,7 +252,8 @@ class AnchoredActor(Actor):
             with torch.no_grad():
                 prior = Normal(self.prior.action(self.prior.trunk(obs)), self.prior.config.std)
             apart = kl_divergence(Normal(mean, log_std.exp()), prior).sum(dim=-1)
-            return self.action_dist.actions_from_params(mean, log_std), apart
+            squashed: Any = self.action_dist
+            return squashed.actions_from_params(mean, log_std), apart
 
 
 class VLASACPolicy(_OffPolicyActor, SACPolicy):

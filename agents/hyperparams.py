@@ -13,28 +13,25 @@ from typing import Any
 from dream_env.sb3 import OUTCOME_DISCOUNT
 
 DREAM: dict[str, Any] = {
-    "vec_env_wrapper": "dream_env.sb3.BatchedDream",
+    # One batch instead of `n_envs` single dreams, paid for success, once, at the end of an episode.
+    "vec_env_wrapper": ["dream_env.sb3.BatchedDream", "dream_env.sb3.OutcomeReward"],
     "monitor_kwargs": {"info_keywords": ("is_success",)},
-    "env_kwargs": {"task": "all", "starts": "any"},
-    "n_timesteps": 300_000,
-    "gamma": 0.97,
+    "env_kwargs": {"task": "all", "starts": "any", "reward": "success"},
+    "gamma": OUTCOME_DISCOUNT,
+    "learning_rate": 3e-4,
 }
-"""What both algorithms take: all tasks, and one batch instead of `n_envs` single dreams."""
+"""What both algorithms take."""
 
 hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
         **DREAM,
-        # Paid for success, once, at the end of an episode.
-        "vec_env_wrapper": [DREAM["vec_env_wrapper"], "dream_env.sb3.OutcomeReward"],
-        "env_kwargs": {**DREAM["env_kwargs"], "reward": "success"},
-        "gamma": OUTCOME_DISCOUNT,
         "policy": "dream_env.agents.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
+        "n_timesteps": 300_000,
         "n_envs": 256,
         "n_steps": 24,
         "batch_size": 512,
         "n_epochs": 2,
-        "learning_rate": 3e-4,
         "gae_lambda": 0.95,
         "ent_coef": 0.05,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
         "target_kl": 0.03,

@@ -10,10 +10,12 @@ hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
         **DREAM,
         "policy": "dream_env.agents.actors.VLASACPolicy",
-        "policy_kwargs": {"clone": "default"},
+        "policy_kwargs": {"clone": "default", "rest": 2_000},  # its first updates are the critics' alone
+        "n_timesteps": 100_000,
         "n_envs": 64,
         "buffer_size": 50_000,
-        "learning_starts": 2_000,
+        "learning_starts": 0,
+        "ent_coef": 0.02,  # the anchor: VLASACPolicy gives the KL to the clone as its log-probability
         "batch_size": 256,
         "gradient_steps": 8,
     }

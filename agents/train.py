@@ -40,6 +40,10 @@ VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
 MINIBATCHES = 12
 """Of a rollout of ppo, at most: what more dreams add makes them larger, which a GPU likes."""
+SAC_ANCHOR = 0.4
+"""Successes per nat that an `anchor` of 1 costs in sac, whose values are not normalized."""
+SAC_REST = 2_000
+"""Updates of sac that train a clone's critics only."""
 _NOISE = NormalActionNoise(np.zeros(4), np.full(4, 0.17))
 _OFF_POLICY: dict[str, Any] = {
     "buffer_size": 50_000,
@@ -95,10 +99,10 @@ class Arguments:
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
-    the dense default of the worlds. ppo and a2c are paid for success at the end of an episode only, see
+    the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
     `dream_env.sb3.OutcomeReward`."""
     anchor: float = 0.05
-    """Strength of the KL divergence to the clone, for ppo and a2c."""
+    """Strength of the KL divergence to the clone, for ppo, a2c and sac."""
     warmup: int = 6
     """Rollouts that train ppo's critic only."""
     rate: float = 3e-4
@@ -127,7 +131,7 @@ class Arguments:
     @property
     def outcome(self) -> bool:
         """Whether success is paid once, at the end of an episode, see `OutcomeReward`."""
-        return self.pays == "success" and self.algo in ("ppo", "a2c")
+        return self.pays == "success" and self.algo in ("ppo", "a2c", "sac")
 
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
@@ -163,13 +167,17 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
         kwargs = {**kwargs, "batch_size": batch, "anchor": args.anchor, "warmup": args.warmup}
     if args.algo == "a2c":
         kwargs = {**kwargs, "ent_coef": args.anchor}
+    clone: dict[str, Any] = {"clone": args.init}
+    if args.algo == "sac" and args.init:
+        kwargs = {**kwargs, "ent_coef": SAC_ANCHOR * args.anchor, "learning_starts": 0}
+        clone["rest"] = SAC_REST
     if args.outcome:
         kwargs = {**kwargs, "gamma": OUTCOME_DISCOUNT}
     return algorithm(
         actor,
         env,
         learning_rate=args.rate,
-        policy_kwargs={"clone": args.init},
+        policy_kwargs=clone,
         seed=args.seed,
         device=args.device,
         **kwargs,

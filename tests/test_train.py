@@ -16,8 +16,7 @@ import toy
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.agents import policy
-from dream_env.agents.hyperparams import hyperparams
+from dream_env.agents import hyperparams, hyperparams_sac, policy
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
@@ -133,8 +132,9 @@ def test_success_is_paid_once_at_the_end():
         assert not any(info["TimeLimit.truncated"] for info in infos), "what follows is not paid"
 
 
-def test_only_policy_gradients_are_paid_for_the_outcome(args):
-    assert args.outcome and replace(args, algo="a2c").outcome and not replace(args, algo="sac").outcome
+def test_who_is_anchored_to_a_clone_is_paid_for_the_outcome(args):
+    paid = {algo: replace(args, algo=algo).outcome for algo in ALGORITHMS}
+    assert paid == {"ppo": True, "a2c": True, "sac": True, "td3": False, "ddpg": False}
     assert not replace(args, reward="energy").outcome and not replace(args, init=None).outcome
     for reward, gamma in (("success", 0.99), ("energy", 0.97)):
         chosen = replace(args, reward=reward)
@@ -246,10 +246,11 @@ def test_refuses_what_it_does_not_know(args, change):
     assert not args.out.exists()
 
 
-def test_the_zoo_practices_as_agents_train_does(args):
+@pytest.mark.parametrize("algo, conf", [("ppo", hyperparams), ("sac", hyperparams_sac)])
+def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
     from rl_zoo3.utils import get_wrapper_class
 
-    conf = hyperparams["NicoLDream-v0"]
+    conf = conf.hyperparams["NicoLDream-v0"]
     kwargs = {**conf["env_kwargs"], "world_model": args.world_model}
     env = get_wrapper_class(dict(conf), "vec_env_wrapper")(make_vec_env("NicoLDream-v0", 8, env_kwargs=kwargs))
     env.reset()
@@ -258,8 +259,10 @@ def test_the_zoo_practices_as_agents_train_does(args):
         assert dones.all() == (step == EPISODE_STEPS) and rewards.any() <= dones.all()
     np.testing.assert_array_equal(rewards, [info["is_success"] for info in infos])
     assert kwargs["reward"] == args.pays
-    model = make_model(args, env)
-    assert (model.gamma, model.ent_coef) == (conf["gamma"], conf["ent_coef"])
+    model = make_model(replace(args, algo=algo), env)
+    names = {"gamma", "ent_coef", "learning_rate", "learning_starts", "batch_size", "gradient_steps"} & set(conf)
+    assert {name: getattr(model, name) for name in names} == pytest.approx({name: conf[name] for name in names})
+    assert model.policy_kwargs.get("rest") == conf["policy_kwargs"].get("rest")
 
 
 @pytest.mark.parametrize("algo, conf", [("ppo", "hyperparams"), ("sac", "hyperparams_sac")])
