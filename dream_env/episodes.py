@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from dream_env.contract import (
     PROPRIO_NAMES,
     check_choice,
 )
+from dream_env.joined import Joined
 from dream_env.lerobot import LeRobotStore, replacing
 
 KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
@@ -273,7 +275,7 @@ class EpisodeDataset:
 
     @classmethod
     def concatenate(cls, parts: Sequence[EpisodeDataset]) -> EpisodeDataset:
-        """Joins datasets in their order; a single one is returned as it is, pictures of several are copied once.
+        """Joins datasets in their order; one is returned as it is, and the pictures of several stay where they are.
 
         Raises:
             ValueError: If there is none.
@@ -282,7 +284,9 @@ class EpisodeDataset:
             raise ValueError("parts=[]; accepted: one dataset or more")
         if len(parts) == 1:
             return parts[0]
-        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        pictures: Any = Joined(columns.pop("images"))
+        return cls(images=pictures, **{name: np.concatenate(column) for name, column in columns.items()})
 
     def __len__(self) -> int:
         """Returns the number of episodes."""

@@ -14,6 +14,7 @@ from dream_env.columns import decode_png
 from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import FEATURES, GOAL, IMAGES, Episode, EpisodeDataset, EpisodeWriter
 from dream_env.episodes import inspect as inspect_dataset
+from dream_env.joined import Joined
 from dream_env.lerobot import LeRobotStore
 
 LENGTH = EPISODE_STEPS + 1
@@ -103,8 +104,30 @@ def test_datasets_join_in_their_order(written: Path) -> None:
     both = EpisodeDataset.concatenate([data.take(slice(1, None)), data])
     assert both.seed.tolist() == [*data.seed[1:].tolist(), *data.seed.tolist()]
     assert equal(both[0], data[1]) and equal(both[len(data) - 1], data[0])
+    assert np.shares_memory(both.images[len(data)], data.images), "so do those of several"
     with pytest.raises(ValueError, match="accepted: one dataset or more"):
         EpisodeDataset.concatenate([])
+
+
+def test_joined_arrays_are_indexed_as_one() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(0, 255, (n, 5, 2), np.uint8) for n in (3, 1, 4)]
+    joined, whole = Joined(parts), np.concatenate(parts)
+    rows, frames = rng.integers(0, 8, 20), rng.integers(0, 5, 20)
+    mask = rng.random(8) < 0.5
+    keys = [2, 3, -1, np.int64(7), slice(None), slice(1, 7, 2), slice(4, 4), rows, mask, np.array([], int), [5, 0]]
+    keys += [(rows, frames), (rows, 3), (slice(2, 6), 1), (slice(None), slice(1, 3)), (4, 2)]
+    for key in keys:
+        wanted, found = whole[key], joined[key]
+        assert found.dtype == wanted.dtype and found.shape == wanted.shape, key
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(np.asarray(joined), whole)
+    assert (len(joined), joined.shape, joined.dtype) == (8, (8, 5, 2), np.uint8)
+    np.testing.assert_array_equal(np.asarray(Joined([joined, parts[0]])), np.concatenate([whole, parts[0]]))
+    with pytest.raises(ValueError, match="one type and shape"):
+        Joined([parts[0], parts[1][:, :3]])
+    with pytest.raises(IndexError):
+        joined[8]
 
 
 def test_layout_is_that_of_lerobot_v3(written: Path) -> None:
