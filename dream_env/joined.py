@@ -45,10 +45,8 @@ class Joined:
         result = np.empty((len(index), *self.parts[0][some].shape[1:]), self.dtype)
         for i in np.unique(part):
             here = part == i
-            some = (
-                index[here] - self.starts[i],
-                *(each[here] if isinstance(each, np.ndarray) else each for each in rest),
-            )
+            own = [each[here] if isinstance(each, np.ndarray) else each for each in rest]
+            some = (index[here] - self.starts[i], *own)
             result[here] = self.parts[i][some]
         return result
 
