@@ -245,15 +245,16 @@ class AnchoredActor(Actor):
         """Returns drawn actions `(B, 4)` and divergences `(B,)`, without a clone log-probabilities."""
         if self.prior is None:
             return super().action_log_prob(obs)
-        rests = torch.is_grad_enabled() and int(self.rest) > 0
-        self.rest -= int(rests)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not rests):
-            mean, log_std, _ = self.get_action_dist_params(obs)
-            with torch.no_grad():
-                prior = Normal(self.prior.action(self.prior.trunk(obs)), self.prior.config.std)
-            apart = kl_divergence(Normal(mean, log_std.exp()), prior).sum(dim=-1)
-            squashed: Any = self.action_dist
-            return squashed.actions_from_params(mean, log_std), apart
+        mean, log_std, _ = self.get_action_dist_params(obs)
+        with torch.no_grad():
+            prior = Normal(self.prior.action(self.prior.trunk(obs)), self.prior.config.std)
+        apart = kl_divergence(Normal(mean, log_std.exp()), prior).sum(dim=-1)
+        squashed: Any = self.action_dist
+        drawn = squashed.actions_from_params(mean, log_std)
+        if not (torch.is_grad_enabled() and self.rest):
+            return drawn, apart
+        self.rest -= 1
+        return drawn.detach(), apart.detach()
 
 
 class VLASACPolicy(_OffPolicyActor, SACPolicy):
