@@ -19,6 +19,7 @@ FIRST = UPDATES | {f"{stage}_updates": 0 for stage in ("reader", "success", "met
 
 def fits(out: Path) -> None:
     """Fits through all stages, with the joint one, through a kill, and by the clock."""
+    assert distributed.total(1 + distributed.rank()) == {1: 1, 2: 3}[distributed.world()]
     data, arguments = test_fit.toy(20), partial(test_fit.arguments, data=(Path("toy"),))
     with patch.object(model_metrics, "steps_per_second", lambda model, batch: 1000.0):
         # At its own rate this stage makes more of a rounding error than the bound of the test allows.

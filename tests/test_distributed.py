@@ -71,6 +71,7 @@ def test_alone_nothing_is_shared():
     assert distributed.share(rows)[0].tolist() == rows.tolist()
     drawn = distributed.draw(torch.randn, (7,), generator)
     assert drawn.equal(torch.randn(7, generator=generator.manual_seed(0)))
+    assert distributed.total(2.5) == 2.5
     assert distributed.gather(rows) is distributed.average(rows) is rows
     assert distributed.parallel(nn.Linear(1, 1), loss := lambda generator, progress: rows.sum()) is loss
 

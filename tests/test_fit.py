@@ -142,6 +142,7 @@ def test_fitted_dream_beats_a_still_picture(data, tmp_path):
         assert error < 0.75 * errors["copied"][h], (h, error, errors["copied"][h])
     assert figures["success"]["encoded"]["auc"] > 0.6
     assert json.loads((args.out / "metrics.json").read_text())["parameters"] == figures["parameters"]
+    assert 0.1 < figures["peak_memory_gib"] < 8
 
     model = checkpoint.load(args.out)
     assert "Open-loop error" in (args.out / "README.md").read_text()

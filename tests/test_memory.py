@@ -1,14 +1,17 @@
-"""What is asked of the C library."""
+"""What is asked of the C library, and how much memory a fit held."""
 
 import ctypes
 import os
 import platform
 import resource
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from dream_env.agents.fit import peak
 from dream_env.world_models import memory
 
 OWN = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
@@ -51,3 +54,18 @@ def test_other_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1"))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("told all the same"))
     assert not memory.keep_freed_memory()
+
+
+def test_the_peak_of_memory_outlives_what_was_held(monkeypatch):
+    monkeypatch.setattr(peak, "_SECONDS", 0.01)
+    with peak.peak_memory() as most:
+        before, large = most(), np.ones(2**26)  # half a GiB
+        for _ in range(200):
+            time.sleep(0.01)
+            if most() > before + 0.45:
+                break
+        del large
+        assert before + 0.45 < most() < before + 0.6
+    monkeypatch.setattr(peak, "Path", lambda path: SimpleNamespace(is_file=lambda: False))
+    with peak.peak_memory() as most:
+        assert most() == 0, "where the system does not tell"

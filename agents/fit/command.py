@@ -32,6 +32,7 @@ from dream_env.agents.fit.card import card
 from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.agents.fit.joint import joint_stage
 from dream_env.agents.fit.pairs import Pairs, own_steps
+from dream_env.agents.fit.peak import peak_memory
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, encode_episodes
@@ -175,29 +176,42 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
     """Fits a world model, writes it into `args.out` and returns its figures; arguments and errors as in `train`.
 
     Of several processes the first alone measures and writes; the others return no figures. `wall_minutes` are those of
-    this call, from the first picture encoded to the last figure; a run that was resumed took longer.
+    this call, from the first picture encoded to the last figure; a run that was resumed took longer. `peak_memory_gib`
+    is the most that each process held, summed up.
     """
     began = time.monotonic()
-    model, latents, held_out, steps, tasks, minutes = train(args, episodes, save_seconds)
-    if distributed.rank():
-        return {}
-    torch.set_num_threads(args.threads or 2)  # the others are done
+    with peak_memory() as peak:
+        fitted = train(args, episodes, save_seconds)
+        own = peak()
+        others = distributed.total(own) - own
+        if distributed.rank():
+            return {}
+        torch.set_num_threads(args.threads or 2)  # the others are done
+        figures = _figures(args, fitted)
+        figures |= {
+            "wall_minutes": round((time.monotonic() - began) / 60, 2),
+            "peak_memory_gib": round(others + peak(), 2),
+        }
+    checkpoint.save(fitted.model, args.out, card(args, figures))
+    write_text(args.out / "metrics.json", json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _figures(args: Arguments, fitted: Fitted) -> dict[str, Any]:
+    """Measures a world model on its held-out episodes, or on those of --test."""
+    model, latents, held_out, steps, tasks, minutes = fitted
     if args.test:
         other = EpisodeDataset.load(args.test)
         held_out, tasks = encode_episodes(model, other), other.task
         steps = own_steps(other, torch.arange(len(tasks)))
     threshold = model.config.success_threshold
-    figures = {
+    return {
         "episodes": {"train": len(latents.tokens), "held_out": len(held_out.tokens)},
         "parameters": sum(p.numel() for p in model.parameters()),
         **model_metrics.measure(model, latents, held_out, threshold, args.probe_updates),
         "metric": metric_figures(model, held_out, steps, tasks),
         "minutes": minutes,
-        "wall_minutes": round((time.monotonic() - began) / 60, 2),
     }
-    checkpoint.save(model, args.out, card(args, figures))
-    write_text(args.out / "metrics.json", json.dumps(figures, indent=2) + "\n")
-    return figures
 
 
 def _initial(args: Arguments) -> LatentWorldModel:

@@ -97,6 +97,14 @@ def agree(value: Value) -> Value:
     return values[0]
 
 
+def total(value: float) -> float:
+    """Returns the sum of the processes' numbers."""
+    values: list[Any] = [value] * world()
+    if world() > 1:
+        dist.all_gather_object(values, value)
+    return float(sum(values))
+
+
 # --- batches
 
 
