@@ -5,7 +5,8 @@
 
 A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`: an
 evaluation becomes its tables, a list of records or a record becomes a table. `results:NAME.key.key`
-takes a part of the file; a single figure is written in line.
+takes a part of the file, `results:NAME.TASK` the part of an evaluation that is of one task, or of all tasks together
+(`all`); a single figure is written in line.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def render(value: Any) -> str:
     Raises:
         ValueError: If the value is nested deeper than a list of records.
     """
-    if isinstance(value, dict) and {"rows", "comparisons"} <= set(value):
+    if _is_evaluation(value):
         return "\n" + tables(value)
     if isinstance(value, dict):
         return "\n" + markdown_table(["", ""], [[k, _figure(v)] for k, v in value.items()]) + "\n"
@@ -38,6 +39,19 @@ def render(value: Any) -> str:
         rows = [[_figure(row.get(key, "–")) for key in value[0]] for row in value]
         return "\n" + markdown_table(list(value[0]), rows) + "\n"
     return _figure(value)
+
+
+def _is_evaluation(value: Any) -> bool:
+    return isinstance(value, dict) and {"rows", "comparisons"} <= set(value)
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """Names the parts of a result: what stands under its keys, and of an evaluation what is of one task."""
+    if not isinstance(value, dict):
+        return {}
+    tasks = dict.fromkeys(row["task"] for row in value["rows"]) if _is_evaluation(value) else {}
+    both = ("rows", "comparisons")
+    return value | {task: {name: [x for x in value[name] if x["task"] == task] for name in both} for task in tasks}
 
 
 def _figure(value: Any) -> str:
@@ -69,10 +83,10 @@ def fill(text: str, results: Path) -> str:
             raise FileNotFoundError(f"block {match[2]!r}: no {path}; result files there: {there}")
         value = json.loads(path.read_text(encoding="utf-8"))
         for key in keys:
-            if not isinstance(value, dict) or key not in value:
-                keys_there = ", ".join(value) if isinstance(value, dict) else "none"
-                raise ValueError(f"block {match[2]!r}: {path} has no {key!r}; it has: {keys_there}")
-            value = value[key]
+            parts = _parts(value)
+            if key not in parts:
+                raise ValueError(f"block {match[2]!r}: {path} has no {key!r}; it has: {', '.join(parts) or 'none'}")
+            value = parts[key]
         return match[1] + render(value) + match[3]
 
     return BLOCK.sub(block, text)

@@ -294,6 +294,8 @@ def test_page_is_filled_from_result_files(played, tmp_path):
     assert "old" not in text and "56 % (27–81)" in text and "| cores | 2    |" in text
     assert "<!-- results:run.speed.steps -->1533<!-- /results --> steps/s" in text
     assert report.fill(text, tmp_path) == text
+    task = report.fill("<!-- results:run.all --><!-- /results -->", tmp_path)
+    assert "| all " in task and "reach" not in task and "56 % (34–75)" in task
     with pytest.raises(FileNotFoundError, match="block 'no': .*; result files there: run"):
         report.fill("<!-- results:no --><!-- /results -->", tmp_path)
     with pytest.raises(ValueError, match="has no 'tempo'; it has: steps, cores"):
