@@ -131,7 +131,7 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         seed=args.seed,
         threads=args.threads,
     )
-    old = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
+    old = EpisodeDataset.load(*args.data)
     rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
     fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
     shutil.copy(checkpoint.resolve(args.world_model) / "bank.npz", out / "bank.npz")

@@ -232,13 +232,17 @@ class EpisodeDataset:
     condition: np.ndarray
 
     @classmethod
-    def load(cls, root: str | Path) -> EpisodeDataset:
-        """Reads a dataset; pictures are decoded once and then memory-mapped from `root`/cache.
+    def load(cls, *roots: str | Path) -> EpisodeDataset:
+        """Reads datasets, several as one; pictures are decoded once and then memory-mapped from a folder's cache.
 
         Raises:
             FileNotFoundError: If there is no dataset, or only staged episodes.
-            ValueError: If it is foreign, damaged or half consolidated, with the remedy.
+            ValueError: If one is foreign, damaged or half consolidated, with the remedy; or if no folder is named.
         """
+        return cls.concatenate([cls._read(root) for root in roots])
+
+    @classmethod
+    def _read(cls, root: str | Path) -> EpisodeDataset:
         store = _store(root)
         rows = store.episodes()
         names = [name for name in FEATURES if name not in (IMAGES, GOAL)]

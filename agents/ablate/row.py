@@ -90,7 +90,7 @@ def share(job: Job) -> None:
 
 
 def _load(args: fit.Arguments) -> EpisodeDataset:
-    return EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
+    return EpisodeDataset.load(*args.data)
 
 
 def _shared(

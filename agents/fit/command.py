@@ -271,7 +271,7 @@ def main(arguments: Arguments | None = None) -> None:
 
 def _work(args: Arguments) -> None:
     """Does a process's part, and writes what it came to if it is the first."""
-    episodes = EpisodeDataset.concatenate([EpisodeDataset.load(folder) for folder in args.data])
+    episodes = EpisodeDataset.load(*args.data)
     with distributed.processes(args.device) as first:
         figures = fit(args, episodes)
     if not first:
