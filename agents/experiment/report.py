@@ -130,7 +130,8 @@ def _methods(results: Results, axis: Axes) -> None:
         value, low, high = (100 * x for x in results.rate(method, budget=budget))
         error = [[max(0.0, value - low)], [max(0.0, high - value)]]
         axis.bar(i, value, color=_color(method), yerr=error, capsize=2)
-    axis.set_xticks(range(len(bars)), [method.replace("_", "\n") for method, _ in bars], fontsize=7)
+    names = [method.replace("_", " ") for method, _ in bars]
+    axis.set_xticks(range(len(bars)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_title(f"{results.demos} demonstrations per task")
 
 
