@@ -28,6 +28,7 @@ from dream_env.agents import policy
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
+from dream_env.agents.settings import check_settings
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS, Split, embedder
@@ -235,11 +236,7 @@ def clone(
     last = args.out / "last.pt"
     if last.exists():
         state = torch.load(last, weights_only=True)
-        if state["settings"] != args.settings():
-            raise ValueError(
-                f"out={args.out} holds a run with other settings: {state['settings']}; "
-                "accepted: the same settings, or another folder"
-            )
+        check_settings(args.out, state["settings"], args.settings())
         vla.load_state_dict(state["vla"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])

@@ -26,7 +26,8 @@ from dream_env.agents import policy
 from dream_env.agents.actors import GoalTrunk
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
-from dream_env.agents.train import VALIDATION_SEED, make_physics, validate
+from dream_env.agents.settings import check_settings
+from dream_env.agents.train import ALGORITHMS, MINIBATCHES, VALIDATION_SEED, make_physics, validate
 from dream_env.contract import EPISODE_STEPS
 from dream_env.sb3 import OUTCOME_DISCOUNT
 from dream_env.skrl import SkrlDreams
@@ -66,7 +67,7 @@ class Arguments:
     """Strength of the KL divergence to the clone, in standard deviations of the advantage per nat."""
     warmup: int = 6
     """Rollouts that train the critic only."""
-    mini_batches: int = 12
+    mini_batches: int = MINIBATCHES
     """Updates of each of the two epochs on a rollout."""
     rate: float = 3e-4
     """Learning rate."""
@@ -87,13 +88,13 @@ class PaidDreams(SkrlDreams):
     """Dreams that pay for success once, at the end of an episode, as `dream_env.sb3.OutcomeReward` does."""
 
     share: Tensor
-    """Share of the dreams that ended last, all of them together, in success."""
+    """Share of the dreams in success; after a rollout, at whose end all of them end, what was paid."""
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Predicts one control step of every dream, see `SkrlDreams.step`."""
         obs, _, ends, never, info = super().step(actions)
         paid = info["is_success"][:, None] & ends
-        self.share = paid.sum() / ends.sum()
+        self.share = info["episode"]["is_success"]
         return obs, paid.float(), ends, never, info
 
 
@@ -141,18 +142,18 @@ def make_agent(args: Arguments, dreams: PaidDreams) -> tuple[PPO, VLA]:
         "action_space": dreams.action_space,
         "device": args.device,
     }
-    actor = Actor(vla, clone.requires_grad_(False), **spaces)
+    actor, recipe = Actor(vla, clone.requires_grad_(False), **spaces), ALGORITHMS["ppo"][3]
     config = {
         "rollouts": EPISODE_STEPS,
-        "learning_epochs": 2,
+        "learning_epochs": recipe["n_epochs"],
         "mini_batches": args.mini_batches,
         "discount_factor": OUTCOME_DISCOUNT,
-        "gae_lambda": 0.95,
+        "gae_lambda": recipe["gae_lambda"],
         "learning_rate": args.rate,
         "entropy_loss_scale": args.anchor,
         "value_loss_scale": 0.5,
         "value_clip": 0.0,
-        "kl_threshold": 0.045,  # 1.5 times PPO's `target_kl` in `agents.train`, as Stable-Baselines3 takes it
+        "kl_threshold": 1.5 * recipe["target_kl"],  # as Stable-Baselines3 takes it
         "experiment": {"write_interval": 0, "checkpoint_interval": 0},
     }
     memory = RandomMemory(memory_size=EPISODE_STEPS, num_envs=args.n_envs, device=args.device)
@@ -187,8 +188,7 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
         bar.update(curve[-1]["steps"] if curve else 0)
         while len(curve) * rollout < args.steps:
             began = time.monotonic()
-            vla.action.requires_grad_(len(curve) >= args.warmup)
-            vla.trunk.requires_grad_(len(curve) >= args.warmup)
+            vla.requires_grad_(len(curve) >= args.warmup)
             trainer.train()
             share, steps = float(dreams.share), (len(curve) + 1) * rollout
             curve.append({"steps": steps, "success": share, "seconds": time.monotonic() - began})
@@ -213,11 +213,7 @@ def _begin(args: Arguments, agent: PPO) -> list[dict[str, float]]:
     if not checkpoint.exists():
         write_text(settings, json.dumps(args.settings(), indent=1) + "\n")
         return []
-    before = json.loads(settings.read_text())
-    if before != args.settings():
-        raise ValueError(
-            f"out={args.out} holds a run with other settings: {before}; accepted: the same settings, or another folder"
-        )
+    check_settings(args.out, json.loads(settings.read_text()), args.settings())
     agent.load(str(checkpoint))
     return json.loads((args.out / "curve.json").read_text())
 

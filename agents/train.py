@@ -32,6 +32,7 @@ from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
 from dream_env.agents.ppo import AnchoredPPO
+from dream_env.agents.settings import check_settings
 from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice
 from dream_env.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
 from dream_env.tasks import TASKS
@@ -289,12 +290,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
     if checkpoint.exists():
-        before = json.loads(settings.read_text())
-        if before != args.settings():
-            raise ValueError(
-                f"out={args.out} holds a run with other settings: {before}; "
-                "accepted: the same settings, or another folder"
-            )
+        check_settings(args.out, json.loads(settings.read_text()), args.settings())
         model = ALGORITHMS[args.algo][0].load(checkpoint, env=env, device=args.device)
     else:
         model = make_model(args, env)

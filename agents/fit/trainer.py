@@ -21,6 +21,7 @@ from tqdm import tqdm
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.distributed import Loss
 from dream_env.agents.fit.muon import optimizers
+from dream_env.agents.settings import check_settings
 from dream_env.world_models import checkpoint
 
 
@@ -114,11 +115,7 @@ class Run:
         file = self.folder / "training.pt"
         found = self.writer and file.exists()
         if state := distributed.agree(torch.load(file, map_location="cpu", weights_only=True) if found else None):
-            if state["settings"] != self.settings:
-                raise ValueError(
-                    f"out={out} holds a run with other settings: {state['settings']}; "
-                    f"accepted: the same settings, or another folder than that run's"
-                )
+            check_settings(out, state["settings"], self.settings)
             model.load_state_dict(state["model"])
             self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
 
