@@ -21,17 +21,22 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from dream_env.agents.policy import VLA, Trunk, VLAConfig, load, mlp
+from dream_env.agents.policy import GOAL_READINGS, READINGS, VLA, Trunk, VLAConfig, load, mlp
 from dream_env.contract import INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.readout import LanguageReadout
-from dream_env.world_models.reader import CUBE, HAND, NamedCube, SituationReader
+from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
+from dream_env.world_models.reader import READINGS as READ
+
+LATE = 4
+"""Of an average of policies: it is over something like the last fifth, one in `LATE` + 1, of them."""
 
 
 class GoalTrunk(BaseFeaturesExtractor):
-    """The critics' trunk: reads the tokens beside their difference to the goal's tokens.
+    """The critics' trunk: compares what is to what the goal picture shows.
 
-    The squared difference is handed over per channel: its mean is what the reward is made of. Beside a VLA that reads
-    where the named cube is, a critic reads that and where the hand is, and knows earlier what a situation is worth.
+    Beside a VLA that reads where the named cube is, a critic reads where hand and cubes are, and where they are to be.
+    Beside one that looks, it looks at the tokens and at their difference to the goal's tokens, and is told the squared
+    difference per channel: its mean is what the dense reward is made of.
 
     Args:
         space: Space of the observations, with `goal`.
@@ -41,19 +46,17 @@ class GoalTrunk(BaseFeaturesExtractor):
     def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
         super().__init__(space, config.hidden)
         self.channels = config.channels
-        self.readout = LanguageReadout(
-            2 * config.channels,
-            INSTRUCTION_DIM,
-            config.grid,
-            config.queries or VLAConfig.queries,  # a critic stays in the world that it learned in, and may look
-            config.values,
-            width=32,
-        )
-        rest = config.channels + len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        rest = len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.readout: LanguageReadout | None = None
+        if config.queries:
+            self.readout = LanguageReadout(
+                2 * config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, width=32
+            )
+            rest += self.readout.output_dim + config.channels
         self.reader = SituationReader(config.channels, config.grid) if config.reads else None
         self.named = NamedCube() if config.reads else None
-        rest += len(HAND) + len(CUBE) if config.reads else 0
-        self.layers = mlp(self.readout.output_dim + rest, config.hidden)
+        rest += 2 * (len(READ) + len(CUBE)) if config.reads else 0
+        self.layers = mlp(rest, config.hidden)
 
     def ground(self, trunk: Trunk) -> None:
         """Reads as the trunk of a VLA does."""
@@ -63,14 +66,20 @@ class GoalTrunk(BaseFeaturesExtractor):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
-        tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
-        change = obs["goal"].unflatten(-1, (-1, self.channels)) - tokens
-        seen = self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"])
-        parts = [seen, change.square().mean(dim=1), obs["proprio"], obs["instruction"]]
+        parts = [obs["proprio"], obs["instruction"]]
+        if self.readout is not None:
+            tokens, goal = (obs[key].unflatten(-1, (-1, self.channels)) for key in ("embedding", "goal"))
+            change = goal - tokens
+            parts.append(self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"]))
+            parts.append(change.square().mean(dim=1))
         if self.reader is not None and self.named is not None:
-            with torch.no_grad():
-                readings = self.reader(tokens)
-            parts += [readings[:, : len(HAND)], self.named(readings, obs["instruction"])]
+            for key, name in (("embedding", READINGS), ("goal", GOAL_READINGS)):
+                if name in obs:
+                    readings = obs[name]
+                else:
+                    with torch.no_grad():
+                        readings = self.reader(obs[key].unflatten(-1, (-1, self.channels)))
+                parts += [readings, self.named(readings, obs["instruction"])]
         return self.layers(torch.cat(parts, dim=-1))
 
 
@@ -169,6 +178,8 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
     FIXED = {"ortho_init": False}
     prior: VLA | None
     """The clone, frozen."""
+    averaged: Tensor
+    """How many policies `average` is made of; none when only its owner counts."""
 
     def __init__(
         self,
@@ -191,6 +202,8 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
         self.action_net = nn.Sequential(self.action_net, nn.Tanh())
         self.log_std.requires_grad_(self.learn_std)
         self.prior = None
+        self.average = VLA(self.config).requires_grad_(False)
+        self.register_buffer("averaged", torch.tensor(0))
 
     def parts(self) -> tuple[Any, Any]:
         """Returns the actor's trunk and the linear layer that makes actions."""
@@ -200,7 +213,27 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
     def imitate(self, vla: VLA) -> None:
         """Takes over the weights of `vla` and stays anchored to it."""
         super().imitate(vla)
+        self.average.load_state_dict(vla.state_dict())
         self.prior = vla.requires_grad_(False).to(self.device)
+
+    @torch.no_grad()
+    def take_average(self) -> None:
+        """Takes the weights of now into the average of those before, the later the more.
+
+        From one update to the next a policy changes more than it improves. The average over the last part of training,
+        which grows with it, does not (polynomial-decay averaging: Shamir and Zhang 2013, section 4).
+        """
+        self.averaged += 1
+        share = (LATE + 1) / (int(self.averaged) + LATE)
+        for mean, now in zip(self.average.parameters(), super().vla().parameters(), strict=True):
+            mean.lerp_(now.to(mean.device), share)
+
+    def vla(self) -> VLA:
+        """Returns a copy of the VLA inside, or of its average where one is taken."""
+        vla = super().vla()
+        if self.averaged:
+            vla.load_state_dict(self.average.state_dict())
+        return vla
 
     def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Returns values `(B, 1)`, log-probabilities `(B,)`, and minus the KL to the clone `(B,)`."""

@@ -13,10 +13,14 @@ from typing import Any
 from dream_env.sb3 import OUTCOME_DISCOUNT
 
 DREAM: dict[str, Any] = {
-    # One batch instead of `n_envs` single dreams, paid for success, once, at the end of an episode.
-    "vec_env_wrapper": ["dream_env.sb3.BatchedDream", "dream_env.sb3.OutcomeReward"],
+    # One batch instead of `n_envs` single dreams, paid for success, once, at the end of an episode; read once as well.
+    "vec_env_wrapper": [
+        "dream_env.sb3.BatchedDream",
+        "dream_env.sb3.OutcomeReward",
+        {"dream_env.agents.reading.ReadVecEnv": {"clone": "default"}},
+    ],
     "monitor_kwargs": {"info_keywords": ("is_success",)},
-    "env_kwargs": {"task": "all", "starts": "any", "reward": "success"},
+    "env_kwargs": {"task": "all", "starts": "any", "reward": "success", "temperature": 1.0},
     "gamma": OUTCOME_DISCOUNT,
     "learning_rate": 3e-4,
 }
@@ -27,7 +31,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         **DREAM,
         "policy": "dream_env.agents.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
-        "n_timesteps": 300_000,
+        "n_timesteps": 750_000,
         "n_envs": 256,
         "n_steps": 24,
         "batch_size": 512,

@@ -34,6 +34,8 @@ from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
+READINGS, GOAL_READINGS = "readings", "goal_readings"
+"""Parts that `dream_env.agents.reading.ReadVecEnv` puts in the place of embedding and goal."""
 SHIPPED = {"default": "policy", "few": "policy_few"}
 """Clones that the package ships, and their folders: from 100 demonstrations per task, and from 5."""
 _LIKE = 0.25
@@ -89,12 +91,18 @@ class Trunk(BaseFeaturesExtractor):
 
     def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
         super().__init__(space, config.hidden)
-        if missing := set(INPUTS) - set(space.spaces):
+        read = READINGS in space.spaces
+        if missing := set(INPUTS) - set(space.spaces) - ({"embedding"} if read else set()):
             raise ValueError(f"observation space lacks {sorted(missing)}; a VLA reads {INPUTS}")
-        if space["embedding"].shape != (config.embedding_dim,):
+        if not read and space["embedding"].shape != (config.embedding_dim,):
             raise ValueError(
                 f"observation space has embeddings {space['embedding'].shape}; "
                 f"accepted by {config}: ({config.embedding_dim},)"
+            )
+        if read and config.queries:
+            raise ValueError(
+                f"observation space has {READINGS} in place of tokens, which queries={config.queries} look at; accepted: "
+                "a VLA with queries=0, or environments without ReadVecEnv"
             )
         if not (config.queries or config.reads):
             raise ValueError("queries=0 and reads=False: a VLA that sees nothing; accepted: one of them at least")
@@ -114,15 +122,22 @@ class Trunk(BaseFeaturesExtractor):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
-        tokens = obs["embedding"].unflatten(-1, (-1, self.channels))
-        words = recall(obs["instruction"], self.known)
-        parts = [] if self.readout is None else [self.readout(tokens, words)]
+        read = READINGS in obs  # and recalled
+        words = obs["instruction"] if read else recall(obs["instruction"], self.known)
+        parts = []
+        if self.readout is not None:
+            parts.append(self.readout(obs["embedding"].unflatten(-1, (-1, self.channels)), words))
         parts += [obs["proprio"], words]
-        if self.reader is not None and self.named is not None:
-            with torch.no_grad():
-                readings = self.reader(tokens)
+        if self.named is not None:
+            readings = obs[READINGS] if read else self.read(obs["embedding"])
             parts.append(self.named(readings, words))
         return self.layers(torch.cat(parts, dim=-1))
+
+    @torch.no_grad()
+    def read(self, embedding: Tensor) -> Tensor:
+        """Reads embeddings `(B, E)` into `(B, len(READINGS))` of `dream_env.world_models.reader`."""
+        assert self.reader is not None
+        return self.reader(embedding.unflatten(-1, (-1, self.channels)))
 
 
 @torch.no_grad()

@@ -63,6 +63,8 @@ class Arguments:
     """Dreams side by side."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
+    temperature: float = 1.0
+    """How much luck decides in a dream, as in `agents.train`."""
     anchor: float = 0.05
     """Strength of the KL divergence to the clone, in standard deviations of the advantage per nat."""
     warmup: int = 6
@@ -178,6 +180,7 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
     policy.check_eyes(policy.load(args.init).config, args.world_model)
     torch.manual_seed(args.seed)
     kwargs = {"reward": "success", "world_model": args.world_model, "starts": args.starts, "seed": args.seed}
+    kwargs["temperature"] = args.temperature
     dreams = PaidDreams(args.n_envs, args.task, device=args.device, **kwargs)
     agent, vla = make_agent(args, dreams)
     silent = {"headless": True, "disable_progressbar": True, "close_environment_at_exit": False}

@@ -74,7 +74,10 @@ class Batch:
 
 @lru_cache(maxsize=32)
 def load_policy(path: str) -> Any:
-    """Loads a saved policy as a stable-baselines3 policy, whatever algorithm it comes from.
+    """Loads a saved policy as one with stable-baselines3's `predict`, whatever algorithm it comes from.
+
+    Of an algorithm that trained a VLA, that is the VLA: it acts on the observations of either world, whatever stood
+    between them and the learner.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -95,7 +98,7 @@ def load_policy(path: str) -> Any:
     policy = kind(data["observation_space"], data["action_space"], lambda _: 0.0, **kwargs)
     policy.load_state_dict(parameters["policy"])
     policy.set_training_mode(False)
-    return policy
+    return policy.vla() if hasattr(policy, "vla") else policy
 
 
 def inputs(policy: str) -> tuple[str, ...]:

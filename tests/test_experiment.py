@@ -11,7 +11,7 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from dream_env.agents import clone, coevolve, regressor, rollouts
+from dream_env.agents import clone, coevolve, regressor, rollouts, train
 from dream_env.agents.experiment import command as experiment
 from dream_env.agents.experiment import methods
 from dream_env.agents.experiment import report as experiment_report
@@ -231,6 +231,10 @@ def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup
     assert moved["recipe"] == {"dream", "dream_coevolved", "untrained_dream", "clone_equal_compute"}
     assert moved["refit"] == {"dream_coevolved"} and moved["physics"] == set(MODEL_FREE)
     assert moved["clone"] == set(METHODS) - {"sac_her_physics"}
+    # Another default of agents.train is another practice, one that is only spelled out is not.
+    spelled = {**setup.recipe, "temperature": train.Arguments.temperature}
+    assert folders(replace(setup, recipe=spelled)) == before
+    assert folders(replace(setup, recipe={**spelled, "temperature": 0.5}))["dream"] != before["dream"]
     for method in METHODS:
         assert all(each.seed == 0 and each.demos == 3 for each in needs(Spec(method, 3, 0), setup))
 

@@ -66,7 +66,7 @@ def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work
 
 def _vla(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
     args = train.Arguments(Path("."), world_model=world_model, device=device, n_envs=num_envs, warmup=0)
-    return train.make_model(args, train.make_env(args))
+    return train.make_model(args, train.prepare(args, train.make_env(args)))
 
 
 def _mlp(num_envs: int, world_model: str, device: str, compile: bool = False) -> BaseAlgorithm:

@@ -30,7 +30,7 @@ from dream_env.agents.experiment import report as experiment_report
 from dream_env.agents.experiment.archive import pack, unpack
 from dream_env.agents.experiment.methods import make
 from dream_env.agents.experiment.plan import DEMOS, MAIN_DEMOS, METHODS, SEEDS, Trial, plan
-from dream_env.agents.experiment.policies import Setup, digest, folder, read
+from dream_env.agents.experiment.policies import Setup, digest, folder, practice, read
 from dream_env.agents.experiment.results import Played, Results
 from dream_env.agents.outcomes import WORLDS, Outcome, World, load_outcomes, save_outcomes
 from dream_env.agents.rollouts import Batch, play
@@ -222,7 +222,7 @@ def experiment(args: Arguments) -> str:
     episodes = sum(len(EpisodeDataset.load(folder)) for folder in args.data)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
     command = f"python -m agents.experiment {' '.join(sys.argv[1:])}"
-    about = {"command": command, "recipe": dict(setup.recipe), "planned_trials": len(everything)}
+    about = {"command": command, "recipe": practice(setup.recipe), "planned_trials": len(everything)}
 
     def report() -> str:
         if args.archive:

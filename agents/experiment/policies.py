@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dream_env.agents import clone
+from dream_env.agents import clone, train
 from dream_env.agents.experiment.meter import Meter
 from dream_env.agents.experiment.plan import MODEL_FREE, Spec
 from dream_env.world_models import checkpoint
@@ -77,6 +77,12 @@ class Made:
     wall_s: float
 
 
+def practice(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all that fixes a practice, the defaults of `agents.train` too, apart from what differs between policies."""
+    every = asdict(train.Arguments(Path(), **recipe))
+    return {key: value for key, value in every.items() if key not in ("out", "init", "world_model", "seed")}
+
+
 def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     """Returns what the policy depends on, JSON-able; a change of anything makes another policy."""
     method, model_free = spec.method, spec.method in MODEL_FREE
@@ -87,7 +93,7 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
     if method not in (*CLONES, "regressor") and (not model_free or setup.equal_wall):
-        parts["recipe"] = dict(setup.recipe)
+        parts["recipe"] = practice(setup.recipe)
     if method == "dream_coevolved":
         parts["coevolution"] = [setup.coevolution_episodes, setup.refit_updates]
     if model_free:
