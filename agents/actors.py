@@ -1,8 +1,7 @@
 """The VLA as the actor of stable-baselines3's algorithms.
 
 Every policy here holds exactly one VLA: it can start from a saved clone (`clone=`), and `vla()`
-gives the trained one back. The critics see the goal picture's tokens too (asymmetric actor-critic:
-Pinto et al. 2018); the actor never does.
+gives the trained one back.
 """
 
 from __future__ import annotations
@@ -21,66 +20,8 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from dream_env.agents.policy import GOAL_READINGS, READINGS, VLA, Trunk, VLAConfig, load, mlp
-from dream_env.contract import INSTRUCTION_DIM, PROPRIO_NAMES
-from dream_env.readout import LanguageReadout
-from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
-from dream_env.world_models.reader import READINGS as READ
-
-LATE = 4
-"""Of an average of policies: it is over something like the last fifth, one in `LATE` + 1, of them."""
-
-
-class GoalTrunk(BaseFeaturesExtractor):
-    """The critics' trunk: compares what is to what the goal picture shows.
-
-    Beside a VLA that reads where the named cube is, a critic reads where hand and cubes are, and where they are to be.
-    Beside one that looks, it looks at the tokens and at their difference to the goal's tokens, and is told the squared
-    difference per channel: its mean is what the dense reward is made of.
-
-    Args:
-        space: Space of the observations, with `goal`.
-        config: Sizes of the VLA.
-    """
-
-    def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
-        super().__init__(space, config.hidden)
-        self.channels = config.channels
-        rest = len(PROPRIO_NAMES) + INSTRUCTION_DIM
-        self.readout: LanguageReadout | None = None
-        if config.queries:
-            self.readout = LanguageReadout(
-                2 * config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, width=32
-            )
-            rest += self.readout.output_dim + config.channels
-        self.reader = SituationReader(config.channels, config.grid) if config.reads else None
-        self.named = NamedCube() if config.reads else None
-        rest += 2 * (len(READ) + len(CUBE)) if config.reads else 0
-        self.layers = mlp(rest, config.hidden)
-
-    def ground(self, trunk: Trunk) -> None:
-        """Reads as the trunk of a VLA does."""
-        for mine, known in ((self.reader, trunk.reader), (self.named, trunk.named)):
-            if mine is not None and known is not None:
-                mine.load_state_dict(known.state_dict())
-
-    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Maps a batch of observations to features `(B, hidden)`."""
-        parts = [obs["proprio"], obs["instruction"]]
-        if self.readout is not None:
-            tokens, goal = (obs[key].unflatten(-1, (-1, self.channels)) for key in ("embedding", "goal"))
-            change = goal - tokens
-            parts.append(self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"]))
-            parts.append(change.square().mean(dim=1))
-        if self.reader is not None and self.named is not None:
-            for key, name in (("embedding", READINGS), ("goal", GOAL_READINGS)):
-                if name in obs:
-                    readings = obs[name]
-                else:
-                    with torch.no_grad():
-                        readings = self.reader(obs[key].unflatten(-1, (-1, self.channels)))
-                parts += [readings, self.named(readings, obs["instruction"])]
-        return self.layers(torch.cat(parts, dim=-1))
+from dream_env.agents.critic import GoalTrunk
+from dream_env.agents.policy import VLA, Trunk, VLAConfig, load
 
 
 class _VLAActor:
@@ -178,8 +119,6 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
     FIXED = {"ortho_init": False}
     prior: VLA | None
     """The clone, frozen."""
-    averaged: Tensor
-    """How many policies `average` is made of; none when only its owner counts."""
 
     def __init__(
         self,
@@ -202,8 +141,6 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
         self.action_net = nn.Sequential(self.action_net, nn.Tanh())
         self.log_std.requires_grad_(self.learn_std)
         self.prior = None
-        self.average = VLA(self.config).requires_grad_(False)
-        self.register_buffer("averaged", torch.tensor(0))
 
     def parts(self) -> tuple[Any, Any]:
         """Returns the actor's trunk and the linear layer that makes actions."""
@@ -213,27 +150,7 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
     def imitate(self, vla: VLA) -> None:
         """Takes over the weights of `vla` and stays anchored to it."""
         super().imitate(vla)
-        self.average.load_state_dict(vla.state_dict())
         self.prior = vla.requires_grad_(False).to(self.device)
-
-    @torch.no_grad()
-    def take_average(self) -> None:
-        """Takes the weights of now into the average of those before, the later the more.
-
-        From one update to the next a policy changes more than it improves. The average over the last part of training,
-        which grows with it, does not (polynomial-decay averaging: Shamir and Zhang 2013, section 4).
-        """
-        self.averaged += 1
-        share = (LATE + 1) / (int(self.averaged) + LATE)
-        for mean, now in zip(self.average.parameters(), super().vla().parameters(), strict=True):
-            mean.lerp_(now.to(mean.device), share)
-
-    def vla(self) -> VLA:
-        """Returns a copy of the VLA inside, or of its average where one is taken."""
-        vla = super().vla()
-        if self.averaged:
-            vla.load_state_dict(self.average.state_dict())
-        return vla
 
     def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Returns values `(B, 1)`, log-probabilities `(B,)`, and minus the KL to the clone `(B,)`."""

@@ -67,7 +67,7 @@ class Arguments:
     """First collect episodes, fit a world model and clone a policy, instead of using the package's and --init."""
     episodes: int = 50
     """Episodes per task and world, before and after."""
-    steps: int = 750_000
+    steps: int = 1_500_000
     """Steps of practice in the dream."""
     collected: int = 4500
     """Episodes to collect with --from-scratch."""

@@ -20,7 +20,7 @@ DREAM: dict[str, Any] = {
         {"dream_env.agents.reading.ReadVecEnv": {"clone": "default"}},
     ],
     "monitor_kwargs": {"info_keywords": ("is_success",)},
-    "env_kwargs": {"task": "all", "starts": "any", "reward": "success", "temperature": 1.0},
+    "env_kwargs": {"task": "all", "starts": "any", "reward": "success"},
     "gamma": OUTCOME_DISCOUNT,
     "learning_rate": 3e-4,
 }
@@ -31,7 +31,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         **DREAM,
         "policy": "dream_env.agents.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
-        "n_timesteps": 750_000,
+        "n_timesteps": 3_000_000,
         "n_envs": 256,
         "n_steps": 24,
         "batch_size": 512,

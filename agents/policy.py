@@ -101,8 +101,8 @@ class Trunk(BaseFeaturesExtractor):
             )
         if read and config.queries:
             raise ValueError(
-                f"observation space has {READINGS} in place of tokens, which queries={config.queries} look at; accepted: "
-                "a VLA with queries=0, or environments without ReadVecEnv"
+                f"observation space has {READINGS} in place of tokens, which queries={config.queries} look at; "
+                "accepted: a VLA with queries=0, or environments without ReadVecEnv"
             )
         if not (config.queries or config.reads):
             raise ValueError("queries=0 and reads=False: a VLA that sees nothing; accepted: one of them at least")

@@ -45,8 +45,6 @@ class AnchoredPPO(PPO):
         for parameter in self.policy.actor_parameters():
             parameter.requires_grad_(not rests)
         super().train()
-        if not rests:
-            self.policy.take_average()
         if self.policy.prior is not None:
             divergence = self.logger.name_to_value["train/entropy_loss"]
             self.logger.record("train/kl_to_clone", divergence)

@@ -23,7 +23,7 @@ from torch.distributions import Normal, kl_divergence
 from tqdm import tqdm
 
 from dream_env.agents import policy
-from dream_env.agents.actors import GoalTrunk
+from dream_env.agents.critic import GoalTrunk
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
 from dream_env.agents.settings import check_settings
@@ -63,8 +63,6 @@ class Arguments:
     """Dreams side by side."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
-    temperature: float = 1.0
-    """How much luck decides in a dream, as in `agents.train`."""
     anchor: float = 0.05
     """Strength of the KL divergence to the clone, in standard deviations of the advantage per nat."""
     warmup: int = 6
@@ -180,7 +178,6 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
     policy.check_eyes(policy.load(args.init).config, args.world_model)
     torch.manual_seed(args.seed)
     kwargs = {"reward": "success", "world_model": args.world_model, "starts": args.starts, "seed": args.seed}
-    kwargs["temperature"] = args.temperature
     dreams = PaidDreams(args.n_envs, args.task, device=args.device, **kwargs)
     agent, vla = make_agent(args, dreams)
     silent = {"headless": True, "disable_progressbar": True, "close_environment_at_exit": False}

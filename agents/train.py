@@ -91,7 +91,7 @@ class Arguments:
     init: str | None = "default"
     """Clone to start from: a folder, or "default" or "few", which are shipped and come from 100 and 5 demonstrations
     of each task; None starts at random."""
-    steps: int = 750_000
+    steps: int = 3_000_000
     """Control steps to train for."""
     n_envs: int | None = None
     """Environments side by side; None takes what suits the algorithm, in physics one per core."""
@@ -99,9 +99,6 @@ class Arguments:
     """Checkpoint of the world model."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
-    temperature: float = 1.0
-    """How much luck decides in a dream, see `dream_env.dream.NicoLDreamEnv`: at 1 every step follows another member of
-    the world model's ensemble, so that what one of them is mistaken in cannot be learned by heart; at 0 their mean."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
     the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
@@ -146,11 +143,10 @@ class Arguments:
 
 def make_env(args: Arguments) -> VecEnv:
     """Makes the environments to train in."""
-    kwargs: dict[str, Any] = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
+    kwargs = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
     if args.env == "NicoLDream-v0":
         count = args.n_envs or ALGORITHMS[args.algo][2]
-        kwargs |= {"starts": args.starts, "temperature": args.temperature}
-        return DreamVecEnv(count, compile=args.compile, device=args.device, **kwargs)
+        return DreamVecEnv(count, starts=args.starts, compile=args.compile, device=args.device, **kwargs)
     return make_vec_env(
         f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
         args.n_envs or os.cpu_count() or 1,
@@ -161,7 +157,7 @@ def make_env(args: Arguments) -> VecEnv:
 
 
 def prepare(args: Arguments, env: VecEnv) -> VecEnv:
-    """Puts around the environments what the learner asks for: what is paid, and what is read for a VLA that only reads."""
+    """Puts around the environments what the learner asks for: what is paid, and what a VLA reads that only reads."""
     if args.outcome:
         env = OutcomeReward(env)
     if args.init and reads_only(policy.load(args.init).config):

@@ -232,9 +232,9 @@ def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup
     assert moved["refit"] == {"dream_coevolved"} and moved["physics"] == set(MODEL_FREE)
     assert moved["clone"] == set(METHODS) - {"sac_her_physics"}
     # Another default of agents.train is another practice, one that is only spelled out is not.
-    spelled = {**setup.recipe, "temperature": train.Arguments.temperature}
+    spelled = {**setup.recipe, "anchor": train.Arguments.anchor}
     assert folders(replace(setup, recipe=spelled)) == before
-    assert folders(replace(setup, recipe={**spelled, "temperature": 0.5}))["dream"] != before["dream"]
+    assert folders(replace(setup, recipe={**spelled, "anchor": 0.5}))["dream"] != before["dream"]
     for method in METHODS:
         assert all(each.seed == 0 and each.demos == 3 for each in needs(Spec(method, 3, 0), setup))
 

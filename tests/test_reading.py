@@ -9,7 +9,7 @@ import toy
 from stable_baselines3.common.env_util import make_vec_env
 
 from dream_env.agents import policy, rollouts
-from dream_env.agents.actors import GoalTrunk
+from dream_env.agents.critic import GoalTrunk
 from dream_env.agents.policy import VLA, Trunk, VLAConfig
 from dream_env.agents.reading import ReadVecEnv
 from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, prepare, train

@@ -152,36 +152,6 @@ def test_the_actor_rests_while_the_critic_warms_up(folders):
     assert change(folders, anchor=0.0, warmup=3, rollouts=5) != 0
 
 
-def test_the_policy_is_an_average_of_the_late_ones(folders):
-    model = AnchoredPPO(env=Rewarding(8), policy_kwargs={"clone": folders[1]})
-    actor = model.policy
-    bias = actor.parts()[1].bias
-    for value in range(1, 101):
-        torch.nn.init.constant_(bias, value)
-        actor.take_average()
-        if value == 1:
-            assert torch.equal(actor.vla().action.bias, bias), "the clone, from before training, is not in it"
-    assert torch.allclose(actor.vla().action.bias, torch.tensor(100 * 5 / 6), atol=1), "ramps up to 1 average to 5/6"
-    assert torch.equal(bias, torch.full_like(bias, 100)), "the one that acts is left alone"
-    assert torch.equal(actor.vla().trunk.layers[0].weight, policy.load(folders[1]).trunk.layers[0].weight)
-
-
-def test_what_is_kept_is_the_average_and_outlives_a_kill(folders, tmp_path):
-    model = AnchoredPPO(env=Rewarding(8), n_steps=4, batch_size=32, warmup=1, policy_kwargs={"clone": folders[1]})
-    model.learn(4 * 8 * 3)
-    assert model.policy.averaged == 2, "two of three rollouts trained the actor"
-    model.save(tmp_path / "model.zip")
-    again = AnchoredPPO.load(tmp_path / "model.zip", env=Rewarding(8))
-    mean, acting = again.policy.vla().action.weight, again.policy.parts()[1].weight
-    assert torch.equal(mean, model.policy.vla().action.weight) and not torch.equal(mean, acting)
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_luck_reaches_the_dreams(args, temperature):
-    args = replace(args, temperature=temperature)
-    assert make_env(args).dreams.config.temperature == temperature and Arguments(args.out).temperature == 1
-
-
 def test_trains_validates_and_keeps_the_policy(args):
     vla = train(args, make_env(args), NicoLDreamEnv("all", world_model=args.world_model))
     history = json.loads((args.out / "validation.json").read_text())

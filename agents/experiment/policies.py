@@ -78,7 +78,7 @@ class Made:
 
 
 def practice(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all that fixes a practice, the defaults of `agents.train` too, apart from what differs between policies."""
+    """Returns all that fixes a practice, defaults of `agents.train` too, apart from what differs between policies."""
     every = asdict(train.Arguments(Path(), **recipe))
     return {key: value for key, value in every.items() if key not in ("out", "init", "world_model", "seed")}
 
