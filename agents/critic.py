@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from dream_env.agents.policy import GOAL_READINGS, READINGS, Trunk, VLAConfig, mlp
+from dream_env.agents.policy import READINGS, Trunk, VLAConfig, mlp, read
 from dream_env.contract import INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.readout import LanguageReadout
 from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
@@ -58,11 +58,7 @@ class GoalTrunk(BaseFeaturesExtractor):
             parts.append(self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"]))
             parts.append(change.square().mean(dim=1))
         if self.reader is not None and self.named is not None:
-            for key, name in (("embedding", READINGS), ("goal", GOAL_READINGS)):
-                if name in obs:
-                    readings = obs[name]
-                else:
-                    with torch.no_grad():
-                        readings = self.reader(obs[key].unflatten(-1, (-1, self.channels)))
+            for part in READINGS:
+                readings = read(self.reader, obs, part)
                 parts += [readings, self.named(readings, obs["instruction"])]
         return self.layers(torch.cat(parts, dim=-1))

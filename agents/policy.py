@@ -34,8 +34,8 @@ from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
-READINGS, GOAL_READINGS = "readings", "goal_readings"
-"""Parts that `dream_env.agents.reading.ReadVecEnv` puts in the place of embedding and goal."""
+READINGS = {"embedding": "readings", "goal": "goal_readings"}
+"""Parts that hold tokens, and what `dream_env.agents.reading.ReadVecEnv` puts in the place of each."""
 SHIPPED = {"default": "policy", "few": "policy_few"}
 """Clones that the package ships, and their folders: from 100 demonstrations per task, and from 5."""
 _LIKE = 0.25
@@ -91,7 +91,7 @@ class Trunk(BaseFeaturesExtractor):
 
     def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
         super().__init__(space, config.hidden)
-        read = READINGS in space.spaces
+        read = READINGS["embedding"] in space.spaces
         if missing := set(INPUTS) - set(space.spaces) - ({"embedding"} if read else set()):
             raise ValueError(f"observation space lacks {sorted(missing)}; a VLA reads {INPUTS}")
         if not read and space["embedding"].shape != (config.embedding_dim,):
@@ -101,7 +101,7 @@ class Trunk(BaseFeaturesExtractor):
             )
         if read and config.queries:
             raise ValueError(
-                f"observation space has {READINGS} in place of tokens, which queries={config.queries} look at; "
+                f"observation space has readings in place of tokens, which queries={config.queries} look at; "
                 "accepted: a VLA with queries=0, or environments without ReadVecEnv"
             )
         if not (config.queries or config.reads):
@@ -122,22 +122,31 @@ class Trunk(BaseFeaturesExtractor):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
-        read = READINGS in obs  # and recalled
-        words = obs["instruction"] if read else recall(obs["instruction"], self.known)
+        recalled = READINGS["embedding"] in obs
+        words = obs["instruction"] if recalled else recall(obs["instruction"], self.known)
         parts = []
         if self.readout is not None:
             parts.append(self.readout(obs["embedding"].unflatten(-1, (-1, self.channels)), words))
         parts += [obs["proprio"], words]
-        if self.named is not None:
-            readings = obs[READINGS] if read else self.read(obs["embedding"])
-            parts.append(self.named(readings, words))
+        if self.reader is not None and self.named is not None:
+            parts.append(self.named(read(self.reader, obs, "embedding"), words))
         return self.layers(torch.cat(parts, dim=-1))
 
-    @torch.no_grad()
-    def read(self, embedding: Tensor) -> Tensor:
-        """Reads embeddings `(B, E)` into `(B, len(READINGS))` of `dream_env.world_models.reader`."""
-        assert self.reader is not None
-        return self.reader(embedding.unflatten(-1, (-1, self.channels)))
+
+@torch.no_grad()
+def read(reader: SituationReader, obs: Mapping[str, Tensor], part: str) -> Tensor:
+    """Returns what a reader tells of a part of observations, or was told before.
+
+    Args:
+        reader: Of a VLA or its critic.
+        obs: Batch of observations, with the part `(B, E)` or its readings.
+        part: "embedding" or "goal".
+
+    Returns:
+        Numbers `(B, len(READINGS))`, those of `dream_env.world_models.reader`.
+    """
+    told = READINGS[part]
+    return obs[told] if told in obs else reader(obs[part].unflatten(-1, (reader.grid**2, -1)))
 
 
 @torch.no_grad()

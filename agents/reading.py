@@ -11,12 +11,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from dream_env.agents import policy
-from dream_env.agents.policy import GOAL_READINGS, READINGS, VLAConfig
+from dream_env.agents.policy import READINGS, VLAConfig
 from dream_env.world_models.reader import READINGS as READ
 from dream_env.world_models.rows import by_rows
 
-TOKENS = {"embedding": READINGS, "goal": GOAL_READINGS}
-"""Parts of the observation that are maps of tokens, and what is read of each."""
 Obs = dict[str, np.ndarray]
 
 
@@ -45,12 +43,13 @@ class ReadVecEnv(VecEnvWrapper):
         space = venv.observation_space
         if not reads_only(vla.config):
             raise ValueError(f"clone={clone!r} looks at tokens by itself; accepted: one with queries=0 and reads=True")
-        if not isinstance(space, spaces.Dict) or not set(TOKENS) <= set(space.spaces):
-            raise ValueError(f"venv has observations {space}; accepted: a Dict with {' and '.join(TOKENS)}")
-        kept = {key: part for key, part in space.items() if key not in TOKENS}
-        told = {name: spaces.Box(-np.inf, np.inf, (len(READ),), np.float32) for name in TOKENS.values()}
+        if not isinstance(space, spaces.Dict) or not set(READINGS) <= set(space.spaces):
+            raise ValueError(f"venv has observations {space}; accepted: a Dict with {' and '.join(READINGS)}")
+        kept = {key: part for key, part in space.items() if key not in READINGS}
+        told = {name: spaces.Box(-np.inf, np.inf, (len(READ),), np.float32) for name in READINGS.values()}
         super().__init__(venv, spaces.Dict({**told, **kept}))
-        self.trunk = vla.trunk
+        assert vla.trunk.reader is not None
+        self.reader, self.known = vla.trunk.reader, vla.trunk.known
         self.device = device
         self._lasting: Obs = {}
 
@@ -76,17 +75,16 @@ class ReadVecEnv(VecEnvWrapper):
         return self._told(obs, self._lasting), rewards, dones, infos
 
     def _told(self, obs: Obs, lasting: Obs) -> Obs:
-        kept = {key: part for key, part in obs.items() if key not in TOKENS}
-        return kept | {READINGS: self._read(obs["embedding"])} | lasting
+        kept = {key: part for key, part in obs.items() if key not in READINGS}
+        return kept | self._read(obs, "embedding") | lasting
 
     def _once(self, obs: Obs) -> Obs:
         """Returns what stays the same during an episode."""
         words = torch.as_tensor(obs["instruction"], device=self.device)
-        return {
-            GOAL_READINGS: self._read(obs["goal"]),
-            "instruction": policy.recall(words, self.trunk.known).cpu().numpy(),
-        }
+        return self._read(obs, "goal") | {"instruction": policy.recall(words, self.known).cpu().numpy()}
 
     @torch.no_grad()
-    def _read(self, tokens: np.ndarray) -> np.ndarray:
-        return by_rows(self.trunk.read, torch.as_tensor(tokens, device=self.device)).cpu().numpy()
+    def _read(self, obs: Obs, part: str) -> Obs:
+        tokens = torch.as_tensor(obs[part], device=self.device)
+        told = by_rows(lambda some: policy.read(self.reader, {part: some}, part), tokens)
+        return {READINGS[part]: told.cpu().numpy()}
