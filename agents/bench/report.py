@@ -20,7 +20,7 @@ TARGETS: dict[str, tuple[str, str, float]] = {
     "bare_over_matmul": ("bare predictor's multiplications / the machine's best rate", "≥", 0.5),
     "dream_over_physics": ("vector env / physics with its picture, both on all cores", "≥", 30),
     "single_steps_per_s": ("single env, steps per second", "≥", 400),
-    "ppo_steps_per_s": ("SB3 PPO end to end, on the VLA (agents.train), steps per second", "≥", 5000),
+    "ppo_steps_per_s": ("SB3 PPO on the VLA (agents.train), end to end, steps per second", "≥", 5000),
     "zoo_over_ppo": ("rl_zoo3 / agents.train, the same PPO and policy", "≥", 0.8),
     "torchrl_1": ("vector env / TorchRL's WorldModelEnv around the same model, batch 1", "≥", 5),
     "torchrl_4096": ("the same, batch 4096", "≥", 1),
