@@ -142,7 +142,8 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
     actor = load_policy(path)
     dream = make_dream(world_model or actor.config.world_model)
     start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
-    seen, _ = dream.reset(options={**start, "instruction": env.instruction})
+    luck = int(rng.integers(2**31))
+    seen, _ = dream.reset(seed=luck, options={**start, "instruction": env.instruction})
     torch.manual_seed(int(rng.integers(2**63)))
     while True:
         action = actor.predict(seen, deterministic=False)[0]

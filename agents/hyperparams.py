@@ -22,7 +22,6 @@ DREAM: dict[str, Any] = {
     "monitor_kwargs": {"info_keywords": ("is_success",)},
     "env_kwargs": {"task": "all", "starts": "any", "reward": "success"},
     "gamma": OUTCOME_DISCOUNT,
-    "learning_rate": 3e-4,
 }
 """What both algorithms take."""
 
@@ -37,7 +36,8 @@ hyperparams: dict[str, dict[str, Any]] = {
         "batch_size": 512,
         "n_epochs": 2,
         "gae_lambda": 0.95,
-        "ent_coef": 0.05,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
+        "learning_rate": "lin_3e-4",  # falls to zero
+        "ent_coef": 0.02,  # the anchor: VLAPolicy gives minus the KL to the clone as its entropy
         "target_kl": 0.03,
     }
 }

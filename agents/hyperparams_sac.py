@@ -14,6 +14,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         "n_timesteps": 100_000,
         "n_envs": 64,
         "buffer_size": 50_000,
+        "learning_rate": 3e-4,
         "learning_starts": 0,
         "ent_coef": 0.02,  # the anchor: VLASACPolicy gives the KL to the clone as its log-probability
         "batch_size": 256,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dream_env.agents.latents import Latents
+from dream_env.agents.latents import Latents, true_readings
 from dream_env.agents.probes import fit_probe, read
 from dream_env.agents.statistics import ranks
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE
@@ -19,15 +19,28 @@ HORIZONS = (1, 3, 6, 12, 24)
 
 
 @torch.inference_mode()
-def open_loop(model: WorldModel, state: LatentState, action: Tensor) -> LatentState:
+def open_loop(
+    model: WorldModel, state: LatentState, action: Tensor, happened: tuple[Tensor, Tensor] | None = None
+) -> LatentState:
     """Dreams from states of N rows under recorded actions `(N, K, 4)`.
+
+    Args:
+        model: The world model.
+        state: Where the dreams begin.
+        action: What is done in them.
+        happened: What came of it, and which of it is known, as readings `(N, K + 1, R)` from the first frame on: of
+            what may be, dreams then take what was. Only for a `LatentWorldModel`.
 
     Returns:
         The states and K predicted ones, `(N, K + 1, ...)` in every part that all of them have; tokens in float16.
     """
     states = [state]
     for k in range(action.shape[1]):
-        states.append(model.step(states[-1], action[:, k]))
+        if happened is None:
+            states.append(model.step(states[-1], action[:, k]))
+        else:
+            assert isinstance(model, LatentWorldModel)
+            states.append(model.retrace(states[-1], action[:, k], *(part[:, k + 1] for part in happened)))
     tokens = torch.stack([each.tokens.half() for each in states], dim=1)
     proprio = torch.stack([each.proprio for each in states], dim=1)
     kept = [each.situation for each in states if each.situation is not None]
@@ -153,8 +166,17 @@ def success_on(model: WorldModel, episodes: Latents) -> Tensor:
     )
 
 
-def success_ahead(model: LatentWorldModel, episodes: Latents, steps: int) -> tuple[Tensor, Tensor]:
+def success_ahead(
+    model: LatentWorldModel, episodes: Latents, steps: int, retraced: bool = False
+) -> tuple[Tensor, Tensor]:
     """Predicts the condition's probability on states dreamt `steps` ahead from several frames of each episode.
+
+    Args:
+        model: The world model.
+        episodes: N episodes.
+        steps: Steps ahead.
+        retraced: Of what may come of a contact, dreams take what was recorded, so that the condition is the recorded
+            one; else what is likeliest.
 
     Returns:
         Probabilities and true conditions, `(N, starts)` each.
@@ -163,7 +185,10 @@ def success_ahead(model: LatentWorldModel, episodes: Latents, steps: int) -> tup
     starts = sorted({0, last // 2, last})
     told = []
     for start in starts:
-        dream = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps])
+        window = slice(start, start + steps + 1)
+        happened = true_readings(episodes) if retraced else None
+        ahead = None if happened is None else (happened[0][:, window], happened[1][:, window])
+        dream = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps], ahead)
         ends = dream.take((slice(None), slice(steps, None)))
         told.append(success_probability(model, ends, episodes.goal, episodes.instruction))
     return torch.cat(told, dim=1), episodes.condition[:, [start + steps for start in starts]]

@@ -67,7 +67,7 @@ class Batch:
     world_model: str | None = "default"
     instruction: Instruction = "normal"
     shift: str = "none"
-    temperature: float = 0.0
+    temperature: float = 1.0
     reward: RewardName = DEFAULT_REWARD
     confirm: bool = False
 

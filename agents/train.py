@@ -11,6 +11,8 @@ import json
 import os
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +44,7 @@ VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
 MINIBATCHES = 12
 """Of a rollout of ppo, at most: what more dreams add makes them larger, which a GPU likes."""
-SAC_ANCHOR = 0.4
+SAC_ANCHOR = 1.0
 """Successes per nat that an `anchor` of 1 costs in sac, whose values are not normalized."""
 SAC_REST = 2_000
 """Updates of sac that train a clone's critics only."""
@@ -103,12 +105,12 @@ class Arguments:
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
     the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
     `dream_env.sb3.OutcomeReward`."""
-    anchor: float = 0.05
+    anchor: float = 0.02
     """Strength of the KL divergence to the clone, for ppo, a2c and sac."""
     warmup: int = 6
     """Rollouts that train ppo's critic only."""
     rate: float = 3e-4
-    """Learning rate."""
+    """Learning rate. Of ppo at first: it falls to zero, as late updates follow luck more than merit."""
     validate_every: int = 50_000
     """Control steps between two validations in physics, which are saves of the run's state too."""
     validation_episodes: int = 30
@@ -187,7 +189,7 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
     return algorithm(
         actor,
         env,
-        learning_rate=args.rate,
+        learning_rate=partial(mul, args.rate) if args.algo == "ppo" else args.rate,  # times the share of steps left
         policy_kwargs=clone,
         seed=args.seed,
         device=args.device,

@@ -95,8 +95,8 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `disagreement_penalty`: weight with which the ensemble's disagreement is taken off the reward.
     * `max_disagreement`: disagreement at which an episode is truncated; "calibrated" for the
       world model's own threshold (the 99.9th percentile along held-out episodes), None for never.
-    * `temperature`: how much luck decides what could go either way: 0 (default) always predicts the
-      mean of the ensemble, at 1 each step follows a member drawn at random.
+    * `temperature`: how much luck decides what could go either way, such as whether a cube slips out of the hand: at 1
+      (default) as often as the world model believes, at 0 what is likeliest always happens.
     * `precision`: "float32" (default), or "bfloat16" for the predictor's products: faster for batches where the
       processor has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
     * `compile`: puts the world model through `torch.compile`: somewhat faster steps, after a minute or two of
@@ -172,7 +172,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         return str(self.dreams.task_name[0])
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that `set_state` needs to go on exactly from here; a wrapper's step count is not in it."""
+        """Returns all that `set_state` needs to go on from here, by new luck; a wrapper's step count is not in it."""
         return self.dreams.get_state()
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
@@ -306,7 +306,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         return tuple(self.dreams.task_name)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that `set_state` needs to go on exactly from here; generators are not in it."""
+        """Returns all that `set_state` needs to go on from here, by new luck: generators are not in it."""
         return self.dreams.get_state()
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
@@ -319,7 +319,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
 
     def _luck(self, going: np.ndarray) -> np.ndarray | None:
         """Draws a random number for every dream that goes on, each from its own generator."""
-        if not self.config.temperature:
+        if not self.config.temperature or not self._generators:  # not reset yet, as the dreams will say
             return None
         luck = np.zeros(self.num_envs, np.float32)
         luck[going] = [self._generators[i].random(dtype=np.float32) for i in np.flatnonzero(going)]

@@ -38,7 +38,7 @@ class DreamConfig:
     control: ControlName = "delta"
     disagreement_penalty: float = 0.0
     max_disagreement: float | Literal["calibrated"] | None = None
-    temperature: float = 0.0
+    temperature: float = 1.0
     precision: Precision = "float32"
     compile: bool = False
     device: str = "cpu"

@@ -21,7 +21,7 @@ SMALL = "--model.autoencoder-widths 8 8 8 --model.width 8 --model.blocks 1 --bfl
 SMALL += "--autoencoder-batch 8 --predictor-batch 16 --success-batch 8 --reader-batch 8"
 QUESTIONS = {
     "loss": {"base": "", "tokens only": "--reading-weight 0 --reader-updates 0"},
-    "heads": {"ensemble": "", "mixture": "--model.mixture"},
+    "futures": {"two": "", "four": "--model.futures 4"},
     "encoder": {"latent": "--objective latent"},
 }
 
@@ -83,9 +83,9 @@ def test_table_is_filled_once_and_row_by_row(args, monkeypatch):
         assert row["train_episodes"] == 8 and row["held_out_episodes"] == 4
         assert 0 < row["hand_24"] < 300 and 0 < row["untouched_24"] < 300 and row["latent_error_24"] > 0
         assert row["cpu_minutes"] > 0 and (row["cpu_minutes_encoder"] > 0) is (row["question"] == "encoder")
-    base, mixture = report["rows"][0], report["rows"][3]
-    assert report["rows"][2] == base | {"question": "heads", "configuration": "ensemble"}
-    assert mixture["parameters"] - base["parameters"] == 3 * 8 + 3
+    base, four = report["rows"][0], report["rows"][3]
+    assert report["rows"][2] == base | {"question": "futures", "configuration": "two"}
+    assert four["parameters"] - base["parameters"] == 3 * 2 * 5 * (128 + 1), "place, held and logit of two more"
 
     page = (args.out / "ablation.md").read_text()
     for row in report["rows"]:
@@ -132,7 +132,7 @@ def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
             assert (fitting.autoencoder is None) is encoder
             LatentWorldModel(fitting.model)
     bases = {name for (_, label), name in names.items() if "base" in label}
-    assert len(bases) == 1 and len(set(names.values())) == 27
+    assert len(bases) == 1 and len(set(names.values())) == 28
     assert args.job("loss", "", "other eyes").name not in bases
 
 

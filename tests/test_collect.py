@@ -20,6 +20,7 @@ from dream_env.agents import pool
 from dream_env.agents.behaviors import BEHAVIORS
 from dream_env.agents.collect import Collect, Job, collect, parse_mix, record
 from dream_env.contract import EPISODE_STEPS, denormalize, integrate
+from dream_env.dream import NicoLDreamEnv
 from dream_env.episodes import Episode, EpisodeDataset
 from dream_env.tasks import Situation
 
@@ -262,9 +263,14 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     assert len(seen) == EPISODE_STEPS and (episode.action == np.float32(0.2)).all()
     start, pictures = toy.ToyWorldModel(), torch.from_numpy(episode.images[:1])
     state = start.encode(pictures, torch.from_numpy(episode.proprio[:1]))
+    np.testing.assert_allclose(seen[0]["embedding"], start.embedding(state)[0].detach(), rtol=1e-4, atol=1e-4)
+    dream = NicoLDreamEnv("all", world_model=toy_folder)
+    chance = int(np.random.default_rng([3, 1]).integers(2**31))
+    beginning = {"image": episode.images[0], "proprio": episode.proprio[0], "goal_image": episode.goal_image}
+    expected, _ = dream.reset(seed=chance, options={**beginning, "instruction": "lift the red cube"})
     for obs in seen:  # what the dream shows, whatever the camera sees meanwhile
-        np.testing.assert_allclose(obs["embedding"], start.embedding(state)[0].detach(), rtol=1e-4, atol=1e-4)
-        state = start.step(state, torch.full((1, 4), 0.2))
+        np.testing.assert_allclose(obs["embedding"], expected["embedding"], rtol=1e-4, atol=1e-4)
+        expected, *_ = dream.step(np.full(4, 0.2, np.float32))
     jobs = Collect(Path("set"), 4, mix="policy:1,dreamt:1", policy=Path("p"), world_model="w").jobs()
     assert Counter((job.kind, job.policy, job.world_model) for job in jobs) == {
         ("policy", "p", None): 2,

@@ -135,8 +135,8 @@ def test_start_names_rows_of_the_bank(toy_folder):
 def test_state_brings_back_the_dream_exactly(toy_folder, kind):
     def new():
         if kind == "single":
-            return make(toy_folder, reward="progress", max_disagreement=100.0)
-        return NicoLDreamVectorEnv(4, "all", world_model=toy_folder, reward="progress")
+            return make(toy_folder, reward="progress", max_disagreement=100.0, temperature=0.0)
+        return NicoLDreamVectorEnv(4, "all", world_model=toy_folder, reward="progress", temperature=0.0)
 
     env = new()
     env.reset(seed=2)

@@ -248,6 +248,7 @@ def test_refuses_what_it_does_not_know(args, change):
 
 @pytest.mark.parametrize("algo, conf", [("ppo", hyperparams), ("sac", hyperparams_sac)])
 def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
+    from rl_zoo3.exp_manager import ExperimentManager
     from rl_zoo3.utils import get_wrapper_class
 
     conf = conf.hyperparams["NicoLDream-v0"]
@@ -260,9 +261,12 @@ def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
     np.testing.assert_array_equal(rewards, [info["is_success"] for info in infos])
     assert kwargs["reward"] == args.pays
     model = make_model(replace(args, algo=algo, init="default"), env)
-    names = {"gamma", "ent_coef", "learning_rate", "learning_starts", "batch_size", "gradient_steps"} & set(conf)
+    names = {"gamma", "ent_coef", "learning_starts", "batch_size", "gradient_steps"} & set(conf)
     assert {name: getattr(model, name) for name in names} == pytest.approx({name: conf[name] for name in names})
     assert model.policy_kwargs.get("rest") == conf["policy_kwargs"].get("rest")
+    rate = ExperimentManager._preprocess_schedules({"learning_rate": conf["learning_rate"]})["learning_rate"]
+    assert [rate(left) for left in (1, 0.25, 0)] == pytest.approx([model.lr_schedule(left) for left in (1, 0.25, 0)])
+    assert rate(1) == 3e-4 and (rate(0) == 0) == (algo == "ppo")
 
 
 @pytest.mark.parametrize("algo, conf", [("ppo", "hyperparams"), ("sac", "hyperparams_sac")])

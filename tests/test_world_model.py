@@ -63,7 +63,7 @@ def test_judging_gives_metric_and_success_bit_for_bit():
         randomized(replace(SMALL, metric_dim=0)).judge(state, x["goal"], x["instruction"])
 
 
-@pytest.mark.parametrize("name", ["default", "mixture"])
+@pytest.mark.parametrize("name", ["default", "heads"])
 def test_compiled_model_is_whole_graphs_with_the_same_weights(name, monkeypatch):
     compile, calls = torch.compile, []
 
@@ -126,7 +126,7 @@ def test_rows_depend_neither_on_the_batch_nor_on_threads(threads, monkeypatch):
 
 VARIANTS = {
     "vector": LatentConfig(grid=1, channels=96, autoencoder_widths=(8, 8, 8), width=64, head_width=32, metric_dim=8),
-    "mixture": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, mixture=True),
+    "heads": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, interaction=0),
     "learned proprio": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, proprio="learned"),
 }
 
@@ -160,25 +160,15 @@ def test_vector_reads_and_measures_what_is_in_it():
     assert (model.metric(embedding)[0] - model.metric(embedding)[1]).abs().max() > 1e-6
 
 
-def test_mixture_steps_by_the_weights_of_its_heads():
-    model, x = randomized(VARIANTS["mixture"]), inputs(8)
-    model.predictor.gate.weight.zero_()
-    model.predictor.gate.bias.copy_(torch.tensor([0.2, 0.7, 0.1]).log())
-    state = model.encode(x["images"], x["proprio"])
-    heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation)[0]
-    mean = (torch.tensor([0.2, 0.7, 0.1]).view(3, 1, 1, 1) * heads).sum(0)
-    torch.testing.assert_close(model.step(state, x["action"]).tokens, mean)
-    luck = torch.tensor([0.0, 0.19, 0.21, 0.5, 0.89, 0.91, 0.95, 0.999])
-    heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation, luck)[0]
-    drawn = heads[[0, 0, 1, 1, 1, 2, 2, 2], range(8)]
-    torch.testing.assert_close(model.step(state, x["action"], luck).tokens, drawn)
-
-
 def test_ensemble_steps_by_the_mean_of_its_heads():
     model, x = randomized(LatentConfig(ensemble=5, interaction=0)), inputs(3)
     state = model.encode(x["images"], x["proprio"])
     heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation)[0]
     assert len(heads) == 5 and heads.std(0).max() > 1e-3
+    luck = torch.tensor([0.0, 0.5, 0.99])
+    torch.testing.assert_close(model.step(state, x["action"], luck).tokens, heads[[0, 2, 4], range(3)])
+    halfway = (heads[[0, 2, 4], range(3)] + heads.mean(0)) / 2
+    torch.testing.assert_close(model.step(state, x["action"], luck, 0.5).tokens, halfway)
     torch.testing.assert_close(model.step(state, x["action"]).tokens, heads.mean(0), rtol=1e-4, atol=1e-5)
     spread = heads.var(0, correction=0).mean((1, 2))
     torch.testing.assert_close(model.disagreement(state, x["action"]), spread)
@@ -218,7 +208,7 @@ def test_step_is_differentiable():
 
 
 def test_untrained_predictor_predicts_no_change_and_no_disagreement():
-    model, x = LatentWorldModel(SMALL).eval(), inputs(3)
+    model, x = LatentWorldModel(replace(SMALL, futures=1)).eval(), inputs(3)
     state = model.encode(x["images"], x["proprio"])
     torch.testing.assert_close(model.step(state, x["action"]).tokens, state.tokens, rtol=0, atol=1e-6)
     torch.testing.assert_close(model.disagreement(state, x["action"]), torch.zeros(3), rtol=0, atol=1e-9)

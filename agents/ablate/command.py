@@ -82,9 +82,10 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "3 heads (base)": "",
         "5 heads": "--model.ensemble 5",
     },
-    "heads": {
-        "mean of an ensemble (base)": "",
-        "mixture": "--model.mixture",
+    "futures": {
+        "1": "--model.futures 1",
+        "2 (base)": "",
+        "4": "--model.futures 4",
     },
     "proprio": {
         "integrated (base)": "",

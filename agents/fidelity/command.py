@@ -78,8 +78,9 @@ class Arguments:
     """Scenes per task for the default reward's figures, those of `python -m agents.gate`; 0 leaves them out."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
-    temperature: float = 0.0
-    """Temperature of the dream, see `NicoLDream-v0`."""
+    temperature: float = 1.0
+    """Temperature of the dreams that policies act in, see `NicoLDream-v0`. Recordings are replayed at 0, by what is
+    likeliest: by luck a cube would slip where the recorded hand goes on as if it had not, or the other way round."""
     probe_episodes: int = 2000
     """Episodes of --data that the probe is trained on."""
     probe_updates: int = 3000
@@ -133,7 +134,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     latents = encode_episodes(model, episodes)
     physics = replay.physics_film(model, episodes, latents)
     starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
-    dreams = {start: replay.dream_film(model, episodes, args.temperature, start) for start in starts}
+    dreams = {start: replay.dream_film(model, episodes, start=start) for start in starts}
     dream = dreams[0]
     true_returns, told_returns = (replay.returns(model, episodes, film) for film in (physics, dream))
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)

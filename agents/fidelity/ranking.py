@@ -66,7 +66,7 @@ def compare(
     seeds: Sequence[int],
     world_model: str,
     cache: Path,
-    temperature: float = 0.0,
+    temperature: float = 1.0,
     workers: pool.Workers = None,
 ) -> list[Outcome]:
     """Plays every policy in both worlds on the same starts.

@@ -16,12 +16,17 @@ from dream_env.world_models.protocol import LatentState
 QUANTILE = 0.999
 """Share of the steps along held-out episodes whose disagreement stays below the threshold."""
 
+CERTAIN = 0.95
+"""Probability from which on a state counts as success at the least. Who learns in a dream seeks out what passes for
+success there: a cube that was pushed just about far enough is not far enough in physics."""
+
 
 def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndarray, false_positives: float) -> None:
     """Sets the success head's temperature (Guo et al. 2017) and threshold on held-out episodes.
 
-    The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from 0.5
-    on at which, in every task, at most `false_positives` of the dreamt failures are called successes.
+    The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from
+    `CERTAIN` on at which, in every task, at most `false_positives` of the dreamt failures are called successes. Dreams
+    retrace what happened: the head is to tell what it sees, whether the dream or the world had more luck.
 
     Args:
         model: The world model.
@@ -31,7 +36,7 @@ def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndar
     """
     model.success_head.temperature.fill_(1.0)
     length = held_out.action.shape[1]
-    ahead = [model_metrics.success_ahead(model, held_out, steps) for steps in (length // 2, length)]
+    ahead = [model_metrics.success_ahead(model, held_out, steps, retraced=True) for steps in (length // 2, length)]
     dreamt, truth = (torch.cat(parts, dim=1) for parts in zip(*ahead, strict=True))
     encoded = model_metrics.success_on(model, held_out)
     logits = torch.cat([encoded.flatten(), dreamt.flatten()]).clamp(1e-6, 1 - 1e-6).logit()
@@ -40,7 +45,7 @@ def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndar
     losses = [torch.nn.functional.binary_cross_entropy_with_logits(logits / t, truths) for t in temperatures]
     best = temperatures[torch.stack(losses).argmin()]
     model.success_head.temperature.fill_(best)
-    threshold = 0.5
+    threshold = CERTAIN
     for task in np.unique(tasks):
         own = torch.from_numpy(tasks == task)
         failures = (dreamt[own][truth[own] < 0.5].clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()

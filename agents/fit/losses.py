@@ -8,20 +8,14 @@ from torch import Tensor
 
 from dream_env.agents.fit import distributed
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.interaction import Interaction
+from dream_env.world_models.interaction import BLUR, CENTIMETER, Interaction
 from dream_env.world_models.latent import SuccessHead
 from dream_env.world_models.predictor import Predictor
-from dream_env.world_models.reader import SituationReader
+from dream_env.world_models.reader import HAND, SituationReader
 from dream_env.world_models.sketch import Sketch
 
 CHANGED = 16 / 255
 """Difference to the background from which on a pixel counts as an object's or the arm's."""
-CENTIMETER = 0.1
-"""One centimeter in the units of a reading: from there on errors count linearly."""
-LOSERS = 0.1
-"""Part of the error that falls on all heads of a mixture alike, so that none is ever lost."""
-GATE = 0.1
-"""Weight of the gate's cross-entropy beside the tokens' error."""
 SETPOINT = 10.0
 """Weight of the set-point's error, where it is learned."""
 
@@ -91,7 +85,10 @@ def interaction_loss(
     known: Tensor,
     share: Tensor | None = None,
 ) -> Tensor:
-    """Error of k steps of every network of the ensemble, each step from its own prediction before.
+    """Error of k steps of every network of the ensemble, each step from what it predicted of the one before.
+
+    Of its futures that one goes on which was nearest to what happened. So a network never has to make good for luck
+    that it did not foresee, and learns from what is known at every step, not from what came of it.
 
     Args:
         interaction: In training mode.
@@ -105,10 +102,13 @@ def interaction_loss(
         The loss, a scalar: the mean over the networks.
     """
     total, situation, steps = torch.zeros((), device=readings.device), readings, truth.shape[1] - 1
-    counts = known[None] if share is None else known * share.T[:, :, None, None]
-    for k in range(steps):
-        situation = interaction(situation, proprio[:, k], proprio[:, k + 1])
-        total = total + reading_loss(situation, truth[:, k + 1].expand_as(situation), counts[:, :, k + 1])
+    counts = torch.ones((), device=readings.device) if share is None else share.T
+    for k in range(1, steps + 1):
+        futures = interaction(situation, proprio[:, k - 1], proprio[:, k])
+        hand = F.smooth_l1_loss(futures.hand, truth[:, k, : len(HAND)], beta=CENTIMETER, reduction="none")
+        moved = -BLUR * futures.scores(truth[:, k], known[:, k]).logsumexp(-1)
+        total = total + (counts * (hand.sum(-1) + moved.sum(-1))).mean() / truth.shape[-1]
+        situation = futures.nearest(truth[:, k], known[:, k])
     return total / steps
 
 
@@ -131,11 +131,10 @@ def rollout_loss(
     part of the tokens, so a predictor that only has to match them learns the arm first and last what it does to cubes.
 
     Every head counts some windows more than others, so that the heads differ where data is thin; the rollout goes on
-    from their mean, which is what `step` gives. Of the heads of a mixture the nearest to what happened learns nearly
-    alone, and the rollout goes on from it (multiple choice learning: Guzman-Rivera et al. 2012; relaxed: Rupprecht et
-    al. 2017); the gate learns to tell which one it will be.
+    from their mean, which is what `step` gives.
 
-    A set-point that is computed has no error, and its term no gradient.
+    Of what may come of a contact the trunk is told the future that is nearest to what happened: it has to draw what it
+    is told, not to doubt it. A set-point that is computed has no error, and its term no gradient.
 
     Args:
         predictor: In training mode.
@@ -148,7 +147,7 @@ def rollout_loss(
         reader: Frozen reader; None matches tokens only.
         readings: What it should read, `(B, k + 1, R)`: the truth, as a cube behind the hand is read less well.
         known: Which readings exist, `(B, k + 1, R)` bool.
-        share: How much each window counts for every head, `(B, ensemble)`; None for all alike. Not for a mixture.
+        share: How much each window counts for every head, `(B, ensemble)`; None for all alike.
 
     Returns:
         The loss, a scalar.
@@ -160,31 +159,15 @@ def rollout_loss(
     steps = action.shape[1]
     situation = [] if reader is None or predictor.interaction is None else [reader(state.float())]
     for k in range(steps):
-        predictions, logits, setpoint, *situation = predictor(state, setpoint, action[:, k], *situation)
+        happened = None if readings is None or known is None else (readings[:, k + 1], known[:, k + 1])
+        predictions, setpoint, *situation = predictor(state, setpoint, action[:, k], *situation, happened=happened)
         error = (predictions - tokens[:, k + 1]).square().mean((2, 3))
-        if logits is None:
-            total = total + (error if share is None else share.T * error).mean()
-            state = predictions.mean(0)
-        else:
-            best = error.argmin(0)
-            total = total + mixture_loss(error, logits, best)
-            state = predictions[best, torch.arange(len(best))]
+        total = total + (error if share is None else share.T * error).mean()
+        state = predictions.mean(0)
         total = total + SETPOINT * (setpoint - proprio[:, k + 1]).square().mean()
-        if reader is not None and readings is not None and known is not None:
-            total = total + weight * reading_loss(reader(state.float()), readings[:, k + 1], known[:, k + 1])
+        if reader is not None and happened is not None:
+            total = total + weight * reading_loss(reader(state.float()), *happened)
     return total / steps
-
-
-def mixture_loss(error: Tensor, logits: Tensor, best: Tensor) -> Tensor:
-    """Error of the heads of a mixture, most of it of the best ones, and of the gate.
-
-    Args:
-        error: Every head's error `(ensemble, B)`.
-        logits: Logits of the heads' weights `(B, ensemble)`.
-        best: The heads of the smallest errors, `(B,)`.
-    """
-    share = (1 - LOSERS) * F.one_hot(best, len(error)).T + LOSERS / len(error)
-    return (share * error).sum(0).mean() + GATE * F.cross_entropy(logits.float(), best)
 
 
 def reading_loss(readings: Tensor, truth: Tensor, known: Tensor) -> Tensor:

@@ -159,12 +159,13 @@ class Watched(NamedTuple):
 
 
 def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
-    """Dreams `count` episodes that stand in `train` one coloring after the other."""
+    """Dreams `count` episodes that stand in `train` one coloring after the other; of what may come, what came."""
     rows, reader = torch.arange(count), model.reader
     rows = rows + count * (rows % (len(train.tokens) // count))
 
     def some(rows: Tensor) -> list[Tensor]:
-        states = model_metrics.open_loop(model, model_metrics.first(model, train.take(rows)), train.action[rows])
+        own = train.take(rows)
+        states = model_metrics.open_loop(model, model_metrics.first(model, own), own.action, true_readings(own))
         if states.situation is not None:
             return [states.tokens, states.situation]
         return [states.tokens, states.tokens[..., 0, :0].float() if reader is None else read(reader, states.tokens)]

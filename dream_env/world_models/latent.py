@@ -18,7 +18,7 @@ from dream_env.readout import LanguageReadout
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.memory import keep_freed_memory
 from dream_env.world_models.metric import MetricHead
-from dream_env.world_models.predictor import Predictor, draw, expect
+from dream_env.world_models.predictor import Predictor, draw
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.reader import CUBE, HAND, READINGS, NamedCube, SituationReader
@@ -27,9 +27,9 @@ from dream_env.world_models.traced import Traced
 
 Proprio = Literal["integrated", "learned"]
 
-PREDICTOR = ("width", "blocks", "ensemble", "mixture", "head_width", "sketch", "interaction", "proprio")
+PREDICTOR = ("width", "blocks", "ensemble", "head_width", "sketch", "interaction", "futures", "proprio")
 """Numbers of `LatentConfig` that fix the predictor and nothing else."""
-_PURE = ("_expect", "_measure", "_success", "_judge", "_variance")
+_PURE = ("_expect", "_draw", "_measure", "_success", "_judge", "_variance")
 """Methods that map tensors to tensors, row by row."""
 _ADD_METRIC = (
     "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
@@ -54,8 +54,6 @@ class LatentConfig:
     ensemble: int = 3
     """Heads of the predictor, and networks of its interaction: their mean is the step, their variance the
     disagreement."""
-    mixture: bool = False
-    """Heads are what may happen, weighted by a gate, instead of guesses at what will."""
     head_width: int = 48
     """Hidden width of one head."""
     sketch: int = 192
@@ -63,6 +61,8 @@ class LatentConfig:
     interaction: int = 128
     """Hidden width of what tells the predictor where hand and cubes will be, from where the metric's reader saw them at
     first; 0 leaves it to the predictor."""
+    futures: int = 2
+    """What may come of a contact: futures of every cube that its networks tell apart, such as held and slipped."""
     proprio: Proprio = "integrated"
     """Whether the set-point moves by the controller's own rule, or as the predictor learned it."""
     success_width: int = 64
@@ -154,7 +154,7 @@ class LatentWorldModel(nn.Module):
             config.sketch,
             config.interaction if config.metric_dim else 0,
             config.proprio == "learned",
-            config.mixture,
+            config.futures,
         )
         reads = config.success_reads and config.metric_dim > 0
         self.success_head = SuccessHead(config.channels, grid, config.success_width, reads)
@@ -192,25 +192,46 @@ class LatentWorldModel(nn.Module):
     def step(
         self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
     ) -> LatentState:
-        """Predicts the next state: the mean of the ensemble, or, by luck, one of it.
+        """Predicts the next state: the mean of what the ensemble holds for likeliest, or, by luck, one of its futures.
 
-        A network drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). The
-        heads of a mixture count, and are drawn, by their weights.
+        A network drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). What
+        is drawn is where cubes go; without an interaction it is a head.
         """
         tokens, proprio, kept = state
         situation = self._situation(tokens, kept)
         if luck is None:
             return LatentState(*by_rows(self._expect, tokens, proprio, action, *situation))
-        return LatentState(*by_rows(partial(self._draw, temperature), luck, tokens, proprio, action, *situation))
+        heat = torch.full_like(luck, temperature)
+        return LatentState(*by_rows(self._draw, luck, heat, tokens, proprio, action, *situation))
+
+    def retrace(self, state: LatentState, action: Tensor, truth: Tensor, known: Tensor) -> LatentState:
+        """Predicts the next state by the futures that are nearest to what happened.
+
+        So a dream under recorded actions is of what was recorded, also where a cube by chance slipped or did not.
+
+        Args:
+            state: Of `B` rows.
+            action: `(B, 4)`.
+            truth: What happened, as readings `(B, R)` of the frame after it.
+            known: Which of these exist, `(B, R)` bool.
+        """
+        tokens, proprio, kept = state
+        if not (situation := self._situation(tokens, kept)):
+            return self.step(state, action)
+        return LatentState(*by_rows(self._retrace, tokens, proprio, action, *situation, truth, known))
+
+    def _retrace(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        *before, truth, known = inputs
+        return self.predictor.expect(*before, happened=(truth, known))
 
     def _expect(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self.predictor.expect(*inputs)
 
-    def _draw(self, temperature: float, luck: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        # Where cubes go decides luck before anything is drawn, so that the picture is of the same future.
-        situation = inputs[3] if len(inputs) > 3 else None
-        heads, logits, *rest = self.predictor(*inputs[:3], situation, luck, temperature)
-        return torch.lerp(expect(heads, logits), draw(heads, luck, logits), temperature), *rest
+    def _draw(self, luck: Tensor, temperature: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if self.predictor.interaction is not None:  # where cubes go is luck, and the picture is drawn of it
+            return self.predictor.expect(*inputs, luck=(luck, temperature))
+        heads, *rest = self.predictor(*inputs)
+        return torch.lerp(heads.mean(0), draw(heads, luck), temperature[:, None, None]), *rest
 
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
@@ -302,7 +323,7 @@ class LatentWorldModel(nn.Module):
         The first step of each kind takes up to a minute and needs a C++ compiler (on a GPU Triton); torch keeps what
         it made. Results differ from those of the plain model in their last bits.
         """
-        return self._with(torch.compile, (*_PURE, "_draw"))
+        return self._with(torch.compile, _PURE)
 
     def traced(self) -> LatentWorldModel:
         """Returns a model with the same weights, which must stay as they are, that is faster on small batches.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from dream_env import contract
 from dream_env.language import COLORS
-from dream_env.world_models.interaction import PLACE, PRESENT, Interaction, cubes, mark
+from dream_env.world_models.interaction import PLACE, PRESENT, Futures, Interaction, cubes, mark
 from dream_env.world_models.reader import CUBE, HAND, READINGS
 from dream_env.world_models.rows import MAPS, in_company
 from dream_env.world_models.sketch import Camera, Sketch
@@ -106,8 +107,7 @@ class Predictor(nn.Module):
         sketch: Hidden width of the sketch of the arm; 0 for none.
         interaction: Hidden width of what moves the cubes; 0 for nothing but the trunk.
         learned_proprio: Learns how an action moves the set-point, instead of computing it as the controller does.
-        mixture: Heads are what may happen, weighted by a gate that sees the whole map (mixture of experts: Jacobs et
-            al. 1991), instead of guesses at what will.
+        futures: What may come of a contact, number of futures that every network of the interaction tells apart.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class Predictor(nn.Module):
         sketch: int = 0,
         interaction: int = 0,
         learned_proprio: bool = False,
-        mixture: bool = False,
+        futures: int = 1,
     ) -> None:
         super().__init__()
         self.camera = Camera()
-        self.interaction = Interaction(interaction, ensemble) if interaction else None
+        self.interaction = Interaction(interaction, ensemble, futures) if interaction else None
         self.table = Camera() if interaction else None
         conditions = 3 * len(contract.PROPRIO_NAMES) + channels + (2 * len(COLORS) * len(CUBE) if interaction else 0)
         self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, blocks * 2 * width))
@@ -138,7 +138,6 @@ class Predictor(nn.Module):
         self.heads = Heads(width, head_width, channels, ensemble)
         size = len(contract.PROPRIO_NAMES)
         self.setpoint = _setpoint(size + len(contract.ACTION_NAMES), width, size) if learned_proprio else None
-        self.gate = nn.Linear(width, ensemble) if mixture else None
         axis = torch.linspace(-1, 1, grid)
         self.position: Tensor
         self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
@@ -153,8 +152,9 @@ class Predictor(nn.Module):
         proprio: Tensor,
         action: Tensor,
         situation: Tensor | None = None,
-        luck: Tensor | None = None,
-        temperature: float = 1.0,
+        *,
+        luck: tuple[Tensor, Tensor] | None = None,
+        happened: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Any, ...]:
         """Predicts one step.
 
@@ -164,26 +164,30 @@ class Predictor(nn.Module):
             action: Actions `(B, 4)`.
             situation: What was read of hand and cubes `(B, R)`, see `dream_env.world_models.reader.READINGS`, if there
                 is an interaction; None where nothing was, which is a table without cubes to it.
-            luck: Random numbers `(B,)` in [0, 1) that choose which network of an interaction is followed; None follows
-                their mean.
-            temperature: How far from the mean.
+            luck: Random numbers in [0, 1) that choose a network of an interaction and one of its futures, and
+                temperatures, see `Futures.drawn`, `(B,)` each; None takes the likeliest futures, the networks' mean.
+            happened: What did happen, and which of it is known, `(B, R)` each: instead of luck, takes the futures that
+                are nearest to it.
 
         Returns:
-            Next tokens of every head `(ensemble, B, T, C)`; the logits of the heads' weights `(B, ensemble)`, or None
-            where all weigh the same; the next set-points `(B, 4)`; and, with an interaction, the next situation.
+            Next tokens of every head `(ensemble, B, T, C)`; the next set-points `(B, 4)`; and, with an interaction, the
+            next situation.
         """
-        hidden, *after = self._trunk(tokens, proprio, action, situation, luck, temperature)
-        logits = None if self.gate is None else in_company(self.gate, hidden.mean(1))
-        return tokens + self.heads(hidden), logits, *after
+        hidden, *after = self._trunk(tokens, proprio, action, situation, luck, happened)
+        return tokens + self.heads(hidden), *after
 
     def expect(
-        self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None
+        self,
+        tokens: Tensor,
+        proprio: Tensor,
+        action: Tensor,
+        situation: Tensor | None = None,
+        *,
+        luck: tuple[Tensor, Tensor] | None = None,
+        happened: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Predicts the mean of one step: the heads' mean, by their weights if any, `(B, T, C)`; the rest as above."""
-        if self.gate is not None:
-            heads, logits, *after = self(tokens, proprio, action, situation)
-            return expect(heads, logits), *after
-        hidden, *after = self._trunk(tokens, proprio, action, situation)
+        """Predicts one step: the tokens' mean over the heads, `(B, T, C)`; the rest as above."""
+        hidden, *after = self._trunk(tokens, proprio, action, situation, luck, happened)
         return tokens + self.heads.mean(hidden), *after
 
     def disagreement(self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None) -> Tensor:
@@ -203,15 +207,21 @@ class Predictor(nn.Module):
         proprio: Tensor,
         action: Tensor,
         situation: Tensor | None,
-        luck: Tensor | None = None,
-        temperature: float = 1.0,
+        luck: tuple[Tensor, Tensor] | None = None,
+        happened: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """Gives what the heads see, `(B, T, W)`, the next set-points, and, with an interaction, the next situation."""
         vectors = [proprio, action, tokens.mean(1)]
+        choose: Callable[..., Tensor] = _expected
         if self.interaction is not None:
             vectors.append(tokens.new_zeros(len(tokens), len(READINGS)) if situation is None else situation)
-            vectors += [] if luck is None else [luck]
-        modulation, places, drawn, *after = in_company(partial(self._vectors, temperature), *vectors)
+            if luck is not None:
+                choose = Futures.drawn
+                vectors += luck
+            elif happened is not None:
+                choose = _retraced
+                vectors += happened
+        modulation, places, drawn, *after = in_company(partial(self._vectors, choose), *vectors)
         hidden = self.input(torch.cat([tokens, *self._relative(places), drawn], dim=-1))
         for block, one in zip(self.blocks, modulation.unsqueeze(1).chunk(len(self.blocks), dim=-1), strict=True):
             hidden = block(hidden, one)
@@ -225,18 +235,18 @@ class Predictor(nn.Module):
 
     def _doubt(self, proprio: Tensor, action: Tensor, situation: Tensor) -> Tensor:
         assert self.interaction is not None
-        return self.interaction(situation, proprio, self._moved(proprio, action)).var(0, correction=0).mean(1)
+        return self.interaction(situation, proprio, self._moved(proprio, action)).mean().var(0, correction=0).mean(1)
 
     def _vectors(
         self,
-        temperature: float,
+        choose: Callable[..., Tensor],
         proprio: Tensor,
         action: Tensor,
         mean: Tensor,
         situation: Tensor | None = None,
-        luck: Tensor | None = None,
+        *told: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Computes what is one vector per row.
+        """Computes what is one vector per row; `choose` takes one of the `Futures` by what it is `told`.
 
         Returns:
             The modulation of the blocks `(B, blocks * 2 W)`; the hand's places on the map before and after,
@@ -247,10 +257,7 @@ class Predictor(nn.Module):
         after, conditions, arm = [moved], [proprio, action, moved, mean], (proprio, moved)
         drawn = [mean.new_empty(len(mean), len(self.position), 0)]
         if self.interaction is not None and self.table is not None and situation is not None:
-            networks = self.interaction(situation, proprio, moved)
-            after.append(networks.mean(0))
-            if luck is not None:
-                after[1] = torch.lerp(after[1], draw(networks, luck), temperature)
+            after.append(choose(self.interaction(situation, proprio, moved), *told))
             both = torch.cat([cubes(situation), cubes(after[1])], dim=1)
             present = both[..., PRESENT:]
             conditions.append((both * present).flatten(1))
@@ -272,20 +279,19 @@ class Predictor(nn.Module):
         return parts
 
 
-def expect(heads: Tensor, logits: Tensor | None) -> Tensor:
-    """Returns the mean `(B, T, C)` of the heads' predictions `(ensemble, B, T, C)`, by their weights if any."""
-    if logits is None:
-        return heads.mean(0)
-    return (logits.softmax(1).T[:, :, None, None] * heads).sum(0)
+def _expected(futures: Futures) -> Tensor:
+    """Returns the mean of what the networks hold for the likeliest, as readings `(B, R)`."""
+    return futures.likeliest().mean(0)
 
 
-def draw(predictions: Tensor, luck: Tensor, logits: Tensor | None = None) -> Tensor:
-    """Returns for each row one of the predictions `(ensemble, B, ...)`, by their weights and luck `(B,)` in [0, 1)."""
-    if logits is None:
-        drawn = (luck * len(predictions)).long()
-    else:
-        drawn = (logits.softmax(1).cumsum(1)[:, :-1] <= luck[:, None]).sum(1)
-    return predictions[drawn, torch.arange(len(luck), device=predictions.device)]
+def _retraced(futures: Futures, truth: Tensor, known: Tensor) -> Tensor:
+    """Returns the mean of the networks' futures that are nearest to what happened, as readings `(B, R)`."""
+    return futures.nearest(truth, known).mean(0)
+
+
+def draw(predictions: Tensor, luck: Tensor) -> Tensor:
+    """Returns for each row one of the predictions `(ensemble, B, ...)`, by luck `(B,)` in [0, 1)."""
+    return predictions[(luck * len(predictions)).long(), torch.arange(len(luck), device=predictions.device)]
 
 
 def _setpoint(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

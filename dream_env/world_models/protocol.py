@@ -60,8 +60,8 @@ class WorldModel(Protocol):
         Args:
             state: Current states.
             action: Actions `(B, 4)` in [-1, 1].
-            luck: Random numbers `(B,)` in [0, 1) that decide what could go either way; None gives the mean prediction.
-            temperature: How far from the mean luck can lead; 1 is as far as the model believes.
+            luck: Random numbers `(B,)` in [0, 1) that decide what could go either way; None gives the likeliest.
+            temperature: How far from the likeliest luck can lead; 1 is as far as the model believes.
         """
         ...
 
