@@ -184,9 +184,9 @@ def success_ahead(
     last = episodes.action.shape[1] - steps
     starts = sorted({0, last // 2, last})
     told = []
+    happened = true_readings(episodes) if retraced else None
     for start in starts:
         window = slice(start, start + steps + 1)
-        happened = true_readings(episodes) if retraced else None
         ahead = None if happened is None else (happened[0][:, window], happened[1][:, window])
         dream = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps], ahead)
         ends = dream.take((slice(None), slice(steps, None)))

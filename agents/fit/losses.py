@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dream_env.agents.fit import distributed
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.interaction import BLUR, CENTIMETER, Interaction
+from dream_env.world_models.interaction import BLUR, CENTIMETER, Futures, Interaction
 from dream_env.world_models.latent import SuccessHead
 from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.reader import HAND, SituationReader
@@ -159,13 +159,16 @@ def rollout_loss(
     steps = action.shape[1]
     situation = [] if reader is None or predictor.interaction is None else [reader(state.float())]
     for k in range(steps):
-        happened = None if readings is None or known is None else (readings[:, k + 1], known[:, k + 1])
-        predictions, setpoint, *situation = predictor(state, setpoint, action[:, k], *situation, happened=happened)
+        happened = () if readings is None or known is None else (readings[:, k + 1], known[:, k + 1])
+        choose = Futures.retraced if happened else Futures.expected
+        predictions, setpoint, *situation = predictor(
+            state, setpoint, action[:, k], *situation, choose=choose, told=happened
+        )
         error = (predictions - tokens[:, k + 1]).square().mean((2, 3))
         total = total + (error if share is None else share.T * error).mean()
         state = predictions.mean(0)
         total = total + SETPOINT * (setpoint - proprio[:, k + 1]).square().mean()
-        if reader is not None and happened is not None:
+        if reader is not None and happened:
             total = total + weight * reading_loss(reader(state.float()), *happened)
     return total / steps
 

@@ -73,9 +73,20 @@ class Futures(NamedTuple):
         Returns:
             The scores, `(E, B, colors, K)`.
         """
-        apart = (self.cubes - cubes(truth)[:, :, None, :PRESENT]).abs()
-        error = torch.where(apart < CENTIMETER, apart.square() / (2 * CENTIMETER), apart - CENTIMETER / 2)
+        there = cubes(truth)[:, :, None, :PRESENT].expand_as(self.cubes)
+        error = F.smooth_l1_loss(self.cubes, there, beta=CENTIMETER, reduction="none")
         return self.logits.log_softmax(-1) - (error * cubes(known)[:, :, None, :PRESENT]).sum(-1) / BLUR
+
+    def expected(self) -> Tensor:
+        """Returns the mean of what the networks hold for the likeliest, as readings `(B, R)`."""
+        return self.likeliest().mean(0)
+
+    def retraced(self, truth: Tensor, known: Tensor) -> Tensor:
+        """Returns the mean of the networks' futures that are nearest to what happened, as readings `(B, R)`.
+
+        Arguments as in `scores`.
+        """
+        return self.nearest(truth, known).mean(0)
 
     def drawn(self, luck: Tensor, temperature: Tensor) -> Tensor:
         """Returns one future of one network, as readings `(B, R)`.

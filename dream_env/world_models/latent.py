@@ -16,6 +16,7 @@ from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, check
 from dream_env.language import embed
 from dream_env.readout import LanguageReadout
 from dream_env.world_models.autoencoder import AutoEncoder
+from dream_env.world_models.interaction import Futures
 from dream_env.world_models.memory import keep_freed_memory
 from dream_env.world_models.metric import MetricHead
 from dream_env.world_models.predictor import Predictor, draw
@@ -222,14 +223,14 @@ class LatentWorldModel(nn.Module):
 
     def _retrace(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         *before, truth, known = inputs
-        return self.predictor.expect(*before, happened=(truth, known))
+        return self.predictor.expect(*before, choose=Futures.retraced, told=(truth, known))
 
     def _expect(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self.predictor.expect(*inputs)
 
     def _draw(self, luck: Tensor, temperature: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self.predictor.interaction is not None:  # where cubes go is luck, and the picture is drawn of it
-            return self.predictor.expect(*inputs, luck=(luck, temperature))
+            return self.predictor.expect(*inputs, choose=Futures.drawn, told=(luck, temperature))
         heads, *rest = self.predictor(*inputs)
         return torch.lerp(heads.mean(0), draw(heads, luck), temperature[:, None, None]), *rest
 

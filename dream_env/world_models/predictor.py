@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,8 @@ from dream_env.world_models.reader import CUBE, HAND, READINGS
 from dream_env.world_models.rows import MAPS, in_company
 from dream_env.world_models.sketch import Camera, Sketch
 
+Choice = Callable[..., Tensor]
+"""What takes one of `Futures`, by what it is told, as readings `(B, R)`."""
 _BUMP = 0.35
 """Width of the Gaussian that marks the hand's place on the map, in units of half the map."""
 
@@ -152,9 +154,8 @@ class Predictor(nn.Module):
         proprio: Tensor,
         action: Tensor,
         situation: Tensor | None = None,
-        *,
-        luck: tuple[Tensor, Tensor] | None = None,
-        happened: tuple[Tensor, Tensor] | None = None,
+        choose: Choice = Futures.expected,
+        told: Sequence[Tensor] = (),
     ) -> tuple[Any, ...]:
         """Predicts one step.
 
@@ -164,30 +165,20 @@ class Predictor(nn.Module):
             action: Actions `(B, 4)`.
             situation: What was read of hand and cubes `(B, R)`, see `dream_env.world_models.reader.READINGS`, if there
                 is an interaction; None where nothing was, which is a table without cubes to it.
-            luck: Random numbers in [0, 1) that choose a network of an interaction and one of its futures, and
-                temperatures, see `Futures.drawn`, `(B,)` each; None takes the likeliest futures, the networks' mean.
-            happened: What did happen, and which of it is known, `(B, R)` each: instead of luck, takes the futures that
-                are nearest to it.
+            choose: What takes one of the `Futures`, if there is an interaction: `Futures.expected`, `Futures.drawn` or
+                `Futures.retraced`.
+            told: What it is told, a row per state in each.
 
         Returns:
             Next tokens of every head `(ensemble, B, T, C)`; the next set-points `(B, 4)`; and, with an interaction, the
             next situation.
         """
-        hidden, *after = self._trunk(tokens, proprio, action, situation, luck, happened)
+        hidden, *after = self._trunk(tokens, proprio, action, situation, choose, told)
         return tokens + self.heads(hidden), *after
 
-    def expect(
-        self,
-        tokens: Tensor,
-        proprio: Tensor,
-        action: Tensor,
-        situation: Tensor | None = None,
-        *,
-        luck: tuple[Tensor, Tensor] | None = None,
-        happened: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, ...]:
+    def expect(self, tokens: Tensor, *inputs: Any, **choice: Any) -> tuple[Tensor, ...]:
         """Predicts one step: the tokens' mean over the heads, `(B, T, C)`; the rest as above."""
-        hidden, *after = self._trunk(tokens, proprio, action, situation, luck, happened)
+        hidden, *after = self._trunk(tokens, *inputs, **choice)
         return tokens + self.heads.mean(hidden), *after
 
     def disagreement(self, tokens: Tensor, proprio: Tensor, action: Tensor, situation: Tensor | None = None) -> Tensor:
@@ -206,21 +197,15 @@ class Predictor(nn.Module):
         tokens: Tensor,
         proprio: Tensor,
         action: Tensor,
-        situation: Tensor | None,
-        luck: tuple[Tensor, Tensor] | None = None,
-        happened: tuple[Tensor, Tensor] | None = None,
+        situation: Tensor | None = None,
+        choose: Choice = Futures.expected,
+        told: Sequence[Tensor] = (),
     ) -> tuple[Tensor, ...]:
         """Gives what the heads see, `(B, T, W)`, the next set-points, and, with an interaction, the next situation."""
         vectors = [proprio, action, tokens.mean(1)]
-        choose: Callable[..., Tensor] = _expected
         if self.interaction is not None:
             vectors.append(tokens.new_zeros(len(tokens), len(READINGS)) if situation is None else situation)
-            if luck is not None:
-                choose = Futures.drawn
-                vectors += luck
-            elif happened is not None:
-                choose = _retraced
-                vectors += happened
+            vectors += told
         modulation, places, drawn, *after = in_company(partial(self._vectors, choose), *vectors)
         hidden = self.input(torch.cat([tokens, *self._relative(places), drawn], dim=-1))
         for block, one in zip(self.blocks, modulation.unsqueeze(1).chunk(len(self.blocks), dim=-1), strict=True):
@@ -239,7 +224,7 @@ class Predictor(nn.Module):
 
     def _vectors(
         self,
-        choose: Callable[..., Tensor],
+        choose: Choice,
         proprio: Tensor,
         action: Tensor,
         mean: Tensor,
@@ -277,16 +262,6 @@ class Predictor(nn.Module):
             offset = self.position - place.unsqueeze(1)
             parts += [offset, torch.exp(offset.square().sum(-1, keepdim=True) / (-2 * _BUMP**2))]
         return parts
-
-
-def _expected(futures: Futures) -> Tensor:
-    """Returns the mean of what the networks hold for the likeliest, as readings `(B, R)`."""
-    return futures.likeliest().mean(0)
-
-
-def _retraced(futures: Futures, truth: Tensor, known: Tensor) -> Tensor:
-    """Returns the mean of the networks' futures that are nearest to what happened, as readings `(B, R)`."""
-    return futures.nearest(truth, known).mean(0)
 
 
 def draw(predictions: Tensor, luck: Tensor) -> Tensor:
