@@ -63,14 +63,14 @@ class Arguments:
     """Dreams side by side."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
-    anchor: float = 0.05
+    anchor: float = 0.02
     """Strength of the KL divergence to the clone, in standard deviations of the advantage per nat."""
     warmup: int = 6
     """Rollouts that train the critic only."""
     mini_batches: int = MINIBATCHES
     """Updates of each of the two epochs on a rollout."""
     rate: float = 3e-4
-    """Learning rate."""
+    """Learning rate at first; it falls to zero, as in `agents.train`."""
     validation_episodes: int = 30
     """Physics episodes in the end, over the tasks in turn; 0 for none."""
     seed: int = 0
@@ -161,6 +161,16 @@ def make_agent(args: Arguments, dreams: PaidDreams) -> tuple[PPO, VLA]:
     return PPO(models=models, memory=memory, cfg=config, **spaces), vla
 
 
+def make_trainer(args: Arguments) -> tuple[SequentialTrainer, VLA]:
+    """Makes the dreams and what practices in them, an episode of all dreams and the updates at a call; and the VLA."""
+    torch.manual_seed(args.seed)
+    kwargs = {"reward": "success", "world_model": args.world_model, "starts": args.starts, "seed": args.seed}
+    dreams = PaidDreams(args.n_envs, args.task, device=args.device, **kwargs)
+    agent, vla = make_agent(args, dreams)
+    silent = {"headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
+    return SequentialTrainer(env=dreams, agents=agent, cfg={"timesteps": EPISODE_STEPS, **silent}), vla
+
+
 def train(args: Arguments, progress: bool = True) -> dict[str, float]:
     """Trains, or goes on training, and writes the policy into `args.out`.
 
@@ -176,25 +186,24 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
         if getattr(args, name) < 1:
             raise ValueError(f"{name}={getattr(args, name)}; accepted: 1 or more")
     policy.check_eyes(policy.load(args.init).config, args.world_model)
-    torch.manual_seed(args.seed)
-    kwargs = {"reward": "success", "world_model": args.world_model, "starts": args.starts, "seed": args.seed}
-    dreams = PaidDreams(args.n_envs, args.task, device=args.device, **kwargs)
-    agent, vla = make_agent(args, dreams)
-    silent = {"headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
-    trainer = SequentialTrainer(env=dreams, agents=agent, cfg={"timesteps": EPISODE_STEPS, **silent})
+    trainer, vla = make_trainer(args)
+    dreams, agent = trainer.env, trainer.agents
     curve = _begin(args, agent)
     rollout = args.n_envs * EPISODE_STEPS
-    with tqdm(total=-(-args.steps // rollout) * rollout, unit="step", unit_scale=True, disable=not progress) as bar:
+    count = -(-args.steps // rollout)
+    with tqdm(total=count * rollout, unit="step", unit_scale=True, disable=not progress) as bar:
         bar.update(curve[-1]["steps"] if curve else 0)
-        while len(curve) * rollout < args.steps:
+        while len(curve) < count:
             began = time.monotonic()
             vla.requires_grad_(len(curve) >= args.warmup)
+            for group in agent.optimizer.param_groups:
+                group["lr"] = args.rate * (1 - len(curve) / count)
             trainer.train()
             share, steps = float(dreams.share), (len(curve) + 1) * rollout
             curve.append({"steps": steps, "success": share, "seconds": time.monotonic() - began})
             bar.set_postfix_str(f"success in the dream {share:.3f}")
             bar.update(rollout)
-            if len(curve) % SAVE_EVERY == 0 or steps >= args.steps:
+            if len(curve) % SAVE_EVERY == 0 or len(curve) == count:
                 _save(args, agent, curve)
     vla = vla.cpu().eval()
     steps, seconds = rollout * len(curve), sum(each["seconds"] for each in curve)

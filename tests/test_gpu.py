@@ -59,7 +59,13 @@ def test_every_measurement_of_a_gpu_runs_and_is_shown():
     first, *_, result = gpu.measure("cpu", "default", quick=True, seconds=0.01, repeats=1, progress=False)
     assert gpu.page(first).count("##") == 1 and first["headline"], "what comes first is kept if the rest fails"
     names = {row["what"] for name in gpu.TITLES for row in result[name]}
-    assert {"TensorDreams", "bare predictor", "agents.apg", "agents.fit, predictor", "skrl PPO"} <= names
+    assert {
+        "TensorDreams",
+        "bare predictor",
+        "agents.apg",
+        "agents.fit, predictor",
+        "skrl PPO, VLA (agents.ppo_gpu)",
+    } <= names
     assert all(row["steps_per_s"] > 0 for name in gpu.TITLES for row in result[name])
     own, *others = result["agreement"]
     assert own["what"] == "TensorDreams" and own["distance"] == own["reward"] == 0 and own["success"] == 1

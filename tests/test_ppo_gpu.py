@@ -42,6 +42,8 @@ def test_a_run_goes_on_and_refuses_other_settings(args):
     ppo_gpu.train(replace(args, steps=args.steps + 1), progress=False)
     longer = json.loads((args.out / "curve.json").read_text())
     assert longer[:2] == curve and len(longer) == 3 and changed(policy.load(args.out), first)
+    rate = torch.load(args.out / "checkpoint.pt")["optimizer"]["param_groups"][0]["lr"]
+    assert rate == pytest.approx(args.rate / 3, rel=0.02), "the last of three rollouts has a third of it"
     with pytest.raises(ValueError, match="holds a run with other settings"):
         ppo_gpu.train(replace(args, anchor=1.0), progress=False)
 

@@ -57,46 +57,12 @@ def dreams(num_envs: int, world_model: str, device: str, **more: Any) -> Work:
 
 
 def skrl_ppo(num_envs: int, world_model: str, device: str) -> Work:
-    """Prepares episodes of PPO in skrl, updates included, with small networks as SB3's `MultiInputPolicy` has them."""
-    from skrl.agents.torch.ppo import PPO
-    from skrl.memories.torch import RandomMemory
-    from skrl.models.torch import DeterministicMixin, GaussianMixin, Model
-    from skrl.trainers.torch import SequentialTrainer
+    """Prepares episodes of `agents.ppo_gpu`, updates included."""
+    from dream_env.agents import ppo_gpu
 
-    from dream_env.skrl import SkrlDreams
-
-    envs = SkrlDreams(num_envs, "all", world_model=world_model, device=device)
-    spaces = {"observation_space": envs.observation_space, "action_space": envs.action_space, "device": device}
-
-    def network(model: Any, outputs: int) -> torch.nn.Sequential:
-        layers = torch.nn.Linear(model.num_observations, 64), torch.nn.Linear(64, 64), torch.nn.Linear(64, outputs)
-        return torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1], torch.nn.Tanh(), layers[2])
-
-    class Actor(GaussianMixin, Model):
-        def __init__(self) -> None:
-            Model.__init__(self, **spaces)
-            GaussianMixin.__init__(self)
-            self.net, self.log_std = network(self, self.num_actions), torch.nn.Parameter(torch.zeros(self.num_actions))
-
-        def compute(self, inputs: dict[str, Any], role: str = "") -> tuple[torch.Tensor, dict[str, Any]]:
-            return self.net(inputs["observations"]), {"log_std": self.log_std}
-
-    class Critic(DeterministicMixin, Model):
-        def __init__(self) -> None:
-            Model.__init__(self, **spaces)
-            DeterministicMixin.__init__(self)
-            self.net = network(self, 1)
-
-        def compute(self, inputs: dict[str, Any], role: str = "") -> tuple[torch.Tensor, dict[str, Any]]:
-            return self.net(inputs["observations"]), {}
-
-    quiet = {"write_interval": 0, "checkpoint_interval": 0}
-    size = {"rollouts": EPISODE_STEPS, "learning_epochs": 2, "mini_batches": 8, "discount_factor": 0.97}
-    models = {"policy": Actor().to(device), "value": Critic().to(device)}
-    memory = RandomMemory(memory_size=EPISODE_STEPS, num_envs=num_envs, device=device)
-    agent = PPO(models=models, memory=memory, cfg={**size, "experiment": quiet}, **spaces)
-    silent = {"headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
-    trainer = SequentialTrainer(env=envs, agents=agent, cfg={"timesteps": EPISODE_STEPS, **silent})
+    trainer, _ = ppo_gpu.make_trainer(
+        ppo_gpu.Arguments(Path("."), world_model=world_model, n_envs=num_envs, device=device)
+    )
 
     def iterate() -> int:
         trainer.train()
@@ -215,7 +181,9 @@ def _lists(device: str, world_model: str, quick: bool) -> dict[str, list[Case]]:
     with contextlib.suppress(ImportError):
         import skrl  # noqa: F401
 
-        practices += [Case("skrl PPO", skrl_ppo, batch, own, device) for batch in (learners, 4 * learners)]
+        practices += [
+            Case("skrl PPO, VLA (agents.ppo_gpu)", skrl_ppo, batch, own, device) for batch in (learners, 4 * learners)
+        ]
     products = [
         Case(
             f"{dtype}, {side} x {side}",
