@@ -55,5 +55,9 @@ class LanguageReadout(nn.Module):
     def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:
         """Reads tokens `(B, T, C)` under instructions `(B, I)` into `(B, output_dim)`."""
         weights = self.attention(tokens, instruction)
-        seen = torch.cat([weights @ self.position, self.value(torch.bmm(weights, tokens))], dim=-1)
-        return seen.flatten(1)
+        looks = weights.flatten(0, 1), torch.bmm(weights, tokens).flatten(0, 1)  # a row for each query
+        return in_company(self._bring, *looks).view(len(tokens), -1)
+
+    def _bring(self, weights: Tensor, seen: Tensor) -> Tensor:
+        """Gives where queries look and what they see there, `(N, 2 + values)`."""
+        return torch.cat([weights @ self.position, self.value(seen)], dim=1)

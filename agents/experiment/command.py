@@ -40,8 +40,8 @@ from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 
-RECIPE: dict[str, Any] = {"validate_every": 150_000}
-"""Arguments of `agents.train` for RL in a dream; those that are missing have its defaults."""
+RECIPE: dict[str, Any] = {"steps": 1_500_000, "validate_every": 150_000}
+"""Arguments of `agents.train` for RL in a dream, as many steps as in `agents.demo`; the others have its defaults."""
 PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
 """Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
 QUICK = {

@@ -43,7 +43,8 @@ class LatentConfig:
     """Every number that fixes the architecture of a `LatentWorldModel`."""
 
     grid: int = 8
-    """Side of the token map: 8, 4, 2, or 1, which makes the state one vector (and rows independent up to rounding)."""
+    """Side of the token map: 8, 4, 2, or 1, which makes the state one vector. With 2 or 1 rows are independent of each
+    other up to rounding, else bit for bit."""
     channels: int = 16
     """Channels of one token."""
     autoencoder_widths: tuple[int, int, int] = (32, 64, 64)
@@ -178,7 +179,7 @@ class LatentWorldModel(nn.Module):
         shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        return self.state(by_rows(partial(in_company, self.autoencoder.encode, multiple=MAPS), images), proprio)
+        return self.state(by_rows(partial(in_company, self.autoencoder.encode, company=MAPS), images), proprio)
 
     def state(self, tokens: Tensor, proprio: Tensor) -> LatentState:
         """Makes a state of tokens `(B, T, C)`, off which its situation is read if one is kept, and set-points."""
@@ -265,7 +266,7 @@ class LatentWorldModel(nn.Module):
     @torch.no_grad()
     def decode(self, state: LatentState) -> Tensor:
         """Draws the state as pictures `(B, 64, 64, 3)` uint8."""
-        images = by_rows(partial(in_company, self.autoencoder.decode, multiple=MAPS), state.tokens)
+        images = by_rows(partial(in_company, self.autoencoder.decode, company=MAPS), state.tokens)
         return (images * 255).round().clamp(0, 255).to(torch.uint8)
 
     def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Block(nn.Module):
         normal = torch.addcmul(shift, self.normalize(hidden), 1 + scale)
         # A view of (B, rows, columns, W) as channels-last: the convolution copies nothing.
         picture = normal.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        mixed = in_company(self.mix, picture, multiple=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
+        mixed = in_company(self.mix, picture, company=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
         return hidden + self.project(F.silu(mixed, inplace=True))
 
 
@@ -83,13 +83,13 @@ class Heads(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps `(B, T, W)` to the outputs of every head, `(E, B, T, C)`."""
-        hidden = F.silu(self.hidden(inputs)).flatten(0, 1).unflatten(-1, (len(self), -1)).transpose(0, 1)
+        hidden = F.silu(self.hidden(inputs), inplace=True).flatten(0, 1).unflatten(-1, (len(self), -1)).transpose(0, 1)
         return torch.baddbmm(self.bias, hidden, self.weight).unflatten(1, inputs.shape[:2])
 
     def mean(self, inputs: Tensor) -> Tensor:
         """Maps `(B, T, W)` to the mean over the heads, `(B, T, C)`: one product, whatever their number."""
         weight, bias = self.weight.flatten(0, 1) / len(self), self.bias.mean((0, 1))
-        return F.linear(F.silu(self.hidden(inputs)), weight.T, bias)
+        return F.linear(F.silu(self.hidden(inputs), inplace=True), weight.T, bias)
 
 
 class Predictor(nn.Module):

@@ -50,23 +50,27 @@ class SituationReader(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Reads tokens `(B, T, C)` into `(B, len(READINGS))`."""
         seen, weights = self._look(tokens)
-        attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
+        attended = torch.cat([torch.bmm(weights, seen), self._places(weights)], dim=-1)
         attended = attended.unflatten(1, (len(COLORS), self.looks)).flatten(2)
         hand = in_company(self.hand, tokens.flatten(1))
         # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
         seen = torch.cat([attended, hand.unsqueeze(1).expand(-1, len(COLORS), -1)], dim=-1)
-        blocks = self.cube(seen).unflatten(-1, (len(COLORS), len(CUBE)))
+        blocks = in_company(self.cube, seen.flatten(0, 1)).view(len(tokens), len(COLORS), len(COLORS), len(CUBE))
         cubes = torch.diagonal(blocks, dim1=1, dim2=2).transpose(1, 2)
         return torch.cat([hand, cubes.flatten(1)], dim=1)
 
     def looks_at(self, tokens: Tensor) -> Tensor:
         """Returns where each color looks in tokens `(B, T, C)`: rows and columns `(B, colors, looks, 2)`, -1 to 1."""
-        return (self._look(tokens)[1] @ self.position).unflatten(1, (len(COLORS), self.looks))
+        return self._places(self._look(tokens)[1]).unflatten(1, (len(COLORS), self.looks))
+
+    def _places(self, weights: Tensor) -> Tensor:
+        """Gives the mean places `(B, n, 2)` of attention maps `(B, n, T)`."""
+        return in_company(lambda maps: maps @ self.position, weights.flatten(0, 1)).unflatten(0, weights.shape[:2])
 
     def _look(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the features `(B, T, F)` and the attention over them `(B, colors * looks, T)`."""
         picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        seen = in_company(self.features, picture, multiple=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
+        seen = in_company(self.features, picture, company=MAPS).permute(0, 2, 3, 1).flatten(1, 2)
         return seen, torch.softmax(self.look(seen).transpose(1, 2), dim=-1)
 
 

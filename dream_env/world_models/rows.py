@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VECTORS, MAPS = 4, 2
-"""Layers on vectors, and convolutions, get a multiple of this many rows. With fewer, CPU kernels sum in another order,
-and a row's last bits would depend on how many stand beside it. Other layers on maps have a row for each token."""
+VECTORS, MAPS = (16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 4, 4), (2, 2)
+"""Layers on vectors, and convolutions, get at least so many rows, and a multiple of so many. With others CPU kernels
+sum in another order, and a row's last bits would depend on how many stand beside it. Other layers on maps have a row
+for each token."""
 CHUNK = 256
 """Rows worked on at a time on a CPU: more leave its cache, and are slower."""
 FEWEST = 32
@@ -46,7 +47,7 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
         return function(*inputs)
     sharing = 1 if torch.is_grad_enabled() else threads()
     chunk = min(CHUNK, max(FEWEST, -(-len(inputs[0]) // sharing)))
-    chunks = list(zip(*(x.split(chunk + chunk % MAPS) for x in inputs), strict=True))
+    chunks = list(zip(*(x.split(chunk + chunk % MAPS[1]) for x in inputs), strict=True))
     if len(chunks) == 1:
         return function(*inputs)
     if sharing == 1:
@@ -59,17 +60,17 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     return torch.cat(parts)
 
 
-def in_company(function: Callable[..., Any], *inputs: Tensor, multiple: int = VECTORS) -> Any:
+def in_company(function: Callable[..., Any], *inputs: Tensor, company: tuple[int, int] = VECTORS) -> Any:
     """Calls a layer on `(B, ...)` each, on a CPU on as many rows as their bits do not depend on.
 
     Args:
         function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
         inputs: Its arguments.
-        multiple: `VECTORS`, or for convolutions `MAPS`.
+        company: `VECTORS`, or for convolutions `MAPS`.
     """
-    rows = len(inputs[0])
-    padding = -rows % multiple if inputs[0].device.type == "cpu" else 0
-    if not padding:
+    rows, (least, multiple) = len(inputs[0]), company
+    padding = max(least - rows, -rows % multiple)
+    if padding <= 0 or inputs[0].device.type != "cpu":
         return function(*inputs)
     results = function(*(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs))
     return tuple(part[:rows] for part in results) if isinstance(results, tuple) else results[:rows]
