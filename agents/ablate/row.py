@@ -30,6 +30,7 @@ from dream_env.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.rows import VECTORS
 
 FALSE_POSITIVES = 0.02
 """Rate of false alarms for which the threshold of success is set."""
@@ -205,7 +206,7 @@ def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def mmac_per_step(model: LatentWorldModel, rows: int = 4) -> float:
+def mmac_per_step(model: LatentWorldModel, rows: int = VECTORS[0]) -> float:
     """Counts the multiplications of one predicted step, in millions."""
     images = torch.zeros(rows, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     action = torch.zeros(rows, len(ACTION_NAMES))

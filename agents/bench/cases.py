@@ -20,6 +20,7 @@ from dream_env.contract import ACTION_NAMES, INSTRUCTION_DIM, PROPRIO_NAMES
 from dream_env.world_models import checkpoint
 from dream_env.world_models.interaction import Ensemble
 from dream_env.world_models.protocol import LatentState, WorldModel
+from dream_env.world_models.rows import VECTORS
 
 SQUARES = (256, 512, 1024, 2048)
 """Sides of the matrices among which the machine's best rate is looked for."""
@@ -179,17 +180,17 @@ def products(world_model: str) -> dict[Shape, int]:
 
 def flops_per_step(world_model: str) -> dict[str, float]:
     """Counts floating-point operations (two per multiplication) of one predicted step, and of what an env adds."""
-    model = checkpoint.load(world_model)
-    state, action = first_state(model, 4)
+    model, rows = checkpoint.load(world_model), VECTORS[0]  # with fewer, those beside them would count
+    state, action = first_state(model, rows)
     parts: dict[str, Callable[[], object]] = {
         "predictor": lambda: model.step(state, action),
-        "success_and_metric": lambda: model.judge(state, model.embedding(state), torch.zeros(4, INSTRUCTION_DIM)),
+        "success_and_metric": lambda: model.judge(state, model.embedding(state), torch.zeros(rows, INSTRUCTION_DIM)),
     }
     counts = {}
     for name, part in parts.items():
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             part()
-        counts[name] = counter.get_total_flops() / 4
+        counts[name] = counter.get_total_flops() / rows
     return counts
 
 
