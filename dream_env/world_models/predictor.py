@@ -206,8 +206,11 @@ class Predictor(nn.Module):
         if self.interaction is not None:
             vectors.append(tokens.new_zeros(len(tokens), len(READINGS)) if situation is None else situation)
             vectors += told
-        modulation, places, drawn, *after = in_company(partial(self._vectors, choose), *vectors)
-        hidden = self.input(torch.cat([tokens, *self._relative(places), drawn], dim=-1))
+        modulation, places, marked, drawn, *after = in_company(partial(self._vectors, choose), *vectors)
+        parts = [tokens, *self._relative(places)]
+        if self.interaction is not None:
+            parts.append(mark(marked[..., :2], marked[..., 2:], self.axis))
+        hidden = self.input(torch.cat([*parts, drawn], dim=-1))
         for block, one in zip(self.blocks, modulation.unsqueeze(1).chunk(len(self.blocks), dim=-1), strict=True):
             hidden = block(hidden, one)
         return self.normalize(hidden), *after
@@ -235,25 +238,25 @@ class Predictor(nn.Module):
 
         Returns:
             The modulation of the blocks `(B, blocks * 2 W)`; the hand's places on the map before and after,
-            `(B, 2, 2)`; what is drawn of arm and cubes, `(B, T, ...)`; the next set-points `(B, 4)`; and, with an
-            interaction, the next situation.
+            `(B, 2, 2)`; those of the cubes and whether they are there, `(B, n, 3)`; what is drawn of the arm,
+            `(B, T, ...)`; the next set-points `(B, 4)`; and, with an interaction, the next situation.
         """
         moved = self._moved(proprio, action)
         after, conditions, arm = [moved], [proprio, action, moved, mean], (proprio, moved)
-        drawn = [mean.new_empty(len(mean), len(self.position), 0)]
+        marked, drawn = mean.new_empty(len(mean), 0, 3), mean.new_empty(len(mean), len(self.position), 0)
         if self.interaction is not None and self.table is not None and situation is not None:
             after.append(choose(self.interaction(situation, proprio, moved), *told))
             both = torch.cat([cubes(situation), cubes(after[1])], dim=1)
             present = both[..., PRESENT:]
             conditions.append((both * present).flatten(1))
-            drawn.append(mark(self.table(both[..., PLACE]), present, self.axis))
+            marked = torch.cat([self.table(both[..., PLACE]), present], dim=-1)
             hands = situation[..., : len(HAND)], after[1][..., : len(HAND)]
             arm = torch.cat([proprio, hands[0]], dim=1), torch.cat([moved, hands[1]], dim=1)
         if self.sketch is not None:
-            drawn.append(self.sketch(*arm))
+            drawn = self.sketch(*arm)
         modulation = self.condition(torch.cat(conditions, dim=1))
         places = torch.stack([self.camera(proprio), self.camera(moved)], dim=1)
-        return modulation, places, torch.cat(drawn, dim=-1), *after
+        return modulation, places, marked, drawn, *after
 
     def _relative(self, places: Tensor) -> list[Tensor]:
         """Where each token is: on the map and relative to the hand before and after the step, `(B, T, 8)` in parts."""
