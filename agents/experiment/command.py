@@ -11,6 +11,7 @@ is done is not played again, and a policy is made anew only if something that it
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -202,6 +203,12 @@ def done(trials: Iterable[Trial], setup: Setup) -> list[Played]:
     return played
 
 
+def fitted_episodes(world_model: str) -> int:
+    """Returns how many episodes a world model was fitted to, by the figures beside it; 0 where there are none."""
+    figures = checkpoint.resolve(world_model) / "metrics.json"
+    return sum(json.loads(figures.read_text())["episodes"].values()) if figures.is_file() else 0
+
+
 def experiment(args: Arguments) -> str:
     """Runs all trials that are asked for and not done, and writes the report after each.
 
@@ -218,19 +225,20 @@ def experiment(args: Arguments) -> str:
         unpack(args.archive, args.runs)
     everything, asked = args.trials(setup)
     checkpoint.load(args.world_model)
-    # Decodes the pictures, which workers should not all do.
-    episodes = sum(len(EpisodeDataset.load(folder)) for folder in args.data)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
     command = f"python -m agents.experiment {' '.join(sys.argv[1:])}"
+    steps = fitted_episodes(args.world_model) * EPISODE_STEPS
     about = {"command": command, "recipe": practice(setup.recipe), "planned_trials": len(everything)}
 
     def report() -> str:
         if args.archive:
             pack({folder(trial.spec, setup) for trial in everything}, args.archive)
-        results = Results(done(everything, setup), main, episodes * EPISODE_STEPS)
+        results = Results(done(everything, setup), main, steps)
         return experiment_report.write(results, about, args.out)
 
     missing = [trial for trial in asked if not is_done(trial, setup)] if args.workers else []
+    for data in args.data if missing else ():
+        EpisodeDataset.load(data)  # decodes the pictures, which workers should not all do
     failures = {}
     with tqdm(total=len(asked), initial=len(asked) - len(missing), desc="trials", unit="trial") as bar:
         for trial, error in pool.imap(partial(run, setup=setup), missing, args.workers) if missing else ():
