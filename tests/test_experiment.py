@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +236,7 @@ def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup
     spelled = {**setup.recipe, "anchor": train.Arguments.anchor}
     assert folders(replace(setup, recipe=spelled)) == before
     assert folders(replace(setup, recipe={**spelled, "anchor": 0.5}))["dream"] != before["dream"]
+    assert folders(replace(setup, data=(Path("elsewhere"),))) == before, "where episodes lie does not count"
     for method in METHODS:
         assert all(each.seed == 0 and each.demos == 3 for each in needs(Spec(method, 3, 0), setup))
 

@@ -52,8 +52,12 @@ def test_figures_of_a_perfect_dream(model, episodes, latents):
         s: replay.Film(latents.tokens[:, s:], latents.proprio[:, s:], latents.condition[:, s:], physics.success, None)
         for s in starts
     }
-    figures = fidelity_figures.success(model, latents, dreams, 0.5)
+    again = episodes.condition[:6, -1].copy()
+    again[np.flatnonzero(~again)[0]] = True
+    figures = fidelity_figures.success(model, latents, dreams, 0.5, again)
     assert figures["all"]["auc"] == 1 and figures["all"]["false_positive_rate"] == 0
+    repeated, failed = figures["physics_24"], int((~episodes.condition[:6, -1]).sum())
+    assert repeated["states"] == 6 and repeated["recall"] == 1 and repeated["false_positive_rate"] == 1 / failed
     assert figures["all"]["calibration_error"] == 0 and figures["24"]["states"] == len(episodes)
     errors = fidelity_figures.latent_error(latents, dreams[0])
     assert max(errors["predicted"]) == 0 and min(errors["copied"]) > 0

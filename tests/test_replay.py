@@ -57,13 +57,16 @@ def test_physics_again_is_the_same_where_the_cubes_are(toy_folder, tmp_path):
     episodes = replay.held_out(replay.jobs(("lift",), (), 2, 100_000), toy_folder, tmp_path / "episodes", workers=1)
     for row in range(2):
         take = repeat.Take(int(episodes.seed[row]), "lift", episodes.action[row])
-        np.testing.assert_allclose(repeat.play(take, 0.0), 100 * episodes.objects[row, -1], atol=1e-4)
-    errors = repeat.astray(episodes, workers=1)
+        ends, condition = repeat.play(take, 0.0)
+        np.testing.assert_allclose(ends, 100 * episodes.objects[row, -1], atol=1e-4)
+        assert condition == episodes.condition[row, -1]
+    again = repeat.again(episodes, workers=1)
     way = np.linalg.norm(episodes.objects - episodes.objects[:, :1], axis=-1).max(1)
-    np.testing.assert_array_equal(np.isfinite(errors), way > 0.01)
-    assert np.isfinite(errors).any() and np.nanmin(errors) > 0
-    assert repeat.median(errors, [0, 1])["cubes_moved"] == int((way > 0.01).sum())
-    assert repeat.median(np.full((1, 3), np.nan), [0]) == {"moved": None, "cubes_moved": 0}
+    np.testing.assert_array_equal(np.isfinite(again.error), way > 0.01)
+    assert np.isfinite(again.error).any() and np.nanmin(again.error) > 0 and again.condition.shape == (2,)
+    assert repeat.median(again.error)["cubes_moved"] == int((way > 0.01).sum())
+    assert repeat.median(again.take(np.array([False, True])).error)["cubes_moved"] == int((way[1] > 0.01).sum())
+    assert repeat.median(np.full((1, 3), np.nan)) == {"moved": None, "cubes_moved": 0}
 
 
 def test_eyes_tell_encoders_apart(model):

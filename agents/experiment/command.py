@@ -1,8 +1,8 @@
 """The transfer experiment: does practice in the dream pay in physics?
 
-    python -m agents.experiment --data data              # everything, for hours; the main comparison comes first
-    python -m agents.experiment --data data --only clone,dream --demos 100 --side-episodes 34
-    python -m agents.experiment --data data --workers 0  # only writes the report anew
+    python -m agents.experiment              # everything, for hours; the main comparison comes first
+    python -m agents.experiment --only clone,dream --demos 100 --side-episodes 34
+    python -m agents.experiment --workers 0 --archive results/transfer_runs.tar.xz    # only writes the report anew
 
 Policies are made by every method from the same demonstrations, and all of them play the same held-out starts in physics
 and in the dream. The report is written after every trial. After Ctrl-C or a kill the same command goes on; a trial that
@@ -25,7 +25,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents import pool
+from dream_env.agents import demo, pool
 from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.experiment import report as experiment_report
 from dream_env.agents.experiment.archive import pack, unpack
@@ -41,8 +41,8 @@ from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 
-RECIPE: dict[str, Any] = {"steps": 1_500_000, "validate_every": 150_000}
-"""Arguments of `agents.train` for RL in a dream, as many steps as in `agents.demo`; the others have its defaults."""
+RECIPE: dict[str, Any] = {"steps": demo.Arguments.steps, "validate_every": 150_000}
+"""Arguments of `agents.train` for RL in a dream, as in the main job; the others have its defaults."""
 PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
 """Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
 QUICK = {
@@ -62,7 +62,7 @@ QUICK = {
 class Arguments:
     """Compares practice in the dream with its alternatives, in physics."""
 
-    data: tuple[Path, ...]
+    data: tuple[Path, ...] = (Path("data"),)
     """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
     out: Path = Path("results")
     """Folder of transfer.json, transfer.md and transfer.png."""

@@ -84,10 +84,12 @@ def practice(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
-    """Returns what the policy depends on, JSON-able; a change of anything makes another policy."""
+    """Returns what the policy depends on, JSON-able; a change of anything makes another policy.
+
+    The world model stands for the episodes that it was fitted to, wherever they lie; demonstrations are the first ones.
+    """
     method, model_free = spec.method, spec.method in MODEL_FREE
-    data = [str(folder.resolve()) for folder in setup.data]
-    parts: dict[str, Any] = {**asdict(spec), "data": data, "eyes": digest(setup.world_model, EYES)}
+    parts: dict[str, Any] = {**asdict(spec), "eyes": digest(setup.world_model, EYES)}
     if method in DREAMERS:
         parts["dream"] = digest(setup.world_model)
     if method != "sac_her_physics":

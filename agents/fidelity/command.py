@@ -138,7 +138,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     dream = dreams[0]
     true_returns, told_returns = (replay.returns(model, episodes, film) for film in (physics, dream))
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
-    again = repeat.astray(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None
+    again = repeat.again(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None
     played = []
     seeds = range(args.seed, args.seed + args.policy_episodes)
     if args.policies:
@@ -150,11 +150,12 @@ def measure(args: Arguments) -> dict[str, Any]:
         rows = torch.from_numpy(np.flatnonzero(own))
         some, true = latents.take(rows), physics.take(rows)
         told = {start: film.take(rows) for start, film in dreams.items()}
+        repeated = again and again.take(own[: len(again.condition)])
         return {
             "latent_error": fidelity_figures.latent_error(some, told[0]),
             "positions": fidelity_figures.positions(probe, some, told),
-            "physics_again": None if again is None else repeat.median(again, np.flatnonzero(own[: len(again)])),
-            "success": fidelity_figures.success(model, some, told, threshold),
+            "physics_again": repeated and repeat.median(repeated.error),
+            "success": fidelity_figures.success(model, some, told, threshold, repeated and repeated.condition),
             "outcomes": fidelity_figures.outcomes(true, told[0], episodes.kind[own]),
             "rewards": fidelity_figures.rewards(true_returns, told_returns, own),
             "policies": ranking.agreement(played, task) if played else None,

@@ -127,18 +127,31 @@ def positions(probe: probes.Probe, latents: Latents, dreams: Films) -> dict[str,
     return figures
 
 
-def success(model: Any, latents: Latents, dreams: Films, threshold: float) -> dict[str, Any]:
+def success(
+    model: Any, latents: Latents, dreams: Films, threshold: float, again: np.ndarray | None = None
+) -> dict[str, Any]:
     """How well the model tells success in states that it dreamt itself, 12 and 24 steps ahead.
 
+    Args:
+        model: The world model.
+        latents: N held-out episodes.
+        dreams: Their replays.
+        threshold: Probability from which on the model calls success.
+        again: Whether the condition holds where physics itself ends, when the first M of them are repeated, `(M,)`.
+
     Returns:
-        For `12`, `24` and `all` of these states, and for `encoded` pictures: AUC, false-positive rate and recall at
-        the threshold, the expected calibration error, the numbers of states and of true successes, and the reliability
-        curve, a list of (mean probability, true rate, number) per bin.
+        For `12`, `24` and `all` of these states, for `encoded` pictures, and for `physics_24`, where physics itself
+        ends when it is repeated: AUC, false-positive rate and recall at the threshold, the expected calibration error,
+        the numbers of states and of true successes, and the reliability curve, a list of (mean probability, true rate,
+        number) per bin.
     """
     ahead = {str(steps): states_ahead(latents, dreams, steps) for steps in STARTS}
     told = {name: (some.probability, some.condition) for name, some in ahead.items()}
     told["all"] = tuple(torch.cat(each) for each in zip(*told.values(), strict=True))  # type: ignore[assignment]
     told["encoded"] = success_on(model, latents).flatten(), latents.condition.flatten()
+    if again is not None:
+        ends = torch.from_numpy(again).float()
+        told["physics_24"] = ends, latents.condition[: len(ends), EPISODE_STEPS]
     return {name: success_figures(*pair, threshold) | calibration(*pair) for name, pair in told.items()}
 
 

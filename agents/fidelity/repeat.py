@@ -7,10 +7,9 @@ the dream's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -30,31 +29,45 @@ class Take:
     action: np.ndarray
 
 
-def astray(episodes: EpisodeDataset, workers: pool.Workers = None) -> np.ndarray:
+class Again(NamedTuple):
+    """How N recorded episodes end when physics repeats them.
+
+    Attributes:
+        error: How far from its recorded place each cube ends, `(N, cubes)` cm; NaN for cubes that did not move there.
+        condition: Whether the task's condition holds then, `(N,)` bool.
+    """
+
+    error: np.ndarray
+    condition: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Again:
+        """Returns those of some episodes, by a mask of all N."""
+        return Again(self.error[rows], self.condition[rows])
+
+
+def again(episodes: EpisodeDataset, workers: pool.Workers = None) -> Again:
     """Plays recorded episodes again in physics, each cube displaced by `OFFSET` at the start.
 
     Args:
         episodes: N episodes, recorded with their own seeds and tasks.
         workers: Processes; all cores by default.
-
-    Returns:
-        How far from its recorded place each cube ends, `(N, cubes)` cm; NaN for cubes that did not move in the record.
     """
     takes = [Take(*each) for each in zip(episodes.seed.tolist(), episodes.task.tolist(), episodes.action, strict=True)]
     with closing(pool.imap(play, takes, workers, ordered=True)) as results:
-        ends = np.stack(list(tqdm(results, "physics again", len(takes), unit="episode")))
+        ends, conditions = zip(*tqdm(results, "physics again", len(takes), unit="episode"), strict=True)
     recorded = 100 * np.asarray(episodes.objects)
     moved = np.linalg.norm(recorded - recorded[:, :1], axis=-1).max(1) > TOUCHED
-    return np.where(moved, np.linalg.norm(ends - recorded[:, -1], axis=-1), np.nan)
+    error = np.linalg.norm(np.stack(ends) - recorded[:, -1], axis=-1)
+    return Again(np.where(moved, error, np.nan), np.array(conditions))
 
 
-def play(take: Take, offset: float = OFFSET) -> np.ndarray:
-    """Plays one episode again and returns where its cubes end, `(cubes, 3)` cm."""
-    return 100 * carry_out(take.task, take.seed, take.action, offset).truth()["objects"]
+def play(take: Take, offset: float = OFFSET) -> tuple[np.ndarray, bool]:
+    """Plays one episode again; returns where its cubes end, `(cubes, 3)` cm, and whether the task's condition holds."""
+    truth = carry_out(take.task, take.seed, take.action, offset).truth()
+    return 100 * truth["objects"], bool(truth["condition"])
 
 
-def median(errors: np.ndarray, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
-    """Returns the median over the moved cubes of some episodes (cm), None without any, and their number."""
-    some = errors[rows]
-    count = int(np.isfinite(some).sum())
-    return {"moved": float(np.nanmedian(some)) if count else None, "cubes_moved": count}
+def median(error: np.ndarray) -> dict[str, Any]:
+    """Returns the median over the cubes that moved (cm), of `Again.error`, None without any, and their number."""
+    count = int(np.isfinite(error).sum())
+    return {"moved": float(np.nanmedian(error)) if count else None, "cubes_moved": count}
