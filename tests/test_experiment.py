@@ -42,6 +42,11 @@ def test_plan_begins_with_the_main_comparison_and_repeats_nothing():
     assert {t.spec.method for t in trials} == set(METHODS)
     assert {(t.spec.method, t.spec.demos) for t in trials if t.usual} >= {(m, n) for m in MAIN for n in DEMOS}
     assert {t.episodes for t in trials[:9]} == {100} and {t.episodes for t in trials[9:]} == {34}
+    assert {(t.spec.method, t.spec.demos) for t in trials if t.budget} == {
+        ("ppo_physics", 100),
+        ("sac_her_physics", 100),
+        ("ppo_physics", 5),
+    }
     looks = {t.budget for t in trials if t.spec.method in MODEL_FREE}
     assert looks == {"4800", "19200", WALL}
     conditions = {(t.spec.method, t.instruction, t.shift) for t in trials if not t.usual}
@@ -75,6 +80,7 @@ def results():
             played("dream", 5, instruction="heldout"),
             played("dream", 3, shift="mass"),
             played("dream", 2, 2, demos=25),
+            played("ppo_physics", 1, 1, demos=25, steps=4_800, budget="4800"),
             played("ppo_physics", 5, 5, steps=4_800, budget="4800"),
             played("ppo_physics", 9, 9, steps=19_200, budget="19200"),
             played("sac_her_physics", 1, 1, steps=4_800, budget="4800"),
@@ -119,6 +125,9 @@ def test_what_was_not_played_is_none_and_the_report_still_stands(results, tmp_pa
         report = json.loads((tmp_path / "transfer.json").read_text(), parse_constant=pytest.fail)
         assert report["command"] == "x" and len(report["cells"]) == 4 * len(some.played)
     assert "| ppo_physics (19200)" in text and "80 % (71–87)" in text and "100 % of 20" in text
+    assert "From 25 demonstrations per task:" in text
+    assert report["few"]["summary"]["ahead_of_ppo_physics_equal_steps_points"] == 10
+    assert [row["method"] for row in report["few"]["table"]] == ["dream", "ppo_physics (4800)"]
     assert (tmp_path / "transfer.png").stat().st_size > 10_000
     assert (tmp_path / "transfer.md").read_text() == text + "\n"
 

@@ -118,6 +118,8 @@ def plan(
     listed = trials(MAIN, main, episodes)
     listed += trials(CONTROLS, main, side)
     listed += trials(MODEL_FREE, main, side)
+    if others:  # of few demonstrations there is more left to learn
+        listed += trials(MODEL_FREE[:1], min(others), side)
     for words in CONTROL_INSTRUCTIONS:
         listed += trials(["dream"], main, side, instruction=words)
     for number in others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
         about: What to keep in the JSON beside the figures.
         out: Folder to write into.
     """
+    few = _few(results)
     summary = summarize(results)
     report = {
         **about,
@@ -38,6 +40,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
         "table": table(results),
         "conditions": conditions(results),
         "by_demos": by_demos(results),
+        "few": few and {"demos": few.demos, "summary": summarize(few), "table": table(few)},
         "cells": cells(results),
     }
     text = "\n\n".join(
@@ -46,6 +49,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
             (_caption(results), report["table"]),
             ("What was asked for:", report["targets"]),
             ("Success in physics over the demonstrations per task:", report["by_demos"]),
+            (f"From {few.demos} demonstrations per task:" if few else "", table(few) if few else []),
             ("Other instructions and shifted physics, all tasks:", report["conditions"]),
         )
         if rows
@@ -54,6 +58,12 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
     write_text(out / f"{NAME}.md", text + "\n")
     draw(results, out / f"{NAME}.png")
     return text
+
+
+def _few(results: Results) -> Results | None:
+    """Returns the same results for a comparison at the fewest demonstrations, where there is most left to learn."""
+    fewest = min((one.trial.spec.demos for one in results.played), default=results.demos)
+    return replace(results, demos=fewest) if fewest < results.demos else None
 
 
 def _caption(results: Results) -> str:
@@ -110,16 +120,16 @@ def by_demos(results: Results) -> list[dict[str, str]]:
 
 def draw(results: Results, path: Path) -> None:
     """Draws success per method, and over demonstrations and physics steps where there are several; writes a PNG."""
-    panels = [_methods]
+    panels = [(_methods, results)]
     if len({one.trial.spec.demos for one in results.played}) > 1:
-        panels.append(_demonstrations)
-    if any(results.looks(method) for method in MODEL_FREE):
-        panels.append(_practice)
+        panels.append((_demonstrations, results))
+    both = (results, _few(results))
+    panels += [(_practice, some) for some in both if some and any(map(some.looks, MODEL_FREE))]
     picture = Figure(figsize=(1 + 4.2 * len(panels), 3.8), layout="constrained")
     axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     axes[0].set(ylabel="success in physics (%)", ylim=(0, 104))
-    for axis, panel in zip(axes, panels, strict=True):
-        panel(results, axis)
+    for axis, (panel, some) in zip(axes, panels, strict=True):
+        panel(some, axis)
         axis.spines[["top", "right"]].set_visible(False)
     write_file(path, lambda file: picture.savefig(file, dpi=110, format="png"))
 
@@ -156,7 +166,7 @@ def _practice(results: Results, axis: Axes) -> None:
     for method in MAIN[1:]:
         points = [(steps, *results.rate(method)) for steps in results.looks(method).values()]
         _line(axis, points, method, marker="*")
-    axis.set(title="practice in physics", xlabel="physics steps after the demonstrations")
+    axis.set(title=f"practice after {results.demos} demonstrations", xlabel="steps of practice in physics")
     axis.legend(fontsize=8)
 
 
