@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from dream_env.agents import clone, coevolve, regressor, rollouts, train
 from dream_env.agents.experiment import command as experiment
-from dream_env.agents.experiment import methods
+from dream_env.agents.experiment import methods, physics
 from dream_env.agents.experiment import report as experiment_report
 from dream_env.agents.experiment.meter import Meter
 from dream_env.agents.experiment.plan import DEMOS, MAIN, METHODS, MODEL_FREE, SEEDS, WALL, Spec, Trial, plan
@@ -219,8 +220,42 @@ def test_every_method_in_miniature(setup, monkeypatch):
     assert changed == {"predictor"}, "the control sees as the dream does"
 
     wall = replace(setup, equal_wall=True)  # ends after the CPU time of the dream RL, whatever steps that takes
-    looks = methods.make(Spec("ppo_physics", 3, 0), wall)
+    looks = methods.make(Spec("sac_her_physics", 3, 0), wall)
     assert set(looks) == {"96", WALL} and looks[WALL].practice_cpu_s >= found["dream"].practice_cpu_s
+
+
+@pytest.mark.parametrize(("dream_s", "steps"), [(120.0, 240), (48.0, 96), (20.0, 48)])
+def test_ppo_in_physics_begins_anew_for_every_budget(setup, tmp_path, monkeypatch, dream_s, steps):
+    class Clock:
+        """Half a second per step of the run that it times."""
+
+        def __init__(self, file):
+            self.cpu_s = self.wall_s = 0.0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.cpu_s = runs[-1].steps / 2
+
+    runs = []
+
+    def train_(args, envs, physics, progress):
+        runs.append(args)
+        args.out.mkdir(parents=True)
+        (args.out / "validation.json").write_text(json.dumps([{"steps": args.steps}]))
+
+    needed = {"clone": Made("clone", None, 0, 0.0, 0.0, 9.0, 9.0), "dream": Made("x", None, 0, dream_s, 0.0, 0.0, 0.0)}
+    monkeypatch.setattr(physics, "need", lambda spec, setup, method: needed[method])
+    monkeypatch.setattr(physics, "Meter", Clock)
+    monkeypatch.setattr(physics, "_physics_envs", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(train, "train", train_)
+    made = physics.ppo_physics(
+        Spec("ppo_physics", 3, 0), replace(setup, physics_steps=(48, 96), equal_wall=True), tmp_path, None
+    )
+    assert {budget: one.practice_steps for budget, one in made.items()} == {"48": 48, "96": 96, WALL: steps}
+    assert [run.steps for run in runs] == [48, 96, *([240] if steps == 240 else [])], "what took as long does"
+    assert {run.init for run in runs} == {"clone"} and len({run.out for run in runs}) == len(runs)
 
 
 def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup):

@@ -99,7 +99,9 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     if method == "dream_coevolved":
         parts["coevolution"] = [setup.coevolution_episodes, setup.refit_updates]
     if model_free:
-        parts["physics"] = [setup.physics_steps, setup.equal_wall, setup.physics_envs, dict(setup.physics_recipe)]
+        parts["physics"] = [setup.physics_steps, setup.equal_wall, setup.physics_envs]
+    if method == "ppo_physics":
+        parts["practice"] = practice(setup.physics_recipe)
     return parts
 
 

@@ -107,14 +107,14 @@ def conditions(results: Results) -> list[dict[str, str]]:
 
 
 def by_demos(results: Results) -> list[dict[str, str]]:
-    """Shows success in physics over the number of demonstrations."""
+    """Shows success in physics over the number of demonstrations, of methods that were given several."""
     counts = sorted({one.trial.spec.demos for one in results.played})
     return [
         {"method": method, "task": task}
         | {str(count): results.rate(method, task, demos=count).percent() for count in counts}
         for method in MAIN
         for task in [*TASKS, "all"]
-        if any(results.select(method, demos=count) for count in counts)
+        if sum(bool(results.select(method, demos=count)) for count in counts) > 1
     ]
 
 
