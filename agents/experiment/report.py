@@ -167,6 +167,7 @@ def _practice(results: Results, axis: Axes) -> None:
         points = [(steps, *results.rate(method)) for steps in results.looks(method).values()]
         _line(axis, points, method, marker="*")
     axis.set(title=f"practice after {results.demos} demonstrations", xlabel="steps of practice in physics")
+    axis.locator_params(axis="x", nbins=5)
     axis.legend(fontsize=8)
 
 
