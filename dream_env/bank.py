@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dream_env.contract import IMAGE_SIZE, PROPRIO_NAMES
-from dream_env.language import embedder
+from dream_env.language import color_of, embedder
 from dream_env.world_models.protocol import LatentState, WorldModel
 
 if TYPE_CHECKING:
@@ -60,26 +60,38 @@ class StartBank:
         """Checks every array."""
         rows, picture = len(self.images), (IMAGE_SIZE, IMAGE_SIZE, 3)
         accepted = {
-            "images": ((rows, *picture), "u"),
-            "proprio": ((rows, len(PROPRIO_NAMES)), "f"),
-            "goal_images": ((len(self.goal_images), *picture), "u"),
-            "goal": ((rows,), "i"),
-            "task": ((rows,), "U"),
-            "instruction": ((rows,), "U"),
-            "step": ((rows,), "i"),
+            "images": ((rows, *picture), np.uint8),
+            "proprio": ((rows, len(PROPRIO_NAMES)), np.float32),
+            "goal_images": ((len(self.goal_images), *picture), np.uint8),
+            "goal": ((rows,), np.integer),
+            "task": ((rows,), np.str_),
+            "instruction": ((rows,), np.str_),
+            "step": ((rows,), np.integer),
         }
         for name, (shape, kind) in accepted.items():
             array = getattr(self, name)
-            if array.shape != shape or array.dtype.kind != kind:
-                raise ValueError(f"start bank: {name} is {array.dtype} {array.shape}; accepted: kind {kind!r} {shape}")
+            if array.shape != shape or not np.issubdtype(array.dtype, kind):
+                raise ValueError(
+                    f"start bank: {name} is {array.dtype} {array.shape}; accepted: {kind.__name__} {shape}"
+                )
         if not rows:
             raise ValueError("start bank: no rows; accepted: at least one start")
+        if not (np.abs(self.proprio) <= 1).all():
+            raise ValueError("start bank: proprio holds NaN or values outside [-1, 1]; accepted: normalized set-points")
         if self.goal.min() < 0 or self.goal.max() >= len(self.goal_images):
             raise ValueError(f"start bank: goal holds rows outside 0..{len(self.goal_images) - 1}")
 
     def __len__(self) -> int:
         """Number of starts."""
         return len(self.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy or a pickle takes along: all but what was encoded."""
+        return {name: value for name, value in vars(self).items() if name != "_memo"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes over what `__getstate__` gave."""
+        vars(self).update(state, _memo=WeakKeyDictionary())
 
     # --- files
 
@@ -93,7 +105,10 @@ class StartBank:
         """
         path = Path(path).resolve()
         if not path.is_file():
-            raise FileNotFoundError(f"no start bank at {path}; accepted: an npz file of `StartBank.save`")
+            raise FileNotFoundError(
+                f"bank: no start bank at {path}; `python -m agents.fit` writes one beside its world model, and any npz "
+                "file of `StartBank.save` is accepted as `bank`"
+            )
         return _load(path, path.stat().st_mtime_ns)
 
     def save(self, path: str | Path) -> None:
@@ -132,7 +147,7 @@ class StartBank:
         taken: dict[str, int] = {}
         goals: list[np.ndarray] = []
         rows: list[tuple[np.ndarray, np.ndarray, int, str, str, int]] = []
-        for episode in (episodes[i] for i in range(len(episodes))):
+        for episode in episodes:
             full = limit is not None and taken.get(episode.task, 0) >= limit
             expert = episode.kind in ("expert", "demo") and episode.success
             if full or not expert or episode.condition[0]:
@@ -163,6 +178,12 @@ class StartBank:
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks in the bank, sorted."""
         return tuple(np.unique(self.task).tolist())
+
+    @cached_property
+    def color(self) -> np.ndarray:
+        """Color that each sentence names, `(N,)` str; none if it names no color, or several."""
+        sentences, inverse = np.unique(self.instruction, return_inverse=True)
+        return np.array([_color(str(sentence)) for sentence in sentences])[inverse]
 
     def words(self, model: WorldModel, rows: np.ndarray) -> np.ndarray:
         """Embeds the instructions of starts `(K,)` as the world model does, `(K, 64)` float32."""
@@ -212,12 +233,19 @@ def _load(path: Path, changed: int) -> StartBank:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _NAMES}
-    except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, TypeError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} is no start bank or is truncated ({error}); accepted: an npz file of "
             f"`StartBank.save` with {', '.join(_NAMES)}"
         ) from error
     return StartBank(**arrays)
+
+
+def _color(sentence: str) -> str:
+    try:
+        return color_of(sentence)
+    except ValueError:
+        return ""
 
 
 def _middle_steps(episode: Episode, count: int, rng: np.random.Generator) -> list[int]:

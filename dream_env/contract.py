@@ -7,6 +7,8 @@ a planner or a report never asks which world it is in. It imports numpy and gymn
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -80,11 +82,11 @@ def denormalize(proprio: np.ndarray) -> np.ndarray:
 
 
 def mirror(position: np.ndarray, arm: str) -> np.ndarray:
-    """Mirrors a world position `(..., 3 or more)` in y for the left arm; the right arm's stays.
+    """Mirrors world positions `(..., 3)` in y for the left arm; the right arm's stay.
 
     The mirror is its own inverse: it maps a task's right-handed frame to the world and back.
     """
-    return position * np.array([1, -1 if arm == "left" else 1, 1], position.dtype) if arm == "left" else position
+    return position * np.array([1, -1, 1], position.dtype) if arm == "left" else position
 
 
 def action_space() -> spaces.Box:
@@ -201,15 +203,17 @@ def goal_reward(name: RewardName, metric: Metric | None = None) -> Callable[[Any
     if name not in accepted:
         names = ", ".join(map(repr, accepted))
         raise ValueError(f"reward={name!r} needs more than two embeddings; with goal_env=True accepted: {names}")
+    return partial(_goal_reward, name, metric)
 
-    def compute_reward(achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
-        if metric is not None:
-            span = metric_distance(metric(achieved_goal), metric(desired_goal))
-        else:
-            span = distance(achieved_goal, desired_goal)
-        return reward(name, None, span, None)
 
-    return compute_reward
+def _goal_reward(
+    name: RewardName, metric: Metric | None, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+) -> np.ndarray:
+    if metric is not None:
+        span = metric_distance(metric(achieved_goal), metric(desired_goal))
+    else:
+        span = distance(achieved_goal, desired_goal)
+    return reward(name, None, span, None)
 
 
 def to_delta(control: ControlName, proprio: Any, action: Any, step: Any = STEP) -> Any:
@@ -230,6 +234,13 @@ def check_choice(name: str, value: object, accepted: Any) -> None:
     choices = get_args(accepted) or tuple(accepted)
     if value not in choices:
         raise ValueError(f"{name}={value!r} is not known; accepted: {', '.join(map(repr, choices))}")
+
+
+def check_number(name: str, value: object, low: float = 0.0, high: float = np.inf, *, beside: str = "") -> None:
+    """Raises ValueError unless `value` is a finite number from `low` to `high`; `beside` tells what else is."""
+    if not isinstance(value, Real) or not low <= float(value) <= high or np.isinf(float(value)):
+        bounds = f"at least {low:g}" if high == np.inf else f"{low:g} to {high:g}"
+        raise ValueError(f"{name}={value!r}; accepted: {beside}a finite number, {bounds}")
 
 
 def check_actions(actions: Any, shape: tuple[int, ...]) -> np.ndarray:

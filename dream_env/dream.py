@@ -105,8 +105,10 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `device`: device of a world model that is named, "cpu" or "cuda".
     * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
 
-    `reset(options=...)` takes `task`, `start` (a row of the start bank), `instruction` (a sentence),
-    `image` (64, 64, 3) uint8 with its `proprio` (4,), and `goal_image`; they replace what is drawn.
+    `reset(options=...)` takes `task`, `instruction` (a sentence), `start` (a row of the start bank, of that task),
+    `image` (64, 64, 3) uint8 with its `proprio` (4,), and `goal_image`; they replace what is drawn. A sentence sets the
+    task, unless `task` does, and a start is drawn whose goal picture shows what it asks for. Beside `start` or `image`
+    it is only what the policy is told and success is judged by: the goal picture that fits it is yours to give.
 
     ## Vectorized environment
     `gymnasium.make_vec("NicoLDream-v0", num_envs=256)` makes a `NicoLDreamVectorEnv`: the same
@@ -118,13 +120,13 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": contract.CONTROL_HZ}
-    _max_episode_steps = contract.EPISODE_STEPS
+    _max_episode_steps = contract.EPISODE_STEPS  # where LeRobot looks for the length of an episode
     compute_reward: GoalReward
     """Only a goal env has it: learners take its presence for the form of the observation."""
 
     def __init__(self, task: str = "reach", **kwargs: Any) -> None:
-        self.config = DreamConfig(task, **kwargs)
-        self.task, self.render_mode = task, self.config.render_mode
+        self.config = DreamConfig.of(task, kwargs)
+        self.render_mode = self.config.render_mode
         self.dreams = Dreams(1, self.config)
         self.observation_space = self.dreams.observation_space
         self.action_space = contract.action_space()
@@ -155,6 +157,15 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         """Returns the decoder's picture `(256, 256, 3)` uint8, or None without a render mode."""
         frames = self.dreams.frames()
         return None if frames is None else frames[0]
+
+    @property
+    def task(self) -> str:
+        """The task of the episodes, or "all"; may be changed for those to come."""
+        return self.dreams.task
+
+    @task.setter
+    def task(self, task: str) -> None:
+        self.dreams.set_task(task)
 
     @property
     def instruction(self) -> str:
@@ -222,9 +233,8 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
             contract.check_choice("autoreset_mode", autoreset_mode, [m.value for m in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.config = DreamConfig(task, **kwargs)
-        self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
-        self.task, self.render_mode = task, self.config.render_mode
+        self.config = DreamConfig.of(task, kwargs)
+        self.num_envs, self.render_mode = num_envs, self.config.render_mode
         self.dreams = Dreams(num_envs, self.config, max_episode_steps)
         self.single_observation_space = self.dreams.observation_space
         self.single_action_space = contract.action_space()
@@ -232,7 +242,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         if self.config.goal_env:
             self.compute_reward = contract.goal_reward(self.config.reward, self.dreams.metric)
-        self._generators: list[np.random.Generator] = []
+        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
 
     def reset(
         self,
@@ -245,14 +255,14 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         Args:
             seed: Seed of env 0 (env i takes seed + i), a seed for each env, or None to go on
                 drawing.
-            options: As in `NicoLDreamEnv`, for every dream that starts; `start` may hold a row for each of them.
+            options: As in `NicoLDreamEnv`, for every dream that starts; `start` and `instruction` may hold one for
+                each of them.
         """
+        seed = int(seed) if isinstance(seed, np.integer) else seed
         super().reset(seed=seed if isinstance(seed, int) else None)
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"seed has {len(seeds)} entries; accepted: an int or {self.num_envs} of them")
-        if not self._generators:
-            self._generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
@@ -291,6 +301,20 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         return None if frames is None else tuple(frames)
 
     @property
+    def task(self) -> str:
+        """The task of the episodes, or "all"; may be changed for those to come."""
+        return self.dreams.task
+
+    @task.setter
+    def task(self, task: str) -> None:
+        self.dreams.set_task(task)
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """Steps after which an episode is truncated."""
+        return self.dreams.horizon
+
+    @property
     def instruction(self) -> tuple[str, ...]:
         """The sentences of the current episodes."""
         return tuple(self.dreams.instruction)
@@ -319,7 +343,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
 
     def _luck(self, going: np.ndarray) -> np.ndarray | None:
         """Draws a random number for every dream that goes on, each from its own generator."""
-        if not self.config.temperature or not self._generators:  # not reset yet, as the dreams will say
+        if not self.config.temperature:
             return None
         luck = np.zeros(self.num_envs, np.float32)
         luck[going] = [self._generators[i].random(dtype=np.float32) for i in np.flatnonzero(going)]

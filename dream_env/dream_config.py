@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,20 @@ class DreamConfig:
     device: str = "cpu"
     render_mode: str | None = None
 
+    @classmethod
+    def of(cls, task: str, options: dict[str, Any]) -> DreamConfig:
+        """Makes one of an env's keyword arguments.
+
+        Raises:
+            TypeError: If there is no such argument.
+        """
+        accepted = [one.name for one in fields(cls)]
+        if unknown := options.keys() - set(accepted):
+            raise TypeError(
+                f"NicoLDream-v0 has no option {', '.join(sorted(unknown))}; accepted: {', '.join(accepted)}"
+            )
+        return cls(task, **options)
+
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
         contract.check_choice("obs_type", self.obs_type, ObsType)
@@ -53,23 +67,27 @@ class DreamConfig:
         contract.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
         if isinstance(self.starts, str):
             contract.check_choice("starts", self.starts, ("episode", "any"))
-        elif not 0 <= self.starts <= 1:
-            raise ValueError(f"starts={self.starts}; accepted: 'episode', 'any', a share in [0, 1]")
-        if not 0 <= self.disagreement_penalty < np.inf:
-            raise ValueError(f"disagreement_penalty={self.disagreement_penalty}; accepted: a finite number >= 0")
-        if isinstance(self.max_disagreement, str) and self.max_disagreement != "calibrated":
-            raise ValueError(f"max_disagreement={self.max_disagreement!r}; accepted: a number, 'calibrated', None")
-        if not 0 <= self.temperature < np.inf:
-            raise ValueError(f"temperature={self.temperature}; accepted: a finite number >= 0")
+        else:
+            contract.check_number("starts", self.starts, high=1, beside="'episode', 'any', ")
+        contract.check_number("disagreement_penalty", self.disagreement_penalty)
+        contract.check_number("temperature", self.temperature)
+        if self.max_disagreement not in (None, "calibrated", np.inf):
+            contract.check_number("max_disagreement", self.max_disagreement, beside="None, 'calibrated', ")
+        if self.world_model is None:
+            raise ValueError("world_model=None; accepted in a dream: 'default', a checkpoint folder, or a world model")
         if self.goal_env and self.disagreement_penalty:
             raise ValueError(
                 "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
             )
 
-    def computing(self) -> AbstractContextManager:
-        """Gives the context in which the predictor's products are computed in `precision`; states stay float32."""
-        kind, halved = torch.device(self.device).type, self.precision == "bfloat16"
-        if not halved and not torch.is_autocast_enabled(kind):
+    def computing(self, device: torch.device) -> AbstractContextManager:
+        """Gives the context in which the predictor's products are computed in `precision`; states stay float32.
+
+        Args:
+            device: Where the world model is: one that is given as an object may be elsewhere than `self.device`.
+        """
+        kind, halved = device.type, self.precision == "bfloat16"
+        if not halved and not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
             return nullcontext()  # turning off what is off takes its time
         return torch.autocast(kind, torch.bfloat16, enabled=halved)
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dream_env import contract
 from dream_env.dream_config import DreamConfig
-from dream_env.language import embedder
+from dream_env.language import color_of, embedder
+from dream_env.tasks import task_of
 from dream_env.world_models.metric import learned_metric
 from dream_env.world_models.protocol import LatentState
 
@@ -44,8 +45,8 @@ class Dreams:
         self.threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
         self.metric = learned_metric(self.model) if contract.is_learned(config.reward) else None
-        contract.check_choice("task", config.task, (*self.bank.tasks, "all"))
         self._index_starts()
+        self.set_task(config.task)
         self.step_size = torch.from_numpy(contract.STEP).to(self.device)
         self.observation_space = contract.observation_space(self.model.embedding_dim, config.obs_type, config.goal_env)
         self.watches = config.disagreement_penalty > 0 or self.max_disagreement is not None
@@ -64,25 +65,59 @@ class Dreams:
 
     def _index_starts(self) -> None:
         """Sorts the bank's rows by task and kind (start, mid-episode), so that drawing is arithmetic."""
-        tasks, bank, share = self.bank.tasks, self.bank, self.config.middle_share
+        tasks, bank = self.bank.tasks, self.bank
         group = 2 * np.searchsorted(tasks, bank.task) + (bank.step > 0)
         self._order = np.argsort(group, kind="stable")
         self._count = np.bincount(group, minlength=2 * len(tasks))
         self._first = np.cumsum(self._count) - self._count
-        for task in tasks if self.config.task == "all" else (self.config.task,):
-            starts, middles = self._count[2 * tasks.index(task) :][:2]
+
+    def set_task(self, task: str) -> None:
+        """Takes another task for the episodes to come, one that the bank has starts of, or "all"."""
+        self._check_task("task", task)
+        self.task = task
+
+    def _check_task(self, name: str, task: str) -> None:
+        """Raises ValueError unless the bank has the starts of a task that are asked for."""
+        contract.check_choice(name, task, (*self.bank.tasks, "all"))
+        tasks, share = self.bank.tasks, self.config.middle_share
+        for each in tasks if task == "all" else (task,):
+            starts, middles = self._count[2 * tasks.index(each) :][:2]
             if (share < 1 and not starts) or (share > 0 and not middles):
                 raise ValueError(
                     f"starts={self.config.starts!r}: the bank holds {starts} episode starts and {middles} "
-                    f"mid-episode states of task {task!r}; accepted: a share that it can serve"
+                    f"mid-episode states of task {each!r}; accepted: a share that it can serve"
                 )
 
     def _draw(self, uniform: np.ndarray, task: str) -> np.ndarray:
         """Turns random numbers `(K, DRAWS)` in [0, 1) into rows of the bank `(K,)`."""
-        tasks = self.bank.tasks
-        which = (uniform[:, 0] * len(tasks)).astype(int) if task == "all" else tasks.index(task)
-        group = 2 * which + (uniform[:, 1] < self.config.middle_share)
+        group = self._group(uniform, task)
         return self._order[self._first[group] + (uniform[:, 2] * self._count[group]).astype(int)]
+
+    def _draw_fitting(self, uniform: np.ndarray, sentences: np.ndarray, task: str | None) -> np.ndarray:
+        """Draws rows `(K,)` whose goal pictures show what sentences `(K,)` ask for; `task` is the sentences' if None.
+
+        Raises:
+            ValueError: If a sentence names no color, or the bank has no such start.
+        """
+        rows = np.empty(len(sentences), int)
+        for k, sentence in enumerate(sentences):
+            own, color = task or task_of(sentence), color_of(sentence)
+            self._check_task("task of the instruction", own)
+            group = self._group(uniform[k], own)
+            fitting = self._order[self._first[group] :][: self._count[group]]
+            fitting = fitting[self.bank.color[fitting] == color]
+            if not len(fitting):
+                raise ValueError(
+                    f"options['instruction']={sentence!r}: the bank has no start of {own!r} with that color"
+                )
+            rows[k] = fitting[int(uniform[k, 2] * len(fitting))]
+        return rows
+
+    def _group(self, uniform: np.ndarray, task: str) -> Any:
+        """Chooses task and kind of start, as a group of `_index_starts`, by random numbers `(..., DRAWS)`."""
+        tasks = self.bank.tasks
+        which = (uniform[..., 0] * len(tasks)).astype(int) if task == "all" else tasks.index(task)
+        return 2 * which + (uniform[..., 1] < self.config.middle_share)
 
     # --- reset and step
 
@@ -93,22 +128,25 @@ class Dreams:
         if self.state is None and len(index) < self.num_envs:
             raise ResetNeeded("the first reset starts every dream; call reset() without a mask")
         model, device = self.model, self.device
+        instruction: Any = options.get("instruction")
         if "start" in options:
             rows = np.full(len(index), options["start"])
+        elif instruction is None or "image" in options:
+            rows = self._draw(uniform, options.get("task", self.task))
         else:
-            rows = self._draw(uniform, options.get("task", self.config.task))
+            rows = self._draw_fitting(uniform, instruction, options.get("task"))
         start = self.bank.states(model, rows)
         goal, words = self.bank.goals(model, rows), self.bank.words(model, rows)
-        instruction: Any = self.bank.instruction[rows]
         if "image" in options:
             one = _tensors(device, options["image"], options["proprio"])
             start = model.encode(*one).take(np.zeros(len(index), int))
         if "goal_image" in options:
             one = _tensors(device, options["goal_image"], np.zeros(4, np.float32))
             goal = model.embedding(model.encode(*one)).expand_as(goal)
-        if "instruction" in options:
-            instruction = options["instruction"]
-            words = np.broadcast_to(embedder(model)(instruction), words.shape)
+        if instruction is None:
+            instruction = self.bank.instruction[rows]
+        else:
+            words = np.stack([embedder(model)(sentence) for sentence in instruction])
 
         new: tuple[Any, ...] = (*start, goal, torch.from_numpy(words.copy()).to(device))
         if len(index) < self.num_envs:
@@ -142,7 +180,7 @@ class Dreams:
         if self.watches:
             self.disagreement = self.model.disagreement(self.state, action).cpu().numpy()
         chance = () if luck is None else (torch.from_numpy(luck).to(self.device), config.temperature)
-        with config.computing():
+        with config.computing(self.device):
             self.state = self.model.step(self.state, action, *chance)
         self.steps += 1
         self._look()
@@ -275,10 +313,8 @@ class Dreams:
         for key in options:
             contract.check_choice("options key", key, OPTIONS)
         checked, picture = dict(options), (contract.IMAGE_SIZE, contract.IMAGE_SIZE, 3)
-        if "task" in options:
-            own = self.config.task
-            accepted = (*self.bank.tasks, "all") if own == "all" else (own,)
-            contract.check_choice("options['task']", options["task"], accepted)
+        task = options.get("task", self.task)
+        self._check_task("options['task']", task)
         if "start" in options:
             start = checked["start"] = np.asarray(options["start"])
             within = start.dtype.kind in "iu" and ((start >= 0) & (start < len(self.bank))).all()
@@ -287,8 +323,14 @@ class Dreams:
                     f"options['start']={start} {start.shape}; accepted: a row of the bank, 0 to {len(self.bank) - 1}, "
                     f"or one for each of the {count} dreams that start"
                 )
-        if not isinstance(options.get("instruction", ""), str):
-            raise ValueError(f"options['instruction']={options['instruction']!r}; accepted: a sentence")
+            if task != "all" and (others := set(self.bank.task[np.atleast_1d(start)].tolist()) - {task}):
+                raise ValueError(f"options['start']={start} is of task {sorted(others)}; accepted: rows of {task!r}")
+        if "instruction" in options:
+            given = options["instruction"]
+            sentences = np.array([given] * count if isinstance(given, str) else given, object)
+            if sentences.shape != (count,) or not all(isinstance(sentence, str) for sentence in sentences):
+                raise ValueError(f"options['instruction']={given!r}; accepted: a sentence, or one for each of {count}")
+            checked["instruction"] = sentences
         if ("image" in options) != ("proprio" in options):
             raise ValueError("options: a start is both 'image' and 'proprio'; accepted: both or none")
         for key in options.keys() & {"image", "goal_image"}:

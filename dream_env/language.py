@@ -61,9 +61,8 @@ class Grammar:
     """The phrasings of one task's prompt.
 
     Args:
-        templates: Sentences of the train split, each with `{color}` and `{object}`. held_out:
-        Sentences of the test split; since they differ from `templates`, no test sentence occurs in
-        train.
+        templates: Sentences of the train split, each with `{color}` and `{object}`.
+        held_out: Sentences of the test split; since they differ from `templates`, no test sentence occurs in train.
 
     Raises:
         ValueError: If a tuple is empty, a template lacks a field, or a template stands in both

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 
 from dream_env import contract
 from dream_env.contract import ControlName, ObsType, RewardName
+from dream_env.encoder import PictureEncoder
 from dream_env.language import color_of, embedder
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
 from dream_env.nicol.shift import SHIFTS
-from dream_env.tasks import TASKS, Situation
+from dream_env.tasks import TASKS, Situation, task_of
 
 OPTIONS = ("task", "instruction", "spoken", "layout", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
@@ -94,15 +95,16 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
       `dream_env.nicol.shift`.
     * `render_mode`: None, "rgb_array", or "human" for PyBullet's window.
 
-    `reset(options=...)` takes `task`, `instruction` (a sentence that names a color on the table), `spoken` (what the
-    policy is told when it differs from the instruction, for controls), `layout` (a `Layout`), `state` (of `get_state`).
+    `reset(options=...)` takes `task`, `instruction` (a sentence; it sets the task, unless `task` does, and puts a cube
+    of the color that it names on the table), `spoken` (what the policy is told when it differs from the instruction,
+    for controls), `layout` (a `dream_env.nicol.scene.Layout`), or `state` (of `get_state`) alone.
 
     ## Version History
     * v0: initial version.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": contract.CONTROL_HZ}
-    _max_episode_steps = contract.EPISODE_STEPS
+    _max_episode_steps = contract.EPISODE_STEPS  # where LeRobot looks for the length of an episode
 
     def __init__(
         self,
@@ -135,17 +137,20 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.task, self.obs_type, self.reward, self.goal_env = task, obs_type, reward, goal_env
         self.arm, self.control, self.camera, self.render_mode = arm, control, camera, render_mode
         self.assisted_grasp = assisted_grasp
+        if not isinstance(physics, dict | None):
+            raise ValueError(f"physics={physics!r}; accepted: a dict of the fields of `dream_env.nicol.scene.Physics`")
         for key in physics or {}:
             contract.check_choice("physics key", key, [field.name for field in fields(Physics)])
         contract.check_choice("shift", shift, SHIFTS)
         self.physics, self.shift = Physics(**(physics or {})), SHIFTS[shift]
-        self.encoder = None if world_model is None else _Encoder(world_model)
+        self.encoder = None if world_model is None else PictureEncoder(world_model)
         self._metric = self.encoder.metric() if self.encoder and contract.is_learned(reward) else None
         dim = self.encoder.dim if self.encoder else 0
         self.observation_space: spaces.Dict = contract.observation_space(dim, obs_type, goal_env)  # type: ignore[assignment]
         self.action_space = contract.action_space()
         if goal_env:
             self.compute_reward = contract.goal_reward(reward, self._metric)
+        self._running = False
         self._scene: TableScene | None = None
         self._rehearsal: TableScene | None = None
         self._goals: dict[tuple[Any, ...], np.ndarray] = {}
@@ -155,28 +160,38 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Draws a scene and an instruction, pictures the goal, and returns the first observation."""
+        """Draws a scene and an instruction, pictures the goal, and returns the first observation.
+
+        Raises:
+            ValueError: If an option is unknown or not accepted; the episode in hand goes on.
+        """
         super().reset(seed=seed)
         options = options or {}
-        for key in options:
-            contract.check_choice("options key", key, OPTIONS)
+        _check_options(options)
         if "state" in options:
             self.set_state(options["state"])
             return self._observation(), self._info()
         name = options.get("task", self.task)
         contract.check_choice("task", name, [*TASKS, "all"])
-        self.task_name = str(self.np_random.choice(list(TASKS))) if name == "all" else name
+        task = str(self.np_random.choice(list(TASKS))) if name == "all" else name
         layout = options.get("layout") or Layout.draw(self.np_random)
         start = contract.normalize(self.np_random.uniform(START_LOW, START_HIGH).astype(np.float32))
-        color = COLOR_NAMES[layout.colors[self.np_random.integers(len(layout.colors))]]
-        self.instruction = TASKS[self.task_name].grammar.sample(self.np_random, color)
+        on_table = [COLOR_NAMES[i] for i in layout.colors]
+        target = int(self.np_random.integers(len(on_table)))
+        sentence = TASKS[task].grammar.sample(self.np_random, on_table[target])
         if "instruction" in options:
-            self.instruction = str(options["instruction"])
-            color = color_of(self.instruction)
-            on_table = [COLOR_NAMES[i] for i in layout.colors]
-            contract.check_choice("color of the instruction", color, on_table)
-        self.target = [COLOR_NAMES[i] for i in layout.colors].index(color)
-        self.spoken = str(options.get("spoken", self.instruction))
+            sentence = options["instruction"]
+            task = task if "task" in options else task_of(sentence)
+            color = color_of(sentence)
+            if color in on_table:
+                target = on_table.index(color)
+            elif "layout" not in options:  # the cube that was drawn takes the color
+                layout.colors[target] = COLOR_NAMES.index(color)
+            else:
+                raise ValueError(f"options['instruction']={sentence!r}; accepted: on this table are {on_table}")
+        spoken = options.get("spoken", sentence)
+        self._told(spoken)  # a sentence of unknown words raises before anything has changed
+        self.task_name, self.instruction, self.spoken, self.target = task, sentence, spoken, target
         self._physics = self.shift.apply(self.physics, self.np_random)
 
         self._begin(layout, start)
@@ -184,8 +199,14 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return self._observation(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Moves the set-point by one action and lets physics run for 0.1 s."""
+        """Moves the set-point by one action and lets physics run for 0.1 s.
+
+        Raises:
+            ValueError: If the action has another shape than (4,) or is not finite.
+            ResetNeeded: If there is no episode, before the first reset and after `close`.
+        """
         action = contract.check_actions(action, self.action_space.shape or ())
+        self._check_running()
         previous = self._span
         delta = contract.to_delta(self.control, self.proprio, action)
         self._deltas.append(delta)
@@ -198,6 +219,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """Returns the picture of `camera` `(H, W, 3)` uint8; PyBullet's window draws itself."""
         if self.render_mode != "rgb_array":
             return None
+        self._check_running()
         return self.scene.picture(self.camera)
 
     def close(self) -> None:
@@ -206,12 +228,13 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             if scene is not None:
                 scene.close()
         self._scene = self._rehearsal = None
+        self._running = False
 
     # ---------------------------------------------------------------------------------------- beyond Gymnasium
 
     @property
     def scene(self) -> TableScene:
-        """The simulation, opened at first use so that an unpickled or forked env makes its own."""
+        """The simulation, opened at first use."""
         if self._scene is None:
             gui = self.render_mode == "human"
             self._scene = TableScene(self.arm, self.assisted_grasp, self.physics, gui)
@@ -262,16 +285,40 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         The episode is played again up to that state: PyBullet's own snapshots leave out what its solver remembers of
         contacts, and would go on a little differently.
         """
+        if missing := {*_STATE, "layout", "start", "deltas", "rng"} - {*state}:
+            raise ValueError(f"state lacks {sorted(missing)}; accepted: what `get_state` gave")
         for name in _STATE:
             setattr(self, name, state[name])
         self.np_random.bit_generator.state = state["rng"]
-        self._begin(state["layout"], state["start"])
-        for delta in state["deltas"]:
+        self._replay(state["layout"], state["start"], state["deltas"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy or a pickle takes along: all but the simulations."""
+        return vars(self) | {"_scene": None, "_rehearsal": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes over what `__getstate__` gave, and plays the episode again in a simulation of its own."""
+        vars(self).update(state)
+        if self._running:
+            self._replay(self.layout, self._start, self._deltas)
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _check_running(self) -> None:
+        if not self._running:
+            raise ResetNeeded("no episode before reset() and after close(); call reset() first")
+
+    def _told(self, sentence: str) -> np.ndarray:
+        """Embeds a sentence as the policy gets it, `(64,)`."""
+        return embedder(self.encoder and self.encoder.model)(sentence)
+
+    def _replay(self, layout: Layout, start: np.ndarray, deltas: list[np.ndarray]) -> None:
+        """Plays an episode again from its start."""
+        self._begin(layout, start)
+        for delta in deltas:
             self._deltas.append(delta)
             self._advance(delta)
         self._look()
-
-    # ------------------------------------------------------------------------------------------------- inside
 
     def _begin(self, layout: Layout, start: np.ndarray) -> None:
         """Builds the scene with the hand at a set-point, and pictures the goal."""
@@ -279,11 +326,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._deltas: list[np.ndarray] = []
         self._held_for = 0
         self._touched: tuple[int, ...] = ()
-        self._words = embedder(self.encoder and self.encoder.model)(self.spoken)
+        self._words = self._told(self.spoken)
         self.scene.physics = self._physics
         self.scene.reset(layout, contract.denormalize(start))
         self.goal_image = self._picture_goal(layout, start)
         self._goal = self.encoder(self.goal_image, start) if self.encoder else None
+        self._running = True
 
     def _advance(self, delta: np.ndarray) -> None:
         """Moves the set-point, runs physics, and counts how long the condition has held."""
@@ -350,32 +398,19 @@ def _situation(scene: TableScene, target: int, proprio: np.ndarray) -> Situation
     return Situation(scene.objects(), target, scene.hand(), contract.denormalize(proprio), scene.held(target))
 
 
+def _check_options(options: dict[str, Any]) -> None:
+    """Raises ValueError unless a reset can take the options."""
+    for key in options:
+        contract.check_choice("options key", key, OPTIONS)
+    if "state" in options and len(options) > 1:
+        raise ValueError(f"options: a state is all of an episode; accepted beside it: nothing (given: {list(options)})")
+    for key in options.keys() & {"instruction", "spoken"}:
+        if not isinstance(options[key], str):
+            raise ValueError(f"options[{key!r}]={options[key]!r}; accepted: a sentence")
+    if not isinstance(options.get("layout"), Layout | None):
+        raise ValueError(f"options['layout']={options['layout']!r}; accepted: a `dream_env.nicol.scene.Layout`")
+
+
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
 START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
 """Box of the set-point at the start (m, closing)."""
-
-
-class _Encoder:
-    """The world model's encoder on one picture, in numpy."""
-
-    def __init__(self, world_model: Any) -> None:
-        from dream_env.world_models.checkpoint import load
-
-        self.model = load(world_model) if isinstance(world_model, str | Path) else world_model
-        self.dim: int = self.model.embedding_dim
-
-    def metric(self) -> contract.Metric:
-        """Returns the world model's learned metric."""
-        from dream_env.world_models.metric import learned_metric
-
-        return learned_metric(self.model)
-
-    def __call__(self, image: np.ndarray, proprio: np.ndarray) -> np.ndarray:
-        """Encodes a picture `(H, W, 3)` uint8 into an embedding `(E,)` float32."""
-        import torch
-
-        with torch.inference_mode():
-            device = self.model.device
-            images = torch.from_numpy(image[None]).to(device)
-            state = self.model.encode(images, torch.from_numpy(proprio[None]).to(device))
-            return self.model.embedding(state)[0].cpu().numpy()

@@ -52,7 +52,7 @@ class DreamVecEnv(VecEnv):
         Raises:
             ValueError: If the options differ from dream to dream.
         """
-        if any(options != self._options[0] for options in self._options):
+        if not all(_same(options, self._options[0]) for options in self._options):
             raise ValueError("options differ from dream to dream; accepted: one dict for all of them")
         obs, _ = self.dreams.reset(seed=self._seeds, options=self._options[0])
         self._reset_seeds()
@@ -148,15 +148,15 @@ class BatchedDream(VecEnvWrapper):
             raise ValueError(f"venv={venv}; accepted: a DummyVecEnv of NicoLDream-v0 environments")
         chain, configs = [_wrappers(env) for env in envs], [env.config for env in singles]  # type: ignore[attr-defined]
         foreign = {type(w).__name__ for row in chain for w in row if not isinstance(w, self.KNOWN)}
-        if foreign or any(config != configs[0] for config in configs):
+        limits = [env.get_wrapper_attr("_max_episode_steps") for env in envs]
+        if foreign or any(pair != (configs[0], limits[0]) for pair in zip(configs, limits, strict=True)):
             problem = f"wrappers {sorted(foreign)}" if foreign else "environments that differ"
             known = ", ".join(wrapper.__name__ for wrapper in self.KNOWN)
             raise ValueError(
                 f"a batch of dreams cannot have {problem}; accepted: equal arguments, and of wrappers {known}"
             )
-        steps = envs[0].get_wrapper_attr("_max_episode_steps")
-        batch = DreamVecEnv(len(envs), max_episode_steps=steps, **vars(configs[0]))
-        batch._seeds = list(venv._seeds)
+        batch = DreamVecEnv(len(envs), max_episode_steps=limits[0], **vars(configs[0]))
+        batch._seeds, batch._options = list(venv._seeds), list(venv._options)
         super().__init__(batch)
         self._monitors = [next((w for w in row if isinstance(w, Monitor)), None) for row in chain]
 
@@ -202,6 +202,11 @@ class OutcomeReward(VecEnvWrapper):
             infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
         outcomes = [done and info["is_success"] for done, info in zip(dones, infos, strict=True)]
         return obs, np.array(outcomes, np.float32), dones, infos
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tells whether two dicts of options hold the same, arrays included."""
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
 def _wrappers(env: gym.Env) -> list[gym.Wrapper]:

@@ -84,7 +84,7 @@ class TensorDreams:
         capture: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.config = DreamConfig(task, **kwargs)
+        self.config = DreamConfig.of(task, kwargs)
         if min(num_envs, max_episode_steps) < 1 or self.config.goal_env or self.config.render_mode:
             raise ValueError(
                 f"num_envs={num_envs}, max_episode_steps={max_episode_steps}, goal_env={self.config.goal_env}, "
@@ -132,9 +132,8 @@ class TensorDreams:
         """
         if seed is not None:
             self._generator.manual_seed(seed)
-        if start is not None and start.shape != (self.num_envs,):
-            raise ValueError(f"start has shape {tuple(start.shape)}; accepted: ({self.num_envs},)")
-        self._carry = self._begin(self._draw(self._uniform()) if start is None else start.to(self.device))
+        row = self._draw(self._uniform()) if start is None else self._check_rows(start)
+        self._carry = self._begin(row)
         self._obs = self._observe(self._carry)
         return self._obs, {}
 
@@ -142,7 +141,7 @@ class TensorDreams:
         """Predicts one control step of every dream; ended ones start anew.
 
         Args:
-            action: `(B, 4)` on the dreams' device; clipped to [-1, 1], and not checked to be finite.
+            action: `(B, 4)` of floats on the dreams' device; clipped to [-1, 1], and not checked to be finite.
 
         Returns:
             Observations; rewards `(B,)`; terminated `(B,)`, always False; truncated `(B,)`; and infos of the state that
@@ -151,6 +150,7 @@ class TensorDreams:
         """
         if action.shape != (self.num_envs, len(contract.ACTION_NAMES)):
             raise ValueError(f"action has shape {tuple(action.shape)}; accepted: ({self.num_envs}, 4)")
+        action = action.to(torch.float32)
         luck = (self._uniform(),) if self.config.temperature else ()
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
             self._carry, obs, end, info = self._transition(*self._carry, action, self._uniform(), *luck)
@@ -174,6 +174,14 @@ class TensorDreams:
 
     def _draw(self, chance: Tensor) -> Tensor:
         return torch.searchsorted(self._below, chance, right=True)
+
+    def _check_rows(self, start: Tensor) -> Tensor:
+        """Returns rows of the bank on the device, or raises ValueError; this waits for the device."""
+        row, count = torch.as_tensor(start, device=self.device), len(self._dreams.bank)
+        whole = not row.dtype.is_floating_point and row.dtype is not torch.bool
+        if row.shape != (self.num_envs,) or not whole or not bool(((row >= 0) & (row < count)).all()):
+            raise ValueError(f"start={start}; accepted: ({self.num_envs},) rows of the bank, 0 to {count - 1}")
+        return row
 
     def _begin(self, row: Tensor) -> Carry:
         """Starts dreams from rows of the bank `(B,)`."""
@@ -202,7 +210,7 @@ class TensorDreams:
         config, dreams, state = self.config, self._dreams, _state(tokens, proprio, situation)
         action = contract.to_delta(config.control, proprio, action.clamp(-1, 1), self._step_size)
         doubt = self.model.disagreement(state, action) if dreams.watches else None
-        with config.computing():
+        with config.computing(self.device):
             state = self.model.step(state, action, *(() if luck is None else (luck, config.temperature)))
         goal, words = self._goals[self._goal_of[row]], self._words[row]
         if self._learned:
@@ -240,7 +248,7 @@ class TensorDreams:
     def _see(self, state: LatentState) -> Obs:
         """Returns the parts of the observation that a step changes."""
         embedding = self.model.embedding(state).clamp(-contract.EMBEDDING_BOUND, contract.EMBEDDING_BOUND)
-        seen = {"embedding": embedding, "proprio": state.proprio}
+        seen = {"embedding": embedding, "proprio": state.proprio.clone()}  # a learner may change what it is given
         return seen | ({"pixels": self.model.decode(state)} if self.config.obs_type == "pixels" else {})
 
     def _measure(self, mark: Tensor, goal: Tensor) -> Tensor:

@@ -40,6 +40,9 @@ def test_bad_bank_files_are_named(tmp_path):
     pickled = np.array([{}], object)
     np.save(tmp_path / "pickled.npy", pickled, allow_pickle=True)
     contents = (whole[: len(whole) // 2], b"", b"hello", foreign)
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="plain.npy is no start bank"):
+        StartBank.load(tmp_path / "plain.npy")
     for content in (*contents, (tmp_path / "pickled.npy").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="bank.npz is no start bank or is truncated"):
@@ -52,7 +55,13 @@ def test_bad_bank_arrays_are_named():
         "proprio": np.zeros((23, 4), np.float32),
         "goal": np.full(24, 12),
         "task": np.zeros(24),
+        "goal_images": np.zeros((12, 64, 64, 3), np.uint16),
+        "step": np.zeros(24),
     }
+    changes_of_proprio = (np.full((24, 4), np.nan, np.float32), np.zeros((24, 4)), np.full((24, 4), 1.5, np.float32))
+    for array in changes_of_proprio:
+        with pytest.raises(ValueError, match="start bank: proprio"):
+            StartBank(**{**arrays(), "proprio": array})
     for name, array in changes.items():
         with pytest.raises(ValueError, match=f"start bank: {name}"):
             StartBank(**{**arrays(), name: array})

@@ -15,8 +15,15 @@ BAD_ARGUMENTS = [
     ({"precision": "float16"}, "precision='float16'.*'bfloat16'"),
     ({"render_mode": "human"}, "render_mode='human'.*'rgb_array'"),
     ({"starts": "middle"}, "starts='middle'.*'any'"),
-    ({"starts": 1.5}, "starts=1.5"),
+    ({"starts": 1.5}, "starts=1.5; accepted: 'episode', 'any', a finite number, 0 to 1"),
+    ({"starts": None}, "starts=None"),
     ({"disagreement_penalty": -1.0}, "disagreement_penalty=-1.0"),
+    ({"max_disagreement": -1}, "max_disagreement=-1; accepted: None, 'calibrated'"),
+    ({"max_disagreement": float("nan")}, "max_disagreement=nan"),
+    ({"max_disagreement": "often"}, "max_disagreement='often'"),
+    ({"temperature": float("inf")}, "temperature=inf"),
+    ({"temperature": None}, "temperature=None"),
+    ({"world_model": None}, "world_model=None"),
     ({"goal_env": True, "reward": "progress"}, "reward='progress'.*'energy'"),
     ({"goal_env": True, "disagreement_penalty": 1.0}, "disagreement_penalty"),
 ]
@@ -27,6 +34,12 @@ def test_bad_arguments_are_named(toy_folder, kwargs, message):
     for world in (NicoLDreamEnv, NicoLDreamVectorEnv):
         with pytest.raises(ValueError, match=message):
             world(**{"world_model": toy_folder, **kwargs})
+
+
+def test_an_option_that_dreams_do_not_have_is_named(toy_folder):
+    for world in (NicoLDreamEnv, NicoLDreamVectorEnv):
+        with pytest.raises(TypeError, match="no option shift; accepted: task, obs_type"):
+            world(world_model=toy_folder, shift="mass")
 
 
 def test_bad_vector_arguments_are_named(toy_folder):

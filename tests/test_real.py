@@ -226,6 +226,11 @@ def test_shifted_physics_is_felt() -> None:
         ({"world_model": None, "obs_type": "embedding"}, "world_model=None"),
         ({"world_model": "/nowhere"}, "/nowhere"),
         ({"physics": {"gravity": 0}}, "friction"),
+        ({"physics": {"mass": -1.0}}, r"physics\['mass'\]=-1.0"),
+        ({"physics": {"mass": float("nan")}}, r"physics\['mass'\]=nan"),
+        ({"physics": {"friction": "high"}}, r"physics\['friction'\]='high'"),
+        ({"physics": {"light": [1.0, 2.0]}}, "3 finite numbers"),
+        ({"physics": 0.5}, "a dict"),
     ],
 )
 def test_bad_arguments_name_what_is_accepted(kwargs: dict, names: str) -> None:
@@ -243,6 +248,46 @@ def test_bad_options_and_actions(env: NicoLRealEnv) -> None:
         with pytest.raises(ValueError, match="accepted"):
             env.step(action)
     assert LINE_X > 0.56
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"instruction": 3}, "'instruction'.=3; accepted: a sentence"),
+        ({"spoken": None}, "'spoken'.=None; accepted: a sentence"),
+        ({"task": "dance"}, "task='dance'"),
+        ({"layout": [[0.5, -0.2]]}, "accepted: a `dream_env.nicol.scene.Layout`"),
+        ({"state": {}}, "state lacks.*get_state"),
+        ({"state": {}, "task": "push"}, "accepted beside it: nothing"),
+    ],
+)
+def test_bad_options_are_named(env: NicoLRealEnv, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        env.reset(seed=0, options=options)
+
+
+def test_impossible_layouts_are_refused() -> None:
+    for change in ({"positions": np.zeros((2, 2))}, {"yaws": np.full(3, np.nan)}, {"colors": np.array([0, 0, 1])}):
+        with pytest.raises(ValueError, match=f"layout.{next(iter(change))}"):
+            Layout(**{**vars(LAYOUT), **change})
+
+
+def test_without_an_episode_there_is_nothing_to_step_or_draw() -> None:
+    env = NicoLRealEnv("all", render_mode="rgb_array", **BLIND)
+    for _ in range(2):
+        for call in (lambda: env.step(np.zeros(4)), env.render):
+            with pytest.raises(gym.error.ResetNeeded, match="before reset"):
+                call()
+        env.reset(seed=0)
+        env.close()
+
+
+def test_lists_as_yaml_gives_them_are_taken_for_physics() -> None:
+    env = NicoLRealEnv("all", physics={"light": [0.4, -0.4, 1.5]}, **BLIND)
+    plain = NicoLRealEnv("all", **BLIND)
+    pictures = [one.reset(seed=0)[0]["pixels"] for one in (env, plain)]
+    np.testing.assert_array_equal(*pictures)
+    env.close(), plain.close()
 
 
 @pytest.mark.slow

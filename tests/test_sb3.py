@@ -83,6 +83,17 @@ def test_batch_keeps_a_shorter_time_limit(toy_folder):
     batch.reset()
     ends = [batch.step(np.zeros((2, 4)))[2].all() for _ in range(5)]
     assert ends == [False] * 4 + [True]
+    limits = [lambda n=n: gym.make("NicoLDream-v0", world_model=toy_folder, max_episode_steps=n) for n in (5, 20)]
+    with pytest.raises(ValueError, match="environments that differ"):
+        BatchedDream(DummyVecEnv(limits))
+
+
+def test_batch_keeps_the_options_that_were_set(toy_folder):
+    envs = make_vec_env("NicoLDream-v0", 2, env_kwargs={"world_model": toy_folder})
+    envs.set_options({"instruction": "lift the red cube"})
+    batch = BatchedDream(envs)
+    batch.reset()
+    assert batch.get_attr("instruction") == ["lift the red cube"] * 2
 
 
 def test_batch_refuses_what_it_would_change(toy_folder):
@@ -134,6 +145,13 @@ def test_vec_env_attributes_and_methods(toy_folder):
     obs = envs.reset()
     assert envs.get_attr("render_mode") == [None] * 3
     assert envs.get_attr("task", 1) == ["all"]
+    envs.set_attr("task", "lift")
+    envs.reset()
+    assert envs.get_attr("task") == envs.get_attr("task_name") == ["lift"] * 3
+    with pytest.raises(AttributeError):
+        envs.set_attr("max_episode_steps", 3)
+    envs.seed(0)
+    obs = envs.reset()
     assert envs.get_attr("instruction", [2, 0]) == [envs.dreams.instruction[i] for i in (2, 0)]
     assert envs.env_is_wrapped(Monitor) == [True] * 3
     assert envs.env_is_wrapped(gym.wrappers.TimeLimit) == [False] * 3
@@ -149,6 +167,9 @@ def test_vec_env_attributes_and_methods(toy_folder):
     assert set(envs.get_attr("instruction")) == {"lift the red cube"}
     envs.reset()
     assert set(envs.get_attr("instruction")) != {"lift the red cube"}
+    picture = {"image": np.zeros((64, 64, 3), np.uint8), "proprio": np.zeros(4, np.float32)}
+    envs.set_options([{name: array.copy() for name, array in picture.items()} for _ in range(3)])
+    envs.reset()
     envs.set_options([{}, {}, {"instruction": "lift the red cube"}])
     with pytest.raises(ValueError, match="options differ"):
         envs.reset()

@@ -171,5 +171,20 @@ def test_wrong_arguments_are_named(wrong):
     dreams = TensorDreams(2, **KWARGS)
     with pytest.raises(ValueError, match=r"action has shape \(4,\); accepted: \(2, 4\)"):
         dreams.step(torch.zeros(4))
-    with pytest.raises(ValueError, match=r"start has shape \(3,\); accepted: \(2,\)"):
-        dreams.reset(start=torch.arange(3))
+    for start in (torch.arange(3), torch.tensor([0, -1]), torch.tensor([0.0, 1.0]), [0, 999]):
+        with pytest.raises(ValueError, match=r"start=.*accepted: \(2,\) rows of the bank, 0 to 23"):
+            dreams.reset(start=start)
+    assert dreams.reset(start=[0, 1])[0]["proprio"].shape == (2, 4)
+
+
+def test_observations_are_the_callers_own():
+    dreams = TensorDreams(2, **KWARGS)
+    obs, _ = dreams.reset(seed=0)
+    before = dreams.state.proprio.clone()
+    for part in obs.values():
+        part.mul_(0)
+    assert torch.equal(dreams.state.proprio, before)
+    double, single = (
+        dreams.reset(seed=0) and dreams.step(action)[0] for action in (torch.ones(2, 4).double(), torch.ones(2, 4))
+    )
+    assert torch.equal(double["proprio"], single["proprio"])

@@ -261,6 +261,14 @@ def test_saving_again_keeps_other_files_and_survives_a_crash(folder, monkeypatch
     assert (folder / "model.safetensors").read_bytes() != weights
 
 
+def test_a_model_that_was_written_anew_is_loaded_anew(folder):
+    before = checkpoint.load(folder)
+    checkpoint.save(LatentWorldModel(SMALL), folder, "")
+    after = checkpoint.load(folder)
+    assert after is not before and after is checkpoint.load(folder)
+    assert not torch.equal(after.state_dict()[KEY], before.state_dict()[KEY])
+
+
 def test_default_lies_in_the_assets():
     assert checkpoint.resolve("default").parts[-2:] == ("assets", "world_model")
 
@@ -301,6 +309,8 @@ DAMAGE = {
     "type": (lambda f: edit_weights(f, lambda t: t.update({KEY: t[KEY].half()})), "float16"),
     "other width": (lambda f: edit_config(f, width=24), "does not fit config.json"),
     "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['latent'"),
+    "kinds": (lambda f: edit_config(f, kind=["latent"]), r"kind \['latent'\]; accepted"),
+    "threshold": (lambda f: edit_config(f, success_threshold=None), "success_threshold=None; accepted"),
     "field": (lambda f: edit_config(f, depth=9), r"unknown fields \['depth'\]"),
     "value": (lambda f: edit_config(f, width="wide"), "describes no model"),
     "no json": (lambda f: (f / "config.json").write_text("{"), "is not"),

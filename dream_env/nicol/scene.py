@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pybullet
 
-from dream_env.contract import CONTROL_HZ, mirror
+from dream_env.contract import CONTROL_HZ, check_number, mirror
 from dream_env.language import COLORS
 from dream_env.nicol import urdf
 from dream_env.nicol.camera import CAMERAS, Camera
@@ -56,6 +56,16 @@ class Physics:
     camera_jitter: tuple[float, float] = (0.0, 0.0)
     camera_shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    def __post_init__(self) -> None:
+        """Checks every value, and makes tuples of lists, as YAML and JSON give them."""
+        for name in ("friction", "mass", "brightness"):
+            check_number(f"physics[{name!r}]", getattr(self, name), low=1e-6 if name == "mass" else 0.0)
+        for name, length in (("light", 3), ("camera_jitter", 2), ("camera_shift", 3)):
+            values = np.asarray(getattr(self, name))
+            if values.shape != (length,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+                raise ValueError(f"physics[{name!r}]={getattr(self, name)!r}; accepted: {length} finite numbers")
+            object.__setattr__(self, name, tuple(values.astype(float).tolist()))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -70,6 +80,17 @@ class Layout:
     positions: np.ndarray
     yaws: np.ndarray
     colors: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Checks every array."""
+        for name, shape in (("positions", (CUBES, 2)), ("yaws", (CUBES,)), ("colors", (CUBES,))):
+            kinds = "iu" if name == "colors" else "iuf"
+            array = np.asarray(getattr(self, name))
+            if array.shape != shape or array.dtype.kind not in kinds or not np.isfinite(array).all():
+                raise ValueError(f"layout.{name}={getattr(self, name)!r}; accepted: finite numbers {shape}")
+            object.__setattr__(self, name, array)
+        if len(set(self.colors.tolist())) < CUBES or not set(self.colors.tolist()) <= set(range(len(COLORS))):
+            raise ValueError(f"layout.colors={self.colors}; accepted: {CUBES} different ones of 0 to {len(COLORS) - 1}")
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Layout:

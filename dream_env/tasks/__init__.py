@@ -1,5 +1,10 @@
 """Tasks at NICOL's table: prompts, success and scripted experts; one task, one file."""
 
+from functools import lru_cache
+
+import numpy as np
+
+from dream_env.language import color_of, embed
 from dream_env.tasks.lift import Lift
 from dream_env.tasks.push import Push
 from dream_env.tasks.reach import Reach
@@ -8,4 +13,27 @@ from dream_env.tasks.situation import Situation, Task
 TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), Lift())}
 """Every task by its name."""
 
-__all__ = ["TASKS", "Lift", "Push", "Reach", "Situation", "Task"]
+
+def task_of(sentence: str) -> str:
+    """Returns the task that a sentence asks for: that of the sentence of the grammars which it is most like.
+
+    Args:
+        sentence: English that names one color.
+
+    Raises:
+        ValueError: If it names no color, or more than one.
+    """
+    names, known = _sentences(color_of(sentence))
+    return names[int((known @ embed(sentence)).argmax())]
+
+
+@lru_cache
+def _sentences(color: str) -> tuple[list[str], np.ndarray]:
+    """Returns the task and the embedding `(S, 64)` of every sentence about a color."""
+    splits = ("train", "test")
+    said = [(name, s) for name, task in TASKS.items() for split in splits for s in task.grammar.sentences(color, split)]
+    vectors = np.stack([embed(sentence) for _, sentence in said])
+    return [name for name, _ in said], vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+__all__ = ["TASKS", "Lift", "Push", "Reach", "Situation", "Task", "task_of"]

@@ -10,7 +10,7 @@ from dream_env.tasks.situation import Situation, go, steps
 HOVER = 0.11
 """Height of the grasp point above the cube's center (m)."""
 TOLERANCE = 0.04
-"""Largest distance of the grasp point to the hover point (m); cubes stand at least 10 cm apart."""
+"""Largest distance of the grasp point to the hover point (m); cubes stand at least 12 cm apart."""
 
 
 class Reach:

@@ -47,7 +47,7 @@ def save(model: Any, path: str | Path, card: str) -> None:
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> Any:
-    """Loads a world model for inference, once per process, folder and device.
+    """Loads a world model for inference; one that has not been written anew is loaded once per process and device.
 
     Args:
         name_or_path: "default" for the model that comes with the package, or a folder written by `save`.
@@ -60,7 +60,12 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
         FileNotFoundError: If the folder or one of its files is missing.
         ValueError: If a file is damaged or does not fit the others.
     """
-    return _load(resolve(name_or_path), str(device))
+    folder = resolve(name_or_path)
+    for file in (folder, folder / CONFIG, folder / WEIGHTS):
+        if not file.exists():
+            raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
+    written = [(folder / name).stat().st_mtime_ns for name in (CONFIG, WEIGHTS)]
+    return _load(folder, str(device), *written)
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -86,10 +91,8 @@ class Traceable(Protocol):
 
 
 @lru_cache(maxsize=8)
-def _load(folder: Path, device: str) -> Any:
-    for file in (folder, folder / CONFIG, folder / WEIGHTS):
-        if not file.exists():
-            raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
+def _load(folder: Path, device: str, *written: int) -> Any:
+    """Reads a model; `written`, when its files were, makes rewritten files a new entry."""
     model = _build(folder / CONFIG)
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -108,7 +111,7 @@ def _build(file: Path) -> torch.nn.Module:
         kind = values.pop("kind")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f'world_model: {file} is not {{"kind": ..., ...}} ({error!r}); {_REMEDY}') from error
-    if kind not in KINDS:
+    if kind not in [*KINDS]:
         raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {list(KINDS)}; {_REMEDY}")
     module, name = KINDS[kind].split(":")
     model_class = getattr(import_module(module), name)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, check_choice
+from dream_env.contract import IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, check_choice, check_number
 from dream_env.language import embed
 from dream_env.readout import LanguageReadout
 from dream_env.world_models.autoencoder import AutoEncoder
@@ -84,6 +84,12 @@ class LatentConfig:
     `vla`); None learns one."""
     text: str | None = None
     """Folder of a pretrained text encoder that embeds the instructions; None takes the package's word vectors."""
+
+    def __post_init__(self) -> None:
+        """Checks what building a model does not."""
+        check_number("success_threshold", self.success_threshold, high=1)
+        if self.disagreement_threshold is not None:
+            check_number("disagreement_threshold", self.disagreement_threshold)
 
 
 class SuccessHead(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any
 
@@ -44,12 +45,13 @@ def learned_metric(model: Any) -> Callable[[np.ndarray], np.ndarray]:
             f"{type(model).__name__} has no method `metric`, which the reward needs; accepted: a world model with one, "
             "or a reward of the raw distance"
         )
-
-    def metric(embedding: np.ndarray) -> np.ndarray:
-        rows = np.ascontiguousarray(embedding, np.float32).reshape(-1, embedding.shape[-1])
-        with torch.inference_mode():
-            vectors = model.metric(torch.from_numpy(rows).to(model.device)).cpu().numpy()
-        return vectors.reshape(*embedding.shape[:-1], -1)
-
+    metric = partial(_metric, model)
     metric(np.zeros((1, model.embedding_dim), np.float32))  # a checkpoint without it says so now
     return metric
+
+
+def _metric(model: Any, embedding: np.ndarray) -> np.ndarray:
+    rows = np.ascontiguousarray(embedding, np.float32).reshape(-1, embedding.shape[-1])
+    with torch.inference_mode():
+        vectors = model.metric(torch.from_numpy(rows).to(model.device)).cpu().numpy()
+    return vectors.reshape(*embedding.shape[:-1], -1)

@@ -37,7 +37,12 @@ class WorldModel(Protocol):
     """The one object that RL, planning, evolution, synthesis and the viewer share.
 
     Every method takes and returns batches on `device` and is pure: the same inputs give the same output, and
-    row i does not depend on the other rows.
+    row i does not depend on the other rows. An object is told from another one by its identity.
+
+    What a model may have beside: `instruction(sentence)`, its own sentence embedding `(64,)` in numpy; `compiled()` and
+    `traced()`, faster forms of itself; and in an attribute `config` the numbers `success_threshold`, the probability
+    from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
+    `max_disagreement="calibrated"` asks for.
     """
 
     embedding_dim: int

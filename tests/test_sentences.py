@@ -1,0 +1,105 @@
+"""A sentence of one's own at reset: it means the same in both worlds."""
+
+import numpy as np
+import pytest
+
+from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.language import COLORS, color_of
+from dream_env.nicol.scene import COLOR_NAMES, Layout
+from dream_env.real import NicoLRealEnv
+from dream_env.tasks import TASKS, task_of
+
+BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
+
+
+@pytest.fixture
+def real():
+    env = NicoLRealEnv("reach", **BLIND)
+    yield env
+    env.close()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_sentence_of_the_grammars_asks_for_its_task(split):
+    for name, task in TASKS.items():
+        for color in COLORS:
+            assert {task_of(sentence) for sentence in task.grammar.sentences(color, split)} == {name}
+
+
+def test_other_words_are_taken_for_the_nearest_task():
+    assert task_of("grab the red cube") == "lift"
+    assert task_of("could you shove the green box away from you") == "push"
+    assert task_of("get your hand over the ruby cube") == "reach"
+    with pytest.raises(ValueError, match="names no color"):
+        task_of("make me a sandwich")
+
+
+def test_a_sentence_sets_the_task_in_physics_and_puts_its_cube_on_the_table(real):
+    for seed in range(6):
+        real.reset(seed=seed, options={"instruction": "lift the yellow cube"})
+        assert (real.task_name, real.instruction) == ("lift", "lift the yellow cube")
+        assert COLOR_NAMES[real.layout.colors[real.target]] == "yellow"
+        assert len(set(real.layout.colors.tolist())) == 3
+    real.reset(seed=0, options={"instruction": "lift the yellow cube", "task": "push"})
+    assert real.task_name == "push"
+    real.reset(seed=0)
+    assert real.task_name == "reach"
+
+
+def test_a_layout_of_ones_own_has_to_have_the_color(real):
+    layout = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match=r"lift the yellow cube.*on this table are \['red', 'green', 'blue'\]"):
+        real.reset(seed=0, options={"instruction": "lift the yellow cube", "layout": layout})
+
+
+def test_a_refused_reset_leaves_the_episode_as_it_is(real):
+    real.reset(seed=0)
+    before = real.get_state() | {"rng": None}
+    with pytest.raises(ValueError, match="names no color"):
+        real.reset(options={"task": "push", "instruction": "make me a sandwich"})
+    after = real.get_state() | {"rng": None}
+    assert all(np.array_equal(before[key], after[key]) for key in ("task_name", "instruction", "target", "start"))
+
+
+def test_a_sentence_draws_a_start_whose_goal_shows_it(toy_folder):
+    env = NicoLDreamEnv("reach", world_model=toy_folder)
+    drawn = set()
+    for seed in range(12):
+        env.reset(seed=seed, options={"instruction": "lift the crimson box"})
+        assert (env.task_name, env.instruction) == ("lift", "lift the crimson box")
+        drawn.add(env.dreams.goal.numpy().tobytes())
+    bank = env.dreams.bank
+    fitting = (bank.task == "lift") & (bank.color == "red") & (bank.step == 0)
+    assert len(drawn) == len(set(bank.goal[fitting].tolist()))
+    with pytest.raises(ValueError, match="bank has no start of 'lift' with that color"):
+        env.reset(options={"instruction": "lift the yellow cube"})
+
+
+def test_each_dream_may_have_a_sentence_of_its_own(toy_folder):
+    envs = NicoLDreamVectorEnv(3, "reach", world_model=toy_folder)
+    said = ["lift the red cube", "push the blue cube away", "lift the blue cube"]
+    envs.reset(seed=0, options={"instruction": said})
+    assert envs.instruction == tuple(said) and envs.task_name == ("lift", "push", "lift")
+    single = NicoLDreamEnv("reach", world_model=toy_folder)
+    for i, sentence in enumerate(said):
+        obs, _ = single.reset(seed=i, options={"instruction": sentence})
+        np.testing.assert_array_equal(obs["goal"], envs.dreams.observation()["goal"][i])
+    with pytest.raises(ValueError, match="or one for each of 3"):
+        envs.reset(options={"instruction": said[:2]})
+
+
+def test_the_task_of_later_episodes_may_be_changed(toy_folder):
+    for env in (NicoLDreamEnv("reach", world_model=toy_folder), NicoLDreamVectorEnv(2, world_model=toy_folder)):
+        env.task = "lift"
+        env.reset(seed=0)
+        assert set(np.atleast_1d(env.task_name).tolist()) == {"lift"} and env.task == "lift"
+        with pytest.raises(ValueError, match="task='juggle'"):
+            env.task = "juggle"
+        env.reset(seed=0, options={"task": "push"})
+        assert set(np.atleast_1d(env.task_name).tolist()) == {"push"} and env.task == "lift"
+
+
+def test_the_named_color_of_every_shipped_start_is_known():
+    bank = NicoLDreamEnv("all").dreams.bank
+    assert set(bank.color.tolist()) == set(COLORS)
+    assert all(color_of(str(s)) == c for s, c in zip(bank.instruction[:50], bank.color[:50], strict=True))
