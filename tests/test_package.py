@@ -117,8 +117,11 @@ def test_version_stands_in_the_changelog():
     assert f"## [{dream_env.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_readme_block_runs(code, tmp_path):
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README + EXTENDING, re.DOTALL))
+def test_block_of_the_pages_runs(code, tmp_path):
     run(code, tmp_path)
 
 
