@@ -29,6 +29,7 @@ from dream_env.contract import (
     check_choice,
 )
 from dream_env.joined import Joined
+from dream_env.language import COLORS
 from dream_env.lerobot import LeRobotStore, replacing
 
 KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
@@ -42,11 +43,7 @@ def _feature(dtype: str, size: int, names: Sequence[str] | None = None) -> dict:
     return {"dtype": dtype, "shape": [size], "names": None if names is None else list(names)}
 
 
-_PICTURE = {
-    "dtype": "image",
-    "shape": [IMAGE_SIZE, IMAGE_SIZE, 3],
-    "names": ["height", "width", "channels"],
-}
+_PICTURE = {"dtype": "image", "shape": [IMAGE_SIZE, IMAGE_SIZE, 3], "names": ["height", "width", "channels"]}
 FEATURES = {
     IMAGES: _PICTURE,
     GOAL: _PICTURE,
@@ -78,6 +75,7 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "held": (_FRAMES, np.bool_),
     "condition": (_FRAMES, np.bool_),
 }
+_RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {"colors": (0, len(COLORS) - 1)}
 
 
 @dataclass
@@ -91,18 +89,18 @@ class Episode:
         instruction: The task in words.
         images: Pictures of the policy camera, `(T + 1, 64, 64, 3)` uint8.
         goal_image: Picture of the goal, `(64, 64, 3)` uint8.
-        proprio: Normalized set-points, `(T + 1, 4)` float32.
-        action: Executed actions, `(T, 4)` float32.
-        label: The scripted expert's actions in the same states, `(T, 4)` float32.
+        proprio: Normalized set-points, `(T + 1, 4)` float32 in [-1, 1].
+        action: Executed actions, `(T, 4)` float32 in [-1, 1].
+        label: The scripted expert's actions in the same states, `(T, 4)` float32 in [-1, 1].
         objects: World positions of the cubes (m), `(T + 1, 3, 3)` float32.
-        colors: Indices of the cubes' colors, `(3,)` int64.
-        target: Index of the named cube.
+        colors: Indices of the cubes' colors in `list(COLORS)`, `(3,)` int64.
+        target: Index of the named cube, 0 to 2.
         hand: World position of the grasp point (m), `(T + 1, 3)` float32.
         held: Whether the target is in the hand, `(T + 1,)` bool.
         condition: Whether the task's condition holds, `(T + 1,)` bool.
 
     Raises:
-        ValueError: If the kind is unknown, or an array has another shape or holds NaN or infinity.
+        ValueError: If kind or target is unknown, or an array has another shape or holds values that are not accepted.
     """
 
     seed: int
@@ -122,8 +120,9 @@ class Episode:
     condition: np.ndarray
 
     def __post_init__(self) -> None:
-        """Checks kind, shapes and dtypes."""
+        """Checks kind, target, shapes, dtypes and ranges."""
         check_choice("kind", self.kind, KINDS)
+        check_choice("target", self.target, range(len(CUBES)))
         for name, (shape, dtype) in ARRAYS.items():
             given = np.asarray(getattr(self, name))
             if given.shape != shape or not np.can_cast(given.dtype, dtype, "same_kind"):
@@ -133,7 +132,11 @@ class Episode:
                 )
             if not np.isfinite(given).all():
                 raise ValueError(f"{name} holds NaN or infinity; accepted: finite values")
-            setattr(self, name, np.asarray(given, dtype))
+            array: np.ndarray = np.asarray(given, dtype)
+            low, high = _RANGES.get(name, (-np.inf, np.inf))
+            if array.min() < low or array.max() > high:
+                raise ValueError(f"{name} holds {array.min()} to {array.max()}; accepted: {low} to {high}")
+            setattr(self, name, array)
 
     @property
     def success(self) -> bool:
@@ -166,16 +169,22 @@ class EpisodeWriter:
         self.close()
 
     def seeds(self) -> set[int]:
-        """Returns the seeds of the episodes in the folder, staged ones included."""
+        """Returns the seeds of the episodes in the folder, staged ones included; ValueError names what is damaged."""
         return {row["seed"] for row in [*self._store.rows(), *self._store.staged().values()]}
 
     def add(self, episode: Episode, order: int | None = None) -> None:
         """Stages one episode.
 
         Args:
-            episode: The episode; its seed should be new.
+            episode: The episode; its seed must be new to the folder.
             order: Its rank among the episodes added until `close`; by default that of the calls.
+
+        Raises:
+            ValueError: If the folder has an episode of this seed.
         """
+        for name in self._store.names():
+            if name.split("-", 2)[-1] == str(episode.seed):
+                raise ValueError(f"seed={episode.seed} is in {self._store.root} already ({name}); accepted: a new one")
         order, self._count = self._count if order is None else order, self._count + 1
         length = EPISODE_STEPS + 1
         still = np.zeros((1, 4), np.float32)
@@ -194,16 +203,11 @@ class EpisodeWriter:
             "next.success": np.append(episode.condition[1:], episode.condition[-1]),
             "next.done": np.arange(length) == EPISODE_STEPS,
         }
-        extra = {
-            "kind": episode.kind,
-            "task_name": episode.task,
-            "seed": episode.seed,
-            "success": episode.success,
-        }
+        extra = {"kind": episode.kind, "task_name": episode.task, "seed": episode.seed, "success": episode.success}
         self._store.stage(f"{order:08d}-{episode.kind}-{episode.seed}", columns, episode.instruction, extra)
 
     def close(self) -> int:
-        """Consolidates what was added and returns the number of episodes in the dataset."""
+        """Consolidates what was added and returns the number of all episodes; ValueError names what is damaged."""
         return self._store.consolidate()
 
 
@@ -211,8 +215,8 @@ class EpisodeWriter:
 class EpisodeDataset:
     """N episodes in memory; the attributes are those of `Episode`, stacked along a new first axis.
 
-    `images` of a loaded dataset is a read-only memory map of a cache beside the data; a selection
-    is a copy.
+    `images` of a loaded dataset is a read-only memory map of a cache beside the data; of several at once it is a
+    `Joined` of theirs, which is indexed like an array.
     """
 
     seed: np.ndarray
@@ -246,7 +250,7 @@ class EpisodeDataset:
         store = _store(root)
         rows = store.episodes()
         names = [name for name in FEATURES if name not in (IMAGES, GOAL)]
-        table = pa.concat_tables(read_parquet(path, names) for path in store.data_files())
+        table = pa.concat_tables(read_parquet(path, names) for path in store.files("data").values())
         length = EPISODE_STEPS + 1
         if any(row["length"] != length for row in rows) or table.num_rows != length * len(rows):
             raise ValueError(
@@ -307,7 +311,7 @@ class EpisodeDataset:
         return np.all(self.condition[:, -HOLD_STEPS:], axis=1)
 
     def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
-        """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing)."""
+        """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing but `Joined` pictures)."""
         return EpisodeDataset(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def select(
@@ -338,7 +342,7 @@ def _store(root: str | Path) -> LeRobotStore:
 
 def _pictures(store: LeRobotStore, episodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Gives all pictures and goals from the cache, remade whenever a data file has changed."""
-    files = store.data_files()
+    files = store.files("data").values()
     state = [(path.name, path.parent.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     key = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
     folder = store.root / "cache"
@@ -349,11 +353,15 @@ def _pictures(store: LeRobotStore, episodes: int) -> tuple[np.ndarray, np.ndarra
         with replacing(images_path) as images_file, replacing(goal_path) as goal_file:
             images = open_memmap(images_file, "w+", np.uint8, (episodes, *ARRAYS["images"][0]))
             goals = open_memmap(goal_file, "w+", np.uint8, (episodes, *ARRAYS["goal_image"][0]))
+            # Frame by frame: a file that another tool has written anew has other row groups than one per episode.
             tables = (table for path in files for table in row_groups(path, [IMAGES, GOAL]))
-            bar = tqdm(tables, "decoding pictures", episodes, unit="episode", disable=episodes < 100)
-            for i, table in enumerate(bar):
-                images[i] = [decode_png(picture["bytes"]) for picture in table[IMAGES].to_pylist()]
-                goals[i] = decode_png(table[GOAL][0].as_py()["bytes"])
+            frames = (frame for table in tables for frame in zip(table[IMAGES], table[GOAL], strict=True))
+            length = EPISODE_STEPS + 1
+            bar = tqdm(frames, "decoding pictures", episodes * length, unit="picture", disable=episodes < 100)
+            for n, (picture, goal) in enumerate(bar):
+                images[divmod(n, length)] = decode_png(picture["bytes"].as_py())
+                if n % length == 0:
+                    goals[n // length] = decode_png(goal["bytes"].as_py())
     return np.load(images_path, mmap_mode="r"), np.load(goal_path, mmap_mode="r")
 
 

@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,10 @@ class LeRobotStore:
         """Raises ValueError if the folder holds something else than such a dataset."""
         if self._info.exists():
             self.info()
-        elif self.root.exists() and not self._staging.exists() and any(self.root.iterdir()):
-            raise ValueError(f"{self.root} is not empty and holds no dataset; choose another folder")
+        elif not self._staged_files() and any(path != self._staging for path in self.root.glob("*")):
+            raise ValueError(f"{self.root} is not empty and holds no dataset (no {self._info}); choose another folder")
 
-    def stage(
-        self,
-        name: str,
-        columns: Mapping[str, np.ndarray],
-        instruction: str,
-        extra: Mapping[str, Any],
-    ) -> None:
+    def stage(self, name: str, columns: Mapping[str, np.ndarray], instruction: str, extra: Mapping[str, Any]) -> None:
         """Writes one finished episode to the staging folder.
 
         Args:
@@ -104,9 +99,25 @@ class LeRobotStore:
             pq.write_table(table.replace_schema_metadata({"episode": json.dumps(row)}), path)
 
     def staged(self) -> dict[Path, dict]:
-        """Returns the rows of the staged episodes, in order."""
-        paths = sorted(self._staging.glob("[!.]*.parquet"))
-        return {path: json.loads(pq.read_schema(path).metadata[b"episode"]) for path in paths}
+        """Returns the rows of the staged episodes, in order.
+
+        Raises:
+            ValueError: If a file is damaged or something else; the message names it.
+        """
+        rows = {}
+        for path in self._staged_files():
+            try:
+                rows[path] = json.loads((pq.read_schema(path).metadata or {})[b"episode"])
+            except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+                raise ValueError(
+                    f"{path} is no staged episode ({error!r}); delete this file, collect it again"
+                ) from error
+        return rows
+
+    def names(self) -> list[str]:
+        """Returns the names of all episodes, staged ones included; quick among thousands too."""
+        stored = (read_parquet(path, ["name"])["name"].to_pylist() for path in self.files("meta/episodes").values())
+        return [*chain(*stored), *(path.stem for path in self._staged_files())]
 
     def consolidate(self) -> int:
         """Moves staged episodes to the dataset's own files; returns the number of all episodes.
@@ -115,13 +126,12 @@ class LeRobotStore:
             ValueError: If the dataset is foreign or damaged.
         """
         self.check_writable()
-        staged, started = self.staged(), self._info.exists()
-        rows = self.rows(stats=True)[: self.info()["total_episodes"]] if started else []
+        staged, rows = self.staged(), self.rows(stats=True)
         total, known = len(rows), {row["name"] for row in rows}
         waiting = [path for path in staged if path.stem not in known]
-        last = rows[-1] if rows else {"data/chunk_index": 0, "data/file_index": -1}
-        number = last["data/chunk_index"] * CHUNK_FILES + last["data/file_index"] + 1
-        self._drop_uncommitted(number)
+        number = len(_named(rows))
+        for path in self._leftovers(rows):
+            path.unlink()
         tasks = {task: i for i, task in enumerate(dict.fromkeys(row["tasks"][0] for row in rows))}
         while waiting:
             size, group = 0, {}
@@ -139,28 +149,19 @@ class LeRobotStore:
     def _column(self, name: str, values: np.ndarray) -> pa.Array:
         return to_arrow(values, self.schema.field(name).type)
 
-    def _drop_uncommitted(self, number: int) -> None:
-        """Removes files from `number` on, of an interrupted consolidation: they are staged too."""
-        for folder in (self.root / "data", self.root / "meta" / "episodes"):
-            for path in folder.glob("*/*.parquet"):
-                if int(path.parent.name[-3:]) * CHUNK_FILES + int(path.stem[-3:]) >= number:
-                    path.unlink()
-
     def _write_file(
-        self,
-        number: int,
-        staged: Mapping[Path, dict],
-        before: Sequence[dict],
-        tasks: dict[str, int],
+        self, number: int, staged: dict[Path, dict], before: list[dict], tasks: dict[str, int]
     ) -> list[dict]:
         """Writes one data file and its file of episodes; returns the rows of the latter."""
         chunk, file = divmod(number, CHUNK_FILES)
         name = PATHS.format(chunk_index=chunk, file_index=file)
         start = before[-1]["dataset_to_index"] if before else 0
         rows: list[dict] = []
+        # Rows take their place before the data file does: there is none without rows that tell whose it is.
         with (
-            replacing(self.root / "data" / name) as path,
-            pq.ParquetWriter(path, self.schema) as writer,
+            replacing(self.root / "data" / name) as data,
+            replacing(self.root / "meta" / "episodes" / name) as meta,
+            pq.ParquetWriter(data, self.schema) as writer,
         ):
             for source, row in staged.items():
                 table, length, task = read_parquet(source), row["length"], row["tasks"][0]
@@ -184,8 +185,7 @@ class LeRobotStore:
                 }
                 rows.append(places | row | _flatten(indices))
                 start += length
-        with replacing(self.root / "meta" / "episodes" / name) as path:
-            pq.write_table(pa.Table.from_pylist(rows), path)
+            pq.write_table(pa.Table.from_pylist(rows), meta)
         return rows
 
     def _write_meta(self, rows: Sequence[dict], tasks: Mapping[str, int]) -> None:
@@ -228,7 +228,7 @@ class LeRobotStore:
             ValueError: If it is not JSON or belongs to another kind of dataset.
         """
         if not self._info.exists():
-            if any(self._staging.glob("[!.]*.parquet")):
+            if self._staged_files():
                 raise FileNotFoundError(f"{self.root} holds staged episodes only; {self._repair()}")
             raise FileNotFoundError(
                 f"no dataset in {self.root} (meta/info.json is missing); "
@@ -249,13 +249,27 @@ class LeRobotStore:
         return info
 
     def rows(self, stats: bool = False) -> list[dict]:
-        """Reads meta/episodes, with any rows that info.json does not count yet."""
-        rows = []
-        for path in sorted((self.root / "meta" / "episodes").glob("*/*.parquet")):
+        """Reads the row of every episode that info.json counts.
+
+        Raises:
+            ValueError: If a file is lost. Further rows and data files are no damage as long as their episodes are
+                staged: an interrupted consolidation left them.
+        """
+        total, rows = self.info()["total_episodes"] if self._info.exists() else 0, []
+        for path in self.files("meta/episodes").values():
             table = read_parquet(path)
             names = [name for name in table.column_names if stats or not name.startswith("stats/")]
             rows += table.select(names).to_pylist()
-        return rows
+        uncounted, staged = {row["name"] for row in rows[total:]}, {path.stem for path in self._staged_files()}
+        if [row["episode_index"] for row in rows[:total]] != list(range(total)) or uncounted - staged:
+            raise ValueError(
+                f"{self.root}/meta has lost a file: meta/episodes holds {len(rows)} episodes, and meta/info.json "
+                f"counts {total}; {RECOLLECT}"
+            )
+        data = self.files("data").keys()
+        if lost := (_named(rows[:total]) - data) | (data - _named(rows)):
+            raise ValueError(f"{self.root}: data or meta/episodes has lost {', '.join(sorted(lost))}; {RECOLLECT}")
+        return rows[:total]
 
     def episodes(self) -> list[dict]:
         """Reads the row of every episode.
@@ -265,21 +279,33 @@ class LeRobotStore:
             ValueError: If the dataset is foreign, damaged or half consolidated.
         """
         total, rows = self.info()["total_episodes"], self.rows()
-        files = {(row["data/chunk_index"], row["data/file_index"]) for row in rows}
-        if len(rows) > total or len(self.data_files()) > len(files):
+        if self._leftovers(rows):
             raise ValueError(
                 f"{self.root} was interrupted while episodes beyond its {total} were consolidated; {self._repair()}"
             )
-        if len(rows) < total:
-            raise ValueError(f"{self.root}/meta/episodes has {len(rows)} of {total} episodes; {RECOLLECT}")
         return rows
 
-    def data_files(self) -> list[Path]:
-        """Returns the data files, in order."""
-        return sorted((self.root / "data").glob("*/*.parquet"))
+    def files(self, folder: str) -> dict[str, Path]:
+        """Returns the numbered files of "data" or "meta/episodes" by their `PATHS`, in order."""
+        paths = sorted((self.root / folder).glob("chunk-*/file-*.parquet"))
+        return {path.relative_to(self.root / folder).as_posix(): path for path in paths}
+
+    def _leftovers(self, rows: Sequence[dict]) -> list[Path]:
+        """Returns the files that none of the dataset's rows names: an interrupted consolidation's."""
+        named, files = _named(rows), (*self.files("data").items(), *self.files("meta/episodes").items())
+        return [path for name, path in files if name not in named]
+
+    def _staged_files(self) -> list[Path]:
+        return sorted(self._staging.glob("[!.]*.parquet"))
 
     def _repair(self) -> str:
         return f"repair it with: python -m dream_env.episodes {self.root}"
+
+
+def _named(rows: Sequence[dict]) -> set[str]:
+    """Returns the `PATHS` of the files of these rows, the same in data as in meta/episodes."""
+    places = {(row["data/chunk_index"], row["data/file_index"]) for row in rows}
+    return {PATHS.format(chunk_index=chunk, file_index=file) for chunk, file in places}
 
 
 def _flatten(columns: Mapping[str, np.ndarray]) -> dict[str, list]:

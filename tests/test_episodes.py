@@ -15,7 +15,7 @@ from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import FEATURES, GOAL, IMAGES, Episode, EpisodeDataset, EpisodeWriter
 from dream_env.episodes import inspect as inspect_dataset
 from dream_env.joined import Joined
-from dream_env.lerobot import LeRobotStore
+from dream_env.lerobot import LeRobotStore, replacing
 
 LENGTH = EPISODE_STEPS + 1
 
@@ -224,6 +224,10 @@ def test_cached_pictures_follow_the_data(root: Path) -> None:
         ({"action": np.zeros((3, 4), np.float32)}, r"action is float32 \(3, 4\); accepted: .*24, 4"),
         ({"images": np.zeros((LENGTH, 64, 64, 3), np.float32)}, "images is float32"),
         ({"hand": np.full((LENGTH, 3), np.nan, np.float32)}, "hand holds NaN"),
+        ({"target": 7}, "target=7 is not known; accepted: 0, 1, 2"),
+        ({"colors": np.array([0, 1, 99])}, "colors holds 0 to 99; accepted: 0 to 3"),
+        ({"proprio": np.full((LENGTH, 4), 50.0)}, "proprio holds 50.0 to 50.0; accepted: -1 to 1"),
+        ({"action": np.full((EPISODE_STEPS, 4), -1.5)}, "action holds -1.5 to -1.5; accepted: -1 to 1"),
     ],
 )
 def test_malformed_episodes_are_refused(change: dict, message: str) -> None:
@@ -242,6 +246,41 @@ def test_staged_episodes_wait_for_consolidation(tmp_path: Path) -> None:
     inspect_dataset(root)
     assert equal(EpisodeDataset.load(root)[0], make_episode(5))
     assert not list((root / "staging").iterdir())
+
+
+def test_a_seed_is_added_once(root: Path) -> None:
+    """Neither a second writer, whose orders begin at 0 too, nor another order or kind takes it again."""
+    with EpisodeWriter(root) as writer:
+        for episode, order in ((make_episode(0), 0), (make_episode(0), 5), (make_episode(1, "demo"), None)):
+            with pytest.raises(ValueError, match=f"seed={episode.seed} is in .*set already .*accepted: a new one"):
+                writer.add(episode, order)
+        writer.add(make_episode(7))
+        changed = replace(make_episode(7), action=np.zeros((EPISODE_STEPS, 4), np.float32))
+        with pytest.raises(ValueError, match="seed=7 is in .*00000000-expert-7"):
+            EpisodeWriter(root).add(changed)
+        writer.add(replace(make_episode(7), seed=-7))
+        writer.add(replace(make_episode(7), seed=77))
+    data = EpisodeDataset.load(root)
+    assert data.seed.tolist() == [0, 1, 2, 2**62 + 3, 7, -7, 77]
+    assert equal(data[4], make_episode(7))
+
+
+def test_files_in_staging_that_are_no_episodes_are_named(root: Path) -> None:
+    EpisodeWriter(root).add(make_episode(7))
+    staged = next((root / "staging").iterdir())
+    whole, foreign = staged.read_bytes(), root / "staging/notes.parquet"
+    for path, content in (
+        (foreign, b"dear to somebody"),
+        (foreign, (root / "meta/tasks.parquet").read_bytes()),
+        (staged, whole[:-100]),
+    ):
+        path.write_bytes(content)
+        for act in (EpisodeWriter(root).seeds, EpisodeWriter(root).close):
+            with pytest.raises(ValueError, match=f"{path} is no staged episode .*delete this file, collect it again"):
+                act()
+        foreign.unlink(missing_ok=True)
+    staged.write_bytes(whole)
+    assert EpisodeWriter(root).close() == 5
 
 
 @pytest.mark.parametrize("survivors", [1, 2, 3, 4, 5])
@@ -279,15 +318,73 @@ def test_damage_is_named(root: Path) -> None:
     data.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="file-001.parquet cannot be read.*collect it again"):
         EpisodeDataset.load(root)
-    data.unlink()
-    with pytest.raises(ValueError, match="50 frames in 4 episodes"):
-        EpisodeDataset.load(root)
-    (root / "meta/episodes/chunk-000/file-001.parquet").unlink()
-    with pytest.raises(ValueError, match="has 2 of 4 episodes"):
+    data.write_bytes(whole)
+    pq.write_table(pq.read_table(data).slice(0, 30), data)
+    with pytest.raises(ValueError, match="80 frames in 4 episodes"):
         EpisodeDataset.load(root)
     (root / "meta/info.json").write_text("{")
     with pytest.raises(ValueError, match="info.json is not JSON"):
         EpisodeDataset.load(root)
+
+
+@pytest.fixture(scope="module")
+def four_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four episodes, each in files of its own, and a fifth one that is staged."""
+    root = tmp_path_factory.mktemp("data") / "set"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dream_env.lerobot.DATA_FILE_MB", 1e-6)
+        write(root, *(make_episode(i) for i in range(4)))
+    EpisodeWriter(root).add(make_episode(99))
+    return root
+
+
+@pytest.mark.parametrize("staged", [False, True])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        *(f"{folder}/chunk-000/file-00{i}.parquet" for folder in ("data", "meta/episodes") for i in (0, 2, 3)),
+        "meta/info.json",
+        "meta",
+    ],
+)
+def test_nothing_is_deleted_where_a_file_is_lost(four_files: Path, lost: str, staged: bool, tmp_path: Path) -> None:
+    """No repair takes what is left for the rest of an interruption, whether or not an episode is staged."""
+    root = Path(shutil.copytree(four_files, tmp_path / "set"))
+    if not staged:
+        next((root / "staging").iterdir()).unlink()
+    writer = EpisodeWriter(root)
+    shutil.move(root / lost, tmp_path / "lost")
+    files = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    for act in (writer.seeds, writer.close, lambda: EpisodeDataset.load(root), lambda: inspect_dataset(root)):
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            act()
+        if lost.endswith(".parquet"):
+            assert "has lost" in str(error.value) and "collect it again" in str(error.value)
+            assert "python -m dream_env.episodes" not in str(error.value)
+    assert files == {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    shutil.move(tmp_path / "lost", root / lost)
+    inspect_dataset(root)
+    assert EpisodeDataset.load(root).seed.tolist() == [0, 1, 2, 3, *([99] if staged else [])]
+
+
+def test_files_rewritten_with_other_row_groups_are_read(root: Path) -> None:
+    before = EpisodeDataset.load(root)
+    images, goals = np.array(before.images), np.array(before.goal_image)
+    for rows in (1000, 7):
+        for path in (root / "data").rglob("*.parquet"):
+            pq.write_table(pq.read_table(path), path, row_group_size=rows)
+        data = EpisodeDataset.load(root)
+        assert np.array_equal(data.images, images) and np.array_equal(data.goal_image, goals)
+
+
+def test_replacing_leaves_nothing_behind_on_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "folder/file.txt"
+    with replacing(path) as new:
+        new.write_text("whole")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as new:
+        new.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "whole" and list(path.parent.iterdir()) == [path]
 
 
 def test_foreign_folders_are_left_alone(root: Path, tmp_path: Path) -> None:
@@ -310,6 +407,6 @@ def test_data_files_roll_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("dream_env.lerobot.CHUNK_FILES", 2)
     write(tmp_path / "set", *(make_episode(i) for i in range(5)))
     store = LeRobotStore(tmp_path / "set", FEATURES, "nicol", 10)
-    names = [str(path.relative_to(tmp_path / "set/data")) for path in store.data_files()]
+    names = [*store.files("data")]
     assert names[:3] == [f"chunk-00{i // 2}/file-00{i % 2}.parquet" for i in range(3)]
     assert EpisodeDataset.load(tmp_path / "set").seed.tolist() == [0, 1, 2, 3, 4]
