@@ -17,7 +17,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import dream_env  # noqa: F401  (registers the ids)
 from dream_env.contract import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
-from dream_env.language import embed
+from dream_env.language import COLORS, embed
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.scene import COLOR_NAMES, SPACING, Layout
 from dream_env.real import NicoLRealEnv
@@ -196,6 +196,19 @@ def test_spoken_changes_the_words_and_not_the_target(env: NicoLRealEnv) -> None:
     options = {"task": "reach", "layout": LAYOUT, "instruction": meant, "spoken": told}
     obs, _ = env.reset(seed=0, options=options)
     assert env.target == 2 and np.array_equal(obs["instruction"], embed(told))
+
+
+@pytest.mark.parametrize("arm", ["right", "left"])
+def test_the_robots_eye_sees_every_cube(arm: str) -> None:
+    env = NicoLRealEnv("reach", arm=arm, camera="eye", render_mode="rgb_array", **BLIND)
+    for seed in range(3):
+        env.reset(seed=seed)
+        picture = env.render().astype(int)
+        for i in env.layout.colors:
+            color = np.array(list(COLORS.values())[i][:3]) * 255
+            near = np.abs(picture / picture.max(-1, keepdims=True) - color / color.max()).max(-1) < 0.1
+            assert near.sum() > 20
+    env.close()
 
 
 @pytest.mark.parametrize("camera", ["video", "frame", "eye", "workspace"])
