@@ -1,11 +1,40 @@
-"""A run that goes on has to be the run that was begun."""
+"""What a command was asked for: the folder it may write to, the run it may go on with, and how that is written down."""
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
+
+from dream_env.world_models.checkpoint import CONFIG
 
 
-def check_settings(out: Path, before: object, now: object) -> None:
+def check_out(out: Path, kind: str, *inputs: str | Path | None) -> None:
+    """Refuses a folder in which results would take the place of something else.
+
+    Args:
+        out: Folder that is to be written.
+        kind: Kind of checkpoint that the run writes, as its `config.json` names it.
+        *inputs: What the run reads: folders, or names such as "default".
+
+    Raises:
+        ValueError: If it is a file, one of the inputs, or the folder of another kind of checkpoint.
+    """
+    accepted = "accepted: a new folder, or that of the run to go on with"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={out} is a file; {accepted}")
+    if out.resolve() in {Path(one).resolve() for one in inputs if one is not None}:
+        raise ValueError(f"out={out} is what the run reads; {accepted}")
+    if (config := out / CONFIG).is_file():
+        found = json.loads(config.read_text()).get("kind")
+        if found != kind:
+            raise ValueError(f"out={out} holds a checkpoint of kind {found!r}; {accepted}")
+
+
+def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with a run under other settings.
 
     Args:
@@ -14,9 +43,39 @@ def check_settings(out: Path, before: object, now: object) -> None:
         now: Settings that are asked for.
 
     Raises:
-        ValueError: If they differ.
+        ValueError: If they differ; it names those that do.
     """
-    if before != now:
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        changes = ", ".join(f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in names)
         raise ValueError(
-            f"out={out} holds a run with other settings: {before}; accepted: the same settings, or another folder"
+            f"out={out} holds a run with other settings: {changes}; accepted: the same settings, or another folder"
         )
+
+
+def command_line(module: str, arguments: Any) -> str:
+    """Gives the command that a dataclass of arguments stands for, so that a card can be made again.
+
+    Args:
+        module: Name of the command in `agents`.
+        arguments: The dataclass, as tyro filled it; what has its default is left out.
+    """
+    return shlex.join(["python", "-m", f"agents.{module}", *_flags(arguments, "")])
+
+
+def _flags(arguments: Any, prefix: str) -> Iterator[str]:
+    for one in fields(arguments):
+        value, name = getattr(arguments, one.name), f"{prefix}{one.name}".replace("_", "-")
+        if is_dataclass(value):
+            yield from _flags(value, f"{name}.")
+        elif value == _default(one) or isinstance(value, Mapping):  # a mapping is no option of a command line
+            continue
+        elif isinstance(value, bool):
+            yield f"--{name}" if value else f"--{prefix}no-{one.name}".replace("_", "-")
+        else:
+            several = isinstance(value, Iterable) and not isinstance(value, str)
+            yield from [f"--{name}", *map(str, value if several else [value])]
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()

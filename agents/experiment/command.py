@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -35,8 +34,9 @@ from dream_env.agents.experiment.policies import Setup, digest, folder, practice
 from dream_env.agents.experiment.results import Played, Results
 from dream_env.agents.outcomes import WORLDS, Outcome, World, load_outcomes, save_outcomes
 from dream_env.agents.rollouts import Batch, play
+from dream_env.agents.settings import command_line
 from dream_env.agents.statistics import wilson
-from dream_env.contract import EPISODE_STEPS, check_choice
+from dream_env.contract import EPISODE_STEPS, check_choice, check_number
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -65,7 +65,7 @@ class Arguments:
     data: tuple[Path, ...] = (Path("data"),)
     """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
     out: Path = Path("results")
-    """Folder of transfer.json, transfer.md and transfer.png."""
+    """Folder of transfer.json, transfer.md and transfer.png; with --quick by default the one of the runs."""
     runs: Path = Path("runs/transfer")
     """Folder of all policies and of the episodes that they played."""
     archive: Path | None = None
@@ -94,6 +94,17 @@ class Arguments:
     """Everything in miniature, for a test; the figures say nothing."""
     recipe: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=lambda: dict(RECIPE))
     """Arguments of `agents.train`, see `RECIPE`."""
+
+    def __post_init__(self) -> None:
+        """Checks every number, and keeps figures that say nothing away from those that do."""
+        for name, least in (("episodes", 1), ("side_episodes", 1), ("workers", 0), ("refit_updates", 1)):
+            if (value := getattr(self, name)) is not None:
+                check_number(name, value, low=least)
+        for name in ("demos", "seeds"):
+            if not all(part.isdecimal() for part in _list(getattr(self, name))):
+                raise ValueError(f"{name}={getattr(self, name)!r}; accepted: whole numbers, separated by commas")
+        if self.quick and self.out == Path("results"):
+            object.__setattr__(self, "out", self.runs)
 
     def setup(self) -> Setup:
         """Returns how policies are made."""
@@ -226,7 +237,7 @@ def experiment(args: Arguments) -> str:
     everything, asked = args.trials(setup)
     checkpoint.load(args.world_model)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
-    command = f"python -m agents.experiment {' '.join(sys.argv[1:])}"
+    command = command_line("experiment", args)
     steps = fitted_episodes(args.world_model) * EPISODE_STEPS
     about = {"command": command, "recipe": practice(setup.recipe), "planned_trials": len(everything)}
 

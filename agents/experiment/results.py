@@ -43,12 +43,12 @@ class Results:
     world_model_steps: int = 0
 
     def select(self, method: str, **condition: Any) -> list[Played]:
-        """Returns the trials of a method under a condition: the usual one but for what is named."""
+        """Returns the trials of a method under a condition: the usual one, all seeds, but for what is named."""
         wanted = {"demos": self.demos, "instruction": "normal", "shift": "none", "budget": "", **condition}
 
         def fits(trial: Trial) -> bool:
-            there = {"demos": trial.spec.demos, **{name: getattr(trial, name) for name in list(wanted)[1:]}}
-            return trial.spec.method == method and there == wanted
+            there = vars(trial.spec) | vars(trial)
+            return trial.spec.method == method and all(there[name] == value for name, value in wanted.items())
 
         return [one for one in self.played if fits(one.trial)]
 

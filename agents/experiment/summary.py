@@ -22,6 +22,7 @@ def summarize(results: Results) -> dict[str, Any]:
     gain, frozen = (100 * results.gain("clone", method).value for method in (final, "dream"))
     summary |= _interval("clone_physics", before)
     summary |= _points("gain", results.gain("clone", final)) | _points("gain_frozen", results.gain("clone", "dream"))
+    summary["gain_by_seed_points"] = _by_seed(results, "clone", final)
     summary["intervals_apart"] = None if math.isnan(before.value + after.value) else bool(after.low > before.high)
     summary["frozen_share_of_gain"] = figure(_share(frozen, gain))
     for name, method in (("", final), ("_frozen", "dream")):
@@ -39,6 +40,13 @@ def _points(name: str, found: Interval) -> dict[str, Any]:
     return {
         f"{key}_points": figure(100 * v, 1) for key, v in zip((name, f"{name}_low", f"{name}_high"), found, strict=True)
     }
+
+
+def _by_seed(results: Results, before: str, after: str) -> str | None:
+    """Writes the gain of every training seed: intervals are of these policies, and tell nothing of other seeds."""
+    seeds = sorted({one.trial.spec.seed for one in results.select(after)})
+    gains = [100 * results.gain(before, after, was={"seed": s}, now={"seed": s}).value for s in seeds]
+    return ", ".join("–" if math.isnan(gain) else f"{gain:+.0f}" for gain in gains) or None
 
 
 def _share(part: float, whole: float) -> float:
