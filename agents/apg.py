@@ -8,7 +8,6 @@ al. 2020, "Dream to control", section 3). A killed run goes on when the same com
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +20,9 @@ from dream_env.agents import policy
 from dream_env.agents.fit.trainer import Run, Stage
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
-from dream_env.agents.train import VALIDATION_SEED, make_physics, validate
-from dream_env.contract import EPISODE_STEPS, HOLD_STEPS
+from dream_env.agents.settings import check_out, command_line
+from dream_env.agents.train import VALIDATION_SEED, check_device, make_physics, validate
+from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, check_number
 from dream_env.tensors import TensorDreams
 
 UNSURE = 1e-3
@@ -54,7 +54,7 @@ class Arguments:
     starts: float = 0.4
     """Share of dreams that begin in mid-episode."""
     temperature: float = 1.0
-    """Luck in the dream: how far a step may leave the mean of the world model's heads."""
+    """How much luck decides in the dream what could go either way; at 0 what is likeliest always happens."""
     action_noise: float = 0.1
     """Standard deviation of the noise on actions."""
     token_noise: float = 0.1
@@ -69,9 +69,20 @@ class Arguments:
     device: str = "cpu"
     """Device of policy and dreams."""
 
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        for name in ("updates", "batch"):
+            check_number(name, getattr(self, name), 1)
+        for name in ("rate", "max_gradient"):  # nothing is learned at 0
+            check_number(name, getattr(self, name), 1e-9)
+        for name in ("anchor", "success", "temperature", "action_noise", "token_noise", "validation_episodes", "seed"):
+            check_number(name, getattr(self, name))
+        check_number("starts", self.starts, high=1)
+
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
-        return {key: value for key, value in asdict(self).items() if key not in ("out", "validation_episodes")}
+        free = ("out", "validation_episodes", "device")
+        return policy.placed({key: value for key, value in asdict(self).items() if key not in free})
 
 
 def make_dreams(args: Arguments) -> TensorDreams:
@@ -145,15 +156,9 @@ def train(args: Arguments) -> dict[str, float]:
 
     Raises:
         FileNotFoundError: If clone or world model are missing.
-        ValueError: If they do not fit each other, an argument is out of range, or `args.out` holds a run with other
-            settings.
+        ValueError: If they do not fit each other, or `args.out` holds a run with other settings, or something else.
     """
-    for name in ("updates", "batch"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)}; accepted: 1 or more")
-    for name in ("rate", "max_gradient"):
-        if getattr(args, name) <= 0:
-            raise ValueError(f"{name}={getattr(args, name)}; accepted: more than 0")
+    check_out(args.out, VLA.kind, args.init, args.world_model)
     torch.set_num_threads(1)
     vla, clone = policy.load(args.init), policy.load(args.init, args.device).requires_grad_(False)
     policy.check_eyes(vla.config, args.world_model)
@@ -175,7 +180,10 @@ def train(args: Arguments) -> dict[str, float]:
 
     run = Run(vla, args.out, args.settings(), seed=args.seed, device=args.device, muon=False, write=write)
     run.train(Stage("apg", vla, loss, args.updates, args.rate, average=0.98, report=report))
-    policy.save(vla.eval(), args.out, _card(args, figures))
+    vla.eval()
+    if not figures:
+        report()  # the run was at its end before, and had nothing left to measure
+    policy.save(vla, args.out, _card(args, figures))
     seconds = {"seconds": run.seconds["apg"]}
     write_text(args.out / "figures.json", json.dumps(figures | seconds, indent=1) + "\n")
     return figures
@@ -184,7 +192,7 @@ def train(args: Arguments) -> dict[str, float]:
 def _card(args: Arguments, figures: dict[str, float]) -> str:
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
     return (
-        f"# VLA trained by the gradients of dreams\n\n`python -m agents.apg {' '.join(sys.argv[1:])}`\n\n"
+        f"# VLA trained by the gradients of dreams\n\n`{command_line('apg', args)}`\n\n"
         f"Task {args.task}, from clone `{args.init}`, world model `{args.world_model}`, {args.updates} updates of "
         f"{args.batch} dreams, seed {args.seed}.\n\n"
         f"Validation in physics, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
@@ -194,7 +202,8 @@ def _card(args: Arguments, figures: dict[str, float]) -> str:
 
 def main() -> None:
     """Runs the command line."""
-    args = tyro.cli(Arguments, description=__doc__)
+    args = tyro.cli(Arguments, prog="python -m agents.apg", description=__doc__)
+    check_device(args.device)
     for name, value in train(args).items():
         print(f"{name.replace('_', ' ')}: {value:.3f}")
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

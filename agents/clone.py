@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +26,10 @@ from dream_env.agents import policy
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
-from dream_env.agents.settings import check_settings
-from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice
+from dream_env.agents.settings import check_out, check_settings, command_line
+from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice, check_number
 from dream_env.episodes import EpisodeDataset
+from dream_env.files import replacing
 from dream_env.language import COLORS, Split, embedder
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -82,9 +81,22 @@ class Arguments:
     """Updates after which the policy is kept as it is, in snapshots/UPDATE: policies of different
     quality, for `python -m agents.fidelity`."""
 
-    def settings(self) -> str:
-        """Returns what fixes the course of a run, as JSON."""
-        return json.dumps({key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")})
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        check_choice("recolor", self.recolor, range(len(COLORS)))
+        check_number("demos", self.demos, 2)
+        if self.per_task is not None:
+            check_number("per_task", self.per_task, 1, beside="None, ")
+        for name in ("updates", "batch", "save_every"):
+            check_number(name, getattr(self, name), 1)
+        for name in ("rate", "weight_decay", "token_noise", "closing_weight", "seed"):
+            check_number(name, getattr(self, name))
+        check_number("held_out", self.held_out, high=1)
+
+    def settings(self) -> dict[str, str]:
+        """Returns what fixes the course of a run."""
+        values = {key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")}
+        return policy.placed(values)
 
 
 class Frames(NamedTuple):
@@ -236,7 +248,7 @@ def clone(
     last = args.out / "last.pt"
     if last.exists():
         state = torch.load(last, weights_only=True)
-        check_settings(args.out, state["settings"], args.settings())
+        check_settings(args.out, policy.placed(json.loads(state["settings"])), args.settings())
         vla.load_state_dict(state["vla"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
@@ -271,7 +283,7 @@ def clone(
             if error < least:
                 least, best = error, {k: v.clone() for k, v in vla.state_dict().items()}
             state = {
-                "settings": args.settings(),
+                "settings": json.dumps(args.settings()),
                 "vla": vla.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),
@@ -279,8 +291,8 @@ def clone(
                 "least": least,
                 "done": update + 1,
             }
-            torch.save(state, part := last.with_name(f".{last.name}.{os.getpid()}"))
-            os.replace(part, last)
+            with replacing(last) as part:
+                torch.save(state, part)
     vla.load_state_dict(best)
     return vla.eval()
 
@@ -302,8 +314,8 @@ def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
     if found < wanted or len(rows) < 2:
         name, of = ("demos", "") if args.per_task is None else ("per_task", " of some task")
         raise ValueError(
-            f"data={args.data} holds {found} demonstrations{of}; accepted: {name}={wanted}, "
-            "at least 2. `python -m agents.collect --mix demo:1` makes more"
+            f"data={args.data} holds {found} demonstrations{of}; accepted: {name}={wanted} of them, at least 2 in all. "
+            f"`--{name.replace('_', '-')} {found}` takes what is there, a larger `agents.collect --episodes` more"
         )
     return episodes.take(rows)
 
@@ -317,13 +329,16 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
         model: The world model that `args.world_model` names.
 
     Raises:
-        ValueError: If an argument is not accepted, or there are fewer demonstrations than asked for, or than two.
+        ValueError: If there are fewer demonstrations than asked for, or than two, none is left to learn from, or
+            `args.out` holds a run with other settings, or something else.
     """
-    check_choice("recolor", args.recolor, range(len(COLORS)))
+    check_out(args.out, VLA.kind, args.data, args.world_model)
     demos = demonstrations(args, episodes)
+    aside = max(1, round(args.held_out * len(demos)))
+    if aside == len(demos):
+        raise ValueError(f"held_out={args.held_out} leaves none of {aside} demonstrations to train on; accepted: less")
     args.out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(args.seed).permutation(len(demos))
-    aside = max(1, round(args.held_out * len(demos)))
     measured = demos.take(np.sort(order[:aside]))
     learned = demos.take(np.sort(order[aside:]))
     train = Frames.concatenate([make_frames(model, learned, recolored=places) for places in range(args.recolor + 1)])
@@ -344,7 +359,7 @@ def _card(args: Arguments, demos: EpisodeDataset, figures: dict[str, float]) -> 
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value:.4f} |" for key, value in figures.items())
     tasks = ", ".join(f"{task} {(demos.task == task).sum()}" for task in sorted(set(demos.task)))
     return (
-        f"# VLA cloned from the scripted expert\n\n`python -m agents.clone {' '.join(sys.argv[1:])}`\n\n"
+        f"# VLA cloned from the scripted expert\n\n`{command_line('clone', args)}`\n\n"
         f"{len(demos)} demonstrations ({tasks}), world model `{args.world_model}`, seed {args.seed}, "
         f"{args.updates} updates of {args.batch} frames.\n\n"
         f"| mean squared error of actions in [-1, 1] | |\n|---|---|\n{rows}\n"
@@ -353,7 +368,7 @@ def _card(args: Arguments, demos: EpisodeDataset, figures: dict[str, float]) -> 
 
 def main() -> None:
     """Runs the command line."""
-    args = tyro.cli(Arguments, description=__doc__)
+    args = tyro.cli(Arguments, prog="python -m agents.clone", description=__doc__)
     figures = run(args, EpisodeDataset.load(args.data), checkpoint.load(args.world_model))
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {value:.4f}")

@@ -8,7 +8,6 @@ told what to do in words.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -26,6 +25,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
+from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.readout import LanguageReadout
 from dream_env.world_models import checkpoint
@@ -40,6 +40,17 @@ SHIPPED = {"default": "policy", "few": "policy_few"}
 """Clones that the package ships, and their folders: from 100 demonstrations per task, and from 5."""
 _LIKE = 0.25
 """Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
+
+
+def placed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run with whole paths, so that they are the same however a path was spelled.
+
+    Args:
+        settings: Some of them name data, a clone or a world model: by a path, by what the package calls it, or None.
+    """
+    paths = {key: settings.get(key) for key in ("data", "init", "world_model")}
+    whole = {key: str(Path(path).resolve()) for key, path in paths.items() if path and path not in SHIPPED}
+    return {**settings, **whole}
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,8 @@ class VLA(nn.Module):
         config: Sizes; None takes those that fit the default world model.
     """
 
+    kind = "vla"
+
     def __init__(self, config: VLAConfig | None = None) -> None:
         super().__init__()
         self.config = config or VLAConfig()
@@ -316,15 +329,13 @@ def save(policy: VLA, path: str | Path, card: str) -> None:
         card: Markdown text of the card: command, data, seed, measured figures.
     """
     folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in policy.state_dict().items()}
-    config = json.dumps({"kind": "vla", **asdict(policy.config)}, indent=2) + "\n"
-    parts = {name: folder / f".{name}.{os.getpid()}" for name in ("model.safetensors", "README.md", "config.json")}
-    save_file(weights, parts["model.safetensors"])
-    parts["README.md"].write_text(card)
-    parts["config.json"].write_text(config)
-    for name, part in parts.items():
-        os.replace(part, folder / name)
+    config = json.dumps({"kind": policy.kind, **asdict(policy.config)}, indent=2) + "\n"
+    with replacing(folder / "model.safetensors") as part:
+        save_file(weights, part)
+    for name, text in (("README.md", card), ("config.json", config)):
+        with replacing(folder / name) as part:
+            part.write_text(text)
 
 
 def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:
@@ -340,6 +351,12 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VL
     """
     shipped = SHIPPED.get(str(path))
     folder = Path(str(resources.files("dream_env.assets"))) / shipped if shipped else Path(path)
+    if folder.is_file():
+        raise ValueError(
+            f"policy={str(path)!r} is a file; accepted: a folder with config.json and model.safetensors. Beside its "
+            "checkpoint.zip agents.train leaves one; any model of stable-baselines3 is played by `python -m "
+            "agents.evaluate --policy FILE`"
+        )
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
@@ -349,8 +366,8 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VL
     try:
         fields: dict[str, Any] = json.loads((folder / "config.json").read_text())
         kind = fields.pop("kind", None)
-        if kind != "vla":
-            raise ValueError(f"kind is {kind!r}; accepted: 'vla'")
+        if kind != VLA.kind:
+            raise ValueError(f"kind is {kind!r}; accepted: {VLA.kind!r}")
         if fields.get("eyes") is not None:
             fields["eyes"] = tuple(fields["eyes"])
         policy = VLA(VLAConfig(**fields))

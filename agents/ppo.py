@@ -32,8 +32,8 @@ class AnchoredPPO(PPO):
         self,
         policy: str | type[VLAPolicy] = VLAPolicy,
         env: Any = None,
-        anchor: float = 0.1,
-        warmup: int = 4,
+        anchor: float = 0.02,
+        warmup: int = 6,
         **kwargs: Any,
     ) -> None:
         self.warmup = warmup

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +24,10 @@ from dream_env.agents import policy
 from dream_env.agents.critic import GoalTrunk
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
-from dream_env.agents.settings import check_settings
-from dream_env.agents.train import ALGORITHMS, MINIBATCHES, VALIDATION_SEED, make_physics, validate
-from dream_env.contract import EPISODE_STEPS
+from dream_env.agents.settings import check_out, check_settings, command_line
+from dream_env.agents.train import ALGORITHMS, MINIBATCHES, VALIDATION_SEED, check_device, make_physics, validate
+from dream_env.contract import EPISODE_STEPS, check_number
+from dream_env.files import replacing
 from dream_env.sb3 import OUTCOME_DISCOUNT
 from dream_env.skrl import SkrlDreams
 
@@ -78,10 +77,17 @@ class Arguments:
     device: str = "cuda"
     """Device of everything."""
 
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        for name in ("steps", "n_envs", "mini_batches"):
+            check_number(name, getattr(self, name), 1)
+        for name in ("anchor", "warmup", "rate", "validation_episodes", "seed"):
+            check_number(name, getattr(self, name))
+
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
         free = ("out", "steps", "validation_episodes", "device")
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        return policy.placed({key: value for key, value in asdict(self).items() if key not in free})
 
 
 class PaidDreams(SkrlDreams):
@@ -179,12 +185,9 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
 
     Raises:
         FileNotFoundError: If clone or world model are missing.
-        ValueError: If they do not fit each other, an argument is out of range, or `args.out` holds a run with other
-            settings.
+        ValueError: If they do not fit each other, or `args.out` holds a run with other settings, or something else.
     """
-    for name in ("steps", "n_envs", "mini_batches"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)}; accepted: 1 or more")
+    check_out(args.out, VLA.kind, args.init, args.world_model)
     policy.check_eyes(policy.load(args.init).config, args.world_model)
     trainer, vla = make_trainer(args)
     dreams, agent = trainer.env, trainer.agents
@@ -222,22 +225,23 @@ def _begin(args: Arguments, agent: PPO) -> list[dict[str, float]]:
     if not checkpoint.exists():
         write_text(settings, json.dumps(args.settings(), indent=1) + "\n")
         return []
-    check_settings(args.out, json.loads(settings.read_text()), args.settings())
+    check_settings(args.out, policy.placed(json.loads(settings.read_text())), args.settings())
     agent.load(str(checkpoint))
-    return json.loads((args.out / "curve.json").read_text())
+    curve = json.loads((args.out / "curve.json").read_text())
+    return curve[: agent.optimizer.param_groups[0].get("rollouts", len(curve))]
 
 
 def _save(args: Arguments, agent: PPO, curve: list[dict[str, float]]) -> None:
-    part = args.out / f".checkpoint.{os.getpid()}.pt"
-    agent.save(str(part))
-    write_text(args.out / "curve.json", json.dumps(curve, indent=1) + "\n")
-    os.replace(part, args.out / "checkpoint.pt")
+    agent.optimizer.param_groups[0]["rollouts"] = len(curve)  # the curve is ahead of it after a kill between the files
+    with replacing(args.out / "checkpoint.pt") as part:
+        agent.save(str(part))
+        write_text(args.out / "curve.json", json.dumps(curve, indent=1) + "\n")
 
 
 def _card(args: Arguments, figures: dict[str, float]) -> str:
     rows = "\n".join(f"| {name} | {_figure(value)} |" for name, value in figures.items())
     return (
-        f"# VLA trained by skrl's PPO in the dream\n\n`python -m agents.ppo_gpu {' '.join(sys.argv[1:])}`\n\n"
+        f"# VLA trained by skrl's PPO in the dream\n\n`{command_line('ppo_gpu', args)}`\n\n"
         f"Task {args.task}, from clone `{args.init}`, world model `{args.world_model}`, {args.n_envs} dreams, seed "
         f"{args.seed}.\n\nSuccess in the last dreams, and in {args.validation_episodes} episodes of physics from seed "
         f"{VALIDATION_SEED}:\n\n| | |\n|---|---|\n{rows}\n"
@@ -251,8 +255,7 @@ def _figure(value: float) -> str:
 def main() -> None:
     """Runs the command line."""
     args = tyro.cli(Arguments, prog="python -m agents.ppo_gpu", description=__doc__)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("device='cuda': torch finds no GPU on this machine; accepted here: 'cpu', or agents.train")
+    check_device(args.device)
     for name, value in train(args).items():
         print(f"{name.replace('_', ' ')}: {_figure(value)}")
     print(f"policy: {args.out}")

@@ -29,6 +29,11 @@ class ReadVecEnv(VecEnvWrapper):
     An episode's observations are looked at by the actor, by the clone that it stays near and by the critic, in every
     epoch anew. Each of them would read where hand and cubes are off 64 tokens; here that is read once.
 
+    What learned behind it is played behind it:
+
+        agent = PPO.load("runs/ppo/checkpoint.zip")
+        evaluate_policy(agent, ReadVecEnv(make_vec_env("dream_env:NicoLReal-v0")))
+
     Args:
         venv: Env of either world.
         clone: Saved VLA whose reader it is, see `dream_env.agents.policy.load`.

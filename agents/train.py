@@ -2,14 +2,14 @@
 
 Any of stable-baselines3's algorithms below, in the dream or in physics. Meanwhile the policy is
 validated in physics, on seeds that neither collection nor `agents.evaluate` use. A killed run goes
-on when the same command is given again; a larger `--steps` trains on.
+on when the same command is given again; a larger `--steps` trains on. Of sac, td3 and ddpg the replay
+buffer is not kept: they go on with an empty one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from operator import mul
@@ -35,8 +35,9 @@ from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.agents.reading import ReadVecEnv, reads_only
-from dream_env.agents.settings import check_settings
-from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice
+from dream_env.agents.settings import check_out, check_settings, command_line
+from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice, check_number
+from dream_env.files import replacing
 from dream_env.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
 from dream_env.tasks import TASKS
 
@@ -127,6 +128,16 @@ class Arguments:
     device: str = "cpu"
     """Device of the networks, and of the dreams."""
 
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        check_choice("algo", self.algo, ALGORITHMS)
+        for name in ("steps", "validate_every"):
+            check_number(name, getattr(self, name), 1)
+        for name in ("anchor", "warmup", "rate", "validation_episodes", "seed"):
+            check_number(name, getattr(self, name))
+        if self.n_envs is not None:
+            check_number("n_envs", self.n_envs, 1, beside="None, ")
+
     @property
     def pays(self) -> RewardName:
         """The reward that is taken."""
@@ -140,7 +151,13 @@ class Arguments:
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
         free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "compile", "device")
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        return policy.placed({key: value for key, value in asdict(self).items() if key not in free})
+
+
+def check_device(device: str) -> None:
+    """Ends a command that asks for a GPU where there is none."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit(f"device={device!r}: torch finds no GPU on this machine; accepted here: 'cpu'")
 
 
 def make_env(args: Arguments) -> VecEnv:
@@ -253,7 +270,9 @@ class Validation(BaseCallback):
         """Validates and saves now, once per number of steps."""
         steps = self.model.num_timesteps
         if self.history and self.history[-1]["steps"] == steps:
-            return
+            if self.env is None or "success" in self.history[-1]:
+                return
+            self.history.pop()  # saved by a command without validation, which this one asks for
         actor: Any = self.model.policy
         vla = actor.vla()
         entry: dict[str, float] = {"steps": steps}
@@ -263,14 +282,13 @@ class Validation(BaseCallback):
             for name, value in entry.items():
                 self.logger.record(f"physics/{name}", value)
             self.logger.dump(steps)
-            if entry["success"] > max([past["success"] for past in self.history], default=-1.0):
+            if entry["success"] > max([past.get("success", -1.0) for past in self.history], default=-1.0):
                 policy.save(vla, self.args.out / "best", _card(self.args, [entry]))
         self.history.append(entry)
         if self.args.snapshots:
             policy.save(vla, self.args.out / "snapshots" / f"{steps:09d}", _card(self.args, [entry]))
-        part = self.args.out / f".checkpoint.{os.getpid()}.zip"
-        self.model.save(part)
-        os.replace(part, self.args.out / "checkpoint.zip")
+        with replacing(self.args.out / "checkpoint.zip") as part:
+            self.model.save(part)
         write_text(self.file, json.dumps(self.history, indent=1) + "\n")
 
 
@@ -287,12 +305,9 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
         The policy that `args.select` names.
 
     Raises:
-        ValueError: If an argument is not accepted, or `args.out` holds a run with other settings.
+        ValueError: If an argument is not accepted, or `args.out` holds a run with other settings, or something else.
     """
-    for name in ("steps", "validate_every"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)}; accepted: 1 or more")
-    check_choice("algo", args.algo, ALGORITHMS)
+    check_out(args.out, VLA.kind, args.init, args.world_model)
     if args.init:
         policy.check_eyes(policy.load(args.init).config, args.world_model)
     if args.select == "physics" and physics is None:
@@ -301,7 +316,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
     if checkpoint.exists():
-        check_settings(args.out, json.loads(settings.read_text()), args.settings())
+        check_settings(args.out, policy.placed(json.loads(settings.read_text())), args.settings())
         model = ALGORITHMS[args.algo][0].load(checkpoint, env=env, device=args.device)
     else:
         model = make_model(args, env)
@@ -325,7 +340,7 @@ def _card(args: Arguments, history: list[dict[str, float]]) -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
     return (
         f"# VLA trained by {args.algo} in {args.env}\n\n"
-        f"`python -m agents.train {' '.join(sys.argv[1:])}`\n\n"
+        f"`{command_line('train', args)}`\n\n"
         f"Task {args.task}, from clone `{args.init}`, world model `{args.world_model}`, reward "
         f"{args.pays}, seed {args.seed}. Kept: {args.select}.\n\n"
         f"Validation in physics, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
@@ -335,7 +350,8 @@ def _card(args: Arguments, history: list[dict[str, float]]) -> str:
 
 def main() -> None:
     """Runs the command line."""
-    args = tyro.cli(Arguments, description=__doc__)
+    args = tyro.cli(Arguments, prog="python -m agents.train", description=__doc__)
+    check_device(args.device)
     torch.set_num_threads(1)
     train(args, make_env(args), make_physics(args.task, args.world_model) if args.validation_episodes else None)
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dream_env.contract import IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.files import replacing
 from dream_env.language import color_of, embedder
 from dream_env.world_models.protocol import LatentState, WorldModel
 
@@ -113,14 +113,8 @@ class StartBank:
 
     def save(self, path: str | Path) -> None:
         """Writes the bank as a compressed npz without pickle; a reader never sees half a file."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez_compressed(file, **{n: getattr(self, n) for n in _NAMES})
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **{n: getattr(self, n) for n in _NAMES})
 
     @classmethod
     def from_episodes(
@@ -147,7 +141,7 @@ class StartBank:
         taken: dict[str, int] = {}
         goals: list[np.ndarray] = []
         rows: list[tuple[np.ndarray, np.ndarray, int, str, str, int]] = []
-        for episode in episodes:
+        for episode in (episodes[i] for i in range(len(episodes))):
             full = limit is not None and taken.get(episode.task, 0) >= limit
             expert = episode.kind in ("expert", "demo") and episode.success
             if full or not expert or episode.condition[0]:

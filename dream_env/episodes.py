@@ -28,9 +28,10 @@ from dream_env.contract import (
     PROPRIO_NAMES,
     check_choice,
 )
+from dream_env.files import replacing
 from dream_env.joined import Joined
 from dream_env.language import COLORS
-from dream_env.lerobot import LeRobotStore, replacing
+from dream_env.lerobot import LeRobotStore
 
 KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
 """What acted: see `dream_env.agents.collect`."""

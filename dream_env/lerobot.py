@@ -13,9 +13,7 @@ schemas and statistics follow `src/lerobot/datasets` of huggingface/lerobot (742
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dream_env.columns import RECOLLECT, aggregate, make_schema, read_parquet, statistics, to_arrow
+from dream_env.files import replacing
 
 VERSION = "v3.0"
 CHUNK_FILES = 1000
@@ -39,18 +38,6 @@ INDICES: dict[str, dict] = {
     "task_index": _INDEX,
 }
 """Features of every LeRobot dataset; the last three are known once episodes are consolidated."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path that takes the place of `path` at the end, but not on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class LeRobotStore:
@@ -142,7 +129,7 @@ class LeRobotStore:
             number += 1
         if len(rows) > total:
             self._write_meta(rows, tasks)
-        for path in [*staged, *self._staging.glob(".*.tmp")]:
+        for path in [*staged, *self._staging.glob(".*")]:
             path.unlink()
         return len(rows)
 

@@ -59,9 +59,34 @@ def test_policy_is_written_and_the_run_goes_on(args):
     assert all(torch.equal(first[name], again[name]) for name in first)
     with pytest.raises(ValueError, match="holds a run with other settings"):
         apg.train(replace(args, seed=1))
+    assert replace(args, device="cuda").settings() == args.settings(), "a run may go on elsewhere"
 
 
-@pytest.mark.parametrize("name", ["updates", "batch", "rate", "max_gradient"])
-def test_bad_numbers_are_named(args, name):
-    with pytest.raises(ValueError, match=f"{name}=0; accepted:"):
-        apg.train(replace(args, **{name: 0}))
+def test_a_finished_run_keeps_its_figures_and_can_be_validated_later(args):
+    apg.train(replace(args, updates=1))
+    told = []
+    for _ in range(2):
+        assert "success" in apg.train(replace(args, updates=1, validation_episodes=1))
+        told.append([(args.out / name).read_text() for name in ("figures.json", "README.md")])
+    assert told[0] == told[1] and "| success |" in told[0][1]
+    assert "`python -m agents.apg --out " in told[0][1]
+
+
+def test_what_the_run_reads_is_never_written_over(args, tmp_path):
+    policy.save(policy.load("few"), tmp_path / "clone", "card")
+    with pytest.raises(ValueError, match="is what the run reads; accepted: a new folder"):
+        apg.train(replace(args, init=str(tmp_path / "clone"), out=tmp_path / "clone"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: 0} for name in ("updates", "batch", "rate", "max_gradient")),
+        *({name: -1} for name in ("anchor", "success", "temperature", "action_noise", "token_noise", "starts")),
+        {"validation_episodes": -1},
+    ],
+)
+def test_bad_numbers_are_named(args, change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{name}={value}; accepted:"):
+        replace(args, **change)

@@ -1,12 +1,14 @@
 """Behavior cloning: what it learns, how it goes on after a kill, what it refuses."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import toy
 
+from dream_env import files
 from dream_env.agents import clone as module
 from dream_env.agents import policy
 from dream_env.agents.clone import Arguments, Frames, clone, errors, make_frames, run
@@ -119,7 +121,9 @@ def test_writes_a_policy_with_its_figures(tmp_path):
     assert vla.config.eyes == policy.perception(toy.ToyWorldModel())
     obs = {"embedding": np.zeros(1024), "proprio": np.zeros(4), "instruction": np.zeros(64)}
     assert vla.predict(obs)[0].shape == (4,)
-    assert f"{figures['held_out_error']:.4f}" in (args.out / "README.md").read_text()
+    card = (args.out / "README.md").read_text()
+    assert f"{figures['held_out_error']:.4f}" in card
+    assert f"python -m agents.clone --data {tmp_path} --out {args.out} --demos 4 --updates 6 --batch 16" in card
     assert list((args.out / "tensorboard").iterdir())
 
 
@@ -151,24 +155,57 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
         if len(replaced) == 2:
             raise KeyboardInterrupt
 
-    real = module.os.replace
-    monkeypatch.setattr(module.os, "replace", replace_and_die)
+    real = files.os.replace
+    monkeypatch.setattr(files.os, "replace", replace_and_die)
     with pytest.raises(KeyboardInterrupt):
         run(broken, episodes, model)
     monkeypatch.undo()
     assert not (broken.out / "model.safetensors").exists()
     run(broken, episodes, model)
     assert (broken.out / "model.safetensors").read_bytes() == whole
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="other settings: seed '0', now '1'"):
         run(replace(broken, seed=1), episodes, model)
+    monkeypatch.chdir(tmp_path)
+    run(replace(broken, data=Path("."), out=Path("broken")), episodes, model)  # spelled otherwise
+    assert (broken.out / "model.safetensors").read_bytes() == whole
 
 
 def test_refuses_data_without_enough_demonstrations(tmp_path):
-    with pytest.raises(ValueError, match="4 demonstrations"):
+    with pytest.raises(ValueError, match="holds 4 demonstrations; accepted: demos=5 of them, .* `--demos 4` takes"):
         run(arguments(tmp_path, demos=5), demonstrations(4), toy.ToyWorldModel())
+    for share in (0.9, 1.0):
+        with pytest.raises(ValueError, match=f"held_out={share} leaves none of 4 demonstrations"):
+            run(arguments(tmp_path, held_out=share), demonstrations(4), toy.ToyWorldModel())
     with pytest.raises(ValueError, match="kind"):
         run(arguments(tmp_path), demonstrations(4, kind="play"), toy.ToyWorldModel())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"demos": 1},
+        *({name: 0} for name in ("per_task", "updates", "batch", "save_every")),
+        *({name: -1} for name in ("demos", "rate", "weight_decay", "token_noise", "closing_weight", "seed")),
+        *({"held_out": share} for share in (-0.1, 1.1, float("nan"))),
+        {"recolor": 4},
+    ],
+)
+def test_refuses_numbers_that_mean_nothing(tmp_path, change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{name}={value}.*accepted: "):
+        arguments(tmp_path, **change)
+
+
+def test_what_the_run_reads_is_never_written_over(tmp_path):
+    world = toy.save(tmp_path / "world")
+    config = Path(world, "config.json").read_bytes()
+    for args in (arguments(tmp_path, world_model=world), arguments(tmp_path / "world")):
+        with pytest.raises(ValueError, match="is what the run reads; accepted: a new folder"):
+            run(replace(args, out=Path(world)), demonstrations(4), toy.ToyWorldModel())
+    with pytest.raises(ValueError, match="holds a checkpoint of kind 'toy'"):
+        run(replace(arguments(tmp_path), out=Path(world)), demonstrations(4), toy.ToyWorldModel())
+    assert Path(world, "config.json").read_bytes() == config
 
 
 def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):

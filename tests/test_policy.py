@@ -154,6 +154,9 @@ def test_missing_files_are_named(clone, tmp_path):
     (clone / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="model.safetensors"):
         policy.load(clone)
+    (model := tmp_path / "checkpoint.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="is a file; accepted: a folder .* agents.evaluate --policy FILE"):
+        policy.load(model)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ pytest.importorskip("skrl")
 
 from skrl.utils.spaces.torch import unflatten_tensorized_space
 
+from dream_env import files
 from dream_env.agents import policy, ppo_gpu
 from dream_env.contract import EPISODE_STEPS
 
@@ -78,7 +79,42 @@ def test_entropy_is_minus_the_divergence_to_the_clone(args):
     assert torch.allclose(agent.policy.get_entropy(role="policy"), -divergence, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["steps", "n_envs", "mini_batches"])
-def test_numbers_out_of_range_are_refused(args, name):
-    with pytest.raises(ValueError, match=f"{name}=0; accepted: 1 or more"):
-        ppo_gpu.train(replace(args, **{name: 0}))
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: 0} for name in ("steps", "n_envs", "mini_batches")),
+        *({name: -1} for name in ("anchor", "warmup", "rate", "validation_episodes")),
+    ],
+)
+def test_numbers_out_of_range_are_refused(args, change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"{name}={value}; accepted: a finite number, at least"):
+        replace(args, **change)
+
+
+def test_a_kill_between_curve_and_weights_repeats_the_rollout(args, monkeypatch):
+    def replace_and_die(part, whole):
+        if str(whole).endswith("checkpoint.pt"):
+            weights.append(whole)
+            if len(weights) == 2:
+                raise KeyboardInterrupt
+        real(part, whole)
+
+    real, weights = files.os.replace, []
+    monkeypatch.setattr(ppo_gpu, "SAVE_EVERY", 1)
+    monkeypatch.setattr(files.os, "replace", replace_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        ppo_gpu.train(args, progress=False)
+    monkeypatch.undo()
+    assert len(json.loads((args.out / "curve.json").read_text())) == 2
+    ppo_gpu.train(args, progress=False)
+    assert "action.weight" in changed(policy.load(args.out), policy.load("few")), "only the second one moves the actor"
+    steps = [entry["steps"] for entry in json.loads((args.out / "curve.json").read_text())]
+    assert steps == [args.steps // 2, args.steps]
+
+
+def test_what_the_run_reads_is_never_written_over(args, tmp_path):
+    policy.save(policy.load("few"), tmp_path / "clone", "card")
+    with pytest.raises(ValueError, match="is what the run reads; accepted: a new folder"):
+        ppo_gpu.train(replace(args, init=str(tmp_path / "clone"), out=tmp_path / "clone"))
+    assert sorted(file.name for file in (tmp_path / "clone").iterdir())[:2] == ["README.md", "config.json"]

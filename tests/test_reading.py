@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import toy
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 
 from dream_env.agents import policy, rollouts
 from dream_env.agents.critic import GoalTrunk
@@ -104,6 +106,22 @@ def test_training_reads_where_the_clone_does_not_look(folders, tmp_path):
         assert ("readings" in space.spaces, "embedding" in space.spaces) == (read, not read)
         vla = train(args, make_env(args), None, progress=False)
         assert vla.config == policy.load(clone).config
+
+
+def test_what_learned_from_readings_is_played_in_physics(folders, tmp_path):
+    world, clone, _ = folders
+    args = Arguments(tmp_path / "run", init=clone, world_model=world, n_envs=8, steps=8 * EPISODE_STEPS, warmup=0)
+    args = replace(args, validation_episodes=0)
+    vla = train(args, make_env(args), None, progress=False)
+    agent, env = PPO.load(args.out / "checkpoint.zip"), make_vec_env("NicoLReal-v0", env_kwargs={"world_model": world})
+    read = ReadVecEnv(env, clone)
+    env.seed(3)
+    seen = env.reset()
+    env.seed(3)
+    actions = agent.predict(read.reset(), deterministic=True)[0]
+    np.testing.assert_allclose(actions, vla.predict(seen)[0], atol=1e-6)
+    for player, place in ((agent, read), (policy.load(args.out), env)):
+        assert np.isfinite(evaluate_policy(player, place, n_eval_episodes=1)[0])
 
 
 def test_refuses_what_has_nothing_to_read(folders):

@@ -16,7 +16,8 @@ import toy
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.agents import hyperparams, hyperparams_sac, policy
+from dream_env.agents import apg, clone, hyperparams, hyperparams_sac, policy
+from dream_env.agents import train as module
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
@@ -196,6 +197,68 @@ def test_physics_can_select_the_policy(args):
     assert f"| {args.validate_every} | 1 |" in card
 
 
+def test_a_run_goes_on_with_validation_and_selection_switched_on(args):
+    blind = replace(args, validation_episodes=0, steps=args.steps // 4)
+    train(blind, make_env(args), None)
+    history = args.out / "validation.json"
+    assert not any("success" in entry for entry in json.loads(history.read_text()))
+    physics = NicoLDreamEnv("all", world_model=args.world_model)
+    finished = replace(args, steps=blind.steps, select="physics", validation_episodes=1)
+    train(finished, make_env(args), physics)  # nothing left to learn, but to measure
+    entries = json.loads(history.read_text())
+    assert [entry["steps"] for entry in entries] == [0, blind.steps] and "success" in entries[-1]
+    assert (args.out / "model.safetensors").read_bytes() == (args.out / "best" / "model.safetensors").read_bytes()
+    train(replace(finished, steps=args.steps), make_env(args), physics)
+    assert json.loads(history.read_text())[:2] == entries
+
+
+def test_what_the_run_reads_is_never_written_over(args):
+    before = {file: file.read_bytes() for name in (args.init, args.world_model) for file in Path(name).iterdir()}
+    for name in (args.init, args.world_model):
+        with pytest.raises(ValueError, match="is what the run reads; accepted: a new folder"):
+            train(replace(args, out=Path(name)), make_env(args), None)
+    assert before == {
+        file: file.read_bytes() for name in (args.init, args.world_model) for file in Path(name).iterdir()
+    }
+
+
+def test_a_path_is_the_same_however_it_is_spelled(args, monkeypatch):
+    args = replace(args, validation_episodes=0, steps=args.steps // 4)
+    monkeypatch.chdir(Path(args.init).parent)
+    near = replace(args, init=Path(args.init).name)
+    train(near, make_env(near), None)
+    file = args.out / "settings.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "init": near.init}))  # as older versions wrote it
+    train(args, make_env(args), None)
+    elsewhere = Arguments(args.out, init="default").settings(), Arguments(args.out, init=None).settings()
+    assert [each["init"] for each in elsewhere] == ["default", None]
+
+
+def test_the_card_holds_the_command_that_makes_the_policy(args):
+    args = replace(args, validation_episodes=0, steps=args.steps // 4)
+    train(args, make_env(args), None)
+    assert (
+        f"python -m agents.train --out {args.out} --init {args.init} --steps {args.steps} --n-envs 8"
+        in (args.out / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("command", [apg, clone, module])
+def test_help_names_the_command(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["some/file.py", "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert f"usage: python -m agents.{command.__name__.split('.')[-1]} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [apg, module])
+def test_a_missing_gpu_ends_the_command(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["command", "--out", str(tmp_path / "run"), "--device", "cuda"])
+    with pytest.raises(SystemExit, match="device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'"):
+        command.main()
+
+
 def test_validation_repeats_itself(args):
     vla = policy.load(args.init)
     env = NicoLDreamEnv("all", world_model=args.world_model)
@@ -239,7 +302,16 @@ def test_a_killed_run_goes_on(args):
         train(replace(args, anchor=0.5), make_env(args), None)
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"algo": "dqn"}, {"select": "physics"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"algo": "dqn"},
+        {"select": "physics"},
+        *({name: 0} for name in ("steps", "n_envs", "validate_every")),
+        *({name: -1} for name in ("anchor", "warmup", "rate", "validation_episodes", "seed")),
+        {"rate": float("nan")},
+    ],
+)
 def test_refuses_what_it_does_not_know(args, change):
     with pytest.raises(ValueError, match="accepted|needs"):
         train(replace(args, **change), make_env(args), None)

@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dream_env.files import replacing
 from dream_env.nicol.tables import COLORS, ZERO, Joint, Shape, Triple, all_joints, link_table
 
 URDF_PATH = Path(__file__).resolve().parents[2] / "assets" / "nicol" / "nicol.urdf"
@@ -253,12 +254,9 @@ def merged(frozen: Mapping[str, float], without_collision: Collection[str] = ())
 
 def write(path: str | os.PathLike[str] = URDF_PATH) -> Path:
     """Writes the full URDF to `path` (atomically) and returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(full().to_xml(), encoding="utf-8")
-    os.replace(part, path)
-    return path
+    with replacing(path) as part:
+        part.write_text(full().to_xml(), encoding="utf-8")
+    return Path(path)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Tasks at NICOL's table: prompts, success and scripted experts; one task, one file."""
 
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 
-from dream_env.language import color_of, embed
+from dream_env.language import Split, color_of, embed
 from dream_env.tasks.lift import Lift
 from dream_env.tasks.push import Push
 from dream_env.tasks.reach import Reach
@@ -30,7 +31,7 @@ def task_of(sentence: str) -> str:
 @lru_cache
 def _sentences(color: str) -> tuple[list[str], np.ndarray]:
     """Returns the task and the embedding `(S, 64)` of every sentence about a color."""
-    splits = ("train", "test")
+    splits = get_args(Split)
     said = [(name, s) for name, task in TASKS.items() for split in splits for s in task.grammar.sentences(color, split)]
     vectors = np.stack([embed(sentence) for _, sentence in said])
     return [name for name, _ in said], vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, fields
 from functools import lru_cache
 from importlib import import_module
@@ -15,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from dream_env.files import replacing
 
 KINDS = {"latent": "dream_env.world_models.latent:LatentWorldModel"}
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
@@ -33,17 +34,13 @@ def save(model: Any, path: str | Path, card: str) -> None:
         card: Text of the card: command, data, seed, measured figures.
     """
     folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     config = {"kind": model.kind, **asdict(model.config)}
-    for name in (WEIGHTS, CONFIG, CARD):
-        temporary = folder / f".{name}.{os.getpid()}"
-        if name == WEIGHTS:
-            save_file(tensors, temporary)
-        else:
-            text = card if name == CARD else json.dumps(config, indent=2) + "\n"
-            temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / name)
+    with replacing(folder / WEIGHTS) as part:
+        save_file(tensors, part)
+    for name, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> Any:
