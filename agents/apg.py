@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
@@ -23,6 +23,7 @@ from dream_env.agents.policy import VLA
 from dream_env.agents.settings import check_out, command_line
 from dream_env.agents.train import VALIDATION_SEED, check_device, make_physics, validate
 from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, check_number
+from dream_env.tasks import TaskName
 from dream_env.tensors import TensorDreams
 
 UNSURE = 1e-3
@@ -39,7 +40,7 @@ class Arguments:
     """Clone to start from and to stay near: a folder, or "default" or "few", which are shipped."""
     world_model: str = "default"
     """Checkpoint of the world model."""
-    task: Literal["reach", "push", "lift", "all"] = "all"
+    task: TaskName = "all"
     """Task to train on, "all" for a random one in each episode."""
     updates: int = 300
     """Number of updates, each on a batch of whole episodes."""

@@ -30,6 +30,7 @@ from dream_env.contract import EPISODE_STEPS, check_number
 from dream_env.files import replacing
 from dream_env.sb3 import OUTCOME_DISCOUNT
 from dream_env.skrl import SkrlDreams
+from dream_env.tasks import TaskName
 
 try:
     from skrl.agents.torch.ppo import PPO
@@ -54,7 +55,7 @@ class Arguments:
     """Clone to start from and to stay near: a folder, or "default" or "few", which are shipped."""
     world_model: str = "default"
     """Checkpoint of the world model."""
-    task: Literal["reach", "push", "lift", "all"] = "all"
+    task: TaskName = "all"
     """Task to train on, "all" for a random one in each episode."""
     steps: int = 50_000_000
     """Control steps to train for, rounded up to whole episodes of all dreams."""

@@ -39,7 +39,7 @@ from dream_env.agents.settings import check_out, check_settings, command_line
 from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice, check_number
 from dream_env.files import replacing
 from dream_env.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
-from dream_env.tasks import TASKS
+from dream_env.tasks import TASKS, TaskName
 
 VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
@@ -89,7 +89,7 @@ class Arguments:
     """Algorithm; ppo is PPO anchored to the clone."""
     env: Literal["NicoLDream-v0", "NicoLReal-v0"] = "NicoLDream-v0"
     """World to train in."""
-    task: Literal["reach", "push", "lift", "all"] = "all"
+    task: TaskName = "all"
     """Task to train on, "all" for a random one in each episode."""
     init: str | None = "default"
     """Clone to start from: a folder, or "default" or "few", which are shipped and come from 100 and 5 demonstrations

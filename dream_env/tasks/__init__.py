@@ -1,7 +1,7 @@
 """Tasks at NICOL's table: prompts, success and scripted experts; one task, one file."""
 
 from functools import lru_cache
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from dream_env.tasks.situation import Situation, Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), Lift())}
 """Every task by its name."""
+TaskName = Literal["reach", "push", "lift", "all"]
+"""What the commands' `--task` takes: a task, or all of them in turn."""
 
 
 def task_of(sentence: str) -> str:
@@ -37,4 +39,4 @@ def _sentences(color: str) -> tuple[list[str], np.ndarray]:
     return [name for name, _ in said], vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-__all__ = ["TASKS", "Lift", "Push", "Reach", "Situation", "Task", "task_of"]
+__all__ = ["TASKS", "Lift", "Push", "Reach", "Situation", "Task", "TaskName", "task_of"]
