@@ -5,29 +5,31 @@
 
 A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model,
 its action head practices in the dream, and it is evaluated again on the same held-out seeds. An
-interrupted run goes on where it stopped when the same command is given again.
+interrupted run goes on where it stopped when the same command is given again; each form has a folder of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
-from dream_env.agents import clone, collect, train
+from dream_env.agents import clone, collect, pool, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
-from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report, write_text
-from dream_env.contract import check_choice
+from dream_env.agents.outcomes import Outcome, check_folder, load_outcomes, save_outcomes, write_report, write_text
+from dream_env.agents.policy import check_eyes, load
+from dream_env.agents.rollouts import env_form
+from dream_env.agents.settings import check_settings
+from dream_env.contract import check_choice, check_number
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -35,8 +37,12 @@ from dream_env.world_models import checkpoint
 BEFORE, AFTER = "before RL", "after RL"
 DEMONSTRATIONS = 1 / 15
 """Demonstrations that are cloned, as a share of the episodes of --from-scratch: about 100 per task."""
+FEWEST = 40
+"""Episodes of --from-scratch, below which some stage has nothing to learn from; those of its short form."""
 MOST = 8
 """Processes that share a fit; more have too few rows of a batch each."""
+CODE = ("dream_env", "dream_env.agents", "dream_env.assets")
+"""Packages that the figures of an evaluation depend on; only in a wheel does the first hold the others."""
 FIGURES = (".json", ".npz", ".py", ".safetensors", ".urdf")
 """Files that the figures of an evaluation depend on."""
 FILES = {
@@ -59,8 +65,9 @@ class Arguments:
     init: str = "few"
     """Clone that practices, a folder or one that the package ships: "few" learned from 5 demonstrations per task;
     "default" learned from 100, which leave little to gain."""
-    out: Path = Path("nicol_demo")
-    """Folder of the report and of everything made on the way."""
+    out: Path | None = None
+    """Folder of the report and of everything made on the way; None takes nicol_demo, or one with _short and
+    _from_scratch in its name for these forms."""
     short: bool = False
     """The same in miniature, in a minute; its figures say nothing."""
     from_scratch: bool = False
@@ -76,7 +83,17 @@ class Arguments:
 
     def size(self) -> Arguments:
         """Returns the arguments with everything small if the run is short."""
-        return replace(self, episodes=2, steps=6_144, collected=40) if self.short else self
+        return replace(self, episodes=2, steps=6_144, collected=FEWEST) if self.short else self
+
+    @property
+    def folder(self) -> Path:
+        """The folder that is written."""
+        forms = [name for name in ("short", "from_scratch") if getattr(self, name)]
+        return self.out or Path("_".join(["nicol_demo", *forms]))
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what a run cannot change on its way, JSON-able."""
+        return {key: value for key, value in asdict(self).items() if key not in ("out", "episodes", "steps")}
 
 
 def demo(arguments: Arguments) -> str:
@@ -86,17 +103,19 @@ def demo(arguments: Arguments) -> str:
         The report as Markdown.
 
     Raises:
-        ValueError: If the task is unknown.
+        ValueError: If an argument is not accepted, or the folder holds a run with other settings.
         FileNotFoundError: If the package's world model or clone is missing.
     """
     args = arguments.size()
-    check_choice("task", args.task, [*TASKS, "all"])
-    world_model, policy = from_scratch(args) if args.from_scratch else ("default", args.init)
+    check(args)
+    out, world_model, policy = args.folder, "default", args.init
+    if args.from_scratch:
+        world_model, policy = from_scratch(args)
     tasks = tuple(TASKS) if args.task == "all" else (args.task,)
     settings = Settings({BEFORE: policy}, tasks, args.episodes, HELD_OUT_SEED, world_model)
     with stage(args, f"evaluating the clone in physics and dream: {args.episodes} starts per task and world"):
-        before = evaluated(settings, args.out / "episodes")
-    practiced = args.out / "policy"
+        before = evaluated(settings, out / "episodes")
+    practiced = out / "policy"
     practice = train.Arguments(
         out=practiced,
         task=args.task,
@@ -110,11 +129,30 @@ def demo(arguments: Arguments) -> str:
         train.train(practice, train.make_env(practice), physics=None)
     settings = replace(settings, policies={AFTER: str(practiced)})
     with stage(args, "evaluating the practiced policy on the same starts"):
-        after = evaluated(settings, args.out / "episodes")
+        after = evaluated(settings, out / "episodes")
     with stage(args, "drawing dream and physics side by side"):
         clips = record_clips(settings, 1 if args.short else 2)
     about = {**asdict(settings), "policies": {BEFORE: policy, AFTER: str(practiced)}}
-    return write_report([*before, *after], clips, about, args.out)
+    return write_report([*before, *after], clips, about, out)
+
+
+def check(args: Arguments) -> None:
+    """Refuses now what a stage would refuse, some of them after an hour, and notes the settings in settings.json.
+
+    Raises:
+        ValueError: If an argument is not accepted, or the folder holds a run with other settings.
+        FileNotFoundError: If there is no such clone.
+    """
+    check_choice("task", args.task, [*TASKS, "all"])
+    for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
+        check_number(name, getattr(args, name), low=least)
+    if not args.from_scratch:
+        check_eyes(load(args.init).config, "default")
+    check_folder(args.folder)
+    file = args.folder / "settings.json"
+    if file.is_file():
+        check_settings(args.folder, json.loads(file.read_text()), args.settings())
+    write_text(file, json.dumps(args.settings(), indent=1) + "\n")
 
 
 def from_scratch(args: Arguments) -> tuple[str, str]:
@@ -123,10 +161,10 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     Returns:
         Folders of the world model and of the clone.
     """
-    data, world_model, policy = (args.out / name for name in ("data", "world_model", "clone"))
+    data, world_model, policy = (args.folder / name for name in ("data", "world_model", "clone"))
     with stage(args, f"collecting {args.collected:,} episodes in physics"):
         collect.collect(collect.Collect(data, args.collected, seed=args.seed))
-    fitting = fit.Arguments((data,), world_model, seed=args.seed, processes=min(os.cpu_count() or 1, MOST))
+    fitting = fit.Arguments((data,), world_model, seed=args.seed, processes=min(pool.cores(), MOST))
     if args.short:
         fitting = replace(
             fitting,
@@ -157,13 +195,14 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
 def evaluated(settings: Settings, folder: Path) -> list[Outcome]:
     """Evaluates, or reads the episodes if exactly this was evaluated before.
 
-    The file's name is a digest of the settings, the policy, the world model and the package, so a
+    The file's name is a digest of the settings, the policy, its world model and the package, so a
     changed file is never answered with old figures.
     """
     digest = hashlib.sha256(json.dumps(asdict(settings)).encode())
-    package = [Path(str(resources.files(name))) for name in ("dream_env", "dream_env.assets")]
-    given = [Path(p) for p in (*settings.policies.values(), str(settings.world_model))]
-    for root in (*package, *given):
+    roots = [Path(str(resources.files(name))) for name in CODE]
+    for policy in settings.policies.values():
+        roots += [Path(policy), Path(env_form(policy, settings.world_model)["world_model"])]
+    for root in roots:
         for file in sorted(root.glob("**/*")):
             if file.suffix in FIGURES and file.is_file():
                 digest.update(file.read_bytes())
@@ -180,7 +219,7 @@ def evaluated(settings: Settings, folder: Path) -> list[Outcome]:
 def stage(args: Arguments, what: str) -> Iterator[None]:
     """Prints what happens next, and adds the minutes that it took to those of the run in minutes.json."""
     print(f"\n==> {what}", flush=True)
-    path, began = args.out / "minutes.json", time.monotonic()
+    path, began = args.folder / "minutes.json", time.monotonic()
     try:
         yield
     finally:
@@ -206,7 +245,7 @@ def main(arguments: Arguments | None = None) -> None:
         raise SystemExit("\nstopped; the same command goes on from here") from None
     if args.short:
         text += "\nThis was the short form: it shows that everything runs; its figures say nothing.\n"
-    print(f"\n{text}\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Files in {args.out.resolve()}:")
+    print(f"\n{text}\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Files in {args.folder.resolve()}:")
     for name, what in FILES.items():
         print(f"  {name:15} {what}")
 

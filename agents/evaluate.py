@@ -9,7 +9,7 @@ solved are dropped, and success counts at the end of the episode.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import tyro
 from tqdm import tqdm
 
 from dream_env.agents import pool
-from dream_env.agents.outcomes import WORLDS, Outcome, World, write_report
+from dream_env.agents.outcomes import WORLDS, Outcome, World, check_folder, write_report
 from dream_env.agents.pictures import Clip
-from dream_env.agents.rollouts import SCRIPTED, Batch, Instruction, load_policy, play, record
+from dream_env.agents.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.contract import check_choice
 from dream_env.nicol.shift import SHIFTS
 from dream_env.tasks import TASKS
@@ -59,8 +59,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks every value."""
-        for task in self.tasks:
-            check_choice("task", task, TASKS)
+        check_tasks(self.tasks)
         if self.episodes < 1:
             raise ValueError(f"episodes={self.episodes}; accepted: 1 or more")
         check_choice("instruction", self.instruction, Instruction)
@@ -96,17 +95,24 @@ class Settings:
         ]
 
 
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises ValueError unless every task is known and named once: statistics take each episode for another one."""
+    for task in tasks:
+        check_choice("tasks", task, TASKS)
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"tasks={','.join(tasks)} names one twice; accepted: each once")
+
+
 def evaluate(settings: Settings, workers: pool.Workers = None) -> list[Outcome]:
     """Plays every episode of the settings over all cores, see `pool.Workers`, with a progress bar.
 
     Raises:
-        FileNotFoundError: If a policy or the world model is missing.
-        ValueError: If one of them is damaged.
+        FileNotFoundError: If a policy or its world model is missing.
+        ValueError: If one of them is damaged, or they do not go together.
     """
-    for policy in set(settings.policies.values()) - set(SCRIPTED):
-        load_policy(policy)
-    if settings.world_model:
-        checkpoint.load(settings.world_model)
+    for policy in settings.policies.values():
+        if world_model := env_form(policy, settings.world_model)["world_model"]:
+            checkpoint.load(world_model)
     batches = settings.batches()
     outcomes: list[Outcome] = []
     with tqdm(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:
@@ -122,14 +128,15 @@ def evaluate(settings: Settings, workers: pool.Workers = None) -> list[Outcome]:
 
 
 def parse_policies(given: Iterable[str]) -> dict[str, str]:
-    """Maps labels to policies from `PATH` or `LABEL=PATH`; a bare path is called by its last part.
+    """Maps labels to policies from `PATH`, which is called by its last part, or `LABEL=PATH`; paths may hold a "=".
 
     Raises:
         ValueError: If two policies would have the same label.
     """
     policies: dict[str, str] = {}
     for text in given:
-        label, _, path = text.rpartition("=")
+        whole = "=" not in text or Path(text).exists()
+        label, path = ("", text) if whole else text.split("=", 1)
         label = label or Path(path).name.removesuffix(".zip")
         if label in policies:
             raise ValueError(f"policy={text!r}: the label {label!r} is taken; accepted: LABEL={path}")
@@ -176,7 +183,8 @@ class Arguments:
 
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.evaluate")
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.evaluate", description=__doc__)
+    check_folder(args.out)
     if not args.policy:
         raise ValueError("no --policy given; accepted: PATH or LABEL=PATH, once per policy")
     tasks = tuple(task.strip() for task in args.tasks.split(","))

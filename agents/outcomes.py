@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from dream_env.agents.statistics import (
     Interval,
     markdown_table,
     mcnemar,
+    p_text,
     paired_difference,
     wilson,
 )
@@ -130,6 +132,8 @@ def interval(summary: Mapping[str, Any], policy: str, world: str, task: str) -> 
 
 def tables(summary: Mapping[str, Any]) -> str:
     """Renders the summary as Markdown: both worlds side by side, then paired differences."""
+    if not summary["rows"]:
+        return "No episode counts: the condition of success held at every start.\n"
     found = {(r["policy"], r["world"], r["task"]): r for r in summary["rows"]}
 
     def pair(label: str, task: str, key: str, form: str) -> str:
@@ -155,7 +159,7 @@ def tables(summary: Mapping[str, Any]) -> str:
     if summary["comparisons"]:
         differences = [
             [f"{c['after']} − {c['before']}", c["world"], c["task"]]
-            + [Interval(c["value"], c["low"], c["high"]).points(), f"{c['p']:.3f}", c["episodes"]]
+            + [Interval(c["value"], c["low"], c["high"]).points(), p_text(c["p"]), c["episodes"]]
             for c in summary["comparisons"]
         ]
         header = ["paired difference", "world", "task", "points (95 %)", "McNemar p", "pairs"]
@@ -186,7 +190,8 @@ def write_report(
     write_text(out / "results.json", json.dumps({**about, "dropped": dropped, **summary}, indent=1) + "\n")
     save_outcomes(outcomes, out / "episodes.jsonl")
     write_text(out / "results.md", text)
-    pictures.plot(panels, tasks, out / "results.png")
+    if panels:
+        pictures.plot(panels, tasks, out / "results.png")
     if clips:
         pictures.gif(clips, out / "rollouts.gif")
     return text
@@ -215,6 +220,17 @@ def load_outcomes(path: Path) -> list[Outcome]:
             raise ValueError(f"{path}, line {number} is no episode; accepted: keys {', '.join(sorted(names))}")
         outcomes.append(Outcome(**values))
     return outcomes
+
+
+def check_folder(out: Path) -> None:
+    """Refuses, before the work, a folder in which its results could not be written after it.
+
+    Raises:
+        ValueError: If it, or the nearest folder above it, is a file or not to be written to.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"out={out}: {there} is no folder that can be written to; accepted: one that is, or a new one")
 
 
 def write_text(path: Path, text: str) -> None:

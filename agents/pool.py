@@ -55,7 +55,7 @@ def imap(
     if workers == "ray":
         yield from _on_cluster(function, items, ordered, initializer)
         return
-    workers = min(os.cpu_count() or 1 if workers is None else workers, max(len(items), 1))
+    workers = min(cores() if workers is None else workers, max(len(items), 1))
     if workers < 1:
         raise ValueError(f"workers={workers}; accepted: 1 or more")
     if workers == 1:
@@ -73,6 +73,11 @@ def imap(
                 yield future.result()
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Returns how many cores this process may use: in a container often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

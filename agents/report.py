@@ -36,7 +36,7 @@ def render(value: Any) -> str:
     if isinstance(value, dict):
         return "\n" + markdown_table(["", ""], [[k, _figure(v)] for k, v in value.items()]) + "\n"
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        rows = [[_figure(row.get(key, "–")) for key in value[0]] for row in value]
+        rows = [[_figure(row.get(key)) for key in value[0]] for row in value]
         return "\n" + markdown_table(list(value[0]), rows) + "\n"
     return _figure(value)
 
@@ -55,7 +55,9 @@ def _parts(value: Any) -> dict[str, Any]:
 
 
 def _figure(value: Any) -> str:
-    """Writes one figure with three significant digits where it is a fraction."""
+    """Writes one figure with three significant digits where it is a fraction, and a dash where there is none."""
+    if value is None:
+        return "–"
     if isinstance(value, dict | list):
         raise ValueError(f"{value} is no figure; accepted: a number, a text, a record or a list of records")
     if isinstance(value, float) and not value.is_integer():
@@ -106,7 +108,7 @@ class Arguments:
 
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.report")
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.report", description=__doc__)
     old = args.page.read_text(encoding="utf-8")
     new = fill(old, args.results)
     if args.check and new != old:

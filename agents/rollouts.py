@@ -18,7 +18,7 @@ from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
 from dream_env.agents.policy import INPUTS, SHIPPED, VLA, VLAConfig, check_eyes, load
 from dream_env.agents.starts import OFFSET, carry_out, physics_starts
-from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName
+from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName, observation_space
 from dream_env.language import COLORS
 from dream_env.tasks import TASKS
 
@@ -137,14 +137,18 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
         reward: As in `Batch`.
 
     Raises:
-        ValueError: If the policy learned to see through another encoder.
+        ValueError: If the policy learned to see through another encoder, or sees through one and there is none.
     """
-    if world_model is None:
-        return {"world_model": None, "obs_type": "pixels", "reward": "success"}
     keys, saved = inputs(policy), None if policy in SCRIPTED else load_policy(policy)
-    if world_model == "default" and isinstance(saved, VLA):
-        world_model = saved.config.world_model
-    config = getattr(saved, "config", None)  # of a VLA, or of an algorithm's policy with a VLA inside
+    if world_model is None:
+        if missing := sorted(set(keys) - set(observation_space(0, "pixels"))):
+            raise ValueError(
+                f"world_model=None has no {missing}, which policy={policy!r} reads; accepted: a checkpoint"
+            )
+        return {"world_model": None, "obs_type": "pixels", "reward": "success"}
+    config = getattr(saved, "config", None)  # of a VLA or a regressor
+    if world_model == "default":
+        world_model = str(getattr(config, "world_model", world_model))
     if isinstance(config, VLAConfig):
         check_eyes(config, world_model)
     return {

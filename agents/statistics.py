@@ -27,9 +27,11 @@ class Interval(NamedTuple):
         return f"{100 * self.value:.0f} % ({100 * self.low:.0f}–{100 * self.high:.0f})"
 
     def points(self) -> str:
-        """Writes a difference in percentage points as `+12 (+3 to +21)`, or a dash without data."""
+        """Writes a paired difference in percentage points as `+12 (+3 to +21)`, or a dash without data."""
         if np.isnan(self.value):
             return "–"
+        if self.value == self.low == self.high == 0:  # pairs all alike have nothing to resample, and prove nothing
+            return "+0 (no pair differs)"
         return f"{100 * self.value:+.0f} ({100 * self.low:+.0f} to {100 * self.high:+.0f})"
 
 
@@ -103,6 +105,11 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     lost, won = int((first & ~second).sum()), int((~first & second).sum())
     tail = sum(comb(lost + won, i) for i in range(min(lost, won) + 1)) / 2 ** (lost + won)
     return min(1.0, 2 * tail)
+
+
+def p_text(p: float) -> str:
+    """Writes a p-value as `0.012`; none is 0."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:

@@ -349,8 +349,8 @@ def _pictures(store: LeRobotStore, episodes: int) -> tuple[np.ndarray, np.ndarra
     folder = store.root / "cache"
     images_path, goal_path = folder / f"images-{key}.npy", folder / f"goal_image-{key}.npy"
     if not (images_path.exists() and goal_path.exists()):
-        for stale in folder.glob("*.npy"):
-            stale.unlink()
+        for stale in folder.glob("[!.]*.npy"):  # what begins with a dot, another process may be writing
+            stale.unlink(missing_ok=True)
         with replacing(images_path) as images_file, replacing(goal_path) as goal_file:
             images = open_memmap(images_file, "w+", np.uint8, (episodes, *ARRAYS["images"][0]))
             goals = open_memmap(goal_file, "w+", np.uint8, (episodes, *ARRAYS["goal_image"][0]))

@@ -1,8 +1,8 @@
 """`agents.bench`: everything runs, and the figures are what they say."""
 
 import json
-import sys
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -83,12 +83,21 @@ def test_bare_steps_go_on_from_the_last_state():
 def quick(tmp_path_factory):
     """The files of a quick run of the command."""
     folder = tmp_path_factory.mktemp("bench")
-    before, sys.argv = sys.argv, ["bench", "--quick", "--peers", "--out", str(folder)]
-    try:
-        bench.main()
-    finally:
-        sys.argv = before
+    bench.main(bench.Arguments(quick=True, peers=True, out=folder))
     return folder
+
+
+def test_what_is_wrong_is_named_before_anything_is_measured(tmp_path):
+    with pytest.raises(ValueError, match="repeats=0; accepted: a finite number, at least 1"):
+        bench.Arguments(repeats=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="out=.*file is no folder that can be written to"):
+        bench.main(bench.Arguments(out=tmp_path / "file"))
+
+
+def test_figures_that_mean_little_do_not_replace_results():
+    assert bench.Arguments().folder == Path("results")
+    assert bench.Arguments(quick=True).folder == Path("runs/bench_quick")
 
 
 def test_quick_run_writes_the_table(quick):
@@ -98,7 +107,8 @@ def test_quick_run_writes_the_table(quick):
         assert all(row["steps_per_s"] > 0 and row["steps_per_cpu_s"] > 0 for row in result[name])
     names = {row["what"] for row in result["steps"]}
     assert {report.VECTOR, report.BARE, report.PHYSICS, "gymnasium SyncVectorEnv"} <= names
-    assert result["machine"]["cores"] and result["versions"]["torch"] and "--quick" in result["command"]
+    assert result["machine"]["cores"] and result["versions"]["torch"]
+    assert result["command"] == f"python -m agents.bench --out {quick} --peers --quick"
     assert result["matmul_gflops"] > 1 and result["predictor_flops_per_step"] > 1e6
     assert {row["num_envs"] for row in result["memory"]} == {0, 4}
     assert all(50 < row["mib"] < 5000 for row in result["memory"])

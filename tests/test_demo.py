@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dream_env.agents import demo, policy
+from dream_env.agents.evaluate import Settings
 from dream_env.agents.outcomes import Outcome
 from dream_env.agents.pictures import Clip
 from dream_env.agents.policy import VLA, VLAConfig
@@ -67,6 +68,60 @@ def test_a_second_run_evaluates_only_what_has_changed(world, tmp_path):
     assert [each for each in world if isinstance(each, str)] == [demo.BEFORE, demo.AFTER]
 
 
+def test_what_has_changed_is_evaluated_anew(world, tmp_path, monkeypatch):
+    real, code, seen = demo.resources.files, tmp_path / "agents" / "policy.py", tmp_path / "model" / "config.json"
+    for file in (code, seen):
+        file.parent.mkdir()
+        file.write_text("1")
+    monkeypatch.setattr(demo.resources, "files", lambda name: code.parent if name == "dream_env.agents" else real(name))
+    policy.save(VLA(VLAConfig(world_model=str(seen.parent))), tmp_path / "clone", "card")
+    settings = Settings({demo.BEFORE: str(tmp_path / "clone")}, ("reach",), 1)
+    for changed in (None, code, seen):
+        if changed:
+            changed.write_text("2")
+        world.clear()
+        for _ in range(2):
+            demo.evaluated(settings, tmp_path / "episodes")
+        assert world == [demo.BEFORE], changed
+
+
+def test_forms_have_folders_of_their_own():
+    forms = [demo.Arguments(short=short, from_scratch=scratch) for short in (False, True) for scratch in (False, True)]
+    assert [str(form.folder) for form in forms] == [
+        "nicol_demo",
+        "nicol_demo_from_scratch",
+        "nicol_demo_short",
+        "nicol_demo_short_from_scratch",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "fly"}, "task='fly' is not known; accepted: 'reach'"),
+        ({"episodes": 0}, "episodes=0; accepted: a finite number, at least 1"),
+        ({"steps": 0}, "steps=0; accepted"),
+        ({"collected": 5}, "collected=5; accepted"),
+        ({"task": "lift"}, "holds a run with other settings: task 'reach', now 'lift'"),
+        ({"short": True}, "holds a run with other settings: short False, now True"),
+    ],
+)
+def test_what_is_wrong_is_named_before_the_first_stage(world, tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr(demo, "from_scratch", lambda args: ("default", "few"))
+    args = demo.Arguments(task="reach", from_scratch=True, episodes=1, out=tmp_path)
+    demo.demo(args)
+    monkeypatch.setattr(demo, "from_scratch", None)
+    with pytest.raises(ValueError, match=message):
+        demo.demo(replace(args, **change))
+
+
+def test_a_clone_with_other_eyes_does_not_begin(world, tmp_path):
+    policy.save(VLA(VLAConfig(eyes=(9.0,))), tmp_path / "clone", "card")
+    with pytest.raises(ValueError, match="its encoder .* is not the one"):
+        demo.demo(demo.Arguments(init=str(tmp_path / "clone"), out=tmp_path / "out"))
+    assert not world and not (tmp_path / "out").exists()
+
+
 def test_short_form_is_small():
     size = demo.Arguments(short=True, task="lift").size()
     assert size.episodes <= 2 and size.steps < 10_000 and size.task == "lift"
@@ -74,10 +129,7 @@ def test_short_form_is_small():
     assert demo.Arguments.episodes >= 50
 
 
-def test_unknown_task_and_interruption(world, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="task='fly' is not known; accepted: 'reach'"):
-        demo.main(demo.Arguments(task="fly", out=tmp_path))
-
+def test_interruption(world, tmp_path, monkeypatch):
     def interrupt(settings):
         raise KeyboardInterrupt
 

@@ -1,14 +1,16 @@
 """Evaluation: what is played, how it is counted and what is written."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dream_env.agents import evaluate, outcomes, pictures, report, rollouts, starts
+from dream_env.agents import evaluate, outcomes, pictures, policy, pool, regressor, report, rollouts, starts
 from dream_env.agents.outcomes import Outcome
+from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.rollouts import Batch
 
 
@@ -89,6 +91,21 @@ def test_report_files(played, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_report_of_starts_that_were_all_solved(tmp_path):
+    text = outcomes.write_report([episode(solved=True)], [], {}, tmp_path)
+    assert text == "No episode counts: the condition of success held at every start.\n"
+    assert json.loads((tmp_path / "results.json").read_text())["dropped"] == 1
+
+
+def test_results_have_a_place_before_anything_is_played(tmp_path):
+    outcomes.check_folder(tmp_path / "new" / "one")
+    assert not list(tmp_path.iterdir()), "it only looks"
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="file is no folder that can be written to; accepted"):
+            evaluate.main(evaluate.Arguments(policy=["zero"], out=out))
+
+
 def test_large_pictures_are_drawn_smaller(monkeypatch, tmp_path):
     monkeypatch.setattr(pictures, "GIF_BYTES", 10_000)
     pictures.gif([clip()], tmp_path / "a.gif")
@@ -125,7 +142,9 @@ def test_batches_play_every_policy_on_the_same_seeds():
         ({"policies": {"x": "nowhere"}}, FileNotFoundError, "policy='nowhere'.*accepted: a folder"),
         ({"policies": {"x": "no.zip"}}, FileNotFoundError, "policy='no.zip' is not there; accepted"),
         ({"world_model": "nowhere"}, FileNotFoundError, "nowhere"),
-        ({"tasks": ("fly",)}, ValueError, "task='fly' is not known; accepted: 'reach'"),
+        ({"policies": {"x": "few"}}, ValueError, "world_model=None has no .'embedding'., which policy='few' reads"),
+        ({"tasks": ("fly",)}, ValueError, "tasks='fly' is not known; accepted: 'reach'"),
+        ({"tasks": ("push", "push")}, ValueError, "tasks=push,push names one twice"),
         ({"episodes": 0}, ValueError, "episodes=0; accepted: 1 or more"),
         ({"instruction": "sung"}, ValueError, "instruction='sung' is not known"),
     ],
@@ -136,9 +155,16 @@ def test_what_is_wrong_is_named_before_anything_is_played(arguments, error, mess
         evaluate.evaluate(evaluate.Settings(**given))
 
 
-def test_policy_labels():
+def test_a_process_for_each_core_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert list(pool.imap(lambda item: (item, os.getpid()), range(2))) == [(0, os.getpid()), (1, os.getpid())]
+
+
+def test_policy_labels(tmp_path):
     given = evaluate.parse_policies(["assets/policy", "runs/best.zip", "after RL=runs/x"])
     assert given == {"policy": "assets/policy", "best": "runs/best.zip", "after RL": "runs/x"}
+    (swept := tmp_path / "lr=0.1").mkdir()
+    assert evaluate.parse_policies([str(swept), f"x={swept}"]) == {"lr=0.1": str(swept), "x": str(swept)}
     with pytest.raises(ValueError, match="label 'policy' is taken"):
         evaluate.parse_policies(["a/policy", "b/policy"])
 
@@ -167,6 +193,15 @@ def test_any_stable_baselines_zip_is_loaded_alike(algorithm, tmp_path):
     batch = {key: value[None] for key, value in obs.items()}
     act = rollouts.make_actor(str(tmp_path / "model.zip"), [0])
     assert np.allclose(act(batch)[0], model.predict(obs, deterministic=True)[0], atol=1e-6)
+
+
+def test_a_policy_sees_through_the_world_model_that_it_names(world_model, tmp_path):
+    policy.save(VLA(VLAConfig(world_model=world_model)), tmp_path / "vla", "card")
+    regressor.save(regressor.Regressor(regressor.RegressorConfig(world_model=world_model)), tmp_path / "regressor", "c")
+    for name in ("vla", "regressor"):
+        assert rollouts.env_form(str(tmp_path / name), "default")["world_model"] == world_model
+        assert rollouts.env_form(str(tmp_path / name), "other")["world_model"] == "other"
+    assert rollouts.env_form("expert", "default")["world_model"] == "default"
 
 
 def test_foreign_zip(tmp_path):
@@ -283,7 +318,7 @@ def test_command(world_model, tmp_path, capsys):
 
 
 def test_page_is_filled_from_result_files(played, tmp_path):
-    data = {**outcomes.summarize(played), "speed": {"steps": 1532.7, "cores": 2}}
+    data = {**outcomes.summarize(played), "speed": {"steps": 1532.7, "cores": 2, "gpu": None}}
     (tmp_path / "run.json").write_text(json.dumps(data))
     page = (
         "# T\n<!-- results:run -->old<!-- /results -->\n"
@@ -291,14 +326,14 @@ def test_page_is_filled_from_result_files(played, tmp_path):
         "<!-- results:run.speed --><!-- /results -->"
     )
     text = report.fill(page, tmp_path)
-    assert "old" not in text and "56 % (27–81)" in text and "| cores | 2    |" in text
+    assert "old" not in text and "56 % (27–81)" in text and "| cores | 2    |" in text and "| gpu   | –    |" in text
     assert "<!-- results:run.speed.steps -->1533<!-- /results --> steps/s" in text
     assert report.fill(text, tmp_path) == text
     task = report.fill("<!-- results:run.all --><!-- /results -->", tmp_path)
     assert "| all " in task and "reach" not in task and "56 % (34–75)" in task
     with pytest.raises(FileNotFoundError, match="block 'no': .*; result files there: run"):
         report.fill("<!-- results:no --><!-- /results -->", tmp_path)
-    with pytest.raises(ValueError, match="has no 'tempo'; it has: steps, cores"):
+    with pytest.raises(ValueError, match="has no 'tempo'; it has: steps, cores, gpu"):
         report.fill("<!-- results:run.speed.tempo --><!-- /results -->", tmp_path)
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,12 +165,12 @@ def test_agreement_of_both_worlds():
 
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory, toy_folder):
-    """Three untrained policies that see through the toy."""
-    folders = []
+    """Three untrained policies that learned to see through the toy."""
+    folders, eyes = [], policy.perception(toy.ToyWorldModel())
     for seed in range(3):
         torch.manual_seed(seed)
         folders.append(str(tmp_path_factory.mktemp("policies") / str(seed)))
-        policy.save(VLA(VLAConfig(world_model=toy_folder)), folders[-1], "card")
+        policy.save(VLA(VLAConfig(world_model=toy_folder, eyes=eyes)), folders[-1], "card")
     return tuple(folders)
 
 
@@ -204,19 +205,21 @@ def test_physics_is_asked_once(policies, toy_folder, played, tmp_path):
     assert compare(range(3)) and {batch.world for batch in played} == {"dream", "physics"}
 
 
-def test_policies_with_other_eyes_are_refused(policies, tmp_path, model):
-    ranking.check_policies(policies, model, "toy")
-    stranger = toy.ToyWorldModel(toy.ToyConfig(seed=1))
-    with pytest.raises(ValueError, match="sees through world model .* whose encoder is not that of 'other'"):
-        ranking.check_policies(policies, stranger, "other")
+def test_policies_with_other_eyes_are_refused(policies, toy_folder, tmp_path, model):
+    ranking.check_policies(policies, toy_folder)
+    stranger = toy.save(tmp_path / "stranger", toy.ToyWorldModel(toy.ToyConfig(seed=1)))
+    with pytest.raises(ValueError, match="policies: .* cannot see: world_model=.*stranger.* is not the one"):
+        ranking.check_policies(policies, stranger)
     with pytest.raises(ValueError, match="named twice"):
-        ranking.check_policies(policies[:1] * 2, model, "toy")
-    blind = str(tmp_path / "blind")
-    policy.save(VLA(VLAConfig(world_model="gone")), blind, "card")
-    with pytest.raises(FileNotFoundError, match="blind' cannot see: .*gone does not exist"):
-        ranking.check_policies([blind], model, "toy")
+        ranking.check_policies(policies[:1] * 2, toy_folder)
+    moved, eyes = str(tmp_path / "moved"), policy.perception(model)
+    policy.save(VLA(VLAConfig(world_model="gone", eyes=eyes)), moved, "card")
+    ranking.check_policies([moved], toy_folder)  # what counts is what it sees
+    policy.save(VLA(VLAConfig(world_model=toy_folder, eyes=(1.0, *eyes[1:]))), moved, "card")
+    with pytest.raises(ValueError, match="moved' cannot see"):
+        ranking.check_policies([moved], toy_folder)
     with pytest.raises(FileNotFoundError, match="accepted: a folder"):
-        ranking.check_policies([str(tmp_path)], model, "toy")
+        ranking.check_policies([str(tmp_path)], toy_folder)
 
 
 # --- what a user reads
@@ -265,6 +268,7 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
         assert found["tasks"][task]["hand_cm_24"] > 0 and found["tasks"][task]["reward_spearman"] is None
         with Image.open(args.out / f"fidelity_{task}.png") as picture:
             assert picture.width == 9 * 128
+    assert found["command"].startswith(f"python -m agents.fidelity --data {args.data} --policies {policies[0]} ")
     assert found["policies"] == 3 and found["policy_mae_points"] == 0
     page = (args.out / "fidelity.md").read_text()
     assert "physics_24" in page and found["verdict"] in page and found["verdict"] in capsys.readouterr().out
@@ -282,6 +286,8 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
     ("change", "message"),
     [
         ({"tasks": "reach,fly"}, "tasks='fly' is not known"),
+        ({"tasks": "reach,reach"}, "tasks=reach,reach names one twice"),
+        ({"out": Path(__file__)}, "is no folder that can be written to"),
         ({"episodes": 3}, "episodes=3; accepted: 12 or more"),
         ({"policy_episodes": 0}, "policy_episodes=0; accepted: 1 or more"),
         ({"seed": 50_000}, "holds the held-out seed 50000"),

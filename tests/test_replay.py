@@ -85,11 +85,6 @@ def test_a_replay_is_the_open_loop_dream(model, episodes, latents):
         assert torch.equal(film.success, called.all(1))
 
 
-def test_luck_decides_only_above_temperature_zero(model, episodes):
-    mean, again, lucky = (replay.dream_film(model, episodes, temperature=t).tokens for t in (0.0, 0.0, 1.0))
-    assert torch.equal(mean, again) and not torch.equal(mean, lucky)
-
-
 def test_physics_passes_through_the_dreams_own_environment(model, episodes, latents):
     film = replay.physics_film(model, episodes, latents)
     returns = replay.returns(model, episodes, film)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dream_env.agents.statistics import markdown_table, mcnemar, paired_difference, pearson, ranks, spearman, wilson
+from dream_env.agents.statistics import (
+    markdown_table,
+    mcnemar,
+    p_text,
+    paired_difference,
+    pearson,
+    ranks,
+    spearman,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 3), (84, 100), (150, 200)])
@@ -60,6 +69,9 @@ def test_mcnemar_equals_the_exact_binomial(lost, won):
 def test_texts():
     assert wilson(84, 100).percent() == "84 % (76–90)"
     assert paired_difference([0, 0], [1, 1]).points() == "+100 (+100 to +100)"
+    assert paired_difference([0, 1], [0, 1]).points() == "+0 (no pair differs)"
+    assert paired_difference([0, 1], [1, 0]).points() == "+0 (-100 to +100)"
+    assert [p_text(p) for p in (0.0, 0.0009, 0.001, 1.0)] == ["<0.001", "<0.001", "0.001", "1.000"]
     assert markdown_table(["a", "long"], [["x", 1.5], ["yyyy", "z"]]).splitlines() == [
         "| a    | long |",
         "| ---- | ---- |",

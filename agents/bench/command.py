@@ -25,9 +25,12 @@ from dream_env.agents.bench.clock import Case, Row, clock_all
 from dream_env.agents.bench.learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.bench.peers import peer_cases
 from dream_env.agents.bench.report import draw, headline, page, ratios
-from dream_env.agents.bench.start import about, cores, memory, start_up
+from dream_env.agents.bench.start import about, memory, start_up
 from dream_env.agents.fit.trainer import has_bfloat16
-from dream_env.agents.outcomes import write_text
+from dream_env.agents.outcomes import check_folder, write_text
+from dream_env.agents.pool import cores
+from dream_env.agents.settings import command_line
+from dream_env.contract import check_number
 
 BATCHES = (1, 16, 256, 1024, 4096)
 PRACTICE, ROWS = 256, 128
@@ -40,8 +43,9 @@ DTYPES = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
 class Arguments:
     """Measures what dreaming costs on this machine."""
 
-    out: Path = Path("results")
-    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md."""
+    out: Path | None = None
+    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md; None takes results, and
+    runs/bench_quick with --quick."""
     world_model: str = "default"
     """Checkpoint of the world model."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -55,6 +59,16 @@ class Arguments:
     """Length of a turn."""
     repeats: int = 3
     """Turns of every row, of which the best counts."""
+
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        check_number("seconds", self.seconds)
+        check_number("repeats", self.repeats, low=1)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that is written."""
+        return self.out or Path("runs/bench_quick" if self.quick else "results")
 
 
 def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
@@ -75,7 +89,7 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
     rows = clock_all(lists, seconds, repeats, progress)
     flops = flops_per_step(model)
     result = {
-        **about(model),
+        **about(model, command_line("bench", args)),
         "threads": {"torch": "as in each row", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
         **_rates(rows.pop("matmul"), layers),
         "predictor_flops_per_step": flops["predictor"],
@@ -125,18 +139,20 @@ def _rates(rows: list[Row], layers: Mapping[Shape, int]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Runs the command line."""
-    args = tyro.cli(Arguments, prog="python -m agents.bench", description=__doc__)
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.bench", description=__doc__)
+    check_folder(args.folder)
     warnings.simplefilter("ignore")
     if args.device == "cpu":
         result = measure(args)
-        draw(result, args.out / "bench.png")
-        _write(args.out / "bench", result, page(result))
+        draw(result, args.folder / "bench.png")
+        _write(args.folder / "bench", result, page(result))
     elif torch.cuda.is_available():
         seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
-        for result in gpu.measure(args.device, args.world_model, args.quick, seconds, repeats):
-            _write(args.out / "bench_cuda", result, gpu.page(result))
+        command = command_line("bench", args)
+        for result in gpu.measure(args.device, args.world_model, args.quick, seconds, repeats, command=command):
+            _write(args.folder / "bench_cuda", result, gpu.page(result))
     else:
         raise SystemExit("device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'")
 

@@ -123,7 +123,13 @@ def agreement(world_model: str, device: str, num_envs: int = 256) -> list[dict[s
 
 
 def measure(
-    device: str, world_model: str, quick: bool, seconds: float, repeats: int, progress: bool = True
+    device: str,
+    world_model: str,
+    quick: bool,
+    seconds: float,
+    repeats: int,
+    progress: bool = True,
+    command: str = "python -m agents.bench --device cuda",
 ) -> Iterator[dict[str, Any]]:
     """Runs every measurement, the most important ones first.
 
@@ -134,13 +140,14 @@ def measure(
         seconds: Length of a turn.
         repeats: Turns of every row.
         progress: Shows figures and a progress bar.
+        command: What makes the figures again.
 
     Yields:
         The contents of bench_cuda.json, as far as they are known: a lent machine may be gone before the end.
     """
     flops = flops_per_step(world_model)
     result: dict[str, Any] = {
-        **about(world_model),
+        **about(world_model, command),
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU",
         "predictor_flops_per_step": flops["predictor"],
         "flops_per_step": flops,

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dream_env.agents.pool import cores
+
 PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "rl_zoo3", "pybullet", "torchrl", "tensordict")
 
 _START = """
@@ -89,20 +91,15 @@ def machine() -> dict[str, Any]:
     return {"processor": found, "cores": cores(), "memory_gib": round(gib, 1), "system": platform.platform()}
 
 
-def about(world_model: str) -> dict[str, Any]:
+def about(world_model: str, command: str) -> dict[str, Any]:
     """Tells of a run: its command, when and where it was, and of what world model."""
     return {
-        "command": " ".join(["python -m agents.bench", *sys.argv[1:]]),
+        "command": command,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
         "versions": versions(),
         "world_model": world_model,
     }
-
-
-def cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

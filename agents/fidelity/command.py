@@ -18,8 +18,6 @@ import hashlib
 import json
 import math
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +29,16 @@ import tyro
 from safetensors.torch import load_file, save_file
 
 from dream_env.agents import pool, probes
-from dream_env.agents.evaluate import HELD_OUT_SEED
+from dream_env.agents.evaluate import HELD_OUT_SEED, check_tasks
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
 from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.gate import command as gate
 from dream_env.agents.latents import Latents, encode_episodes
-from dream_env.agents.outcomes import write_text
+from dream_env.agents.outcomes import check_folder, write_text
 from dream_env.agents.pictures import write_file
-from dream_env.contract import check_choice
+from dream_env.agents.settings import command_line
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -94,11 +92,10 @@ class Arguments:
         """Returns the tasks.
 
         Raises:
-            ValueError: If one is unknown, or a number is out of range.
+            ValueError: If one is unknown or named twice, or a number is out of range.
         """
         names = tuple(name.strip() for name in self.tasks.split(","))
-        for name in names:
-            check_choice("tasks", name, TASKS)
+        check_tasks(names)
         if self.episodes < 4 * len(names):
             raise ValueError(f"episodes={self.episodes}; accepted: {4 * len(names)} or more, so that all kinds act")
         if self.policy_episodes < 1:
@@ -114,13 +111,15 @@ def measure(args: Arguments) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If data, world model or a policy are missing.
-        ValueError: If a policy sees through another encoder, or the data hold held-out seeds.
+        ValueError: If an argument is not accepted, a policy sees through another encoder, or the data hold held-out
+            seeds.
     """
     tasks = args.task_names()
+    check_folder(args.out)
     workers: pool.Workers = "ray" if args.ray else args.workers
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
-    ranking.check_policies(args.policies, model, args.world_model)
+    ranking.check_policies(args.policies, args.world_model)
     data = EpisodeDataset.load(args.data)
 
     sight = replay.eyes(model)
@@ -172,7 +171,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     report: dict[str, Any] = {
         "checkpoint_sha256": checkpoint.sha256(folder),
         "world_model": args.world_model,
-        "command": "python -m agents.fidelity " + shlex.join(sys.argv[1:]),
+        "command": command_line("fidelity", args),
         "seeds": {"episodes": [args.seed, args.seed + len(episodes) - 1], "policies": [seeds[0], seeds[-1]]},
         "episodes": len(episodes),
         "temperature": args.temperature,

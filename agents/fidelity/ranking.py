@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dream_env.agents import pool
 from dream_env.agents.fidelity.replay import eyes
 from dream_env.agents.outcomes import WORLDS, Outcome, World, confirmed, load_outcomes, save_outcomes
-from dream_env.agents.policy import load
+from dream_env.agents.policy import check_eyes, load
 from dream_env.agents.rollouts import Batch, play
 from dream_env.agents.statistics import pearson, spearman
 from dream_env.world_models import checkpoint
@@ -32,32 +32,25 @@ def weights(policy: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_policies(policies: Sequence[str], model: Any, name: str) -> None:
+def check_policies(policies: Sequence[str], world_model: str) -> None:
     """Refuses policies that would not see through a world model what they learned to see.
 
     Args:
         policies: Folders.
-        model: The world model.
-        name: What to call it in the message.
+        world_model: Checkpoint of the world model.
 
     Raises:
-        FileNotFoundError: If a policy, or the world model that it was made with, is missing.
-        ValueError: If a policy was made with another encoder, or is named twice.
+        FileNotFoundError: If a policy is missing.
+        ValueError: If a policy learned to see through another encoder, or is named twice.
     """
     for policy in policies:
-        own = load(policy).config.world_model
         if policies.count(policy) > 1:
             raise ValueError(f"policies: {policy!r} is named twice; accepted: each once")
+        config = load(policy).config
         try:
-            sight = eyes(checkpoint.load(own))
-        except (FileNotFoundError, ValueError) as error:
-            raise type(error)(f"policies: {policy!r} cannot see: {error}") from error
-        if sight != eyes(model):
-            raise ValueError(
-                f"policies: {policy!r} sees through world model {own!r}, whose encoder is not that of {name!r}; "
-                f"accepted: policies made with `python -m agents.clone --world-model {name}`, or through a world model "
-                "that shares its encoder (`python -m agents.fit --init ... --autoencoder-updates 0`)"
-            )
+            check_eyes(config, world_model)
+        except ValueError as error:
+            raise ValueError(f"policies: {policy!r} cannot see: {error}") from error
 
 
 def compare(

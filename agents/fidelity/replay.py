@@ -144,16 +144,15 @@ class Projector:
         return self._film.probability[:, self._step].to(goal)
 
 
-def dream_film(model: Any, episodes: EpisodeDataset, temperature: float = 0.0, start: int = 0) -> Film:
-    """Replays recorded actions in `NicoLDreamVectorEnv`.
+def dream_film(model: Any, episodes: EpisodeDataset, start: int = 0) -> Film:
+    """Replays recorded actions in `NicoLDreamVectorEnv`, where what is likeliest happens.
 
     Args:
         model: The world model.
         episodes: N episodes.
-        temperature: The env's temperature; above 0 every episode follows its own luck.
         start: Recorded frame from which to dream on, to the end of the episode.
     """
-    env = _theater(model, episodes, start, reward="success", temperature=temperature, max_disagreement=float("inf"))
+    env = _theater(model, episodes, start, reward="success", temperature=0.0, max_disagreement=float("inf"))
     frames, probabilities, disagreements = [env.get_state()], [env.dreams.success_probability], []
     info: dict[str, Any] = {}
     for action in tqdm(episodes.action[:, start:].swapaxes(0, 1), "replay", unit="step"):
