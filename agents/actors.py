@@ -73,6 +73,20 @@ class _VLAActor:
             **self.arguments,
         }
 
+    def obs_to_tensor(self, observation: Any) -> Any:
+        """As in stable-baselines3, but tells which wrapper shows what a policy has learned from.
+
+        Raises:
+            ValueError: If a part of the observation is missing.
+        """
+        wanted = self.observation_space.spaces  # type: ignore[attr-defined]
+        if isinstance(observation, dict) and (missing := [name for name in wanted if name not in observation]):
+            raise ValueError(
+                f"observation lacks {missing}; accepted: those of an env in dream_env.agents.reading.ReadVecEnv. "
+                "dream_env.agents.policy.load(FOLDER) acts on any env of the contract"
+            )
+        return super().obs_to_tensor(observation)  # type: ignore[misc]
+
     @abstractmethod
     def parts(self) -> tuple[Any, Any]:
         """Returns the actor's trunk and the linear layer that makes actions."""

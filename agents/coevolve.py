@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ import tyro
 
 from dream_env.agents import collect
 from dream_env.agents.fidelity import command as fidelity
+from dream_env.agents.fidelity import ranking
 from dream_env.agents.fit import command as fit
 from dream_env.agents.outcomes import write_text
+from dream_env.agents.settings import check_settings
 from dream_env.agents.statistics import markdown_table
+from dream_env.contract import check_number
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -37,6 +40,16 @@ SHOWN = {
     "success_fpr": "success, false positives",
 }
 """Figures of `agents.fidelity` in the report."""
+LEAST = {
+    "episodes": 1,
+    "rehearsed": 1,
+    "updates": 1,
+    "threads": 1,
+    "measured": 4 * len(TASKS),  # one of each kind that `agents.fidelity` replays
+    "policy_episodes": 1,
+    "seed": 0,
+}
+"""Least numbers that are accepted."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +84,19 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Checks every number."""
-        for name in ("episodes", "rehearsed", "updates", "policy_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}; accepted: 1 or more")
+        if not self.data:
+            raise ValueError("data=(); accepted: one folder or more, written by `python -m agents.collect`")
+        for name, least in LEAST.items():
+            check_number(name, getattr(self, name), least)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what a run cannot change on its way, JSON-able."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("out", "threads", "workers")}
+        return values | {"policy": str(self.policy), "data": [str(folder) for folder in self.data]}
 
 
 def coevolve(args: Arguments) -> dict[str, Any]:
-    """Runs all steps that are not done yet and returns the report, JSON-able."""
+    """Runs all steps that are not done yet and returns the report, JSON-able; errors as in `record_and_refit`."""
     refitted = record_and_refit(args)
     before = _fidelity(args, args.world_model, args.out / "before")
     after = _fidelity(args, str(refitted), args.out / "after")
@@ -93,7 +112,13 @@ def coevolve(args: Arguments) -> dict[str, Any]:
 
 
 def record_and_refit(args: Arguments) -> Path:
-    """Records the policy and refits the world model, where that is not done yet; returns the folder of the latter."""
+    """Records the policy and refits the world model, where that is not done yet; returns the folder of the latter.
+
+    Raises:
+        FileNotFoundError: If policy, data or world model are missing.
+        ValueError: If the policy sees through another encoder, or `args.out` holds a run with other settings.
+    """
+    check(args)
     recorded, refitted = args.out / "episodes", args.out / "world_model"
     collect.collect(
         collect.Collect(
@@ -111,12 +136,22 @@ def record_and_refit(args: Arguments) -> Path:
     return refitted
 
 
+def check(args: Arguments) -> None:
+    """Refuses now what would fail after the recording, and notes the settings; errors as in `record_and_refit`."""
+    file = args.out / "coevolve_settings.json"  # settings.json here is that of `agents.experiment`
+    if file.is_file():
+        check_settings(args.out, json.loads(file.read_text()), args.settings())
+    ranking.check_policies((str(args.policy),), args.world_model)
+    EpisodeDataset.load(*args.data)
+    write_text(file, json.dumps(args.settings(), indent=1) + "\n")
+
+
 def refit(args: Arguments, recorded: Path, out: Path) -> None:
     """Fits predictor and heads on, with the start bank of the world model that it began with."""
     settings = fit.Arguments(
         data=(*args.data, recorded),
         out=out,
-        init=checkpoint.resolve(args.world_model),
+        init=str(checkpoint.resolve(args.world_model)),
         autoencoder_updates=0,
         reader_updates=0,
         interaction_updates=args.updates,
@@ -133,8 +168,10 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
     )
     old = EpisodeDataset.load(*args.data)
     rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
-    fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
+    out.mkdir(parents=True, exist_ok=True)
+    # Before the fit, whose figures say that all is done.
     shutil.copy(checkpoint.resolve(args.world_model) / "bank.npz", out / "bank.npz")
+    fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
 
 
 def _fidelity(args: Arguments, world_model: str, out: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _flags(arguments: Any, prefix: str) -> Iterator[str]:
             yield from _flags(value, f"{name}.")
         elif value == _default(one) or isinstance(value, Mapping):  # a mapping is no option of a command line
             continue
-        elif isinstance(value, bool):
+        elif isinstance(value, bool) and isinstance(_default(one), bool):
             yield f"--{name}" if value else f"--{prefix}no-{one.name}".replace("_", "-")
         else:
             several = isinstance(value, Iterable) and not isinstance(value, str)

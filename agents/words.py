@@ -134,10 +134,18 @@ def table(
     words in `DOMAIN`, so 64 axes keep what tells a red block from a blue one rather than what tells
     politics from code; taking off the mean removes the direction that all these sentences share
     (Arora et al. 2017, algorithm 1).
+
+    Raises:
+        ValueError: If there are too few words in `DOMAIN` for so many axes.
     """
     tokens = [[vocabulary[piece] for piece in split(word, merges)] for word in words]
     full = np.stack([vectors[indices].mean(0) for indices in tokens])
     domain = full[np.isin(words, DOMAIN.split())]
+    if len(domain) <= INSTRUCTION_DIM:
+        raise ValueError(
+            f"words={len(words)}, of them {len(domain)} in DOMAIN; accepted: more than {INSTRUCTION_DIM} there, "
+            "as they span the axes"
+        )
     axes = np.linalg.svd(domain - domain.mean(0), full_matrices=False)[2][:INSTRUCTION_DIM]
     projected = (full - domain.mean(0)) @ axes.T
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
@@ -162,4 +170,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main(tyro.cli(Args, prog="python -m agents.words", description=__doc__))

@@ -13,6 +13,7 @@ from dream_env.agents.ablate import row as ablate_row
 from dream_env.agents.fit import command as fit
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.probes import fit_probe
+from dream_env.agents.settings import command_line
 from dream_env.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
@@ -87,6 +88,7 @@ def test_table_is_filled_once_and_row_by_row(args, monkeypatch):
     assert report["rows"][2] == base | {"question": "futures", "configuration": "two"}
     assert four["parameters"] - base["parameters"] == 3 * 2 * 5 * (128 + 1), "place, held and logit of two more"
 
+    assert report["command"] == command_line("ablate", args), "whatever command ran it"
     page = (args.out / "ablation.md").read_text()
     for row in report["rows"]:
         command = report["runs"][row["run"]]["command"]
@@ -134,6 +136,10 @@ def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
     bases = {name for (_, label), name in names.items() if "base" in label}
     assert len(bases) == 1 and len(set(names.values())) == 28
     assert args.job("loss", "", "other eyes").name not in bases
+
+
+def test_questions_may_be_spaced(args):
+    assert replace(args, questions="loss, futures").asked() == ["loss", "futures"]
 
 
 def test_bad_arguments_are_named(args):

@@ -1,12 +1,15 @@
 """Co-evolution: record the policy, refit on what it did, and say what changed; nothing is done twice."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from recorded import recorded
 
 from dream_env.agents import coevolve
+from dream_env.agents.fidelity.ranking import check_policies
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -22,6 +25,7 @@ def calls(monkeypatch, toy_folder):
         return args.episodes
 
     def fit(args, episodes):
+        assert (args.out / "bank.npz").is_file(), "before the figures, which say that all is done"
         calls.append(("fit", args))
         calls.append(("seen", episodes))
         checkpoint.save(checkpoint.load(toy_folder), args.out, "refitted")
@@ -38,8 +42,9 @@ def calls(monkeypatch, toy_folder):
     monkeypatch.setattr(coevolve.collect, "collect", collect)
     monkeypatch.setattr(coevolve.fit, "fit", fit)
     monkeypatch.setattr(coevolve.fidelity, "main", fidelity)
+    monkeypatch.setattr(coevolve.ranking, "check_policies", lambda policies, world_model: None)
     seeds = {"data": 0, "episodes": 1_000}
-    monkeypatch.setattr(EpisodeDataset, "load", lambda folder: recorded(6, first_seed=seeds[Path(folder).name]))
+    monkeypatch.setattr(EpisodeDataset, "load", lambda folder, *_: recorded(6, first_seed=seeds[Path(folder).name]))
     return calls
 
 
@@ -56,7 +61,7 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
     assert asked.world_model == str(checkpoint.resolve(str(toy_folder))), "dreams in the model that is to learn"
 
     fitted = by_name["fit"]
-    assert fitted.data == (Path("data"), new) and fitted.init == checkpoint.resolve(str(toy_folder))
+    assert fitted.data == (Path("data"), new) and fitted.init == str(checkpoint.resolve(str(toy_folder)))
     assert fitted.autoencoder_updates == fitted.reader_updates == 0  # the policy keeps its eyes
     assert fitted.predictor_updates == fitted.success_updates == fitted.metric_updates == 5
     old, fresh = recorded(6).seed.tolist(), recorded(6, first_seed=1_000).seed.tolist()
@@ -74,7 +79,36 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
     assert [name for name, _ in calls[5:]] == ["collect"]  # which finds its episodes by itself
 
 
-@pytest.mark.parametrize("name", ["episodes", "rehearsed", "updates", "policy_episodes"])
+def test_another_run_needs_another_folder(calls, toy_folder, tmp_path):
+    args = coevolve.Arguments(Path("policy"), (Path("data"),), tmp_path / "out", str(toy_folder), episodes=7)
+    coevolve.coevolve(args)
+    with pytest.raises(ValueError, match="out=.*: policy 'policy', now 'other', updates 1500, now 9999; accepted"):
+        coevolve.coevolve(replace(args, policy=Path("other"), updates=9999))
+    coevolve.record_and_refit(replace(args, workers=1, threads=1))  # which changes nothing
+
+
+def test_a_slip_leaves_the_folder_free(calls, toy_folder, tmp_path, monkeypatch):
+    args = coevolve.Arguments(Path("polcy"), (Path("data"),), tmp_path / "out", str(toy_folder))
+    with monkeypatch.context() as patch, pytest.raises(FileNotFoundError, match="polcy"):
+        patch.setattr(coevolve.ranking, "check_policies", check_policies)
+        coevolve.coevolve(args)
+    coevolve.coevolve(replace(args, policy=Path("policy")))
+
+
+@pytest.mark.parametrize("name", coevolve.LEAST)
 def test_bad_numbers_are_named(name):
-    with pytest.raises(ValueError, match=f"{name}=0; accepted: 1 or more"):
-        coevolve.Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: 0})
+    least = coevolve.LEAST[name]
+    with pytest.raises(ValueError, match=f"{name}={least - 1}; accepted: a finite number, at least {least}"):
+        coevolve.Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: least - 1})
+
+
+def test_fidelity_takes_the_least_that_is_accepted():
+    for episodes, accepted in ((coevolve.LEAST["measured"], True), (coevolve.LEAST["measured"] - 1, False)):
+        given = coevolve.fidelity.Arguments(Path("data"), episodes=episodes)
+        with nullcontext() if accepted else pytest.raises(ValueError, match="episodes="):
+            given.task_names()
+
+
+def test_no_data_are_named():
+    with pytest.raises(ValueError, match=r"data=\(\); accepted: one folder or more"):
+        coevolve.Arguments(Path("policy"), (), Path("out"))

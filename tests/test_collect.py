@@ -18,7 +18,7 @@ from test_episodes import equal
 
 from dream_env.agents import pool
 from dream_env.agents.behaviors import BEHAVIORS
-from dream_env.agents.collect import Collect, Job, collect, parse_mix, record
+from dream_env.agents.collect import Collect, Job, collect, main, parse_mix, record
 from dream_env.contract import EPISODE_STEPS, denormalize, integrate
 from dream_env.dream import NicoLDreamEnv
 from dream_env.episodes import Episode, EpisodeDataset
@@ -218,6 +218,16 @@ def test_play_reaches_for_cubes() -> None:
 def test_bad_arguments_are_named(kwargs: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         collect(arguments(tmp_path / "set", **kwargs), make_fake)
+
+
+def test_help_tells_how_many_demonstrations_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["collect", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "only 15 % of it are demonstrations" in capsys.readouterr().out
+    assert parse_mix(Collect.mix)["demo"] == pytest.approx(0.15)
 
 
 def test_mix_shares_sum_to_one() -> None:

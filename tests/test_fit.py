@@ -1,6 +1,7 @@
 """Fitting the default world model, on a toy: a white hand that pushes three squares over a plain table."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,15 @@ import torch
 
 from dream_env import contract
 from dream_env.agents import model_metrics
-from dream_env.agents.fit import joint, losses, trainer
+from dream_env.agents.fit import command, joint, losses, trainer
 from dream_env.agents.fit.arguments import SHARES, Arguments
 from dream_env.agents.fit.calibrate import CERTAIN, calibrate_success
+from dream_env.agents.fit.card import card
 from dream_env.agents.fit.command import fit, split
 from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
 from dream_env.agents.latents import encode_episodes, true_readings
 from dream_env.agents.model_metrics import success_ahead
+from dream_env.agents.settings import command_line
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
@@ -145,7 +148,12 @@ def test_fitted_dream_beats_a_still_picture(data, tmp_path):
     assert 0.1 < figures["peak_memory_gib"] < 8
 
     model = checkpoint.load(args.out)
-    assert "Open-loop error" in (args.out / "README.md").read_text()
+    page = (args.out / "README.md").read_text()
+    assert "Open-loop error" in page and f"`{command_line('fit', args)}`" in page, "whatever command ran it"
+    names = [f"predicted_{n}" for n in range(4, 10)]
+    page = card(args, figures | {"success": figures["success"] | dict.fromkeys(names, {"auc": 1.0}), "metric": {}})
+    shown = [line.split(":")[0] for line in page.split("Success head")[1].splitlines() if line.startswith("- ")]
+    assert shown == [f"- {name}" for name in ["encoded", *names]], "in the same order every time"
     assert model.config.success_threshold == figures["success"]["threshold"] >= CERTAIN
     images = torch.from_numpy(data.images[:, 0])
     tokens = model.encode(images, torch.zeros(len(images), 4)).tokens
@@ -186,6 +194,86 @@ def test_other_settings_do_not_go_on(data, tmp_path):
         fit(replace(args, predictor_rate=1.0), data)
 
 
+def test_what_counts_only_in_the_end_may_change(data, tmp_path, monkeypatch):
+    args = arguments(tmp_path / "fit")
+    monkeypatch.setattr(losses, "metric_loss", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(args, data)
+    monkeypatch.undo()
+    state = torch.load(args.out / "last" / "training.pt", weights_only=True)
+    state["settings"] = json.dumps(json.loads(state["settings"]) | {"test": "None", "bank": 7})  # as they once were
+    torch.save(state, args.out / "last" / "training.pt")
+    monkeypatch.setattr(EpisodeDataset, "load", lambda root: toy(6))
+    monkeypatch.setattr(model_metrics, "steps_per_second", lambda model, batch: 1000.0)
+    figures = fit(replace(args, test=tmp_path, false_positives=0.1, probe_updates=1, bank=0), data)
+    assert figures["episodes"] == {"train": 32, "held_out": 6}
+
+
+def test_a_slip_shows_before_the_stages(data, tmp_path, monkeypatch):
+    args = arguments(tmp_path / "fit")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        fit(replace(args, test=tmp_path / "nowhere"), data)
+    with pytest.raises(ValueError, match=r"data=\(\); accepted: one folder or more"):
+        command.main(replace(args, data=()))
+    monkeypatch.setattr(EpisodeDataset, "load", lambda root: replace(toy(4, 24), kind=np.full(4, "play")))
+    with pytest.raises(ValueError, match="episodes hold no start"):
+        command.main(args)
+    assert not args.out.exists()
+
+
+def test_other_results_are_not_written_over(data, tmp_path):
+    (tmp_path / "fit").mkdir()
+    (tmp_path / "fit" / "config.json").write_text('{"kind": "vla"}')
+    with pytest.raises(ValueError, match="out=.* holds a checkpoint of kind 'vla'"):
+        fit(arguments(tmp_path / "fit"), data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("false_positives", 1.5, "a finite number, 0 to 1"),
+        ("held_out", 1.5, "a finite number, 0 to 1"),
+        ("horizons", (), "one length or more"),
+        ("horizons", (2, 0), "one length or more, each of 1 step or more"),
+        ("interaction_horizons", (-1,), "one length or more"),
+        ("minutes", -1.0, "None, a finite number"),
+        ("minutes", 0.0, "None, a finite number"),
+        ("minutes", float("nan"), "None, a finite number"),
+        ("episodes", 0, "None, a finite number, at least 1"),
+        ("episodes", -3, "None, a finite number, at least 1"),
+        ("threads", 0, "None, a finite number, at least 1"),
+        ("processes", 0, "a finite number, at least 1"),
+        ("predictor_updates", -1, "a finite number, at least 0"),
+        ("success_batch", 1, "a finite number, at least 2"),
+        ("bank", -1, "a finite number, at least 0"),
+        ("seed", -1, "a finite number, at least 0"),
+        ("recolor", 4, "0, 1, 2, 3"),
+        ("objective", "words", "'pixels'"),
+        ("autoencoder_updates", 0, "1 or more, or with --init or --autoencoder"),
+    ],
+)
+def test_bad_arguments_are_named(name, value, accepted, tmp_path):
+    with pytest.raises(ValueError, match=f"(?s){name}=.*accepted: {accepted}"):
+        arguments(tmp_path / "fit", **{name: value})
+
+
+def test_an_encoder_that_is_kept_needs_no_updates(tmp_path):
+    for kept in ({"init": "default"}, {"autoencoder": "default"}):
+        arguments(tmp_path / "fit", autoencoder_updates=0, reader_updates=0, **kept)
+
+
+def test_default_is_the_checkpoint_that_comes_along(tmp_path):
+    args = arguments(tmp_path / "fit", init="default", metric_updates=0)
+    assert command._initial(args).config == checkpoint.load("default").config
+
+
+def test_help_tells_of_the_stages(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fit", "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "A killed run goes on" in capsys.readouterr().out
+
+
 def test_warm_start_keeps_the_embedding(data, tmp_path):
     first = arguments(tmp_path / "first")
     fit(first, data)
@@ -219,6 +307,7 @@ def test_kinds_and_number_of_episodes_leave_the_held_out_ones_alone(data, tmp_pa
     assert torch.equal(held, held_rows)
     assert 0 < len(some) < 20 and set(some.tolist()) <= set(rows[:20].tolist())
     assert set(data.kind[some.numpy()]) == {"play"}
+    assert len(split(replace(args, kinds="play, expert"), data)[0]) == len(rows)
     assert torch.equal(split(replace(args, seed=1, split_seed=0), data)[1], held_rows)
     with pytest.raises(ValueError, match="kinds='plays' is not known; accepted: 'expert'"):
         split(replace(args, kinds="expert,plays"), data)
@@ -290,9 +379,11 @@ def test_joint_objective_makes_a_whole_model(data, tmp_path):
     assert checkpoint.load(args.out).embedding_dim == 24
 
 
-def test_one_episode_is_too_few(tmp_path):
+def test_too_few_episodes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds 1 episodes; accepted: at least 2"):
         fit(arguments(tmp_path / "fit"), toy(1))
+    with pytest.raises(ValueError, match="held_out=0.9 leaves none of 2 episodes to train on; accepted: less"):
+        split(arguments(tmp_path / "fit", held_out=0.9), toy(2))
 
 
 def test_windows_in_which_a_cube_moves():

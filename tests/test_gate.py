@@ -1,6 +1,7 @@
 """The reward gate: its counts on made-up distances, its scenes in physics, its command."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from dream_env.agents.gate.command import Arguments, faults, measure, reward_fig
 from dream_env.agents.gate.measures import POTENTIALS, Scored, gate_figures, score
 from dream_env.agents.gate.order import moves, order_figures
 from dream_env.agents.gate.scenes import BEHAVIORS, Scene, Take
+from dream_env.agents.settings import command_line
 from dream_env.contract import EPISODE_STEPS, RewardName
 from dream_env.tasks import TASKS
 
@@ -144,12 +146,15 @@ def test_score_measures_every_frame(played):
     assert (scored["success"].distance["demo"] <= 1).all()
 
 
-def test_models_without_a_metric_are_measured_too(played):
+def test_models_without_a_metric_are_measured_too(played, monkeypatch, tmp_path):
     class Old(toy.ToyWorldModel):
         metric = property()
 
     figures, _ = measure(Old(), played)
     assert set(figures) == {"raw", "success"}
+    monkeypatch.setattr(gate.checkpoint, "load", lambda name: Old())
+    monkeypatch.setattr(scenes, "play", lambda cell: pytest.fail("nothing is measured"))
+    assert reward_figures("old", "metric_bounded", 1, tmp_path, 1) == {}
 
 
 # --- command
@@ -167,6 +172,7 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
     args = Arguments(toy_folder, tmp_path / "out", 2, cache=tmp_path / "cache", workers=1)
     report = run(args)
     assert json.loads((tmp_path / "out" / "rewards.json").read_text()) == report
+    assert report["command"] == command_line("gate", args), "whatever command ran it"
     assert report["seeds"] == [scenes.SEED, scenes.SEED + 1] and len(report["checkpoint_sha256"]) == 64
     raw = report["potentials"]["raw"]
     assert raw["rewards"] == ["energy", "progress", "bounded"] and set(raw["tasks"]) == set(TASKS)
@@ -184,6 +190,13 @@ def test_scenes_are_played_once(no_physics, toy_folder, tmp_path, monkeypatch):
     figures = reward_figures(toy_folder, "energy", 1, cache, 1)
     assert set(figures) == set(TASKS)
     assert all(-1 <= row["reward_spearman"] <= 1 and 0 <= row["reward_pairwise"] <= 1 for row in figures.values())
+
+
+def test_help_tells_what_a_reward_has_to_pass(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gate", "--help"])
+    with pytest.raises(SystemExit):
+        gate.main()
+    assert "hiding the cube must not pay" in capsys.readouterr().out
 
 
 def test_no_scenes_are_refused(toy_folder, tmp_path):

@@ -223,3 +223,9 @@ def test_color_of_finds_every_color_word() -> None:
 def test_color_of_wants_one_color(sentence: str) -> None:
     with pytest.raises(ValueError, match="red, crimson"):
         color_of(sentence)
+
+
+def test_too_few_words_span_no_axes(tmp_path) -> None:
+    make_wheel(tmp_path / "wordllama.whl")
+    with pytest.raises(ValueError, match="words=64, of them 64 in DOMAIN; accepted: more than 64"):
+        words.main(words.Args(wheel=tmp_path / "wordllama.whl", out=tmp_path / "words.safetensors", words=64))

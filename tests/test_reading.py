@@ -120,6 +120,8 @@ def test_what_learned_from_readings_is_played_in_physics(folders, tmp_path):
     env.seed(3)
     actions = agent.predict(read.reset(), deterministic=True)[0]
     np.testing.assert_allclose(actions, vla.predict(seen)[0], atol=1e-6)
+    with pytest.raises(ValueError, match=r"observation lacks .*'readings'.*ReadVecEnv"):
+        agent.predict(seen)
     for player, place in ((agent, read), (policy.load(args.out), env)):
         assert np.isfinite(evaluate_policy(player, place, n_eval_episodes=1)[0])
 

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from dream_env.agents import pool
 from dream_env.agents.ablate.row import Job, run, share
 from dream_env.agents.outcomes import write_text
+from dream_env.agents.settings import command_line
 from dream_env.agents.statistics import markdown_table
 from dream_env.contract import check_choice
 from dream_env.world_models import checkpoint
@@ -128,12 +128,12 @@ COLUMNS = {
 LEGEND = """\
 Held-out episodes, one probe per encoder. Pairs `a / b` are 12 / 24 steps ahead unless the header says otherwise. Errors
 of hand and cubes are medians; `moved` are cubes that were pushed or carried on the way; `by luck`: 24 steps ahead, of
-one dream that draws a head at every step instead of taking the mean; `seen`: read off the encoded pictures, without a
-dream. AUCs, false alarms and recall are 12 steps ahead, the latter two at a threshold set for 2 % false alarms on the
-other half of the states. Latent error: squared error of the tokens over that of copying the first frame. Uncertainty:
-rank correlation over episodes of the summed disagreement with the token error after 24 steps. Parameters: of
-auto-encoder and predictor. All rows of `encoder` train their own, in one time budget together with the rest; all others
-share one.
+one dream that draws a future of the cubes at every step (a head, without an interaction) instead of taking what is
+likeliest; `seen`: read off the encoded pictures, without a dream. AUCs, false alarms and recall are 12 steps ahead, the
+latter two at a threshold set for 2 % false alarms on the other half of the states. Latent error: squared error of the
+tokens over that of copying the first frame. Uncertainty: rank correlation over episodes of the summed disagreement with
+the token error after 24 steps. Parameters: of auto-encoder and predictor. All rows of `encoder` train their own, in one
+time budget together with the rest; all others share one.
 """
 
 
@@ -173,7 +173,7 @@ class Arguments:
         Raises:
             ValueError: If one is unknown, or a number is out of range.
         """
-        names = self.questions.split(",")
+        names = [name.strip() for name in self.questions.split(",")]
         for name in names:
             check_choice("questions", name, QUESTIONS)
         for number in ("minutes", "encoder_minutes", "episodes", "probe_updates", "workers"):
@@ -228,8 +228,7 @@ def ablate(args: Arguments) -> dict[str, Any]:
             for question, name, job in cells
             if job.name in known
         ]
-        command = "python -m agents.ablate " + shlex.join(sys.argv[1:])
-        report = {"command": command, "autoencoder_sha256": eyes, "rows": rows, "runs": runs}
+        report = {"command": command_line("ablate", args), "autoencoder_sha256": eyes, "rows": rows, "runs": runs}
         write_text(args.out / "ablation.md", markdown(report))
         write_text(file, json.dumps(report, indent=1) + "\n")
         return report

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,7 @@ class Job:
     @property
     def fitting(self) -> fit.Arguments:
         """The arguments, parsed as the command itself does it."""
-        return tyro.cli(fit.Arguments, args=self.words)
+        return tyro.cli(fit.Arguments, prog="python -m agents.fit", args=self.words)
 
 
 def run(job: Job) -> tuple[str, dict[str, Any]]:
@@ -70,7 +71,7 @@ def run(job: Job) -> tuple[str, dict[str, Any]]:
         episodes = _load(args)
         encode, probe = _shared(job, args, episodes) if args.autoencoder else (encode_episodes, None)
         fitted = fit.train(args, episodes, encode=encode)
-        command = f"python -m agents.fit {' '.join(job.words)}"
+        command = f"python -m agents.fit {shlex.join(job.words)}"
         checkpoint.save(fitted.model, args.out, f"# Row {job.name} of an ablation\n\nCommand: `{command}`\n")
         probe = probe or fit_probe(fitted.train, job.probe_updates)
         figures = measure(fitted.model.eval(), probe, fitted.held_out)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from dream_env.contract import check_choice, check_number
+from dream_env.language import COLORS
 from dream_env.world_models.latent import LatentConfig
 
 SHARES = {
@@ -18,6 +20,12 @@ SHARES = {
     "metric": 0.06,
 }
 """Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
+LEAST = {"updates": 0, "batch": 2, "rate": 0, "weight": 0, "noise": 0, "seed": 0, "bank": 0, "processes": 1}
+"""Least numbers that are accepted, by the last word of their name."""
+SHARE = ("moving", "average", "held_out", "false_positives")
+"""Numbers from 0 to 1."""
+LATER = ("test", "false_positives", "probe_updates", "bank")
+"""What counts only once a model is trained, so that the same run may be told otherwise."""
 Objective = Literal["pixels", "latent", "both"]
 Device = Literal["cpu", "cuda"]
 
@@ -30,13 +38,14 @@ class Arguments:
     """Folders of the episodes, written by `python -m agents.collect`."""
     out: Path
     """Folder of the checkpoint, of metrics.json, the curves (tensorboard/) and the run's state (last/)."""
-    init: Path | None = None
+    init: str | None = None
     """Checkpoint to start from, with its architecture; None starts from random weights. With
     --autoencoder-updates 0 the embedding stays what it was, so policies keep their eyes."""
     new_predictor: bool = False
     """With --init: makes the predictor anew, by --model; all else stays what it was, as do policies that see by it."""
-    autoencoder: Path | None = None
-    """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model."""
+    autoencoder: str | None = None
+    """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model. Here and in --init,
+    "default" is the one that comes with the package."""
     kinds: str | None = None
     """Kinds of episodes to train on, separated by commas; None takes all. Those held out are of all kinds."""
     episodes: int | None = None
@@ -121,7 +130,7 @@ class Arguments:
     probe_updates: int = 500
     """Updates of each probe of the final measurement."""
     bank: int = 300
-    """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with."""
+    """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with; 0 keeps none."""
     seed: int = 0
     """Seed of weights, batches and split."""
     split_seed: int | None = None
@@ -140,10 +149,41 @@ class Arguments:
     model: LatentConfig = field(default_factory=LatentConfig)
     """Architecture; with --init only of a new predictor, and of the metric, which is made anew where it differs."""
 
+    def __post_init__(self) -> None:
+        """Refuses at once what would fail after hours, or spoil them without a word.
+
+        Raises:
+            ValueError: If an argument is not accepted.
+        """
+        check_choice("objective", self.objective, Objective)
+        check_choice("recolor", self.recolor, range(len(COLORS)))
+        for name, value in vars(self).items():
+            low = LEAST.get(name.rpartition("_")[2])
+            if low is not None and value is not None:
+                check_number(name, value, low)
+        for name in SHARE:
+            check_number(name, getattr(self, name), high=1)
+        for name, least in {"minutes": 1e-6, "episodes": 1, "threads": 1}.items():
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least, beside="None, ")
+        for name in ("horizons", "interaction_horizons"):
+            if min(getattr(self, name), default=0) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; accepted: one length or more, each of 1 step or more")
+        if self.new_predictor and not self.init:
+            raise ValueError("new_predictor=True without init; accepted: with init, whose other parts are kept")
+        if self.init and self.autoencoder:
+            raise ValueError(f"init={self.init} with autoencoder={self.autoencoder}; accepted: one of them")
+        if not (self.autoencoder_updates or self.init or self.autoencoder):
+            raise ValueError(
+                "autoencoder_updates=0 leaves a new encoder as chance drew it; accepted: 1 or more, or with --init or "
+                "--autoencoder"
+            )
+
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("out", "processes", "threads", "device")}
-        paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder", "test")}
+        free = ("out", "processes", "threads", "device", *LATER)
+        values = {name: value for name, value in asdict(self).items() if name not in free}
+        paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder")}
         return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
 
     def updates(self, stage: str) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from dream_env.agents.fit.arguments import Arguments
+from dream_env.agents.settings import command_line
 
 
 def card(args: Arguments, figures: dict[str, Any]) -> str:
@@ -15,7 +15,7 @@ def card(args: Arguments, figures: dict[str, Any]) -> str:
     lines = [
         "# World model of NicoLDream-v0",
         "",
-        f"- Command: `python -m agents.fit {' '.join(sys.argv[1:])}`",
+        f"- Command: `{command_line('fit', args)}`",
         f"- Data: `{', '.join(map(str, args.data))}`, {figures['episodes']['train']} episodes; measured on "
         f"{figures['episodes']['held_out']} held-out ones. Seed {args.seed}.",
         f"- Parameters: {figures['parameters']:,}",
@@ -31,7 +31,7 @@ def card(args: Arguments, figures: dict[str, Any]) -> str:
     for name in ("target_probe_cm", "hand_probe_cm"):
         lines.append(f"- {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
     lines += ["", f"Success head at threshold {success['threshold']:.2f}:", ""]
-    for name in success.keys() - {"threshold"}:
+    for name in sorted(success.keys() - {"threshold"}):
         lines.append(f"- {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in success[name].items()))
     if figures["metric"]:
         lines += ["", "Learned metric: distance to the goal picture against true steps to go:", ""]

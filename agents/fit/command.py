@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import distributed, dynamics, stages
-from dream_env.agents.fit.arguments import Arguments, Device, Objective
+from dream_env.agents.fit.arguments import Arguments, Device
 from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.hindsight import Hindsight
@@ -38,10 +38,10 @@ from dream_env.agents.gate.order import metric_figures
 from dream_env.agents.latents import Episodes, Latents, encode_episodes
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.phrasings import sentences
+from dream_env.agents.settings import check_out
 from dream_env.bank import StartBank
 from dream_env.contract import check_choice
 from dream_env.episodes import KINDS, EpisodeDataset
-from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import PREDICTOR, LatentWorldModel
 
@@ -70,7 +70,7 @@ def split(args: Arguments, episodes: Episodes) -> tuple[Tensor, Tensor]:
     """Returns which episodes are trained on and which are held out; what is held out depends on data and seed alone.
 
     Raises:
-        ValueError: If there are fewer than two episodes, a kind is unknown, or there is none to train on.
+        ValueError: If there are fewer than two episodes, a kind is unknown, or none is left to train on.
     """
     count = len(episodes.images)
     if count < 2:
@@ -78,14 +78,16 @@ def split(args: Arguments, episodes: Episodes) -> tuple[Tensor, Tensor]:
     seed = args.seed if args.split_seed is None else args.split_seed
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     held = max(1, round(args.held_out * count))
+    if held == count:
+        raise ValueError(f"held_out={args.held_out} leaves none of {count} episodes to train on; accepted: less")
     rows = order[held:][: args.episodes]
     if args.kinds is not None:
-        kinds = args.kinds.split(",")
+        kinds = [kind.strip() for kind in args.kinds.split(",")]
         for kind in kinds:
             check_choice("kinds", kind, KINDS)
         rows = rows[torch.from_numpy(np.isin(episodes.kind[rows.numpy()], kinds))]
-    if not len(rows):
-        raise ValueError(f"kinds={args.kinds} leaves no episode to train on; accepted: kinds that are in the data")
+        if not len(rows):
+            raise ValueError(f"kinds={args.kinds} leaves no episode to train on; accepted: kinds that are in the data")
     return rows, order[:held]
 
 
@@ -104,11 +106,10 @@ def train(
         encode: Encodes the episodes of some rows, see `encode_episodes`.
 
     Raises:
-        ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds a run with other
-            settings.
+        ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds something else or a
+            run with other settings.
     """
-    check_choice("objective", args.objective, Objective)
-    check_choice("recolor", args.recolor, range(len(COLORS)))
+    check_out(args.out, LatentWorldModel.kind, *args.data, args.init, args.autoencoder, args.test)
     check_choice("device", args.device, Device)
     rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
@@ -179,6 +180,7 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
     this call, from the first picture encoded to the last figure; a run that was resumed took longer. `peak_memory_gib`
     is the most that each process held, summed up.
     """
+    test = EpisodeDataset.load(args.test) if args.test else None  # now, as a slip would show after the stages only
     began = time.monotonic()
     with peak_memory() as peak:
         fitted = train(args, episodes, save_seconds)
@@ -187,7 +189,7 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
         if distributed.rank():
             return {}
         torch.set_num_threads(args.threads or 2)  # the others are done
-        figures = _figures(args, fitted)
+        figures = _figures(args, fitted, test)
         figures |= {
             "wall_minutes": round((time.monotonic() - began) / 60, 2),
             "peak_memory_gib": round(others + peak(), 2),
@@ -197,13 +199,12 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
     return figures
 
 
-def _figures(args: Arguments, fitted: Fitted) -> dict[str, Any]:
+def _figures(args: Arguments, fitted: Fitted, test: EpisodeDataset | None) -> dict[str, Any]:
     """Measures a world model on its held-out episodes, or on those of --test."""
     model, latents, held_out, steps, tasks, minutes = fitted
-    if args.test:
-        other = EpisodeDataset.load(args.test)
-        held_out, tasks = encode_episodes(model, other), other.task
-        steps = own_steps(other, torch.arange(len(tasks)))
+    if test is not None:
+        held_out, tasks = encode_episodes(model, test), test.task
+        steps = own_steps(test, torch.arange(len(tasks)))
     threshold = model.config.success_threshold
     return {
         "episodes": {"train": len(latents.tokens), "held_out": len(held_out.tokens)},
@@ -218,12 +219,8 @@ def _initial(args: Arguments) -> LatentWorldModel:
     """Builds the model that a fit begins with: a new one, or that of --init, with new parts if it is to get them.
 
     Raises:
-        ValueError: If arguments exclude each other, or do not fit the checkpoint.
+        ValueError: If the arguments do not fit the checkpoint.
     """
-    if args.new_predictor and not args.init:
-        raise ValueError("new_predictor=True without init; accepted: with init, whose other parts are kept")
-    if args.init and args.autoencoder:
-        raise ValueError(f"init={args.init} with autoencoder={args.autoencoder}; accepted: one of them")
     if args.init:
         trained = checkpoint.load(args.init)
         config, weights = trained.config, trained.state_dict()
@@ -260,11 +257,11 @@ def _names(folders: tuple[Path, ...]) -> str:
 
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.fit")
-    if args.processes < 1:
-        raise ValueError(f"processes={args.processes}; accepted: 1 or more")
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.fit", description=__doc__)
+    if not args.data:  # here, as others bring episodes of their own
+        raise ValueError("data=(); accepted: one folder or more, written by `python -m agents.collect`")
     if args.processes > 1:
-        distributed.launch(_work, args.processes, replace(args, processes=1))
+        distributed.launch(_work, args.processes, args)
     else:
         _work(args)
 
@@ -273,9 +270,13 @@ def _work(args: Arguments) -> None:
     """Does a process's part, and writes what it came to if it is the first."""
     episodes = EpisodeDataset.load(*args.data)
     with distributed.processes(args.device) as first:
+        bank = None
+        if first and args.bank:  # now, as data without a start are refused
+            bank = StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed)
         figures = fit(args, episodes)
     if not first:
         return
-    StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed).save(args.out / "bank.npz")
+    if bank is not None:
+        bank.save(args.out / "bank.npz")
     print(json.dumps(figures, indent=2))
     print(f"World model: {args.out.resolve()}")

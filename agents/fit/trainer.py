@@ -115,7 +115,10 @@ class Run:
         file = self.folder / "training.pt"
         found = self.writer and file.exists()
         if state := distributed.agree(torch.load(file, map_location="cpu", weights_only=True) if found else None):
-            check_settings(out, state["settings"], self.settings)
+            before = json.loads(state["settings"])
+            # A run that was begun with an older version may note what no longer counts.
+            before = {name: value for name, value in before.items() if name in settings}
+            check_settings(out, before, json.loads(self.settings))
             model.load_state_dict(state["model"])
             self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
 

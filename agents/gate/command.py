@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +24,12 @@ from tqdm import tqdm
 
 from dream_env.agents import pool
 from dream_env.agents.gate import scenes as gate_scenes
-from dream_env.agents.gate.measures import POTENTIALS, Scored, gate_figures, score
+from dream_env.agents.gate.measures import POTENTIALS, Scored, gate_figures, has_metric, score
 from dream_env.agents.gate.report import markdown, plot
 from dream_env.agents.gate.scenes import Scene
 from dream_env.agents.outcomes import write_text
-from dream_env.contract import DEFAULT_REWARD, RewardName
+from dream_env.agents.settings import command_line
+from dream_env.contract import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
 
@@ -104,9 +103,13 @@ def reward_figures(
 
     `reward_spearman` is its rank correlation with true progress; `reward_pairwise` the share of pairs
     of end states, one right and one wrong (another cube, no cube), in which the right one scores better.
+    There are no figures of a learned reward where the world model has no metric.
     """
+    model = checkpoint.load(world_model)
+    if is_learned(reward) and not has_metric(model):
+        return {}
     played = gate_scenes.scenes(list(TASKS), scenes, gate_scenes.SEED, cache, workers)
-    figures, _ = measure(checkpoint.load(world_model), played)
+    figures, _ = measure(model, played)
     own = next(part["tasks"] for part in figures.values() if reward in part["rewards"])
     return {
         task: {
@@ -134,7 +137,7 @@ def run(args: Arguments) -> dict[str, Any]:
     scenes = gate_scenes.scenes(list(TASKS), args.scenes, args.seed, args.cache, workers)
     figures, scored = measure(model, scenes)
     report = {
-        "command": f"python -m agents.gate {shlex.join(sys.argv[1:])}".strip(),
+        "command": command_line("gate", args),
         "checkpoint_sha256": checkpoint.sha256(folder),
         "seeds": [args.seed, args.seed + args.scenes - 1],
         "default": DEFAULT_REWARD,
@@ -156,6 +159,6 @@ def _plain(value: Any) -> Any:
 
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.gate")
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.gate", description=__doc__)
     print(markdown(run(args)))
     print(f"Report: {(args.out / 'rewards.md').resolve()}")
