@@ -19,7 +19,7 @@ from dream_env.agents.experiment import methods, physics
 from dream_env.agents.experiment import report as experiment_report
 from dream_env.agents.experiment.meter import Meter
 from dream_env.agents.experiment.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
-from dream_env.agents.experiment.policies import Made, Setup, folder, needs, read
+from dream_env.agents.experiment.policies import Made, Setup, digest, folder, needs, read
 from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes
 from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import EpisodeDataset, EpisodeWriter
@@ -99,6 +99,10 @@ def test_every_method_in_miniature(setup, monkeypatch):
     trained = checkpoint.load(setup.world_model).state_dict()
     changed = {name.split(".")[0] for name in trained if not torch.equal(trained[name], random[name])}
     assert changed == {"predictor"}, "the control sees as the dream does"
+
+    shutil.rmtree(found["dream_coevolved"].world_model)
+    digest.cache_clear()
+    assert experiment.is_done(Trial(Spec("dream_coevolved", 3, 0), 1), setup), "the archive keeps no weights"
 
     wall = replace(setup, equal_wall=True)  # ends after the CPU time of the dream RL, whatever steps that takes
     looks = methods.make(Spec("sac_her_physics", 3, 0), wall)

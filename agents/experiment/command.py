@@ -148,11 +148,12 @@ def _list(text: str) -> list[str]:
 def records(trial: Trial, setup: Setup) -> dict[World, Path]:
     """Returns the files that hold, or will hold, the episodes of a trial in every world in which it is played.
 
-    Those in the dream are told apart by the world model: another one has to be played anew, physics has not.
+    Those in the dream are told apart by the world model: another one has to be played anew, physics has not. What has a
+    dream of its own is fixed by its folder, and the report needs no weights.
     """
     made, trials = read(trial.spec, setup), folder(trial.spec, setup) / "trials"
-    own = None if made is None else made[trial.budget].world_model
-    dream = digest(own or setup.world_model)[:8] if trial.usual else ""
+    own = made is not None and made[trial.budget].world_model is not None
+    dream = "own" if own else digest(setup.world_model)[:8]
     files: dict[World, Path] = {
         "physics": trials / f"{trial.name}.jsonl",
         "dream": trials / f"{trial.name}-{dream}.jsonl",
