@@ -48,7 +48,7 @@ def placed(settings: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         settings: Some of them name data, a clone or a world model: by a path, by what the package calls it, or None.
     """
-    paths = {key: settings.get(key) for key in ("data", "init", "world_model")}
+    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "bank")}
     whole = {key: str(Path(path).resolve()) for key, path in paths.items() if path and path not in SHIPPED}
     return {**settings, **whole}
 

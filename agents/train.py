@@ -102,6 +102,9 @@ class Arguments:
     """Checkpoint of the world model."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
+    bank: Path | None = None
+    """Starts, goal pictures and sentences to practice, a file of `dream_env.bank.StartBank.save`; None takes those of
+    the world model. Where it holds none in mid-episode, --starts episode."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
     the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
@@ -137,6 +140,8 @@ class Arguments:
             check_number(name, getattr(self, name))
         if self.n_envs is not None:
             check_number("n_envs", self.n_envs, 1, beside="None, ")
+        if self.bank and self.env != "NicoLDream-v0":
+            raise ValueError(f"bank={self.bank} with env={self.env}, which draws its own starts; accepted: None")
 
     @property
     def pays(self) -> RewardName:
@@ -165,7 +170,8 @@ def make_env(args: Arguments) -> VecEnv:
     kwargs = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
     if args.env == "NicoLDream-v0":
         count = args.n_envs or ALGORITHMS[args.algo][2]
-        return DreamVecEnv(count, starts=args.starts, compile=args.compile, device=args.device, **kwargs)
+        own = {"bank": args.bank, "starts": args.starts, "compile": args.compile, "device": args.device}
+        return DreamVecEnv(count, **own, **kwargs)
     return make_vec_env(
         f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
         args.n_envs or os.cpu_count() or 1,

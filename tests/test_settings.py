@@ -52,9 +52,7 @@ def test_what_has_its_default_is_left_out():
 
 def test_other_settings_are_named_and_the_same_are_not():
     check_settings(Path("run"), {"seed": 0, "rate": 1.0}, {"seed": 0, "rate": 1.0})
-    with pytest.raises(
-        ValueError, match="out=run holds a run with other settings: seed 0, now 1, tasks None, now 3"
-    ):
+    with pytest.raises(ValueError, match="out=run holds a run with other settings: seed 0, now 1, tasks None, now 3"):
         check_settings(Path("run"), {"seed": 0, "rate": 1.0}, {"seed": 1, "rate": 1.0, "tasks": 3})
 
 

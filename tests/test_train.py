@@ -21,6 +21,7 @@ from dream_env.agents import train as module
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
 from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
+from dream_env.bank import StartBank
 from dream_env.contract import EPISODE_STEPS, action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
 from dream_env.sb3 import OutcomeReward
@@ -140,6 +141,22 @@ def test_who_is_anchored_to_a_clone_is_paid_for_the_outcome(args):
     for reward, gamma in (("success", 0.99), ("energy", 0.97)):
         chosen = replace(args, reward=reward)
         assert make_model(chosen, make_env(chosen)).gamma == gamma
+
+
+def test_practice_takes_starts_of_ones_own(args, tmp_path):
+    bank = toy.bank(rows=8, seed=5)
+    only = np.flatnonzero((bank.task == "push") & (bank.step == 0))[:1]
+    one = {name: getattr(bank, name)[only] for name in ("images", "proprio", "task", "instruction", "step")}
+    StartBank(goal_images=bank.goal_images[bank.goal[only]], goal=np.zeros(1, int), **one).save(tmp_path / "own.npz")
+    own = replace(args, task="push", bank=tmp_path / "own.npz", starts="episode")
+    env = make_env(own)
+    env.reset()
+    assert set(env.get_attr("instruction")) == set(one["instruction"].tolist())
+    train(own, env, None)
+    with pytest.raises(ValueError, match="other settings: bank"):
+        train(replace(own, bank=None), make_env(args), None)
+    with pytest.raises(ValueError, match="which draws its own starts"):
+        replace(own, env="NicoLReal-v0")
 
 
 @pytest.mark.parametrize(("dreams", "batch"), [(16, 512), (256, 512), (1024, 2048)])

@@ -80,7 +80,7 @@ class Made:
 def practice(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all that fixes a practice, defaults of `agents.train` too, apart from what differs between policies."""
     every = asdict(train.Arguments(Path(), **recipe))
-    return {key: value for key, value in every.items() if key not in ("out", "init", "world_model", "seed")}
+    return {key: value for key, value in every.items() if key not in ("out", "init", "world_model", "bank", "seed")}
 
 
 def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
