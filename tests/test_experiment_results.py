@@ -70,22 +70,21 @@ def results():
 
 def test_summary_is_computed_from_episodes(results):
     found = summarize(results)
-    assert found["lift_physics"] == 0.8 and found["clone_physics"] == 0.4
-    assert found["all_physics_low"] == round(wilson(72, 90).low, 4), "solved starts are dropped, seeds pooled"
-    assert (found["gain_points"], found["gain_frozen_points"], found["gain_dream_points"]) == (40, 20, 50)
-    assert found["frozen_share_of_gain"] == 0.5 and found["physics_share_of_dream"] == 0.8
-    assert found["physics_share_of_dream_frozen"] == 0.5
-    assert found["intervals_apart"] is True
+    assert found["lift_physics"] == 0.6 and found["clone_physics"] == 0.4
+    assert found["all_physics_low"] == round(wilson(54, 90).low, 4), "solved starts are dropped, seeds pooled"
+    assert (found["gain_points"], found["gain_coevolved_points"], found["gain_dream_points"]) == (20, 40, 40)
+    assert found["gain_by_seed_points"] == "+20, +20, +20"
+    assert found["frozen_share_of_gain"] == 0.5 and found["physics_share_of_dream"] == 0.5
+    assert found["physics_share_of_dream_coevolved"] == 0.8 and found["coevolution_steps"] == 4_800
+    assert found["intervals_apart"] is False
     assert found["contacts_on_named"] == 1 and found["contacts"] == 3 * 2 * 10
     assert found["swapped_contacts_on_told"] == 1 and found["swapped_success"] == 0.1
     assert found["heldout_cost_points"] == 10 and found["mass_dream"] == 0.3 and found["mass_clone"] is None
     assert found["dream_rl_minutes"] == 7 and found["world_model_steps"] == 144_000
-    assert found["ahead_of_ppo_physics_equal_steps_points"] == 30
-    assert found["ahead_of_sac_her_physics_equal_time_points"] == 60
-    assert (found["ppo_physics_steps_to_match"], found["ppo_physics_step_factor"]) == (19_200, 4)
-    assert found["ppo_physics_step_factor_is_bound"] is False
-    assert (found["sac_her_physics_steps_to_match"], found["sac_her_physics_step_factor"]) == (None, 1.9)
-    assert found["sac_her_physics_step_factor_is_bound"] is True
+    assert found["ahead_of_ppo_physics_equal_steps_points"] == 10
+    assert found["ahead_of_sac_her_physics_equal_time_points"] == 40
+    assert (found["ppo_physics_steps_to_match"], found["ppo_physics_steps_tried"]) == (19_200, 19_200)
+    assert (found["sac_her_physics_steps_to_match"], found["sac_her_physics_steps_tried"]) == (None, 9_000)
 
 
 def test_what_was_not_played_is_none_and_the_report_still_stands(results, tmp_path):
