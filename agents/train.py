@@ -170,7 +170,7 @@ def make_env(args: Arguments) -> VecEnv:
     kwargs = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
     if args.env == "NicoLDream-v0":
         count = args.n_envs or ALGORITHMS[args.algo][2]
-        own = {"bank": args.bank, "starts": args.starts, "compile": args.compile, "device": args.device}
+        own: dict[str, Any] = {"bank": args.bank, "starts": args.starts, "compile": args.compile, "device": args.device}
         return DreamVecEnv(count, **own, **kwargs)
     return make_vec_env(
         f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
