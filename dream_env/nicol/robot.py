@@ -21,8 +21,8 @@ from dream_env.nicol.kinematics import HOME, Arm, ArmKinematics, mirrored, side
 
 Array = NDArray[np.float64]
 
-HEAD_HOME = (0.0, 1.0)
-"""Yaw and pitch of the head at home, rad: the eyes see the cubes on the table (neutral in the Chatty demos: 0, 0.5)."""
+HEAD_HOME = (0.0, 0.5)
+"""Yaw and pitch of the head at home, rad (neutral of the Chatty demos)."""
 TIME_STEP = 1.0 / 240.0
 SOLVER_ITERATIONS = 20
 FINGER_GAIN, THUMB_GAIN = 0.45 * 2 * np.pi, 0.35 * 2 * np.pi

@@ -193,14 +193,10 @@ class TableScene:
     def picture(self, camera: str) -> np.ndarray:
         """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""
         if camera == "eye":
-            pose = self.robot.frame_pose("left_eye_cam")  # optical frame: z forward, y down
-            view = Camera(
-                tuple(pose[:3, 3]),
-                tuple(pose[:3, 3] + pose[:3, 2]),
-                tuple(-pose[:3, 1]),
-                75.0,
-                (640, 480),
-            )
+            # Looks at the cubes without turning the head, which is welded: where it stands moves the last digits of the
+            # base's mass, and with them contacts.
+            eye, (x, y) = self.robot.frame_pose("left_eye_cam")[:3, 3], (AREA_LOW + AREA_HIGH) / 2
+            view = Camera(tuple(eye), (x, self._y(y), TABLE_Z), (0.0, 0.0, 1.0), 75.0, (640, 480))
         else:
             view = CAMERAS[camera] if self.arm == "right" else CAMERAS[camera].mirrored()
         if camera == "workspace":
