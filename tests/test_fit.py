@@ -1,7 +1,6 @@
 """Fitting the default world model, on a toy: a white hand that pushes three squares over a plain table."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from dream_env import contract
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import command, joint, losses, trainer
-from dream_env.agents.fit.arguments import SHARES, Arguments
+from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.calibrate import CERTAIN, calibrate_success
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.command import fit, split
@@ -228,52 +227,6 @@ def test_other_results_are_not_written_over(data, tmp_path):
         fit(arguments(tmp_path / "fit"), data)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "accepted"),
-    [
-        ("false_positives", 1.5, "a finite number, 0 to 1"),
-        ("held_out", 1.5, "a finite number, 0 to 1"),
-        ("horizons", (), "one length or more"),
-        ("horizons", (2, 0), "one length or more, each of 1 step or more"),
-        ("interaction_horizons", (-1,), "one length or more"),
-        ("minutes", -1.0, "None, a finite number"),
-        ("minutes", 0.0, "None, a finite number"),
-        ("minutes", float("nan"), "None, a finite number"),
-        ("episodes", 0, "None, a finite number, at least 1"),
-        ("episodes", -3, "None, a finite number, at least 1"),
-        ("threads", 0, "None, a finite number, at least 1"),
-        ("processes", 0, "a finite number, at least 1"),
-        ("predictor_updates", -1, "a finite number, at least 0"),
-        ("success_batch", 1, "a finite number, at least 2"),
-        ("bank", -1, "a finite number, at least 0"),
-        ("seed", -1, "a finite number, at least 0"),
-        ("recolor", 4, "0, 1, 2, 3"),
-        ("objective", "words", "'pixels'"),
-        ("autoencoder_updates", 0, "1 or more, or with --init or --autoencoder"),
-    ],
-)
-def test_bad_arguments_are_named(name, value, accepted, tmp_path):
-    with pytest.raises(ValueError, match=f"(?s){name}=.*accepted: {accepted}"):
-        arguments(tmp_path / "fit", **{name: value})
-
-
-def test_an_encoder_that_is_kept_needs_no_updates(tmp_path):
-    for kept in ({"init": "default"}, {"autoencoder": "default"}):
-        arguments(tmp_path / "fit", autoencoder_updates=0, reader_updates=0, **kept)
-
-
-def test_default_is_the_checkpoint_that_comes_along(tmp_path):
-    args = arguments(tmp_path / "fit", init="default", metric_updates=0)
-    assert command._initial(args).config == checkpoint.load("default").config
-
-
-def test_help_tells_of_the_stages(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["fit", "--help"])
-    with pytest.raises(SystemExit):
-        command.main()
-    assert "A killed run goes on" in capsys.readouterr().out
-
-
 def test_warm_start_keeps_the_embedding(data, tmp_path):
     first = arguments(tmp_path / "first")
     fit(first, data)
@@ -289,14 +242,6 @@ def test_warm_start_keeps_the_embedding(data, tmp_path):
 def test_minutes_end_a_fit(data, tmp_path):
     figures = fit(arguments(tmp_path / "fit", minutes=0.05, autoencoder_updates=10**9), data)
     assert figures["episodes"] == {"train": 32, "held_out": 8}
-
-
-def test_minutes_go_to_the_stages_that_have_updates(tmp_path):
-    args = arguments(tmp_path / "fit", minutes=10.0, metric_updates=0, autoencoder=tmp_path)
-    shares = {stage: args.share(stage) for stage in SHARES}
-    assert shares["metric"] is shares["autoencoder"] is None
-    assert sum(share for share in shares.values() if share) == pytest.approx(10)
-    assert replace(args, minutes=None).share("predictor") is None
 
 
 def test_kinds_and_number_of_episodes_leave_the_held_out_ones_alone(data, tmp_path):

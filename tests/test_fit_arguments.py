@@ -1,0 +1,65 @@
+"""The arguments of `agents.fit`: what is refused before any work, and what they mean."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+from test_fit import arguments
+
+from dream_env.agents.fit import command
+from dream_env.agents.fit.arguments import SHARES
+from dream_env.world_models import checkpoint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("false_positives", 1.5, "a finite number, 0 to 1"),
+        ("held_out", 1.5, "a finite number, 0 to 1"),
+        ("horizons", (), "one length or more"),
+        ("horizons", (2, 0), "one length or more, each of 1 step or more"),
+        ("interaction_horizons", (-1,), "one length or more"),
+        ("minutes", -1.0, "None, a finite number"),
+        ("minutes", 0.0, "None, a finite number"),
+        ("minutes", float("nan"), "None, a finite number"),
+        ("episodes", 0, "None, a finite number, at least 1"),
+        ("episodes", -3, "None, a finite number, at least 1"),
+        ("threads", 0, "None, a finite number, at least 1"),
+        ("processes", 0, "a finite number, at least 1"),
+        ("predictor_updates", -1, "a finite number, at least 0"),
+        ("success_batch", 1, "a finite number, at least 2"),
+        ("bank", -1, "a finite number, at least 0"),
+        ("seed", -1, "a finite number, at least 0"),
+        ("recolor", 4, "0, 1, 2, 3"),
+        ("objective", "words", "'pixels'"),
+        ("autoencoder_updates", 0, "1 or more, or with --init or --autoencoder"),
+    ],
+)
+def test_bad_arguments_are_named(name, value, accepted, tmp_path):
+    with pytest.raises(ValueError, match=f"(?s){name}=.*accepted: {accepted}"):
+        arguments(tmp_path / "fit", **{name: value})
+
+
+def test_an_encoder_that_is_kept_needs_no_updates(tmp_path):
+    for kept in ({"init": "default"}, {"autoencoder": "default"}):
+        arguments(tmp_path / "fit", autoencoder_updates=0, reader_updates=0, **kept)
+
+
+def test_default_is_the_checkpoint_that_comes_along(tmp_path):
+    args = arguments(tmp_path / "fit", init="default", metric_updates=0)
+    assert command._initial(args).config == checkpoint.load("default").config
+
+
+def test_help_tells_of_the_stages(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["fit", "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "A killed run goes on" in capsys.readouterr().out
+
+
+def test_minutes_go_to_the_stages_that_have_updates(tmp_path):
+    args = arguments(tmp_path / "fit", minutes=10.0, metric_updates=0, autoencoder=tmp_path)
+    shares = {stage: args.share(stage) for stage in SHARES}
+    assert shares["metric"] is shares["autoencoder"] is None
+    assert sum(share for share in shares.values() if share) == pytest.approx(10)
+    assert replace(args, minutes=None).share("predictor") is None
