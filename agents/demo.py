@@ -25,10 +25,10 @@ import tyro
 from dream_env.agents import clone, collect, pool, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
-from dream_env.agents.outcomes import Outcome, check_folder, load_outcomes, save_outcomes, write_report, write_text
+from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report, write_text
 from dream_env.agents.policy import check_eyes, load
 from dream_env.agents.rollouts import env_form
-from dream_env.agents.settings import check_settings
+from dream_env.agents.settings import check_folder, check_settings
 from dream_env.contract import check_choice, check_number
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS

@@ -17,9 +17,10 @@ import tyro
 from tqdm import tqdm
 
 from dream_env.agents import pool
-from dream_env.agents.outcomes import WORLDS, Outcome, World, check_folder, write_report
+from dream_env.agents.outcomes import WORLDS, Outcome, World, write_report
 from dream_env.agents.pictures import Clip
 from dream_env.agents.rollouts import Batch, Instruction, env_form, play, record
+from dream_env.agents.settings import check_folder
 from dream_env.contract import check_choice
 from dream_env.nicol.shift import SHIFTS
 from dream_env.tasks import TASKS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -220,17 +219,6 @@ def load_outcomes(path: Path) -> list[Outcome]:
             raise ValueError(f"{path}, line {number} is no episode; accepted: keys {', '.join(sorted(names))}")
         outcomes.append(Outcome(**values))
     return outcomes
-
-
-def check_folder(out: Path) -> None:
-    """Refuses, before the work, a folder in which its results could not be written after it.
-
-    Raises:
-        ValueError: If it, or the nearest folder above it, is a file or not to be written to.
-    """
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"out={out}: {there} is no folder that can be written to; accepted: one that is, or a new one")
 
 
 def write_text(path: Path, text: str) -> None:

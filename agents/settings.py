@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -10,6 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from dream_env.world_models.checkpoint import CONFIG
+
+
+def check_folder(out: Path) -> None:
+    """Refuses, before the work, a folder in which its results could not be written after it.
+
+    Raises:
+        ValueError: If it, or the nearest folder above it, is a file or not to be written to.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"out={out}: {there} is no folder that can be written to; accepted: one that is, or a new one")
 
 
 def check_out(out: Path, kind: str, *inputs: str | Path | None) -> None:
@@ -21,11 +33,10 @@ def check_out(out: Path, kind: str, *inputs: str | Path | None) -> None:
         *inputs: What the run reads: folders, or names such as "default".
 
     Raises:
-        ValueError: If it is a file, one of the inputs, or the folder of another kind of checkpoint.
+        ValueError: If it is no folder to write to, one of the inputs, or the folder of another kind of checkpoint.
     """
+    check_folder(out)
     accepted = "accepted: a new folder, or that of the run to go on with"
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out={out} is a file; {accepted}")
     if out.resolve() in {Path(one).resolve() for one in inputs if one is not None}:
         raise ValueError(f"out={out} is what the run reads; {accepted}")
     if (config := out / CONFIG).is_file():

@@ -18,14 +18,13 @@ from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
 from dream_env.nicol.shift import SHIFTS
+from dream_env.rehearsal import Rehearsal
 from dream_env.tasks import TASKS, Situation, task_of
 
 OPTIONS = ("task", "instruction", "spoken", "layout", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
 _STATE = ("task_name", "instruction", "spoken", "target", "_physics")
 """Attributes that `get_state` keeps as they are."""
-GOALS = 512
-"""Goal pictures that an env remembers: whoever plays the same starts again waits for the expert once."""
 
 
 class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
@@ -152,8 +151,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             self.compute_reward = contract.goal_reward(reward, self._metric)
         self._running = False
         self._scene: TableScene | None = None
-        self._rehearsal: TableScene | None = None
-        self._goals: dict[tuple[Any, ...], np.ndarray] = {}
+        self._rehearsal = Rehearsal(arm, assisted_grasp)
 
     # ------------------------------------------------------------------------------------------------- Gymnasium
 
@@ -224,10 +222,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     def close(self) -> None:
         """Ends the simulation; may be called again."""
-        for scene in (self._scene, self._rehearsal):
-            if scene is not None:
-                scene.close()
-        self._scene = self._rehearsal = None
+        self._rehearsal.close()
+        if self._scene is not None:
+            self._scene.close()
+        self._scene = None
         self._running = False
 
     # ---------------------------------------------------------------------------------------- beyond Gymnasium
@@ -252,7 +250,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     def situation(self) -> Situation:
         """Returns the physical situation in the right arm's frame."""
-        return _situation(self.scene, self.target, self.proprio)
+        return self.scene.situation(self.target, contract.denormalize(self.proprio))
 
     def expert_action(self) -> np.ndarray:
         """Returns the scripted expert's delta action `(4,)` for the current situation."""
@@ -293,8 +291,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._replay(state["layout"], state["start"], state["deltas"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what a copy or a pickle takes along: all but the simulations."""
-        return vars(self) | {"_scene": None, "_rehearsal": None}
+        """Returns what a copy or a pickle takes along: all but the simulation."""
+        return vars(self) | {"_scene": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes over what `__getstate__` gave, and plays the episode again in a simulation of its own."""
@@ -329,7 +327,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._words = self._told(self.spoken)
         self.scene.physics = self._physics
         self.scene.reset(layout, contract.denormalize(start))
-        self.goal_image = self._picture_goal(layout, start)
+        self.goal_image = self._rehearsal.picture(self.task_name, self.target, self._physics, layout, start)
         self._goal = self.encoder(self.goal_image, start) if self.encoder else None
         self._running = True
 
@@ -340,33 +338,6 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         done = TASKS[self.task_name].condition(self.situation())
         self._held_for = self._held_for + 1 if done else 0
         self._touched += tuple(i for i in self.scene.touched() if i not in self._touched)
-
-    def _picture_goal(self, layout: Layout, start: np.ndarray) -> np.ndarray:
-        """Lets the expert do the task and takes the picture.
-
-        It acts in a simulation of its own: an engine's snapshot would not bring back all of the start, and the window
-        shows the episode only.
-        """
-        parts = (layout.positions, layout.yaws, layout.colors, start)
-        key = (self.task_name, self.target, self._physics, *(part.tobytes() for part in parts))
-        if key not in self._goals:
-            if self._rehearsal is None:
-                self._rehearsal = TableScene(self.arm, self.assisted_grasp)
-            scene, task, proprio, held_for = self._rehearsal, TASKS[self.task_name], start, 0
-            scene.physics = self._physics
-            scene.reset(layout, contract.denormalize(start))
-            for _ in range(contract.EPISODE_STEPS):
-                action = task.expert(_situation(scene, self.target, proprio))
-                if held_for >= contract.HOLD_STEPS and np.abs(action).max() < 0.05:
-                    break  # done, and standing still
-                proprio = contract.integrate(proprio, action)
-                scene.step(contract.denormalize(proprio))
-                done = task.condition(_situation(scene, self.target, proprio))
-                held_for = held_for + 1 if done else 0
-            if len(self._goals) >= GOALS:
-                self._goals.pop(next(iter(self._goals)))
-            self._goals[key] = scene.picture("workspace")
-        return self._goals[key]
 
     def _look(self) -> None:
         """Takes the policy's picture and measures its distances to the goal; the reward's own is `_span`."""
@@ -392,10 +363,6 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     def _info(self) -> dict[str, Any]:
         info = {"is_success": self.is_success, "distance": self._distance}
         return info if self._metric is None else {**info, "metric_distance": self._span}
-
-
-def _situation(scene: TableScene, target: int, proprio: np.ndarray) -> Situation:
-    return Situation(scene.objects(), target, scene.hand(), contract.denormalize(proprio), scene.held(target))
 
 
 def _check_options(options: dict[str, Any]) -> None:

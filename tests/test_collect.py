@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from test_episodes import equal
+from dataset import equal
 
 from dream_env.agents import pool
 from dream_env.agents.behaviors import BEHAVIORS

@@ -12,6 +12,7 @@ from dream_env.agents import evaluate, outcomes, pictures, policy, pool, regress
 from dream_env.agents.outcomes import Outcome
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.rollouts import Batch
+from dream_env.agents.settings import check_folder
 
 
 def episode(label="a", world="physics", task="reach", seed=0, success=True, solved=False):
@@ -98,7 +99,7 @@ def test_a_report_of_starts_that_were_all_solved(tmp_path):
 
 
 def test_results_have_a_place_before_anything_is_played(tmp_path):
-    outcomes.check_folder(tmp_path / "new" / "one")
+    check_folder(tmp_path / "new" / "one")
     assert not list(tmp_path.iterdir()), "it only looks"
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):

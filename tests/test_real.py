@@ -354,13 +354,13 @@ def test_the_expert_shows_a_goal_once_and_elsewhere(monkeypatch):
     env, fresh = (NicoLRealEnv("lift", **BLIND) for _ in range(2))
     env.reset(seed=3)
     goal, end = env.goal_image, [env.step(np.ones(4))[0]["pixels"] for _ in range(3)][-1]
-    fresh._picture_goal = lambda layout, start: goal
+    monkeypatch.setattr(fresh._rehearsal, "picture", lambda *args: goal)
     fresh.reset(seed=3)
     np.testing.assert_array_equal([fresh.step(np.ones(4))[0]["pixels"] for _ in range(3)][-1], end)
-    monkeypatch.setattr(env._rehearsal, "reset", lambda *args: pytest.fail("shown again"))
+    monkeypatch.setattr(env._rehearsal._scene, "reset", lambda *args: pytest.fail("shown again"))
     env.reset(seed=3)
     np.testing.assert_array_equal(env.goal_image, goal)
     with pytest.raises(pytest.fail.Exception):
         env.reset(seed=4)
     env.close()
-    assert env._rehearsal is None
+    assert env._rehearsal._scene is None

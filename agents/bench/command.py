@@ -27,9 +27,9 @@ from dream_env.agents.bench.peers import peer_cases
 from dream_env.agents.bench.report import draw, headline, page, ratios
 from dream_env.agents.bench.start import about, memory, start_up
 from dream_env.agents.fit.trainer import has_bfloat16
-from dream_env.agents.outcomes import check_folder, write_text
+from dream_env.agents.outcomes import write_text
 from dream_env.agents.pool import cores
-from dream_env.agents.settings import command_line
+from dream_env.agents.settings import check_folder, command_line
 from dream_env.contract import check_number
 
 BATCHES = (1, 16, 256, 1024, 4096)

@@ -36,9 +36,9 @@ from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.gate import command as gate
 from dream_env.agents.latents import Latents, encode_episodes
-from dream_env.agents.outcomes import check_folder, write_text
+from dream_env.agents.outcomes import write_text
 from dream_env.agents.pictures import write_file
-from dream_env.agents.settings import command_line
+from dream_env.agents.settings import check_folder, command_line
 from dream_env.episodes import EpisodeDataset
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint

@@ -17,7 +17,7 @@ from dream_env.nicol.camera import CAMERAS, Camera
 from dream_env.nicol.grasp import ORIENTATION, motor
 from dream_env.nicol.kinematics import Arm, side
 from dream_env.nicol.robot import Nicol
-from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, in_hand
+from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, Situation, in_hand
 
 COLOR_NAMES = list(COLORS)
 SUBSTEPS = 24
@@ -189,6 +189,10 @@ class TableScene:
     def held(self, index: int) -> bool:
         """Tells whether a cube is in the hand and off the table."""
         return in_hand(self.objects()[index], self.hand())
+
+    def situation(self, target: int, setpoint: np.ndarray) -> Situation:
+        """Returns what a task may know, for the cube `target` and the set-point `(4,)` of the controller."""
+        return Situation(self.objects(), target, self.hand(), setpoint, self.held(target))
 
     def picture(self, camera: str) -> np.ndarray:
         """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""
