@@ -162,7 +162,7 @@ def train(args: Arguments) -> dict[str, float]:
     check_out(args.out, VLA.kind, args.init, args.world_model)
     torch.set_num_threads(1)
     vla, clone = policy.load(args.init), policy.load(args.init, args.device).requires_grad_(False)
-    policy.check_eyes(vla.config, args.world_model)
+    vla.config.check_eyes(args.world_model)
     dreams = make_dreams(args)
     physics = make_physics(args.task, args.world_model) if args.validation_episodes else None
     figures: dict[str, float] = {}

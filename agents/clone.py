@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dream_env.agents import policy
+from dream_env.agents import eyes, policy
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
@@ -187,7 +187,7 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
         reads=reads,
         sentences=len(sentences("train")),
         world_model=args.world_model,
-        eyes=policy.perception(model),
+        eyes=eyes.fingerprint(model),
     )
 
 

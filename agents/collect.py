@@ -32,13 +32,12 @@ from dream_env.episodes import Episode, EpisodeWriter
 @lru_cache
 def make_env(task: str, policy: str | None) -> Any:
     """Makes this process's physics env; a policy needs its world model's embeddings."""
-    from dream_env.agents.policy import check_eyes
     from dream_env.real import NicoLRealEnv
 
     if policy is None:
         return NicoLRealEnv(task, obs_type="pixels", reward="success", world_model=None)
     config = load_policy(policy).config
-    check_eyes(config, config.world_model)
+    config.check_eyes(config.world_model)
     return NicoLRealEnv(task, obs_type="pixels", world_model=config.world_model)
 
 

@@ -26,7 +26,7 @@ from dream_env.agents import clone, collect, pool, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
 from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report, write_text
-from dream_env.agents.policy import check_eyes, load
+from dream_env.agents.policy import load
 from dream_env.agents.rollouts import env_form
 from dream_env.agents.settings import check_folder, check_settings
 from dream_env.contract import check_choice, check_number
@@ -147,7 +147,7 @@ def check(args: Arguments) -> None:
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
     if not args.from_scratch:
-        check_eyes(load(args.init).config, "default")
+        load(args.init).config.check_eyes("default")
     check_folder(args.folder)
     file = args.folder / "settings.json"
     if file.is_file():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
+from dream_env.agents import eyes
+from dream_env.contract import ACTION_NAMES, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
 from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.readout import LanguageReadout
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import WorldModel
 from dream_env.world_models.reader import CUBE, NamedCube, SituationReader
 
 INPUTS = ("embedding", "proprio", "instruction")
@@ -68,7 +67,7 @@ class VLAConfig:
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
         world_model: Name or folder of the world model whose encoder makes the tokens.
-        eyes: What `perception` says of that world model; None for policies from before it was kept.
+        eyes: Fingerprint of that world model, see `dream_env.agents.eyes`; None for policies from before it was kept.
     """
 
     channels: int = 16
@@ -87,6 +86,18 @@ class VLAConfig:
     def embedding_dim(self) -> int:
         """Length of the flattened token map."""
         return self.grid**2 * self.channels
+
+    def check_eyes(self, world_model: str) -> None:
+        """Refuses a world model through which the policy would not see, or be told, what it learned from.
+
+        Args:
+            world_model: Name or folder of the world model that it is to be run with; without `eyes` every one passes.
+
+        Raises:
+            ValueError: If the world model has another encoder or other words.
+        """
+        if self.eyes is not None:
+            eyes.check(self.eyes, self.world_model, world_model)
 
 
 class Trunk(BaseFeaturesExtractor):
@@ -265,7 +276,7 @@ class VLA(nn.Module):
         Raises:
             ValueError: If the world model has another encoder by now.
         """
-        check_eyes(self.config, self.config.world_model)
+        self.config.check_eyes(self.config.world_model)
         model = checkpoint.load(self.config.world_model, str(self.device))
         images = torch.tensor(image, device=self.device)[None]
         pose = torch.tensor(proprio, dtype=torch.float32, device=self.device)[None]
@@ -275,49 +286,6 @@ class VLA(nn.Module):
             "instruction": embedder(model)(instruction),
         }
         return self.predict(obs)[0]
-
-
-@torch.no_grad()
-def perception(model: WorldModel) -> tuple[float, ...]:
-    """Fingerprint of what a policy perceives through a world model: some noise and a sentence, boiled down.
-
-    The numbers are the same for world models that share encoder and words, up to what another machine or device
-    makes of them, which a digest of the bytes would not survive.
-    """
-    rng = np.random.default_rng(0)
-    shape = (4, IMAGE_SIZE, IMAGE_SIZE, 3)
-    pictures = torch.from_numpy(rng.integers(0, 256, shape).astype(np.uint8)).to(model.device)
-    state = model.encode(pictures, torch.zeros(len(pictures), len(PROPRIO_NAMES), device=model.device))
-    seen, said = model.embedding(state).flatten().cpu().numpy(), embedder(model)("lift the red cube")
-    parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in ((8, seen), (4, said))]
-    return tuple(np.concatenate(parts).round(3).tolist())
-
-
-@lru_cache(maxsize=8)
-def _perception(world_model: str) -> tuple[float, ...]:
-    return perception(checkpoint.load(world_model))
-
-
-def check_eyes(config: VLAConfig, world_model: str) -> None:
-    """Refuses a world model through which a policy would not see, or be told, what it learned from.
-
-    Args:
-        config: The policy's configuration; without `eyes` everything passes.
-        world_model: Name or folder of the world model that it is to be run with.
-
-    Raises:
-        ValueError: If the world model has another encoder or other words.
-    """
-    if config.eyes is None:
-        return
-    found = _perception(world_model)
-    if len(found) != len(config.eyes) or not np.allclose(found, config.eyes, rtol=0.02, atol=0.05):
-        raise ValueError(
-            f"world_model={world_model!r}: its encoder (eyes {found[:2]}, ...) is not the one that this policy learned "
-            f"through, that of {config.world_model!r} as it was then (eyes {config.eyes[:2]}, ...); accepted: a world "
-            "model with that encoder, or a policy cloned through this one "
-            f"(`python -m agents.clone --world-model {world_model}`)"
-        )
 
 
 def save(policy: VLA, path: str | Path, card: str) -> None:

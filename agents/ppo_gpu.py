@@ -189,7 +189,7 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
         ValueError: If they do not fit each other, or `args.out` holds a run with other settings, or something else.
     """
     check_out(args.out, VLA.kind, args.init, args.world_model)
-    policy.check_eyes(policy.load(args.init).config, args.world_model)
+    policy.load(args.init).config.check_eyes(args.world_model)
     trainer, vla = make_trainer(args)
     dreams, agent = trainer.env, trainer.agents
     curve = _begin(args, agent)

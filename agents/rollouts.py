@@ -16,7 +16,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from dream_env.agents import regressor
 from dream_env.agents.outcomes import Outcome, World
 from dream_env.agents.pictures import Clip
-from dream_env.agents.policy import INPUTS, SHIPPED, VLA, VLAConfig, check_eyes, load
+from dream_env.agents.policy import INPUTS, SHIPPED, VLA, VLAConfig, load
 from dream_env.agents.starts import OFFSET, carry_out, physics_starts
 from dream_env.contract import ACTION_NAMES, DEFAULT_REWARD, EPISODE_STEPS, RewardName, observation_space
 from dream_env.language import COLORS
@@ -150,7 +150,7 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     if world_model == "default":
         world_model = str(getattr(config, "world_model", world_model))
     if isinstance(config, VLAConfig):
-        check_eyes(config, world_model)
+        config.check_eyes(world_model)
     return {
         "world_model": world_model,
         "obs_type": "pixels" if "pixels" in keys else "embedding",

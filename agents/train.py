@@ -315,7 +315,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     """
     check_out(args.out, VLA.kind, args.init, args.world_model)
     if args.init:
-        policy.check_eyes(policy.load(args.init).config, args.world_model)
+        policy.load(args.init).config.check_eyes(args.world_model)
     if args.select == "physics" and physics is None:
         raise ValueError("select='physics' needs validation_episodes of 1 or more")
     env = prepare(args, env)

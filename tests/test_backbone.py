@@ -203,11 +203,11 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     # A second fit keeps eyes and words, by --init or by --autoencoder.
     kept = replace(args, autoencoder=args.out, out=tmp_path / "kept", bank=0)
     fit.fit(kept, data)
-    policy.check_eyes(vla.config, str(kept.out))
+    vla.config.check_eyes(str(kept.out))
     stranger = LatentWorldModel(replace(TINY, vision=folders["siglip_vision"])).eval()
     checkpoint.save(stranger, tmp_path / "stranger", "")
     with pytest.raises(ValueError, match="its encoder"):
-        policy.check_eyes(vla.config, str(tmp_path / "stranger"))
+        vla.config.check_eyes(str(tmp_path / "stranger"))
 
 
 def test_words_of_the_same_meaning_are_projected_alike(folders):

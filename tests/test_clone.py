@@ -12,6 +12,7 @@ from dream_env import files
 from dream_env.agents import clone as module
 from dream_env.agents import policy
 from dream_env.agents.clone import Arguments, Frames, clone, errors, make_frames, run
+from dream_env.agents.eyes import fingerprint
 from dream_env.agents.latents import recolor
 from dream_env.contract import EPISODE_STEPS
 from dream_env.episodes import Episode, EpisodeDataset
@@ -118,7 +119,7 @@ def test_writes_a_policy_with_its_figures(tmp_path):
     figures = run(args, demonstrations(4), toy.ToyWorldModel())
     assert all(np.isfinite(value) for value in figures.values())
     vla = policy.load(args.out)
-    assert vla.config.eyes == policy.perception(toy.ToyWorldModel())
+    assert vla.config.eyes == fingerprint(toy.ToyWorldModel())
     obs = {"embedding": np.zeros(1024), "proprio": np.zeros(4), "instruction": np.zeros(64)}
     assert vla.predict(obs)[0].shape == (4,)
     card = (args.out / "README.md").read_text()

@@ -13,6 +13,7 @@ from PIL import Image
 from recorded import TASKS, recorded
 
 from dream_env.agents import policy, probes
+from dream_env.agents.eyes import fingerprint
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import ranking, replay, uncertainty
@@ -166,7 +167,7 @@ def test_agreement_of_both_worlds():
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory, toy_folder):
     """Three untrained policies that learned to see through the toy."""
-    folders, eyes = [], policy.perception(toy.ToyWorldModel())
+    folders, eyes = [], fingerprint(toy.ToyWorldModel())
     for seed in range(3):
         torch.manual_seed(seed)
         folders.append(str(tmp_path_factory.mktemp("policies") / str(seed)))
@@ -212,7 +213,7 @@ def test_policies_with_other_eyes_are_refused(policies, toy_folder, tmp_path, mo
         ranking.check_policies(policies, stranger)
     with pytest.raises(ValueError, match="named twice"):
         ranking.check_policies(policies[:1] * 2, toy_folder)
-    moved, eyes = str(tmp_path / "moved"), policy.perception(model)
+    moved, eyes = str(tmp_path / "moved"), fingerprint(model)
     policy.save(VLA(VLAConfig(world_model="gone", eyes=eyes)), moved, "card")
     ranking.check_policies([moved], toy_folder)  # what counts is what it sees
     policy.save(VLA(VLAConfig(world_model=toy_folder, eyes=(1.0, *eyes[1:]))), moved, "card")

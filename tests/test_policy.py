@@ -11,6 +11,7 @@ from stable_baselines3 import A2C, DDPG, SAC, TD3
 
 from dream_env.agents import policy, rollouts
 from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
+from dream_env.agents.eyes import fingerprint
 from dream_env.agents.phrasings import sentences
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.ppo import AnchoredPPO
@@ -122,16 +123,16 @@ def test_comes_back_from_disk_unchanged(clone):
 
 def test_knows_through_which_eyes_it_learned(tmp_path):
     worlds = [toy.save(tmp_path / str(seed), toy.ToyWorldModel(toy.ToyConfig(seed=seed))) for seed in (0, 1)]
-    eyes = policy.perception(toy.ToyWorldModel())
+    eyes = fingerprint(toy.ToyWorldModel())
     policy.save(VLA(VLAConfig(world_model=worlds[0], eyes=eyes)), tmp_path / "policy", "card")
     config = policy.load(tmp_path / "policy").config
     assert config.eyes == eyes and len(set(eyes)) == len(eyes)
     blurred = tuple(1.005 * number for number in eyes)  # as another device may see it
     for known in (config, replace(config, eyes=blurred), replace(config, eyes=None)):
-        policy.check_eyes(known, worlds[0])
+        known.check_eyes(worlds[0])
     with pytest.raises(ValueError, match=f"world_model='{worlds[1]}': .* that of '{worlds[0]}' .*agents.clone"):
-        policy.check_eyes(config, worlds[1])
-    policy.check_eyes(replace(config, eyes=None), worlds[1])
+        config.check_eyes(worlds[1])
+    replace(config, eyes=None).check_eyes(worlds[1])
     saved = str(tmp_path / "policy")
     assert rollouts.env_form(saved, "default")["world_model"] == worlds[0]
     with pytest.raises(ValueError, match="its encoder"):
@@ -145,7 +146,7 @@ def test_knows_through_which_eyes_it_learned(tmp_path):
 def test_the_shipped_clones_fit_the_shipped_world_model(name):
     config = policy.load(name).config
     assert config.eyes is not None
-    policy.check_eyes(config, config.world_model)
+    config.check_eyes(config.world_model)
 
 
 def test_missing_files_are_named(clone, tmp_path):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dream_env.agents import pool
 from dream_env.agents.fidelity.replay import eyes
 from dream_env.agents.outcomes import WORLDS, Outcome, World, confirmed, load_outcomes, save_outcomes
-from dream_env.agents.policy import check_eyes, load
+from dream_env.agents.policy import load
 from dream_env.agents.rollouts import Batch, play
 from dream_env.agents.statistics import pearson, spearman
 from dream_env.world_models import checkpoint
@@ -48,7 +48,7 @@ def check_policies(policies: Sequence[str], world_model: str) -> None:
             raise ValueError(f"policies: {policy!r} is named twice; accepted: each once")
         config = load(policy).config
         try:
-            check_eyes(config, world_model)
+            config.check_eyes(world_model)
         except ValueError as error:
             raise ValueError(f"policies: {policy!r} cannot see: {error}") from error
 
