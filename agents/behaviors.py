@@ -132,7 +132,7 @@ def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> B
 
 
 def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, world_model: str | None = None) -> Behavior:
-    """Carries out what a saved policy does in a dream that begins here, with eyes closed.
+    """Carries out what a saved policy does in a dream that begins here, open loop.
 
     In physics a policy sees what its actions lead to, and corrects itself. What it does where a dream flatters it, it
     does in dreams only; here physics gives its answer to that.

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
@@ -31,7 +31,7 @@ from dream_env.agents.rollouts import env_form
 from dream_env.agents.settings import check_folder, check_settings
 from dream_env.contract import check_choice, check_number
 from dream_env.episodes import EpisodeDataset
-from dream_env.tasks import TASKS
+from dream_env.tasks import TASKS, TaskName
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
@@ -60,7 +60,7 @@ FILES = {
 class Arguments:
     """Trains a cloned policy's action head in the dream and checks it in physics."""
 
-    task: Literal["reach", "push", "lift", "all"] = "all"
+    task: TaskName = "all"
     """Task to practice and to check."""
     init: str = "few"
     """Clone that practices, a folder or one that the package ships: "few" learned from 5 demonstrations per task;

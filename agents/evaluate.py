@@ -169,7 +169,7 @@ class Arguments:
     world_model: str | None = "default"
     """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
     confirm: bool = False
-    """Carries out in physics, eyes closed, what policies did in the dream: the share of the dream's successes that hold
+    """Carries out in physics, open loop, what policies did in the dream: the share of the dream's successes that hold
     there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with
     every cube 3 mm elsewhere."""
     gif_episodes: int = 2

@@ -41,7 +41,7 @@ class Outcome:
         distance: Distance to the goal's embedding at the end; None without a world model.
         named: Color of the cube that the original instruction names; None in a dream.
         touched: Color of the cube that the robot touched first; None in a dream, or if it touched none.
-        confirmed: Whether the same actions, eyes closed, succeed in physics, see `Batch.confirm`; None if nobody asked.
+        confirmed: Whether the same actions, open loop, succeed in physics, see `Batch.confirm`; None if nobody asked.
     """
 
     label: str
@@ -151,7 +151,7 @@ def tables(summary: Mapping[str, Any]) -> str:
     if asked:
         header.append("confirmed")
         text = text[:-2] + (
-            " Confirmed: the share of successes whose actions, carried out in physics with eyes closed, succeed there; "
+            " Confirmed: the share of successes whose actions, carried out in physics open loop, succeed there; "
             "those of physics itself with every cube 3 mm elsewhere.\n\n"
         )
     text += markdown_table(header, lines)

@@ -55,14 +55,14 @@ def _parts(value: Any) -> dict[str, Any]:
 
 
 def _figure(value: Any) -> str:
-    """Writes one figure with three significant digits where it is a fraction, and a dash where there is none."""
+    """Writes one figure: a fraction with three significant digits, thousands apart, and a dash where there is none."""
     if value is None:
         return "–"
     if isinstance(value, dict | list):
         raise ValueError(f"{value} is no figure; accepted: a number, a text, a record or a list of records")
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return f"{value:.0f}" if isinstance(value, float) else str(value)
+    return f"{value:,.0f}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def fill(text: str, results: Path) -> str:

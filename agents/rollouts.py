@@ -54,7 +54,7 @@ class Batch:
         shift: Name of a shift of physics, see `dream_env.nicol.shift`.
         temperature: How much luck decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
         reward: What is summed up; without a world model it is always "success".
-        confirm: Carries out in physics, eyes closed, what the policy did in the dream. In physics a policy sees where a
+        confirm: Carries out in physics, open loop, what the policy did in the dream. In physics a policy sees where a
             dream was wrong and corrects itself; this shows what it was taught there. What it did in physics is the
             measure for that: it is repeated with every cube `OFFSET` elsewhere, as no dream knows them better.
     """

@@ -27,7 +27,7 @@ def _physics(shift: str = "none") -> NicoLRealEnv:
 
 
 def carry_out(task: str, seed: int, actions: np.ndarray, offset: float = 0.0, shift: str = "none") -> NicoLRealEnv:
-    """Carries out actions in physics, eyes closed, from the start that a seed stands for.
+    """Carries out actions in physics, open loop, from the start that a seed stands for.
 
     Args:
         task: Name of the task.

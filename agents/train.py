@@ -127,7 +127,7 @@ class Arguments:
     seed: int = 0
     """Seed of weights, actions and environments."""
     compile: bool = False
-    """Dreams through `torch.compile`: somewhat faster, after a minute or two of compiling; for long runs."""
+    """Dreams through `torch.compile`, which takes a minute or two: pays on a GPU."""
     device: str = "cpu"
     """Device of the networks, and of the dreams."""
 

@@ -99,9 +99,9 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
       (default) as often as the world model believes, at 0 what is likeliest always happens.
     * `precision`: "float32" (default), or "bfloat16" for the predictor's products: faster for batches where the
       processor has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
-    * `compile`: puts the world model through `torch.compile`: somewhat faster steps, after a minute or two of
-      compiling at the first ones (less when torch has done it before); needs a C++ compiler. Dreams differ in their
-      last bits.
+    * `compile`: puts the world model through `torch.compile`: twice as fast on a GPU, no gain on two cores. The first
+      steps take a minute or two to compile (less when torch has done it before) and need a C++ compiler. Dreams differ
+      in their last bits.
     * `device`: device of a world model that is named, "cpu" or "cuda".
     * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
 

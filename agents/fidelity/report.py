@@ -131,7 +131,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     if report["policies"]:
         words = (
             "Success in physics / in the dream (%), on the same starts. `confirmed`: the share of dreamt successes "
-            "whose actions, carried out in physics with eyes closed, succeed there as well; `confirmed_physics`: that "
+            "whose actions, carried out in physics open loop, succeed there as well; `confirmed_physics`: that "
             "of physics' own, repeated with every cube 3 mm elsewhere, about the most that a dream can reach."
         )
         parts += ["## Policies", words, _policies(report)]

@@ -32,7 +32,11 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Fits a world model to recorded episodes: auto-encoder, predictor, success head, metric."""
+    """Fits a world model to recorded episodes, in stages.
+
+    Auto-encoder (picture to tokens and back), reader (tokens to where hand and cubes are), sketch (draws the arm),
+    interaction (moves hand and cubes in numbers), predictor (next tokens), success head, metric (steps still to go).
+    """
 
     data: tuple[Path, ...]
     """Folders of the episodes, written by `python -m agents.collect`."""
