@@ -37,7 +37,7 @@ SHOWN = {
     "object_cm_24_untouched": "untouched cubes (cm)",
     "object_cm_24_moved": "moved cubes (cm)",
     "held_auc_12": "held, AUC at 12 steps",
-    "success_auc": "success, AUC at 12 steps",
+    "success_auc": "success, AUC",
     "success_fpr": "success, false positives",
 }
 """Figures of `agents.fidelity` in the report."""

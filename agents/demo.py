@@ -10,19 +10,17 @@ interrupted run goes on where it stopped when the same command is given again; e
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from dream_env.agents import clone, collect, pool, train
+from dream_env.agents import clone, collect, pool, sources, train
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
 from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report, write_text
@@ -35,16 +33,14 @@ from dream_env.tasks import TASKS, TaskName
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
-DEMONSTRATIONS = 1 / 15
-"""Demonstrations that are cloned, as a share of the episodes of --from-scratch: about 100 per task."""
+DEMONSTRATED = 1 / 30
+"""Share of the collected episodes that are demonstrations of one task, at the least."""
 FEWEST = 40
 """Episodes of --from-scratch, below which some stage has nothing to learn from; those of its short form."""
 MOST = 8
 """Processes that share a fit; more have too few rows of a batch each."""
 CODE = ("dream_env", "dream_env.agents", "dream_env.assets")
 """Packages that the figures of an evaluation depend on; only in a wheel does the first hold the others."""
-FIGURES = (".json", ".npz", ".py", ".safetensors", ".urdf")
-"""Files that the figures of an evaluation depend on."""
 FILES = {
     "results.md": "the tables above",
     "results.json": "the figures; episodes.jsonl holds every episode",
@@ -78,12 +74,14 @@ class Arguments:
     """Steps of practice in the dream."""
     collected: int = 4500
     """Episodes to collect with --from-scratch."""
+    demonstrations: int = 5
+    """Demonstrations per task to clone with --from-scratch; some 150 of each are collected, and leave little to gain."""
     seed: int = 0
     """Seed of all but the evaluation, whose starts are held out."""
 
     def size(self) -> Arguments:
         """Returns the arguments with everything small if the run is short."""
-        return replace(self, episodes=2, steps=6_144, collected=FEWEST) if self.short else self
+        return replace(self, episodes=2, steps=6_144, collected=FEWEST, demonstrations=1) if self.short else self
 
     @property
     def folder(self) -> Path:
@@ -146,7 +144,9 @@ def check(args: Arguments) -> None:
     check_choice("task", args.task, [*TASKS, "all"])
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
-    if not args.from_scratch:
+    if args.from_scratch:
+        check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
+    else:
         load(args.init).config.check_eyes("default")
     check_folder(args.folder)
     file = args.folder / "settings.json"
@@ -182,7 +182,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     cloning = clone.Arguments(
         data,
         policy,
-        demos=max(2, int(DEMONSTRATIONS * args.collected)),
+        per_task=args.demonstrations,
         world_model=str(world_model),
         updates=50 if args.short else clone.Arguments.updates,
         seed=args.seed,
@@ -198,15 +198,10 @@ def evaluated(settings: Settings, folder: Path) -> list[Outcome]:
     The file's name is a digest of the settings, the policy, its world model and the package, so a
     changed file is never answered with old figures.
     """
-    digest = hashlib.sha256(json.dumps(asdict(settings)).encode())
-    roots = [Path(str(resources.files(name))) for name in CODE]
+    roots = [sources.package(name) for name in CODE]
     for policy in settings.policies.values():
         roots += [Path(policy), Path(env_form(policy, settings.world_model)["world_model"])]
-    for root in roots:
-        for file in sorted(root.glob("**/*")):
-            if file.suffix in FIGURES and file.is_file():
-                digest.update(file.read_bytes())
-    path = folder / f"{digest.hexdigest()[:16]}.jsonl"
+    path = folder / f"{sources.digest(roots, json.dumps(asdict(settings)))}.jsonl"
     if path.is_file():
         print(f"done before: {path}")
         return load_outcomes(path)

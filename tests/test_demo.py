@@ -102,6 +102,7 @@ def test_forms_have_folders_of_their_own():
         ({"episodes": 0}, "episodes=0; accepted: a finite number, at least 1"),
         ({"steps": 0}, "steps=0; accepted"),
         ({"collected": 5}, "collected=5; accepted"),
+        ({"demonstrations": 151}, "demonstrations=151; accepted: a finite number, 1 to 150"),
         ({"task": "lift"}, "holds a run with other settings: task 'reach', now 'lift'"),
         ({"short": True}, "holds a run with other settings: short False, now True"),
     ],

@@ -104,7 +104,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
     digest.cache_clear()
     assert experiment.is_done(Trial(Spec("dream_coevolved", 3, 0), 1), setup), "the archive keeps no weights"
 
-    wall = replace(setup, equal_wall=True)  # ends after the CPU time of the dream RL, whatever steps that takes
+    wall = replace(setup, equal_time=True)  # ends after the CPU time of the dream RL, whatever steps that takes
     looks = methods.make(Spec("sac_her_physics", 3, 0), wall)
     assert set(looks) == {"96", WALL} and looks[WALL].practice_cpu_s >= found["dream"].practice_cpu_s
 
@@ -136,7 +136,7 @@ def test_ppo_in_physics_begins_anew_for_every_budget(setup, tmp_path, monkeypatc
     monkeypatch.setattr(physics, "_physics_envs", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(train, "train", train_)
     made = physics.ppo_physics(
-        Spec("ppo_physics", 3, 0), replace(setup, physics_steps=(48, 96), equal_wall=True), tmp_path, None
+        Spec("ppo_physics", 3, 0), replace(setup, physics_steps=(48, 96), equal_time=True), tmp_path, None
     )
     assert {budget: one.practice_steps for budget, one in made.items()} == {"48": 48, "96": 96, WALL: steps}
     assert [run.steps for run in runs] == [48, 96, *([240] if steps == 240 else [])], "what took as long does"

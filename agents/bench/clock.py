@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -39,7 +38,7 @@ class Case:
         device: Device of the networks, for the table.
         processes: Processes that do the same at the same time.
         threads: Threads that share a batch of dreams, in each process; torch has one, as in every command here.
-        compared: Cases in a row with the same word here are measured turn by turn.
+        compared: Cases of a list with the same word here are measured turn by turn.
     """
 
     what: str
@@ -109,7 +108,7 @@ def clock_all(
     """
     rows: dict[str, list[Row]] = {name: [] for name in lists}
     with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
-        for name, cases in [(n, list(some)) for n, group in lists.items() for _, some in groupby(group, _compared)]:
+        for name, cases in _groups(lists):
             bar.set_postfix_str(f"{cases[0].what}, {cases[0].num_envs}")
             for row in clock(cases, seconds, repeats):
                 rows[name].append(row)
@@ -120,8 +119,13 @@ def clock_all(
     return rows
 
 
-def _compared(case: Case) -> Any:
-    return case.compared or id(case)
+def _groups(lists: Mapping[str, Sequence[Case]]) -> Iterator[tuple[str, list[Case]]]:
+    """Yields what is measured together, with the name of its list."""
+    for name, cases in lists.items():
+        groups: dict[Any, list[Case]] = {}
+        for case in cases:
+            groups.setdefault(case.compared or id(case), []).append(case)
+        yield from ((name, group) for group in groups.values())
 
 
 def _share(gate: Any) -> None:

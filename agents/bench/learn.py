@@ -199,7 +199,7 @@ def fitting(
 
 
 def practice_cases(num_envs: int, world_model: str, cores: int, compiles: bool = True) -> list[Case]:
-    """Lists the learners, with one thread and with one per core."""
+    """Lists the learners, with one thread and with one per core; they are compared with each other."""
     learners = {"vla": "SB3 PPO, VLA (agents.train)", "mlp": "SB3 PPO, MultiInputPolicy"}
     if compiles:
         learners["compiled"] = "SB3 PPO, MultiInputPolicy, compiled"
@@ -208,9 +208,9 @@ def practice_cases(num_envs: int, world_model: str, cores: int, compiles: bool =
 
         learners["zoo"] = "rl_zoo3 PPO, VLA"
     return [
-        Case(what, practice, num_envs, {**_own(world_model), "learner": name}, threads=threads)
-        for name, what in learners.items()
+        Case(what, practice, num_envs, {**_own(world_model), "learner": name}, threads=threads, compared=f"{threads}")
         for threads in sorted({1, cores})
+        for name, what in learners.items()
     ]
 
 

@@ -114,5 +114,5 @@ def peer_cases(batches: tuple[int, ...], world_model: str) -> list[Case]:
     rows = [Case(SYNC, sync_vector, batch, own) for batch in batches if batch <= 256]
     if importlib.util.find_spec("torchrl"):
         arguments = {**own, "device": "cpu"}
-        rows += [Case(TORCHRL, torchrl_env, batch, arguments) for batch in batches]
+        rows += [Case(TORCHRL, torchrl_env, batch, arguments, compared=f"batch {batch}") for batch in batches]
     return rows

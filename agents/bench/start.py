@@ -15,7 +15,7 @@ from typing import Any
 
 from dream_env.agents.pool import cores
 
-PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "rl_zoo3", "pybullet", "torchrl", "tensordict")
+PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "rl_zoo3", "pybullet", "torchrl", "tensordict", "skrl")
 
 _START = """
 import json, sys, time

@@ -2,7 +2,7 @@
 
     python -m agents.experiment              # everything, for hours; the main comparison comes first
     python -m agents.experiment --only clone,dream --demos 100 --side-episodes 34
-    python -m agents.experiment --workers 0 --archive results/transfer_runs.tar.xz    # only writes the report anew
+    python -m agents.experiment --workers 0 --side-episodes 34 --archive results/transfer_runs.tar.xz   # report alone
 
 Policies are made by every method from the same demonstrations, and all of them play the same held-out starts in physics
 and in the dream. The report is written after every trial. After Ctrl-C or a kill the same command goes on; a trial that
@@ -52,7 +52,7 @@ QUICK = {
     "coevolution_episodes": 4,
     "refit_updates": 2,
     "physics_steps": (96,),
-    "equal_wall": False,
+    "equal_time": False,
     "physics_envs": 2,
 }
 """Sizes of `--quick`."""
@@ -84,7 +84,7 @@ class Arguments:
     """Episodes per task of all other trials, by default as many; 34 make 102 over three tasks or three seeds."""
     physics_steps: tuple[int, ...] = (4_800, 19_200)
     """When the model-free learners are looked at; 4,800 steps are the 200 episodes of co-evolution."""
-    equal_wall: bool = True
+    equal_time: bool = True
     """Looks at them once more after the CPU time that the RL in the dream took."""
     refit_updates: int = 800
     """Updates of predictor, success head and metric each, in the refit of co-evolution."""
@@ -116,7 +116,7 @@ class Arguments:
             world_model=self.world_model,
             refit_updates=self.refit_updates,
             physics_steps=self.physics_steps,
-            equal_wall=self.equal_wall,
+            equal_time=self.equal_time,
         )
         return replace(setup, **QUICK) if self.quick else setup  # type: ignore[arg-type]
 
@@ -131,7 +131,7 @@ class Arguments:
             self.episodes,
             self.side_episodes,
             setup.physics_steps,
-            setup.equal_wall,
+            setup.equal_time,
         )
         asked = [
             trial
@@ -209,8 +209,7 @@ def done(trials: Iterable[Trial], setup: Setup) -> list[Played]:
     """Reads the trials that are done."""
     played = []
     for trial in trials:
-        made = read(trial.spec, setup)
-        if made is not None and is_done(trial, setup):
+        if is_done(trial, setup) and (made := read(trial.spec, setup)):
             played.append(Played(trial, made[trial.budget], episodes_of(trial, setup)))
     return played
 
@@ -244,7 +243,7 @@ def experiment(args: Arguments) -> str:
 
     def report() -> str:
         if args.archive:
-            pack({folder(trial.spec, setup) for trial in everything}, args.archive)
+            pack((made.parent for made in args.runs.glob("*/made.json")), args.archive)
         results = Results(done(everything, setup), main, steps)
         return experiment_report.write(results, about, args.out)
 

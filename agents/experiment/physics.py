@@ -27,7 +27,7 @@ def ppo_physics(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, 
     So whenever it is looked at, its learning rate has just fallen to zero.
     """
     base, made = need(spec, setup, "clone"), dict[str, Made]()
-    for budget in budgets(spec.method, setup.physics_steps, setup.equal_wall):
+    for budget in budgets(spec.method, setup.physics_steps, setup.equal_time):
         if budget == WALL:
             limit, longest = need(spec, setup, "dream").practice_cpu_s, [*made.values()][-1]
             if longest.practice_cpu_s >= limit:
@@ -75,8 +75,8 @@ def sac_her_physics(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[s
         seed=spec.seed,
         device="cpu",
     )
-    wanted = budgets(spec.method, setup.physics_steps, setup.equal_wall)
-    limit = need(spec, setup, "dream").practice_cpu_s if setup.equal_wall else 0.0
+    wanted = budgets(spec.method, setup.physics_steps, setup.equal_time)
+    limit = need(spec, setup, "dream").practice_cpu_s if setup.equal_time else 0.0
     made: dict[str, Made] = {}
     with tqdm(desc=f"{spec.method} {spec.seed}", unit="step") as bar:
         while missing := [budget for budget in wanted if budget not in made]:

@@ -78,11 +78,11 @@ class Trial:
         return "-".join(parts)
 
 
-def budgets(method: str, physics_steps: Sequence[int], equal_wall: bool = True) -> list[str]:
+def budgets(method: str, physics_steps: Sequence[int], equal_time: bool = True) -> list[str]:
     """Returns when a method's policies are looked at; once at the end, which has no name, for all but model-free RL."""
     if method not in MODEL_FREE:
         return [""]
-    return [*map(str, sorted(physics_steps)), *([WALL] if equal_wall else [])]
+    return [*map(str, sorted(physics_steps)), *([WALL] if equal_time else [])]
 
 
 def plan(
@@ -91,7 +91,7 @@ def plan(
     episodes: int = 100,
     side_episodes: int | None = None,
     physics_steps: Sequence[int] = (4_800, 19_200),
-    equal_wall: bool = True,
+    equal_time: bool = True,
 ) -> list[Trial]:
     """Lists all trials, so that what an interrupted run has done is what matters most.
 
@@ -101,7 +101,7 @@ def plan(
         episodes: Episodes per task of the main comparison.
         side_episodes: Episodes per task of all other trials; as many by default.
         physics_steps: When the model-free learners are looked at.
-        equal_wall: Looks at them once more after the CPU time of the dream RL.
+        equal_time: Looks at them once more after the CPU time of the dream RL.
     """
     main = MAIN_DEMOS if MAIN_DEMOS in demos else demos[-1]
     side = episodes if side_episodes is None else side_episodes
@@ -112,7 +112,7 @@ def plan(
             Trial(Spec(method, number, seed), count, budget=budget, **condition)  # type: ignore[arg-type]
             for method in methods
             # Seeds last: two workers that want the same policy would wait for each other.
-            for budget, seed in product(budgets(method, physics_steps, equal_wall), seeds)
+            for budget, seed in product(budgets(method, physics_steps, equal_time), seeds)
         ]
 
     listed = trials(MAIN, main, episodes)

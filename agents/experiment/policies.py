@@ -37,7 +37,7 @@ class Setup:
         coevolution_episodes: Physics episodes of the policy that the world model is refitted to.
         refit_updates: Updates of each part in the refit.
         physics_steps: Physics steps after which the model-free learners are looked at.
-        equal_wall: Looks at them after the CPU time of the dream RL too.
+        equal_time: Looks at them after the CPU time of the dream RL too.
         physics_envs: Physics envs side by side in a model-free learner, in one process.
     """
 
@@ -50,7 +50,7 @@ class Setup:
     coevolution_episodes: int = 200
     refit_updates: int = 800
     physics_steps: tuple[int, ...] = (4_800, 19_200)
-    equal_wall: bool = True
+    equal_time: bool = True
     physics_envs: int = 10
 
 
@@ -94,12 +94,12 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
         parts["dream"] = digest(setup.world_model)
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
-    if method not in (*CLONES, "regressor") and (not model_free or setup.equal_wall):
+    if method not in (*CLONES, "regressor") and (not model_free or setup.equal_time):
         parts["recipe"] = practice(setup.recipe)
     if method == "dream_coevolved":
         parts["coevolution"] = [setup.coevolution_episodes, setup.refit_updates]
     if model_free:
-        parts["physics"] = [setup.physics_steps, setup.equal_wall, setup.physics_envs]
+        parts["physics"] = [setup.physics_steps, setup.equal_time, setup.physics_envs]
     if method == "ppo_physics":
         parts["practice"] = practice(setup.physics_recipe)
     return parts
@@ -138,8 +138,8 @@ def needs(spec: Spec, setup: Setup) -> list[Spec]:
         **dict.fromkeys((*CLONES, "regressor"), ()),
         "dream": ("clone",),
         "untrained_dream": ("clone",),
-        "ppo_physics": ("clone", "dream") if setup.equal_wall else ("clone",),
-        "sac_her_physics": ("dream",) if setup.equal_wall else (),
+        "ppo_physics": ("clone", "dream") if setup.equal_time else ("clone",),
+        "sac_her_physics": ("dream",) if setup.equal_time else (),
     }.get(spec.method, ("clone", "dream"))
     return [Spec(method, spec.demos, spec.seed) for method in methods]
 

@@ -32,6 +32,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
         out: Folder to write into.
     """
     few = _few(results)
+    few_table = table(few) if few else []
     summary = summarize(results)
     report = {
         **about,
@@ -40,7 +41,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
         "table": table(results),
         "conditions": conditions(results),
         "by_demos": by_demos(results),
-        "few": few and {"demos": few.demos, "summary": summarize(few), "table": table(few)},
+        "few": few and {"demos": few.demos, "summary": summarize(few), "table": few_table},
         "cells": cells(results),
     }
     text = "\n\n".join(
@@ -48,8 +49,12 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
         for title, rows in (
             (_caption(results), report["table"]),
             ("What was asked for:", report["targets"]),
-            ("Success in physics over the demonstrations per task:", report["by_demos"]),
-            (f"From {few.demos} demonstrations per task:" if few else "", table(few) if few else []),
+            (
+                f"Success in physics over the demonstrations per task; {results.demos} may have more starts, of which "
+                "the others have the first:",
+                report["by_demos"],
+            ),
+            (f"From {few.demos} demonstrations per task:" if few else "", few_table),
             ("Other instructions and shifted physics, all tasks:", report["conditions"]),
         )
         if rows
@@ -84,7 +89,8 @@ def table(results: Results) -> list[dict[str, str]]:
             row |= {task: results.rate(method, task, budget=budget).percent() for task in [*TASKS, "all"]}
             row["all, in the dream"] = results.rate(method, world="dream", budget=budget).percent()
             row["physics steps of practice"] = f"{steps:,}"
-            row["minutes of practice"] = f"{max(one.made.practice_cpu_s for one in found) / 60:.1f}"
+            row["CPU minutes of practice"] = f"{max(one.made.practice_cpu_s for one in found) / 60:.1f}"
+            row["episodes"] = f"{len(results.outcomes(method, budget=budget))}"
             rows.append(row)
     return rows
 

@@ -28,7 +28,7 @@ import torch
 import tyro
 from safetensors.torch import load_file, save_file
 
-from dream_env.agents import pool, probes
+from dream_env.agents import pool, probes, sources
 from dream_env.agents.evaluate import HELD_OUT_SEED, check_tasks
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
@@ -126,8 +126,9 @@ def measure(args: Arguments) -> dict[str, Any]:
     listed = replay.jobs(tasks, args.policies, args.episodes, args.seed)
     if common := set(data.seed.tolist()) & {job.seed for job in listed}:
         raise ValueError(f"data={args.data} holds the held-out seed {min(common)}; accepted: episodes of other seeds")
+    played_in = args.cache / sources.physics()
     name = _digest(tasks, [ranking.weights(policy) for policy in args.policies], args.seed, sight)
-    episodes = replay.held_out(listed, str(folder), args.cache / f"episodes-{name}", workers)
+    episodes = replay.held_out(listed, str(folder), played_in / f"episodes-{name}", workers)
     probe = fitted_probe(args, model, data, sight)
 
     latents = encode_episodes(model, episodes)
@@ -135,14 +136,14 @@ def measure(args: Arguments) -> dict[str, Any]:
     starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
     dreams = {start: replay.dream_film(model, episodes, start=start) for start in starts}
     dream = dreams[0]
-    true_returns, told_returns = (replay.returns(model, episodes, film) for film in (physics, dream))
+    true_returns, told_returns = replay.returns(model, episodes, physics), replay.returns(model, episodes)
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
     again = repeat.again(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None
     played = []
     seeds = range(args.seed, args.seed + args.policy_episodes)
     if args.policies:
-        cache = args.cache / "policies"
-        played = ranking.compare(args.policies, tasks, seeds, str(folder), cache, args.temperature, workers)
+        outcomes = played_in / "policies"
+        played = ranking.compare(args.policies, tasks, seeds, str(folder), outcomes, args.temperature, workers)
 
     def part(task: str | None) -> dict[str, Any]:
         own = np.full(len(episodes), True) if task is None else episodes.task == task
@@ -163,7 +164,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     rewards: dict[str, dict[str, float]] = {}
     if args.scenes:
         cache = args.cache / "scenes"
-        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=workers)
+        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=workers, tasks=tasks)
     parts = {task: part(task) for task in tasks}
     overall = part(None)
     for task in tasks:
@@ -220,7 +221,8 @@ def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, sight: str) 
     """Trains the probe of an encoder, or reads it if exactly this was trained before."""
     some = np.random.default_rng(0).permutation(len(data))[: args.probe_episodes]
     train = data.take(np.sort(some))
-    file = args.cache / f"probe-{_digest(sight, train.seed.tolist(), args.probe_updates)}.safetensors"
+    content = hashlib.sha256(train.objects.tobytes()).hexdigest()
+    file = args.cache / f"probe-{_digest(sight, content, args.probe_updates)}.safetensors"
     if file.is_file():
         tokens, channels = encode_episodes(model, train.take(slice(1))).tokens.shape[-2:]
         probe = probes.Probe(channels, math.isqrt(tokens))

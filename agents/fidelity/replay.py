@@ -180,12 +180,19 @@ def physics_film(model: Any, episodes: EpisodeDataset, latents: Latents) -> Film
     return Film(latents.tokens, latents.proprio, latents.condition, success, torch.stack(told, dim=1).clone())
 
 
-def returns(model: Any, episodes: EpisodeDataset, film: Film) -> dict[str, np.ndarray]:
-    """Sums the rewards of a film, `(N,)` for every variant that the world model can give."""
+def returns(model: Any, episodes: EpisodeDataset, film: Film | None = None) -> dict[str, np.ndarray]:
+    """Sums the rewards of episodes, `(N,)` for every variant that the world model can give.
+
+    Args:
+        model: The world model.
+        episodes: N episodes.
+        film: What is shown of them; None for what they are in the dream, where what is likeliest happens.
+    """
+    world = model if film is None else Projector(model, film)
     sums = {}
     for reward in get_args(RewardName):
         try:
-            env = _theater(Projector(model, film), episodes, reward=reward)
+            env = _theater(world, episodes, reward=reward, temperature=0.0)
         except ValueError:  # a learned variant, and a world model that never learned it
             continue
         sums[reward] = np.sum([env.step(action)[1] for action in episodes.action.swapaxes(0, 1)], axis=0)

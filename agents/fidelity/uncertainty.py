@@ -76,7 +76,7 @@ def outliers(model: Any, latents: Latents, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         For each: `auc` of the first step's disagreement and `flagged`, the share of its steps above the threshold that
-        `FALSE_ALARMS` of the ordinary steps are above; and `threshold` with the share that the model's own flags.
+        `FALSE_ALARMS` of the ordinary steps are above; and `flagged_by_own_threshold`, that above the model's own.
     """
     generator = torch.Generator().manual_seed(seed)
     middle = latents.action.shape[1] // 2

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dream_env.agents.gate.measures import POTENTIALS, Scored, gate_figures, has
 from dream_env.agents.gate.report import markdown, plot
 from dream_env.agents.gate.scenes import Scene
 from dream_env.agents.outcomes import write_text
-from dream_env.agents.settings import command_line
+from dream_env.agents.settings import check_folder, command_line
 from dream_env.contract import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -98,6 +98,7 @@ def reward_figures(
     scenes: int = 60,
     cache: Path = Path("runs/gate"),
     workers: pool.Workers = None,
+    tasks: Sequence[str] = tuple(TASKS),
 ) -> dict[str, dict[str, float]]:
     """Returns what a fidelity report tells of a reward, by task.
 
@@ -108,7 +109,7 @@ def reward_figures(
     model = checkpoint.load(world_model)
     if is_learned(reward) and not has_metric(model):
         return {}
-    played = gate_scenes.scenes(list(TASKS), scenes, gate_scenes.SEED, cache, workers)
+    played = gate_scenes.scenes(tasks, scenes, gate_scenes.SEED, cache, workers)
     figures, _ = measure(model, played)
     own = next(part["tasks"] for part in figures.values() if reward in part["rewards"])
     return {
@@ -126,11 +127,12 @@ def run(args: Arguments) -> dict[str, Any]:
     """Plays the scenes, measures, and writes the report.
 
     Raises:
-        ValueError: If there is no scene to play.
+        ValueError: If there is no scene to play, or no folder to write to.
         FileNotFoundError: If there is no such world model.
     """
     if args.scenes < 1:
         raise ValueError(f"scenes={args.scenes}; accepted: 1 or more")
+    check_folder(args.out)
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
     workers: pool.Workers = "ray" if args.ray else args.workers
@@ -143,7 +145,6 @@ def run(args: Arguments) -> dict[str, Any]:
         "default": DEFAULT_REWARD,
         "potentials": _plain(figures),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / "rewards.json", json.dumps(report, indent=2) + "\n")
     write_text(args.out / "rewards.md", markdown(report))
     plot(scored, args.out / "rewards.png")

@@ -6,7 +6,6 @@ put where they would deceive.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dream_env.agents import behaviors, pool
+from dream_env.agents import behaviors, pool, sources
 from dream_env.contract import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW, normalize
+from dream_env.files import replacing
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.scene import Layout
 from dream_env.tasks import TASKS, Situation
@@ -223,7 +223,7 @@ def scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: po
         cache: Folder of the scenes.
         workers: Processes; all cores by default.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = cache / sources.physics()
     cells = [(task, seed + i) for i in range(count) for task in tasks]
     missing = [cell for cell in cells if not _file(cache, *cell).exists()]
     with closing(pool.imap(partial(_play_and_save, cache=cache), missing, workers)) as done:
@@ -235,15 +235,9 @@ def scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: po
 def save(scene: Scene, file: Path) -> None:
     """Writes a scene as npz without pickle; a reader never sees half a file."""
     arrays = {f"{name}.{key}": value for name, take in scene.takes.items() for key, value in vars(take).items()}
-    partial_file = file.with_name(f".{file.name}.{os.getpid()}")
-    with partial_file.open("wb") as out:
-        np.savez_compressed(
-            out,
-            scene=np.array([scene.task, str(scene.seed), scene.instruction]),
-            goal_image=scene.goal_image,
-            **arrays,
-        )
-    os.replace(partial_file, file)
+    about = np.array([scene.task, str(scene.seed), scene.instruction])
+    with replacing(file) as part, part.open("wb") as out:
+        np.savez_compressed(out, scene=about, goal_image=scene.goal_image, **arrays)
 
 
 def load(file: Path) -> Scene:
