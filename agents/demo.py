@@ -75,7 +75,8 @@ class Arguments:
     collected: int = 4500
     """Episodes to collect with --from-scratch."""
     demonstrations: int = 5
-    """Demonstrations per task to clone with --from-scratch; some 150 of each are collected, and leave little to gain."""
+    """Demonstrations per task to clone with --from-scratch; 150 of each, as many as are collected at the least, leave
+    little to gain."""
     seed: int = 0
     """Seed of all but the evaluation, whose starts are held out."""
 

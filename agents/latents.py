@@ -47,7 +47,7 @@ class Latents(NamedTuple):
         instruction: Sentence embeddings, `(N, 64)` float32.
         condition: Whether the task's condition holds, `(N, T + 1)` float32, 0 or 1.
         cubes: World x, y, z of the cube of each color, `(N, T + 1, colors, 3)` cm, NaN for a color not on the table;
-            like the rest, for probes only.
+            this and the rest are what physics knows, and no policy sees.
         named: Color that the instruction names, `(N,)` int64.
         hand: World x, y, z of the grasp point, `(N, T + 1, 3)` cm.
         held: Whether the hand, at least half closed, holds the cube of each color off the table,
@@ -97,8 +97,7 @@ def recorded_truth(episodes: Episodes, which: np.ndarray, recolored: int = 0) ->
     for i in range(objects.shape[2]):
         cubes[np.arange(len(which)), :, colors[:, i]] = objects[:, :, i]
     hand = np.asarray(episodes.hand[which], np.float32)
-    held = np.vectorize(in_hand, signature="(n),(n)->()")(cubes, hand[:, :, None])
-    held = torch.from_numpy(held.astype(bool)) & (proprio[..., 3:] >= 0)
+    held = torch.from_numpy(in_hand(cubes, hand[:, :, None])) & (proprio[..., 3:] >= 0)
     return Truth(proprio, torch.from_numpy(100 * cubes), torch.from_numpy(100 * hand), held)
 
 

@@ -90,7 +90,8 @@ def gif(clips: Sequence[Clip], path: Path, columns: int = 2, milliseconds: int =
     for tile in TILES:
         frames = [_frame(clips, t, tile, columns) for t in range(len(clips[0].physics))]
         both = np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])])
-        palette = Image.fromarray(both).quantize(96, dither=Image.Dither.NONE)
+        # By an octree: a median cut has no colors left for the dark side of a cube that fills few pixels.
+        palette = Image.fromarray(both).quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         duration = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
 

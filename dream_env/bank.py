@@ -141,11 +141,11 @@ class StartBank:
         taken: dict[str, int] = {}
         goals: list[np.ndarray] = []
         rows: list[tuple[np.ndarray, np.ndarray, int, str, str, int]] = []
-        for episode in (episodes[i] for i in range(len(episodes))):
-            full = limit is not None and taken.get(episode.task, 0) >= limit
-            expert = episode.kind in ("expert", "demo") and episode.success
-            if full or not expert or episode.condition[0]:
+        shown = np.isin(episodes.kind, ("expert", "demo")) & episodes.success & ~episodes.condition[:, 0]
+        for i in np.flatnonzero(shown).tolist():
+            if limit is not None and taken.get(str(episodes.task[i]), 0) >= limit:
                 continue
+            episode = episodes[i]
             taken[episode.task] = taken.get(episode.task, 0) + 1
             for step in (0, *_middle_steps(episode, middles, rng)):
                 image, proprio = episode.images[step], episode.proprio[step]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents import demo, policy
+from dream_env.agents import demo, policy, sources
 from dream_env.agents.evaluate import Settings
 from dream_env.agents.outcomes import Outcome
 from dream_env.agents.pictures import Clip
@@ -69,11 +69,11 @@ def test_a_second_run_evaluates_only_what_has_changed(world, tmp_path):
 
 
 def test_what_has_changed_is_evaluated_anew(world, tmp_path, monkeypatch):
-    real, code, seen = demo.resources.files, tmp_path / "agents" / "policy.py", tmp_path / "model" / "config.json"
+    real, code, seen = sources.package, tmp_path / "agents" / "policy.py", tmp_path / "model" / "config.json"
     for file in (code, seen):
         file.parent.mkdir()
         file.write_text("1")
-    monkeypatch.setattr(demo.resources, "files", lambda name: code.parent if name == "dream_env.agents" else real(name))
+    monkeypatch.setattr(sources, "package", lambda name: code.parent if name == "dream_env.agents" else real(name))
     policy.save(VLA(VLAConfig(world_model=str(seen.parent))), tmp_path / "clone", "card")
     settings = Settings({demo.BEFORE: str(tmp_path / "clone")}, ("reach",), 1)
     for changed in (None, code, seen):

@@ -69,11 +69,15 @@ def test_minutes_end_on_all_processes(folders):
 def test_alone_nothing_is_shared():
     rows, generator = torch.arange(7.0), torch.Generator().manual_seed(0)
     assert distributed.share(rows)[0].tolist() == rows.tolist()
-    drawn = distributed.draw(torch.randn, (7,), generator)
+    drawn = distributed.draw((7,), generator)
     assert drawn.equal(torch.randn(7, generator=generator.manual_seed(0)))
     assert distributed.total(2.5) == 2.5
     assert distributed.gather(rows) is distributed.average(rows) is rows
-    assert distributed.parallel(nn.Linear(1, 1), loss := lambda generator, progress: rows.sum()) is loss
+    layer = nn.Linear(1, 1)
+    layer(rows[:, None]).sum().backward()
+    distributed.join(layer)
+    distributed.average_gradients(layer.parameters())
+    assert layer.weight.grad.item() == 21
 
 
 def test_rows_that_do_not_go_round_are_left_out(monkeypatch):
@@ -81,8 +85,8 @@ def test_rows_that_do_not_go_round_are_left_out(monkeypatch):
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     rows = torch.arange(8)
     assert distributed.share(rows, 10 * rows)[1].tolist() == [10, 40]
-    columns = distributed.draw(torch.randn, (2, 2), torch.Generator().manual_seed(0), dim=1)
-    assert columns.equal(torch.randn(2, 6, generator=torch.Generator().manual_seed(0))[:, [1, 4]])
+    drawn = distributed.draw((2, 2), torch.Generator().manual_seed(0))
+    assert drawn.equal(torch.randn(6, 2, generator=torch.Generator().manual_seed(0))[[1, 4]])
     with pytest.raises(ValueError, match="batch of 2 rows for 3 processes; accepted: a row for each"):
         distributed.share(rows[:2])
 

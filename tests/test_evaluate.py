@@ -108,7 +108,7 @@ def test_results_have_a_place_before_anything_is_played(tmp_path):
 
 
 def test_large_pictures_are_drawn_smaller(monkeypatch, tmp_path):
-    monkeypatch.setattr(pictures, "GIF_BYTES", 10_000)
+    monkeypatch.setattr(pictures, "GIF_BYTES", 5_000)
     pictures.gif([clip()], tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as animation:
         assert animation.width < 2 * pictures.TILES[1]

@@ -12,8 +12,9 @@ from dream_env.agents import probes
 from dream_env.agents.fidelity import repeat, replay
 from dream_env.agents.latents import encode_episodes
 from dream_env.agents.model_metrics import open_loop
-from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, RewardName
+from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, INSTRUCTION_DIM, METRIC_SCALE, RewardName
 from dream_env.language import COLORS
+from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import LatentState
 
 HALF = EPISODE_STEPS // 2
@@ -94,6 +95,22 @@ def test_physics_passes_through_the_dreams_own_environment(model, episodes, late
     goal = latents.goal[:, None].float()
     distance = (latents.tokens.float() - goal).square().mean((2, 3))[:, 1:]
     np.testing.assert_allclose(returns["energy"], -distance.sum(1), rtol=0.02)
+
+
+def test_a_dream_is_paid_for_the_situation_that_it_keeps(episodes):
+    """Which may be another one than a reader would read off its tokens."""
+    model, few = checkpoint.load("default"), episodes.take(np.arange(3))
+    film, paid = replay.dream_film(model, few), replay.returns(model, few)
+    with torch.inference_mode():
+        state = model.encode(torch.tensor(few.images[:, 0]), torch.tensor(few.proprio[:, 0]))
+        goal = model.metric(model.embedding(model.encode(torch.tensor(few.goal_image), state.proprio)))
+        expected = torch.zeros(3)
+        for action in torch.tensor(few.action).unbind(1):
+            state = model.step(state, action)
+            vectors, _ = model.judge(state, goal, torch.zeros(3, INSTRUCTION_DIM))
+            expected += torch.exp(-(vectors - goal).norm(dim=1) / METRIC_SCALE)
+    np.testing.assert_allclose(paid["metric_bounded"], expected, rtol=1e-4)
+    np.testing.assert_allclose(paid["energy"], replay.returns(model, few, film)["energy"], rtol=0.02)
 
 
 def test_a_model_without_a_learned_metric_has_the_other_rewards(episodes, latents):

@@ -188,10 +188,10 @@ def returns(model: Any, episodes: EpisodeDataset, film: Film | None = None) -> d
         episodes: N episodes.
         film: What is shown of them; None for what they are in the dream, where what is likeliest happens.
     """
-    world = model if film is None else Projector(model, film)
     sums = {}
     for reward in get_args(RewardName):
         try:
+            world = model if film is None else Projector(model, film)
             env = _theater(world, episodes, reward=reward, temperature=0.0)
         except ValueError:  # a learned variant, and a world model that never learned it
             continue

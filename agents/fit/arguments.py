@@ -173,6 +173,8 @@ class Arguments:
         for name in ("horizons", "interaction_horizons"):
             if min(getattr(self, name), default=0) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: one length or more, each of 1 step or more")
+        if self.metric_updates and not self.model.metric_dim:
+            raise ValueError("metric_updates > 0 with model.metric_dim=0; accepted: 0, or a metric_dim above 0")
         if self.new_predictor and not self.init:
             raise ValueError("new_predictor=True without init; accepted: with init, whose other parts are kept")
         if self.init and self.autoencoder:
@@ -192,11 +194,13 @@ class Arguments:
 
     def updates(self, stage: str) -> int:
         """Returns the updates of a stage; 0 leaves it out."""
-        trained = (self.init and not self.new_predictor) or not self.predictor_updates
+        predicts, made = self.predictor_updates > 0, not self.init or self.new_predictor
+        reads = self.model.metric_dim or self.init  # by the reader of --init
         kept = {
             "autoencoder": self.autoencoder,
-            "sketch": trained,
-            "interaction": not self.predictor_updates,
+            "reader": not reads,
+            "sketch": not (predicts and made and self.model.sketch),
+            "interaction": not predicts or (made and not (reads and self.model.interaction)),
         }
         return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
 

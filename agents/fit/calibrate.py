@@ -19,6 +19,8 @@ QUANTILE = 0.999
 CERTAIN = 0.95
 """Probability from which on a state counts as success at the least. Who learns in a dream seeks out what passes for
 success there: a cube that was pushed just about far enough is not far enough in physics."""
+SURE = 0.999
+"""Highest threshold: no state reaches a probability of 1."""
 
 
 def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndarray, false_positives: float) -> None:
@@ -51,7 +53,7 @@ def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndar
         failures = (dreamt[own][truth[own] < 0.5].clamp(1e-6, 1 - 1e-6).logit() / best).sigmoid()
         if len(failures):
             threshold = max(threshold, failures.quantile(1 - false_positives).item())
-    model.config = replace(model.config, success_threshold=math.ceil(1000 * threshold) / 1000)
+    model.config = replace(model.config, success_threshold=min(math.ceil(1000 * threshold) / 1000, SURE))
 
 
 @torch.inference_mode()

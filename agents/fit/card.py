@@ -12,12 +12,13 @@ def card(args: Arguments, figures: dict[str, Any]) -> str:
     """Writes the card of a checkpoint: command, data, seed and measured figures."""
     errors, success = figures["open_loop_error"], figures["success"]
     steps = list(errors["predicted"])
+    known = f", which {args.init} may have been trained on" if args.init and not args.test else ""
     lines = [
         "# World model of NicoLDream-v0",
         "",
         f"- Command: `{command_line('fit', args)}`",
         f"- Data: `{', '.join(map(str, args.data))}`, {figures['episodes']['train']} episodes; measured on "
-        f"{figures['episodes']['held_out']} held-out ones. Seed {args.seed}.",
+        f"{figures['episodes']['held_out']} held-out ones{known}. Seed {args.seed}.",
         f"- Parameters: {figures['parameters']:,}",
         "",
         "Open-loop error over variance, from the first frame:",
@@ -30,7 +31,7 @@ def card(args: Arguments, figures: dict[str, Any]) -> str:
     lines += ["", "Read off the latent by a probe, median error on held-out episodes (cm):", ""]
     for name in ("target_probe_cm", "hand_probe_cm"):
         lines.append(f"- {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures[name].items()))
-    lines += ["", f"Success head at threshold {success['threshold']:.2f}:", ""]
+    lines += ["", f"Success head at threshold {success['threshold']:.3f}:", ""]
     for name in sorted(success.keys() - {"threshold"}):
         lines.append(f"- {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in success[name].items()))
     if figures["metric"]:

@@ -118,7 +118,7 @@ def train(
     run = Run(
         model,
         args.out,
-        args.settings(),
+        args.settings() | {"recorded": len(episodes.images)},  # more of them would be split in another way
         seed=args.seed,
         bfloat16=args.bfloat16,
         save_seconds=save_seconds,

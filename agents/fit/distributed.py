@@ -12,18 +12,15 @@ one, up to rounding.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 Value = TypeVar("Value")
-Loss = Callable[[torch.Generator, float], Tensor]
-"""Loss of one fresh batch, from the source of all randomness and the stage's progress in [0, 1)."""
 
 
 def launch(function: Callable[..., object], count: int, *arguments: object) -> None:
@@ -63,9 +60,13 @@ def processes(device: str = "cpu") -> Iterator[bool]:
         ValueError: If there is no GPU to take.
     """
     if device == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError("device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'")
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        place, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if place >= count:
+            raise ValueError(
+                f"device='cuda': torch finds {count} GPUs on this machine, this is process {place + 1}; accepted here: "
+                "a process per GPU, or 'cpu'"
+            )
+        torch.cuda.set_device(place)
     if not dist.is_torchelastic_launched():
         yield True
         return
@@ -122,26 +123,16 @@ def share(*tensors: Tensor, device: str | torch.device = "cpu") -> tuple[Tensor,
     return tuple(tensor[rank() : count : world()].contiguous().to(device) for tensor in tensors)
 
 
-def draw(
-    source: Callable[..., Tensor],
-    shape: Sequence[int],
-    generator: torch.Generator,
-    device: str | torch.device = "cpu",
-    dim: int = 0,
-) -> Tensor:
-    """Draws random numbers for the rows of all processes and returns those for this process's rows.
+def draw(shape: Sequence[int], generator: torch.Generator, device: str | torch.device = "cpu") -> Tensor:
+    """Draws normal numbers for the rows of all processes and returns those for this process's rows.
 
     Args:
-        source: Called with a shape and `generator=`, such as `torch.randn`.
-        shape: Shape of this process's part.
+        shape: Shape of this process's part, rows first.
         generator: The source of chance that all processes have alike.
         device: Device of the result.
-        dim: Axis of the rows.
     """
-    whole = list(shape)
-    whole[dim] *= world()
-    own = torch.arange(rank(), whole[dim], world())
-    return source(whole, generator=generator).index_select(dim, own).to(device)
+    whole = torch.randn((world() * shape[0], *shape[1:]), generator=generator)
+    return whole[rank() :: world()].to(device)
 
 
 def average(tensor: Tensor) -> Tensor:
@@ -197,32 +188,31 @@ class _Average(torch.autograd.Function):
 # --- gradients
 
 
-def parallel(module: nn.Module, loss: Loss) -> Loss:
-    """Returns a loss whose gradients are averaged over all processes; a process that is alone gets its loss back.
+def join(module: nn.Module) -> None:
+    """Gives a module that is trained the values of the first process's, and statistics of all processes' rows.
 
     Args:
-        module: What is trained. Its parameters become those of the first process, and its batch normalization takes
-            the statistics of all processes' rows from now on.
-        loss: Loss of this process's rows of a batch, a mean over them.
+        module: Its parameters and buffers become those of the first process, and its batch normalization takes the
+            statistics of all rows from now on.
     """
     if world() == 1:
-        return loss
+        return
     for part in module.modules():
         for name, child in part.named_children():
             if type(child) is nn.BatchNorm2d:
                 setattr(part, name, _BatchNorm2d.of(child))
-    return DistributedDataParallel(_Objective(module, loss))
+    for value in module.state_dict().values():
+        dist.broadcast(value, 0)
 
 
-class _Objective(nn.Module):
-    """A loss as the forward pass of what it trains."""
-
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.module, self.loss = module, loss
-
-    def forward(self, generator: torch.Generator, progress: float) -> Tensor:
-        return self.loss(generator, progress)
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Averages the gradients of a loss over all processes, each of which has taken the mean over its own rows."""
+    if world() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    mean = average(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, part in zip(gradients, mean.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 class _BatchNorm2d(nn.BatchNorm2d):

@@ -16,11 +16,11 @@ from dream_env.agents.fit.stages import MOVED, read, strip
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.latents import Latents, true_readings
 from dream_env.language import COLORS
-from dream_env.world_models.interaction import Interaction, cubes
+from dream_env.world_models.interaction import Interaction
 from dream_env.world_models.latent import LatentWorldModel
 from dream_env.world_models.predictor import Predictor
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import HAND, SituationReader
+from dream_env.world_models.reader import HAND, SituationReader, cubes
 from dream_env.world_models.sketch import Camera
 
 
@@ -113,7 +113,7 @@ def predictor_stage(
     share = shares(episodes, len(predictor.heads), args.seed)
 
     def begin() -> None:
-        if args.init:
+        if args.init and not args.new_predictor:
             return
         some = train.take(torch.arange(min(episodes, 200)))
         aim_camera(predictor, some.tokens.float(), some.proprio)

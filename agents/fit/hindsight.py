@@ -81,4 +81,4 @@ def situations(episodes: Episodes, n: int, cube: int) -> Iterator[Situation]:
     """Yields the T + 1 situations of an episode, as if a cube had been named."""
     setpoints = denormalize(episodes.proprio[n])
     for objects, hand, setpoint in zip(episodes.objects[n], episodes.hand[n], setpoints, strict=True):
-        yield Situation(objects, cube, hand, setpoint, in_hand(objects[cube], hand))
+        yield Situation(objects, cube, hand, setpoint, bool(in_hand(objects[cube], hand)))

@@ -42,6 +42,8 @@ def joint_stage(args: Arguments, model: LatentWorldModel, episodes: Episodes, ro
 
     def begin() -> None:
         base.begin()
+        if args.init and not args.new_predictor:
+            return
         some = rows[:20, None].expand(-1, frames)
         images, proprio = windows(some, torch.arange(frames).expand_as(some))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The losses of `agents.fit`, one for each stage: auto-encoder, reader, predictor, success head, metric."""
+"""The losses of `agents.fit`, one for each stage that trains by one of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def autoencoder_loss(
 
 def noisy(tokens: Tensor, generator: torch.Generator, noise: float) -> Tensor:
     """Adds noise of a standard deviation to tokens `(B, T, C)`."""
-    return tokens + noise * distributed.draw(torch.randn, tokens.shape, generator, tokens.device)
+    return tokens + noise * distributed.draw(tokens.shape, generator, tokens.device)
 
 
 def reconstruction_loss(autoencoder: AutoEncoder, tokens: Tensor, images: Tensor, weight: float) -> Tensor:

@@ -124,13 +124,13 @@ def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
     drawn = []
     for n, row in enumerate(tqdm(rows.tolist(), "mixed situations", unit="episode")):
         frames = zip(episodes.objects[row], episodes.hand[row], strict=True)
-        free = [t for t, (objects, hand) in enumerate(frames) if not any(in_hand(cube, hand) for cube in objects)]
+        free = [t for t, (objects, hand) in enumerate(frames) if not in_hand(objects, hand).any()]
         setpoints, target = denormalize(episodes.proprio[row]), int(episodes.target[row])
         task = TASKS[str(episodes.task[row])]
         for i in range(MIXED if free else 0):
             cubes, hand = int(rng.choice(free)), last if i % 2 else int(rng.integers(last + 1))
             objects, place = episodes.objects[row, cubes], episodes.hand[row, hand]
-            now = Situation(objects, target, place, setpoints[hand], in_hand(objects[target], place))
+            now = Situation(objects, target, place, setpoints[hand], bool(in_hand(objects[target], place)))
             drawn.append((n, hand, cubes, task.steps_to_go(now)))
     episode, hand, cubes, steps = zip(*drawn, strict=True)
     return Mixed(torch.tensor(episode), torch.tensor(hand), torch.tensor(cubes), torch.tensor(steps))

@@ -168,7 +168,8 @@ def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
         states = model_metrics.open_loop(model, model_metrics.first(model, own), own.action, true_readings(own))
         if states.situation is not None:
             return [states.tokens, states.situation]
-        return [states.tokens, states.tokens[..., 0, :0].float() if reader is None else read(reader, states.tokens)]
+        # Without a reader nobody looks at it.
+        return [states.tokens, states.tokens[..., 0, :1].float() if reader is None else read(reader, states.tokens)]
 
     return Dreams(rows, *distributed.spread(some, rows))
 

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dream_env.agents.fit import distributed
-from dream_env.agents.fit.distributed import Loss
 from dream_env.agents.fit.muon import optimizers
 from dream_env.agents.settings import check_settings
 from dream_env.world_models import checkpoint
+
+Loss = Callable[[torch.Generator, float], Tensor]
+"""Loss of one fresh batch, from the source of all randomness and the stage's progress in [0, 1)."""
 
 
 def _nothing() -> None:
@@ -129,7 +131,8 @@ class Run:
         if not self._open:
             stage.begin()
         self.model.to(self.device)
-        module, loss_of = stage.module, distributed.parallel(stage.module, stage.loss)
+        module = stage.module
+        distributed.join(module)
         parameters = list(module.parameters())
         trained_by = optimizers(module, stage.learning_rate, self.muon)
         average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(stage.average))
@@ -149,9 +152,10 @@ class Run:
                 for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):
                     group["lr"] = stage.learning_rate * _schedule(progress)
                 with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-                    loss = loss_of(generator, progress)
+                    loss = stage.loss(generator, progress)
                 module.zero_grad()
                 loss.backward()
+                distributed.average_gradients(parameters)
                 nn.utils.clip_grad_norm_(parameters, 1.0)
                 for optimizer in trained_by:
                     optimizer.step()

@@ -188,7 +188,7 @@ class TableScene:
 
     def held(self, index: int) -> bool:
         """Tells whether a cube is in the hand and off the table."""
-        return in_hand(self.objects()[index], self.hand())
+        return bool(in_hand(self.objects()[index], self.hand()))
 
     def situation(self, target: int, setpoint: np.ndarray) -> Situation:
         """Returns what a task may know, for the cube `target` and the set-point `(4,)` of the controller."""

@@ -44,10 +44,10 @@ class Situation:
         return self.objects[self.target]
 
 
-def in_hand(cube: np.ndarray, hand: np.ndarray) -> bool:
-    """Tells whether a cube `(3,)` is near the grasp point `(3,)` (m) and off the table."""
-    near = np.linalg.norm(cube - hand) < HELD_DISTANCE
-    return bool(near and cube[2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
+def in_hand(cube: np.ndarray, hand: np.ndarray) -> np.ndarray:
+    """Tells whether cubes `(..., 3)` are near grasp points `(..., 3)` (m) and off the table, `(...)` bool."""
+    near = np.linalg.norm(cube - hand, axis=-1) < HELD_DISTANCE
+    return near & (cube[..., 2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
 
 
 class Task(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dream_env import contract
 from dream_env.language import COLORS
-from dream_env.world_models.reader import CENTER, CUBE, HAND, SCALE
+from dream_env.world_models.reader import CENTER, CUBE, HAND, SCALE, cubes
 
 PLACE, HELD, PRESENT = slice(0, 3), 3, 4
 """Where position, held and present stand in the readings of a cube."""
@@ -26,11 +26,6 @@ _ASTRAY = 0.02
 """Standard deviation of the last weights of all futures but the first, before they are trained."""
 _BUMP = 0.25
 """Width of the Gaussian that marks a cube's place on the map, in units of half the map; a token is as wide."""
-
-
-def cubes(readings: Tensor) -> Tensor:
-    """Returns what readings `(..., R)` say of the cube of every color, `(..., colors, len(CUBE))`."""
-    return readings[..., len(HAND) :].unflatten(-1, (len(COLORS), len(CUBE)))
 
 
 class Futures(NamedTuple):
@@ -99,7 +94,7 @@ class Futures(NamedTuple):
         spread = luck * len(self.cubes)
         network, rows = spread.long(), torch.arange(len(luck), device=luck.device)
         one = Futures(self.hand, *(part[network, rows].unsqueeze(0) for part in self[1:]))
-        chances = (one.logits / temperature[:, None, None]).softmax(-1).cumsum(-1)[..., :-1]
+        chances = (one.logits / temperature.clamp_min(1e-6)[:, None, None]).softmax(-1).cumsum(-1)[..., :-1]
         return one._choose((chances <= (spread - network)[:, None, None]).sum(-1))[0]
 
     def _choose(self, future: Tensor) -> Tensor:

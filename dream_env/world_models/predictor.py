@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dream_env import contract
 from dream_env.language import COLORS
-from dream_env.world_models.interaction import PLACE, PRESENT, Futures, Interaction, cubes, mark
-from dream_env.world_models.reader import CUBE, HAND, READINGS
+from dream_env.world_models.interaction import PLACE, PRESENT, Futures, Interaction, mark
+from dream_env.world_models.reader import CUBE, HAND, READINGS, cubes
 from dream_env.world_models.rows import MAPS, in_company
 from dream_env.world_models.sketch import Camera, Sketch
 

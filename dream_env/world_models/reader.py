@@ -18,6 +18,11 @@ SCALE = (0.1, 0.1, 0.1, 0.5, *(0.1, 0.1, 0.1, 1.0, 1.0) * len(COLORS))
 """Middle and unit of its numbers (m; closing, held and present: 0 to 1): a reading is (number - CENTER) / SCALE."""
 
 
+def cubes(readings: Tensor) -> Tensor:
+    """Returns what readings `(..., R)` say of the cube of every color, `(..., colors, len(CUBE))`."""
+    return readings[..., len(HAND) :].unflatten(-1, (len(COLORS), len(CUBE)))
+
+
 class SituationReader(nn.Module):
     """Reads positions to a few millimetres: some attention maps per color, then what is seen where they look.
 
@@ -83,6 +88,5 @@ class NamedCube(nn.Module):
 
     def forward(self, readings: Tensor, instruction: Tensor) -> Tensor:
         """Picks from readings `(B, len(READINGS))` under instructions `(B, I)`, `(B, len(CUBE))`."""
-        cubes = readings[..., len(HAND) :].unflatten(1, (len(COLORS), len(CUBE)))
         named = torch.softmax(in_company(self.color, instruction), dim=-1)
-        return torch.bmm(named.unsqueeze(1), cubes).squeeze(1)
+        return torch.bmm(named.unsqueeze(1), cubes(readings)).squeeze(1)
