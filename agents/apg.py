@@ -2,7 +2,8 @@
 
 A dream is a differentiable function of the actions in it. So the policy can follow the gradient of what a whole dream
 earns, instead of guessing it from trials (analytic policy gradients: Freeman et al. 2021, "Brax", section 4; Hafner et
-al. 2020, "Dream to control", section 3). A killed run goes on when the same command is given again.
+al. 2020, "Dream to control", section 3). A VLA that reads has no gradient through its reader: of what an action
+changes, its later actions answer to the set-point only. A killed run goes on when the same command is given again.
 """
 
 from __future__ import annotations

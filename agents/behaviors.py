@@ -140,7 +140,9 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
     import torch
 
     actor = load_policy(path)
-    dream = make_dream(world_model or actor.config.world_model)
+    world_model = world_model or str(actor.config.world_model)
+    actor.config.check_eyes(world_model)
+    dream = make_dream(world_model)
     start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
     luck = int(rng.integers(2**31))
     seen, _ = dream.reset(seed=luck, options={**start, "instruction": env.instruction})

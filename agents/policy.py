@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from dream_env.agents import eyes
 from dream_env.contract import ACTION_NAMES, INSTRUCTION_DIM, PROPRIO_NAMES, observation_space
-from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.readout import LanguageReadout
 from dream_env.world_models import checkpoint
@@ -289,21 +288,8 @@ class VLA(nn.Module):
 
 
 def save(policy: VLA, path: str | Path, card: str) -> None:
-    """Writes a VLA as `config.json`, `model.safetensors` and `README.md`, each of them atomically.
-
-    Args:
-        policy: What to save.
-        path: Folder; made where it is missing.
-        card: Markdown text of the card: command, data, seed, measured figures.
-    """
-    folder = Path(path)
-    weights = {key: value.detach().cpu().contiguous() for key, value in policy.state_dict().items()}
-    config = json.dumps({"kind": policy.kind, **asdict(policy.config)}, indent=2) + "\n"
-    with replacing(folder / "model.safetensors") as part:
-        save_file(weights, part)
-    for name, text in (("README.md", card), ("config.json", config)):
-        with replacing(folder / name) as part:
-            part.write_text(text)
+    """Writes a VLA as `config.json`, `model.safetensors` and a card, as a world model is written."""
+    checkpoint.save(policy, path, card)
 
 
 def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:

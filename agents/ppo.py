@@ -16,7 +16,8 @@ class AnchoredPPO(PPO):
     clone is worth: a fresh critic's advantages are noise, and a few updates on noise undo a clone.
     Then the loss holds `anchor` times the KL divergence to the clone on the visited states, so the
     actor leaves the clone, and the states that the world model knows, only where the dream promises
-    more than that costs (see `VLAPolicy`). Without a clone the anchor is PPO's entropy bonus.
+    more than that costs (see `VLAPolicy`). Without a clone the anchor is PPO's entropy bonus,
+    which does something only for a policy that learns its standard deviation.
 
     Args:
         policy: A `VLAPolicy`; `policy_kwargs={"clone": FOLDER}` names the clone.

@@ -192,7 +192,9 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
     policy.load(args.init).config.check_eyes(args.world_model)
     trainer, vla = make_trainer(args)
     dreams, agent = trainer.env, trainer.agents
-    curve = _begin(args, agent)
+    if curve := _begin(args, agent):
+        torch.manual_seed(args.seed + curve[-1]["steps"])  # not the starts and the noise of the beginning once more
+        dreams.dreams.reset(seed=args.seed + int(curve[-1]["steps"]))
     rollout = args.n_envs * EPISODE_STEPS
     count = -(-args.steps // rollout)
     with tqdm(total=count * rollout, unit="step", unit_scale=True, disable=not progress) as bar:

@@ -158,11 +158,6 @@ def regress(
     return model.eval()
 
 
-def save(model: Regressor, path: Path, card: str) -> None:
-    """Writes `config.json`, `model.safetensors` and the card, each of them atomically."""
-    checkpoint.save(model, path, card)
-
-
 def is_regressor(path: str | Path) -> bool:
     """Tells whether a folder holds a regressor, and not, for example, a VLA."""
     try:
@@ -172,7 +167,7 @@ def is_regressor(path: str | Path) -> bool:
 
 
 def load(path: str | Path) -> Regressor:
-    """Reads a regressor that `save` wrote.
+    """Reads a regressor that `checkpoint.save` wrote.
 
     Raises:
         ValueError: If a file is damaged.

@@ -9,7 +9,6 @@ buffer is not kept: they go on with an empty one.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import partial
 from operator import mul
@@ -29,7 +28,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env.agents import policy
+from dream_env.agents import policy, pool
 from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
 from dream_env.agents.outcomes import write_text
 from dream_env.agents.policy import VLA
@@ -110,7 +109,7 @@ class Arguments:
     the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
     `dream_env.sb3.OutcomeReward`."""
     anchor: float = 0.02
-    """Strength of the KL divergence to the clone, for ppo, a2c and sac."""
+    """Strength of the KL divergence to the clone, for ppo, a2c and sac; nothing without a clone."""
     warmup: int = 6
     """Rollouts that train ppo's critic only."""
     rate: float = 3e-4
@@ -174,7 +173,7 @@ def make_env(args: Arguments) -> VecEnv:
         return DreamVecEnv(count, **own, **kwargs)
     return make_vec_env(
         f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
-        args.n_envs or os.cpu_count() or 1,
+        args.n_envs or pool.cores(),
         args.seed,
         env_kwargs=kwargs,
         vec_env_cls=SubprocVecEnv,
@@ -283,7 +282,6 @@ class Validation(BaseCallback):
         vla = actor.vla()
         entry: dict[str, float] = {"steps": steps}
         if self.env is not None:
-            vla.cpu()
             entry |= validate(vla, self.env, self.args.task, self.args.validation_episodes)
             for name, value in entry.items():
                 self.logger.record(f"physics/{name}", value)
@@ -324,6 +322,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     if checkpoint.exists():
         check_settings(args.out, policy.placed(json.loads(settings.read_text())), args.settings())
         model = ALGORITHMS[args.algo][0].load(checkpoint, env=env, device=args.device)
+        model.set_random_seed(args.seed + model.num_timesteps)  # loading went back to the first starts and noise
     else:
         model = make_model(args, env)
         write_text(settings, json.dumps(args.settings(), indent=1) + "\n")

@@ -32,7 +32,8 @@ class Recorded:
     def __call__(self, *inputs: Tensor) -> tuple[Any, ...]:
         """Calls the function; shapes, types and device of the inputs are those of the first call."""
         if self._graph is None:
-            self._record(inputs)
+            with torch.cuda.device(inputs[0].device):
+                self._record(inputs)
         assert self._graph is not None
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)

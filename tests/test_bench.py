@@ -6,9 +6,10 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+import toy
 
+from dream_env.agents.bench import cases, report
 from dream_env.agents.bench import command as bench
-from dream_env.agents.bench import report
 from dream_env.agents.bench.cases import bare, flops_per_step, products
 from dream_env.agents.bench.clock import Case, clock, clock_all
 
@@ -74,9 +75,19 @@ def test_multiplications_of_the_layers_are_those_counted():
     assert 0 < per_step["success_and_metric"] < per_step["predictor"]
 
 
-def test_bare_steps_go_on_from_the_last_state():
-    step = bare(4, "default", "cpu", heads=True)
+def test_bare_steps_go_on_from_the_last_state(monkeypatch):
+    model, seen = toy.ToyWorldModel(), []
+    real = model.step
+
+    def spied(state, action):
+        seen.append((state, real(state, action)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(cases.checkpoint, "load", lambda *_: model)
+    monkeypatch.setattr(model, "step", spied)
+    step = bare(4, "toy", "cpu")
     assert step() == step() == 4
+    assert seen[-1][0] is seen[-2][1]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from dataset import equal
 from dream_env.agents import pool
 from dream_env.agents.behaviors import BEHAVIORS
 from dream_env.agents.collect import Collect, Job, collect, main, parse_mix, record
+from dream_env.agents.eyes import fingerprint
+from dream_env.agents.policy import VLAConfig
 from dream_env.contract import EPISODE_STEPS, denormalize, integrate
 from dream_env.dream import NicoLDreamEnv
 from dream_env.episodes import Episode, EpisodeDataset
@@ -263,6 +265,8 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     class Steady(Policy):
         """Remembers what it saw, and does not care."""
 
+        config = VLAConfig(eyes=fingerprint(toy.ToyWorldModel()))
+
         def predict(self, obs: dict, deterministic: bool) -> tuple[np.ndarray, None]:
             seen.append(obs)
             return np.full(4, 0.2, np.float32), None
@@ -274,6 +278,8 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     start, pictures = toy.ToyWorldModel(), torch.from_numpy(episode.images[:1])
     state = start.encode(pictures, torch.from_numpy(episode.proprio[:1]))
     np.testing.assert_allclose(seen[0]["embedding"], start.embedding(state)[0].detach(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="its encoder .* is not the one"):
+        record(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", "default"))
     dream = NicoLDreamEnv("all", world_model=toy_folder)
     chance = int(np.random.default_rng([3, 1]).integers(2**31))
     beginning = {"image": episode.images[0], "proprio": episode.proprio[0], "goal_image": episode.goal_image}

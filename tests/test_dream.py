@@ -28,8 +28,9 @@ def make(world_model, task="all", **kwargs):
 # --- as Gymnasium and SB3 want it
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize("task", ["reach", "push", "lift", "all"])
+@pytest.mark.parametrize(
+    ("task", "form"), [*((task, {}) for task in ("reach", "push", "lift")), *(("all", form) for form in FORMS)], ids=str
+)
 def test_passes_both_checkers(model, task, form):
     kwargs = {"task": task, "world_model": model, **form}
     for mode in (None, "rgb_array"):
@@ -233,8 +234,10 @@ def test_compiled_dreams_are_compiled_once_and_nearly_the_same(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", captured)
     _compiled.cache_clear()
-    plain, fast, other = (NicoLDreamVectorEnv(3, "all", compile=compiled) for compiled in (False, True, True))
-    assert len(calls) == 6 and fast.dreams.model is other.dreams.model is not plain.dreams.model
+    plain, fast = (NicoLDreamVectorEnv(3, "all", compile=compiled) for compiled in (False, True))
+    made = len(calls)
+    other = NicoLDreamVectorEnv(3, "all", compile=True)
+    assert len(calls) == made > 0 and fast.dreams.model is other.dreams.model is not plain.dreams.model
     for envs in (plain, fast):
         envs.reset(seed=0)
     actions = np.random.default_rng(0).uniform(-1, 1, (4, 3, 4)).astype(np.float32)

@@ -13,6 +13,7 @@ from dream_env.agents.outcomes import Outcome
 from dream_env.agents.policy import VLA, VLAConfig
 from dream_env.agents.rollouts import Batch
 from dream_env.agents.settings import check_folder
+from dream_env.world_models import checkpoint
 
 
 def episode(label="a", world="physics", task="reach", seed=0, success=True, solved=False):
@@ -40,7 +41,6 @@ def clip():
 def world_model(tmp_path_factory):
     """Folder of an untrained world model with a bank of noise; what it dreams does not matter."""
     from dream_env.bank import StartBank
-    from dream_env.world_models import checkpoint
     from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
     folder = tmp_path_factory.mktemp("world_model")
@@ -198,7 +198,8 @@ def test_any_stable_baselines_zip_is_loaded_alike(algorithm, tmp_path):
 
 def test_a_policy_sees_through_the_world_model_that_it_names(world_model, tmp_path):
     policy.save(VLA(VLAConfig(world_model=world_model)), tmp_path / "vla", "card")
-    regressor.save(regressor.Regressor(regressor.RegressorConfig(world_model=world_model)), tmp_path / "regressor", "c")
+    fitted = regressor.Regressor(regressor.RegressorConfig(world_model=world_model))
+    checkpoint.save(fitted, tmp_path / "regressor", "card")
     for name in ("vla", "regressor"):
         assert rollouts.env_form(str(tmp_path / name), "default")["world_model"] == world_model
         assert rollouts.env_form(str(tmp_path / name), "other")["world_model"] == "other"
@@ -242,7 +243,6 @@ def test_dreams_of_a_batch_equal_single_dreams(world_model):
 
 def test_dreams_begin_as_physics_does(world_model):
     from dream_env.real import NicoLRealEnv
-    from dream_env.world_models import checkpoint
 
     seeds = (100_000, 100_001)
     physics, dream = (

@@ -11,7 +11,7 @@ from dream_env import contract
 from dream_env.agents import model_metrics
 from dream_env.agents.fit import command, joint, losses, trainer
 from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.fit.calibrate import CERTAIN, calibrate_success
+from dream_env.agents.fit.calibrate import CERTAIN, SURE, calibrate_success
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.command import fit, split
 from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
@@ -21,8 +21,8 @@ from dream_env.agents.settings import command_line
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
-from dream_env.world_models.interaction import cubes
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+from dream_env.world_models.reader import cubes
 
 STEPS = 8
 
@@ -191,6 +191,8 @@ def test_other_settings_do_not_go_on(data, tmp_path):
     fit(args, data)
     with pytest.raises(ValueError, match="out=.*other settings"):
         fit(replace(args, predictor_rate=1.0), data)
+    with pytest.raises(ValueError, match=f"recorded {len(data)}, now {len(data) + 1}"):
+        fit(args, toy(len(data) + 1))
 
 
 def test_what_counts_only_in_the_end_may_change(data, tmp_path, monkeypatch):
@@ -376,7 +378,17 @@ def test_calibration_repairs_an_overconfident_head(data, tmp_path):
     model.success_head.logit[-1].weight.mul_(2000.0)  # random answers, given with certainty
     calibrate_success(model, held_out, data.task, 0.02)
     assert model.success_head.temperature > 2
-    assert CERTAIN <= model.config.success_threshold <= 1
+    assert model.config.success_threshold >= CERTAIN
+
+
+def test_a_threshold_stays_in_reach(data, tmp_path, monkeypatch):
+    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
+    sure, truth = torch.ones(len(data), 100), torch.ones(len(data), 1)
+    truth[0] = 0.0  # the one failure is taken for a success with all certainty
+    monkeypatch.setattr(model_metrics, "success_on", lambda *given: sure)
+    monkeypatch.setattr(model_metrics, "success_ahead", lambda *given, **_: (torch.ones(len(data), 1), truth))
+    calibrate_success(model, encode_episodes(model, data)._replace(condition=sure), data.task, 0.0)
+    assert model.config.success_threshold == SURE < 1
 
 
 def test_no_task_has_more_false_alarms_than_asked_for(data, tmp_path):

@@ -40,6 +40,12 @@ def test_bad_arguments_are_named(name, value, accepted, tmp_path):
         arguments(tmp_path / "fit", **{name: value})
 
 
+def test_a_metric_has_dimensions(tmp_path):
+    model = replace(arguments(tmp_path / "fit").model, metric_dim=0)
+    with pytest.raises(ValueError, match="metric_updates > 0 with model.metric_dim=0; accepted"):
+        arguments(tmp_path / "fit", model=model)
+
+
 def test_an_encoder_that_is_kept_needs_no_updates(tmp_path):
     for kept in ({"init": "default"}, {"autoencoder": "default"}):
         arguments(tmp_path / "fit", autoencoder_updates=0, reader_updates=0, **kept)
@@ -62,4 +68,7 @@ def test_minutes_go_to_the_stages_that_have_updates(tmp_path):
     shares = {stage: args.share(stage) for stage in SHARES}
     assert shares["metric"] is shares["autoencoder"] is None
     assert sum(share for share in shares.values() if share) == pytest.approx(10)
+    without = replace(args, model=replace(args.model, sketch=0, interaction=0))
+    assert without.share("sketch") is without.share("interaction") is None
+    assert sum(share for share in map(without.share, SHARES) if share) == pytest.approx(10)
     assert replace(args, minutes=None).share("predictor") is None

@@ -135,17 +135,6 @@ def test_models_without_a_metric_have_no_figures(data):
     assert metric_figures(model, encode_episodes(model, data), torch.ones(data.condition.shape), data.task) == {}
 
 
-def test_rows_of_the_metric_do_not_depend_on_the_batch():
-    torch.manual_seed(0)
-    model = LatentWorldModel(LatentConfig()).eval().requires_grad_(False)
-    embedding = torch.randn(300, model.embedding_dim)
-    whole = model.metric(embedding)
-    assert whole.shape == (300, model.config.metric_dim)
-    for rows in (1, 2, 3, 5, 16, 67, 256, 257):
-        assert torch.equal(model.metric(embedding[:rows].clone()), whole[:rows]), rows
-    assert torch.equal(model.metric(embedding[77:78].clone()), whole[77:78])
-
-
 def test_mixed_situations_have_the_hand_of_one_frame_and_the_cubes_of_another(data):
     rows = torch.tensor([7, 3, 5])
     pairs = Pairs(data, rows, Hindsight(data).conditions)

@@ -1,7 +1,9 @@
 """The package as a stranger gets it: a wheel, used from another directory; and the README."""
 
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+import tyro
 from gymnasium.envs.registration import EnvSpec
 
 import dream_env
@@ -58,6 +61,12 @@ def test_wheel_holds_every_asset(site):
     held = site / "dream_env" / "assets"
     assert "nicol/nicol.urdf" in assets
     assert {asset for asset in assets if not (held / asset).is_file()} == set()
+
+
+@pytest.mark.parametrize(("folder", "place"), [("dream_env", "."), ("agents", "agents"), ("assets", "assets")])
+def test_wheel_holds_every_module(site, folder, place):
+    modules = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py")}
+    assert modules and {name for name in modules if not (site / "dream_env" / place / name).is_file()} == set()
 
 
 def test_wheel_installs_one_import_package(site):
@@ -130,6 +139,21 @@ def test_readme_names_only_commands_that_exist():
     assert "demo" in named
     places = {name: (ROOT / "agents" / f"{name}.py", ROOT / "agents" / name / "__main__.py") for name in named}
     assert {name for name in named if not any(path.is_file() for path in places[name])} == set()
+
+
+@pytest.mark.parametrize(("name", "words"), re.findall(r"^python -m agents\.(\w+) ?(.*)$", README, re.MULTILINE))
+def test_commands_of_the_readme_are_accepted(name, words, monkeypatch):
+    class Parsed(Exception):
+        pass
+
+    def cli(what, real=tyro.cli, **options):
+        real(what, **options, args=shlex.split(words, comments=True))
+        raise Parsed
+
+    monkeypatch.setattr(tyro, "cli", cli)
+    module = f"dream_env.agents.{name}" + ".command" * (ROOT / "agents" / name).is_dir()
+    with pytest.raises(Parsed):
+        importlib.import_module(module).main()
 
 
 def test_readme_names_only_files_that_exist():

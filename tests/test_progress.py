@@ -1,6 +1,7 @@
 """True progress: the control steps that the scripted expert still needs, told from the situation alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,26 @@ def env():
     env = NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None)
     yield env
     env.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "hand", "cube", "held", "done"),
+    [
+        ("reach", (0.50, -0.18, CUBE_Z + 0.149), None, False, True),
+        ("reach", (0.50, -0.18, CUBE_Z + 0.151), None, False, False),
+        ("push", None, (0.631, -0.18, CUBE_Z), False, True),
+        ("push", None, (0.629, -0.18, CUBE_Z), False, False),
+        ("push", None, (0.631, -0.18, CUBE_Z + 0.03), False, False),
+        ("lift", None, (0.50, -0.18, CUBE_Z + 0.061), True, True),
+        ("lift", None, (0.50, -0.18, CUBE_Z + 0.059), True, False),
+        ("lift", None, (0.50, -0.18, CUBE_Z + 0.061), False, False),
+    ],
+)
+def test_success_is_what_the_readme_says(task: str, hand: Any, cube: Any, held: bool, done: bool) -> None:
+    objects = ON_TABLE.objects.copy()
+    objects[1] = objects[1] if cube is None else cube
+    now = replace(ON_TABLE, objects=objects, hand=ON_TABLE.hand if hand is None else np.array(hand), held=held)
+    assert bool(TASKS[task].condition(now)) is done
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -24,7 +24,7 @@ def test_regressor_learns_from_goal_and_time(tmp_path):
     wanted[..., 1] = 0.8 * goal[:, None].numpy()
     config = regressor.RegressorConfig(model.embedding_dim, world_model="default")
     fitted = regressor.regress(demos, torch.from_numpy(wanted), config, updates=250)
-    regressor.save(fitted, tmp_path, "A regressor for tests.")
+    checkpoint.save(fitted, tmp_path, "A regressor for tests.")
     act = rollouts.make_actor(str(tmp_path), [0, 1])
     obs = {
         "embedding": demos.tokens[:2, 0].flatten(1).float().numpy(),
@@ -37,7 +37,7 @@ def test_regressor_learns_from_goal_and_time(tmp_path):
     assert np.array_equal(rollouts.make_actor(str(tmp_path), [0, 1])(obs), actions[0])
     assert rollouts.env_form(str(tmp_path), "default")["goal_env"] is False
     elsewhere = regressor.Regressor(regressor.RegressorConfig(world_model="runs/model"))
-    regressor.save(elsewhere, tmp_path / "other", "A regressor that sees by another encoder.")
+    checkpoint.save(elsewhere, tmp_path / "other", "A regressor that sees by another encoder.")
     assert rollouts.env_form(str(tmp_path / "other"), "default")["world_model"] == "runs/model"
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ValueError, match="is a damaged regressor"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dreams import assert_same
 
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.language import COLORS, color_of
@@ -54,11 +55,24 @@ def test_a_layout_of_ones_own_has_to_have_the_color(real):
 
 def test_a_refused_reset_leaves_the_episode_as_it_is(real):
     real.reset(seed=0)
-    before = real.get_state() | {"rng": None}
+    real.step(np.ones(4))
+    before = real.get_state()
     with pytest.raises(ValueError, match="names no color"):
         real.reset(options={"task": "push", "instruction": "make me a sandwich"})
-    after = real.get_state() | {"rng": None}
-    assert all(np.array_equal(before[key], after[key]) for key in ("task_name", "instruction", "target", "start"))
+    after = real.get_state()
+    same = ("task_name", "instruction", "spoken", "target", "start", "deltas")
+    assert all(np.array_equal(before[key], after[key]) for key in same) and before["layout"] is after["layout"]
+
+
+@pytest.mark.parametrize("options", [{"start": 99_999}, {"instruction": "lift the yellow cube"}, {"task": "juggle"}])
+def test_a_refused_reset_leaves_dreams_as_they_are(toy_folder, options):
+    envs = NicoLDreamVectorEnv(2, "all", world_model=toy_folder)
+    envs.reset(seed=0)
+    envs.step(np.ones((2, 4)))
+    before = envs.get_state()
+    with pytest.raises(ValueError, match=next(iter(options))):
+        envs.reset(options=options)
+    assert_same(before, envs.get_state())
 
 
 def test_a_sentence_draws_a_start_whose_goal_shows_it(toy_folder):

@@ -74,7 +74,7 @@ def test_compiled_model_is_whole_graphs_with_the_same_weights(name, monkeypatch)
     monkeypatch.setattr(torch, "compile", whole)
     model, x = randomized(VARIANTS.get(name, SMALL)), inputs(6)
     fast = model.compiled()
-    assert len(calls) == 6 and fast.predictor is model.predictor
+    assert calls and fast.predictor is model.predictor
     with torch.inference_mode():
         for key, value in everything(fast, x).items():
             torch.testing.assert_close(value, everything(model, x)[key], rtol=1e-5, atol=1e-5)

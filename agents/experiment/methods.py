@@ -90,7 +90,7 @@ def _regressor(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, M
     config = regressor.RegressorConfig(model.embedding_dim, world_model=setup.world_model)
     labels = torch.tensor(demos.label)
     fitted = regressor.regress(encode_episodes(model, demos), labels, config, setup.clone_updates, seed=spec.seed)
-    regressor.save(fitted, out / "policy", f"# Regressor\n\n{spec.demos} demonstrations per task, seed {spec.seed}.\n")
+    checkpoint.save(fitted, out / "policy", f"# Regressor\n\n{spec.demos} demonstrations per task, seed {spec.seed}.\n")
     return {"": _fresh(meter, out / "policy")}
 
 
