@@ -72,8 +72,8 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     """Tries the task in a way of its own: straight at the cube, beside it, too early, too late, too fast.
 
     Policies in training reach, grasp and push so long before they do it well. What physics makes of that has to be in
-    the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well: cubes
-    are dragged aside, too, and one that is lifted is swung.
+    the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well:
+    cubes are dragged aside, too, and one that is lifted is swung.
     """
     speed, beside = rng.uniform(0.5, 1.0), rng.normal(0, rng.uniform(0.005, 0.035), 2)
     low = TABLE_Z + rng.uniform(0.025, 0.055)
