@@ -18,7 +18,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @pytest.fixture
 def fake_cuda(monkeypatch):
     """A CUDA graph as it behaves, on a CPU: replays read the recorded inputs and overwrite the recorded outputs."""
-    recording = SimpleNamespace(function=None)
+    recording = SimpleNamespace(function=None, places=[])
 
     class Graph:
         def replay(self):
@@ -36,6 +36,13 @@ def fake_cuda(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: record(SimpleNamespace()))
     monkeypatch.setattr(torch.cuda, "graph", record)
+
+    @contextmanager
+    def on(place):
+        recording.places.append(place)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", on)
     return recording
 
 
@@ -53,6 +60,7 @@ def test_recorded_calls_take_new_inputs_and_leave_old_results_alone(fake_cuda):
     assert [part["sum"].tolist() for part, _ in (first, second)] == [[2.0] * 3, [4.0] * 3]
     assert [part["double"].tolist() for _, part in (first, second)] == [[2.0] * 3, [6.0] * 3]
     assert torch.equal(one, torch.ones(3)), "the caller's tensors are not written to"
+    assert fake_cuda.places == [one.device], "recorded once, where the tensors are"
 
 
 def test_every_measurement_of_a_gpu_runs_and_is_shown():
