@@ -9,20 +9,16 @@ import torch
 
 from dream_env import contract
 from dream_env.agents import model_metrics
-from dream_env.agents.fit import command, joint, losses, trainer
+from dream_env.agents.fit import command, joint, losses
 from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.fit.calibrate import CERTAIN, SURE, calibrate_success
+from dream_env.agents.fit.calibrate import CERTAIN
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.command import fit, split
-from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
-from dream_env.agents.latents import encode_episodes, true_readings
-from dream_env.agents.model_metrics import success_ahead
 from dream_env.agents.settings import command_line
 from dream_env.episodes import EpisodeDataset
 from dream_env.language import COLORS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.reader import cubes
 
 STEPS = 8
 
@@ -331,77 +327,3 @@ def test_too_few_episodes_are_refused(tmp_path):
         fit(arguments(tmp_path / "fit"), toy(1))
     with pytest.raises(ValueError, match="held_out=0.9 leaves none of 2 episodes to train on; accepted: less"):
         split(arguments(tmp_path / "fit", held_out=0.9), toy(2))
-
-
-def test_windows_in_which_a_cube_moves():
-    places = torch.zeros(3, 25, 4, 3)
-    places[0, :, 3] = torch.nan  # a color that is not on the table
-    places[1, 10:, 2, 0] = 5.0  # pushed between frames 9 and 10
-    places[2, 12:14, 1, 2] = 5.0  # lifted, and put back where it was
-    windows = moving_windows(places, 4)
-    assert windows[windows[:, 0] == 1, 1].tolist() == [6, 7, 8, 9]
-    assert windows[windows[:, 0] == 2, 1].tolist() == list(range(8, 14)) and not (windows[:, 0] == 0).any()
-    n, t = Windows(places, [4], 0.5).draw(4, 400, torch.Generator().manual_seed(0))
-    among = {tuple(row) for row in windows.tolist()}
-    drawn = [(int(episode), int(first)) in among for episode, first in zip(n[:, 0], t[:, 0], strict=True)]
-    assert all(drawn[:200]) and t.diff(dim=1).eq(1).all() and t.min() == 0 and t.max() == 24
-    assert 0.1 < np.mean(drawn[200:]) < 0.25  # any: 10 of 63 move
-
-
-def test_the_table_is_aimed_at_the_look_that_moves_about(tmp_path):
-    data, model = toy(10), LatentWorldModel(arguments(tmp_path).model)
-    some = encode_episodes(model, data)
-    place = cubes(true_readings(some)[0].flatten(0, 1))[..., :3]  # all at one height
-
-    class Reader:
-        """Its first look rests, as on the background; the second follows the cube."""
-
-        def looks_at(self, tokens):
-            return torch.stack([torch.full_like(place, 0.9), 0.3 * place + 0.1], dim=2)[..., :2]
-
-    aim_table(model.predictor.table, Reader(), some)
-    present = some.present.flatten(0, 1)
-    assert torch.allclose(model.predictor.table(place)[present], 0.3 * place[present, :2] + 0.1, atol=1e-4)
-
-
-def test_bfloat16_is_for_processors_that_have_it(monkeypatch):
-    for able in ({}, {"avx512_bf16": False, "amx_bf16": False}):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
-        assert not trainer.has_bfloat16("cpu") and trainer.has_bfloat16("cuda")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert trainer.has_bfloat16("cpu")
-
-
-def test_calibration_repairs_an_overconfident_head(data, tmp_path):
-    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
-    held_out = encode_episodes(model, data)
-    model.success_head.logit[-1].weight.mul_(2000.0)  # random answers, given with certainty
-    calibrate_success(model, held_out, data.task, 0.02)
-    assert model.success_head.temperature > 2
-    assert model.config.success_threshold >= CERTAIN
-
-
-def test_a_threshold_stays_in_reach(data, tmp_path, monkeypatch):
-    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
-    sure, truth = torch.ones(len(data), 100), torch.ones(len(data), 1)
-    truth[0] = 0.0  # the one failure is taken for a success with all certainty
-    monkeypatch.setattr(model_metrics, "success_on", lambda *given: sure)
-    monkeypatch.setattr(model_metrics, "success_ahead", lambda *given, **_: (torch.ones(len(data), 1), truth))
-    calibrate_success(model, encode_episodes(model, data)._replace(condition=sure), data.task, 0.0)
-    assert model.config.success_threshold == SURE < 1
-
-
-def test_no_task_has_more_false_alarms_than_asked_for(data, tmp_path):
-    torch.manual_seed(1)
-    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
-    held_out, tasks = encode_episodes(model, data), data.task
-    held_out = held_out._replace(condition=torch.zeros_like(held_out.condition))  # every alarm is false
-    torch.nn.init.normal_(model.success_head.logit[-1].weight, std=2.0)
-    calibrate_success(model, held_out, tasks, 0.1)
-    ends = [
-        success_ahead(model, held_out, steps, retraced=True)[0]
-        for steps in {held_out.action.shape[1] // 2, held_out.action.shape[1]}
-    ]
-    alarms = torch.cat(ends, dim=1) > model.config.success_threshold + 1e-3  # it is rounded
-    shares = [alarms[torch.from_numpy(tasks == task)].float().mean() for task in set(tasks)]
-    assert max(shares) <= 0.1 and (alarms.any() or model.config.success_threshold == CERTAIN)
