@@ -12,6 +12,8 @@ KINDS = (".json", ".npz", ".py", ".safetensors", ".urdf")
 """Files that figures depend on."""
 PHYSICS = ("contract.py", "language.py", "nicol", "real.py", "rehearsal.py", "tasks")
 """Parts of the package that decide what happens in physics, beside the robot in its assets."""
+ACTS = ("behaviors.py", "gate/scenes.py")
+"""What acts there."""
 
 
 def package(name: str = "dream_env") -> Path:
@@ -31,5 +33,6 @@ def digest(roots: Iterable[Path], *settings: str) -> str:
 
 @lru_cache
 def physics() -> str:
-    """Returns a digest of the simulation: what was played in another one has to be played again."""
-    return digest([*(package() / name for name in PHYSICS), package("dream_env.assets") / "nicol"])
+    """Returns a digest of the simulation and of what acts in it: what others played has to be played again."""
+    parts = [package() / name for name in PHYSICS] + [package("dream_env.agents") / name for name in ACTS]
+    return digest([*parts, package("dream_env.assets") / "nicol"])
