@@ -17,14 +17,15 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from dream_env.agents import policy
+from dream_env.agents.eval.results import write_text
 from dream_env.agents.fit.trainer import Run, Stage
-from dream_env.agents.outcomes import write_text
-from dream_env.agents.policy import VLA
-from dream_env.agents.settings import check_out, command_line
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.vla import VLA
+from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.train import VALIDATION_SEED, check_device, make_physics, validate
-from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, check_number
-from dream_env.tasks import TaskName
+from dream_env.checks import check_number
+from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS
+from dream_env.nicol.tasks import TaskName
 from dream_env.tensors import TensorDreams
 
 UNSURE = 1e-3
@@ -56,7 +57,7 @@ class Arguments:
     starts: float = 0.4
     """Share of dreams that begin in mid-episode."""
     temperature: float = 1.0
-    """How much luck decides in the dream what could go either way; at 0 what is likeliest always happens."""
+    """How much noise decides in the dream what could go either way; at 0 what is likeliest always happens."""
     action_noise: float = 0.1
     """Standard deviation of the noise on actions."""
     token_noise: float = 0.1
@@ -67,7 +68,7 @@ class Arguments:
     validation_episodes: int = 30
     """Physics episodes at every save of the run's state, over the tasks in turn; 0 for none."""
     seed: int = 0
-    """Seed of starts, luck and noise."""
+    """Seed of starts, noise and noise."""
     device: str = "cpu"
     """Device of policy and dreams."""
 
@@ -113,7 +114,7 @@ def dream_loss(args: Arguments, vla: VLA, clone: VLA, dreams: TensorDreams, seed
         vla: The policy.
         clone: The policy it stays near.
         dreams: Differentiable, with the reward "metric".
-        seed: Seed of starts, luck and noise.
+        seed: Seed of starts, noise and noise.
 
     Returns:
         The loss, a scalar with gradients of every action on the policy's weights.

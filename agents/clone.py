@@ -22,16 +22,19 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dream_env.agents import eyes, policy
-from dream_env.agents.latents import encode_episodes
-from dream_env.agents.phrasings import sentences
-from dream_env.agents.policy import VLA, VLAConfig
-from dream_env.agents.settings import check_out, check_settings, command_line
-from dream_env.contract import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES, check_choice, check_number
-from dream_env.episodes import EpisodeDataset
+from dream_env.agents.data.encoded_dataset import encode_episodes
+from dream_env.agents.policies import encoder_id as eyes
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.studies.phrasings import sentences
+from dream_env.checks import check_choice, check_number
+from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing
-from dream_env.language import COLORS, Split, embedder
-from dream_env.tasks import TASKS
+from dream_env.language import embedder
+from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.nicol.language import COLORS, Split
+from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
 
@@ -120,8 +123,8 @@ class Frames(NamedTuple):
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Returns the observations and labels of some frames, each told in a random phrasing."""
-        luck = torch.rand(len(rows), generator=generator)
-        phrasing = self.first[rows] + (luck * self.phrasings[rows]).long()
+        noise = torch.rand(len(rows), generator=generator)
+        phrasing = self.first[rows] + (noise * self.phrasings[rows]).long()
         obs = {
             "embedding": self.embedding[rows].float(),
             "proprio": self.proprio[rows],
@@ -144,7 +147,7 @@ def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "tra
         model: World model that sees pictures and embeds words.
         episodes: The demonstrations.
         split: Which phrasings.
-        recolored: Gives every cube, and every word for it, the color so many places later (`agents.latents.recolor`).
+        recolored: Gives every cube, and every word for it, the color so many places later (`agents.data.encoded_dataset.recolor`).
     """
     named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
     colors = np.array(list(COLORS))[named % len(COLORS)]

@@ -21,15 +21,15 @@ import numpy as np
 import tyro
 
 from dream_env.agents import collect
+from dream_env.agents.eval.results import write_text
+from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import ranking
 from dream_env.agents.fit import command as fit
-from dream_env.agents.outcomes import write_text
-from dream_env.agents.settings import check_settings
-from dream_env.agents.statistics import markdown_table
-from dream_env.contract import check_number
-from dream_env.episodes import EpisodeDataset
-from dream_env.tasks import TASKS
+from dream_env.agents.run.config import check_settings
+from dream_env.checks import check_number
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
 SHOWN = {
@@ -139,7 +139,7 @@ def record_and_refit(args: Arguments) -> Path:
 
 def check(args: Arguments) -> None:
     """Refuses now what would fail after the recording, and notes the settings; errors as in `record_and_refit`."""
-    file = args.out / "coevolve_settings.json"  # settings.json here is that of `agents.experiment`
+    file = args.out / "coevolve_settings.json"  # settings.json here is that of `agents.studies.transfer`
     if file.is_file():
         check_settings(args.out, json.loads(file.read_text()), args.settings())
     ranking.check_policies((str(args.policy),), args.world_model)

@@ -23,16 +23,17 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents import pool
-from dream_env.agents.behaviors import BEHAVIORS, POLICIES, load_policy
-from dream_env.contract import EPISODE_STEPS, check_choice
-from dream_env.episodes import Episode, EpisodeWriter
+from dream_env.agents.data.behaviors import BEHAVIORS, POLICIES, load_policy
+from dream_env.agents.run import workers as pool
+from dream_env.checks import check_choice
+from dream_env.data.episodes import Episode, EpisodeWriter
+from dream_env.nicol.constants import EPISODE_STEPS
 
 
 @lru_cache
 def make_env(task: str, policy: str | None) -> Any:
     """Makes this process's physics env; a policy needs its world model's embeddings."""
-    from dream_env.real import NicoLRealEnv
+    from dream_env.nicol.env import NicoLRealEnv
 
     if policy is None:
         return NicoLRealEnv(task, obs_type="pixels", reward="success", world_model=None)

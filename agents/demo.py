@@ -20,16 +20,18 @@ from typing import Any
 
 import tyro
 
-from dream_env.agents import clone, collect, pool, sources, train
+from dream_env.agents import clone, collect, train
+from dream_env.agents.eval.results import EpisodeResult, load_outcomes, save_outcomes, write_report, write_text
+from dream_env.agents.eval.rollouts import env_form
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
-from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes, write_report, write_text
-from dream_env.agents.policy import load
-from dream_env.agents.rollouts import env_form
-from dream_env.agents.settings import check_folder, check_settings
-from dream_env.contract import check_choice, check_number
-from dream_env.episodes import EpisodeDataset
-from dream_env.tasks import TASKS, TaskName
+from dream_env.agents.policies.vla import load
+from dream_env.agents.run import hashing as sources
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_folder, check_settings
+from dream_env.checks import check_choice, check_number
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.tasks import TASKS, TaskName
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
@@ -193,7 +195,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     return str(world_model), str(policy)
 
 
-def evaluated(settings: Settings, folder: Path) -> list[Outcome]:
+def evaluated(settings: Settings, folder: Path) -> list[EpisodeResult]:
     """Evaluates, or reads the episodes if exactly this was evaluated before.
 
     The file's name is a digest of the settings, the policy, its world model and the package, so a

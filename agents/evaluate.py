@@ -16,14 +16,14 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents import pool
-from dream_env.agents.outcomes import WORLDS, Outcome, World, write_report
-from dream_env.agents.pictures import Clip
-from dream_env.agents.rollouts import Batch, Instruction, env_form, play, record
-from dream_env.agents.settings import check_folder
-from dream_env.contract import check_choice
+from dream_env.agents.eval.pictures import Clip
+from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, write_report
+from dream_env.agents.eval.rollouts import Batch, Instruction, env_form, play, record
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_folder
+from dream_env.checks import check_choice
 from dream_env.nicol.shift import SHIFTS
-from dream_env.tasks import TASKS
+from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
 HELD_OUT_SEED = 100_000
@@ -104,7 +104,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
         raise ValueError(f"tasks={','.join(tasks)} names one twice; accepted: each once")
 
 
-def evaluate(settings: Settings, workers: pool.Workers = None) -> list[Outcome]:
+def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeResult]:
     """Plays every episode of the settings over all cores, see `pool.Workers`, with a progress bar.
 
     Raises:
@@ -115,14 +115,14 @@ def evaluate(settings: Settings, workers: pool.Workers = None) -> list[Outcome]:
         if world_model := env_form(policy, settings.world_model)["world_model"]:
             checkpoint.load(world_model)
     batches = settings.batches()
-    outcomes: list[Outcome] = []
+    outcomes: list[EpisodeResult] = []
     with tqdm(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:
         for played in pool.imap(play, batches, workers):
             outcomes += played
             bar.update(len(played))
     labels, tasks = list(settings.policies), settings.tasks
 
-    def rank(o: Outcome) -> tuple[int, ...]:
+    def rank(o: EpisodeResult) -> tuple[int, ...]:
         return labels.index(o.label), WORLDS.index(o.world), tasks.index(o.task), o.seed
 
     return sorted(outcomes, key=rank)

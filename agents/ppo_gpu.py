@@ -20,17 +20,18 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from tqdm import tqdm
 
-from dream_env.agents import policy
-from dream_env.agents.critic import GoalTrunk
-from dream_env.agents.outcomes import write_text
-from dream_env.agents.policy import VLA
-from dream_env.agents.settings import check_out, check_settings, command_line
+from dream_env.adapters.sb3 import OUTCOME_DISCOUNT
+from dream_env.adapters.skrl import SkrlDreams
+from dream_env.agents.eval.results import write_text
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.critic import GoalTrunk
+from dream_env.agents.policies.vla import VLA
+from dream_env.agents.run.config import check_out, check_settings, command_line
 from dream_env.agents.train import ALGORITHMS, MINIBATCHES, VALIDATION_SEED, check_device, make_physics, validate
-from dream_env.contract import EPISODE_STEPS, check_number
+from dream_env.checks import check_number
 from dream_env.files import replacing
-from dream_env.sb3 import OUTCOME_DISCOUNT
-from dream_env.skrl import SkrlDreams
-from dream_env.tasks import TaskName
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.tasks import TaskName
 
 try:
     from skrl.agents.torch.ppo import PPO
@@ -92,7 +93,7 @@ class Arguments:
 
 
 class PaidDreams(SkrlDreams):
-    """Dreams that pay for success once, at the end of an episode, as `dream_env.sb3.OutcomeReward` does."""
+    """Dreams that pay for success once, at the end of an episode, as `dream_env.adapters.sb3.OutcomeReward` does."""
 
     share: Tensor
     """Share of the dreams in success; after a rollout, at whose end all of them end, what was paid."""

@@ -19,8 +19,8 @@ from typing import Any
 
 import tyro
 
-from dream_env.agents.outcomes import tables, write_text
-from dream_env.agents.statistics import markdown_table
+from dream_env.agents.eval.results import tables, write_text
+from dream_env.agents.eval.statistics import markdown_table
 
 BLOCK = re.compile(r"(<!-- results:(\S+) -->).*?(<!-- /results -->)", re.DOTALL)
 

@@ -28,17 +28,20 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env.agents import policy, pool
-from dream_env.agents.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
-from dream_env.agents.outcomes import write_text
-from dream_env.agents.policy import VLA
-from dream_env.agents.ppo import AnchoredPPO
-from dream_env.agents.reading import ReadVecEnv, reads_only
-from dream_env.agents.settings import check_out, check_settings, command_line
-from dream_env.contract import DEFAULT_REWARD, EPISODE_STEPS, RewardName, check_choice, check_number
+from dream_env.adapters.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
+from dream_env.agents.eval.results import write_text
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
+from dream_env.agents.policies.object_state import ObjectStateVecEnv, reads_only
+from dream_env.agents.policies.ppo import AnchoredPPO
+from dream_env.agents.policies.vla import VLA
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.checks import check_choice, check_number
 from dream_env.files import replacing
-from dream_env.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
-from dream_env.tasks import TASKS, TaskName
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.tasks import TASKS, TaskName
+from dream_env.rewards import DEFAULT_REWARD, RewardName
 
 VALIDATION_SEED = 90_000
 """Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
@@ -102,18 +105,18 @@ class Arguments:
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     bank: Path | None = None
-    """Starts, goal pictures and sentences to practice, a file of `dream_env.bank.StartBank.save`; None takes those of
+    """Starts, goal pictures and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None takes those of
     the world model. Where it holds none in mid-episode, --starts episode."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
     the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
-    `dream_env.sb3.OutcomeReward`."""
+    `dream_env.adapters.sb3.OutcomeReward`."""
     anchor: float = 0.02
     """Strength of the KL divergence to the clone, for ppo, a2c and sac; nothing without a clone."""
     warmup: int = 6
     """Rollouts that train ppo's critic only."""
     rate: float = 3e-4
-    """Learning rate. Of ppo at first: it falls to zero, as late updates follow luck more than merit."""
+    """Learning rate. Of ppo at first: it falls to zero, as late updates follow noise more than merit."""
     validate_every: int = 50_000
     """Control steps between two validations in physics, which are saves of the run's state too."""
     validation_episodes: int = 30
@@ -185,7 +188,7 @@ def prepare(args: Arguments, env: VecEnv) -> VecEnv:
     if args.outcome:
         env = OutcomeReward(env)
     if args.init and reads_only(policy.load(args.init).config):
-        env = ReadVecEnv(env, args.init, args.device)
+        env = ObjectStateVecEnv(env, args.init, args.device)
     return env
 
 

@@ -5,7 +5,7 @@ Importing this package registers both ids and loads neither torch nor pybullet.
 
 from gymnasium.envs.registration import register
 
-from dream_env.contract import EPISODE_STEPS
+from dream_env.nicol.constants import EPISODE_STEPS
 
 __version__ = "0.1.0"
 
@@ -17,6 +17,6 @@ register(
 )
 register(
     id="NicoLReal-v0",
-    entry_point="dream_env.real:NicoLRealEnv",
+    entry_point="dream_env.nicol.env:NicoLRealEnv",
     max_episode_steps=EPISODE_STEPS,
 )

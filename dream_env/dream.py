@@ -12,9 +12,10 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dream_env import contract
+from dream_env import checks, contract, rewards
 from dream_env.dream_config import DreamConfig
 from dream_env.imagination import DRAWS, Dreams
+from dream_env.nicol import constants
 
 Obs = dict[str, Any]
 Info = dict[str, Any]
@@ -62,7 +63,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     | `success` | 1 while the predicted success holds |
 
     The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
-    progress of all tasks: `python -m agents.gate` measures both, see `results/rewards.md`. Where hand and cubes are is
+    progress of all tasks: `python -m agents.studies.reward_audit` measures both, see `results/rewards.md`. Where hand and cubes are is
     what the dream keeps of them, and read off the goal picture. A goal env reads both embeddings, and takes the rewards
     that can be told from two of them: `energy`, `bounded`, `metric`, `metric_bounded`.
 
@@ -88,14 +89,14 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `world_model`: "default", a checkpoint folder, or an object with the protocol of
       `dream_env.world_models.protocol`.
     * `bank`: None for the checkpoint's `bank.npz` (the default's for an object), a file, or a
-      `StartBank`.
+      `InitialStates`.
     * `starts`: "episode", "any", or the share of mid-episode starts in [0, 1].
     * `control`: "delta" as above, or "position" where an action names the set-point itself,
       approached one step at a time.
     * `disagreement_penalty`: weight with which the ensemble's disagreement is taken off the reward.
     * `max_disagreement`: disagreement at which an episode is truncated; "calibrated" for the
       world model's own threshold (the 99.9th percentile along held-out episodes), None for never.
-    * `temperature`: how much luck decides what could go either way, such as whether a cube slips out of the hand: at 1
+    * `temperature`: how much noise decides what could go either way, such as whether a cube slips out of the hand: at 1
       (default) as often as the world model believes, at 0 what is likeliest always happens.
     * `precision`: "float32" (default), or "bfloat16" for the predictor's products: faster for batches where the
       processor has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
@@ -119,8 +120,8 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * v0: initial version.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": contract.CONTROL_HZ}
-    _max_episode_steps = contract.EPISODE_STEPS  # where LeRobot looks for the length of an episode
+    metadata = {"render_modes": ["rgb_array"], "render_fps": constants.CONTROL_HZ}
+    _max_episode_steps = constants.EPISODE_STEPS  # where LeRobot looks for the length of an episode
     compute_reward: GoalReward
     """Only a goal env has it: learners take its presence for the form of the observation."""
 
@@ -131,7 +132,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         self.observation_space = self.dreams.observation_space
         self.action_space = contract.action_space()
         if self.config.goal_env:
-            self.compute_reward = contract.goal_reward(self.config.reward, self.dreams.metric)
+            self.compute_reward = rewards.goal_reward(self.config.reward, self.dreams.metric)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, Info]:
         """Draws a recorded start and returns the first observation.
@@ -149,8 +150,8 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         Raises:
             ValueError: If the action has another shape than (4,) or is not finite.
         """
-        luck = self.np_random.random(1, np.float32) if self.config.temperature else None
-        reward, ended = self.dreams.step(contract.check_actions(action, (4,))[None], luck)
+        noise = self.np_random.random(1, np.float32) if self.config.temperature else None
+        reward, ended = self.dreams.step(contract.check_actions(action, (4,))[None], noise)
         return self._observation(), float(reward[0]), False, bool(ended[0]), self._info()
 
     def render(self) -> np.ndarray | None:
@@ -183,7 +184,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         return str(self.dreams.task_name[0])
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that `set_state` needs to go on from here, by new luck; a wrapper's step count is not in it."""
+        """Returns all that `set_state` needs to go on from here, by new noise; a wrapper's step count is not in it."""
         return self.dreams.get_state()
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
@@ -222,7 +223,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         num_envs: int = 1,
         task: str = "reach",
         *,
-        max_episode_steps: int = contract.EPISODE_STEPS,
+        max_episode_steps: int = constants.EPISODE_STEPS,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         **kwargs: Any,
     ) -> None:
@@ -230,7 +231,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
             if value < 1:
                 raise ValueError(f"{name}={value}; accepted: at least 1")
         if not isinstance(autoreset_mode, AutoresetMode):
-            contract.check_choice("autoreset_mode", autoreset_mode, [m.value for m in AutoresetMode])
+            checks.check_choice("autoreset_mode", autoreset_mode, [m.value for m in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.config = DreamConfig.of(task, kwargs)
@@ -241,7 +242,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         if self.config.goal_env:
-            self.compute_reward = contract.goal_reward(self.config.reward, self.dreams.metric)
+            self.compute_reward = rewards.goal_reward(self.config.reward, self.dreams.metric)
         self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
 
     def reset(
@@ -330,7 +331,7 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         return tuple(self.dreams.task_name)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that `set_state` needs to go on from here, by new luck: generators are not in it."""
+        """Returns all that `set_state` needs to go on from here, by new noise: generators are not in it."""
         return self.dreams.get_state()
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
@@ -345,9 +346,9 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         """Draws a random number for every dream that goes on, each from its own generator."""
         if not self.config.temperature:
             return None
-        luck = np.zeros(self.num_envs, np.float32)
-        luck[going] = [self._generators[i].random(dtype=np.float32) for i in np.flatnonzero(going)]
-        return luck
+        noise = np.zeros(self.num_envs, np.float32)
+        noise[going] = [self._generators[i].random(dtype=np.float32) for i in np.flatnonzero(going)]
+        return noise
 
     def _final(self, ended: np.ndarray) -> Info:
         """Returns last observations and infos of the ended dreams, as Gymnasium's vector envs give them."""

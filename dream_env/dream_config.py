@@ -11,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dream_env import contract
-from dream_env.bank import StartBank
-from dream_env.contract import ControlName, ObsType, RewardName
+from dream_env import checks, rewards
+from dream_env.contract import ObsType
+from dream_env.initial_states import InitialStates
+from dream_env.nicol.constants import ControlName
+from dream_env.rewards import RewardName
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
 
@@ -30,10 +32,10 @@ class DreamConfig:
 
     task: str = "reach"
     obs_type: ObsType = "embedding"
-    reward: RewardName = contract.DEFAULT_REWARD
+    reward: RewardName = rewards.DEFAULT_REWARD
     goal_env: bool = False
     world_model: str | Path | WorldModel = "default"
-    bank: str | Path | StartBank | None = None
+    bank: str | Path | InitialStates | None = None
     starts: str | float = "episode"
     control: ControlName = "delta"
     disagreement_penalty: float = 0.0
@@ -60,19 +62,19 @@ class DreamConfig:
 
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
-        contract.check_choice("obs_type", self.obs_type, ObsType)
-        contract.check_choice("reward", self.reward, RewardName)
-        contract.check_choice("control", self.control, ControlName)
-        contract.check_choice("precision", self.precision, Precision)
-        contract.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
+        checks.check_choice("obs_type", self.obs_type, ObsType)
+        checks.check_choice("reward", self.reward, RewardName)
+        checks.check_choice("control", self.control, ControlName)
+        checks.check_choice("precision", self.precision, Precision)
+        checks.check_choice("render_mode", self.render_mode, (None, "rgb_array"))
         if isinstance(self.starts, str):
-            contract.check_choice("starts", self.starts, ("episode", "any"))
+            checks.check_choice("starts", self.starts, ("episode", "any"))
         else:
-            contract.check_number("starts", self.starts, high=1, beside="'episode', 'any', ")
-        contract.check_number("disagreement_penalty", self.disagreement_penalty)
-        contract.check_number("temperature", self.temperature)
+            checks.check_number("starts", self.starts, high=1, beside="'episode', 'any', ")
+        checks.check_number("disagreement_penalty", self.disagreement_penalty)
+        checks.check_number("temperature", self.temperature)
         if self.max_disagreement not in (None, "calibrated", np.inf):
-            contract.check_number("max_disagreement", self.max_disagreement, beside="None, 'calibrated', ")
+            checks.check_number("max_disagreement", self.max_disagreement, beside="None, 'calibrated', ")
         if self.world_model is None:
             raise ValueError("world_model=None; accepted in a dream: 'default', a checkpoint folder, or a world model")
         if self.goal_env and self.disagreement_penalty:
@@ -98,7 +100,7 @@ class DreamConfig:
             return 0.4 if self.starts == "any" else 0.0
         return self.starts
 
-    def open(self) -> tuple[WorldModel, StartBank]:
+    def open(self) -> tuple[WorldModel, InitialStates]:
         """Loads world model and starts; an object is taken as it is.
 
         Raises:
@@ -115,7 +117,7 @@ class DreamConfig:
             if not hasattr(model, "compiled"):
                 raise ValueError(f"compile=True: {type(model).__name__} has no method `compiled`; accepted: False")
             model = _compiled(model)
-        return model, bank if isinstance(bank, StartBank) else StartBank.load(bank)
+        return model, bank if isinstance(bank, InitialStates) else InitialStates.load(bank)
 
     def limit(self, calibrated: float | None) -> float | None:
         """Returns the disagreement at which an episode is truncated, None for never; the world model may have its own.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_env import contract
+from dream_env import rewards
 
 
 class PictureEncoder:
@@ -19,9 +19,9 @@ class PictureEncoder:
         self.model = load(world_model) if isinstance(world_model, str | Path) else world_model
         self.dim: int = self.model.embedding_dim
 
-    def metric(self) -> contract.Metric:
+    def metric(self) -> rewards.Metric:
         """Returns the world model's learned metric."""
-        from dream_env.world_models.metric import learned_metric
+        from dream_env.nicol.world_model.metric import learned_metric
 
         return learned_metric(self.model)
 

@@ -13,11 +13,13 @@ import torch
 from gymnasium.error import ResetNeeded
 from torch import Tensor
 
-from dream_env import contract
+from dream_env import checks, contract, rewards
 from dream_env.dream_config import DreamConfig
-from dream_env.language import color_of, embedder
-from dream_env.tasks import task_of
-from dream_env.world_models.metric import learned_metric
+from dream_env.language import embedder
+from dream_env.nicol import constants
+from dream_env.nicol.language import color_of
+from dream_env.nicol.tasks import task_of
+from dream_env.nicol.world_model.metric import learned_metric
 from dream_env.world_models.protocol import LatentState
 
 OPTIONS = ("task", "start", "instruction", "image", "proprio", "goal_image")
@@ -44,10 +46,10 @@ class Dreams:
         settings = getattr(self.model, "config", None)
         self.threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
-        self.metric = learned_metric(self.model) if contract.is_learned(config.reward) else None
+        self.metric = learned_metric(self.model) if rewards.is_learned(config.reward) else None
         self._index_starts()
         self.set_task(config.task)
-        self.step_size = torch.from_numpy(contract.STEP).to(self.device)
+        self.step_size = torch.from_numpy(constants.STEP).to(self.device)
         self.observation_space = contract.observation_space(self.model.embedding_dim, config.obs_type, config.goal_env)
         self.watches = config.disagreement_penalty > 0 or self.max_disagreement is not None
         self.state: LatentState | None = None
@@ -78,7 +80,7 @@ class Dreams:
 
     def _check_task(self, name: str, task: str) -> None:
         """Raises ValueError unless the bank has the starts of a task that are asked for."""
-        contract.check_choice(name, task, (*self.bank.tasks, "all"))
+        checks.check_choice(name, task, (*self.bank.tasks, "all"))
         tasks, share = self.bank.tasks, self.config.middle_share
         for each in tasks if task == "all" else (task,):
             starts, middles = self._count[2 * tasks.index(each) :][:2]
@@ -162,12 +164,12 @@ class Dreams:
         self._look(index)
 
     @torch.inference_mode()
-    def step(self, actions: np.ndarray, luck: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, actions: np.ndarray, noise: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Moves every dream by one action.
 
         Args:
             actions: `(B, 4)` in [-1, 1].
-            luck: Random numbers `(B,)` float32 in [0, 1), for a temperature above 0.
+            noise: Random numbers `(B,)` float32 in [0, 1), for a temperature above 0.
 
         Returns:
             Rewards `(B,)` float32 and whether the episode has ended `(B,)` bool.
@@ -176,16 +178,16 @@ class Dreams:
             raise ResetNeeded("step() before reset(); call reset() first")
         config, previous = self.config, self.span.copy()
         action = torch.from_numpy(actions).to(self.device)
-        action = contract.to_delta(config.control, self.state.proprio, action, self.step_size)
+        action = constants.to_delta(config.control, self.state.proprio, action, self.step_size)
         if self.watches:
             self.disagreement = self.model.disagreement(self.state, action).cpu().numpy()
-        chance = () if luck is None else (torch.from_numpy(luck).to(self.device), config.temperature)
+        chance = () if noise is None else (torch.from_numpy(noise).to(self.device), config.temperature)
         with config.computing(self.device):
             self.state = self.model.step(self.state, action, *chance)
         self.steps += 1
         self._look()
         self.held = np.where(self.success_probability >= self.threshold, self.held + 1, 0)
-        reward = contract.reward(config.reward, previous, self.span, self.is_success)
+        reward = rewards.reward(config.reward, previous, self.span, self.is_success)
         if config.disagreement_penalty:
             reward = reward - np.float32(config.disagreement_penalty) * self.disagreement
         self.ended = np.zeros(self.num_envs, bool)
@@ -209,7 +211,7 @@ class Dreams:
             self._seen_goal, self._seen_words = self.goal.cpu().numpy(), self.words.cpu().numpy()
         self.embedding = self.model.embedding(self.state).cpu().numpy()
         embedding, goal = self.embedding[rows], self._seen_goal[rows]
-        self.distance[rows] = self.span[rows] = contract.distance(embedding, goal)
+        self.distance[rows] = self.span[rows] = rewards.distance(embedding, goal)
         judged = self.state, self.goal, self.words
         if started is not None:
             judged = self.state.take(rows), self.goal[rows], self.words[rows]
@@ -223,7 +225,7 @@ class Dreams:
             if started is not None:
                 self._goal_vector[rows] = self.metric(goal)
             vectors = self.metric(embedding) if vector is None else vector.cpu().numpy()
-            self.span[rows] = contract.metric_distance(vectors, self._goal_vector[rows])
+            self.span[rows] = rewards.metric_distance(vectors, self._goal_vector[rows])
         self.success_probability[rows] = probability.cpu().numpy()
 
     # --- what can be seen
@@ -231,7 +233,7 @@ class Dreams:
     @property
     def is_success(self) -> np.ndarray:
         """Whether the predicted condition has held for the last `HOLD_STEPS` steps, `(B,)` bool."""
-        return self.held >= contract.HOLD_STEPS
+        return self.held >= constants.HOLD_STEPS
 
     def observation(self, rows: Any = slice(None)) -> dict[str, np.ndarray]:
         """Returns the observations of all dreams, or of some `rows`, fresh arrays with a leading axis."""
@@ -311,8 +313,8 @@ class Dreams:
     def _check_options(self, options: dict[str, Any], count: int) -> dict[str, Any]:
         """Checks the options of a reset and returns them with arrays of the right type."""
         for key in options:
-            contract.check_choice("options key", key, OPTIONS)
-        checked, picture = dict(options), (contract.IMAGE_SIZE, contract.IMAGE_SIZE, 3)
+            checks.check_choice("options key", key, OPTIONS)
+        checked, picture = dict(options), (constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3)
         task = options.get("task", self.task)
         self._check_task("options['task']", task)
         if "start" in options:

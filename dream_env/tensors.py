@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env import contract
-from dream_env.contract import RewardName
+from dream_env import contract, rewards
 from dream_env.cuda_graph import Recorded
 from dream_env.dream_config import DreamConfig
 from dream_env.imagination import Dreams
+from dream_env.nicol import constants
+from dream_env.rewards import RewardName
 from dream_env.world_models.protocol import LatentState
 
 Obs = dict[str, Tensor]
@@ -79,7 +80,7 @@ class TensorDreams:
         task: str = "reach",
         *,
         seed: int = 0,
-        max_episode_steps: int = contract.EPISODE_STEPS,
+        max_episode_steps: int = constants.EPISODE_STEPS,
         differentiable: bool = False,
         capture: bool = True,
         **kwargs: Any,
@@ -95,7 +96,7 @@ class TensorDreams:
         self.model, self.device = self._dreams.model, self._dreams.device
         self.single_observation_space = self._dreams.observation_space
         self.single_action_space = contract.action_space()
-        self._learned = contract.is_learned(self.config.reward)
+        self._learned = rewards.is_learned(self.config.reward)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._tabulate()
         captured = capture and not differentiable and self.device.type == "cuda"
@@ -116,7 +117,7 @@ class TensorDreams:
         self._marks = model.metric(self._goals) if self._learned else self._goals
         seen = model.embedding(self._starts)
         self._start_span = self._measure(model.metric(seen) if self._learned else seen, self._goal_of)
-        self._step_size = self._tensor(contract.STEP)
+        self._step_size = self._tensor(constants.STEP)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(array, np.float32)).to(self.device)
@@ -148,12 +149,12 @@ class TensorDreams:
             the step led to, before any new start: `final_obs` (the observations), `is_success`, `distance`,
             `success_probability`, and `metric_distance` and `disagreement` where `NicoLDreamEnv` has them.
         """
-        if action.shape != (self.num_envs, len(contract.ACTION_NAMES)):
+        if action.shape != (self.num_envs, len(constants.ACTION_NAMES)):
             raise ValueError(f"action has shape {tuple(action.shape)}; accepted: ({self.num_envs}, 4)")
         action = action.to(torch.float32)
-        luck = (self._uniform(),) if self.config.temperature else ()
+        noise = (self._uniform(),) if self.config.temperature else ()
         with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
-            self._carry, obs, end, info = self._transition(*self._carry, action, self._uniform(), *luck)
+            self._carry, obs, end, info = self._transition(*self._carry, action, self._uniform(), *noise)
         info["final_obs"], self._obs = self._obs | end, obs
         return obs, info.pop("reward"), info.pop("terminated"), info.pop("truncated"), info
 
@@ -199,7 +200,7 @@ class TensorDreams:
         held: Tensor,
         action: Tensor,
         chance: Tensor,
-        luck: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Carry, Obs, Obs, Info]:
         """Takes every dream one step further, from what it is and what was drawn, and from nothing else.
 
@@ -208,10 +209,10 @@ class TensorDreams:
             has changed; and whatever else `step` tells, by name.
         """
         config, dreams, state = self.config, self._dreams, _state(tokens, proprio, situation)
-        action = contract.to_delta(config.control, proprio, action.clamp(-1, 1), self._step_size)
+        action = constants.to_delta(config.control, proprio, action.clamp(-1, 1), self._step_size)
         doubt = self.model.disagreement(state, action) if dreams.watches else None
         with config.computing(self.device):
-            state = self.model.step(state, action, *(() if luck is None else (luck, config.temperature)))
+            state = self.model.step(state, action, *(() if noise is None else (noise, config.temperature)))
         goal, words = self._goals[self._goal_of[row]], self._words[row]
         if self._learned:
             mark, probability = self.model.judge(state, goal, words)
@@ -219,11 +220,11 @@ class TensorDreams:
             mark, probability = self.model.embedding(state), self.model.success(state, goal, words)
         previous, span = span, self._measure(mark, self._goal_of[row])
         held, steps = torch.where(probability >= dreams.threshold, held + 1, 0), steps + 1
-        success, ended = held >= contract.HOLD_STEPS, steps >= self.max_episode_steps
+        success, ended = held >= constants.HOLD_STEPS, steps >= self.max_episode_steps
         info: Info = {
             "reward": reward_of(config.reward, previous, span, success),
             "is_success": success,
-            "distance": contract.distance(self.model.embedding(state), goal),
+            "distance": rewards.distance(self.model.embedding(state), goal),
             "success_probability": probability,
         }
         if self._learned:
@@ -254,7 +255,7 @@ class TensorDreams:
     def _measure(self, mark: Tensor, goal: Tensor) -> Tensor:
         """Returns the distance `(B,)` to goals that the reward measures, of vectors of the metric or of embeddings."""
         if not self._learned:
-            return contract.distance(mark, self._marks[goal])
+            return rewards.distance(mark, self._marks[goal])
         gap = mark - self._marks[goal]
         return gap.square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
 
@@ -281,7 +282,7 @@ def reward_of(name: RewardName, previous: Tensor, current: Tensor, success: Tens
         return -current
     if name in ("progress", "metric_progress"):
         return previous - current
-    return torch.exp(-current / (contract.METRIC_SCALE if contract.is_learned(name) else contract.BOUNDED_SCALE))
+    return torch.exp(-current / (rewards.METRIC_SCALE if rewards.is_learned(name) else rewards.BOUNDED_SCALE))
 
 
 def chances(task: np.ndarray, step: np.ndarray, config: DreamConfig) -> np.ndarray:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import test_fit
 
-from dream_env.agents import model_metrics
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.command import fit, train
 

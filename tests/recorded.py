@@ -4,9 +4,9 @@ import numpy as np
 import toy
 
 from dream_env.agents.fidelity import replay
-from dream_env.contract import EPISODE_STEPS, integrate
-from dream_env.episodes import Episode, EpisodeDataset
-from dream_env.language import COLORS
+from dream_env.data.episodes import Episode, EpisodeDataset
+from dream_env.nicol.constants import EPISODE_STEPS, integrate
+from dream_env.nicol.language import COLORS
 
 TASKS = ("reach", "push", "lift")
 

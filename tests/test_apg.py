@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dream_env.agents import apg, policy
+from dream_env.agents import apg
+from dream_env.agents.policies import vla as policy
 from dream_env.tensors import TensorDreams
 
 

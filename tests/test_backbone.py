@@ -10,20 +10,23 @@ import pytest
 import torch
 from recorded import recorded
 
-from dream_env.agents import clone, model_metrics, policy
+from dream_env.agents import clone
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import command as fit
-from dream_env.bank import StartBank
+from dream_env.agents.policies import vla as policy
 from dream_env.dream import NicoLDreamEnv
-from dream_env.language import COLORS, embed
-from dream_env.tasks import TASKS
+from dream_env.initial_states import InitialStates
+from dream_env.language import embed
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
 from dream_env.world_models.backbone import VisionLanguageBackbone
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 LAYERS = {**SMALL, "intermediate_size": 32}
-TINY = LatentConfig(metric_dim=8, autoencoder_widths=(8, 8, 8), width=16, blocks=1, head_width=8)
+TINY = StateGroundedConfig(metric_dim=8, autoencoder_widths=(8, 8, 8), width=16, blocks=1, head_width=8)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +143,7 @@ def arguments(folder, vision, text=None):
 
 @pytest.mark.parametrize("name", ["vjepa2", "dinov2", "siglip"])
 def test_tokens_are_few_normal_and_told_apart(folders, images, name):
-    model = LatentWorldModel(replace(TINY, vision=folders[name]))
+    model = StateGroundedModel(replace(TINY, vision=folders[name]))
     some = torch.from_numpy(recorded(8).images[:, ::4]).flatten(0, 1)
     model.autoencoder.prepare(some)
     model.autoencoder.normalize.momentum = None
@@ -163,7 +166,7 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     figures = fit.fit(args, data)
     assert figures["episodes"] == {"train": 10, "held_out": 2}
     rows = np.arange(12)
-    bank = StartBank(
+    bank = InitialStates(
         images=data.images[:, 0],
         proprio=data.proprio[:, 0],
         goal_images=data.goal_image,
@@ -206,14 +209,14 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     kept = replace(args, autoencoder=args.out, out=tmp_path / "kept", bank=0)
     fit.fit(kept, data)
     vla.config.check_eyes(str(kept.out))
-    stranger = LatentWorldModel(replace(TINY, vision=folders["siglip_vision"])).eval()
+    stranger = StateGroundedModel(replace(TINY, vision=folders["siglip_vision"])).eval()
     checkpoint.save(stranger, tmp_path / "stranger", "")
     with pytest.raises(ValueError, match="its encoder"):
         vla.config.check_eyes(str(tmp_path / "stranger"))
 
 
 def test_words_of_the_same_meaning_are_projected_alike(folders):
-    model = LatentWorldModel(replace(TINY, text=folders["siglip"]))
+    model = StateGroundedModel(replace(TINY, text=folders["siglip"]))
     model.words.fit(TASKS["lift"].grammar.sentences("red") + TASKS["push"].grammar.sentences("blue"))
     told = [model.instruction(s) for s in ("lift the red cube", "lift the reddish cube", "shove the blue box forward")]
     assert told[0] @ told[1] > told[0] @ told[2]
@@ -232,9 +235,9 @@ def test_what_is_missing_is_named(folders, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="text='.*dinov2' is 'dinov2' without vocab_size"):
         VisionLanguageBackbone(text=folders["dinov2"])
     with pytest.raises(ValueError, match="vision='.*bert' is 'bert' without patch_size"):
-        LatentWorldModel(replace(TINY, vision=folders["bert"]))
+        StateGroundedModel(replace(TINY, vision=folders["bert"]))
     with pytest.raises(ValueError, match="channels=33; accepted: at most 32"):
-        LatentWorldModel(replace(TINY, vision=folders["dinov2"], channels=33))
+        StateGroundedModel(replace(TINY, vision=folders["dinov2"], channels=33))
     with pytest.raises(ValueError, match="text=None"):
         VisionLanguageBackbone(vision=folders["dinov2"]).sentence("lift the red cube")
 
@@ -255,5 +258,5 @@ def test_a_checkpoint_without_processor_or_whole_weights_is_refused(transformers
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"dream_env\[vla\]"):
-        LatentWorldModel(replace(TINY, vision="some/encoder"))
-    assert LatentWorldModel(TINY).instruction("lift the red cube").shape == (64,)
+        StateGroundedModel(replace(TINY, vision="some/encoder"))
+    assert StateGroundedModel(TINY).instruction("lift the red cube").shape == (64,)

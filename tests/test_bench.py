@@ -1,4 +1,4 @@
-"""`agents.bench`: everything runs, and the figures are what they say."""
+"""`agents.studies.bench`: everything runs, and the figures are what they say."""
 
 import json
 import time
@@ -8,10 +8,10 @@ import gymnasium as gym
 import pytest
 import toy
 
-from dream_env.agents.bench import cases, report
-from dream_env.agents.bench import command as bench
-from dream_env.agents.bench.cases import bare, flops_per_step, products
-from dream_env.agents.bench.clock import Case, clock, clock_all
+from dream_env.agents.studies.bench import cases, report
+from dream_env.agents.studies.bench import command as bench
+from dream_env.agents.studies.bench.cases import bare, flops_per_step, products
+from dream_env.agents.studies.bench.clock import Case, clock, clock_all
 
 SPEED = {"what", "num_envs", "device", "processes", "threads", "steps_per_s", "steps_per_cpu_s"}
 
@@ -119,7 +119,7 @@ def test_quick_run_writes_the_table(quick):
     names = {row["what"] for row in result["steps"]}
     assert {report.VECTOR, report.BARE, report.PHYSICS, "gymnasium SyncVectorEnv"} <= names
     assert result["machine"]["cores"] and result["versions"]["torch"]
-    assert result["command"] == f"python -m agents.bench --out {quick} --peers --quick"
+    assert result["command"] == f"python -m agents.studies.bench --out {quick} --peers --quick"
     assert result["matmul_gflops"] > 1 and result["predictor_flops_per_step"] > 1e6
     assert {row["num_envs"] for row in result["memory"]} == {0, 4}
     assert all(50 < row["mib"] < 5000 for row in result["memory"])

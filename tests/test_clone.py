@@ -10,15 +10,16 @@ import toy
 
 from dream_env import files
 from dream_env.agents import clone as module
-from dream_env.agents import policy
 from dream_env.agents.clone import Arguments, Frames, clone, errors, make_frames, run
-from dream_env.agents.eyes import fingerprint
-from dream_env.agents.latents import recolor
-from dream_env.contract import EPISODE_STEPS
-from dream_env.episodes import Episode, EpisodeDataset
-from dream_env.language import COLORS, embed
-from dream_env.tasks import TASKS
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+from dream_env.agents.data.encoded_dataset import recolor
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.data.episodes import Episode, EpisodeDataset
+from dream_env.language import embed
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 
 
 def scenes(count, seed, split="train"):
@@ -210,7 +211,7 @@ def test_what_the_run_reads_is_never_written_over(tmp_path):
 
 
 def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):
-    world = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8), width=8, blocks=1))
+    world = StateGroundedModel(StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=8, blocks=1))
     config = module.vla_config(arguments(tmp_path), world)
     assert config.reads and policy.VLA(config).trunk.readout is None
     alone = module.vla_config(arguments(tmp_path, grounded=False), world)

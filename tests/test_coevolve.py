@@ -10,8 +10,8 @@ from recorded import recorded
 
 from dream_env.agents import coevolve
 from dream_env.agents.fidelity.ranking import check_policies
-from dream_env.episodes import EpisodeDataset
-from dream_env.tasks import TASKS
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
 

@@ -16,15 +16,15 @@ import torch
 import toy
 from dataset import equal
 
-from dream_env.agents import pool
-from dream_env.agents.behaviors import BEHAVIORS
 from dream_env.agents.collect import Collect, Job, collect, main, parse_mix, record
-from dream_env.agents.eyes import fingerprint
-from dream_env.agents.policy import VLAConfig
-from dream_env.contract import EPISODE_STEPS, denormalize, integrate
+from dream_env.agents.data.behaviors import BEHAVIORS
+from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.agents.policies.vla import VLAConfig
+from dream_env.agents.run import workers as pool
+from dream_env.data.episodes import Episode, EpisodeDataset
 from dream_env.dream import NicoLDreamEnv
-from dream_env.episodes import Episode, EpisodeDataset
-from dream_env.tasks import Situation
+from dream_env.nicol.constants import EPISODE_STEPS, denormalize, integrate
+from dream_env.nicol.tasks import SimState
 
 
 class FakeEnv:
@@ -59,10 +59,10 @@ class FakeEnv:
         """Goes to the middle."""
         return np.clip(-self.proprio, -1, 1)
 
-    def situation(self) -> Situation:
+    def sim_state(self) -> SimState:
         """Names the second cube."""
         setpoint = denormalize(self.proprio)
-        return Situation(self.objects, 1, setpoint[:3], setpoint, False)
+        return SimState(self.objects, 1, setpoint[:3], setpoint, False)
 
     def truth(self) -> dict[str, Any]:
         """Holds when the point is near the middle."""
@@ -248,7 +248,7 @@ class Policy:
 
 
 def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_env.agents.behaviors.load_policy", lambda path: Policy())
+    monkeypatch.setattr("dream_env.agents.data.behaviors.load_policy", lambda path: Policy())
 
     def act(seed: int) -> Episode:
         return record(FakeEnv("reach"), Job(0, "policy", seed, "reach", "somewhere"))
@@ -271,7 +271,7 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
             seen.append(obs)
             return np.full(4, 0.2, np.float32), None
 
-    monkeypatch.setattr("dream_env.agents.behaviors.load_policy", lambda path: Steady())
+    monkeypatch.setattr("dream_env.agents.data.behaviors.load_policy", lambda path: Steady())
     monkeypatch.setattr(FakeEnv, "instruction", "lift the red cube")
     episode = record(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", toy_folder))
     assert len(seen) == EPISODE_STEPS and (episode.action == np.float32(0.2)).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
-from dream_env.real import NicoLRealEnv
+from dream_env.nicol.env import NicoLRealEnv
 
 FORMS = [
     lambda folder: NicoLRealEnv("all", world_model=folder),

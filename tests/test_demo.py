@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents import demo, policy, sources
+from dream_env.agents import demo
+from dream_env.agents.eval.pictures import Clip
+from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.evaluate import Settings
-from dream_env.agents.outcomes import Outcome
-from dream_env.agents.pictures import Clip
-from dream_env.agents.policy import VLA, VLAConfig
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.run import hashing as sources
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def world(monkeypatch):
         done.extend(settings.policies)
         solves = 2 if demo.BEFORE in settings.policies else 4
         return [
-            Outcome(label, place, task, settings.seed + i, "words", False, i < solves, 1.0, 0.5)
+            EpisodeResult(label, place, task, settings.seed + i, "words", False, i < solves, 1.0, 0.5)
             for label in settings.policies
             for place in ("physics", "dream")
             for task in settings.tasks

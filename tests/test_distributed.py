@@ -11,14 +11,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.fit import distributed, dynamics, joint
 from dream_env.agents.fit import stages as fit_stages
 from dream_env.agents.fit.command import split
 from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.agents.fit.pairs import Pairs, own_steps
-from dream_env.agents.latents import encode_episodes
+from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
-from dream_env.world_models.latent import LatentWorldModel
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
     """No GPU here: "meta" has no numbers, but devices that do not go together do not go together there either."""
     data, args = test_fit.toy(10), test_fit.arguments(tmp_path / "fit", device="meta", objective="both")
     rows, held = split(args, data)
-    model, hindsight = LatentWorldModel(args.model), Hindsight(data)
+    model, hindsight = StateGroundedModel(args.model), Hindsight(data)
     train, held_out = encode_episodes(model, data, rows), encode_episodes(model, data, held)
     pairs, steps = Pairs(data, rows, hindsight.conditions), own_steps(data, held)
     dreams, seen = fit_stages.dream(model, train, len(rows)), fit_stages.read(model.reader, train.tokens)

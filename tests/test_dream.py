@@ -16,9 +16,9 @@ from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env import contract
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.dream_config import _compiled
+from dream_env.nicol import constants
 
 
 def make(world_model, task="all", **kwargs):
@@ -47,7 +47,7 @@ def test_make_vec_makes_the_batched_env(toy_folder):
     envs = gym.make_vec("NicoLDream-v0", num_envs=3, world_model=toy_folder)
     assert isinstance(envs, NicoLDreamVectorEnv)
     assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    assert envs.max_episode_steps == contract.EPISODE_STEPS
+    assert envs.max_episode_steps == constants.EPISODE_STEPS
     obs, _ = envs.reset(seed=0)
     assert obs in envs.observation_space
     assert envs.single_observation_space == make(toy_folder).observation_space
@@ -64,8 +64,8 @@ def test_spec_survives_json(toy_folder):
 def test_episode_ends_by_time_limit_only(toy_folder):
     env = gym.make("NicoLDream-v0", world_model=toy_folder)
     env.reset(seed=0)
-    ends = [env.step(env.action_space.sample())[2:4] for _ in range(contract.EPISODE_STEPS)]
-    assert ends == [(False, False)] * (contract.EPISODE_STEPS - 1) + [(False, True)]
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(constants.EPISODE_STEPS)]
+    assert ends == [(False, False)] * (constants.EPISODE_STEPS - 1) + [(False, True)]
 
 
 def test_render_is_the_decoder_enlarged(toy_folder):
@@ -115,7 +115,7 @@ def test_options_replace_what_is_drawn(toy_folder):
     batch, _ = envs.reset(seed=0, options=options)
     for i in range(3):
         assert_same(obs, {name: rows[i] for name, rows in batch.items()})
-    run_to_end(envs, contract.EPISODE_STEPS)  # the next episodes are drawn again
+    run_to_end(envs, constants.EPISODE_STEPS)  # the next episodes are drawn again
     assert len(set(map(bytes, envs.dreams.goal.numpy()))) > 1
 
 
@@ -158,7 +158,7 @@ def test_state_brings_back_the_dream_exactly(toy_folder, kind):
 
 
 def test_success_is_held_for_some_steps_in_a_row():
-    model, hold = toy.ToyWorldModel(), contract.HOLD_STEPS
+    model, hold = toy.ToyWorldModel(), constants.HOLD_STEPS
     picture = np.full((64, 64, 3), 127, np.uint8)  # its tokens are almost zero
     options = {"image": picture, "proprio": np.zeros(4), "goal_image": picture}
     env = NicoLDreamEnv(world_model=model, bank=toy.bank(), reward="success")
@@ -207,7 +207,7 @@ def test_position_control_goes_to_the_setpoint(toy_folder):
     env = make(toy_folder, control="position")
     env.reset(seed=0)
     target = np.array([0.3, -0.2, 0.1, 0.9], np.float32)
-    for _ in range(contract.EPISODE_STEPS):
+    for _ in range(constants.EPISODE_STEPS):
         obs, *_ = env.step(target)
     np.testing.assert_allclose(obs["proprio"], target, atol=1e-6)
 

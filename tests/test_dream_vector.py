@@ -12,8 +12,8 @@ from dreams import FORMS, assert_same, run_to_end
 from gymnasium.vector import AutoresetMode
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env import contract
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.nicol import constants
 
 
 def make(world_model, task="all", **kwargs):
@@ -27,7 +27,7 @@ def make(world_model, task="all", **kwargs):
 def test_vector_row_equals_single_env(model, form):
     count, seed = 6, 11
     envs = NicoLDreamVectorEnv(count, "all", world_model=model, **form)
-    limit = contract.EPISODE_STEPS
+    limit = constants.EPISODE_STEPS
     singles = [gym.wrappers.TimeLimit(make(model, **form), limit) for _ in range(count)]
     batch, batch_info = envs.reset(seed=seed)
     for i, env in enumerate(singles):
@@ -118,7 +118,7 @@ def test_next_step_mode_resets_in_a_step_of_its_own(toy_folder):
     assert flags[:, 0].tolist() == [False, False, True] and "final_obs" not in info
     single = make(toy_folder, "reach")
     single.reset(seed=0)
-    for _ in range(3):  # luck comes from the same generator
+    for _ in range(3):  # noise comes from the same generator
         single.step(np.zeros(4, np.float32))
     expected, _ = single.reset()
     obs, reward, _, cut, _ = envs.step(np.ones((2, 4), np.float32))

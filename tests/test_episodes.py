@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from dataset import LENGTH, equal, make_episode, write
 
-from dream_env.columns import decode_png
-from dream_env.contract import EPISODE_STEPS
-from dream_env.episodes import FEATURES, GOAL, IMAGES, EpisodeDataset
-from dream_env.joined import Joined
-from dream_env.lerobot import LeRobotStore
+from dream_env.data.concat import Concat
+from dream_env.data.episodes import FEATURES, GOAL, IMAGES, EpisodeDataset
+from dream_env.data.lerobot import LeRobotStore
+from dream_env.data.parquet import decode_png
+from dream_env.nicol.constants import EPISODE_STEPS
 
 
 def test_episodes_come_back_as_they_were(written: Path) -> None:
@@ -58,7 +58,7 @@ def test_datasets_join_in_their_order(written: Path) -> None:
 def test_joined_arrays_are_indexed_as_one() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.integers(0, 255, (n, 5, 2), np.uint8) for n in (3, 1, 4)]
-    joined, whole = Joined(parts), np.concatenate(parts)
+    joined, whole = Concat(parts), np.concatenate(parts)
     rows, frames = rng.integers(0, 8, 20), rng.integers(0, 5, 20)
     mask = rng.random(8) < 0.5
     keys = [2, 3, -1, np.int64(7), slice(None), slice(1, 7, 2), slice(4, 4), rows, mask, np.array([], int), [5, 0]]
@@ -69,9 +69,9 @@ def test_joined_arrays_are_indexed_as_one() -> None:
         np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(np.asarray(joined), whole)
     assert (len(joined), joined.shape, joined.dtype) == (8, (8, 5, 2), np.uint8)
-    np.testing.assert_array_equal(np.asarray(Joined([joined, parts[0]])), np.concatenate([whole, parts[0]]))
+    np.testing.assert_array_equal(np.asarray(Concat([joined, parts[0]])), np.concatenate([whole, parts[0]]))
     with pytest.raises(ValueError, match="one type and shape"):
-        Joined([parts[0], parts[1][:, :3]])
+        Concat([parts[0], parts[1][:, :3]])
     with pytest.raises(IndexError):
         joined[8]
 
@@ -192,8 +192,8 @@ def test_files_rewritten_with_other_row_groups_are_read(root: Path) -> None:
 
 
 def test_data_files_roll_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_env.lerobot.DATA_FILE_MB", 0.5)
-    monkeypatch.setattr("dream_env.lerobot.CHUNK_FILES", 2)
+    monkeypatch.setattr("dream_env.data.lerobot.DATA_FILE_MB", 0.5)
+    monkeypatch.setattr("dream_env.data.lerobot.CHUNK_FILES", 2)
     write(tmp_path / "set", *(make_episode(i) for i in range(5)))
     store = LeRobotStore(tmp_path / "set", FEATURES, "nicol", 10)
     names = [*store.files("data")]

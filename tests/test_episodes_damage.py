@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from dataset import equal, make_episode, write
 
-from dream_env.contract import EPISODE_STEPS
-from dream_env.episodes import EpisodeDataset, EpisodeWriter
-from dream_env.episodes import inspect as inspect_dataset
-from dream_env.lerobot import replacing
+from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
+from dream_env.data.episodes import inspect as inspect_dataset
+from dream_env.data.lerobot import replacing
+from dream_env.nicol.constants import EPISODE_STEPS
 
 
 def test_staged_episodes_wait_for_consolidation(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_staged_episodes_wait_for_consolidation(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no dataset in .*agents.collect --out"):
         EpisodeDataset.load(root)
     EpisodeWriter(root).add(make_episode(5))
-    with pytest.raises(FileNotFoundError, match=f"python -m dream_env.episodes {root}"):
+    with pytest.raises(FileNotFoundError, match=f"python -m dream_env.data.episodes {root}"):
         EpisodeDataset.load(root)
     assert EpisodeWriter(root).seeds() == {5}
     inspect_dataset(root)
@@ -86,7 +86,7 @@ def test_interrupted_consolidation_is_repaired(root: Path, survivors: int, monke
         with pytest.raises(KeyboardInterrupt):
             writer.close()
     if survivors < 5:
-        with pytest.raises(ValueError, match=r"beyond its 4 were .*python -m dream_env\.episodes"):
+        with pytest.raises(ValueError, match=r"beyond its 4 were .*python -m dream_env\.data\.episodes"):
             EpisodeDataset.load(root)
     inspect_dataset(root)
     data = EpisodeDataset.load(root)
@@ -114,7 +114,7 @@ def four_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four episodes, each in files of its own, and a fifth one that is staged."""
     root = tmp_path_factory.mktemp("data") / "set"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dream_env.lerobot.DATA_FILE_MB", 1e-6)
+        patch.setattr("dream_env.data.lerobot.DATA_FILE_MB", 1e-6)
         write(root, *(make_episode(i) for i in range(4)))
     EpisodeWriter(root).add(make_episode(99))
     return root
@@ -142,7 +142,7 @@ def test_nothing_is_deleted_where_a_file_is_lost(four_files: Path, lost: str, st
             act()
         if lost.endswith(".parquet"):
             assert "has lost" in str(error.value) and "collect it again" in str(error.value)
-            assert "python -m dream_env.episodes" not in str(error.value)
+            assert "python -m dream_env.data.episodes" not in str(error.value)
     assert files == {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
     shutil.move(tmp_path / "lost", root / lost)
     inspect_dataset(root)

@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dream_env.agents import evaluate, outcomes, pictures, policy, pool, regressor, report, rollouts, starts
-from dream_env.agents.outcomes import Outcome
-from dream_env.agents.policy import VLA, VLAConfig
-from dream_env.agents.rollouts import Batch
-from dream_env.agents.settings import check_folder
+from dream_env.agents import evaluate, report
+from dream_env.agents.data import physics_starts as starts
+from dream_env.agents.eval import pictures, rollouts
+from dream_env.agents.eval import results as outcomes
+from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.eval.rollouts import Batch
+from dream_env.agents.policies import regressor
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_folder
 from dream_env.world_models import checkpoint
 
 
 def episode(label="a", world="physics", task="reach", seed=0, success=True, solved=False):
-    return Outcome(label, world, task, seed, "words", solved, success, 2.0, 0.5)
+    return EpisodeResult(label, world, task, seed, "words", solved, success, 2.0, 0.5)
 
 
 @pytest.fixture
@@ -40,13 +46,13 @@ def clip():
 @pytest.fixture(scope="module")
 def world_model(tmp_path_factory):
     """Folder of an untrained world model with a bank of noise; what it dreams does not matter."""
-    from dream_env.bank import StartBank
-    from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+    from dream_env.initial_states import InitialStates
+    from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 
     folder = tmp_path_factory.mktemp("world_model")
-    checkpoint.save(LatentWorldModel(LatentConfig(width=16, blocks=1, ensemble=1)), folder, "card")
+    checkpoint.save(StateGroundedModel(StateGroundedConfig(width=16, blocks=1, ensemble=1)), folder, "card")
     pictures_ = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
-    bank = StartBank(
+    bank = InitialStates(
         images=pictures_,
         proprio=np.zeros((6, 4), np.float32),
         goal_images=pictures_[:2],
@@ -242,7 +248,7 @@ def test_dreams_of_a_batch_equal_single_dreams(world_model):
 
 
 def test_dreams_begin_as_physics_does(world_model):
-    from dream_env.real import NicoLRealEnv
+    from dream_env.nicol.env import NicoLRealEnv
 
     seeds = (100_000, 100_001)
     physics, dream = (
@@ -258,7 +264,7 @@ def test_dreams_begin_as_physics_does(world_model):
 
 
 def test_what_was_done_in_a_dream_is_put_to_physics(world_model, monkeypatch):
-    from dream_env.real import NicoLRealEnv
+    from dream_env.nicol.env import NicoLRealEnv
 
     seed, taken = 100_000, []
     env = NicoLRealEnv("lift", obs_type="pixels", reward="success", world_model=None)

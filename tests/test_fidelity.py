@@ -12,18 +12,19 @@ import toy
 from PIL import Image
 from recorded import TASKS, recorded
 
-from dream_env.agents import policy, probes
-from dream_env.agents.eyes import fingerprint
+from dream_env.agents.data.encoded_dataset import encode_episodes
+from dream_env.agents.eval import probes
+from dream_env.agents.eval.results import EpisodeResult, load_outcomes, save_outcomes
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import ranking, replay, uncertainty
 from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verdict
-from dream_env.agents.latents import encode_episodes
-from dream_env.agents.outcomes import Outcome, load_outcomes, save_outcomes
-from dream_env.agents.policy import VLA, VLAConfig
-from dream_env.contract import EPISODE_STEPS
-from dream_env.episodes import EpisodeDataset
-from dream_env.language import COLORS
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.language import COLORS
 from dream_env.world_models.protocol import LatentState
 
 HALF = EPISODE_STEPS // 2
@@ -120,7 +121,7 @@ def test_disagreement_that_knows_its_error(model, episodes, latents):
     class Honest(toy.ToyWorldModel):
         """Errs by as much as its tokens are large, and says so."""
 
-        def step(self, state, action, luck=None, temperature=1.0):
+        def step(self, state, action, noise=None, temperature=1.0):
             return LatentState(state.tokens + self.disagreement(state, action)[:, None, None], state.proprio)
 
         def disagreement(self, state, action):
@@ -142,7 +143,7 @@ def test_disagreement_that_knows_its_error(model, episodes, latents):
 
 
 def outcome(label, world, seed, success, solved=False, task="reach"):
-    return Outcome(label, world, task, seed, "words", solved, success, 1.0, 0.1)
+    return EpisodeResult(label, world, task, seed, "words", solved, success, 1.0, 0.1)
 
 
 def test_agreement_of_both_worlds():

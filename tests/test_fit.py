@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env import contract
-from dream_env.agents import model_metrics
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import command, joint, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.calibrate import CERTAIN
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.command import fit, split
-from dream_env.agents.settings import command_line
-from dream_env.episodes import EpisodeDataset
-from dream_env.language import COLORS
+from dream_env.agents.run.config import command_line
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol import constants
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
 STEPS = 8
 
 
 def pixel(position: np.ndarray) -> np.ndarray:
-    low, high = contract.SETPOINT_LOW[:2], contract.SETPOINT_HIGH[:2]
+    low, high = constants.SETPOINT_LOW[:2], constants.SETPOINT_HIGH[:2]
     return np.round(8 + 48 * (position[:2] - low) / (high - low)).astype(int)
 
 
@@ -36,7 +36,7 @@ def paint(image: np.ndarray, position: np.ndarray, color: tuple[int, ...]) -> No
 def toy(episodes: int, steps: int = STEPS) -> EpisodeDataset:
     """Episodes of which the condition is that the hand touches the named square."""
     rng = np.random.default_rng(0)
-    low, high = contract.SETPOINT_LOW, contract.SETPOINT_HIGH
+    low, high = constants.SETPOINT_LOW, constants.SETPOINT_HIGH
     frames = (episodes, steps + 1)
     data = EpisodeDataset(
         seed=np.arange(episodes),
@@ -63,7 +63,7 @@ def toy(episodes: int, steps: int = STEPS) -> EpisodeDataset:
         proprio = rng.uniform(-1, 1, 4).astype(np.float32)
         drift = rng.uniform(-1, 1, 4)
         for t in range(steps + 1):
-            hand = contract.denormalize(proprio)[:3]
+            hand = constants.denormalize(proprio)[:3]
             offset = squares - hand[:2]
             far = np.linalg.norm(offset, axis=1, keepdims=True) + 1e-6
             squares = np.where(far < 0.05, hand[:2] + 0.05 * offset / far, squares)
@@ -74,7 +74,7 @@ def toy(episodes: int, steps: int = STEPS) -> EpisodeDataset:
             paint(data.images[n, t], hand, (240, 240, 240))
             if t < steps:
                 data.action[n, t] = np.clip(drift + rng.normal(0, 0.3, 4), -1, 1)
-                proprio = contract.integrate(proprio, data.action[n, t])
+                proprio = constants.integrate(proprio, data.action[n, t])
     data.goal_image = data.images[:, -1].copy()
     return data
 
@@ -90,7 +90,7 @@ def no_stopwatch(monkeypatch):
 
 
 def arguments(out, **values) -> Arguments:
-    model = LatentConfig(
+    model = StateGroundedConfig(
         metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16, sketch=16, interaction=16
     )
     small = Arguments(
@@ -299,7 +299,7 @@ def test_autoencoder_of_another_model_is_kept(data, tmp_path):
 def test_pixels_reach_the_encoder_only_if_they_are_an_objective(objective, data, tmp_path, monkeypatch):
     args = arguments(tmp_path / "fit", objective=objective)
     torch.manual_seed(0)
-    model = LatentWorldModel(args.model)
+    model = StateGroundedModel(args.model)
     stage = joint.joint_stage(args, model, data, *split(args, data))
     stage.begin()
     gradients = []

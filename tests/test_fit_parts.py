@@ -5,14 +5,14 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
-from dream_env.agents import model_metrics
+from dream_env.agents.data.encoded_dataset import encode_episodes, true_readings
+from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.model_metrics import success_ahead
 from dream_env.agents.fit import trainer
 from dream_env.agents.fit.calibrate import CERTAIN, SURE, calibrate_success
 from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
-from dream_env.agents.latents import encode_episodes, true_readings
-from dream_env.agents.model_metrics import success_ahead
-from dream_env.world_models.latent import LatentWorldModel
-from dream_env.world_models.reader import cubes
+from dream_env.nicol.world_model.model import StateGroundedModel
+from dream_env.nicol.world_model.state_estimator import cubes
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_windows_in_which_a_cube_moves():
 
 
 def test_the_table_is_aimed_at_the_look_that_moves_about(tmp_path):
-    data, model = toy(10), LatentWorldModel(arguments(tmp_path).model)
+    data, model = toy(10), StateGroundedModel(arguments(tmp_path).model)
     some = encode_episodes(model, data)
     place = cubes(true_readings(some)[0].flatten(0, 1))[..., :3]  # all at one height
 
@@ -60,7 +60,7 @@ def test_bfloat16_is_for_processors_that_have_it(monkeypatch):
 
 
 def test_calibration_repairs_an_overconfident_head(data, tmp_path):
-    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
+    model = StateGroundedModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
     held_out = encode_episodes(model, data)
     model.success_head.logit[-1].weight.mul_(2000.0)  # random answers, given with certainty
     calibrate_success(model, held_out, data.task, 0.02)
@@ -69,7 +69,7 @@ def test_calibration_repairs_an_overconfident_head(data, tmp_path):
 
 
 def test_a_threshold_stays_in_reach(data, tmp_path, monkeypatch):
-    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
+    model = StateGroundedModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
     sure, truth = torch.ones(len(data), 100), torch.ones(len(data), 1)
     truth[0] = 0.0  # the one failure is taken for a success with all certainty
     monkeypatch.setattr(model_metrics, "success_on", lambda *given: sure)
@@ -80,7 +80,7 @@ def test_a_threshold_stays_in_reach(data, tmp_path, monkeypatch):
 
 def test_no_task_has_more_false_alarms_than_asked_for(data, tmp_path):
     torch.manual_seed(1)
-    model = LatentWorldModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
+    model = StateGroundedModel(arguments(tmp_path / "fit").model).eval().requires_grad_(False)
     held_out, tasks = encode_episodes(model, data), data.task
     held_out = held_out._replace(condition=torch.zeros_like(held_out.condition))  # every alarm is false
     torch.nn.init.normal_(model.success_head.logit[-1].weight, std=2.0)

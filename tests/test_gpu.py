@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dream_env.agents import apg
-from dream_env.agents.bench import gpu
-from dream_env.agents.bench.learn import fitting
+from dream_env.agents.studies.bench import gpu
+from dream_env.agents.studies.bench.learn import fitting
 from dream_env.cuda_graph import Recorded
 from dream_env.tensors import TensorDreams
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from dream_env.agents.fit.hindsight import Hindsight
-from dream_env.contract import normalize
-from dream_env.language import COLORS, color_of, embed
-from dream_env.tasks import TASKS
+from dream_env.language import embed
+from dream_env.nicol.constants import normalize
+from dream_env.nicol.language import COLORS, color_of
+from dream_env.nicol.tasks import TASKS
 
 
 @pytest.fixture

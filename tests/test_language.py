@@ -11,9 +11,12 @@ import pytest
 from safetensors.numpy import save
 
 from dream_env import language
-from dream_env.agents import phrasings, words
-from dream_env.language import COLORS, Grammar, color_of, embed
-from dream_env.tasks import TASKS
+from dream_env.agents.studies import phrasings
+from dream_env.assets.language import make_words as words
+from dream_env.language import embed
+from dream_env.nicol import language as nicol_language
+from dream_env.nicol.language import COLORS, Grammar, color_of
+from dream_env.nicol.tasks import TASKS
 
 GRAMMARS = tuple(task.grammar for task in TASKS.values())
 
@@ -116,7 +119,7 @@ def test_splits_and_tasks_share_no_sentence() -> None:
         for split in ("train", "test")
     }
     assert all(not a & b for a, b in combinations(sets.values(), 2))
-    groups = (*language.COLOR_WORDS.values(), language.OBJECT_WORDS)
+    groups = (*nicol_language.COLOR_WORDS.values(), nicol_language.OBJECT_WORDS)
     held_out = {word for group in groups for word in group.held_out}
     for (_, split), sentences in sets.items():
         used = held_out & set(" ".join(sentences).split())
@@ -124,8 +127,8 @@ def test_splits_and_tasks_share_no_sentence() -> None:
 
 
 def test_color_words_are_distinct() -> None:
-    assert list(COLORS) == ["red", "green", "blue", "yellow"] == list(language.COLOR_WORDS)
-    names = [word for color in language.COLOR_WORDS.values() for word in color.of("test")]
+    assert list(COLORS) == ["red", "green", "blue", "yellow"] == list(nicol_language.COLOR_WORDS)
+    names = [word for color in nicol_language.COLOR_WORDS.values() for word in color.of("test")]
     assert len(names) == len(set(names))
 
 
@@ -167,7 +170,7 @@ def test_missing_or_damaged_table_names_the_command(
     if content is not None:
         (tmp_path / "language" / "words.safetensors").write_bytes(content)
     monkeypatch.setattr(language.resources, "files", lambda package: tmp_path)
-    with pytest.raises(error, match="python -m agents.words"):
+    with pytest.raises(error, match="python -m dream_env.assets.language.make_words"):
         language._table.__wrapped__()
 
 

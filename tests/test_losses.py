@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env import contract
-from dream_env.agents import model_metrics
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import joint, losses
 from dream_env.agents.fit.muon import optimizers
-from dream_env.world_models.interaction import Interaction
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.sketch import Sketch
+from dream_env.nicol import constants
+from dream_env.nicol.world_model.arm_renderer import ArmRenderer
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
+from dream_env.nicol.world_model.object_dynamics import ObjectDynamics
 
 
 def test_spread_punishes_collapse_and_repetition():
@@ -22,7 +22,9 @@ def test_spread_punishes_collapse_and_repetition():
 
 
 def test_autoencoder_loss_weights_what_differs_from_the_background():
-    autoencoder = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8))).autoencoder.requires_grad_(False)
+    autoencoder = StateGroundedModel(StateGroundedConfig(autoencoder_widths=(8, 8, 8))).autoencoder.requires_grad_(
+        False
+    )
     autoencoder.decoder[-1].weight.zero_()  # it draws the background
     autoencoder.decoder[-1].bias.zero_()
     images = torch.full((4, 64, 64, 3), 128, dtype=torch.uint8)
@@ -36,7 +38,7 @@ def test_autoencoder_loss_weights_what_differs_from_the_background():
 
 def test_autoencoder_loss_asks_a_reader_where_things_are():
     torch.manual_seed(0)
-    model = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8))).eval()
+    model = StateGroundedModel(StateGroundedConfig(autoencoder_widths=(8, 8, 8))).eval()
     images = torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8)
     read = model.reader(model.autoencoder.encode(images)).detach()
     rest = (model.autoencoder, images, torch.Generator(), 1.0, 0.0)
@@ -51,7 +53,7 @@ def test_autoencoder_loss_asks_a_reader_where_things_are():
 
 def test_an_ensemble_counts_windows_as_it_is_told():
     torch.manual_seed(0)
-    interaction = Interaction(8, ensemble=2)
+    interaction = ObjectDynamics(8, ensemble=2)
     readings, truth = torch.zeros(3, 24), torch.zeros(3, 3, 24)
     truth[0] = 1.0  # the first window alone is in error
     rest = (readings, torch.zeros(3, 3, 4), truth, torch.ones(3, 3, 24).bool())
@@ -65,7 +67,7 @@ def test_an_ensemble_counts_windows_as_it_is_told():
 
 def test_a_sketch_learns_what_follows_from_its_numbers():
     torch.manual_seed(0)
-    sketch = Sketch(channels=2, tokens=4, numbers=4, width=32)
+    sketch = ArmRenderer(channels=2, tokens=4, numbers=4, width=32)
     trained = optimizers(sketch, 1e-2)
     for _ in range(300):
         told = 2 * torch.rand(64, 2, 4) - 1
@@ -79,7 +81,7 @@ def test_a_sketch_learns_what_follows_from_its_numbers():
 
 
 def test_rollout_loss_is_zero_where_nothing_moves():
-    predictor = LatentWorldModel(LatentConfig(width=16, blocks=1)).predictor.requires_grad_(False)
+    predictor = StateGroundedModel(StateGroundedConfig(width=16, blocks=1)).predictor.requires_grad_(False)
     tokens = torch.randn(5, 1, 64, 16)
     still = tokens.expand(-1, 4, -1, -1)
     rest = (torch.zeros(5, 4, 4), torch.zeros(5, 3, 4), torch.Generator())
@@ -89,7 +91,7 @@ def test_rollout_loss_is_zero_where_nothing_moves():
 
 
 def test_readings_count_by_their_weight():
-    model = LatentWorldModel(LatentConfig(width=16, blocks=1, metric_dim=8)).requires_grad_(False)
+    model = StateGroundedModel(StateGroundedConfig(width=16, blocks=1, metric_dim=8)).requires_grad_(False)
     tokens, zeros = torch.randn(5, 3, 64, 16), torch.zeros(5, 3, 4)
     readings, known = torch.full((5, 3, 24), 9.0), torch.ones(5, 3, 24, dtype=torch.bool)
 
@@ -104,15 +106,17 @@ def test_readings_count_by_their_weight():
 
 def test_learned_setpoint_comes_to_move_as_the_controller_does():
     torch.manual_seed(0)
-    predictor = LatentWorldModel(LatentConfig(grid=1, channels=4, width=32, blocks=1, proprio="learned")).predictor
+    predictor = StateGroundedModel(
+        StateGroundedConfig(grid=1, channels=4, width=32, blocks=1, proprio="learned")
+    ).predictor
     optimizer, chance = torch.optim.Adam(predictor.parameters(), 1e-2), torch.Generator().manual_seed(0)
     tokens = torch.zeros(64, 3, 1, 4)
 
     def error():
         action, start = 2 * torch.rand(64, 2, 4, generator=chance) - 1, torch.rand(64, 4, generator=chance) - 0.5
-        step = torch.from_numpy(contract.STEP)
-        first = contract.integrate(start, action[:, 0], step)
-        proprio = torch.stack([start, first, contract.integrate(first, action[:, 1], step)], dim=1)
+        step = torch.from_numpy(constants.STEP)
+        first = constants.integrate(start, action[:, 0], step)
+        proprio = torch.stack([start, first, constants.integrate(first, action[:, 1], step)], dim=1)
         moved = predictor(tokens[:, 0], start, action[:, 0])[1].detach()
         return losses.rollout_loss(predictor, tokens, proprio, action, chance, 0.0), (moved - first).abs().mean()
 

@@ -7,18 +7,18 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
-from dream_env.agents import model_metrics
+from dream_env.agents.data.encoded_dataset import encode_episodes
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import losses
 from dream_env.agents.fit.calibrate import QUANTILE, calibrate_disagreement
 from dream_env.agents.fit.command import fit
 from dream_env.agents.fit.hindsight import Hindsight, situations
 from dream_env.agents.fit.pairs import HINDSIGHT, PICTURE, Pairs, own_steps
-from dream_env.agents.gate.order import metric_figures
-from dream_env.agents.latents import encode_episodes
-from dream_env.tasks import TASKS
+from dream_env.agents.studies.reward_audit.order import metric_figures
+from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.world_model.metric import MetricHead, learned_metric
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.metric import MetricHead, learned_metric
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_metric_of_the_same_shape_is_trained_on_and_another_is_made_anew(data,
 
 def test_threshold_of_disagreement_is_rarely_passed(data):
     torch.manual_seed(0)
-    model = LatentWorldModel(LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1)).eval()
+    model = StateGroundedModel(StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1)).eval()
     torch.nn.init.normal_(model.predictor.heads.weight, std=0.05)
     model.requires_grad_(False)
     episodes = encode_episodes(model, data)
@@ -130,7 +130,9 @@ def test_threshold_of_disagreement_is_rarely_passed(data):
 
 
 def test_models_without_a_metric_have_no_figures(data):
-    model = LatentWorldModel(LatentConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=1)).eval()
+    model = StateGroundedModel(
+        StateGroundedConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=1)
+    ).eval()
     model.requires_grad_(False)
     assert metric_figures(model, encode_episodes(model, data), torch.ones(data.condition.shape), data.task) == {}
 

@@ -13,7 +13,7 @@ import pytest
 from dream_env.nicol import grasp, tables, urdf
 from dream_env.nicol.kinematics import HOME, MIRROR, ArmKinematics, matrix_from_quaternion
 from dream_env.nicol.robot import FINGER_GAIN, THUMB_GAIN, Nicol, hand_targets, tendon
-from dream_env.tasks.lift import GRASP_Z
+from dream_env.nicol.tasks.lift import GRASP_Z
 
 
 @pytest.fixture

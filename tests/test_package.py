@@ -135,13 +135,14 @@ def test_block_of_the_pages_runs(code, tmp_path):
 
 
 def test_readme_names_only_commands_that_exist():
-    named = set(re.findall(r"python -m agents\.(\w+)", README))
+    named = set(re.findall(r"python -m agents\.([\w.]+\w)", README))
     assert "demo" in named
-    places = {name: (ROOT / "agents" / f"{name}.py", ROOT / "agents" / name / "__main__.py") for name in named}
+    paths = {name: ROOT / "agents" / name.replace(".", "/") for name in named}
+    places = {name: (path.with_suffix(".py"), path / "__main__.py") for name, path in paths.items()}
     assert {name for name in named if not any(path.is_file() for path in places[name])} == set()
 
 
-@pytest.mark.parametrize(("name", "words"), re.findall(r"^python -m agents\.(\w+) ?(.*)$", README, re.MULTILINE))
+@pytest.mark.parametrize(("name", "words"), re.findall(r"^python -m agents\.([\w.]+\w) ?(.*)$", README, re.MULTILINE))
 def test_commands_of_the_readme_are_accepted(name, words, monkeypatch):
     class Parsed(Exception):
         pass
@@ -151,7 +152,7 @@ def test_commands_of_the_readme_are_accepted(name, words, monkeypatch):
         raise Parsed
 
     monkeypatch.setattr(tyro, "cli", cli)
-    module = f"dream_env.agents.{name}" + ".command" * (ROOT / "agents" / name).is_dir()
+    module = f"dream_env.agents.{name}" + ".command" * (ROOT / "agents" / name.replace(".", "/")).is_dir()
     with pytest.raises(Parsed):
         importlib.import_module(module).main()
 

@@ -11,8 +11,9 @@ pytest.importorskip("skrl")
 from skrl.utils.spaces.torch import unflatten_tensorized_space
 
 from dream_env import files
-from dream_env.agents import policy, ppo_gpu
-from dream_env.contract import EPISODE_STEPS
+from dream_env.agents import ppo_gpu
+from dream_env.agents.policies import vla as policy
+from dream_env.nicol.constants import EPISODE_STEPS
 
 
 @pytest.fixture

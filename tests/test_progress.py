@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dream_env.agents.statistics import spearman
-from dream_env.contract import EPISODE_STEPS
-from dream_env.real import NicoLRealEnv
-from dream_env.tasks import TASKS, Situation
-from dream_env.tasks.situation import CUBE_SIZE, TABLE_Z, height_after, steps
+from dream_env.agents.eval.statistics import spearman
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.tasks import TASKS, SimState
+from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z, height_after, steps
 
 CUBE_Z = TABLE_Z + CUBE_SIZE / 2
-ON_TABLE = Situation(
+ON_TABLE = SimState(
     objects=np.array([[0.46, -0.30, CUBE_Z], [0.50, -0.18, CUBE_Z], [0.46, -0.06, CUBE_Z]]),
     target=1,
     hand=np.array([0.50, -0.18, 1.0]),
@@ -55,8 +55,8 @@ def test_estimate_is_what_the_expert_needs(env: NicoLRealEnv, task: str) -> None
         env.reset(seed=seed, options={"task": task})
         told, done = [], []
         for step in range(EPISODE_STEPS + 1):
-            told.append(TASKS[task].steps_to_go(env.situation()))
-            done.append(TASKS[task].condition(env.situation()))
+            told.append(TASKS[task].steps_to_go(env.sim_state()))
+            done.append(TASKS[task].condition(env.sim_state()))
             if step < EPISODE_STEPS:
                 env.step(env.expert_action())
         first = done.index(True)

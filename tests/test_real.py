@@ -17,13 +17,14 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import dream_env  # noqa: F401  (registers the ids)
-from dream_env.contract import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
-from dream_env.language import COLORS, embed
+from dream_env.language import embed
 from dream_env.nicol.camera import CAMERAS
+from dream_env.nicol.constants import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import COLOR_NAMES, SPACING, Layout
-from dream_env.real import NicoLRealEnv
-from dream_env.tasks import TASKS
-from dream_env.tasks.situation import CUBE_SIZE, TABLE_Z
+from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z
 
 BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))
@@ -98,13 +99,13 @@ def test_scene_at_reset(env: NicoLRealEnv) -> None:
         assert len(set(truth["colors"])) == 3
         assert COLOR_NAMES[truth["colors"][truth["target"]]]
         assert not truth["condition"] and not truth["held"], "no start is already solved"
-        assert np.linalg.norm(truth["hand"] - env.situation().setpoint[:3]) < 0.01
+        assert np.linalg.norm(truth["hand"] - env.sim_state().setpoint[:3]) < 0.01
         assert np.linalg.norm(truth["objects"] - truth["hand"], axis=1).min() > 0.08
 
 
 def test_hand_follows_setpoint_everywhere(env: NicoLRealEnv) -> None:
     env.reset(seed=0)
-    rng, setpoint, errors = np.random.default_rng(0), env.situation().setpoint.astype(float), []
+    rng, setpoint, errors = np.random.default_rng(0), env.sim_state().setpoint.astype(float), []
     for _ in range(10):
         goal = rng.uniform([*SETPOINT_LOW[:2], 0.97, 0], [*SETPOINT_HIGH[:3], 0])
         for _ in range(12):
@@ -180,7 +181,7 @@ def test_left_arm_mirrors_the_right() -> None:
         for _ in range(10):
             *_, info = env.step(env.expert_action())
         assert info["is_success"]
-    assert np.allclose(right.situation().hand, left.situation().hand, atol=0.01)
+    assert np.allclose(right.sim_state().hand, left.sim_state().hand, atol=0.01)
     there, mirrored = left.scene.robot.hand_pose("left")[0], right.scene.robot.hand_pose("right")[0] * (1, -1, 1)
     assert there[1] > 0 and np.allclose(there, mirrored, atol=0.01)
     right.close(), left.close()
@@ -344,7 +345,7 @@ def test_the_camera_sees_the_cube_that_the_hand_grasps():
         env.reset(seed=seed)
         for _ in range(EPISODE_STEPS):
             env.step(env.expert_action())
-            now, client = env.situation(), env.scene.client
+            now, client = env.sim_state(), env.scene.client
             if np.linalg.norm(now.hand - now.cube) < 0.09:
                 shape = {"renderer": pybullet.ER_TINY_RENDERER, "shadow": 0, "physicsClientId": client}
                 mask = pybullet.getCameraImage(*camera.size, view, projection, **shape)[4]

@@ -9,12 +9,12 @@ import test_fit
 import torch
 from toy import ToyWorldModel
 
+from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes, recolor
 from dream_env.agents.fit import command, dynamics, stages
-from dream_env.agents.latents import Latents, encode_episodes, recolor
-from dream_env.language import COLORS
+from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import Layout
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
-from dream_env.world_models.reader import HAND, SituationReader
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
+from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator
 
 
 def test_pictures_are_those_of_a_camera_that_sees_other_colors():
@@ -48,7 +48,7 @@ def test_truth_goes_with_the_picture():
     assert not other.tokens.equal(plain.tokens)
     for name in ("proprio", "action", "instruction", "condition", "hand"):
         assert getattr(other, name).equal(getattr(plain, name)), name
-    both = Latents.concatenate([plain, other])
+    both = EncodedDataset.concatenate([plain, other])
     assert len(both.tokens) == 8 and both.take(torch.arange(4, 8)).tokens.equal(other.tokens)
 
 
@@ -61,7 +61,7 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
 
         def stage(*given):
             parts = [each for part in given for each in (part if isinstance(part, stages.Watched) else [part])]
-            seen[name] = [len(part.tokens) for part in parts if isinstance(part, Latents)]
+            seen[name] = [len(part.tokens) for part in parts if isinstance(part, EncodedDataset)]
             return make(*given)
 
         monkeypatch.setattr(module, name, stage)
@@ -78,9 +78,9 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
 
 
 def test_every_episode_is_dreamt_in_one_of_its_colorings():
-    data, model = test_fit.toy(4), LatentWorldModel(LatentConfig(width=16, blocks=1)).eval()
+    data, model = test_fit.toy(4), StateGroundedModel(StateGroundedConfig(width=16, blocks=1)).eval()
     torch.nn.init.normal_(model.predictor.heads.weight, std=0.1)
-    colorful = Latents.concatenate([encode_episodes(model, data, recolored=places) for places in range(3)])
+    colorful = EncodedDataset.concatenate([encode_episodes(model, data, recolored=places) for places in range(3)])
     dreams = stages.dream(model, colorful, 4)
     assert dreams.rows.tolist() == [0, 5, 10, 3]
     assert dreams.tokens.shape == colorful.tokens[:4].shape
@@ -91,7 +91,7 @@ def test_every_episode_is_dreamt_in_one_of_its_colorings():
 
 def test_a_cube_is_read_with_the_hand_in_view():
     torch.manual_seed(0)
-    reader = SituationReader(channels=4, grid=4)
+    reader = StateEstimator(channels=4, grid=4)
     tokens = torch.randn(2, 16, 4)
     reader(tokens)[:, len(HAND) :].square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in reader.hand.parameters())
@@ -109,7 +109,7 @@ def test_a_reader_learns_much_of_what_is_rare(tmp_path):
     latents = latents._replace(held=held, cubes=cubes.nan_to_num(), tokens=marked)
     shown = []
 
-    class Spy(SituationReader):
+    class Spy(StateEstimator):
         def forward(self, tokens):
             shown.append(tokens[:, 0, 0])
             return super().forward(tokens)

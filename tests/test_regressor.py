@@ -5,9 +5,10 @@ import pytest
 import recorded
 import torch
 
-from dream_env.agents import regressor, rollouts
-from dream_env.agents.latents import encode_episodes
-from dream_env.contract import EPISODE_STEPS
+from dream_env.agents.data.encoded_dataset import encode_episodes
+from dream_env.agents.eval import rollouts
+from dream_env.agents.policies import regressor
+from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.world_models import checkpoint
 
 

@@ -8,12 +8,14 @@ import torch
 import toy
 from recorded import TASKS, recorded
 
-from dream_env.agents import probes
+from dream_env.agents.data.encoded_dataset import encode_episodes
+from dream_env.agents.eval import probes
+from dream_env.agents.eval.model_metrics import open_loop
 from dream_env.agents.fidelity import repeat, replay
-from dream_env.agents.latents import encode_episodes
-from dream_env.agents.model_metrics import open_loop
-from dream_env.contract import EPISODE_STEPS, HOLD_STEPS, INSTRUCTION_DIM, METRIC_SCALE, RewardName
-from dream_env.language import COLORS
+from dream_env.language import INSTRUCTION_DIM
+from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS
+from dream_env.nicol.language import COLORS
+from dream_env.rewards import METRIC_SCALE, RewardName
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import LatentState
 

@@ -6,22 +6,23 @@ import torch
 import toy
 from stable_baselines3.common.env_checker import check_env
 
-from dream_env import contract
+from dream_env import rewards
+from dream_env.adapters.sb3 import DreamVecEnv
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
-from dream_env.real import NicoLRealEnv
-from dream_env.sb3 import DreamVecEnv
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
+from dream_env.nicol import constants
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 
 LEARNED = ("metric", "metric_progress", "metric_bounded")
-SMALL = LatentConfig(
+SMALL = StateGroundedConfig(
     autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8, metric_dim=6, metric_widths=(16, 16)
 )
 
 
-def latent(config: LatentConfig = SMALL) -> LatentWorldModel:
+def latent(config: StateGroundedConfig = SMALL) -> StateGroundedModel:
     """An untrained world model whose parts all do something."""
     torch.manual_seed(0)
-    model = LatentWorldModel(config).eval().requires_grad_(False)
+    model = StateGroundedModel(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(0, parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1)
     return model
@@ -38,16 +39,16 @@ def test_each_name_means_what_it_says():
         "metric_bounded": np.exp(-after / 4.0),
         "success": [1.0, 0.0],
     }
-    assert set(expected) == set(contract.RewardName.__args__)
+    assert set(expected) == set(rewards.RewardName.__args__)
     for name, values in expected.items():
-        given = contract.reward(name, before, after, held)
+        given = rewards.reward(name, before, after, held)
         np.testing.assert_allclose(given, values, rtol=1e-6, err_msg=name)
         assert given.dtype == np.float32, name
 
 
 def test_metric_distance_is_euclidean():
-    assert contract.metric_distance(np.float32([[3.0, 4.0]]), np.zeros(2, np.float32)) == pytest.approx([5.0])
-    assert contract.is_learned("metric") and not contract.is_learned("energy")
+    assert rewards.metric_distance(np.float32([[3.0, 4.0]]), np.zeros(2, np.float32)) == pytest.approx([5.0])
+    assert rewards.is_learned("metric") and not rewards.is_learned("energy")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_rows_of_the_vector_env_are_single_envs(reward, form):
     for i, env in enumerate(singles):
         env.reset(seed=3 + i)
     rng = np.random.default_rng(0)
-    for step in range(contract.EPISODE_STEPS + 6):
+    for step in range(constants.EPISODE_STEPS + 6):
         actions = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
         obs, rewards, _, ended, infos = envs.step(actions)
         for i, env in enumerate(singles):
@@ -152,7 +153,7 @@ def test_models_without_a_metric_say_so():
     class Blunt(toy.ToyWorldModel):
         metric = property()
 
-    old = latent(LatentConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8))
+    old = latent(StateGroundedConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8))
     for model, message in ((old, "no learned metric.*agents.fit.*--init"), (Blunt(), "no method `metric`")):
         for reward in LEARNED:
             with pytest.raises(ValueError, match=message):
@@ -162,7 +163,7 @@ def test_models_without_a_metric_say_so():
         NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward="energy").reset(seed=0)
 
 
-# --- luck and disagreement
+# --- noise and disagreement
 
 
 def test_temperature_lets_luck_decide(toy_folder):
@@ -207,7 +208,7 @@ def test_luck_is_each_dreams_own(toy_folder, mode):
 
 
 def test_calibrated_limit_comes_from_the_model():
-    model = latent(LatentConfig(**{**vars(SMALL), "disagreement_threshold": 1e-9}))
+    model = latent(StateGroundedConfig(**{**vars(SMALL), "disagreement_threshold": 1e-9}))
     env = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), max_disagreement="calibrated")
     env.reset(seed=0)
     *_, cut, info = env.step(np.ones(4))

@@ -16,9 +16,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env.contract import EPISODE_STEPS
+from dream_env.adapters.sb3 import BatchedDream, DreamVecEnv
 from dream_env.dream import NicoLDreamVectorEnv
-from dream_env.sb3 import BatchedDream, DreamVecEnv
+from dream_env.nicol.constants import EPISODE_STEPS
 
 
 def dummy(world_model, count=3, monitor_dir=None, seed=7, **kwargs):
@@ -211,7 +211,7 @@ def test_rl_zoo3_trains_a_batch_unmodified(toy_folder, tmp_path):
         "  n_envs: 16\n  n_timesteps: 1536\n  policy: MultiInputPolicy\n"
         "  n_steps: 32\n  batch_size: 128\n  n_epochs: 1\n"
         "  policy_kwargs: 'dict(net_arch=[16])'\n"
-        "  vec_env_wrapper: dream_env.sb3.BatchedDream\n"
+        "  vec_env_wrapper: dream_env.adapters.sb3.BatchedDream\n"
         "  monitor_kwargs: \"dict(info_keywords=('is_success',))\"\n"
     )
     command = "-m rl_zoo3.train --algo ppo --env NicoLDream-v0 --gym-packages dream_env toy"

@@ -5,10 +5,10 @@ import pytest
 from dreams import assert_same
 
 from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
-from dream_env.language import COLORS, color_of
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.language import COLORS, color_of
 from dream_env.nicol.scene import COLOR_NAMES, Layout
-from dream_env.real import NicoLRealEnv
-from dream_env.tasks import TASKS, task_of
+from dream_env.nicol.tasks import TASKS, task_of
 
 BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
 

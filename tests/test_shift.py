@@ -4,13 +4,14 @@ import numpy as np
 import pybullet
 import pytest
 
-from dream_env.agents import evaluate, rollouts
-from dream_env.agents.rollouts import Batch
-from dream_env.contract import EPISODE_STEPS
+from dream_env.agents import evaluate
+from dream_env.agents.eval import rollouts
+from dream_env.agents.eval.rollouts import Batch
 from dream_env.nicol.camera import CAMERAS
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.scene import Layout
 from dream_env.nicol.shift import SHIFTS
-from dream_env.real import NicoLRealEnv
 
 BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))

@@ -7,9 +7,9 @@ import toy
 from skrl.envs.wrappers.torch import Wrapper
 from skrl.utils.spaces.torch import unflatten_tensorized_space
 
-from dream_env.agents.bench.gpu import skrl_ppo
-from dream_env.contract import EPISODE_STEPS
-from dream_env.skrl import SkrlDreams
+from dream_env.adapters.skrl import SkrlDreams
+from dream_env.agents.studies.bench.gpu import skrl_ppo
+from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.tensors import TensorDreams
 
 KWARGS = {"world_model": toy.ToyWorldModel(), "bank": toy.bank(), "seed": 3}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dream_env.agents.statistics import (
+from dream_env.agents.eval.statistics import (
     markdown_table,
     mcnemar,
     p_text,

@@ -7,14 +7,15 @@ import pytest
 import torch
 import toy
 
-from dream_env.contract import EPISODE_STEPS, RewardName
 from dream_env.dream import NicoLDreamVectorEnv
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.rewards import RewardName
 from dream_env.tensors import TensorDreams
 from dream_env.world_models import checkpoint
 
 KWARGS = {"world_model": toy.ToyWorldModel(), "bank": toy.bank()}
 CERTAIN = KWARGS | {"temperature": 0.0}
-"""Without luck, which tensors draw from another generator than arrays."""
+"""Without noise, which tensors draw from another generator than arrays."""
 
 
 def play(dreams, actions, start):

@@ -16,15 +16,19 @@ import toy
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.agents import apg, clone, hyperparams, hyperparams_sac, policy
+from dream_env.adapters.sb3 import OutcomeReward
+from dream_env.agents import apg, clone
 from dream_env.agents import train as module
-from dream_env.agents.policy import VLA, VLAConfig
-from dream_env.agents.ppo import AnchoredPPO
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.ppo import AnchoredPPO
+from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.run import zoo_ppo as hyperparams
+from dream_env.agents.run import zoo_sac as hyperparams_sac
 from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
-from dream_env.bank import StartBank
-from dream_env.contract import EPISODE_STEPS, action_space, observation_space
+from dream_env.contract import action_space, observation_space
 from dream_env.dream import NicoLDreamEnv
-from dream_env.sb3 import OutcomeReward
+from dream_env.initial_states import InitialStates
+from dream_env.nicol.constants import EPISODE_STEPS
 
 TESTS = Path(__file__).parent
 
@@ -147,7 +151,9 @@ def test_practice_takes_starts_of_ones_own(args, tmp_path):
     bank = toy.bank(rows=8, seed=5)
     only = np.flatnonzero((bank.task == "push") & (bank.step == 0))[:1]
     one = {name: getattr(bank, name)[only] for name in ("images", "proprio", "task", "instruction", "step")}
-    StartBank(goal_images=bank.goal_images[bank.goal[only]], goal=np.zeros(1, int), **one).save(tmp_path / "own.npz")
+    InitialStates(goal_images=bank.goal_images[bank.goal[only]], goal=np.zeros(1, int), **one).save(
+        tmp_path / "own.npz"
+    )
     own = replace(args, task="push", bank=tmp_path / "own.npz", starts="episode")
     env = make_env(own)
     env.reset()
@@ -358,14 +364,17 @@ def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
     assert rate(1) == 3e-4 and (rate(0) == 0) == (algo == "ppo")
 
 
-@pytest.mark.parametrize("algo, conf", [("ppo", "hyperparams"), ("sac", "hyperparams_sac")])
+@pytest.mark.parametrize("algo, conf", [("ppo", "run.zoo_ppo"), ("sac", "run.zoo_sac")])
 def test_the_zoo_trains_it(folders, tmp_path, algo, conf):
     world, clone = folders
     command = [sys.executable, "-m", "rl_zoo3.train", "--algo", algo, "--env", "NicoLDream-v0"]
     command += ["--gym-packages", "dream_env", "toy", "--eval-freq", "-1", "-f", str(tmp_path)]
     command += ["--conf-file", f"dream_env.agents.{conf}", "-n", "512", "--num-threads", "1"]
     command += ["--env-kwargs", f"world_model:{world!r}"]
-    wrappers = ["dream_env.sb3.BatchedDream", "dream_env.sb3.OutcomeReward"]  # this clone looks at tokens by itself
+    wrappers = [
+        "dream_env.adapters.sb3.BatchedDream",
+        "dream_env.adapters.sb3.OutcomeReward",
+    ]  # this clone looks at tokens by itself
     command += ["-params", "n_envs:8", f"policy_kwargs:dict(clone={clone!r})", f"vec_env_wrapper:{wrappers!r}"]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

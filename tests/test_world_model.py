@@ -8,17 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dream_env import contract
+from dream_env.nicol import constants
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
-from dream_env.world_models.latent import LatentConfig, LatentWorldModel
 
-SMALL = LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8)
+SMALL = StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8)
 
 
-def randomized(config: LatentConfig | None = None) -> LatentWorldModel:
+def randomized(config: StateGroundedConfig | None = None) -> StateGroundedModel:
     """A model with random weights everywhere, as a trained one has."""
     torch.manual_seed(0)
-    model = LatentWorldModel(config).eval().requires_grad_(False)
+    model = StateGroundedModel(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(0, parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1)
     return model
@@ -32,18 +32,18 @@ def inputs(rows: int) -> dict[str, torch.Tensor]:
         "action": 2 * torch.rand(rows, 4, generator=generator) - 1,
         "goal": torch.randn(rows, 1024, generator=generator),
         "instruction": 2 * torch.rand(rows, 64, generator=generator) - 1,
-        "luck": torch.rand(rows, generator=generator),
+        "noise": torch.rand(rows, generator=generator),
     }
 
 
-def everything(model: LatentWorldModel, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def everything(model: StateGroundedModel, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     state = model.encode(x["images"], x["proprio"])
     after = model.step(state, x["action"])
     return {
         "encode": state.tokens,
         "tokens": after.tokens,
         "proprio": after.proprio,
-        "luck": model.step(state, x["action"], x["luck"]).tokens,
+        "noise": model.step(state, x["action"], x["noise"]).tokens,
         "metric": model.metric(model.embedding(state)),
         "embedding": model.embedding(after),
         "decode": model.decode(after),
@@ -90,14 +90,14 @@ def test_compiled_code_computes_the_same():
 
 
 def test_shapes_and_types():
-    model = LatentWorldModel(SMALL).eval()
+    model = StateGroundedModel(SMALL).eval()
     out = everything(model, inputs(5))
     assert model.embedding_dim == 1024
     assert {k: tuple(v.shape) for k, v in out.items()} == {
         "encode": (5, 64, 16),
         "tokens": (5, 64, 16),
         "proprio": (5, 4),
-        "luck": (5, 64, 16),
+        "noise": (5, 64, 16),
         "metric": (5, 64),
         "embedding": (5, 1024),
         "decode": (5, 64, 64, 3),
@@ -107,7 +107,7 @@ def test_shapes_and_types():
     }
     assert out["decode"].dtype == torch.uint8
     assert ((out["success"] > 0) & (out["success"] < 1)).all()
-    assert LatentWorldModel().embedding_dim == 1024
+    assert StateGroundedModel().embedding_dim == 1024
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
@@ -125,9 +125,11 @@ def test_rows_depend_neither_on_the_batch_nor_on_threads(threads, monkeypatch):
 
 
 VARIANTS = {
-    "vector": LatentConfig(grid=1, channels=96, autoencoder_widths=(8, 8, 8), width=64, head_width=32, metric_dim=8),
-    "heads": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, interaction=0),
-    "learned proprio": LatentConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, proprio="learned"),
+    "vector": StateGroundedConfig(
+        grid=1, channels=96, autoencoder_widths=(8, 8, 8), width=64, head_width=32, metric_dim=8
+    ),
+    "heads": StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, interaction=0),
+    "learned proprio": StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=16, head_width=8, proprio="learned"),
 }
 
 
@@ -161,21 +163,21 @@ def test_vector_reads_and_measures_what_is_in_it():
 
 
 def test_ensemble_steps_by_the_mean_of_its_heads():
-    model, x = randomized(LatentConfig(ensemble=5, interaction=0)), inputs(3)
+    model, x = randomized(StateGroundedConfig(ensemble=5, interaction=0)), inputs(3)
     state = model.encode(x["images"], x["proprio"])
     heads = model.predictor(state.tokens, state.proprio, x["action"], state.situation)[0]
     assert len(heads) == 5 and heads.std(0).max() > 1e-3
-    luck = torch.tensor([0.0, 0.5, 0.99])
-    torch.testing.assert_close(model.step(state, x["action"], luck).tokens, heads[[0, 2, 4], range(3)])
+    noise = torch.tensor([0.0, 0.5, 0.99])
+    torch.testing.assert_close(model.step(state, x["action"], noise).tokens, heads[[0, 2, 4], range(3)])
     halfway = (heads[[0, 2, 4], range(3)] + heads.mean(0)) / 2
-    torch.testing.assert_close(model.step(state, x["action"], luck, 0.5).tokens, halfway)
+    torch.testing.assert_close(model.step(state, x["action"], noise, 0.5).tokens, halfway)
     torch.testing.assert_close(model.step(state, x["action"]).tokens, heads.mean(0), rtol=1e-4, atol=1e-5)
     spread = heads.var(0, correction=0).mean((1, 2))
     torch.testing.assert_close(model.disagreement(state, x["action"]), spread)
 
 
 def test_learned_proprio_moves_by_its_own_rule():
-    model, x = LatentWorldModel(VARIANTS["learned proprio"]).eval(), inputs(3)
+    model, x = StateGroundedModel(VARIANTS["learned proprio"]).eval(), inputs(3)
     state = model.encode(x["images"], x["proprio"])
     torch.testing.assert_close(model.step(state, x["action"]).proprio, x["proprio"])  # untrained, it stays
     model.predictor.setpoint[-1].bias.data.fill_(0.25)
@@ -185,7 +187,7 @@ def test_learned_proprio_moves_by_its_own_rule():
 @pytest.mark.parametrize("values", [{"grid": 3}, {"grid": 0}, {"proprio": "guessed"}])
 def test_impossible_architectures_are_refused(values):
     with pytest.raises(ValueError, match=f"{next(iter(values))}=.*accepted"):
-        LatentWorldModel(LatentConfig(**values))
+        StateGroundedModel(StateGroundedConfig(**values))
 
 
 def test_step_is_pure_and_moves_the_setpoint_as_physics_does():
@@ -196,7 +198,7 @@ def test_step_is_pure_and_moves_the_setpoint_as_physics_does():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
     assert not torch.equal(first.tokens, state.tokens)
-    expected = contract.integrate(x["proprio"].numpy(), x["action"].numpy())
+    expected = constants.integrate(x["proprio"].numpy(), x["action"].numpy())
     np.testing.assert_array_equal(first.proprio.numpy(), expected)
 
 
@@ -208,7 +210,7 @@ def test_step_is_differentiable():
 
 
 def test_untrained_predictor_predicts_no_change_and_no_disagreement():
-    model, x = LatentWorldModel(replace(SMALL, futures=1)).eval(), inputs(3)
+    model, x = StateGroundedModel(replace(SMALL, futures=1)).eval(), inputs(3)
     state = model.encode(x["images"], x["proprio"])
     torch.testing.assert_close(model.step(state, x["action"]).tokens, state.tokens, rtol=0, atol=1e-6)
     torch.testing.assert_close(model.disagreement(state, x["action"]), torch.zeros(3), rtol=0, atol=1e-9)
@@ -217,13 +219,13 @@ def test_untrained_predictor_predicts_no_change_and_no_disagreement():
 def test_disagreement_is_the_variance_between_heads():
     x = inputs(3)
     for heads, differ in ((1, False), (3, True)):
-        model = randomized(LatentConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1, ensemble=heads))
+        model = randomized(StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=1, ensemble=heads))
         state = model.encode(x["images"], x["proprio"])
         assert bool((model.disagreement(state, x["action"]) > 1e-6).all()) is differ
 
 
 def test_encode_names_bad_pictures():
-    model = LatentWorldModel(SMALL)
+    model = StateGroundedModel(SMALL)
     for images in (torch.zeros(1, 64, 64, 3), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="images are .*accepted: torch.uint8"):
             model.encode(images, torch.zeros(1, 4))
@@ -243,7 +245,7 @@ def test_checkpoint_round_trip_is_exact_shared_and_frozen(folder):
     original = randomized(SMALL).state_dict()
     assert all(torch.equal(value, original[name]) for name, value in model.state_dict().items())
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    assert json.loads((folder / "config.json").read_text())["kind"] == "latent"
+    assert json.loads((folder / "config.json").read_text())["kind"] == "state_grounded"
     assert len(checkpoint.sha256(folder)) == 64
     assert checkpoint.sha256(folder) == checkpoint.sha256(folder / "model.safetensors")
 
@@ -254,16 +256,16 @@ def test_saving_again_keeps_other_files_and_survives_a_crash(folder, monkeypatch
     with monkeypatch.context() as broken:
         broken.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError):
-            checkpoint.save(LatentWorldModel(SMALL), folder, "")
+            checkpoint.save(StateGroundedModel(SMALL), folder, "")
     assert (folder / "model.safetensors").read_bytes() == weights
-    checkpoint.save(LatentWorldModel(SMALL), folder, "")
+    checkpoint.save(StateGroundedModel(SMALL), folder, "")
     assert (folder / "bank.npz").read_bytes() == b"starts"
     assert (folder / "model.safetensors").read_bytes() != weights
 
 
 def test_a_model_that_was_written_anew_is_loaded_anew(folder):
     before = checkpoint.load(folder)
-    checkpoint.save(LatentWorldModel(SMALL), folder, "")
+    checkpoint.save(StateGroundedModel(SMALL), folder, "")
     after = checkpoint.load(folder)
     assert after is not before and after is checkpoint.load(folder)
     assert not torch.equal(after.state_dict()[KEY], before.state_dict()[KEY])
@@ -308,7 +310,7 @@ DAMAGE = {
     "shape": (lambda f: edit_weights(f, lambda t: t.update({KEY: torch.zeros(2, 3)})), r"\(2, 3\), not .*\(16, 80\)"),
     "type": (lambda f: edit_weights(f, lambda t: t.update({KEY: t[KEY].half()})), "float16"),
     "other width": (lambda f: edit_config(f, width=24), "does not fit config.json"),
-    "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['latent'"),
+    "kind": (lambda f: edit_config(f, kind="oracle"), r"kind 'oracle'; accepted: \['state_grounded'"),
     "kinds": (lambda f: edit_config(f, kind=["latent"]), r"kind \['latent'\]; accepted"),
     "threshold": (lambda f: edit_config(f, success_threshold=None), "success_threshold=None; accepted"),
     "field": (lambda f: edit_config(f, depth=9), r"unknown fields \['depth'\]"),

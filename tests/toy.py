@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from dream_env import contract
-from dream_env.bank import StartBank
+from dream_env import rewards
+from dream_env.initial_states import InitialStates
+from dream_env.nicol import constants
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import LatentState
 
-GRID, PATCH = 8, contract.IMAGE_SIZE // 8
+GRID, PATCH = 8, constants.IMAGE_SIZE // 8
 TASKS = ("lift", "push", "reach")
 COLORS = {"red": (220, 20, 20), "green": (10, 150, 40), "blue": (20, 60, 220)}
 
@@ -48,7 +49,7 @@ class ToyWorldModel(nn.Module):
         patch = 3 * PATCH**2
         self.patch = nn.Parameter(torch.randn(patch, config.channels, generator=rng) / patch**0.5)
         self.shift = nn.Parameter(torch.randn(4, GRID * GRID, config.channels, generator=rng) / 5)
-        self.register_buffer("step_size", torch.from_numpy(contract.STEP), persistent=False)
+        self.register_buffer("step_size", torch.from_numpy(constants.STEP), persistent=False)
 
     @property
     def device(self):
@@ -61,13 +62,13 @@ class ToyWorldModel(nn.Module):
         patches = pixels.reshape(-1, GRID, PATCH, GRID, PATCH, 3).transpose(2, 3).flatten(3).flatten(1, 2)
         return LatentState(patches @ self.patch, proprio)
 
-    def step(self, state, action, luck=None, temperature=1.0):
+    def step(self, state, action, noise=None, temperature=1.0):
         """Decays tokens a little and shifts them by the action and the set-point."""
         drive = action + 0.1 * state.proprio
         shift = (drive[:, :, None, None] * self.shift).sum(1)
-        if luck is not None:
-            shift = shift * (1 + temperature * (luck[:, None, None] - 0.5))
-        return LatentState(0.98 * state.tokens + shift, contract.integrate(state.proprio, action, self.step_size))
+        if noise is not None:
+            shift = shift * (1 + temperature * (noise[:, None, None] - 0.5))
+        return LatentState(0.98 * state.tokens + shift, constants.integrate(state.proprio, action, self.step_size))
 
     def embedding(self, state):
         """Flattens the tokens."""
@@ -84,12 +85,12 @@ class ToyWorldModel(nn.Module):
     def decode(self, state):
         """Inverts the projection, roughly, by its transpose."""
         pixels = (state.tokens @ self.patch.T).reshape(-1, GRID, GRID, PATCH, PATCH, 3)
-        image = pixels.transpose(2, 3).reshape(-1, contract.IMAGE_SIZE, contract.IMAGE_SIZE, 3)
+        image = pixels.transpose(2, 3).reshape(-1, constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3)
         return (image * 64 + 127.5).clamp(0, 255).byte()
 
     def success(self, state, goal, instruction):
         """Probable where the goal is near; the instruction tips the balance."""
-        near = 1 - contract.distance(self.embedding(state), goal)
+        near = 1 - rewards.distance(self.embedding(state), goal)
         return torch.sigmoid(4 * near + instruction.sum(-1) / 8)
 
     def disagreement(self, state, action):
@@ -111,7 +112,7 @@ def bank(rows=24, seed=0):
             image[x : x + 10, y : y + 10] = COLORS[names[c]]
         return images
 
-    return StartBank(
+    return InitialStates(
         images=pictures(rows, color),
         proprio=rng.uniform(-1, 1, (rows, 4)).astype(np.float32),
         goal_images=pictures(rows // 2, color[::2]),

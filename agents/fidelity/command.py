@@ -28,19 +28,21 @@ import torch
 import tyro
 from safetensors.torch import load_file, save_file
 
-from dream_env.agents import pool, probes, sources
+from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes
+from dream_env.agents.eval import probes
+from dream_env.agents.eval.pictures import write_file
+from dream_env.agents.eval.results import write_text
 from dream_env.agents.evaluate import HELD_OUT_SEED, check_tasks
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
 from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fidelity.report import headline, markdown, verdict
-from dream_env.agents.gate import command as gate
-from dream_env.agents.latents import Latents, encode_episodes
-from dream_env.agents.outcomes import write_text
-from dream_env.agents.pictures import write_file
-from dream_env.agents.settings import check_folder, command_line
-from dream_env.episodes import EpisodeDataset
-from dream_env.tasks import TASKS
+from dream_env.agents.run import hashing as sources
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_folder, command_line
+from dream_env.agents.studies.reward_audit import command as gate
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import LatentState
 
@@ -73,12 +75,12 @@ class Arguments:
     """Held-out episodes that physics plays again with the cubes 3 mm elsewhere, as the measure for the dream's own
     errors; 0 leaves them out."""
     scenes: int = 60
-    """Scenes per task for the default reward's figures, those of `python -m agents.gate`; 0 leaves them out."""
+    """Scenes per task for the default reward's figures, those of `python -m agents.studies.reward_audit`; 0 leaves them out."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     temperature: float = 1.0
     """Temperature of the dreams that policies act in, see `NicoLDream-v0`. Recordings are replayed at 0, by what is
-    likeliest: by luck a cube would slip where the recorded hand goes on as if it had not, or the other way round."""
+    likeliest: by noise a cube would slip where the recorded hand goes on as if it had not, or the other way round."""
     probe_episodes: int = 2000
     """Episodes of --data that the probe is trained on."""
     probe_updates: int = 3000
@@ -204,7 +206,7 @@ def _headline(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _disagreement(model: Any, latents: Latents, physics: Film, dream: Film) -> dict[str, Any]:
+def _disagreement(model: Any, latents: EncodedDataset, physics: Film, dream: Film) -> dict[str, Any]:
     figures = uncertainty.correlations(model, latents, physics, dream)
     whole = figures["rollout_24"]
     summed = dream.disagreement.sum(1)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents import probes
+from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.eval import probes
+from dream_env.agents.eval.model_metrics import auc, rollout_errors, success_figures, success_on
+from dream_env.agents.eval.statistics import spearman
 from dream_env.agents.fidelity.replay import Film
-from dream_env.agents.latents import Latents
-from dream_env.agents.model_metrics import auc, rollout_errors, success_figures, success_on
-from dream_env.agents.statistics import spearman
-from dream_env.contract import EPISODE_STEPS, PROPRIO_NAMES
+from dream_env.nicol.constants import EPISODE_STEPS, PROPRIO_NAMES
 
 STARTS = {EPISODE_STEPS // 2: tuple(range(0, EPISODE_STEPS // 2 + 1, 3)), EPISODE_STEPS: (0,)}
 """Horizons of the figures, in control steps, and the frames of an episode from which they are dreamt."""
@@ -59,7 +59,7 @@ class States(NamedTuple):
     held: Tensor
 
 
-def states_ahead(latents: Latents, dreams: Films, steps: int) -> States:
+def states_ahead(latents: EncodedDataset, dreams: Films, steps: int) -> States:
     """Gathers the states `steps` ahead of every start in `STARTS`."""
     parts = []
     for start in STARTS[steps]:
@@ -83,14 +83,14 @@ def states_ahead(latents: Latents, dreams: Films, steps: int) -> States:
     return States(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def latent_error(latents: Latents, dream: Film) -> dict[str, list[float]]:
+def latent_error(latents: EncodedDataset, dream: Film) -> dict[str, list[float]]:
     """Error over variance after 1, 2, ... steps, of the dream and of a copy of the first frame."""
     horizons = range(1, latents.tokens.shape[1])
     errors = rollout_errors(latents.tokens, dream.tokens, horizons)
     return {name: [each[h] for h in horizons] for name, each in errors.items()}
 
 
-def positions(probe: probes.Probe, latents: Latents, dreams: Films) -> dict[str, dict[str, Any]]:
+def positions(probe: probes.Probe, latents: EncodedDataset, dreams: Films) -> dict[str, dict[str, Any]]:
     """Median errors (cm) of hand and cubes, and how well it can be read whether something is held.
 
     Args:
@@ -128,7 +128,7 @@ def positions(probe: probes.Probe, latents: Latents, dreams: Films) -> dict[str,
 
 
 def success(
-    model: Any, latents: Latents, dreams: Films, threshold: float, again: np.ndarray | None = None
+    model: Any, latents: EncodedDataset, dreams: Films, threshold: float, again: np.ndarray | None = None
 ) -> dict[str, Any]:
     """How well the model tells success in states that it dreamt itself, 12 and 24 steps ahead.
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dream_env.agents.pictures import COLORS, write_file
+from dream_env.agents.eval.pictures import COLORS, write_file
 
 EVERY = 3
 """Steps between two pictures of a strip."""

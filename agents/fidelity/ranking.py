@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dream_env.agents import pool
+from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirmed, load_outcomes, save_outcomes
+from dream_env.agents.eval.rollouts import Batch, play
+from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import eyes
-from dream_env.agents.outcomes import WORLDS, Outcome, World, confirmed, load_outcomes, save_outcomes
-from dream_env.agents.policy import load
-from dream_env.agents.rollouts import Batch, play
-from dream_env.agents.statistics import pearson, spearman
+from dream_env.agents.policies.vla import load
+from dream_env.agents.run import workers as pool
 from dream_env.world_models import checkpoint
 
 PHYSICS_CHUNK, DREAM_CHUNK = 10, 256
@@ -61,7 +61,7 @@ def compare(
     cache: Path,
     temperature: float = 1.0,
     workers: pool.Workers = None,
-) -> list[Outcome]:
+) -> list[EpisodeResult]:
     """Plays every policy in both worlds on the same starts.
 
     What happens in physics depends on the policy and on the encoder alone, so it is kept in `cache` and asked of
@@ -110,19 +110,19 @@ def compare(
     return outcomes
 
 
-def _confirmed(file: Path) -> list[Outcome]:
+def _confirmed(file: Path) -> list[EpisodeResult]:
     """Reads kept outcomes; those from before they were put to physics once more do not count."""
     return [outcome for outcome in load_outcomes(file) if outcome.confirmed is not None] if file.is_file() else []
 
 
-def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[Outcome]]:
+def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[EpisodeResult]]:
     with tqdm(total=sum(len(batch.seeds) for batch in batches), desc=what, unit="episode") as bar:
         for played in pool.imap(play, batches, workers) if batches else ():
             bar.update(len(played))
             yield played
 
 
-def agreement(outcomes: Sequence[Outcome], task: str | None = None) -> dict[str, Any]:
+def agreement(outcomes: Sequence[EpisodeResult], task: str | None = None) -> dict[str, Any]:
     """Compares success in the dream with success in physics over policies.
 
     Args:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from dream_env.agents import pool
+from dream_env.agents.data.physics_starts import OFFSET, carry_out
 from dream_env.agents.fidelity.figures import TOUCHED
-from dream_env.agents.starts import OFFSET, carry_out
-from dream_env.episodes import EpisodeDataset
+from dream_env.agents.run import workers as pool
+from dream_env.data.episodes import EpisodeDataset
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from tqdm import tqdm
 
-from dream_env.agents import collect, pool
-from dream_env.agents.latents import Latents
-from dream_env.bank import StartBank
-from dream_env.contract import EPISODE_STEPS, IMAGE_SIZE, RewardName
+from dream_env.agents import collect
+from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.run import workers as pool
+from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.dream import NicoLDreamVectorEnv
-from dream_env.episodes import EpisodeDataset, EpisodeWriter
+from dream_env.initial_states import InitialStates
+from dream_env.nicol.constants import EPISODE_STEPS, IMAGE_SIZE
+from dream_env.rewards import RewardName
 from dream_env.world_models.protocol import LatentState
 
 KINDS = ("expert", "misjudge", "play", "policy")
@@ -83,7 +85,7 @@ def _make(task: str, policy: str | None, world_model: str) -> Any:
 
 @lru_cache
 def _physics(world_model: str) -> Any:
-    from dream_env.real import NicoLRealEnv
+    from dream_env.nicol.env import NicoLRealEnv
 
     return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=world_model)
 
@@ -132,7 +134,7 @@ class Projector:
         return getattr(self._model, name)
 
     def step(
-        self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
+        self, state: LatentState, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> LatentState:
         """Shows the next frame."""
         self._step += 1
@@ -170,7 +172,7 @@ def dream_film(model: Any, episodes: EpisodeDataset, start: int = 0) -> Film:
 
 
 @torch.inference_mode()
-def physics_film(model: Any, episodes: EpisodeDataset, latents: Latents) -> Film:
+def physics_film(model: Any, episodes: EpisodeDataset, latents: EncodedDataset) -> Film:
     """Shows recorded episodes as they were; the ensemble is asked about each recorded step."""
     told = [
         model.disagreement(LatentState(latents.tokens[:, t].float(), latents.proprio[:, t]), latents.action[:, t])
@@ -202,7 +204,7 @@ def returns(model: Any, episodes: EpisodeDataset, film: Film | None = None) -> d
 def _theater(model: Any, episodes: EpisodeDataset, start: int = 0, **kwargs: Any) -> NicoLDreamVectorEnv:
     """Makes a batch of dreams, one for each episode, and resets them to a frame of it."""
     rows = np.arange(len(episodes))
-    bank = StartBank(
+    bank = InitialStates(
         images=np.array(episodes.images[:, start]),
         proprio=episodes.proprio[:, start],
         goal_images=np.array(episodes.goal_image),

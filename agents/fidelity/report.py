@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from dream_env.agents.statistics import markdown_table
+from dream_env.agents.eval.statistics import markdown_table
 
 
 class Target(NamedTuple):
@@ -119,7 +119,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "## Success",
         "`dream` counts episodes that only the dream solves when the same actions are replayed, `physics` those that "
         "only physics solves. Of success, `physics_24` is physics itself after the same actions with every cube 3 mm "
-        "elsewhere: how much of it is luck that no dream can know.",
+        "elsewhere: how much of it is noise that no dream can know.",
         _outcomes(tasks),
         _success({**tasks, "all": report["all"]}),
         "## Reward",

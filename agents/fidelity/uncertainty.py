@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.eval.model_metrics import auc
+from dream_env.agents.eval.statistics import spearman
 from dream_env.agents.fidelity.replay import Film
-from dream_env.agents.latents import Latents
-from dream_env.agents.model_metrics import auc
-from dream_env.agents.statistics import spearman
-from dream_env.contract import ACTION_NAMES
+from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.world_models.protocol import LatentState
 
 STEPS = 6
@@ -37,7 +37,7 @@ def aggregates(disagreement: Tensor) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def correlations(model: Any, latents: Latents, physics: Film, dream: Film) -> dict[str, Any]:
+def correlations(model: Any, latents: EncodedDataset, physics: Film, dream: Film) -> dict[str, Any]:
     """Rank correlations of disagreement with true error.
 
     Args:
@@ -65,7 +65,7 @@ def correlations(model: Any, latents: Latents, physics: Film, dream: Film) -> di
 
 
 @torch.inference_mode()
-def outliers(model: Any, latents: Latents, seed: int = 0) -> dict[str, Any]:
+def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, Any]:
     """How well disagreement tells the absurd from the ordinary, each for `STEPS` steps from the episodes' middle.
 
     - `actions`: full-scale actions that alternate in sign, which no recorded episode holds. They are absurd but need

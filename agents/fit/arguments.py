@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dream_env.contract import check_choice, check_number
-from dream_env.language import COLORS
-from dream_env.world_models.latent import LatentConfig
+from dream_env.checks import check_choice, check_number
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.world_model.model import StateGroundedConfig
 
 SHARES = {
     "autoencoder": 0.2,
@@ -150,7 +150,7 @@ class Arguments:
     """Trains in mixed precision; None does so where the processor has instructions for it, or on a GPU."""
     muon: bool = True
     """Trains matrices by Muon; False takes AdamW for everything."""
-    model: LatentConfig = field(default_factory=LatentConfig)
+    model: StateGroundedConfig = field(default_factory=StateGroundedConfig)
     """Architecture; with --init only of a new predictor, and of the metric, which is made anew where it differs."""
 
     def __post_init__(self) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dream_env.agents import model_metrics
-from dream_env.agents.latents import Latents
-from dream_env.world_models.latent import LatentWorldModel
+from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.eval import model_metrics
+from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models.protocol import LatentState
 
 QUANTILE = 0.999
@@ -23,12 +23,14 @@ SURE = 0.999
 """Highest threshold: no state reaches a probability of 1."""
 
 
-def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndarray, false_positives: float) -> None:
+def calibrate_success(
+    model: StateGroundedModel, held_out: EncodedDataset, tasks: np.ndarray, false_positives: float
+) -> None:
     """Sets the success head's temperature (Guo et al. 2017) and threshold on held-out episodes.
 
     The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from
     `CERTAIN` on at which, in every task, at most `false_positives` of the dreamt failures are called successes. Dreams
-    retrace what happened: the head is to tell what it sees, whether the dream or the world had more luck.
+    retrace what happened: the head is to tell what it sees, whether the dream or the world had more noise.
 
     Args:
         model: The world model.
@@ -57,7 +59,7 @@ def calibrate_success(model: LatentWorldModel, held_out: Latents, tasks: np.ndar
 
 
 @torch.inference_mode()
-def calibrate_disagreement(model: LatentWorldModel, held_out: Latents) -> None:
+def calibrate_disagreement(model: StateGroundedModel, held_out: EncodedDataset) -> None:
     """Sets the threshold of disagreement: a step above it is rarer than one in a thousand under recorded actions.
 
     It is taken along dreams from the first frame, where a dream's own errors add to what the ensemble disagrees on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.settings import command_line
+from dream_env.agents.run.config import command_line
 
 
 def card(args: Arguments, figures: dict[str, Any]) -> str:

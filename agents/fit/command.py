@@ -24,7 +24,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from dream_env.agents import model_metrics
+from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
+from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.results import write_text
 from dream_env.agents.fit import distributed, dynamics, stages
 from dream_env.agents.fit.arguments import Arguments, Device
 from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
@@ -34,16 +36,14 @@ from dream_env.agents.fit.joint import joint_stage
 from dream_env.agents.fit.pairs import Pairs, own_steps
 from dream_env.agents.fit.peak import peak_memory
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.gate.order import metric_figures
-from dream_env.agents.latents import Episodes, Latents, encode_episodes
-from dream_env.agents.outcomes import write_text
-from dream_env.agents.phrasings import sentences
-from dream_env.agents.settings import check_out
-from dream_env.bank import StartBank
-from dream_env.contract import check_choice
-from dream_env.episodes import KINDS, EpisodeDataset
+from dream_env.agents.run.config import check_out
+from dream_env.agents.studies.phrasings import sentences
+from dream_env.agents.studies.reward_audit.order import metric_figures
+from dream_env.checks import check_choice
+from dream_env.data.episodes import KINDS, EpisodeDataset
+from dream_env.initial_states import InitialStates
+from dream_env.nicol.world_model.model import PREDICTOR, StateGroundedModel
 from dream_env.world_models import checkpoint
-from dream_env.world_models.latent import PREDICTOR, LatentWorldModel
 
 
 class Fitted(NamedTuple):
@@ -58,9 +58,9 @@ class Fitted(NamedTuple):
         minutes: How long each stage took.
     """
 
-    model: LatentWorldModel
-    train: Latents
-    held_out: Latents
+    model: StateGroundedModel
+    train: EncodedDataset
+    held_out: EncodedDataset
     steps: Tensor
     tasks: np.ndarray
     minutes: dict[str, float]
@@ -95,7 +95,7 @@ def train(
     args: Arguments,
     episodes: Episodes,
     save_seconds: float = 60.0,
-    encode: Callable[[LatentWorldModel, Episodes, Tensor, int], Latents] = encode_episodes,
+    encode: Callable[[StateGroundedModel, Episodes, Tensor, int], EncodedDataset] = encode_episodes,
 ) -> Fitted:
     """Trains a world model through its stages; `args.out` gets the run's state and its curves.
 
@@ -109,7 +109,7 @@ def train(
         ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds something else or a
             run with other settings.
     """
-    check_out(args.out, LatentWorldModel.kind, *args.data, args.init, args.autoencoder, args.test)
+    check_out(args.out, StateGroundedModel.kind, *args.data, args.init, args.autoencoder, args.test)
     check_choice("device", args.device, Device)
     rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
@@ -132,11 +132,11 @@ def train(
     run.train(first(args, model, episodes, rows, held_rows))
     model.eval()
 
-    def encoded(rows: Tensor, recolored: int = 0) -> Latents:
-        return Latents(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
+    def encoded(rows: Tensor, recolored: int = 0) -> EncodedDataset:
+        return EncodedDataset(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
 
     again = args.recolor if any(map(args.updates, ("reader", "predictor", "success", "metric"))) else 0
-    colorful = Latents.concatenate([encoded(rows, places) for places in range(again + 1)])
+    colorful = EncodedDataset.concatenate([encoded(rows, places) for places in range(again + 1)])
     latents, held_out = colorful.take(slice(len(rows))), encoded(held_rows)
     seen: Tensor | None = None
     if (reader := model.reader) is not None:
@@ -215,7 +215,7 @@ def _figures(args: Arguments, fitted: Fitted, test: EpisodeDataset | None) -> di
     }
 
 
-def _initial(args: Arguments) -> LatentWorldModel:
+def _initial(args: Arguments) -> StateGroundedModel:
     """Builds the model that a fit begins with: a new one, or that of --init, with new parts if it is to get them.
 
     Raises:
@@ -232,12 +232,12 @@ def _initial(args: Arguments) -> LatentWorldModel:
         if args.new_predictor:
             config = replace(config, **{name: getattr(args.model, name) for name in PREDICTOR})
             weights = {name: value for name, value in weights.items() if not name.startswith("predictor.")}
-        model = LatentWorldModel(config)
+        model = StateGroundedModel(config)
         fresh = model.state_dict()
         kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}
         model.load_state_dict({name: weights[name] if name in kept else fresh[name] for name in fresh})
         return model
-    model = LatentWorldModel(args.model)
+    model = StateGroundedModel(args.model)
     if model.words:
         model.words.fit(sentence.words for sentence in sentences("train"))
     if args.autoencoder:
@@ -272,7 +272,7 @@ def _work(args: Arguments) -> None:
     with distributed.processes(args.device) as first:
         bank = None
         if first and args.bank:  # now, as data without a start are refused
-            bank = StartBank.from_episodes(episodes, limit=args.bank, seed=args.seed)
+            bank = InitialStates.from_episodes(episodes, limit=args.bank, seed=args.seed)
         figures = fit(args, episodes)
     if not first:
         return

@@ -9,29 +9,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents import model_metrics
+from dream_env.agents.data.encoded_dataset import EncodedDataset, true_readings
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.stages import MOVED, read, strip
 from dream_env.agents.fit.trainer import Stage
-from dream_env.agents.latents import Latents, true_readings
-from dream_env.language import COLORS
-from dream_env.world_models.interaction import Interaction
-from dream_env.world_models.latent import LatentWorldModel
-from dream_env.world_models.predictor import Predictor
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.world_model.arm_renderer import Camera
+from dream_env.nicol.world_model.model import StateGroundedModel
+from dream_env.nicol.world_model.object_dynamics import ObjectDynamics
+from dream_env.nicol.world_model.predictor import Predictor
+from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator, cubes
 from dream_env.world_models.protocol import LatentState
-from dream_env.world_models.reader import HAND, SituationReader, cubes
-from dream_env.world_models.sketch import Camera
 
 
-def sketch_stage(args: Arguments, predictor: Predictor, train: Latents, held_out: Latents) -> Stage:
+def sketch_stage(args: Arguments, predictor: Predictor, train: EncodedDataset, held_out: EncodedDataset) -> Stage:
     """Trains the predictor's sketch of the arm by itself, on pairs of frames in a row: the trunk begins with an arm."""
     episodes, steps = train.action.shape[:2]
     sketch = predictor.sketch
     assert sketch is not None
     sketch.requires_grad_(True)
 
-    def tells(latents: Latents) -> Tensor:
+    def tells(latents: EncodedDataset) -> Tensor:
         if predictor.interaction is None:
             return latents.proprio
         return torch.cat([latents.proprio, true_readings(latents)[0][..., : len(HAND)]], dim=-1)
@@ -62,7 +62,12 @@ def sketch_stage(args: Arguments, predictor: Predictor, train: Latents, held_out
 
 
 def interaction_stage(
-    args: Arguments, interaction: Interaction, reader: SituationReader, train: Latents, seen: Tensor, held_out: Latents
+    args: Arguments,
+    interaction: ObjectDynamics,
+    reader: StateEstimator,
+    train: EncodedDataset,
+    seen: Tensor,
+    held_out: EncodedDataset,
 ) -> Stage:
     """Trains what moves the cubes by itself, from what the reader has `seen`: the trunk is told where they will be."""
     steps = train.action.shape[1]
@@ -98,9 +103,9 @@ def interaction_stage(
 
 def predictor_stage(
     args: Arguments,
-    model: LatentWorldModel,
-    train: Latents,
-    held_out: Latents,
+    model: StateGroundedModel,
+    train: EncodedDataset,
+    held_out: EncodedDataset,
     film: np.ndarray,
 ) -> Stage:
     """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
@@ -222,7 +227,7 @@ def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
 
 
 @torch.no_grad()
-def aim_table(table: Camera, reader: SituationReader, some: Latents) -> None:
+def aim_table(table: Camera, reader: StateEstimator, some: EncodedDataset) -> None:
     """Aims the camera that marks the cubes at where the reader looks for them.
 
     Of a color's looks it takes the one that moves about most: another may rest on the background.

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
-from dream_env.agents.latents import Episodes
-from dream_env.contract import denormalize
-from dream_env.language import COLORS, embed
-from dream_env.tasks import TASKS, Situation
-from dream_env.tasks.situation import in_hand
+from dream_env.agents.data.encoded_dataset import Episodes
+from dream_env.language import embed
+from dream_env.nicol.constants import denormalize
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.tasks import TASKS, SimState
+from dream_env.nicol.tasks.situation import in_hand
 
 
 class Hindsight:
@@ -50,7 +51,7 @@ class Hindsight:
             n: Episodes `(B,)`.
             t: Frames `(B,)`.
             recolored: By how many places the colors of their cubes were moved, `(B,)`, see
-                `dream_env.agents.latents.recolor`.
+                `dream_env.agents.data.encoded_dataset.recolor`.
             generator: Source of chance.
 
         Returns:
@@ -60,9 +61,9 @@ class Hindsight:
         task = torch.where(own, self.own_task[n], torch.randint(len(TASKS), n.shape, generator=generator))
         cube = torch.randint(self.conditions.shape[3], n.shape, generator=generator)
         cube = torch.where(own, self.own_cube[n], cube)
-        luck = torch.rand(len(n), generator=generator).tolist()
+        noise = torch.rand(len(n), generator=generator).tolist()
         colors = (self.colors[n, cube] + recolored) % len(COLORS)
-        cells = zip(task.tolist(), colors.tolist(), luck, strict=True)
+        cells = zip(task.tolist(), colors.tolist(), noise, strict=True)
         words = [self.sentences[k][c][int(u * len(self.sentences[k][c]))] for k, c, u in cells]
         answers = torch.where(own, self.recorded[n, t], self.conditions[n, t, task, cube])
         return torch.from_numpy(np.stack(words)), answers.float()
@@ -77,8 +78,8 @@ def _conditions(episodes: Episodes, n: int) -> np.ndarray:
     return answers
 
 
-def situations(episodes: Episodes, n: int, cube: int) -> Iterator[Situation]:
+def situations(episodes: Episodes, n: int, cube: int) -> Iterator[SimState]:
     """Yields the T + 1 situations of an episode, as if a cube had been named."""
     setpoints = denormalize(episodes.proprio[n])
     for objects, hand, setpoint in zip(episodes.objects[n], episodes.hand[n], setpoints, strict=True):
-        yield Situation(objects, cube, hand, setpoint, bool(in_hand(objects[cube], hand)))
+        yield SimState(objects, cube, hand, setpoint, bool(in_hand(objects[cube], hand)))

@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.dynamics import aim_camera
 from dream_env.agents.fit.stages import autoencoder_stage
 from dream_env.agents.fit.trainer import Stage
-from dream_env.agents.latents import Episodes
-from dream_env.world_models.latent import LatentWorldModel
+from dream_env.nicol.world_model.model import StateGroundedModel
 
 HORIZON = 3
 """Steps that are predicted from every first frame."""
@@ -23,7 +23,9 @@ PIXELS = 20.0
 """Weight of the decoder's loss, which is that much smaller than the others."""
 
 
-def joint_stage(args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor) -> Stage:
+def joint_stage(
+    args: Arguments, model: StateGroundedModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
+) -> Stage:
     """Trains encoder and predictor on windows of pictures, in the place of `autoencoder_stage` and with its updates.
 
     Tokens are what can be predicted, `HORIZON` steps ahead; gradients flow into the targets too, and VICReg's terms

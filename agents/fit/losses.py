@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dream_env.agents.fit import distributed
+from dream_env.nicol.world_model.arm_renderer import ArmRenderer
+from dream_env.nicol.world_model.model import SuccessHead
+from dream_env.nicol.world_model.object_dynamics import BLUR, CENTIMETER, Mixture, ObjectDynamics
+from dream_env.nicol.world_model.predictor import Predictor
+from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.interaction import BLUR, CENTIMETER, Futures, Interaction
-from dream_env.world_models.latent import SuccessHead
-from dream_env.world_models.predictor import Predictor
-from dream_env.world_models.reader import HAND, SituationReader
-from dream_env.world_models.sketch import Sketch
 
 CHANGED = 16 / 255
 """Difference to the background from which on a pixel counts as an object's or the arm's."""
@@ -27,7 +27,7 @@ def autoencoder_loss(
     weight: float,
     noise: float,
     placing: float = 0.0,
-    reader: SituationReader | None = None,
+    reader: StateEstimator | None = None,
     truth: Tensor | None = None,
     known: Tensor | None = None,
 ) -> Tensor:
@@ -69,7 +69,7 @@ def reconstruction_loss(autoencoder: AutoEncoder, tokens: Tensor, images: Tensor
     return error.sum() / (3 * distributed.average(weights.sum()))
 
 
-def sketch_loss(sketch: Sketch, tokens: Tensor, arm: Tensor) -> Tensor:
+def sketch_loss(sketch: ArmRenderer, tokens: Tensor, arm: Tensor) -> Tensor:
     """Mean squared error of the drawing of pairs of frames `(B, 2, T, C)` from what tells of the arm `(B, 2, n)`.
 
     What is left are the cubes.
@@ -78,7 +78,7 @@ def sketch_loss(sketch: Sketch, tokens: Tensor, arm: Tensor) -> Tensor:
 
 
 def interaction_loss(
-    interaction: Interaction,
+    interaction: ObjectDynamics,
     readings: Tensor,
     proprio: Tensor,
     truth: Tensor,
@@ -87,7 +87,7 @@ def interaction_loss(
 ) -> Tensor:
     """Error of k steps of every network of the ensemble, each step from what it predicted of the one before.
 
-    Of its futures that one goes on which was nearest to what happened. So a network never has to make good for luck
+    Of its futures that one goes on which was nearest to what happened. So a network never has to make good for noise
     that it did not foresee, and learns from what is known at every step, not from what came of it.
 
     Args:
@@ -120,7 +120,7 @@ def rollout_loss(
     generator: torch.Generator,
     noise: float,
     weight: float = 0.0,
-    reader: SituationReader | None = None,
+    reader: StateEstimator | None = None,
     readings: Tensor | None = None,
     known: Tensor | None = None,
     share: Tensor | None = None,
@@ -160,7 +160,7 @@ def rollout_loss(
     situation = [] if reader is None or predictor.interaction is None else [reader(state.float())]
     for k in range(steps):
         happened = () if readings is None or known is None else (readings[:, k + 1], known[:, k + 1])
-        choose = Futures.retraced if happened else Futures.expected
+        choose = Mixture.retraced if happened else Mixture.expected
         predictions, setpoint, *situation = predictor(
             state, setpoint, action[:, k], *situation, choose=choose, told=happened
         )

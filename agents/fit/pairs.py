@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.agents.fit.hindsight import situations
-from dream_env.agents.latents import Episodes
-from dream_env.contract import HOLD_STEPS, denormalize
-from dream_env.tasks import TASKS, Situation
-from dream_env.tasks.situation import in_hand
+from dream_env.nicol.constants import HOLD_STEPS, denormalize
+from dream_env.nicol.tasks import TASKS, SimState
+from dream_env.nicol.tasks.situation import in_hand
 
 PICTURE = -1
 """Stands for the goal picture of the episode where a pair names its goal by a frame."""
@@ -130,7 +130,7 @@ def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
         for i in range(MIXED if free else 0):
             cubes, hand = int(rng.choice(free)), last if i % 2 else int(rng.integers(last + 1))
             objects, place = episodes.objects[row, cubes], episodes.hand[row, hand]
-            now = Situation(objects, target, place, setpoints[hand], bool(in_hand(objects[target], place)))
+            now = SimState(objects, target, place, setpoints[hand], bool(in_hand(objects[target], place)))
             drawn.append((n, hand, cubes, task.steps_to_go(now)))
     episode, hand, cubes, steps = zip(*drawn, strict=True)
     return Mixed(torch.tensor(episode), torch.tensor(hand), torch.tensor(cubes), torch.tensor(steps))

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dream_env.agents import model_metrics
+from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_readings
+from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.agents.fit.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
-from dream_env.agents.gate.order import metric_figures
-from dream_env.agents.latents import Episodes, Latents, recorded_truth, true_readings
-from dream_env.world_models.latent import LatentWorldModel
-from dream_env.world_models.reader import HAND, READINGS, SCALE, SituationReader
+from dream_env.agents.studies.reward_audit.order import metric_figures
+from dream_env.nicol.world_model.model import StateGroundedModel
+from dream_env.nicol.world_model.state_estimator import HAND, READINGS, SCALE, StateEstimator
 
 MOVED = 1.0
 """A cube that is further than this (cm) from where it was has moved."""
@@ -30,7 +30,7 @@ to read than a cube that lies where it was put."""
 
 
 def autoencoder_stage(
-    args: Arguments, model: LatentWorldModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
+    args: Arguments, model: StateGroundedModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
 ) -> Stage:
     """Trains the auto-encoder on single pictures of episodes `rows`, and freezes the tokens' statistics.
 
@@ -90,7 +90,7 @@ def autoencoder_stage(
     )
 
 
-def reader_stage(args: Arguments, reader: SituationReader, train: Latents, held_out: Latents) -> Stage:
+def reader_stage(args: Arguments, reader: StateEstimator, train: EncodedDataset, held_out: EncodedDataset) -> Stage:
     """Trains the reader on encoded frames, with recorded truth."""
     truth, known = true_readings(train)
     episodes, frames = truth.shape[:2]
@@ -152,13 +152,13 @@ class Watched(NamedTuple):
         held_out: Episodes that are only measured on.
     """
 
-    train: Latents
+    train: EncodedDataset
     seen: Tensor | None
     dreams: Dreams
-    held_out: Latents
+    held_out: EncodedDataset
 
 
-def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
+def dream(model: StateGroundedModel, train: EncodedDataset, count: int) -> Dreams:
     """Dreams `count` episodes that stand in `train` one coloring after the other; of what may come, what came."""
     rows, reader = torch.arange(count), model.reader
     rows = rows + count * (rows % (len(train.tokens) // count))
@@ -175,7 +175,7 @@ def dream(model: LatentWorldModel, train: Latents, count: int) -> Dreams:
 
 
 def success_stage(
-    args: Arguments, model: LatentWorldModel, watched: Watched, hindsight: Hindsight, rows: Tensor
+    args: Arguments, model: StateGroundedModel, watched: Watched, hindsight: Hindsight, rows: Tensor
 ) -> Stage:
     """Trains the success head on questions about states, seen or dreamt; `rows` of `hindsight` are those watched."""
     train, seen, dreams, held_out = watched
@@ -215,7 +215,7 @@ def success_stage(
 
 
 def metric_stage(
-    args: Arguments, model: LatentWorldModel, watched: Watched, pairs: Pairs, truth: Tensor, tasks: np.ndarray
+    args: Arguments, model: StateGroundedModel, watched: Watched, pairs: Pairs, truth: Tensor, tasks: np.ndarray
 ) -> Stage:
     """Trains the metric head on what the reader reads off pairs of a state, seen or dreamt, and a goal.
 
@@ -266,7 +266,7 @@ def metric_stage(
 
 
 @torch.no_grad()
-def read(reader: SituationReader, tokens: Tensor) -> Tensor:
+def read(reader: StateEstimator, tokens: Tensor) -> Tensor:
     """Reads tokens `(..., T, C)` into `(..., R)`."""
     rows = tokens.flatten(0, -3).split(1024)
     return torch.cat([reader(part.float()) for part in rows]).unflatten(0, tokens.shape[:-2])

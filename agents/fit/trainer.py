@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.muon import optimizers
-from dream_env.agents.settings import check_settings
+from dream_env.agents.run.config import check_settings
 from dream_env.world_models import checkpoint
 
 Loss = Callable[[torch.Generator, float], Tensor]

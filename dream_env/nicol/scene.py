@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pybullet
 
-from dream_env.contract import CONTROL_HZ, check_number, mirror
-from dream_env.language import COLORS
+from dream_env.checks import check_number
 from dream_env.nicol import urdf
 from dream_env.nicol.camera import CAMERAS, Camera
+from dream_env.nicol.constants import CONTROL_HZ, mirror
 from dream_env.nicol.grasp import ORIENTATION, motor
 from dream_env.nicol.kinematics import Arm, side
+from dream_env.nicol.language import COLORS
 from dream_env.nicol.robot import Nicol
-from dream_env.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, Situation, in_hand
+from dream_env.nicol.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, SimState, in_hand
 
 COLOR_NAMES = list(COLORS)
 SUBSTEPS = 24
@@ -190,9 +191,9 @@ class TableScene:
         """Tells whether a cube is in the hand and off the table."""
         return bool(in_hand(self.objects()[index], self.hand()))
 
-    def situation(self, target: int, setpoint: np.ndarray) -> Situation:
+    def sim_state(self, target: int, setpoint: np.ndarray) -> SimState:
         """Returns what a task may know, for the cube `target` and the set-point `(4,)` of the controller."""
-        return Situation(self.objects(), target, self.hand(), setpoint, self.held(target))
+        return SimState(self.objects(), target, self.hand(), setpoint, self.held(target))
 
     def picture(self, camera: str) -> np.ndarray:
         """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""

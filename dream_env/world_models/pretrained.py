@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dream_env.contract import INSTRUCTION_DIM
-from dream_env.language import to_length
+from dream_env.language import INSTRUCTION_DIM, to_length
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.backbone import VisionLanguageBackbone
 

@@ -58,15 +58,15 @@ class WorldModel(Protocol):
         ...
 
     def step(
-        self, state: LatentState, action: Tensor, luck: Tensor | None = None, temperature: float = 1.0
+        self, state: LatentState, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> LatentState:
         """Predicts the next state.
 
         Args:
             state: Current states.
             action: Actions `(B, 4)` in [-1, 1].
-            luck: Random numbers `(B,)` in [0, 1) that decide what could go either way; None gives the likeliest.
-            temperature: How far from the likeliest luck can lead; 1 is as far as the model believes.
+            noise: Random numbers `(B,)` in [0, 1) that decide what could go either way; None gives the likeliest.
+            temperature: How far from the likeliest noise can lead; 1 is as far as the model believes.
         """
         ...
 

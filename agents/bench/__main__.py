@@ -1,6 +1,0 @@
-"""`python -m agents.bench`."""
-
-from dream_env.agents.bench.command import main
-
-if __name__ == "__main__":
-    main()

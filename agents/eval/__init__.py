@@ -1,0 +1,1 @@
+"""What the commands share about evaluation: rollouts, results, statistics, pictures."""

@@ -1,0 +1,317 @@
+"""Plays any policy through episodes of either world, and records what a comparison needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_starts
+from dream_env.agents.eval.pictures import Clip
+from dream_env.agents.eval.results import EpisodeResult, World
+from dream_env.agents.policies import regressor
+from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
+from dream_env.contract import observation_space
+from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.tasks import TASKS
+from dream_env.rewards import DEFAULT_REWARD, RewardName
+
+if TYPE_CHECKING:
+    from dream_env.nicol.env import NicoLRealEnv
+
+Instruction = Literal["normal", "swapped", "shuffled", "absent", "heldout"]
+Actor = Callable[[dict[str, np.ndarray]], np.ndarray]
+SCRIPTED = ("expert", "random", "zero")
+"""Policies that are words, not files; "expert" knows the physical state, so it has no dream."""
+
+ACCEPTED = (
+    "a folder with config.json and model.safetensors (`python -m agents.clone` makes one), a .zip of "
+    f"stable-baselines3, or one of {', '.join((*SHIPPED, *SCRIPTED))}"
+)
+"""What names a policy."""
+NO_WORDS = "please"
+"""A sentence that names neither task nor color: the control without an instruction."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some episodes to play: the unit of work that a process takes.
+
+    Attributes:
+        policy: Folder with config.json and model.safetensors, an SB3 .zip, or one of `SCRIPTED`.
+        label: Name of the policy in the results.
+        world: Where to play.
+        task: Name of the task.
+        seeds: One seed per episode.
+        world_model: Checkpoint of the world model; None plays physics without embeddings.
+        instruction: What the policy is told, see `spoken`.
+        shift: Name of a shift of physics, see `dream_env.nicol.shift`.
+        temperature: How much noise decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
+        reward: What is summed up; without a world model it is always "success".
+        confirm: Carries out in physics, open loop, what the policy did in the dream. In physics a policy sees where a
+            dream was wrong and corrects itself; this shows what it was taught there. What it did in physics is the
+            measure for that: it is repeated with every cube `OFFSET` elsewhere, as no dream knows them better.
+    """
+
+    policy: str
+    label: str
+    world: World
+    task: str
+    seeds: tuple[int, ...]
+    world_model: str | None = "default"
+    instruction: Instruction = "normal"
+    shift: str = "none"
+    temperature: float = 1.0
+    reward: RewardName = DEFAULT_REWARD
+    confirm: bool = False
+
+
+@lru_cache(maxsize=32)
+def load_policy(path: str) -> Any:
+    """Loads a saved policy as one with stable-baselines3's `predict`, whatever algorithm it comes from.
+
+    Of an algorithm that trained a VLA, that is the VLA: it acts on the observations of either world, whatever stood
+    between them and the learner.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If what is there is damaged or not a policy.
+    """
+    if not path.endswith(".zip"):
+        return regressor.load(path) if regressor.is_regressor(path) else load(path)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"policy={path!r} is not there; accepted: {ACCEPTED}")
+    try:
+        data, parameters, _ = load_from_zip_file(path, device="cpu")
+        assert data is not None
+        kind, kwargs = data["policy_class"], dict(data["policy_kwargs"])
+    except Exception as error:
+        raise ValueError(f"{path} is not a model saved by stable-baselines3: {error}") from error
+    if issubclass(kind, ActorCriticPolicy):
+        kwargs["use_sde"] = data["use_sde"]
+    policy = kind(data["observation_space"], data["action_space"], lambda _: 0.0, **kwargs)
+    policy.load_state_dict(parameters["policy"])
+    policy.set_training_mode(False)
+    return policy.vla() if hasattr(policy, "vla") else policy
+
+
+def inputs(policy: str) -> tuple[str, ...]:
+    """Returns the parts of the observation that a policy reads."""
+    if policy in SCRIPTED:
+        return ()
+    saved = load_policy(policy)
+    return INPUTS if isinstance(saved, VLA) else tuple(saved.observation_space.spaces)
+
+
+def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
+    """Makes the function from a batch of observations to actions `(B, 4)`; seeds fix it."""
+    size = len(ACTION_NAMES)
+    if policy == "zero":
+        return lambda obs: np.zeros((len(seeds), size), np.float32)
+    if policy == "random":
+        generators = [np.random.default_rng(seed) for seed in seeds]
+        return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
+    saved, keys = load_policy(policy), inputs(policy)
+    memory: Any = None
+
+    def act(obs: dict[str, np.ndarray]) -> np.ndarray:
+        nonlocal memory
+        actions, memory = saved.predict({key: obs[key] for key in keys}, memory, deterministic=True)
+        return actions
+
+    return act
+
+
+def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
+    """Returns the env arguments whose observations the policy takes.
+
+    Args:
+        policy: As in `Batch`.
+        world_model: Checkpoint; "default" is that of the policy where it names one.
+        reward: As in `Batch`.
+
+    Raises:
+        ValueError: If the policy learned to see through another encoder, or sees through one and there is none.
+    """
+    keys, saved = inputs(policy), None if policy in SCRIPTED else load_policy(policy)
+    if world_model is None:
+        if missing := sorted(set(keys) - set(observation_space(0, "pixels"))):
+            raise ValueError(
+                f"world_model=None has no {missing}, which policy={policy!r} reads; accepted: a checkpoint"
+            )
+        return {"world_model": None, "obs_type": "pixels", "reward": "success"}
+    config = getattr(saved, "config", None)  # of a VLA or a regressor
+    if world_model == "default":
+        world_model = str(getattr(config, "world_model", world_model))
+    if isinstance(config, VLAConfig):
+        config.check_eyes(world_model)
+    return {
+        "world_model": world_model,
+        "obs_type": "pixels" if "pixels" in keys else "embedding",
+        "reward": reward,
+        "goal_env": "desired_goal" in keys,
+    }
+
+
+def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
+    """Returns what the policy is told in the episode that `env` has drawn; what is judged stays.
+
+    Args:
+        mode: "normal": the instruction; "heldout": a phrasing of it that no training saw;
+            "swapped": names another cube on the table; "shuffled": the sentence of some other
+            episode, of any task and color; "absent": `NO_WORDS`.
+        env: The physics env after its reset.
+        seed: Seed of the choice.
+    """
+    rng = np.random.default_rng([seed, 1])
+    truth = env.truth()
+    names = list(COLORS)
+    named = names[truth["colors"][truth["target"]]]
+    if mode == "absent":
+        return NO_WORDS
+    if mode == "heldout":
+        return TASKS[env.task_name].grammar.sample(rng, named, split="test")
+    if mode == "swapped":
+        others = [names[i] for i in truth["colors"] if names[i] != named]
+        return TASKS[env.task_name].grammar.sample(rng, str(rng.choice(others)))
+    if mode == "shuffled":
+        task = TASKS[str(rng.choice(list(TASKS)))]
+        return task.grammar.sample(rng, str(rng.choice(names)))
+    return env.instruction
+
+
+def play(batch: Batch) -> list[EpisodeResult]:
+    """Plays a batch of episodes to their end; the function that worker processes run."""
+    return _play_dream(batch) if batch.world == "dream" else [_play_physics(batch, s) for s in batch.seeds]
+
+
+@lru_cache(maxsize=2)
+def _physics(form: tuple[tuple[str, Any], ...]) -> NicoLRealEnv:
+    """Makes the process's physics env once per form of observation."""
+    from dream_env.nicol.env import NicoLRealEnv
+
+    return NicoLRealEnv("all", **dict(form))
+
+
+def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[NicoLRealEnv, dict[str, np.ndarray], dict[str, Any]]:
+    form = env_form(batch.policy, batch.world_model, batch.reward) | {"shift": batch.shift} | form
+    env = _physics(tuple(form.items()))
+    obs, info = env.reset(seed=seed, options={"task": batch.task})
+    if batch.instruction != "normal":
+        words = spoken(batch.instruction, env, seed)
+        obs, info = env.reset(seed=seed, options={"task": batch.task, "spoken": words})
+    return env, obs, info
+
+
+def _actions(batch: Batch, seed: int, env: NicoLRealEnv) -> Actor:
+    if batch.policy == "expert":
+        return lambda obs: env.expert_action()[None]
+    return make_actor(batch.policy, [seed])
+
+
+def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
+    """Plays one episode in physics."""
+    env, obs, info = _reset_physics(batch, seed)
+    solved = bool(env.truth()["condition"])
+    act, total, taken = _actions(batch, seed, env), 0.0, []
+    for _ in range(EPISODE_STEPS):
+        taken.append(act({key: value[None] for key, value in obs.items()})[0])
+        obs, reward, _, _, info = env.step(taken[-1])
+        total += reward
+    truth = env.truth()
+    named, *touched = (list(COLORS)[truth["colors"][i]] for i in (truth["target"], *truth["touched"]))
+    return EpisodeResult(
+        batch.label,
+        "physics",
+        batch.task,
+        seed,
+        env.spoken,
+        solved,
+        bool(info["is_success"]),
+        total,
+        None if batch.world_model is None else float(info["distance"]),
+        named,
+        touched[0] if touched else None,
+        _succeeds(batch, seed, np.stack(taken), OFFSET) if batch.confirm else None,
+    )
+
+
+def _play_dream(batch: Batch) -> list[EpisodeResult]:
+    """Plays all episodes of a batch as one batched dream; each begins as physics does for its seed."""
+    from dream_env.dream import NicoLDreamVectorEnv
+
+    bank, solved = physics_starts(batch.task, batch.seeds)
+    envs = NicoLDreamVectorEnv(
+        len(batch.seeds),
+        batch.task,
+        bank=bank,
+        autoreset_mode=AutoresetMode.DISABLED,
+        temperature=batch.temperature,
+        **env_form(batch.policy, batch.world_model, batch.reward),
+    )
+    obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
+    act, total, taken = make_actor(batch.policy, batch.seeds), np.zeros(len(batch.seeds)), []
+    for _ in range(EPISODE_STEPS):
+        taken.append(act(obs))
+        obs, reward, _, _, info = envs.step(taken[-1])
+        total += reward
+    words = envs.instruction
+    envs.close()
+    rows = zip(batch.seeds, words, solved, info["is_success"], total, info["distance"], strict=True)
+    outcomes = [
+        EpisodeResult(batch.label, "dream", batch.task, seed, said, done, bool(won), float(sum_), float(end))
+        for seed, said, done, won, sum_, end in rows
+    ]
+    if not batch.confirm:
+        return outcomes
+    return [
+        replace(outcome, confirmed=_succeeds(batch, outcome.seed, actions))
+        for outcome, actions in zip(outcomes, np.stack(taken, axis=1), strict=True)
+    ]
+
+
+def _succeeds(batch: Batch, seed: int, actions: np.ndarray, offset: float = 0.0) -> bool:
+    """Tells whether actions `(T, 4)` end in success, see `carry_out`."""
+    return carry_out(batch.task, seed, actions, offset, batch.shift).is_success
+
+
+def record(batch: Batch) -> list[Clip]:
+    """Plays a batch in physics and the same actions, from the same start, open-loop in the dream.
+
+    Raises:
+        ValueError: If the batch names no world model to dream with.
+    """
+    from dream_env.dream import NicoLDreamEnv
+
+    if batch.world_model is None:
+        raise ValueError("world_model=None has no dream to show; accepted: a checkpoint")
+    clips = []
+    for seed in batch.seeds:
+        env, obs, info = _reset_physics(batch, seed, obs_type="pixels")
+        start = {
+            "image": obs["pixels"],
+            "proprio": env.proprio.copy(),
+            "goal_image": env.goal_image,
+        }
+        world_model = env_form(batch.policy, batch.world_model)["world_model"]
+        dream = NicoLDreamEnv(batch.task, obs_type="pixels", world_model=world_model)
+        imagined, _ = dream.reset(seed=seed, options=start | {"instruction": env.spoken})
+        pictures = [(obs["pixels"], imagined["pixels"])]
+        act = _actions(batch, seed, env)
+        for _ in range(EPISODE_STEPS):
+            action = act({key: value[None] for key, value in obs.items()})[0]
+            obs, _, _, _, info = env.step(action)
+            imagined, *_ = dream.step(action)
+            pictures.append((obs["pixels"], imagined["pixels"]))
+        dream.close()
+        physics, dreamed = (np.stack(side) for side in zip(*pictures, strict=True))
+        clips.append(Clip(batch.task, env.spoken, bool(info["is_success"]), physics, dreamed))
+    return clips

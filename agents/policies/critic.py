@@ -1,0 +1,65 @@
+"""What the critics of a VLA see: the goal picture too, which the VLA does not (asymmetric: Pinto et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor
+
+from dream_env.agents.policies.vla import READINGS, Trunk, VLAConfig, mlp, read
+from dream_env.language import INSTRUCTION_DIM
+from dream_env.nicol.constants import PROPRIO_NAMES
+from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
+from dream_env.nicol.world_model.state_estimator import READINGS as READ
+from dream_env.world_models.readout import LanguageReadout
+
+
+class GoalTrunk(BaseFeaturesExtractor):
+    """The critics' trunk: compares what is to what the goal picture shows.
+
+    Beside a VLA that reads where the named cube is, a critic reads where hand and cubes are, and where they are to be.
+    Beside one that looks, it looks at the tokens and at their difference to the goal's tokens, and is told the squared
+    difference per channel: its mean is what the dense reward is made of.
+
+    Args:
+        space: Space of the observations, with `goal`.
+        config: Sizes of the VLA.
+    """
+
+    def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
+        super().__init__(space, config.hidden)
+        self.channels = config.channels
+        rest = len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.readout: LanguageReadout | None = None
+        if config.queries:
+            self.readout = LanguageReadout(
+                2 * config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, width=32
+            )
+            rest += self.readout.output_dim + config.channels
+        self.reader = StateEstimator(config.channels, config.grid) if config.reads else None
+        self.named = TargetSelector() if config.reads else None
+        rest += 2 * (len(READ) + len(CUBE)) if config.reads else 0
+        self.layers = mlp(rest, config.hidden)
+
+    def ground(self, trunk: Trunk) -> None:
+        """Reads as the trunk of a VLA does."""
+        for mine, known in ((self.reader, trunk.reader), (self.named, trunk.named)):
+            if mine is not None and known is not None:
+                mine.load_state_dict(known.state_dict())
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to features `(B, hidden)`."""
+        parts = [obs["proprio"], obs["instruction"]]
+        if self.readout is not None:
+            tokens, goal = (obs[key].unflatten(-1, (-1, self.channels)) for key in ("embedding", "goal"))
+            change = goal - tokens
+            parts.append(self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"]))
+            parts.append(change.square().mean(dim=1))
+        if self.reader is not None and self.named is not None:
+            for part in READINGS:
+                readings = read(self.reader, obs, part)
+                parts += [readings, self.named(readings, obs["instruction"])]
+        return self.layers(torch.cat(parts, dim=-1))

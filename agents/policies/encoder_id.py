@@ -1,0 +1,55 @@
+"""Whether a world model lets a policy see what it learned from: a fingerprint of its encoder and its words."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from dream_env.language import embedder
+from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import WorldModel
+
+
+@torch.no_grad()
+def fingerprint(model: WorldModel) -> tuple[float, ...]:
+    """Boils down what a policy perceives through a world model: some noise and a sentence.
+
+    The numbers are the same for world models that share encoder and words, up to what another machine or device
+    makes of them, which a digest of the bytes would not survive.
+    """
+    rng = np.random.default_rng(0)
+    shape = (4, IMAGE_SIZE, IMAGE_SIZE, 3)
+    pictures = torch.from_numpy(rng.integers(0, 256, shape).astype(np.uint8)).to(model.device)
+    state = model.encode(pictures, torch.zeros(len(pictures), len(PROPRIO_NAMES), device=model.device))
+    seen, said = model.embedding(state).flatten().cpu().numpy(), embedder(model)("lift the red cube")
+    parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in ((8, seen), (4, said))]
+    return tuple(np.concatenate(parts).round(3).tolist())
+
+
+@lru_cache(maxsize=8)
+def _of(world_model: str) -> tuple[float, ...]:
+    return fingerprint(checkpoint.load(world_model))
+
+
+def check(eyes: tuple[float, ...], learned: str, world_model: str) -> None:
+    """Refuses a world model through which a policy would not see, or be told, what it learned from.
+
+    Args:
+        eyes: Fingerprint of the world model that it learned through, as it was then.
+        learned: Name or folder of that one.
+        world_model: Name or folder of the one that it is to be run with.
+
+    Raises:
+        ValueError: If it has another encoder or other words.
+    """
+    found = _of(world_model)
+    if len(found) != len(eyes) or not np.allclose(found, eyes, rtol=0.02, atol=0.05):
+        raise ValueError(
+            f"world_model={world_model!r}: its encoder (eyes {found[:2]}, ...) is not the one that this policy learned "
+            f"through, that of {learned!r} as it was then (eyes {eyes[:2]}, ...); accepted: a world "
+            "model with that encoder, or a policy cloned through this one "
+            f"(`python -m agents.clone --world-model {world_model}`)"
+        )

@@ -1,0 +1,184 @@
+"""The cheap baseline: (picture, goal picture, steps left) regressed on the demonstrated actions.
+
+No language, no dream, no reward: the goal picture tells it what to do (goal-conditioned behavior cloning with a
+horizon: GCSL, Ghosh et al. 2021, section 3). A world model that is worth its price lets a policy do better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+from tqdm import trange
+
+from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.policies.vla import mlp
+from dream_env.contract import observation_space
+from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, PROPRIO_NAMES
+from dream_env.world_models import checkpoint
+
+INPUTS = ("embedding", "goal", "proprio")
+"""Parts of the observation that the regressor reads."""
+
+
+@dataclass(frozen=True)
+class RegressorConfig:
+    """Sizes of the regressor.
+
+    Attributes:
+        embedding_dim: Length of an embedding.
+        hidden: Width of the two hidden layers.
+        world_model: Name or folder of the world model whose encoder makes the embeddings.
+    """
+
+    embedding_dim: int = 1024
+    hidden: int = 256
+    world_model: str = "default"
+
+
+class Regressor(nn.Module):
+    """A perceptron from a state, a goal and the steps that are left to the next action.
+
+    Args:
+        config: Sizes.
+    """
+
+    kind = "regressor"
+
+    def __init__(self, config: RegressorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or RegressorConfig()
+        space = observation_space(self.config.embedding_dim)
+        self.observation_space = spaces.Dict({name: space[name] for name in INPUTS})
+        hidden = self.config.hidden
+        self.seen = mlp(2 * self.config.embedding_dim + len(PROPRIO_NAMES), hidden)
+        # Beside two embeddings the time would be one input in a hundred, and learned last.
+        self.layers = mlp(hidden + EPISODE_STEPS, hidden)
+        self.action = nn.Linear(hidden, len(ACTION_NAMES))
+
+    def forward(self, obs: Mapping[str, Tensor], left: Tensor) -> Tensor:
+        """Maps a batch of observations and the steps that are left `(B,)` int64, 1 to 24, to actions `(B, 4)`."""
+        seen = self.seen(torch.cat([obs[name] for name in INPUTS], dim=-1))
+        return torch.tanh(self.action(self.layers(torch.cat([seen, one_hot(left - 1, EPISODE_STEPS)], dim=-1))))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Mapping[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Chooses actions, with the signature of stable-baselines3's `predict`.
+
+        Args:
+            observation: A batch of observations of either world.
+            state: What the call before gave back: the steps taken, `(B,)`; None at the start of the episodes.
+            episode_start: Rows that begin anew, `(B,)` bool.
+            deterministic: Not needed: it always takes its mean action.
+
+        Returns:
+            Actions `(B, 4)` in [-1, 1], and the next state.
+        """
+        obs = {name: torch.as_tensor(np.asarray(observation[name], np.float32)) for name in INPUTS}
+        taken = np.zeros(len(obs["proprio"]), np.int64) if state is None else state[0]
+        if episode_start is not None:
+            taken = np.where(episode_start, 0, taken)
+        left = torch.from_numpy((EPISODE_STEPS - taken).clip(1))
+        return self(obs, left).numpy(), (taken + 1,)
+
+
+def regress(
+    demos: EncodedDataset,
+    labels: Tensor,
+    config: RegressorConfig,
+    updates: int = 3000,
+    rate: float = 1e-3,
+    token_noise: float = 0.2,
+    held_out: float = 0.1,
+    seed: int = 0,
+) -> Regressor:
+    """Regresses the demonstrated actions and returns the regressor as it was when its held-out error was least.
+
+    Args:
+        demos: Encoded demonstrations, N episodes of T steps.
+        labels: The expert's actions, `(N, T, 4)`.
+        config: Sizes.
+        updates: Number of updates of 256 frames.
+        rate: Peak learning rate of AdamW, which falls to 0 as a cosine.
+        token_noise: Standard deviation of the noise on both embeddings, as in `dream_env.agents.clone`.
+        held_out: Part of the demonstrations that is measured on.
+        seed: Seed of weights, batches and split.
+    """
+    torch.manual_seed(seed)
+    episodes, steps = labels.shape[:2]
+    obs = {
+        "embedding": demos.tokens[:, :steps].flatten(2),
+        "goal": demos.goal.flatten(1)[:, None].expand(-1, steps, -1),
+        "proprio": demos.proprio[:, :steps],
+    }
+    left = (EPISODE_STEPS - torch.arange(steps)).expand(episodes, -1)
+    order = torch.randperm(episodes)
+    aside = max(1, round(held_out * episodes))
+
+    def batch(n: Tensor, t: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        return {name: part[n, t].float() for name, part in obs.items()}, left[n, t], labels[n, t]
+
+    def error() -> float:
+        seen, rest, wanted = batch(order[:aside].repeat_interleave(steps), torch.arange(steps).repeat(aside))
+        with torch.no_grad():
+            return ((model(seen, rest) - wanted) ** 2).mean().item()
+
+    model = Regressor(config)
+    best, least = model.state_dict(), float("inf")
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    for update in trange(updates, desc="regressor", unit="update"):
+        n = order[aside:][torch.randint(episodes - aside, (256,))]
+        seen, rest, wanted = batch(n, torch.randint(steps, (256,)))
+        for name in ("embedding", "goal"):
+            seen[name] += token_noise * torch.randn_like(seen[name])
+        loss = ((model(seen, rest) - wanted) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (update + 1) % 250 == 0 or update + 1 == updates:
+            if (now := error()) < least:
+                least, best = now, {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(best)
+    return model.eval()
+
+
+def is_regressor(path: str | Path) -> bool:
+    """Tells whether a folder holds a regressor, and not, for example, a VLA."""
+    try:
+        return json.loads((Path(path) / checkpoint.CONFIG).read_text())["kind"] == Regressor.kind
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def load(path: str | Path) -> Regressor:
+    """Reads a regressor that `checkpoint.save` wrote.
+
+    Raises:
+        ValueError: If a file is damaged.
+    """
+    folder = Path(path)
+    try:
+        values = json.loads((folder / checkpoint.CONFIG).read_text())
+        values.pop("kind")
+        model = Regressor(RegressorConfig(**values))
+        model.load_state_dict(load_file(folder / checkpoint.WEIGHTS))
+    except (TypeError, RuntimeError, OSError, SafetensorError) as error:
+        raise ValueError(f"policy={str(path)!r} is a damaged regressor: {error}") from error
+    return model.eval()

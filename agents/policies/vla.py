@@ -1,0 +1,335 @@
+"""The VLA policy: frozen vision tokens and sentence embedding under a small trained action head.
+
+`VLA` is what is cloned, trained, shipped and evaluated; `dream_env.agents.policies.actors` puts the same
+network into stable-baselines3 as the actor of its algorithms. It sees no goal picture: a VLA is
+told what to do in words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from dream_env.agents.policies import encoder_id as eyes
+from dream_env.contract import observation_space
+from dream_env.language import INSTRUCTION_DIM, embedder
+from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
+from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
+from dream_env.world_models import checkpoint
+from dream_env.world_models.readout import LanguageReadout
+
+INPUTS = ("embedding", "proprio", "instruction")
+"""Parts of the observation that the VLA reads."""
+READINGS = {"embedding": "readings", "goal": "goal_readings"}
+"""Parts that hold tokens, and what `dream_env.agents.policies.object_state.ObjectStateVecEnv` puts in the place of each."""
+SHIPPED = {"default": "policy", "few": "policy_few"}
+"""Clones that the package ships, and their folders: from 100 demonstrations per task, and from 5."""
+_LIKE = 0.25
+"""Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
+
+
+def placed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run with whole paths, so that they are the same however a path was spelled.
+
+    Args:
+        settings: Some of them name data, a clone or a world model: by a path, by what the package calls it, or None.
+    """
+    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "bank")}
+    whole = {key: str(Path(path).resolve()) for key, path in paths.items() if path and path not in SHIPPED}
+    return {**settings, **whole}
+
+
+@dataclass(frozen=True)
+class VLAConfig:
+    """Sizes of the VLA.
+
+    Attributes:
+        channels: Channels of one vision token.
+        grid: Side of the square token map.
+        queries: Language queries of a readout of the tokens; 0 for none, which leaves it what it reads.
+        values: Channels that each query brings back.
+        width: Width of the readout's keys and queries.
+        reads: Whether it reads the named cube's place with the world model's reader, which stays as it is.
+        sentences: Number of sentences that it knows, see `recall`; 0 takes every sentence as it is.
+        hidden: Width of the two hidden layers.
+        std: Standard deviation of the stochastic policy, alike in all four actions.
+        world_model: Name or folder of the world model whose encoder makes the tokens.
+        eyes: Fingerprint of that world model, see `dream_env.agents.policies.encoder_id`; None for policies from before it was kept.
+    """
+
+    channels: int = 16
+    grid: int = 8
+    queries: int = 8
+    values: int = 4
+    width: int = 32
+    reads: bool = False
+    sentences: int = 0
+    hidden: int = 128
+    std: float = 0.17
+    world_model: str = "default"
+    eyes: tuple[float, ...] | None = None
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the flattened token map."""
+        return self.grid**2 * self.channels
+
+    def check_eyes(self, world_model: str) -> None:
+        """Refuses a world model through which the policy would not see, or be told, what it learned from.
+
+        Args:
+            world_model: Name or folder of the world model that it is to be run with; without `eyes` every one passes.
+
+        Raises:
+            ValueError: If the world model has another encoder or other words.
+        """
+        if self.eyes is not None:
+            eyes.check(self.eyes, self.world_model, world_model)
+
+
+class Trunk(BaseFeaturesExtractor):
+    """What is seen and read of what the instruction names, the set-point and the instruction into two hidden layers.
+
+    Args:
+        space: Space of the observations.
+        config: Sizes.
+
+    Raises:
+        ValueError: If the space lacks a part that the VLA reads, its embedding does not fit, or it sees nothing.
+    """
+
+    def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
+        super().__init__(space, config.hidden)
+        read = READINGS["embedding"] in space.spaces
+        if missing := set(INPUTS) - set(space.spaces) - ({"embedding"} if read else set()):
+            raise ValueError(f"observation space lacks {sorted(missing)}; a VLA reads {INPUTS}")
+        if not read and space["embedding"].shape != (config.embedding_dim,):
+            raise ValueError(
+                f"observation space has embeddings {space['embedding'].shape}; "
+                f"accepted by {config}: ({config.embedding_dim},)"
+            )
+        if read and config.queries:
+            raise ValueError(
+                f"observation space has readings in place of tokens, which queries={config.queries} look at; "
+                "accepted: a VLA with queries=0, or environments without ObjectStateVecEnv"
+            )
+        if not (config.queries or config.reads):
+            raise ValueError("queries=0 and reads=False: a VLA that sees nothing; accepted: one of them at least")
+        self.channels = config.channels
+        inputs = len(PROPRIO_NAMES) + INSTRUCTION_DIM
+        self.readout: LanguageReadout | None = None
+        if config.queries:
+            sizes = (config.grid, config.queries, config.values, config.width)
+            self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, *sizes)
+            inputs += self.readout.output_dim
+        self.reader = StateEstimator(config.channels, config.grid) if config.reads else None
+        self.named = TargetSelector() if config.reads else None
+        inputs += len(CUBE) if config.reads else 0
+        self.layers = mlp(inputs, config.hidden, config.hidden)
+        self.known: Tensor
+        self.register_buffer("known", torch.zeros(config.sentences, INSTRUCTION_DIM), persistent=config.sentences > 0)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to features `(B, hidden)`."""
+        recalled = READINGS["embedding"] in obs
+        words = obs["instruction"] if recalled else recall(obs["instruction"], self.known)
+        parts = []
+        if self.readout is not None:
+            parts.append(self.readout(obs["embedding"].unflatten(-1, (-1, self.channels)), words))
+        parts += [obs["proprio"], words]
+        if self.reader is not None and self.named is not None:
+            parts.append(self.named(read(self.reader, obs, "embedding"), words))
+        return self.layers(torch.cat(parts, dim=-1))
+
+
+@torch.no_grad()
+def read(reader: StateEstimator, obs: Mapping[str, Tensor], part: str) -> Tensor:
+    """Returns what a reader tells of a part of observations, or was told before.
+
+    Args:
+        reader: Of a VLA or its critic.
+        obs: Batch of observations, with the part `(B, E)` or its readings.
+        part: "embedding" or "goal".
+
+    Returns:
+        Numbers `(B, len(READINGS))`, those of `dream_env.nicol.world_model.state_estimator`.
+    """
+    told = READINGS[part]
+    return obs[told] if told in obs else reader(obs[part].unflatten(-1, (reader.grid**2, -1)))
+
+
+@torch.no_grad()
+def recall(instruction: Tensor, known: Tensor) -> Tensor:
+    """Replaces instructions that were never heard by the nearest known ones.
+
+    Two sentences that mean the same are nearer to each other than to any other (`python -m agents.studies.phrasings`), but a
+    network trained on a few hundred of them makes something else of one beside them. Nearness is the cosine.
+
+    Args:
+        instruction: Embeddings `(B, I)`.
+        known: Embeddings of the sentences that were trained on, `(S, I)`; none leaves everything as it is.
+
+    Returns:
+        Embeddings `(B, I)`; what is like no known sentence stays what it is.
+    """
+    if not len(known):
+        return instruction
+    likeness, nearest = (F.normalize(instruction) @ F.normalize(known).T).max(1)
+    return torch.where((likeness > _LIKE)[:, None], known[nearest], instruction)
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Returns linear layers of these widths, each followed by a GELU."""
+    pairs = zip(widths, widths[1:], strict=False)
+    return nn.Sequential(*(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.GELU())))
+
+
+class VLA(nn.Module):
+    """Vision, language and proprioception to an action: the policy by itself.
+
+    Args:
+        config: Sizes; None takes those that fit the default world model.
+    """
+
+    kind = "vla"
+
+    def __init__(self, config: VLAConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or VLAConfig()
+        self.space = observation_space(self.config.embedding_dim)
+        self.trunk = Trunk(self.space, self.config)
+        self.action = nn.Linear(self.config.hidden, len(ACTION_NAMES))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.action.weight.device
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to mean actions `(B, 4)` in [-1, 1]."""
+        return torch.tanh(self.action(self.trunk(obs)))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Mapping[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Chooses actions, with the signature of stable-baselines3's `predict`.
+
+        Args:
+            observation: One observation of either world, or a batch of them.
+            state: Handed back as it is: the VLA has no memory.
+            episode_start: Not needed without a memory.
+            deterministic: Mean action; otherwise a sample around it from torch's global generator.
+
+        Returns:
+            Actions `(4,)` or `(B, 4)` in [-1, 1], and `state`.
+
+        Raises:
+            ValueError: If a part of the observation is missing or has the wrong shape.
+        """
+        if missing := set(INPUTS) - set(observation):
+            raise ValueError(f"observation lacks {sorted(missing)}; a VLA reads {INPUTS}")
+        arrays = {key: np.asarray(observation[key], np.float32) for key in INPUTS}
+        single = arrays["proprio"].ndim == 1
+        for key, array in arrays.items():
+            (length,) = self.space[key].shape or ()
+            if array.ndim != (1 if single else 2) or array.shape[-1] != length:
+                raise ValueError(
+                    f"observation[{key!r}] has shape {array.shape}; "
+                    f"accepted: ({length},), or (B, {length}) in all parts"
+                )
+        batch = {key: np.atleast_2d(array) for key, array in arrays.items()}
+        action = self({k: torch.tensor(a, device=self.device) for k, a in batch.items()})
+        if not deterministic:
+            action = torch.normal(action, self.config.std).clip(-1, 1)
+        return (action[0] if single else action).cpu().numpy(), state
+
+    @torch.no_grad()
+    def act(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
+        """Chooses the action for one camera picture: all the way from pixels and words.
+
+        Args:
+            image: Picture of the policy's camera, `(64, 64, 3)` uint8.
+            proprio: Normalized set-point `(4,)`, see `dream_env.contract.normalize`.
+            instruction: What to do, such as "grab the red cube".
+
+        Returns:
+            The mean action `(4,)` in [-1, 1].
+
+        Raises:
+            ValueError: If the world model has another encoder by now.
+        """
+        self.config.check_eyes(self.config.world_model)
+        model = checkpoint.load(self.config.world_model, str(self.device))
+        images = torch.tensor(image, device=self.device)[None]
+        pose = torch.tensor(proprio, dtype=torch.float32, device=self.device)[None]
+        obs = {
+            "embedding": model.embedding(model.encode(images, pose))[0].cpu().numpy(),
+            "proprio": proprio,
+            "instruction": embedder(model)(instruction),
+        }
+        return self.predict(obs)[0]
+
+
+def save(policy: VLA, path: str | Path, card: str) -> None:
+    """Writes a VLA as `config.json`, `model.safetensors` and a card, as a world model is written."""
+    checkpoint.save(policy, path, card)
+
+
+def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:
+    """Reads a VLA that `save` wrote.
+
+    Args:
+        path: Folder, or a clone that the package ships, see `SHIPPED`.
+        device: Where to put the weights.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its files is missing.
+        ValueError: If a file is damaged or belongs to something else.
+    """
+    shipped = SHIPPED.get(str(path))
+    folder = Path(str(resources.files("dream_env.assets"))) / shipped if shipped else Path(path)
+    if folder.is_file():
+        raise ValueError(
+            f"policy={str(path)!r} is a file; accepted: a folder with config.json and model.safetensors. Beside its "
+            "checkpoint.zip agents.train leaves one; any model of stable-baselines3 is played by `python -m "
+            "agents.evaluate --policy FILE`"
+        )
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"policy={str(path)!r}: there is no {folder / name}; accepted: a folder with "
+                "config.json and model.safetensors, `python -m agents.clone --out FOLDER` makes one"
+            )
+    try:
+        fields: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        kind = fields.pop("kind", None)
+        if kind != VLA.kind:
+            raise ValueError(f"kind is {kind!r}; accepted: {VLA.kind!r}")
+        if fields.get("eyes") is not None:
+            fields["eyes"] = tuple(fields["eyes"])
+        policy = VLA(VLAConfig(**fields))
+        policy.load_state_dict(load_file(folder / "model.safetensors"))
+    except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"policy={str(path)!r} is damaged, or not a VLA of this version: {error}; "
+            "`python -m agents.clone --out FOLDER` makes a right one"
+        ) from error
+    return policy.eval().to(device)

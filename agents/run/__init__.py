@@ -1,0 +1,1 @@
+"""What the commands share about running: workers, run folders, hashes of sources."""

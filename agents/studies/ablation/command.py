@@ -1,0 +1,301 @@
+"""What makes the world model good: one table of fits that differ in one thing each, at equal compute.
+
+    python -m agents.studies.ablation --data DIR --autoencoder CHECKPOINT --out results
+
+Every row is a call of `agents.fit` with the same CPU time, one thread, the same training and held-out episodes. Rows
+about the predictor share the auto-encoder of a checkpoint, its encoded episodes and one probe; rows about the encoder
+train their own. Rows run side by side, and a killed table goes on when the same command is given again: what stands in
+ablation.json with the same settings is not run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tqdm import tqdm
+
+from dream_env.agents.eval.results import write_text
+from dream_env.agents.eval.statistics import markdown_table
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import command_line
+from dream_env.agents.studies.ablation.row import Job, run, share
+from dream_env.checks import check_choice
+from dream_env.world_models import checkpoint
+
+OTHER_SEED = "--seed {} --split-seed 0"
+VECTOR = "--model.grid 1 --model.channels 256 --model.width 512 --model.head-width 256"
+
+QUESTIONS: dict[str, dict[str, str]] = {
+    "chance": {
+        "base": "",
+        "another seed": OTHER_SEED.format(1),
+        "a third seed": OTHER_SEED.format(2),
+    },
+    "loss": {
+        "tokens and readings (base)": "",
+        "tokens only": "--reading-weight 0",
+        "readings 10 times": "--reading-weight 30",
+    },
+    "optimizer": {
+        "Muon and AdamW (base)": "",
+        "AdamW": "--no-muon --reader-rate 3e-3 --sketch-rate 3e-3 --predictor-rate 2e-3",
+    },
+    "arm": {
+        "sketched (base)": "",
+        "not sketched": "--model.sketch 0",
+    },
+    "cubes": {
+        "moved by what was read (base)": "",
+        "moved by the trunk": "--model.interaction 0",
+    },
+    "colors": {
+        "as recorded (base)": "",
+        "every cube in all four": "--recolor 3",
+    },
+    "windows": {
+        "any": "--moving 0",
+        "half in motion (base)": "",
+        "all in motion": "--moving 1",
+    },
+    "horizon": {
+        "1": "--horizons 1",
+        "2": "--horizons 2",
+        "2, 4, 8, 12 (base)": "",
+        "2, 4, 8, 16": "--horizons 2 4 8 16",
+    },
+    "size": {
+        "32 wide, 2 blocks (base)": "",
+        "48 wide, 3 blocks": "--model.width 48 --model.blocks 3",
+        "64 wide, 4 blocks": "--model.width 64 --model.blocks 4",
+    },
+    "ensemble": {
+        "1 head": "--model.ensemble 1",
+        "3 heads (base)": "",
+        "5 heads": "--model.ensemble 5",
+    },
+    "futures": {
+        "1": "--model.futures 1",
+        "2 (base)": "",
+        "4": "--model.futures 4",
+    },
+    "proprio": {
+        "integrated (base)": "",
+        "learned": "--model.proprio learned",
+    },
+    "data": {
+        "all (base)": "",
+        "experts only": "--kinds expert,demo",
+        "play only": "--kinds play,random",
+        "no near misses": "--kinds expert,demo,play,random",
+    },
+    "encoder": {
+        "map, pixels": "--objective pixels",
+        "map, latent prediction": "--objective latent",
+        "map, both": "--objective both",
+        "vector, pixels": f"--objective pixels {VECTOR}",
+    },
+}
+"""By question and name: what differs from the base, as arguments of `agents.fit`. Rows of the last train an encoder."""
+
+COLUMNS = {
+    "hand (cm)": ("hand_12", "hand_24"),
+    "untouched (cm)": ("untouched_12", "untouched_24"),
+    "moved (cm)": ("moved_12", "moved_24"),
+    "moved, by noise (cm)": ("moved_24_sampled",),
+    "seen: untouched / moved (cm)": ("seen_untouched", "seen_moved"),
+    "held AUC": ("held_auc_12",),
+    "success AUC": ("success_auc_12",),
+    "false alarms / recall": ("success_false_positives_12", "success_recall_12"),
+    "latent error": ("latent_error_12", "latent_error_24"),
+    "uncertainty": ("uncertainty",),
+    "parameters, of predictor": ("parameters", "parameters_predictor"),
+    "MMAC per step": ("mmac_per_step",),
+    "steps / CPU s": ("steps_per_cpu_second",),
+    "CPU min, of encoder": ("cpu_minutes", "cpu_minutes_encoder"),
+    "episodes": ("train_episodes",),
+}
+"""Columns of the table, and the figures in each."""
+
+LEGEND = """\
+Held-out episodes, one probe per encoder. Pairs `a / b` are 12 / 24 steps ahead unless the header says otherwise. Errors
+of hand and cubes are medians; `moved` are cubes that were pushed or carried on the way; `by noise`: 24 steps ahead, of
+one dream that draws a future of the cubes at every step (a head, without an interaction) instead of taking what is
+likeliest; `seen`: read off the encoded pictures, without a dream. AUCs, false alarms and recall are 12 steps ahead, the
+latter two at a threshold set for 2 % false alarms on the other half of the states. Latent error: squared error of the
+tokens over that of copying the first frame. Uncertainty: rank correlation over episodes of the summed disagreement with
+the token error after 24 steps. Parameters: of auto-encoder and predictor. All rows of `encoder` train their own, in one
+time budget together with the rest; all others share one.
+"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What makes the world model good: one table of fits that differ in one thing each, at equal compute."""
+
+    data: tuple[Path, ...]
+    """Folders of the episodes, written by `python -m agents.collect`."""
+    autoencoder: Path
+    """Checkpoint whose auto-encoder the rows about the predictor share; best one that saw the same training episodes,
+    with the split of seed 0."""
+    out: Path = Path("results")
+    """Folder of ablation.json and ablation.md."""
+    runs: Path = Path("runs/ablation")
+    """Folder of the rows' checkpoints and logs, and of what they share."""
+    minutes: float = 4.0
+    """CPU minutes of training per row."""
+    encoder_minutes: float = 8.0
+    """CPU minutes of training per row that trains its own encoder."""
+    episodes: int = 2400
+    """Training episodes."""
+    probe_updates: int = 3000
+    """Updates of a probe."""
+    questions: str = ",".join(QUESTIONS)
+    """Questions whose rows are run now, separated by commas; those of others that have run stay in the table."""
+    fit: str = ""
+    """Further arguments of `agents.fit` for all rows: `--fit="--held-out 0.1"`."""
+    workers: int = 2
+    """Rows that run side by side, one thread each."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+
+    def asked(self) -> list[str]:
+        """Returns the questions.
+
+        Raises:
+            ValueError: If one is unknown, or a number is out of range.
+        """
+        names = [name.strip() for name in self.questions.split(",")]
+        for name in names:
+            check_choice("questions", name, QUESTIONS)
+        for number in ("minutes", "encoder_minutes", "episodes", "probe_updates", "workers"):
+            if getattr(self, number) <= 0:
+                raise ValueError(f"{number}={getattr(self, number)}; accepted: more than 0")
+        return names
+
+    def job(self, question: str, change: str, eyes: str) -> Job:
+        """Makes the call of `agents.fit` for a row; rows that are alike make the same one.
+
+        Args:
+            question: The question.
+            change: What differs from the base.
+            eyes: Digest of the auto-encoder, as another one makes another run.
+        """
+        encoder = question == "encoder"
+        words = ["--data", *map(str, self.data), "--episodes", str(self.episodes), "--metric-updates", "0"]
+        words += ["--minutes", str(self.encoder_minutes if encoder else self.minutes), "--cpu-time", "--threads", "1"]
+        words += [] if encoder else ["--autoencoder", str(self.autoencoder)]
+        words += ["--recolor", "0", *shlex.split(self.fit)] + shlex.split(change)
+        digest = hashlib.sha256(repr([eyes, *words]).encode()).hexdigest()[:8]
+        name = f"{'encoder' if encoder else 'predictor'}-{digest}"
+        return Job(name, ("--out", str(self.runs / name), *words), self.runs, self.probe_updates)
+
+
+def ablate(args: Arguments) -> dict[str, Any]:
+    """Runs what has not run, and writes the table after every row.
+
+    Returns:
+        What stands in ablation.json: `rows` of the table, and `runs` by name with command, settings and figures.
+
+    Raises:
+        FileNotFoundError: If data or auto-encoder are missing.
+        ValueError: If an argument is out of range.
+    """
+    file = args.out / "ablation.json"
+    runs: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else {}
+    asked = args.asked()
+    eyes = checkpoint.sha256(args.autoencoder)
+    cells = [(q, name, args.job(q, change, eyes)) for q, rows in QUESTIONS.items() for name, change in rows.items()]
+    settings = {job.name: _settings(job, eyes) for _, _, job in cells}
+    known = {name for name in settings if runs.get(name, {}).get("settings") == settings[name]}
+    jobs = {job.name: job for question, _, job in cells if question in asked and job.name not in known}
+    missing = list(jobs.values())
+    missing.sort(key=lambda job: job.fitting.autoencoder is not None)  # the long ones first
+    if sharing := [job for job in missing if job.fitting.autoencoder]:
+        share(sharing[0])
+
+    def write() -> dict[str, Any]:
+        rows = [
+            {"question": question, "configuration": name, "run": job.name} | runs[job.name]["figures"]
+            for question, name, job in cells
+            if job.name in known
+        ]
+        report = {
+            "command": command_line("studies.ablation", args),
+            "autoencoder_sha256": eyes,
+            "rows": rows,
+            "runs": runs,
+        }
+        write_text(args.out / "ablation.md", markdown(report))
+        write_text(file, json.dumps(report, indent=1) + "\n")
+        return report
+
+    report = write()
+    results = pool.imap(run, missing, "ray" if args.ray else args.workers) if missing else ()
+    for name, figures in tqdm(results, "rows", len(missing), unit="row"):
+        command = "python -m agents.fit " + shlex.join(jobs[name].words)
+        runs[name] = {"command": command, "settings": settings[name], "figures": _plain(figures)}
+        known.add(name)
+        report = write()
+    return report
+
+
+def _settings(job: Job, eyes: str) -> dict[str, Any]:
+    """Returns what fixes the figures of a row, as JSON has it."""
+    shared = eyes if job.fitting.autoencoder else None
+    values = job.fitting.settings() | {"autoencoder": shared, "probe_updates": job.probe_updates}
+    return dict(json.loads(json.dumps(values)))
+
+
+def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns figures as JSON has them: no NaN, and as precise as they deserve."""
+    return {
+        name: None if math.isnan(value) else value if isinstance(value, int) else float(f"{value:.4g}")
+        for name, value in figures.items()
+    }
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Renders the table, what its columns mean, and the command of every row."""
+
+    def cell(row: Mapping[str, Any], names: Sequence[str]) -> str:
+        return " / ".join(_figure(row[name]) for name in names)
+
+    lines, last = [], None
+    for row in report["rows"]:
+        question = row["question"] if row["question"] != last else ""
+        last = row["question"]
+        lines.append([question, row["configuration"], *(cell(row, names) for names in COLUMNS.values())])
+    parts = [
+        "# Ablation of the world model",
+        LEGEND.strip(),
+        markdown_table(["question", "configuration", *COLUMNS], lines),
+    ]
+    commands: dict[str, list[str]] = {row["run"]: [] for row in report["rows"]}
+    for row in report["rows"]:
+        commands[row["run"]].append(f"{row['question']}: {row['configuration']}")
+    parts += ["## Commands", f"The table: `{report['command']}`. Its rows:"]
+    parts.append("\n".join(f"- {'; '.join(names)}: `{report['runs'][n]['command']}`" for n, names in commands.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.ablation", description=__doc__)
+    print(markdown(ablate(args)))
+    print(f"Table: {(args.out / 'ablation.md').resolve()}")

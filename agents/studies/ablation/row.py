@@ -1,0 +1,219 @@
+"""One row of `agents.studies.ablation`: fits a world model, dreams held-out episodes with it, and reads what it dreamt."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
+from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.pictures import write_file
+from dream_env.agents.eval.probes import Probe, fit_probe
+from dream_env.agents.eval.statistics import spearman
+from dream_env.agents.fidelity import figures as fidelity_figures
+from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.fit import command as fit
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
+from dream_env.nicol.world_model.model import StateGroundedModel
+from dream_env.world_models import checkpoint
+from dream_env.world_models.batching import VECTORS
+from dream_env.world_models.protocol import LatentState
+
+FALSE_POSITIVES = 0.02
+"""Rate of false alarms for which the threshold of success is set."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row to be fitted and measured.
+
+    Attributes:
+        name: Name of the run.
+        words: Arguments of `agents.fit`.
+        runs: Folder of what several rows share.
+        probe_updates: Updates of the probe.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    runs: Path
+    probe_updates: int
+
+    @property
+    def fitting(self) -> fit.Arguments:
+        """The arguments, parsed as the command itself does it."""
+        return tyro.cli(fit.Arguments, prog="python -m agents.fit", args=self.words)
+
+
+def run(job: Job) -> tuple[str, dict[str, Any]]:
+    """Fits and measures a row; what it has to say goes into log.txt in the folder of its checkpoint.
+
+    Returns:
+        The name of the row and its figures.
+    """
+    args = job.fitting
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (args.out / "log.txt").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        episodes = _load(args)
+        encode, probe = _shared(job, args, episodes) if args.autoencoder else (encode_episodes, None)
+        fitted = fit.train(args, episodes, encode=encode)
+        command = f"python -m agents.fit {shlex.join(job.words)}"
+        checkpoint.save(fitted.model, args.out, f"# Row {job.name} of an ablation\n\nCommand: `{command}`\n")
+        probe = probe or fit_probe(fitted.train, job.probe_updates)
+        figures = measure(fitted.model.eval(), probe, fitted.held_out)
+    return job.name, {
+        "train_episodes": len(fitted.train.tokens),
+        "held_out_episodes": len(fitted.held_out.tokens),
+        **figures,
+        "cpu_minutes": sum(fitted.minutes.values()),
+        "cpu_minutes_encoder": sum(fitted.minutes.get(stage, 0.0) for stage in ("autoencoder", "joint")),
+    }
+
+
+def share(job: Job) -> None:
+    """Encodes episodes and trains the probe for all rows with the same encoder, unless it is done."""
+    torch.set_num_threads(1)
+    args = job.fitting
+    _shared(job, args, _load(args))
+
+
+def _load(args: fit.Arguments) -> EpisodeDataset:
+    return EpisodeDataset.load(*args.data)
+
+
+def _shared(
+    job: Job, args: fit.Arguments, episodes: EpisodeDataset
+) -> tuple[Callable[[StateGroundedModel, Episodes, Tensor, int], EncodedDataset], Probe]:
+    """Gives the encoded episodes and the probe of the encoder of --autoencoder, from files in `job.runs`."""
+    model = checkpoint.load(str(args.autoencoder))
+    train, held_out = fit.split(replace(args, kinds=None), episodes)
+    rows = torch.cat([train, held_out])
+    parts = [checkpoint.sha256(str(args.autoencoder)), episodes.seed[rows.numpy()].tolist(), args.settings()["data"]]
+    name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    file = job.runs / f"latents-{name}.safetensors"
+    if not file.is_file():
+        encoded = encode_episodes(model, episodes, rows)
+        write_file(file, lambda part: save_file(encoded._asdict(), part))
+    latents = EncodedDataset(**load_file(file))
+    place = {row: i for i, row in enumerate(rows.tolist())}
+
+    def encode(model: StateGroundedModel, episodes: Episodes, rows: Tensor, recolored: int = 0) -> EncodedDataset:
+        if recolored:
+            return encode_episodes(model, episodes, rows, recolored)
+        return latents.take(torch.tensor([place[row] for row in rows.tolist()]))
+
+    file = job.runs / f"probe-{name}-{job.probe_updates}.safetensors"
+    if not file.is_file():
+        fitted = fit_probe(encode(model, episodes, train), job.probe_updates)
+        write_file(file, lambda part: save_file(fitted.state_dict(), part))
+    probe = Probe(latents.tokens.shape[-1], math.isqrt(latents.tokens.shape[-2]))
+    probe.load_state_dict(load_file(file))
+    return encode, probe.eval()
+
+
+def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -> dict[str, float]:
+    """Measures a world model on episodes of 24 steps that nothing of it has seen.
+
+    Args:
+        model: The world model, in eval mode.
+        probe: Trained on pictures of its encoder.
+        held_out: N encoded episodes.
+
+    Returns:
+        Errors (cm) of hand and cubes, as dreamt 12 and 24 steps ahead and as encoded (`seen`); how well held and
+        success can be told; `latent_error`, relative to copying; `uncertainty`, the rank correlation over episodes of
+        the summed disagreement with the last token error; `sampled` figures are of one dream by noise; size (of
+        auto-encoder and predictor) and speed.
+    """
+    dreams = {start: dream(model, held_out, start) for start in fidelity_figures.STARTS[12]}
+    told = fidelity_figures.positions(probe, held_out, dreams)
+    lucky = {start: dream(model, held_out, start, torch.Generator().manual_seed(start)) for start in dreams}
+    sampled = fidelity_figures.positions(probe, held_out, lucky)
+    ahead = fidelity_figures.states_ahead(held_out, dreams, 12)
+    errors = model_metrics.rollout_errors(held_out.tokens, dreams[0].tokens, (12, 24))
+    last = (dreams[0].tokens[:, -1].float() - held_out.tokens[:, -1].float()).square().mean((1, 2))
+    return {
+        **{f"{name}_{h}": told[f"dream_{h}"][name] for name in ("hand", "untouched", "moved") for h in (12, 24)},
+        "seen_untouched": told["encoded_24"]["untouched"],
+        "seen_moved": told["encoded_24"]["moved"],
+        "moved_24_sampled": sampled["dream_24"]["moved"],
+        "held_auc_12": told["dream_12"]["held_auc"],
+        "held_auc_12_sampled": sampled["dream_12"]["held_auc"],
+        **{f"success_{k}_12": v for k, v in success(ahead.probability, ahead.condition).items()},
+        **{f"latent_error_{h}": errors["predicted"][h] / errors["copied"][h] for h in errors["predicted"]},
+        "uncertainty": spearman(dreams[0].disagreement.sum(1).numpy(), last.numpy()),
+        "parameters": _parameters(model.autoencoder) + _parameters(model.predictor),
+        "parameters_predictor": _parameters(model.predictor),
+        "mmac_per_step": mmac_per_step(model),
+        "steps_per_cpu_second": model_metrics.steps_per_second(model, 256),
+    }
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@torch.inference_mode()
+def dream(
+    model: StateGroundedModel, latents: EncodedDataset, start: int, generator: torch.Generator | None = None
+) -> Film:
+    """Dreams from frame `start` of every episode to its end, with noise if there is a generator."""
+    state = LatentState(latents.tokens[:, start].float(), latents.proprio[:, start])
+    goal = latents.goal.float().flatten(1)
+    states, disagreements = [state], []
+    for action in latents.action[:, start:].unbind(1):
+        noise = None if generator is None else torch.rand(len(action), generator=generator)
+        disagreements.append(model.disagreement(state, action))
+        state = model.step(state, action, noise)
+        states.append(state)
+    probability = torch.stack([model.success(each, goal, latents.instruction) for each in states], dim=1)
+    return Film(
+        tokens=torch.stack([each.tokens.half() for each in states], dim=1).clone(),
+        proprio=torch.stack([each.proprio for each in states], dim=1).clone(),
+        probability=probability.clone(),
+        success=probability[:, -1] >= model.config.success_threshold,
+        disagreement=torch.stack(disagreements, dim=1).clone(),
+    )
+
+
+def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
+    """AUC, and false-positive rate and recall at a threshold for `FALSE_POSITIVES`, which is set on the other half.
+
+    Args:
+        probability: Of the condition, `(S,)`.
+        condition: The truth, `(S,)` of 0 and 1.
+    """
+    called = torch.zeros(len(probability), dtype=torch.bool)
+    for one in (0, 1):
+        other = probability[1 - one :: 2][condition[1 - one :: 2] < 0.5]
+        called[one::2] = probability[one::2] > other.quantile(1 - FALSE_POSITIVES)
+    return {
+        "auc": model_metrics.auc(probability, condition),
+        "false_positives": float(called[condition < 0.5].float().mean()),
+        "recall": float(called[condition > 0.5].float().mean()),
+    }
+
+
+@torch.inference_mode()
+def mmac_per_step(model: StateGroundedModel, rows: int = VECTORS[0]) -> float:
+    """Counts the multiplications of one predicted step, in millions."""
+    images = torch.zeros(rows, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
+    action = torch.zeros(rows, len(ACTION_NAMES))
+    state = model.encode(images, torch.zeros_like(action))
+    with FlopCounterMode(display=False) as counter:
+        model.step(state, action)
+    return counter.get_total_flops() / (2 * rows * 1e6)

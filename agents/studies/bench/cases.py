@@ -1,0 +1,240 @@
+"""What `agents.studies.bench` measures without a learner: both environments, the bare world model, matrix multiplication."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import dream_env  # noqa: F401  registers the ids
+from dream_env.agents.fit.trainer import has_bfloat16
+from dream_env.agents.studies.bench.clock import Case, Work
+from dream_env.initial_states import InitialStates
+from dream_env.language import INSTRUCTION_DIM
+from dream_env.nicol import constants
+from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
+from dream_env.nicol.world_model.object_dynamics import Ensemble
+from dream_env.world_models import checkpoint
+from dream_env.world_models.batching import VECTORS
+from dream_env.world_models.protocol import LatentState, WorldModel
+
+SQUARES = (256, 512, 1024, 2048)
+"""Sides of the matrices among which the machine's best rate is looked for."""
+Shape = tuple[int, int, int]
+"""Rows, inner length and columns of a matrix product."""
+HALVED, COMPILED = "NicoLDream-v0, vector, bfloat16", "NicoLDream-v0, vector, compiled"
+LAYER_ROWS = 256
+"""Batch whose layers are multiplied on their own."""
+
+
+def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) -> Work:
+    """Prepares steps of `NicoLDream-v0`, resets included, on encoded starts.
+
+    Args:
+        num_envs: Number of dreams.
+        world_model: Checkpoint.
+        device: Its device.
+        form: "single", "vector" or "sb3".
+        **more: Other arguments of the env.
+    """
+    kwargs: dict[str, Any] = {"task": "all", "world_model": world_model, "device": device, **more}
+    actions = _actions(num_envs)
+    if form == "single":
+        env = gym.make("NicoLDream-v0", **kwargs)
+        encode_starts(world_model, device)
+        env.reset(seed=0)
+
+        def step_and_reset() -> int:
+            *_, truncated, _ = env.step(actions[0])
+            if truncated:
+                env.reset()
+            return 1
+
+        return step_and_reset
+    if form == "vector":
+        envs: Any = gym.make_vec("NicoLDream-v0", num_envs=num_envs, **kwargs)
+    else:
+        from dream_env.adapters.sb3 import DreamVecEnv
+
+        envs = DreamVecEnv(num_envs, **kwargs)
+    encode_starts(world_model, device)
+    envs.reset()
+
+    def step() -> int:
+        envs.step(actions)
+        return num_envs
+
+    return step
+
+
+def encode_starts(world_model: str, device: str) -> None:
+    """Encodes the bank's starts and goals now, which is done once per process when they are first drawn."""
+    bank = InitialStates.load(checkpoint.resolve(world_model) / "bank.npz")
+    model, rows = checkpoint.load(world_model, device), np.flatnonzero(bank.step == 0)
+    bank.states(model, rows)
+    bank.goals(model, rows)
+
+
+def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> Work:
+    """Prepares steps of the world model alone: its predictor, or also success head and metric, which an env needs."""
+    model = checkpoint.load(world_model, device)
+    state, action = first_state(model, num_envs)
+    goal = model.embedding(state)
+    words = torch.zeros(num_envs, INSTRUCTION_DIM, device=model.device)
+
+    @torch.inference_mode()
+    def step() -> int:
+        nonlocal state
+        state = model.step(state, action)
+        if heads:
+            model.judge(state, goal, words)
+        wait(device)
+        return num_envs
+
+    return step
+
+
+@torch.inference_mode()
+def first_state(model: WorldModel, num_envs: int) -> tuple[LatentState, Tensor]:
+    """Returns a state of black pictures, and actions."""
+    picture = torch.zeros(1, constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
+    proprio = torch.zeros(num_envs, len(PROPRIO_NAMES), device=model.device)
+    state = model.encode(picture, proprio[:1]).take(torch.zeros(num_envs, dtype=torch.long))
+    return state, torch.from_numpy(_actions(num_envs)).to(model.device)
+
+
+def physics(num_envs: int, form: str, world_model: str) -> Work:
+    """Prepares steps of `NicoLReal-v0`; its resets, in which the expert acts for the goal picture, do not count.
+
+    Args:
+        num_envs: 1, in every process.
+        form: "embedding" for the twin of the dream, whose picture is taken and encoded; "picture", which is only
+            taken; "blind" for rigid bodies without a picture.
+        world_model: Checkpoint of the encoder.
+    """
+    pixels = {"obs_type": "pixels", "reward": "success", "world_model": None}
+    kwargs: dict[str, Any] = {"world_model": world_model} if form == "embedding" else pixels
+    env: Any = gym.make("NicoLReal-v0", task="all", **kwargs).unwrapped
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+
+    def step() -> int:
+        action = rng.uniform(-1, 1, len(ACTION_NAMES)).astype(np.float32)
+        if form == "blind":
+            env.proprio = constants.integrate(env.proprio, action)
+            env.scene.step(constants.denormalize(env.proprio))
+        else:
+            env.step(action)
+        return 1
+
+    return step
+
+
+def multiply(num_envs: int, shape: Shape, dtype: str, device: str = "cpu") -> Work:
+    """Prepares a matrix product; its steps are floating-point operations."""
+    (rows, inner, columns), kind = shape, getattr(torch, dtype)
+    left, right = torch.randn(rows, inner).to(device, kind), torch.randn(columns, inner).to(device, kind)
+    result = torch.empty(rows, columns, dtype=kind, device=device)
+
+    @torch.inference_mode()
+    def product() -> int:
+        torch.mm(left, right.T, out=result)
+        wait(device)
+        return 2 * rows * inner * columns
+
+    return product
+
+
+def products(world_model: str) -> dict[Shape, int]:
+    """Counts the matrix products that the predictor's layers are, at batch `LAYER_ROWS`.
+
+    Convolutions are counted as products over their patches.
+    """
+    model, found = checkpoint.load(world_model), dict[Shape, int]()
+    layers = [layer for layer in model.predictor.modules() if isinstance(layer, nn.Linear | nn.Conv2d | Ensemble)]
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(layer, Ensemble):
+            shapes = [(output.shape[1], *weight.shape[1:]) for weight in layer.weights for _ in weight]
+        else:
+            weight: Any = layer.weight
+            shapes = [(output.numel() // len(weight), weight[0].numel(), len(weight))]
+        for shape in shapes:
+            found[shape] = found.get(shape, 0) + 1
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    state, action = first_state(model, LAYER_ROWS)
+    with torch.inference_mode():
+        model.predictor.expect(state.tokens, state.proprio, action, state.situation)
+    for handle in handles:
+        handle.remove()
+    inner, outputs = model.predictor.heads.weight.flatten(0, 1).shape  # their mean is one product, and no layer
+    shape = (state.tokens.shape[0] * state.tokens.shape[1], inner, outputs)
+    found[shape] = found.get(shape, 0) + 1
+    return found
+
+
+def flops_per_step(world_model: str) -> dict[str, float]:
+    """Counts floating-point operations (two per multiplication) of one predicted step, and of what an env adds."""
+    model, rows = checkpoint.load(world_model), VECTORS[0]  # with fewer, those beside them would count
+    state, action = first_state(model, rows)
+    parts: dict[str, Callable[[], object]] = {
+        "predictor": lambda: model.step(state, action),
+        "success_and_metric": lambda: model.judge(state, model.embedding(state), torch.zeros(rows, INSTRUCTION_DIM)),
+    }
+    counts = {}
+    for name, part in parts.items():
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            part()
+        counts[name] = counter.get_total_flops() / rows
+    return counts
+
+
+def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool = True) -> list[Case]:
+    """Lists the cases of both environments and of the bare world model.
+
+    Args:
+        batches: Numbers of dreams side by side.
+        world_model: Checkpoint.
+        cores: Number of processes of the cases that use all cores.
+        compiles: Measures compiled dreams too.
+    """
+    own = {"world_model": world_model, "device": "cpu"}
+    rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"})]
+    for batch in batches:
+        rows += [
+            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}, compared=f"batch {batch}"),
+            Case("bare predictor", bare, batch, own, compared=f"batch {batch}"),
+            Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, compared=f"batch {batch}"),
+        ]
+    halved, compiled = {**own, "form": "vector", "precision": "bfloat16"}, {**own, "form": "vector", "compile": True}
+    few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
+    halves = has_bfloat16("cpu")
+    rows += [Case(HALVED, dream, few[-1], halved)] if halves else []
+    if compiles:
+        rows.append(Case("NicoLDream-v0, single, compiled", dream, 1, {**compiled, "form": "single"}))
+        rows.append(Case(COMPILED, dream, few[-1], compiled))
+    rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}) for batch in few]
+    for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
+        arguments = {"form": form, "world_model": world_model}
+        rows += [Case(f"NicoLReal-v0, {name}", physics, 1, arguments, processes=p) for p in sorted({1, cores})]
+    if cores > 1:
+        rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "form": "vector"}, processes=cores))
+        rows += [Case(HALVED, dream, few[-1], halved, processes=cores)] if halves else []
+        rows += [Case(COMPILED, dream, few[-1], compiled, processes=cores)] if compiles else []
+    return rows
+
+
+def wait(device: str) -> None:
+    """Waits until a device has done what it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _actions(num_envs: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, (num_envs, len(ACTION_NAMES))).astype(np.float32)

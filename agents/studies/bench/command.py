@@ -1,0 +1,164 @@
+"""Measures what dreaming costs on this machine: `python -m agents.studies.bench`.
+
+One run, one table: both environments, the bare predictor, matrix multiplication as the limit, practice, acting,
+fitting, starting, memory. It needs an idle machine: only ratios of one thread are taken per second of CPU time, which
+other jobs disturb less.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from dream_env.agents.eval.results import write_text
+from dream_env.agents.fit.trainer import has_bfloat16
+from dream_env.agents.run.config import check_folder, command_line
+from dream_env.agents.run.workers import cores
+from dream_env.agents.studies.bench import gpu
+from dream_env.agents.studies.bench.cases import SQUARES, Shape, cases, flops_per_step, multiply, products
+from dream_env.agents.studies.bench.clock import Case, Row, clock_all
+from dream_env.agents.studies.bench.learn import action_cases, fit_cases, practice_cases
+from dream_env.agents.studies.bench.peers import peer_cases
+from dream_env.agents.studies.bench.report import draw, headline, page, ratios
+from dream_env.agents.studies.bench.start import about, memory, start_up
+from dream_env.checks import check_number
+
+BATCHES = (1, 16, 256, 1024, 4096)
+PRACTICE, ROWS = 256, 128
+"""Dreams of a learner, as `agents.train` has them; observations, or candidates of a plan, that are acted on at once."""
+DTYPES = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
+"""What is multiplied; without instructions for it a single product in bfloat16 takes a minute."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measures what dreaming costs on this machine."""
+
+    out: Path | None = None
+    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md; None takes results, and
+    runs/bench_quick with --quick."""
+    world_model: str = "default"
+    """Checkpoint of the world model."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where everything is measured; "cuda" leaves out what runs on CPUs only, such as physics."""
+    peers: bool = False
+    """Measures other wrappers of the same world model too: Gymnasium's SyncVectorEnv, and TorchRL's WorldModelEnv where
+    `pip install torchrl` was done."""
+    quick: bool = False
+    """Small batches, short turns and one core, to see that everything runs; its figures mean little."""
+    seconds: float = 0.8
+    """Length of a turn."""
+    repeats: int = 3
+    """Turns of every row, of which the best counts."""
+
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        check_number("seconds", self.seconds)
+        check_number("repeats", self.repeats, low=1)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that is written."""
+        return self.out or Path("runs/bench_quick" if self.quick else "results")
+
+
+def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
+    """Runs every measurement.
+
+    Args:
+        args: See `Arguments`.
+        progress: Shows a progress bar.
+
+    Returns:
+        The contents of bench.json.
+    """
+    torch.set_num_threads(1)
+    model = args.world_model
+    layers = products(model)
+    lists = {"matmul": _matmuls(layers), **_lists(args)}
+    seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
+    rows = clock_all(lists, seconds, repeats, progress)
+    flops = flops_per_step(model)
+    result = {
+        **about(model, command_line("studies.bench", args)),
+        "threads": {"torch": "as in each row", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
+        **_rates(rows.pop("matmul"), layers),
+        "predictor_flops_per_step": flops["predictor"],
+        "flops_per_step": flops,
+        **{name: [asdict(row) for row in group] for name, group in rows.items()},
+        "start": start_up(1 if args.quick else 5, model),
+        "memory": memory((4,) if args.quick else (256, 4096), model),
+    }
+    figures = ratios(result)
+    return result | {"ratios": figures, "headline": headline(figures)}
+
+
+def _lists(args: Arguments) -> dict[str, list[Case]]:
+    """Lists what is measured, by the names of the lists in bench.json."""
+    batches, dreams, rows, parallel = ((1, 4), 4, 4, 1) if args.quick else (BATCHES, PRACTICE, ROWS, cores())
+    model = args.world_model
+    return {
+        "steps": cases(batches, model, parallel, compiles=not args.quick)
+        + (peer_cases(batches, model) if args.peers else []),
+        "practice": practice_cases(dreams, model, parallel, compiles=not args.quick),
+        "actions": action_cases(rows, model),
+        "frames": fit_cases(model, args.quick),
+    }
+
+
+def _matmuls(layers: Mapping[Shape, int]) -> list[Case]:
+    """Lists matrix products: squares, among which the machine's best rate is, and the predictor's own shapes."""
+    shapes = [(side, side, side) for side in SQUARES] + list(layers)
+    return [
+        Case(" x ".join(map(str, shape)), multiply, 1, {"shape": shape, "dtype": dtype}, dtype)
+        for dtype in DTYPES
+        for shape in shapes
+    ]
+
+
+def _rates(rows: list[Row], layers: Mapping[Shape, int]) -> dict[str, Any]:
+    """Returns rates of multiplication (GFLOP per second of CPU time): the best one, the predictor's shapes, and all."""
+    rate = {(row.what, row.device): row.steps_per_cpu_s / 1e9 for row in rows}
+    flops = {" x ".join(map(str, shape)): count * prod(shape) for shape, count in layers.items()}
+    return {
+        "matmul_gflops": max(value for (_, dtype), value in rate.items() if dtype == "float32"),
+        "layers_gflops": {
+            dtype: sum(flops.values()) / sum(count / rate[shape, dtype] for shape, count in flops.items())
+            for dtype in DTYPES
+        },
+        "matmul": [{"shape": shape, "dtype": dtype, "gflops": value} for (shape, dtype), value in rate.items()],
+    }
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.bench", description=__doc__)
+    check_folder(args.folder)
+    warnings.simplefilter("ignore")
+    if args.device == "cpu":
+        result = measure(args)
+        draw(result, args.folder / "bench.png")
+        _write(args.folder / "bench", result, page(result))
+    elif torch.cuda.is_available():
+        seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
+        command = command_line("studies.bench", args)
+        for result in gpu.measure(args.device, args.world_model, args.quick, seconds, repeats, command=command):
+            _write(args.folder / "bench_cuda", result, gpu.page(result))
+    else:
+        raise SystemExit("device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'")
+
+
+def _write(path: Path, result: dict[str, Any], text: str) -> None:
+    """Writes the files of a result, `path` with .json and .md, and shows it."""
+    write_text(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    write_text(path.with_suffix(".md"), text)
+    print(text)

@@ -1,0 +1,237 @@
+"""What `agents.studies.bench --device cuda` measures: dreams that never leave a GPU, and the learners that stay on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents import apg
+from dream_env.agents.eval.statistics import markdown_table
+from dream_env.agents.policies import vla as policy
+from dream_env.agents.studies.bench.cases import bare, flops_per_step, multiply, wait
+from dream_env.agents.studies.bench.clock import Case, Work, clock_all
+from dream_env.agents.studies.bench.learn import fitting, practice
+from dream_env.agents.studies.bench.report import BARE
+from dream_env.agents.studies.bench.start import about
+from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
+from dream_env.tensors import TensorDreams
+
+TARGET = 1_000_000
+"""Dreamt steps per second that a GPU is asked for."""
+BATCHES, LEARNERS = (256, 4096, 32_768, 131_072), 4096
+"""Dreams side by side, and those of a learner."""
+SQUARES = (2048, 8192)
+"""Sides of the matrices among which the GPU's best rate is looked for."""
+TITLES = {
+    "steps": "Steps",
+    "practice": "Practice, end to end",
+    "frames": "Frames per second of a fit",
+    "matmul": "Multiplication: FLOP per second",
+}
+FORMS: dict[str, dict[str, Any]] = {
+    "TensorDreams": {},
+    "TensorDreams, bfloat16": {"precision": "bfloat16"},
+    "TensorDreams, compiled": {"compile": True},
+    "TensorDreams, compiled, bfloat16": {"compile": True, "precision": "bfloat16"},
+}
+"""Dreams, and their arguments."""
+
+
+def dreams(num_envs: int, world_model: str, device: str, **more: Any) -> Work:
+    """Prepares episodes of `TensorDreams` under random actions."""
+    envs = TensorDreams(num_envs, "all", world_model=world_model, device=device, **more)
+    action = 2 * torch.rand(num_envs, len(ACTION_NAMES), device=envs.device) - 1
+
+    def episode() -> int:
+        for _ in range(EPISODE_STEPS):
+            envs.step(action)
+        wait(device)
+        return num_envs * EPISODE_STEPS
+
+    return episode
+
+
+def skrl_ppo(num_envs: int, world_model: str, device: str) -> Work:
+    """Prepares episodes of `agents.ppo_gpu`, updates included."""
+    from dream_env.agents import ppo_gpu
+
+    trainer, _ = ppo_gpu.make_trainer(
+        ppo_gpu.Arguments(Path("."), world_model=world_model, n_envs=num_envs, device=device)
+    )
+
+    def iterate() -> int:
+        trainer.train()
+        wait(device)
+        return num_envs * EPISODE_STEPS
+
+    return iterate
+
+
+def gradients(num_envs: int, world_model: str, device: str) -> Work:
+    """Prepares updates of `agents.apg`: whole dreams, forward and backward."""
+    args = apg.Arguments(Path("."), world_model=world_model, device=device, batch=num_envs)
+    vla, clone = policy.load(args.init).to(device), policy.load(args.init, device).requires_grad_(False)
+    envs, trained_by = apg.make_dreams(args), torch.optim.AdamW(vla.parameters(), args.rate)
+
+    def update() -> int:
+        trained_by.zero_grad()
+        apg.dream_loss(args, vla, clone, envs, seed=0).backward()
+        trained_by.step()
+        wait(device)
+        return num_envs * EPISODE_STEPS
+
+    return update
+
+
+def agreement(world_model: str, device: str, num_envs: int = 256) -> list[dict[str, Any]]:
+    """Dreams the same episodes on the CPU and in every form on the device.
+
+    Returns:
+        Records of `what`, `distance` and `reward`, the mean absolute difference of the raw distance and of the
+        reward to the CPU's, and `success`, the share of steps at which both call the task done or both do not.
+    """
+    chance = np.random.default_rng(0)
+    actions = torch.from_numpy(chance.uniform(-1, 1, (EPISODE_STEPS, num_envs, len(ACTION_NAMES))).astype(np.float32))
+
+    def play(where: str, **more: Any) -> list[torch.Tensor]:
+        envs = TensorDreams(num_envs, "all", world_model=world_model, device=where, **more)
+        envs.reset(start=torch.arange(num_envs))
+        steps = []
+        for action in actions:
+            _, reward, _, _, info = envs.step(action.to(where))
+            steps.append((info["distance"].cpu(), reward.cpu(), info["is_success"].cpu()))
+        return [torch.stack(each) for each in zip(*steps, strict=True)]
+
+    distance, reward, success = play("cpu")
+    records = []
+    for what, more in FORMS.items():
+        distances, rewards, successes = play(device, **more)
+        records.append(
+            {
+                "what": what,
+                "distance": (distances - distance).abs().mean().item(),
+                "reward": (rewards - reward).abs().mean().item(),
+                "success": (successes == success).float().mean().item(),
+            }
+        )
+    return records
+
+
+def measure(
+    device: str,
+    world_model: str,
+    quick: bool,
+    seconds: float,
+    repeats: int,
+    progress: bool = True,
+    command: str = "python -m agents.studies.bench --device cuda",
+) -> Iterator[dict[str, Any]]:
+    """Runs every measurement, the most important ones first.
+
+    Args:
+        device: Device of dreams and learners.
+        world_model: Checkpoint.
+        quick: Small batches, to see that everything runs.
+        seconds: Length of a turn.
+        repeats: Turns of every row.
+        progress: Shows figures and a progress bar.
+        command: What makes the figures again.
+
+    Yields:
+        The contents of bench_cuda.json, as far as they are known: a lent machine may be gone before the end.
+    """
+    flops = flops_per_step(world_model)
+    result: dict[str, Any] = {
+        **about(world_model, command),
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU",
+        "predictor_flops_per_step": flops["predictor"],
+        "flops_per_step": flops,
+    }
+    for name, group in _lists(device, world_model, quick).items():
+        result[name] = [asdict(row) for row in clock_all({name: group}, seconds, repeats, progress)[name]]
+        yield result | {"headline": _headline(result["steps"])}
+    result["agreement"] = agreement(world_model, device, 4 if quick else 256)
+    yield result | {"headline": _headline(result["steps"])}
+
+
+def _headline(steps: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Compares the fastest dreams, as they stand and in any form, with what is asked of them."""
+    records = []
+    for how, whats in {"float32, as it stands": ["TensorDreams"], "the fastest form": list(FORMS)}.items():
+        value = max(row["steps_per_s"] for row in steps if row["what"] in whats)
+        met = "yes" if value >= TARGET else "no"
+        figure = f"dreamt steps per second on one GPU, {how}"
+        records.append({"figure": figure, "asked": f"≥ {TARGET:,}", "measured": f"{value:,.0f}", "met": met})
+    return records
+
+
+def _lists(device: str, world_model: str, quick: bool) -> dict[str, list[Case]]:
+    """Lists what is measured, by the names of the lists in bench_cuda.json."""
+    own = {"world_model": world_model, "device": device}
+    batches, learners, squares = ((2, 4), 4, (64,)) if quick else (BATCHES, LEARNERS, SQUARES)
+    forms = {what: more for what, more in FORMS.items() if not quick or "compile" not in more}
+    fits = {"autoencoder": 8, "predictor": 24} if quick else {"autoencoder": 256, "predictor": 2048}
+    steps = [Case(what, dreams, batch, {**own, **more}, device) for what, more in forms.items() for batch in batches]
+    unrecorded = {**own, "capture": False}
+    steps += [Case("TensorDreams, no CUDA graph", dreams, batch, unrecorded, device) for batch in batches]
+    steps += [Case(BARE, bare, batch, own, device) for batch in batches]
+    practices = [
+        Case("SB3 PPO, VLA (agents.train)", practice, learners, {**own, "learner": "vla"}, device),
+        Case("SB3 PPO, MultiInputPolicy", practice, learners, {**own, "learner": "mlp"}, device),
+        Case("agents.apg", gradients, learners // 4, own, device),
+    ]
+    with contextlib.suppress(ImportError):
+        import skrl  # noqa: F401
+
+        practices += [
+            Case("skrl PPO, VLA (agents.ppo_gpu)", skrl_ppo, batch, own, device) for batch in (learners, 4 * learners)
+        ]
+    products = [
+        Case(
+            f"{dtype}, {side} x {side}",
+            multiply,
+            1,
+            {"shape": (side, side, side), "dtype": dtype, "device": device},
+            device,
+        )
+        for dtype in ("float32", "bfloat16")
+        for side in squares
+    ]
+    updates = {"updates": 2 if quick else 30}
+    frames = [
+        Case(f"agents.fit, {stage}", fitting, size, {**own, **updates, "stage": stage}, device)
+        for stage, size in fits.items()
+    ]
+    return {"steps": steps, "practice": practices, "frames": frames, "matmul": products}
+
+
+def page(result: dict[str, Any]) -> str:
+    """Renders bench_cuda.json as Markdown: what was asked first, then every row that there is."""
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    flops = result["flops_per_step"]
+    parts = [
+        "# What dreaming costs on a GPU",
+        f"`{result['command']}`, {result['date']}; {result['device']}; {versions}. World model: "
+        f"{result['world_model']}. Every row is the best of a few turns. One predicted step: "
+        f"{flops['predictor'] / 1e6:.2f} MFLOP; success head and metric {flops['success_and_metric'] / 1e6:.2f}.",
+        markdown_table(list(result["headline"][0]), [list(record.values()) for record in result["headline"]]),
+    ]
+    for name, title in TITLES.items():
+        if rows := result.get(name):
+            table = [[row["what"], row["num_envs"], f"{row['steps_per_s']:,.0f}"] for row in rows]
+            parts += [f"## {title}", markdown_table(["what", "batch", "per second"], table)]
+    if rows := result.get("agreement"):
+        table = [[row["what"], *(f"{row[name]:.2g}" for name in ("distance", "reward", "success"))] for row in rows]
+        parts += [
+            "## The same dreams as on a CPU?",
+            "Mean absolute difference over whole episodes of random actions, and the share of steps at which both say "
+            "alike whether the task is done. On a GPU torch rounds convolutions in float32 to TF32 by default.",
+            markdown_table(["what", "distance", "reward", "success"], table),
+        ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,165 @@
+"""Tells which rewards mean what they say: `python -m agents.studies.reward_audit --world-model default --out results`.
+
+A reward is a distance between two pictures, and a policy will find every way to make them look alike. So each of them
+has to pass, on held-out scenes in physics, before it is a default: its distance must follow the control steps that the
+expert still needs; a hand in the right place must not do without the cube; another cube must not do for the one that
+was named; and hiding the cube must not pay.
+
+Physics is asked once: scenes are kept in --cache, so a second run, or another world model, only measures. A killed run
+goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from dream_env.agents.eval.results import write_text
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_folder, command_line
+from dream_env.agents.studies.reward_audit import scenes as gate_scenes
+from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, gate_figures, has_metric, score
+from dream_env.agents.studies.reward_audit.report import markdown, plot
+from dream_env.agents.studies.reward_audit.scenes import Scene
+from dream_env.nicol.tasks import TASKS
+from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
+from dream_env.world_models import checkpoint
+
+SPEARMAN = 0.85
+"""Least rank correlation with true progress."""
+ENDS = 0.95
+"""Least share of pairs in which the right end scores better than a wrong one."""
+POSES = 0.9
+"""Least share of scenes in which the hand alone in its place is worse than the task done, and than the cube alone."""
+OCCLUSION = 0.75
+"""Least share of pairs in which the pose that is farther from the goal scores worse although it hides the cube."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Tells which rewards mean what they say, on held-out scenes in physics."""
+
+    world_model: str = "default"
+    """Checkpoint whose embeddings and metric are measured."""
+    out: Path = Path("results")
+    """Folder of rewards.json, rewards.md and rewards.png."""
+    scenes: int = 60
+    """Scenes of each task."""
+    seed: int = gate_scenes.SEED
+    """First of the held-out seeds."""
+    cache: Path = Path("runs/gate")
+    """Folder of the scenes."""
+    workers: int | None = None
+    """Processes in physics; all cores by default."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+
+
+def measure(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dict[str, Scored]]]:
+    """Measures every reward.
+
+    Args:
+        model: The world model.
+        scenes: Scenes of `scenes.scenes`.
+
+    Returns:
+        By potential (see `measures.POTENTIALS`) its `rewards`, its figures by task, what it `fails`, and whether
+        it `passes`; and what each potential sees in each scene.
+    """
+    scored = [score(model, scene) for scene in tqdm(list(scenes), "measure", unit="scene")]
+    figures: dict[str, Any] = {}
+    for potential, rewards in POTENTIALS.items():
+        own = [one[potential] for one in scored if potential in one]
+        tasks = {task: [one for one in own if one.scene.task == task] for task in TASKS}
+        by_task = {task: gate_figures(some) for task, some in tasks.items() if some}
+        if by_task:
+            fails = [f"{task}: {fault}" for task, row in by_task.items() for fault in faults(row)]
+            figures[potential] = {"rewards": list(rewards), "tasks": by_task, "fails": fails, "passes": not fails}
+    return figures, scored
+
+
+def faults(row: Mapping[str, float]) -> list[str]:
+    """Returns in words what the figures of one task fail; what could not be measured is no fault."""
+    bounds = {"spearman": SPEARMAN, "wrong": ENDS, "missed": ENDS, "arm": POSES, "object": POSES, "hidden": OCCLUSION}
+    return [f"{name} {row[name]:.2f} < {bound:.2f}" for name, bound in bounds.items() if row[name] < bound]
+
+
+def reward_figures(
+    world_model: str = "default",
+    reward: RewardName = DEFAULT_REWARD,
+    scenes: int = 60,
+    cache: Path = Path("runs/gate"),
+    workers: pool.Workers = None,
+    tasks: Sequence[str] = tuple(TASKS),
+) -> dict[str, dict[str, float]]:
+    """Returns what a fidelity report tells of a reward, by task.
+
+    `reward_spearman` is its rank correlation with true progress; `reward_pairwise` the share of pairs
+    of end states, one right and one wrong (another cube, no cube), in which the right one scores better.
+    There are no figures of a learned reward where the world model has no metric.
+    """
+    model = checkpoint.load(world_model)
+    if is_learned(reward) and not has_metric(model):
+        return {}
+    played = gate_scenes.scenes(tasks, scenes, gate_scenes.SEED, cache, workers)
+    figures, _ = measure(model, played)
+    own = next(part["tasks"] for part in figures.values() if reward in part["rewards"])
+    return {
+        task: {
+            "reward_spearman": row["spearman"],
+            "reward_pairwise": float(
+                np.average([row["wrong"], row["missed"]], weights=[row["n_wrong"], row["n_missed"]])
+            ),
+        }
+        for task, row in own.items()
+    }
+
+
+def run(args: Arguments) -> dict[str, Any]:
+    """Plays the scenes, measures, and writes the report.
+
+    Raises:
+        ValueError: If there is no scene to play, or no folder to write to.
+        FileNotFoundError: If there is no such world model.
+    """
+    if args.scenes < 1:
+        raise ValueError(f"scenes={args.scenes}; accepted: 1 or more")
+    check_folder(args.out)
+    folder = checkpoint.resolve(args.world_model)
+    model = checkpoint.load(folder)
+    workers: pool.Workers = "ray" if args.ray else args.workers
+    scenes = gate_scenes.scenes(list(TASKS), args.scenes, args.seed, args.cache, workers)
+    figures, scored = measure(model, scenes)
+    report = {
+        "command": command_line("studies.reward_audit", args),
+        "checkpoint_sha256": checkpoint.sha256(folder),
+        "seeds": [args.seed, args.seed + args.scenes - 1],
+        "default": DEFAULT_REWARD,
+        "potentials": _plain(figures),
+    }
+    write_text(args.out / "rewards.json", json.dumps(report, indent=2) + "\n")
+    write_text(args.out / "rewards.md", markdown(report))
+    plot(scored, args.out / "rewards.png")
+    return report
+
+
+def _plain(value: Any) -> Any:
+    """Returns a report without NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.reward_audit", description=__doc__)
+    print(markdown(run(args)))
+    print(f"Report: {(args.out / 'rewards.md').resolve()}")

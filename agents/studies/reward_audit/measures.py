@@ -1,0 +1,103 @@
+"""What the reward gate counts in its scenes, for one distance to the goal at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from dream_env import rewards
+from dream_env.agents.studies.reward_audit.order import APART, order_figures, share
+from dream_env.agents.studies.reward_audit.scenes import ORDERED, RIGHT, Scene, Take
+from dream_env.language import embedder
+from dream_env.nicol.world_model.metric import learned_metric
+from dream_env.world_models.protocol import LatentState
+
+POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
+    "raw": ("energy", "progress", "bounded"),
+    "learned": ("metric", "metric_progress", "metric_bounded"),
+    "success": ("success",),
+}
+"""What a reward goes by, and the rewards that do: those of one potential put states in one and the same order."""
+
+
+class Scored(NamedTuple):
+    """A scene as one potential sees it.
+
+    Attributes:
+        scene: The scene.
+        distance: Distance to the goal of every frame of every take, `(F,)` each; of "success", how improbable it is.
+    """
+
+    scene: Scene
+    distance: dict[str, np.ndarray]
+
+
+@torch.inference_mode()
+def score(model: Any, scene: Scene) -> dict[str, Scored]:
+    """Measures every frame of a scene by each of `POTENTIALS` that the model has."""
+    names, takes = list(scene.takes), list(scene.takes.values())
+    images = np.concatenate([*(take.images for take in takes), scene.goal_image[None]])
+    proprio = np.concatenate([*(take.proprio for take in takes), np.zeros((1, 4), np.float32)])
+    state = model.encode(torch.from_numpy(images).to(model.device), torch.from_numpy(proprio).to(model.device))
+    seen = model.embedding(state)
+    frames, goal = seen[:-1].cpu().numpy(), seen[-1].cpu().numpy()
+    now, words = LatentState(state.tokens[:-1], state.proprio[:-1]), torch.tensor(embedder(model)(scene.instruction))
+    expand = (seen[-1:].expand(len(frames), -1), words.to(model.device).expand(len(frames), -1))
+    values = {"raw": rewards.distance(frames, goal), "success": 1 - model.success(now, *expand).cpu().numpy()}
+    if has_metric(model):
+        metric = learned_metric(model)
+        values["learned"] = rewards.metric_distance(metric(frames), metric(goal))
+    ends = np.cumsum([len(take.steps) for take in takes])[:-1]
+    return {
+        potential: Scored(scene, dict(zip(names, np.split(values[potential], ends), strict=True)))
+        for potential in POTENTIALS
+        if potential in values
+    }
+
+
+def has_metric(model: Any) -> bool:
+    """Tells whether a world model has a learned metric."""
+    return hasattr(model, "metric") and getattr(getattr(model, "config", None), "metric_dim", 1) > 0
+
+
+def gate_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
+    """Measures one potential on the scenes of one task.
+
+    Returns:
+        `order_figures` on the takes of `ORDERED`; then shares of pairs of one scene in which the better one is nearer
+        to the goal: `wrong` (the task done right, and with another cube), `missed` (and without the cube), `arm` (and
+        the hand where it is in the end without the cube), `object` (the cube alone in place, and the hand alone),
+        `hidden` (two poses at least `APART` steps apart, of which the farther one hides the cube), `open` (none hides
+        it). `sensitivity` is the part of the way's distance that is left, in the median, when all but the cube is
+        right. `n_...` are the numbers of pairs.
+    """
+    ordered = [(one.distance[name], one.scene.takes[name].steps) for one in scored for name in ORDERED]
+    figures: dict[str, float | int] = dict(order_figures(*map(np.stack, zip(*ordered, strict=True))))
+    pairs: dict[str, list[bool]] = {name: [] for name in ("wrong", "missed", "arm", "object", "hidden", "open")}
+    left = []
+    for one in scored:
+        takes, distance = one.scene.takes, one.distance
+        right = [distance[name][-1] for name in RIGHT if takes[name].solved]
+        for name in ("wrong", "missed", "arm"):
+            if name in takes and not takes[name].solved:
+                pairs[name] += [distance[name][-1] > end for end in right]
+        if "arm" in takes and right:
+            far, near = distance["expert"][0], float(np.median(right))
+            left.append((distance["arm"][-1] - near) / (far - near))
+        if "object" in takes and takes["object"].solved and not takes["arm"].solved:
+            pairs["object"].append(distance["arm"][-1] > distance["object"][-1])
+        for name in ("hidden", "open"):
+            if name in takes:
+                pairs[name] += _farther(distance, takes, name)
+    figures |= {name: share(np.array(answers, bool)) for name, answers in pairs.items()}
+    figures["sensitivity"] = float(np.median(left)) if left else float("nan")
+    return figures | {f"n_{name}": len(answers) for name, answers in pairs.items()}
+
+
+def _farther(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take], name: str) -> list[bool]:
+    """Tells of each pair of a pose `name` and an open one, at least `APART` steps nearer, whether it is seen so."""
+    further = takes[name].steps[:, None] - takes["open"].steps[None] >= APART
+    return (distance[name][:, None] > distance["open"][None])[further].tolist()

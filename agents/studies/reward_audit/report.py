@@ -1,0 +1,87 @@
+"""The reward gate's report: a table with a verdict, and what the distances look like on the way to the goal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dream_env.agents.eval.pictures import COLORS, write_file
+from dream_env.agents.eval.statistics import markdown_table
+from dream_env.agents.studies.reward_audit.measures import Scored
+from dream_env.agents.studies.reward_audit.scenes import ORDERED
+
+COLUMNS = {
+    "spearman": "order",
+    "spearman_within": "order within episodes",
+    "pairwise": "pairs of states",
+    "wrong": "other cube",
+    "missed": "cube missed",
+    "arm": "hand alone",
+    "object": "cube over hand",
+    "sensitivity": "part that is the cube's",
+    "hidden": "cube hidden",
+    "open": "cube open",
+}
+"""Figures of the table and their headings."""
+_LEGEND = """\
+Order: rank correlation of the distance to the goal picture with the control steps that the expert still needs, under
+the expert with noise, the expert that misjudges, and play; pairs of states: share of those at least 2 steps apart that
+are in order. Then shares of pairs in which the better one is nearer to the goal: the task done right, against another
+cube, a cube that was missed, and the hand alone where it is in the end; the cube alone against the hand alone; poses at
+least 2 steps apart of which the farther one hides the cube, or none does. The cube's part: what is left of the
+distance, in the median, when all but the cube is right."""
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Writes the report as a page."""
+    rows = []
+    for potential, part in report["potentials"].items():
+        verdict = "passes" if part["passes"] else "fails"
+        for task, row in part["tasks"].items():
+            figures = ["–" if row[name] is None else f"{row[name]:.2f}" for name in COLUMNS]
+            rows.append([potential, task, *figures, verdict])
+    first, last = report["seeds"]
+    lines = [
+        "# Which rewards mean what they say",
+        "",
+        f"`{report['command']}`; {last - first + 1} scenes of each task from seed {first} on; world model "
+        f"`{report['checkpoint_sha256'][:12]}`. Default reward: `{report['default']}`.",
+        "",
+        markdown_table(["goes by", "task", *COLUMNS.values(), "verdict"], rows),
+        "",
+        *(f"- {name}: " + ", ".join(f"`{r}`" for r in part["rewards"]) for name, part in report["potentials"].items()),
+        "",
+        _LEGEND,
+    ]
+    for potential, part in report["potentials"].items():
+        if part["fails"]:
+            lines += ["", f"`{potential}` fails: {'; '.join(part['fails'])}."]
+    return "\n".join(lines) + "\n"
+
+
+def plot(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
+    """Draws each potential's distance against the true steps to go: median and middle half, 1 is the start's median."""
+    potentials = list(scored[0])
+    tasks = list(dict.fromkeys(one[potentials[0]].scene.task for one in scored))
+    figure = Figure(figsize=(4 * len(tasks), 3), layout="constrained")
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for potential, color in zip(potentials, COLORS, strict=False):
+            own = [one[potential] for one in scored if one[potential].scene.task == task]
+            steps = np.concatenate([one.scene.takes[name].steps for one in own for name in ORDERED])
+            distance = np.concatenate([one.distance[name] for one in own for name in ORDERED])
+            scale = np.median([one.distance["expert"][0] for one in own])
+            bins = [distance[np.ceil(steps) == s] / scale for s in range(int(steps.max()) + 1)]
+            filled = [(s, *np.quantile(some, [0.25, 0.5, 0.75])) for s, some in enumerate(bins) if len(some) >= 5]
+            if filled:
+                at, low, middle, high = zip(*filled, strict=True)
+                axis.plot(at, middle, label=potential, color=color)
+                axis.fill_between(at, low, high, alpha=0.2, color=color)
+        axis.set(title=task, xlabel="control steps that the expert still needs", ylim=(0, None))
+    axes[0, 0].set_ylabel("distance / that at the start")
+    axes[0, -1].legend()
+    write_file(path, lambda file: figure.savefig(file, dpi=100, format="png"))

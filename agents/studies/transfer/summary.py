@@ -1,0 +1,158 @@
+"""The figures of "Must show" of the transfer experiment, computed from the episodes that were played."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dream_env.agents.eval.statistics import Interval
+from dream_env.agents.studies.transfer.plan import MODEL_FREE, WALL
+from dream_env.agents.studies.transfer.results import Results, figure
+from dream_env.nicol.tasks import TASKS
+
+
+def summarize(results: Results) -> dict[str, Any]:
+    """Computes the figures of "Must show"; None where the trials for them are missing.
+
+    They are those of practice in the frozen dream, in which physics takes no step; co-evolution stands beside it.
+    """
+    summary: dict[str, Any] = {"demos": results.demos}
+    for task in [*TASKS, "all"]:
+        summary |= _interval(f"{task}_physics", results.rate("dream", task))
+    before, after = results.rate("clone"), results.rate("dream")
+    summary |= _interval("clone_physics", before)
+    summary["intervals_apart"] = None if math.isnan(before.value + after.value) else bool(after.low > before.high)
+    for name, method in (("", "dream"), ("_coevolved", "dream_coevolved")):
+        real, dreamt = results.gain("clone", method), results.gain("clone", method, "dream")
+        summary |= _points(f"gain{name}", real) | _points(f"gain{name}_dream", dreamt)
+        summary[f"gain{name}_by_seed_points"] = _by_seed(results, method)
+        summary[f"physics_share_of_dream{name}"] = figure(_share(real.value, dreamt.value))
+    gain, other = (summary[f"gain{name}_points"] or 0.0 for name in ("", "_coevolved"))
+    summary["frozen_share_of_gain"] = figure(_share(gain, max(gain, other)))
+    return summary | _language(results) | _costs(results) | _model_free(results) | _shifts(results)
+
+
+def _interval(name: str, found: Interval) -> dict[str, Any]:
+    return {name: figure(found.value), f"{name}_low": figure(found.low), f"{name}_high": figure(found.high)}
+
+
+def _points(name: str, found: Interval) -> dict[str, Any]:
+    return {
+        f"{key}_points": figure(100 * v, 1) for key, v in zip((name, f"{name}_low", f"{name}_high"), found, strict=True)
+    }
+
+
+def _by_seed(results: Results, method: str) -> str | None:
+    """Writes the gain of every training seed: intervals are of these policies, and tell nothing of other seeds."""
+    seeds = sorted({one.trial.spec.seed for one in results.select(method)})
+    gains = [100 * results.gain("clone", method, was={"seed": s}, now={"seed": s}).value for s in seeds]
+    return ", ".join("–" if math.isnan(gain) else f"{round(gain):+d}" for gain in gains) or None
+
+
+def _share(part: float, whole: float) -> float:
+    """Returns a share of a gain; nan where there is no gain to share."""
+    return part / whole if whole > 0 else math.nan
+
+
+def _language(results: Results) -> dict[str, Any]:
+    named, count = results.contacts("dream", "named")
+    told, swapped = results.contacts("dream", "told", instruction="swapped")
+    return {
+        "contacts": count,
+        "contacts_on_named": figure(named),
+        "swapped_contacts": swapped,
+        "swapped_contacts_on_told": figure(told),
+        "swapped_success": figure(results.rate("dream", instruction="swapped").value),
+        "shuffled_success": figure(results.rate("dream", instruction="shuffled").value),
+        "absent_success": figure(results.rate("dream", instruction="absent").value),
+        "heldout_cost_points": figure(-100 * results.gain("dream", "dream", now={"instruction": "heldout"}).value, 1),
+    }
+
+
+def _costs(results: Results) -> dict[str, Any]:
+    def longest(method: str) -> float | None:  # by the clock
+        return max((round(one.made.practice_wall_s / 60, 2) for one in results.select(method)), default=None)
+
+    steps = [one.made.practice_steps for one in results.select("dream_coevolved")]
+    return {
+        "dream_rl_minutes": longest("dream"),
+        "coevolution_minutes": longest("dream_coevolved"),
+        "coevolution_steps": max(steps, default=None),
+        "world_model_steps": results.world_model_steps,
+    }
+
+
+def _model_free(results: Results) -> dict[str, Any]:
+    """Compares with learners that practice in physics, and tells what they need to match a dream without any.
+
+    They are compared after their first look, which comes after as many steps as co-evolution takes, and at equal time.
+    """
+    goal = results.rate("dream").value
+    found: dict[str, Any] = {}
+    for method in MODEL_FREE:
+        looks = results.looks(method)
+        equal = next((budget for budget in looks if budget != WALL), None)
+        ahead = {"equal_steps": equal, "equal_time": WALL if WALL in looks else None}
+        for name, budget in ahead.items():
+            gain = Interval(math.nan, math.nan, math.nan)
+            if budget is not None:
+                gain = results.gain(method, "dream", was={"budget": budget})
+            found |= _points(f"ahead_of_{method}_{name}", gain)
+        reached = {taken: results.rate(method, budget=budget).value for budget, taken in looks.items()}
+        matched = [taken for taken, rate in reached.items() if rate >= goal]
+        found[f"{method}_steps_to_match"] = min(matched, default=None)
+        found[f"{method}_steps_tried"] = max(looks.values(), default=None)
+    return found
+
+
+def _shifts(results: Results) -> dict[str, Any]:
+    shifts = dict.fromkeys(one.trial.shift for one in results.played if one.trial.shift != "none")
+    return {
+        f"{shift}_{method}": figure(results.rate(method, shift=shift).value)
+        for shift in shifts
+        for method in ("clone", "dream")
+    }
+
+
+class Target(NamedTuple):
+    """A bound of "Must show": what it says, which figure of the summary it is about, and the bound."""
+
+    text: str
+    key: str
+    bound: float
+    below: bool = False
+
+
+TARGETS = (
+    Target("reach in physics", "reach_physics", 0.95),
+    Target("push in physics", "push_physics", 0.85),
+    Target("lift in physics", "lift_physics", 0.85),
+    Target("gain over the clone (points)", "gain_points", 20),
+    Target("intervals of clone and practiced policy apart", "intervals_apart", True),
+    Target("share of the best gain with the frozen world model", "frozen_share_of_gain", 0.5),
+    Target("gain in physics per gain in the dream", "physics_share_of_dream", 2 / 3),
+    Target("first contact with the named cube", "contacts_on_named", 0.95),
+    Target("told another cube: first contact with that one", "swapped_contacts_on_told", 0.95),
+    Target("cost of phrasings never heard (points)", "heldout_cost_points", 5, below=True),
+    Target("RL in the dream (minutes by the clock, two runs side by side)", "dream_rl_minutes", 15, below=True),
+    *(Target(f"ahead of {m} at equal steps (points)", f"ahead_of_{m}_equal_steps_points", 30) for m in MODEL_FREE),
+)
+"""The bounds of "Must show" that the summary has figures for."""
+
+
+def targets(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Holds the summary against `TARGETS`."""
+    rows = []
+    for text, key, bound, below in TARGETS:
+        value = summary.get(key)
+        met = "–" if value is None else "yes" if (value <= bound if below else value >= bound) else "no"
+        sign = "" if bound is True else "≤ " if below else "≥ "
+        rows.append({"figure": text, "target": sign + _text(bound), "reached": _text(value), "met": met})
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""The table of word vectors and the tool that makes it."""

@@ -1,0 +1,218 @@
+"""Batched dreams for Stable-Baselines3 and rl_zoo3, which take a `VecEnv` rather than a Gymnasium `VectorEnv`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import (
+    VecEnvIndices,
+    VecEnvObs,
+    VecEnvStepReturn,
+)
+
+from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+
+PER_DREAM = ("instruction", "task_description", "task_name")
+"""Attributes of the vector env that hold one value per dream; every other attribute belongs to all dreams."""
+OUTCOME_DISCOUNT = 0.99
+"""Discount of a reward at the end of an episode: whatever is done, it comes after as many steps."""
+
+
+class DreamVecEnv(VecEnv):
+    """Many dreams moved by one forward pass, as a Stable-Baselines3 `VecEnv`.
+
+    Only infos of ended episodes hold anything: `terminal_observation`, `TimeLimit.truncated`,
+    `is_success`, the other infos of the last step, and `episode` as `Monitor` would give it. So no
+    `VecMonitor` is needed.
+
+    Args:
+        num_envs: Number of dreams.
+        task: As in `NicoLDreamEnv`.
+        **kwargs: As in `NicoLDreamVectorEnv`, apart from `autoreset_mode`, which is SB3's.
+    """
+
+    def __init__(self, num_envs: int = 64, task: str = "reach", **kwargs: Any) -> None:
+        self.dreams = NicoLDreamVectorEnv(num_envs, task, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
+        super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
+        self._returns = np.zeros(num_envs)
+        self._lengths = np.zeros(num_envs, int)
+        self._started = time.time()
+
+    def reset(self) -> VecEnvObs:
+        """Starts every dream anew, with the seeds and options that were set before.
+
+        Raises:
+            ValueError: If the options differ from dream to dream.
+        """
+        if not all(_same(options, self._options[0]) for options in self._options):
+            raise ValueError("options differ from dream to dream; accepted: one dict for all of them")
+        obs, _ = self.dreams.reset(seed=self._seeds, options=self._options[0])
+        self._reset_seeds()
+        self._reset_options()
+        self._returns[:], self._lengths[:] = 0, 0
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Takes the actions `(num_envs, 4)` of the next `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Predicts one control step of every dream; ended ones start anew."""
+        obs, rewards, _, dones, batch = self.dreams.step(self._actions)
+        self._returns += rewards
+        self._lengths += 1
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(dones):
+            last = {k: v[i].item() for k, v in batch["final_info"].items() if not k.startswith("_")}
+            infos[i] = last | {
+                "terminal_observation": batch["final_obs"][i],
+                "TimeLimit.truncated": True,  # a dream never terminates
+                "episode": {
+                    "r": round(float(self._returns[i]), 6),
+                    "l": int(self._lengths[i]),
+                    "t": round(time.time() - self._started, 6),
+                },
+            }
+        self._returns[dones], self._lengths[dones] = 0, 0
+        return obs, rewards, dones, infos
+
+    def close(self) -> None:
+        """Releases the dreams."""
+        self.dreams.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Returns the decoder's picture of every dream."""
+        return self.dreams.render() or [None] * self.num_envs
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Returns an attribute of the vector env, for each of the dreams asked for."""
+        value = getattr(self.dreams, attr_name)
+        rows = self._get_indices(indices)
+        return [value[i] if attr_name in PER_DREAM else value for i in rows]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute of the vector env, which all dreams share.
+
+        Raises:
+            ValueError: If `indices` names some dreams only.
+        """
+        self._check_all(indices, f"attribute {attr_name!r}")
+        setattr(self.dreams, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method of the vector env once, and returns its result for each of the dreams asked for."""
+        result = getattr(self.dreams, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Says yes for `Monitor`, whose `episode` infos are here, and for no other wrapper."""
+        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
+
+    def _check_all(self, indices: VecEnvIndices, what: str) -> None:
+        if set(self._get_indices(indices)) != set(range(self.num_envs)):
+            raise ValueError(f"{what} is shared by all dreams; accepted: indices=None")
+
+
+class BatchedDream(VecEnvWrapper):
+    """Replaces n dreams of a `DummyVecEnv` by one batch of n, seeds and monitor files included.
+
+    `rl_zoo3` and `make_vec_env` build n single environments. Named as the zoo's `vec_env_wrapper`
+    (`vec_env_wrapper: dream_env.adapters.sb3.BatchedDream`), this class reads what they dream and steps them
+    by one forward pass. Each dream still starts from its own seed, and its episodes are still
+    written to its `Monitor`'s file.
+
+    Args:
+        venv: Vector env of `NicoLDream-v0` environments with equal arguments.
+
+    Raises:
+        ValueError: If it holds anything else, or a wrapper that a batch would leave out.
+    """
+
+    KNOWN = (Monitor, TimeLimit, OrderEnforcing, PassiveEnvChecker)
+    """Wrappers whose work the batch does itself."""
+
+    def __init__(self, venv: VecEnv) -> None:
+        envs = venv.envs if isinstance(venv, DummyVecEnv) else []
+        singles = [env.unwrapped for env in envs]
+        if not envs or not all(isinstance(env, NicoLDreamEnv) for env in singles):
+            raise ValueError(f"venv={venv}; accepted: a DummyVecEnv of NicoLDream-v0 environments")
+        chain, configs = [_wrappers(env) for env in envs], [env.config for env in singles]  # type: ignore[attr-defined]
+        foreign = {type(w).__name__ for row in chain for w in row if not isinstance(w, self.KNOWN)}
+        limits = [env.get_wrapper_attr("_max_episode_steps") for env in envs]
+        if foreign or any(pair != (configs[0], limits[0]) for pair in zip(configs, limits, strict=True)):
+            problem = f"wrappers {sorted(foreign)}" if foreign else "environments that differ"
+            known = ", ".join(wrapper.__name__ for wrapper in self.KNOWN)
+            raise ValueError(
+                f"a batch of dreams cannot have {problem}; accepted: equal arguments, and of wrappers {known}"
+            )
+        batch = DreamVecEnv(len(envs), max_episode_steps=limits[0], **vars(configs[0]))
+        batch._seeds, batch._options = list(venv._seeds), list(venv._options)
+        super().__init__(batch)
+        self._monitors = [next((w for w in row if isinstance(w, Monitor)), None) for row in chain]
+
+    def reset(self) -> VecEnvObs:
+        """Starts every dream anew."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Steps the batch, and writes ended episodes to the files of their monitors."""
+        obs, rewards, dones, infos = self.venv.step_wait()
+        for i in np.flatnonzero(dones):
+            if (monitor := self._monitors[i]) is not None:
+                infos[i]["episode"] |= {key: infos[i][key] for key in monitor.info_keywords}
+                if monitor.results_writer is not None:
+                    monitor.results_writer.write_row(infos[i]["episode"])
+        return obs, rewards, dones, infos
+
+    def close(self) -> None:
+        """Closes the dreams and the monitors' files."""
+        for monitor in self._monitors:
+            if monitor is not None and monitor.results_writer is not None:
+                monitor.results_writer.close()
+        super().close()
+
+
+class OutcomeReward(VecEnvWrapper):
+    """Pays for success at the end of an episode, and for nothing before it.
+
+    A policy that is paid for every step of success hurries, and haste is what a dream forgives and physics does not.
+
+    Args:
+        env: Env to learn in, whose infos tell `is_success`.
+    """
+
+    def reset(self) -> VecEnvObs:
+        """Starts every episode anew."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Ends a step; what the infos say of an episode's return stays as it is."""
+        obs, _, dones, infos = self.venv.step_wait()
+        for row in np.flatnonzero(dones):
+            infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
+        outcomes = [done and info["is_success"] for done, info in zip(dones, infos, strict=True)]
+        return obs, np.array(outcomes, np.float32), dones, infos
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tells whether two dicts of options hold the same, arrays included."""
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def _wrappers(env: gym.Env) -> list[gym.Wrapper]:
+    """Returns the wrappers around an environment, the outermost first."""
+    chain: list[gym.Wrapper] = []
+    while isinstance(env, gym.Wrapper):
+        chain.append(env)
+        env = env.env
+    return chain

@@ -1,0 +1,1 @@
+"""Recorded episodes: on disk in the LeRobotDataset v3 layout, in memory as arrays."""

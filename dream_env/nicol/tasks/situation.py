@@ -1,0 +1,95 @@
+"""What a task may know: the physical situation, in the right arm's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dream_env.nicol.constants import SETPOINT_STEP
+from dream_env.nicol.language import Grammar
+
+TABLE_Z = 0.80
+"""Height of the table top (m)."""
+CUBE_SIZE = 0.05
+"""Side of a cube (m)."""
+HELD_DISTANCE = 0.07
+"""A cube that is off the table is held if its center is this near to the grasp point (m)."""
+LINE_X = 0.63
+"""Where the tape line lies across the table (m); `push` brings a cube's center beyond it."""
+
+
+@dataclass(frozen=True)
+class SimState:
+    """One moment on the table, mirrored to the right arm.
+
+    Attributes:
+        objects: Centers of the cubes, `(3, 3)` in m.
+        target: Index of the named cube.
+        hand: Grasp point between thumb and fingers, `(3,)` in m.
+        setpoint: The controller's set-point `(4,)`: grasp point in m and closing in [0, 1].
+        held: Whether the named cube is in the hand and off the table.
+    """
+
+    objects: np.ndarray
+    target: int
+    hand: np.ndarray
+    setpoint: np.ndarray
+    held: bool
+
+    @property
+    def cube(self) -> np.ndarray:
+        """Center of the named cube, `(3,)` in m."""
+        return self.objects[self.target]
+
+
+def in_hand(cube: np.ndarray, hand: np.ndarray) -> np.ndarray:
+    """Tells whether cubes `(..., 3)` are near grasp points `(..., 3)` (m) and off the table, `(...)` bool."""
+    near = np.linalg.norm(cube - hand, axis=-1) < HELD_DISTANCE
+    return near & (cube[..., 2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
+
+
+class Task(Protocol):
+    """What makes a task: its words, the condition of success, and an expert that shows it."""
+
+    name: str
+    grammar: Grammar
+
+    def condition(self, now: SimState) -> bool:
+        """Tells whether the task is done at this moment; success needs it for `HOLD_STEPS` in a row."""
+        ...
+
+    def expert(self, now: SimState) -> np.ndarray:
+        """Gives the scripted expert's action `(4,)` in [-1, 1]: a pure function of the situation."""
+        ...
+
+    def steps_to_go(self, now: SimState) -> float:
+        """Estimates the control steps that the expert still needs until the condition holds; 0 where it does.
+
+        It is the sum over the expert's own stages. A reward is true to the task as far as it follows this number.
+        """
+        ...
+
+
+def steps(change: np.ndarray | float, axis: int = 0) -> float:
+    """Returns the control steps that a change of the set-point takes.
+
+    Args:
+        change: Displacement along x, y, z (m) and, with four numbers, of the closing; all axes move at once.
+        axis: First axis of the change, where it is a part of the four.
+    """
+    change = np.atleast_1d(change)
+    return float((np.abs(change) / SETPOINT_STEP[axis : axis + len(change)]).max())
+
+
+def go(now: SimState, position: np.ndarray, closing: float) -> np.ndarray:
+    """Returns the action `(4,)` that brings the set-point toward a position (m) and a closing, as far as it goes."""
+    goal = np.append(position, closing)
+    return np.clip((goal - now.setpoint) / SETPOINT_STEP, -1, 1).astype(np.float32)
+
+
+def height_after(now: SimState, duration: float, height: float) -> float:
+    """Returns the set-point's z (m) after some control steps on the way to a height (m)."""
+    reach = duration * SETPOINT_STEP[2]
+    return float(now.setpoint[2] + np.clip(height - now.setpoint[2], -reach, reach))

@@ -1,0 +1,63 @@
+"""Reading what an instruction names off a map of tokens: the block that policy, success head and probes share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dream_env.world_models.batching import in_company
+
+SHARPNESS = 4.0
+"""Factor on the usual attention scores: a query has to single out one token of 64, and learns it sooner so."""
+
+
+class LanguageReadout(nn.Module):
+    """Language queries attend over the token map and bring back where they look and what they see there.
+
+    A few queries made from the instruction score every token; each query returns the attended position in the grid
+    (a soft-argmax, as in spatial softmax: Levine et al. 2016, section 4.3) and the attended values. Few numbers come
+    out, so a head on top learns from a hundred demonstrations without memorizing them.
+
+    Args:
+        channels: Channels C of one token.
+        instruction_dim: Length of the sentence embedding.
+        grid: Side of the square token map; T = grid * grid.
+        queries: Number of language queries; with 2 one seed in two never learns to tell the colors apart.
+        values: Channels brought back by each query.
+        width: Width of keys and queries.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        instruction_dim: int = 64,
+        grid: int = 8,
+        queries: int = 8,
+        values: int = 4,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        self.queries = queries
+        self.key = nn.Sequential(nn.Linear(channels, width), nn.GELU())
+        self.query = nn.Linear(instruction_dim, queries * width)
+        self.value = nn.Linear(channels, values)
+        axis = torch.linspace(-1, 1, grid)
+        self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
+        self.position: Tensor
+        self.output_dim = queries * (2 + values)
+
+    def attention(self, tokens: Tensor, instruction: Tensor) -> Tensor:
+        """Returns the attention weights `(B, queries, T)` of the instruction over the tokens `(B, T, C)`."""
+        key = self.key(tokens)
+        query = in_company(self.query, instruction).unflatten(-1, (self.queries, -1))
+        return torch.softmax(torch.bmm(query, key.transpose(1, 2)) * SHARPNESS / key.shape[-1] ** 0.5, dim=-1)
+
+    def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:
+        """Reads tokens `(B, T, C)` under instructions `(B, I)` into `(B, output_dim)`."""
+        weights = self.attention(tokens, instruction)
+        looks = weights.flatten(0, 1), torch.bmm(weights, tokens).flatten(0, 1)  # a row for each query
+        return in_company(self._bring, *looks).view(len(tokens), -1)
+
+    def _bring(self, weights: Tensor, seen: Tensor) -> Tensor:
+        """Gives where queries look and what they see there, `(N, 2 + values)`."""
+        return torch.cat([weights @ self.position, self.value(seen)], dim=1)
