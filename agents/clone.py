@@ -36,7 +36,7 @@ from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.language import COLORS, Split
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import WorldModel
+from dream_env.world_models.legacy import WorldModel
 
 
 @dataclass(frozen=True)

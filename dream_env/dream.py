@@ -87,7 +87,7 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
     * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for
       hindsight replay.
     * `world_model`: "default", a checkpoint folder, or an object with the protocol of
-      `dream_env.world_models.protocol`.
+      `dream_env.world_models.legacy`.
     * `bank`: None for the checkpoint's `bank.npz` (the default's for an object), a file, or a
       `InitialStates`.
     * `starts`: "episode", "any", or the share of mid-episode starts in [0, 1].

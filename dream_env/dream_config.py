@@ -17,7 +17,7 @@ from dream_env.initial_states import InitialStates
 from dream_env.nicol.constants import ControlName
 from dream_env.rewards import RewardName
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import WorldModel
+from dream_env.world_models.legacy import WorldModel
 
 Precision = Literal["float32", "bfloat16"]
 

@@ -20,7 +20,7 @@ from dream_env.nicol import constants
 from dream_env.nicol.language import color_of
 from dream_env.nicol.tasks import task_of
 from dream_env.nicol.world_model.metric import learned_metric
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 OPTIONS = ("task", "start", "instruction", "image", "proprio", "goal_image")
 """Keys that `reset(options=...)` takes."""

@@ -18,7 +18,7 @@ from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.language import color_of
-from dream_env.world_models.protocol import LatentState, WorldModel
+from dream_env.world_models.legacy import LatentState, WorldModel
 
 if TYPE_CHECKING:
     from dream_env.data.episodes import Episode, EpisodeDataset

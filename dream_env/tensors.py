@@ -15,7 +15,7 @@ from dream_env.dream_config import DreamConfig
 from dream_env.imagination import Dreams
 from dream_env.nicol import constants
 from dream_env.rewards import RewardName
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 Obs = dict[str, Tensor]
 Info = dict[str, Any]

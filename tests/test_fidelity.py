@@ -25,7 +25,7 @@ from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.language import COLORS
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 HALF = EPISODE_STEPS // 2
 

@@ -10,7 +10,7 @@ from dream_env.nicol.world_model.arm_renderer import Camera
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.nicol.world_model.object_dynamics import HELD, Ensemble, Mixture, ObjectDynamics, cubes, mark
 from dream_env.nicol.world_model.state_estimator import HAND, READINGS, StateEstimator
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 AXIS = torch.linspace(-1, 1, 8)
 

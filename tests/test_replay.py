@@ -17,7 +17,7 @@ from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS
 from dream_env.nicol.language import COLORS
 from dream_env.rewards import METRIC_SCALE, RewardName
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 HALF = EPISODE_STEPS // 2
 

@@ -15,7 +15,7 @@ from dream_env import rewards
 from dream_env.initial_states import InitialStates
 from dream_env.nicol import constants
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 GRID, PATCH = 8, constants.IMAGE_SIZE // 8
 TASKS = ("lift", "push", "reach")

@@ -14,7 +14,7 @@ from dream_env.language import embedder
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks.situation import in_hand
 from dream_env.nicol.world_model.state_estimator import CENTER, SCALE
-from dream_env.world_models.protocol import WorldModel
+from dream_env.world_models.legacy import WorldModel
 
 _GRAY = 24
 """Spread of the channels up to which a pixel counts as gray; table and robot have 8 at most, cubes 60 or more."""

@@ -13,7 +13,7 @@ from dream_env.agents.eval.probes import fit_probe, read
 from dream_env.agents.eval.statistics import ranks
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.world_model.model import StateGroundedModel
-from dream_env.world_models.protocol import LatentState, WorldModel
+from dream_env.world_models.legacy import LatentState, WorldModel
 
 HORIZONS = (1, 3, 6, 12, 24)
 

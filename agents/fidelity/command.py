@@ -44,7 +44,7 @@ from dream_env.agents.studies.reward_audit import command as gate
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 
 @dataclass(frozen=True)

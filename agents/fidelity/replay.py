@@ -23,7 +23,7 @@ from dream_env.dream import NicoLDreamVectorEnv
 from dream_env.initial_states import InitialStates
 from dream_env.nicol.constants import EPISODE_STEPS, IMAGE_SIZE
 from dream_env.rewards import RewardName
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 KINDS = ("expert", "misjudge", "play", "policy")
 """What acts in the held-out episodes, in turn: good attempts, near misses, pushing about, and what RL will meet."""

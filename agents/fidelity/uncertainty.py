@@ -13,7 +13,7 @@ from dream_env.agents.eval.model_metrics import auc
 from dream_env.agents.eval.statistics import spearman
 from dream_env.agents.fidelity.replay import Film
 from dream_env.nicol.constants import ACTION_NAMES
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 STEPS = 6
 """Steps for which something absurd goes on."""

@@ -11,7 +11,7 @@ import torch
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval import model_metrics
 from dream_env.nicol.world_model.model import StateGroundedModel
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 QUANTILE = 0.999
 """Share of the steps along held-out episodes whose disagreement stays below the threshold."""

@@ -21,7 +21,7 @@ from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.object_dynamics import ObjectDynamics
 from dream_env.nicol.world_model.predictor import Predictor
 from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator, cubes
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 
 def sketch_stage(args: Arguments, predictor: Predictor, train: EncodedDataset, held_out: EncodedDataset) -> Stage:

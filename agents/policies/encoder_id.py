@@ -10,7 +10,7 @@ import torch
 from dream_env.language import embedder
 from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import WorldModel
+from dream_env.world_models.legacy import WorldModel
 
 
 @torch.no_grad()

@@ -1,108 +1,123 @@
-"""What a world model is to the rest of the package: one small protocol, batched first."""
+"""What a world model is to the rest of the package: small protocols, batched first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dream_env.spec import WorldSpec
 
-class LatentState(NamedTuple):
-    """State of a batch of dreams.
+State = dict[str, Tensor]
+"""State of a batch of dreams: every entry has the batch as its leading axis."""
+
+
+class Prediction(NamedTuple):
+    """What a model tells of a step beside the next state, `(B,)` each; None where it cannot tell.
 
     Attributes:
-        tokens: Spatial map of tokens, `(B, T, C)` float32, about unit variance.
-        proprio: The controller's set-point, `(B, 4)` float32 in [-1, 1], see `dream_env.contract.integrate`.
-        situation: What a model keeps in numbers beside the tokens, `(B, R)` float32; None for one that keeps nothing,
-            and in a state that was put together of the others, off whose tokens it is read.
+        reward: The environment's own reward of the step.
+        terminated: Probability that the episode has ended with it.
+        success: Probability that the condition of success holds after it.
+        disagreement: How far the members of an ensemble lie apart about it.
     """
 
-    tokens: Tensor
-    proprio: Tensor
-    situation: Tensor | None = None
-
-    def take(self, rows: Any) -> LatentState:
-        """Returns the states at `rows`: indices, a mask or a slice."""
-        return self.each(lambda part: part[rows])
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> LatentState:
-        """Returns a state of what a function makes of every part that is there."""
-        kept = None if self.situation is None else change(self.situation)
-        return LatentState(change(self.tokens), change(self.proprio), kept)
+    reward: Tensor | None = None
+    terminated: Tensor | None = None
+    success: Tensor | None = None
+    disagreement: Tensor | None = None
 
 
 class WorldModel(Protocol):
     """The one object that RL, planning, evolution, synthesis and the viewer share.
 
-    Every method takes and returns batches on `device` and is pure: the same inputs give the same output, and
-    row i does not depend on the other rows. An object is told from another one by its identity.
+    Every method takes and returns batches on `device` and is pure: equal inputs give equal outputs, and row i is the
+    same as that row alone, up to rounding. An object is told from another one by its identity.
 
-    What a model may have beside: `instruction(sentence)`, its own sentence embedding `(64,)` in numpy; `compiled()` and
-    `traced()`, faster forms of itself; and in an attribute `config` the numbers `success_threshold`, the probability
-    from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
+    What a model may have beside: the methods of `HasSuccess`, `HasMetric`, `HasWords`; `compiled()`, a form of itself
+    through `torch.compile`; and in an attribute `config` the numbers `success_threshold`, the probability from which on
+    a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
     `max_disagreement="calibrated"` asks for.
     """
 
+    spec: WorldSpec
+    """The world that it was fitted to."""
     embedding_dim: int
-    """Length T * C of a flattened embedding."""
+    """Length E of an embedding."""
+    noise_dim: int
+    """Uniform random numbers that a step takes for each row."""
+    observed: tuple[str, ...]
+    """Entries of the state that an observation shows as they are, such as proprioception."""
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
         ...
 
-    def encode(self, images: Tensor, proprio: Tensor) -> LatentState:
-        """Encodes pictures `(B, H, W, 3)` uint8 and set-points `(B, 4)` into a state."""
+    def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
+        """Encodes observations into a state.
+
+        Args:
+            observation: The parts that `spec.observation` names, `(B, ...)`: pictures uint8, vectors float32. May hold
+                "instruction", sentence embeddings `(B, I)`, which success is told by; of a goal's observation, vectors
+                may be missing.
+            previous: The state that was predicted for this moment, for models with memory; None at a start.
+        """
         ...
 
     def step(
-        self, state: LatentState, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
-    ) -> LatentState:
+        self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[State, Prediction]:
         """Predicts the next state.
 
         Args:
             state: Current states.
-            action: Actions `(B, 4)` in [-1, 1].
-            noise: Random numbers `(B,)` in [0, 1) that decide what could go either way; None gives the likeliest.
-            temperature: How far from the likeliest noise can lead; 1 is as far as the model believes.
+            action: Actions `(B, A)` float32, or `(B,)` int64 where they are discrete, in the units of `spec.action`.
+            noise: Uniform random numbers `(B, noise_dim)` in [0, 1) that decide what could go either way; None gives
+                the likeliest.
+            temperature: How far noise can lead from the likeliest; at 1 as far as the model believes.
         """
         ...
 
-    def embedding(self, state: LatentState) -> Tensor:
-        """Flattens the tokens to `(B, E)`: what policies see and distances are taken of."""
+    def embedding(self, state: State) -> Tensor:
+        """Returns `(B, E)`: what policies see and distances are taken of."""
         ...
 
-    def metric(self, embedding: Tensor) -> Tensor:
-        """Maps embeddings `(B, E)` to vectors `(B, M)` whose Euclidean distances are about control steps.
-
-        Only the learned rewards need it, see `dream_env.contract.reward`.
-        """
+    def decode(self, state: State) -> dict[str, Tensor]:
+        """Returns the observations that states stand for, by the names of `spec.observation`."""
         ...
 
-    def decode(self, state: LatentState) -> Tensor:
-        """Draws the state as pictures `(B, H, W, 3)` uint8."""
+
+@runtime_checkable
+class HasSuccess(Protocol):
+    """A model that tells whether the condition of success holds."""
+
+    def success(self, state: State) -> Tensor:
+        """Returns the probability `(B,)` that the condition holds in these states."""
         ...
 
-    def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
-        """Predicts the probability `(B,)` that the task's condition holds now.
 
-        Args:
-            state: Current states.
-            goal: Embeddings of the goal images, `(B, E)`.
-            instruction: Sentence embeddings, `(B, 64)`.
-        """
+@runtime_checkable
+class HasMetric(Protocol):
+    """A model with a learned distance."""
+
+    def metric(self, state: State) -> Tensor:
+        """Maps states to vectors `(B, M)` whose Euclidean distances are about control steps."""
         ...
 
-    def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives the metric's vectors `(B, M)` and the `success` `(B,)` of states at once, for they may share work.
 
-        The vectors are those of `metric`, or of what the states keep beside their embeddings. Only dreams with a
-        learned reward ask for it.
-        """
+@runtime_checkable
+class HasWords(Protocol):
+    """A model that embeds sentences in its own way."""
+
+    def instruction(self, sentence: str) -> np.ndarray:
+        """Embeds a sentence, `(I,)` float32."""
         ...
 
-    def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
-        """Measures how far the ensemble's one-step predictions lie apart, `(B,)`; 0 for a single predictor."""
-        ...
+
+def take(state: Mapping[str, Tensor], index: Any) -> State:
+    """Returns some rows of a state: at indices, a mask or a slice."""
+    return {name: part[index] for name, part in state.items()}

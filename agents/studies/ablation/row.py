@@ -31,7 +31,7 @@ from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 from dream_env.world_models.batching import VECTORS
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 FALSE_POSITIVES = 0.02
 """Rate of false alarms for which the threshold of success is set."""

@@ -21,7 +21,7 @@ from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
 from dream_env.nicol.world_model.object_dynamics import Ensemble
 from dream_env.world_models import checkpoint
 from dream_env.world_models.batching import VECTORS
-from dream_env.world_models.protocol import LatentState, WorldModel
+from dream_env.world_models.legacy import LatentState, WorldModel
 
 SQUARES = (256, 512, 1024, 2048)
 """Sides of the matrices among which the machine's best rate is looked for."""

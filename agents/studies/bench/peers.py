@@ -16,7 +16,7 @@ from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.rewards import METRIC_SCALE
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 TORCHRL, SYNC = "TorchRL WorldModelEnv", "gymnasium SyncVectorEnv"
 

@@ -13,7 +13,7 @@ from dream_env.agents.studies.reward_audit.order import APART, order_figures, sh
 from dream_env.agents.studies.reward_audit.scenes import ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
 from dream_env.nicol.world_model.metric import learned_metric
-from dream_env.world_models.protocol import LatentState
+from dream_env.world_models.legacy import LatentState
 
 POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
     "raw": ("energy", "progress", "bounded"),

@@ -21,9 +21,9 @@ from dream_env.nicol.world_model.predictor import Predictor, draw
 from dream_env.nicol.world_model.state_estimator import CUBE, HAND, READINGS, StateEstimator, TargetSelector
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.batching import MAPS, by_rows, in_company
+from dream_env.world_models.legacy import LatentState
 from dream_env.world_models.memory import keep_freed_memory
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
-from dream_env.world_models.protocol import LatentState
 from dream_env.world_models.readout import LanguageReadout
 from dream_env.world_models.traced import Traced
 
@@ -128,7 +128,7 @@ class SuccessHead(nn.Module):
 
 
 class StateGroundedModel(nn.Module):
-    """A world model in latent space, see `dream_env.world_models.protocol.WorldModel` for its methods.
+    """A world model in latent space, see `dream_env.world_models.legacy.WorldModel` for its methods.
 
     Row i of every result is bit for bit the same whatever stands in the other rows and however many there are (on the
     CPU). Gradients pass through every method except `decode`; callers who need none use `torch.inference_mode`.

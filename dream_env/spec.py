@@ -1,0 +1,205 @@
+"""What a world offers and asks for: its spaces, its clock, and whether it has sentences and goals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from dream_env.files import replacing
+
+PICTURE, VECTOR = "pixels", "state"
+"""Names under which an observation that is not a dict, but a single picture or vector, is kept."""
+ACCEPTED = "a float vector (Box of shape (n,)), a picture (uint8 Box of shape (H, W, 3)), or a flat Dict of these"
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """Everything that a data set, a world model and an environment must agree on.
+
+    Attributes:
+        name: Id of the environment, or name of the robot.
+        observation: Flat `Dict` of boxes: pictures `(H, W, 3)` uint8 and vectors `(n,)` float32.
+        action: Actions, a `Box` vector or `Discrete`.
+        horizon: Control steps after which an episode is truncated; None for no limit.
+        control_hz: Control steps per second, where time is meant to be real.
+        hold_steps: Success counts once its condition has held for so many control steps.
+        instructions: Whether episodes have sentences.
+        goals: Whether episodes have an observation of their goal.
+        names: Names, with units, of the numbers of a vector (by its name) or of the action (under "action").
+
+    Raises:
+        ValueError: If a space or a number is not of the accepted kind.
+    """
+
+    name: str
+    observation: spaces.Dict
+    action: spaces.Box | spaces.Discrete
+    horizon: int | None = None
+    control_hz: float | None = None
+    hold_steps: int = 1
+    instructions: bool = False
+    goals: bool = False
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks the spaces."""
+        for name, space in self.observation.spaces.items():
+            if not (_is_picture(space) or _is_vector(space)):
+                raise ValueError(f"observation {name!r} is {space}; accepted: {ACCEPTED}")
+        if not (_is_vector(self.action) or isinstance(self.action, spaces.Discrete)):
+            raise ValueError(f"action is {self.action}; accepted: a float vector (Box of shape (n,)) or Discrete")
+        for name, value in (("horizon", self.horizon), ("hold_steps", self.hold_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}; accepted: at least 1")
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Names of the pictures in an observation."""
+        return tuple(name for name, space in self.observation.spaces.items() if _is_picture(space))
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors in an observation."""
+        return tuple(name for name, space in self.observation.spaces.items() if _is_vector(space))
+
+    @classmethod
+    def of_env(cls, env: gym.Env, **known: Any) -> WorldSpec:
+        """Reads the spec of a Gymnasium environment.
+
+        Args:
+            env: Its observations are what `observe` takes.
+            **known: Attributes that the environment does not tell, such as `control_hz`.
+
+        Raises:
+            ValueError: If its spaces are not of the accepted kinds.
+        """
+        space = env.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {_single(space): space}
+        if not isinstance(env.action_space, spaces.Box | spaces.Discrete):
+            raise ValueError(f"action space is {env.action_space}; accepted: a Box vector or Discrete")
+        limit = env.spec.max_episode_steps if env.spec is not None else None
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        found: dict[str, Any] = {"name": name, "horizon": limit, "control_hz": env.metadata.get("render_fps")}
+        return cls(
+            observation=spaces.Dict(dict(parts)),
+            action=env.action_space,
+            **(found | known),
+        )
+
+    # --- files
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the spec as what JSON can hold."""
+        return {
+            "name": self.name,
+            "observation": {name: _space_to_json(space) for name, space in self.observation.spaces.items()},
+            "action": _space_to_json(self.action),
+            "horizon": self.horizon,
+            "control_hz": self.control_hz,
+            "hold_steps": self.hold_steps,
+            "instructions": self.instructions,
+            "goals": self.goals,
+            "names": {name: list(each) for name, each in self.names.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> WorldSpec:
+        """Makes a spec of what `to_json` gave.
+
+        Raises:
+            ValueError: If a field is missing, unknown, or not of the accepted kind.
+        """
+        try:
+            given = dict(values)
+            given["observation"] = spaces.Dict({k: space_from_json(v) for k, v in given["observation"].items()})
+            given["action"] = space_from_json(given["action"])
+            given["names"] = {name: tuple(each) for name, each in given.get("names", {}).items()}
+            return cls(**given)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"this is no world spec ({error!r}); accepted: what `WorldSpec.to_json` gives") from error
+
+    def save(self, path: str | Path) -> None:
+        """Writes the spec as a JSON file."""
+        with replacing(path) as part:
+            part.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> WorldSpec:
+        """Reads a JSON file of `save`.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is damaged.
+        """
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def observe(observation: Any) -> dict[str, np.ndarray]:
+    """Gives an environment's observation the form of a `WorldSpec`: a flat dict of arrays."""
+    if isinstance(observation, Mapping):
+        return {name: np.asarray(value) for name, value in observation.items()}
+    array = np.asarray(observation)
+    return {PICTURE if array.ndim == 3 else VECTOR: array}
+
+
+def _single(space: spaces.Space) -> str:
+    """Returns the name under which an observation that is not a dict is kept."""
+    return PICTURE if _is_picture(space) else VECTOR
+
+
+def _is_picture(space: spaces.Space) -> bool:
+    shape = space.shape or ()
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
+
+
+def _is_vector(space: spaces.Space) -> bool:
+    floats = space.dtype is not None and np.issubdtype(space.dtype, np.floating)
+    return isinstance(space, spaces.Box) and floats and len(space.shape or ()) == 1
+
+
+def _space_to_json(space: spaces.Space) -> dict[str, Any]:
+    """Returns a space as what JSON can hold; infinite bounds are None."""
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    assert isinstance(space, spaces.Box) and space.shape is not None and space.dtype is not None
+    bounds = {"low": space.low, "high": space.high}
+    return {"type": "Box", "shape": list(space.shape), "dtype": space.dtype.name} | {
+        name: _finite(bound.flat[0]) if (bound == bound.flat[0]).all() else [_finite(x) for x in bound.ravel()]
+        for name, bound in bounds.items()
+    }
+
+
+def _finite(bound: Any) -> float | None:
+    return float(bound) if np.isfinite(bound) else None
+
+
+def space_from_json(values: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
+    """Makes a space of what a spec's file says.
+
+    Raises:
+        ValueError: If it is of another type than "Box" and "Discrete", or too large to be meant.
+    """
+    if values["type"] == "Discrete":
+        return spaces.Discrete(int(values["n"]), start=int(values.get("start", 0)))
+    shape = tuple(int(n) for n in values["shape"])
+    if values["type"] != "Box" or min(shape, default=1) < 1 or np.prod(shape, dtype=float) > 1e8:
+        raise ValueError(f"a space is {dict(values)}; accepted: a Box of at most 1e8 numbers, or Discrete")
+    dtype = np.dtype(values["dtype"])
+
+    def bound(value: Any, none: float) -> np.ndarray:
+        numbers = [none if x is None else x for x in (value if isinstance(value, list) else [value])]
+        return np.broadcast_to(
+            np.array(numbers, dtype).reshape(shape if len(numbers) > 1 else (1,) * len(shape)), shape
+        )
+
+    return spaces.Box(bound(values["low"], -np.inf), bound(values["high"], np.inf), shape, dtype.type)

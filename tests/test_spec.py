@@ -1,0 +1,60 @@
+"""A world's spec: read off environments, kept as JSON."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dream_env.spec import WorldSpec, observe
+
+
+def spec(**changes):
+    parts = {"pixels": spaces.Box(0, 255, (8, 6, 3), np.uint8), "state": spaces.Box(-np.inf, 2, (3,), np.float32)}
+    given = {"name": "X-v0", "observation": spaces.Dict(parts), "action": spaces.Box(-1, 1, (2,), np.float32)}
+    return WorldSpec(**(given | changes))
+
+
+@pytest.mark.parametrize(
+    "action", [spaces.Box(np.array([-1, 0], np.float32), np.array([1, 5], np.float32)), spaces.Discrete(4, start=1)]
+)
+def test_a_spec_survives_its_file(tmp_path, action):
+    one = spec(action=action, horizon=7, control_hz=10.0, names={"state": ("x (m)", "y (m)", "z (m)")})
+    one.save(tmp_path / "spec.json")
+    assert WorldSpec.load(tmp_path / "spec.json") == one
+    assert one.pictures == ("pixels",) and one.vectors == ("state",)
+
+
+def test_environments_tell_their_spec():
+    env = gym.make("Pendulum-v1")
+    one = WorldSpec.of_env(env)
+    assert (one.name, one.horizon, one.vectors, one.pictures) == ("Pendulum-v1", 200, ("state",), ())
+    assert one.action == env.action_space and one.control_hz == 30
+    assert observe(env.reset(seed=0)[0])["state"].shape == (3,)
+    assert observe(np.zeros((4, 4, 3), np.uint8)).keys() == {"pixels"}
+
+
+def test_what_cannot_be_recorded_says_what_can():
+    with pytest.raises(ValueError, match=r"observation 'state' is Discrete\(5\); accepted: a float vector"):
+        spec(observation=spaces.Dict({"state": spaces.Discrete(5)}))
+    with pytest.raises(ValueError, match="action space is MultiBinary"):
+        env = gym.make("CartPole-v1")
+        env.action_space = spaces.MultiBinary(3)
+        WorldSpec.of_env(env)
+    with pytest.raises(ValueError, match="horizon=0; accepted: at least 1"):
+        spec(horizon=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"name": 1}',
+        "nothing",
+        '{"name": "x", "observation": {"a": {"type": "Box", "shape": [1000000000], "dtype": "float32", "low": 0, "high": 1}}, "action": {"type": "Discrete", "n": 2}}',
+    ],
+)
+def test_damaged_files_are_named(tmp_path, text):
+    (tmp_path / "spec.json").write_text(text)
+    with pytest.raises(ValueError, match="spec.json"):
+        WorldSpec.load(tmp_path / "spec.json")
