@@ -1,22 +1,146 @@
-"""Checks of arguments: errors that name what is accepted."""
+"""Checks of arguments: errors that name the argument, what was given and what is accepted."""
 
 from __future__ import annotations
 
-from numbers import Real
+from collections.abc import Sequence
+from numbers import Integral, Number, Real
 from typing import Any, get_args
 
 import numpy as np
+from gymnasium import spaces
+
+
+def shown(value: object, length: int = 80) -> str:
+    """Returns a value as an error message shows it: its `repr` on one line, at most `length` characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def check_choice(name: str, value: object, accepted: Any) -> None:
     """Raises ValueError unless `value` is one of `accepted` (a Literal type or an iterable of values)."""
     choices = get_args(accepted) or tuple(accepted)
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not known; accepted: {', '.join(map(repr, choices))}")
+    if not isinstance(value, str | Number | None) or value not in choices:  # an array equals nothing as a whole
+        raise ValueError(f"{name}={shown(value)} is not known; accepted: {', '.join(map(repr, choices))}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises ValueError unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={shown(value)}; accepted: True or False")
 
 
 def check_number(name: str, value: object, low: float = 0.0, high: float = np.inf, *, beside: str = "") -> None:
     """Raises ValueError unless `value` is a finite number from `low` to `high`; `beside` tells what else is."""
-    if not isinstance(value, Real) or not low <= float(value) <= high or np.isinf(float(value)):
+    try:
+        number = float(value) if not isinstance(value, bool) and isinstance(value, Real) else np.nan
+    except OverflowError:  # an integer beyond all floats
+        number = np.inf
+    if not low <= number <= high or np.isinf(number):
         bounds = f"at least {low:g}" if high == np.inf else f"{low:g} to {high:g}"
-        raise ValueError(f"{name}={value!r}; accepted: {beside}a finite number, {bounds}")
+        raise ValueError(f"{name}={shown(value)}; accepted: {beside}a finite number, {bounds}")
+
+
+def check_options(options: object, accepted: Sequence[str]) -> dict[str, Any]:
+    """Returns the `options` of a reset as a new dict; None is an empty one.
+
+    Raises:
+        ValueError: If it is no dict, or has a key that is not accepted.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise ValueError(f"options={shown(options)}; accepted: None, or a dict with keys of {', '.join(accepted)}")
+    for key in options:
+        check_choice("options key", key, accepted)
+    return dict(options)
+
+
+def check_seed(seed: object) -> int | None:
+    """Returns a seed as a Python integer, as Gymnasium wants it; None stays.
+
+    Raises:
+        ValueError: If it is neither None nor an integer of at least 0.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed={shown(seed)}; accepted: None, or an integer of at least 0")
+    return int(seed)
+
+
+def check_seeds(seed: object, num_envs: int) -> list[int | None]:
+    """Returns one seed for each env of a vector env.
+
+    Args:
+        seed: Seed of env 0 (env i takes seed + i), None, or a sequence or array of `num_envs` seeds.
+        num_envs: Number of envs.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(seed, np.ndarray):
+        seed = seed.tolist()
+    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
+        if len(seed) != num_envs:
+            raise ValueError(f"seed has {len(seed)} entries; accepted: None, an integer or {num_envs} of them")
+        return [check_seed(one) for one in seed]
+    first = check_seed(seed)
+    return [None if first is None else first + i for i in range(num_envs)]
+
+
+def check_action(action: Any, space: spaces.Space) -> np.ndarray:
+    """Returns one action as an env computes with it.
+
+    Args:
+        action: A number, sequence, array or tensor (of any device and floating type).
+        space: The action space, a `Box` or a `Discrete`.
+
+    Returns:
+        For a `Box`: float32 of its shape, clipped to its bounds. For a `Discrete`: a 0-d int64.
+
+    Raises:
+        ValueError: If the action has another shape, holds no real numbers or no finite ones, carries a gradient, or
+            names no choice of a `Discrete`.
+    """
+    return _checked("action", action, space, ())
+
+
+def check_actions(actions: Any, space: spaces.Space, num_envs: int) -> np.ndarray:
+    """Returns the actions `(num_envs, ...)` of a vector env, see `check_action`; `space` is that of one env."""
+    return _checked("actions", actions, space, (num_envs,))
+
+
+def _checked(name: str, value: Any, space: spaces.Space, batch: tuple[int, ...]) -> np.ndarray:
+    shape = batch + (space.shape or ())
+    array = _numbers(name, value, "iu" if isinstance(space, spaces.Discrete) else "iuf", shape)
+    if isinstance(space, spaces.Discrete):
+        last = space.start + space.n - 1
+        if (array < space.start).any() or (array > last).any():
+            raise ValueError(f"{name}={shown(value)}; accepted: {space.start} to {last}")
+        return array.astype(np.int64)
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"action space {shown(space)}; accepted: a Box or a Discrete")
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise ValueError(f"{name}={shown(value)} holds NaN or infinity; accepted: finite numbers {shape}")
+    clipped = array.clip(space.low, space.high).astype(np.float32)
+    return clipped if clipped is not value else clipped.copy()
+
+
+def _numbers(name: str, value: Any, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a value as an array of one of the `kinds` (numpy's letters) of numbers and of that shape."""
+    what = f"{'integers' if kinds == 'iu' else 'real numbers'} of shape {shape}"
+    if getattr(value, "requires_grad", False):
+        raise ValueError(f"{name} carries a gradient, which ends in a Gymnasium env; accepted: action.detach()")
+    if hasattr(value, "detach"):  # a tensor; numpy knows no bfloat16
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or no array at all
+        raise ValueError(f"{name}={shown(value)}; accepted: {what}") from error
+    if array.dtype.kind not in kinds:
+        raise ValueError(f"{name}={shown(value)} is of type {array.dtype}; accepted: {what}")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; accepted: {what}")
+    return array
