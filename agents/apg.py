@@ -8,7 +8,6 @@ changes, its later actions answer to the set-point only. A killed run goes on wh
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.fit.trainer import Run, Stage
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.train import VALIDATION_SEED, check_device, make_physics, validate
 from dream_env.checks import check_number
+from dream_env.files import write_json
 from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS
 from dream_env.nicol.tasks import TaskName
 from dream_env.tensors import TensorDreams
@@ -188,7 +187,7 @@ def train(args: Arguments) -> dict[str, float]:
         report()  # the run was at its end before, and had nothing left to measure
     policy.save(vla, args.out, _card(args, figures))
     seconds = {"seconds": run.seconds["apg"]}
-    write_text(args.out / "figures.json", json.dumps(figures | seconds, indent=1) + "\n")
+    write_json(args.out / "figures.json", figures | seconds)
     return figures
 
 

@@ -21,7 +21,6 @@ import numpy as np
 import tyro
 
 from dream_env.agents import collect
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import ranking
@@ -29,6 +28,7 @@ from dream_env.agents.fit import command as fit
 from dream_env.agents.run.config import check_settings
 from dream_env.checks import check_number
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json, write_text
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
@@ -107,7 +107,7 @@ def coevolve(args: Arguments) -> dict[str, Any]:
         "before": _headline(before),
         "after": _headline(after),
     }
-    write_text(args.out / "coevolution.json", json.dumps(report, indent=1) + "\n")
+    write_json(args.out / "coevolution.json", report)
     write_text(args.out / "coevolution.md", table(report))
     return report
 
@@ -144,7 +144,7 @@ def check(args: Arguments) -> None:
         check_settings(args.out, json.loads(file.read_text()), args.settings())
     ranking.check_policies((str(args.policy),), args.world_model)
     EpisodeDataset.load(*args.data)
-    write_text(file, json.dumps(args.settings(), indent=1) + "\n")
+    write_json(file, args.settings())
 
 
 def refit(args: Arguments, recorded: Path, out: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import tyro
 
 from dream_env.agents import clone, collect, train
-from dream_env.agents.eval.results import EpisodeResult, load_outcomes, save_outcomes, write_report, write_text
+from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.eval.rollouts import env_form
 from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
@@ -31,6 +31,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_folder, check_settings
 from dream_env.checks import check_choice, check_number
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
 from dream_env.nicol.tasks import TASKS, TaskName
 from dream_env.world_models import checkpoint
 
@@ -155,7 +156,7 @@ def check(args: Arguments) -> None:
     file = args.folder / "settings.json"
     if file.is_file():
         check_settings(args.folder, json.loads(file.read_text()), args.settings())
-    write_text(file, json.dumps(args.settings(), indent=1) + "\n")
+    write_json(file, args.settings())
 
 
 def from_scratch(args: Arguments) -> tuple[str, str]:
@@ -207,9 +208,9 @@ def evaluated(settings: Settings, folder: Path) -> list[EpisodeResult]:
     path = folder / f"{sources.digest(roots, json.dumps(asdict(settings)))}.jsonl"
     if path.is_file():
         print(f"done before: {path}")
-        return load_outcomes(path)
+        return load_results(path)
     outcomes = evaluate(settings)
-    save_outcomes(outcomes, path)
+    save_results(outcomes, path)
     return outcomes
 
 
@@ -223,7 +224,7 @@ def stage(args: Arguments, what: str) -> Iterator[None]:
     finally:
         minutes = json.loads(path.read_text()) if path.is_file() else {}
         minutes[what] = minutes.get(what, 0.0) + (time.monotonic() - began) / 60
-        write_text(path, json.dumps(minutes, indent=1) + "\n")
+        write_json(path, minutes)
 
 
 def main(arguments: Arguments | None = None) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents.eval.pictures import Clip
-from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, write_report
+from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
 from dream_env.agents.eval.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_folder

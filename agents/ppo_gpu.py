@@ -22,14 +22,13 @@ from tqdm import tqdm
 
 from dream_env.adapters.sb3 import OUTCOME_DISCOUNT
 from dream_env.adapters.skrl import SkrlDreams
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.critic import GoalTrunk
 from dream_env.agents.policies.vla import VLA
 from dream_env.agents.run.config import check_out, check_settings, command_line
 from dream_env.agents.train import ALGORITHMS, MINIBATCHES, VALIDATION_SEED, check_device, make_physics, validate
 from dream_env.checks import check_number
-from dream_env.files import replacing
+from dream_env.files import replacing, write_json
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import TaskName
 
@@ -219,7 +218,7 @@ def train(args: Arguments, progress: bool = True) -> dict[str, float]:
         physics = make_physics(args.task, args.world_model)
         figures |= validate(vla, physics, args.task, args.validation_episodes)
     policy.save(vla, args.out, _card(args, figures))
-    write_text(args.out / "figures.json", json.dumps(figures, indent=1) + "\n")
+    write_json(args.out / "figures.json", figures)
     return figures
 
 
@@ -227,7 +226,7 @@ def _begin(args: Arguments, agent: PPO) -> list[dict[str, float]]:
     """Goes back to where a run in the folder was; returns its curve."""
     settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.pt"
     if not checkpoint.exists():
-        write_text(settings, json.dumps(args.settings(), indent=1) + "\n")
+        write_json(settings, args.settings())
         return []
     check_settings(args.out, policy.placed(json.loads(settings.read_text())), args.settings())
     agent.load(str(checkpoint))
@@ -239,7 +238,7 @@ def _save(args: Arguments, agent: PPO, curve: list[dict[str, float]]) -> None:
     agent.optimizer.param_groups[0]["rollouts"] = len(curve)  # the curve is ahead of it after a kill between the files
     with replacing(args.out / "checkpoint.pt") as part:
         agent.save(str(part))
-        write_text(args.out / "curve.json", json.dumps(curve, indent=1) + "\n")
+        write_json(args.out / "curve.json", curve)
 
 
 def _card(args: Arguments, figures: dict[str, float]) -> str:

@@ -19,8 +19,9 @@ from typing import Any
 
 import tyro
 
-from dream_env.agents.eval.results import tables, write_text
+from dream_env.agents.eval.results import tables
 from dream_env.agents.eval.statistics import markdown_table
+from dream_env.files import write_text
 
 BLOCK = re.compile(r"(<!-- results:(\S+) -->).*?(<!-- /results -->)", re.DOTALL)
 

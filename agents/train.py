@@ -29,7 +29,6 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 import dream_env  # noqa: F401  registers the ids
 from dream_env.adapters.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
 from dream_env.agents.policies.object_state import ObjectStateVecEnv, reads_only
@@ -38,7 +37,7 @@ from dream_env.agents.policies.vla import VLA
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings, command_line
 from dream_env.checks import check_choice, check_number
-from dream_env.files import replacing
+from dream_env.files import replacing, write_json
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import TASKS, TaskName
 from dream_env.rewards import DEFAULT_REWARD, RewardName
@@ -296,7 +295,7 @@ class Validation(BaseCallback):
             policy.save(vla, self.args.out / "snapshots" / f"{steps:09d}", _card(self.args, [entry]))
         with replacing(self.args.out / "checkpoint.zip") as part:
             self.model.save(part)
-        write_text(self.file, json.dumps(self.history, indent=1) + "\n")
+        write_json(self.file, self.history)
 
 
 def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool = True) -> VLA:
@@ -328,7 +327,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
         model.set_random_seed(args.seed + model.num_timesteps)  # loading went back to the first starts and noise
     else:
         model = make_model(args, env)
-        write_text(settings, json.dumps(args.settings(), indent=1) + "\n")
+        write_json(settings, args.settings())
     model.set_logger(configure(str(args.out / "tensorboard"), ["tensorboard"]))
     validation = Validation(args, physics)
     validation.init_callback(model)

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from dream_env.agents import demo
-from dream_env.agents.eval.pictures import Clip
-from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.eval.results import Clip, EpisodeResult
 from dream_env.agents.evaluate import Settings
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig

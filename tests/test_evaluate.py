@@ -89,7 +89,7 @@ def test_report_files(played, tmp_path):
     assert "56 % (27–81)" in text and "– a" not in text and "b − a" in text
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["seed"] == 7 and results["dropped"] == 8 and len(results["rows"]) == 12
-    assert outcomes.load_outcomes(tmp_path / "episodes.jsonl") == played
+    assert outcomes.load_results(tmp_path / "episodes.jsonl") == played
     with Image.open(tmp_path / "results.png") as plot:
         assert plot.width > 600
     with Image.open(tmp_path / "rollouts.gif") as animation:
@@ -125,7 +125,7 @@ def test_large_pictures_are_drawn_smaller(monkeypatch, tmp_path):
 def test_damaged_episode_file(tmp_path):
     (tmp_path / "episodes.jsonl").write_text('{"label": "a"}\n')
     with pytest.raises(ValueError, match="line 1 is no episode; accepted: keys confirmed, distance"):
-        outcomes.load_outcomes(tmp_path / "episodes.jsonl")
+        outcomes.load_results(tmp_path / "episodes.jsonl")
 
 
 def test_batches_play_every_policy_on_the_same_seeds():
@@ -294,7 +294,7 @@ def test_summary_counts_what_physics_confirms(played):
     assert rows["a", "dream", "all"]["confirmed"] == 4 / 5 and rows["b", "dream", "lift"]["confirmed"] == 4 / 8
     assert rows["a", "physics", "all"]["confirmed"] is None
     table = outcomes.tables({"rows": list(rows.values()), "comparisons": []})
-    assert "| confirmed |" in table and "– / 80%" in table
+    assert "| confirmed " in table and "– / 80%" in table
     assert "confirmed" not in outcomes.tables(outcomes.summarize(played))
 
 

@@ -14,7 +14,7 @@ from recorded import TASKS, recorded
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.eval import probes
-from dream_env.agents.eval.results import EpisodeResult, load_outcomes, save_outcomes
+from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import ranking, replay, uncertainty
@@ -203,7 +203,7 @@ def test_physics_is_asked_once(policies, toy_folder, played, tmp_path):
     assert len(more) == 2 * 2 * 3 * 5
     assert compare(range(3)) and {batch.world for batch in played} == {"dream"}
     for file in tmp_path.glob("*.jsonl"):  # as it was before outcomes were put to physics once more
-        save_outcomes([replace(each, confirmed=None) for each in load_outcomes(file)], file)
+        save_results([replace(each, confirmed=None) for each in load_results(file)], file)
     assert compare(range(3)) and {batch.world for batch in played} == {"dream", "physics"}
 
 

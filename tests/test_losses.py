@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.statistics import auc
 from dream_env.agents.fit import joint, losses
 from dream_env.agents.fit.muon import optimizers
 from dream_env.nicol import constants
@@ -130,10 +131,10 @@ def test_learned_setpoint_comes_to_move_as_the_controller_does():
 
 def test_auc():
     truth = torch.tensor([0.0, 0.0, 1.0, 1.0])
-    assert model_metrics.auc(torch.tensor([0.1, 0.2, 0.3, 0.4]), truth) == 1.0
-    assert model_metrics.auc(torch.tensor([0.4, 0.3, 0.2, 0.1]), truth) == 0.0
-    assert model_metrics.auc(torch.tensor([0.1, 0.3, 0.2, 0.4]), truth) == 0.75
-    assert np.isnan(model_metrics.auc(torch.ones(4), torch.ones(4)))
+    assert auc(torch.tensor([0.1, 0.2, 0.3, 0.4]), truth) == 1.0
+    assert auc(torch.tensor([0.4, 0.3, 0.2, 0.1]), truth) == 0.0
+    assert auc(torch.tensor([0.1, 0.3, 0.2, 0.4]), truth) == 0.75
+    assert np.isnan(auc(torch.ones(4), torch.ones(4)))
 
 
 def test_rollout_errors_of_perfect_and_of_still_dreams():

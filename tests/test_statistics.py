@@ -5,12 +5,12 @@ import pytest
 from scipy import stats
 
 from dream_env.agents.eval.statistics import (
+    auc,
     markdown_table,
     mcnemar,
     p_text,
     paired_difference,
     pearson,
-    ranks,
     spearman,
     wilson,
 )
@@ -35,7 +35,6 @@ def test_correlations_equal_scipy():
     second = first + rng.normal(0, 2, 50).round()
     assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
     assert pearson(first, second) == pytest.approx(stats.pearsonr(first, second).statistic)
-    assert ranks([3, 1, 3, 2]).tolist() == [2.5, 0, 2.5, 1]
     assert np.isnan(spearman([1, 1, 1], [1, 2, 3])) and np.isnan(pearson([1], [2]))
 
 
@@ -73,8 +72,20 @@ def test_texts():
     assert paired_difference([0, 1], [1, 0]).points() == "+0 (-100 to +100)"
     assert [p_text(p) for p in (0.0, 0.0009, 0.001, 1.0)] == ["<0.001", "<0.001", "0.001", "1.000"]
     assert markdown_table(["a", "long"], [["x", 1.5], ["yyyy", "z"]]).splitlines() == [
-        "| a    | long |",
-        "| ---- | ---- |",
-        "| x    | 1.5  |",
-        "| yyyy | z    |",
+        "| a    | long   |",
+        "|------|--------|",
+        "| x    | 1.5    |",
+        "| yyyy | z      |",
     ]
+
+
+def test_auc_is_the_share_of_pairs_in_order():
+    rng = np.random.default_rng(0)
+    truth, score = rng.random(60) < 0.3, rng.random(60).round(1)
+    above = (score[truth][:, None] > score[~truth]) + 0.5 * (score[truth][:, None] == score[~truth])
+    assert auc(score, truth) == pytest.approx(above.mean())
+    assert auc([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]) == 1 and np.isnan(auc([1, 2], [1, 1]))
+
+
+def test_one_pair_has_nothing_to_resample():
+    assert paired_difference([1], [3]) == (2, 2, 2) and np.isnan(paired_difference([], [])).all()

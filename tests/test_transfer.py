@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from dream_env.agents import clone, coevolve, train
 from dream_env.agents.eval import rollouts
-from dream_env.agents.eval.results import EpisodeResult, load_outcomes, save_outcomes
+from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.policies import regressor
 from dream_env.agents.studies.transfer import command as experiment
 from dream_env.agents.studies.transfer import methods, physics
@@ -291,11 +291,11 @@ def test_time_is_counted_over_all_attempts(tmp_path):
 
 
 def test_old_episode_files_are_read(tmp_path):
-    save_outcomes(
+    save_results(
         [EpisodeResult("a", "physics", "push", 0, "please", False, True, 0.0, None, "red", "red")], tmp_path / "x"
     )
-    new = load_outcomes(tmp_path / "x")[0]
+    new = load_results(tmp_path / "x")[0]
     values = json.loads((tmp_path / "x").read_text())
     (tmp_path / "x").write_text(json.dumps({k: v for k, v in values.items() if k not in ("named", "touched")}) + "\n")
-    old = load_outcomes(tmp_path / "x")[0]
+    old = load_results(tmp_path / "x")[0]
     assert old == replace(new, named=None, touched=None) and new.told is None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, true_readings
 from dream_env.agents.eval.probes import fit_probe, read
-from dream_env.agents.eval.statistics import ranks
+from dream_env.agents.eval.statistics import auc
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models.legacy import LatentState, WorldModel
@@ -72,20 +72,6 @@ def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = 
         "predicted": {h: error(predicted[:, h], h) for h in steps},
         "copied": {h: error(tokens[:, 0], h) for h in steps},
     }
-
-
-def auc(score: Tensor, truth: Tensor) -> float:
-    """Area under the ROC curve of scores `(N,)` for a truth `(N,)` of 0 and 1.
-
-    It is the probability that a positive scores above a negative (Mann and Whitney), an equal score counting half; NaN
-    if one of them is missing.
-    """
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if not positives or not negatives:
-        return float("nan")
-    above = ranks(score)[truth.bool().numpy()].sum() - positives * (positives - 1) / 2
-    return float(above / (positives * negatives))
 
 
 @torch.inference_mode()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from dream_env.agents.eval.results import Clip
 from dream_env.agents.eval.statistics import Interval
+from dream_env.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GIF_BYTES = 1_500_000
 """Largest size of a GIF; bigger ones are drawn smaller."""
@@ -21,23 +24,31 @@ TILES = (160, 128, 96, 64)
 COLORS = ("#9aa5b1", "#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#b7791f")
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One episode in both worlds, from the same start under the same actions.
+def subplots(rows: int, columns: int, size: tuple[float, float], **kwargs: Any) -> tuple[Figure, np.ndarray]:
+    """Makes a figure of panels without top and right spines.
 
-    Attributes:
-        task: Name of the task.
-        instruction: What the policy was told.
-        success: Whether physics judged the episode a success.
-        physics: The policy camera's pictures, `(T + 1, 64, 64, 3)` uint8.
-        dream: The decoder's pictures, `(T + 1, 64, 64, 3)` uint8.
+    Args:
+        rows: Rows of panels.
+        columns: Columns of panels.
+        size: Width and height, in inches.
+        **kwargs: Of `Figure.subplots`.
+
+    Returns:
+        The figure and its axes, `(rows, columns)`.
     """
+    from matplotlib.figure import Figure  # takes as long as the rest of a command's imports together
 
-    task: str
-    instruction: str
-    success: bool
-    physics: np.ndarray
-    dream: np.ndarray
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG."""
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110, format="png")
 
 
 def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequence[str], path: Path) -> None:
@@ -48,8 +59,8 @@ def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequenc
         groups: Names under the groups of bars (the tasks).
         path: File to write.
     """
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure, grid = subplots(1, len(panels), (4.2 * len(panels), 3.4), sharey=True)
+    axes = grid[0]
     for axis, (title, bars) in zip(axes, panels.items(), strict=True):
         width = 0.8 / max(1, len(bars))
         for i, (name, intervals) in enumerate(bars.items()):
@@ -66,11 +77,10 @@ def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequenc
                 error_kw={"elinewidth": 0.8},
             )
         axis.set(title=title, ylim=(0, 104), xticks=range(len(groups)), xticklabels=groups)
-        axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("success at the end (%), 95 % interval")
     names = next(iter(panels.values()))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(names)))
-    write_file(path, lambda file: figure.savefig(file, dpi=110, format="png"))
+    save_figure(figure, path)
 
 
 def gif(clips: Sequence[Clip], path: Path, columns: int = 2, milliseconds: int = 160) -> None:
@@ -94,11 +104,8 @@ def gif(clips: Sequence[Clip], path: Path, columns: int = 2, milliseconds: int =
         palette = Image.fromarray(both).quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         duration = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
-
-        def save(file: Path, images: list[Image.Image] = indexed, times: list[int] = duration) -> None:
-            images[0].save(file, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
-
-        write_file(path, save)
+        with replacing(path) as part:
+            indexed[0].save(part, format="GIF", save_all=True, append_images=indexed[1:], duration=duration, loop=0)
         if path.stat().st_size <= GIF_BYTES:
             return
 
@@ -128,11 +135,3 @@ def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Imag
             words = [*words[:2], "solved in physics" if clip.success else "not solved in physics"]
         draw.multiline_text((x, y + line + tile + 2), "\n".join(words[:3]), color, font, spacing=1)
     return canvas
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a file beside `path` and moves it there: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    write(partial)
-    os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""Episodes that were played: kept on disk, reduced to success rates, and written as a report."""
+"""Results of episodes: kept on disk, reduced to success rates, and written as a report."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from dream_env.agents.eval import pictures
 from dream_env.agents.eval.statistics import (
+    UNKNOWN,
     Interval,
     markdown_table,
     mcnemar,
@@ -19,6 +19,7 @@ from dream_env.agents.eval.statistics import (
     paired_difference,
     wilson,
 )
+from dream_env.files import write_json, write_text
 from dream_env.nicol.language import color_of
 
 World = Literal["physics", "dream"]
@@ -66,7 +67,26 @@ class EpisodeResult:
             return None
 
 
-def summarize(outcomes: Iterable[EpisodeResult]) -> dict[str, list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Clip:
+    """One episode in both worlds, from the same start under the same actions.
+
+    Attributes:
+        task: Name of the task.
+        instruction: What the policy was told.
+        success: Whether the episode succeeded in physics.
+        physics: The policy camera's pictures, `(T + 1, 64, 64, 3)` uint8.
+        dream: The decoder's pictures, `(T + 1, 64, 64, 3)` uint8.
+    """
+
+    task: str
+    instruction: str
+    success: bool
+    physics: np.ndarray
+    dream: np.ndarray
+
+
+def summarize(results: Iterable[EpisodeResult]) -> dict[str, list[dict[str, Any]]]:
     """Reduces episodes to a row per policy, world and task, and to paired comparisons.
 
     Returns:
@@ -74,7 +94,7 @@ def summarize(outcomes: Iterable[EpisodeResult]) -> dict[str, list[dict[str, Any
         the first policy with each other one: the paired difference of success, its interval and
         McNemar's p. The task "all" pools the tasks.
     """
-    everything = list(outcomes)
+    everything = list(results)
     kept = [o for o in everything if not o.solved_at_start]
     tasks = list(dict.fromkeys(o.task for o in everything))
     labels = list(dict.fromkeys(o.label for o in everything))
@@ -115,9 +135,9 @@ def _row(label: str, world: World, task: str, own: Sequence[EpisodeResult]) -> d
     }
 
 
-def confirmed(outcomes: Iterable[EpisodeResult]) -> float | None:
+def confirmed(results: Iterable[EpisodeResult]) -> float | None:
     """Returns the share of successes that physics confirms; None without any that were put to it."""
-    asked = [o.confirmed for o in outcomes if o.success and o.confirmed is not None]
+    asked = [o.confirmed for o in results if o.success and o.confirmed is not None]
     return float(np.mean(asked)) if asked else None
 
 
@@ -126,7 +146,7 @@ def interval(summary: Mapping[str, Any], policy: str, world: str, task: str) -> 
     for row in summary["rows"]:
         if (row["policy"], row["world"], row["task"]) == (policy, world, task):
             return Interval(row["value"], row["low"], row["high"])
-    return wilson(0, 0)
+    return UNKNOWN
 
 
 def tables(summary: Mapping[str, Any]) -> str:
@@ -166,18 +186,18 @@ def tables(summary: Mapping[str, Any]) -> str:
     return text + "\n"
 
 
-def write_report(
-    outcomes: Sequence[EpisodeResult], clips: Sequence[pictures.Clip], about: Mapping[str, Any], out: Path
-) -> str:
+def write_report(results: Sequence[EpisodeResult], clips: Sequence[Clip], about: Mapping[str, Any], out: Path) -> str:
     """Writes results.json, .md and .png, episodes.jsonl and rollouts.gif; returns the Markdown.
 
     Args:
-        outcomes: Every episode played.
+        results: Every episode played.
         clips: What the GIF shows; none leaves it out.
         about: What to keep in results.json beside the figures.
         out: Folder to write into.
     """
-    summary = summarize(outcomes)
+    from dream_env.agents.eval import pictures
+
+    summary = summarize(results)
     text = tables(summary)
     tasks = list(dict.fromkeys(row["task"] for row in summary["rows"]))
     labels = list(dict.fromkeys(row["policy"] for row in summary["rows"]))
@@ -185,9 +205,9 @@ def write_report(
         world: {label: [interval(summary, label, world, task) for task in tasks] for label in labels}
         for world in dict.fromkeys(row["world"] for row in summary["rows"])
     }
-    dropped = sum(o.solved_at_start for o in outcomes)
-    write_text(out / "results.json", json.dumps({**about, "dropped": dropped, **summary}, indent=1) + "\n")
-    save_outcomes(outcomes, out / "episodes.jsonl")
+    dropped = sum(o.solved_at_start for o in results)
+    write_json(out / "results.json", {**about, "dropped": dropped, **summary})
+    save_results(results, out / "episodes.jsonl")
     write_text(out / "results.md", text)
     if panels:
         pictures.plot(panels, tasks, out / "results.png")
@@ -196,20 +216,20 @@ def write_report(
     return text
 
 
-def save_outcomes(outcomes: Iterable[EpisodeResult], path: Path) -> None:
+def save_results(results: Iterable[EpisodeResult], path: Path) -> None:
     """Writes one line of JSON per episode."""
-    write_text(path, "".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes))
+    write_text(path, "".join(json.dumps(asdict(result)) + "\n" for result in results))
 
 
-def load_outcomes(path: Path) -> list[EpisodeResult]:
-    """Reads what `save_outcomes` wrote.
+def load_results(path: Path) -> list[EpisodeResult]:
+    """Reads what `save_results` wrote.
 
     Raises:
         ValueError: If a line is not an episode.
     """
     names = {f.name for f in fields(EpisodeResult)}
     needed = {f.name for f in fields(EpisodeResult) if f.default is MISSING}
-    outcomes = []
+    results = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             values = json.loads(line)
@@ -217,10 +237,5 @@ def load_outcomes(path: Path) -> list[EpisodeResult]:
             values = None
         if not isinstance(values, dict) or not needed <= set(values) <= names:
             raise ValueError(f"{path}, line {number} is no episode; accepted: keys {', '.join(sorted(names))}")
-        outcomes.append(EpisodeResult(**values))
-    return outcomes
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    pictures.write_file(path, lambda file: file.write_text(text, encoding="utf-8"))
+        results.append(EpisodeResult(**values))
+    return results

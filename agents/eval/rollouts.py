@@ -14,8 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_starts
-from dream_env.agents.eval.pictures import Clip
-from dream_env.agents.eval.results import EpisodeResult, World
+from dream_env.agents.eval.results import Clip, EpisodeResult, World
 from dream_env.agents.policies import regressor
 from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
 from dream_env.contract import observation_space

@@ -1,16 +1,16 @@
-"""Statistics: intervals of success rates, paired comparisons, correlations, and Markdown tables."""
+"""Statistics: intervals of success rates, paired comparisons, correlations, and Markdown tables.
+
+scipy and tabulate do the work. scipy takes most of a second to import, so it is imported where something is counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import comb, sqrt
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-Z_95 = 1.959963984540054
-"""Normal quantile of a two-sided 95 % interval."""
+from tabulate import tabulate
 
 
 class Interval(NamedTuple):
@@ -35,6 +35,10 @@ class Interval(NamedTuple):
         return f"{100 * self.value:+.0f} ({100 * self.low:+.0f} to {100 * self.high:+.0f})"
 
 
+UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
+"""The estimate without data."""
+
+
 def wilson(successes: int, trials: int) -> Interval:
     """Gives a success rate with its 95 % Wilson score interval (Wilson 1927).
 
@@ -48,14 +52,14 @@ def wilson(successes: int, trials: int) -> Interval:
     Raises:
         ValueError: If not `0 <= successes <= trials`.
     """
+    from scipy.stats import binomtest
+
     if not 0 <= successes <= trials:
         raise ValueError(f"successes={successes} with trials={trials}; accepted: 0 <= successes <= trials")
     if trials == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    rate, z2 = successes / trials, Z_95**2
-    center = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z_95 * sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return Interval(rate, max(0.0, center - half), min(1.0, center + half))
+        return UNKNOWN
+    low, high = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return Interval(successes / trials, float(low), float(high))
 
 
 def paired_difference(
@@ -75,21 +79,22 @@ def paired_difference(
     Raises:
         ValueError: If the lengths differ.
     """
-    if len(before) != len(after):
-        raise ValueError(f"before has {len(before)} figures and after {len(after)}; accepted: equal lengths")
-    difference = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-    if not len(difference):
-        return Interval(np.nan, np.nan, np.nan)
-    rng = np.random.default_rng(seed)
-    means = difference[rng.integers(len(difference), size=(resamples, len(difference)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(difference.mean()), float(low), float(high))
+    from scipy.stats import bootstrap
+
+    first, second = _pairs(before, after)
+    difference = second - first
+    if len(difference) < 2:  # nothing to resample
+        return Interval(*3 * [float(difference[0])]) if len(difference) else UNKNOWN
+    found = bootstrap(
+        (difference,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return Interval(float(np.mean(difference)), *map(float, found.confidence_interval))
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     """Gives the two-sided p-value of McNemar's exact test on paired successes (McNemar 1947).
 
-    Only episodes that one policy solves and the other does not speak: under the null hypothesis
+    Only episodes that one policy solves and the other does not count: under the null hypothesis
     each of them falls to either side with probability 1/2.
 
     Args:
@@ -99,12 +104,17 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     Raises:
         ValueError: If the lengths differ.
     """
+    from scipy.stats import binomtest
+
+    first, second = _pairs(before, after)
+    lost, won = int((first > second).sum()), int((first < second).sum())
+    return float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
+
+
+def _pairs(before: Sequence[float], after: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     if len(before) != len(after):
         raise ValueError(f"before has {len(before)} figures and after {len(after)}; accepted: equal lengths")
-    first, second = np.asarray(before, bool), np.asarray(after, bool)
-    lost, won = int((first & ~second).sum()), int((~first & second).sum())
-    tail = sum(comb(lost + won, i) for i in range(min(lost, won) + 1)) / 2 ** (lost + won)
-    return min(1.0, 2 * tail)
+    return np.asarray(before, np.float64), np.asarray(after, np.float64)
 
 
 def p_text(p: float) -> str:
@@ -113,28 +123,43 @@ def p_text(p: float) -> str:
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:
-    """Gives the linear correlation of two rows of figures `(N,)`; nan where one of them is constant."""
-    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(one, other)[0, 1])
+    """Gives the linear correlation of two samples `(N,)`; nan where one of them is constant."""
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, first, second)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Gives the rank correlation (Spearman 1904) of two rows of figures `(N,)`; nan where one of them is constant."""
-    return pearson(ranks(first), ranks(second))
+    """Gives the rank correlation (Spearman 1904) of two samples `(N,)`; nan where one of them is constant."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, first, second)
 
 
-def ranks(values: ArrayLike) -> np.ndarray:
-    """Gives the ranks of values `(N,)` from 0; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+def _correlation(function: Callable[..., Any], first: ArrayLike, second: ArrayLike) -> float:
+    one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(function(one, other).statistic)
+
+
+def auc(score: ArrayLike, truth: ArrayLike) -> float:
+    """Gives the area under the ROC curve of scores `(N,)` for a truth `(N,)` of 0 and 1.
+
+    It is the probability that a positive scores above a negative (Mann and Whitney), an equal score counting half; nan
+    if there is no positive or no negative.
+    """
+    from scipy.stats import mannwhitneyu
+
+    scores, true = np.asarray(score), np.asarray(truth) > 0.5
+    if true.all() or not true.any():
+        return float("nan")
+    # The p-value is not of interest; the asymptotic one takes no time.
+    above = mannwhitneyu(scores[true], scores[~true], method="asymptotic").statistic
+    return float(above / (true.sum() * (~true).sum()))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Renders a Markdown table, padded so that it also reads well in a terminal."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    padded = [" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    padded.insert(1, " | ".join("-" * width for width in widths))
-    return "\n".join(f"| {line} |" for line in padded)
+    """Renders a Markdown table that also reads well in a terminal."""
+    cells = [list(map(str, row)) for row in rows]
+    return tabulate(cells, header, tablefmt="github", disable_numparse=True)

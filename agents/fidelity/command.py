@@ -30,8 +30,6 @@ from safetensors.torch import load_file, save_file
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes
 from dream_env.agents.eval import probes
-from dream_env.agents.eval.pictures import write_file
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.evaluate import HELD_OUT_SEED, check_tasks
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
@@ -42,6 +40,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_folder, command_line
 from dream_env.agents.studies.reward_audit import command as gate
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import replacing, write_json, write_text
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.legacy import LatentState
@@ -75,7 +74,8 @@ class Arguments:
     """Held-out episodes that physics plays again with the cubes 3 mm elsewhere, as the measure for the dream's own
     errors; 0 leaves them out."""
     scenes: int = 60
-    """Scenes per task for the default reward's figures, those of `python -m agents.studies.reward_audit`; 0 leaves them out."""
+    """Scenes per task for the default reward's figures, those of `python -m agents.studies.reward_audit`; 0 leaves them
+    out."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     temperature: float = 1.0
@@ -231,7 +231,8 @@ def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, sight: str) 
         probe.load_state_dict(load_file(file))
         return probe.eval()
     probe = probes.fit_probe(encode_episodes(model, train), args.probe_updates)
-    write_file(file, lambda part: save_file(probe.state_dict(), part))
+    with replacing(file) as part:
+        save_file(probe.state_dict(), part)
     return probe
 
 
@@ -264,7 +265,7 @@ def main(arguments: Arguments | None = None) -> None:
     args = arguments or tyro.cli(Arguments, prog="python -m agents.fidelity", description=__doc__)
     report = measure(args)
     text = markdown(report)
-    write_text(args.out / "fidelity.json", json.dumps(report, indent=1) + "\n")
+    write_json(args.out / "fidelity.json", report)
     write_text(args.out / "fidelity.md", text)
     pictures.plot(report, args.out / "fidelity.png")
     print(f"\n{text}\nReport: {(args.out / 'fidelity.md').resolve()}\n\n{report['verdict']}")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval import probes
-from dream_env.agents.eval.model_metrics import auc, rollout_errors, success_figures, success_on
-from dream_env.agents.eval.statistics import spearman
+from dream_env.agents.eval.model_metrics import rollout_errors, success_figures, success_on
+from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity.replay import Film
 from dream_env.nicol.constants import EPISODE_STEPS, PROPRIO_NAMES
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 
-from dream_env.agents.eval.pictures import COLORS, write_file
+from dream_env.agents.eval.pictures import COLORS, save_figure, subplots
+from dream_env.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 EVERY = 3
 """Steps between two pictures of a strip."""
@@ -24,14 +26,15 @@ def strip(camera: np.ndarray, dream: np.ndarray, path: Path, zoom: int = 2) -> N
         rows += [np.concatenate(list(pictures[::EVERY]), axis=1) for pictures in pair]
     image = Image.fromarray(np.concatenate(rows))
     image = image.resize((zoom * image.width, zoom * image.height), Image.Resampling.NEAREST)
-    write_file(path, lambda file: image.quantize(128).save(file, format="PNG", optimize=True))
+    with replacing(path) as part:
+        image.quantize(128).save(part, format="PNG", optimize=True)
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
     """Draws a report of `dream_env.agents.fidelity` and writes a PNG."""
     tasks: dict[str, Any] = report["tasks"]
-    figure = Figure(figsize=(13, 7.2), layout="constrained")
-    axes = figure.subplots(2, 3).ravel()
+    figure, grid = subplots(2, 3, (13, 7.2))
+    axes = grid.ravel()
     colors = dict(zip([*tasks, "all"], COLORS[1:], strict=False))
     _errors(axes[0], {**tasks, "all": report["all"]}, colors)
     _positions(axes[1], tasks)
@@ -39,9 +42,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     _reliability(axes[3], {**tasks, "all": report["all"]}, colors)
     _disagreement(axes[4], report["disagreement"])
     _ranking(axes[5], tasks, colors)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    write_file(path, lambda file: figure.savefig(file, dpi=100, format="png"))
+    save_figure(figure, path)
 
 
 def _errors(axis: Axes, parts: Mapping[str, Any], colors: Mapping[str, str]) -> None:

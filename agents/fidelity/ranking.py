@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirmed, load_outcomes, save_outcomes
+from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirmed, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import eyes
@@ -96,7 +96,7 @@ def compare(
     for played in _play(batches, "policies in physics", workers):
         own = known[played[0].label]
         own += played
-        save_outcomes(own, files[played[0].label])
+        save_results(own, files[played[0].label])
     outcomes = [replace(o, label=p) for p in policies for o in known[p] if (o.task, o.seed) in wanted]
     # One policy after another on the same starts: a process resets physics to each start once, and keeps its goal.
     dreams = [
@@ -112,7 +112,7 @@ def compare(
 
 def _confirmed(file: Path) -> list[EpisodeResult]:
     """Reads kept outcomes; those from before they were put to physics once more do not count."""
-    return [outcome for outcome in load_outcomes(file) if outcome.confirmed is not None] if file.is_file() else []
+    return [outcome for outcome in load_results(file) if outcome.confirmed is not None] if file.is_file() else []
 
 
 def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[EpisodeResult]]:

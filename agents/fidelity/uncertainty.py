@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
-from dream_env.agents.eval.model_metrics import auc
-from dream_env.agents.eval.statistics import spearman
+from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity.replay import Film
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.world_models.legacy import LatentState

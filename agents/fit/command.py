@@ -26,7 +26,6 @@ from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
 from dream_env.agents.eval import model_metrics
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.fit import distributed, dynamics, stages
 from dream_env.agents.fit.arguments import Arguments, Device
 from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
@@ -41,6 +40,7 @@ from dream_env.agents.studies.phrasings import sentences
 from dream_env.agents.studies.reward_audit.order import metric_figures
 from dream_env.checks import check_choice
 from dream_env.data.episodes import KINDS, EpisodeDataset
+from dream_env.files import write_text
 from dream_env.initial_states import InitialStates
 from dream_env.nicol.world_model.model import PREDICTOR, StateGroundedModel
 from dream_env.world_models import checkpoint

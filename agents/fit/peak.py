@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+import psutil
 
 _SECONDS = 1.0
 """Time between two looks; each takes a few milliseconds."""
@@ -13,18 +14,19 @@ _SECONDS = 1.0
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], float]]:
-    """Watches this process's memory: its own, and its share of what it shares (PSS: proc(5), smaps_rollup).
+    """Watches this process's memory: its own, and its share of what it shares (PSS; USS where the system has no PSS).
 
     So the sums of several processes count a page once, such as those of pictures that all of them have mapped.
 
     Yields:
-        A function that returns the most that was held so far, in GiB; 0 where the system does not tell.
+        A function that returns the most that was held so far, in GiB.
     """
-    most, over = 0.0, threading.Event()
+    process, most, over = psutil.Process(), 0.0, threading.Event()
 
     def look() -> float:
         nonlocal most
-        most = max(most, _held())
+        held = process.memory_full_info()
+        most = max(most, getattr(held, "pss", held.uss) / 2**30)
         return most
 
     def watch() -> None:
@@ -38,11 +40,3 @@ def peak_memory() -> Iterator[Callable[[], float]]:
     finally:
         over.set()
         watcher.join()
-
-
-def _held() -> float:
-    rollup = Path("/proc/self/smaps_rollup")
-    if not rollup.is_file():
-        return 0.0
-    (kib,) = (line.split()[1] for line in rollup.read_text().splitlines() if line.startswith("Pss:"))
-    return int(kib) / 2**20

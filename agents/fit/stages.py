@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_readings
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.statistics import auc
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.hindsight import Hindsight
@@ -200,7 +201,7 @@ def success_stage(
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)
-        return {"auc": model_metrics.auc(probability.flatten(), held_out.condition.flatten())}
+        return {"auc": auc(probability.flatten(), held_out.condition.flatten())}
 
     return Stage(
         "success",

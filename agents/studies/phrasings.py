@@ -9,7 +9,6 @@ baseline that knows no meanings, and a pretrained text encoder if there is one.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.eval.statistics import markdown_table
+from dream_env.files import write_json
 from dream_env.language import INSTRUCTION_DIM, embed, to_length
 from dream_env.nicol.language import COLOR_WORDS, COLORS, OBJECT_WORDS, Split
 from dream_env.nicol.tasks import TASKS
@@ -131,7 +130,7 @@ def main() -> None:
     args = tyro.cli(Arguments, prog="python -m agents.studies.phrasings", description=__doc__)
     report = measure(args.text)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(args.out, json.dumps(report, indent=1) + "\n")
+    write_json(args.out, report)
     print(table(report))
     print(f"Figures: {args.out.resolve()}")
 

@@ -23,12 +23,12 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.ablation.row import Job, run, share
 from dream_env.checks import check_choice
+from dream_env.files import write_json, write_text
 from dream_env.world_models import checkpoint
 
 OTHER_SEED = "--seed {} --split-seed 0"
@@ -235,7 +235,7 @@ def ablate(args: Arguments) -> dict[str, Any]:
             "runs": runs,
         }
         write_text(args.out / "ablation.md", markdown(report))
-        write_text(file, json.dumps(report, indent=1) + "\n")
+        write_json(file, report)
         return report
 
     report = write()

@@ -1,4 +1,4 @@
-"""One row of `agents.studies.ablation`: fits a world model, dreams held-out episodes with it, and reads what it dreamt."""
+"""One row of `agents.studies.ablation`: fits a world model, and measures what it dreams of held-out episodes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
 from dream_env.agents.eval import model_metrics
-from dream_env.agents.eval.pictures import write_file
 from dream_env.agents.eval.probes import Probe, fit_probe
-from dream_env.agents.eval.statistics import spearman
+from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fit import command as fit
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import replacing
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
@@ -107,7 +107,8 @@ def _shared(
     file = job.runs / f"latents-{name}.safetensors"
     if not file.is_file():
         encoded = encode_episodes(model, episodes, rows)
-        write_file(file, lambda part: save_file(encoded._asdict(), part))
+        with replacing(file) as part:
+            save_file(encoded._asdict(), part)
     latents = EncodedDataset(**load_file(file))
     place = {row: i for i, row in enumerate(rows.tolist())}
 
@@ -119,7 +120,8 @@ def _shared(
     file = job.runs / f"probe-{name}-{job.probe_updates}.safetensors"
     if not file.is_file():
         fitted = fit_probe(encode(model, episodes, train), job.probe_updates)
-        write_file(file, lambda part: save_file(fitted.state_dict(), part))
+        with replacing(file) as part:
+            save_file(fitted.state_dict(), part)
     probe = Probe(latents.tokens.shape[-1], math.isqrt(latents.tokens.shape[-2]))
     probe.load_state_dict(load_file(file))
     return encode, probe.eval()
@@ -202,7 +204,7 @@ def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
         other = probability[1 - one :: 2][condition[1 - one :: 2] < 0.5]
         called[one::2] = probability[one::2] > other.quantile(1 - FALSE_POSITIVES)
     return {
-        "auc": model_metrics.auc(probability, condition),
+        "auc": auc(probability, condition),
         "false_positives": float(called[condition < 0.5].float().mean()),
         "recall": float(called[condition > 0.5].float().mean()),
     }

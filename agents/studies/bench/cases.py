@@ -1,4 +1,4 @@
-"""What `agents.studies.bench` measures without a learner: both environments, the bare world model, matrix multiplication."""
+"""What `agents.studies.bench` measures without a learner: both environments, the world model, matrix products."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ other jobs disturb less.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.agents.run.config import check_folder, command_line
 from dream_env.agents.run.workers import cores
@@ -31,6 +29,7 @@ from dream_env.agents.studies.bench.peers import peer_cases
 from dream_env.agents.studies.bench.report import draw, headline, page, ratios
 from dream_env.agents.studies.bench.start import about, memory, start_up
 from dream_env.checks import check_number
+from dream_env.files import write_json, write_text
 
 BATCHES = (1, 16, 256, 1024, 4096)
 PRACTICE, ROWS = 256, 128
@@ -159,6 +158,6 @@ def main(arguments: Arguments | None = None) -> None:
 
 def _write(path: Path, result: dict[str, Any], text: str) -> None:
     """Writes the files of a result, `path` with .json and .md, and shows it."""
-    write_text(path.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    write_json(path.with_suffix(".json"), result)
     write_text(path.with_suffix(".md"), text)
     print(text)

@@ -1,4 +1,4 @@
-"""What `agents.studies.bench --device cuda` measures: dreams that never leave a GPU, and the learners that stay on it."""
+"""What `agents.studies.bench --device cuda` measures: dreams and learners that stay on a GPU."""
 
 from __future__ import annotations
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from dream_env.agents.eval.pictures import write_file
+from dream_env.agents.eval.pictures import save_figure, subplots
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.studies.bench.cases import COMPILED, HALVED
 from dream_env.agents.studies.bench.peers import TORCHRL
@@ -144,8 +142,8 @@ def _speeds(result: dict[str, Any], name: str) -> str:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draws steps per CPU second over the batch, with the limits of arithmetic and of physics, as a PNG."""
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axis = figure.subplots()
+    figure, axes = subplots(1, 1, (7.2, 4.2))
+    axis = axes[0, 0]
     lines: dict[str, list[tuple[int, float]]] = {}
     for row in result["steps"]:
         if row["processes"] == 1:
@@ -161,9 +159,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axis.axhline(value, color="#555555", linewidth=0.8, linestyle="--")
         axis.annotate(what, (1, value), (0, 2), textcoords="offset points", fontsize=7, color="#555555")
     axis.set(xscale="log", yscale="log", xlabel="dreams side by side", ylabel="steps per second of CPU time")
-    axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
-    write_file(path, lambda file: figure.savefig(file, dpi=110, format="png"))
+    save_figure(figure, path)
 
 
 def _figure(value: float) -> str:

@@ -22,13 +22,13 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_folder, command_line
 from dream_env.agents.studies.reward_audit import scenes as gate_scenes
 from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, gate_figures, has_metric, score
 from dream_env.agents.studies.reward_audit.report import markdown, plot
 from dream_env.agents.studies.reward_audit.scenes import Scene
+from dream_env.files import write_text
 from dream_env.nicol.tasks import TASKS
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from dream_env.agents.eval.pictures import COLORS, write_file
+from dream_env.agents.eval.pictures import COLORS, save_figure, subplots
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.studies.reward_audit.measures import Scored
 from dream_env.agents.studies.reward_audit.scenes import ORDERED
@@ -67,8 +66,7 @@ def plot(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
     """Draws each potential's distance against the true steps to go: median and middle half, 1 is the start's median."""
     potentials = list(scored[0])
     tasks = list(dict.fromkeys(one[potentials[0]].scene.task for one in scored))
-    figure = Figure(figsize=(4 * len(tasks), 3), layout="constrained")
-    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)
+    figure, axes = subplots(1, len(tasks), (4 * len(tasks), 3), sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         for potential, color in zip(potentials, COLORS, strict=False):
             own = [one[potential] for one in scored if one[potential].scene.task == task]
@@ -84,4 +82,4 @@ def plot(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
         axis.set(title=task, xlabel="control steps that the expert still needs", ylim=(0, None))
     axes[0, 0].set_ylabel("distance / that at the start")
     axes[0, -1].legend()
-    write_file(path, lambda file: figure.savefig(file, dpi=100, format="png"))
+    save_figure(figure, path)

@@ -7,8 +7,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from dream_env.agents.eval.pictures import write_file
-from dream_env.agents.eval.results import write_text
+from dream_env.files import replacing, write_text
 
 KEPT = ("settings.json", "made.json", "trials/*.jsonl")
 """Files of a policy's folder that the report needs; weights are made anew where they are needed."""
@@ -18,14 +17,11 @@ def pack(folders: Iterable[Path], file: Path) -> None:
     """Writes what the policies in some folders are, took and played into an archive (tar.xz)."""
     kept = sorted((path, one.parent) for one in folders for pattern in KEPT for path in one.glob(pattern))
 
-    def write(part: Path) -> None:
-        with tarfile.open(part, "w:xz") as archive:
-            for path, root in kept:
-                entry, data = tarfile.TarInfo(path.relative_to(root).as_posix()), path.read_bytes()
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
-
-    write_file(file, write)
+    with replacing(file) as part, tarfile.open(part, "w:xz") as archive:
+        for path, root in kept:
+            entry, data = tarfile.TarInfo(path.relative_to(root).as_posix()), path.read_bytes()
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
 
 
 def unpack(file: Path, runs: Path) -> None:

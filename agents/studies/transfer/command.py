@@ -2,7 +2,7 @@
 
     python -m agents.studies.transfer              # everything, for hours; the main comparison comes first
     python -m agents.studies.transfer --only clone,dream --demos 100 --side-episodes 34
-    python -m agents.studies.transfer --workers 0 --side-episodes 34 --archive results/transfer_runs.tar.xz   # report alone
+    python -m agents.studies.transfer --workers 0 --side-episodes 34 --archive results/transfer_runs.tar.xz  # report
 
 Policies are made by every method from the same demonstrations, and all of them play the same held-out starts in physics
 and in the dream. The report is written after every trial. After Ctrl-C or a kill the same command goes on; a trial that
@@ -25,7 +25,7 @@ import tyro
 from tqdm import tqdm
 
 from dream_env.agents import demo
-from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, load_outcomes, save_outcomes
+from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import wilson
 from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
@@ -170,7 +170,7 @@ def is_done(trial: Trial, setup: Setup) -> bool:
 
 def episodes_of(trial: Trial, setup: Setup) -> list[EpisodeResult]:
     """Reads the episodes of a trial that is done."""
-    return [outcome for file in records(trial, setup).values() for outcome in load_outcomes(file)]
+    return [outcome for file in records(trial, setup).values() for outcome in load_results(file)]
 
 
 def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
@@ -201,7 +201,7 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
                         reward="bounded",  # the cheapest that every form of env takes
                     )
                     outcomes += play(batch)
-            save_outcomes(outcomes, file)
+            save_results(outcomes, file)
     except Exception:
         return trial, traceback.format_exc()
     return trial, None

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from dream_env.agents.eval.results import write_text
+from dream_env.files import write_text
 
 
 class Meter:

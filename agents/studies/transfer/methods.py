@@ -15,13 +15,13 @@ from filelock import FileLock
 
 from dream_env.agents import clone, coevolve, train
 from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.eval.results import write_text
 from dream_env.agents.policies import regressor
 from dream_env.agents.studies.transfer.meter import Meter
 from dream_env.agents.studies.transfer.physics import ppo_physics, sac_her_physics
 from dream_env.agents.studies.transfer.plan import Spec
 from dream_env.agents.studies.transfer.policies import Made, Setup, after, folder, need, needs, read, settings
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json, write_text
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.world_models import checkpoint
 
@@ -42,7 +42,7 @@ def make(spec: Spec, setup: Setup) -> dict[str, Made]:
             write_text(out / "settings.json", json.dumps(settings(spec, setup), indent=1, default=str) + "\n")
             with Meter(out / "time.json") as meter:
                 made = MAKERS[spec.method](spec, setup, out, meter)
-            write_text(out / "made.json", json.dumps({k: asdict(v) for k, v in made.items()}, indent=1) + "\n")
+            write_json(out / "made.json", {k: asdict(v) for k, v in made.items()})
     return made
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from dream_env.agents.eval.pictures import COLORS, write_file
-from dream_env.agents.eval.results import write_text
+from dream_env.agents.eval.pictures import COLORS, save_figure, subplots
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.studies.transfer.plan import CONTROL_INSTRUCTIONS, CONTROL_SHIFTS, MAIN, METHODS, MODEL_FREE, WALL
 from dream_env.agents.studies.transfer.results import Results, cells
 from dream_env.agents.studies.transfer.summary import summarize, targets
+from dream_env.files import write_json, write_text
 from dream_env.nicol.tasks import TASKS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NAME = "transfer"
 """Name of the result files."""
@@ -59,7 +58,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
         )
         if rows
     )
-    write_text(out / f"{NAME}.json", json.dumps(report, indent=1) + "\n")
+    write_json(out / f"{NAME}.json", report)
     write_text(out / f"{NAME}.md", text + "\n")
     draw(results, out / f"{NAME}.png")
     return text
@@ -131,13 +130,12 @@ def draw(results: Results, path: Path) -> None:
         panels.append((_demonstrations, results))
     both = (results, _few(results))
     panels += [(_practice, some) for some in both if some and any(map(some.looks, MODEL_FREE))]
-    picture = Figure(figsize=(1 + 4.2 * len(panels), 3.8), layout="constrained")
-    axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure, grid = subplots(1, len(panels), (1 + 4.2 * len(panels), 3.8), sharey=True)
+    axes = grid[0]
     axes[0].set(ylabel="success in physics (%)", ylim=(0, 104))
     for axis, (panel, some) in zip(axes, panels, strict=True):
         panel(some, axis)
-        axis.spines[["top", "right"]].set_visible(False)
-    write_file(path, lambda file: picture.savefig(file, dpi=110, format="png"))
+    save_figure(figure, path)
 
 
 def _methods(results: Results, axis: Axes) -> None:
