@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from dream_env.nicol import constants
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import HasMetric, HasSuccess, HasWords
 
 SMALL = StateGroundedConfig(autoencoder_widths=(8, 8, 8), width=16, blocks=2, head_width=8)
 
@@ -227,7 +228,7 @@ def test_disagreement_is_the_variance_between_heads():
 def test_encode_names_bad_pictures():
     model = StateGroundedModel(SMALL)
     for images in (torch.zeros(1, 64, 64, 3), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match="images are .*accepted: torch.uint8"):
+        with pytest.raises(ValueError, match="pixels are .*accepted: torch.uint8"):
             model.encode(images, torch.zeros(1, 4))
 
 
@@ -327,3 +328,37 @@ def test_damaged_checkpoint_says_what_is_wrong(folder, damage):
     harm(folder)
     with pytest.raises(ValueError, match=f"(?s){message}.*python -m agents.fit"):
         checkpoint.load(folder)
+
+
+def test_protocol_and_spec():
+    model, x = randomized(SMALL), inputs(3)
+    observation = {"pixels": x["images"], "proprio": x["proprio"], "instruction": x["instruction"]}
+    assert isinstance(model, HasMetric) and isinstance(model, HasSuccess) and isinstance(model, HasWords)
+    assert model.spec.name == "NicoLReal-v0" and model.spec.horizon == 24 and model.spec.pictures == ("pixels",)
+    assert (model.noise_dim, model.observed, model.embedding_dim) == (1, ("proprio",), 1024)
+    state = model.encode(observation)
+    assert {name: tuple(part.shape) for name, part in state.items()} == {
+        "tokens": (3, 64, 16),
+        "proprio": (3, 4),
+        "object_state": (3, 24),
+        "instruction": (3, 64),
+    }
+    after, told = model.step(state, x["action"])
+    assert after.keys() == state.keys() and torch.equal(after["instruction"], x["instruction"])
+    torch.testing.assert_close(told.success, model.success(after))
+    assert told.disagreement.shape == (3,) and told.reward is None and told.terminated is None
+    assert model.metric(after).shape == (3, 64) and model.embedding(after).shape == (3, 1024)
+    drawn, _ = model.step(state, x["action"], x["noise"][:, None], temperature=0.5)
+    assert not torch.equal(drawn["tokens"], after["tokens"])
+    assert {name: (tuple(part.shape), part.dtype) for name, part in model.decode(after).items()} == {
+        "pixels": ((3, 64, 64, 3), torch.uint8),
+        "proprio": ((3, 4), torch.float32),
+    }
+
+
+def test_a_goal_needs_pictures_alone_and_success_a_sentence():
+    model, x = randomized(SMALL), inputs(3)
+    goal = model.encode({"pixels": x["images"]})
+    assert not goal["proprio"].any() and model.step(goal, x["action"])[1].success is None
+    with pytest.raises(ValueError, match="state has .*accepted: .*'instruction'"):
+        model.success(goal)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dream_env.world_models.batching import by_rows
+
 
 class LatentState(NamedTuple):
     """State of a batch of dreams.
@@ -31,6 +33,70 @@ class LatentState(NamedTuple):
         """Returns a state of what a function makes of every part that is there."""
         kept = None if self.situation is None else change(self.situation)
         return LatentState(change(self.tokens), change(self.proprio), kept)
+
+
+def accept_latent_state(kind: type) -> type:
+    """Lets a model of the new protocol be called in the way of before, with a `LatentState`, as well.
+
+    Gone with the last caller: the decorator's line at the class, and this function.
+    """
+    new = {name: getattr(kind, name) for name in ("encode", "step", "embedding", "metric", "decode", "success")}
+
+    def state_of(self: Any, latent: LatentState, **more: Tensor) -> dict[str, Tensor]:
+        state = self.state_of(latent.tokens, latent.proprio) if latent.situation is None else latent._asdict()
+        return {{"situation": "object_state"}.get(name, name): part for name, part in state.items()} | more
+
+    def latent(self: Any, state: dict[str, Tensor]) -> LatentState:
+        kept = None if self.predictor.interaction is None else state["object_state"]
+        return LatentState(state["tokens"], state["proprio"], kept)
+
+    def encode(self: Any, observation: Any, previous: Any = None) -> Any:
+        if isinstance(observation, Tensor):
+            return latent(self, new["encode"](self, {"pixels": observation, "proprio": previous}))
+        return new["encode"](self, observation, previous)
+
+    def step(self: Any, state: Any, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0) -> Any:
+        if not isinstance(state, LatentState):
+            return new["step"](self, state, action, noise, temperature)
+        before = self._inputs(state_of(self, state), action)
+        if noise is None:
+            return LatentState(*by_rows(self._expect, *before))
+        return LatentState(*by_rows(self._draw, noise, torch.full_like(noise, temperature), *before))
+
+    def embedding(self: Any, state: Any) -> Tensor:
+        return state.tokens.flatten(1) if isinstance(state, LatentState) else new["embedding"](self, state)
+
+    def metric(self: Any, state: Any) -> Tensor:
+        if not isinstance(state, Tensor):
+            return new["metric"](self, state)
+        return new["metric"](self, self.state_of(state.unflatten(1, (-1, self.config.channels))))
+
+    def decode(self: Any, state: Any) -> Any:
+        if isinstance(state, LatentState):
+            return new["decode"](self, {"tokens": state.tokens, "proprio": state.proprio})["pixels"]
+        return new["decode"](self, state)
+
+    def success(self: Any, state: Any, goal: Any = None, instruction: Tensor | None = None) -> Tensor:
+        if instruction is None:
+            return new["success"](self, state)
+        return new["success"](self, state_of(self, state, instruction=instruction))
+
+    def judge(self: Any, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
+        full = state_of(self, state, instruction=instruction)
+        return new["metric"](self, full), new["success"](self, full)
+
+    def disagreement(self: Any, state: LatentState, action: Tensor) -> Tensor:
+        return by_rows(self._variance, *self._inputs(state_of(self, state), action))
+
+    def retrace(self: Any, state: LatentState, action: Tensor, truth: Tensor, known: Tensor) -> LatentState:
+        return latent(self, self.posterior_step(state_of(self, state), action, truth, known))
+
+    def state(self: Any, tokens: Tensor, proprio: Tensor) -> LatentState:
+        return latent(self, self.state_of(tokens, proprio))
+
+    for function in (encode, step, embedding, metric, decode, success, judge, disagreement, retrace, state):
+        setattr(kind, function.__name__, function)
+    return kind
 
 
 class WorldModel(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from dream_env.checks import check_choice, check_number
 from dream_env.language import INSTRUCTION_DIM, embed
 from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.metric import MetricHead
 from dream_env.nicol.world_model.object_dynamics import Mixture
 from dream_env.nicol.world_model.predictor import Predictor, draw
 from dream_env.nicol.world_model.state_estimator import CUBE, HAND, READINGS, StateEstimator, TargetSelector
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.batching import MAPS, by_rows, in_company
-from dream_env.world_models.legacy import LatentState
+from dream_env.world_models.legacy import accept_latent_state
 from dream_env.world_models.memory import keep_freed_memory
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
+from dream_env.world_models.protocol import Prediction, State
 from dream_env.world_models.readout import LanguageReadout
 from dream_env.world_models.traced import Traced
 
@@ -31,7 +33,7 @@ Proprio = Literal["integrated", "learned"]
 
 PREDICTOR = ("width", "blocks", "ensemble", "head_width", "sketch", "interaction", "futures", "proprio")
 """Numbers of `StateGroundedConfig` that fix the predictor and nothing else."""
-_PURE = ("_expect", "_draw", "_measure", "_success", "_judge", "_variance")
+_PURE = ("_expect", "_draw", "_measure", "_success", "_variance")
 """Methods that map tensors to tensors, row by row."""
 _ADD_METRIC = (
     "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
@@ -127,8 +129,9 @@ class SuccessHead(nn.Module):
         return in_company(self.logit, torch.cat(parts, dim=1)).squeeze(-1)
 
 
+@accept_latent_state  # until the engine gives states of the protocol
 class StateGroundedModel(nn.Module):
-    """A world model in latent space, see `dream_env.world_models.legacy.WorldModel` for its methods.
+    """A world model in latent space, see `dream_env.world_models.protocol.WorldModel` for its methods.
 
     Row i of every result is bit for bit the same whatever stands in the other rows and however many there are (on the
     CPU). Gradients pass through every method except `decode`; callers who need none use `torch.inference_mode`.
@@ -142,6 +145,9 @@ class StateGroundedModel(nn.Module):
 
     kind = "state_grounded"
     config_class = StateGroundedConfig
+    spec = SPEC
+    noise_dim = 1
+    observed = ("proprio",)
 
     def __init__(self, config: StateGroundedConfig | None = None) -> None:
         super().__init__()
@@ -177,57 +183,83 @@ class StateGroundedModel(nn.Module):
         """Device of the weights."""
         return self.autoencoder.background.device
 
-    def encode(self, images: Tensor, proprio: Tensor) -> LatentState:
-        """Encodes pictures `(B, 64, 64, 3)` uint8 and set-points `(B, 4)` into a state.
+    def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
+        """Encodes observations into a state; all of it is seen in them, so `previous` does not count.
+
+        Args:
+            observation: "pixels" `(B, 64, 64, 3)` uint8; "proprio", set-points `(B, 4)` in [-1, 1], zeros without it;
+                and "instruction", sentence embeddings `(B, 64)`, if there is one.
+            previous: Not used.
+
+        Returns:
+            "tokens" `(B, T, C)`, "proprio", "object_state" `(B, R)` as it is read off the tokens, see
+            `dream_env.nicol.world_model.state_estimator.READINGS`, and "instruction" if there is one.
 
         Raises:
             ValueError: If the pictures have another shape or type.
         """
-        shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
+        images, shape = observation["pixels"], (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
-            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        return self.state(by_rows(partial(in_company, self.autoencoder.encode, company=MAPS), images), proprio)
+            raise ValueError(f"pixels are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
+        tokens = by_rows(partial(in_company, self.autoencoder.encode, company=MAPS), images)
+        return self.state_of(tokens, observation.get("proprio"), observation.get("instruction"))
 
-    def state(self, tokens: Tensor, proprio: Tensor) -> LatentState:
-        """Makes a state of tokens `(B, T, C)`, off which its situation is read if one is kept, and set-points."""
-        return LatentState(tokens, proprio, *self._situation(tokens))
-
-    def _situation(self, tokens: Tensor, kept: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Returns the situation `(B, R)` that is kept, else read off the tokens; nothing where none is kept."""
-        if self.reader is None or self.predictor.interaction is None:
-            return ()
-        return (by_rows(self.reader, tokens) if kept is None else kept,)
+    def state_of(self, tokens: Tensor, proprio: Tensor | None = None, instruction: Tensor | None = None) -> State:
+        """Makes a state of tokens `(B, T, C)`, off which the object state is read, and the rest of an observation."""
+        if proprio is None:
+            proprio = tokens.new_zeros(len(tokens), len(PROPRIO_NAMES))
+        state = {"tokens": tokens, "proprio": proprio}
+        if self.reader is not None:
+            state["object_state"] = by_rows(self.reader, tokens)
+        return state if instruction is None else state | {"instruction": instruction}
 
     def step(
-        self, state: LatentState, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
-    ) -> LatentState:
+        self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[State, Prediction]:
         """Predicts the next state: the mean of what the ensemble holds for likeliest, or, by noise, one of its futures.
 
         A network drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). What
-        is drawn is where cubes go; without an interaction it is a head.
-        """
-        tokens, proprio, kept = state
-        situation = self._situation(tokens, kept)
-        if noise is None:
-            return LatentState(*by_rows(self._expect, tokens, proprio, action, *situation))
-        heat = torch.full_like(noise, temperature)
-        return LatentState(*by_rows(self._draw, noise, heat, tokens, proprio, action, *situation))
+        is drawn is where cubes go.
 
-    def retrace(self, state: LatentState, action: Tensor, truth: Tensor, known: Tensor) -> LatentState:
-        """Predicts the next state by the futures that are nearest to what happened.
+        Args:
+            state: Current states.
+            action: `(B, 4)` in [-1, 1].
+            noise: Uniform random numbers `(B, 1)` in [0, 1); None gives the likeliest.
+            temperature: How far noise can lead from the likeliest, see `Mixture.drawn`.
+
+        Returns:
+            The next states, and of the step its disagreement and, if the states have an instruction, its success.
+        """
+        before = self._inputs(state, action)
+        if noise is None:
+            after = by_rows(self._expect, *before)
+        else:
+            after = by_rows(self._draw, noise[:, 0], torch.full_like(noise[:, 0], temperature), *before)
+        following = state | dict(zip(("tokens", "proprio", "object_state"), after, strict=False))
+        return following, Prediction(
+            success=self.success(following) if "instruction" in state else None,
+            disagreement=by_rows(self._variance, *before),
+        )
+
+    def posterior_step(self, state: State, action: Tensor, next_object_state: Tensor, known: Tensor) -> State:
+        """Predicts the next state by the futures that most probably are the ones that happened (teacher forcing).
 
         So a dream under recorded actions is of what was recorded, also where a cube by chance slipped or did not.
 
         Args:
             state: Of `B` rows.
             action: `(B, 4)`.
-            truth: What happened, as readings `(B, R)` of the frame after it.
-            known: Which of these exist, `(B, R)` bool.
+            next_object_state: What happened: the object state `(B, R)` of the frame after it.
+            known: Which of its numbers exist, `(B, R)` bool.
         """
-        tokens, proprio, kept = state
-        if not (situation := self._situation(tokens, kept)):
-            return self.step(state, action)
-        return LatentState(*by_rows(self._retrace, tokens, proprio, action, *situation, truth, known))
+        if self.predictor.interaction is None:
+            return self.step(state, action)[0]
+        after = by_rows(self._retrace, *self._inputs(state, action), next_object_state, known)
+        return state | dict(zip(("tokens", "proprio", "object_state"), after, strict=True))
+
+    def _inputs(self, state: State, action: Tensor) -> tuple[Tensor, ...]:
+        kept = () if self.predictor.interaction is None else (state["object_state"],)
+        return state["tokens"], state["proprio"], action, *kept
 
     def _retrace(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         *before, truth, known = inputs
@@ -242,89 +274,55 @@ class StateGroundedModel(nn.Module):
         heads, *rest = self.predictor(*inputs)
         return torch.lerp(heads.mean(0), draw(heads, noise), temperature[:, None, None]), *rest
 
+    def _variance(self, *inputs: Tensor) -> Tensor:
+        return self.predictor.disagreement(*inputs)
+
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
         return self.words.embed(sentence) if self.words else embed(sentence)
 
-    def embedding(self, state: LatentState) -> Tensor:
+    def embedding(self, state: State) -> Tensor:
         """Flattens the tokens to `(B, E)`."""
-        return state.tokens.flatten(1)
+        return state["tokens"].flatten(1)
 
-    def metric(self, embedding: Tensor) -> Tensor:
-        """Maps embeddings `(B, E)` to vectors `(B, M)`, see `MetricHead`.
+    def metric(self, state: State) -> Tensor:
+        """Maps states to vectors `(B, M)` by their object state, see `MetricHead`.
 
         Raises:
             ValueError: If the model has no metric.
         """
-        self._check_metric()
-        return by_rows(self._measure, embedding.unflatten(1, (-1, self.config.channels)))
-
-    def _check_metric(self) -> None:
         if self.metric_head is None:
             raise ValueError(
                 "world_model has no learned metric (metric_dim=0 in its config.json), which the reward needs; "
                 f"accepted: a reward of the raw distance, or a world model with a metric. To add one: {_ADD_METRIC}"
             )
+        return by_rows(self._measure, state["object_state"])
 
-    def _measure(self, tokens: Tensor) -> Tensor:
-        assert self.reader is not None and self.metric_head is not None
-        return in_company(self.metric_head, self.reader(tokens))
+    def _measure(self, object_state: Tensor) -> Tensor:
+        assert self.metric_head is not None
+        return in_company(self.metric_head, object_state)
 
     @torch.no_grad()
-    def decode(self, state: LatentState) -> Tensor:
-        """Draws the state as pictures `(B, 64, 64, 3)` uint8."""
-        images = by_rows(partial(in_company, self.autoencoder.decode, company=MAPS), state.tokens)
-        return (images * 255).round().clamp(0, 255).to(torch.uint8)
+    def decode(self, state: State) -> dict[str, Tensor]:
+        """Draws states: "pixels" `(B, 64, 64, 3)` uint8, and "proprio" as it is."""
+        images = by_rows(partial(in_company, self.autoencoder.decode, company=MAPS), state["tokens"])
+        return {"pixels": (images * 255).round().clamp(0, 255).to(torch.uint8), "proprio": state["proprio"]}
 
-    def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
-        """Predicts the calibrated probability `(B,)` that the task's condition holds now.
-
-        Args:
-            state: Current states; what they keep of the situation counts, else what is read off their tokens.
-            goal: Not used: what the words say can be seen in the state itself.
-            instruction: Sentence embeddings, `(B, 64)`.
-        """
-        kept = () if state.situation is None else (state.situation,)
-        return by_rows(self._success, state.tokens, state.proprio, instruction, *kept)
-
-    def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, kept: Tensor | None = None) -> Tensor:
-        if kept is None and self.success_head.named and self.reader is not None:
-            kept = self.reader(tokens)
-        return self._probability(self.success_head(tokens, proprio, instruction, kept))
-
-    def _probability(self, logits: Tensor) -> Tensor:
-        logits = logits / self.success_head.temperature
-        # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
-        return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[..., 1]
-
-    def judge(self, state: LatentState, goal: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives the metric's vectors and `success` of states, of the situation that they keep.
-
-        Of encoded states, and of those that keep none, the vectors are `metric`'s, bit for bit: it is read off the
-        tokens, once for both.
+    def success(self, state: State) -> Tensor:
+        """Predicts the calibrated probability `(B,)` that the condition of the states' instruction holds now.
 
         Raises:
-            ValueError: If the model has no metric.
+            ValueError: If the states have no instruction.
         """
-        self._check_metric()
-        kept = () if state.situation is None else (state.situation,)
-        return by_rows(self._judge, state.tokens, state.proprio, instruction, *kept)
+        if "instruction" not in state:
+            raise ValueError(f"state has {sorted(state)}; accepted: one of an observation with 'instruction'")
+        kept = () if self.reader is None else (state["object_state"],)
+        return by_rows(self._success, state["tokens"], state["proprio"], state["instruction"], *kept)
 
-    def _judge(
-        self, tokens: Tensor, proprio: Tensor, instruction: Tensor, kept: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        assert self.reader is not None and self.metric_head is not None
-        readings = self.reader(tokens) if kept is None else kept
-        logits = self.success_head(tokens, proprio, instruction, readings)
-        return in_company(self.metric_head, readings), self._probability(logits)
-
-    def disagreement(self, state: LatentState, action: Tensor) -> Tensor:
-        """Mean variance `(B,)` within the ensemble about one step, see `Predictor.disagreement`; 0 for one of each."""
-        tokens, proprio, kept = state
-        return by_rows(self._variance, tokens, proprio, action, *self._situation(tokens, kept))
-
-    def _variance(self, *inputs: Tensor) -> Tensor:
-        return self.predictor.disagreement(*inputs)
+    def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, kept: Tensor | None = None) -> Tensor:
+        logits = self.success_head(tokens, proprio, instruction, kept) / self.success_head.temperature
+        # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
+        return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[..., 1]
 
     def compiled(self) -> StateGroundedModel:
         """Returns a model with the same weights whose dreams run through `torch.compile`.
