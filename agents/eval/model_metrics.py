@@ -1,3 +1,4 @@
+# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """How good a world model is on held-out episodes: its rollouts, what can be read off them, its success head."""
 
 from __future__ import annotations

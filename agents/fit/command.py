@@ -1,3 +1,4 @@
+# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
 Stages, each on the frozen result of those before: the auto-encoder; a reader of the situation; the predictor, first its

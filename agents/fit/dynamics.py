@@ -1,3 +1,4 @@
+# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """The stages of `agents.fit` that learn how things move: the sketch of the arm, the interaction, the predictor."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """The stages of `agents.fit` that learn what is seen, and what it is worth; how it moves: `dynamics`.
 
 Each says what it trains, on which batches, and what it reports on the way.
