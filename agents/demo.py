@@ -28,7 +28,7 @@ from dream_env.agents.fit import command as fit
 from dream_env.agents.policies.vla import load
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import check_folder, check_settings
+from dream_env.agents.run.config import check_out, check_settings
 from dream_env.checks import check_choice, check_number
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
@@ -152,7 +152,7 @@ def check(args: Arguments) -> None:
         check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
     else:
         load(args.init).config.check_eyes("default")
-    check_folder(args.folder)
+    check_out(args.folder)
     file = args.folder / "settings.json"
     if file.is_file():
         check_settings(args.folder, json.loads(file.read_text()), args.settings())

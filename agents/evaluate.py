@@ -19,7 +19,7 @@ from tqdm import tqdm
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
 from dream_env.agents.eval.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import check_folder
+from dream_env.agents.run.config import check_out
 from dream_env.checks import check_choice
 from dream_env.nicol.shift import SHIFTS
 from dream_env.nicol.tasks import TASKS
@@ -184,7 +184,7 @@ class Arguments:
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.evaluate", description=__doc__)
-    check_folder(args.out)
+    check_out(args.out)
     if not args.policy:
         raise ValueError("no --policy given; accepted: PATH or LABEL=PATH, once per policy")
     tasks = tuple(task.strip() for task in args.tasks.split(","))

@@ -1,29 +1,52 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that one process writes at a time."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import socket
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+LOCK = ".lock"
+"""File in a folder that a process writes; it holds one line about that process."""
+_HOST = re.sub(r"\W", "-", socket.gethostname())
+_FULL = re.compile(r"unexpected pos|os error 28|No space left")  # torch and safetensors, which raise no OSError
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path that takes the place of `path` at the end, but not on an error.
 
-    Its name ends as that of `path`, which decides for some writers what they write.
+    Its name ends as that of `path`, which decides for some writers what they write. The file gets the mode that the
+    umask says, whatever its writer gave it, and what killed writers of the same file have left is removed.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written to; it names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    _remove_stale(path)
+    temporary = path.with_name(f".{_HOST}.{os.getpid()}.{threading.get_native_id()}.{path.name}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777
         yield temporary
+        os.chmod(temporary, mode)  # safetensors leaves 0600
         os.replace(temporary, path)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOSPC or not _full(error):
+            raise
+        raise OSError(errno.ENOSPC, "no space left on the disk", str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -33,5 +56,66 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes a value as JSON, whole or not at all."""
+    """Writes a JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps a folder for this process, as long as it writes there.
+
+    Args:
+        folder: The folder, made if needed, and removed at the end if nothing was written.
+
+    Raises:
+        ValueError: If another process writes there; it says which.
+        OSError: If the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        raise ValueError(
+            f"out={folder} is being written by {owner or 'another process'}; accepted: another folder, or wait for it"
+        ) from None
+    try:
+        words = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        file.write_text(f"process {os.getpid()} on {_HOST}: {words[:200]}\n", encoding="utf-8")
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # while it is held: who waits for the old file sees that it is gone
+        lock.release()
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _full(error: Exception) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or _FULL.search(str(error)) is not None
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes temporary files of the same target whose writers, processes of this machine, are gone."""
+    with suppress(OSError):
+        for file in path.parent.glob(f".*.{path.name.replace('[', '[[]')}"):
+            # The form of 0.1.0 was .PID.NAME.
+            found = re.fullmatch(rf"\.(?:{re.escape(_HOST)}\.)?(\d+)(?:\.\d+)?\.{re.escape(path.name)}", file.name)
+            if found and not _alive(int(found[1])):
+                file.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -18,7 +18,7 @@ from dream_env.agents.policies import regressor
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import check_folder
+from dream_env.agents.run.config import check_out
 from dream_env.world_models import checkpoint
 
 
@@ -105,7 +105,7 @@ def test_a_report_of_starts_that_were_all_solved(tmp_path):
 
 
 def test_results_have_a_place_before_anything_is_played(tmp_path):
-    check_folder(tmp_path / "new" / "one")
+    check_out(tmp_path / "new" / "one")
     assert not list(tmp_path.iterdir()), "it only looks"
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):

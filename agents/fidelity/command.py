@@ -37,7 +37,7 @@ from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import check_folder, command_line
+from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit import command as gate
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing, write_json, write_text
@@ -117,7 +117,7 @@ def measure(args: Arguments) -> dict[str, Any]:
             seeds.
     """
     tasks = args.task_names()
-    check_folder(args.out)
+    check_out(args.out)
     workers: pool.Workers = "ray" if args.ray else args.workers
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.muon import optimizers
 from dream_env.agents.run.config import check_settings
+from dream_env.files import replacing
 from dream_env.world_models import checkpoint
 
 Loss = Callable[[torch.Generator, float], Tensor]
@@ -202,9 +202,8 @@ class Run:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
         }
-        temporary = self.folder / f".training.pt.{os.getpid()}"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "training.pt")
+        with replacing(self.folder / "training.pt") as part:
+            torch.save(state, part)
 
     def _report(self, stage: Stage, update: int) -> None:
         if self.writer is not None:

@@ -10,39 +10,45 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from dream_env.world_models.checkpoint import CONFIG
+CONFIG = "config.json"
+EPISODES = "episodes"
+"""What `check_out` calls a data set."""
 
 
-def check_folder(out: Path) -> None:
-    """Refuses, before the work, a folder in which its results could not be written after it.
+def check_out(out: Path, kind: str | None = None, *inputs: str | Path | None) -> None:
+    """Refuses, before the work, a folder in which results could not be written, or would replace something else.
+
+    Args:
+        out: Folder that is to be written.
+        kind: Kind of checkpoint that the run writes, as its `config.json` names it; `EPISODES` for a data set; None
+            for files that stand beside any checkpoint.
+        *inputs: What the run reads: folders, or names such as "default".
 
     Raises:
-        ValueError: If it, or the nearest folder above it, is a file or not to be written to.
+        ValueError: If it, or the nearest folder above it, is a file or not to be written to, if it is one of the
+            inputs, or if it holds a data set or another kind of checkpoint.
     """
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise ValueError(f"out={out}: {there} is no folder that can be written to; accepted: one that is, or a new one")
-
-
-def check_out(out: Path, kind: str, *inputs: str | Path | None) -> None:
-    """Refuses a folder in which results would take the place of something else.
-
-    Args:
-        out: Folder that is to be written.
-        kind: Kind of checkpoint that the run writes, as its `config.json` names it.
-        *inputs: What the run reads: folders, or names such as "default".
-
-    Raises:
-        ValueError: If it is no folder to write to, one of the inputs, or the folder of another kind of checkpoint.
-    """
-    check_folder(out)
     accepted = "accepted: a new folder, or that of the run to go on with"
     if out.resolve() in {Path(one).resolve() for one in inputs if one is not None}:
         raise ValueError(f"out={out} is what the run reads; {accepted}")
-    if (config := out / CONFIG).is_file():
-        found = json.loads(config.read_text()).get("kind")
+    if kind != EPISODES and (out / "meta" / "info.json").exists():
+        raise ValueError(f"out={out} holds a data set; {accepted}")
+    if kind is not None and (out / CONFIG).exists():
+        found = read_kind(out)
         if found != kind:
             raise ValueError(f"out={out} holds a checkpoint of kind {found!r}; {accepted}")
+
+
+def read_kind(folder: Path) -> str | None:
+    """Returns the kind of checkpoint that a folder's `config.json` names; None if it names none."""
+    try:
+        kind = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return kind if isinstance(kind, str) else None
 
 
 def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -67,11 +73,31 @@ def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
 def command_line(module: str, arguments: Any) -> str:
     """Gives the command that a dataclass of arguments stands for, so that a card can be made again.
 
+    Absolute paths, which nobody else has, are written relative to the current folder.
+
     Args:
         module: Name of the command in `agents`.
         arguments: The dataclass, as tyro filled it; what has its default is left out.
     """
-    return shlex.join(["python", "-m", f"agents.{module}", *_flags(arguments, "")])
+    return " ".join([program(module), shlex.join(_flags(arguments, ""))]).strip()
+
+
+def program(module: str) -> str:
+    """Returns how a command is called where one stands: by module in the checkout, elsewhere by the console script."""
+    here = Path("agents", "__init__.py")
+    own = Path(__file__).parents[1] / "__init__.py"
+    if here.is_file() and here.samefile(own):
+        return f"python -m agents.{module}"
+    return f"dream-env {module}"
+
+
+def portable(value: Any) -> str:
+    """Returns an argument as text, an absolute path relative to the current folder."""
+    text = str(value)
+    label, _, path = text.rpartition("=")  # LABEL=PATH
+    if not os.path.isabs(path):
+        return text
+    return (f"{label}=" if label else "") + os.path.relpath(path)
 
 
 def _flags(arguments: Any, prefix: str) -> Iterator[str]:
@@ -85,7 +111,7 @@ def _flags(arguments: Any, prefix: str) -> Iterator[str]:
             yield f"--{name}" if value else f"--{prefix}no-{one.name}".replace("_", "-")
         else:
             several = isinstance(value, Iterable) and not isinstance(value, str)
-            yield from [f"--{name}", *map(str, value if several else [value])]
+            yield from [f"--{name}", *map(portable, value if several else [value])]
 
 
 def _default(one: Field[Any]) -> Any:

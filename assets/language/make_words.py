@@ -12,7 +12,6 @@ are projected on 64 principal axes.
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import tyro
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from dream_env.files import replacing
 from dream_env.language import INSTRUCTION_DIM
 
 VECTORS = "wordllama/weights/l2_supercat_256.safetensors"
@@ -162,10 +162,9 @@ def main(args: Args) -> None:
     vectors, vocabulary, merges = read_wheel(args.wheel)
     words = choose(vocabulary, args.words)
     metadata = {"words": " ".join(words), "source": args.wheel.name}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_suffix(".tmp")
-    temporary.write_bytes(save(table(words, vectors, vocabulary, merges), metadata))
-    os.replace(temporary, args.out)
+    content = save(table(words, vectors, vocabulary, merges), metadata)
+    with replacing(args.out) as part:
+        part.write_bytes(content)
     print(f"wrote {len(words)} words, {args.out.stat().st_size / 1e3:.0f} kB, to {args.out}")
 
 

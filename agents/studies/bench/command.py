@@ -19,7 +19,7 @@ import torch
 import tyro
 
 from dream_env.agents.fit.trainer import has_bfloat16
-from dream_env.agents.run.config import check_folder, command_line
+from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.workers import cores
 from dream_env.agents.studies.bench import gpu
 from dream_env.agents.studies.bench.cases import SQUARES, Shape, cases, flops_per_step, multiply, products
@@ -141,7 +141,7 @@ def _rates(rows: list[Row], layers: Mapping[Shape, int]) -> dict[str, Any]:
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.bench", description=__doc__)
-    check_folder(args.folder)
+    check_out(args.folder)
     warnings.simplefilter("ignore")
     if args.device == "cpu":
         result = measure(args)

@@ -23,7 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import check_folder, command_line
+from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit import scenes as gate_scenes
 from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, gate_figures, has_metric, score
 from dream_env.agents.studies.reward_audit.report import markdown, plot
@@ -132,7 +132,7 @@ def run(args: Arguments) -> dict[str, Any]:
     """
     if args.scenes < 1:
         raise ValueError(f"scenes={args.scenes}; accepted: 1 or more")
-    check_folder(args.out)
+    check_out(args.out)
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
     workers: pool.Workers = "ray" if args.ray else args.workers
