@@ -17,7 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from dream_env.files import replacing
 
-KINDS = {"state_grounded": "dream_env.nicol.world_model.model:StateGroundedModel"}
+KINDS = {
+    "state_grounded": "dream_env.nicol.world_model.model:StateGroundedModel",
+    "dynamics": "dream_env.world_models.dynamics:DynamicsModel",
+}
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
 built from its config alone."""
 

@@ -1,0 +1,309 @@
+"""A world model of any environment with vectors, pictures or both: an ensemble that predicts the change of a code.
+
+Vectors are standardized, every picture is coded by a convolutional auto-encoder; together they are the code. An
+ensemble of networks, each with a Gaussian as its answer, predicts how an action changes it (PETS, Chua et al. 2018;
+MBPO, Janner et al. 2019). One picture shows no velocities, so a recurrent network remembers what was before (World
+Models, Ha & Schmidhuber 2018). Nothing privileged is needed: it learns from observations, actions, rewards and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from dream_env.spec import WorldSpec
+from dream_env.world_models.autoencoder import AutoEncoder
+from dream_env.world_models.ensemble import Ensemble
+from dream_env.world_models.protocol import Prediction, State
+
+MARGIN = 0.1
+"""A code stays within the range of the recorded ones, widened by this share on each side."""
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """Shape of a model.
+
+    Attributes:
+        spec: The world, as `WorldSpec.to_json` gives it.
+        members: Networks of the ensemble.
+        width: Width of hidden layers.
+        depth: Hidden layers.
+        memory: Numbers that remember what was before; 0 where one observation tells everything.
+        latent: Numbers that a picture is coded by.
+        channels: Channels of the auto-encoder after each halving of a picture.
+        picture_size: Side to which pictures are resized, a multiple of 8.
+        rewards: Whether rewards were recorded.
+        terminates: Whether recorded episodes end by themselves.
+        disagreement_threshold: What `max_disagreement="calibrated"` stands for.
+
+    Raises:
+        ValueError: If a number is out of range or the world has no observation.
+    """
+
+    spec: Mapping[str, Any]
+    members: int = 5
+    width: int = 200
+    depth: int = 3
+    memory: int = 0
+    latent: int = 32
+    channels: tuple[int, int, int] = (16, 32, 64)
+    picture_size: int = 64
+    rewards: bool = True
+    terminates: bool = True
+    disagreement_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("members", "width", "depth", "latent"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")
+        if self.memory < 0:
+            raise ValueError(f"memory={self.memory}; accepted: at least 0")
+        if self.picture_size < 8 or self.picture_size % 8:
+            raise ValueError(f"picture_size={self.picture_size}; accepted: a multiple of 8")
+
+
+class DynamicsModel(nn.Module):
+    """See the module; meets `dream_env.world_models.protocol.WorldModel`.
+
+    The state holds `code` `(B, Z)`, `memory` `(B, M)` if the model has one, and `instruction` if it was given. The
+    embedding is the code, so that distances between embeddings are those of observations; what is remembered stands
+    beside it in observations.
+
+    Args:
+        config: Its shape.
+    """
+
+    kind = "dynamics"
+    config_class = DynamicsConfig
+
+    def __init__(self, config: DynamicsConfig) -> None:
+        super().__init__()
+        self.config, self.spec = config, WorldSpec.from_json(config.spec)
+        self.numbers = sum(self._box(name).shape[0] for name in self.spec.vectors)
+        self.embedding_dim = size = self.numbers + config.latent * len(self.spec.pictures)
+        if not size:
+            raise ValueError(f"spec: {self.spec.name} has no observation; accepted: vectors, pictures or both")
+        self.noise_dim = 1 + size
+        self.observed: tuple[str, ...] = ("memory",) if config.memory else ()
+        action = self.spec.action
+        choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
+        self.autoencoders = nn.ModuleList(
+            AutoEncoder(config.latent, config.channels, config.picture_size, grid=1) for _ in self.spec.pictures
+        )
+        self.recurrent = nn.GRUCell(size + choices, config.memory) if config.memory else None
+        context = size + config.memory + choices
+        self.ensemble = Ensemble(context, size, config.members, config.width, config.depth)
+        self.head = nn.Sequential(
+            nn.Linear(context + size, config.width),
+            nn.SiLU(),
+            nn.Linear(config.width, config.width),
+            nn.SiLU(),
+            nn.Linear(config.width, 2),
+        )
+        for name, numbers, value in (
+            ("vector_mean", self.numbers, 0.0),
+            ("vector_scale", self.numbers, 1.0),
+            ("code_low", size, -np.inf),
+            ("code_high", size, np.inf),
+            ("change_scale", size, 1.0),
+            ("action_mean", choices, 0.0),
+            ("action_scale", choices, 1.0),
+            ("reward_mean", 1, 0.0),
+            ("reward_scale", 1, 1.0),
+        ):
+            self.register_buffer(name, torch.full((numbers,), value))
+
+    vector_mean: Tensor
+    vector_scale: Tensor
+    code_low: Tensor
+    code_high: Tensor
+    change_scale: Tensor
+    action_mean: Tensor
+    action_scale: Tensor
+    reward_mean: Tensor
+    reward_scale: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.change_scale.device
+
+    # --- the protocol
+
+    def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
+        """Encodes observations; what was remembered until now is taken from `previous`.
+
+        Args:
+            observation: The parts by name, `(B, ...)`; vectors that are missing, as in goals, count as their mean.
+            previous: The state predicted for this moment; None at a start.
+
+        Raises:
+            ValueError: If a picture is missing, or everything.
+        """
+        if missing := [name for name in self.spec.pictures if name not in observation]:
+            raise ValueError(f"observation has no {missing[0]!r}; accepted: {list(self.spec.observation)}")
+        if not any(name in observation for name in self.spec.observation):
+            raise ValueError(f"observation={list(observation)}; accepted: {list(self.spec.observation)}")
+        count = len(next(iter(observation.values())))
+        parts = [observation.get(name, self._mean(name).expand(count, -1)).float() for name in self.spec.vectors]
+        codes = [(torch.cat(parts, -1) - self.vector_mean) / self.vector_scale] if parts else []
+        for name, autoencoder in zip(self.spec.pictures, self.autoencoders, strict=True):
+            codes.append(autoencoder.encode(resized(observation[name], self.config.picture_size))[:, 0])  # type: ignore
+        state = {"code": torch.cat(codes, -1)}
+        if self.config.memory:
+            start = state["code"].new_zeros(count, self.config.memory)
+            state["memory"] = start if previous is None else previous["memory"]
+        if "instruction" in observation:
+            state["instruction"] = observation["instruction"]
+        return state
+
+    def step(
+        self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[State, Prediction]:
+        """Predicts the next state: the first number of the noise picks a member of the ensemble, the rest its errors.
+
+        Args:
+            state: Current states.
+            action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
+            noise: `(B, noise_dim)` in [0, 1); None gives the mean of the members.
+            temperature: Factor of the distance to the mean of the members.
+        """
+        context, memory = self.context(state, self.normalized(action))
+        mean, log_std = self.ensemble(context)
+        change = middle = mean.mean(0)
+        if noise is not None:
+            members, rows = self.config.members, torch.arange(len(middle), device=middle.device)
+            member = (noise[:, 0] * members).long().clamp(max=members - 1)
+            normal = torch.special.ndtri(noise[:, 1:].clamp(1e-6, 1 - 1e-6))
+            drawn = mean[member, rows] + log_std[member, rows].exp() * normal
+            change = middle + temperature * (drawn - middle)
+        code = self.moved(state["code"], change)
+        paid, ends = self.told(context, code)
+        after = {**state, "code": code} | ({} if memory is None else {"memory": memory})
+        return after, Prediction(
+            reward=paid * self.reward_scale + self.reward_mean if self.config.rewards else None,
+            terminated=ends.sigmoid() if self.config.terminates else None,
+            disagreement=mean.var(0, unbiased=False).mean(-1),
+        )
+
+    def embedding(self, state: State) -> Tensor:
+        """Returns the code, `(B, Z)`."""
+        return state["code"]
+
+    def decode(self, state: State) -> dict[str, Tensor]:
+        """Returns the observations that states stand for, within their spaces."""
+        code, result, begin = state["code"], {}, 0
+        values = code[:, : self.numbers] * self.vector_scale + self.vector_mean
+        for name in self.spec.vectors:
+            space = self._box(name)
+            size = space.shape[0]
+            low, high = (torch.as_tensor(bound, device=code.device) for bound in (space.low, space.high))
+            result[name] = values[:, begin : begin + size].clamp(low, high)
+            begin += size
+        for name, autoencoder in zip(self.spec.pictures, self.autoencoders, strict=True):
+            height, width = self._box(name).shape[:2]
+            drawn = autoencoder.decode(code[:, None, begin : begin + self.config.latent])  # type: ignore
+            begin += self.config.latent
+            if (height, width) != drawn.shape[1:3]:
+                drawn = F.interpolate(drawn.permute(0, 3, 1, 2), (height, width), mode="bilinear", antialias=True)
+                drawn = drawn.permute(0, 2, 3, 1)
+            result[name] = (255 * drawn).round().clamp(0, 255).to(torch.uint8)
+        return {name: result[name] for name in self.spec.observation.spaces}
+
+    # --- its parts, for the fit
+
+    def normalized(self, action: Tensor) -> Tensor:
+        """Returns actions `(..., A)` of about unit size; those that are discrete `(...)` as one of n."""
+        if isinstance(self.spec.action, spaces.Discrete):
+            return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
+        return (action.float() - self.action_mean) / self.action_scale
+
+    def context(self, state: State, action: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns what a step depends on, `(..., C)`, and what is remembered after it.
+
+        Args:
+            state: Code and memory, `(..., Z)` and `(..., M)`.
+            action: From `normalized`, `(..., A)`.
+        """
+        seen = torch.cat([state["code"], action], -1)
+        if self.recurrent is None:
+            return seen, None
+        lead, before = seen.shape[:-1], state["memory"]
+        memory = self.recurrent(seen.flatten(0, -2), before.flatten(0, -2)).unflatten(0, lead)
+        return torch.cat([seen, memory], -1), memory
+
+    def moved(self, code: Tensor, change: Tensor) -> Tensor:
+        """Returns the codes after changes, in units of recorded ones, within the range of recorded codes."""
+        return (code + self.change_scale * change).clamp(self.code_low, self.code_high)
+
+    def told(self, context: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the standardized reward and the logit of an end, `(...)` each, of steps that lead to a code."""
+        both = self.head(torch.cat([context, code], -1))
+        return both[..., 0], both[..., 1]
+
+    @torch.no_grad()
+    def measure_data(self, vectors: Tensor, action: Tensor, reward: Tensor | None) -> None:
+        """Takes the scales of vectors `(F, V)`, actions and rewards `(S,)` from recorded ones."""
+        self.vector_mean.copy_(vectors.mean(0))
+        self.vector_scale.copy_(_scale(vectors))
+        space = self.spec.action
+        if isinstance(space, spaces.Box):
+            bounded = torch.from_numpy(space.bounded_below & space.bounded_above)
+            low, high = torch.from_numpy(space.low).float(), torch.from_numpy(space.high).float()
+            self.action_mean.copy_(torch.where(bounded, (low + high) / 2, action.mean(0)))
+            self.action_scale.copy_(torch.where(bounded, (high - low) / 2, _scale(action)))
+        if reward is not None:
+            self.reward_mean.copy_(reward.mean()[None])
+            self.reward_scale.copy_(_scale(reward[:, None]))
+
+    @torch.no_grad()
+    def measure_codes(self, codes: Tensor, changes: Tensor) -> None:
+        """Takes the range of codes `(F, Z)` and the scale of their changes `(S, Z)` from recorded ones."""
+        low, high = codes.min(0).values, codes.max(0).values
+        self.code_low.copy_(low - MARGIN * (high - low))
+        self.code_high.copy_(high + MARGIN * (high - low))
+        begin = 0
+        for name in self.spec.vectors:  # and within the bounds of their space
+            space = self._box(name)
+            size = space.shape[0]
+            part = slice(begin, begin + size)
+            for bound, kept, pick in (
+                (space.low, self.code_low, torch.maximum),
+                (space.high, self.code_high, torch.minimum),
+            ):
+                limit = (torch.from_numpy(bound) - self.vector_mean[part]) / self.vector_scale[part]
+                kept[part] = pick(kept[part], limit.float())
+            begin += size
+        self.change_scale.copy_(_scale(changes))
+
+    def _box(self, name: str) -> spaces.Box:
+        space = self.spec.observation[name]
+        assert isinstance(space, spaces.Box)
+        return space
+
+    def _mean(self, name: str) -> Tensor:
+        begin = sum(self._box(other).shape[0] for other in self.spec.vectors[: self.spec.vectors.index(name)])
+        return self.vector_mean[begin : begin + self._box(name).shape[0]]
+
+
+def resized(pictures: Tensor, side: int) -> Tensor:
+    """Resizes pictures `(B, H, W, 3)` uint8 to `(B, side, side, 3)`."""
+    if pictures.shape[1:3] == (side, side):
+        return pictures
+    small = F.interpolate(pictures.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Returns the standard deviation of columns `(N, n)`, 1 where nothing varies."""
+    spread = values.std(0) if len(values) > 1 else torch.zeros(values.shape[1:])
+    return torch.where(spread > 1e-6, spread, torch.ones_like(spread))

@@ -1,0 +1,45 @@
+"""Several small networks in one pass: the probabilistic ensemble of PETS (Chua et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LOG_STD = (-6.0, 1.0)
+"""Range of the logarithm of a standard deviation; what is narrower or wider is not learned."""
+
+
+class Ensemble(nn.Module):
+    """Fully connected networks of equal shape, each with a Gaussian as its answer.
+
+    Args:
+        inputs: Length of the input.
+        outputs: Length Z of the answer.
+        members: Number E of networks.
+        width: Width of the hidden layers.
+        depth: Number of hidden layers.
+    """
+
+    def __init__(self, inputs: int, outputs: int, members: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [inputs, *[width] * depth, 2 * outputs]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for given, made in zip(sizes[:-1], sizes[1:], strict=True):
+            weight = torch.empty(members, given, made).uniform_(-1, 1) * given**-0.5
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, made)))
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns means and logarithms of standard deviations, `(E, B, Z)` each.
+
+        Args:
+            inputs: The same for every member, `(B, inputs)`, or one for each, `(E, B, inputs)`.
+        """
+        hidden = inputs.expand(len(self.weights[0]), *inputs.shape[-2:])
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.baddbmm(bias, F.silu(hidden) if layer else hidden, weight)
+        mean, log_std = hidden.chunk(2, dim=-1)
+        low, high = LOG_STD
+        log_std = high - F.softplus(high - log_std)
+        return mean, low + F.softplus(log_std - low)
