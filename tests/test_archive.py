@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from dream_env.agents.studies.transfer import archive
+from dream_env.agents.studies.transfer import policies as archive
 
 
 @pytest.mark.parametrize("name", ["../made.json", "/made.json", "clone-1/policy/model.safetensors"])

@@ -18,11 +18,10 @@ from dream_env.agents.eval import rollouts
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.policies import regressor
 from dream_env.agents.studies.transfer import command as experiment
-from dream_env.agents.studies.transfer import methods, physics
+from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report
-from dream_env.agents.studies.transfer.meter import Meter
 from dream_env.agents.studies.transfer.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
-from dream_env.agents.studies.transfer.policies import Made, Setup, digest, folder, needs, read
+from dream_env.agents.studies.transfer.policies import Setup, Stopwatch, TrainedPolicy, digest, folder, needs, trained
 from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
@@ -53,13 +52,13 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def setup(world, data, tmp_path):
-    return replace(Setup((data,), tmp_path / "runs", {}, {}, world), **experiment.QUICK)
+    return replace(Setup((data,), tmp_path / "runs", world), **experiment.QUICK)
 
 
 @pytest.fixture
 def args(world, data, tmp_path):
     kwargs = {"demos": "3", "seeds": "0", "episodes": 1, "workers": 1, "quick": True, "world_model": world}
-    return experiment.Arguments((data,), tmp_path / "out", tmp_path / "runs", **kwargs)
+    return experiment.Arguments((data,), tmp_path / "runs", out=tmp_path / "out", **kwargs)
 
 
 def test_demonstrations_are_taken_per_task(data):
@@ -89,7 +88,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
         assert error is None, error
         outcomes = experiment.episodes_of(trial, setup)
         assert [(o.world, o.task) for o in outcomes] == [(w, t) for w in ("physics", "dream") for t in TASKS]
-        found[method] = read(trial.spec, setup)[budget]
+        found[method] = trained(trial.spec, setup)[budget]
     steps = {method: made.practice_steps for method, made in found.items() if made.practice_steps}
     assert steps == {"dream_coevolved": 4 * EPISODE_STEPS, "ppo_physics": 96, "sac_her_physics": 96}
     assert found["dream_coevolved"].practice_cpu_s > found["dream"].practice_cpu_s > 0 == found["clone"].practice_cpu_s
@@ -98,8 +97,8 @@ def test_every_method_in_miniature(setup, monkeypatch):
     assert isinstance(rollouts.load_policy(found["regressor"].path), regressor.Regressor)
 
     random = load_file(folder(Spec("untrained_dream", 3, 0), setup) / "world_model" / "model.safetensors")
-    trained = checkpoint.load(setup.world_model).state_dict()
-    changed = {name.split(".")[0] for name in trained if not torch.equal(trained[name], random[name])}
+    weights = checkpoint.load(setup.world_model).state_dict()
+    changed = {name.split(".")[0] for name in weights if not torch.equal(weights[name], random[name])}
     assert changed == {"predictor"}, "the control sees as the dream does"
 
     shutil.rmtree(found["dream_coevolved"].world_model)
@@ -115,6 +114,8 @@ def test_every_method_in_miniature(setup, monkeypatch):
 def test_ppo_in_physics_begins_anew_for_every_budget(setup, tmp_path, monkeypatch, dream_s, steps):
     class Clock:
         """Half a second per step of the run that it times."""
+
+        after = Stopwatch.after
 
         def __init__(self, file):
             self.cpu_s = self.wall_s = 0.0
@@ -132,12 +133,15 @@ def test_ppo_in_physics_begins_anew_for_every_budget(setup, tmp_path, monkeypatc
         args.out.mkdir(parents=True)
         (args.out / "validation.json").write_text(json.dumps([{"steps": args.steps}]))
 
-    needed = {"clone": Made("clone", None, 0, 0.0, 0.0, 9.0, 9.0), "dream": Made("x", None, 0, dream_s, 0.0, 0.0, 0.0)}
-    monkeypatch.setattr(physics, "need", lambda spec, setup, method: needed[method])
-    monkeypatch.setattr(physics, "Meter", Clock)
-    monkeypatch.setattr(physics, "_physics_envs", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    needed = {
+        "clone": TrainedPolicy("clone", None, 0, 0.0, 0.0, 9.0, 9.0),
+        "dream": TrainedPolicy("x", None, 0, dream_s, 0.0, 0.0, 0.0),
+    }
+    monkeypatch.setattr(methods, "need", lambda spec, setup, method: needed[method])
+    monkeypatch.setattr(methods, "Stopwatch", Clock)
+    monkeypatch.setattr(methods, "_physics_envs", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(train, "train", train_)
-    made = physics.ppo_physics(
+    made = methods.ppo_physics(
         Spec("ppo_physics", 3, 0), replace(setup, physics_steps=(48, 96), equal_time=True), tmp_path, None
     )
     assert {budget: one.practice_steps for budget, one in made.items()} == {"48": 48, "96": 96, WALL: steps}
@@ -223,7 +227,7 @@ class Doubles:
         self.made.append(spec.method)
         (out / "policy").mkdir(exist_ok=True)
         budgets = [*map(str, setup.physics_steps)] if spec.method in MODEL_FREE else [""]
-        return {budget: Made(str(out / "policy"), None, 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
+        return {budget: TrainedPolicy(str(out / "policy"), None, 0, 0.0, 0.0, 1.0, 1.0) for budget in budgets}
 
     def play(self, batch):
         if batch.label in self.broken:
@@ -279,14 +283,14 @@ def test_a_failure_does_not_end_the_other_trials(args, monkeypatch):
 
 def test_time_is_counted_over_all_attempts(tmp_path):
     file = tmp_path / "time.json"
-    with pytest.raises(KeyboardInterrupt), Meter(file) as meter:
+    with pytest.raises(KeyboardInterrupt), Stopwatch(file) as meter:
         np.linalg.svd(np.random.default_rng(0).random((300, 300)))
         raise KeyboardInterrupt
     first = json.loads(file.read_text())
     assert first["cpu_s"] > 0 and first["wall_s"] > 0
-    with Meter(file) as meter:
+    with Stopwatch(file) as meter:
         assert meter.cpu_s >= first["cpu_s"] and meter.wall_s >= first["wall_s"]
-        meter.forget()
+        meter.restart()
         assert meter.wall_s < first["wall_s"]
 
 

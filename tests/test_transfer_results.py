@@ -8,9 +8,8 @@ from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import wilson
 from dream_env.agents.studies.transfer import report as experiment_report
 from dream_env.agents.studies.transfer.plan import DEMOS, MAIN, METHODS, MODEL_FREE, SEEDS, WALL, Spec, Trial, plan
-from dream_env.agents.studies.transfer.policies import Made
-from dream_env.agents.studies.transfer.results import Played, Results, cells
-from dream_env.agents.studies.transfer.summary import summarize, targets
+from dream_env.agents.studies.transfer.policies import TrainedPolicy
+from dream_env.agents.studies.transfer.results import PlayedTrial, Results, cells, summarize, targets
 from dream_env.nicol.constants import EPISODE_STEPS
 
 TASKS = ("reach", "push", "lift")
@@ -43,8 +42,8 @@ def played(method, physics, dream=None, seed=0, demos=100, steps=0, minutes=1.0,
                 said = "push the blue cube" if condition.get("instruction") == "swapped" else "push the red cube"
                 touched = {"named": "red", "touched": color} if world == "physics" and task != "reach" else {}
                 outcomes.append(EpisodeResult(method, world, task, i, said, i == 10, i < wins, 0.0, None, **touched))
-    made = Made("x", None, steps, 60 * minutes, 60 * minutes, 0.0, 0.0)
-    return Played(Trial(Spec(method, demos, seed), 11, **condition), made, outcomes)
+    made = TrainedPolicy("x", None, steps, 60 * minutes, 60 * minutes, 0.0, 0.0)
+    return PlayedTrial(Trial(Spec(method, demos, seed), 11, **condition), made, outcomes)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The transfer experiment: does practice in the dream pay in physics?
+"""The transfer study: does practice in the dream pay in physics?
 
     python -m agents.studies.transfer              # everything, for hours; the main comparison comes first
     python -m agents.studies.transfer --only clone,dream --demos 100 --side-episodes 34
@@ -15,7 +15,7 @@ import json
 import os
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,23 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from dream_env.agents import demo
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
-from dream_env.agents.eval.statistics import wilson
 from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
-from dream_env.agents.studies.transfer import report as experiment_report
-from dream_env.agents.studies.transfer.archive import pack, unpack
+from dream_env.agents.studies.transfer import report
 from dream_env.agents.studies.transfer.methods import make
 from dream_env.agents.studies.transfer.plan import DEMOS, MAIN_DEMOS, METHODS, SEEDS, Trial, plan
-from dream_env.agents.studies.transfer.policies import Setup, digest, folder, practice, read
-from dream_env.agents.studies.transfer.results import Played, Results
+from dream_env.agents.studies.transfer.policies import Setup, digest, folder, pack, practice_settings, trained, unpack
+from dream_env.agents.studies.transfer.results import PlayedTrial, Results, cells
 from dream_env.checks import check_choice, check_number
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
-RECIPE: dict[str, Any] = {"steps": demo.Arguments.steps, "validate_every": 150_000}
-"""Arguments of `agents.train` for RL in a dream, as in the main job; the others have its defaults."""
-PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
-"""Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
-QUICK = {
+QUICK: dict[str, Any] = {
     "recipe": {"steps": 384, "n_envs": 16, "warmup": 0},
     "physics_recipe": {"algo": "ppo", "warmup": 0},
     "clone_updates": 20,
@@ -61,19 +54,13 @@ QUICK = {
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Setup):
     """Compares practice in the dream with its alternatives, in physics."""
 
-    data: tuple[Path, ...] = (Path("data"),)
-    """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
     out: Path = Path("results")
     """Folder of transfer.json, transfer.md and transfer.png; with --quick by default the one of the runs."""
-    runs: Path = Path("runs/transfer")
-    """Folder of all policies and of the episodes that they played."""
     archive: Path | None = None
     """File (tar.xz) that keeps what was played: read first, if it is there, and written after every trial."""
-    world_model: str = "default"
-    """Checkpoint of the world model."""
     only: str = ",".join(METHODS)
     """Methods to run, separated by commas; the report shows all that is done."""
     demos: str = ",".join(map(str, DEMOS))
@@ -84,18 +71,10 @@ class Arguments:
     """Held-out episodes per task of the main comparison."""
     side_episodes: int | None = None
     """Episodes per task of all other trials, by default as many; 34 make 102 over three tasks or three seeds."""
-    physics_steps: tuple[int, ...] = (4_800, 19_200)
-    """When the model-free learners are looked at; 4,800 steps are the 200 episodes of co-evolution."""
-    equal_time: bool = True
-    """Looks at them once more after the CPU time that the RL in the dream took."""
-    refit_updates: int = 800
-    """Updates of predictor, success head and metric each, in the refit of co-evolution."""
     workers: int = 2
     """Trials side by side, one thread each; 0 only writes the report."""
     quick: bool = False
     """Everything in miniature, for a test; the figures say nothing."""
-    recipe: tyro.conf.Suppress[dict[str, Any]] = field(default_factory=lambda: dict(RECIPE))
-    """Arguments of `agents.train`, see `RECIPE`."""
 
     def __post_init__(self) -> None:
         """Checks every number, and keeps figures that say nothing away from those that do."""
@@ -110,17 +89,7 @@ class Arguments:
 
     def setup(self) -> Setup:
         """Returns how policies are made."""
-        setup = Setup(
-            self.data,
-            self.runs,
-            recipe=self.recipe,
-            physics_recipe=PHYSICS_RECIPE,
-            world_model=self.world_model,
-            refit_updates=self.refit_updates,
-            physics_steps=self.physics_steps,
-            equal_time=self.equal_time,
-        )
-        return replace(setup, **QUICK) if self.quick else setup  # type: ignore[arg-type]
+        return replace(self, **QUICK) if self.quick else self
 
     def trials(self, setup: Setup) -> tuple[list[Trial], list[Trial]]:
         """Returns all trials of the plan, and those of them that are asked for."""
@@ -135,11 +104,7 @@ class Arguments:
             setup.physics_steps,
             setup.equal_time,
         )
-        asked = [
-            trial
-            for trial in everything
-            if trial.spec.method in methods and trial.spec.demos in demos and trial.spec.seed in seeds
-        ]
+        asked = [t for t in everything if t.spec.method in methods and t.spec.demos in demos and t.spec.seed in seeds]
         return everything, asked
 
 
@@ -147,13 +112,13 @@ def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def records(trial: Trial, setup: Setup) -> dict[World, Path]:
+def result_files(trial: Trial, setup: Setup) -> dict[World, Path]:
     """Returns the files that hold, or will hold, the episodes of a trial in every world in which it is played.
 
     Those in the dream are told apart by the world model: another one has to be played anew, physics has not. What has a
     dream of its own is fixed by its folder, and the report needs no weights.
     """
-    made, trials = read(trial.spec, setup), folder(trial.spec, setup) / "trials"
+    made, trials = trained(trial.spec, setup), folder(trial.spec, setup) / "trials"
     own = made is not None and made[trial.budget].world_model is not None
     dream = "own" if own else digest(setup.world_model)[:8]
     files: dict[World, Path] = {
@@ -164,13 +129,15 @@ def records(trial: Trial, setup: Setup) -> dict[World, Path]:
 
 
 def is_done(trial: Trial, setup: Setup) -> bool:
-    """Tells whether the policy of a trial is made, and has played all of its episodes."""
-    return read(trial.spec, setup) is not None and all(file.is_file() for file in records(trial, setup).values())
+    """Tells whether the policy of a trial is trained, and has played all of its episodes."""
+    return trained(trial.spec, setup) is not None and all(
+        file.is_file() for file in result_files(trial, setup).values()
+    )
 
 
 def episodes_of(trial: Trial, setup: Setup) -> list[EpisodeResult]:
     """Reads the episodes of a trial that is done."""
-    return [outcome for file in records(trial, setup).values() for outcome in load_results(file)]
+    return [result for file in result_files(trial, setup).values() for result in load_results(file)]
 
 
 def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
@@ -182,38 +149,30 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
     torch.set_num_threads(1)
     try:
         made = make(trial.spec, setup)[trial.budget]
-        for world, file in records(trial, setup).items():
-            if file.is_file():
-                continue
-            outcomes: list[EpisodeResult] = []
-            for task in TASKS:
-                for i in range(0, trial.episodes, DREAM_CHUNK):
-                    seeds = range(HELD_OUT_SEED + i, HELD_OUT_SEED + min(i + DREAM_CHUNK, trial.episodes))
-                    batch = Batch(
-                        made.path,
-                        trial.spec.method,
-                        world,
-                        task,
-                        tuple(seeds),
-                        made.world_model or setup.world_model,
-                        trial.instruction,
-                        trial.shift,
-                        reward="bounded",  # the cheapest that every form of env takes
-                    )
-                    outcomes += play(batch)
-            save_results(outcomes, file)
+        chunks = [
+            (task, tuple(range(HELD_OUT_SEED + i, HELD_OUT_SEED + min(i + DREAM_CHUNK, trial.episodes))))
+            for task in TASKS
+            for i in range(0, trial.episodes, DREAM_CHUNK)
+        ]
+        # The reward is the cheapest that every form of env takes.
+        form: dict[str, Any] = {"instruction": trial.instruction, "shift": trial.shift, "reward": "bounded"}
+        form["world_model"] = made.world_model or setup.world_model
+        for world, file in result_files(trial, setup).items():
+            if not file.is_file():
+                batches = [Batch(made.path, trial.spec.method, world, task, some, **form) for task, some in chunks]
+                save_results([result for batch in batches for result in play(batch)], file)
     except Exception:
         return trial, traceback.format_exc()
     return trial, None
 
 
-def done(trials: Iterable[Trial], setup: Setup) -> list[Played]:
+def done(trials: Iterable[Trial], setup: Setup) -> list[PlayedTrial]:
     """Reads the trials that are done."""
-    played = []
-    for trial in trials:
-        if is_done(trial, setup) and (made := read(trial.spec, setup)):
-            played.append(Played(trial, made[trial.budget], episodes_of(trial, setup)))
-    return played
+    return [
+        PlayedTrial(trial, made[trial.budget], episodes_of(trial, setup))
+        for trial in trials
+        if is_done(trial, setup) and (made := trained(trial.spec, setup))
+    ]
 
 
 def fitted_episodes(world_model: str) -> int:
@@ -239,15 +198,14 @@ def experiment(args: Arguments) -> str:
     everything, asked = args.trials(setup)
     checkpoint.load(args.world_model)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
-    command = command_line("studies.transfer", args)
     steps = fitted_episodes(args.world_model) * EPISODE_STEPS
-    about = {"command": command, "recipe": practice(setup.recipe), "planned_trials": len(everything)}
+    about = {"command": command_line("studies.transfer", args), "recipe": practice_settings(setup.recipe)}
+    about |= {"planned_trials": len(everything)}
 
-    def report() -> str:
+    def write() -> str:
         if args.archive:
             pack((made.parent for made in args.runs.glob("*/made.json")), args.archive)
-        results = Results(done(everything, setup), main, steps)
-        return experiment_report.write(results, about, args.out)
+        return report.write(Results(done(everything, setup), main, steps), about, args.out)
 
     missing = [trial for trial in asked if not is_done(trial, setup)] if args.workers else []
     for data in args.data if missing else ():
@@ -260,20 +218,14 @@ def experiment(args: Arguments) -> str:
                 failures[trial] = error
                 tqdm.write(f"{trial} failed:\n{error}")
                 continue
-            own_episodes = _by_world(episodes_of(trial, setup))
-            rates = [wilson(sum(o.success for o in own), len(own)) for own in own_episodes]
-            about_it = f"{trial.spec.method} {trial.spec.demos} {trial.spec.seed} {trial.name}"
-            tqdm.write(f"{about_it}: physics {rates[0].percent()}, dream {rates[1].percent()}")
-            report()
-    text = report()
+            whole = cells(Results(done([trial], setup)))[-1]
+            name = f"{trial.spec.method} {trial.spec.demos} {trial.spec.seed} {trial.name}"
+            tqdm.write(f"{name}: success in physics {whole['physics_success']}, in the dream {whole['dream_success']}")
+            write()
+    text = write()
     if failures:
         raise RuntimeError(f"{len(failures)} trials failed, the first of them:\n{next(iter(failures.values()))}")
     return text
-
-
-def _by_world(outcomes: Iterable[Any]) -> list[list[Any]]:
-    kept = [o for o in outcomes if not o.solved_at_start]
-    return [[o for o in kept if o.world == world] for world in WORLDS]
 
 
 def main() -> None:

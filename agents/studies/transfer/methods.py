@@ -1,4 +1,4 @@
-"""How the transfer experiment makes its policies; each is made once, and kept with what it took."""
+"""How the transfer study makes its policies; each is trained once, and kept with what it took."""
 
 from __future__ import annotations
 
@@ -9,41 +9,55 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from tqdm import tqdm
 
 from dream_env.agents import clone, coevolve, train
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.policies import regressor
-from dream_env.agents.studies.transfer.meter import Meter
-from dream_env.agents.studies.transfer.physics import ppo_physics, sac_her_physics
-from dream_env.agents.studies.transfer.plan import Spec
-from dream_env.agents.studies.transfer.policies import Made, Setup, after, folder, need, needs, read, settings
+from dream_env.agents.studies.transfer.plan import WALL, Spec, budgets
+from dream_env.agents.studies.transfer.policies import (
+    Setup,
+    Stopwatch,
+    TrainedPolicy,
+    folder,
+    need,
+    needs,
+    settings,
+    trained,
+)
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.world_models import checkpoint
 
+Made = dict[str, TrainedPolicy]
+"""A policy by the budget at which it is evaluated, see `plan.budgets`."""
 
-def make(spec: Spec, setup: Setup) -> dict[str, Made]:
-    """Makes a policy and what it is made from, where that is not done yet; another process that is at it is waited for.
 
-    Returns:
-        The policy by budget, see `dream_env.agents.studies.transfer.plan.budgets`.
-    """
+def make(spec: Spec, setup: Setup) -> Made:
+    """Trains a policy and what it is made from, where that is not done yet; a process that is at it is waited for."""
     for each in needs(spec, setup):
         make(each, setup)
     out = folder(spec, setup)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):
-        made = read(spec, setup)
+        made = trained(spec, setup)
         if made is None or not all(Path(one.path).exists() for one in made.values()):  # an archive has no weights
             write_text(out / "settings.json", json.dumps(settings(spec, setup), indent=1, default=str) + "\n")
-            with Meter(out / "time.json") as meter:
-                made = MAKERS[spec.method](spec, setup, out, meter)
-            write_json(out / "made.json", {k: asdict(v) for k, v in made.items()})
+            with Stopwatch(out / "time.json") as watch:
+                made = MAKERS[spec.method](spec, setup, out, watch)
+            write_json(out / "made.json", {budget: asdict(policy) for budget, policy in made.items()})
     return made
+
+
+# --- from demonstrations alone
 
 
 @lru_cache(maxsize=1)
@@ -51,72 +65,65 @@ def _episodes(data: Path) -> EpisodeDataset:
     return EpisodeDataset.load(data)
 
 
-def _fresh(meter: Meter, path: Path) -> Made:
-    """Returns a policy that was made from demonstrations alone."""
-    return Made(str(path), None, 0, 0.0, 0.0, meter.cpu_s, meter.wall_s)
+def _fresh(watch: Stopwatch, path: Path) -> TrainedPolicy:
+    return TrainedPolicy(str(path), cpu_s=watch.cpu_s, wall_s=watch.wall_s)
 
 
-def _cloning(spec: Spec, setup: Setup, out: Path) -> clone.Arguments:
+def _cloning(spec: Spec, setup: Setup, out: Path, **kwargs: Any) -> clone.Arguments:
+    kwargs = {"updates": setup.clone_updates, **kwargs}
     return clone.Arguments(
-        setup.data[0],
-        out / "policy",
-        per_task=spec.demos,
-        world_model=setup.world_model,
-        updates=setup.clone_updates,
-        seed=spec.seed,
+        setup.data[0], out / "policy", per_task=spec.demos, world_model=setup.world_model, seed=spec.seed, **kwargs
     )
 
 
-def _clone(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
-    grounded, looks = spec.method != "clone_ungrounded", spec.method == "clone_looking"
-    args = replace(_cloning(spec, setup, out), grounded=grounded, looks=looks)
+def _clone(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
+    form = {"grounded": spec.method != "clone_ungrounded", "looks": spec.method == "clone_looking"}
+    args = _cloning(spec, setup, out, **form)
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
-    return {"": _fresh(meter, args.out)}
+    return {"": _fresh(watch, args.out)}
 
 
-def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
+def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
     """Clones anew, with as many more updates as fit into the CPU time of the dream RL."""
     base, practice = need(spec, setup, "clone"), need(spec, setup, "dream").practice_cpu_s
     more = round(setup.clone_updates * practice / base.cpu_s)
-    args = replace(_cloning(spec, setup, out), updates=setup.clone_updates + more)
+    args = _cloning(spec, setup, out, updates=setup.clone_updates + more)
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
-    made = _fresh(meter, args.out)
+    made = _fresh(watch, args.out)
     cpu, wall = max(0.0, made.cpu_s - base.cpu_s), max(0.0, made.wall_s - base.wall_s)
     return {"": replace(made, practice_cpu_s=cpu, practice_wall_s=wall)}
 
 
-def _regressor(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
+def _regressor(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
     model = checkpoint.load(setup.world_model)
     demos = clone.demonstrations(_cloning(spec, setup, out), _episodes(setup.data[0]))
     config = regressor.RegressorConfig(model.embedding_dim, world_model=setup.world_model)
     labels = torch.tensor(demos.label)
     fitted = regressor.regress(encode_episodes(model, demos), labels, config, setup.clone_updates, seed=spec.seed)
     checkpoint.save(fitted, out / "policy", f"# Regressor\n\n{spec.demos} demonstrations per task, seed {spec.seed}.\n")
-    return {"": _fresh(meter, out / "policy")}
+    return {"": _fresh(watch, out / "policy")}
+
+
+# --- by RL in a dream
 
 
 def _practice(spec: Spec, setup: Setup, out: Path, world_model: str, init: str) -> int:
     """Trains by RL in a dream, into `out`/policy, and returns the physics steps of its validations."""
-    args = train.Arguments(
-        **{"validation_episodes": 0, **setup.recipe},
-        out=out / "policy",
-        init=init,
-        world_model=world_model,
-        seed=spec.seed,
-    )
+    own: dict[str, Any] = {"out": out / "policy", "init": init, "world_model": world_model, "seed": spec.seed}
+    args = train.Arguments(**{"validation_episodes": 0, **setup.recipe, **own})
     physics = train.make_physics(args.task, args.world_model) if args.validation_episodes else None
     train.train(args, train.make_env(args), physics, progress=False)
     history = json.loads((args.out / "validation.json").read_text())
     return EPISODE_STEPS * args.validation_episodes * sum("success" in entry for entry in history)
 
 
-def _dream(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
+def _dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
     base = need(spec, setup, "clone")
     steps = _practice(spec, setup, out, setup.world_model, base.path)
-    return {"": after(base, meter, out / "policy", steps)}
+    return {"": watch.after(base, out / "policy", steps)}
 
 
-def _untrained_dream(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
+def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
     """Practices in a dream that sees as the true one does, and moves at random; it is evaluated in the true one."""
     base, world = need(spec, setup, "clone"), out / "world_model"
     model = copy.deepcopy(checkpoint.load(setup.world_model))
@@ -125,38 +132,112 @@ def _untrained_dream(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[
     checkpoint.save(model, world, "# Untrained world model\n\nA control: its predictor has random weights.\n")
     shutil.copy(checkpoint.resolve(setup.world_model) / "bank.npz", world / "bank.npz")
     steps = _practice(spec, setup, out, str(world), base.path)
-    return {"": after(base, meter, out / "policy", steps)}
+    return {"": watch.after(base, out / "policy", steps)}
 
 
-def _dream_coevolved(spec: Spec, setup: Setup, out: Path, meter: Meter) -> dict[str, Made]:
+def _dream_coevolved(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
     """Records the practiced policy in physics, refits the world model to that too, and practices on."""
-    base = need(spec, setup, "dream")
-    count = setup.coevolution_episodes
-    args = coevolve.Arguments(
-        Path(base.path),
-        setup.data,
-        out,
-        setup.world_model,
-        count,
-        updates=setup.refit_updates,
-        threads=1,
-        workers=1,
-        seed=spec.seed,
-    )
+    base, count = need(spec, setup, "dream"), setup.coevolution_episodes
+    own: dict[str, Any] = {"updates": setup.refit_updates, "threads": 1, "workers": 1, "seed": spec.seed}
+    args = coevolve.Arguments(Path(base.path), setup.data, out, setup.world_model, count, **own)
     world = coevolve.record_and_refit(args)
     steps = count * EPISODE_STEPS + _practice(spec, setup, out, str(world), base.path)
-    return {"": after(base, meter, out / "policy", steps, str(world))}
+    return {"": watch.after(base, out / "policy", steps, str(world))}
 
 
-MAKERS: dict[str, Callable[[Spec, Setup, Path, Meter], dict[str, Made]]] = {
-    "clone": _clone,
+# --- by RL in physics, without a model
+
+
+def ppo_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
+    """Trains the clone on by PPO in physics, from the start for every budget; a run that was killed goes on.
+
+    So whenever it is evaluated, its learning rate has just fallen to zero.
+    """
+    base, made = need(spec, setup, "clone"), Made()
+    for budget in budgets(spec.method, setup.physics_steps, setup.equal_time):
+        if budget == WALL:
+            limit, longest = need(spec, setup, "dream").practice_cpu_s, [*made.values()][-1]
+            if longest.practice_cpu_s >= limit:
+                made[WALL] = next(one for one in made.values() if one.practice_cpu_s >= limit)
+                continue
+            steps = round(longest.practice_steps * limit / longest.practice_cpu_s)
+        else:
+            steps = int(budget)
+        args = train.Arguments(
+            **setup.physics_recipe,
+            env="NicoLReal-v0",
+            out=out / budget,
+            init=base.path,
+            world_model=setup.world_model,
+            steps=steps,
+            validate_every=_chunk(setup),
+            validation_episodes=0,
+            seed=spec.seed,
+        )
+        with Stopwatch(out / f"{budget}.json") as own:
+            envs = _physics_envs(setup, spec, reward=args.pays)
+            train.train(args, envs, None, progress=False)
+            envs.close()
+        taken = json.loads((args.out / "validation.json").read_text())[-1]["steps"]
+        made[budget] = own.after(base, args.out, int(taken))
+    return made
+
+
+def sac_her_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
+    """Learns from nothing; a run that was killed begins anew, as its replay buffer is not kept."""
+    watch.restart()
+    episode = setup.physics_envs * EPISODE_STEPS
+    # The raw distance: relabeling asks for rewards of whole batches, and the learned one would take longer than all.
+    model = SAC(
+        "MultiInputPolicy",
+        _physics_envs(setup, spec, reward="bounded", goal_env=True),
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+        buffer_size=40_000,
+        learning_starts=2 * episode,
+        gamma=0.97,
+        batch_size=128,
+        gradient_steps=max(1, setup.physics_envs // 5),
+        policy_kwargs={"net_arch": [128, 128]},
+        seed=spec.seed,
+        device="cpu",
+    )
+    wanted = budgets(spec.method, setup.physics_steps, setup.equal_time)
+    limit = need(spec, setup, "dream").practice_cpu_s if setup.equal_time else 0.0
+    made = Made()
+    with tqdm(desc=f"{spec.method} {spec.seed}", unit="step") as bar:
+        while missing := [budget for budget in wanted if budget not in made]:
+            ends = [int(budget) for budget in missing if budget != WALL]
+            steps = min([model.num_timesteps + _chunk(setup), *ends])
+            model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
+            bar.update(model.num_timesteps - bar.n)
+            for budget in missing:
+                if watch.cpu_s >= limit if budget == WALL else model.num_timesteps >= int(budget):
+                    model.save(out / budget)
+                    made[budget] = watch.after(TrainedPolicy(), out / f"{budget}.zip", model.num_timesteps)
+    return made
+
+
+def _physics_envs(setup: Setup, spec: Spec, **kwargs: Any) -> VecEnv:
+    """Makes physics envs that share a process: each policy of the study has one core."""
+    kwargs = {"task": "all", "world_model": setup.world_model, **kwargs}
+    return make_vec_env(
+        "dream_env:NicoLReal-v0", setup.physics_envs, spec.seed, env_kwargs=kwargs, vec_env_cls=DummyVecEnv
+    )
+
+
+def _chunk(setup: Setup) -> int:
+    """Returns after how many steps a learner is saved, or its time is looked at."""
+    return 4 * setup.physics_envs * EPISODE_STEPS
+
+
+MAKERS: dict[str, Callable[[Spec, Setup, Path, Stopwatch], Made]] = {
+    **dict.fromkeys(("clone", "clone_ungrounded", "clone_looking"), _clone),
+    "clone_equal_compute": _clone_equal_compute,
+    "regressor": _regressor,
     "dream": _dream,
     "dream_coevolved": _dream_coevolved,
-    "clone_equal_compute": _clone_equal_compute,
-    "clone_ungrounded": _clone,
-    "clone_looking": _clone,
     "untrained_dream": _untrained_dream,
-    "regressor": _regressor,
     "ppo_physics": ppo_physics,
     "sac_her_physics": sac_her_physics,
 }

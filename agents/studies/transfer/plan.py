@@ -1,4 +1,4 @@
-"""What the transfer experiment plays: every policy under every condition, the most important ones first."""
+"""What the transfer study plays: every policy under every condition, the most important ones first."""
 
 from __future__ import annotations
 

@@ -1,61 +1,70 @@
-"""The policies of the transfer experiment on disk: what each depends on, where it stands, and what it took."""
+"""The policies of the transfer study on disk: what each depends on, where it stands, and what it took."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import tarfile
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dream_env.agents import clone, train
-from dream_env.agents.studies.transfer.meter import Meter
+import tyro
+
+from dream_env.agents import clone, demo, train
 from dream_env.agents.studies.transfer.plan import MODEL_FREE, Spec
+from dream_env.files import replacing, write_json, write_text
 from dream_env.world_models import checkpoint
 
-EYES = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
+RECIPE: dict[str, Any] = {"steps": demo.Arguments.steps, "validate_every": 150_000}
+"""Arguments of `agents.train` for RL in a dream, as in the main job; the others have its defaults."""
+PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
+"""Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
+ENCODER = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
 """Weights of a world model by which policies see, or which they begin with, see `dream_env.agents.clone.ground`."""
 CLONES = ("clone", "clone_ungrounded", "clone_looking")
 """Methods that imitate, and need nothing else."""
 DREAMERS = ("dream", "dream_coevolved", "untrained_dream", "clone_equal_compute")
 """Methods that depend on all of the world model: what dreams are like, or how long they take."""
+KEPT = ("settings.json", "made.json", "trials/*.jsonl")
+"""Files of a policy's folder that the report needs; weights are made anew where they are needed."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that fixes how policies are made.
+    """Everything that fixes how policies are made."""
 
-    Attributes:
-        data: Folders of the episodes that the world model was fitted to, the first one with the demonstrations.
-        runs: Folder of all policies and results.
-        recipe: Arguments of `agents.train` for RL in a dream.
-        physics_recipe: Arguments of `agents.train` for PPO in physics.
-        world_model: Checkpoint of the frozen world model.
-        clone_updates: Updates of a clone.
-        coevolution_episodes: Physics episodes of the policy that the world model is refitted to.
-        refit_updates: Updates of each part in the refit.
-        physics_steps: Physics steps after which the model-free learners are looked at.
-        equal_time: Looks at them after the CPU time of the dream RL too.
-        physics_envs: Physics envs side by side in a model-free learner, in one process.
-    """
-
-    data: tuple[Path, ...]
-    runs: Path
-    recipe: Mapping[str, Any]
-    physics_recipe: Mapping[str, Any]
+    data: tuple[Path, ...] = (Path("data"),)
+    """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
+    runs: Path = Path("runs/transfer")
+    """Folder of all policies and of the episodes that they played."""
     world_model: str = "default"
-    clone_updates: int = clone.Arguments.updates
-    coevolution_episodes: int = 200
-    refit_updates: int = 800
+    """Checkpoint of the frozen world model."""
     physics_steps: tuple[int, ...] = (4_800, 19_200)
+    """When the model-free learners are evaluated; 4,800 steps are the 200 episodes of co-evolution."""
     equal_time: bool = True
-    physics_envs: int = 10
+    """Evaluates them once more after the CPU time that the RL in the dream took."""
+    refit_updates: int = 800
+    """Updates of predictor, success head and metric each, in the refit of co-evolution."""
+    recipe: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=lambda: dict(RECIPE))
+    """Arguments of `agents.train` for RL in a dream."""
+    physics_recipe: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=lambda: dict(PHYSICS_RECIPE))
+    """Arguments of `agents.train` for PPO in physics."""
+    clone_updates: tyro.conf.Suppress[int] = clone.Arguments.updates
+    """Updates of a clone."""
+    coevolution_episodes: tyro.conf.Suppress[int] = 200
+    """Physics episodes of the policy that the world model is refitted to."""
+    physics_envs: tyro.conf.Suppress[int] = 10
+    """Physics envs side by side in a model-free learner, in one process."""
 
 
 @dataclass(frozen=True)
-class Made:
+class TrainedPolicy:
     """A policy, and what it took.
 
     Attributes:
@@ -68,16 +77,16 @@ class Made:
         wall_s: Wall time of everything.
     """
 
-    path: str
-    world_model: str | None
-    practice_steps: int
-    practice_cpu_s: float
-    practice_wall_s: float
-    cpu_s: float
-    wall_s: float
+    path: str = ""
+    world_model: str | None = None
+    practice_steps: int = 0
+    practice_cpu_s: float = 0.0
+    practice_wall_s: float = 0.0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
 
 
-def practice(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def practice_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all that fixes a practice, defaults of `agents.train` too, apart from what differs between policies."""
     every = asdict(train.Arguments(Path(), **recipe))
     return {key: value for key, value in every.items() if key not in ("out", "init", "world_model", "bank", "seed")}
@@ -89,19 +98,20 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
     The world model stands for the episodes that it was fitted to, wherever they lie; demonstrations are the first ones.
     """
     method, model_free = spec.method, spec.method in MODEL_FREE
-    parts: dict[str, Any] = {**asdict(spec), "eyes": digest(setup.world_model, EYES)}
+    # The names of the keys are part of the folders' names, and so of the archive.
+    parts: dict[str, Any] = {**asdict(spec), "eyes": digest(setup.world_model, ENCODER)}
     if method in DREAMERS:
         parts["dream"] = digest(setup.world_model)
     if method != "sac_her_physics":
         parts["clone_updates"] = setup.clone_updates
     if method not in (*CLONES, "regressor") and (not model_free or setup.equal_time):
-        parts["recipe"] = practice(setup.recipe)
+        parts["recipe"] = practice_settings(setup.recipe)
     if method == "dream_coevolved":
         parts["coevolution"] = [setup.coevolution_episodes, setup.refit_updates]
     if model_free:
         parts["physics"] = [setup.physics_steps, setup.equal_time, setup.physics_envs]
     if method == "ppo_physics":
-        parts["practice"] = practice(setup.physics_recipe)
+        parts["practice"] = practice_settings(setup.physics_recipe)
     return parts
 
 
@@ -124,16 +134,16 @@ def folder(spec: Spec, setup: Setup) -> Path:
     return setup.runs / f"{spec.method}-{spec.demos}-{spec.seed}-{digest}"
 
 
-def read(spec: Spec, setup: Setup) -> dict[str, Made] | None:
-    """Returns a policy by the budgets at which it is looked at, None where it is not made yet."""
+def trained(spec: Spec, setup: Setup) -> dict[str, TrainedPolicy] | None:
+    """Returns a policy by the budgets at which it is evaluated, None where it is not trained yet."""
     file = folder(spec, setup) / "made.json"
     if not file.is_file():
         return None
-    return {budget: Made(**values) for budget, values in json.loads(file.read_text()).items()}
+    return {budget: TrainedPolicy(**values) for budget, values in json.loads(file.read_text()).items()}
 
 
 def needs(spec: Spec, setup: Setup) -> list[Spec]:
-    """Lists the policies that one is made from, or measured by."""
+    """Lists the policies that one is trained from, or measured by."""
     methods = {
         **dict.fromkeys((*CLONES, "regressor"), ()),
         "dream": ("clone",),
@@ -144,21 +154,96 @@ def needs(spec: Spec, setup: Setup) -> list[Spec]:
     return [Spec(method, spec.demos, spec.seed) for method in methods]
 
 
-def need(spec: Spec, setup: Setup, method: str) -> Made:
-    """Returns what one is made from, which has been made before."""
-    made = read(Spec(method, spec.demos, spec.seed), setup)
-    assert made is not None, "`methods.make` makes what is needed first"
-    return made[""]
+def need(spec: Spec, setup: Setup, method: str) -> TrainedPolicy:
+    """Returns what one is trained from, which has been trained before."""
+    found = trained(Spec(method, spec.demos, spec.seed), setup)
+    assert found is not None, "`methods.make` makes what is needed first"
+    return found[""]
 
 
-def after(base: Made, meter: Meter, path: Path, steps: int = 0, world_model: str | None = None) -> Made:
-    """Returns what comes of a policy by practicing for as long as the meter has counted."""
-    return Made(
-        path=str(path),
-        world_model=world_model,
-        practice_steps=base.practice_steps + steps,
-        practice_cpu_s=base.practice_cpu_s + meter.cpu_s,
-        practice_wall_s=base.practice_wall_s + meter.wall_s,
-        cpu_s=base.cpu_s + meter.cpu_s,
-        wall_s=base.wall_s + meter.wall_s,
-    )
+class Stopwatch:
+    """Adds up the CPU and wall time of a piece of work over all attempts, kept in a file every few seconds.
+
+    Args:
+        file: Where the time is kept, as JSON; what earlier attempts took is read from it.
+        every: Seconds between two savings; a kill loses no more than that.
+    """
+
+    def __init__(self, file: Path, every: float = 5.0) -> None:
+        self.file, self.every, self._stop = file, every, threading.Event()
+        before = json.loads(file.read_text()) if file.is_file() else {"cpu_s": 0.0, "wall_s": 0.0}
+        self._start = time.process_time() - before["cpu_s"], time.monotonic() - before["wall_s"]
+
+    def __enter__(self) -> Stopwatch:
+        """Starts to save."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stops, whatever happened."""
+        self._stop.set()
+        self._thread.join()
+        self._save()
+
+    def restart(self) -> None:
+        """Begins at 0 again: what was done so far is lost."""
+        self._start = time.process_time(), time.monotonic()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of this process in the work (s); its child processes do not count."""
+        return time.process_time() - self._start[0]
+
+    @property
+    def wall_s(self) -> float:
+        """Wall time of the work (s)."""
+        return time.monotonic() - self._start[1]
+
+    def after(self, base: TrainedPolicy, path: Path, steps: int = 0, world_model: str | None = None) -> TrainedPolicy:
+        """Returns what comes of a policy by practicing for as long as was counted, with physics steps as well."""
+        return TrainedPolicy(
+            path=str(path),
+            world_model=world_model,
+            practice_steps=base.practice_steps + steps,
+            practice_cpu_s=base.practice_cpu_s + self.cpu_s,
+            practice_wall_s=base.practice_wall_s + self.wall_s,
+            cpu_s=base.cpu_s + self.cpu_s,
+            wall_s=base.wall_s + self.wall_s,
+        )
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every):
+            self._save()
+
+    def _save(self) -> None:
+        write_json(self.file, {"cpu_s": self.cpu_s, "wall_s": self.wall_s})
+
+
+def pack(folders: Iterable[Path], file: Path) -> None:
+    """Writes what the policies in some folders are, took and played into an archive (tar.xz), which outlives them."""
+    kept = sorted((path, one.parent) for one in folders for pattern in KEPT for path in one.glob(pattern))
+    with replacing(file) as part, tarfile.open(part, "w:xz") as archive:
+        for path, root in kept:  # without owners and times: the same results make the same file
+            entry, data = tarfile.TarInfo(path.relative_to(root).as_posix()), path.read_bytes()
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+def unpack(file: Path, runs: Path) -> None:
+    """Puts what `pack` kept back into `runs`, where it is not there already.
+
+    Raises:
+        ValueError: If the file is damaged, or no such archive.
+    """
+    try:
+        with tarfile.open(file, "r:xz") as archive:
+            for entry in archive:
+                path, data = Path(entry.name), archive.extractfile(entry)
+                astray = path.is_absolute() or ".." in path.parts
+                if data is None or astray or not any(path.match(f"*/{pattern}") for pattern in KEPT):
+                    raise tarfile.TarError(f"it holds {entry.name!r}")
+                if not (runs / path).exists():
+                    write_text(runs / path, data.read().decode())
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"archive={file} is damaged, or not one of `agents.studies.transfer`: {error}") from error
