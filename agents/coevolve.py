@@ -171,7 +171,7 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
     rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
     out.mkdir(parents=True, exist_ok=True)
     # Before the fit, whose figures say that all is done.
-    shutil.copy(checkpoint.resolve(args.world_model) / "bank.npz", out / "bank.npz")
+    shutil.copy(checkpoint.resolve(args.world_model) / "initial_states.npz", out / "initial_states.npz")
     fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
 
 

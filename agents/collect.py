@@ -33,13 +33,13 @@ from dream_env.nicol.constants import EPISODE_STEPS
 @lru_cache
 def make_env(task: str, policy: str | None) -> Any:
     """Makes this process's physics env; a policy needs its world model's embeddings."""
-    from dream_env.nicol.env import NicoLRealEnv
+    from dream_env.nicol import real
 
     if policy is None:
-        return NicoLRealEnv(task, obs_type="pixels", reward="success", world_model=None)
+        return real.make(task, world_model=None)
     config = load_policy(policy).config
     config.check_eyes(config.world_model)
-    return NicoLRealEnv(task, obs_type="pixels", world_model=config.world_model)
+    return real.make(task, obs_type="pixels", world_model=config.world_model)
 
 
 @dataclass(frozen=True)
@@ -66,25 +66,26 @@ class Job:
 def record(env: Any, job: Job) -> Episode:
     """Records one episode: the same job gives the same episode."""
     obs, _ = env.reset(seed=job.seed)
+    physics = env.unwrapped
     given = {"path": job.policy, "world_model": job.world_model}
     kwargs = {name: value for name, value in given.items() if value is not None}
-    behavior = BEHAVIORS[job.kind](env, np.random.default_rng([job.seed, 1]), obs, **kwargs)
-    observations, truths, actions, labels = [obs], [env.truth()], [], []
+    behavior = BEHAVIORS[job.kind](physics, np.random.default_rng([job.seed, 1]), obs, **kwargs)
+    observations, truths, actions, labels = [obs], [physics.truth()], [], []
     for step in range(EPISODE_STEPS):
         action = behavior.send(obs) if step else next(behavior)
         actions.append(np.clip(action, -1, 1).astype(np.float32))
-        labels.append(env.expert_action())
+        labels.append(physics.expert_action())
         obs, *_ = env.step(actions[-1])
         observations.append(obs)
-        truths.append(env.truth())
+        truths.append(physics.truth())
     facts = ("objects", "hand", "held", "condition")
     return Episode(
         seed=job.seed,
         kind=job.kind,
-        task=env.task_name,
-        instruction=env.instruction,
+        task=physics.task_name,
+        instruction=physics.instruction,
         images=np.stack([obs["pixels"] for obs in observations]),
-        goal_image=env.goal_image,
+        goal_image=physics.goal_image,
         proprio=np.stack([obs["proprio"] for obs in observations]),
         action=np.stack(actions),
         label=np.stack(labels),

@@ -38,6 +38,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings, command_line
 from dream_env.checks import check_choice, check_number
 from dream_env.files import replacing, write_json
+from dream_env.nicol import real
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import TASKS, TaskName
 from dream_env.rewards import DEFAULT_REWARD, RewardName
@@ -103,9 +104,9 @@ class Arguments:
     """Checkpoint of the world model."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
-    bank: Path | None = None
-    """Starts, goal pictures and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None takes those of
-    the world model. Where it holds none in mid-episode, --starts episode."""
+    initial_states: Path | None = None
+    """Starts, goal pictures and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None
+    takes those of the world model. Where it holds none in mid-episode, --starts episode."""
     reward: RewardName | None = None
     """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
     the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
@@ -141,8 +142,10 @@ class Arguments:
             check_number(name, getattr(self, name))
         if self.n_envs is not None:
             check_number("n_envs", self.n_envs, 1, beside="None, ")
-        if self.bank and self.env != "NicoLDream-v0":
-            raise ValueError(f"bank={self.bank} with env={self.env}, which draws its own starts; accepted: None")
+        if self.initial_states and self.env != "NicoLDream-v0":
+            raise ValueError(
+                f"initial_states={self.initial_states} with env={self.env}, which draws its own starts; accepted: None"
+            )
 
     @property
     def pays(self) -> RewardName:
@@ -171,7 +174,12 @@ def make_env(args: Arguments) -> VecEnv:
     kwargs = {"task": args.task, "reward": args.pays, "world_model": args.world_model}
     if args.env == "NicoLDream-v0":
         count = args.n_envs or ALGORITHMS[args.algo][2]
-        own: dict[str, Any] = {"bank": args.bank, "starts": args.starts, "compile": args.compile, "device": args.device}
+        own: dict[str, Any] = {
+            "initial_states": args.initial_states,
+            "starts": args.starts,
+            "compile": args.compile,
+            "device": args.device,
+        }
         return DreamVecEnv(count, **own, **kwargs)
     return make_vec_env(
         f"dream_env:{args.env}",  # the id with its package, since a fresh process has not imported it
@@ -193,7 +201,7 @@ def prepare(args: Arguments, env: VecEnv) -> VecEnv:
 
 def make_physics(task: str, world_model: str) -> gym.Env:
     """Makes the physics that policies are validated in."""
-    return gym.make("NicoLReal-v0", task=task, world_model=world_model).unwrapped
+    return real.make(task, world_model=world_model)
 
 
 def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:

@@ -1,22 +1,25 @@
-"""NICOL in a learned world model (`NicoLDream-v0`) and in PyBullet (`NicoLReal-v0`), as Gymnasium environments.
+"""Learned world models as Gymnasium environments: `Dream-v0`, and NICOL's `NicoLDream-v0` and `NicoLReal-v0`.
 
-Importing this package registers both ids and loads neither torch nor pybullet.
+Importing this package registers the ids and loads neither torch nor pybullet.
 """
 
 from gymnasium.envs.registration import register
 
-from dream_env.nicol.constants import EPISODE_STEPS
-
 __version__ = "0.1.0"
 
 register(
+    id="Dream-v0",
+    entry_point="dream_env.dream:DreamEnv",
+    vector_entry_point="dream_env.dream:DreamVectorEnv",
+)
+register(
     id="NicoLDream-v0",
-    entry_point="dream_env.dream:NicoLDreamEnv",
-    vector_entry_point="dream_env.dream:NicoLDreamVectorEnv",
-    max_episode_steps=EPISODE_STEPS,
+    entry_point="dream_env.nicol.dream:NicoLDreamEnv",
+    vector_entry_point="dream_env.nicol.dream:NicoLDreamVectorEnv",
+    max_episode_steps=24,
 )
 register(
     id="NicoLReal-v0",
-    entry_point="dream_env.nicol.env:NicoLRealEnv",
-    max_episode_steps=EPISODE_STEPS,
+    entry_point="dream_env.nicol.real:make",
+    max_episode_steps=24,
 )

@@ -1,8 +1,8 @@
-"""`NicoLDream-v0`: NICOL at its table inside a learned world model, as a single and as a vector environment."""
+"""`Dream-v0`: a learned world model as a Gymnasium environment, single and vectorized."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,127 +12,119 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dream_env import checks, contract, rewards
+from dream_env.batch import DreamBatch
+from dream_env.checks import (
+    check_action,
+    check_actions,
+    check_choice,
+    check_number,
+    check_options,
+    check_seed,
+    check_seeds,
+)
 from dream_env.dream_config import DreamConfig
-from dream_env.imagination import DRAWS, Dreams
-from dream_env.nicol import constants
+from dream_env.rewards import goal_reward
 
-Obs = dict[str, Any]
+Obs = Any
 Info = dict[str, Any]
 GoalReward = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
 
 
-class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
-    """NICOL at its table, inside a learned world model.
+class DreamEnv(gym.Env[Obs, Any]):
+    """A learned world model as an environment: its simulator is a network.
 
     ## Description
-    The twin of `NicoLReal-v0` without physics: a state is a map of tokens that the world model's
-    encoder makes of a recorded picture, and a step is one pass through its predictor. Three 5 cm
-    cubes lie on the table, and an instruction names one of them: hold the hand above it (`reach`),
-    push it over the tape line (`push`), or lift it (`lift`). Weights and recorded starts are loaded
-    once per process and shared by all environments.
+    A state is what the world model's encoder makes of a recorded observation, and a step is one pass through the model.
+    Spaces, length of an episode, sentences and goals are those of the world that it was fitted to (its `spec`). Weights
+    and recorded states are loaded once per process and shared by all environments.
 
     ## Action Space
-    `Box(-1, 1, (4,), float32)`, at 10 Hz; x points away from the robot, y to its left, z up.
-
-    | index | meaning | unit of 1.0 |
-    |---|---|---|
-    | 0, 1, 2 | displacement of the grasp point along x, y, z | 4 cm |
-    | 3 | closing of the hand (+) or opening (-) | a quarter of the whole way |
+    That of the world.
 
     ## Observation Space
-    A flat `Dict` of float32 boxes, the same as in `NicoLReal-v0`.
+    With `obs_type="embedding"` a flat `Dict` of float32 boxes:
 
     | key | shape | meaning |
     |---|---|---|
-    | `embedding` | (1024,) | the predicted state, 64 tokens x 16 channels |
-    | `goal` | (1024,) | the goal picture through the world model's encoder |
-    | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized |
-    | `instruction` | (64,) | embedding of the sentence |
-    | `pixels` | (64, 64, 3) uint8 | the decoder's picture, with `obs_type="pixels"` |
+    | `embedding` | (E,) | embedding of the predicted state |
+    | `goal` | (E,) | embedding of the goal's observation, in a world with goals |
+    | `instruction` | (64,) | embedding of the sentence, in a world with sentences |
+    | the model's `observed` | (n,) | vectors that the model predicts exactly, such as proprioception |
+
+    With "pixels" the decoder's pictures beside these; with "native" what the real environment shows, decoded, so that
+    a policy needs no wrapper there.
 
     ## Rewards
     | `reward` | meaning |
     |---|---|
-    | `energy` | minus the mean squared distance between embedding and goal |
-    | `progress` | its decrease in this step |
+    | `energy` | minus the mean squared distance between embedding and goal; the default in a world with goals |
     | `bounded` | exp(-distance / 0.4) |
-    | `metric` | minus the learned distance: control steps to the goal, told from where hand and cubes are |
-    | `metric_progress` | its decrease in this step |
-    | `metric_bounded` | exp(-learned distance / 4) |
+    | `progress` | the decrease of the distance in this step |
+    | `metric`, `metric_bounded`, `metric_progress` | the same of a learned distance in control steps, with scale 4 |
     | `success` | 1 while the predicted success holds |
-
-    The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
-    progress of all tasks: `python -m agents.studies.reward_audit` measures both, see `results/rewards.md`. Where hand and cubes are is
-    what the dream keeps of them, and read off the goal picture. A goal env reads both embeddings, and takes the rewards
-    that can be told from two of them: `energy`, `bounded`, `metric`, `metric_bounded`.
+    | `environment` | the environment's own, as predicted; the default in a world without goals |
 
     ## Starting State
-    A recorded start, with its goal picture and instruction, drawn from the start bank. With
-    `starts="any"` 40 % of the starts are recorded mid-episode states.
+    A recorded start, with its goal and sentence. With `starts="any"` 40 % of the dreams begin with a recorded
+    mid-episode state.
 
     ## Episode End
-    Truncated after 24 steps (by the `TimeLimit` wrapper that `gymnasium.make` adds), or when the
-    predictor's ensemble disagrees by more than `max_disagreement`; never terminated.
-    `info["is_success"]` tells whether the predicted condition has held for the last 3 steps; its
-    value at the end of the episode counts. The other infos are `distance` (the raw one),
-    `success_probability` (of this step), `metric_distance` with a learned reward, and `disagreement`
-    if one of its arguments is set.
+    Terminated where the world model predicts it. Truncated after the world's horizon, or where the ensemble disagrees
+    by more than `max_disagreement`. `info["is_success"]` tells whether the predicted condition has held for the world's
+    `hold_steps`; its value at the end of an episode counts. The other infos are `distance`, `success_probability`,
+    `metric_distance` and `disagreement`, as far as the world has a goal and the model tells.
 
     ## Arguments
-    * `task`: "reach", "push", "lift" (what the start bank holds), or "all" for a random one in each
-      episode.
-    * `obs_type`: "embedding", or "pixels" to add the picture.
-    * `reward`: a name from the table above; `dream_env.contract.DEFAULT_REWARD` by default.
-    * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for
-      hindsight replay.
     * `world_model`: "default", a checkpoint folder, or an object with the protocol of
-      `dream_env.world_models.legacy`.
-    * `bank`: None for the checkpoint's `bank.npz` (the default's for an object), a file, or a
+      `dream_env.world_models.protocol`.
+    * `task`: one of the tasks of the initial states, or "all" for a random one in each episode.
+    * `obs_type`: "embedding", "pixels" or "native", see above.
+    * `reward`: a name from the table above; None for the world's default.
+    * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay; takes the
+      rewards "energy" and "bounded".
+    * `initial_states`: None for the checkpoint's `initial_states.npz` (the default's for an object), a file, or an
       `InitialStates`.
-    * `starts`: "episode", "any", or the share of mid-episode starts in [0, 1].
-    * `control`: "delta" as above, or "position" where an action names the set-point itself,
-      approached one step at a time.
+    * `starts`: "episode", "any", or the share of mid-episode states in [0, 1].
     * `disagreement_penalty`: weight with which the ensemble's disagreement is taken off the reward.
-    * `max_disagreement`: disagreement at which an episode is truncated; "calibrated" for the
-      world model's own threshold (the 99.9th percentile along held-out episodes), None for never.
-    * `temperature`: how much noise decides what could go either way, such as whether a cube slips out of the hand: at 1
-      (default) as often as the world model believes, at 0 what is likeliest always happens.
-    * `precision`: "float32" (default), or "bfloat16" for the predictor's products: faster for batches where the
-      processor has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
-    * `compile`: puts the world model through `torch.compile`: twice as fast on a GPU, no gain on two cores. The first
-      steps take a minute or two to compile (less when torch has done it before) and need a C++ compiler. Dreams differ
-      in their last bits.
+    * `max_disagreement`: disagreement at which an episode is truncated; "calibrated" for the world model's own
+      threshold, None for never.
+    * `temperature`: how far noise leads from what is likeliest: at 1 (default) as the world model believes, at 0 the
+      likeliest always happens (Ha & Schmidhuber 2018, section 4).
+    * `precision`: "float32" (default), or "bfloat16" for the model's products: faster for batches where the processor
+      has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
+    * `compile`: puts the world model through `torch.compile`, which takes a minute or two and a C++ compiler.
     * `device`: device of a world model that is named, "cpu" or "cuda".
-    * `render_mode`: None, or "rgb_array" for the decoder's picture at 256 x 256.
+    * `render_mode`: None, or "rgb_array" for the decoder's picture, enlarged.
 
-    `reset(options=...)` takes `task`, `instruction` (a sentence), `start` (a row of the start bank, of that task),
-    `image` (64, 64, 3) uint8 with its `proprio` (4,), and `goal_image`; they replace what is drawn. A sentence sets the
-    task, unless `task` does, and a start is drawn whose goal picture shows what it asks for. Beside `start` or `image`
-    it is only what the policy is told and success is judged by: the goal picture that fits it is yours to give.
+    `reset(options=...)` takes `task`; `instruction`, a sentence; `start`, a row of the initial states; `observation`, a
+    dict of the parts of one; and `goal`, the goal's. They replace what is drawn.
 
     ## Vectorized environment
-    `gymnasium.make_vec("NicoLDream-v0", num_envs=256)` makes a `NicoLDreamVectorEnv`: the same
-    dreams, moved by one forward pass. Its row i equals this environment reset with seed + i,
-    exactly.
+    `gymnasium.make_vec("Dream-v0", num_envs=256, ...)` makes a `DreamVectorEnv`: the same dreams, moved by one forward
+    pass. Its row i equals this environment reset with seed + i, up to rounding.
 
     ## Version History
     * v0: initial version.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": constants.CONTROL_HZ}
-    _max_episode_steps = constants.EPISODE_STEPS  # where LeRobot looks for the length of an episode
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    batch_class = DreamBatch
+    horizon: str | None = "spec"
+    """Where episodes are truncated: at the world's horizon; None leaves it to the `TimeLimit` of `gymnasium.make`."""
     compute_reward: GoalReward
     """Only a goal env has it: learners take its presence for the form of the observation."""
 
-    def __init__(self, task: str = "reach", **kwargs: Any) -> None:
-        self.config = DreamConfig.of(task, kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        self.config = DreamConfig.of(kwargs)
         self.render_mode = self.config.render_mode
-        self.dreams = Dreams(1, self.config)
-        self.observation_space = self.dreams.observation_space
-        self.action_space = contract.action_space()
+        self.dreams = self.batch_class(1, self.config, self.horizon)
+        self.world_spec = self.dreams.engine.spec
+        self._max_episode_steps = self.world_spec.horizon  # where LeRobot looks for the length of an episode
+        if self.world_spec.control_hz:
+            self.metadata = {**self.metadata, "render_fps": self.world_spec.control_hz}
+        self.observation_space, self.action_space = self.dreams.engine.form.space, self.world_spec.action
         if self.config.goal_env:
-            self.compute_reward = rewards.goal_reward(self.config.reward, self.dreams.metric)
+            self.compute_reward = goal_reward(self.dreams.engine.reward)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, Info]:
         """Draws a recorded start and returns the first observation.
@@ -140,24 +132,31 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         Raises:
             ValueError: If an option is unknown, or has another shape or type than accepted.
         """
-        super().reset(seed=seed)
-        self.dreams.reset(np.zeros(1, int), self.np_random.random((1, DRAWS)), options)
-        return self._observation(), self._info()
+        super().reset(seed=check_seed(seed))
+        self.dreams.restart(np.zeros(1, int), self.np_random.random(1), check_options(options, self.dreams.OPTIONS))
+        return self._one(self.dreams.observation()), self._info()
 
-    def step(self, action: np.ndarray) -> tuple[Obs, float, bool, bool, Info]:
+    def step(self, action: Any) -> tuple[Obs, float, bool, bool, Info]:
         """Predicts one control step.
 
         Raises:
-            ValueError: If the action has another shape than (4,) or is not finite.
+            ValueError: If the action is not one of the action space, or not finite.
+            ResetNeeded: Before the first reset, and after `close`.
         """
-        noise = self.np_random.random(1, np.float32) if self.config.temperature else None
-        reward, ended = self.dreams.step(contract.check_actions(action, (4,))[None], noise)
-        return self._observation(), float(reward[0]), False, bool(ended[0]), self._info()
+        dreams = self.dreams
+        dreams.check_running()
+        noise = dreams.noise([self.np_random])
+        result = dreams.step(check_action(action, self.action_space)[None], noise)
+        ends = bool(result["terminated"][0]), bool(result["truncated"][0])
+        return self._one(dreams.observation()), float(result["reward"][0]), *ends, self._info()
 
     def render(self) -> np.ndarray | None:
-        """Returns the decoder's picture `(256, 256, 3)` uint8, or None without a render mode."""
-        frames = self.dreams.frames()
-        return None if frames is None else frames[0]
+        """Returns the decoder's picture `(H, W, 3)` uint8, or None without a render mode."""
+        return None if self.render_mode is None else self.dreams.frames()[0]
+
+    def close(self) -> None:
+        """Ends the episode; a reset begins another one."""
+        self.dreams.close()
 
     @property
     def task(self) -> str:
@@ -187,63 +186,68 @@ class NicoLDreamEnv(gym.Env[Obs, np.ndarray]):
         """Returns all that `set_state` needs to go on from here, by new noise; a wrapper's step count is not in it."""
         return self.dreams.get_state()
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state of `get_state`, of this env or of another with the same world model."""
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a state of `get_state`, of this env or of another with the same world model.
+
+        Raises:
+            ValueError: If it is no such state; the episode in hand goes on.
+        """
         self.dreams.set_state(state)
 
-    def _observation(self) -> Obs:
-        return {name: batch[0] for name, batch in self.dreams.observation().items()}
+    def _one(self, obs: Obs) -> Obs:
+        return {name: part[0] for name, part in obs.items()} if isinstance(obs, dict) else obs[0]
 
     def _info(self) -> Info:
         return {name: batch[0].item() for name, batch in self.dreams.info().items()}
 
 
-class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
-    """Many dreams moved by one forward pass, see `NicoLDreamEnv`.
+class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
+    """Many dreams moved by one forward pass, see `DreamEnv`.
 
-    Env i draws from a generator of its own, seeded with seed + i, so it equals the single
-    environment with that seed whatever runs beside it.
+    Env i draws from a generator of its own, seeded with seed + i, so it equals the single environment with that seed,
+    up to rounding; the same seed and number of dreams repeat exactly.
 
     Args:
         num_envs: Number of dreams.
-        task: As in `NicoLDreamEnv`.
-        max_episode_steps: Steps after which an episode is truncated.
-        autoreset_mode: When an ended dream starts anew: in the same step (default;
-            `info["final_obs"]` and `info["final_info"]` hold the end), in the next one, or by
-            `reset(options={"reset_mask": ...})`.
-        **kwargs: As in `NicoLDreamEnv`.
+        max_episode_steps: Steps after which an episode is truncated; None takes the world's own.
+        autoreset_mode: When an ended dream starts anew: in the same step (default; `info["final_obs"]` and
+            `info["final_info"]` hold the end), in the next one, or by `reset(options={"reset_mask": ...})`.
+        **kwargs: As in `DreamEnv`.
     """
 
-    metadata = {**NicoLDreamEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = {**DreamEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+    batch_class = DreamBatch
     compute_reward: GoalReward
     """Only a goal env has it."""
 
     def __init__(
         self,
         num_envs: int = 1,
-        task: str = "reach",
         *,
-        max_episode_steps: int = constants.EPISODE_STEPS,
+        max_episode_steps: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         **kwargs: Any,
     ) -> None:
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
-            if value < 1:
-                raise ValueError(f"{name}={value}; accepted: at least 1")
+        check_number("num_envs", num_envs, 1, 1_000_000)
+        if max_episode_steps is not None:
+            check_number("max_episode_steps", max_episode_steps, 1, beside="None, ")
         if not isinstance(autoreset_mode, AutoresetMode):
-            checks.check_choice("autoreset_mode", autoreset_mode, [m.value for m in AutoresetMode])
+            check_choice("autoreset_mode", autoreset_mode, [m.value for m in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.config = DreamConfig.of(task, kwargs)
-        self.num_envs, self.render_mode = num_envs, self.config.render_mode
-        self.dreams = Dreams(num_envs, self.config, max_episode_steps)
-        self.single_observation_space = self.dreams.observation_space
-        self.single_action_space = contract.action_space()
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.config = DreamConfig.of(kwargs)
+        self.num_envs, self.render_mode = int(num_envs), self.config.render_mode
+        self.dreams = self.batch_class(self.num_envs, self.config, max_episode_steps or "spec")
+        self.world_spec = self.dreams.engine.spec
+        rate = self.world_spec.control_hz or self.metadata["render_fps"]
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": rate}
+        self.single_observation_space = self.dreams.engine.form.space
+        self.single_action_space = self.world_spec.action
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
         if self.config.goal_env:
-            self.compute_reward = rewards.goal_reward(self.config.reward, self.dreams.metric)
-        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
+            self.compute_reward = goal_reward(self.dreams.engine.reward)
+        self._generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
+        self._ended = np.zeros(self.num_envs, bool)
 
     def reset(
         self,
@@ -254,52 +258,56 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         """Starts every dream anew, or those of `options["reset_mask"]` `(num_envs,)` bool.
 
         Args:
-            seed: Seed of env 0 (env i takes seed + i), a seed for each env, or None to go on
-                drawing.
-            options: As in `NicoLDreamEnv`, for every dream that starts; `start` and `instruction` may hold one for
-                each of them.
+            seed: Seed of env 0 (env i takes seed + i), a seed for each env, or None to go on drawing.
+            options: As in `DreamEnv`, for every dream that starts; `start` and `instruction` may hold one for each.
         """
-        seed = int(seed) if isinstance(seed, np.integer) else seed
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        if seeds is not None and len(seeds) != self.num_envs:
-            raise ValueError(f"seed has {len(seeds)} entries; accepted: an int or {self.num_envs} of them")
-        options = dict(options or {})
+        seeds = check_seeds(seed, self.num_envs)
+        super().reset(seed=seeds[0])
+        options = check_options(options, (*self.dreams.OPTIONS, "reset_mask"))
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise ValueError(f"reset_mask={mask}; accepted: ({self.num_envs},) bool, not all False")
         index = np.flatnonzero(mask)
         for i in index.tolist():
-            if seeds is not None and seeds[i] is not None:
-                self._generators[i] = seeding.np_random(seeds[i])[0]
+            if (own := seeds[i]) is not None:
+                self._generators[i] = seeding.np_random(own)[0]
         self._restart(index, options)
         return self.dreams.observation(), _with_masks(self.dreams.info(), mask)
 
-    def step(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Info]:
+    def step(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Info]:
         """Predicts one control step of every dream; an ended one starts anew as `autoreset_mode` says.
 
         Raises:
-            ValueError: If the actions have another shape than (num_envs, 4) or are not finite.
+            ValueError: If the actions are not of the action space, or not finite.
+            ResetNeeded: Before the first reset, and after `close`.
         """
-        dreams, mode, everyone = self.dreams, self.autoreset_mode, np.ones(self.num_envs, bool)
-        before = dreams.ended
+        dreams, mode, before = self.dreams, self.autoreset_mode, self._ended
+        dreams.check_running()
         if mode is AutoresetMode.DISABLED and before.any():
             raise ResetNeeded(f"dreams {np.flatnonzero(before)} have ended; reset them by reset_mask")
-        reward, ended = dreams.step(contract.check_actions(actions, (self.num_envs, 4)), self._luck(~before))
+        given = check_actions(actions, self.single_action_space, self.num_envs)
+        result = dreams.step(given, dreams.noise(self._generators, ~before))
+        reward, terminated, truncated = (result[name] for name in ("reward", "terminated", "truncated"))
         final: Info = {}
+        self._ended = terminated | truncated
         if mode is AutoresetMode.NEXT_STEP and before.any():
+            self._ended = self._ended & ~before
+            terminated, truncated = terminated & ~before, truncated & ~before
             self._restart(np.flatnonzero(before))
-            reward[before], ended[before] = 0.0, False
-        if mode is AutoresetMode.SAME_STEP and ended.any():
-            final = self._final(ended)
-            self._restart(np.flatnonzero(ended))
-        infos = _with_masks(dreams.info(), everyone) | final
-        return dreams.observation(), reward, np.zeros(self.num_envs, bool), ended, infos
+            reward[before] = 0.0
+        elif mode is AutoresetMode.SAME_STEP and self._ended.any():
+            final = self._final(self._ended.copy())
+            self._restart(np.flatnonzero(self._ended))
+        infos = _with_masks(dreams.info(), np.ones(self.num_envs, bool)) | final
+        return dreams.observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Returns the decoder's pictures `(256, 256, 3)` uint8, or None without a render mode."""
-        frames = self.dreams.frames()
-        return None if frames is None else tuple(frames)
+        """Returns the decoder's pictures `(H, W, 3)` uint8, or None without a render mode."""
+        return None if self.render_mode is None else tuple(self.dreams.frames())
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends the episodes."""
+        self.dreams.close()
 
     @property
     def task(self) -> str:
@@ -311,9 +319,9 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
         self.dreams.set_task(task)
 
     @property
-    def max_episode_steps(self) -> int | None:
+    def max_episode_steps(self) -> Any:
         """Steps after which an episode is truncated."""
-        return self.dreams.horizon
+        return self.dreams.engine.horizon
 
     @property
     def instruction(self) -> tuple[str, ...]:
@@ -332,31 +340,31 @@ class NicoLDreamVectorEnv(VectorEnv[Obs, np.ndarray, np.ndarray]):
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns all that `set_state` needs to go on from here, by new noise: generators are not in it."""
-        return self.dreams.get_state()
+        return {**self.dreams.get_state(), "ended": self._ended.copy()}
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to a state of `get_state`, of this env or of another with the same world model."""
-        self.dreams.set_state(state)
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a state of `get_state`, of this env or of another with the same world model.
+
+        Raises:
+            ValueError: If it is no such state; the episodes in hand go on.
+        """
+        given = dict(state)
+        ended = np.asarray(given.pop("ended", None))
+        if ended.shape != (self.num_envs,) or ended.dtype != bool:
+            raise ValueError(f"state['ended'] is {ended.dtype} {ended.shape}; accepted: ({self.num_envs},) bool")
+        self.dreams.set_state(given)
+        self._ended = ended.copy()
 
     def _restart(self, index: np.ndarray, options: dict[str, Any] | None = None) -> None:
-        uniform = np.stack([self._generators[i].random(DRAWS) for i in index])
-        self.dreams.reset(index, uniform, options)
-
-    def _luck(self, going: np.ndarray) -> np.ndarray | None:
-        """Draws a random number for every dream that goes on, each from its own generator."""
-        if not self.config.temperature:
-            return None
-        noise = np.zeros(self.num_envs, np.float32)
-        noise[going] = [self._generators[i].random(dtype=np.float32) for i in np.flatnonzero(going)]
-        return noise
+        chance = np.array([self._generators[i].random() for i in index])
+        self.dreams.restart(index, chance, options or {})
+        self._ended[index] = False
 
     def _final(self, ended: np.ndarray) -> Info:
         """Returns last observations and infos of the ended dreams, as Gymnasium's vector envs give them."""
-        index = np.flatnonzero(ended)
-        batch = self.dreams.observation(index)
-        obs = np.full(self.num_envs, None, object)
-        for row, i in enumerate(index):
-            obs[i] = {name: values[row] for name, values in batch.items()}
+        batch, obs = self.dreams.observation(), np.full(self.num_envs, None, object)
+        for i in np.flatnonzero(ended):
+            obs[i] = {name: part[i] for name, part in batch.items()} if isinstance(batch, dict) else batch[i]
         infos = self.dreams.info()
         for rows in infos.values():
             rows[~ended] = 0

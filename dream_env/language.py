@@ -73,3 +73,17 @@ def to_length(vector: np.ndarray) -> np.ndarray:
 def embedder(model: Any) -> Callable[[str], np.ndarray]:
     """Returns what embeds instructions beside a world model: its own `instruction` if it has one, else `embed`."""
     return getattr(model, "instruction", embed)
+
+
+def similarity(sentence: str, known: tuple[str, ...], model: Any = None) -> np.ndarray:
+    """Returns the cosine of a sentence's embedding with those of others, `(S,)`.
+
+    Args:
+        sentence: English.
+        known: The other sentences.
+        model: World model whose embedding of sentences counts; None for `embed`.
+    """
+    words = embedder(model)
+    vectors = np.stack([words(one) for one in (sentence, *known)])
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors[1:] @ vectors[0]

@@ -1,4 +1,4 @@
-"""Distances and rewards: one function for every world."""
+"""Distances to a goal and rewards: one function for every world."""
 
 from __future__ import annotations
 
@@ -7,79 +7,89 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
-RewardName = Literal["energy", "progress", "bounded", "metric", "metric_progress", "metric_bounded", "success"]
-Metric = Callable[[np.ndarray], np.ndarray]
-"""A world model's learned metric in numpy: embeddings `(..., E)` to vectors `(..., M)`."""
-
+RewardName = Literal[
+    "energy", "bounded", "progress", "metric", "metric_bounded", "metric_progress", "success", "environment"
+]
 BOUNDED_SCALE = 0.4
 """Distance at which the `bounded` reward has fallen to 1/e."""
 METRIC_SCALE = 4.0
 """Learned distance (control steps) at which the `metric_bounded` reward has fallen to 1/e."""
-DEFAULT_REWARD: RewardName = "metric_bounded"
-"""Reward of both worlds where none is named."""
+DEFAULT_REWARD: RewardName = "energy"
+"""Reward of worlds with goals where none is named; those without goals pay the environment's own."""
+OF_TWO_EMBEDDINGS = ("energy", "bounded")
+"""Rewards that can be told from an embedding and a goal's alone, which hindsight replay asks for."""
 
 
-def distance(embedding: Any, goal: Any) -> Any:
-    """Mean squared distance between embeddings `(..., E)`: the energy of V-JEPA 2-AC with a squared norm."""
-    return ((embedding - goal) ** 2).mean(-1)
+def distance(embedding: Tensor, goal: Tensor) -> Tensor:
+    """Mean squared distance `(...)` of embeddings `(..., E)`: the energy of V-JEPA 2-AC with a squared norm."""
+    return (embedding - goal).square().mean(-1)
 
 
-def metric_distance(vector: Any, goal: Any) -> Any:
-    """Euclidean distance `(...)` between vectors `(..., M)` of the learned metric: about the control steps to go."""
-    return np.sqrt(((vector - goal) ** 2).sum(-1))
+def metric_distance(vector: Tensor, goal: Tensor) -> Tensor:
+    """Euclidean distance `(...)` of vectors `(..., M)` of a learned metric: about the control steps to go."""
+    return (vector - goal).square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
 
 
 def is_learned(name: RewardName) -> bool:
-    """Tells whether a reward measures by the world model's learned metric, and not by the raw distance."""
+    """Tells whether a reward measures by the world model's learned metric, and not by the embedding distance."""
     return name.startswith("metric")
 
 
-def reward(name: RewardName, previous: Any, current: Any, success: Any) -> Any:
-    """Gives the reward of one step, alike in both worlds.
+def needs_goal(name: RewardName) -> bool:
+    """Tells whether a reward is a function of a distance to the goal."""
+    return name not in ("success", "environment")
+
+
+def reward(name: RewardName, previous: Tensor, current: Tensor, success: Tensor, own: Tensor | None = None) -> Tensor:
+    """Gives the rewards of one step.
 
     Args:
-        name: Of the raw distance, "energy": minus the distance; "progress": its decrease in this step; "bounded":
-            exp(-distance / 0.4). Of the learned metric's distance, alike: "metric", "metric_progress",
-            "metric_bounded" with scale 4. "success": 1 while the (true or predicted) success holds, else 0.
+        name: Of the embedding distance, "energy": minus the distance; "progress": its decrease in this step;
+            "bounded": exp(-distance / 0.4). Of the learned metric's distance, alike: "metric", "metric_progress",
+            "metric_bounded" with scale 4. "success": 1 while success holds, else 0. "environment": the environment's
+            own, true or predicted.
         previous: Distance to the goal before the step, `(...)`; the raw or the learned one, see `is_learned`.
         current: Distance to the goal after the step, `(...)`.
-        success: Whether success holds after the step, `(...)`.
+        success: Whether success holds after the step, `(...)` bool.
+        own: The environment's own reward, `(...)`.
 
     Returns:
-        The reward, `(...)` float32.
+        The rewards, `(...)` float32.
+
+    Raises:
+        ValueError: If the environment's own is asked for and there is none.
     """
+    if name == "environment":
+        if own is None:
+            raise ValueError(
+                "reward='environment': this world model predicts no reward; accepted: a reward by the goal"
+            )
+        return own
     if name == "success":
-        return np.asarray(success, np.float32)
+        return success.float()
     if name in ("energy", "metric"):
-        return np.float32(-1) * current
+        return -current
     if name in ("progress", "metric_progress"):
         return previous - current
-    return np.exp(-current / (METRIC_SCALE if is_learned(name) else BOUNDED_SCALE), dtype=np.float32)
+    return torch.exp(-current / (METRIC_SCALE if is_learned(name) else BOUNDED_SCALE))
 
 
-def goal_reward(name: RewardName, metric: Metric | None = None) -> Callable[[Any, Any, Any], np.ndarray]:
+def goal_reward(name: RewardName) -> Callable[[Any, Any, Any], np.ndarray]:
     """Returns the `compute_reward(achieved_goal, desired_goal, info)` of a goal env, vectorized over rows.
-
-    Args:
-        name: Name of the reward.
-        metric: The world model's metric, embeddings `(..., E)` to `(..., M)`; for a learned reward.
 
     Raises:
         ValueError: If the reward cannot be told from the two embeddings alone.
     """
-    accepted = ("energy", "bounded", "metric", "metric_bounded")
-    if name not in accepted:
-        names = ", ".join(map(repr, accepted))
+    if name not in OF_TWO_EMBEDDINGS:
+        names = ", ".join(map(repr, OF_TWO_EMBEDDINGS))
         raise ValueError(f"reward={name!r} needs more than two embeddings; with goal_env=True accepted: {names}")
-    return partial(_goal_reward, name, metric)
+    return partial(_goal_reward, name)
 
 
-def _goal_reward(
-    name: RewardName, metric: Metric | None, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
-) -> np.ndarray:
-    if metric is not None:
-        span = metric_distance(metric(achieved_goal), metric(desired_goal))
-    else:
-        span = distance(achieved_goal, desired_goal)
-    return reward(name, None, span, None)
+def _goal_reward(name: RewardName, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    achieved, desired = (torch.as_tensor(x, dtype=torch.float32) for x in (achieved_goal, desired_goal))
+    apart = distance(achieved, desired)
+    return reward(name, apart, apart, apart).numpy()

@@ -14,9 +14,9 @@ from dream_env.agents import clone
 from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import command as fit
 from dream_env.agents.policies import vla as policy
-from dream_env.dream import NicoLDreamEnv
 from dream_env.initial_states import InitialStates
 from dream_env.language import embed
+from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
@@ -175,7 +175,7 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
         instruction=data.instruction,
         step=0 * rows,
     )
-    bank.save(args.out / "bank.npz")
+    bank.save(args.out / "initial_states.npz")
 
     model = checkpoint.load(args.out)
     names = set(model.state_dict())

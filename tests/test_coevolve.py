@@ -25,7 +25,7 @@ def calls(monkeypatch, toy_folder):
         return args.episodes
 
     def fit(args, episodes):
-        assert (args.out / "bank.npz").is_file(), "before the figures, which say that all is done"
+        assert (args.out / "initial_states.npz").is_file(), "before the figures, which say that all is done"
         calls.append(("fit", args))
         calls.append(("seen", episodes))
         checkpoint.save(checkpoint.load(toy_folder), args.out, "refitted")
@@ -67,7 +67,7 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
     old, fresh = recorded(6).seed.tolist(), recorded(6, first_seed=1_000).seed.tolist()
     seen = by_name["seen"].seed.tolist()
     assert seen[4:] == fresh and len(set(seen)) == 10 and set(seen[:4]) < set(old), "all that is new, some that is old"
-    banks = [Path(folder) / "bank.npz" for folder in (toy_folder, fitted.out)]
+    banks = [Path(folder) / "initial_states.npz" for folder in (toy_folder, fitted.out)]
     assert banks[0].read_bytes() == banks[1].read_bytes()
 
     assert report["before"]["tasks"]["push"]["hand_cm_24"] == 2.0 and report["after"]["success_apart_points"] is None

@@ -22,8 +22,8 @@ from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.vla import VLAConfig
 from dream_env.agents.run import workers as pool
 from dream_env.data.episodes import Episode, EpisodeDataset
-from dream_env.dream import NicoLDreamEnv
 from dream_env.nicol.constants import EPISODE_STEPS, denormalize, integrate
+from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.tasks import SimState
 
 

@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 
-from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
-from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol import real
+from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 
 FORMS = [
-    lambda folder: NicoLRealEnv("all", world_model=folder),
-    lambda folder: NicoLRealEnv("push", world_model=folder, goal_env=True),
+    lambda folder: real.make("all", world_model=folder),
+    lambda folder: real.make("push", world_model=folder, goal_env=True),
     lambda folder: NicoLDreamEnv("all", world_model=folder),
     lambda folder: NicoLDreamVectorEnv(3, "all", world_model=folder, goal_env=True),
 ]

@@ -145,5 +145,5 @@ def test_interruption(world, tmp_path, monkeypatch):
 def test_everything_from_scratch(tmp_path, capsys):
     demo.main(demo.Arguments(short=True, from_scratch=True, out=tmp_path))
     assert "after RL − before RL" in capsys.readouterr().out
-    for name in (*demo.FILES, "data/meta/info.json", "world_model/bank.npz", "clone/config.json"):
+    for name in (*demo.FILES, "data/meta/info.json", "world_model/initial_states.npz", "clone/config.json"):
         assert (tmp_path / name).exists(), name

@@ -4,13 +4,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 
 BAD_ARGUMENTS = [
     ({"task": "juggle"}, "task='juggle'.*'reach'"),
     ({"obs_type": "sound"}, "obs_type='sound'"),
     ({"reward": "dense"}, "reward='dense'.*'bounded'"),
-    ({"control": "torque"}, "control='torque'"),
     ({"compile": True}, "ToyWorldModel has no method `compiled`.*accepted: False"),
     ({"precision": "float16"}, "precision='float16'.*'bfloat16'"),
     ({"render_mode": "human"}, "render_mode='human'.*'rgb_array'"),
@@ -41,7 +40,7 @@ def test_bad_arguments_are_named(toy_folder, kwargs, message):
 
 def test_an_option_that_dreams_do_not_have_is_named(toy_folder):
     for world in (NicoLDreamEnv, NicoLDreamVectorEnv):
-        with pytest.raises(TypeError, match="no option shift; accepted: task, obs_type"):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'shift'; accepted: task, obs_type"):
             world(world_model=toy_folder, shift="mass")
 
 
@@ -74,10 +73,10 @@ BAD_OPTIONS = [
     ({"instruction": 3}, "instruction.*accepted: a sentence"),
     ({"instruction": "qwxyz"}, "qwxyz"),
     ({"image": np.zeros((64, 64, 3), np.uint8)}, "'image' and 'proprio'"),
-    ({"image": np.zeros((64, 64, 3)), "proprio": np.zeros(4)}, "'image'.*float64.*uint8"),
+    ({"image": np.zeros((64, 64, 3)), "proprio": np.zeros(4)}, "'pixels'.*float64.*uint8"),
     ({"image": np.zeros((32, 32, 3), np.uint8), "proprio": np.zeros(4)}, "32, 32"),
     ({"image": np.zeros((64, 64, 3), np.uint8), "proprio": np.full(4, np.nan)}, "proprio"),
-    ({"goal_image": np.zeros((64, 64), np.uint8)}, "goal_image"),
+    ({"goal_image": np.zeros((64, 64), np.uint8)}, "'goal'.*'pixels'"),
     ({"start": 99}, "'start'.=99.*0 to 23"),
     ({"start": 0.5}, "'start'.=0.5"),
     ({"start": [0, 1]}, "'start'.*each of the 1 dreams"),

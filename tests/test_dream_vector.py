@@ -8,12 +8,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from dreams import FORMS, assert_same, run_to_end
+from dreams import FORMS, assert_close, assert_same, run_to_end
 from gymnasium.vector import AutoresetMode
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol import constants
+from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 
 
 def make(world_model, task="all", **kwargs):
@@ -32,21 +32,22 @@ def test_vector_row_equals_single_env(model, form):
     batch, batch_info = envs.reset(seed=seed)
     for i, env in enumerate(singles):
         obs, info = env.reset(seed=seed + i)
-        assert_same(obs, {name: rows[i] for name, rows in batch.items()})
-        assert info == {name: batch_info[name][i] for name in info}
+        assert_close(obs, {name: rows[i] for name, rows in batch.items()})
+        assert_close(info, {name: batch_info[name][i] for name in info})
     actions = np.random.default_rng(0).uniform(-1, 1, (60, count, 4)).astype(np.float32)
     for action in actions:
         batch, rewards, terminated, truncated, batch_info = envs.step(action)
         for i, env in enumerate(singles):
             obs, reward, done, cut, info = env.step(action[i])
-            assert (reward, done, cut) == (rewards[i], terminated[i], truncated[i])
+            assert (done, cut) == (terminated[i], truncated[i])
+            assert reward == pytest.approx(rewards[i], abs=1e-4)
             if cut:
-                assert_same(obs, batch_info["final_obs"][i])
+                assert_close(obs, batch_info["final_obs"][i])
                 final = batch_info["final_info"]
-                assert info == {name: final[name][i] for name in info}
+                assert_close(info, {name: final[name][i] for name in info})
                 obs, info = env.reset()
-            assert_same(obs, {name: rows[i] for name, rows in batch.items()})
-            assert info == {name: batch_info[name][i] for name in info}
+            assert_close(obs, {name: rows[i] for name, rows in batch.items()})
+            assert_close(info, {name: batch_info[name][i] for name in info})
             assert env.unwrapped.instruction == envs.instruction[i]
 
 
@@ -56,23 +57,23 @@ def test_episodes_that_end_apart_look_as_in_a_sync_vector_env(toy_folder):
     envs = NicoLDreamVectorEnv(4, **kwargs)
     singles = [lambda: gym.make("NicoLDream-v0", **kwargs)] * 4
     sync = gym.vector.SyncVectorEnv(singles, autoreset_mode=mode)
-    assert_same(envs.reset(seed=0)[0], sync.reset(seed=0)[0])
+    assert_close(envs.reset(seed=0)[0], sync.reset(seed=0)[0])
     rng, counts = np.random.default_rng(0), set()
     for _ in range(60):
         action = rng.uniform(-1, 1, (4, 4)).astype(np.float32)
         one, other = envs.step(action), sync.step(action)
-        assert_same(one[0], other[0])
+        assert_close(one[0], other[0])
         for ours, theirs in zip(one[1:4], other[1:4], strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
         info, expected = one[4], other[4]
         counts.add(int(one[3].sum()))
         if one[3].any():
-            assert_same(info.pop("final_info"), expected.pop("final_info"))
+            assert_close(info.pop("final_info"), expected.pop("final_info"))
             ours, theirs = info.pop("final_obs"), expected.pop("final_obs")
             for i in range(4):
                 assert (ours[i] is None) == (theirs[i] is None)
-                assert ours[i] is None or assert_same(ours[i], theirs[i]) is None
-        assert_same(info, expected)
+                assert ours[i] is None or assert_close(ours[i], theirs[i]) is None
+        assert_close(info, expected)
     assert len(counts) > 1 and 1 in counts
 
 
@@ -95,7 +96,7 @@ def test_two_runs_are_identical(toy_folder):
 def test_two_processes_are_identical(toy_folder):
     code = (
         "import sys, hashlib, numpy as np, toy\n"
-        "from dream_env.dream import NicoLDreamVectorEnv\n"
+        "from dream_env.nicol.dream import NicoLDreamVectorEnv\n"
         "envs = NicoLDreamVectorEnv(3, 'all', world_model=sys.argv[1], starts='any')\n"
         "trace, rng = [envs.reset(seed=9)[0]], np.random.default_rng(0)\n"
         "for _ in range(50):\n"
@@ -122,7 +123,7 @@ def test_next_step_mode_resets_in_a_step_of_its_own(toy_folder):
         single.step(np.zeros(4, np.float32))
     expected, _ = single.reset()
     obs, reward, _, cut, _ = envs.step(np.ones((2, 4), np.float32))
-    assert_same(expected, {name: rows[0] for name, rows in obs.items()})
+    assert_close(expected, {name: rows[0] for name, rows in obs.items()})
     assert reward.tolist() == [0, 0] and not cut.any()
     assert run_to_end(envs, 3)[0][:, 0].tolist() == [False, False, True]
 
@@ -139,4 +140,4 @@ def test_disabled_mode_waits_for_a_masked_reset(toy_folder):
     assert info["_is_success"].tolist() == [True, False, True]
     after = envs.get_state()
     np.testing.assert_array_equal(before["tokens"][1], after["tokens"][1])
-    assert after["steps"].tolist() == [0, 2, 0]
+    assert after["_steps"].tolist() == [0, 2, 0]

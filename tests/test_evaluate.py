@@ -61,7 +61,7 @@ def world_model(tmp_path_factory):
         instruction=np.array(["touch the red cube"] * 6),
         step=np.zeros(6, np.int64),
     )
-    bank.save(folder / "bank.npz")
+    bank.save(folder / "initial_states.npz")
     return str(folder)
 
 

@@ -1,39 +1,45 @@
-"""The start bank: its file, its encoding, and how it is made of episodes."""
+"""Initial states: their file, their encoding, and how they are made of episodes."""
 
 import numpy as np
 import pytest
 import torch
 import toy
+from dreams import assert_same
 
 from dream_env.data.episodes import ARRAYS, Episode, EpisodeDataset
-from dream_env.dream import NicoLDreamEnv
 from dream_env.initial_states import InitialStates
 from dream_env.nicol import constants
+from dream_env.nicol.dream import NicoLDreamEnv
+from dream_env.nicol.initial_states import from_episodes
 
-NAMES = ("images", "proprio", "goal_images", "goal", "task", "instruction", "step")
-
-
-def arrays():
-    """The arrays of the toy's bank."""
-    bank = toy.bank()
-    return {name: getattr(bank, name) for name in NAMES}
+COLUMNS = ("goal", "task", "instruction", "step")
 
 
-def test_bank_survives_its_file(tmp_path):
-    bank = toy.bank()
-    bank.save(tmp_path / "bank.npz")
-    again = InitialStates.load(tmp_path / "bank.npz")
-    for name in NAMES:
-        np.testing.assert_array_equal(getattr(bank, name), getattr(again, name))
-    assert InitialStates.load(tmp_path / "bank.npz") is again
-    assert [path.name for path in tmp_path.iterdir()] == ["bank.npz"]
+def arrays(**changes):
+    """What the toy's initial states are made of, with changes; names of parts change the observation."""
+    one = toy.initial_states()
+    given = {name: getattr(one, name) for name in ("observation", "goal_observation", *COLUMNS)}
+    parts = {name: changes.pop(name) for name in ("pixels", "proprio") if name in changes}
+    return given | {"observation": given["observation"] | parts} | changes
 
 
-def test_bad_bank_files_are_named(tmp_path):
-    path = tmp_path / "bank.npz"
-    with pytest.raises(FileNotFoundError, match="no start bank"):
+def test_states_survive_their_file(tmp_path):
+    one = toy.initial_states()
+    one.save(tmp_path / "states.npz")
+    again = InitialStates.load(tmp_path / "states.npz")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(again, name))
+    for part in ("observation", "goal_observation"):
+        assert_same(getattr(one, part), getattr(again, part))
+    assert InitialStates.load(tmp_path / "states.npz") is again
+    assert [path.name for path in tmp_path.iterdir()] == ["states.npz"]
+
+
+def test_bad_files_are_named(tmp_path):
+    path = tmp_path / "states.npz"
+    with pytest.raises(FileNotFoundError, match="there is no .*states.npz"):
         InitialStates.load(path)
-    toy.bank().save(path)
+    toy.initial_states().save(path)
     whole = path.read_bytes()
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
     foreign = (tmp_path / "foreign.npz").read_bytes()
@@ -41,56 +47,55 @@ def test_bad_bank_files_are_named(tmp_path):
     np.save(tmp_path / "pickled.npy", pickled, allow_pickle=True)
     contents = (whole[: len(whole) // 2], b"", b"hello", foreign)
     np.save(tmp_path / "plain.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="plain.npy is no start bank"):
+    with pytest.raises(ValueError, match="plain.npy holds no initial states"):
         InitialStates.load(tmp_path / "plain.npy")
     for content in (*contents, (tmp_path / "pickled.npy").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="bank.npz is no start bank or is truncated"):
+        with pytest.raises(ValueError, match="states.npz holds no initial states or is damaged"):
             InitialStates.load(path)
 
 
-def test_bad_bank_arrays_are_named():
+def test_bad_arrays_are_named():
     changes = {
-        "images": np.zeros((24, 32, 32, 3), np.uint8),
-        "proprio": np.zeros((23, 4), np.float32),
+        "pixels": np.zeros((24, 64, 64, 3), np.uint16),
+        "proprio": np.full((24, 4), np.nan, np.float32),
         "goal": np.full(24, 12),
         "task": np.zeros(24),
-        "goal_images": np.zeros((12, 64, 64, 3), np.uint16),
         "step": np.zeros(24),
     }
-    changes_of_proprio = (np.full((24, 4), np.nan, np.float32), np.zeros((24, 4)), np.full((24, 4), 1.5, np.float32))
-    for array in changes_of_proprio:
-        with pytest.raises(ValueError, match="start bank: proprio"):
-            InitialStates(**{**arrays(), "proprio": array})
     for name, array in changes.items():
-        with pytest.raises(ValueError, match=f"start bank: {name}"):
-            InitialStates(**{**arrays(), name: array})
+        with pytest.raises(ValueError, match=f"initial states: {name}"):
+            InitialStates(**arrays(**{name: array}))
+    with pytest.raises(ValueError, match="parts differ in length"):
+        InitialStates(**arrays(proprio=np.zeros((23, 4), np.float32)))
+    with pytest.raises(ValueError, match="no rows"):
+        InitialStates(**arrays(observation={}))
 
 
-def test_bank_encodes_each_row_once():
-    bank, model, calls = toy.bank(), toy.ToyWorldModel(), []
+def test_each_row_is_encoded_once():
+    states, model, calls = toy.initial_states(), toy.ToyWorldModel(), []
     encode = model.encode
-    model.encode = lambda images, proprio: calls.append(len(images)) or encode(images, proprio)
+    model.encode = lambda observation: calls.append(len(observation["pixels"])) or encode(observation)
     rows = np.array([3, 1, 3])
-    tokens = bank.states(model, rows).tokens
-    expected = encode(torch.from_numpy(bank.images[rows]), torch.from_numpy(bank.proprio[rows]))
-    np.testing.assert_array_equal(tokens.numpy(), expected.tokens.detach().numpy())
-    bank.states(model, np.array([1, 2]))
+    tokens = states.states(model, rows)["tokens"]
+    expected = encode({name: torch.from_numpy(part[rows]) for name, part in states.observation.items()})
+    np.testing.assert_allclose(tokens.numpy(), expected["tokens"].detach().numpy(), atol=1e-5)
+    states.states(model, np.array([1, 2]))
     assert calls == [2, 1]
 
 
 def test_task_without_the_starts_asked_for_is_refused():
-    bank = InitialStates(**{**arrays(), "step": np.zeros(24, int)})
-    with pytest.raises(ValueError, match="0 mid-episode states of task 'lift'"):
-        NicoLDreamEnv("lift", world_model=toy.ToyWorldModel(), bank=bank, starts="any")
+    states = InitialStates(**arrays(step=np.zeros(24, int)))
+    with pytest.raises(ValueError, match="no mid-episode states of task 'lift'"):
+        NicoLDreamEnv("lift", world_model=toy.ToyWorldModel(), initial_states=states, starts="any")
 
 
 def test_encoded_rows_take_part_in_gradients_after_a_dream_used_them():
-    bank, model = toy.bank(), toy.ToyWorldModel()
-    NicoLDreamEnv(world_model=model, bank=bank).reset(seed=0)
+    bank, model = toy.initial_states(), toy.ToyWorldModel()
+    NicoLDreamEnv(world_model=model, initial_states=bank).reset(seed=0)
     weight = torch.ones(1, requires_grad=True)
-    (bank.states(model, np.arange(24)).tokens * weight).sum().backward()
-    assert weight.grad is not None and not bank.states(model, np.arange(2)).tokens.requires_grad
+    (bank.states(model, np.arange(24))["tokens"] * weight).sum().backward()
+    assert weight.grad is not None and not bank.states(model, np.arange(2))["tokens"].requires_grad
 
 
 def episode(kind="expert", task="lift", solved_from=20, seed=0):
@@ -105,7 +110,7 @@ def episode(kind="expert", task="lift", solved_from=20, seed=0):
     return Episode(seed=seed, kind=kind, task=task, instruction=words, target=0, **arrays)
 
 
-def test_bank_takes_solvable_unsolved_starts():
+def test_solvable_unsolved_starts_are_taken():
     recorded = [
         episode(seed=0),
         episode("play", seed=1),
@@ -115,14 +120,14 @@ def test_bank_takes_solvable_unsolved_starts():
         episode(seed=5),
     ]
     episodes = EpisodeDataset.stack(recorded)
-    bank = InitialStates.from_episodes(episodes, middles=2)
-    assert bank.goal_images[:, 0, 0, 0].tolist() == [200, 204, 205]
+    bank = from_episodes(episodes, middles=2)
+    assert bank.goal_observation["pixels"][:, 0, 0, 0].tolist() == [200, 204, 205]
     assert bank.tasks == ("lift", "reach")
     lift, reach = bank.step[bank.goal == 0], bank.step[bank.task == "reach"]
     assert lift[0] == 0 and {8, 10} <= set(lift) and (lift[1:] >= 3).all() and (lift <= 18).all()
     assert reach[0] == 0 and (reach < 6).all()
-    np.testing.assert_array_equal(bank.images[:, 0, 0, 0], bank.step)
-    few = InitialStates.from_episodes(episodes, limit=1)
-    assert few.goal_images[:, 0, 0, 0].tolist() == [200, 204]
+    np.testing.assert_array_equal(bank.observation["pixels"][:, 0, 0, 0], bank.step)
+    few = from_episodes(episodes, limit=1)
+    assert few.goal_observation["pixels"][:, 0, 0, 0].tolist() == [200, 204]
     with pytest.raises(ValueError, match="no start"):
-        InitialStates.from_episodes(EpisodeDataset.stack([episode("play")]))
+        from_episodes(EpisodeDataset.stack([episode("play")]))

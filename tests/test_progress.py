@@ -24,7 +24,7 @@ ON_TABLE = SimState(
 
 @pytest.fixture(scope="module")
 def env():
-    env = NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None)
+    env = NicoLRealEnv("all")
     yield env
     env.close()
 

@@ -8,8 +8,8 @@ from stable_baselines3.common.env_checker import check_env
 
 from dream_env import rewards
 from dream_env.adapters.sb3 import DreamVecEnv
-from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol import constants
+from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 
@@ -56,7 +56,7 @@ def test_metric_distance_is_euclidean():
 )
 def test_learned_rewards_go_by_the_metric_of_what_is_kept_and_of_the_goal(reward, goal_env):
     model = latent()
-    env = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward=reward, goal_env=goal_env)
+    env = NicoLDreamEnv("all", world_model=model, initial_states=toy.initial_states(), reward=reward, goal_env=goal_env)
     obs, info = env.reset(seed=0)
     for _ in range(4):
         before = info["metric_distance"]
@@ -73,14 +73,14 @@ def test_learned_rewards_go_by_the_metric_of_what_is_kept_and_of_the_goal(reward
         assert info["distance"] == pytest.approx(float(((embedding - goal) ** 2).mean()), rel=1e-5)
         expected = {"metric": -now, "metric_progress": before - now, "metric_bounded": np.exp(-now / 4)}[reward]
         assert value == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    plain = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward="energy")
+    plain = NicoLDreamEnv("all", world_model=model, initial_states=toy.initial_states(), reward="energy")
     assert "metric_distance" not in plain.reset(seed=0)[1]
 
 
 @pytest.mark.parametrize("form", [{}, {"goal_env": True}, {"temperature": 0.0}], ids=str)
 @pytest.mark.parametrize("reward", ["metric", "metric_bounded"])
 def test_rows_of_the_vector_env_are_single_envs(reward, form):
-    kwargs = {"world_model": latent(), "bank": toy.bank(), "reward": reward, **form}
+    kwargs = {"world_model": latent(), "initial_states": toy.initial_states(), "reward": reward, **form}
     envs, singles = NicoLDreamVectorEnv(5, "all", **kwargs), [NicoLDreamEnv("all", **kwargs) for _ in range(5)]
     envs.reset(seed=3)
     for i, env in enumerate(singles):
@@ -101,7 +101,7 @@ def test_rows_of_the_vector_env_are_single_envs(reward, form):
 
 
 def test_compute_reward_is_the_reward_in_every_form():
-    kwargs = {"world_model": latent(), "bank": toy.bank(), "goal_env": True}
+    kwargs = {"world_model": latent(), "initial_states": toy.initial_states(), "goal_env": True}
     for reward in ("metric", "metric_bounded"):
         envs = DreamVecEnv(4, "all", reward=reward, **kwargs)
         envs.seed(0)
@@ -157,10 +157,10 @@ def test_models_without_a_metric_say_so():
     for model, message in ((old, "no learned metric.*agents.fit.*--init"), (Blunt(), "no method `metric`")):
         for reward in LEARNED:
             with pytest.raises(ValueError, match=message):
-                NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward=reward)
+                NicoLDreamEnv("all", world_model=model, initial_states=toy.initial_states(), reward=reward)
         with pytest.raises(ValueError, match=message):
             NicoLRealEnv("reach", world_model=model, reward="metric")
-        NicoLDreamEnv("all", world_model=model, bank=toy.bank(), reward="energy").reset(seed=0)
+        NicoLDreamEnv("all", world_model=model, initial_states=toy.initial_states(), reward="energy").reset(seed=0)
 
 
 # --- noise and disagreement
@@ -209,10 +209,10 @@ def test_luck_is_each_dreams_own(toy_folder, mode):
 
 def test_calibrated_limit_comes_from_the_model():
     model = latent(StateGroundedConfig(**{**vars(SMALL), "disagreement_threshold": 1e-9}))
-    env = NicoLDreamEnv("all", world_model=model, bank=toy.bank(), max_disagreement="calibrated")
+    env = NicoLDreamEnv("all", world_model=model, initial_states=toy.initial_states(), max_disagreement="calibrated")
     env.reset(seed=0)
     *_, cut, info = env.step(np.ones(4))
     assert cut and info["disagreement"] > 1e-9
     for model in (latent(), toy.ToyWorldModel()):
         with pytest.raises(ValueError, match="calibrated.*no disagreement_threshold.*accepted: a number"):
-            NicoLDreamEnv("all", world_model=model, bank=toy.bank(), max_disagreement="calibrated")
+            NicoLDreamEnv("all", world_model=model, initial_states=toy.initial_states(), max_disagreement="calibrated")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from dreams import assert_same
 
-from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.language import COLORS, color_of
 from dream_env.nicol.scene import COLOR_NAMES, Layout
 from dream_env.nicol.tasks import TASKS, task_of
 
-BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
+BLIND: dict = {}
 
 
 @pytest.fixture
@@ -82,10 +82,11 @@ def test_a_sentence_draws_a_start_whose_goal_shows_it(toy_folder):
         env.reset(seed=seed, options={"instruction": "lift the crimson box"})
         assert (env.task_name, env.instruction) == ("lift", "lift the crimson box")
         drawn.add(env.dreams.goal.numpy().tobytes())
-    bank = env.dreams.bank
-    fitting = (bank.task == "lift") & (bank.color == "red") & (bank.step == 0)
+    bank = env.dreams.initial_states
+    red = np.array([color_of(str(one)) == "red" for one in bank.instruction])
+    fitting = (bank.task == "lift") & red & (bank.step == 0)
     assert len(drawn) == len(set(bank.goal[fitting].tolist()))
-    with pytest.raises(ValueError, match="bank has no start of 'lift' with that color"):
+    with pytest.raises(ValueError, match="no initial state of 'lift' names that color"):
         env.reset(options={"instruction": "lift the yellow cube"})
 
 
@@ -114,6 +115,5 @@ def test_the_task_of_later_episodes_may_be_changed(toy_folder):
 
 
 def test_the_named_color_of_every_shipped_start_is_known():
-    bank = NicoLDreamEnv("all").dreams.bank
-    assert set(bank.color.tolist()) == set(COLORS)
-    assert all(color_of(str(s)) == c for s, c in zip(bank.instruction[:50], bank.color[:50], strict=True))
+    states = NicoLDreamEnv("all").dreams.initial_states
+    assert {color_of(str(sentence)) for sentence in states.instruction} == set(COLORS)

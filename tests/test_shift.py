@@ -13,7 +13,7 @@ from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.scene import Layout
 from dream_env.nicol.shift import SHIFTS
 
-BLIND = {"world_model": None, "obs_type": "pixels", "reward": "success"}
+BLIND: dict = {}
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))
 
 

@@ -8,15 +8,14 @@ from skrl.envs.wrappers.torch import Wrapper
 from skrl.utils.spaces.torch import unflatten_tensorized_space
 
 from dream_env.adapters.skrl import SkrlDreams
-from dream_env.agents.studies.bench.gpu import skrl_ppo
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.tensors import TensorDreams
 
-KWARGS = {"world_model": toy.ToyWorldModel(), "bank": toy.bank(), "seed": 3}
+KWARGS = {"world_model": toy.ToyWorldModel(), "initial_states": toy.initial_states(), "seed": 3}
 
 
 def test_steps_are_those_of_the_dreams():
-    env, dreams = SkrlDreams(6, "all", **KWARGS), TensorDreams(6, "all", **KWARGS)
+    env, dreams = SkrlDreams(6, task="all", **KWARGS), TensorDreams(6, task="all", **KWARGS)
     assert isinstance(env, Wrapper) and env.num_envs == 6 and env.device.type == "cpu" and env.state() is None
     flat, _ = env.reset()
     expected, _ = dreams.reset()
@@ -38,8 +37,3 @@ def test_steps_are_those_of_the_dreams():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="accepted"):
         SkrlDreams(2, "no such task", **KWARGS)
-
-
-def test_ppo_runs():
-    work = skrl_ppo(4, "default", "cpu")
-    assert work() == work() == 4 * EPISODE_STEPS

@@ -51,7 +51,8 @@ def test_what_cannot_be_recorded_says_what_can():
         "{}",
         '{"name": 1}',
         "nothing",
-        '{"name": "x", "observation": {"a": {"type": "Box", "shape": [1000000000], "dtype": "float32", "low": 0, "high": 1}}, "action": {"type": "Discrete", "n": 2}}',
+        '{"name": "x", "observation": {"a": {"type": "Box", "shape": [1000000000], "dtype": "float32", "low": 0, '
+        '"high": 1}}, "action": {"type": "Discrete", "n": 2}}',
     ],
 )
 def test_damaged_files_are_named(tmp_path, text):

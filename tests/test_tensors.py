@@ -7,13 +7,13 @@ import pytest
 import torch
 import toy
 
-from dream_env.dream import NicoLDreamVectorEnv
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.rewards import RewardName
 from dream_env.tensors import TensorDreams
 from dream_env.world_models import checkpoint
 
-KWARGS = {"world_model": toy.ToyWorldModel(), "bank": toy.bank()}
+KWARGS = {"world_model": toy.ToyWorldModel(), "initial_states": toy.initial_states()}
 CERTAIN = KWARGS | {"temperature": 0.0}
 """Without noise, which tensors draw from another generator than arrays."""
 
@@ -28,12 +28,12 @@ def play(dreams, actions, start):
     return {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
 
 
-@pytest.mark.parametrize("reward", get_args(RewardName))
-@pytest.mark.parametrize("kwargs", [{}, {"control": "position", "disagreement_penalty": 0.1, "max_disagreement": 5.0}])
+@pytest.mark.parametrize("reward", [name for name in get_args(RewardName) if name != "environment"])
+@pytest.mark.parametrize("kwargs", [{}, {"disagreement_penalty": 0.1, "max_disagreement": 5.0}])
 def test_same_starts_and_actions_give_the_same_as_the_vector_env(reward, kwargs):
     kwargs, rng = CERTAIN | {"reward": reward} | kwargs, np.random.default_rng(0)
     actions, start = rng.uniform(-1.2, 1.2, (EPISODE_STEPS, 6, 4)).astype(np.float32), np.arange(6)
-    tensors = play(TensorDreams(6, "all", **kwargs), actions, start)
+    tensors = play(TensorDreams(6, task="all", **kwargs), actions, start)
     env = NicoLDreamVectorEnv(6, "all", **kwargs)
     env.reset(seed=0, options={"start": start})
     alive = np.ones(6, bool)  # later episodes begin elsewhere
@@ -53,7 +53,7 @@ def test_default_world_model_gives_the_same_rewards():
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (EPISODE_STEPS, 5, 4)).astype(np.float32)
     start = rng.integers(0, 100, 5)
-    tensors = play(TensorDreams(5, "all", temperature=0.0), actions, start)
+    tensors = play(TensorDreams(5, task="all", temperature=0.0), actions, start)
     env = NicoLDreamVectorEnv(5, "all", temperature=0.0)
     env.reset(options={"start": start})
     rewards = np.stack([env.step(action)[1] for action in actions])
@@ -61,7 +61,7 @@ def test_default_world_model_gives_the_same_rewards():
 
 
 def test_ended_dreams_start_anew_and_show_their_end():
-    dreams = TensorDreams(4, "push", max_episode_steps=3, **KWARGS)
+    dreams = TensorDreams(4, task="push", max_episode_steps=3, **KWARGS)
     obs, _ = dreams.reset(seed=1)
     for step in range(6):
         before = obs
@@ -73,8 +73,14 @@ def test_ended_dreams_start_anew_and_show_their_end():
     assert obs["embedding"].shape == (4, 1024) and obs["instruction"].shape == (4, 64)
 
 
+def rows_of(dreams):
+    """Rows of the initial states that dreams have begun with."""
+    known = dreams.engine.initial_states.observation["proprio"]
+    return (dreams.state["proprio"].numpy()[:, None] == known).all(-1).argmax(1)
+
+
 def test_seed_fixes_what_is_drawn():
-    first, second = (TensorDreams(50, "all", seed=seed, **KWARGS) for seed in (0, 1))
+    first, second = (TensorDreams(50, task="all", seed=seed, **KWARGS) for seed in (0, 1))
     one = first.reset(seed=3)[0]["embedding"]
     assert torch.equal(one, second.reset(seed=3)[0]["embedding"])
     assert not torch.equal(one, first.reset()[0]["embedding"])
@@ -82,12 +88,12 @@ def test_seed_fixes_what_is_drawn():
 
 @pytest.mark.parametrize(("starts", "share"), [("episode", 0.0), ("any", 0.4), (1.0, 1.0)])
 def test_starts_have_their_shares(starts, share):
-    bank = KWARGS["bank"]
-    dreams = TensorDreams(4000, "all", starts=starts, **KWARGS)
-    rows = dreams._carry.row.numpy()
+    bank = KWARGS["initial_states"]
+    dreams = TensorDreams(4000, task="all", starts=starts, **KWARGS)
+    rows = rows_of(dreams)
     assert (bank.step[rows] > 0).mean() == pytest.approx(share, abs=0.03)
     assert [(bank.task[rows] == task).mean() for task in bank.tasks] == pytest.approx([1 / 3] * 3, abs=0.03)
-    assert set(bank.task[TensorDreams(500, "push", **KWARGS)._carry.row.numpy()]) == {"push"}
+    assert set(bank.task[rows_of(TensorDreams(500, task="push", **KWARGS))]) == {"push"}
 
 
 def test_temperature_makes_dreams_differ():
@@ -107,7 +113,7 @@ def test_pixels_are_drawn_on_the_device():
 
 
 def test_gradients_are_those_of_finite_differences():
-    dreams = TensorDreams(3, "all", differentiable=True, reward="progress", **CERTAIN)
+    dreams = TensorDreams(3, task="all", differentiable=True, reward="progress", **CERTAIN)
     start, chance = torch.arange(3), torch.Generator().manual_seed(0)
     actions = 1.6 * torch.rand(EPISODE_STEPS, 3, 4, generator=chance) - 0.8
 
@@ -150,11 +156,10 @@ def test_a_step_never_asks_the_host(temperature):
                 tensors.update({name: x.to("meta") for name, x in tensors.items() if x is not None})
         for name in names:
             setattr(dreams, name, getattr(dreams, name).to("meta"))
-        for name in ("_starts", "_carry"):
-            group = getattr(dreams, name)
-            setattr(dreams, name, type(group)(*(x if x is None else x.to("meta") for x in group)))
-        dreams._obs = {name: x.to("meta") for name, x in dreams._obs.items()}
-        dreams.device, dreams._generator = torch.device("meta"), None
+        for name in ("_table", "_carry", "_obs"):
+            setattr(dreams, name, {key: x.to("meta") for key, x in getattr(dreams, name).items()})
+        dreams.device = dreams.engine.device = torch.device("meta")
+        dreams._generator = None
         for _ in range(2):
             obs, reward, *_ = dreams.step(torch.zeros(64, 4, device="meta"))
         assert reward.device.type == obs["embedding"].device.type == "meta"
@@ -165,7 +170,7 @@ def test_a_step_never_asks_the_host(temperature):
     assert checkpoint.load("default") is model and model.device.type == "cpu"
 
 
-@pytest.mark.parametrize("wrong", [{"num_envs": 0}, {"max_episode_steps": 0}, {"goal_env": True}, {"reward": "no"}])
+@pytest.mark.parametrize("wrong", [{"num_envs": 0}, {"goal_env": True}, {"reward": "no"}])
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match="accepted"):
         TensorDreams(**{"num_envs": 2} | KWARGS | wrong)
@@ -173,7 +178,7 @@ def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match=r"action has shape \(4,\); accepted: \(2, 4\)"):
         dreams.step(torch.zeros(4))
     for start in (torch.arange(3), torch.tensor([0, -1]), torch.tensor([0.0, 1.0]), [0, 999]):
-        with pytest.raises(ValueError, match=r"start=.*accepted: \(2,\) rows of the bank, 0 to 23"):
+        with pytest.raises(ValueError, match=r"start=.*accepted: \(2,\) rows of the initial states, 0 to 23"):
             dreams.reset(start=start)
     assert dreams.reset(start=[0, 1])[0]["proprio"].shape == (2, 4)
 
@@ -181,10 +186,10 @@ def test_wrong_arguments_are_named(wrong):
 def test_observations_are_the_callers_own():
     dreams = TensorDreams(2, **KWARGS)
     obs, _ = dreams.reset(seed=0)
-    before = dreams.state.proprio.clone()
+    before = dreams.state["proprio"].clone()
     for part in obs.values():
         part.mul_(0)
-    assert torch.equal(dreams.state.proprio, before)
+    assert torch.equal(dreams.state["proprio"], before)
     double, single = (
         dreams.reset(seed=0) and dreams.step(action)[0] for action in (torch.ones(2, 4).double(), torch.ones(2, 4))
     )

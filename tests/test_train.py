@@ -17,7 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from dream_env.adapters.sb3 import OutcomeReward
-from dream_env.agents import apg, clone
+from dream_env.agents import clone
 from dream_env.agents import train as module
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.ppo import AnchoredPPO
@@ -26,9 +26,8 @@ from dream_env.agents.run import zoo_ppo as hyperparams
 from dream_env.agents.run import zoo_sac as hyperparams_sac
 from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
 from dream_env.contract import action_space, observation_space
-from dream_env.dream import NicoLDreamEnv
-from dream_env.initial_states import InitialStates
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.dream import NicoLDreamEnv
 
 TESTS = Path(__file__).parent
 
@@ -148,19 +147,16 @@ def test_who_is_anchored_to_a_clone_is_paid_for_the_outcome(args):
 
 
 def test_practice_takes_starts_of_ones_own(args, tmp_path):
-    bank = toy.bank(rows=8, seed=5)
+    bank = toy.initial_states(rows=8, seed=5)
     only = np.flatnonzero((bank.task == "push") & (bank.step == 0))[:1]
-    one = {name: getattr(bank, name)[only] for name in ("images", "proprio", "task", "instruction", "step")}
-    InitialStates(goal_images=bank.goal_images[bank.goal[only]], goal=np.zeros(1, int), **one).save(
-        tmp_path / "own.npz"
-    )
-    own = replace(args, task="push", bank=tmp_path / "own.npz", starts="episode")
+    bank.select(only).save(tmp_path / "own.npz")
+    own = replace(args, task="push", initial_states=tmp_path / "own.npz", starts="episode")
     env = make_env(own)
     env.reset()
-    assert set(env.get_attr("instruction")) == set(one["instruction"].tolist())
+    assert set(env.get_attr("instruction")) == set(bank.instruction[only].tolist())
     train(own, env, None)
-    with pytest.raises(ValueError, match="other settings: bank"):
-        train(replace(own, bank=None), make_env(args), None)
+    with pytest.raises(ValueError, match="other settings: initial_states"):
+        train(replace(own, initial_states=None), make_env(args), None)
     with pytest.raises(ValueError, match="which draws its own starts"):
         replace(own, env="NicoLReal-v0")
 
@@ -266,7 +262,7 @@ def test_the_card_holds_the_command_that_makes_the_policy(args):
     )
 
 
-@pytest.mark.parametrize("command", [apg, clone, module])
+@pytest.mark.parametrize("command", [clone, module])
 def test_help_names_the_command(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["some/file.py", "--help"])
     with pytest.raises(SystemExit):
@@ -274,7 +270,7 @@ def test_help_names_the_command(command, monkeypatch, capsys):
     assert f"usage: python -m agents.{command.__name__.split('.')[-1]} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [apg, module])
+@pytest.mark.parametrize("command", [module])
 def test_a_missing_gpu_ends_the_command(command, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["command", "--out", str(tmp_path / "run"), "--device", "cuda"])

@@ -36,7 +36,7 @@ def world(tmp_path_factory):
     out = tmp_path_factory.mktemp("world")
     torch.manual_seed(77)
     checkpoint.save(StateGroundedModel(StateGroundedConfig(width=16, blocks=1, ensemble=1)), out, "card")
-    toy.bank().save(out / "bank.npz")
+    toy.initial_states().save(out / "initial_states.npz")
     return str(out)
 
 
@@ -185,7 +185,7 @@ def changed(world, out, prefix):
             if name.startswith(prefix):
                 weight += 1
     checkpoint.save(model, out, "card")
-    toy.bank().save(out / "bank.npz")
+    toy.initial_states().save(out / "initial_states.npz")
     return str(out)
 
 

@@ -18,8 +18,8 @@ from dream_env.agents.policies.ppo import AnchoredPPO
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.studies.phrasings import sentences
 from dream_env.contract import action_space, observation_space
-from dream_env.dream import NicoLDreamEnv
 from dream_env.language import embed
+from dream_env.nicol.dream import NicoLDreamEnv
 
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 8, "batch_size": 16}
 
@@ -34,7 +34,7 @@ def clone(tmp_path):
 
 @pytest.fixture(scope="module")
 def dream():
-    return {"world_model": toy.ToyWorldModel(), "bank": toy.bank(), "task": "all"}
+    return {"world_model": toy.ToyWorldModel(), "initial_states": toy.initial_states(), "task": "all"}
 
 
 def observations(count):
@@ -105,12 +105,12 @@ def test_refuses_wrong_shapes(part, value):
 def test_acts_on_pixels_and_words(tmp_path, dream):
     vla = VLA(VLAConfig(world_model=toy.save(tmp_path / "toy")))
     env = NicoLDreamEnv(obs_type="pixels", **dream)
-    bank = toy.bank()
-    image, words = bank.images[0], "lift the red cube"
-    options = {"image": image, "proprio": bank.proprio[0], "instruction": words}
+    bank = toy.initial_states()
+    image, words = bank.observation["pixels"][0], "lift the red cube"
+    options = {"image": image, "proprio": bank.observation["proprio"][0], "instruction": words}
     obs, _ = env.reset(seed=0, options=options)
     np.testing.assert_allclose(obs["instruction"], embed(words))
-    action = vla.act(image, bank.proprio[0], words)
+    action = vla.act(image, bank.observation["proprio"][0], words)
     np.testing.assert_allclose(action, vla.predict(obs)[0], atol=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_knows_through_which_eyes_it_learned(tmp_path):
         rollouts.env_form(saved, worlds[1])
     stranger = VLA(replace(config, world_model=worlds[1]))
     with pytest.raises(ValueError, match="its encoder"):
-        stranger.act(toy.bank().images[0], toy.bank().proprio[0], "lift the red cube")
+        stranger.act(toy.initial_states().images[0], toy.initial_states().proprio[0], "lift the red cube")
 
 
 @pytest.mark.parametrize("name", policy.SHIPPED)

@@ -252,7 +252,7 @@ def test_checkpoint_round_trip_is_exact_shared_and_frozen(folder):
 
 
 def test_saving_again_keeps_other_files_and_survives_a_crash(folder, monkeypatch):
-    (folder / "bank.npz").write_bytes(b"starts")
+    (folder / "initial_states.npz").write_bytes(b"starts")
     weights = (folder / "model.safetensors").read_bytes()
     with monkeypatch.context() as broken:
         broken.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
@@ -260,7 +260,7 @@ def test_saving_again_keeps_other_files_and_survives_a_crash(folder, monkeypatch
             checkpoint.save(StateGroundedModel(SMALL), folder, "")
     assert (folder / "model.safetensors").read_bytes() == weights
     checkpoint.save(StateGroundedModel(SMALL), folder, "")
-    assert (folder / "bank.npz").read_bytes() == b"starts"
+    assert (folder / "initial_states.npz").read_bytes() == b"starts"
     assert (folder / "model.safetensors").read_bytes() != weights
 
 

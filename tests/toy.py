@@ -1,6 +1,6 @@
 """A world model small enough to check by hand: fixed random projections, ready in milliseconds.
 
-`save(folder)` writes it as a checkpoint with a start bank, so tests can name it where users name a
+`save(folder)` writes it as a checkpoint with initial states, so tests can name it where users name a
 folder. Importing this module makes the kind known, which also serves `rl_zoo3 --gym-packages toy`.
 """
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from dream_env import rewards
 from dream_env.initial_states import InitialStates
 from dream_env.nicol import constants
+from dream_env.nicol.spec import SPEC
 from dream_env.world_models import checkpoint
-from dream_env.world_models.legacy import LatentState
+from dream_env.world_models.protocol import Prediction
 
 GRID, PATCH = 8, constants.IMAGE_SIZE // 8
 TASKS = ("lift", "push", "reach")
@@ -40,9 +40,12 @@ class ToyWorldModel(nn.Module):
 
     kind = "toy"
     config_class = ToyConfig
+    noise_dim = 1
+    observed = ("proprio",)
 
-    def __init__(self, config=None):
+    def __init__(self, config=None, spec=SPEC):
         super().__init__()
+        self.spec = spec
         self.config = config = config or ToyConfig()
         self.embedding_dim = GRID * GRID * config.channels
         rng = torch.Generator().manual_seed(config.seed)
@@ -56,49 +59,48 @@ class ToyWorldModel(nn.Module):
         """Device of the weights."""
         return self.patch.device
 
-    def encode(self, images, proprio):
+    def encode(self, observation, previous=None):
         """Projects every 8 x 8 patch of the centered picture."""
-        pixels = (images.float() - 127.5) / 64
+        pixels = (observation["pixels"].float() - 127.5) / 64
         patches = pixels.reshape(-1, GRID, PATCH, GRID, PATCH, 3).transpose(2, 3).flatten(3).flatten(1, 2)
-        return LatentState(patches @ self.patch, proprio)
+        state = {
+            "tokens": patches @ self.patch,
+            "proprio": observation.get("proprio", pixels.new_zeros(len(pixels), 4)),
+        }
+        return state | {name: observation[name] for name in ("instruction",) if name in observation}
 
     def step(self, state, action, noise=None, temperature=1.0):
         """Decays tokens a little and shifts them by the action and the set-point."""
-        drive = action + 0.1 * state.proprio
+        drive = action + 0.1 * state["proprio"]
         shift = (drive[:, :, None, None] * self.shift).sum(1)
         if noise is not None:
-            shift = shift * (1 + temperature * (noise[:, None, None] - 0.5))
-        return LatentState(0.98 * state.tokens + shift, constants.integrate(state.proprio, action, self.step_size))
+            shift = shift * (1 + temperature * (noise[:, :, None] - 0.5))
+        doubt = action.abs().sum(-1) * state["tokens"].square().mean((1, 2))
+        proprio = constants.integrate(state["proprio"], action, self.step_size)
+        state = {**state, "tokens": 0.98 * state["tokens"] + shift, "proprio": proprio}
+        success = self.success(state) if "instruction" in state else None
+        return state, Prediction(success=success, disagreement=doubt)
 
     def embedding(self, state):
         """Flattens the tokens."""
-        return state.tokens.flatten(1)
+        return state["tokens"].flatten(1)
 
-    def metric(self, embedding):
+    def metric(self, state):
         """Is the embedding itself."""
-        return embedding
-
-    def judge(self, state, goal, instruction):
-        """Gives both at once."""
-        return self.metric(self.embedding(state)), self.success(state, goal, instruction)
+        return self.embedding(state)
 
     def decode(self, state):
         """Inverts the projection, roughly, by its transpose."""
-        pixels = (state.tokens @ self.patch.T).reshape(-1, GRID, GRID, PATCH, PATCH, 3)
+        pixels = (state["tokens"] @ self.patch.T).reshape(-1, GRID, GRID, PATCH, PATCH, 3)
         image = pixels.transpose(2, 3).reshape(-1, constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3)
-        return (image * 64 + 127.5).clamp(0, 255).byte()
+        return {"pixels": (image * 64 + 127.5).clamp(0, 255).byte(), "proprio": state["proprio"]}
 
-    def success(self, state, goal, instruction):
-        """Probable where the goal is near; the instruction tips the balance."""
-        near = 1 - rewards.distance(self.embedding(state), goal)
-        return torch.sigmoid(4 * near + instruction.sum(-1) / 8)
-
-    def disagreement(self, state, action):
-        """Grows with the action and with the tokens."""
-        return action.abs().sum(-1) * state.tokens.square().mean((1, 2))
+    def success(self, state):
+        """Probable where tokens are small; the instruction tips the balance."""
+        return torch.sigmoid(2 - 4 * state["tokens"].square().mean((1, 2)) + state["instruction"].sum(-1) / 8)
 
 
-def bank(rows=24, seed=0):
+def initial_states(rows=24, seed=0):
     """Makes starts with a random cube each, goals with the cube elsewhere; every second row is a mid-episode state."""
     rng = np.random.default_rng(seed)
     names = list(COLORS)
@@ -113,9 +115,11 @@ def bank(rows=24, seed=0):
         return images
 
     return InitialStates(
-        images=pictures(rows, color),
-        proprio=rng.uniform(-1, 1, (rows, 4)).astype(np.float32),
-        goal_images=pictures(rows // 2, color[::2]),
+        observation={
+            "pixels": pictures(rows, color),
+            "proprio": rng.uniform(-1, 1, (rows, 4)).astype(np.float32),
+        },
+        goal_observation={"pixels": pictures(rows // 2, color[::2])},
         goal=np.arange(rows) // 2,
         task=task,
         instruction=np.array([f"{t} the {names[c]} cube" for t, c in zip(task, color, strict=True)]),
@@ -124,9 +128,9 @@ def bank(rows=24, seed=0):
 
 
 def save(folder, model=None):
-    """Writes a toy and its bank as a checkpoint folder and returns its path as a str."""
+    """Writes a toy and its initial states as a checkpoint folder and returns its path as a str."""
     checkpoint.save(model or ToyWorldModel(), folder, "A toy for tests.")
-    bank().save(Path(folder) / "bank.npz")
+    initial_states().save(Path(folder) / "initial_states.npz")
     return str(folder)
 
 

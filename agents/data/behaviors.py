@@ -179,6 +179,6 @@ def load_policy(path: str) -> Any:
 @lru_cache
 def make_dream(world_model: str) -> Any:
     """Makes a dream once per process."""
-    from dream_env.dream import NicoLDreamEnv
+    from dream_env.nicol.dream import NicoLDreamEnv
 
     return NicoLDreamEnv("all", world_model=world_model, reward="success")

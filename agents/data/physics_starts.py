@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dream_env import contract
+from dream_env import checks
 from dream_env.initial_states import InitialStates
+from dream_env.nicol.initial_states import of_pictures
 
 if TYPE_CHECKING:
     from dream_env.nicol.env import NicoLRealEnv
@@ -23,7 +24,7 @@ def _physics(shift: str = "none") -> NicoLRealEnv:
     """Makes the process's physics env that shows starts, and what follows from them."""
     from dream_env.nicol.env import NicoLRealEnv
 
-    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None, shift=shift)
+    return NicoLRealEnv("all", shift=shift)
 
 
 def carry_out(task: str, seed: int, actions: np.ndarray, offset: float = 0.0, shift: str = "none") -> NicoLRealEnv:
@@ -44,7 +45,7 @@ def carry_out(task: str, seed: int, actions: np.ndarray, offset: float = 0.0, sh
     state = env.get_state()
     layout = state["layout"]
     places = layout.positions + offset * np.random.default_rng([seed, 2]).normal(0, 1, layout.positions.shape)
-    deltas = list(contract.check_actions(actions, actions.shape))
+    deltas = list(checks.check_actions(actions, env.action_space, len(actions)))
     # As `step` does, without a picture of every step.
     env.set_state({**state, "layout": replace(layout, positions=places), "deltas": deltas})
     return env
@@ -84,14 +85,5 @@ def physics_starts(task: str, seeds: tuple[int, ...]) -> tuple[InitialStates, tu
         The bank, row i for seed i, and whether each start is solved already.
     """
     image, proprio, goal_image, instruction, solved = zip(*(physics_start(task, seed) for seed in seeds), strict=True)
-    rows = np.arange(len(seeds))
-    bank = InitialStates(
-        images=np.stack(image),
-        proprio=np.stack(proprio),
-        goal_images=np.stack(goal_image),
-        goal=rows,
-        task=np.array([task] * len(seeds)),
-        instruction=np.array(instruction),
-        step=0 * rows,
-    )
-    return bank, solved
+    images, setpoints, goals = (np.stack(each) for each in (image, proprio, goal_image))
+    return of_pictures(images, setpoints, goals, np.array([task] * len(seeds)), np.array(instruction)), solved

@@ -17,9 +17,9 @@ from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_star
 from dream_env.agents.eval.results import Clip, EpisodeResult, World
 from dream_env.agents.policies import regressor
 from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
-from dream_env.contract import observation_space
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.nicol.language import COLORS
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import TASKS
 from dream_env.rewards import DEFAULT_REWARD, RewardName
 
@@ -142,11 +142,11 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     """
     keys, saved = inputs(policy), None if policy in SCRIPTED else load_policy(policy)
     if world_model is None:
-        if missing := sorted(set(keys) - set(observation_space(0, "pixels"))):
+        if missing := sorted(set(keys) - {*SPEC.observation.spaces, "instruction"}):
             raise ValueError(
                 f"world_model=None has no {missing}, which policy={policy!r} reads; accepted: a checkpoint"
             )
-        return {"world_model": None, "obs_type": "pixels", "reward": "success"}
+        return {"world_model": None, "reward": "success"}
     config = getattr(saved, "config", None)  # of a VLA or a regressor
     if world_model == "default":
         world_model = str(getattr(config, "world_model", world_model))
@@ -193,19 +193,19 @@ def play(batch: Batch) -> list[EpisodeResult]:
 
 
 @lru_cache(maxsize=2)
-def _physics(form: tuple[tuple[str, Any], ...]) -> NicoLRealEnv:
+def _physics(form: tuple[tuple[str, Any], ...]) -> Any:
     """Makes the process's physics env once per form of observation."""
-    from dream_env.nicol.env import NicoLRealEnv
+    from dream_env.nicol import real
 
-    return NicoLRealEnv("all", **dict(form))
+    return real.make("all", **dict(form))
 
 
-def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[NicoLRealEnv, dict[str, np.ndarray], dict[str, Any]]:
+def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
     form = env_form(batch.policy, batch.world_model, batch.reward) | {"shift": batch.shift} | form
     env = _physics(tuple(form.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
     if batch.instruction != "normal":
-        words = spoken(batch.instruction, env, seed)
+        words = spoken(batch.instruction, env.unwrapped, seed)
         obs, info = env.reset(seed=seed, options={"task": batch.task, "spoken": words})
     return env, obs, info
 
@@ -219,20 +219,21 @@ def _actions(batch: Batch, seed: int, env: NicoLRealEnv) -> Actor:
 def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
     """Plays one episode in physics."""
     env, obs, info = _reset_physics(batch, seed)
-    solved = bool(env.truth()["condition"])
-    act, total, taken = _actions(batch, seed, env), 0.0, []
+    physics: Any = env.unwrapped
+    solved = bool(physics.truth()["condition"])
+    act, total, taken = _actions(batch, seed, physics), 0.0, []
     for _ in range(EPISODE_STEPS):
         taken.append(act({key: value[None] for key, value in obs.items()})[0])
         obs, reward, _, _, info = env.step(taken[-1])
-        total += reward
-    truth = env.truth()
+        total += float(reward)
+    truth = physics.truth()
     named, *touched = (list(COLORS)[truth["colors"][i]] for i in (truth["target"], *truth["touched"]))
     return EpisodeResult(
         batch.label,
         "physics",
         batch.task,
         seed,
-        env.spoken,
+        physics.spoken,
         solved,
         bool(info["is_success"]),
         total,
@@ -245,13 +246,13 @@ def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
 
 def _play_dream(batch: Batch) -> list[EpisodeResult]:
     """Plays all episodes of a batch as one batched dream; each begins as physics does for its seed."""
-    from dream_env.dream import NicoLDreamVectorEnv
+    from dream_env.nicol.dream import NicoLDreamVectorEnv
 
     bank, solved = physics_starts(batch.task, batch.seeds)
     envs = NicoLDreamVectorEnv(
         len(batch.seeds),
         batch.task,
-        bank=bank,
+        initial_states=bank,
         autoreset_mode=AutoresetMode.DISABLED,
         temperature=batch.temperature,
         **env_form(batch.policy, batch.world_model, batch.reward),
@@ -288,29 +289,30 @@ def record(batch: Batch) -> list[Clip]:
     Raises:
         ValueError: If the batch names no world model to dream with.
     """
-    from dream_env.dream import NicoLDreamEnv
+    from dream_env.nicol.dream import NicoLDreamEnv
 
     if batch.world_model is None:
         raise ValueError("world_model=None has no dream to show; accepted: a checkpoint")
     clips = []
     for seed in batch.seeds:
         env, obs, info = _reset_physics(batch, seed, obs_type="pixels")
+        physics: Any = env.unwrapped
         start = {
             "image": obs["pixels"],
-            "proprio": env.proprio.copy(),
-            "goal_image": env.goal_image,
+            "proprio": physics.proprio.copy(),
+            "goal_image": physics.goal_image,
         }
         world_model = env_form(batch.policy, batch.world_model)["world_model"]
         dream = NicoLDreamEnv(batch.task, obs_type="pixels", world_model=world_model)
-        imagined, _ = dream.reset(seed=seed, options=start | {"instruction": env.spoken})
+        imagined, _ = dream.reset(seed=seed, options=start | {"instruction": physics.spoken})
         pictures = [(obs["pixels"], imagined["pixels"])]
-        act = _actions(batch, seed, env)
+        act = _actions(batch, seed, physics)
         for _ in range(EPISODE_STEPS):
             action = act({key: value[None] for key, value in obs.items()})[0]
             obs, _, _, _, info = env.step(action)
             imagined, *_ = dream.step(action)
             pictures.append((obs["pixels"], imagined["pixels"]))
         dream.close()
-        physics, dreamed = (np.stack(side) for side in zip(*pictures, strict=True))
-        clips.append(Clip(batch.task, env.spoken, bool(info["is_success"]), physics, dreamed))
+        real, dreamed = (np.stack(side) for side in zip(*pictures, strict=True))
+        clips.append(Clip(batch.task, physics.spoken, bool(info["is_success"]), real, dreamed))
     return clips

@@ -19,11 +19,11 @@ from dream_env.agents import collect
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.run import workers as pool
 from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
-from dream_env.dream import NicoLDreamVectorEnv
-from dream_env.initial_states import InitialStates
 from dream_env.nicol.constants import EPISODE_STEPS, IMAGE_SIZE
+from dream_env.nicol.dream import NicoLDreamVectorEnv
+from dream_env.nicol.initial_states import of_pictures
 from dream_env.rewards import RewardName
-from dream_env.world_models.legacy import LatentState
+from dream_env.world_models.protocol import Prediction, State
 
 KINDS = ("expert", "misjudge", "play", "policy")
 """What acts in the held-out episodes, in turn: good attempts, near misses, pushing about, and what RL will meet."""
@@ -79,15 +79,15 @@ def held_out(
 def _make(task: str, policy: str | None, world_model: str) -> Any:
     """Returns the process's one physics env, set to a task."""
     env = _physics(world_model)
-    env.task = task
+    env.unwrapped.task = task
     return env
 
 
 @lru_cache
 def _physics(world_model: str) -> Any:
-    from dream_env.nicol.env import NicoLRealEnv
+    from dream_env.nicol import real
 
-    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=world_model)
+    return real.make("all", obs_type="pixels", reward="success", world_model=world_model)
 
 
 # --- dream
@@ -134,16 +134,17 @@ class Projector:
         return getattr(self._model, name)
 
     def step(
-        self, state: LatentState, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
-    ) -> LatentState:
+        self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[State, Prediction]:
         """Shows the next frame."""
         self._step += 1
         film = self._film
-        return LatentState(film.tokens[:, self._step].float().to(action), film.proprio[:, self._step].to(action))
+        tokens, proprio = (part[:, self._step].float().to(action) for part in (film.tokens, film.proprio))
+        return self._model.state_of(tokens, proprio, state.get("instruction")), Prediction(success=self.success(state))
 
-    def success(self, state: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
+    def success(self, state: State) -> Tensor:
         """Tells what the film says of its present frame."""
-        return self._film.probability[:, self._step].to(goal)
+        return self._film.probability[:, self._step].to(self._model.device).float()
 
 
 def dream_film(model: Any, episodes: EpisodeDataset, start: int = 0) -> Film:
@@ -155,8 +156,8 @@ def dream_film(model: Any, episodes: EpisodeDataset, start: int = 0) -> Film:
         start: Recorded frame from which to dream on, to the end of the episode.
     """
     env = _theater(model, episodes, start, reward="success", temperature=0.0, max_disagreement=float("inf"))
-    frames, probabilities, disagreements = [env.get_state()], [env.dreams.success_probability], []
-    info: dict[str, Any] = {}
+    frames, info = [env.get_state()], env.dreams.info()
+    probabilities, disagreements = [info["success_probability"]], []
     for action in tqdm(episodes.action[:, start:].swapaxes(0, 1), "replay", unit="step"):
         *_, info = env.step(action)
         frames.append(env.get_state())
@@ -175,7 +176,9 @@ def dream_film(model: Any, episodes: EpisodeDataset, start: int = 0) -> Film:
 def physics_film(model: Any, episodes: EpisodeDataset, latents: EncodedDataset) -> Film:
     """Shows recorded episodes as they were; the ensemble is asked about each recorded step."""
     told = [
-        model.disagreement(LatentState(latents.tokens[:, t].float(), latents.proprio[:, t]), latents.action[:, t])
+        model.step(model.state_of(latents.tokens[:, t].float(), latents.proprio[:, t]), latents.action[:, t])[
+            1
+        ].disagreement
         for t in range(EPISODE_STEPS)
     ]
     success = torch.from_numpy(episodes.success)
@@ -204,17 +207,10 @@ def returns(model: Any, episodes: EpisodeDataset, film: Film | None = None) -> d
 def _theater(model: Any, episodes: EpisodeDataset, start: int = 0, **kwargs: Any) -> NicoLDreamVectorEnv:
     """Makes a batch of dreams, one for each episode, and resets them to a frame of it."""
     rows = np.arange(len(episodes))
-    bank = InitialStates(
-        images=np.array(episodes.images[:, start]),
-        proprio=episodes.proprio[:, start],
-        goal_images=np.array(episodes.goal_image),
-        goal=rows,
-        task=episodes.task,
-        instruction=episodes.instruction,
-        step=0 * rows,
-    )
+    pictures = np.array(episodes.images[:, start]), episodes.proprio[:, start], np.array(episodes.goal_image)
+    states = of_pictures(*pictures, episodes.task, episodes.instruction)
     env = NicoLDreamVectorEnv(
-        len(rows), "all", world_model=model, bank=bank, autoreset_mode=AutoresetMode.DISABLED, **kwargs
+        len(rows), "all", world_model=model, initial_states=states, autoreset_mode=AutoresetMode.DISABLED, **kwargs
     )
     env.reset(seed=0, options={"start": rows})
     return env

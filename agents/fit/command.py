@@ -42,7 +42,8 @@ from dream_env.agents.studies.reward_audit.order import metric_figures
 from dream_env.checks import check_choice
 from dream_env.data.episodes import KINDS, EpisodeDataset
 from dream_env.files import write_text
-from dream_env.initial_states import InitialStates
+from dream_env.initial_states import FILE
+from dream_env.nicol.initial_states import from_episodes
 from dream_env.nicol.world_model.model import PREDICTOR, StateGroundedModel
 from dream_env.world_models import checkpoint
 
@@ -273,11 +274,11 @@ def _work(args: Arguments) -> None:
     with distributed.processes(args.device) as first:
         bank = None
         if first and args.bank:  # now, as data without a start are refused
-            bank = InitialStates.from_episodes(episodes, limit=args.bank, seed=args.seed)
+            bank = from_episodes(episodes, limit=args.bank, seed=args.seed)
         figures = fit(args, episodes)
     if not first:
         return
     if bank is not None:
-        bank.save(args.out / "bank.npz")
+        bank.save(args.out / FILE)
     print(json.dumps(figures, indent=2))
     print(f"World model: {args.out.resolve()}")

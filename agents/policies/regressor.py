@@ -22,8 +22,9 @@ from tqdm import trange
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.policies.vla import mlp
-from dream_env.contract import observation_space
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, PROPRIO_NAMES
+from dream_env.nicol.spec import SPEC
+from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
 
 INPUTS = ("embedding", "goal", "proprio")
@@ -57,7 +58,7 @@ class Regressor(nn.Module):
     def __init__(self, config: RegressorConfig | None = None) -> None:
         super().__init__()
         self.config = config or RegressorConfig()
-        space = observation_space(self.config.embedding_dim)
+        space: spaces.Dict = observation_space(SPEC, self.config.embedding_dim, ("proprio",))  # type: ignore[assignment]
         self.observation_space = spaces.Dict({name: space[name] for name in INPUTS})
         hidden = self.config.hidden
         self.seen = mlp(2 * self.config.embedding_dim + len(PROPRIO_NAMES), hidden)

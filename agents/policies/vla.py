@@ -24,10 +24,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from dream_env.agents.policies import encoder_id as eyes
-from dream_env.contract import observation_space
 from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
+from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
 from dream_env.world_models.readout import LanguageReadout
 
@@ -47,7 +48,7 @@ def placed(settings: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         settings: Some of them name data, a clone or a world model: by a path, by what the package calls it, or None.
     """
-    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "bank")}
+    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "initial_states")}
     whole = {key: str(Path(path).resolve()) for key, path in paths.items() if path and path not in SHIPPED}
     return {**settings, **whole}
 
@@ -209,7 +210,7 @@ class VLA(nn.Module):
     def __init__(self, config: VLAConfig | None = None) -> None:
         super().__init__()
         self.config = config or VLAConfig()
-        self.space = observation_space(self.config.embedding_dim)
+        self.space: spaces.Dict = observation_space(SPEC, self.config.embedding_dim, ("proprio",))  # type: ignore[assignment]
         self.trunk = Trunk(self.space, self.config)
         self.action = nn.Linear(self.config.hidden, len(ACTION_NAMES))
 
@@ -267,7 +268,7 @@ class VLA(nn.Module):
 
         Args:
             image: Picture of the policy's camera, `(64, 64, 3)` uint8.
-            proprio: Normalized set-point `(4,)`, see `dream_env.contract.normalize`.
+            proprio: Normalized set-point `(4,)`, see `dream_env.nicol.constants.normalize`.
             instruction: What to do, such as "grab the red cube".
 
         Returns:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
-from dream_env.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.dream import DreamEnv, DreamVectorEnv
 
 PER_DREAM = ("instruction", "task_description", "task_name")
 """Attributes of the vector env that hold one value per dream; every other attribute belongs to all dreams."""
@@ -35,12 +35,12 @@ class DreamVecEnv(VecEnv):
 
     Args:
         num_envs: Number of dreams.
-        task: As in `NicoLDreamEnv`.
-        **kwargs: As in `NicoLDreamVectorEnv`, apart from `autoreset_mode`, which is SB3's.
+        task: As in `DreamEnv`.
+        **kwargs: As in `DreamVectorEnv`, apart from `autoreset_mode`, which is SB3's.
     """
 
-    def __init__(self, num_envs: int = 64, task: str = "reach", **kwargs: Any) -> None:
-        self.dreams = NicoLDreamVectorEnv(num_envs, task, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
+    def __init__(self, num_envs: int = 64, task: str = "all", **kwargs: Any) -> None:
+        self.dreams = DreamVectorEnv(num_envs, task=task, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
         super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, int)
@@ -61,12 +61,13 @@ class DreamVecEnv(VecEnv):
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Takes the actions `(num_envs, 4)` of the next `step_wait`."""
+        """Takes the actions `(num_envs, ...)` of the next `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
         """Predicts one control step of every dream; ended ones start anew."""
-        obs, rewards, _, dones, batch = self.dreams.step(self._actions)
+        obs, rewards, terminated, truncated, batch = self.dreams.step(self._actions)
+        dones = terminated | truncated
         self._returns += rewards
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -74,7 +75,7 @@ class DreamVecEnv(VecEnv):
             last = {k: v[i].item() for k, v in batch["final_info"].items() if not k.startswith("_")}
             infos[i] = last | {
                 "terminal_observation": batch["final_obs"][i],
-                "TimeLimit.truncated": True,  # a dream never terminates
+                "TimeLimit.truncated": bool(truncated[i]),
                 "episode": {
                     "r": round(float(self._returns[i]), 6),
                     "l": int(self._lengths[i]),
@@ -132,7 +133,7 @@ class BatchedDream(VecEnvWrapper):
     written to its `Monitor`'s file.
 
     Args:
-        venv: Vector env of `NicoLDream-v0` environments with equal arguments.
+        venv: Vector env of `Dream-v0` or `NicoLDream-v0` environments with equal arguments.
 
     Raises:
         ValueError: If it holds anything else, or a wrapper that a batch would leave out.
@@ -144,8 +145,8 @@ class BatchedDream(VecEnvWrapper):
     def __init__(self, venv: VecEnv) -> None:
         envs = venv.envs if isinstance(venv, DummyVecEnv) else []
         singles = [env.unwrapped for env in envs]
-        if not envs or not all(isinstance(env, NicoLDreamEnv) for env in singles):
-            raise ValueError(f"venv={venv}; accepted: a DummyVecEnv of NicoLDream-v0 environments")
+        if not envs or not all(isinstance(env, DreamEnv) for env in singles):
+            raise ValueError(f"venv={venv}; accepted: a DummyVecEnv of Dream-v0 or NicoLDream-v0 environments")
         chain, configs = [_wrappers(env) for env in envs], [env.config for env in singles]  # type: ignore[attr-defined]
         foreign = {type(w).__name__ for row in chain for w in row if not isinstance(w, self.KNOWN)}
         limits = [env.get_wrapper_attr("_max_episode_steps") for env in envs]
@@ -204,9 +205,11 @@ class OutcomeReward(VecEnvWrapper):
         return obs, np.array(outcomes, np.float32), dones, infos
 
 
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tells whether two dicts of options hold the same, arrays included."""
-    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+def _same(one: Any, other: Any) -> bool:
+    """Tells whether options hold the same, dicts of arrays included."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return np.array_equal(one, other)
 
 
 def _wrappers(env: gym.Env) -> list[gym.Wrapper]:

@@ -26,15 +26,14 @@ class SkrlDreams(Wrapper):
 
     Args:
         num_envs: Number of dreams B.
-        task: As in `NicoLDreamEnv`.
         **kwargs: As in `TensorDreams`.
 
     Raises:
         ValueError: If an argument is not among the accepted ones.
     """
 
-    def __init__(self, num_envs: int, task: str = "reach", **kwargs: Any) -> None:
-        self.dreams = TensorDreams(num_envs, task, **kwargs)
+    def __init__(self, num_envs: int, **kwargs: Any) -> None:
+        self.dreams = TensorDreams(num_envs, **kwargs)
         super().__init__(self.dreams)
         self._begun = False
 
@@ -57,13 +56,14 @@ class SkrlDreams(Wrapper):
 
     @torch.no_grad()
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Predicts one control step of every dream under actions `(B, 4)`.
+        """Predicts one control step of every dream under actions `(B, A)`.
 
         Returns:
             Observations `(B, D)`; rewards, ends, and False for each dream, `(B, 1)`; and infos, of which trainers note
             the share of dreams whose condition holds, `episode/is_success`.
         """
-        self._obs, reward, _, ended, info = self.dreams.step(actions)
+        self._obs, reward, terminated, truncated, info = self.dreams.step(actions)
+        ended = terminated | truncated
         ends, info["episode"] = ended[:, None], {"is_success": info["is_success"].float().mean()}
         return flatten_tensorized_space(self._obs), reward[:, None], ends, torch.zeros_like(ends), info
 
@@ -71,8 +71,8 @@ class SkrlDreams(Wrapper):
         """Returns no state beside the observation."""
 
     def render(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Draws every dream, `(B, 64, 64, 3)` uint8."""
-        return self.dreams.model.decode(self.dreams.state)
+        """Draws every dream, `(B, H, W, 3)` uint8, as its first camera sees it."""
+        return self.dreams.model.decode(self.dreams.state)[self.dreams.engine.spec.pictures[0]]
 
     def close(self) -> None:
         """Releases nothing: the dreams go with their last reference."""

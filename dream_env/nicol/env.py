@@ -1,4 +1,4 @@
-"""`NicoLReal-v0`: NICOL at its table in PyBullet, under the contract that it shares with the dream."""
+"""NICOL at its table in PyBullet, without any world model; `dream_env.nicol.real` puts one around it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
-from dream_env import checks, contract, rewards
-from dream_env.contract import ObsType
-from dream_env.encoder import PictureEncoder
-from dream_env.language import embedder
+from dream_env import checks
+from dream_env.language import INSTRUCTION_DIM, embed
 from dream_env.nicol import constants
 from dream_env.nicol.camera import CAMERAS
-from dream_env.nicol.constants import ControlName
 from dream_env.nicol.goal_renderer import GoalRenderer
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.language import color_of
 from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
 from dream_env.nicol.shift import SHIFTS
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import TASKS, SimState, task_of
-from dream_env.rewards import RewardName
 
 OPTIONS = ("task", "instruction", "spoken", "layout", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
@@ -52,25 +49,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     | key | shape | meaning |
     |---|---|---|
-    | `embedding` | (1024,) | the camera picture through the world model's encoder, 64 tokens x 16 channels |
-    | `goal` | (1024,) | the goal picture through the same encoder |
+    | `pixels` | (64, 64, 3) uint8 | the camera picture |
     | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized |
     | `instruction` | (64,) | embedding of the sentence |
-    | `pixels` | (64, 64, 3) uint8 | the camera picture, with `obs_type="pixels"` |
 
     ## Rewards
-    | `reward` | meaning |
-    |---|---|
-    | `energy` | minus the mean squared distance between embedding and goal |
-    | `progress` | its decrease in this step |
-    | `bounded` | exp(-distance / 0.4) |
-    | `metric` | minus the learned distance: control steps to the goal, told from the two pictures |
-    | `metric_progress` | its decrease in this step |
-    | `metric_bounded` | exp(-learned distance / 4) |
-    | `success` | 1 while success holds |
-
-    The raw distance sees the arm more than the cubes and is flat far from the goal; the learned one follows the true
-    progress of all tasks: `python -m agents.studies.reward_audit` measures both, see `results/rewards.md`.
+    1 while success holds, else 0.
 
     ## Starting State
     Cubes at random places at least 12 cm apart, three of four colors; the hand open above the table at a random
@@ -82,15 +66,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     ## Arguments
     * `task`: "reach", "push", "lift", or "all" for a random one in each episode.
-    * `obs_type`: "embedding", or "pixels" to add the picture.
-    * `reward`: a name from the table above; `dream_env.contract.DEFAULT_REWARD` by default. A goal env takes those
-      that can be told from two embeddings: "energy", "bounded", "metric", "metric_bounded".
-    * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay.
-    * `world_model`: "default", a checkpoint folder, or an object; its encoder makes the embeddings. None leaves
-      embedding and goal out (needs obs_type="pixels" and reward="success").
     * `arm`: "right" or "left"; the left arm's world is the right one's mirrored in y.
-    * `control`: "delta" as above, or "position" where an action names the set-point itself, approached one step at
-      a time.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
     * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it.
     * `physics`: dict of physical properties, see `dream_env.nicol.scene.Physics`.
@@ -113,12 +89,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self,
         task: str = "reach",
         *,
-        obs_type: ObsType = "embedding",
-        reward: RewardName = rewards.DEFAULT_REWARD,
-        goal_env: bool = False,
-        world_model: Any = "default",
         arm: Arm = "right",
-        control: ControlName = "delta",
         camera: str = "video",
         assisted_grasp: bool = False,
         physics: dict[str, Any] | None = None,
@@ -126,19 +97,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         render_mode: str | None = None,
     ) -> None:
         checks.check_choice("task", task, [*TASKS, "all"])
-        checks.check_choice("obs_type", obs_type, ObsType)
-        checks.check_choice("reward", reward, RewardName)
         checks.check_choice("arm", arm, ["right", "left"])
-        checks.check_choice("control", control, constants.ControlName)
         checks.check_choice("camera", camera, [*CAMERAS, "eye"])
         checks.check_choice("render_mode", render_mode, [None, *self.metadata["render_modes"]])
-        if world_model is None and (obs_type != "pixels" or reward != "success" or goal_env):
-            raise ValueError(
-                "world_model=None leaves no embedding; accepted with it: obs_type='pixels', reward='success', "
-                f"goal_env=False (given: {obs_type!r}, {reward!r}, {goal_env})"
-            )
-        self.task, self.obs_type, self.reward, self.goal_env = task, obs_type, reward, goal_env
-        self.arm, self.control, self.camera, self.render_mode = arm, control, camera, render_mode
+        self.task, self.arm, self.camera, self.render_mode = task, arm, camera, render_mode
         self.assisted_grasp = assisted_grasp
         if not isinstance(physics, dict | None):
             raise ValueError(f"physics={physics!r}; accepted: a dict of the fields of `dream_env.nicol.scene.Physics`")
@@ -146,13 +108,9 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             checks.check_choice("physics key", key, [field.name for field in fields(Physics)])
         checks.check_choice("shift", shift, SHIFTS)
         self.physics, self.shift = Physics(**(physics or {})), SHIFTS[shift]
-        self.encoder = None if world_model is None else PictureEncoder(world_model)
-        self._metric = self.encoder.metric() if self.encoder and rewards.is_learned(reward) else None
-        dim = self.encoder.dim if self.encoder else 0
-        self.observation_space: spaces.Dict = contract.observation_space(dim, obs_type, goal_env)  # type: ignore[assignment]
-        self.action_space = contract.action_space()
-        if goal_env:
-            self.compute_reward = rewards.goal_reward(reward, self._metric)
+        instruction = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
+        self.observation_space: spaces.Dict = spaces.Dict({**SPEC.observation.spaces, "instruction": instruction})  # type: ignore[assignment]
+        self.action_space: spaces.Box = SPEC.action  # type: ignore[assignment]
         self._running = False
         self._scene: TableScene | None = None
         self._rehearsal = GoalRenderer(arm, assisted_grasp)
@@ -172,7 +130,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         _check_options(options)
         if "state" in options:
             self.set_state(options["state"])
-            return self._observation(), self._info()
+            return self.last_observation, self._info()
         name = options.get("task", self.task)
         checks.check_choice("task", name, [*TASKS, "all"])
         task = str(self.np_random.choice(list(TASKS))) if name == "all" else name
@@ -192,13 +150,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             else:
                 raise ValueError(f"options['instruction']={sentence!r}; accepted: on this table are {on_table}")
         spoken = options.get("spoken", sentence)
-        self._told(spoken)  # a sentence of unknown words raises before anything has changed
+        embed(spoken)  # a sentence of unknown words raises before anything has changed
         self.task_name, self.instruction, self.spoken, self.target = task, sentence, spoken, target
         self._physics = self.shift.apply(self.physics, self.np_random)
 
         self._begin(layout, start)
-        self._look()
-        return self._observation(), self._info()
+        return self.last_observation, self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Moves the set-point by one action and lets physics run for 0.1 s.
@@ -207,15 +164,11 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             ValueError: If the action has another shape than (4,) or is not finite.
             ResetNeeded: If there is no episode, before the first reset and after `close`.
         """
-        action = contract.check_actions(action, self.action_space.shape or ())
+        delta = checks.check_action(action, self.action_space)
         self._check_running()
-        previous = self._span
-        delta = constants.to_delta(self.control, self.proprio, action)
         self._deltas.append(delta)
         self._advance(delta)
-        self._look()
-        reward = rewards.reward(self.reward, previous, self._span, self.is_success)
-        return self._observation(), float(reward), False, False, self._info()
+        return self.last_observation, float(self.is_success), False, False, self._info()
 
     def render(self) -> np.ndarray | None:
         """Returns the picture of `camera` `(H, W, 3)` uint8; PyBullet's window draws itself."""
@@ -310,17 +263,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         if not self._running:
             raise ResetNeeded("no episode before reset() and after close(); call reset() first")
 
-    def _told(self, sentence: str) -> np.ndarray:
-        """Embeds a sentence as the policy gets it, `(64,)`."""
-        return embedder(self.encoder and self.encoder.model)(sentence)
-
     def _replay(self, layout: Layout, start: np.ndarray, deltas: list[np.ndarray]) -> None:
         """Plays an episode again from its start."""
         self._begin(layout, start)
         for delta in deltas:
             self._deltas.append(delta)
             self._advance(delta)
-        self._look()
 
     def _begin(self, layout: Layout, start: np.ndarray) -> None:
         """Builds the scene with the hand at a set-point, and pictures the goal."""
@@ -328,11 +276,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._deltas: list[np.ndarray] = []
         self._held_for = 0
         self._touched: tuple[int, ...] = ()
-        self._words = self._told(self.spoken)
+        self._words = embed(self.spoken)
         self.scene.physics = self._physics
         self.scene.reset(layout, constants.denormalize(start))
         self.goal_image = self._rehearsal.picture(self.task_name, self.target, self._physics, layout, start)
-        self._goal = self.encoder(self.goal_image, start) if self.encoder else None
         self._running = True
 
     def _advance(self, delta: np.ndarray) -> None:
@@ -343,30 +290,15 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._held_for = self._held_for + 1 if done else 0
         self._touched += tuple(i for i in self.scene.touched() if i not in self._touched)
 
-    def _look(self) -> None:
-        """Takes the policy's picture and measures its distances to the goal; the reward's own is `_span`."""
-        self._pixels = self.scene.picture("workspace")
-        self._embedding = self.encoder(self._pixels, self.proprio) if self.encoder else None
-        self._distance = self._span = 0.0
-        if self._embedding is not None and self._goal is not None:
-            self._distance = self._span = float(rewards.distance(self._embedding, self._goal))
-            if self._metric is not None:
-                vectors = self._metric(np.stack([self._embedding, self._goal]))
-                self._span = float(rewards.metric_distance(*vectors))
-
-    def _observation(self) -> dict[str, np.ndarray]:
-        return contract.observation(
-            embedding=self._embedding,
-            goal=self._goal,
-            proprio=self.proprio,
-            instruction=self._words,
-            pixels=self._pixels if self.obs_type == "pixels" else None,
-            goal_env=self.goal_env,
-        )
+    @property
+    def last_observation(self) -> dict[str, np.ndarray]:
+        """The present observation: the policy's picture, the set-point and the sentence that the policy is told."""
+        self._check_running()
+        pixels = self.scene.picture("workspace")
+        return {"pixels": pixels, "proprio": self.proprio.copy(), "instruction": self._words.copy()}
 
     def _info(self) -> dict[str, Any]:
-        info = {"is_success": self.is_success, "distance": self._distance}
-        return info if self._metric is None else {**info, "metric_distance": self._span}
+        return {"is_success": self.is_success}
 
 
 def _check_options(options: dict[str, Any]) -> None:

@@ -16,15 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dream_env.files import replacing
+from dream_env.spec import WorldSpec
 
 KINDS = {
     "state_grounded": "dream_env.nicol.world_model.model:StateGroundedModel",
     "dynamics": "dream_env.world_models.dynamics:DynamicsModel",
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
-built from its config alone."""
+built from its config and the spec of its world."""
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG, WEIGHTS, CARD, SPEC = "config.json", "model.safetensors", "README.md", "spec.json"
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
 
 
@@ -41,6 +42,8 @@ def save(model: Any, path: str | Path, card: str) -> None:
     config = {"kind": model.kind, **asdict(model.config)}
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
+    if hasattr(model, "spec"):  # a world model's; policies have none
+        model.spec.save(folder / SPEC)
     for name, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
         with replacing(folder / name) as part:
             part.write_text(text, encoding="utf-8")
@@ -121,8 +124,10 @@ def _build(file: Path) -> torch.nn.Module:
             f"world_model: {file} has unknown fields {sorted(unknown)}; accepted: {sorted(accepted)}; {_REMEDY}"
         )
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    spec = file.with_name(SPEC)
     try:
-        return model_class(model_class.config_class(**values))
+        given = (WorldSpec.load(spec),) if spec.is_file() else ()
+        return model_class(model_class.config_class(**values), *given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"world_model: {file} describes no model ({error}); {_REMEDY}") from error
 

@@ -74,7 +74,7 @@ def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) 
 
 def encode_starts(world_model: str, device: str) -> None:
     """Encodes the bank's starts and goals now, which is done once per process when they are first drawn."""
-    bank = InitialStates.load(checkpoint.resolve(world_model) / "bank.npz")
+    bank = InitialStates.load(checkpoint.resolve(world_model) / "initial_states.npz")
     model, rows = checkpoint.load(world_model, device), np.flatnonzero(bank.step == 0)
     bank.states(model, rows)
     bank.goals(model, rows)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dream_env.agents import apg
 from dream_env.agents.eval.statistics import markdown_table
-from dream_env.agents.policies import vla as policy
 from dream_env.agents.studies.bench.cases import bare, flops_per_step, multiply, wait
 from dream_env.agents.studies.bench.clock import Case, Work, clock_all
 from dream_env.agents.studies.bench.learn import fitting, practice
@@ -45,7 +41,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 def dreams(num_envs: int, world_model: str, device: str, **more: Any) -> Work:
     """Prepares episodes of `TensorDreams` under random actions."""
-    envs = TensorDreams(num_envs, "all", world_model=world_model, device=device, **more)
+    envs = TensorDreams(num_envs, world_model=world_model, device=device, **more)
     action = 2 * torch.rand(num_envs, len(ACTION_NAMES), device=envs.device) - 1
 
     def episode() -> int:
@@ -55,38 +51,6 @@ def dreams(num_envs: int, world_model: str, device: str, **more: Any) -> Work:
         return num_envs * EPISODE_STEPS
 
     return episode
-
-
-def skrl_ppo(num_envs: int, world_model: str, device: str) -> Work:
-    """Prepares episodes of `agents.ppo_gpu`, updates included."""
-    from dream_env.agents import ppo_gpu
-
-    trainer, _ = ppo_gpu.make_trainer(
-        ppo_gpu.Arguments(Path("."), world_model=world_model, n_envs=num_envs, device=device)
-    )
-
-    def iterate() -> int:
-        trainer.train()
-        wait(device)
-        return num_envs * EPISODE_STEPS
-
-    return iterate
-
-
-def gradients(num_envs: int, world_model: str, device: str) -> Work:
-    """Prepares updates of `agents.apg`: whole dreams, forward and backward."""
-    args = apg.Arguments(Path("."), world_model=world_model, device=device, batch=num_envs)
-    vla, clone = policy.load(args.init).to(device), policy.load(args.init, device).requires_grad_(False)
-    envs, trained_by = apg.make_dreams(args), torch.optim.AdamW(vla.parameters(), args.rate)
-
-    def update() -> int:
-        trained_by.zero_grad()
-        apg.dream_loss(args, vla, clone, envs, seed=0).backward()
-        trained_by.step()
-        wait(device)
-        return num_envs * EPISODE_STEPS
-
-    return update
 
 
 def agreement(world_model: str, device: str, num_envs: int = 256) -> list[dict[str, Any]]:
@@ -100,7 +64,7 @@ def agreement(world_model: str, device: str, num_envs: int = 256) -> list[dict[s
     actions = torch.from_numpy(chance.uniform(-1, 1, (EPISODE_STEPS, num_envs, len(ACTION_NAMES))).astype(np.float32))
 
     def play(where: str, **more: Any) -> list[torch.Tensor]:
-        envs = TensorDreams(num_envs, "all", world_model=world_model, device=where, **more)
+        envs = TensorDreams(num_envs, world_model=world_model, device=where, **more)
         envs.reset(start=torch.arange(num_envs))
         steps = []
         for action in actions:
@@ -184,14 +148,7 @@ def _lists(device: str, world_model: str, quick: bool) -> dict[str, list[Case]]:
     practices = [
         Case("SB3 PPO, VLA (agents.train)", practice, learners, {**own, "learner": "vla"}, device),
         Case("SB3 PPO, MultiInputPolicy", practice, learners, {**own, "learner": "mlp"}, device),
-        Case("agents.apg", gradients, learners // 4, own, device),
     ]
-    with contextlib.suppress(ImportError):
-        import skrl  # noqa: F401
-
-        practices += [
-            Case("skrl PPO, VLA (agents.ppo_gpu)", skrl_ppo, batch, own, device) for batch in (learners, 4 * learners)
-        ]
     products = [
         Case(
             f"{dtype}, {side} x {side}",

@@ -72,7 +72,7 @@ def _vla(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
 
 
 def _mlp(num_envs: int, world_model: str, device: str, compile: bool = False) -> BaseAlgorithm:
-    env = DreamVecEnv(num_envs, "all", world_model=world_model, device=device, compile=compile)
+    env = DreamVecEnv(num_envs, world_model=world_model, device=device, compile=compile)
     size = {"n_steps": EPISODE_STEPS, "batch_size": min(512, num_envs * EPISODE_STEPS), "n_epochs": 2}
     return PPO("MultiInputPolicy", env, **size, gamma=0.97, seed=0, device=device)  # type: ignore[arg-type]
 

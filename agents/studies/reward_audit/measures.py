@@ -12,8 +12,7 @@ from dream_env import rewards
 from dream_env.agents.studies.reward_audit.order import APART, order_figures, share
 from dream_env.agents.studies.reward_audit.scenes import ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
-from dream_env.nicol.world_model.metric import learned_metric
-from dream_env.world_models.legacy import LatentState
+from dream_env.world_models.protocol import take
 
 POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
     "raw": ("energy", "progress", "bounded"),
@@ -41,15 +40,15 @@ def score(model: Any, scene: Scene) -> dict[str, Scored]:
     names, takes = list(scene.takes), list(scene.takes.values())
     images = np.concatenate([*(take.images for take in takes), scene.goal_image[None]])
     proprio = np.concatenate([*(take.proprio for take in takes), np.zeros((1, 4), np.float32)])
-    state = model.encode(torch.from_numpy(images).to(model.device), torch.from_numpy(proprio).to(model.device))
-    seen = model.embedding(state)
-    frames, goal = seen[:-1].cpu().numpy(), seen[-1].cpu().numpy()
-    now, words = LatentState(state.tokens[:-1], state.proprio[:-1]), torch.tensor(embedder(model)(scene.instruction))
-    expand = (seen[-1:].expand(len(frames), -1), words.to(model.device).expand(len(frames), -1))
-    values = {"raw": rewards.distance(frames, goal), "success": 1 - model.success(now, *expand).cpu().numpy()}
+    words = torch.tensor(embedder(model)(scene.instruction)).expand(len(images), -1)
+    seen = {"pixels": torch.from_numpy(images), "proprio": torch.from_numpy(proprio), "instruction": words}
+    state = model.encode({name: part.to(model.device) for name, part in seen.items()})
+    embedding, now = model.embedding(state), take(state, slice(-1))
+    values = {"raw": rewards.distance(embedding[:-1], embedding[-1]), "success": 1 - model.success(now)}
     if has_metric(model):
-        metric = learned_metric(model)
-        values["learned"] = rewards.metric_distance(metric(frames), metric(goal))
+        vectors = model.metric(state)
+        values["learned"] = rewards.metric_distance(vectors[:-1], vectors[-1])
+    values = {name: value.cpu().numpy() for name, value in values.items()}
     ends = np.cumsum([len(take.steps) for take in takes])[:-1]
     return {
         potential: Scored(scene, dict(zip(names, np.split(values[potential], ends), strict=True)))

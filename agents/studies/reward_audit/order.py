@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dream_env import rewards
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval.statistics import spearman
-from dream_env.nicol.world_model.metric import learned_metric
 
 APART = 2.0
 """Two states of an episode are compared if their true steps to go differ by at least this."""
@@ -70,9 +70,11 @@ def metric_figures(
     """
     if not model.config.metric_dim:
         return {}
-    metric, truth = learned_metric(model), steps.numpy()
-    goals = metric(episodes.goal.float().flatten(1).numpy())
-    distance = rewards.metric_distance(metric(episodes.tokens.float().flatten(2).numpy()), goals[:, None])
+    truth = steps.numpy()
+    with torch.no_grad():
+        goals = model.metric(model.state_of(episodes.goal.float()))
+        frames = model.metric(model.state_of(episodes.tokens.float().flatten(0, 1))).unflatten(0, truth.shape)
+    distance = rewards.metric_distance(frames, goals[:, None]).numpy()
     return {
         task: order_figures(distance[tasks == task], truth[tasks == task])
         | {"error_steps": float(np.abs(distance - truth)[tasks == task].mean())}

@@ -125,7 +125,7 @@ def make_env() -> Any:
     """Makes the process's physics env."""
     from dream_env.nicol.env import NicoLRealEnv
 
-    return NicoLRealEnv("all", obs_type="pixels", reward="success", world_model=None)
+    return NicoLRealEnv("all")
 
 
 def play(cell: tuple[str, int]) -> Scene:

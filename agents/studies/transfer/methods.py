@@ -130,7 +130,7 @@ def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> M
     torch.manual_seed(spec.seed)
     model.predictor.load_state_dict(type(model)(model.config).predictor.state_dict())
     checkpoint.save(model, world, "# Untrained world model\n\nA control: its predictor has random weights.\n")
-    shutil.copy(checkpoint.resolve(setup.world_model) / "bank.npz", world / "bank.npz")
+    shutil.copy(checkpoint.resolve(setup.world_model) / "initial_states.npz", world / "initial_states.npz")
     steps = _practice(spec, setup, out, str(world), base.path)
     return {"": watch.after(base, out / "policy", steps)}
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import chain, pairwise
-from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 
@@ -29,29 +25,3 @@ class MetricHead(nn.Sequential):
         sizes = [readings, *widths]
         hidden = [(nn.Linear(size, width), nn.SiLU()) for size, width in pairwise(sizes)]
         super().__init__(*chain.from_iterable(hidden), nn.Linear(sizes[-1], dim))
-
-
-def learned_metric(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a world model's metric as a function on numpy embeddings, `(..., E)` to `(..., M)`.
-
-    Args:
-        model: A world model.
-
-    Raises:
-        ValueError: If the model has no metric.
-    """
-    if not hasattr(model, "metric"):
-        raise ValueError(
-            f"{type(model).__name__} has no method `metric`, which the reward needs; accepted: a world model with one, "
-            "or a reward of the raw distance"
-        )
-    metric = partial(_metric, model)
-    metric(np.zeros((1, model.embedding_dim), np.float32))  # a checkpoint without it says so now
-    return metric
-
-
-def _metric(model: Any, embedding: np.ndarray) -> np.ndarray:
-    rows = np.ascontiguousarray(embedding, np.float32).reshape(-1, embedding.shape[-1])
-    with torch.inference_mode():
-        vectors = model.metric(torch.from_numpy(rows).to(model.device)).cpu().numpy()
-    return vectors.reshape(*embedding.shape[:-1], -1)

@@ -20,6 +20,7 @@ from dream_env.nicol.world_model.metric import MetricHead
 from dream_env.nicol.world_model.object_dynamics import Mixture
 from dream_env.nicol.world_model.predictor import Predictor, draw
 from dream_env.nicol.world_model.state_estimator import CUBE, HAND, READINGS, StateEstimator, TargetSelector
+from dream_env.spec import WorldSpec
 from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.batching import MAPS, by_rows, in_company
 from dream_env.world_models.legacy import accept_latent_state
@@ -138,6 +139,7 @@ class StateGroundedModel(nn.Module):
 
     Args:
         config: Architecture.
+        spec: The world that it is fitted to.
 
     Raises:
         ValueError: If a number of it does not fit the others.
@@ -145,12 +147,12 @@ class StateGroundedModel(nn.Module):
 
     kind = "state_grounded"
     config_class = StateGroundedConfig
-    spec = SPEC
     noise_dim = 1
     observed = ("proprio",)
 
-    def __init__(self, config: StateGroundedConfig | None = None) -> None:
+    def __init__(self, config: StateGroundedConfig | None = None, spec: WorldSpec = SPEC) -> None:
         super().__init__()
+        self.spec = spec
         keep_freed_memory()
         self.config = config = config or StateGroundedConfig()
         check_choice("proprio", config.proprio, Proprio)

@@ -1,0 +1,97 @@
+"""Where dreams of NICOL begin: states of recorded episodes whose goal the scripted expert has shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dream_env.initial_states import InitialStates
+
+if TYPE_CHECKING:
+    from dream_env.data.episodes import Episode, EpisodeDataset
+
+MIDDLE_STEPS = (3, 18)
+"""First and last step of an episode that may become a mid-episode state."""
+
+
+def of_pictures(
+    images: np.ndarray,
+    proprio: np.ndarray,
+    goal_images: np.ndarray,
+    task: np.ndarray,
+    instruction: np.ndarray,
+    goal: np.ndarray | None = None,
+    step: np.ndarray | None = None,
+) -> InitialStates:
+    """Makes initial states of NICOL.
+
+    Args:
+        images: `(N, 64, 64, 3)` uint8.
+        proprio: Set-points `(N, 4)` in [-1, 1].
+        goal_images: `(M, 64, 64, 3)` uint8.
+        task: Names of the tasks, `(N,)`.
+        instruction: The sentences, `(N,)`.
+        goal: Row of `goal_images` of each, `(N,)`; None where M is N.
+        step: Step of the episode, `(N,)`; None for 0.
+    """
+    return InitialStates(
+        observation={"pixels": np.array(images), "proprio": np.asarray(proprio, np.float32)},
+        goal_observation={"pixels": np.array(goal_images)},
+        goal=np.arange(len(images)) if goal is None else np.array(goal),
+        task=np.array(task).astype(str),
+        instruction=np.array(instruction).astype(str),
+        step=np.zeros(len(images), np.int64) if step is None else np.array(step),
+    )
+
+
+def from_episodes(
+    episodes: EpisodeDataset, *, middles: int = 3, limit: int | None = None, seed: int = 0
+) -> InitialStates:
+    """Collects initial states from recorded episodes.
+
+    Only episodes of the expert whose condition held at their end count: theirs is a start that can be solved, and a
+    goal picture that shows it solved. States in which the condition already holds are left out. Besides random steps,
+    the last step before the hand closes and the one before the cube is held are taken: near contact a dream is least
+    sure, and practice pays most.
+
+    Args:
+        episodes: The episodes; those that are not used are skipped.
+        middles: Random mid-episode states per episode, from steps 3 to 18.
+        limit: Largest number of episodes per task; None for all.
+        seed: Seed of the random steps.
+
+    Raises:
+        ValueError: If no episode qualifies.
+    """
+    rng = np.random.default_rng(seed)
+    taken: dict[str, int] = {}
+    goals: list[np.ndarray] = []
+    rows: list[tuple[np.ndarray, np.ndarray, int, str, str, int]] = []
+    shown = np.isin(episodes.kind, ("expert", "demo")) & episodes.success & ~episodes.condition[:, 0]
+    for i in np.flatnonzero(shown).tolist():
+        if limit is not None and taken.get(str(episodes.task[i]), 0) >= limit:
+            continue
+        episode = episodes[i]
+        taken[episode.task] = taken.get(episode.task, 0) + 1
+        for step in (0, *_middle_steps(episode, middles, rng)):
+            image, proprio = episode.images[step], episode.proprio[step]
+            rows.append((image, proprio, len(goals), episode.task, episode.instruction, step))
+        goals.append(episode.goal_image)
+    if not rows:
+        raise ValueError(
+            "episodes hold no start; accepted: expert or demo episodes that begin unsolved and end in success"
+        )
+    images, proprio, goal, task, instruction, steps = (np.array(column) for column in zip(*rows, strict=True))
+    return of_pictures(images, proprio, np.array(goals), task, instruction, goal, steps)
+
+
+def _middle_steps(episode: Episode, count: int, rng: np.random.Generator) -> list[int]:
+    """Chooses mid-episode steps: keyframes before contact, and random ones."""
+    first, last = MIDDLE_STEPS
+    closing = episode.proprio[:, 3] - episode.proprio[0, 3] > 0.5
+    keyframes = [int(flags.argmax()) - 1 for flags in (closing, episode.held) if flags.any()]
+    steps = np.concatenate([keyframes, rng.permutation(np.arange(first, last + 1))[:count]])
+    solved = np.flatnonzero(episode.condition)
+    within = (steps >= first) & (steps <= last) & ~np.isin(steps, solved)
+    return np.unique(steps[within]).astype(int).tolist()

@@ -1,0 +1,47 @@
+"""`NicoLReal-v0`: NICOL's physics, with a world model's embedding, goal and reward around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.observations import ObsType
+from dream_env.rewards import RewardName
+
+
+def make(
+    task: str = "reach",
+    *,
+    world_model: Any = "default",
+    obs_type: ObsType = "embedding",
+    reward: RewardName | None = None,
+    goal_env: bool = False,
+    **physics: Any,
+) -> gym.Env:
+    """Makes NICOL at its table in PyBullet, as the twin of `NicoLDream-v0`.
+
+    Args:
+        task: "reach", "push", "lift", or "all" for a random one in each episode.
+        world_model: "default", a checkpoint folder, or a world model; None for the bare physics, whose observations
+            hold `pixels`, `proprio` and `instruction`, and whose reward is 1 while success holds.
+        obs_type: As in `dream_env.dream.DreamEnv`.
+        reward: As in `dream_env.dream.DreamEnv`.
+        goal_env: As in `dream_env.dream.DreamEnv`.
+        **physics: Keyword arguments of `dream_env.nicol.env.NicoLRealEnv`.
+
+    Raises:
+        ValueError: If an argument is not accepted.
+    """
+    env: gym.Env = NicoLRealEnv(task, **physics)
+    if world_model is None:
+        if reward not in (None, "success") or goal_env or obs_type == "native":
+            raise ValueError(
+                f"world_model=None with reward={reward!r}, goal_env={goal_env}, obs_type={obs_type!r}: physics has "
+                "no embedding; accepted: reward='success', goal_env=False"
+            )
+        return env
+    from dream_env.wrappers import WorldModelWrapper
+
+    return WorldModelWrapper(env, world_model, obs_type=obs_type, reward=reward, goal_env=goal_env)

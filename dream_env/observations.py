@@ -1,0 +1,128 @@
+"""What a policy sees of a world, in the form that dream and real environment share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from dream_env.checks import check_choice
+from dream_env.language import INSTRUCTION_DIM
+from dream_env.spec import PICTURE, VECTOR, WorldSpec
+from dream_env.world_models.protocol import State, WorldModel
+
+ObsType = Literal["embedding", "pixels", "native"]
+EMBEDDING_BOUND = 20.0
+"""Embeddings have about unit variance; observations are clipped here."""
+
+
+class ObservationForm:
+    """Makes observations of states, and knows their space.
+
+    Args:
+        model: A world model.
+        obs_type: "embedding": a flat `Dict` of `embedding`; `goal`, the goal's embedding, in a world with goals; the
+            vectors that the model's `observed` names; and `instruction`, the sentence's embedding, in a world with
+            sentences. "pixels": the same and the pictures. "native": what the environment itself shows, decoded.
+        goal_env: Gives the `observation / achieved_goal / desired_goal` form for hindsight replay, where the first
+            holds vectors and instruction, or the embedding where there are none.
+
+    Raises:
+        ValueError: If the form is not accepted for this world.
+    """
+
+    def __init__(self, model: WorldModel, obs_type: ObsType = "embedding", goal_env: bool = False) -> None:
+        check_choice("obs_type", obs_type, ObsType)
+        spec = model.spec
+        if goal_env and not (spec.goals and obs_type == "embedding"):
+            raise ValueError(
+                f"goal_env=True with obs_type={obs_type!r} in a world {'with' if spec.goals else 'without'} goals; "
+                "accepted: obs_type='embedding' in a world with goals"
+            )
+        if obs_type == "pixels" and not spec.pictures:
+            raise ValueError(f"obs_type='pixels': {spec.name} has no pictures; accepted: 'embedding', 'native'")
+        self.model, self.obs_type, self.goal_env = model, obs_type, goal_env
+        self.space = observation_space(spec, model.embedding_dim, model.observed, obs_type, goal_env)
+
+    def build(self, state: State, goal: Tensor | None) -> Any:
+        """Makes observations of states and their goals' embeddings `(B, E)`; every tensor is a fresh one."""
+        if self.obs_type == "native":
+            decoded, own = self.model.decode(state), bare(self.model.spec)
+            return decoded[own] if own else decoded
+        embedding = _bounded(self.model.embedding(state))
+        names = [*self.model.observed, *(["instruction"] if self.model.spec.instructions else [])]
+        parts = {name: state[name].clone() for name in names}  # a learner may change what it is given
+        if self.goal_env:
+            assert goal is not None
+            rest = torch.cat(list(parts.values()), dim=-1) if parts else embedding.clone()
+            return {"observation": rest, "achieved_goal": embedding, "desired_goal": _bounded(goal)}
+        obs = {"embedding": embedding, **({} if goal is None else {"goal": _bounded(goal)}), **parts}
+        if self.obs_type == "pixels":
+            decoded = self.model.decode(state)
+            obs |= {name: decoded[name] for name in self.model.spec.pictures}
+        return obs
+
+
+def observation_space(
+    spec: WorldSpec,
+    embedding_dim: int,
+    observed: tuple[str, ...] = (),
+    obs_type: ObsType = "embedding",
+    goal_env: bool = False,
+) -> spaces.Space:
+    """Builds the space of `ObservationForm`.
+
+    Args:
+        spec: The world.
+        embedding_dim: Length E of an embedding.
+        observed: Vectors that the world model shows as they are.
+        obs_type: As in `ObservationForm`.
+        goal_env: As in `ObservationForm`.
+    """
+    if obs_type == "native":
+        own = bare(spec)
+        return spec.observation[own] if own else spec.observation
+    vector = spaces.Box(-EMBEDDING_BOUND, EMBEDDING_BOUND, (embedding_dim,), np.float32)
+    parts: dict[str, spaces.Space] = {name: spec.observation[name] for name in observed}
+    if spec.instructions:
+        parts["instruction"] = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
+    if not goal_env:
+        goal = {"goal": vector} if spec.goals else {}
+        pictures = {name: spec.observation[name] for name in spec.pictures if obs_type == "pixels"}
+        return spaces.Dict({"embedding": vector, **goal, **parts, **pictures})
+    joined = [space for space in parts.values() if isinstance(space, spaces.Box)]
+    rest = vector
+    if joined:
+        low, high = (np.concatenate([getattr(space, bound) for space in joined]) for bound in ("low", "high"))
+        rest = spaces.Box(low, high, dtype=np.float32)
+    return spaces.Dict({"observation": rest, "achieved_goal": vector, "desired_goal": vector})
+
+
+def bare(spec: WorldSpec) -> str | None:
+    """Returns the name of the only part of an environment's observation that is not a dict; None of a dict."""
+    names = tuple(spec.observation.spaces)
+    return names[0] if names in ((PICTURE,), (VECTOR,)) else None
+
+
+def to_tensors(observation: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
+    """Makes a batch of one of an observation: pictures stay uint8, vectors become float32."""
+    arrays = {name: np.asarray(value) for name, value in observation.items()}
+    return {
+        name: torch.from_numpy(np.array(a if a.dtype == np.uint8 else a.astype(np.float32))[None]).to(device)
+        for name, a in arrays.items()
+    }
+
+
+def to_numpy(observation: Any) -> Any:
+    """Makes arrays of an observation of `ObservationForm.build`."""
+    if isinstance(observation, Tensor):
+        return observation.cpu().numpy()
+    return {name: part.cpu().numpy() for name, part in observation.items()}
+
+
+def _bounded(embedding: Tensor) -> Tensor:
+    return embedding.clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND)

@@ -1,0 +1,163 @@
+"""What makes a real environment the dream's twin: embedding, goal and reward of a world model, around any env."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from dream_env import rewards
+from dream_env.checks import check_choice
+from dream_env.engine import GoalDistance
+from dream_env.language import embedder
+from dream_env.observations import ObservationForm, ObsType, to_numpy, to_tensors
+from dream_env.rewards import DEFAULT_REWARD, RewardName, goal_reward
+from dream_env.spec import observe
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import State
+
+
+class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
+    """Shows and pays in a real environment what `DreamEnv` shows and pays in the dream of it.
+
+    The environment knows nothing of the world model. Where its world has sentences, it has an attribute
+    `task_description`, or an `instruction` in its observations; where it has goals, `goal_observation`, a dict, or
+    `goal_image`, a picture of the first camera.
+
+    Args:
+        env: Its observations are those of the world model's `spec`.
+        world_model: "default", a checkpoint folder, or a world model.
+        obs_type: As in `DreamEnv`.
+        reward: As in `DreamEnv`; "success" and "environment" are the true ones.
+        goal_env: As in `DreamEnv`.
+        device: Device of a world model that is named.
+
+    Raises:
+        ValueError: If the environment is not of the world that the model was fitted to.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        world_model: Any = "default",
+        *,
+        obs_type: ObsType = "embedding",
+        reward: RewardName | None = None,
+        goal_env: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(env)
+        check_choice("reward", reward, (None, *RewardName.__args__))  # type: ignore[attr-defined]
+        named = isinstance(world_model, str | Path)
+        self.model = model = checkpoint.load(world_model, device) if named else world_model
+        self.spec_of_world = spec = model.spec
+        self._check_world()
+        self.reward: RewardName = reward or (DEFAULT_REWARD if spec.goals else "environment")
+        self.form = ObservationForm(model, obs_type, goal_env)
+        self.distance = GoalDistance(model, self.reward)
+        self.observation_space = self.form.space
+        if goal_env:
+            self.compute_reward = goal_reward(self.reward)
+        self.state: State = {}
+
+    def _check_world(self) -> None:
+        given, spec = self.env.observation_space, self.spec_of_world
+        parts = given.spaces if isinstance(given, gym.spaces.Dict) else {next(iter(spec.observation.spaces)): given}
+        wrong = [name for name, space in spec.observation.spaces.items() if _form(parts.get(name)) != _form(space)]
+        if wrong or _form(self.env.action_space) != _form(spec.action):
+            raise ValueError(
+                f"env {self.env} has observations {given} and actions {self.env.action_space}; accepted by this world "
+                f"model, which was fitted to {spec.name}: {spec.observation} and {spec.action}"
+            )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets the environment, and encodes its observation and its goal."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._start(obs)
+        return self.observation(), {**info, **self._info()}
+
+    @torch.inference_mode()
+    def _start(self, obs: Any) -> None:
+        """Takes an episode's first observation, and its goal."""
+        self._words = self._instruction(obs)
+        self.state = self.model.encode(self._seen(obs))
+        self._goal = self._vector = torch.zeros(1, 0)
+        if self.spec_of_world.goals:
+            goal = self.model.encode(to_tensors(self.goal_observation, self.model.device))
+            self._goal, self._vector = self.model.embedding(goal), self.distance.vector(goal)
+        self._apart = self.distance(self.distance.vector(self.state), self._vector)
+
+    @torch.inference_mode()
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Moves the environment, and encodes its observation."""
+        obs, own, terminated, truncated, info = self.env.step(action)
+        previous, expected = self._apart, None
+        if getattr(self.model, "has_memory", False):
+            given = torch.from_numpy(np.asarray(action)[None].copy()).to(self.model.device)
+            expected, _ = self.model.step(self.state, given)
+        self.state = self.model.encode(self._seen(obs), expected)
+        self._apart = self.distance(self.distance.vector(self.state), self._vector)
+        true = {"success": info.get("is_success", False), "own": own}
+        success, own = (torch.tensor([float(value)], dtype=torch.float32) for value in true.values())
+        reward = rewards.reward(self.reward, previous, self._apart, success, own)
+        return self.observation(), float(reward[0]), terminated, truncated, {**info, **self._info()}
+
+    @torch.inference_mode()
+    def observation(self) -> Any:
+        """Returns the present observation in the dream's form."""
+        obs = to_numpy(self.form.build(self.state, self._goal if self.spec_of_world.goals else None))
+        if self.form.obs_type != "embedding":  # what the camera saw, not what the decoder makes of it
+            true = {name: value for name, value in self._true.items() if name in self.spec_of_world.observation.spaces}
+            if not isinstance(obs, dict):
+                return next(iter(true.values())).copy()
+            return {name: true[name].copy() if name in true else part[0] for name, part in obs.items()}
+        return {name: part[0] for name, part in obs.items()}
+
+    @property
+    def goal_observation(self) -> dict[str, np.ndarray]:
+        """The observation of this episode's goal."""
+        if self.env.has_wrapper_attr("goal_observation"):
+            return self.env.get_wrapper_attr("goal_observation")
+        if not self.env.has_wrapper_attr("goal_image"):
+            raise ValueError(f"env {self.env} has no goal; accepted: an attribute `goal_observation` or `goal_image`")
+        return {self.spec_of_world.pictures[0]: self.env.get_wrapper_attr("goal_image")}
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the environment's state, see its `get_state`."""
+        return self.env.get_wrapper_attr("get_state")()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes back to a state of `get_state`; a model with memory begins to remember there."""
+        self.env.get_wrapper_attr("set_state")(state)
+        self._start(self.env.get_wrapper_attr("last_observation"))
+
+    def _seen(self, obs: Any) -> dict[str, torch.Tensor]:
+        self._true = observe(obs)
+        own = {name: self._true[name] for name in self.spec_of_world.observation.spaces}
+        words = {} if self._words is None else {"instruction": self._words}
+        return to_tensors({**own, **words}, self.model.device)
+
+    def _instruction(self, obs: Any) -> np.ndarray | None:
+        """Returns the embedding of the episode's sentence: the model's own, else the one that is observed."""
+        if not self.spec_of_world.instructions:
+            return None
+        observed = observe(obs).get("instruction")
+        if observed is not None and not hasattr(self.model, "instruction"):
+            return observed
+        told = "spoken" if self.env.has_wrapper_attr("spoken") else "task_description"
+        return embedder(self.model)(self.env.get_wrapper_attr(told))
+
+    def _info(self) -> dict[str, Any]:
+        if not self.spec_of_world.goals:
+            return {}
+        raw = rewards.distance(self.model.embedding(self.state), self._goal)
+        learned = {"metric_distance": float(self._apart[0])} if self.distance.learned else {}
+        return {"distance": float(raw[0]), **learned}
+
+
+def _form(space: Any) -> Any:
+    """Returns what of a space has to be alike."""
+    return None if space is None else (type(space), space.shape, space.dtype, getattr(space, "n", None))
