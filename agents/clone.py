@@ -27,7 +27,7 @@ from dream_env.agents.policies import encoder_id as eyes
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run.config import check_out, check_settings, command_line
-from dream_env.agents.studies.phrasings import sentences
+from dream_env.agents.data.sentences import sentences
 from dream_env.checks import check_choice, check_number
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing

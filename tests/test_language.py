@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from dream_env import language
+from dream_env.agents.data.sentences import sentences
 from dream_env.agents.studies import phrasings
 from dream_env.assets.language import make_words as words
 from dream_env.language import embed
@@ -63,13 +64,13 @@ def test_nearest_sentences_mean_the_same(tmp_path, monkeypatch, capsys) -> None:
 
 
 def test_understanding_is_counted_right() -> None:
-    known = {s.words: s for s in phrasings.sentences("train") + phrasings.sentences("test")}
+    known = {s.words: s for s in sentences("train") + sentences("test")}
 
     def colorblind(sentence: str) -> np.ndarray:
         return np.eye(3)[list(TASKS).index(known[sentence].task)]
 
     told = phrasings.understood(colorblind)
-    red = np.mean([s.color == "red" for s in phrasings.sentences("test")])  # the first of the nearest
+    red = np.mean([s.color == "red" for s in sentences("test")])  # the first of the nearest
     assert told["all"]["task"] == 1 and told["all"]["color"] == told["all"]["both"] == red
     assert told["known"]["sentences"] + told["new"]["sentences"] == told["all"]["sentences"] == 1008
 
@@ -121,8 +122,8 @@ def test_splits_and_tasks_share_no_sentence() -> None:
     assert all(not a & b for a, b in combinations(sets.values(), 2))
     groups = (*nicol_language.COLOR_WORDS.values(), nicol_language.OBJECT_WORDS)
     held_out = {word for group in groups for word in group.held_out}
-    for (_, split), sentences in sets.items():
-        used = held_out & set(" ".join(sentences).split())
+    for (_, split), some in sets.items():
+        used = held_out & set(" ".join(some).split())
         assert used == (held_out if split == "test" else set())
 
 

@@ -9,12 +9,12 @@ from test_fit import arguments, toy
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.rank_correlation import metric_figures
 from dream_env.agents.fit import losses
 from dream_env.agents.fit.calibrate import QUANTILE, calibrate_disagreement
 from dream_env.agents.fit.command import fit
 from dream_env.agents.fit.hindsight import Hindsight, situations
 from dream_env.agents.fit.pairs import HINDSIGHT, PICTURE, Pairs, own_steps
-from dream_env.agents.studies.reward_audit.order import metric_figures
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.metric import MetricHead, learned_metric
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel

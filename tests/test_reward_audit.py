@@ -1,4 +1,4 @@
-"""The reward gate: its counts on made-up distances, its scenes in physics, its command."""
+"""The reward audit: its counts on made-up distances, its scenes in physics, its command."""
 
 import json
 import sys
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import toy
 
+from dream_env.agents.eval.rank_correlation import progressed, rank_figures
 from dream_env.agents.run.config import command_line
-from dream_env.agents.studies.reward_audit import command as gate
+from dream_env.agents.studies.reward_audit import command as reward_audit
 from dream_env.agents.studies.reward_audit import scenes
-from dream_env.agents.studies.reward_audit.command import Arguments, faults, measure, reward_figures, run
-from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, gate_figures, score
-from dream_env.agents.studies.reward_audit.order import moves, order_figures
+from dream_env.agents.studies.reward_audit.command import Arguments, audit, audit_rewards, faults, reward_figures
+from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, score_scene
 from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, Scene, Take
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import TASKS
@@ -41,16 +41,16 @@ def seen(one: Scene, distance=lambda steps: steps, **others: list[float]) -> Sco
 
 def test_only_states_between_which_something_happened_count():
     steps = np.array([[5.0, 4.8, 4.1, 3.9, 3.8, 0.0, 0.0, 0.0, 2.0]])
-    assert moves(steps)[0].tolist() == [True, False, False, True, False, True, False, False, True]
+    assert progressed(steps)[0].tolist() == [True, False, False, True, False, True, False, False, True]
 
 
 def test_order_of_true_reversed_and_random_distances():
     rng = np.random.default_rng(0)
     steps = np.cumsum(rng.uniform(-1, 3, (40, 12)), axis=1)[:, ::-1]
-    assert order_figures(np.exp(steps / 9), steps) == {"spearman": 1.0, "spearman_within": 1.0, "pairwise": 1.0}
-    turned = order_figures(-steps, steps)
+    assert rank_figures(np.exp(steps / 9), steps) == {"spearman": 1.0, "spearman_within": 1.0, "pairwise": 1.0}
+    turned = rank_figures(-steps, steps)
     assert turned == {"spearman": -1.0, "spearman_within": -1.0, "pairwise": 0.0}
-    noise = order_figures(rng.normal(size=steps.shape), steps)
+    noise = rank_figures(rng.normal(size=steps.shape), steps)
     assert all(abs(noise[name]) < 0.2 for name in ("spearman", "spearman_within"))
     assert 0.4 < noise["pairwise"] < 0.6
 
@@ -58,42 +58,42 @@ def test_order_of_true_reversed_and_random_distances():
 def test_a_hand_that_trembles_does_not_count():
     steps = np.tile([6.0, 5.9, 6.1, 6.0, 4.0, 4.1, 3.9, 2.0, 0.0, 0.0], (5, 1))
     trembling = np.round(steps) + np.array([0, 0.4, -0.4, 0.3, 0, -0.3, 0.4, 0, 0, 0.5])
-    assert order_figures(trembling, steps)["spearman"] == pytest.approx(1.0)
+    assert rank_figures(trembling, steps)["spearman"] == pytest.approx(1.0)
 
 
 def test_perfect_distance_passes_and_the_hand_s_does_not():
     one = scene(wrong=take(9, 12), missed=take(9, 13), arm=take(13), hidden=take(13, 4), open=take(9, 6, 2))
-    row = gate_figures([seen(one)])
+    row = audit_figures([seen(one)])
     assert {row[name] for name in ("spearman", "wrong", "missed", "arm", "hidden", "open")} == {1.0}
     assert (row["n_wrong"], row["n_missed"], row["n_arm"], row["n_hidden"], row["n_open"]) == (2, 2, 2, 4, 3)
     assert row["sensitivity"] == pytest.approx(13 / 9) and np.isnan(row["object"]) and faults(row) == []
     # To one that sees the hand alone, a hand in the right place is the goal.
-    row = gate_figures([seen(one, missed=[9, -1], arm=[-1])])
+    row = audit_figures([seen(one, missed=[9, -1], arm=[-1])])
     assert (row["wrong"], row["missed"], row["arm"]) == (1.0, 0.0, 0.0)
     assert [fault.split()[0] for fault in faults(row)] == ["missed", "arm"]
 
 
 def test_ends_count_only_where_they_are_what_they_are_called():
     solved_by_chance = scene(wrong=take(9, 0), missed=take(9, 13), open=take(9))
-    row = gate_figures([seen(solved_by_chance)])
+    row = audit_figures([seen(solved_by_chance)])
     assert row["n_wrong"] == 0 and np.isnan(row["wrong"]) and row["n_missed"] == 2
     nobody_solves = scene(expert=take(9, 6, 3, 3, 3), demo=take(9, 2), wrong=take(9, 9), open=take(9))
-    assert gate_figures([seen(nobody_solves)])["n_wrong"] == 0
+    assert audit_figures([seen(nobody_solves)])["n_wrong"] == 0
 
 
 def test_hiding_the_cube_must_not_pay():
     one = scene(hidden=take(13, 12), open=take(9, 6, 2))
-    row = gate_figures([seen(one, hidden=[1.0, 1.0])])
+    row = audit_figures([seen(one, hidden=[1.0, 1.0])])
     assert row["hidden"] == 0.0 and row["open"] == 1.0
     assert [fault.split()[0] for fault in faults(row)] == ["hidden"]
 
 
 def test_the_cube_alone_is_nearer_than_the_hand_alone():
     one = scene("push", arm=take(13), object=take(0), open=take(9))
-    assert gate_figures([seen(one)])["object"] == 1.0
-    assert gate_figures([seen(one, object=[20.0])])["object"] == 0.0
+    assert audit_figures([seen(one)])["object"] == 1.0
+    assert audit_figures([seen(one, object=[20.0])])["object"] == 0.0
     still_there = replace(one, takes={**one.takes, "object": take(4)})
-    assert gate_figures([seen(still_there)])["n_object"] == 0
+    assert audit_figures([seen(still_there)])["n_object"] == 0
 
 
 def test_every_reward_goes_by_one_potential():
@@ -106,7 +106,7 @@ def test_every_reward_goes_by_one_potential():
 
 @pytest.fixture(scope="module")
 def played():
-    return [scenes.play((task, scenes.SEED + 2)) for task in TASKS]
+    return [scenes.play_scene((task, scenes.SEED + 2)) for task in TASKS]
 
 
 def test_scenes_hold_what_their_names_say(played):
@@ -126,8 +126,8 @@ def test_scenes_hold_what_their_names_say(played):
 
 
 def test_scenes_survive_the_disk(played, tmp_path):
-    scenes.save(played[1], tmp_path / "one.npz")
-    again = scenes.load(tmp_path / "one.npz")
+    scenes.save_scene(played[1], tmp_path / "one.npz")
+    again = scenes.load_scene(tmp_path / "one.npz")
     assert (again.task, again.seed, again.instruction) == (played[1].task, played[1].seed, played[1].instruction)
     np.testing.assert_array_equal(again.goal_image, played[1].goal_image)
     assert again.takes.keys() == played[1].takes.keys()
@@ -138,7 +138,7 @@ def test_scenes_survive_the_disk(played, tmp_path):
 
 def test_score_measures_every_frame(played):
     model = toy.ToyWorldModel()
-    scored = score(model, played[2])
+    scored = score_scene(model, played[2])
     assert set(scored) == {"raw", "learned", "success"}
     for name, part in played[2].takes.items():
         assert all(len(one.distance[name]) == len(part.steps) for one in scored.values())
@@ -151,10 +151,10 @@ def test_models_without_a_metric_are_measured_too(played, monkeypatch, tmp_path)
     class Old(toy.ToyWorldModel):
         metric = property()
 
-    figures, _ = measure(Old(), played)
+    figures, _ = audit(Old(), played)
     assert set(figures) == {"raw", "success"}
-    monkeypatch.setattr(gate.checkpoint, "load", lambda name: Old())
-    monkeypatch.setattr(scenes, "play", lambda cell: pytest.fail("nothing is measured"))
+    monkeypatch.setattr(reward_audit.checkpoint, "load", lambda name: Old())
+    monkeypatch.setattr(scenes, "play_scene", lambda cell: pytest.fail("nothing is measured"))
     assert reward_figures("old", "metric_bounded", 1, tmp_path, 1) == {}
 
 
@@ -166,14 +166,14 @@ def no_physics(played, monkeypatch):
     def fake(cell):
         return replace(played[list(TASKS).index(cell[0])], seed=cell[1])
 
-    monkeypatch.setattr(scenes, "play", fake)
+    monkeypatch.setattr(scenes, "play_scene", fake)
 
 
 def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path):
     args = Arguments(toy_folder, tmp_path / "out", 2, cache=tmp_path / "cache", workers=1)
-    report = run(args)
+    report = audit_rewards(args)
     assert json.loads((tmp_path / "out" / "rewards.json").read_text()) == report
-    assert report["command"] == command_line("gate", args), "whatever command ran it"
+    assert report["command"] == command_line("studies.reward_audit", args), "whatever command ran it"
     assert report["seeds"] == [scenes.SEED, scenes.SEED + 1] and len(report["checkpoint_sha256"]) == 64
     raw = report["potentials"]["raw"]
     assert raw["rewards"] == ["energy", "progress", "bounded"] and set(raw["tasks"]) == set(TASKS)
@@ -186,22 +186,22 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
 
 def test_scenes_are_played_once(no_physics, toy_folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    scenes.scenes(list(TASKS), 1, scenes.SEED, cache, 1)
-    monkeypatch.setattr(scenes, "play", lambda cell: pytest.fail(f"{cell} was played again"))
+    scenes.play_scenes(list(TASKS), 1, scenes.SEED, cache, 1)
+    monkeypatch.setattr(scenes, "play_scene", lambda cell: pytest.fail(f"{cell} was played again"))
     figures = reward_figures(toy_folder, "energy", 1, cache, 1)
     assert set(figures) == set(TASKS)
     assert all(-1 <= row["reward_spearman"] <= 1 and 0 <= row["reward_pairwise"] <= 1 for row in figures.values())
 
 
 def test_help_tells_what_a_reward_has_to_pass(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gate", "--help"])
+    monkeypatch.setattr(sys, "argv", ["reward_audit", "--help"])
     with pytest.raises(SystemExit):
-        gate.main()
+        reward_audit.main()
     assert "hiding the cube must not pay" in capsys.readouterr().out
 
 
 def test_no_scenes_are_refused(toy_folder, tmp_path):
     with pytest.raises(ValueError, match="scenes=0"):
-        run(Arguments(toy_folder, tmp_path, 0))
+        audit_rewards(Arguments(toy_folder, tmp_path, 0))
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        gate.run(Arguments(str(tmp_path / "nowhere"), tmp_path, 1, cache=tmp_path))
+        audit_rewards(Arguments(str(tmp_path / "nowhere"), tmp_path, 1, cache=tmp_path))

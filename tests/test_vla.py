@@ -16,7 +16,7 @@ from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy, VLATD3Poli
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.ppo import AnchoredPPO
 from dream_env.agents.policies.vla import VLA, VLAConfig
-from dream_env.agents.studies.phrasings import sentences
+from dream_env.agents.data.sentences import sentences
 from dream_env.contract import action_space, observation_space
 from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv

@@ -38,7 +38,7 @@ from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
-from dream_env.agents.studies.reward_audit import command as gate
+from dream_env.agents.studies.reward_audit import command as reward_audit
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing, write_json, write_text
 from dream_env.nicol.tasks import TASKS
@@ -166,7 +166,9 @@ def measure(args: Arguments) -> dict[str, Any]:
     rewards: dict[str, dict[str, float]] = {}
     if args.scenes:
         cache = args.cache / "scenes"
-        rewards = gate.reward_figures(str(folder), scenes=args.scenes, cache=cache, workers=workers, tasks=tasks)
+        rewards = reward_audit.reward_figures(
+            str(folder), scenes=args.scenes, cache=cache, workers=workers, tasks=tasks
+        )
     parts = {task: part(task) for task in tasks}
     overall = part(None)
     for task in tasks:

@@ -26,7 +26,9 @@ import tyro
 from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
+from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.rank_correlation import metric_figures
 from dream_env.agents.fit import distributed, dynamics, stages
 from dream_env.agents.fit.arguments import Arguments, Device
 from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
@@ -37,8 +39,6 @@ from dream_env.agents.fit.pairs import Pairs, own_steps
 from dream_env.agents.fit.peak import peak_memory
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.run.config import check_out
-from dream_env.agents.studies.phrasings import sentences
-from dream_env.agents.studies.reward_audit.order import metric_figures
 from dream_env.checks import check_choice
 from dream_env.data.episodes import KINDS, EpisodeDataset
 from dream_env.files import write_text

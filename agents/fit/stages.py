@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_readings
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.rank_correlation import metric_figures
 from dream_env.agents.eval.statistics import auc
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.hindsight import Hindsight
 from dream_env.agents.fit.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
-from dream_env.agents.studies.reward_audit.order import metric_figures
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.state_estimator import HAND, READINGS, SCALE, StateEstimator
 

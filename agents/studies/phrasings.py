@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import tyro
 
+from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.files import write_json
 from dream_env.language import INSTRUCTION_DIM, embed, to_length
-from dream_env.nicol.language import COLOR_WORDS, COLORS, OBJECT_WORDS, Split
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.language import COLOR_WORDS, OBJECT_WORDS
 
 NEW_WORDS = {word for words in (*COLOR_WORDS.values(), OBJECT_WORDS) for word in words.held_out}
 """Words of the test split only."""
@@ -38,25 +38,6 @@ class Arguments:
     """Where the figures go."""
     text: str | None = None
     """Folder of a pretrained text encoder to measure as well (needs the extra `vla`)."""
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence and what it means."""
-
-    words: str
-    task: str
-    color: str
-
-
-def sentences(split: Split) -> list[Sentence]:
-    """Lists all sentences of a split, of every task and color."""
-    return [
-        Sentence(words, name, color)
-        for name, task in TASKS.items()
-        for color in COLORS
-        for words in task.grammar.sentences(color, split)
-    ]
 
 
 def hashed(salt: int) -> Callable[[str], np.ndarray]:
@@ -99,7 +80,7 @@ def understood(function: Callable[[str], np.ndarray]) -> dict[str, dict[str, flo
     }
 
 
-def measure(text: str | None = None) -> dict[str, Any]:
+def compare_embeddings(text: str | None = None) -> dict[str, Any]:
     """Measures every embedding; the baseline's figures are means over its hash functions."""
     runs = [understood(hashed(salt)) for salt in range(_HASHES)]
     mean = {
@@ -128,8 +109,7 @@ def table(report: dict[str, Any]) -> str:
 def main() -> None:
     """Runs the command."""
     args = tyro.cli(Arguments, prog="python -m agents.studies.phrasings", description=__doc__)
-    report = measure(args.text)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    report = compare_embeddings(args.text)
     write_json(args.out, report)
     print(table(report))
     print(f"Figures: {args.out.resolve()}")

@@ -2,8 +2,8 @@
 
 A reward is a distance between two pictures, and a policy will find every way to make them look alike. So each of them
 has to pass, on held-out scenes in physics, before it is a default: its distance must follow the control steps that the
-expert still needs; a hand in the right place must not do without the cube; another cube must not do for the one that
-was named; and hiding the cube must not pay.
+scripted expert counts to the end (which the learned metric was trained on, in other scenes); a hand in the right place
+must not do without the cube; another cube must not do for the one that was named; and hiding the cube must not pay.
 
 Physics is asked once: scenes are kept in --cache, so a second run, or another world model, only measures. A killed run
 goes on when the same command is given again.
@@ -24,17 +24,16 @@ from tqdm import tqdm
 
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
-from dream_env.agents.studies.reward_audit import scenes as gate_scenes
-from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, gate_figures, has_metric, score
-from dream_env.agents.studies.reward_audit.report import markdown, plot
-from dream_env.agents.studies.reward_audit.scenes import Scene
+from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, has_metric, score_scene
+from dream_env.agents.studies.reward_audit.report import draw_distances, markdown
+from dream_env.agents.studies.reward_audit.scenes import SEED, Scene, play_scenes
 from dream_env.files import write_text
 from dream_env.nicol.tasks import TASKS
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint
 
 SPEARMAN = 0.85
-"""Least rank correlation with true progress."""
+"""Least rank correlation with the expert's steps to go."""
 ENDS = 0.95
 """Least share of pairs in which the right end scores better than a wrong one."""
 POSES = 0.9
@@ -53,9 +52,9 @@ class Arguments:
     """Folder of rewards.json, rewards.md and rewards.png."""
     scenes: int = 60
     """Scenes of each task."""
-    seed: int = gate_scenes.SEED
+    seed: int = SEED
     """First of the held-out seeds."""
-    cache: Path = Path("runs/gate")
+    cache: Path = Path("runs/reward_audit")
     """Folder of the scenes."""
     workers: int | None = None
     """Processes in physics; all cores by default."""
@@ -63,23 +62,23 @@ class Arguments:
     """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
 
 
-def measure(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dict[str, Scored]]]:
-    """Measures every reward.
+def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dict[str, Scored]]]:
+    """Audits every reward.
 
     Args:
         model: The world model.
-        scenes: Scenes of `scenes.scenes`.
+        scenes: Scenes of `scenes.play_scenes`.
 
     Returns:
         By potential (see `measures.POTENTIALS`) its `rewards`, its figures by task, what it `fails`, and whether
         it `passes`; and what each potential sees in each scene.
     """
-    scored = [score(model, scene) for scene in tqdm(list(scenes), "measure", unit="scene")]
+    scored = [score_scene(model, scene) for scene in tqdm(list(scenes), "measure", unit="scene")]
     figures: dict[str, Any] = {}
     for potential, rewards in POTENTIALS.items():
         own = [one[potential] for one in scored if potential in one]
         tasks = {task: [one for one in own if one.scene.task == task] for task in TASKS}
-        by_task = {task: gate_figures(some) for task, some in tasks.items() if some}
+        by_task = {task: audit_figures(some) for task, some in tasks.items() if some}
         if by_task:
             fails = [f"{task}: {fault}" for task, row in by_task.items() for fault in faults(row)]
             figures[potential] = {"rewards": list(rewards), "tasks": by_task, "fails": fails, "passes": not fails}
@@ -96,21 +95,21 @@ def reward_figures(
     world_model: str = "default",
     reward: RewardName = DEFAULT_REWARD,
     scenes: int = 60,
-    cache: Path = Path("runs/gate"),
+    cache: Path = Path("runs/reward_audit"),
     workers: pool.Workers = None,
     tasks: Sequence[str] = tuple(TASKS),
 ) -> dict[str, dict[str, float]]:
     """Returns what a fidelity report tells of a reward, by task.
 
-    `reward_spearman` is its rank correlation with true progress; `reward_pairwise` the share of pairs
+    `reward_spearman` is its rank correlation with the expert's steps to go; `reward_pairwise` the share of pairs
     of end states, one right and one wrong (another cube, no cube), in which the right one scores better.
     There are no figures of a learned reward where the world model has no metric.
     """
     model = checkpoint.load(world_model)
     if is_learned(reward) and not has_metric(model):
         return {}
-    played = gate_scenes.scenes(tasks, scenes, gate_scenes.SEED, cache, workers)
-    figures, _ = measure(model, played)
+    played = play_scenes(tasks, scenes, SEED, cache, workers)
+    figures, _ = audit(model, played)
     own = next(part["tasks"] for part in figures.values() if reward in part["rewards"])
     return {
         task: {
@@ -123,7 +122,7 @@ def reward_figures(
     }
 
 
-def run(args: Arguments) -> dict[str, Any]:
+def audit_rewards(args: Arguments) -> dict[str, Any]:
     """Plays the scenes, measures, and writes the report.
 
     Raises:
@@ -136,8 +135,8 @@ def run(args: Arguments) -> dict[str, Any]:
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
     workers: pool.Workers = "ray" if args.ray else args.workers
-    scenes = gate_scenes.scenes(list(TASKS), args.scenes, args.seed, args.cache, workers)
-    figures, scored = measure(model, scenes)
+    scenes = play_scenes(list(TASKS), args.scenes, args.seed, args.cache, workers)
+    figures, scored = audit(model, scenes)
     report = {
         "command": command_line("studies.reward_audit", args),
         "checkpoint_sha256": checkpoint.sha256(folder),
@@ -147,7 +146,7 @@ def run(args: Arguments) -> dict[str, Any]:
     }
     write_text(args.out / "rewards.json", json.dumps(report, indent=2) + "\n")
     write_text(args.out / "rewards.md", markdown(report))
-    plot(scored, args.out / "rewards.png")
+    draw_distances(scored, args.out / "rewards.png")
     return report
 
 
@@ -161,5 +160,5 @@ def _plain(value: Any) -> Any:
 def main(arguments: Arguments | None = None) -> None:
     """Runs the command."""
     args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.reward_audit", description=__doc__)
-    print(markdown(run(args)))
+    print(markdown(audit_rewards(args)))
     print(f"Report: {(args.out / 'rewards.md').resolve()}")

@@ -1,4 +1,4 @@
-"""What the reward gate counts in its scenes, for one distance to the goal at a time."""
+"""What the reward audit counts in its scenes, for one distance to the goal at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dream_env import rewards
-from dream_env.agents.studies.reward_audit.order import APART, order_figures, share
+from dream_env.agents.eval.rank_correlation import APART, rank_figures, share
 from dream_env.agents.studies.reward_audit.scenes import ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
 from dream_env.world_models.protocol import take
@@ -35,7 +35,7 @@ class Scored(NamedTuple):
 
 
 @torch.inference_mode()
-def score(model: Any, scene: Scene) -> dict[str, Scored]:
+def score_scene(model: Any, scene: Scene) -> dict[str, Scored]:
     """Measures every frame of a scene by each of `POTENTIALS` that the model has."""
     names, takes = list(scene.takes), list(scene.takes.values())
     images = np.concatenate([*(take.images for take in takes), scene.goal_image[None]])
@@ -62,11 +62,11 @@ def has_metric(model: Any) -> bool:
     return hasattr(model, "metric") and getattr(getattr(model, "config", None), "metric_dim", 1) > 0
 
 
-def gate_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
+def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
     """Measures one potential on the scenes of one task.
 
     Returns:
-        `order_figures` on the takes of `ORDERED`; then shares of pairs of one scene in which the better one is nearer
+        `rank_figures` on the takes of `ORDERED`; then shares of pairs of one scene in which the better one is nearer
         to the goal: `wrong` (the task done right, and with another cube), `missed` (and without the cube), `arm` (and
         the hand where it is in the end without the cube), `object` (the cube alone in place, and the hand alone),
         `hidden` (two poses at least `APART` steps apart, of which the farther one hides the cube), `open` (none hides
@@ -74,7 +74,7 @@ def gate_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
         right. `n_...` are the numbers of pairs.
     """
     ordered = [(one.distance[name], one.scene.takes[name].steps) for one in scored for name in ORDERED]
-    figures: dict[str, float | int] = dict(order_figures(*map(np.stack, zip(*ordered, strict=True))))
+    figures: dict[str, float | int] = dict(rank_figures(*map(np.stack, zip(*ordered, strict=True))))
     pairs: dict[str, list[bool]] = {name: [] for name in ("wrong", "missed", "arm", "object", "hidden", "open")}
     left = []
     for one in scored:

@@ -1,4 +1,4 @@
-"""The reward gate's report: a table with a verdict, and what the distances look like on the way to the goal."""
+"""The report of the reward audit: a table with a verdict, and what the distances look like on the way to the goal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dream_env.agents.studies.reward_audit.measures import Scored
 from dream_env.agents.studies.reward_audit.scenes import ORDERED
 
 COLUMNS = {
-    "spearman": "order",
-    "spearman_within": "order within episodes",
+    "spearman": "rank correlation",
+    "spearman_within": "within episodes",
     "pairwise": "pairs of states",
     "wrong": "other cube",
     "missed": "cube missed",
@@ -27,10 +27,14 @@ COLUMNS = {
 }
 """Figures of the table and their headings."""
 _LEGEND = """\
-Order: rank correlation of the distance to the goal picture with the control steps that the expert still needs, under
-the expert with noise, the expert that misjudges, and play; pairs of states: share of those at least 2 steps apart that
-are in order. Then shares of pairs in which the better one is nearer to the goal: the task done right, against another
-cube, a cube that was missed, and the hand alone where it is in the end; the cube alone against the hand alone; poses at
+Truth: the control steps that the task's scripted expert counts to the end. `learned` was trained on that very count, in
+other scenes: its figures show that it generalizes to held-out scenes, not that the count is right. `raw` was
+trained on no count.
+
+Rank correlation: of the distance to the goal picture with that count, under the expert with noise, the expert that
+misjudges, and play; within episodes: the mean of each episode's; pairs of states: share of those at least 2 steps apart
+that are in order. Then shares of pairs in which the better one is nearer to the goal: the task done right, against
+another cube, a cube that was missed, and the hand alone where it is in the end; the cube alone against the hand alone; poses at
 least 2 steps apart of which the farther one hides the cube, or none does. The cube's part: what is left of the
 distance, in the median, when all but the cube is right."""
 
@@ -62,8 +66,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
-    """Draws each potential's distance against the true steps to go: median and middle half, 1 is the start's median."""
+def draw_distances(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
+    """Draws each potential's distance against the expert's steps to go: median and middle half, 1 as at the start."""
     potentials = list(scored[0])
     tasks = list(dict.fromkeys(one[potentials[0]].scene.task for one in scored))
     figure, axes = subplots(1, len(tasks), (4 * len(tasks), 3), sharey=True)
@@ -79,7 +83,7 @@ def plot(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
                 at, low, middle, high = zip(*filled, strict=True)
                 axis.plot(at, middle, label=potential, color=color)
                 axis.fill_between(at, low, high, alpha=0.2, color=color)
-        axis.set(title=task, xlabel="control steps that the expert still needs", ylim=(0, None))
+        axis.set(title=task, xlabel="steps to go, as the expert counts", ylim=(0, None))
     axes[0, 0].set_ylabel("distance / that at the start")
     axes[0, -1].legend()
     save_figure(figure, path)

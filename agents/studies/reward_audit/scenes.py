@@ -1,4 +1,4 @@
-"""Physics for the reward gate: ways to do a task, ways to only look as if, and the truth about each.
+"""Physics for the reward audit: ways to do a task, ways to only look as if, and the steps to go in each.
 
 Every scene is a start on a held-out seed. In it the scripted expert and others act (`BEHAVIORS`), and hand and cube are
 put where they would deceive.
@@ -27,7 +27,7 @@ from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z
 
 SEED = 200_000
-"""Seeds of the gate's scenes begin here; `agents.evaluate` and validation take lower ones."""
+"""Seeds of the scenes begin here; `agents.evaluate` and validation take lower ones."""
 ORDERED = ("expert", "misjudge", "play")
 """Behaviors whose states are put in order: all that happens on the way to a goal, and elsewhere."""
 STILLS = {
@@ -58,7 +58,7 @@ class Take:
     Attributes:
         images: Pictures, `(F, 64, 64, 3)` uint8.
         proprio: Set-points, `(F, 4)`.
-        steps: True steps to go, `(F,)` float32.
+        steps: Steps to go by the count of the scripted expert, `(F,)` float32.
     """
 
     images: np.ndarray
@@ -128,7 +128,7 @@ def make_env() -> Any:
     return NicoLRealEnv("all")
 
 
-def play(cell: tuple[str, int]) -> Scene:
+def play_scene(cell: tuple[str, int]) -> Scene:
     """Plays everything in one scene.
 
     Args:
@@ -201,7 +201,7 @@ def _still(env: Any, layout: Layout, setpoint: np.ndarray) -> Take:
 
 
 def _frame(env: Any) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns picture, set-point and true steps to go of this moment."""
+    """Returns picture, set-point and the expert's steps to go of this moment."""
     steps = TASKS[env.task_name].steps_to_go(env.sim_state())
     return env.scene.picture("workspace"), env.proprio.copy(), steps
 
@@ -211,11 +211,11 @@ def _take(frames: list[tuple[np.ndarray, np.ndarray, float]]) -> Take:
     return Take(np.stack(images), np.stack(proprio), np.array(steps, np.float32))
 
 
-def _parts(film: Take) -> tuple[np.ndarray, ...]:
-    return film.images, film.proprio, film.steps
+def _parts(take: Take) -> tuple[np.ndarray, ...]:
+    return take.images, take.proprio, take.steps
 
 
-def scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: pool.Workers = None) -> list[Scene]:
+def play_scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: pool.Workers = None) -> list[Scene]:
     """Plays scenes in physics, those that `cache` lacks, and returns them all.
 
     Args:
@@ -231,10 +231,10 @@ def scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: po
     with closing(pool.imap(partial(_play_and_save, cache=cache), missing, workers)) as done:
         for _ in tqdm(done, "scenes", len(cells), initial=len(cells) - len(missing), unit="scene"):
             pass
-    return [load(_file(cache, *cell)) for cell in cells]
+    return [load_scene(_file(cache, *cell)) for cell in cells]
 
 
-def save(scene: Scene, file: Path) -> None:
+def save_scene(scene: Scene, file: Path) -> None:
     """Writes a scene as npz without pickle; a reader never sees half a file."""
     arrays = {f"{name}.{key}": value for name, take in scene.takes.items() for key, value in vars(take).items()}
     about = np.array([scene.task, str(scene.seed), scene.instruction])
@@ -242,7 +242,7 @@ def save(scene: Scene, file: Path) -> None:
         np.savez_compressed(out, scene=about, goal_image=scene.goal_image, **arrays)
 
 
-def load(file: Path) -> Scene:
+def load_scene(file: Path) -> Scene:
     """Reads a scene."""
     with np.load(file, allow_pickle=False) as arrays:
         task, seed, instruction = arrays["scene"].tolist()
@@ -260,4 +260,4 @@ def _file(cache: Path, task: str, seed: int) -> Path:
 
 
 def _play_and_save(cell: tuple[str, int], cache: Path) -> None:
-    save(play(cell), _file(cache, *cell))
+    save_scene(play_scene(cell), _file(cache, *cell))

@@ -199,8 +199,8 @@ def experiment(args: Arguments) -> str:
     checkpoint.load(args.world_model)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
     steps = fitted_episodes(args.world_model) * EPISODE_STEPS
-    about = {"command": command_line("studies.transfer", args), "recipe": practice_settings(setup.recipe)}
-    about |= {"planned_trials": len(everything)}
+    about: dict[str, Any] = {"command": command_line("studies.transfer", args)}
+    about |= {"recipe": practice_settings(setup.recipe), "planned_trials": len(everything)}
 
     def write() -> str:
         if args.archive:

@@ -1,4 +1,8 @@
-"""Whether distances to the goal stand in the order of true progress."""
+"""Rank correlation of distances to the goal with the steps to go that a task's scripted expert counts.
+
+The learned metric is trained on the same count (`dream_env.agents.fit.pairs`), so on held-out episodes these figures
+show that it generalizes, and not that the count is right.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval.statistics import spearman
 
 APART = 2.0
-"""Two states of an episode are compared if their true steps to go differ by at least this."""
+"""Two states of an episode are compared if their steps to go differ by at least this."""
 
 
-def moves(steps: np.ndarray) -> np.ndarray:
+def progressed(steps: np.ndarray) -> np.ndarray:
     """Marks the states of an episode between which something happened: one step or more since the last that is marked.
 
     A hand that trembles before the cube, and one that rests on it, stand in many pictures of the same progress; how a
     distance ranks those among themselves means nothing.
 
     Args:
-        steps: True steps to go, `(N, T)`.
+        steps: Steps to go, `(N, T)`.
 
     Returns:
         The marks, `(N, T)` bool; an episode's first state has one.
@@ -35,15 +39,15 @@ def moves(steps: np.ndarray) -> np.ndarray:
     return marked
 
 
-def order_figures(distance: np.ndarray, steps: np.ndarray) -> dict[str, float]:
-    """Compares distances to the goal with true steps to go, `(N, T)` each, in N episodes.
+def rank_figures(distance: np.ndarray, steps: np.ndarray) -> dict[str, float]:
+    """Compares distances to the goal with steps to go, `(N, T)` each, in N episodes.
 
     Returns:
-        `spearman`: the rank correlation over the states of all episodes, see `moves`; `spearman_within`: that within
+        `spearman`: the rank correlation over the states of all episodes, see `progressed`; `spearman_within`: that of
         an episode, mean over those that have 3 states or more; `pairwise`: the share of pairs of states of one episode,
         at least `APART` steps apart, that are ordered rightly.
     """
-    moved = moves(steps)
+    moved = progressed(steps)
     within = [spearman(d[on], s[on]) for d, s, on in zip(distance, steps, moved, strict=True) if on.sum() > 2]
     told = [one for one in within if not np.isnan(one)]
     further = steps[:, :, None] - steps[:, None] >= APART
@@ -62,11 +66,11 @@ def metric_figures(
     Args:
         model: The world model; without a metric there are no figures.
         episodes: N encoded episodes.
-        steps: True steps to go, `(N, T + 1)`.
+        steps: The expert's steps to go, `(N, T + 1)`.
         tasks: Names of their tasks, `(N,)`.
 
     Returns:
-        `order_figures` and the mean absolute error in steps, by task.
+        `rank_figures` and the mean absolute error in steps, by task.
     """
     if not model.config.metric_dim:
         return {}
@@ -76,7 +80,7 @@ def metric_figures(
         frames = model.metric(model.state_of(episodes.tokens.float().flatten(0, 1))).unflatten(0, truth.shape)
     distance = rewards.metric_distance(frames, goals[:, None]).numpy()
     return {
-        task: order_figures(distance[tasks == task], truth[tasks == task])
+        task: rank_figures(distance[tasks == task], truth[tasks == task])
         | {"error_steps": float(np.abs(distance - truth)[tasks == task].mean())}
         for task in np.unique(tasks).tolist()
     }
