@@ -21,7 +21,7 @@ def made(observation, action, **config):
     torch.manual_seed(0)
     spec = WorldSpec("world", spaces.Dict(observation), action)
     small = {"members": 3, "width": 16, "latent": 4, "channels": (4, 4, 4), "picture_size": 16}
-    return DynamicsModel(DynamicsConfig(spec.to_json(), **(small | config))).eval().requires_grad_(False)
+    return DynamicsModel(DynamicsConfig(**(small | config)), spec).eval().requires_grad_(False)
 
 
 WORLDS = {
@@ -106,7 +106,7 @@ def test_memory_comes_from_what_was_before():
     model = model()
     seen = observed(model, 2)
     first = model.encode(seen)
-    assert (first["memory"] == 0).all() and model.observed == ("memory",)
+    assert (first["memory"] == 0).all() and model.has_memory
     after, _ = model.step(first, act(2))
     second = model.encode(seen, after)
     assert torch.equal(second["memory"], after["memory"]) and torch.equal(second["code"], first["code"])

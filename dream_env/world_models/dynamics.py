@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,7 +30,6 @@ class DynamicsConfig:
     """Shape of a model.
 
     Attributes:
-        spec: The world, as `WorldSpec.to_json` gives it.
         members: Networks of the ensemble.
         width: Width of hidden layers.
         depth: Hidden layers.
@@ -45,10 +42,9 @@ class DynamicsConfig:
         disagreement_threshold: What `max_disagreement="calibrated"` stands for.
 
     Raises:
-        ValueError: If a number is out of range or the world has no observation.
+        ValueError: If a number is out of range.
     """
 
-    spec: Mapping[str, Any]
     members: int = 5
     width: int = 200
     depth: int = 3
@@ -75,25 +71,32 @@ class DynamicsModel(nn.Module):
     """See the module; meets `dream_env.world_models.protocol.WorldModel`.
 
     The state holds `code` `(B, Z)`, `memory` `(B, M)` if the model has one, and `instruction` if it was given. The
-    embedding is the code, so that distances between embeddings are those of observations; what is remembered stands
-    beside it in observations.
+    embedding is the code and the memory, all that a policy needs; in a world with goals the code alone, so that
+    distances to a goal are those of what can be seen.
 
     Args:
         config: Its shape.
+        spec: The world.
+
+    Raises:
+        ValueError: If the world has no observation.
     """
 
     kind = "dynamics"
     config_class = DynamicsConfig
 
-    def __init__(self, config: DynamicsConfig) -> None:
+    observed: tuple[str, ...] = ()
+
+    def __init__(self, config: DynamicsConfig, spec: WorldSpec) -> None:
         super().__init__()
-        self.config, self.spec = config, WorldSpec.from_json(config.spec)
+        self.config, self.spec = config, spec
         self.numbers = sum(self._box(name).shape[0] for name in self.spec.vectors)
-        self.embedding_dim = size = self.numbers + config.latent * len(self.spec.pictures)
+        size = self.numbers + config.latent * len(self.spec.pictures)
         if not size:
             raise ValueError(f"spec: {self.spec.name} has no observation; accepted: vectors, pictures or both")
         self.noise_dim = 1 + size
-        self.observed: tuple[str, ...] = ("memory",) if config.memory else ()
+        self.has_memory = config.memory > 0
+        self.embedding_dim = size + (0 if self.spec.goals else config.memory)
         action = self.spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
         self.autoencoders = nn.ModuleList(
@@ -159,7 +162,7 @@ class DynamicsModel(nn.Module):
         for name, autoencoder in zip(self.spec.pictures, self.autoencoders, strict=True):
             codes.append(autoencoder.encode(resized(observation[name], self.config.picture_size))[:, 0])  # type: ignore
         state = {"code": torch.cat(codes, -1)}
-        if self.config.memory:
+        if self.has_memory:
             start = state["code"].new_zeros(count, self.config.memory)
             state["memory"] = start if previous is None else previous["memory"]
         if "instruction" in observation:
@@ -196,8 +199,9 @@ class DynamicsModel(nn.Module):
         )
 
     def embedding(self, state: State) -> Tensor:
-        """Returns the code, `(B, Z)`."""
-        return state["code"]
+        """Returns `(B, E)`: the code, and the memory in a world without goals."""
+        seen = not self.has_memory or self.spec.goals
+        return state["code"] if seen else torch.cat([state["code"], state["memory"]], -1)
 
     def decode(self, state: State) -> dict[str, Tensor]:
         """Returns the observations that states stand for, within their spaces."""
