@@ -29,10 +29,10 @@ from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run.config import check_out, check_settings, command_line
 from dream_env.agents.data.sentences import sentences
 from dream_env.checks import check_choice, check_number
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS, Split
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint

@@ -27,8 +27,8 @@ from dream_env.agents.fidelity import ranking
 from dream_env.agents.fit import command as fit
 from dream_env.agents.run.config import check_settings
 from dream_env.checks import check_number
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
@@ -126,7 +126,7 @@ def record_and_refit(args: Arguments) -> Path:
             recorded,
             args.episodes,
             mix="policy:0.5,dreamt:0.5",
-            policy=args.policy,
+            policy=str(args.policy),
             world_model=str(checkpoint.resolve(args.world_model)),
             seed=args.seed,
             workers=args.workers,

@@ -30,8 +30,8 @@ from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings
 from dream_env.checks import check_choice, check_number
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS, TaskName
 from dream_env.world_models import checkpoint
 

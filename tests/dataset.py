@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dream_env.data.episodes import Episode, EpisodeWriter
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import Episode, EpisodeWriter
 
 LENGTH = EPISODE_STEPS + 1
 

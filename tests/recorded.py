@@ -4,8 +4,8 @@ import numpy as np
 import toy
 
 from dream_env.agents.fidelity import replay
-from dream_env.data.episodes import Episode, EpisodeDataset
 from dream_env.nicol.constants import EPISODE_STEPS, integrate
+from dream_env.nicol.episodes import Episode, EpisodeDataset
 from dream_env.nicol.language import COLORS
 
 TASKS = ("reach", "push", "lift")

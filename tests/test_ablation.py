@@ -14,7 +14,7 @@ from dream_env.agents.fit import command as fit
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.ablation import command as ablate
 from dream_env.agents.studies.ablation import row as ablate_row
-from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
 

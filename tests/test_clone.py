@@ -14,9 +14,9 @@ from dream_env.agents.clone import Arguments, Frames, clone, errors, make_frames
 from dream_env.agents.data.encoded_dataset import recolor
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.data.episodes import Episode, EpisodeDataset
 from dream_env.language import embed
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import Episode, EpisodeDataset
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel

@@ -10,7 +10,7 @@ from recorded import recorded
 
 from dream_env.agents import coevolve
 from dream_env.agents.fidelity.ranking import check_policies
-from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 

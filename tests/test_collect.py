@@ -16,14 +16,17 @@ import torch
 import toy
 from dataset import equal
 
-from dream_env.agents.collect import Collect, Job, collect, main, parse_mix, record
-from dream_env.agents.data.behaviors import BEHAVIORS
+from dream_env.agents.collect import Collect, collect, main, parse_mix
+from dream_env.agents.data.behaviors import Job
+from dream_env.agents.data.nicol_behaviors import BEHAVIORS, MIX, record
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.vla import VLAConfig
 from dream_env.agents.run import workers as pool
-from dream_env.data.episodes import Episode, EpisodeDataset
+from dream_env.data.episodes import EpisodeDataset as GeneralDataset
 from dream_env.nicol.constants import EPISODE_STEPS, denormalize, integrate
 from dream_env.nicol.dream import NicoLDreamEnv
+from dream_env.nicol.episodes import Episode, EpisodeDataset
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import SimState
 
 
@@ -35,6 +38,7 @@ class FakeEnv:
 
     def __init__(self, task: str) -> None:
         """Takes the task's name."""
+        self.unwrapped = self
         self.task_name = "reach" if task == "all" else task
 
     def reset(self, *, seed: int) -> tuple[dict, dict]:
@@ -121,7 +125,8 @@ def test_a_killed_collection_goes_on(workers: int, reference: EpisodeDataset, tm
     )
     script = tmp_path / "main.py"
     script.write_text(code)
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(script)], env=env, stderr=subprocess.DEVNULL)
     for _ in range(600):
         time.sleep(0.05)
@@ -158,18 +163,22 @@ def test_mix_is_kept_in_every_prefix(tmp_path: Path) -> None:
     assert not {job.seed for job in jobs} & {job.seed for job in other}
 
 
+def recorded(env: FakeEnv, job: Job) -> Episode:
+    return EpisodeDataset.of(GeneralDataset.stack([record(env, job)], SPEC))[0]
+
+
 def episode(kind: str, seed: int = 3) -> Episode:
-    return record(FakeEnv("reach"), Job(0, kind, seed, "reach"))
+    return recorded(FakeEnv("reach"), Job(0, kind, seed, "reach"))
 
 
 @pytest.mark.parametrize("kind", ["expert", "demo", "misjudge", "attempt", "play", "random"])
 def test_behaviors(kind: str) -> None:
-    recorded = episode(kind)
-    assert equal(recorded, episode(kind)) and not equal(recorded, episode(kind, 4))
-    assert np.abs(recorded.action).max() <= 1 and recorded.action.std(0).min() > 0.01
-    assert np.allclose(recorded.label, -recorded.proprio[:-1])  # clean, in the recorded state
+    one = episode(kind)
+    assert equal(one, episode(kind)) and not equal(one, episode(kind, 4))
+    assert np.abs(one.action).max() <= 1 and one.action.std(0).min() > 0.01
+    assert np.allclose(one.label, -one.proprio[:-1])  # clean, in the recorded state
     for t in range(EPISODE_STEPS):
-        assert np.allclose(recorded.proprio[t + 1], integrate(recorded.proprio[t], recorded.action[t]))
+        assert np.allclose(one.proprio[t + 1], integrate(one.proprio[t], one.action[t]))
 
 
 def test_noise_of_behaviors_differs() -> None:
@@ -212,7 +221,7 @@ def test_play_reaches_for_cubes() -> None:
         ({"mix": "expert:half"}, "share 'half' of expert"),
         ({"mix": "policy:1"}, "policy=None, mix='policy:1'"),
         ({"mix": "dreamt:1"}, "policy=None, mix='dreamt:1'"),
-        ({"policy": Path("runs/x")}, r"accepted: a folder and one of \('policy', 'dreamt'\), or neither"),
+        ({"policy": "runs/x"}, r"accepted: a folder and one of \('policy', 'dreamt'\), or neither"),
         ({"episodes": -1}, "episodes=-1"),
         ({"workers": 0}, "workers=0; accepted: 1 or more"),
     ],
@@ -229,12 +238,12 @@ def test_help_tells_how_many_demonstrations_there_are(
     with pytest.raises(SystemExit):
         main()
     assert "only 15 % of it are demonstrations" in capsys.readouterr().out
-    assert parse_mix(Collect.mix)["demo"] == pytest.approx(0.15)
+    assert parse_mix(MIX, BEHAVIORS)["demo"] == pytest.approx(0.15)
 
 
 def test_mix_shares_sum_to_one() -> None:
-    assert parse_mix("expert:1,play:3") == {"expert": 0.25, "play": 0.75}
-    assert parse_mix("demo") == {"demo": 1.0}
+    assert parse_mix("expert:1,play:3", BEHAVIORS) == {"expert": 0.25, "play": 0.75}
+    assert parse_mix("demo", BEHAVIORS) == {"demo": 1.0}
     assert set(BEHAVIORS) == {"expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt"}
 
 
@@ -248,10 +257,10 @@ class Policy:
 
 
 def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_env.agents.data.behaviors.load_policy", lambda path: Policy())
+    monkeypatch.setattr("dream_env.agents.data.nicol_behaviors.load_policy", lambda path: Policy())
 
     def act(seed: int) -> Episode:
-        return record(FakeEnv("reach"), Job(0, "policy", seed, "reach", "somewhere"))
+        return recorded(FakeEnv("reach"), Job(0, "policy", seed, "reach", "somewhere"))
 
     assert equal(act(1), act(1))
     assert not equal(act(1), act(2))
@@ -271,9 +280,9 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
             seen.append(obs)
             return np.full(4, 0.2, np.float32), None
 
-    monkeypatch.setattr("dream_env.agents.data.behaviors.load_policy", lambda path: Steady())
+    monkeypatch.setattr("dream_env.agents.data.nicol_behaviors.load_policy", lambda path: Steady())
     monkeypatch.setattr(FakeEnv, "instruction", "lift the red cube")
-    episode = record(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", toy_folder))
+    episode = recorded(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", toy_folder))
     assert len(seen) == EPISODE_STEPS and (episode.action == np.float32(0.2)).all()
     start, pictures = toy.ToyWorldModel(), torch.from_numpy(episode.images[:1])
     state = start.encode(pictures, torch.from_numpy(episode.proprio[:1]))
@@ -287,7 +296,7 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     for obs in seen:  # what the dream shows, whatever the camera sees meanwhile
         np.testing.assert_allclose(obs["embedding"], expected["embedding"], rtol=1e-4, atol=1e-4)
         expected, *_ = dream.step(np.full(4, 0.2, np.float32))
-    jobs = Collect(Path("set"), 4, mix="policy:1,dreamt:1", policy=Path("p"), world_model="w").jobs()
+    jobs = Collect(Path("set"), 4, mix="policy:1,dreamt:1", policy="p", world_model="w").jobs()
     assert Counter((job.kind, job.policy, job.world_model) for job in jobs) == {
         ("policy", "p", None): 2,
         ("dreamt", "p", "w"): 2,

@@ -10,10 +10,12 @@ import pytest
 from dataset import LENGTH, equal, make_episode, write
 
 from dream_env.data.concat import Concat
-from dream_env.data.episodes import FEATURES, GOAL, IMAGES, EpisodeDataset
 from dream_env.data.lerobot import LeRobotStore
-from dream_env.data.parquet import decode_png
+from dream_env.data.parquet import decode_picture
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import EpisodeDataset
+
+IMAGES, GOAL = "observation.images.pixels", "observation.images.goal_pixels"
 
 
 def test_episodes_come_back_as_they_were(written: Path) -> None:
@@ -80,7 +82,7 @@ def test_layout_is_that_of_lerobot_v3(written: Path) -> None:
     """Files, columns and types that `LeRobotDataset` reads (huggingface/lerobot, datasets/)."""
     info = json.loads((written / "meta/info.json").read_text())
     assert info["codebase_version"] == "v3.0" and info["fps"] == 10
-    assert info["robot_type"] == "nicol" and info["splits"] == {"train": "0:4"}
+    assert info["robot_type"] == "NicoLReal-v0" and info["splits"] == {"train": "0:4"}
     assert (info["total_episodes"], info["total_frames"]) == (4, 4 * LENGTH)
     assert info["data_path"] == "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
     assert info["features"]["action"] == {
@@ -123,7 +125,7 @@ def test_layout_is_that_of_lerobot_v3(written: Path) -> None:
     assert hints[IMAGES] == {"_type": "Image"}
     assert str(schema.field(IMAGES).type) == "struct<bytes: binary, path: string>"
     assert schema.field("action").type.list_size == 4
-    picture = decode_png(frames[2][IMAGES]["bytes"])
+    picture = decode_picture(frames[2][IMAGES]["bytes"])
     assert np.array_equal(picture, make_episode(0).images[2])
 
 
@@ -195,7 +197,7 @@ def test_data_files_roll_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("dream_env.data.lerobot.DATA_FILE_MB", 0.5)
     monkeypatch.setattr("dream_env.data.lerobot.CHUNK_FILES", 2)
     write(tmp_path / "set", *(make_episode(i) for i in range(5)))
-    store = LeRobotStore(tmp_path / "set", FEATURES, "nicol", 10)
+    store = LeRobotStore(tmp_path / "set")
     names = [*store.files("data")]
     assert names[:3] == [f"chunk-00{i // 2}/file-00{i % 2}.parquet" for i in range(3)]
     assert EpisodeDataset.load(tmp_path / "set").seed.tolist() == [0, 1, 2, 3, 4]

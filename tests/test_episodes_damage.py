@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from dataset import equal, make_episode, write
 
-from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
-from dream_env.data.episodes import inspect as inspect_dataset
-from dream_env.data.lerobot import replacing
+from dream_env.data.writer import inspect as inspect_dataset
+from dream_env.files import replacing
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 
 
 def test_staged_episodes_wait_for_consolidation(tmp_path: Path) -> None:
@@ -65,9 +65,9 @@ def test_files_in_staging_that_are_no_episodes_are_named(root: Path) -> None:
     assert EpisodeWriter(root).close() == 5
 
 
-@pytest.mark.parametrize("survivors", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("survivors", [1, 2, 3, 4, 5, 6])
 def test_interrupted_consolidation_is_repaired(root: Path, survivors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever of its five files was the last one written, nothing is lost or doubled."""
+    """Whichever of its six files was the last one written, nothing is lost or doubled."""
     moves, move = [], os.replace
 
     def failing(source: Path, target: Path) -> None:
@@ -81,11 +81,11 @@ def test_interrupted_consolidation_is_repaired(root: Path, survivors: int, monke
     writer.add(make_episode(7))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", failing)
-        if survivors == 5:  # everything written, but the staged file still there
+        if survivors == 6:  # everything written, but the staged file still there
             patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             writer.close()
-    if survivors < 5:
+    if survivors < 6:
         with pytest.raises(ValueError, match=r"beyond its 4 were .*python -m dream_env\.data\.episodes"):
             EpisodeDataset.load(root)
     inspect_dataset(root)
@@ -102,7 +102,7 @@ def test_damage_is_named(root: Path) -> None:
         EpisodeDataset.load(root)
     data.write_bytes(whole)
     pq.write_table(pq.read_table(data).slice(0, 30), data)
-    with pytest.raises(ValueError, match="80 frames in 4 episodes"):
+    with pytest.raises(ValueError, match="80 frames; accepted: the 100 of meta/episodes"):
         EpisodeDataset.load(root)
     (root / "meta/info.json").write_text("{")
     with pytest.raises(ValueError, match="info.json is not JSON"):
@@ -160,15 +160,20 @@ def test_replacing_leaves_nothing_behind_on_an_error(tmp_path: Path) -> None:
 
 
 def test_foreign_folders_are_left_alone(root: Path, tmp_path: Path) -> None:
-    info = json.loads((root / "meta/info.json").read_text())
-    (root / "meta/info.json").write_text(json.dumps(info | {"robot_type": "aloha"}))
-    with pytest.raises(ValueError, match="robot_type is 'aloha'; accepted: 'nicol'"):
+    spec = json.loads((root / "meta/spec.json").read_text())
+    (root / "meta/spec.json").write_text(json.dumps(spec | {"name": "aloha"}))
+    with pytest.raises(ValueError, match="another world: name 'aloha', now 'NicoLReal-v0'; choose another folder"):
         EpisodeWriter(root)
-    info["features"].pop("action.expert")
-    (root / "meta/info.json").write_text(json.dumps(info))
-    with pytest.raises(ValueError, match="action.expert is None; accepted: "):
-        EpisodeDataset.load(root)
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.txt").write_text("dear to somebody")
     with pytest.raises(ValueError, match="is not empty and holds no dataset"):
         EpisodeWriter(tmp_path / "home")
+
+
+def test_what_an_earlier_version_collected_is_to_be_collected_again(root: Path) -> None:
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["observation.images.workspace"] = info["features"].pop("observation.images.pixels")
+    (root / "meta/info.json").write_text(json.dumps(info))
+    (root / "meta/spec.json").unlink()
+    with pytest.raises(ValueError, match=r"lacks the feature 'observation.images.pixels'.*collect it again"):
+        EpisodeDataset.load(root)

@@ -22,8 +22,8 @@ from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verd
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.vla import VLA, VLAConfig
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS
 from dream_env.world_models.legacy import LatentState
 

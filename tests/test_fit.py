@@ -14,8 +14,8 @@ from dream_env.agents.fit.calibrate import CERTAIN
 from dream_env.agents.fit.card import card
 from dream_env.agents.fit.command import fit, split
 from dream_env.agents.run.config import command_line
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol import constants
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint

@@ -6,10 +6,10 @@ import torch
 import toy
 from dreams import assert_same
 
-from dream_env.data.episodes import ARRAYS, Episode, EpisodeDataset
 from dream_env.initial_states import InitialStates
 from dream_env.nicol import constants
 from dream_env.nicol.dream import NicoLDreamEnv
+from dream_env.nicol.episodes import ARRAYS, Episode, EpisodeDataset
 from dream_env.nicol.initial_states import from_episodes
 
 COLUMNS = ("goal", "task", "instruction", "step")

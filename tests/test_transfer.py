@@ -22,8 +22,8 @@ from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report
 from dream_env.agents.studies.transfer.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
 from dream_env.agents.studies.transfer.policies import Setup, Stopwatch, TrainedPolicy, digest, folder, needs, trained
-from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
 

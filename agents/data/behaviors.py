@@ -1,171 +1,131 @@
-"""What acts while episodes are collected: experts, good and bad, play, chance, and saved policies."""
+"""Records episodes of any Gymnasium environment: what acts, and how it is written down.
+
+`dream_env.agents.collect` takes the same names from a module of an environment's own, if it has one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
-from dream_env.nicol.constants import ACTION_NAMES, SETPOINT_STEP, denormalize
-from dream_env.nicol.tasks import TASKS
-from dream_env.nicol.tasks.situation import TABLE_Z
+from dream_env.data.episode import Episode
+from dream_env.spec import WorldSpec, observe
 
 Observation = Mapping[str, np.ndarray]
 Behavior = Generator[np.ndarray, Observation, None]
-"""Yields an action `(4,)` per step, not yet clipped, and is sent the observation after it."""
+"""Yields an action per step, not yet clipped, and is sent the observation after it."""
 
-DEMO_NOISE = 0.15
-"""Standard deviation of the noise on demonstrated actions."""
-EXPERT_NOISE = 0.5
-"""Largest standard deviation of the noise on the expert's actions; each episode draws its own."""
-MISJUDGMENT = 0.025
-"""Largest standard deviation of the error in where `misjudge` sees the cubes (m); each episode draws its own."""
-RANDOM_NOISE = 0.7
-"""Standard deviation of random actions."""
-PERSISTENCE = 0.97
-"""Correlation of `misjudge`'s error from one step to the next: nearly one error per episode."""
-CORRELATION = 0.8
-"""Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
+HELD = 10
+"""Largest number of steps for which `held` repeats an action; each draw has its own."""
+CORRELATION = 0.9
+"""Correlation of `correlated` actions from one step to the next."""
+STD = 0.6
+"""Standard deviation of `correlated` actions, as a share of half their range."""
 
 
-def noise(rng: np.random.Generator, std: float, correlation: float = CORRELATION) -> Generator[np.ndarray, None, None]:
-    """Yields an Ornstein-Uhlenbeck process `(4,)` in its stationary state."""
-    value = rng.normal(0, std, len(ACTION_NAMES))
-    while True:
-        yield value
-        value = correlation * value + np.sqrt(1 - correlation**2) * rng.normal(0, std, value.shape)
+@dataclass(frozen=True)
+class Job:
+    """One episode to record.
 
-
-def demo(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Demonstrates: the scripted expert under slight noise.
-
-    The noise shows how mistakes are corrected; the clean action is the label (DART, Laskey et al.
-    2017).
+    Attributes:
+        order: Its rank in the collection.
+        kind: What acts, a key of `BEHAVIORS`.
+        seed: Seed of the environment's reset and of what acts.
+        task: Id of the environment, or name of its task where it has several.
+        policy: Folder of the policy where `kind` is one of `POLICIES`.
+        world_model: Checkpoint in which a behavior dreams.
+        env: Id of the environment.
+        max_steps: Largest number of actions; None for the environment's own.
     """
+
+    order: int
+    kind: str
+    seed: int
+    task: str
+    policy: str | None = None
+    world_model: str | None = None
+    env: str = ""
+    max_steps: int | None = None
+
+
+# --- what acts
+
+
+def random(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Draws every action uniformly."""
     while True:
-        yield env.expert_action() + rng.normal(0, DEMO_NOISE, len(ACTION_NAMES))
+        yield _uniform(space, rng)
 
 
-def expert(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Follows the scripted expert under correlated noise, from none to so much that it fails."""
-    for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE)):
-        yield env.expert_action() + disturbance
+def held(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Draws actions uniformly, and holds each for a random number of steps."""
+    while True:
+        action = _uniform(space, rng)
+        for _ in range(rng.integers(1, HELD + 1)):
+            yield action
 
 
-def misjudge(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Follows the expert's plan for cubes that it sees in a wrong place, slightly shaking.
+def correlated(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Moves at random, smoothly: an Ornstein-Uhlenbeck process in its stationary state.
 
-    Most of what it does ends in a near miss: a grasp on the cube's edge, a push past its side. A dream that never saw
-    those lets every attempt succeed.
+    Raises:
+        ValueError: If actions are discrete.
     """
-    std = rng.uniform(0, MISJUDGMENT)
-    for shift, shake in zip(noise(rng, std, PERSISTENCE), noise(rng, DEMO_NOISE), strict=True):
-        seen = env.sim_state()
-        objects = seen.objects + [*shift[:2], 0.3 * shift[2]]
-        yield TASKS[env.task_name].expert(replace(seen, objects=objects)) + shake
-
-
-def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Tries the task in a way of its own: straight at the cube, beside it, too early, too late, too fast.
-
-    Policies in training reach, grasp and push so long before they do it well. What physics makes of that has to be in
-    the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well:
-    cubes are dragged aside, too, and one that is lifted is swung.
-    """
-    speed, beside = rng.uniform(0.5, 1.0), rng.normal(0, rng.uniform(0.005, 0.035), 2)
-    low = TABLE_Z + rng.uniform(0.025, 0.055)
-    early, grip, held = rng.uniform(0.01, 0.09), float(rng.random() < 0.85), rng.uniform(0.2, 1.0)
-    after = np.array([rng.uniform(0, 0.25), rng.normal(0, 0.05), 0.0] if env.task_name == "push" else [0.0, 0.0, 0.18])
-    closes = env.task_name == "lift" or rng.random() < 0.3
-    shake, goal = noise(rng, rng.uniform(0, DEMO_NOISE)), None
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            f"policy='correlated' with actions of {space}; accepted: actions in a Box, or 'random', 'held'"
+        )
+    low, high = _bounds(space)
+    value = rng.normal(0, STD, space.shape)
     while True:
-        setpoint = denormalize(obs["proprio"])
-        if goal is None:
-            truth = env.truth()
-            there = np.append(truth["objects"][truth["target"]][:2] + beside, low)
-            near = float(np.linalg.norm(there - setpoint[:3])) < early
-            target = np.append(there, grip if near and closes else 0.0)
-            if (near and not closes) or (closes and setpoint[3] >= min(held, grip)):
-                goal = np.append(np.maximum(there, [0, 0, low]) + after, grip if closes else 0.0)
-        else:
-            target = goal
-        step = (target - setpoint) / SETPOINT_STEP
-        obs = yield np.clip(step, -speed, speed) + next(shake)
+        yield (low + high) / 2 + value * (high - low) / 2
+        value = CORRELATION * value + np.sqrt(1 - CORRELATION**2) * rng.normal(0, STD, value.shape)
 
 
-def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Moves at random, smoothly."""
-    yield from noise(rng, RANDOM_NOISE)
-
-
-def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Plays without a task: approaches some cube, grasps, drags or lifts it, and again."""
-    while True:
-        cube = env.truth()["objects"][rng.integers(3)]
-        beside = cube + [*rng.normal(0, 0.025, 2), 0]
-        grip = float(rng.random() < 0.7)
-        moved = beside + [*rng.normal(0, 0.1, 2), rng.choice([0, 0.05, 0.15])]
-        stops = [
-            (beside + [0, 0, rng.uniform(0.06, 0.14)], 0.0),
-            (beside + [0, 0, rng.uniform(0.0, 0.025)], 0.0),
-            (beside, grip),
-            (moved, grip),
-        ]
-        for position, closed in stops[: rng.integers(2, len(stops) + 1)]:
-            target, speed = np.append(position, closed), rng.uniform(0.4, 1.0)
-            for _ in range(rng.integers(3, 8)):
-                step = (target - denormalize(obs["proprio"])) / SETPOINT_STEP
-                obs = yield np.clip(step, -speed, speed)
-                if np.abs(step).max() < 0.3:
-                    break
-
-
-def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts by a saved policy, stochastically."""
+def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
+    """Acts by a saved policy, stochastically where it is stochastic."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))
-    while True:
-        obs = yield load_policy(path).predict(obs, deterministic=False)[0]
-
-
-def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, world_model: str | None = None) -> Behavior:
-    """Carries out what a saved policy does in a dream that begins here, open loop.
-
-    In physics a policy sees what its actions lead to, and corrects itself. What it does where a dream flatters it, it
-    does in dreams only; here physics gives its answer to that.
-    """
-    import torch
-
     actor = load_policy(path)
-    world_model = world_model or str(actor.config.world_model)
-    actor.config.check_eyes(world_model)
-    dream = make_dream(world_model)
-    start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
-    noise = int(rng.integers(2**31))
-    seen, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
-    torch.manual_seed(int(rng.integers(2**63)))
+    if hasattr(actor, "reset"):
+        actor.reset()
     while True:
-        action = actor.predict(seen, deterministic=False)[0]
-        seen, *_ = dream.step(action)
-        yield action
+        if hasattr(actor, "act"):
+            obs = yield np.asarray(actor.act({name: value[None] for name, value in obs.items()}))[0]
+        else:
+            obs = yield actor.predict(obs, deterministic=False)[0]
 
 
-POLICIES = ("policy", "dreamt")
-"""Behaviors that need a saved policy."""
+def _uniform(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
+    if isinstance(space, spaces.Discrete):
+        return space.start + rng.integers(space.n)
+    assert isinstance(space, spaces.Box)
+    return rng.uniform(*_bounds(space))
+
+
+def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    if not space.is_bounded():
+        raise ValueError(f"actions are of {space}; accepted: bounded ones (see gymnasium.wrappers.RescaleAction)")
+    return space.low.astype(np.float64), space.high.astype(np.float64)
+
+
 BEHAVIORS: dict[str, Callable[..., Behavior]] = {
-    "expert": expert,
-    "demo": demo,
-    "misjudge": misjudge,
-    "attempt": attempt,
-    "play": play,
     "random": random,
+    "held": held,
+    "correlated": correlated,
     "policy": policy,
-    "dreamt": dreamt,
 }
+POLICIES = ("policy",)
+"""Behaviors that need a saved policy."""
+MIX = "random"
+TASKS: tuple[str, ...] = ()
 
 
 @lru_cache
@@ -176,9 +136,118 @@ def load_policy(path: str) -> Any:
     return load(path)
 
 
-@lru_cache
-def make_dream(world_model: str) -> Any:
-    """Makes a dream once per process."""
-    from dream_env.nicol.dream import NicoLDreamEnv
+# --- how it is recorded
 
-    return NicoLDreamEnv("all", world_model=world_model, reward="success")
+
+@dataclass
+class World:
+    """An environment that is recorded.
+
+    Attributes:
+        env: The environment.
+        spec: What it offers.
+        tells_success: Whether `info` has "is_success" or "success".
+    """
+
+    env: gym.Env
+    spec: WorldSpec
+    tells_success: bool
+
+
+@lru_cache
+def make_env(task: str, policy: str | None = None) -> World:
+    """Makes this process's environment of an id.
+
+    Raises:
+        ValueError: If there is none of this id, or its spaces cannot be recorded; it says what is accepted.
+    """
+    try:
+        env = gym.make(task)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ValueError(f"env={task!r} cannot be made: {' '.join(str(error).split())}") from error
+    try:
+        spec = _single_precision(WorldSpec.of_env(env))
+    except ValueError as error:
+        raise ValueError(f"env={task!r}: {error}") from error
+    _, info = env.reset(seed=0)
+    *_, after = env.step(_typed(env.action_space, _uniform(env.action_space, np.random.default_rng(0))))
+    return World(env, spec, _success(info) is not None or _success(after) is not None)
+
+
+def spec_of(world: World, max_steps: int | None) -> WorldSpec:
+    """Returns what the episodes of an environment are of.
+
+    Raises:
+        ValueError: If nothing ends an episode.
+    """
+    limits = [limit for limit in (world.spec.horizon, max_steps) if limit is not None]
+    if not limits:
+        raise ValueError(f"max_steps=None; accepted: a number, as {world.spec.name} has no time limit of its own")
+    return replace(world.spec, horizon=min(limits))
+
+
+def record(world: World, job: Job) -> Episode:
+    """Records one episode: the same job gives the same episode."""
+    env, limit = world.env, spec_of(world, job.max_steps).horizon
+    seen, info = env.reset(seed=job.seed)
+    obs = _within(world.spec, seen)
+    given = {} if job.policy is None else {"path": job.policy}
+    behavior = BEHAVIORS[job.kind](env.action_space, np.random.default_rng([job.seed, 1]), obs, **given)
+    observations, success = [obs], [bool(_success(info))]
+    actions: list[Any] = []
+    rewards: list[float] = []
+    terminated = truncated = False
+    while not (terminated or truncated or len(actions) == limit):
+        action = _typed(env.action_space, behavior.send(obs) if actions else next(behavior))
+        seen, reward, terminated, truncated, info = env.step(action)
+        obs = _within(world.spec, seen)
+        observations.append(obs)
+        actions.append(action)
+        rewards.append(float(reward))
+        success.append(bool(_success(info)))
+    return Episode(
+        observation={name: np.stack([one[name] for one in observations]) for name in observations[0]},
+        action=np.stack(actions),
+        reward=np.array(rewards, np.float32),
+        terminated=bool(terminated),
+        success=np.array(success) if world.tells_success else None,
+        seed=job.seed,
+        kind=job.kind,
+        task=job.task,
+    )
+
+
+def _typed(space: spaces.Space, action: Any) -> Any:
+    """Returns an action as the environment takes it, rounded as it is recorded."""
+    if isinstance(space, spaces.Discrete):
+        return np.int64(action)
+    assert isinstance(space, spaces.Box)
+    # Bounds in single precision, too: rounding must not lead out of them.
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return np.clip(np.asarray(action, np.float32), low, high).astype(space.dtype)
+
+
+def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
+    """Returns an observation in the form of the spec; what an environment shows beyond its own space is clipped."""
+    result = observe(observation)
+    for name in spec.vectors:
+        space = spec.observation[name]
+        assert isinstance(space, spaces.Box)
+        result[name] = np.clip(result[name].astype(np.float32), space.low, space.high)
+    return result
+
+
+def _single_precision(spec: WorldSpec) -> WorldSpec:
+    """Returns a spec whose vectors and actions are float32, as they are recorded."""
+
+    def single(space: Any) -> Any:
+        if not isinstance(space, spaces.Box) or space.dtype == np.uint8:
+            return space
+        return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), space.shape, np.float32)
+
+    observation = spaces.Dict({name: single(space) for name, space in spec.observation.spaces.items()})
+    return replace(spec, observation=observation, action=single(spec.action))
+
+
+def _success(info: Mapping[str, Any]) -> Any:
+    return info.get("is_success", info.get("success"))

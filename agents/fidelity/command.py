@@ -39,8 +39,8 @@ from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit import command as reward_audit
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing, write_json, write_text
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.legacy import LatentState

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dream_env.agents.data.physics_starts import OFFSET, carry_out
 from dream_env.agents.fidelity.figures import TOUCHED
 from dream_env.agents.run import workers as pool
-from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.episodes import EpisodeDataset
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from dream_env.agents import collect
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.run import workers as pool
-from dream_env.data.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.constants import EPISODE_STEPS, IMAGE_SIZE
 from dream_env.nicol.dream import NicoLDreamVectorEnv
+from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.initial_states import of_pictures
 from dream_env.rewards import RewardName
 from dream_env.world_models.protocol import Prediction, State
@@ -49,7 +49,7 @@ def jobs(tasks: Sequence[str], policies: Sequence[str], episodes: int, seed: int
     for i in range(episodes):
         kind = kinds[i // len(tasks) % len(kinds)]
         policy = policies[i // (len(tasks) * len(kinds)) % len(policies)] if kind == "policy" else None
-        listed.append(collect.Job(i, kind, seed + i, tasks[i % len(tasks)], policy))
+        listed.append(collect.Job(i, kind, seed + i, tasks[i % len(tasks)], policy, env="NicoLReal-v0"))
     return listed
 
 

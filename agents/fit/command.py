@@ -40,9 +40,9 @@ from dream_env.agents.fit.peak import peak_memory
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.run.config import check_out
 from dream_env.checks import check_choice
-from dream_env.data.episodes import KINDS, EpisodeDataset
 from dream_env.files import write_text
 from dream_env.initial_states import FILE
+from dream_env.nicol.episodes import KINDS, EpisodeDataset
 from dream_env.nicol.initial_states import from_episodes
 from dream_env.nicol.world_model.model import PREDICTOR, StateGroundedModel
 from dream_env.world_models import checkpoint

@@ -18,17 +18,24 @@ class Concat:
         ValueError: If there are none, or they differ.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[Any]) -> None:
         forms = {(part.dtype.name, part.shape[1:]) for part in parts}
         if len(forms) != 1:
             raise ValueError(f"parts are of {sorted(forms)}; accepted: one or more of one type and shape")
-        self.parts = list(parts)
-        self.starts = np.cumsum([0, *map(len, parts)])
+        self.parts: list[np.ndarray] = []
+        for part in parts:
+            self.parts += part.parts if isinstance(part, Concat) else [part]
+        self.starts = np.cumsum([0, *map(len, self.parts)])
         self.dtype, self.shape = parts[0].dtype, (int(self.starts[-1]), *parts[0].shape[1:])
 
     def __len__(self) -> int:
         """Number of rows."""
         return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """Returns rows, as a copy unless it is a single one: a number, a slice, a mask or indices `(K,)`.

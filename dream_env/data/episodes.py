@@ -1,4 +1,4 @@
-"""Recorded episodes: one episode, the writer that collects them, and all of them in memory.
+"""All recorded episodes of a data set in memory, of any robot or environment.
 
 On disk they are a LeRobotDataset (see `dream_env.data.lerobot`). `python -m dream_env.data.episodes DIR`
 finishes an interrupted dataset and tells what is in it.
@@ -6,289 +6,144 @@ finishes an interrupted dataset and tells what is in it.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.lib.format import open_memmap
-from tqdm import tqdm
+from gymnasium import spaces
 
-from dream_env.checks import check_choice
 from dream_env.data.concat import Concat
-from dream_env.data.lerobot import LeRobotStore
-from dream_env.data.parquet import RECOLLECT, decode_png, read_parquet, row_groups, to_numpy
-from dream_env.files import replacing
-from dream_env.nicol.constants import ACTION_NAMES, CONTROL_HZ, EPISODE_STEPS, HOLD_STEPS, IMAGE_SIZE, PROPRIO_NAMES
-from dream_env.nicol.language import COLORS
-
-KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
-"""What acted: see `dream_env.agents.collect`."""
-
-IMAGES, GOAL = "observation.images.workspace", "observation.images.goal"
-CUBES = ("cube_0", "cube_1", "cube_2")
-
-
-def _feature(dtype: str, size: int, names: Sequence[str] | None = None) -> dict:
-    return {"dtype": dtype, "shape": [size], "names": None if names is None else list(names)}
-
-
-_PICTURE = {"dtype": "image", "shape": [IMAGE_SIZE, IMAGE_SIZE, 3], "names": ["height", "width", "channels"]}
-FEATURES = {
-    IMAGES: _PICTURE,
-    GOAL: _PICTURE,
-    "observation.state": _feature("float32", 4, PROPRIO_NAMES),
-    "action": _feature("float32", 4, ACTION_NAMES),
-    "action.expert": _feature("float32", 4, ACTION_NAMES),
-    "observation.objects": _feature("float32", 9, [f"{cube}.{axis}" for cube in CUBES for axis in "xyz"]),
-    "observation.colors": _feature("int64", 3, CUBES),
-    "observation.target": _feature("int64", 1),
-    "observation.hand": _feature("float32", 3, ("x", "y", "z")),
-    "observation.held": _feature("bool", 1),
-    "observation.condition": _feature("bool", 1),
-    "next.success": _feature("bool", 1),
-    "next.done": _feature("bool", 1),
-}
-"""Features of a frame; `next.success` is the condition after its action."""
-
-# Shape behind the leading axes and dtype of every array of an episode; T + 1 frames, T actions.
-_FRAMES, _STEPS = (EPISODE_STEPS + 1,), (EPISODE_STEPS,)
-ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
-    "images": ((*_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
-    "goal_image": ((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
-    "proprio": ((*_FRAMES, 4), np.float32),
-    "action": ((*_STEPS, 4), np.float32),
-    "label": ((*_STEPS, 4), np.float32),
-    "objects": ((*_FRAMES, 3, 3), np.float32),
-    "colors": ((3,), np.int64),
-    "hand": ((*_FRAMES, 3), np.float32),
-    "held": (_FRAMES, np.bool_),
-    "condition": (_FRAMES, np.bool_),
-}
-_RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {"colors": (0, len(COLORS) - 1)}
-
-
-@dataclass
-class Episode:
-    """One episode of T = `EPISODE_STEPS` actions and T + 1 frames.
-
-    Attributes:
-        seed: Identity of the episode among those of a dataset.
-        kind: What acted, one of `KINDS`.
-        task: Name of the task.
-        instruction: The task in words.
-        images: Pictures of the policy camera, `(T + 1, 64, 64, 3)` uint8.
-        goal_image: Picture of the goal, `(64, 64, 3)` uint8.
-        proprio: Normalized set-points, `(T + 1, 4)` float32 in [-1, 1].
-        action: Executed actions, `(T, 4)` float32 in [-1, 1].
-        label: The scripted expert's actions in the same states, `(T, 4)` float32 in [-1, 1].
-        objects: World positions of the cubes (m), `(T + 1, 3, 3)` float32.
-        colors: Indices of the cubes' colors in `list(COLORS)`, `(3,)` int64.
-        target: Index of the named cube, 0 to 2.
-        hand: World position of the grasp point (m), `(T + 1, 3)` float32.
-        held: Whether the target is in the hand, `(T + 1,)` bool.
-        condition: Whether the task's condition holds, `(T + 1,)` bool.
-
-    Raises:
-        ValueError: If kind or target is unknown, or an array has another shape or holds values that are not accepted.
-    """
-
-    seed: int
-    kind: str
-    task: str
-    instruction: str
-    images: np.ndarray
-    goal_image: np.ndarray
-    proprio: np.ndarray
-    action: np.ndarray
-    label: np.ndarray
-    objects: np.ndarray
-    colors: np.ndarray
-    target: int
-    hand: np.ndarray
-    held: np.ndarray
-    condition: np.ndarray
-
-    def __post_init__(self) -> None:
-        """Checks kind, target, shapes, dtypes and ranges."""
-        check_choice("kind", self.kind, KINDS)
-        check_choice("target", self.target, range(len(CUBES)))
-        for name, (shape, dtype) in ARRAYS.items():
-            given = np.asarray(getattr(self, name))
-            if given.shape != shape or not np.can_cast(given.dtype, dtype, "same_kind"):
-                raise ValueError(
-                    f"{name} is {given.dtype} {given.shape}; accepted: {np.dtype(dtype)} {shape} "
-                    f"(episodes have {EPISODE_STEPS} actions and {EPISODE_STEPS + 1} frames)"
-                )
-            if not np.isfinite(given).all():
-                raise ValueError(f"{name} holds NaN or infinity; accepted: finite values")
-            array: np.ndarray = np.asarray(given, dtype)
-            low, high = _RANGES.get(name, (-np.inf, np.inf))
-            if array.min() < low or array.max() > high:
-                raise ValueError(f"{name} holds {array.min()} to {array.max()}; accepted: {low} to {high}")
-            setattr(self, name, array)
-
-    @property
-    def success(self) -> bool:
-        """Whether the condition held over the last `HOLD_STEPS` frames."""
-        return bool(self.condition[-HOLD_STEPS:].all())
-
-
-class EpisodeWriter:
-    """Adds episodes to a dataset: safe on disk after `add`, part of the dataset after `close`.
-
-    Several processes may `add` to one folder at a time; `close` when all have finished.
-    """
-
-    def __init__(self, root: str | Path) -> None:
-        """Opens the folder `root`, which is made where missing.
-
-        Raises:
-            ValueError: If the folder holds something else than episodes.
-        """
-        self._store = _store(root)
-        self._store.check_writable()
-        self._count = 0
-
-    def __enter__(self) -> EpisodeWriter:
-        """Returns the writer."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Closes the writer, whatever happened."""
-        self.close()
-
-    def seeds(self) -> set[int]:
-        """Returns the seeds of the episodes in the folder, staged ones included; ValueError names what is damaged."""
-        return {row["seed"] for row in [*self._store.rows(), *self._store.staged().values()]}
-
-    def add(self, episode: Episode, order: int | None = None) -> None:
-        """Stages one episode.
-
-        Args:
-            episode: The episode; its seed must be new to the folder.
-            order: Its rank among the episodes added until `close`; by default that of the calls.
-
-        Raises:
-            ValueError: If the folder has an episode of this seed.
-        """
-        for name in self._store.names():
-            if name.split("-", 2)[-1] == str(episode.seed):
-                raise ValueError(f"seed={episode.seed} is in {self._store.root} already ({name}); accepted: a new one")
-        order, self._count = self._count if order is None else order, self._count + 1
-        length = EPISODE_STEPS + 1
-        still = np.zeros((1, 4), np.float32)
-        columns = {
-            IMAGES: episode.images,
-            GOAL: np.broadcast_to(episode.goal_image, episode.images.shape),
-            "observation.state": episode.proprio,
-            "action": np.concatenate([episode.action, still]),
-            "action.expert": np.concatenate([episode.label, still]),
-            "observation.objects": episode.objects.reshape(length, 9),
-            "observation.colors": np.tile(episode.colors, (length, 1)),
-            "observation.target": np.full(length, episode.target),
-            "observation.hand": episode.hand,
-            "observation.held": episode.held,
-            "observation.condition": episode.condition,
-            "next.success": np.append(episode.condition[1:], episode.condition[-1]),
-            "next.done": np.arange(length) == EPISODE_STEPS,
-        }
-        extra = {"kind": episode.kind, "task_name": episode.task, "seed": episode.seed, "success": episode.success}
-        self._store.stage(f"{order:08d}-{episode.kind}-{episode.seed}", columns, episode.instruction, extra)
-
-    def close(self) -> int:
-        """Consolidates what was added and returns the number of all episodes; ValueError names what is damaged."""
-        return self._store.consolidate()
+from dream_env.data.episode import UNKNOWN, Episode
+from dream_env.spec import WorldSpec
 
 
 @dataclass
 class EpisodeDataset:
-    """N episodes in memory; the attributes are those of `Episode`, stacked along a new first axis.
+    """N episodes in memory, of any length: their F frames one after the other.
 
-    `images` of a loaded dataset is a read-only memory map of a cache beside the data; of several at once it is a
-    `Concat` of theirs, which is indexed like an array.
+    Pictures of a loaded data set are read-only memory maps; of several at once they are a `Concat` of theirs, which is
+    indexed like an array.
+
+    Attributes:
+        spec: What the episodes are of.
+        offsets: First frame of every episode, and F at the end, `(N + 1,)` int64.
+        observation: Name to frames, `(F, ...)`.
+        action: `(F, n)` float32 or `(F,)` int64; that of an episode's last frame is 0 and means nothing.
+        terminated: `(N,)` bool.
+        instruction: `(N,)` str.
+        seed: `(N,)` int64.
+        kind: `(N,)` str.
+        task: `(N,)` str.
+        reward: `(F,)` float32, or None; that of an episode's last frame is 0 and means nothing.
+        success: Whether success holds in each frame, `(F,)` bool, or None.
+        goal: Name to `(N, ...)`, or {}.
+        labels: Name to `(F,)` or `(F, n)` float32.
     """
 
+    spec: WorldSpec
+    offsets: np.ndarray
+    observation: dict[str, np.ndarray]
+    action: np.ndarray
+    terminated: np.ndarray
+    instruction: np.ndarray
     seed: np.ndarray
     kind: np.ndarray
     task: np.ndarray
-    instruction: np.ndarray
-    images: np.ndarray
-    goal_image: np.ndarray
-    proprio: np.ndarray
-    action: np.ndarray
-    label: np.ndarray
-    objects: np.ndarray
-    colors: np.ndarray
-    target: np.ndarray
-    hand: np.ndarray
-    held: np.ndarray
-    condition: np.ndarray
+    reward: np.ndarray | None = None
+    success: np.ndarray | None = None
+    goal: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, *roots: str | Path) -> EpisodeDataset:
-        """Reads datasets, several as one; pictures are decoded once and then memory-mapped from a folder's cache.
+    def load(cls, *roots: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
+        """Reads data sets, several as one; pictures are decoded once and then memory-mapped from a cache.
+
+        Args:
+            *roots: Folders in the LeRobotDataset v3 layout, whoever wrote them.
+            spec: What the episodes are of; by default what meta/spec.json says, or what the columns amount to.
 
         Raises:
             FileNotFoundError: If there is no dataset, or only staged episodes.
-            ValueError: If one is foreign, damaged or half consolidated, with the remedy; or if no folder is named.
+            ValueError: If one is damaged or half consolidated, with the remedy; if they do not go together; or if no
+                folder is named.
         """
-        return cls.concatenate([cls._read(root) for root in roots])
+        from dream_env.data.reading import read
+
+        return cls.concatenate([read(root, spec) for root in roots])
 
     @classmethod
-    def _read(cls, root: str | Path) -> EpisodeDataset:
-        store = _store(root)
-        rows = store.episodes()
-        names = [name for name in FEATURES if name not in (IMAGES, GOAL)]
-        table = pa.concat_tables(read_parquet(path, names) for path in store.files("data").values())
-        length = EPISODE_STEPS + 1
-        if any(row["length"] != length for row in rows) or table.num_rows != length * len(rows):
-            raise ValueError(
-                f"{root} has {table.num_rows} frames in {len(rows)} episodes; accepted: {length} in each; {RECOLLECT}"
-            )
-        column = {name: to_numpy(table[name]).reshape(len(rows), length, -1) for name in names}
-        images, goal_image = _pictures(store, len(rows))
+    def stack(cls, episodes: Sequence[Episode], spec: WorldSpec) -> EpisodeDataset:
+        """Makes a data set of episodes that never were on disk.
+
+        Raises:
+            ValueError: If there is none, or one is not of `spec`.
+        """
+        if not episodes:
+            raise ValueError("episodes=[]; accepted: one or more")
+        for episode in episodes:
+            episode.check(spec)
+        first = episodes[0]
+
+        def steps(name: str) -> np.ndarray:
+            values = (getattr(episode, name) for episode in episodes)
+            return np.concatenate([part for each in values for part in (each, np.zeros_like(each[:1]))])
+
         return cls(
-            seed=np.array([row["seed"] for row in rows]),
-            kind=np.array([row["kind"] for row in rows]),
-            task=np.array([row["task_name"] for row in rows]),
-            instruction=np.array([row["tasks"][0] for row in rows]),
-            images=images,
-            goal_image=goal_image,
-            proprio=column["observation.state"],
-            action=column["action"][:, :-1],
-            label=column["action.expert"][:, :-1],
-            objects=column["observation.objects"].reshape(len(rows), length, 3, 3),
-            colors=column["observation.colors"][:, 0],
-            target=column["observation.target"][:, 0, 0],
-            hand=column["observation.hand"],
-            held=column["observation.held"][..., 0],
-            condition=column["observation.condition"][..., 0],
+            spec=spec,
+            offsets=np.cumsum([0, *(len(episode) + 1 for episode in episodes)]),
+            observation={k: np.concatenate([each.observation[k] for each in episodes]) for k in first.observation},
+            action=steps("action"),
+            reward=None if any(each.reward is None for each in episodes) else steps("reward"),
+            success=None
+            if any(each.success is None for each in episodes)
+            else np.concatenate([each.success for each in episodes if each.success is not None]),
+            goal={k: np.stack([(each.goal or {})[k] for each in episodes]) for k in first.goal or {}},
+            labels={k: np.concatenate([each.labels[k] for each in episodes]) for k in first.labels},
+            **{
+                name: np.array([getattr(each, name) for each in episodes])
+                for name in ("terminated", "instruction", "seed", "kind", "task")
+            },
         )
 
     @classmethod
-    def stack(cls, episodes: Sequence[Episode]) -> EpisodeDataset:
-        """Stacks episodes that never were on disk."""
-        return cls(**{f.name: np.stack([getattr(e, f.name) for e in episodes]) for f in fields(cls)})
-
-    @classmethod
     def concatenate(cls, parts: Sequence[EpisodeDataset]) -> EpisodeDataset:
-        """Joins datasets in their order; one is returned as it is, and the pictures of several stay where they are.
+        """Joins data sets in their order; one is returned as it is, and the pictures of several stay where they are.
+
+        Rewards, success, goals and labels that only some of them have are left out.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is none, or they have other observations or actions.
         """
         if not parts:
             raise ValueError("parts=[]; accepted: one dataset or more")
         if len(parts) == 1:
             return parts[0]
-        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
-        pictures: Any = Concat(columns.pop("images"))
-        return cls(images=pictures, **{name: np.concatenate(column) for name, column in columns.items()})
+        spec, first = reduce(_joint, [part.spec for part in parts]), parts[0]
+        goal, labels = ([each for each in getattr(first, name) if all(each in getattr(part, name) for part in parts)]
+                        for name in ("goal", "labels"))  # fmt: skip
+
+        def flat(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if any(value is None for value in values) else np.concatenate(values)
+
+        def join(name: str, key: str) -> Any:
+            values = [getattr(part, name)[key] for part in parts]
+            return Concat(values) if values[0].ndim == 4 else np.concatenate(values)
+
+        return cls(
+            spec=replace(spec, goals=spec.goals and bool(goal)),
+            offsets=np.cumsum([0, *np.concatenate([np.diff(part.offsets) for part in parts])]),
+            observation={key: join("observation", key) for key in first.observation},
+            goal={key: join("goal", key) for key in goal},
+            labels={key: join("labels", key) for key in labels},
+            **{
+                name: flat(name)
+                for name in ("action", "reward", "success", "terminated", "instruction", "seed", "kind", "task")
+            },
+        )
 
     def __len__(self) -> int:
         """Returns the number of episodes."""
@@ -296,17 +151,80 @@ class EpisodeDataset:
 
     def __getitem__(self, i: int) -> Episode:
         """Returns one episode."""
-        row = {f.name: getattr(self, f.name)[i] for f in fields(self)}
-        return Episode(**{k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()})
+        i = range(len(self))[i]
+        frames, steps = slice(*self.offsets[i : i + 2]), slice(self.offsets[i], self.offsets[i + 1] - 1)
+        return Episode(
+            observation={name: np.asarray(values[frames]) for name, values in self.observation.items()},
+            action=self.action[steps],
+            reward=None if self.reward is None else self.reward[steps],
+            terminated=bool(self.terminated[i]),
+            success=None if self.success is None else self.success[frames],
+            instruction=str(self.instruction[i]),
+            goal={name: np.asarray(values[i]) for name, values in self.goal.items()} if self.spec.goals else None,
+            labels={name: values[frames] for name, values in self.labels.items()},
+            seed=int(self.seed[i]),
+            kind=str(self.kind[i]),
+            task=str(self.task[i]),
+        )
 
     @property
-    def success(self) -> np.ndarray:
-        """Whether the condition held over the last `HOLD_STEPS` frames, `(N,)` bool."""
-        return np.all(self.condition[:, -HOLD_STEPS:], axis=1)
+    def lengths(self) -> np.ndarray:
+        """Number of actions of every episode, `(N,)`."""
+        return np.diff(self.offsets) - 1
+
+    @property
+    def solved(self) -> np.ndarray:
+        """Whether success held over the last `spec.hold_steps` frames of each episode, `(N,)` bool.
+
+        Raises:
+            ValueError: If success is not known.
+        """
+        if self.success is None:
+            raise ValueError("these episodes do not tell success; accepted: a data set with `next.success`")
+        last = self.offsets[1:, None] - 1 - np.arange(self.spec.hold_steps)
+        return self.success[np.maximum(last, self.offsets[:-1, None])].all(1)
+
+    def stacked(self, name: str) -> np.ndarray:
+        """Returns what all frames, or all actions, have of one name, where all episodes are of one length.
+
+        Args:
+            name: An observation, a label or "success", `(N, T + 1, ...)`; "action" or "reward", `(N, T, ...)`.
+
+        Raises:
+            ValueError: If the name is unknown, or episodes differ in length.
+        """
+        flat: dict[str, Any] = {**self.observation, **self.labels, "success": self.success, "reward": self.reward}
+        values: Any = (flat | {"action": self.action}).get(name)
+        if values is None:
+            raise ValueError(
+                f"name={name!r}; accepted: {', '.join([k for k, v in flat.items() if v is not None])}, action"
+            )
+        lengths = np.diff(self.offsets)
+        if (lengths != lengths[0]).any():
+            raise ValueError(f"episodes have {lengths.min()} to {lengths.max()} frames; accepted: all alike")
+        shape = (-1, lengths[0], *values.shape[1:])
+        if isinstance(values, Concat):
+            return Concat([part.reshape(shape) for part in values.parts])  # type: ignore[return-value]
+        frames = values.reshape(shape)
+        return frames[:, :-1] if name in ("action", "reward") else frames
 
     def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
-        """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing but `Concat` pictures)."""
-        return EpisodeDataset(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        """Returns the episodes at `rows`: indices, a mask, or a slice; neighbors in order are not copied."""
+        chosen = np.arange(len(self))[rows]
+        if len(chosen) and (np.diff(chosen) == 1).all():
+            frames: Any = slice(self.offsets[chosen[0]], self.offsets[chosen[-1] + 1])
+        else:
+            frames = np.concatenate([np.arange(*self.offsets[i : i + 2]) for i in chosen] or [np.zeros(0, int)])
+        part: dict[str, Any] = {
+            name: {key: values[frames] for key, values in getattr(self, name).items()}
+            for name in ("observation", "labels")
+        }
+        part |= {name: getattr(self, name)[chosen] for name in ("terminated", "instruction", "seed", "kind", "task")}
+        for name in ("action", "reward", "success"):
+            values = getattr(self, name)
+            part[name] = None if values is None else values[frames]
+        goal = {key: values[chosen] for key, values in self.goal.items()}
+        return replace(self, offsets=np.cumsum([0, *np.diff(self.offsets)[chosen]]), goal=goal, **part)
 
     def select(
         self,
@@ -318,62 +236,58 @@ class EpisodeDataset:
         """Returns the first `limit` episodes of a kind, task and outcome; None takes all.
 
         Raises:
-            ValueError: If no episode has this kind or task.
+            ValueError: If no episode has this kind or task, or success is not known.
         """
-        mask = np.ones(len(self), bool)
-        for name, value in (("kind", kind), ("task", task)):
-            if value is not None:
-                check_choice(name, value, sorted(set(getattr(self, name).tolist())))
-                mask &= getattr(self, name) == value
-        if success is not None:
-            mask &= self.success == success
-        return self.take(np.flatnonzero(mask)[:limit])
+        return self.take(matching(self, kind, task, None if success is None else self.solved == success)[:limit])
 
 
-def _store(root: str | Path) -> LeRobotStore:
-    return LeRobotStore(root, FEATURES, "nicol", CONTROL_HZ)
+def matching(data: Any, kind: str | None, task: str | None, mask: np.ndarray | None) -> np.ndarray:
+    """Returns the rows of `data` that are of a kind and task, and in a mask; None takes all.
 
-
-def _pictures(store: LeRobotStore, episodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives all pictures and goals from the cache, remade whenever a data file has changed."""
-    files = store.files("data").values()
-    state = [(path.name, path.parent.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(repr(state).encode()).hexdigest()[:16]
-    folder = store.root / "cache"
-    images_path, goal_path = folder / f"images-{key}.npy", folder / f"goal_image-{key}.npy"
-    if not (images_path.exists() and goal_path.exists()):
-        for stale in folder.glob("[!.]*.npy"):  # what begins with a dot, another process may be writing
-            stale.unlink(missing_ok=True)
-        with replacing(images_path) as images_file, replacing(goal_path) as goal_file:
-            images = open_memmap(images_file, "w+", np.uint8, (episodes, *ARRAYS["images"][0]))
-            goals = open_memmap(goal_file, "w+", np.uint8, (episodes, *ARRAYS["goal_image"][0]))
-            # Frame by frame: a file that another tool has written anew has other row groups than one per episode.
-            tables = (table for path in files for table in row_groups(path, [IMAGES, GOAL]))
-            frames = (frame for table in tables for frame in zip(table[IMAGES], table[GOAL], strict=True))
-            length = EPISODE_STEPS + 1
-            bar = tqdm(frames, "decoding pictures", episodes * length, unit="picture", disable=episodes < 100)
-            for n, (picture, goal) in enumerate(bar):
-                images[divmod(n, length)] = decode_png(picture["bytes"].as_py())
-                if n % length == 0:
-                    goals[n // length] = decode_png(goal["bytes"].as_py())
-    return np.load(images_path, mmap_mode="r"), np.load(goal_path, mmap_mode="r")
-
-
-def inspect(root: Path, /) -> None:
-    """Finishes an interrupted dataset and tells what is in it.
-
-    Args:
-        root: The dataset folder.
+    Raises:
+        ValueError: If there is none of this kind or task.
     """
-    EpisodeWriter(root).close()
-    rows = _store(root).episodes()
-    print(f"{root}: {len(rows)} episodes of {EPISODE_STEPS} steps")
-    for (kind, task), count in sorted(Counter((row["kind"], row["task_name"]) for row in rows).items()):
-        solved = sum(row["success"] for row in rows if (row["kind"], row["task_name"]) == (kind, task))
-        print(f"  {kind:8} {task:8} {count:6} episodes, {100 * solved / count:5.1f} % successful")
+    mask = np.ones(len(data), bool) if mask is None else mask
+    for name, value in (("kind", kind), ("task", task)):
+        values = getattr(data, name)
+        if value is None:
+            continue
+        if value not in (known := sorted(set(values.tolist()))):
+            why = (
+                f" (meta/episodes has lost the column {name}: another tool has written it)" if UNKNOWN in known else ""
+            )
+            raise ValueError(f"{name}={value!r} is not known; accepted: {', '.join(map(repr, known))}{why}")
+        mask = mask & (values == value)
+    return np.flatnonzero(mask)
+
+
+def _joint(a: WorldSpec, b: WorldSpec) -> WorldSpec:
+    """Returns the spec of two data sets together: that of the first, with the wider bounds."""
+
+    def wider(name: str, one: spaces.Space | None, other: spaces.Space | None) -> spaces.Space:
+        if one is not None and one == other:
+            return one
+        boxes = isinstance(one, spaces.Box) and isinstance(other, spaces.Box) and one.shape == other.shape
+        if boxes and one.dtype == other.dtype:  # type: ignore[union-attr]
+            low, high = np.minimum(one.low, other.low), np.maximum(one.high, other.high)  # type: ignore[union-attr]
+            return spaces.Box(low, high, one.shape, one.dtype)  # type: ignore[union-attr, arg-type]
+        if isinstance(one, spaces.Discrete) and isinstance(other, spaces.Discrete) and one.start == other.start:
+            return max(one, other, key=lambda each: each.n)
+        raise ValueError(f"data sets differ in {name}: {one} and {other}; accepted: those of one robot")
+
+    names: Mapping[str, Any] = a.observation.spaces | b.observation.spaces
+    observation = {n: wider(n, a.observation.spaces.get(n), b.observation.spaces.get(n)) for n in names}
+    return replace(
+        a,
+        observation=spaces.Dict(observation),
+        action=wider("action", a.action, b.action),  # type: ignore[arg-type]
+        horizon=None if a.horizon is None or b.horizon is None else max(a.horizon, b.horizon),
+        instructions=a.instructions or b.instructions,
+        goals=a.goals and b.goals,
+    )
 
 
 if __name__ == "__main__":
-    import tyro
+    from dream_env.data.writer import main
 
-    tyro.cli(inspect)
+    main()

@@ -4,10 +4,13 @@ LeRobot needs another interpreter than PyBullet, so the layout is met by contrac
 schemas and statistics follow `src/lerobot/datasets` of huggingface/lerobot (7427f3180, 2026-08).
 
     meta/info.json                            features, counts, paths; written last, it commits all
+    meta/spec.json                            the `WorldSpec`, which LeRobot knows nothing of
     meta/stats.json, meta/tasks.parquet       statistics of every feature; one row per instruction
     meta/episodes/chunk-000/file-000.parquet  one row per episode
     data/chunk-000/file-000.parquet           one row per frame, one row group per episode
     staging/*.parquet                         finished episodes, until `LeRobotStore.consolidate`
+
+Every page of our parquet files has a checksum, which is compared whenever it is read.
 """
 
 from __future__ import annotations
@@ -22,22 +25,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dream_env.data.parquet import RECOLLECT, aggregate, make_schema, read_parquet, statistics, to_arrow
-from dream_env.files import replacing
+from dream_env.data.info import INDICES, VERSION, Head, read_info
+from dream_env.data.parquet import (
+    RECOLLECT,
+    aggregate,
+    make_schema,
+    read_parquet,
+    statistics,
+    to_arrow,
+    write_parquet,
+)
+from dream_env.files import LOCK, replacing
+from dream_env.spec import WorldSpec
 
-VERSION = "v3.0"
 CHUNK_FILES = 1000
 DATA_FILE_MB = 100
 PATHS = "chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-_INDEX = {"dtype": "int64", "shape": [1], "names": None}
-INDICES: dict[str, dict] = {
-    "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-    "frame_index": _INDEX,
-    "episode_index": _INDEX,
-    "index": _INDEX,
-    "task_index": _INDEX,
-}
-"""Features of every LeRobot dataset; the last three are known once episodes are consolidated."""
+OWN = ("name", "kind", "task_name", "seed")
+"""Columns of meta/episodes that only this package writes; LeRobot's tools drop them."""
 
 
 class LeRobotStore:
@@ -49,57 +54,91 @@ class LeRobotStore:
 
     Attributes:
         root: The dataset folder.
-        features: Feature to `{"dtype", "shape", "names"}`, `INDICES` included.
-        schema: Schema of the data files.
     """
 
-    def __init__(self, root: str | Path, features: Mapping[str, dict], robot_type: str, fps: int) -> None:
-        """Touches nothing on disk; `features` are those of a frame without `INDICES`."""
-        self.root = Path(root)
-        self.features = {**features, **INDICES}
-        self.schema = make_schema(self.features)
-        self._fps = fps
-        self._fixed = {"codebase_version": VERSION, "robot_type": robot_type, "fps": fps}
+    def __init__(self, root: str | Path) -> None:
+        """Touches nothing on disk."""
+        self.root = Path(root).expanduser()
+        self.spec_path = self.root / "meta" / "spec.json"
         self._info, self._staging = self.root / "meta" / "info.json", self.root / "staging"
 
     def check_writable(self) -> None:
-        """Raises ValueError if the folder holds something else than such a dataset."""
+        """Raises ValueError if the folder holds something else than episodes of this package."""
         if self._info.exists():
-            self.info()
-        elif not self._staged_files() and any(path != self._staging for path in self.root.glob("*")):
+            self.head()
+            for path in self.files("meta/episodes").values():
+                if missing := set(OWN) - set(pq.read_schema(path).names):
+                    raise ValueError(
+                        f"{path} lacks the columns {', '.join(sorted(missing))}: another tool has written it, so its "
+                        "episodes can be loaded, but none can be added; collect into another folder and load both"
+                    )
+        elif not self._staged_files() and any(path.name not in ("staging", LOCK) for path in self.root.glob("*")):
             raise ValueError(f"{self.root} is not empty and holds no dataset (no {self._info}); choose another folder")
 
-    def stage(self, name: str, columns: Mapping[str, np.ndarray], instruction: str, extra: Mapping[str, Any]) -> None:
+    def head(self) -> Head | None:
+        """Returns what all episodes have in common; None if there is no episode yet.
+
+        Raises:
+            ValueError: If the folder holds a data set of another layout.
+        """
+        if not self._info.exists():
+            staged = self._staged_files()
+            return self._staged(staged[0])[1] if staged else None
+        features = self.info()["features"]
+        if not self.spec_path.exists():
+            raise ValueError(
+                f"{self.root} has no meta/spec.json: an earlier version or another tool has written it, and no episode "
+                "can be added; collect into another folder"
+            )
+        spec = WorldSpec.load(self.spec_path).to_json()
+        return Head(spec, {name: feature for name, feature in features.items() if name not in INDICES})
+
+    def stage(
+        self, name: str, head: Head, columns: Mapping[str, np.ndarray], instruction: str, extra: Mapping[str, Any]
+    ) -> None:
         """Writes one finished episode to the staging folder.
 
         Args:
             name: Unique name; episodes are consolidated in the order of their names.
+            head: What it has in common with all others.
             columns: Feature to frames `(length, ...)`.
             instruction: The episode's task in words.
             extra: Further columns of the episode's row in meta/episodes.
         """
         frame = np.arange(len(next(iter(columns.values()))))
-        columns = {**columns, "timestamp": frame / self._fps, "frame_index": frame}
+        columns = {**columns, "timestamp": frame / head.fps, "frame_index": frame}
         row = {"tasks": [instruction], "length": len(frame), **extra} | _flatten(columns)
-        table = pa.table({key: self._column(key, array) for key, array in columns.items()})
+        schema = make_schema({**head.features, **INDICES})
+        table = pa.table({key: to_arrow(array, schema.field(key).type) for key, array in columns.items()})
         with replacing(self._staging / f"{name}.parquet") as path:
-            pq.write_table(table.replace_schema_metadata({"episode": json.dumps(row)}), path)
+            about = {"episode": json.dumps(row), "head": json.dumps(head._asdict())}
+            write_parquet(path, table.replace_schema_metadata(about))
 
     def staged(self) -> dict[Path, dict]:
         """Returns the rows of the staged episodes, in order.
 
         Raises:
-            ValueError: If a file is damaged or something else; the message names it.
+            ValueError: If a file is damaged or something else, or an episode has other columns than the rest; the
+                message names it.
         """
-        rows = {}
+        rows, head = {}, self.head()
         for path in self._staged_files():
-            try:
-                rows[path] = json.loads((pq.read_schema(path).metadata or {})[b"episode"])
-            except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            rows[path], own = self._staged(path)
+            if head is not None and own != head:
+                theirs, ours = ({**one.features, "spec": one.spec} for one in (head, own))
+                differs = sorted(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
                 raise ValueError(
-                    f"{path} is no staged episode ({error!r}); delete this file, collect it again"
-                ) from error
+                    f"{path} differs from the episodes of {self.root} in {', '.join(differs)}; delete this file, and "
+                    "collect into another folder"
+                )
         return rows
+
+    def _staged(self, path: Path) -> tuple[dict, Head]:
+        try:
+            about = pq.read_schema(path).metadata or {}
+            return json.loads(about[b"episode"]), Head(**json.loads(about[b"head"]))
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise ValueError(f"{path} is no staged episode ({error!r}); delete this file, collect it again") from error
 
     def names(self) -> list[str]:
         """Returns the names of all episodes, staged ones included; quick among thousands too."""
@@ -113,42 +152,40 @@ class LeRobotStore:
             ValueError: If the dataset is foreign or damaged.
         """
         self.check_writable()
-        staged, rows = self.staged(), self.rows(stats=True)
+        head, staged, rows = self.head(), self.staged(), self.rows(stats=True)
         total, known = len(rows), {row["name"] for row in rows}
         waiting = [path for path in staged if path.stem not in known]
         number = len(_named(rows))
         for path in self._leftovers(rows):
             path.unlink()
         tasks = {task: i for i, task in enumerate(dict.fromkeys(row["tasks"][0] for row in rows))}
-        while waiting:
+        while waiting and head:
             size, group = 0, {}
             while waiting and size < DATA_FILE_MB * 2**20:
                 path = waiting.pop(0)
                 size, group[path] = size + path.stat().st_size, staged[path]
-            rows += self._write_file(number, group, rows, tasks)
+            rows += self._write_file(number, head, group, rows, tasks)
             number += 1
-        if len(rows) > total:
-            self._write_meta(rows, tasks)
+        if len(rows) > total and head:
+            self._write_meta(head, rows, tasks)
         for path in [*staged, *self._staging.glob(".*")]:
             path.unlink()
         return len(rows)
 
-    def _column(self, name: str, values: np.ndarray) -> pa.Array:
-        return to_arrow(values, self.schema.field(name).type)
-
     def _write_file(
-        self, number: int, staged: dict[Path, dict], before: list[dict], tasks: dict[str, int]
+        self, number: int, head: Head, staged: dict[Path, dict], before: list[dict], tasks: dict[str, int]
     ) -> list[dict]:
         """Writes one data file and its file of episodes; returns the rows of the latter."""
         chunk, file = divmod(number, CHUNK_FILES)
         name = PATHS.format(chunk_index=chunk, file_index=file)
         start = before[-1]["dataset_to_index"] if before else 0
         rows: list[dict] = []
+        schema = make_schema({**head.features, **INDICES})
         # Rows take their place before the data file does: there is none without rows that tell whose it is.
         with (
             replacing(self.root / "data" / name) as data,
             replacing(self.root / "meta" / "episodes" / name) as meta,
-            pq.ParquetWriter(data, self.schema) as writer,
+            pq.ParquetWriter(data, schema, write_page_checksum=True) as writer,
         ):
             for source, row in staged.items():
                 table, length, task = read_parquet(source), row["length"], row["tasks"][0]
@@ -158,8 +195,8 @@ class LeRobotStore:
                     "task_index": np.full(length, tasks.setdefault(task, len(tasks))),
                 }
                 for key, values in indices.items():
-                    table = table.append_column(key, self._column(key, values))
-                writer.write_table(table.select(self.schema.names).cast(self.schema))
+                    table = table.append_column(key, to_arrow(values, schema.field(key).type))
+                writer.write_table(table.select(schema.names).cast(schema))
                 places = {
                     "episode_index": len(before) + len(rows),
                     "name": source.stem,
@@ -172,25 +209,28 @@ class LeRobotStore:
                 }
                 rows.append(places | row | _flatten(indices))
                 start += length
-            pq.write_table(pa.Table.from_pylist(rows), meta)
+            write_parquet(meta, pa.Table.from_pylist(rows))
         return rows
 
-    def _write_meta(self, rows: Sequence[dict], tasks: Mapping[str, int]) -> None:
-        """Writes tasks, statistics and, last of all, info.json."""
+    def _write_meta(self, head: Head, rows: Sequence[dict], tasks: Mapping[str, int]) -> None:
+        """Writes tasks, spec, statistics and, last of all, info.json."""
+        features = {**head.features, **INDICES}
         table = pa.table({"task_index": list(tasks.values()), "task": list(tasks)})
         # LeRobot looks tasks up by the index of a pandas frame, which this metadata names.
         kinds = {"pandas_type": "unicode", "numpy_type": "object", "metadata": None}
         column = {"name": "task", "field_name": "task", **kinds}
         index = {"index_columns": ["task"], "columns": [column], "column_indexes": []}
         with replacing(self.root / "meta" / "tasks.parquet") as path:
-            pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(index)}), path)
-        parts: dict[str, dict] = {name: {} for name in self.features}
+            write_parquet(path, table.replace_schema_metadata({"pandas": json.dumps(index)}))
+        parts: dict[str, dict] = {name: {} for name in features}
         for key in rows[0]:
             if key.startswith("stats/"):
                 _, feature, statistic = key.split("/")
                 parts[feature][statistic] = np.array([row[key] for row in rows])
         info = {
-            **self._fixed,
+            "codebase_version": VERSION,
+            "robot_type": head.spec["name"],
+            "fps": head.fps,
             "total_episodes": len(rows),
             "total_frames": rows[-1]["dataset_to_index"],
             "total_tasks": len(tasks),
@@ -200,10 +240,14 @@ class LeRobotStore:
             "splits": {"train": f"0:{len(rows)}"},
             "data_path": f"data/{PATHS}",
             "video_path": None,
-            "features": self.features,
+            "features": features,
         }
         stats = {feature: aggregate(values) for feature, values in parts.items()}
-        for target, content in ((self._info.with_name("stats.json"), stats), (self._info, info)):
+        for target, content in (
+            (self.spec_path, head.spec),
+            (self._info.with_name("stats.json"), stats),
+            (self._info, info),
+        ):
             with replacing(target) as path:
                 path.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
@@ -221,19 +265,7 @@ class LeRobotStore:
                 f"no dataset in {self.root} (meta/info.json is missing); "
                 f"make one with: python -m agents.collect --out {self.root}"
             )
-        try:
-            info = json.loads(self._info.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{self._info} is not JSON ({error}); {RECOLLECT}") from error
-        found, features = {key: info.get(key) for key in self._fixed}, info.get("features", {})
-        given = found | {key: features.get(key) for key in self.features}
-        for key, value in (self._fixed | self.features).items():
-            if given[key] != value:
-                raise ValueError(
-                    f"{self._info}: {key} is {given[key]!r}; accepted: {value!r}. The dataset is "
-                    f"of another robot or version: choose another folder, or {RECOLLECT}"
-                )
-        return info
+        return read_info(self._info)
 
     def rows(self, stats: bool = False) -> list[dict]:
         """Reads the row of every episode that info.json counts.
@@ -245,10 +277,15 @@ class LeRobotStore:
         total, rows = self.info()["total_episodes"] if self._info.exists() else 0, []
         for path in self.files("meta/episodes").values():
             table = read_parquet(path)
+            if missing := _PLACES - set(table.column_names):
+                raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}; {RECOLLECT}")
+            if nulls := [name for name in {*_PLACES, *OWN} & {*table.column_names} if table[name].null_count]:
+                raise ValueError(f"{path} holds nulls in {', '.join(sorted(nulls))}; {RECOLLECT}")
             names = [name for name in table.column_names if stats or not name.startswith("stats/")]
             rows += table.select(names).to_pylist()
-        uncounted, staged = {row["name"] for row in rows[total:]}, {path.stem for path in self._staged_files()}
-        if [row["episode_index"] for row in rows[:total]] != list(range(total)) or uncounted - staged:
+        uncounted, staged = {row.get("name") for row in rows[total:]}, {path.stem for path in self._staged_files()}
+        counted = [row["episode_index"] for row in rows[:total]]
+        if len(counted) != total or counted != list(range(len(counted))) or uncounted - staged:
             raise ValueError(
                 f"{self.root}/meta has lost a file: meta/episodes holds {len(rows)} episodes, and meta/info.json "
                 f"counts {total}; {RECOLLECT}"
@@ -278,7 +315,12 @@ class LeRobotStore:
         return {path.relative_to(self.root / folder).as_posix(): path for path in paths}
 
     def _leftovers(self, rows: Sequence[dict]) -> list[Path]:
-        """Returns the files that none of the dataset's rows names: an interrupted consolidation's."""
+        """Returns the files that none of the dataset's rows names: an interrupted consolidation's.
+
+        Other tools do not name the files of meta/episodes as those of data.
+        """
+        if rows and "name" not in rows[0]:
+            return []
         named, files = _named(rows), (*self.files("data").items(), *self.files("meta/episodes").items())
         return [path for name, path in files if name not in named]
 
@@ -287,6 +329,10 @@ class LeRobotStore:
 
     def _repair(self) -> str:
         return f"repair it with: python -m dream_env.data.episodes {self.root}"
+
+
+_PLACES = {"episode_index", "tasks", "length", "data/chunk_index", "data/file_index"}
+"""Columns of meta/episodes that LeRobot's layout has, and reading needs."""
 
 
 def _named(rows: Sequence[dict]) -> set[str]:

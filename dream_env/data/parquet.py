@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
-RECOLLECT = "delete the dataset folder and collect it again"
-"""The remedy where files are lost."""
+RECOLLECT = "restore the file, or delete the dataset folder and collect it again"
+"""The remedy where a file is lost or damaged."""
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -25,9 +25,10 @@ def encode_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode_png(data: bytes) -> np.ndarray:
-    """Decodes a picture to `(H, W, 3)` uint8."""
-    return np.asarray(Image.open(io.BytesIO(data)))
+def decode_picture(data: bytes) -> np.ndarray:
+    """Decodes a PNG or JPEG to `(H, W, 3)` uint8; gray pictures become gray RGB."""
+    image = Image.open(io.BytesIO(data))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def make_schema(features: Mapping[str, dict]) -> pa.Schema:
@@ -76,22 +77,42 @@ def to_arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 
 def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """Converts a column of scalars or lists of fixed size to `(rows,)` or `(rows, size)`."""
+    """Converts a column of numbers, or of lists of one length, to `(rows,)` or `(rows, size)`.
+
+    Raises:
+        ValueError: If it holds nulls, lists of several lengths, or no numbers.
+    """
     array = column.combine_chunks()
-    if not pa.types.is_fixed_size_list(array.type):
-        return array.to_numpy(zero_copy_only=False)
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(array), array.type.list_size)
+    rows, width = len(array), None
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        nulls, flat = array.null_count, array.flatten()
+        if nulls or (rows and len(flat) % rows) or len(set(np.diff(_offsets(array)))) > 1:
+            raise ValueError("it holds nulls, or lists of several lengths")
+        width, array = len(flat) // max(rows, 1), flat
+    if array.null_count:
+        raise ValueError("it holds nulls")
+    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type)):
+        raise ValueError(f"it holds {array.type}, no numbers")
+    numbers = array.to_numpy(zero_copy_only=False)
+    return numbers if width is None else numbers.reshape(rows, width)
+
+
+def _offsets(array: pa.Array) -> np.ndarray:
+    """Returns where the lists of an array begin; those of a fixed size need none."""
+    fixed = pa.types.is_fixed_size_list(array.type)
+    return np.zeros(0, int) if fixed else array.offsets.to_numpy(zero_copy_only=False)
 
 
 def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Reads a parquet file, row group by row group: data files hold one per episode.
+    """Reads a parquet file, row group by row group, and checks the checksum of every page.
 
     Raises:
-        ValueError: If the file is missing or damaged; the message names it.
+        ValueError: If the file is missing or damaged, or lacks a column; the message names it.
     """
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        if missing := set(columns or ()) - set(file.schema_arrow.names):
+            raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}; {RECOLLECT}")
         for i in range(file.num_row_groups):
             yield file.read_row_group(i, columns=columns)
     except (OSError, pa.ArrowException) as error:
@@ -100,7 +121,15 @@ def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Reads a parquet file whole; raises as `row_groups` does."""
-    return pa.concat_tables(row_groups(path, columns))
+    tables = list(row_groups(path, columns))
+    if not tables:
+        raise ValueError(f"{path} holds no rows; {RECOLLECT}")
+    return pa.concat_tables(tables)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes a parquet file with a checksum for every page."""
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def statistics(values: np.ndarray) -> dict[str, list]:

@@ -9,7 +9,7 @@ import numpy as np
 from dream_env.initial_states import InitialStates
 
 if TYPE_CHECKING:
-    from dream_env.data.episodes import Episode, EpisodeDataset
+    from dream_env.nicol.episodes import Episode, EpisodeDataset
 
 MIDDLE_STEPS = (3, 18)
 """First and last step of an episode that may become a mid-episode state."""

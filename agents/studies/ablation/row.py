@@ -26,9 +26,9 @@ from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity.replay import Film
 from dream_env.agents.fit import command as fit
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 from dream_env.world_models.batching import VECTORS

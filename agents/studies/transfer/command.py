@@ -35,8 +35,8 @@ from dream_env.agents.studies.transfer.plan import DEMOS, MAIN_DEMOS, METHODS, S
 from dream_env.agents.studies.transfer.policies import Setup, digest, folder, pack, practice_settings, trained, unpack
 from dream_env.agents.studies.transfer.results import PlayedTrial, Results, cells
 from dream_env.checks import check_choice, check_number
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 

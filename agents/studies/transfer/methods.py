@@ -32,9 +32,9 @@ from dream_env.agents.studies.transfer.policies import (
     settings,
     trained,
 )
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
 from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 
 Made = dict[str, TrainedPolicy]

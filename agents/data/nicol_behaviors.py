@@ -1,0 +1,227 @@
+"""Records NICOL's episodes; what acts are experts, good and bad, play, chance, and saved policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
+from dream_env.data.episode import Episode
+from dream_env.nicol import tasks
+from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, SETPOINT_STEP, denormalize
+from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks.situation import TABLE_Z
+from dream_env.spec import WorldSpec
+
+TASKS = (*tasks.TASKS, "all")
+MIX = "demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05"
+"""For world models: few of these are demonstrations."""
+DEMO_NOISE = 0.15
+"""Standard deviation of the noise on demonstrated actions."""
+EXPERT_NOISE = 0.5
+"""Largest standard deviation of the noise on the expert's actions; each episode draws its own."""
+MISJUDGMENT = 0.025
+"""Largest standard deviation of the error in where `misjudge` sees the cubes (m); each episode draws its own."""
+RANDOM_NOISE = 0.7
+"""Standard deviation of random actions."""
+PERSISTENCE = 0.97
+"""Correlation of `misjudge`'s error from one step to the next: nearly one error per episode."""
+CORRELATION = 0.8
+"""Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
+
+
+def noise(rng: np.random.Generator, std: float, correlation: float = CORRELATION) -> Generator[np.ndarray, None, None]:
+    """Yields an Ornstein-Uhlenbeck process `(4,)` in its stationary state."""
+    value = rng.normal(0, std, len(ACTION_NAMES))
+    while True:
+        yield value
+        value = correlation * value + np.sqrt(1 - correlation**2) * rng.normal(0, std, value.shape)
+
+
+def demo(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Demonstrates: the scripted expert under slight noise.
+
+    The noise shows how mistakes are corrected; the clean action is the label (DART, Laskey et al.
+    2017).
+    """
+    while True:
+        yield env.expert_action() + rng.normal(0, DEMO_NOISE, len(ACTION_NAMES))
+
+
+def expert(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Follows the scripted expert under correlated noise, from none to so much that it fails."""
+    for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE)):
+        yield env.expert_action() + disturbance
+
+
+def misjudge(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Follows the expert's plan for cubes that it sees in a wrong place, slightly shaking.
+
+    Most of what it does ends in a near miss: a grasp on the cube's edge, a push past its side. A dream that never saw
+    those lets every attempt succeed.
+    """
+    std = rng.uniform(0, MISJUDGMENT)
+    for shift, shake in zip(noise(rng, std, PERSISTENCE), noise(rng, DEMO_NOISE), strict=True):
+        seen = env.sim_state()
+        objects = seen.objects + [*shift[:2], 0.3 * shift[2]]
+        yield tasks.TASKS[env.task_name].expert(replace(seen, objects=objects)) + shake
+
+
+def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Tries the task in a way of its own: straight at the cube, beside it, too early, too late, too fast.
+
+    Policies in training reach, grasp and push so long before they do it well. What physics makes of that has to be in
+    the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well:
+    cubes are dragged aside, too, and one that is lifted is swung.
+    """
+    speed, beside = rng.uniform(0.5, 1.0), rng.normal(0, rng.uniform(0.005, 0.035), 2)
+    low = TABLE_Z + rng.uniform(0.025, 0.055)
+    early, grip, held = rng.uniform(0.01, 0.09), float(rng.random() < 0.85), rng.uniform(0.2, 1.0)
+    after = np.array([rng.uniform(0, 0.25), rng.normal(0, 0.05), 0.0] if env.task_name == "push" else [0.0, 0.0, 0.18])
+    closes = env.task_name == "lift" or rng.random() < 0.3
+    shake, goal = noise(rng, rng.uniform(0, DEMO_NOISE)), None
+    while True:
+        setpoint = denormalize(obs["proprio"])
+        if goal is None:
+            truth = env.truth()
+            there = np.append(truth["objects"][truth["target"]][:2] + beside, low)
+            near = float(np.linalg.norm(there - setpoint[:3])) < early
+            target = np.append(there, grip if near and closes else 0.0)
+            if (near and not closes) or (closes and setpoint[3] >= min(held, grip)):
+                goal = np.append(np.maximum(there, [0, 0, low]) + after, grip if closes else 0.0)
+        else:
+            target = goal
+        step = (target - setpoint) / SETPOINT_STEP
+        obs = yield np.clip(step, -speed, speed) + next(shake)
+
+
+def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Moves at random, smoothly."""
+    yield from noise(rng, RANDOM_NOISE)
+
+
+def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+    """Plays without a task: approaches some cube, grasps, drags or lifts it, and again."""
+    while True:
+        cube = env.truth()["objects"][rng.integers(3)]
+        beside = cube + [*rng.normal(0, 0.025, 2), 0]
+        grip = float(rng.random() < 0.7)
+        moved = beside + [*rng.normal(0, 0.1, 2), rng.choice([0, 0.05, 0.15])]
+        stops = [
+            (beside + [0, 0, rng.uniform(0.06, 0.14)], 0.0),
+            (beside + [0, 0, rng.uniform(0.0, 0.025)], 0.0),
+            (beside, grip),
+            (moved, grip),
+        ]
+        for position, closed in stops[: rng.integers(2, len(stops) + 1)]:
+            target, speed = np.append(position, closed), rng.uniform(0.4, 1.0)
+            for _ in range(rng.integers(3, 8)):
+                step = (target - denormalize(obs["proprio"])) / SETPOINT_STEP
+                obs = yield np.clip(step, -speed, speed)
+                if np.abs(step).max() < 0.3:
+                    break
+
+
+def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
+    """Acts by a saved policy, stochastically."""
+    import torch
+
+    torch.manual_seed(int(rng.integers(2**63)))
+    while True:
+        obs = yield load_policy(path).predict(obs, deterministic=False)[0]
+
+
+def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, world_model: str | None = None) -> Behavior:
+    """Carries out what a saved policy does in a dream that begins here, open loop.
+
+    In physics a policy sees what its actions lead to, and corrects itself. What it does where a dream flatters it, it
+    does in dreams only; here physics gives its answer to that.
+    """
+    import torch
+
+    actor = load_policy(path)
+    world_model = world_model or str(actor.config.world_model)
+    actor.config.check_eyes(world_model)
+    dream = make_dream(world_model)
+    start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
+    noise = int(rng.integers(2**31))
+    seen, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
+    torch.manual_seed(int(rng.integers(2**63)))
+    while True:
+        action = actor.predict(seen, deterministic=False)[0]
+        seen, *_ = dream.step(action)
+        yield action
+
+
+POLICIES = ("policy", "dreamt")
+"""Behaviors that need a saved policy."""
+BEHAVIORS: dict[str, Callable[..., Behavior]] = {
+    "expert": expert,
+    "demo": demo,
+    "misjudge": misjudge,
+    "attempt": attempt,
+    "play": play,
+    "random": random,
+    "policy": policy,
+    "dreamt": dreamt,
+}
+
+
+@lru_cache
+def make_dream(world_model: str) -> Any:
+    """Makes a dream once per process."""
+    from dream_env.nicol.dream import NicoLDreamEnv
+
+    return NicoLDreamEnv("all", world_model=world_model, reward="success")
+
+
+@lru_cache
+def make_env(task: str, policy: str | None = None) -> Any:
+    """Makes this process's physics env; a policy needs its world model's embeddings."""
+    from dream_env.nicol import real
+
+    if policy is None:
+        return real.make(task, world_model=None)
+    config = load_policy(policy).config
+    config.check_eyes(config.world_model)
+    return real.make(task, obs_type="pixels", world_model=config.world_model)
+
+
+def spec_of(env: Any, max_steps: int | None) -> WorldSpec:
+    """Returns what NICOL's episodes are of; ValueError for another length than they all have."""
+    if max_steps not in (None, EPISODE_STEPS):
+        raise ValueError(f"max_steps={max_steps}; accepted: {EPISODE_STEPS}, the length of every episode of NICOL")
+    return SPEC
+
+
+def record(env: Any, job: Job) -> Episode:
+    """Records one episode: the same job gives the same episode."""
+    obs, _ = env.reset(seed=job.seed)
+    physics = env.unwrapped
+    given = {"path": job.policy, "world_model": job.world_model}
+    kwargs = {name: value for name, value in given.items() if value is not None}
+    behavior = BEHAVIORS[job.kind](physics, np.random.default_rng([job.seed, 1]), obs, **kwargs)
+    observations, truths, actions, experts = [obs], [physics.truth()], [], []
+    for step in range(EPISODE_STEPS):
+        action = behavior.send(obs) if step else next(behavior)
+        actions.append(np.clip(action, -1, 1).astype(np.float32))
+        experts.append(physics.expert_action())
+        obs, *_ = env.step(actions[-1])
+        observations.append(obs)
+        truths.append(physics.truth())
+    facts = ("objects", "colors", "target", "hand", "held")
+    return Episode(
+        observation={name: np.stack([obs[name] for obs in observations]) for name in ("pixels", "proprio")},
+        goal={"pixels": physics.goal_image},
+        action=np.stack(actions),
+        success=np.array([truth["condition"] for truth in truths]),
+        instruction=physics.instruction,
+        labels={"expert": np.stack(experts)} | {name: np.stack([truth[name] for truth in truths]) for name in facts},
+        seed=job.seed,
+        kind=job.kind,
+        task=physics.task_name,
+    )

@@ -1,0 +1,165 @@
+"""The columns of a data set: what stands where, and the `WorldSpec` that a foreign data set amounts to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from dream_env.spec import WorldSpec
+
+ACTION, REWARD, SUCCESS, DONE, TERMINATED = "action", "next.reward", "next.success", "next.done", "next.terminated"
+LABELS = "privileged."
+"""Prefix of what only a simulator knows: LeRobot makes inputs of `observation.*` and outputs of `action*`."""
+HOLDS = f"{LABELS}success"
+"""Whether success holds in the frame itself; `next.success` is that of the frame after it."""
+
+
+@dataclass
+class Columns:
+    """Columns of a data set by what they hold.
+
+    Attributes:
+        observation: Name of an observation to its column.
+        goal: Name of an observation to the column of its goal.
+        labels: Name of a label to its column.
+    """
+
+    observation: dict[str, str]
+    goal: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Lists the columns of observations and goals: name of the observation, and column."""
+        return [*self.observation.items(), *self.goal.items()]
+
+    @classmethod
+    def of_spec(cls, spec: WorldSpec, features: Mapping[str, Any]) -> Columns:
+        """Says where a data set with these features keeps the observations of a spec, its goals and labels.
+
+        The only vector of a spec is `observation.state`, where LeRobot's policies look for it, whatever its name.
+
+        Raises:
+            ValueError: If a name cannot be a column's, or two would be the same.
+        """
+        observation, goal = {}, {}
+        for name in spec.observation.spaces:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("images."):
+                raise ValueError(f"observation {name!r}: accepted: names of letters, digits, '_', '-' and '.'")
+            if name in spec.pictures:
+                observation[name] = f"observation.images.{name}"
+                goal[name] = f"observation.images.goal_{name}"
+            else:
+                observation[name] = "observation.state" if spec.vectors == (name,) else f"observation.{name}"
+                goal[name] = f"observation.goal_{name}"
+        if spec.goals and (both := {*observation.values()} & {*goal.values()}):
+            raise ValueError(f"the goal of an observation and an observation are both named {sorted(both)}; rename one")
+        goal = {name: column for name, column in goal.items() if spec.goals and column in features}
+        labels = {key.removeprefix(LABELS): key for key in features if key.startswith(LABELS) and key != HOLDS}
+        return cls(observation, goal, labels)
+
+
+def features(
+    spec: WorldSpec, *, goal: tuple[str, ...] = (), reward: bool, success: bool, labels: Mapping[str, int]
+) -> dict[str, dict]:
+    """Lists the features of a frame as LeRobot's info.json has them, without those of the index.
+
+    Args:
+        spec: What the episodes are of.
+        goal: Observations that episodes have goals of.
+        reward: Whether there are rewards.
+        success: Whether success is known.
+        labels: Label to how many numbers it has.
+    """
+    wanted = {
+        column: spec.observation[name].shape
+        for name in goal
+        for column in [f"observation.{'images.' if name in spec.pictures else ''}goal_{name}"]
+    }
+    columns = Columns.of_spec(spec, wanted)
+    shapes = {column: spec.observation[name].shape for name, column in columns.observation.items()}
+    names = {column: spec.names.get(name) for name, column in columns.observation.items()}
+    result = {}
+    for column, shape in (shapes | wanted).items():
+        assert shape is not None
+        picture = {"dtype": "image", "shape": list(shape), "names": ["height", "width", "channels"]}
+        result[column] = picture if len(shape) == 3 else _numbers("float32", shape[0], names.get(column))
+    if isinstance(spec.action, spaces.Discrete):
+        result[ACTION] = _numbers("int64", 1)
+    else:
+        result[ACTION] = _numbers("float32", spec.action.shape[0], spec.names.get(ACTION))
+    result |= {f"{LABELS}{name}": _numbers("float32", size) for name, size in labels.items()}
+    if reward:
+        result[REWARD] = _numbers("float32", 1)
+    if success:
+        result |= {HOLDS: _numbers("float32", 1), SUCCESS: _numbers("bool", 1)}
+    return result | {DONE: _numbers("bool", 1), TERMINATED: _numbers("bool", 1)}
+
+
+def _numbers(dtype: str, size: int, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": [size], "names": None if names is None else list(names)}
+
+
+def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool) -> tuple[WorldSpec, Columns]:
+    """Makes the spec of a data set that another tool has written.
+
+    Pictures, and vectors among `observation.*`, become the observation; what else there is is left out. The bounds of
+    the action are the smallest and largest recorded ones.
+
+    Args:
+        info: Its meta/info.json.
+        stats: Its meta/stats.json, or {}.
+        instructions: Whether it has sentences.
+
+    Raises:
+        ValueError: If there is no observation or no action in it.
+    """
+    found: dict[str, spaces.Space] = {}
+    columns, names, features = Columns({}), {}, info["features"]
+    for column, feature in features.items():
+        shape, name = tuple(feature["shape"]), column.removeprefix("observation.").removeprefix("images.")
+        if feature["dtype"] in ("image", "video"):
+            height, width = (
+                shape[1:] if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3) else shape[:2]
+            )
+            found[name] = spaces.Box(0, 255, (height, width, 3), np.uint8)
+        elif column.startswith("observation.") and len(shape) == 1 and feature["dtype"] != "string":
+            found[name] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        else:
+            continue
+        columns.observation[name] = column
+        if isinstance(feature.get("names"), list) and len(shape) == 1:
+            names[name] = tuple(map(str, feature["names"]))
+    goals = [name for name in found if name.startswith("goal_") and name[5:] in found]
+    for name in goals:
+        columns.goal[name[5:]] = columns.observation.pop(name)
+        del found[name]
+    columns.labels = {key.removeprefix(LABELS): key for key in features if key.startswith(LABELS) and key != HOLDS}
+    if not found or ACTION not in features:
+        raise ValueError(f"it has the columns {', '.join(features)}; accepted: {ACTION!r}, and pictures or vectors")
+    spec = WorldSpec(
+        name=str(info.get("robot_type") or "recorded"),
+        observation=spaces.Dict(found),
+        action=_action_space(features[ACTION], stats.get(ACTION, {})),
+        control_hz=float(info["fps"]),
+        instructions=instructions,
+        goals=bool(goals),
+        names=names,
+    )
+    return spec, columns
+
+
+def _action_space(feature: Mapping[str, Any], stats: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
+    """Returns the space of recorded actions; without statistics it is unbounded."""
+    shape = tuple(feature["shape"])
+    if len(shape) != 1:
+        raise ValueError(f"{ACTION} has the shape {shape}; accepted: (n,)")
+    low = np.full(shape, stats.get("min", -np.inf), np.float32)
+    high = np.full(shape, stats.get("max", np.inf), np.float32)
+    if feature["dtype"].startswith(("int", "uint")) and shape == (1,) and np.isfinite(high).all() and low[0] >= 0:
+        return spaces.Discrete(int(high[0]) + 1)
+    return spaces.Box(low, np.where(high > low, high, low + 1), shape, np.float32)

@@ -1,0 +1,128 @@
+"""One recorded episode of any robot or environment, and what is checked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from dream_env.spec import WorldSpec
+
+UNKNOWN = "unknown"
+"""Kind and task of episodes of which a data set does not tell them."""
+
+
+@dataclass
+class Episode:
+    """One episode of T actions and T + 1 frames; T is any number from 1 on.
+
+    Attributes:
+        observation: Name to frames: pictures `(T + 1, H, W, 3)` uint8, vectors `(T + 1, n)` float32.
+        action: Executed actions, `(T, n)` float32, or `(T,)` int64 where actions are discrete.
+        reward: Reward of every action, `(T,)` float32; None if there is none.
+        terminated: Whether the last frame is a terminal state; an episode that was cut off (truncated) has none.
+        success: Whether success holds in each frame, `(T + 1,)` bool; None if nobody knows.
+        instruction: The task in words, or "".
+        goal: Name of an observation to the one that is to be reached, `(H, W, 3)` or `(n,)`; None without goals.
+        labels: What only a simulator knows: name to `(T + 1,)` or `(T + 1, ...)` floats; of T a zero one is added.
+        seed: Identity of the episode among those of a data set.
+        kind: What acted, such as "random".
+        task: Name of the task.
+
+    Raises:
+        ValueError: If an array has another length or type.
+    """
+
+    observation: dict[str, np.ndarray]
+    action: np.ndarray
+    reward: np.ndarray | None = None
+    terminated: bool = False
+    success: np.ndarray | None = None
+    instruction: str = ""
+    goal: dict[str, np.ndarray] | None = None
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    seed: int = 0
+    kind: str = UNKNOWN
+    task: str = UNKNOWN
+
+    def __post_init__(self) -> None:
+        """Gives every array its type, and checks lengths."""
+        self.action = np.asarray(self.action)
+        self.action = _typed("action", self.action, np.int64 if self.action.ndim == 1 else np.float32)
+        steps = len(self.action)
+        if steps < 1:
+            raise ValueError("action is empty; accepted: episodes of one action or more")
+        self.observation = {
+            name: _typed(name, value, np.uint8 if np.ndim(value) == 4 else np.float32)
+            for name, value in self.observation.items()
+        }
+        labels = {name: _typed(name, value, np.float32) for name, value in self.labels.items()}
+        for name, value in labels.items():
+            value = value.reshape(len(value), -1) if value.ndim > 1 and value[0].size > 1 else value.reshape(-1)
+            labels[name] = np.concatenate([value, np.zeros_like(value[:1])]) if len(value) == steps else value
+        self.labels = labels
+        if self.reward is not None:
+            self.reward = _typed("reward", self.reward, np.float32)
+        if self.success is not None:
+            self.success = _typed("success", self.success, np.bool_)
+        if self.goal is not None:
+            self.goal = {
+                name: _typed(f"goal {name}", value, np.uint8 if np.ndim(value) == 3 else np.float32)
+                for name, value in self.goal.items()
+            }
+        frames: dict[str, Any] = {**self.observation, **self.labels, "success": self.success}
+        lengths = {name: steps + 1 for name in frames} | {"reward": steps}
+        for name, value in {**frames, "reward": self.reward}.items():
+            if value is not None and len(value) != lengths[name]:
+                raise ValueError(f"{name} has length {len(value)}; accepted: {lengths[name]} ({steps} actions)")
+
+    def __len__(self) -> int:
+        """Returns the number of actions, T."""
+        return len(self.action)
+
+    def check(self, spec: WorldSpec) -> None:
+        """Raises ValueError unless the episode is one of `spec`."""
+        if (given := {*self.observation}) != {*spec.observation.spaces}:
+            raise ValueError(f"observation has {sorted(given)}; accepted: {sorted(spec.observation.spaces)}")
+        for name, space in spec.observation.spaces.items():
+            check_values(name, self.observation[name], space)
+        check_values("action", self.action, spec.action)
+        if spec.goals != (self.goal is not None):
+            raise ValueError(f"goal={self.goal and sorted(self.goal)}; accepted: one exactly if the spec has goals")
+        for name, value in (self.goal or {}).items():
+            if name not in spec.observation.spaces:
+                raise ValueError(f"goal has {name!r}; accepted: {sorted(spec.observation.spaces)}")
+            check_values(f"goal {name}", value[None], spec.observation[name])
+        numbers: dict[str, Any] = {**self.labels, "reward": self.reward}
+        for name, value in numbers.items():
+            if value is not None and not np.isfinite(value).all():
+                raise ValueError(f"{name} holds NaN or infinity; accepted: finite values")
+
+
+def _typed(name: str, value: Any, dtype: type) -> np.ndarray:
+    array = np.asarray(value)
+    if not (np.can_cast(array.dtype, dtype, "same_kind") or (dtype is np.float32 and array.dtype.kind in "bui")):
+        raise ValueError(f"{name} is {array.dtype} {array.shape}; accepted: {np.dtype(dtype)}")
+    return array.astype(dtype, copy=False)
+
+
+def check_values(name: str, values: np.ndarray, space: spaces.Space) -> None:
+    """Raises ValueError unless `values` `(rows, ...)` are finite and lie in a space of one row."""
+    shape: Any
+    if isinstance(space, spaces.Discrete):
+        shape, low, high = (), space.start, space.start + space.n - 1
+    else:
+        assert isinstance(space, spaces.Box)
+        shape, low, high = space.shape, space.low, space.high
+    if values.shape[1:] != shape:
+        raise ValueError(f"{name} has the shape {values.shape[1:]}; accepted: {shape}")
+    if values.dtype == np.uint8:
+        return
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinity; accepted: finite values")
+    # The bounds as they are stored, or a value on a bound would lie beyond it.
+    low, high = (np.asarray(bound).astype(values.dtype) for bound in (low, high))
+    if (values < low).any() or (values > high).any():
+        raise ValueError(f"{name} holds {values.min()} to {values.max()}; accepted: {low.min()} to {high.max()}")

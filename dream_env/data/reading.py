@@ -1,0 +1,187 @@
+"""Reads a LeRobotDataset into memory, whoever wrote it, and checks what it reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from dream_env.data.columns import ACTION, HOLDS, REWARD, SUCCESS, TERMINATED, Columns, derive
+from dream_env.data.episode import UNKNOWN, check_values
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.data.lerobot import LeRobotStore
+from dream_env.data.parquet import RECOLLECT, read_parquet, to_numpy
+from dream_env.data.pictures import Wanted, pictures
+from dream_env.spec import WorldSpec
+
+
+def read(root: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
+    """Reads one data set.
+
+    Args:
+        root: Its folder.
+        spec: What the episodes are of; by default what meta/spec.json says, or what the columns amount to.
+
+    Raises:
+        FileNotFoundError: If there is no dataset, or only staged episodes.
+        ValueError: If it is damaged, half consolidated or of something else, with file and remedy.
+    """
+    store = LeRobotStore(root)
+    info, rows = store.info(), store.episodes()
+    features = info["features"]
+    sentences = [row["tasks"][0] for row in rows]
+    stored = spec or (WorldSpec.load(store.spec_path) if store.spec_path.exists() else None)
+    try:
+        if stored is None:
+            spec, columns = derive(info, _stats(store), instructions=any(sentences))
+        else:
+            spec, columns = stored, Columns.of_spec(stored, features)
+    except ValueError as error:
+        raise ValueError(f"{store.root}: {error}") from error
+    _check_features(store, spec, columns, features)
+    lengths = np.array([row["length"] for row in rows])
+    if lengths.min() < 2 or lengths.sum() != info["total_frames"]:
+        raise ValueError(
+            f"{store.root}/meta: {len(rows)} episodes of {lengths.min()} frames or more, {lengths.sum()} in all; "
+            f"accepted: at least 2 in each, and the {info['total_frames']} of info.json; {RECOLLECT}"
+        )
+    offsets = np.cumsum([0, *lengths])
+    frames = _frames(store, spec, columns, features, offsets, bounded=stored is not None)
+    last = offsets[1:] - 1
+    action = frames[ACTION].reshape(-1) if isinstance(spec.action, spaces.Discrete) else frames[ACTION]
+    for name in (ACTION, REWARD):
+        if name in frames:
+            frames[name][last] = 0  # nothing follows the last frame; other tools record an action there, too
+    named = {place: column for place, column in columns.observation.items() if place in spec.pictures}
+    wanted = {column: Wanted(_shape(spec, name), np.arange(offsets[-1])) for name, column in named.items()}
+    wanted |= {
+        column: Wanted(_shape(spec, name), offsets[:-1])
+        for name, column in columns.goal.items()
+        if name in spec.pictures
+    }
+    videos = {column for column in wanted if features[column]["dtype"] == "video"}
+    images = pictures(store.root, store.files("data").values(), {k: v for k, v in wanted.items() if k not in videos})
+    if videos:
+        raise ValueError(f"{store.root}: {', '.join(sorted(videos))} are videos; accepted: pictures in the data files")
+    vectors = {name: frames[column] for name, column in columns.observation.items() if column in frames}
+    goals = {name: frames[column][offsets[:-1]] for name, column in columns.goal.items() if column in frames}
+    return EpisodeDataset(
+        spec=spec,
+        offsets=offsets,
+        observation={n: images.get(c, vectors.get(n)) for n, c in columns.observation.items()},  # type: ignore[misc]
+        action=action,
+        terminated=_terminated(frames, offsets),
+        instruction=np.array(sentences if spec.instructions else [""] * len(rows)),
+        seed=np.array([row.get("seed", i) for i, row in enumerate(rows)]),
+        kind=np.array([row.get("kind", UNKNOWN) for row in rows]),
+        task=np.array([row.get("task_name", UNKNOWN) for row in rows]),
+        reward=frames[REWARD].reshape(-1) if REWARD in frames else None,
+        success=_success(frames, offsets),
+        goal={n: images.get(c, goals.get(n)) for n, c in columns.goal.items()},  # type: ignore[misc]
+        labels={name: frames[column] for name, column in columns.labels.items()},
+    )
+
+
+def _shape(spec: WorldSpec, name: str) -> tuple[int, ...]:
+    shape = spec.observation[name].shape
+    assert shape is not None
+    return shape
+
+
+def _stats(store: LeRobotStore) -> dict[str, Any]:
+    try:
+        stats = json.loads((store.root / "meta" / "stats.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stats if isinstance(stats, dict) else {}
+
+
+def _check_features(store: LeRobotStore, spec: WorldSpec, columns: Columns, features: dict[str, dict]) -> None:
+    """Refuses a data set in which a column of the spec is missing or of another size."""
+    action = (1,) if isinstance(spec.action, spaces.Discrete) else spec.action.shape
+    needed = {column: _shape(spec, name) for name, column in columns.pairs()}
+    for column, shape in (needed | {ACTION: action}).items():
+        if column not in features:
+            raise ValueError(
+                f"{store.root}/meta/info.json lacks the feature {column!r}: an earlier version of this package wrote "
+                f"it, or it is of another robot than {spec.name!r}; collect it again, or load the folder it was made of"
+            )
+        given = tuple(features[column]["shape"])
+        if given != shape and not (len(shape) == 3 and {*given} >= {*shape[:2]}):  # channels may come first
+            raise ValueError(f"{store.root}/meta/info.json: {column} is {given}; accepted: {shape} of {spec.name!r}")
+
+
+def _frames(
+    store: LeRobotStore, spec: WorldSpec, columns: Columns, features: dict, offsets: np.ndarray, bounded: bool
+) -> dict[str, np.ndarray]:
+    """Reads all columns of numbers, file by file, and checks them: column to `(F,)` or `(F, n)`."""
+    spaces_ = {column: spec.observation[name] for name, column in columns.pairs()} | {ACTION: spec.action}
+    names = [name for name in spaces_ if features[name]["dtype"] not in ("image", "video")]
+    names += [*columns.labels.values()]
+    names += [name for name in (REWARD, SUCCESS, HOLDS, TERMINATED) if name in features]
+    total, lengths = int(offsets[-1]), np.diff(offsets)
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    order = {"index": np.arange(total), "episode_index": episode, "frame_index": np.arange(total) - offsets[episode]}
+    parts: list[dict[str, np.ndarray]] = []
+    done = 0
+    for path in store.files("data").values():
+        table = read_parquet(path, [*names, *order])
+        here = slice(done, done + table.num_rows)
+        part = {}
+        for name in (*names, *order):
+            try:
+                values = to_numpy(table[name])
+                part[name] = _checked(name, values, spaces_.get(name), features.get(name, {}), bounded)
+            except ValueError as error:
+                raise ValueError(f"{path}: {name}: {error}; {RECOLLECT}") from error
+        done += table.num_rows
+        if done > total:
+            raise ValueError(f"{path}: {done} frames; accepted: the {total} of meta/episodes; {RECOLLECT}")
+        for name, expected in order.items():
+            if not np.array_equal(part[name], expected[here]):
+                raise ValueError(f"{path}: {name} is not in order; accepted: frames as they were recorded; {RECOLLECT}")
+        parts.append(part)
+    if done != total:
+        raise ValueError(f"{store.root}/data: {done} frames; accepted: the {total} of meta/episodes; {RECOLLECT}")
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _checked(
+    name: str, values: np.ndarray, space: spaces.Space | None, feature: dict[str, Any], bounded: bool
+) -> np.ndarray:
+    """Returns a column in the type that an episode has it in; ValueError if it holds what it must not."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")
+    if space is None:
+        return values.astype(np.float32) if values.dtype.kind == "f" else values
+    if isinstance(space, spaces.Discrete):
+        values = values.astype(np.int64).reshape(-1)
+    else:
+        assert space.shape is not None
+        values = values.astype(np.float32).reshape(len(values), *space.shape)
+    if bounded:
+        check_values(name, values, space)
+    return values
+
+
+def _terminated(frames: dict[str, np.ndarray], offsets: np.ndarray) -> np.ndarray:
+    if TERMINATED not in frames:
+        return np.zeros(len(offsets) - 1, bool)
+    flags: np.ndarray = np.logical_or.reduceat(frames[TERMINATED].reshape(-1).astype(bool), offsets[:-1])
+    return flags
+
+
+def _success(frames: dict[str, np.ndarray], offsets: np.ndarray) -> np.ndarray | None:
+    """Returns whether success holds in each frame; `next.success` tells it of all but the first ones."""
+    if HOLDS in frames:
+        return frames[HOLDS].reshape(-1) > 0.5
+    if SUCCESS not in frames:
+        return None
+    after, last = frames[SUCCESS].reshape(-1).astype(bool), offsets[1:] - 1
+    success = np.roll(after, 1)
+    success[offsets[:-1]] = False
+    success[last] |= after[last]  # what other tools do not record a frame of
+    return success

@@ -1,0 +1,152 @@
+"""The writer that collects episodes into a data set, and the command that finishes an interrupted one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from dream_env.data import columns
+from dream_env.data.columns import ACTION, DONE, HOLDS, LABELS, REWARD, SUCCESS, TERMINATED, Columns
+from dream_env.data.episode import Episode
+from dream_env.data.info import Head
+from dream_env.data.lerobot import LeRobotStore
+from dream_env.spec import WorldSpec
+
+
+class EpisodeWriter:
+    """Adds episodes to a dataset: safe on disk after `add`, part of the dataset after `close`.
+
+    Several processes may `add` to one folder at a time; `close` when all have finished.
+    """
+
+    def __init__(self, root: str | Path, spec: WorldSpec | None = None) -> None:
+        """Opens a folder, which is made where missing.
+
+        Args:
+            root: The folder.
+            spec: What its episodes are of; by default what it has already.
+
+        Raises:
+            ValueError: If the folder holds something else than episodes, or episodes of something else.
+        """
+        self._store = LeRobotStore(root)
+        self._store.check_writable()
+        self._count = 0
+        head = self._store.head()
+        known = WorldSpec.from_json(head.spec) if head else None
+        self.spec = spec or known
+        if known and self.spec and known != self.spec:
+            given, stored = self.spec.to_json(), known.to_json()
+            changes = [f"{key} {stored[key]!r}, now {given[key]!r}" for key in given if given[key] != stored[key]]
+            raise ValueError(
+                f"{self._store.root} holds episodes of another world: {'; '.join(changes)}; choose another folder"
+            )
+
+    def __enter__(self) -> EpisodeWriter:
+        """Returns the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the writer, whatever happened."""
+        self.close()
+
+    def seeds(self) -> set[int]:
+        """Returns the seeds of the episodes in the folder, staged ones included; ValueError names what is damaged."""
+        return {row["seed"] for row in [*self._store.rows(), *self._store.staged().values()]}
+
+    def add(self, episode: Episode, order: int | None = None) -> None:
+        """Stages one episode.
+
+        Args:
+            episode: The episode; its seed must be new to the folder.
+            order: Its rank among the episodes added until `close`; by default that of the calls.
+
+        Raises:
+            ValueError: If it is not of the writer's spec, or the folder has an episode of this seed.
+        """
+        if self.spec is None:
+            raise ValueError(f"spec=None; accepted: what the episodes of {self._store.root} are of")
+        for name in self._store.names():
+            if name.split("-", 2)[-1] == str(episode.seed):
+                raise ValueError(f"seed={episode.seed} is in {self._store.root} already ({name}); accepted: a new one")
+        episode.check(self.spec)
+        order, self._count = self._count if order is None else order, self._count + 1
+        head, frames = frames_of(episode, self.spec)
+        success = {} if episode.success is None else {"success": bool(episode.success[-self.spec.hold_steps :].all())}
+        extra = {"kind": episode.kind, "task_name": episode.task, "seed": episode.seed, **success}
+        words = episode.instruction or self.spec.name  # LeRobot wants some
+        self._store.stage(f"{order:08d}-{episode.kind}-{episode.seed}", head, frames, words, extra)
+
+    def close(self) -> int:
+        """Consolidates what was added and returns the number of all episodes; ValueError names what is damaged."""
+        return self._store.consolidate()
+
+
+def frames_of(episode: Episode, spec: WorldSpec) -> tuple[Head, dict[str, np.ndarray]]:
+    """Lays an episode out in columns.
+
+    Returns:
+        What it has in common with others of its kind, and column to frames `(T + 1, ...)`.
+    """
+    features = columns.features(
+        spec,
+        goal=tuple(episode.goal or ()),
+        reward=episode.reward is not None,
+        success=episode.success is not None,
+        labels={name: values[0].size for name, values in episode.labels.items()},
+    )
+    places, length = Columns.of_spec(spec, features), len(episode) + 1
+
+    def still(values: np.ndarray) -> np.ndarray:  # nothing follows the last frame
+        return np.concatenate([values, np.zeros_like(values[:1])])
+
+    frames = {column: episode.observation[name] for name, column in places.observation.items()}
+    for name, column in places.goal.items():
+        goal = (episode.goal or {})[name]
+        frames[column] = np.broadcast_to(goal, (length, *goal.shape))
+    frames[ACTION] = still(episode.action)
+    frames |= {f"{LABELS}{name}": values for name, values in episode.labels.items()}
+    if episode.reward is not None:
+        frames[REWARD] = still(episode.reward)
+    if episode.success is not None:
+        frames[HOLDS] = episode.success.astype(np.float32)
+        frames[SUCCESS] = np.append(episode.success[1:], episode.success[-1])
+    last = np.arange(length) == len(episode)
+    frames |= {DONE: last, TERMINATED: last & episode.terminated}
+    return Head(spec.to_json(), features), {name: frames[name] for name in features}
+
+
+def inspect(root: Path, /) -> None:
+    """Finishes an interrupted dataset and tells what is in it.
+
+    Args:
+        root: The dataset folder.
+    """
+    store = LeRobotStore(root)
+    if next(store.root.glob("staging/*"), None):
+        EpisodeWriter(root).close()
+    rows = store.episodes()
+    frames = [row["length"] - 1 for row in rows]
+    print(f"{store.root}: {len(rows)} episodes of {min(frames)} to {max(frames)} steps")
+    groups = Counter((row.get("kind", "unknown"), row.get("task_name", row["tasks"][0])) for row in rows)
+    for (kind, task), count in sorted(groups.items()):
+        known = [
+            row["success"]
+            for row in rows
+            if (row.get("kind"), row.get("task_name")) == (kind, task) and "success" in row
+        ]
+        print(
+            f"  {kind:8} {task:8} {count:6} episodes" + (f", {100 * np.mean(known):5.1f} % successful" if known else "")
+        )
+
+
+def main() -> None:
+    """Runs the command."""
+    import tyro
+
+    try:
+        tyro.cli(inspect, prog="python -m dream_env.data.episodes")
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None

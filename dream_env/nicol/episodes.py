@@ -1,0 +1,278 @@
+"""NICOL's episodes: the arrays that fitting, cloning and studies read, the simulator's labels among them.
+
+On disk and in `dream_env.data` they are episodes as any other robot has them; this is a view of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.checks import check_choice
+from dream_env.data import episode as one
+from dream_env.data import episodes as general
+from dream_env.data import writer
+from dream_env.data.concat import Concat
+from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS, IMAGE_SIZE
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks import task_of
+
+KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
+"""What acted: see `dream_env.agents.data.nicol_behaviors`."""
+CUBES = ("cube_0", "cube_1", "cube_2")
+
+# Shape behind the leading axes and dtype of every array of an episode; T + 1 frames, T actions.
+_FRAMES, _STEPS = (EPISODE_STEPS + 1,), (EPISODE_STEPS,)
+ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
+    "images": ((*_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
+    "goal_image": ((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
+    "proprio": ((*_FRAMES, 4), np.float32),
+    "action": ((*_STEPS, 4), np.float32),
+    "label": ((*_STEPS, 4), np.float32),
+    "objects": ((*_FRAMES, 3, 3), np.float32),
+    "colors": ((3,), np.int64),
+    "hand": ((*_FRAMES, 3), np.float32),
+    "held": (_FRAMES, np.bool_),
+    "condition": (_FRAMES, np.bool_),
+}
+_RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {
+    "colors": (0, len(COLORS) - 1),
+    "target": (0, len(CUBES) - 1),
+}
+LABELS = ("expert", "objects", "colors", "target", "hand", "held")
+"""Labels of the simulator in a data set; the task's condition is its success."""
+
+
+@dataclass
+class Episode:
+    """One episode of T = `EPISODE_STEPS` actions and T + 1 frames.
+
+    Attributes:
+        seed: Identity of the episode among those of a dataset.
+        kind: What acted, one of `KINDS`.
+        task: Name of the task.
+        instruction: The task in words.
+        images: Pictures of the policy camera, `(T + 1, 64, 64, 3)` uint8.
+        goal_image: Picture of the goal, `(64, 64, 3)` uint8.
+        proprio: Normalized set-points, `(T + 1, 4)` float32 in [-1, 1].
+        action: Executed actions, `(T, 4)` float32 in [-1, 1].
+        label: The scripted expert's actions in the same states, `(T, 4)` float32 in [-1, 1].
+        objects: World positions of the cubes (m), `(T + 1, 3, 3)` float32.
+        colors: Indices of the cubes' colors in `list(COLORS)`, `(3,)` int64.
+        target: Index of the named cube, 0 to 2.
+        hand: World position of the grasp point (m), `(T + 1, 3)` float32.
+        held: Whether the target is in the hand, `(T + 1,)` bool.
+        condition: Whether the task's condition holds, `(T + 1,)` bool.
+
+    Raises:
+        ValueError: If kind or target is unknown, or an array has another shape or holds values that are not accepted.
+    """
+
+    seed: int
+    kind: str
+    task: str
+    instruction: str
+    images: np.ndarray
+    goal_image: np.ndarray
+    proprio: np.ndarray
+    action: np.ndarray
+    label: np.ndarray
+    objects: np.ndarray
+    colors: np.ndarray
+    target: int
+    hand: np.ndarray
+    held: np.ndarray
+    condition: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Checks kind, target, shapes, dtypes and ranges."""
+        check_choice("kind", self.kind, (*KINDS, one.UNKNOWN))
+        check_choice("target", self.target, range(len(CUBES)))
+        for name, (shape, dtype) in ARRAYS.items():
+            given = np.asarray(getattr(self, name))
+            if given.shape != shape or not np.can_cast(given.dtype, dtype, "same_kind"):
+                raise ValueError(
+                    f"{name} is {given.dtype} {given.shape}; accepted: {np.dtype(dtype)} {shape} "
+                    f"(episodes have {EPISODE_STEPS} actions and {EPISODE_STEPS + 1} frames)"
+                )
+            array: np.ndarray = np.asarray(given, dtype)
+            _check(name, array)
+            setattr(self, name, array)
+
+    @property
+    def success(self) -> bool:
+        """Whether the condition held over the last `HOLD_STEPS` frames."""
+        return bool(self.condition[-HOLD_STEPS:].all())
+
+    def general(self) -> one.Episode:
+        """Returns it as an episode of any robot."""
+        frames = np.ones((EPISODE_STEPS + 1, 1))
+        return one.Episode(
+            observation={"pixels": self.images, "proprio": self.proprio},
+            goal={"pixels": self.goal_image},
+            action=self.action,
+            success=self.condition,
+            labels={
+                "expert": self.label,
+                "objects": self.objects,
+                "colors": frames * self.colors,
+                "target": frames[:, 0] * self.target,
+                "hand": self.hand,
+                "held": self.held,
+            },
+            **{name: getattr(self, name) for name in ("instruction", "seed", "kind", "task")},
+        )
+
+
+def _check(name: str, array: np.ndarray, place: str = "") -> None:
+    """Raises ValueError if an array holds values that are not accepted; `place` says where it was found."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{place}{name} holds NaN or infinity; accepted: finite values")
+    low, high = _RANGES.get(name, (-np.inf, np.inf))
+    if array.size and name in _RANGES and (array.min() < low or array.max() > high):
+        raise ValueError(f"{place}{name} holds {array.min()} to {array.max()}; accepted: {low} to {high}")
+
+
+class EpisodeWriter(writer.EpisodeWriter):
+    """Adds NICOL's episodes to a dataset, see `dream_env.data.writer.EpisodeWriter`."""
+
+    def __init__(self, root: str | Path) -> None:
+        """Opens the folder `root`, which is made where missing; ValueError if it holds something else."""
+        super().__init__(root, SPEC)
+
+    def add(self, episode: Episode | one.Episode, order: int | None = None) -> None:
+        """Stages one episode; ValueError if the folder has one of its seed."""
+        super().add(episode.general() if isinstance(episode, Episode) else episode, order)
+
+
+@dataclass
+class EpisodeDataset:
+    """N episodes in memory; the attributes are those of `Episode`, stacked along a new first axis.
+
+    `images` of a loaded dataset is a read-only memory map; of several at once it is a `Concat` of theirs, which is
+    indexed like an array.
+    """
+
+    seed: np.ndarray
+    kind: np.ndarray
+    task: np.ndarray
+    instruction: np.ndarray
+    images: np.ndarray
+    goal_image: np.ndarray
+    proprio: np.ndarray
+    action: np.ndarray
+    label: np.ndarray
+    objects: np.ndarray
+    colors: np.ndarray
+    target: np.ndarray
+    hand: np.ndarray
+    held: np.ndarray
+    condition: np.ndarray
+
+    @classmethod
+    def load(cls, *roots: str | Path) -> EpisodeDataset:
+        """Reads datasets, several as one; raises as `dream_env.data.episodes.EpisodeDataset.load` does."""
+        return cls.concatenate([cls.of(general.EpisodeDataset.load(root, spec=SPEC), root) for root in roots])
+
+    @classmethod
+    def of(cls, data: general.EpisodeDataset, root: str | Path = "the data set") -> EpisodeDataset:
+        """Views a data set as NICOL's.
+
+        Args:
+            data: The data set.
+            root: Its folder, for messages.
+
+        Raises:
+            ValueError: If it lacks a label of the simulator, or holds what NICOL's episodes cannot.
+        """
+        if missing := [name for name in LABELS if name not in data.labels] + ["success"] * (data.success is None):
+            raise ValueError(
+                f"{root} lacks the simulator's labels {', '.join(missing)}; accepted: what `python -m agents.collect` "
+                "writes"
+            )
+        count = len(data)
+        label = {name: data.stacked(name) for name in LABELS}
+        lost = data.task == one.UNKNOWN
+        task = np.array(
+            [task_of(words) if no else old for words, no, old in zip(data.instruction, lost, data.task, strict=True)]
+        )
+        arrays = {
+            "images": data.stacked("pixels"),
+            "goal_image": data.goal["pixels"],
+            "proprio": data.stacked("proprio"),
+            "action": data.stacked("action"),
+            "label": label["expert"][:, :-1],
+            "objects": label["objects"].reshape(count, -1, 3, 3),
+            "colors": label["colors"][:, 0].astype(np.int64),
+            "hand": label["hand"],
+            "held": label["held"] > 0.5,
+            "condition": data.stacked("success"),
+        }
+        target = label["target"][:, 0].astype(np.int64)
+        for name, (shape, _) in ARRAYS.items():
+            if arrays[name].shape[1:] != shape:
+                raise ValueError(f"{root}: {name} is {arrays[name].shape[1:]} in an episode; accepted: {shape}")
+        for name in ("proprio", "action", "label", "objects", "colors", "hand"):
+            _check(name, arrays[name], f"{root}: ")
+        _check("target", target, f"{root}: ")
+        for kind in set(data.kind.tolist()):
+            check_choice(f"{root}: kind", kind, (*KINDS, one.UNKNOWN))
+        return cls(data.seed, data.kind, task, data.instruction, target=target, **arrays)
+
+    @classmethod
+    def stack(cls, episodes: Sequence[Episode]) -> EpisodeDataset:
+        """Stacks episodes that never were on disk."""
+        return cls(**{f.name: np.stack([getattr(e, f.name) for e in episodes]) for f in fields(cls)})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[EpisodeDataset]) -> EpisodeDataset:
+        """Joins datasets in their order; one is returned as it is, and the pictures of several stay where they are.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not parts:
+            raise ValueError("parts=[]; accepted: one dataset or more")
+        if len(parts) == 1:
+            return parts[0]
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        pictures: Any = Concat(columns.pop("images"))
+        return cls(images=pictures, **{name: np.concatenate(column) for name, column in columns.items()})
+
+    def __len__(self) -> int:
+        """Returns the number of episodes."""
+        return len(self.seed)
+
+    def __getitem__(self, i: int) -> Episode:
+        """Returns one episode."""
+        row = {f.name: getattr(self, f.name)[i] for f in fields(self)}
+        return Episode(**{k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()})
+
+    @property
+    def success(self) -> np.ndarray:
+        """Whether the condition held over the last `HOLD_STEPS` frames, `(N,)` bool."""
+        return np.all(self.condition[:, -HOLD_STEPS:], axis=1)
+
+    def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
+        """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing but `Concat` pictures)."""
+        return EpisodeDataset(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def select(
+        self,
+        kind: str | None = None,
+        task: str | None = None,
+        success: bool | None = None,
+        limit: int | None = None,
+    ) -> EpisodeDataset:
+        """Returns the first `limit` episodes of a kind, task and outcome; None takes all.
+
+        Raises:
+            ValueError: If no episode has this kind or task.
+        """
+        mask = None if success is None else self.success == success
+        return self.take(general.matching(self, kind, task, mask)[:limit])
