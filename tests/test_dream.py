@@ -185,11 +185,13 @@ def test_progress_is_the_decrease_of_the_distance(toy_folder):
 
 
 def test_success_threshold_comes_from_the_model():
-    model = toy.ToyWorldModel(toy.ToyConfig(success_threshold=1.1))
-    envs = NicoLDreamVectorEnv(8, "all", world_model=model, initial_states=toy.initial_states())
-    envs.reset(seed=0)
-    _, info = run_to_end(envs, 5)
-    assert info["success_probability"].max() > 0.5 and not info["is_success"].any()
+    flags = {}
+    for threshold in (0.0, 1.1):
+        model = toy.ToyWorldModel(toy.ToyConfig(success_threshold=threshold))
+        envs = NicoLDreamVectorEnv(8, "all", world_model=model, initial_states=toy.initial_states())
+        envs.reset(seed=0)
+        flags[threshold] = run_to_end(envs, 5)[1]["is_success"]
+    assert flags[0.0].all() and not flags[1.1].any()
 
 
 def test_disagreement_costs_and_truncates(toy_folder):

@@ -36,4 +36,4 @@ def test_steps_are_those_of_the_dreams():
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="accepted"):
-        SkrlDreams(2, "no such task", **KWARGS)
+        SkrlDreams(2, task="no such task", **KWARGS)

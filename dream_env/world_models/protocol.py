@@ -38,7 +38,7 @@ class WorldModel(Protocol):
     same as that row alone, up to rounding. An object is told from another one by its identity.
 
     What a model may have beside: the methods of `HasSuccess`, `HasMetric`, `HasWords`; `compiled()`, a form of itself
-    through `torch.compile`; and in an attribute `config` the numbers `success_threshold`, the probability from which on
+    through `torch.compile`; `has_memory`, True where `encode` needs `previous`; and in an attribute `config` the numbers `success_threshold`, the probability from which on
     a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
     `max_disagreement="calibrated"` asks for.
     """
