@@ -1,0 +1,236 @@
+"""Fits a world model of any environment: `python -m agents.fit --model dynamics --data DIR --out DIR`.
+
+Learns from observations (vectors, pictures or both), actions, rewards and ends of recorded episodes, and from nothing
+else. Two stages: how pictures are coded, and how codes change. A killed run goes on when the command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from dream_env.agents.fit import dynamics_stages as stages
+from dream_env.agents.fit.dynamics_figures import figures as measure
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.trainer import Run
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
+
+
+@dataclass
+class Arguments:
+    """Arguments of the command.
+
+    Attributes:
+        data: Folders of recorded episodes.
+        out: Folder of the world model and of the run.
+        updates: Updates of the stage that learns how codes change.
+        picture_updates: Updates of the stage that learns to code pictures; left out where there are none.
+        members: Networks of the ensemble.
+        width: Width of hidden layers.
+        depth: Hidden layers of a network of the ensemble.
+        memory: Numbers that remember what was before; None takes 128 where there are pictures, else 0.
+        latent: Numbers that a picture is coded by.
+        picture_size: Side to which pictures are resized.
+        picture_weight: Weight of pixels that differ from the background, beside 1 for the others.
+        picture_noise: Standard deviation of the noise on codes of pictures.
+        batch: Windows of a batch, for each network of the ensemble.
+        recall: Steps of a window in which recorded codes are seen; None takes 8 with a memory, else 1.
+        ahead: Steps after these, predicted from predictions.
+        learning_rate: Peak of the learning rate of codes' changes.
+        held_out: Share of the episodes that figures are measured on.
+        starts: Initial states of each episode: its first frame, and others at random.
+        seed: Of weights, batches and what is held out.
+        threads: Threads of torch.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    updates: int = 3000
+    picture_updates: int = 2000
+    members: int = 5
+    width: int = 128
+    depth: int = 3
+    memory: int | None = None
+    latent: int = 32
+    picture_size: int = 64
+    picture_weight: float = 10.0
+    picture_noise: float = 0.2
+    batch: int = 32
+    recall: int | None = None
+    ahead: int = 5
+    learning_rate: float = 1e-3
+    held_out: float = 0.1
+    starts: int = 4
+    seed: int = 0
+    threads: int = 2
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what fixes the course of a run."""
+        return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}
+
+
+@dataclass
+class Fitted:
+    """A model after its fit, with what it was measured on.
+
+    Attributes:
+        model: The world model, in eval mode.
+        figures: What `metrics.json` holds.
+        held_out: Episodes that it was not trained on, pictures of the auto-encoders' size.
+        codes: Codes of their frames, `(F, Z)`.
+    """
+
+    model: DynamicsModel
+    figures: dict[str, Any] = field(default_factory=dict)
+    held_out: Recorded | None = None
+    codes: torch.Tensor | None = None
+
+
+def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> Fitted:
+    """Fits a world model to episodes, and writes it with its initial states, figures and card into `args.out`.
+
+    Args:
+        args: See `Arguments`; `args.data` only names the data.
+        episodes: Recorded episodes of any lengths.
+        save_seconds: Time between two saves of the run's state.
+
+    Raises:
+        ValueError: If there are fewer than two episodes, or `args.out` holds something else, or other settings.
+    """
+    check_out(args.out, DynamicsModel.kind, *args.data)
+    if len(episodes) < 2:
+        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
+    if not 0 < args.held_out < 1:
+        raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    began, spec = time.monotonic(), episodes.spec
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    order = np.random.default_rng(args.seed).permutation(len(episodes))
+    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+    held_out, train = (Recorded.of(episodes.take(np.sort(part))) for part in np.split(order, [held]))
+    memory = (128 if spec.pictures else 0) if args.memory is None else args.memory
+    recall = (8 if memory else 1) if args.recall is None else args.recall
+    config = DynamicsConfig(
+        members=args.members,
+        width=args.width,
+        depth=args.depth,
+        memory=memory,
+        latent=args.latent,
+        picture_size=args.picture_size,
+        rewards=train.reward is not None,
+        terminates=bool(train.terminated.any()),
+    )
+    model = DynamicsModel(config, spec)
+    train, held_out = stages.small(model, train), stages.small(model, held_out)
+    vectors = [train.observation[name].float() for name in spec.vectors]
+    told = None if train.reward is None else train.reward[train.acted]
+    model.measure_data(torch.cat(vectors, -1) if vectors else torch.zeros(1, 0), train.action[train.acted], told)
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
+    if spec.pictures:
+        run.train(
+            stages.pictures_stage(
+                model, train, args.picture_updates, 64, args.picture_noise, args.picture_weight, args.seed
+            )
+        )
+    code = stages.codes(model, train)
+    run.train(
+        stages.dynamics_stage(model, train, code, args.updates, args.batch, recall, args.ahead, args.learning_rate)
+    )
+    model.eval().requires_grad_(False)
+    seen = stages.codes(model, held_out)
+    found = {
+        "episodes": {"train": len(train.first), "held_out": len(held_out.first)},
+        "frames": train.frames,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **measure(model, held_out, seen),
+        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
+        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+    }
+    model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
+    checkpoint.save(model, args.out, card(args, spec, found))
+    write_json(args.out / "metrics.json", found)
+    initial_states(episodes, args.starts, args.seed).save(args.out / FILE)
+    return Fitted(model, found, held_out, seen)
+
+
+def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:
+    """Takes initial states from episodes: the first frame of each, and others in which something was done after it.
+
+    Args:
+        data: Recorded episodes.
+        each: States of an episode, fewer where it is short.
+        seed: Of the choice.
+    """
+    rng = np.random.default_rng(seed)
+    others = [np.sort(rng.permutation(np.arange(1, length))[: each - 1]) for length in data.lengths]
+    step = np.concatenate([[0, *some] for some in others]).astype(np.int64)
+    episode = np.repeat(np.arange(len(data)), [1 + len(some) for some in others])
+    frames = data.offsets[episode] + step
+    return InitialStates(
+        observation={name: np.asarray(values[frames]) for name, values in data.observation.items()},
+        goal_observation={name: np.asarray(values) for name, values in data.goal.items()},
+        goal=episode if data.goal else np.zeros_like(episode),
+        task=data.task[episode],
+        instruction=data.instruction[episode],
+        step=step,
+    )
+
+
+def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
+    """Writes the card of a checkpoint: command, data, seed and measured figures."""
+    error = found["open_loop_error"]
+    ahead = list(error["predicted"])
+    lines = [
+        f"# World model of {spec.name}",
+        "",
+        f"- Command: `{command_line('fit --model dynamics', args)}`",
+        f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
+        f"{found['episodes']['held_out']} held-out ones. Seed {args.seed}.",
+        f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
+        "",
+        "Error of codes over their variance, predicted without a look between; copied: the last code seen.",
+        "",
+        "| steps ahead | " + " | ".join(ahead) + " |",
+        "|" + "---|" * (len(ahead) + 1),
+        *(f"| {name} | " + " | ".join(f"{error[name][k]:.3g}" for k in ahead) + " |" for name in error),
+        "",
+    ]
+    if "reward_error" in found:
+        lines.append(
+            "- Reward of one step: error {rms} (root mean square), deviation {std}.".format(**found["reward_error"])
+        )
+    if "terminated" in found:
+        lines.append(
+            "- Ends: {foreseen} of them foreseen, {false} of other steps taken for one.".format(**found["terminated"])
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command."""
+    args = tyro.cli(Arguments, prog="python -m agents.fit --model dynamics", description=__doc__, args=arguments)
+    try:
+        episodes = EpisodeDataset.load(*args.data)
+        fitted = fit(args, episodes)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error
+    print(json.dumps(fitted.figures, indent=2))
+    print(f"World model: {args.out.resolve()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The stages of a fit of `dream_env.world_models.dynamics`: how pictures are coded, and how codes change."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dream_env.agents.fit.recorded import Recorded, Window
+from dream_env.agents.fit.trainer import Stage
+from dream_env.world_models.dynamics import DynamicsModel, resized
+from dream_env.world_models.protocol import State
+
+CHANGED = 16 / 255
+"""Difference to the background from which on a pixel belongs to something that moves."""
+VARIANCE_WEIGHT = 0.5
+"""Exponent beta of the loss of Gaussians (Seitzer et al. 2022): 0 is the likelihood, 1 weighs errors as squares do."""
+
+
+def pictures_stage(
+    model: DynamicsModel, data: Recorded, updates: int, batch: int, noise: float, weight: float, seed: int = 0
+) -> Stage:
+    """Trains the auto-encoders of all pictures, and freezes the statistics that give codes unit variance.
+
+    Args:
+        model: The model.
+        data: What is trained on; its pictures are of the auto-encoders' size already.
+        updates: Number of updates.
+        batch: Pictures of a batch.
+        noise: Standard deviation of the noise on codes, which makes distances between them mean something.
+        weight: Weight of pixels that differ from the background.
+        seed: Of the pictures that statistics are taken of.
+    """
+    parts = list(zip(model.autoencoders, model.spec.pictures, strict=True))
+
+    def drawn(generator: torch.Generator, count: int) -> list[Tensor]:
+        frame = torch.randint(data.frames, (count,), generator=generator)
+        return [data.observation[name][frame] for _, name in parts]
+
+    def begin() -> None:
+        for (autoencoder, _), images in zip(parts, drawn(torch.Generator().manual_seed(seed), 400), strict=True):
+            autoencoder.prepare(images)  # type: ignore[operator]
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        total = torch.zeros(())
+        for (autoencoder, _), images in zip(parts, drawn(generator, batch), strict=True):
+            code = autoencoder.encode(images)  # type: ignore[operator]
+            code = code + noise * torch.randn(code.shape, generator=generator)
+            target = images.float() / 255
+            changed = (target - autoencoder.background).abs().amax(-1, keepdim=True) > CHANGED  # type: ignore[operator]
+            weights = 1 + (weight - 1) * changed
+            error = weights * (autoencoder.decode(code) - target) ** 2  # type: ignore[operator]
+            total = total + error.sum() / (3 * weights.sum())
+        return total
+
+    @torch.no_grad()
+    def finish() -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for autoencoder, _ in parts:
+            autoencoder.train()
+            autoencoder.normalize.reset_running_stats()  # type: ignore[union-attr, operator]
+            autoencoder.normalize.momentum = None  # type: ignore[union-attr]
+        for _ in range(20):
+            for (autoencoder, _), images in zip(parts, drawn(generator, 200), strict=True):
+                autoencoder.encode(images)  # type: ignore[operator]
+
+    return Stage("pictures", model.autoencoders, loss, updates, 2e-3, begin=begin, finish=finish)
+
+
+def small(model: DynamicsModel, data: Recorded) -> Recorded:
+    """Returns the data with pictures of the auto-encoders' size."""
+    side, seen = model.config.picture_size, dict(data.observation)
+    for name in model.spec.pictures:
+        seen[name] = torch.cat([resized(part, side) for part in seen[name].split(1000)])
+    return Recorded(seen, data.action, data.reward, data.terminated, data.first, data.last)
+
+
+@torch.no_grad()
+def codes(model: DynamicsModel, data: Recorded) -> Tensor:
+    """Encodes every frame, `(F, Z)`."""
+    model.eval()
+    parts = torch.arange(data.frames).split(1000)
+    return torch.cat([model.encode({k: v[part] for k, v in data.observation.items()})["code"] for part in parts])
+
+
+def dynamics_stage(
+    model: DynamicsModel, data: Recorded, code: Tensor, updates: int, batch: int, recall: int, ahead: int, rate: float
+) -> Stage:
+    """Trains memory, ensemble and head on recorded codes `(F, Z)`.
+
+    Args:
+        model: The model, its scales measured.
+        data: What is trained on.
+        code: Its codes.
+        updates: Number of updates.
+        batch: Windows of a batch, for each member of the ensemble.
+        recall: Steps of a window in which the memory sees recorded codes.
+        ahead: Steps after these, in which the model goes on with what it predicted itself.
+        rate: Learning rate.
+    """
+    parts = nn.ModuleList([model.ensemble, model.head])
+    if model.recurrent is not None:
+        parts.append(model.recurrent)
+
+    def begin() -> None:
+        moved = code[data.acted + 1] - code[data.acted]
+        model.measure_codes(code, moved)
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        return dynamics_loss(model, code, data.draw(batch * model.config.members, recall + ahead, generator), recall)
+
+    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))  # a short run forgets its beginning, too
+    return Stage("dynamics", parts, loss, updates, rate, average=average, begin=begin)
+
+
+def dynamics_loss(model: DynamicsModel, code: Tensor, window: Window, recall: int) -> Tensor:
+    """Loss of a batch of windows: likelihood of every single step, and errors of steps predicted from predictions.
+
+    Args:
+        model: The model.
+        code: Codes of all frames, `(F, Z)`.
+        window: What is trained on, W steps; every member of the ensemble has its own part of the windows.
+        recall: First step that is predicted from predictions.
+    """
+    window = Window(*(part.unflatten(0, (model.config.members, -1)) for part in window))  # (E, b, ...)
+    seen, action = code[window.frame], model.normalized(window.action)  # (E, b, W + 1, Z), (E, b, W, A)
+    known, steps = window.known.float(), action.shape[2]
+    reward = (window.reward - model.reward_mean) / model.reward_scale
+    state: State = {"code": seen[:, :, 0]}
+    if model.has_memory:
+        state["memory"] = seen.new_zeros(*seen.shape[:2], model.config.memory)
+    contexts, rolled = [], state
+    for k in range(steps):
+        rolled = state if k == recall else rolled
+        context, memory = model.context(state, action[:, :, k])
+        contexts.append(context)
+        state = {"code": seen[:, :, k + 1]} | ({} if memory is None else {"memory": memory})
+    context = torch.stack(contexts, 2)  # (E, b, W, C)
+    mean, log_std = (part.unflatten(1, known.shape[1:]) for part in model.ensemble(context.flatten(1, 2)))
+    target, variance = (seen[:, :, 1:] - seen[:, :, :-1]) / model.change_scale, (2 * log_std).exp()
+    likelihood = 0.5 * ((mean - target) ** 2 / variance + 2 * log_std) * variance.detach() ** VARIANCE_WEIGHT
+    total = _average(likelihood.mean(-1), known)
+    total = total + head_loss(model, context, seen[:, :, 1:], reward, window.terminated, known)
+
+    for k in range(recall, steps):
+        context, memory = model.context(rolled, action[:, :, k])
+        after = model.moved(rolled["code"], model.ensemble(context)[0])
+        # In units of one step's change, so that all numbers count alike.
+        wrong = ((after - seen[:, :, k + 1]) / model.change_scale).square().mean(-1)
+        told = (part[:, :, k] for part in (reward, window.terminated, known))
+        ahead = _average(wrong, known[:, :, k]) + head_loss(model, context.detach(), after.detach(), *told)
+        total = total + ahead / (steps - recall)
+        rolled = {"code": after} | ({} if memory is None else {"memory": memory})
+    return total
+
+
+def head_loss(
+    model: DynamicsModel, context: Tensor, code: Tensor, reward: Tensor, terminated: Tensor, known: Tensor
+) -> Tensor:
+    """Squared error of rewards and cross entropy of ends, of steps that led to codes."""
+    paid, ends = model.told(context, code)
+    wrong = torch.zeros_like(known)
+    if model.config.rewards:
+        wrong = wrong + (paid - reward) ** 2
+    if model.config.terminates:
+        wrong = wrong + F.binary_cross_entropy_with_logits(ends, terminated, reduction="none")
+    return _average(wrong, known)
+
+
+def _average(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum() / weight.sum().clamp(min=1)

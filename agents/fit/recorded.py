@@ -1,0 +1,93 @@
+"""Recorded episodes of any length as flat arrays, and batches of windows of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.data.episodes import EpisodeDataset
+
+
+class Window(NamedTuple):
+    """Steps that follow each other, of B episodes; W steps, W + 1 frames.
+
+    Attributes:
+        frame: Indices of the frames, `(B, W + 1)`; the last one repeats where an episode has ended.
+        action: Actions, `(B, W, A)`, or `(B, W)` where they are discrete.
+        reward: Rewards, `(B, W)`.
+        terminated: Whether the episode ended by itself with the step, `(B, W)` float.
+        known: Whether there was such a step, `(B, W)` bool.
+    """
+
+    frame: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    known: Tensor
+
+
+@dataclass
+class Recorded:
+    """F frames of episodes, one after another.
+
+    Attributes:
+        observation: Parts of the observations by name, `(F, ...)`.
+        action: What was done in each frame, `(F, A)` float32 or `(F,)` int64; 0 in last frames.
+        reward: What it brought, `(F,)`; None if no rewards were recorded.
+        terminated: Whether the episode ended by itself with it, `(F,)` float.
+        first: First frame of every episode, `(N,)`.
+        last: Last frame of every episode, `(N,)`.
+    """
+
+    observation: dict[str, Tensor]
+    action: Tensor
+    reward: Tensor | None
+    terminated: Tensor
+    first: Tensor
+    last: Tensor
+
+    @classmethod
+    def of(cls, data: EpisodeDataset) -> Recorded:
+        """Takes over a data set."""
+        first, last = (torch.from_numpy(part) for part in (data.offsets[:-1], data.offsets[1:] - 1))
+        terminated = torch.zeros(int(data.offsets[-1]))
+        terminated[last - 1] = torch.from_numpy(data.terminated).float()
+        return cls(
+            observation={name: torch.from_numpy(np.array(values)) for name, values in data.observation.items()},
+            action=torch.from_numpy(data.action),
+            reward=None if data.reward is None else torch.from_numpy(data.reward),
+            terminated=terminated,
+            first=first,
+            last=last,
+        )
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self.action)
+
+    def __post_init__(self) -> None:
+        """Finds the frames in which something was done, and the last frame of each one's episode."""
+        acted = torch.ones(len(self.action), dtype=torch.bool)
+        acted[self.last] = False
+        self.acted = acted.nonzero()[:, 0]
+        self.end = self.last.repeat_interleave(self.last - self.first + 1)
+
+    def windows(self, start: Tensor, steps: int) -> Window:
+        """Returns the windows of a number of steps that begin in frames `(B,)`."""
+        reach = start[:, None] + torch.arange(steps + 1)
+        frame = torch.minimum(reach, self.end[start][:, None])
+        before, known = frame[:, :-1], reach[:, :-1] < self.end[start][:, None]
+        reward = torch.zeros(before.shape) if self.reward is None else self.reward[before]
+        return Window(frame, self.action[before], reward, self.terminated[before], known)
+
+    def draw(self, count: int, steps: int, generator: torch.Generator, starts: float = 0.2) -> Window:
+        """Draws windows that begin anywhere, a share `starts` of them with their episodes."""
+        anywhere = self.acted[torch.randint(len(self.acted), (count,), generator=generator)]
+        begun = self.first[torch.randint(len(self.first), (count,), generator=generator)]
+        chosen = torch.rand(count, generator=generator) < starts
+        return self.windows(torch.where(chosen, begun, anywhere), steps)

@@ -1,0 +1,56 @@
+"""The environments of the study, and how each is recorded, fitted and practised in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dream_env.agents.studies.general.picture_cartpole import ENV_ID
+
+
+@dataclass(frozen=True)
+class Case:
+    """An environment of the study.
+
+    Attributes:
+        name: Its short name.
+        env: Its id, with the module that registers it.
+        episodes: Episodes that are recorded.
+        mix: What acts in them, see `dream_env.agents.collect`.
+        fit: Arguments of the fit, see `dream_env.agents.fit.dynamics_fit`.
+        learner: Name of the learner.
+        steps: Steps of a learner's environments.
+        obs_type: What it sees: "native" or "embedding".
+        dream: Arguments of its dream.
+    """
+
+    name: str
+    env: str
+    episodes: int
+    mix: str
+    learner: str
+    steps: int
+    obs_type: str
+    fit: dict[str, Any] = field(default_factory=dict)
+    dream: dict[str, Any] = field(default_factory=dict)
+
+    def short(self) -> Case:
+        """Returns a case that shows that everything runs, in seconds."""
+        steps = 600 if self.learner == "sac" else 1024
+        fit = self.fit | {"updates": 20, "picture_updates": 10, "width": 16, "batch": 8, "members": 2}
+        return replace(self, episodes=4, steps=steps, fit=fit)
+
+
+CASES = (
+    Case("Pendulum-v1", "Pendulum-v1", 100, "random:0.5,held:0.5", "sac", 8000, "native", {"updates": 2000}),
+    Case(
+        "PictureCartPole-v0",
+        ENV_ID,
+        400,
+        "random",
+        "ppo",
+        40_000,
+        "embedding",
+        {"updates": 1500, "latent": 16, "ahead": 10},
+    ),
+)
