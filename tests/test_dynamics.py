@@ -87,6 +87,14 @@ def test_noise_leads_from_the_likeliest_as_far_as_temperature_lets_it(world):
     assert (reached[2] - likeliest).abs().max() > 0.01
 
 
+def test_states_and_predictions_stay_in_single_precision(world):
+    model, act = world
+    state = model.encode(observed(model, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        after, told = model.step(state, act(2), torch.rand(2, model.noise_dim))
+    assert {part.dtype for part in (*after.values(), told.reward, told.terminated, told.disagreement)} == {torch.float32}
+
+
 def test_extreme_noise_stays_finite():
     model = WORLDS["vector"][0]()
     noise = torch.tensor([[0.0] * model.noise_dim, [1 - 2**-24] * model.noise_dim])

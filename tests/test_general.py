@@ -41,7 +41,7 @@ def cartpole():
 
 
 def test_windows_end_with_their_episodes(cartpole):
-    data = Recorded.of(cartpole)
+    data = Recorded.of(cartpole, 64)
     window = data.windows(data.first, 500)
     for row, episode in enumerate(cartpole):
         steps = len(episode.action)
@@ -53,8 +53,18 @@ def test_windows_end_with_their_episodes(cartpole):
         assert (window.frame[row, steps:] == window.frame[row, steps]).all()
 
 
+def test_taken_episodes_are_those_that_were_asked_for(cartpole):
+    taken = Recorded.of(cartpole, 32).take(np.array([1, 3]))
+    assert taken.observation["pixels"].shape[1:] == (32, 32, 3)
+    for row, i in enumerate((1, 3)):
+        frames = slice(int(taken.first[row]), int(taken.last[row]))
+        assert np.array_equal(taken.action[frames], cartpole[i].action)
+        assert np.array_equal(taken.reward[frames], cartpole[i].reward)
+    assert taken.terminated.nonzero()[:, 0].tolist() == (taken.last - 1).tolist() and taken.frames == taken.last[-1] + 1
+
+
 def test_drawn_windows_begin_where_something_was_done(cartpole):
-    data = Recorded.of(cartpole)
+    data = Recorded.of(cartpole, 64)
     window = data.draw(300, 4, torch.Generator().manual_seed(0), starts=0.5)
     assert window.known[:, 0].all()
     begun = torch.isin(window.frame[:, 0], data.first).float().mean()

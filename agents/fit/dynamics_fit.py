@@ -120,7 +120,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     torch.set_num_threads(args.threads)
     order = np.random.default_rng(args.seed).permutation(len(episodes))
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
-    held_out, train = (Recorded.of(episodes.take(np.sort(part))) for part in np.split(order, [held]))
+    recorded = Recorded.of(episodes, args.picture_size)
+    held_out, train = (recorded.take(np.sort(part)) for part in np.split(order, [held]))
     memory = (128 if spec.pictures else 0) if args.memory is None else args.memory
     recall = (8 if memory else 1) if args.recall is None else args.recall
     config = DynamicsConfig(
@@ -134,7 +135,6 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         terminates=bool(train.terminated.any()),
     )
     model = DynamicsModel(config, spec)
-    train, held_out = stages.small(model, train), stages.small(model, held_out)
     vectors = [train.observation[name].float() for name in spec.vectors]
     told = None if train.reward is None else train.reward[train.acted]
     model.measure_data(torch.cat(vectors, -1) if vectors else torch.zeros(1, 0), train.action[train.acted], told)

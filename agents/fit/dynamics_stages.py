@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dream_env.agents.fit.recorded import Recorded, Window
 from dream_env.agents.fit.trainer import Stage
-from dream_env.world_models.dynamics import DynamicsModel, resized
+from dream_env.world_models.dynamics import DynamicsModel
 from dream_env.world_models.protocol import State
 
 CHANGED = 16 / 255
@@ -24,7 +24,7 @@ def pictures_stage(
 
     Args:
         model: The model.
-        data: What is trained on; its pictures are of the auto-encoders' size already.
+        data: What is trained on.
         updates: Number of updates.
         batch: Pictures of a batch.
         noise: Standard deviation of the noise on codes, which makes distances between them mean something.
@@ -65,14 +65,6 @@ def pictures_stage(
                 autoencoder.encode(images)  # type: ignore[operator]
 
     return Stage("pictures", model.autoencoders, loss, updates, 2e-3, begin=begin, finish=finish)
-
-
-def small(model: DynamicsModel, data: Recorded) -> Recorded:
-    """Returns the data with pictures of the auto-encoders' size."""
-    side, seen = model.config.picture_size, dict(data.observation)
-    for name in model.spec.pictures:
-        seen[name] = torch.cat([resized(part, side) for part in seen[name].split(1000)])
-    return Recorded(seen, data.action, data.reward, data.terminated, data.first, data.last)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.world_models.dynamics import resized
 
 
 class Window(NamedTuple):
@@ -51,18 +52,30 @@ class Recorded:
     last: Tensor
 
     @classmethod
-    def of(cls, data: EpisodeDataset) -> Recorded:
-        """Takes over a data set."""
+    def of(cls, data: EpisodeDataset, picture_size: int) -> Recorded:
+        """Takes over a data set, with its pictures resized to a side of so many pixels."""
         first, last = (torch.from_numpy(part) for part in (data.offsets[:-1], data.offsets[1:] - 1))
         terminated = torch.zeros(int(data.offsets[-1]))
         terminated[last - 1] = torch.from_numpy(data.terminated).float()
-        return cls(
-            observation={name: torch.from_numpy(np.array(values)) for name, values in data.observation.items()},
-            action=torch.from_numpy(data.action),
-            reward=None if data.reward is None else torch.from_numpy(data.reward),
-            terminated=terminated,
-            first=first,
-            last=last,
+        seen = {name: torch.from_numpy(np.array(data.observation[name])) for name in data.spec.vectors}
+        for name in data.spec.pictures:  # part by part: large ones may not fit into memory as they are
+            chunks = [data.observation[name][i : i + 500] for i in range(0, len(terminated), 500)]
+            seen[name] = torch.cat([resized(torch.from_numpy(np.array(chunk)), picture_size) for chunk in chunks])
+        reward = None if data.reward is None else torch.from_numpy(data.reward)
+        return cls(seen, torch.from_numpy(data.action), reward, terminated, first, last)
+
+    def take(self, rows: np.ndarray) -> Recorded:
+        """Returns the episodes at some rows."""
+        first, last = self.first[rows], self.last[rows]
+        frames = torch.cat([torch.arange(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True)])
+        ends = (last - first + 1).cumsum(0)
+        return Recorded(
+            observation={name: part[frames] for name, part in self.observation.items()},
+            action=self.action[frames],
+            reward=None if self.reward is None else self.reward[frames],
+            terminated=self.terminated[frames],
+            first=ends - (last - first + 1),
+            last=ends - 1,
         )
 
     @property

@@ -195,8 +195,8 @@ class DynamicsModel(nn.Module):
         after = {**state, "code": code} | ({} if memory is None else {"memory": memory})
         return after, Prediction(
             reward=paid * self.reward_scale + self.reward_mean if self.config.rewards else None,
-            terminated=ends.sigmoid() if self.config.terminates else None,
-            disagreement=mean.var(0, unbiased=False).mean(-1),
+            terminated=ends.float().sigmoid() if self.config.terminates else None,
+            disagreement=mean.float().var(0, unbiased=False).mean(-1),
         )
 
     def embedding(self, state: State) -> Tensor:
