@@ -9,6 +9,7 @@ a point near those that it did.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
@@ -41,6 +42,12 @@ def _table() -> tuple[dict[str, int], np.ndarray]:
     return {word: row for row, word in enumerate(words)}, vectors * weights[:, None]
 
 
+def words(sentence: str) -> list[str]:
+    """Returns the words of a sentence in lower case; marks that are not seen, as of writing direction, do not count."""
+    text = "".join(char for char in unicodedata.normalize("NFKC", sentence) if unicodedata.category(char) != "Cf")
+    return re.findall(r"[a-z]+", text.lower())
+
+
 @lru_cache(maxsize=4096)
 def embed(sentence: str) -> np.ndarray:
     """Embeds a sentence; case, punctuation, word order and unknown words do not count.
@@ -57,7 +64,7 @@ def embed(sentence: str) -> np.ndarray:
         FileNotFoundError: If the word table is missing.
     """
     rows, vectors = _table()
-    known = [rows[word] for word in re.findall(r"[a-z]+", sentence.lower()) if word in rows]
+    known = [rows[word] for word in words(sentence) if word in rows]
     if not known:
         raise ValueError(f"sentence={sentence!r} has no known word; accepted: English, e.g. 'lift the red cube'")
     return to_length(vectors[known].mean(axis=0))

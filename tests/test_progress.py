@@ -10,7 +10,7 @@ from dream_env.agents.eval.statistics import spearman
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.tasks import TASKS, SimState
-from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z, height_after, steps
+from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z, height_after, steps
 
 CUBE_Z = TABLE_Z + CUBE_SIZE / 2
 ON_TABLE = SimState(

@@ -24,7 +24,7 @@ from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import COLOR_NAMES, SPACING, Layout
 from dream_env.nicol.tasks import TASKS
-from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z
+from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
 
 BLIND: dict = {}
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dream_env.language import embedder
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.tasks.situation import in_hand
+from dream_env.nicol.tasks.task import in_hand
 from dream_env.nicol.world_model.state_estimator import CENTER, SCALE
 from dream_env.world_models.legacy import WorldModel
 

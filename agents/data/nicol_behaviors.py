@@ -14,7 +14,7 @@ from dream_env.data.episode import Episode
 from dream_env.nicol import tasks
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, SETPOINT_STEP, denormalize
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.tasks.situation import TABLE_Z
+from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec
 
 TASKS = (*tasks.TASKS, "all")

@@ -18,7 +18,7 @@ from dream_env.language import embed
 from dream_env.nicol.constants import denormalize
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks import TASKS, SimState
-from dream_env.nicol.tasks.situation import in_hand
+from dream_env.nicol.tasks.task import in_hand
 
 
 class Hindsight:

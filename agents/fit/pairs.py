@@ -13,7 +13,7 @@ from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.agents.fit.hindsight import situations
 from dream_env.nicol.constants import HOLD_STEPS, denormalize
 from dream_env.nicol.tasks import TASKS, SimState
-from dream_env.nicol.tasks.situation import in_hand
+from dream_env.nicol.tasks.task import in_hand
 
 PICTURE = -1
 """Stands for the goal picture of the episode where a pair names its goal by a frame."""

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from dream_env.checks import check_choice
+from dream_env.checks import check_choice, shown
+from dream_env.language import words
 
 Split = Literal["train", "test"]
 
@@ -48,7 +49,8 @@ class Grammar:
     """The phrasings of one task's prompt.
 
     Args:
-        templates: Sentences of the train split, each with `{color}` and `{object}`.
+        templates: Sentences of the train split, each with `{color}` and `{object}`; and, where a task is about two
+            cubes, with `{other_color}` and `{other_object}` after them.
         held_out: Sentences of the test split; since they differ from `templates`, no test sentence occurs in train.
 
     Raises:
@@ -65,43 +67,72 @@ class Grammar:
             if not templates:
                 raise ValueError(f"{name}={templates!r} is empty; accepted: one sentence or more")
             for template in templates:
-                if set(re.findall(r"{(.*?)}", template)) != {"color", "object"}:
-                    raise ValueError(f"{name} holds {template!r}; accepted: fields {{color}} and {{object}}")
+                if re.findall(r"{(.*?)}", template) != _FIELDS[: 2 * self.cubes]:
+                    accepted = " and ".join(f"{{{field}}}" for field in _FIELDS[: 2 * self.cubes])
+                    raise ValueError(f"{name} holds {template!r}; accepted: fields {accepted}")
         if both := set(self.templates) & set(self.held_out):
             raise ValueError(f"held_out={sorted(both)} stand in templates too; accepted: others")
 
-    def sentences(self, color: str, split: Split = "train") -> list[str]:
+    @property
+    def cubes(self) -> int:
+        """How many cubes a sentence names, 1 or 2."""
+        return 2 if "{other_color}" in self.templates[0] else 1
+
+    def sentences(self, color: str, split: Split = "train", other: str | None = None) -> list[str]:
         """Lists all sentences about an object of this color.
 
         Args:
             color: One of `COLORS`.
             split: "train" for `templates` with train words, "test" for `held_out` with train and
             held-out words.
+            other: Color of the second object, for a grammar of two.
 
         Raises:
-            ValueError: If color or split is not known.
+            ValueError: If a color or the split is not known, or `other` is missing or too much.
         """
         check_choice("color", color, COLORS)
         check_choice("split", split, Split)
+        check_choice("other", other, [name for name in COLORS if name != color] if self.cubes == 2 else [None])
         templates = self.templates if split == "train" else self.held_out
-        choices = product(templates, COLOR_WORDS[color].of(split), OBJECT_WORDS.of(split))
-        return [template.format(color=word, object=noun) for template, word, noun in choices]
+        nouns = OBJECT_WORDS.of(split)
+        second = product(COLOR_WORDS[other].of(split), nouns) if other else [("", "")]
+        choices = product(templates, COLOR_WORDS[color].of(split), nouns, second)
+        return [
+            template.format(color=word, object=noun, other_color=pair[0], other_object=pair[1])
+            for template, word, noun, pair in choices
+        ]
 
-    def sample(self, rng: np.random.Generator, color: str, split: Split = "train") -> str:
-        """Draws one of `sentences(color, split)` uniformly."""
-        sentences = self.sentences(color, split)
+    def sample(self, rng: np.random.Generator, color: str, split: Split = "train", other: str | None = None) -> str:
+        """Draws one of `sentences(color, split, other)` uniformly."""
+        sentences = self.sentences(color, split, other)
         return sentences[rng.integers(len(sentences))]
 
 
+_FIELDS = ["color", "object", "other_color", "other_object"]
+"""Fields of a template, in their order."""
+
+
+def colors_of(sentence: str) -> tuple[str, ...]:
+    """Returns the colors that a sentence names, of `COLORS`, in the order in which it names them.
+
+    Raises:
+        ValueError: If it names none.
+    """
+    meant = {word: color for color, each in COLOR_WORDS.items() for word in each.of("test")}
+    named = tuple(dict.fromkeys(meant[word] for word in words(sentence) if word in meant))
+    if not named:
+        raise ValueError(f"sentence={shown(sentence)} names no color; accepted: one of {', '.join(meant)}")
+    return named
+
+
 def color_of(sentence: str) -> str:
-    """Returns the color that a sentence names, one of `COLORS`.
+    """Returns the one color that a sentence names, one of `COLORS`.
 
     Raises:
         ValueError: If it names no color, or more than one.
     """
-    said = set(re.findall(r"[a-z]+", sentence.lower()))
-    named = [color for color, words in COLOR_WORDS.items() if said & set(words.of("test"))]
-    if len(named) != 1:
-        accepted = ", ".join(word for words in COLOR_WORDS.values() for word in words.of("test"))
-        raise ValueError(f"sentence={sentence!r} names {named or 'no color'}; accepted: one of {accepted}")
+    named = colors_of(sentence)
+    if len(named) > 1:
+        accepted = ", ".join(word for each in COLOR_WORDS.values() for word in each.of("test"))
+        raise ValueError(f"sentence={shown(sentence)} names {list(named)}; accepted: one of {accepted}")
     return named[0]

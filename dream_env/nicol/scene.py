@@ -18,7 +18,7 @@ from dream_env.nicol.grasp import ORIENTATION, motor
 from dream_env.nicol.kinematics import Arm, side
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.robot import Nicol
-from dream_env.nicol.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, SimState, in_hand
+from dream_env.nicol.tasks.task import CUBE_SIZE, LINE_X, TABLE_Z, SimState, in_hand
 
 COLOR_NAMES = list(COLORS)
 SUBSTEPS = 24

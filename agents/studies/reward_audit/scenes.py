@@ -24,7 +24,7 @@ from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.constants import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW, normalize
 from dream_env.nicol.scene import Layout
 from dream_env.nicol.tasks import TASKS, SimState
-from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z
+from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
 
 SEED = 200_000
 """Seeds of the scenes begin here; `agents.evaluate` and validation take lower ones."""

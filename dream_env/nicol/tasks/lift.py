@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.nicol.language import Grammar
-from dream_env.nicol.tasks.situation import CUBE_SIZE, TABLE_Z, SimState, go, height_after, steps
+from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z, SimState, Task, go, height_after, steps
 
 CLEARANCE = 0.06
 """How far above its place on the table the cube must be (m)."""
@@ -17,7 +17,7 @@ LIFT_Z = TABLE_Z + 0.18
 """Height to which the expert lifts the grasp point (m)."""
 
 
-class Lift:
+class Lift(Task):
     """Hold the named cube in the hand at least 6 cm above the table."""
 
     name = "lift"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.nicol.language import Grammar
-from dream_env.nicol.tasks.situation import CUBE_SIZE, LINE_X, TABLE_Z, SimState, go, height_after, steps
+from dream_env.nicol.tasks.task import CUBE_SIZE, LINE_X, TABLE_Z, SimState, Task, go, height_after, steps
 
 BEHIND = 0.11
 """How far behind the cube's center the grasp point comes down (m)."""
@@ -19,7 +19,7 @@ CONTACT = 0.06
 """How far before the line the grasp point has surely brought the cube over it; they touch at 8 to 9 cm (m)."""
 
 
-class Push:
+class Push(Task):
     """Push the named cube until its center has crossed the line at x = 0.63 m, still standing on the table."""
 
     name = "push"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.nicol.language import Grammar
-from dream_env.nicol.tasks.situation import SimState, go, steps
+from dream_env.nicol.tasks.task import SimState, Task, go, steps
 
 HOVER = 0.11
 """Height of the grasp point above the cube's center (m)."""
@@ -13,7 +13,7 @@ TOLERANCE = 0.04
 """Largest distance of the grasp point to the hover point (m); cubes stand at least 12 cm apart."""
 
 
-class Reach:
+class Reach(Task):
     """Hold the grasp point within 4 cm of the point 11 cm above the named cube."""
 
     name = "reach"

@@ -1,13 +1,13 @@
-"""What a task may know: the physical situation, in the right arm's frame."""
+"""What makes a task, and the simulator state that it is told by, in the right arm's frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from dream_env.nicol.constants import SETPOINT_STEP
+from dream_env.nicol.constants import EPISODE_STEPS, SETPOINT_STEP
 from dream_env.nicol.language import Grammar
 
 TABLE_Z = 0.80
@@ -30,6 +30,7 @@ class SimState:
         hand: Grasp point between thumb and fingers, `(3,)` in m.
         setpoint: The controller's set-point `(4,)`: grasp point in m and closing in [0, 1].
         held: Whether the named cube is in the hand and off the table.
+        other: Index of the second cube that the sentence names, for tasks of two cubes.
     """
 
     objects: np.ndarray
@@ -37,11 +38,19 @@ class SimState:
     hand: np.ndarray
     setpoint: np.ndarray
     held: bool
+    other: int | None = None
 
     @property
     def cube(self) -> np.ndarray:
         """Center of the named cube, `(3,)` in m."""
         return self.objects[self.target]
+
+    @property
+    def second(self) -> np.ndarray:
+        """Center of the second cube that is named, `(3,)` in m."""
+        if self.other is None:
+            raise ValueError("other=None: the task's grammar names one cube; accepted: a grammar that names two")
+        return self.objects[self.other]
 
 
 def in_hand(cube: np.ndarray, hand: np.ndarray) -> np.ndarray:
@@ -51,17 +60,26 @@ def in_hand(cube: np.ndarray, hand: np.ndarray) -> np.ndarray:
 
 
 class Task(Protocol):
-    """What makes a task: its words, the condition of success, and an expert that shows it."""
+    """What makes a task: its words, the condition of success, and an expert that shows it.
 
-    name: str
-    grammar: Grammar
+    A task is a class that derives from this one, in a file of its own, and an instance in `registry.TASKS`.
+
+    Attributes:
+        name: Its name.
+        grammar: Its sentences; they name one cube, or two.
+        horizon: Control steps of an episode, in which the expert has to be done.
+    """
+
+    name: ClassVar[str]
+    grammar: ClassVar[Grammar]
+    horizon: ClassVar[int] = EPISODE_STEPS
 
     def condition(self, now: SimState) -> bool:
         """Tells whether the task is done at this moment; success needs it for `HOLD_STEPS` in a row."""
         ...
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Gives the scripted expert's action `(4,)` in [-1, 1]: a pure function of the situation."""
+        """Gives the scripted expert's action `(4,)` in [-1, 1]: a pure function of the state."""
         ...
 
     def steps_to_go(self, now: SimState) -> float:

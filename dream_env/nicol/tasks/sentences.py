@@ -1,0 +1,131 @@
+"""What a sentence of one's own asks for: the task whose known sentences it is like, or a refusal that names the nearest.
+
+A sentence is compared without its words for colors and objects, which say nothing of the task and would make any
+sentence about a cube look like a command.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import numpy as np
+
+from dream_env.checks import shown
+from dream_env.language import embed, words
+from dream_env.nicol.language import COLOR_WORDS, OBJECT_WORDS, colors_of
+from dream_env.nicol.tasks.registry import STANDARD, TASKS
+
+LEAST_SIMILARITY = 0.5
+"""Cosine to the nearest known phrasing that a sentence needs. Held-out phrasings have 0.495 to 0.96 to those of the
+training split; "throw away the red cube" and "sing a song about a red rose" have 0.50, "paint the red cube" 0.15."""
+NEGATIONS = frozenset(
+    "not never no dont cannot without avoid nothing neither nor none except refrain stop cease ignore skip".split()
+)
+"""Words that turn a command around; the embedding hardly hears them."""
+SEQUENCE = frozenset("then before after afterwards afterward while".split())
+"""Words that join two commands."""
+_THINGS = {word for group in (*COLOR_WORDS.values(), OBJECT_WORDS) for word in group.of("test")}
+
+
+def task_of(sentence: str) -> str:
+    """Returns the task that a sentence asks for.
+
+    Args:
+        sentence: English that names the color of one cube (of two, where a task's grammar names two).
+
+    Returns:
+        Name of the task of the known phrasing which the sentence is most like.
+
+    Raises:
+        ValueError: If it names no color or too many, says what not to do, gives two commands, or is like no known
+            sentence; the error offers the nearest one.
+    """
+    named = len(colors_of(sentence))
+    phrasings = _phrasings()
+    if (known := _pattern(sentence)) in phrasings and TASKS[phrasings[known]].grammar.cubes == named:
+        return phrasings[known]
+    said = words(sentence)
+    negated = sorted(NEGATIONS.intersection(said)) or re.findall(r"\w+n['’´`]t\b", sentence.lower())
+    if negated:
+        raise ValueError(f"sentence={shown(sentence)} says what not to do ({negated[0]!r}); accepted: what to do")
+    fitting = [one for one in phrasings if TASKS[phrasings[one]].grammar.cubes == named]
+    if not fitting:
+        raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted: one, as in {_examples(sentence)}")
+    _check_one_command(sentence, said)
+    left = _pattern(sentence)
+    try:
+        similarity = np.stack([_unit(one) for one in fitting]) @ _unit(left)
+    except ValueError:  # no word left that is known
+        raise ValueError(
+            f"sentence={shown(sentence)} does not say what to do; accepted: sentences like {_examples(sentence)}"
+        ) from None
+    best = int(similarity.argmax())
+    if similarity[best] < LEAST_SIMILARITY:
+        raise ValueError(
+            f"sentence={shown(sentence)} is too far from every known one; the nearest is "
+            f"{_example(fitting[best], sentence)!r}; accepted: sentences like {_examples(sentence)}"
+        )
+    return phrasings[fitting[best]]
+
+
+def _check_one_command(sentence: str, said: list[str]) -> None:
+    """Raises ValueError where a sentence gives two commands."""
+    asked = [task for task, verbs in _verbs().items() if verbs.intersection(said)]
+    vocabulary = {word for one in _phrasings() for word in one.split()} | _THINGS
+    after = [word for joint, word in zip(said, said[1:], strict=False) if joint == "and"]
+    if len(asked) > 1 or SEQUENCE.intersection(said) or not vocabulary.issuperset(after):
+        why = f"({' and '.join(asked)}) " if len(asked) > 1 else ""
+        raise ValueError(f"sentence={shown(sentence)} gives two commands {why}in one; accepted: one command")
+
+
+def _pattern(sentence: str) -> str:
+    """Returns a sentence's words without those for colors and objects."""
+    return " ".join(word for word in words(sentence) if word not in _THINGS)
+
+
+@lru_cache(maxsize=4096)
+def _unit(pattern: str) -> np.ndarray:
+    vector = embed(pattern)
+    return vector / np.linalg.norm(vector)
+
+
+@lru_cache(maxsize=8)
+def _known(tasks: tuple[str, ...]) -> dict[str, str]:
+    texts = {name: (*TASKS[name].grammar.templates, *TASKS[name].grammar.held_out) for name in tasks}
+    return {_pattern(re.sub("{.*?}", "", text)): name for name, each in texts.items() for text in each}
+
+
+def _phrasings() -> dict[str, str]:
+    """Returns the task of every known phrasing, without its words for colors and objects."""
+    return _known(tuple(TASKS))
+
+
+@lru_cache(maxsize=8)
+def _own_verbs(tasks: tuple[str, ...]) -> dict[str, set[str]]:
+    texts = {name: [one.split() for one, task in _known(tasks).items() if task == name] for name in tasks}
+    verbs = {
+        name: {text[i] for text in each for i in range(len(text)) if i == 0 or text[i - 1] == "and"}
+        for name, each in texts.items()
+    }
+    others = {n: {word for m in tasks if m != n for text in texts[m] for word in text} for n in tasks}
+    return {name: own - others[name] for name, own in verbs.items()}
+
+
+def _verbs() -> dict[str, set[str]]:
+    """Returns the verbs of each task that no other task's sentences have."""
+    return _own_verbs(tuple(TASKS))
+
+
+def _example(pattern: str, sentence: str) -> str:
+    """Returns a known sentence of a pattern, about the cubes that a sentence names."""
+    grammar, colors = TASKS[_phrasings()[pattern]].grammar, colors_of(sentence)
+    texts = (*grammar.templates, *grammar.held_out)
+    text = next(one for one in texts if _pattern(re.sub("{.*?}", "", one)) == pattern)
+    return text.format(color=colors[0], object="cube", other_color=colors[-1], other_object="cube")
+
+
+def _examples(sentence: str) -> str:
+    """Returns one known sentence of each standard task, about the first cube that a sentence names."""
+    color = colors_of(sentence)[0]
+    return ", ".join(repr(TASKS[name].grammar.sentences(color)[0]) for name in STANDARD)
