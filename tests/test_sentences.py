@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from dreams import assert_same
 
+from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.language import COLORS, color_of
@@ -33,6 +34,34 @@ def test_other_words_are_taken_for_the_nearest_task():
     assert task_of("get your hand over the ruby cube") == "reach"
     with pytest.raises(ValueError, match="names no color"):
         task_of("make me a sandwich")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "why"),
+    [
+        ("paint the red cube", "too far from every known one; the nearest is 'hover above the red cube'"),
+        ("make me a sandwich, red", "too far from every known one"),
+        ("qwxyz red", "does not say what to do; accepted: sentences like 'reach for the red cube'"),
+        ("never touch the red cube", "says what not to do .'never'"),
+        ("don\u2019t lift the red cube", "says what not to do"),
+        ("do not push the red cube away", "says what not to do"),
+        ("lift the red cube and push it over the line", "gives two commands .push and lift"),
+        ("reach for the red cube then wait", "gives two commands"),
+        ("lift the red cube and put it down", "gives two commands"),
+        ("lift the red cube onto the blue one", "names 2 colors"),
+    ],
+)
+def test_a_sentence_that_asks_for_nothing_known_is_refused_in_both_worlds(real, toy_folder, sentence, why):
+    with pytest.raises(ValueError, match=why):
+        task_of(sentence)
+    for env in (real, NicoLDreamEnv("reach", world_model=toy_folder)):
+        with pytest.raises(ValueError, match=why):
+            env.reset(seed=0, options={"instruction": sentence})
+
+
+def test_marks_of_writing_direction_do_not_count():
+    assert task_of("\u200flift the r\u200fed cube\u200e") == "lift"
+    np.testing.assert_array_equal(embed("lift the r\u200fed cube"), embed("lift the red cube"))
 
 
 def test_a_sentence_sets_the_task_in_physics_and_puts_its_cube_on_the_table(real):
@@ -79,9 +108,9 @@ def test_a_sentence_draws_a_start_whose_goal_shows_it(toy_folder):
     env = NicoLDreamEnv("reach", world_model=toy_folder)
     drawn = set()
     for seed in range(12):
-        env.reset(seed=seed, options={"instruction": "lift the crimson box"})
+        obs, _ = env.reset(seed=seed, options={"instruction": "lift the crimson box"})
         assert (env.task_name, env.instruction) == ("lift", "lift the crimson box")
-        drawn.add(env.dreams.goal.numpy().tobytes())
+        drawn.add(obs["goal"].tobytes())
     bank = env.dreams.initial_states
     red = np.array([color_of(str(one)) == "red" for one in bank.instruction])
     fitting = (bank.task == "lift") & red & (bank.step == 0)

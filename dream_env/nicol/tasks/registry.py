@@ -17,5 +17,6 @@ STANDARD = ("reach", "push", "lift")
 if TYPE_CHECKING:
     TaskName = str
 else:
-    TaskName = Literal[(*TASKS, "all")]
+    _NAMES = (*TASKS, "all")
+    TaskName = Literal[_NAMES]
 """What the commands' `--task` takes: a task, or "all" for the standard ones in turn."""

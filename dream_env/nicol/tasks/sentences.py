@@ -1,4 +1,4 @@
-"""What a sentence of one's own asks for: the task whose known sentences it is like, or a refusal that names the nearest.
+"""What a sentence of one's own asks for: the task of the known sentence that it is like, or a refusal with the nearest.
 
 A sentence is compared without its words for colors and objects, which say nothing of the task and would make any
 sentence about a cube look like a command.
