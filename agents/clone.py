@@ -23,11 +23,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
+from dream_env.agents.data.sentences import sentences
 from dream_env.agents.policies import encoder_id as eyes
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run.config import check_out, check_settings, command_line
-from dream_env.agents.data.sentences import sentences
 from dream_env.checks import check_choice, check_number
 from dream_env.files import replacing
 from dream_env.language import embedder

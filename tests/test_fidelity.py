@@ -22,10 +22,11 @@ from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verd
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.run.config import command_line
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS
-from dream_env.world_models.legacy import LatentState
+from dream_env.world_models.protocol import Prediction
 
 HALF = EPISODE_STEPS // 2
 
@@ -48,23 +49,32 @@ def latents(model, episodes):
 # --- how it is counted
 
 
+def rollout(tokens, proprio, probability):
+    """A rollout of which nothing else is of interest."""
+    held = probability[:, 1:] >= 0.5
+    for _ in range(2):  # HOLD_STEPS steps
+        held = held & torch.nn.functional.pad(held, (1, 0))[:, :-1]
+    return replay.Rollout({"tokens": tokens, "proprio": proprio}, probability, held, None)
+
+
+def ended(success):
+    return replay.Rollout({}, None, torch.tensor(success)[:, None], None)
+
+
 def test_figures_of_a_perfect_dream(model, episodes, latents):
-    physics = replay.physics_film(model, episodes, latents)
+    physics = replay.physics_rollout(model, latents)
     starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
-    dreams = {
-        s: replay.Film(latents.tokens[:, s:], latents.proprio[:, s:], latents.condition[:, s:], physics.success, None)
-        for s in starts
-    }
+    dreams = {s: rollout(latents.tokens[:, s:], latents.proprio[:, s:], latents.condition[:, s:]) for s in starts}
     again = episodes.condition[:6, -1].copy()
     again[np.flatnonzero(~again)[0]] = True
-    figures = fidelity_figures.success(model, latents, dreams, 0.5, again)
+    figures = fidelity_figures.success(latents.condition, latents, dreams, 0.5, again)
     assert figures["all"]["auc"] == 1 and figures["all"]["false_positive_rate"] == 0
     repeated, failed = figures["physics_24"], int((~episodes.condition[:6, -1]).sum())
     assert repeated["states"] == 6 and repeated["recall"] == 1 and repeated["false_positive_rate"] == 1 / failed
     assert figures["all"]["calibration_error"] == 0 and figures["24"]["states"] == len(episodes)
     errors = fidelity_figures.latent_error(latents, dreams[0])
     assert max(errors["predicted"]) == 0 and min(errors["copied"]) > 0
-    confusion = fidelity_figures.outcomes(physics, dreams[0], episodes.kind)
+    confusion = fidelity_figures.confusion(physics, dreams[0], episodes.kind)
     assert confusion["all"]["dream"] == confusion["all"]["physics"] == 0
     assert sum(confusion["play"][key] for key in ("both", "neither")) == (episodes.kind == "play").sum()
 
@@ -76,11 +86,8 @@ def test_figures_of_a_perfect_dream(model, episodes, latents):
 
 
 def test_a_dream_that_always_succeeds_is_counted_against():
-    def film(success):
-        return replay.Film(None, None, None, torch.tensor(success), None)
-
     kinds = np.array(["expert", "expert", "play", "play"])
-    figures = fidelity_figures.outcomes(film([True, False, True, True]), film([True] * 4), kinds)
+    figures = fidelity_figures.confusion(ended([True, False, True, True]), ended([True] * 4), kinds)
     assert figures["all"] == {"both": 3, "physics": 0, "dream": 1, "neither": 0, "false_positive_rate": 1.0}
     assert figures["expert"]["dream"] == 1 and np.isnan(figures["play"]["false_positive_rate"])
 
@@ -91,17 +98,17 @@ def test_positions_are_those_of_the_probe(latents):
 
         def forward(self, tokens, proprio):
             off = tokens.mean((1, 2), keepdim=True).round() * torch.tensor([3.0, 0, 0])
-            truth = fidelity_figures.states_ahead(latents, films, EPISODE_STEPS)
+            truth = fidelity_figures.states_ahead(latents, dreams, EPISODE_STEPS)
             held = torch.where(truth.held[:, None] > 0, 1.0, -1.0).expand(-1, len(COLORS))
             return probes.Reading(truth.cubes + off, held, truth.hand + off[:, 0])
 
     tokens = torch.zeros_like(latents.tokens)
     latents = latents._replace(tokens=tokens)
-    films = {0: replay.Film(tokens + 1, latents.proprio, latents.condition, None, None)}
+    dreams = {0: rollout(tokens + 1, latents.proprio, latents.condition)}
     steps = {EPISODE_STEPS: (0,)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity_figures, "STARTS", steps)
-        figures = fidelity_figures.positions(Oracle(), latents, films)
+        figures = fidelity_figures.positions(Oracle(), latents, dreams)
     for thing in ("hand", "untouched", "moved"):
         assert figures["encoded_24"][thing] == 0
         assert figures["dream_24"][thing] == pytest.approx(3, abs=1e-4)
@@ -117,21 +124,18 @@ def test_calibration_of_a_boaster():
     assert figures["reliability"] == [(pytest.approx(0.95), 0.5, 10)]
 
 
-def test_disagreement_that_knows_its_error(model, episodes, latents):
+def test_disagreement_that_knows_its_error(latents):
     class Honest(toy.ToyWorldModel):
-        """Errs by as much as its tokens are large, and says so."""
+        """Errs by as much as the action is large, and says so."""
 
         def step(self, state, action, noise=None, temperature=1.0):
-            return LatentState(state.tokens + self.disagreement(state, action)[:, None, None], state.proprio)
-
-        def disagreement(self, state, action):
-            return action.abs().sum(-1)
+            doubt = action.abs().sum(-1)
+            return {**state, "tokens": state["tokens"] + doubt[:, None, None]}, Prediction(disagreement=doubt)
 
     still = latents._replace(tokens=latents.tokens[:, :1].expand(-1, EPISODE_STEPS + 1, -1, -1))
     honest = Honest()
-    physics = replay.physics_film(honest, episodes, still)
-    dream = replay.dream_film(honest, episodes)
-    figures = uncertainty.correlations(honest, still, physics, dream)
+    physics, dream = replay.physics_rollout(honest, still), replay.dream_rollout(honest, still)
+    figures = uncertainty.correlations(still, physics, dream)
     assert figures["step"] > 0.99 and figures["rollout_24"]["sum"] > 0.99
     assert figures["rollout_24"]["last"] < 0.9
     absurd = uncertainty.outliers(honest, still)
@@ -270,7 +274,7 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
         assert found["tasks"][task]["hand_cm_24"] > 0 and found["tasks"][task]["reward_spearman"] is None
         with Image.open(args.out / f"fidelity_{task}.png") as picture:
             assert picture.width == 9 * 128
-    assert found["command"].startswith(f"python -m agents.fidelity --data {args.data} --policies {policies[0]} ")
+    assert found["command"] == command_line("fidelity", args)
     assert found["policies"] == 3 and found["policy_mae_points"] == 0
     page = (args.out / "fidelity.md").read_text()
     assert "physics_24" in page and found["verdict"] in page and found["verdict"] in capsys.readouterr().out

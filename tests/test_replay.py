@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 import toy
+from gymnasium.vector import AutoresetMode
 from recorded import TASKS, recorded
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.eval import probes
-from dream_env.agents.eval.model_metrics import open_loop
 from dream_env.agents.fidelity import repeat, replay
-from dream_env.language import INSTRUCTION_DIM
-from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.dream import NicoLDreamVectorEnv
+from dream_env.nicol.initial_states import of_pictures
 from dream_env.nicol.language import COLORS
-from dream_env.rewards import METRIC_SCALE, RewardName
+from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
+from dream_env.rewards import RewardName
 from dream_env.world_models import checkpoint
-from dream_env.world_models.legacy import LatentState
 
 HALF = EPISODE_STEPS // 2
 
@@ -42,7 +43,7 @@ def test_jobs_are_balanced_and_grow_at_the_end():
     assert [job.seed for job in jobs] == list(range(100, 148))
     for task in TASKS:
         kinds = [job.kind for job in jobs if job.task == task]
-        assert all(kinds.count(kind) == 4 for kind in replay.KINDS)
+        assert all(kinds.count(kind) == 4 for kind in replay.ACTORS)
     assert [job.policy for job in jobs if job.policy] == 2 * (3 * ["a"] + 3 * ["b"])
     assert replay.jobs(TASKS, ("a", "b"), 24, 100) == jobs[:24]
     assert {job.kind for job in replay.jobs(TASKS, (), 30, 0)} == {"expert", "misjudge", "play"}
@@ -72,26 +73,43 @@ def test_physics_again_is_the_same_where_the_cubes_are(toy_folder, tmp_path):
     assert repeat.median(np.full((1, 3), np.nan)) == {"moved": None, "cubes_moved": 0}
 
 
-def test_eyes_tell_encoders_apart(model):
-    assert replay.eyes(model) == replay.eyes(toy.ToyWorldModel())
-    assert replay.eyes(model) != replay.eyes(toy.ToyWorldModel(toy.ToyConfig(seed=1)))
+def test_digests_tell_encoders_apart(model):
+    assert replay.encoder_digest(model) == replay.encoder_digest(toy.ToyWorldModel())
+    assert replay.encoder_digest(model) != replay.encoder_digest(toy.ToyWorldModel(toy.ToyConfig(seed=1)))
 
 
-def test_a_replay_is_the_open_loop_dream(model, episodes, latents):
+def played(model, episodes, start=0, **kwargs):
+    """The same actions in the environment of dreams: sums of rewards, and the last info."""
+    rows = np.arange(len(episodes))
+    pictures = np.array(episodes.images[:, start]), episodes.proprio[:, start], np.array(episodes.goal_image)
+    states = of_pictures(*pictures, episodes.task, episodes.instruction)
+    env = NicoLDreamVectorEnv(
+        len(rows),
+        "all",
+        world_model=model,
+        initial_states=states,
+        temperature=0.0,
+        autoreset_mode=AutoresetMode.DISABLED,
+        **kwargs,
+    )
+    env.reset(seed=0, options={"start": rows})
+    steps = [env.step(action) for action in episodes.action[:, start:].swapaxes(0, 1)]
+    return np.sum([reward for _, reward, *_ in steps], axis=0), steps[-1][-1]
+
+
+@pytest.mark.parametrize("reward", ["energy", "progress", "bounded", "metric_bounded", "success"])
+def test_a_replay_is_paid_what_the_dreams_environment_pays(model, episodes, latents, reward):
     for start in (0, HALF):
-        film = replay.dream_film(model, episodes, start=start)
-        action = latents.action[:, start:]
-        state = LatentState(film.tokens[:, 0].float(), torch.tensor(episodes.proprio[:, start]))
-        expected = open_loop(model, state, action).tokens
-        torch.testing.assert_close(film.tokens, expected, atol=0.02, rtol=0.02)
-        called = film.probability[:, -HOLD_STEPS:] >= model.config.success_threshold
-        assert torch.equal(film.success, called.all(1))
+        dream = replay.dream_rollout(model, latents, start)
+        paid, info = played(model, episodes, start, reward=reward)
+        np.testing.assert_allclose(replay.returns(model, latents, dream)[reward], paid, rtol=5e-3, atol=2e-3)
+        np.testing.assert_allclose(dream.probability[:, -1], info["success_probability"], atol=2e-3)
+        assert np.array_equal(dream.success, info["is_success"]) and dream.disagreement.shape == (24, 24 - start)
 
 
-def test_physics_passes_through_the_dreams_own_environment(model, episodes, latents):
-    film = replay.physics_film(model, episodes, latents)
-    returns = replay.returns(model, episodes, film)
-    assert set(returns) == set(RewardName.__args__)
+def test_physics_is_paid_for_what_was_recorded(model, episodes, latents):
+    returns = replay.returns(model, latents, replay.physics_rollout(model, latents))
+    assert set(returns) == set(RewardName.__args__) - {"environment"}
     held = np.stack([episodes.condition[:, t - 2 : t + 1].all(1) for t in range(3, EPISODE_STEPS + 1)], axis=1)
     np.testing.assert_allclose(returns["success"], held.sum(1))
     goal = latents.goal[:, None].float()
@@ -99,34 +117,40 @@ def test_physics_passes_through_the_dreams_own_environment(model, episodes, late
     np.testing.assert_allclose(returns["energy"], -distance.sum(1), rtol=0.02)
 
 
-def test_a_dream_is_paid_for_the_situation_that_it_keeps(episodes):
-    """Which may be another one than a reader would read off its tokens."""
+def test_a_dream_is_paid_for_the_object_state_that_it_keeps(episodes):
+    """Which may be another one than an estimator would read off its tokens."""
     model, few = checkpoint.load("default"), episodes.take(np.arange(3))
-    film, paid = replay.dream_film(model, few), replay.returns(model, few)
-    with torch.inference_mode():
-        state = model.encode(torch.tensor(few.images[:, 0]), torch.tensor(few.proprio[:, 0]))
-        goal = model.metric(model.embedding(model.encode(torch.tensor(few.goal_image), state.proprio)))
-        expected = torch.zeros(3)
-        for action in torch.tensor(few.action).unbind(1):
-            state = model.step(state, action)
-            vectors, _ = model.judge(state, goal, torch.zeros(3, INSTRUCTION_DIM))
-            expected += torch.exp(-(vectors - goal).norm(dim=1) / METRIC_SCALE)
-    np.testing.assert_allclose(paid["metric_bounded"], expected, rtol=1e-4)
-    np.testing.assert_allclose(paid["energy"], replay.returns(model, few, film)["energy"], rtol=0.02)
+    latents = encode_episodes(model, few)
+    paid = replay.returns(model, latents, replay.dream_rollout(model, latents))
+    for reward, tolerance in (("metric_bounded", 2e-3), ("energy", 2e-3)):
+        np.testing.assert_allclose(paid[reward], played(model, few, reward=reward)[0], rtol=tolerance)
 
 
-def test_a_model_without_a_learned_metric_has_the_other_rewards(episodes, latents):
+def test_noise_makes_another_dream_and_the_same_noise_the_same(model, latents):
+    first, again, calm = (
+        replay.dream_rollout(model, latents, HALF, seed and torch.Generator().manual_seed(seed))
+        for seed in (1, 1, None)
+    )
+    assert torch.equal(first.tokens, again.tokens) and not torch.equal(first.tokens, calm.tokens)
+
+
+def test_a_model_without_a_learned_metric_has_the_other_rewards(latents):
     class Blind(toy.ToyWorldModel):
         metric = None
 
-        def __getattribute__(self, name):
-            if name == "metric":
-                raise AttributeError(name)
-            return super().__getattribute__(name)
-
     blind = Blind()
-    returns = replay.returns(blind, episodes, replay.physics_film(blind, episodes, latents))
+    returns = replay.returns(blind, latents, replay.physics_rollout(blind, latents))
     assert {"energy", "progress", "bounded", "success"} == set(returns)
+
+
+def test_a_constant_reading_is_not_kept_beside_moving_tokens():
+    """Without object dynamics the object state is read anew off what was predicted."""
+    torch.manual_seed(0)
+    model = StateGroundedModel(StateGroundedConfig(width=16, blocks=1, ensemble=1, interaction=0)).eval()
+    seen = {"pixels": torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8), "proprio": torch.zeros(2, 4)}
+    with torch.no_grad():
+        state, _ = model.step(model.encode(seen), torch.ones(2, 4))
+        torch.testing.assert_close(state["object_state"], model.reader(state["tokens"]))
 
 
 def test_probe_finds_cubes_hand_and_grip():

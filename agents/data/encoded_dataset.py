@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from dream_env.language import embedder
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks.task import in_hand
 from dream_env.nicol.world_model.state_estimator import CENTER, SCALE
-from dream_env.world_models.legacy import WorldModel
 
 _GRAY = 24
 """Spread of the channels up to which a pixel counts as gray; table and robot have 8 at most, cubes 60 or more."""
@@ -118,9 +117,7 @@ def true_readings(frames: EncodedDataset | Truth) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def encode_episodes(
-    model: WorldModel, episodes: Episodes, rows: Tensor | None = None, recolored: int = 0
-) -> EncodedDataset:
+def encode_episodes(model: Any, episodes: Episodes, rows: Tensor | None = None, recolored: int = 0) -> EncodedDataset:
     """Encodes every frame and goal picture of some episodes.
 
     Args:
@@ -135,7 +132,7 @@ def encode_episodes(
 
     def tokens(images: np.ndarray) -> Tensor:
         pictures = torch.from_numpy(recolor(np.array(images), recolored))
-        return model.encode(pictures, torch.zeros(len(pictures), known.proprio.shape[-1])).tokens.half()
+        return model.encode({"pixels": pictures})["tokens"].half()
 
     frames = [tokens(episodes.images[n]) for n in tqdm(which, "encode", unit="episode")]
     named = (episodes.colors[which] + recolored)[np.arange(len(which)), episodes.target[which]] % len(COLORS)

@@ -1,53 +1,23 @@
-# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """How good a world model is on held-out episodes: its rollouts, what can be read off them, its success head."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, true_readings
+from dream_env.agents.eval.open_loop import each_step, encoded_state, open_loop, recorded_states
 from dream_env.agents.eval.probes import fit_probe, read
 from dream_env.agents.eval.statistics import auc
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.world_model.model import StateGroundedModel
-from dream_env.world_models.legacy import LatentState, WorldModel
+from dream_env.world_models.protocol import Prediction, State, take
 
 HORIZONS = (1, 3, 6, 12, 24)
-
-
-@torch.inference_mode()
-def open_loop(
-    model: WorldModel, state: LatentState, action: Tensor, happened: tuple[Tensor, Tensor] | None = None
-) -> LatentState:
-    """Dreams from states of N rows under recorded actions `(N, K, 4)`.
-
-    Args:
-        model: The world model.
-        state: Where the dreams begin.
-        action: What is done in them.
-        happened: What came of it, and which of it is known, as readings `(N, K + 1, R)` from the first frame on: of
-            what may be, dreams then take what was. Only for a `StateGroundedModel`.
-
-    Returns:
-        The states and K predicted ones, `(N, K + 1, ...)` in every part that all of them have; tokens in float16.
-    """
-    states = [state]
-    for k in range(action.shape[1]):
-        if happened is None:
-            states.append(model.step(states[-1], action[:, k]))
-        else:
-            assert isinstance(model, StateGroundedModel)
-            states.append(model.retrace(states[-1], action[:, k], *(part[:, k + 1] for part in happened)))
-    tokens = torch.stack([each.tokens.half() for each in states], dim=1)
-    proprio = torch.stack([each.proprio for each in states], dim=1)
-    kept = [each.situation for each in states if each.situation is not None]
-    return LatentState(tokens, proprio, torch.stack(kept, dim=1) if len(kept) == len(states) else None).each(
-        torch.clone  # out of inference mode
-    )
 
 
 def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = HORIZONS) -> dict:
@@ -75,17 +45,6 @@ def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = 
     }
 
 
-@torch.inference_mode()
-def success_probability(model: WorldModel, states: LatentState, goal: Tensor, instruction: Tensor) -> Tensor:
-    """Predicts the condition's probability `(N, F)` on F states of each of N episodes, parts `(N, F, ...)`."""
-    goal = goal.float().flatten(1)
-    frames = []
-    for f in range(states.tokens.shape[1]):
-        state = states.take((slice(None), f))
-        frames.append(model.success(state._replace(tokens=state.tokens.float()), goal, instruction))
-    return torch.stack(frames, dim=1).clone()
-
-
 def success_figures(probability: Tensor, condition: Tensor, threshold: float) -> dict[str, float]:
     """AUC, false-positive rate and recall of probabilities against the truth, both of one shape."""
     score, truth = probability.flatten(), condition.flatten()
@@ -98,16 +57,16 @@ def success_figures(probability: Tensor, condition: Tensor, threshold: float) ->
 
 
 @torch.inference_mode()
-def steps_per_second(model: WorldModel, batch: int, seconds: float = 0.5) -> float:
+def steps_per_second(model: Any, batch: int, seconds: float = 0.5) -> float:
     """Imagined steps per second of CPU time of one thread of torch: a second one would mostly wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     images = torch.zeros(batch, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     action = torch.zeros(batch, len(ACTION_NAMES))
-    state = model.step(model.encode(images, torch.zeros_like(action)), action)
+    state, _ = model.step(model.encode({"pixels": images}), action)
     start, count = time.process_time(), 0
     while time.process_time() - start < seconds:
-        state = model.step(state, action)
+        state, _ = model.step(state, action)
         count += 1
     taken = time.process_time() - start
     torch.set_num_threads(threads)
@@ -130,7 +89,7 @@ def measure(
         JSON-able figures.
     """
     steps = held_out.action.shape[1]
-    predicted = open_loop(model, first(model, held_out), held_out.action).tokens
+    predicted = open_loop(model, first(model, held_out), held_out.action)[0]["tokens"]
     return {
         "open_loop_error": rollout_errors(held_out.tokens, predicted),
         **_positions(train, held_out, predicted, updates),
@@ -143,16 +102,31 @@ def measure(
     }
 
 
-def first(model: StateGroundedModel, episodes: EncodedDataset, frame: int = 0) -> LatentState:
+def first(model: StateGroundedModel, episodes: EncodedDataset, frame: int = 0) -> State:
     """Returns the states that episodes are in at a frame."""
-    return model.state(episodes.tokens[:, frame].float(), episodes.proprio[:, frame])
+    return encoded_state(model, episodes.tokens[:, frame], episodes.proprio[:, frame], episodes.instruction)
 
 
-def success_on(model: WorldModel, episodes: EncodedDataset) -> Tensor:
+def success_on(model: StateGroundedModel, episodes: EncodedDataset) -> Tensor:
     """Predicts the condition's probability on every encoded frame, `(N, T + 1)`."""
-    return success_probability(
-        model, LatentState(episodes.tokens, episodes.proprio), episodes.goal, episodes.instruction
-    )
+    return each_step(model.success, recorded_states(model, episodes))
+
+
+def posterior_rollout(
+    model: StateGroundedModel, episodes: EncodedDataset, start: int = 0, steps: int | None = None
+) -> State:
+    """Dreams on from a frame; of what may come of a contact, dreams take what was recorded (teacher forcing).
+
+    Returns:
+        The states, `(N, steps + 1, ...)` in every entry, see `open_loop`.
+    """
+    truth, known = (part[:, start:] for part in true_readings(episodes))
+
+    def step(state: State, action: Tensor, k: int) -> tuple[State, Prediction]:
+        return model.posterior_step(state, action, truth[:, k + 1], known[:, k + 1]), Prediction()
+
+    end = None if steps is None else start + steps
+    return open_loop(model, first(model, episodes, start), episodes.action[:, start:end], step=step)[0]
 
 
 def success_ahead(
@@ -173,13 +147,12 @@ def success_ahead(
     last = episodes.action.shape[1] - steps
     starts = sorted({0, last // 2, last})
     told = []
-    happened = true_readings(episodes) if retraced else None
     for start in starts:
-        window = slice(start, start + steps + 1)
-        ahead = None if happened is None else (happened[0][:, window], happened[1][:, window])
-        dream = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps], ahead)
-        ends = dream.take((slice(None), slice(steps, None)))
-        told.append(success_probability(model, ends, episodes.goal, episodes.instruction))
+        if retraced:
+            states = posterior_rollout(model, episodes, start, steps)
+        else:
+            states, _ = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps])
+        told.append(each_step(model.success, take(states, (slice(None), slice(steps, None)))))
     return torch.cat(told, dim=1), episodes.condition[:, [start + steps for start in starts]]
 
 

@@ -7,7 +7,7 @@ far the dream drifts (latent error; hand and cubes in centimeters, held or not),
 successes and rewards are those of physics, whether its disagreement knows where it is wrong, and
 whether it ranks policies as physics does. It ends in a verdict per task.
 
-Physics is asked once: held-out episodes, policies' outcomes and the probe are kept in --cache, so a
+Physics is asked once: held-out episodes, policies' results and the probe are kept in --cache, so a
 second run, or one with another world model of the same encoder, only dreams. A killed run goes on
 when the same command is given again.
 """
@@ -30,10 +30,11 @@ from safetensors.torch import load_file, save_file
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes
 from dream_env.agents.eval import probes
+from dream_env.agents.eval.open_loop import each_step
 from dream_env.agents.evaluate import HELD_OUT_SEED, check_tasks
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
-from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.fidelity.replay import Rollout
 from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
@@ -43,7 +44,6 @@ from dream_env.files import replacing, write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
-from dream_env.world_models.legacy import LatentState
 
 
 @dataclass(frozen=True)
@@ -124,42 +124,43 @@ def measure(args: Arguments) -> dict[str, Any]:
     ranking.check_policies(args.policies, args.world_model)
     data = EpisodeDataset.load(args.data)
 
-    sight = replay.eyes(model)
+    encoder = replay.encoder_digest(model)
     listed = replay.jobs(tasks, args.policies, args.episodes, args.seed)
     if common := set(data.seed.tolist()) & {job.seed for job in listed}:
         raise ValueError(f"data={args.data} holds the held-out seed {min(common)}; accepted: episodes of other seeds")
     played_in = args.cache / sources.physics()
-    name = _digest(tasks, [ranking.weights(policy) for policy in args.policies], args.seed, sight)
+    name = _digest(tasks, [ranking.weights(policy) for policy in args.policies], args.seed, encoder)
     episodes = replay.held_out(listed, str(folder), played_in / f"episodes-{name}", workers)
-    probe = fitted_probe(args, model, data, sight)
+    probe = fitted_probe(args, model, data, encoder)
 
     latents = encode_episodes(model, episodes)
-    physics = replay.physics_film(model, episodes, latents)
+    physics = replay.physics_rollout(model, latents)
     starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
-    dreams = {start: replay.dream_film(model, episodes, start=start) for start in starts}
+    dreams = {start: replay.dream_rollout(model, latents, start) for start in starts}
     dream = dreams[0]
-    true_returns, told_returns = replay.returns(model, episodes, physics), replay.returns(model, episodes)
-    threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
+    true_returns, told_returns = (replay.returns(model, latents, world) for world in (physics, dream))
+    encoded, threshold = each_step(model.success, physics.states), replay.threshold(model)
     again = repeat.again(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None
     played = []
     seeds = range(args.seed, args.seed + args.policy_episodes)
     if args.policies:
-        outcomes = played_in / "policies"
-        played = ranking.compare(args.policies, tasks, seeds, str(folder), outcomes, args.temperature, workers)
+        played = ranking.compare(
+            args.policies, tasks, seeds, str(folder), played_in / "policies", args.temperature, workers
+        )
 
     def part(task: str | None) -> dict[str, Any]:
         own = np.full(len(episodes), True) if task is None else episodes.task == task
         rows = torch.from_numpy(np.flatnonzero(own))
         some, true = latents.take(rows), physics.take(rows)
-        told = {start: film.take(rows) for start, film in dreams.items()}
+        told = {start: each.take(rows) for start, each in dreams.items()}
         repeated = again and again.take(own[: len(again.condition)])
         return {
             "latent_error": fidelity_figures.latent_error(some, told[0]),
             "positions": fidelity_figures.positions(probe, some, told),
             "physics_again": repeated and repeat.median(repeated.error),
-            "success": fidelity_figures.success(model, some, told, threshold, repeated and repeated.condition),
-            "outcomes": fidelity_figures.outcomes(true, told[0], episodes.kind[own]),
-            "rewards": fidelity_figures.rewards(true_returns, told_returns, own),
+            "success": fidelity_figures.success(encoded[rows], some, told, threshold, repeated and repeated.condition),
+            "outcomes": fidelity_figures.confusion(true, told[0], episodes.kind[own]),
+            "rewards": fidelity_figures.reward_correlations(true_returns, told_returns, own),
             "policies": ranking.agreement(played, task) if played else None,
         }
 
@@ -208,8 +209,8 @@ def _headline(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _disagreement(model: Any, latents: EncodedDataset, physics: Film, dream: Film) -> dict[str, Any]:
-    figures = uncertainty.correlations(model, latents, physics, dream)
+def _disagreement(model: Any, latents: EncodedDataset, physics: Rollout, dream: Rollout) -> dict[str, Any]:
+    figures = uncertainty.correlations(latents, physics, dream)
     whole = figures["rollout_24"]
     summed = dream.disagreement.sum(1)
     drift = uncertainty.frame_errors(latents.tokens, dream.tokens)[:, -1]
@@ -221,12 +222,12 @@ def _disagreement(model: Any, latents: EncodedDataset, physics: Film, dream: Fil
     }
 
 
-def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, sight: str) -> probes.Probe:
+def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, encoder: str) -> probes.Probe:
     """Trains the probe of an encoder, or reads it if exactly this was trained before."""
     some = np.random.default_rng(0).permutation(len(data))[: args.probe_episodes]
     train = data.take(np.sort(some))
     content = hashlib.sha256(train.objects.tobytes()).hexdigest()
-    file = args.cache / f"probe-{_digest(sight, content, args.probe_updates)}.safetensors"
+    file = args.cache / f"probe-{_digest(encoder, content, args.probe_updates)}.safetensors"
     if file.is_file():
         tokens, channels = encode_episodes(model, train.take(slice(1))).tokens.shape[-2:]
         probe = probes.Probe(channels, math.isqrt(tokens))
@@ -238,11 +239,12 @@ def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, sight: str) 
     return probe
 
 
-def _strip(args: Arguments, model: Any, episodes: EpisodeDataset, dream: Film, task: str) -> None:
+def _strip(args: Arguments, model: Any, episodes: EpisodeDataset, dream: Rollout, task: str) -> None:
     """Draws episodes of a task as the camera saw them and as the decoder draws the dream: one of each kind."""
     own = episodes.task == task
     shown = [np.flatnonzero(own & (episodes.kind == kind))[0] for kind in dict.fromkeys(episodes.kind[own].tolist())]
-    drawn = [model.decode(LatentState(dream.tokens[i].float(), dream.proprio[i])).cpu().numpy() for i in shown]
+    states = ({name: part[i].float() for name, part in dream.states.items()} for i in shown)
+    drawn = [model.decode(state)["pixels"].cpu().numpy() for state in states]
     pictures.strip(episodes.images[shown], np.stack(drawn), args.out / f"fidelity_{task}.png")
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval import probes
-from dream_env.agents.eval.model_metrics import rollout_errors, success_figures, success_on
+from dream_env.agents.eval.model_metrics import rollout_errors, success_figures
 from dream_env.agents.eval.statistics import auc, spearman
-from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.fidelity.replay import Rollout
 from dream_env.nicol.constants import EPISODE_STEPS, PROPRIO_NAMES
 
 STARTS = {EPISODE_STEPS // 2: tuple(range(0, EPISODE_STEPS // 2 + 1, 3)), EPISODE_STEPS: (0,)}
@@ -25,7 +25,7 @@ FEWEST = 5
 BINS = 10
 """Bins of a reliability curve."""
 
-Films = Mapping[int, Film]
+Rollouts = Mapping[int, Rollout]
 """Replays of the same episodes by the frame that they start from."""
 
 
@@ -59,19 +59,19 @@ class States(NamedTuple):
     held: Tensor
 
 
-def states_ahead(latents: EncodedDataset, dreams: Films, steps: int) -> States:
+def states_ahead(latents: EncodedDataset, dreams: Rollouts, steps: int) -> States:
     """Gathers the states `steps` ahead of every start in `STARTS`."""
     parts = []
     for start in STARTS[steps]:
-        end, film = start + steps, dreams[start]
+        end, dream = start + steps, dreams[start]
         way = (latents.cubes[:, start : end + 1] - latents.cubes[:, start : start + 1]).norm(dim=-1)
         parts.append(
             States(
-                film.tokens[:, steps],
-                film.proprio[:, steps],
+                dream.tokens[:, steps],
+                dream.states["proprio"][:, steps],
                 latents.tokens[:, end],
                 latents.proprio[:, end],
-                film.probability[:, steps],
+                dream.probability[:, steps],
                 latents.condition[:, end],
                 latents.cubes[:, end],
                 way.amax(1) > TOUCHED,
@@ -83,14 +83,14 @@ def states_ahead(latents: EncodedDataset, dreams: Films, steps: int) -> States:
     return States(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def latent_error(latents: EncodedDataset, dream: Film) -> dict[str, list[float]]:
+def latent_error(latents: EncodedDataset, dream: Rollout) -> dict[str, list[float]]:
     """Error over variance after 1, 2, ... steps, of the dream and of a copy of the first frame."""
     horizons = range(1, latents.tokens.shape[1])
     errors = rollout_errors(latents.tokens, dream.tokens, horizons)
     return {name: [each[h] for h in horizons] for name, each in errors.items()}
 
 
-def positions(probe: probes.Probe, latents: EncodedDataset, dreams: Films) -> dict[str, dict[str, Any]]:
+def positions(probe: probes.Probe, latents: EncodedDataset, dreams: Rollouts) -> dict[str, dict[str, Any]]:
     """Median errors (cm) of hand and cubes, and how well it can be read whether something is held.
 
     Args:
@@ -128,12 +128,12 @@ def positions(probe: probes.Probe, latents: EncodedDataset, dreams: Films) -> di
 
 
 def success(
-    model: Any, latents: EncodedDataset, dreams: Films, threshold: float, again: np.ndarray | None = None
+    encoded: Tensor, latents: EncodedDataset, dreams: Rollouts, threshold: float, again: np.ndarray | None = None
 ) -> dict[str, Any]:
     """How well the model tells success in states that it dreamt itself, 12 and 24 steps ahead.
 
     Args:
-        model: The world model.
+        encoded: What the model tells of the recorded pictures, `(N, T + 1)`.
         latents: N held-out episodes.
         dreams: Their replays.
         threshold: Probability from which on the model calls success.
@@ -148,7 +148,7 @@ def success(
     ahead = {str(steps): states_ahead(latents, dreams, steps) for steps in STARTS}
     told = {name: (some.probability, some.condition) for name, some in ahead.items()}
     told["all"] = tuple(torch.cat(each) for each in zip(*told.values(), strict=True))  # type: ignore[assignment]
-    told["encoded"] = success_on(model, latents).flatten(), latents.condition.flatten()
+    told["encoded"] = encoded.flatten(), latents.condition.flatten()
     if again is not None:
         ends = torch.from_numpy(again).float()
         told["physics_24"] = ends, latents.condition[: len(ends), EPISODE_STEPS]
@@ -167,7 +167,7 @@ def calibration(probability: Tensor, truth: Tensor) -> dict[str, Any]:
     return {"calibration_error": error, "positives": int(truth.sum()), "states": len(truth), "reliability": curve}
 
 
-def outcomes(physics: Film, dream: Film, kinds: np.ndarray) -> dict[str, dict[str, Any]]:
+def confusion(physics: Rollout, dream: Rollout, kinds: np.ndarray) -> dict[str, dict[str, Any]]:
     """Confusion of `is_success` at the end of replayed episodes, for all of them and by what acted.
 
     Returns:
@@ -189,7 +189,9 @@ def outcomes(physics: Film, dream: Film, kinds: np.ndarray) -> dict[str, dict[st
     return figures
 
 
-def rewards(physics: Mapping[str, np.ndarray], dream: Mapping[str, np.ndarray], own: np.ndarray) -> dict[str, float]:
+def reward_correlations(
+    physics: Mapping[str, np.ndarray], dream: Mapping[str, np.ndarray], own: np.ndarray
+) -> dict[str, float]:
     """Rank correlation of the returns of both worlds for every variant of the reward, over the episodes `own`."""
     return {name: spearman(physics[name][own], dream[name][own]) for name in physics}
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirmed, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import pearson, spearman
-from dream_env.agents.fidelity.replay import eyes
+from dream_env.agents.fidelity.replay import encoder_digest
 from dream_env.agents.policies.vla import load
 from dream_env.agents.run import workers as pool
 from dream_env.world_models import checkpoint
@@ -73,7 +73,7 @@ def compare(
         tasks: Names of the tasks.
         seeds: Held-out seeds, for every task.
         world_model: Checkpoint of the world model.
-        cache: Folder of the physics outcomes.
+        cache: Folder of the results of physics.
         temperature: Of the dream.
         workers: Processes; all cores by default.
     """
@@ -83,13 +83,13 @@ def compare(
             policy, policy, world, task, some, world_model, temperature=temperature, reward="success", confirm=True
         )
 
-    sight = eyes(checkpoint.load(world_model))
-    files = {policy: cache / f"{weights(policy)}-{sight}.jsonl" for policy in policies}
+    encoder = encoder_digest(checkpoint.load(world_model))
+    files = {policy: cache / f"{weights(policy)}-{encoder}.jsonl" for policy in policies}
     known = {policy: _confirmed(file) for policy, file in files.items()}
     wanted = set(product(tasks, seeds))
     batches = []
     for policy, task in product(policies, tasks):
-        done = {outcome.seed for outcome in known[policy] if outcome.task == task}
+        done = {result.seed for result in known[policy] if result.task == task}
         missing = tuple(seed for seed in seeds if seed not in done)
         for i in range(0, len(missing), PHYSICS_CHUNK):
             batches.append(batch("physics", policy, task, missing[i : i + PHYSICS_CHUNK]))
@@ -97,7 +97,7 @@ def compare(
         own = known[played[0].label]
         own += played
         save_results(own, files[played[0].label])
-    outcomes = [replace(o, label=p) for p in policies for o in known[p] if (o.task, o.seed) in wanted]
+    results = [replace(o, label=p) for p in policies for o in known[p] if (o.task, o.seed) in wanted]
     # One policy after another on the same starts: a process resets physics to each start once, and keeps its goal.
     dreams = [
         batch("dream", policy, task, tuple(seeds[i : i + DREAM_CHUNK]))
@@ -106,13 +106,13 @@ def compare(
         for policy in policies
     ]
     for played in _play(dreams, "policies in the dream", workers):
-        outcomes += played
-    return outcomes
+        results += played
+    return results
 
 
 def _confirmed(file: Path) -> list[EpisodeResult]:
-    """Reads kept outcomes; those from before they were put to physics once more do not count."""
-    return [outcome for outcome in load_results(file) if outcome.confirmed is not None] if file.is_file() else []
+    """Reads kept results; those from before they were put to physics once more do not count."""
+    return [result for result in load_results(file) if result.confirmed is not None] if file.is_file() else []
 
 
 def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[EpisodeResult]]:
@@ -122,11 +122,11 @@ def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterato
             yield played
 
 
-def agreement(outcomes: Sequence[EpisodeResult], task: str | None = None) -> dict[str, Any]:
+def agreement(results: Sequence[EpisodeResult], task: str | None = None) -> dict[str, Any]:
     """Compares success in the dream with success in physics over policies.
 
     Args:
-        outcomes: Episodes of both worlds; starts that are solved already do not count.
+        results: Episodes of both worlds; starts that are solved already do not count.
         task: Name of a task; None pools them.
 
     Returns:
@@ -135,7 +135,7 @@ def agreement(outcomes: Sequence[EpisodeResult], task: str | None = None) -> dic
         both worlds; `confirmed`, the share of the dream's successes whose actions succeed in physics as well, and
         `confirmed_physics`, that of physics' own, whose cubes are displaced; and `rows`, one per policy.
     """
-    kept = [o for o in outcomes if not o.solved_at_start and o.task == (task or o.task)]
+    kept = [o for o in results if not o.solved_at_start and o.task == (task or o.task)]
     rows, same = [], []
     for label in dict.fromkeys(o.label for o in kept):
         own = [o for o in kept if o.label == label]

@@ -5,37 +5,35 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from tqdm import tqdm
 
+from dream_env import rewards
 from dream_env.agents import collect
 from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.eval.open_loop import at, each_step, encoded_state, open_loop, recorded_states
 from dream_env.agents.run import workers as pool
-from dream_env.nicol.constants import EPISODE_STEPS, IMAGE_SIZE
-from dream_env.nicol.dream import NicoLDreamVectorEnv
+from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
-from dream_env.nicol.initial_states import of_pictures
-from dream_env.rewards import RewardName
-from dream_env.world_models.protocol import Prediction, State
+from dream_env.world_models.protocol import State, take
 
-KINDS = ("expert", "misjudge", "play", "policy")
+ACTORS = ("expert", "misjudge", "play", "policy")
 """What acts in the held-out episodes, in turn: good attempts, near misses, pushing about, and what RL will meet."""
 
 
-def eyes(model: Any) -> str:
+def encoder_digest(model: Any) -> str:
     """Returns a digest of what a world model sees: alike for two models exactly if their encoders are."""
     shape = (8, IMAGE_SIZE, IMAGE_SIZE, 3)
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
     with torch.inference_mode():
-        state = model.encode(pictures.to(model.device), torch.zeros(len(pictures), 4, device=model.device))
-        seen = model.embedding(state).cpu().numpy()
+        seen = model.embedding(model.encode({"pixels": pictures.to(model.device)})).cpu().numpy()
     return hashlib.sha256(seen.tobytes()).hexdigest()[:16]
 
 
@@ -43,8 +41,8 @@ def eyes(model: Any) -> str:
 
 
 def jobs(tasks: Sequence[str], policies: Sequence[str], episodes: int, seed: int) -> list[collect.Job]:
-    """Lists held-out episodes: tasks in turn, within a task kinds in turn, within "policy" policies in turn."""
-    kinds = KINDS if policies else KINDS[:-1]
+    """Lists held-out episodes: tasks in turn, within a task actors in turn, within "policy" policies in turn."""
+    kinds = ACTORS if policies else ACTORS[:-1]
     listed = []
     for i in range(episodes):
         kind = kinds[i // len(tasks) % len(kinds)]
@@ -61,7 +59,7 @@ def held_out(
     Args:
         listed: The episodes.
         world_model: Checkpoint through whose encoder policies see.
-        root: Folder of the episodes; it belongs to these tasks, policies and eyes.
+        root: Folder of the episodes; it belongs to these tasks, policies and encoder.
         workers: Processes; all cores by default.
     """
     with EpisodeWriter(root) as writer:
@@ -90,127 +88,117 @@ def _physics(world_model: str) -> Any:
     return real.make("all", obs_type="pixels", reward="success", world_model=world_model)
 
 
-# --- dream
+# --- both worlds as a world model has them
 
 
-class Film(NamedTuple):
-    """Episodes as one of the worlds has them, from some frame on; `physics_film` and `dream_film` make it.
+@dataclass(frozen=True)
+class Rollout:
+    """N episodes as one of the worlds has them, from some frame on, T steps long.
 
     Attributes:
-        tokens: `(N, T + 1, tokens, C)` float16.
-        proprio: Set-points, `(N, T + 1, 4)`.
+        states: The world model's states, `(N, T + 1, ...)` in every entry; in physics those of the recorded pictures.
         probability: Probability that the task's condition holds, `(N, T + 1)`; in physics 0 or 1.
-        success: Whether success held at the end, `(N,)` bool.
+        held: Whether it has held for the last `HOLD_STEPS` steps after each step, which is success, `(N, T)` bool.
         disagreement: Of the ensemble about each step, `(N, T)`.
+        error: In physics the squared token error of the prediction of each single step, `(N, T)`.
     """
 
-    tokens: Tensor
-    proprio: Tensor
+    states: State
     probability: Tensor
-    success: Tensor
+    held: Tensor
     disagreement: Tensor
+    error: Tensor | None = None
 
-    def take(self, rows: Tensor) -> Film:
+    @property
+    def tokens(self) -> Tensor:
+        """Tokens, `(N, T + 1, tokens, C)` float16."""
+        return self.states["tokens"]
+
+    @property
+    def success(self) -> Tensor:
+        """Whether success held at the end, `(N,)` bool."""
+        return self.held[:, -1]
+
+    def take(self, rows: Tensor) -> Rollout:
         """Returns the episodes at `rows`."""
-        return Film(*(part[rows] for part in self))
+        error = None if self.error is None else self.error[rows]
+        probability, held, disagreement = (part[rows] for part in (self.probability, self.held, self.disagreement))
+        return Rollout(take(self.states, rows), probability, held, disagreement, error)
 
 
-class Projector:
-    """A world model that shows a film: whatever the actions, each step is the next frame.
-
-    Played through the dream's environment it tells what that environment makes of physics' own frames: successes,
-    distances and rewards of every variant come from one and the same code in both worlds.
-
-    Args:
-        model: World model that answers everything else.
-        film: What is shown.
-    """
-
-    def __init__(self, model: Any, film: Film) -> None:
-        self._model, self._film, self._step = model, film, 0
-
-    def __getattr__(self, name: str) -> Any:
-        """Asks the world model."""
-        return getattr(self._model, name)
-
-    def step(
-        self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
-    ) -> tuple[State, Prediction]:
-        """Shows the next frame."""
-        self._step += 1
-        film = self._film
-        tokens, proprio = (part[:, self._step].float().to(action) for part in (film.tokens, film.proprio))
-        return self._model.state_of(tokens, proprio, state.get("instruction")), Prediction(success=self.success(state))
-
-    def success(self, state: State) -> Tensor:
-        """Tells what the film says of its present frame."""
-        return self._film.probability[:, self._step].to(self._model.device).float()
+def threshold(model: Any) -> float:
+    """Returns the probability from which on a model calls the condition met."""
+    return float(getattr(getattr(model, "config", None), "success_threshold", 0.5))
 
 
-def dream_film(model: Any, episodes: EpisodeDataset, start: int = 0) -> Film:
-    """Replays recorded actions in `NicoLDreamVectorEnv`, where what is likeliest happens.
+def _held(probability: Tensor, threshold: float) -> Tensor:
+    """Tells after which steps a condition of a probability `(N, T + 1)` has held for `HOLD_STEPS` steps, `(N, T)`."""
+    called = torch.nn.functional.pad(probability[:, 1:] >= threshold, (HOLD_STEPS - 1, 0))
+    return called.unfold(1, HOLD_STEPS, 1).all(-1)
+
+
+def dream_rollout(
+    model: Any, latents: EncodedDataset, start: int = 0, generator: torch.Generator | None = None
+) -> Rollout:
+    """Dreams on from a recorded frame under the recorded actions, to the end of the episodes.
 
     Args:
         model: The world model.
-        episodes: N episodes.
-        start: Recorded frame from which to dream on, to the end of the episode.
+        latents: N episodes.
+        start: The frame.
+        generator: Draws the noise; without one, what is likeliest happens.
     """
-    env = _theater(model, episodes, start, reward="success", temperature=0.0, max_disagreement=float("inf"))
-    frames, info = [env.get_state()], env.dreams.info()
-    probabilities, disagreements = [info["success_probability"]], []
-    for action in tqdm(episodes.action[:, start:].swapaxes(0, 1), "replay", unit="step"):
-        *_, info = env.step(action)
-        frames.append(env.get_state())
-        probabilities.append(info["success_probability"])
-        disagreements.append(info["disagreement"])
-    return Film(
-        tokens=torch.from_numpy(np.stack([frame["tokens"] for frame in frames], axis=1)).half(),
-        proprio=torch.from_numpy(np.stack([frame["proprio"] for frame in frames], axis=1)),
-        probability=torch.from_numpy(np.stack(probabilities, axis=1)),
-        success=torch.from_numpy(info["is_success"]),
-        disagreement=torch.from_numpy(np.stack(disagreements, axis=1)),
+    actions, noise = latents.action[:, start:], None
+    if generator is not None:
+        shape = (len(actions), model.noise_dim)
+        noise = torch.stack([torch.rand(shape, generator=generator) for _ in range(actions.shape[1])], dim=1)
+    states, predictions = open_loop(
+        model, at(recorded_states(model, latents, slice(start, start + 1)), 0), actions, noise
     )
+    probability = each_step(model.success, states)
+    assert predictions.disagreement is not None
+    return Rollout(states, probability, _held(probability, threshold(model)), predictions.disagreement)
 
 
-@torch.inference_mode()
-def physics_film(model: Any, episodes: EpisodeDataset, latents: EncodedDataset) -> Film:
-    """Shows recorded episodes as they were; the ensemble is asked about each recorded step."""
+def physics_rollout(model: Any, latents: EncodedDataset) -> Rollout:
+    """Returns recorded episodes as they were; the ensemble is asked about each recorded step."""
+    states = recorded_states(model, latents)
     told = [
-        model.step(model.state_of(latents.tokens[:, t].float(), latents.proprio[:, t]), latents.action[:, t])[
-            1
-        ].disagreement
-        for t in range(EPISODE_STEPS)
+        open_loop(model, at(states, step), latents.action[:, step : step + 1])
+        for step in tqdm(range(latents.action.shape[1]), "single steps", unit="step")
     ]
-    success = torch.from_numpy(episodes.success)
-    return Film(latents.tokens, latents.proprio, latents.condition, success, torch.stack(told, dim=1).clone())
+    predicted = torch.cat([after["tokens"][:, 1:] for after, _ in told], dim=1)
+    error = (predicted.float() - latents.tokens[:, 1:].float()).square().mean((2, 3))
+    disagreement = torch.cat([each.disagreement for _, each in told if each.disagreement is not None], dim=1)
+    return Rollout(states, latents.condition, _held(latents.condition, 0.5), disagreement, error)
 
 
-def returns(model: Any, episodes: EpisodeDataset, film: Film | None = None) -> dict[str, np.ndarray]:
-    """Sums the rewards of episodes, `(N,)` for every variant that the world model can give.
+def returns(model: Any, latents: EncodedDataset, rollout: Rollout) -> dict[str, np.ndarray]:
+    """Sums the rewards of a rollout, `(N,)` for every variant that the world model can give.
 
     Args:
         model: The world model.
-        episodes: N episodes.
-        film: What is shown of them; None for what they are in the dream, where what is likeliest happens.
+        latents: The N episodes, with their goals.
+        rollout: What is paid for, from frame 0 on.
     """
+    goal = encoded_state(model, latents.goal, torch.zeros_like(latents.proprio[:, 0]), latents.instruction)
+    distances = {False: _distances(model.embedding, rewards.distance, rollout.states, goal)}
+    if has_metric(model):
+        distances[True] = _distances(model.metric, rewards.metric_distance, rollout.states, goal)
     sums = {}
-    for reward in get_args(RewardName):
-        try:
-            world = model if film is None else Projector(model, film)
-            env = _theater(world, episodes, reward=reward, temperature=0.0)
-        except ValueError:  # a learned variant, and a world model that never learned it
-            continue
-        sums[reward] = np.sum([env.step(action)[1] for action in episodes.action.swapaxes(0, 1)], axis=0)
+    for name in get_args(rewards.RewardName):
+        if name != "environment" and rewards.is_learned(name) in distances:
+            distance = distances[rewards.is_learned(name)]
+            sums[name] = rewards.reward(name, distance[:, :-1], distance[:, 1:], rollout.held).sum(1).numpy()
     return sums
 
 
-def _theater(model: Any, episodes: EpisodeDataset, start: int = 0, **kwargs: Any) -> NicoLDreamVectorEnv:
-    """Makes a batch of dreams, one for each episode, and resets them to a frame of it."""
-    rows = np.arange(len(episodes))
-    pictures = np.array(episodes.images[:, start]), episodes.proprio[:, start], np.array(episodes.goal_image)
-    states = of_pictures(*pictures, episodes.task, episodes.instruction)
-    env = NicoLDreamVectorEnv(
-        len(rows), "all", world_model=model, initial_states=states, autoreset_mode=AutoresetMode.DISABLED, **kwargs
-    )
-    env.reset(seed=0, options={"start": rows})
-    return env
+@torch.inference_mode()
+def _distances(vector: Any, distance: Any, states: State, goal: State) -> Tensor:
+    target = vector(goal)
+    return each_step(lambda state: distance(vector(state), target), states)
+
+
+def has_metric(model: Any) -> bool:
+    """Tells whether a world model has a learned metric."""
+    return getattr(model, "metric", None) is not None and getattr(getattr(model, "config", None), "metric_dim", 1) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.eval.open_loop import encoded_state, open_loop
 from dream_env.agents.eval.statistics import auc, spearman
-from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.fidelity.replay import Rollout
 from dream_env.nicol.constants import ACTION_NAMES
-from dream_env.world_models.legacy import LatentState
+from dream_env.world_models.protocol import State
 
 STEPS = 6
 """Steps for which something absurd goes on."""
@@ -35,28 +37,21 @@ def aggregates(disagreement: Tensor) -> dict[str, Tensor]:
     }
 
 
-@torch.inference_mode()
-def correlations(model: Any, latents: EncodedDataset, physics: Film, dream: Film) -> dict[str, Any]:
+def correlations(latents: EncodedDataset, physics: Rollout, dream: Rollout) -> dict[str, Any]:
     """Rank correlations of disagreement with true error.
 
     Args:
-        model: The world model.
         latents: N held-out episodes.
-        physics: Their film, with the disagreement about each recorded step.
+        physics: The same, with disagreement about and error of each recorded step.
         dream: Their replay.
 
     Returns:
         `step`: of single steps from recorded states, all N x T of them. `rollout_12`, `rollout_24`: of whole rollouts,
         N of one length each (so that none is explained by length alone), for each of `aggregates`.
     """
-    steps = latents.action.shape[1]
-    one = [
-        model.step(LatentState(latents.tokens[:, t].float(), latents.proprio[:, t]), latents.action[:, t]).tokens
-        for t in range(steps)
-    ]
-    errors = frame_errors(latents.tokens, torch.stack([latents.tokens[:, 0].float(), *one], dim=1))
-    figures: dict[str, Any] = {"step": spearman(physics.disagreement.flatten(), errors.flatten())}
-    drift = frame_errors(latents.tokens, dream.tokens)
+    assert physics.error is not None
+    figures: dict[str, Any] = {"step": spearman(physics.disagreement.flatten(), physics.error.flatten())}
+    drift, steps = frame_errors(latents.tokens, dream.tokens), latents.action.shape[1]
     for h in (steps // 2, steps):
         told = aggregates(dream.disagreement[:, :h])
         figures[f"rollout_{h}"] = {name: spearman(value, drift[:, h - 1]) for name, value in told.items()}
@@ -80,24 +75,25 @@ def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, An
     generator = torch.Generator().manual_seed(seed)
     middle = latents.action.shape[1] // 2
     steps = min(STEPS, latents.action.shape[1] - middle)
-    start = LatentState(latents.tokens[:, middle].float(), latents.proprio[:, middle])
-    tokens, proprio, action = start.tokens, start.proprio, latents.action[:, middle : middle + steps]
+    tokens, proprio, action = latents.tokens[:, middle].float(), latents.proprio[:, middle], latents.action[:, middle:]
+    action, state = action[:, :steps], partial(encoded_state, model, instruction=latents.instruction)
+    start = state(tokens, proprio)
     sign = torch.randint(0, 2, (len(action), 1, len(ACTION_NAMES)), generator=generator) * 2.0 - 1
     half = tokens.shape[1] ** 0.5 // 2
     left = (torch.arange(tokens.shape[1]) % (2 * half) < half)[:, None]
     noise = torch.randn(tokens.shape, generator=generator)
     absurd = {
         "actions": (start, sign * (1 - 2 * (torch.arange(steps) % 2)).view(1, -1, 1)),
-        "proprio": (LatentState(tokens, proprio.roll(1, 0)), action),
-        "chimera": (LatentState(torch.where(left, tokens, tokens.roll(1, 0)), proprio), action),
-        "noise": (LatentState(tokens + noise, proprio), action),
+        "proprio": (state(tokens, proprio.roll(1, 0)), action),
+        "chimera": (state(torch.where(left, tokens, tokens.roll(1, 0)), proprio), action),
+        "noise": (state(tokens + noise, proprio), action),
     }
-    ordinary = _watch(model, start, action)
+    ordinary = _disagreement(model, start, action)
     limit = float(np.quantile(ordinary, 1 - FALSE_ALARMS))
     own = getattr(getattr(model, "config", None), "disagreement_threshold", None)
     figures: dict[str, Any] = {}
-    for name, (state, actions) in absurd.items():
-        told = _watch(model, state, actions)
+    for name, (begin, actions) in absurd.items():
+        told = _disagreement(model, begin, actions)
         truth = torch.cat([torch.zeros(len(ordinary)), torch.ones(len(told))])
         figures[name] = {
             "auc": auc(torch.cat([ordinary[:, 0], told[:, 0]]), truth),
@@ -108,10 +104,8 @@ def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, An
     return figures
 
 
-def _watch(model: Any, state: LatentState, actions: Tensor) -> Tensor:
+def _disagreement(model: Any, state: State, actions: Tensor) -> Tensor:
     """Disagreements `(N, K)` along K actions."""
-    told = []
-    for action in actions.unbind(1):
-        told.append(model.disagreement(state, action))
-        state = model.step(state, action)
-    return torch.stack(told, dim=1)
+    told = open_loop(model, state, actions)[1].disagreement
+    assert told is not None
+    return told

@@ -11,8 +11,8 @@ import torch
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.open_loop import open_loop
 from dream_env.nicol.world_model.model import StateGroundedModel
-from dream_env.world_models.legacy import LatentState
 
 QUANTILE = 0.999
 """Share of the steps along held-out episodes whose disagreement stays below the threshold."""
@@ -65,10 +65,7 @@ def calibrate_disagreement(model: StateGroundedModel, held_out: EncodedDataset) 
 
     It is taken along dreams from the first frame, where a dream's own errors add to what the ensemble disagrees on.
     """
-    state = LatentState(held_out.tokens[:, 0].float(), held_out.proprio[:, 0])
-    values = []
-    for action in held_out.action.unbind(1):
-        values.append(model.disagreement(state, action))
-        state = model.step(state, action)
-    threshold = torch.cat(values).quantile(QUANTILE).item()
+    disagreement = open_loop(model, model_metrics.first(model, held_out), held_out.action)[1].disagreement
+    assert disagreement is not None
+    threshold = disagreement.T.flatten().quantile(QUANTILE).item()
     model.config = replace(model.config, disagreement_threshold=float(f"{threshold:.4g}"))

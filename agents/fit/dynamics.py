@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, true_readings
 from dream_env.agents.eval import model_metrics
+from dream_env.agents.eval.open_loop import open_loop
 from dream_env.agents.fit import distributed, losses
 from dream_env.agents.fit.arguments import Arguments
 from dream_env.agents.fit.stages import MOVED, read, strip
@@ -22,7 +23,6 @@ from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.object_dynamics import ObjectDynamics
 from dream_env.nicol.world_model.predictor import Predictor
 from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator, cubes
-from dream_env.world_models.legacy import LatentState
 
 
 def sketch_stage(args: Arguments, predictor: Predictor, train: EncodedDataset, held_out: EncodedDataset) -> Stage:
@@ -141,11 +141,11 @@ def predictor_stage(
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        dream = model_metrics.open_loop(model, model_metrics.first(model, held_out), held_out.action).tokens
-        errors = model_metrics.rollout_errors(held_out.tokens, dream)["predicted"]
+        dream, _ = open_loop(model, model_metrics.first(model, held_out), held_out.action)
+        errors = model_metrics.rollout_errors(held_out.tokens, dream["tokens"])["predicted"]
         frames = torch.arange(0, steps + 1, 3)
-        state = LatentState(dream[0, frames].float(), held_out.proprio[0, frames])
-        pictures = strip(torch.from_numpy(np.array(film))[frames], model.decode(state))
+        drawn = model.decode({name: part[0, frames].float() for name, part in dream.items()})["pixels"]
+        pictures = strip(torch.from_numpy(np.array(film))[frames], drawn)
         return {f"error_at_{h}": e for h, e in errors.items()} | {"dream": pictures}
 
     return Stage(

@@ -162,16 +162,15 @@ class Watched(NamedTuple):
 
 def dream(model: StateGroundedModel, train: EncodedDataset, count: int) -> Dreams:
     """Dreams `count` episodes that stand in `train` one coloring after the other; of what may come, what came."""
-    rows, reader = torch.arange(count), model.reader
+    rows = torch.arange(count)
     rows = rows + count * (rows % (len(train.tokens) // count))
 
     def some(rows: Tensor) -> list[Tensor]:
         own = train.take(rows)
-        states = model_metrics.open_loop(model, model_metrics.first(model, own), own.action, true_readings(own))
-        if states.situation is not None:
-            return [states.tokens, states.situation]
-        # Without a reader nobody looks at it.
-        return [states.tokens, states.tokens[..., 0, :1].float() if reader is None else read(reader, states.tokens)]
+        states = model_metrics.posterior_rollout(model, own)
+        if "object_state" in states:
+            return [states["tokens"], states["object_state"]]
+        return [states["tokens"], states["tokens"][..., 0, :1].float()]  # without a reader nobody looks at it
 
     return Dreams(rows, *distributed.spread(some, rows))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from dream_env.language import embedder
-from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.nicol.constants import IMAGE_SIZE
 from dream_env.world_models import checkpoint
-from dream_env.world_models.legacy import WorldModel
 
 
 @torch.no_grad()
-def fingerprint(model: WorldModel) -> tuple[float, ...]:
+def fingerprint(model: Any) -> tuple[float, ...]:
     """Boils down what a policy perceives through a world model: some noise and a sentence.
 
     The numbers are the same for world models that share encoder and words, up to what another machine or device
@@ -23,7 +23,7 @@ def fingerprint(model: WorldModel) -> tuple[float, ...]:
     rng = np.random.default_rng(0)
     shape = (4, IMAGE_SIZE, IMAGE_SIZE, 3)
     pictures = torch.from_numpy(rng.integers(0, 256, shape).astype(np.uint8)).to(model.device)
-    state = model.encode(pictures, torch.zeros(len(pictures), len(PROPRIO_NAMES), device=model.device))
+    state = model.encode({"pixels": pictures})
     seen, said = model.embedding(state).flatten().cpu().numpy(), embedder(model)("lift the red cube")
     parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in ((8, seen), (4, said))]
     return tuple(np.concatenate(parts).round(3).tolist())

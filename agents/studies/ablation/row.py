@@ -1,4 +1,3 @@
-# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """One row of `agents.studies.ablation`: fits a world model, and measures what it dreams of held-out episodes."""
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.probes import Probe, fit_probe
 from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity import figures as fidelity_figures
-from dream_env.agents.fidelity.replay import Film
+from dream_env.agents.fidelity.replay import dream_rollout
 from dream_env.agents.fit import command as fit
 from dream_env.files import replacing
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
@@ -32,7 +31,6 @@ from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 from dream_env.world_models.batching import VECTORS
-from dream_env.world_models.legacy import LatentState
 
 FALSE_POSITIVES = 0.02
 """Rate of false alarms for which the threshold of success is set."""
@@ -96,9 +94,7 @@ def _load(args: fit.Arguments) -> EpisodeDataset:
     return EpisodeDataset.load(*args.data)
 
 
-def _shared(
-    job: Job, args: fit.Arguments, episodes: EpisodeDataset
-) -> tuple[Callable[[StateGroundedModel, Episodes, Tensor, int], EncodedDataset], Probe]:
+def _shared(job: Job, args: fit.Arguments, episodes: EpisodeDataset) -> tuple[Callable[..., EncodedDataset], Probe]:
     """Gives the encoded episodes and the probe of the encoder of --autoencoder, from files in `job.runs`."""
     model = checkpoint.load(str(args.autoencoder))
     train, held_out = fit.split(replace(args, kinds=None), episodes)
@@ -142,10 +138,10 @@ def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -
         the summed disagreement with the last token error; `sampled` figures are of one dream by noise; size (of
         auto-encoder and predictor) and speed.
     """
-    dreams = {start: dream(model, held_out, start) for start in fidelity_figures.STARTS[12]}
+    dreams = {start: dream_rollout(model, held_out, start) for start in fidelity_figures.STARTS[12]}
     told = fidelity_figures.positions(probe, held_out, dreams)
-    lucky = {start: dream(model, held_out, start, torch.Generator().manual_seed(start)) for start in dreams}
-    sampled = fidelity_figures.positions(probe, held_out, lucky)
+    drawn = {start: dream_rollout(model, held_out, start, torch.Generator().manual_seed(start)) for start in dreams}
+    sampled = fidelity_figures.positions(probe, held_out, drawn)
     ahead = fidelity_figures.states_ahead(held_out, dreams, 12)
     errors = model_metrics.rollout_errors(held_out.tokens, dreams[0].tokens, (12, 24))
     last = (dreams[0].tokens[:, -1].float() - held_out.tokens[:, -1].float()).square().mean((1, 2))
@@ -168,29 +164,6 @@ def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -
 
 def _parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-@torch.inference_mode()
-def dream(
-    model: StateGroundedModel, latents: EncodedDataset, start: int, generator: torch.Generator | None = None
-) -> Film:
-    """Dreams from frame `start` of every episode to its end, with noise if there is a generator."""
-    state = LatentState(latents.tokens[:, start].float(), latents.proprio[:, start])
-    goal = latents.goal.float().flatten(1)
-    states, disagreements = [state], []
-    for action in latents.action[:, start:].unbind(1):
-        noise = None if generator is None else torch.rand(len(action), generator=generator)
-        disagreements.append(model.disagreement(state, action))
-        state = model.step(state, action, noise)
-        states.append(state)
-    probability = torch.stack([model.success(each, goal, latents.instruction) for each in states], dim=1)
-    return Film(
-        tokens=torch.stack([each.tokens.half() for each in states], dim=1).clone(),
-        proprio=torch.stack([each.proprio for each in states], dim=1).clone(),
-        probability=probability.clone(),
-        success=probability[:, -1] >= model.config.success_threshold,
-        disagreement=torch.stack(disagreements, dim=1).clone(),
-    )
 
 
 def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
@@ -216,7 +189,7 @@ def mmac_per_step(model: StateGroundedModel, rows: int = VECTORS[0]) -> float:
     """Counts the multiplications of one predicted step, in millions."""
     images = torch.zeros(rows, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     action = torch.zeros(rows, len(ACTION_NAMES))
-    state = model.encode(images, torch.zeros_like(action))
+    state = model.encode({"pixels": images})
     with FlopCounterMode(display=False) as counter:
         model.step(state, action)
     return counter.get_total_flops() / (2 * rows * 1e6)

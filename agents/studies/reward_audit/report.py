@@ -34,9 +34,9 @@ trained on no count.
 Rank correlation: of the distance to the goal picture with that count, under the expert with noise, the expert that
 misjudges, and play; within episodes: the mean of each episode's; pairs of states: share of those at least 2 steps apart
 that are in order. Then shares of pairs in which the better one is nearer to the goal: the task done right, against
-another cube, a cube that was missed, and the hand alone where it is in the end; the cube alone against the hand alone; poses at
-least 2 steps apart of which the farther one hides the cube, or none does. The cube's part: what is left of the
-distance, in the median, when all but the cube is right."""
+another cube, a cube that was missed, and the hand alone where it is in the end; the cube alone against the hand alone;
+poses at least 2 steps apart of which the farther one hides the cube, or none does. The cube's part: what is left of
+the distance, in the median, when all but the cube is right."""
 
 
 def markdown(report: Mapping[str, Any]) -> str:

@@ -238,6 +238,8 @@ class StateGroundedModel(nn.Module):
         else:
             after = by_rows(self._draw, noise[:, 0], torch.full_like(noise[:, 0], temperature), *before)
         following = state | dict(zip(("tokens", "proprio", "object_state"), after, strict=False))
+        if self.reader is not None and len(after) < 3:  # no object dynamics: it is read off the predicted tokens
+            following["object_state"] = by_rows(self.reader, following["tokens"])
         return following, Prediction(
             success=self.success(following) if "instruction" in state else None,
             disagreement=by_rows(self._variance, *before),
