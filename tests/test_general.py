@@ -11,6 +11,7 @@ import torch
 
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.fit import dynamics_figures
+from dream_env.agents.fit.__main__ import main as fit_command
 from dream_env.agents.fit.dynamics_fit import Arguments, fit, initial_states
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.studies.general.cases import CASES
@@ -127,6 +128,18 @@ def test_open_loop_begins_with_what_was_seen(tmp_path, cartpole):
 def test_a_fit_needs_two_episodes(tmp_path, pendulum):
     with pytest.raises(ValueError, match="at least 2"):
         fit(Arguments(data=(), out=tmp_path), pendulum.take(slice(1)))
+
+
+def test_the_command_of_fits_takes_the_kind(tmp_path, monkeypatch):
+    nowhere = tmp_path / "nowhere"
+    monkeypatch.setattr(
+        "sys.argv", ["fit", "--data", str(nowhere), "--model", "dynamics", "--out", str(tmp_path / "out")]
+    )
+    with pytest.raises(SystemExit, match=f"no dataset in {nowhere}"):
+        fit_command()
+    monkeypatch.setattr("sys.argv", ["fit", "--model", "guesswork"])
+    with pytest.raises(SystemExit):
+        fit_command()
 
 
 def test_random_actions_of_cartpole_last_about_twenty_steps():

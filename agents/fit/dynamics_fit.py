@@ -53,7 +53,7 @@ class Arguments:
         held_out: Share of the episodes that figures are measured on.
         starts: Initial states of each episode: its first frame, and others at random.
         seed: Of weights, batches and what is held out.
-        threads: Threads of torch.
+        threads: Threads of torch; a second one helps with pictures only.
     """
 
     data: tuple[Path, ...]
@@ -75,7 +75,7 @@ class Arguments:
     held_out: float = 0.1
     starts: int = 4
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run."""

@@ -8,7 +8,7 @@ from typing import Any
 from dream_env.agents.studies.general.picture_cartpole import ENV_ID
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """An environment of the study.
 

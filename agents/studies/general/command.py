@@ -11,11 +11,12 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from dream_env.agents.collect import Collect, collect
 from dream_env.agents.eval.statistics import markdown_table
@@ -27,6 +28,9 @@ from dream_env.agents.studies.general.cases import CASES, Case
 from dream_env.agents.studies.general.practice import acting, evaluate, learn, real
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
+
+PREPARED = "prepared.json"
+"""File with the minutes that recording and fitting took; it is there once both are done."""
 
 
 @dataclass(frozen=True)
@@ -52,73 +56,62 @@ class Arguments:
     envs: tuple[str, ...] = ()
 
 
-def fitted(case: Case, work: Path, threads: int) -> Path:
-    """Records and fits a case, and returns the folder of its world model."""
-    out = work / "model"
-    if not (out / "metrics.json").exists():
-        collect(Collect(work / "data", case.episodes, case.env, mix=case.mix, workers=threads))
-        args = FitArguments(data=(work / "data",), out=out, threads=threads, **case.fit)
-        fit(args, EpisodeDataset.load(work / "data"))
-    return out
+def prepare(given: tuple[Case, Path]) -> None:
+    """Records a case's episodes and fits its world model, into `data` and `model` of a folder."""
+    (case, work), began = given, time.monotonic()
+    collect(Collect(work / "data", case.episodes, case.env, mix=case.mix, workers=1))
+    fit(FitArguments(data=(work / "data",), out=work / "model", **case.fit), EpisodeDataset.load(work / "data"))
+    write_json(work / PREPARED, (time.monotonic() - began) / 60)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One learner: of a case, in the dream or in the real environment, with a seed."""
+class Job(NamedTuple):
+    """One learner: of a case, in the "dream" or in the "real" environment, with a seed."""
 
     case: Case
+    work: Path
     world: str
     seed: int
-    model: Path
     evaluated: int
 
+    @property
+    def file(self) -> Path:
+        """Where its result is kept."""
+        return self.work / f"{self.world}{self.seed}.json"
 
-def run(job: Job) -> tuple[Job, list[float], float]:
-    """Trains and evaluates a learner; returns the returns of its real episodes, and the minutes of its training."""
-    case, began = job.case, time.monotonic()
-    where = None if job.world == "dream" else case.env
-    dream = case.dream if job.world == "dream" else {}
-    agent = learn(case.learner, case.steps, job.seed, job.model, where, case.obs_type, **dream)
+
+def run(job: Job) -> None:
+    """Trains a learner, evaluates it in the real environment, and keeps the returns and the minutes of its training."""
+    case, model, began = job.case, job.work / "model", time.monotonic()
+    where, dream = (None, case.dream) if job.world == "dream" else (case.env, {})
+    agent = learn(case.learner, case.steps, job.seed, model, where, case.obs_type, **dream)
     minutes = (time.monotonic() - began) / 60
-    return job, evaluate(real(case.env, job.model, case.obs_type), acting(agent), job.evaluated), minutes
+    returns = evaluate(real(case.env, model, case.obs_type), acting(agent), job.evaluated)
+    write_json(job.file, {"returns": returns, "minutes": minutes})
 
 
-def study(case: Case, args: Arguments) -> dict[str, Any]:
-    """Runs a case, and returns its entry of general.json."""
-    work, began = args.work / ("short" if args.short else "full") / case.name, time.monotonic()
-    spent = work / "minutes.json"
-    model = fitted(case, work, args.workers)
-    jobs = [Job(case, w, s, model, args.evaluated) for s in range(args.seeds) for w in ("dream", "real")]
-    file = work / "learners.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    missing = [job for job in jobs if f"{job.world} {job.seed}" not in found]
-    for job, returns, minutes in pool.imap(run, missing, args.workers):
-        found[f"{job.world} {job.seed}"] = {"returns": returns, "minutes": round(minutes, 2)}
-        write_json(file, found)
-    before = json.loads(spent.read_text()) if spent.exists() else 0.0
-    total = before + (time.monotonic() - began) / 60
-    write_json(spent, total)
-    own = {w: [float(np.mean(found[f"{w} {s}"]["returns"])) for s in range(args.seeds)] for w in ("dream", "real")}
-    chance = float(np.mean(evaluate(gym.make(case.env), None, args.evaluated)))
-    dream, true = (float(np.mean(own[world])) for world in ("dream", "real"))
-    metrics = json.loads((model / "metrics.json").read_text())
+def entry(case: Case, work: Path, jobs: list[Job], evaluated: int) -> dict[str, Any]:
+    """Returns a case's entry of general.json, from the results of its jobs."""
+    found = {job: json.loads(job.file.read_text()) for job in jobs}
+    worlds = ("dream", "real")
+    own = {w: [float(np.mean(found[job]["returns"])) for job in jobs if job.world == w] for w in worlds}
+    spent = {w: float(np.mean([found[job]["minutes"] for job in jobs if job.world == w])) for w in worlds}
+    chance = float(np.mean(evaluate(gym.make(case.env), None, evaluated)))
+    dream, true = (float(np.mean(own[world])) for world in worlds)
+    metrics, prepared = (json.loads((work / name).read_text()) for name in ("model/metrics.json", PREPARED))
     return {
         "env": case.name,
         "trained_in_dream": round(dream, 1),
         "trained_in_real": round(true, 1),
         "random": round(chance, 1),
         "episodes": case.episodes,
-        "minutes": round(total, 1),
+        "minutes": round(prepared + spent["dream"], 2),
         "share": round((dream - chance) / (true - chance), 3) if true != chance else None,
         "seeds": {world: [round(value, 1) for value in values] for world, values in own.items()},
-        "evaluated_episodes": args.evaluated,
+        "evaluated_episodes": evaluated,
         "learner": case.learner,
         "learner_steps": case.steps,
-        "learner_minutes": {
-            world: round(float(np.mean([found[f"{world} {s}"]["minutes"] for s in range(args.seeds)])), 2)
-            for world in ("dream", "real")
-        },
-        "recorded_steps": metrics["frames"] - metrics["episodes"]["train"],
+        "learner_minutes": {world: round(value, 2) for world, value in spent.items()},
+        "recorded_steps": int(np.sum(EpisodeDataset.load(work / "data").lengths)),
         "open_loop_error": metrics["open_loop_error"],
     }
 
@@ -149,9 +142,8 @@ def report(entries: list[dict[str, Any]]) -> str:
     return (
         "# Small environments\n\nReturns in the real environment, means over training seeds (each seed in brackets). "
         "`share`: the gain over random actions of the learner that was trained in the dream only, in per cent of that "
-        "of the same learner trained in the real environment. `python -m agents.studies.general` remakes this.\n\n"
-        + markdown_table(header, rows)
-        + "\n"
+        "of the same learner trained in the real environment. `minutes`: of recording, fitting and practice in the "
+        "dream, on one core. `python -m agents.studies.general` remakes this.\n\n" + markdown_table(header, rows) + "\n"
     )
 
 
@@ -166,7 +158,22 @@ def main(arguments: list[str] | None = None) -> None:
         if min(args.seeds, args.evaluated, args.workers) < 1:
             raise ValueError("seeds, evaluated and workers; accepted: at least 1")
         chosen = [case for name, case in known.items() if not args.envs or name in args.envs]
-        entries = [study(case.short() if args.short else case, args) for case in chosen]
+        cases = [case.short() if args.short else case for case in chosen]
+        places = {case: args.work / ("short" if args.short else "full") / case.name for case in cases}
+        missing = [pair for pair in places.items() if not (pair[1] / PREPARED).exists()]
+        list(pool.imap(prepare, missing, args.workers))
+        jobs = [
+            Job(case, work, world, seed, args.evaluated)
+            for world in ("real", "dream")
+            for case, work in places.items()
+            for seed in range(args.seeds)
+        ]
+        left = [job for job in jobs if not job.file.exists()]
+        list(tqdm(pool.imap(run, left, args.workers), "learners", len(left)))
+        entries = [
+            entry(case, work, [job for job in jobs if job.case is case], args.evaluated)
+            for case, work in places.items()
+        ]
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from error
     write_json(args.out / "general.json", entries)
