@@ -21,6 +21,7 @@ from dream_env.agents.studies.general.practice import evaluate
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
+from dream_env.wrappers import WorldModelWrapper
 
 TINY = {"updates": 3, "picture_updates": 2, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
 
@@ -92,6 +93,11 @@ def test_a_fit_writes_what_a_dream_needs(tmp_path, cartpole):
     env.reset(seed=0)
     obs, reward, *_ = env.step(1)
     assert env.observation_space.contains(obs) and np.isfinite(reward)
+    twin = WorldModelWrapper(gym.make(ENV_ID), str(tmp_path))
+    assert twin.observation_space == env.observation_space and twin.action_space == env.action_space
+    memory = slice(model.embedding_dim - model.config.memory, None)
+    assert not twin.reset(seed=0)[0]["embedding"][memory].any()  # nothing is remembered at a start
+    assert twin.step(1)[0]["embedding"][memory].any()
 
 
 def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
