@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import dream_env  # noqa: F401  registers the ids
@@ -17,19 +17,16 @@ from dream_env.agents.studies.bench.clock import Case, Work
 from dream_env.initial_states import InitialStates
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol import constants
-from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
-from dream_env.nicol.world_model.object_dynamics import Ensemble
+from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.world_models import checkpoint
 from dream_env.world_models.batching import VECTORS
-from dream_env.world_models.legacy import LatentState, WorldModel
+from dream_env.world_models.protocol import State, take
 
 SQUARES = (256, 512, 1024, 2048)
 """Sides of the matrices among which the machine's best rate is looked for."""
 Shape = tuple[int, int, int]
 """Rows, inner length and columns of a matrix product."""
 HALVED, COMPILED = "NicoLDream-v0, vector, bfloat16", "NicoLDream-v0, vector, compiled"
-LAYER_ROWS = 256
-"""Batch whose layers are multiplied on their own."""
 
 
 def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) -> Work:
@@ -81,18 +78,16 @@ def encode_starts(world_model: str, device: str) -> None:
 
 
 def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> Work:
-    """Prepares steps of the world model alone: its predictor, or also success head and metric, which an env needs."""
+    """Prepares steps of the world model alone: without a sentence, or also success and metric, which an env needs."""
     model = checkpoint.load(world_model, device)
-    state, action = first_state(model, num_envs)
-    goal = model.embedding(state)
-    words = torch.zeros(num_envs, INSTRUCTION_DIM, device=model.device)
+    state, action = first_state(model, num_envs, heads)
 
     @torch.inference_mode()
     def step() -> int:
         nonlocal state
-        state = model.step(state, action)
+        state, _ = model.step(state, action)
         if heads:
-            model.judge(state, goal, words)
+            model.metric(state)
         wait(device)
         return num_envs
 
@@ -100,12 +95,14 @@ def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> W
 
 
 @torch.inference_mode()
-def first_state(model: WorldModel, num_envs: int) -> tuple[LatentState, Tensor]:
-    """Returns a state of black pictures, and actions."""
-    picture = torch.zeros(1, constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
-    proprio = torch.zeros(num_envs, len(PROPRIO_NAMES), device=model.device)
-    state = model.encode(picture, proprio[:1]).take(torch.zeros(num_envs, dtype=torch.long))
-    return state, torch.from_numpy(_actions(num_envs)).to(model.device)
+def first_state(model: Any, num_envs: int, words: bool = False) -> tuple[State, Tensor]:
+    """Returns states of black pictures, with a sentence or without, and actions."""
+    seen = {name: torch.zeros(1, *space.shape) for name, space in model.spec.observation.spaces.items()}
+    seen |= {name: seen[name].to(torch.uint8) for name in model.spec.pictures}
+    seen |= {"instruction": torch.zeros(1, INSTRUCTION_DIM)} if words else {}
+    state = model.encode({name: part.to(model.device) for name, part in seen.items()})
+    action = torch.from_numpy(_actions(num_envs)).to(model.device)
+    return take(state, torch.zeros(num_envs, dtype=torch.long, device=model.device)), action
 
 
 def physics(num_envs: int, form: str, world_model: str) -> Work:
@@ -150,49 +147,21 @@ def multiply(num_envs: int, shape: Shape, dtype: str, device: str = "cpu") -> Wo
     return product
 
 
-def products(world_model: str) -> dict[Shape, int]:
-    """Counts the matrix products that the predictor's layers are, at batch `LAYER_ROWS`.
-
-    Convolutions are counted as products over their patches.
-    """
-    model, found = checkpoint.load(world_model), dict[Shape, int]()
-    layers = [layer for layer in model.predictor.modules() if isinstance(layer, nn.Linear | nn.Conv2d | Ensemble)]
-
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(layer, Ensemble):
-            shapes = [(output.shape[1], *weight.shape[1:]) for weight in layer.weights for _ in weight]
-        else:
-            weight: Any = layer.weight
-            shapes = [(output.numel() // len(weight), weight[0].numel(), len(weight))]
-        for shape in shapes:
-            found[shape] = found.get(shape, 0) + 1
-
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    state, action = first_state(model, LAYER_ROWS)
-    with torch.inference_mode():
-        model.predictor.expect(state.tokens, state.proprio, action, state.situation)
-    for handle in handles:
-        handle.remove()
-    inner, outputs = model.predictor.heads.weight.flatten(0, 1).shape  # their mean is one product, and no layer
-    shape = (state.tokens.shape[0] * state.tokens.shape[1], inner, outputs)
-    found[shape] = found.get(shape, 0) + 1
-    return found
-
-
 def flops_per_step(world_model: str) -> dict[str, float]:
     """Counts floating-point operations (two per multiplication) of one predicted step, and of what an env adds."""
-    model, rows = checkpoint.load(world_model), VECTORS[0]  # with fewer, those beside them would count
-    state, action = first_state(model, rows)
-    parts: dict[str, Callable[[], object]] = {
-        "predictor": lambda: model.step(state, action),
-        "success_and_metric": lambda: model.judge(state, model.embedding(state), torch.zeros(rows, INSTRUCTION_DIM)),
-    }
-    counts = {}
-    for name, part in parts.items():
+    model, rows = checkpoint.load(world_model), VECTORS[0]  # fewer are padded, more are spread over threads
+
+    def count(work: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            part()
-        counts[name] = counter.get_total_flops() / rows
-    return counts
+            work()
+        return counter.get_total_flops() / rows
+
+    state, action = first_state(model, rows)
+    told, _ = first_state(model, rows, words=True)
+    return {
+        "predictor": count(lambda: model.step(state, action)),
+        "success_and_metric": count(lambda: (model.success(told), model.metric(told))),
+    }
 
 
 def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool = True) -> list[Case]:

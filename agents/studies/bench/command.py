@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +20,11 @@ from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.workers import cores
 from dream_env.agents.studies.bench import gpu
-from dream_env.agents.studies.bench.cases import SQUARES, Shape, cases, flops_per_step, multiply, products
+from dream_env.agents.studies.bench.cases import SQUARES, cases, flops_per_step, multiply
 from dream_env.agents.studies.bench.clock import Case, Row, clock_all
 from dream_env.agents.studies.bench.learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.studies.bench.peers import peer_cases
-from dream_env.agents.studies.bench.report import draw, headline, page, ratios
+from dream_env.agents.studies.bench.report import draw_speeds, headline, page, ratios
 from dream_env.agents.studies.bench.start import about, memory, start_up
 from dream_env.checks import check_number
 from dream_env.files import write_json, write_text
@@ -70,7 +68,7 @@ class Arguments:
         return self.out or Path("runs/bench_quick" if self.quick else "results")
 
 
-def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
+def run_benchmark(args: Arguments, progress: bool = True) -> dict[str, Any]:
     """Runs every measurement.
 
     Args:
@@ -82,15 +80,14 @@ def measure(args: Arguments, progress: bool = True) -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     model = args.world_model
-    layers = products(model)
-    lists = {"matmul": _matmuls(layers), **_lists(args)}
+    lists = {"matmul": _matmuls(), **_lists(args)}
     seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)
     rows = clock_all(lists, seconds, repeats, progress)
     flops = flops_per_step(model)
     result = {
         **about(model, command_line("studies.bench", args)),
         "threads": {"torch": "as in each row", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
-        **_rates(rows.pop("matmul"), layers),
+        **_rates(rows.pop("matmul")),
         "predictor_flops_per_step": flops["predictor"],
         "flops_per_step": flops,
         **{name: [asdict(row) for row in group] for name, group in rows.items()},
@@ -114,28 +111,20 @@ def _lists(args: Arguments) -> dict[str, list[Case]]:
     }
 
 
-def _matmuls(layers: Mapping[Shape, int]) -> list[Case]:
-    """Lists matrix products: squares, among which the machine's best rate is, and the predictor's own shapes."""
-    shapes = [(side, side, side) for side in SQUARES] + list(layers)
+def _matmuls() -> list[Case]:
+    """Lists products of squares, among which the machine's best rate is."""
     return [
-        Case(" x ".join(map(str, shape)), multiply, 1, {"shape": shape, "dtype": dtype}, dtype)
+        Case(f"{side} x {side} x {side}", multiply, 1, {"shape": (side, side, side), "dtype": dtype}, dtype)
         for dtype in DTYPES
-        for shape in shapes
+        for side in SQUARES
     ]
 
 
-def _rates(rows: list[Row], layers: Mapping[Shape, int]) -> dict[str, Any]:
-    """Returns rates of multiplication (GFLOP per second of CPU time): the best one, the predictor's shapes, and all."""
-    rate = {(row.what, row.device): row.steps_per_cpu_s / 1e9 for row in rows}
-    flops = {" x ".join(map(str, shape)): count * prod(shape) for shape, count in layers.items()}
-    return {
-        "matmul_gflops": max(value for (_, dtype), value in rate.items() if dtype == "float32"),
-        "layers_gflops": {
-            dtype: sum(flops.values()) / sum(count / rate[shape, dtype] for shape, count in flops.items())
-            for dtype in DTYPES
-        },
-        "matmul": [{"shape": shape, "dtype": dtype, "gflops": value} for (shape, dtype), value in rate.items()],
-    }
+def _rates(rows: list[Row]) -> dict[str, Any]:
+    """Returns rates of multiplication (GFLOP per second of CPU time): the best one in float32, and all."""
+    rates = [{"shape": row.what, "dtype": row.device, "gflops": row.steps_per_cpu_s / 1e9} for row in rows]
+    best = max(float(rate["gflops"]) for rate in rates if rate["dtype"] == "float32")  # type: ignore[arg-type]
+    return {"matmul_gflops": best, "matmul": rates}
 
 
 def main(arguments: Arguments | None = None) -> None:
@@ -144,8 +133,8 @@ def main(arguments: Arguments | None = None) -> None:
     check_out(args.folder)
     warnings.simplefilter("ignore")
     if args.device == "cpu":
-        result = measure(args)
-        draw(result, args.folder / "bench.png")
+        result = run_benchmark(args)
+        draw_speeds(result, args.folder / "bench.png")
         _write(args.folder / "bench", result, page(result))
     elif torch.cuda.is_available():
         seconds, repeats = (0.01, 1) if args.quick else (args.seconds, args.repeats)

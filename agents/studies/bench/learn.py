@@ -33,6 +33,7 @@ from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import CUBES
 from dream_env.rewards import METRIC_SCALE
 from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import take
 
 ROUNDS, HORIZON, ELITE = 4, 5, 16
 """Of the planner: rounds, steps ahead, and candidates that are kept."""
@@ -126,15 +127,15 @@ def plan(num_envs: int, world_model: str, device: str) -> Work:
 
     @torch.inference_mode()
     def choose() -> int:
-        goal = model.metric(model.embedding(start.take(slice(1))))
+        goal = model.metric(take(start, slice(1)))
         mean = torch.zeros(HORIZON, len(ACTION_NAMES), device=model.device)
         std = torch.ones_like(mean)
         for _ in range(ROUNDS):
             candidates = (mean + std * torch.randn(num_envs, *mean.shape, device=model.device)).clip(-1, 1)
             state = start
             for action in candidates.unbind(1):
-                state = model.step(state, action)
-            reward = torch.exp(-(model.metric(model.embedding(state)) - goal).norm(dim=1) / METRIC_SCALE)
+                state, _ = model.step(state, action)
+            reward = torch.exp(-(model.metric(state) - goal).norm(dim=1) / METRIC_SCALE)
             best = candidates[reward.topk(min(ELITE, num_envs)).indices]
             mean, std = best.mean(0), best.std(0, correction=0)
         return 1
@@ -175,8 +176,8 @@ def fitting(
         )
         one = stages.autoencoder_stage(args, model, seen, rows, rows)
     else:
-        tokens, _ = first_state(model.eval(), episodes)
-        shape = tokens.tokens.shape[1:]
+        state, _ = first_state(model.eval(), episodes)
+        shape = state["tokens"].shape[1:]
         latents = EncodedDataset(
             tokens=noise(*frames, *shape).half(),
             goal=noise(episodes, *shape).half(),

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from dream_env.agents.studies.bench.cases import encode_starts, first_state
 from dream_env.agents.studies.bench.clock import Case, Work
-from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.rewards import METRIC_SCALE
 from dream_env.world_models import checkpoint
-from dream_env.world_models.legacy import LatentState
 
 TORCHRL, SYNC = "TorchRL WorldModelEnv", "gymnasium SyncVectorEnv"
 
@@ -40,28 +38,21 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
     from torchrl.modules import WorldModel
 
     model = checkpoint.load(world_model, device)
-    state, actions = first_state(model, num_envs)
-
-    kept = {name: part for name, part in state._asdict().items() if part is not None}
+    kept, actions = first_state(model, num_envs, words=True)
 
     def dynamics(action: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        moved = model.step(LatentState(*parts), action)
-        return tuple(part for part in moved if part is not None)
+        state, told = model.step(dict(zip(kept, parts, strict=True)), action)
+        return *(state[name] for name in kept), told.success[:, None]
 
-    def head(goal: Tensor, goal_vector: Tensor, words: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        vector, success = model.judge(LatentState(*parts), goal, words)
-        apart = (vector - goal_vector).square().sum(-1, keepdim=True).sqrt()
-        return torch.exp(-apart / METRIC_SCALE), success[:, None]
+    def head(goal: Tensor, *parts: Tensor) -> Tensor:
+        vector = model.metric(dict(zip(kept, parts, strict=True)))
+        return torch.exp(-(vector - goal).square().sum(-1, keepdim=True).sqrt() / METRIC_SCALE)
 
     moved = [("next", name) for name in kept]
     world = WorldModel(
         TensorDictModule(lambda picture: picture, in_keys=["picture"], out_keys=["tokens"]),  # never called
-        TensorDictModule(dynamics, in_keys=["action", *kept], out_keys=moved),
-        TensorDictModule(
-            head,
-            in_keys=["goal", "goal_vector", "words", *moved],
-            out_keys=[("next", "reward"), ("next", "success")],
-        ),
+        TensorDictModule(dynamics, in_keys=["action", *kept], out_keys=[*moved, ("next", "success")]),
+        TensorDictModule(head, in_keys=["goal", *moved], out_keys=[("next", "reward")]),
     )
 
     def spec(**shapes: Any) -> Any:
@@ -79,10 +70,7 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
     )
     env = WorldModelEnv(world, specs, latent_key="tokens")
     with torch.inference_mode():
-        goal = model.embedding(state)
-        parts = {**kept, "goal": goal, "goal_vector": model.metric(goal)}
-    parts["words"] = torch.zeros(num_envs, INSTRUCTION_DIM, device=device)
-    start = TensorDict(parts, batch_size=[num_envs], device=device)
+        start = TensorDict({**kept, "goal": model.metric(kept)}, batch_size=[num_envs], device=device)
 
     @torch.inference_mode()
     def episode() -> int:

@@ -87,7 +87,6 @@ def page(result: dict[str, Any]) -> str:
     asked = [list(record.values()) for record in result["headline"]]
     machine, flops = result["machine"], result["flops_per_step"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    layers = ", ".join(f"{value:.1f} in {dtype}" for dtype, value in result["layers_gflops"].items())
     start = [[row["what"], f"{row['seconds']:.3f}", f"{row['cpu_seconds']:.3f}"] for row in result["start"]]
     memory = [[row["num_envs"] or "single", row["mib"]] for row in result["memory"]]
     products = [[row["shape"], row["dtype"], f"{row['gflops']:.1f}"] for row in result["matmul"]]
@@ -115,8 +114,7 @@ def page(result: dict[str, Any]) -> str:
         markdown_table(["dreams", "MiB"], memory),
         "## Multiplication",
         f"One predicted step: {flops['predictor'] / 1e6:.2f} MFLOP; success head and metric "
-        f"{flops['success_and_metric'] / 1e6:.2f}. Best rate of one thread: {result['matmul_gflops']:.1f} GFLOP/s. The "
-        f"predictor's own shapes as plain products (convolutions over their patches), as they occur: {layers}.",
+        f"{flops['success_and_metric'] / 1e6:.2f}. Best rate of one thread: {result['matmul_gflops']:.1f} GFLOP/s.",
         markdown_table(["rows x inner x columns", "dtype", "GFLOP/CPU-s"], products),
     ]
     return "\n\n".join(parts) + "\n"
@@ -140,7 +138,7 @@ def _speeds(result: dict[str, Any], name: str) -> str:
     return markdown_table(header, table)
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
+def draw_speeds(result: dict[str, Any], path: Path) -> None:
     """Draws steps per CPU second over the batch, with the limits of arithmetic and of physics, as a PNG."""
     figure, axes = subplots(1, 1, (7.2, 4.2))
     axis = axes[0, 0]

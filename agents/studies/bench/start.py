@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from dream_env.agents.run.workers import cores
 
 PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "rl_zoo3", "pybullet", "torchrl", "tensordict", "skrl")
@@ -87,8 +89,8 @@ def machine() -> dict[str, Any]:
     if info.is_file():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         found = lines[0].split(":", 1)[1].strip() if lines else found
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"processor": found, "cores": cores(), "memory_gib": round(gib, 1), "system": platform.platform()}
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    return {"processor": found, "cores": cores(), "memory_gib": memory, "system": platform.platform()}
 
 
 def about(world_model: str, command: str) -> dict[str, Any]:
