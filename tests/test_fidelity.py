@@ -273,7 +273,7 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
         assert found["tasks"][task]["physics_again"]["cubes_moved"] > 0
         assert found["tasks"][task]["hand_cm_24"] > 0 and found["tasks"][task]["reward_spearman"] is None
         with Image.open(args.out / f"fidelity_{task}.png") as picture:
-            assert picture.width == 9 * 128
+            assert picture.width == 110 + 9 * 128, "pictures, and labels beside them"
     assert found["command"] == command_line("fidelity", args)
     assert found["policies"] == 3 and found["policy_mae_points"] == 0
     page = (args.out / "fidelity.md").read_text()

@@ -245,7 +245,9 @@ def _strip(args: Arguments, model: Any, episodes: EpisodeDataset, dream: Rollout
     shown = [np.flatnonzero(own & (episodes.kind == kind))[0] for kind in dict.fromkeys(episodes.kind[own].tolist())]
     states = ({name: part[i].float() for name, part in dream.states.items()} for i in shown)
     drawn = [model.decode(state)["pixels"].cpu().numpy() for state in states]
-    pictures.strip(episodes.images[shown], np.stack(drawn), args.out / f"fidelity_{task}.png")
+    pictures.strip(
+        episodes.images[shown], np.stack(drawn), episodes.kind[shown].tolist(), args.out / f"fidelity_{task}.png"
+    )
 
 
 def _digest(*parts: Any) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a fidelity report: curves, and decoded pictures beside the camera's."""
+"""Pictures of a fidelity report: four plots, and decoded pictures below the camera's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from dream_env.agents.eval.pictures import COLORS, save_figure, subplots
+from dream_env.agents.eval.statistics import wilson
 from dream_env.files import replacing
 
 if TYPE_CHECKING:
@@ -17,96 +18,93 @@ if TYPE_CHECKING:
 
 EVERY = 3
 """Steps between two pictures of a strip."""
+FEWEST = 5
+"""States below which a bin of the calibration plot is left out: its rate would be noise."""
 
 
-def strip(camera: np.ndarray, dream: np.ndarray, path: Path, zoom: int = 2) -> None:
-    """Writes episodes `(N, T + 1, H, W, 3)` uint8 of both worlds as a PNG, the camera's pictures above the dream's."""
-    rows = []
-    for pair in zip(camera, dream, strict=True):
-        rows += [np.concatenate(list(pictures[::EVERY]), axis=1) for pictures in pair]
+def strip(camera: np.ndarray, dream: np.ndarray, actors: Sequence[str], path: Path, zoom: int = 2) -> None:
+    """Draws episodes in both worlds, the camera's pictures above the dream's, with labels; writes a PNG.
+
+    Args:
+        camera: Recorded pictures, `(N, T + 1, H, W, 3)` uint8.
+        dream: Decoded ones under the same actions, of the same shape.
+        actors: What acted in each episode.
+        path: File to write.
+        zoom: Enlargement.
+    """
+    rows = [np.concatenate(list(one[::EVERY]), axis=1) for pair in zip(camera, dream, strict=True) for one in pair]
     image = Image.fromarray(np.concatenate(rows))
     image = image.resize((zoom * image.width, zoom * image.height), Image.Resampling.NEAREST)
+    image = label(image, actors, range(0, camera.shape[1], EVERY))
     with replacing(path) as part:
         image.quantize(128).save(part, format="PNG", optimize=True)
 
 
+def label(image: Image.Image, actors: Sequence[str], steps: Sequence[int]) -> Image.Image:
+    """Writes what acted and the world beside each row of a strip, and the step above each column."""
+    left, top, font = 110, 24, ImageFont.load_default(15)
+    canvas = Image.new("RGB", (left + image.width, top + image.height), "white")
+    canvas.paste(image.convert("RGB"), (left, top))
+    draw = ImageDraw.Draw(canvas)
+    wide, high = image.width // len(steps), image.height // (2 * len(actors))
+    for column, step in enumerate(steps):
+        draw.text((left + column * wide + 4, 4), f"step {step}", "#222222", font)
+    for row, actor in enumerate(actors):
+        for world, name in enumerate(("physics", "dream")):
+            draw.text((6, top + (2 * row + world) * high + 6), f"{actor}\n{name}", "#222222", font)
+    return canvas
+
+
 def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Draws a report of `dream_env.agents.fidelity` and writes a PNG."""
+    """Draws a report of `dream_env.agents.fidelity`, one message for each panel, and writes a PNG."""
     tasks: dict[str, Any] = report["tasks"]
-    figure, grid = subplots(2, 3, (13, 7.2))
-    axes = grid.ravel()
-    colors = dict(zip([*tasks, "all"], COLORS[1:], strict=False))
-    _errors(axes[0], {**tasks, "all": report["all"]}, colors)
-    _positions(axes[1], tasks)
-    _outcomes(axes[2], tasks)
-    _reliability(axes[3], {**tasks, "all": report["all"]}, colors)
-    _disagreement(axes[4], report["disagreement"])
-    _ranking(axes[5], tasks, colors)
+    figure, axes = subplots(2, 2, (8.6, 7))
+    _errors(axes[0, 0], tasks)
+    _solved(axes[0, 1], tasks)
+    _calibration(axes[1, 0], report["all"]["success"]["all"]["reliability"])
+    _ranking(axes[1, 1], tasks)
     save_figure(figure, path)
 
 
-def _errors(axis: Axes, parts: Mapping[str, Any], colors: Mapping[str, str]) -> None:
-    for name, part in parts.items():
-        steps = np.arange(1, len(part["latent_error"]["predicted"]) + 1)
-        axis.plot(steps, part["latent_error"]["predicted"], color=colors[name], label=name)
-        axis.plot(steps, part["latent_error"]["copied"], color=colors[name], linestyle=":")
-    axis.set(title="latent error (dotted: a copy)", xlabel="steps ahead", ylabel="error / variance", yscale="log")
+def _errors(axis: Axes, tasks: Mapping[str, Any]) -> None:
+    for (name, part), color in zip(tasks.items(), COLORS[1:], strict=False):
+        error = part["latent_error"]
+        axis.plot(range(1, len(error["predicted"]) + 1), error["predicted"], color=color, label=name)
+        axis.plot(range(1, len(error["copied"]) + 1), error["copied"], color=color, linestyle=":")
+    axis.set(title="error of dreams (dotted: of a copy)", xlabel="steps ahead", ylabel="token error / variance")
+    axis.set_yscale("log")
     axis.legend(frameon=False)
 
 
-def _positions(axis: Axes, tasks: Mapping[str, Any]) -> None:
-    things = ("hand", "untouched", "moved")
-    states = list(next(iter(tasks.values()))["positions"])
-    width, groups = 0.8 / len(states), [(task, thing) for task in tasks for thing in things]
-    for i, state in enumerate(states):
-        heights = [tasks[task]["positions"][state][thing] or 0 for task, thing in groups]
-        at = np.arange(len(groups)) + (i - (len(states) - 1) / 2) * width
-        axis.bar(at, heights, 0.9 * width, label=state.replace("_", ", step "), color=COLORS[i])
-    axis.set(title="position", ylabel="median error (cm)", xticks=range(len(groups)))
-    axis.set_xticklabels([f"{task} {thing}" for task, thing in groups], rotation=60, ha="right", fontsize=7)
-    axis.set_ylim(top=1.2 * axis.get_ylim()[1])  # room above the bars
-    axis.legend(frameon=False, ncols=2, fontsize=8, loc="upper left")
-
-
-def _outcomes(axis: Axes, tasks: Mapping[str, Any]) -> None:
-    bars = [(task, kind, row) for task, part in tasks.items() for kind, row in part["outcomes"].items()]
-    bars = [bar for bar in bars if bar[1] != "all"]
-    bottom = np.zeros(len(bars))
+def _solved(axis: Axes, tasks: Mapping[str, Any]) -> None:
+    bottom = np.zeros(len(tasks))
     shown = {"both": COLORS[3], "neither": COLORS[0], "dream": "#c53030", "physics": COLORS[2]}
     for name, color in shown.items():
-        total = [max(1, sum(row[key] for key in shown)) for *_, row in bars]
-        share = 100 * np.array([row[name] for *_, row in bars]) / total
+        rows = [part["outcomes"]["all"] for part in tasks.values()]
+        share = np.array([100 * row[name] / max(1, sum(row[key] for key in shown)) for row in rows])
         label = name if name in ("both", "neither") else f"{name} only"
-        axis.bar(range(len(bars)), share, 0.8, bottom, label=label, color=color)
+        axis.bar(list(tasks), share, 0.7, bottom, label=label, color=color)
         bottom += share
-    axis.set(title="solved, same actions in both worlds", ylabel="episodes (%)", xticks=range(len(bars)))
-    axis.set_xticklabels([f"{task} {kind}" for task, kind, _ in bars], rotation=60, ha="right", fontsize=7)
-    axis.set_ylim(0, 125)
-    axis.legend(frameon=False, ncols=2, fontsize=8, loc="upper left")
+    axis.set(title="solved by the same actions", ylabel="episodes (%)", ylim=(0, 128))
+    axis.legend(frameon=False, ncols=2, loc="upper left")
 
 
-def _reliability(axis: Axes, parts: Mapping[str, Any], colors: Mapping[str, str]) -> None:
+def _calibration(axis: Axes, curve: Sequence[Sequence[float]]) -> None:
+    told, true, count = np.array([one for one in curve if one[2] >= FEWEST], np.float64).reshape(-1, 3).T
     axis.plot([0, 1], [0, 1], color="#cccccc", linewidth=0.8)
-    for name, part in parts.items():
-        curve = part["success"]["all"]["reliability"]
-        axis.plot([c[0] for c in curve], [c[1] for c in curve], "o-", markersize=3, color=colors[name], label=name)
-    axis.set(title="success head on dreamt states", xlabel="predicted probability", ylabel="true rate")
+    ends = np.array([wilson(round(rate * n), int(n))[1:] for rate, n in zip(true, count, strict=True)]).reshape(-1, 2)
+    axis.errorbar(told, true, np.abs(ends.T - true), fmt="none", color=COLORS[1], capsize=2)
+    axis.scatter(told, true, 12 + 60 * count / max(count.max(initial=1), 1), color=COLORS[1])
+    axis.set(title="calibration of success (area: states)", xlabel="predicted probability", ylabel="true rate")
+    axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
 
 
-def _disagreement(axis: Axes, disagreement: Mapping[str, Any]) -> None:
-    told, error = (np.asarray(disagreement["scatter"][key]) for key in ("disagreement", "error"))
-    axis.loglog(told, error, ".", markersize=3, color=COLORS[1])
-    value = disagreement["rollout_24"]["sum"]
-    title = "disagreement and error of whole rollouts" + (f" ({value:.2f})" if value is not None else "")
-    axis.set(title=title, xlabel="summed disagreement", ylabel="error at the end")
-
-
-def _ranking(axis: Axes, tasks: Mapping[str, Any], colors: Mapping[str, str]) -> None:
+def _ranking(axis: Axes, tasks: Mapping[str, Any]) -> None:
     axis.plot([0, 100], [0, 100], color="#cccccc", linewidth=0.8)
-    for task, part in tasks.items():
+    for (task, part), color in zip(tasks.items(), COLORS[1:], strict=False):
         rows: Sequence[Mapping[str, Any]] = part["policies"]["rows"] if part["policies"] else []
         points = 100 * np.array([(row["physics"], row["dream"]) for row in rows], np.float64).reshape(-1, 2)
-        axis.plot(points[:, 0], points[:, 1], "o", markersize=4, alpha=0.7, color=colors[task], label=task)
-    axis.set(title="policies", xlabel="success in physics (%)", ylabel="success in the dream (%)")
+        axis.plot(points[:, 0], points[:, 1], "o", markersize=4, alpha=0.7, color=color, label=task)
+    axis.set(title="policies in both worlds", xlabel="success in physics (%)", ylabel="success in the dream (%)")
     axis.set(xlim=(-3, 103), ylim=(-3, 103))
     axis.legend(frameon=False, loc="upper left")

@@ -35,11 +35,7 @@ OTHER_SEED = "--seed {} --split-seed 0"
 VECTOR = "--model.grid 1 --model.channels 256 --model.width 512 --model.head-width 256"
 
 QUESTIONS: dict[str, dict[str, str]] = {
-    "chance": {
-        "base": "",
-        "another seed": OTHER_SEED.format(1),
-        "a third seed": OTHER_SEED.format(2),
-    },
+    "chance": {"base": "", "another seed": OTHER_SEED.format(1), "a third seed": OTHER_SEED.format(2)},
     "loss": {
         "tokens and readings (base)": "",
         "tokens only": "--reading-weight 0",
@@ -49,23 +45,10 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "Muon and AdamW (base)": "",
         "AdamW": "--no-muon --reader-rate 3e-3 --sketch-rate 3e-3 --predictor-rate 2e-3",
     },
-    "arm": {
-        "sketched (base)": "",
-        "not sketched": "--model.sketch 0",
-    },
-    "cubes": {
-        "moved by what was read (base)": "",
-        "moved by the trunk": "--model.interaction 0",
-    },
-    "colors": {
-        "as recorded (base)": "",
-        "every cube in all four": "--recolor 3",
-    },
-    "windows": {
-        "any": "--moving 0",
-        "half in motion (base)": "",
-        "all in motion": "--moving 1",
-    },
+    "arm": {"sketched (base)": "", "not sketched": "--model.sketch 0"},
+    "cubes": {"moved by what was read (base)": "", "moved by the trunk": "--model.interaction 0"},
+    "colors": {"as recorded (base)": "", "every cube in all four": "--recolor 3"},
+    "windows": {"any": "--moving 0", "half in motion (base)": "", "all in motion": "--moving 1"},
     "horizon": {
         "1": "--horizons 1",
         "2": "--horizons 2",
@@ -77,20 +60,9 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "48 wide, 3 blocks": "--model.width 48 --model.blocks 3",
         "64 wide, 4 blocks": "--model.width 64 --model.blocks 4",
     },
-    "ensemble": {
-        "1 head": "--model.ensemble 1",
-        "3 heads (base)": "",
-        "5 heads": "--model.ensemble 5",
-    },
-    "futures": {
-        "1": "--model.futures 1",
-        "2 (base)": "",
-        "4": "--model.futures 4",
-    },
-    "proprio": {
-        "integrated (base)": "",
-        "learned": "--model.proprio learned",
-    },
+    "ensemble": {"1 head": "--model.ensemble 1", "3 heads (base)": "", "5 heads": "--model.ensemble 5"},
+    "futures": {"1": "--model.futures 1", "2 (base)": "", "4": "--model.futures 4"},
+    "proprio": {"integrated (base)": "", "learned": "--model.proprio learned"},
     "data": {
         "all (base)": "",
         "experts only": "--kinds expert,demo",
@@ -181,21 +153,27 @@ class Arguments:
                 raise ValueError(f"{number}={getattr(self, number)}; accepted: more than 0")
         return names
 
-    def job(self, question: str, change: str, eyes: str) -> Job:
+    def job(self, question: str, change: str, encoder: str) -> Job:
         """Makes the call of `agents.fit` for a row; rows that are alike make the same one.
 
         Args:
             question: The question.
             change: What differs from the base.
-            eyes: Digest of the auto-encoder, as another one makes another run.
+            encoder: Digest of the auto-encoder, as another one makes another run.
         """
-        encoder = question == "encoder"
+        own_encoder = question == "encoder"
         words = ["--data", *map(str, self.data), "--episodes", str(self.episodes), "--metric-updates", "0"]
-        words += ["--minutes", str(self.encoder_minutes if encoder else self.minutes), "--cpu-time", "--threads", "1"]
-        words += [] if encoder else ["--autoencoder", str(self.autoencoder)]
+        words += [
+            "--minutes",
+            str(self.encoder_minutes if own_encoder else self.minutes),
+            "--cpu-time",
+            "--threads",
+            "1",
+        ]
+        words += [] if own_encoder else ["--autoencoder", str(self.autoencoder)]
         words += ["--recolor", "0", *shlex.split(self.fit)] + shlex.split(change)
-        digest = hashlib.sha256(repr([eyes, *words]).encode()).hexdigest()[:8]
-        name = f"{'encoder' if encoder else 'predictor'}-{digest}"
+        digest = hashlib.sha256(repr([encoder, *words]).encode()).hexdigest()[:8]
+        name = f"{'encoder' if own_encoder else 'predictor'}-{digest}"
         return Job(name, ("--out", str(self.runs / name), *words), self.runs, self.probe_updates)
 
 
@@ -212,9 +190,9 @@ def ablate(args: Arguments) -> dict[str, Any]:
     file = args.out / "ablation.json"
     runs: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else {}
     asked = args.asked()
-    eyes = checkpoint.sha256(args.autoencoder)
-    cells = [(q, name, args.job(q, change, eyes)) for q, rows in QUESTIONS.items() for name, change in rows.items()]
-    settings = {job.name: _settings(job, eyes) for _, _, job in cells}
+    encoder = checkpoint.sha256(args.autoencoder)
+    cells = [(q, name, args.job(q, change, encoder)) for q, rows in QUESTIONS.items() for name, change in rows.items()]
+    settings = {job.name: _settings(job, encoder) for _, _, job in cells}
     known = {name for name in settings if runs.get(name, {}).get("settings") == settings[name]}
     jobs = {job.name: job for question, _, job in cells if question in asked and job.name not in known}
     missing = list(jobs.values())
@@ -230,7 +208,7 @@ def ablate(args: Arguments) -> dict[str, Any]:
         ]
         report = {
             "command": command_line("studies.ablation", args),
-            "autoencoder_sha256": eyes,
+            "autoencoder_sha256": encoder,
             "rows": rows,
             "runs": runs,
         }
@@ -248,9 +226,9 @@ def ablate(args: Arguments) -> dict[str, Any]:
     return report
 
 
-def _settings(job: Job, eyes: str) -> dict[str, Any]:
+def _settings(job: Job, encoder: str) -> dict[str, Any]:
     """Returns what fixes the figures of a row, as JSON has it."""
-    shared = eyes if job.fitting.autoencoder else None
+    shared = encoder if job.fitting.autoencoder else None
     values = job.fitting.settings() | {"autoencoder": shared, "probe_updates": job.probe_updates}
     return dict(json.loads(json.dumps(values)))
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dream_env.agents.eval.pictures import save_figure, subplots
+from dream_env.agents.eval.pictures import COLORS, save_figure, subplots
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.studies.bench.cases import COMPILED, HALVED
-from dream_env.agents.studies.bench.peers import TORCHRL
+from dream_env.agents.studies.bench.peers import SYNC, TORCHRL
 
 VECTOR, BARE = "NicoLDream-v0, vector", "bare predictor"
 PHYSICS, TWIN = "NicoLReal-v0, picture", "NicoLReal-v0, picture and encoder"
@@ -138,26 +138,31 @@ def _speeds(result: dict[str, Any], name: str) -> str:
     return markdown_table(header, table)
 
 
+DRAWN = {
+    VECTOR: "dreams (vector env)",
+    BARE: "world model alone",
+    TORCHRL: "TorchRL WorldModelEnv",
+    SYNC: "SyncVectorEnv",
+}
+"""Curves of the plot, and what they are called there."""
+
+
 def draw_speeds(result: dict[str, Any], path: Path) -> None:
     """Draws steps per CPU second over the batch, with the limits of arithmetic and of physics, as a PNG."""
-    figure, axes = subplots(1, 1, (7.2, 4.2))
-    axis = axes[0, 0]
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for row in result["steps"]:
-        if row["processes"] == 1:
-            lines.setdefault(row["what"], []).append((row["num_envs"], row["steps_per_cpu_s"]))
-    curves = {what: points for what, points in lines.items() if not what.startswith("NicoLReal")}
-    for what, points in curves.items():
-        axis.plot(*zip(*points, strict=True), "o-", label=what, markersize=4)
-    limit = 1e9 * result["matmul_gflops"] / result["predictor_flops_per_step"]
-    marks = {"best matrix multiplication": limit} | {
-        what: points[0][1] for what, points in lines.items() if what.startswith("NicoLReal")
-    }
-    for what, value in marks.items():
+    figure, axes = subplots(1, 1, (6.8, 4.2))
+    axis, rows = axes[0, 0], [row for row in result["steps"] if row["processes"] == 1]
+    for (what, name), color in zip(DRAWN.items(), COLORS[1:], strict=False):
+        points = [(row["num_envs"], row["steps_per_cpu_s"]) for row in rows if row["what"] == what]
+        if points:
+            axis.plot(*zip(*points, strict=True), "o-", label=name, markersize=4, color=color)
+    best = 1e9 * result["matmul_gflops"] / result["predictor_flops_per_step"]
+    limits = {"limit: the machine's best matrix product": best}
+    limits["physics with its picture"] = max(row["steps_per_cpu_s"] for row in rows if row["what"] == PHYSICS)
+    for what, value in limits.items():
         axis.axhline(value, color="#555555", linewidth=0.8, linestyle="--")
-        axis.annotate(what, (1, value), (0, 2), textcoords="offset points", fontsize=7, color="#555555")
+        axis.annotate(what, (1, value), (0, 3), textcoords="offset points", fontsize=9, color="#555555")
     axis.set(xscale="log", yscale="log", xlabel="dreams side by side", ylabel="steps per second of CPU time")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    axis.legend(frameon=False, loc="center right")
     save_figure(figure, path)
 
 

@@ -132,7 +132,7 @@ def draw(results: Results, path: Path) -> None:
         error = np.clip([value - low, high - value], 0, None)
         axis.errorbar(there, value, error, label=label, color=color, marker="o", capsize=3)
     axis.set(xlabel="demonstrations per task", ylabel="success in physics (%)", xscale="log")
-    axis.set_title("practice in the dream pays most where demonstrations are few", fontsize=11)
+    axis.set_title("what practice adds to a clone", fontsize=11)
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
     axis.legend(frameon=False, loc="lower right")
