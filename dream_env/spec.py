@@ -122,7 +122,7 @@ class WorldSpec:
             given["action"] = space_from_json(given["action"])
             given["names"] = {name: tuple(each) for name, each in given.get("names", {}).items()}
             return cls(**given)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"this is no world spec ({error!r}); accepted: what `WorldSpec.to_json` gives") from error
 
     def save(self, path: str | Path) -> None:

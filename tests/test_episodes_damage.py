@@ -65,9 +65,9 @@ def test_files_in_staging_that_are_no_episodes_are_named(root: Path) -> None:
     assert EpisodeWriter(root).close() == 5
 
 
-@pytest.mark.parametrize("survivors", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("survivors", [1, 2, 3, 4, 5, 6, 7])
 def test_interrupted_consolidation_is_repaired(root: Path, survivors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever of its six files was the last one written, nothing is lost or doubled."""
+    """Whichever of its seven files was the last one written, nothing is lost or doubled."""
     moves, move = [], os.replace
 
     def failing(source: Path, target: Path) -> None:
@@ -81,11 +81,11 @@ def test_interrupted_consolidation_is_repaired(root: Path, survivors: int, monke
     writer.add(make_episode(7))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", failing)
-        if survivors == 6:  # everything written, but the staged file still there
+        if survivors == 7:  # everything written, but the staged file still there
             patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             writer.close()
-    if survivors < 6:
+    if survivors < 7:
         with pytest.raises(ValueError, match=r"beyond its 4 were .*python -m dream_env\.data\.episodes"):
             EpisodeDataset.load(root)
     inspect_dataset(root)
@@ -98,10 +98,13 @@ def test_damage_is_named(root: Path) -> None:
     data = root / "data/chunk-000/file-001.parquet"
     whole = data.read_bytes()
     data.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="file-001.parquet cannot be read.*collect it again"):
+    with pytest.raises(ValueError, match="file-001.parquet is damaged.*collect it again"):
         EpisodeDataset.load(root)
     data.write_bytes(whole)
     pq.write_table(pq.read_table(data).slice(0, 30), data)
+    with pytest.raises(ValueError, match="file-001.parquet is damaged"):
+        EpisodeDataset.load(root)
+    (root / "meta/checksums.json").unlink()
     with pytest.raises(ValueError, match="80 frames; accepted: the 100 of meta/episodes"):
         EpisodeDataset.load(root)
     (root / "meta/info.json").write_text("{")
@@ -175,5 +178,6 @@ def test_what_an_earlier_version_collected_is_to_be_collected_again(root: Path) 
     info["features"]["observation.images.workspace"] = info["features"].pop("observation.images.pixels")
     (root / "meta/info.json").write_text(json.dumps(info))
     (root / "meta/spec.json").unlink()
+    (root / "meta/checksums.json").unlink()
     with pytest.raises(ValueError, match=r"lacks the feature 'observation.images.pixels'.*collect it again"):
         EpisodeDataset.load(root)

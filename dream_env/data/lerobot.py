@@ -5,16 +5,16 @@ schemas and statistics follow `src/lerobot/datasets` of huggingface/lerobot (742
 
     meta/info.json                            features, counts, paths; written last, it commits all
     meta/spec.json                            the `WorldSpec`, which LeRobot knows nothing of
+    meta/checksums.json                       SHA-256 of every file, compared when a data set is loaded
     meta/stats.json, meta/tasks.parquet       statistics of every feature; one row per instruction
     meta/episodes/chunk-000/file-000.parquet  one row per episode
     data/chunk-000/file-000.parquet           one row per frame, one row group per episode
     staging/*.parquet                         finished episodes, until `LeRobotStore.consolidate`
-
-Every page of our parquet files has a checksum, which is compared whenever it is read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -33,14 +33,14 @@ from dream_env.data.parquet import (
     read_parquet,
     statistics,
     to_arrow,
-    write_parquet,
 )
-from dream_env.files import LOCK, replacing
+from dream_env.files import LOCK, replacing, write_json, write_text
 from dream_env.spec import WorldSpec
 
 CHUNK_FILES = 1000
 DATA_FILE_MB = 100
 PATHS = "chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+TASKS = "tasks.parquet"
 OWN = ("name", "kind", "task_name", "seed")
 """Columns of meta/episodes that only this package writes; LeRobot's tools drop them."""
 
@@ -60,18 +60,20 @@ class LeRobotStore:
         """Touches nothing on disk."""
         self.root = Path(root).expanduser()
         self.spec_path = self.root / "meta" / "spec.json"
+        self._sums = self.root / "meta" / "checksums.json"
         self._info, self._staging = self.root / "meta" / "info.json", self.root / "staging"
 
     def check_writable(self) -> None:
         """Raises ValueError if the folder holds something else than episodes of this package."""
         if self._info.exists():
-            self.head()
+            self.info()
             for path in self.files("meta/episodes").values():
                 if missing := set(OWN) - set(pq.read_schema(path).names):
                     raise ValueError(
                         f"{path} lacks the columns {', '.join(sorted(missing))}: another tool has written it, so its "
                         "episodes can be loaded, but none can be added; collect into another folder and load both"
                     )
+            self.head()
         elif not self._staged_files() and any(path.name not in ("staging", LOCK) for path in self.root.glob("*")):
             raise ValueError(f"{self.root} is not empty and holds no dataset (no {self._info}); choose another folder")
 
@@ -112,7 +114,7 @@ class LeRobotStore:
         table = pa.table({key: to_arrow(array, schema.field(key).type) for key, array in columns.items()})
         with replacing(self._staging / f"{name}.parquet") as path:
             about = {"episode": json.dumps(row), "head": json.dumps(head._asdict())}
-            write_parquet(path, table.replace_schema_metadata(about))
+            pq.write_table(table.replace_schema_metadata(about), path)
 
     def staged(self) -> dict[Path, dict]:
         """Returns the rows of the staged episodes, in order.
@@ -155,7 +157,11 @@ class LeRobotStore:
         head, staged, rows = self.head(), self.staged(), self.rows(stats=True)
         total, known = len(rows), {row["name"] for row in rows}
         waiting = [path for path in staged if path.stem not in known]
-        number = len(_named(rows))
+        number, old = (
+            len(_named(rows)),
+            {f"{kind}/{name}" for name in _named(rows) for kind in ("data", "meta/episodes")},
+        )
+        kept = {name: digest for name, digest in self._known_sums().items() if name in old}
         for path in self._leftovers(rows):
             path.unlink()
         tasks = {task: i for i, task in enumerate(dict.fromkeys(row["tasks"][0] for row in rows))}
@@ -167,7 +173,7 @@ class LeRobotStore:
             rows += self._write_file(number, head, group, rows, tasks)
             number += 1
         if len(rows) > total and head:
-            self._write_meta(head, rows, tasks)
+            self._write_meta(head, rows, tasks, kept)
         for path in [*staged, *self._staging.glob(".*")]:
             path.unlink()
         return len(rows)
@@ -185,7 +191,7 @@ class LeRobotStore:
         with (
             replacing(self.root / "data" / name) as data,
             replacing(self.root / "meta" / "episodes" / name) as meta,
-            pq.ParquetWriter(data, schema, write_page_checksum=True) as writer,
+            pq.ParquetWriter(data, schema) as writer,
         ):
             for source, row in staged.items():
                 table, length, task = read_parquet(source), row["length"], row["tasks"][0]
@@ -209,10 +215,10 @@ class LeRobotStore:
                 }
                 rows.append(places | row | _flatten(indices))
                 start += length
-            write_parquet(meta, pa.Table.from_pylist(rows))
+            pq.write_table(pa.Table.from_pylist(rows), meta)
         return rows
 
-    def _write_meta(self, head: Head, rows: Sequence[dict], tasks: Mapping[str, int]) -> None:
+    def _write_meta(self, head: Head, rows: Sequence[dict], tasks: Mapping[str, int], kept: Mapping[str, str]) -> None:
         """Writes tasks, spec, statistics and, last of all, info.json."""
         features = {**head.features, **INDICES}
         table = pa.table({"task_index": list(tasks.values()), "task": list(tasks)})
@@ -220,8 +226,8 @@ class LeRobotStore:
         kinds = {"pandas_type": "unicode", "numpy_type": "object", "metadata": None}
         column = {"name": "task", "field_name": "task", **kinds}
         index = {"index_columns": ["task"], "columns": [column], "column_indexes": []}
-        with replacing(self.root / "meta" / "tasks.parquet") as path:
-            write_parquet(path, table.replace_schema_metadata({"pandas": json.dumps(index)}))
+        with replacing(self._info.parent / TASKS) as path:
+            pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(index)}), path)
         parts: dict[str, dict] = {name: {} for name in features}
         for key in rows[0]:
             if key.startswith("stats/"):
@@ -243,13 +249,36 @@ class LeRobotStore:
             "features": features,
         }
         stats = {feature: aggregate(values) for feature, values in parts.items()}
-        for target, content in (
-            (self.spec_path, head.spec),
-            (self._info.with_name("stats.json"), stats),
-            (self._info, info),
-        ):
-            with replacing(target) as path:
-                path.write_text(json.dumps(content, indent=4), encoding="utf-8")
+        contents = {self.spec_path: head.spec, self._info.with_name("stats.json"): stats, self._info: info}
+        texts = {path: json.dumps(content, indent=4) for path, content in contents.items()}
+        sums = {self._name(path): hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+        for path in (*self.files("data").values(), *self.files("meta/episodes").values(), self._info.parent / TASKS):
+            sums[self._name(path)] = kept.get(self._name(path)) or checksum(path)
+        write_json(self._sums, sums)
+        for path, text in texts.items():
+            write_text(path, text)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _known_sums(self) -> dict[str, str]:
+        """Reads the checksums; {} where another tool has written the data set."""
+        if not self._sums.exists():
+            return {}
+        try:
+            return dict(json.loads(self._sums.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{self._sums} is damaged ({error}); delete it, or {RECOLLECT}") from error
+
+    def verify(self) -> None:
+        """Raises ValueError if a file is not what was written, with the remedy."""
+        for name, digest in self._known_sums().items():
+            path = self.root / name
+            if not path.is_file() or checksum(path) != digest:
+                raise ValueError(
+                    f"{path} is damaged: its SHA-256 is not that of meta/checksums.json; {RECOLLECT}; if it was "
+                    f"changed on purpose, delete {self._sums}"
+                )
 
     def info(self) -> dict[str, Any]:
         """Reads and checks meta/info.json.
@@ -333,6 +362,15 @@ class LeRobotStore:
 
 _PLACES = {"episode_index", "tasks", "length", "data/chunk_index", "data/file_index"}
 """Columns of meta/episodes that LeRobot's layout has, and reading needs."""
+
+
+def checksum(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def _named(rows: Sequence[dict]) -> set[str]:

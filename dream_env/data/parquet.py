@@ -104,18 +104,18 @@ def _offsets(array: pa.Array) -> np.ndarray:
 
 
 def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Reads a parquet file, row group by row group, and checks the checksum of every page.
+    """Reads a parquet file, row group by row group: data files hold one per episode.
 
     Raises:
         ValueError: If the file is missing or damaged, or lacks a column; the message names it.
     """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pq.ParquetFile(path)
         if missing := set(columns or ()) - set(file.schema_arrow.names):
             raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}; {RECOLLECT}")
         for i in range(file.num_row_groups):
             yield file.read_row_group(i, columns=columns)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:  # of a damaged schema, too
         raise ValueError(f"{path} cannot be read ({error}); {RECOLLECT}") from error
 
 
@@ -125,11 +125,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if not tables:
         raise ValueError(f"{path} holds no rows; {RECOLLECT}")
     return pa.concat_tables(tables)
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a parquet file with a checksum for every page."""
-    pq.write_table(table, path, write_page_checksum=True)
 
 
 def statistics(values: np.ndarray) -> dict[str, list]:

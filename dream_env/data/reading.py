@@ -31,6 +31,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
     """
     store = LeRobotStore(root)
     info, rows = store.info(), store.episodes()
+    store.verify()
     features = info["features"]
     sentences = [row["tasks"][0] for row in rows]
     stored = spec or (WorldSpec.load(store.spec_path) if store.spec_path.exists() else None)

@@ -1,0 +1,171 @@
+"""Collection of any Gymnasium environment: what acts, what is recorded, and what is refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from small_world import equal
+
+from dream_env.agents.collect import Collect, collect, main
+from dream_env.agents.data import behaviors
+from dream_env.data.episodes import EpisodeDataset
+
+
+class Picture(gym.Env):
+    """A bright square that walks to the right and ends its episode there; success is told at the end only."""
+
+    observation_space = spaces.Box(0, 255, (12, 10, 3), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(0, 4))
+        return self.picture(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.place += int(action)
+        done = self.place >= 8
+        return self.picture(), float(action), done, False, {"success": done}
+
+    def picture(self) -> np.ndarray:
+        picture = np.zeros((12, 10, 3), np.uint8)
+        picture[:, self.place : self.place + 2] = 200
+        return picture
+
+
+class Parts(Picture):
+    """A flat Dict of a picture and a vector in double precision, which leaves its own space."""
+
+    observation_space = spaces.Dict({"eye": Picture.observation_space, "place": spaces.Box(0.0, 5.0, (1,), np.float64)})
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float64)
+
+    def picture(self) -> Any:
+        return {"eye": super().picture(), "place": np.array([float(self.place)])}
+
+    def step(self, action: Any) -> Any:
+        assert action.dtype == np.float64 and self.action_space.contains(action)
+        return super().step(action[0] > 0)
+
+
+class Wrong(Picture):
+    observation_space = spaces.Tuple((Picture.observation_space,))  # type: ignore[assignment]
+
+
+for name, env, limit in (
+    ("Picture", Picture, 30),
+    ("Parts", Parts, 30),
+    ("Wrong", Wrong, 30),
+    ("Endless", Picture, None),
+):
+    gym.register(f"Small{name}-v0", env, max_episode_steps=limit)
+
+
+def arguments(out: Path, env: str = "SmallPicture-v0", episodes: int = 6, **others: Any) -> Collect:
+    return Collect(out, episodes, env, **{"workers": 1, **others})
+
+
+def test_pictures_terminations_and_success_are_recorded(tmp_path: Path) -> None:
+    assert collect(arguments(tmp_path / "set")) == 6
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.spec.pictures == ("pixels",) and data.spec.action == spaces.Discrete(2) and data.spec.horizon == 30
+    assert not data.spec.instructions and set(data.kind) == {"random"} and set(data.task) == {"SmallPicture-v0"}
+    assert len(set(data.lengths.tolist())) > 1, "episodes end when they are over"
+    for i in range(6):
+        one = data[i]
+        places = one.observation["pixels"][:, 0, :, 0].argmax(1)
+        assert one.terminated == (places[-1] == 8) and one.success is not None and one.success[-1] == one.terminated
+        assert np.array_equal(np.diff(places), one.action) and np.array_equal(one.reward, one.action)
+    assert data.solved.tolist() == data.terminated.tolist() and data.terminated.any()
+
+
+def test_dicts_are_recorded_within_their_spaces(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "SmallParts-v0", policy="correlated"))
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.spec.pictures == ("eye",) and data.spec.vectors == ("place",)
+    assert data.observation["place"].dtype == data.action.dtype == np.float32
+    assert data.observation["place"].max() == 5.0, "what is shown beyond its space is clipped to it"
+
+
+def test_the_same_command_goes_on_and_gives_the_same(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    assert collect(arguments(root, "Pendulum-v1", 2, max_steps=9)) == 2
+    assert collect(arguments(root, "Pendulum-v1", 5, max_steps=9)) == 5
+    assert collect(arguments(tmp_path / "two", "Pendulum-v1", 5, max_steps=9, workers=2)) == 5
+    one, two = EpisodeDataset.load(root), EpisodeDataset.load(tmp_path / "two")
+    assert all(equal(one[i], two[i]) for i in range(5)) and one.lengths.tolist() == [9] * 5
+    assert one.spec.name == "Pendulum-v1" and one.spec.horizon == 9 and one.success is None
+    with pytest.raises(ValueError, match="another world: horizon 9, now 200"):
+        collect(arguments(root, "Pendulum-v1", 6))
+
+
+def test_random_policies_move_as_they_say() -> None:
+    space = spaces.Box(-2.0, 6.0, (1,), np.float32)
+
+    def acts(kind: str, seed: int = 0, space: spaces.Space = space) -> np.ndarray:
+        acting = behaviors.BEHAVIORS[kind](space, np.random.default_rng(seed), {})
+        return np.array([next(acting) for _ in range(3000)]).ravel()
+
+    uniform, held, smooth = acts("random"), acts("held"), acts("correlated")
+    assert uniform.min() < -1.9 and uniform.max() > 5.9 and abs(np.corrcoef(uniform[1:], uniform[:-1])[0, 1]) < 0.1
+    runs = np.diff(np.flatnonzero(np.diff(held, prepend=np.nan)))
+    assert set(runs) == set(range(1, behaviors.HELD + 1))
+    assert np.corrcoef(smooth[1:], smooth[:-1])[0, 1] > 0.8 and abs(smooth.mean() - 2) < 1
+    assert set(acts("held", space=spaces.Discrete(3, start=4))) == {4, 5, 6}
+    assert np.array_equal(acts("held", 3), acts("held", 3)) and not np.array_equal(acts("held", 3), acts("held", 4))
+
+
+def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Always:
+        """Answers as the `Policy` protocol says: batched."""
+
+        def act(self, observation: dict) -> np.ndarray:
+            assert observation["pixels"].shape == (1, 12, 10, 3)
+            return np.ones(1, int)
+
+    monkeypatch.setattr(behaviors, "load_policy", lambda path: Always())
+    collect(arguments(tmp_path / "set", policy=str(tmp_path)))
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert set(data.kind) == {"policy"} and data.terminated.all() and all(data[i].action.all() for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"env": "Pendulum-v9"}, "env='Pendulum-v9' cannot be made: .*"),
+        ({"env": "SmallWrong-v0"}, "env='SmallWrong-v0': observation .*Tuple.*; accepted: .*flat Dict"),
+        ({"env": "FrozenLake-v1"}, "observation .*Discrete.*; accepted: a float vector"),
+        ({"env": "SmallEndless-v0"}, "max_steps=None; accepted: a number, as SmallEndless-v0 has no time limit"),
+        ({"max_steps": 0}, "max_steps=0; accepted: 1 or more"),
+        ({"task": "push"}, "task='push'; accepted: none"),
+        ({"mix": "expert"}, "mix behavior='expert' is not known; accepted: 'random', 'held'"),
+        ({"policy": "policy"}, "policy"),
+        ({"policy": "correlated"}, "accepted: actions in a Box"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_first(others: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        collect(arguments(tmp_path / "set", **others))
+
+
+def test_commands_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["collect", "--out", str(tmp_path / "set"), "--env", "Nothing-v0"])
+    with pytest.raises(SystemExit, match="env='Nothing-v0' cannot be made") as error:
+        main()
+    assert "\n" not in str(error.value)
+
+
+def test_home_folder_may_be_a_tilde(tmp_path: Path) -> None:
+    """`--out=~/data` reaches Python as it stands: a shell expands it only after a space."""
+    env = os.environ | {
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path(__file__).parents[1])),
+    }
+    command = "-m dream_env.agents.collect --env CartPole-v1 --episodes 2 --workers 1 --out=~/set"
+    subprocess.run([sys.executable, *command.split()], env=env, cwd=tmp_path, check=True, capture_output=True)
+    assert len(EpisodeDataset.load(tmp_path / "set")) == 2 and not (tmp_path / "~").exists()

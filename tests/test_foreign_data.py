@@ -1,0 +1,130 @@
+"""Data sets that LeRobot itself wrote or edited: they load, and their spec is derived from their columns."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dataset import equal, make_episode
+from gymnasium import spaces
+
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.data.parquet import encode_png
+from dream_env.nicol import episodes as nicol
+
+LENGTHS = (4, 6)
+
+
+def picture(height: int, width: int, frame: int) -> dict:
+    return {"bytes": encode_png(np.full((height, width, 3), 10 * frame, np.uint8)), "path": f"frame-{frame:06d}.png"}
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """What `LeRobotDataset.create`, `add_frame`, `save_episode` and `finalize` of lerobot 0.4.4 leave."""
+    root, total = tmp_path / "foreign", sum(LENGTHS)
+    for folder in ("data/chunk-000", "meta/episodes/chunk-000"):
+        (root / folder).mkdir(parents=True)
+    frame = np.concatenate([np.arange(n) for n in LENGTHS])
+    episode = np.repeat([0, 1], LENGTHS)
+    columns = {
+        "observation.images.top": [picture(6, 8, i) for i in range(total)],
+        "observation.images.wrist": [picture(5, 4, i) for i in range(total)],
+        "observation.state": [[float(e), float(t), 0.5] for e, t in zip(episode, frame, strict=True)],
+        "action": [[0.1 * i, -0.1 * i] for i in range(total)],
+        "next.success": (frame == np.array(LENGTHS)[episode] - 1) & (episode == 1),
+        "timestamp": frame / 20,
+        "frame_index": frame,
+        "episode_index": episode,
+        "index": np.arange(total),
+        "task_index": episode,
+    }
+    pq.write_table(pa.table(columns), root / "data/chunk-000/file-000.parquet")
+    rows = {
+        "episode_index": [0, 1],
+        "tasks": [["do this"], ["do that"]],
+        "length": list(LENGTHS),
+        "data/chunk_index": [0, 0],
+        "data/file_index": [0, 0],
+        "dataset_from_index": [0, 4],
+        "dataset_to_index": [4, 10],
+    }
+    pq.write_table(pa.table(rows), root / "meta/episodes/chunk-000/file-000.parquet")
+    features = {
+        "observation.images.top": {
+            "dtype": "image",
+            "shape": SHAPES["observation.images.top"],
+            "names": ["h", "w", "c"],
+        },
+        "observation.images.wrist": {"dtype": "image", "shape": [3, 5, 4], "names": None},
+        "observation.state": {"dtype": "float32", "shape": [3], "names": ["a", "b", "c"]},
+        "action": {"dtype": "float32", "shape": [2], "names": None},
+        "next.success": {"dtype": "bool", "shape": [1], "names": None},
+    }
+    features |= {name: {"dtype": "int64", "shape": [1], "names": None} for name in list(columns)[5:]}
+    info = {"codebase_version": "v3.0", "robot_type": "arm", "total_episodes": 2, "total_frames": total, "fps": 20}
+    (root / "meta/info.json").write_text(json.dumps(info | {"features": features}))
+    (root / "meta/stats.json").write_text(json.dumps({"action": {"min": [0, -0.9], "max": [0.9, 0]}}))
+    return root
+
+
+def test_a_data_set_of_lerobot_loads(foreign: Path) -> None:
+    data = EpisodeDataset.load(foreign)
+    assert data.spec.name == "arm" and data.spec.control_hz == 20 and data.spec.instructions and not data.spec.goals
+    assert set(data.spec.pictures) == {"top", "wrist"} and data.spec.vectors == ("state",)
+    assert data.spec.names == {"state": ("a", "b", "c")}
+    np.testing.assert_allclose(data.spec.action.high, [0.9, 0])  # type: ignore[union-attr]
+    assert data.lengths.tolist() == [3, 5] and data.instruction.tolist() == ["do this", "do that"]
+    one = data[1]
+    assert one.observation["top"].shape == (6, 6, 8, 3) and one.observation["wrist"].shape == (6, 5, 4, 3)
+    assert one.observation["wrist"][2, 0, 0, 0] == 60 and one.kind == one.task == "unknown"
+    np.testing.assert_allclose(one.action[:, 0], 0.1 * np.arange(4, 9))
+    assert one.success is not None and one.success.tolist() == [False] * 5 + [True]
+    assert data.solved.tolist() == [False, True]
+    with pytest.raises(ValueError, match="kind='demo' is not known; .*meta/episodes has lost the column kind"):
+        data.select(kind="demo")
+
+
+def test_discrete_actions_of_lerobot_load(foreign: Path) -> None:
+    info, file = json.loads((foreign / "meta/info.json").read_text()), foreign / "data/chunk-000/file-000.parquet"
+    info["features"]["action"] = {"dtype": "int64", "shape": [1], "names": None}
+    (foreign / "meta/info.json").write_text(json.dumps(info))
+    (foreign / "meta/stats.json").write_text(json.dumps({"action": {"min": [0], "max": [4]}}))
+    table = pq.read_table(file)
+    where = table.column_names.index("action")
+    pq.write_table(table.set_column(where, "action", pa.array(np.arange(10) % 5)), file)
+    data = EpisodeDataset.load(foreign)
+    assert data.spec.action == spaces.Discrete(5) and data[0].action.tolist() == [0, 1, 2]
+
+
+def test_nothing_is_added_to_what_another_tool_wrote(foreign: Path) -> None:
+    from dream_env.data.writer import EpisodeWriter
+
+    with pytest.raises(ValueError, match="another tool has written it.*collect into another folder"):
+        EpisodeWriter(foreign)
+    with pytest.raises(ValueError, match="lacks the feature 'observation.images.pixels'"):
+        nicol.EpisodeDataset.load(foreign)
+
+
+def test_what_lerobots_tools_have_edited_loads(written: Path, tmp_path: Path) -> None:
+    """Deleting, splitting and merging keep the frames, and drop spec, checksums and our columns of meta/episodes."""
+    root = Path(shutil.copytree(written, tmp_path / "edited"))
+    shutil.rmtree(root / "cache", ignore_errors=True)
+    (root / "meta/spec.json").unlink()
+    (root / "meta/checksums.json").unlink()
+    files = sorted((root / "meta/episodes").rglob("*.parquet"))
+    rows = pa.concat_tables(pq.read_table(path) for path in files)
+    files[1].unlink()
+    own = ["name", "kind", "task_name", "seed", "success"]
+    pq.write_table(rows.drop_columns(own), files[0])
+    data = nicol.EpisodeDataset.load(root)
+    assert data.seed.tolist() == [0, 1, 2, 3] and set(data.kind) == {"unknown"}
+    assert data.task.tolist() == ["reach", "reach", "lift", "reach"], "the sentences tell"
+    wanted = make_episode(2, "unknown", "lift")
+    assert equal(data[2], wanted)
+    assert EpisodeDataset.load(root).spec.goals
+    with pytest.raises(ValueError, match="file-000.parquet lacks the columns kind, name, seed, task_name: another"):
+        nicol.EpisodeWriter(root)
