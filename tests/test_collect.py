@@ -128,7 +128,7 @@ def test_a_killed_collection_goes_on(workers: int, reference: EpisodeDataset, tm
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(script)], env=env, stderr=subprocess.DEVNULL)
-    for _ in range(600):
+    for _ in range(2400):
         time.sleep(0.05)
         if len(list(root.glob("staging/[!.]*.parquet"))) >= 3:
             break

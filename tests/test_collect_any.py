@@ -57,13 +57,9 @@ class Wrong(Picture):
     observation_space = spaces.Tuple((Picture.observation_space,))  # type: ignore[assignment]
 
 
-for name, env, limit in (
-    ("Picture", Picture, 30),
-    ("Parts", Parts, 30),
-    ("Wrong", Wrong, 30),
-    ("Endless", Picture, None),
-):
-    gym.register(f"Small{name}-v0", env, max_episode_steps=limit)
+for small in (Picture, Parts, Wrong):
+    gym.register(f"Small{small.__name__}-v0", small, max_episode_steps=30)
+gym.register("SmallEndless-v0", Picture)
 
 
 def arguments(out: Path, env: str = "SmallPicture-v0", episodes: int = 6, **others: Any) -> Collect:
@@ -162,10 +158,8 @@ def test_commands_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_home_folder_may_be_a_tilde(tmp_path: Path) -> None:
     """`--out=~/data` reaches Python as it stands: a shell expands it only after a space."""
-    env = os.environ | {
-        "HOME": str(tmp_path),
-        "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path(__file__).parents[1])),
-    }
+    package = os.environ.get("PYTHONPATH", str(Path(__file__).parents[1]))
+    env = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": package}
     command = "-m dream_env.agents.collect --env CartPole-v1 --episodes 2 --workers 1 --out=~/set"
     subprocess.run([sys.executable, *command.split()], env=env, cwd=tmp_path, check=True, capture_output=True)
     assert len(EpisodeDataset.load(tmp_path / "set")) == 2 and not (tmp_path / "~").exists()

@@ -92,7 +92,9 @@ def test_states_and_predictions_stay_in_single_precision(world):
     state = model.encode(observed(model, 2))
     with torch.autocast("cpu", torch.bfloat16):
         after, told = model.step(state, act(2), torch.rand(2, model.noise_dim))
-    assert {part.dtype for part in (*after.values(), told.reward, told.terminated, told.disagreement)} == {torch.float32}
+    assert {part.dtype for part in (*after.values(), told.reward, told.terminated, told.disagreement)} == {
+        torch.float32
+    }
 
 
 def test_extreme_noise_stays_finite():

@@ -56,7 +56,7 @@ def foreign(tmp_path: Path) -> Path:
     features = {
         "observation.images.top": {
             "dtype": "image",
-            "shape": SHAPES["observation.images.top"],
+            "shape": [6, 8, 3],
             "names": ["h", "w", "c"],
         },
         "observation.images.wrist": {"dtype": "image", "shape": [3, 5, 4], "names": None},
