@@ -8,3 +8,7 @@ import os
 # torch's OpenMP threads spin while they wait, which costs small networks more than they gain.
 # Set before anything here imports torch; an OMP_NUM_THREADS of the caller's wins.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from dream_env import deprecated  # noqa: E402  old names of commands, see there
+
+deprecated.install()

@@ -10,7 +10,6 @@ default, which are in 2000 episodes, or in 300 with `--mix demo`. Any other Gymn
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from dream_env.agents.data.behaviors import Job
@@ -78,7 +76,7 @@ def parse_mix(text: str, behaviors: Iterable[str]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Collect:
+class Arguments:
     """Collects episodes into a LeRobot v3 dataset; the same command again resumes it."""
 
     out: Path
@@ -157,7 +155,7 @@ class Collect:
         return jobs
 
 
-def collect(args: Collect, make: Callable[[str, str | None], Any] | None = None) -> int:
+def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = None) -> int:
     """Collects the episodes that are still missing.
 
     Args:
@@ -194,19 +192,12 @@ def collect(args: Collect, make: Callable[[str, str | None], Any] | None = None)
         return writer.close()
 
 
-def main() -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    arguments = tyro.cli(Collect, prog="python -m agents.collect", description=__doc__)
-    try:
-        print(f"{arguments.out}: {collect(arguments)} episodes")
-    except KeyboardInterrupt:
-        raise SystemExit("interrupted; the same command goes on from here") from None
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from None
+    print(f"{args.out}: {collect(args)} episodes")
 
 
 if __name__ == "__main__":
-    from dream_env.agents import collect as module  # Ray's workers know no __main__
+    from dream_env.agents.run.cli import command
 
-    module.main()
+    command("collect")

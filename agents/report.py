@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from dream_env.agents.eval.results import tables
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.files import write_text
@@ -107,9 +105,8 @@ class Arguments:
     """Change nothing; fail if the page is out of date."""
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.report", description=__doc__)
     old = args.page.read_text(encoding="utf-8")
     new = fill(old, args.results)
     if args.check and new != old:
@@ -120,4 +117,6 @@ def main(arguments: Arguments | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from dream_env.agents.run.cli import command
+
+    command("report")

@@ -5,6 +5,8 @@ Importing this package registers the ids and loads neither torch nor pybullet.
 
 from gymnasium.envs.registration import register
 
+from dream_env import deprecated
+
 __version__ = "0.1.0"
 
 register(
@@ -23,3 +25,5 @@ register(
     entry_point="dream_env.nicol.real:make",
     max_episode_steps=24,
 )
+
+deprecated.install()

@@ -16,6 +16,7 @@ from typing import Any
 
 LOCK = ".lock"
 """File in a folder that a process writes; it holds one line about that process."""
+_HELD: set[str] = set()
 _HOST = re.sub(r"\W", "-", socket.gethostname())
 _FULL = re.compile(r"unexpected pos|os error 28|No space left")  # torch and safetensors, which raise no OSError
 
@@ -74,6 +75,10 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
+    place = str(folder.resolve())
+    if place in _HELD:  # a command that is part of another one
+        yield
+        return
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK
@@ -85,11 +90,13 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(
             f"out={folder} is being written by {owner or 'another process'}; accepted: another folder, or wait for it"
         ) from None
+    _HELD.add(place)
     try:
         words = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         file.write_text(f"process {os.getpid()} on {_HOST}: {words[:200]}\n", encoding="utf-8")
         yield
     finally:
+        _HELD.discard(place)
         file.unlink(missing_ok=True)  # while it is held: who waits for the old file sees that it is gone
         lock.release()
         if made:

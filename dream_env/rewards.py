@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RewardName = Literal[
     "energy", "bounded", "progress", "metric", "metric_bounded", "metric_progress", "success", "environment"
@@ -74,7 +75,7 @@ def reward(name: RewardName, previous: Tensor, current: Tensor, success: Tensor,
         return -current
     if name in ("progress", "metric_progress"):
         return previous - current
-    return torch.exp(-current / (METRIC_SCALE if is_learned(name) else BOUNDED_SCALE))
+    return (-current / (METRIC_SCALE if is_learned(name) else BOUNDED_SCALE)).exp()
 
 
 def goal_reward(name: RewardName) -> Callable[[Any, Any, Any], np.ndarray]:
@@ -90,6 +91,8 @@ def goal_reward(name: RewardName) -> Callable[[Any, Any, Any], np.ndarray]:
 
 
 def _goal_reward(name: RewardName, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    import torch
+
     achieved, desired = (torch.as_tensor(x, dtype=torch.float32) for x in (achieved_goal, desired_goal))
     apart = distance(achieved, desired)
     return reward(name, apart, apart, apart).numpy()

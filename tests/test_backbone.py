@@ -10,7 +10,7 @@ import pytest
 import torch
 from recorded import recorded
 
-from dream_env.agents import clone
+from dream_env.agents.clone import command as clone
 from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import command as fit
 from dream_env.agents.policies import vla as policy

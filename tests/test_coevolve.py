@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from recorded import recorded
 
-from dream_env.agents import coevolve
+from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.fidelity.ranking import check_policies
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS

@@ -16,11 +16,12 @@ import torch
 import toy
 from dataset import equal
 
-from dream_env.agents.collect import Collect, collect, main, parse_mix
+from dream_env.agents.collect import Arguments, collect, parse_mix
 from dream_env.agents.data.behaviors import Job
 from dream_env.agents.data.nicol_behaviors import BEHAVIORS, MIX, record
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.vla import VLAConfig
+from dream_env.agents.run import cli
 from dream_env.agents.run import workers as pool
 from dream_env.data.episodes import EpisodeDataset as GeneralDataset
 from dream_env.nicol.constants import EPISODE_STEPS, denormalize, integrate
@@ -86,9 +87,9 @@ def make_slow(task: str, policy: str | None) -> FakeEnv:
     return FakeEnv(task)
 
 
-def arguments(out: Path, episodes: int = 12, workers: int = 1, **kwargs: Any) -> Collect:
+def arguments(out: Path, episodes: int = 12, workers: int = 1, **kwargs: Any) -> Arguments:
     mix = "expert:2,demo:1,play:2,random:1"
-    return Collect(out=out, episodes=episodes, workers=workers, **{"mix": mix} | kwargs)
+    return Arguments(out=out, episodes=episodes, workers=workers, **{"mix": mix} | kwargs)
 
 
 def same(a: EpisodeDataset, b: EpisodeDataset) -> bool:
@@ -234,9 +235,8 @@ def test_bad_arguments_are_named(kwargs: dict, message: str, tmp_path: Path) -> 
 def test_help_tells_how_many_demonstrations_there_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["collect", "--help"])
     with pytest.raises(SystemExit):
-        main()
+        cli.command("collect", ["--help"])
     assert "only 15 % of it are demonstrations" in capsys.readouterr().out
     assert parse_mix(MIX, BEHAVIORS)["demo"] == pytest.approx(0.15)
 
@@ -296,7 +296,7 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     for obs in seen:  # what the dream shows, whatever the camera sees meanwhile
         np.testing.assert_allclose(obs["embedding"], expected["embedding"], rtol=1e-4, atol=1e-4)
         expected, *_ = dream.step(np.full(4, 0.2, np.float32))
-    jobs = Collect(Path("set"), 4, mix="policy:1,dreamt:1", policy="p", world_model="w").jobs()
+    jobs = Arguments(Path("set"), 4, mix="policy:1,dreamt:1", policy="p", world_model="w").jobs()
     assert Counter((job.kind, job.policy, job.world_model) for job in jobs) == {
         ("policy", "p", None): 2,
         ("dreamt", "p", "w"): 2,

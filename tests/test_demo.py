@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents import demo
+from dream_env.agents.demo import command as demo
 from dream_env.agents.eval.results import Clip, EpisodeResult
-from dream_env.agents.evaluate import Settings
+from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import hashing as sources
+from dream_env.agents.run.cli import one_line
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_interruption(world, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "evaluate", interrupt)
-    with pytest.raises(SystemExit, match="the same command goes on from here"):
+    with pytest.raises(SystemExit, match="interrupted; the same command goes on from here"), one_line("demo"):
         demo.main(demo.Arguments(out=tmp_path))
     assert not list(tmp_path.rglob("*.jsonl"))
 

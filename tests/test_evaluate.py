@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dream_env.agents import evaluate, report
+from dream_env.agents import report
 from dream_env.agents.data import physics_starts as starts
 from dream_env.agents.eval import pictures, rollouts
 from dream_env.agents.eval import results as outcomes
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.rollouts import Batch
+from dream_env.agents.evaluate import command as evaluate
 from dream_env.agents.policies import regressor
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
@@ -110,7 +111,7 @@ def test_results_have_a_place_before_anything_is_played(tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match="file is no folder that can be written to; accepted"):
-            evaluate.main(evaluate.Arguments(policy=["zero"], out=out))
+            evaluate.main(evaluate.Arguments(policy=("zero",), out=out))
 
 
 def test_large_pictures_are_drawn_smaller(monkeypatch, tmp_path):
@@ -307,8 +308,8 @@ def test_clips_show_both_worlds_from_one_start(world_model):
 
 def test_command(world_model, tmp_path, capsys):
     args = evaluate.Arguments(
-        policy=["zero", "random", "expert"],
-        tasks="reach,lift",
+        policy=("zero", "random", "expert"),
+        tasks=("reach,lift",),
         episodes=1,
         world_model=world_model,
         gif_episodes=1,

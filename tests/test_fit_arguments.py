@@ -1,6 +1,5 @@
 """The arguments of `agents.fit`: what is refused before any work, and what they mean."""
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -8,6 +7,7 @@ from test_fit import arguments
 
 from dream_env.agents.fit import command
 from dream_env.agents.fit.arguments import SHARES
+from dream_env.agents.run import cli
 from dream_env.world_models import checkpoint
 
 
@@ -57,9 +57,8 @@ def test_default_is_the_checkpoint_that_comes_along(tmp_path):
 
 
 def test_help_tells_of_the_stages(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["fit", "--help"])
     with pytest.raises(SystemExit):
-        command.main()
+        cli.command("fit", ["--help"])
     assert "A killed run goes on" in capsys.readouterr().out
 
 

@@ -54,8 +54,7 @@ def test_task_and_color_are_read_off_held_out_phrasings() -> None:
 
 
 def test_nearest_sentences_mean_the_same(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["phrasings", "--out", str(tmp_path / "language.json")])
-    phrasings.main()
+    phrasings.main(phrasings.Arguments(out=tmp_path / "language.json"))
     report = json.loads((tmp_path / "language.json").read_text())
     ours, baseline = report["word vectors"], report["hashed bag of words"]
     assert ours["all"]["both"] >= 0.97 and ours["new"]["color"] >= 0.95

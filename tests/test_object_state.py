@@ -16,7 +16,7 @@ from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.critic import GoalTrunk
 from dream_env.agents.policies.object_state import ObjectStateVecEnv
 from dream_env.agents.policies.vla import VLA, Trunk, VLAConfig
-from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, prepare, train
+from dream_env.agents.train.command import ALGORITHMS, Arguments, make_env, make_model, prepare, train
 from dream_env.nicol.constants import EPISODE_STEPS
 
 

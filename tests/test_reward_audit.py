@@ -1,7 +1,6 @@
 """The reward audit: its counts on made-up distances, its scenes in physics, its command."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import toy
 
 from dream_env.agents.eval.rank_correlation import progressed, rank_figures
+from dream_env.agents.run import cli
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.reward_audit import command as reward_audit
 from dream_env.agents.studies.reward_audit import scenes
@@ -194,9 +194,8 @@ def test_scenes_are_played_once(no_physics, toy_folder, tmp_path, monkeypatch):
 
 
 def test_help_tells_what_a_reward_has_to_pass(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["reward_audit", "--help"])
     with pytest.raises(SystemExit):
-        reward_audit.main()
+        cli.command("studies.reward_audit", ["--help"])
     assert "hiding the cube must not pay" in capsys.readouterr().out
 
 

@@ -17,14 +17,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from dream_env.adapters.sb3 import OutcomeReward
-from dream_env.agents import clone
-from dream_env.agents import train as module
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.ppo import AnchoredPPO
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import zoo_ppo as hyperparams
 from dream_env.agents.run import zoo_sac as hyperparams_sac
-from dream_env.agents.train import ALGORITHMS, Arguments, make_env, make_model, train, validate
+from dream_env.agents.run.cli import command
+from dream_env.agents.train.command import ALGORITHMS, Arguments, make_env, make_model, train, validate
 from dream_env.contract import action_space, observation_space
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamEnv
@@ -262,20 +261,10 @@ def test_the_card_holds_the_command_that_makes_the_policy(args):
     )
 
 
-@pytest.mark.parametrize("command", [clone, module])
-def test_help_names_the_command(command, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["some/file.py", "--help"])
-    with pytest.raises(SystemExit):
-        command.main()
-    assert f"usage: python -m agents.{command.__name__.split('.')[-1]} " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", [module])
-def test_a_missing_gpu_ends_the_command(command, monkeypatch, tmp_path):
+def test_a_missing_gpu_ends_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["command", "--out", str(tmp_path / "run"), "--device", "cuda"])
     with pytest.raises(SystemExit, match="device='cuda': torch finds no GPU on this machine; accepted here: 'cpu'"):
-        command.main()
+        command("train", ["--out", str(tmp_path / "run"), "--device", "cuda"])
 
 
 def test_validation_repeats_itself(args):
@@ -297,12 +286,12 @@ def test_other_algorithms_run(args, algo):
 
 
 def test_a_killed_run_goes_on(args):
-    code = "import toy, tyro; from dream_env.agents import train; train.main()"
-    command = [sys.executable, "-c", code, "--out", args.out, "--init", args.init]
-    command += ["--world-model", args.world_model, "--n-envs", "8", "--steps", "1000000"]
-    command += ["--validate-every", str(args.validate_every), "--warmup", "0"]
-    command += ["--validation-episodes", "0"]
-    run = subprocess.Popen(map(str, command), cwd=TESTS, stderr=subprocess.DEVNULL)
+    code = "import toy; from dream_env.agents.run.cli import command; command('train')"
+    words = [sys.executable, "-c", code, "--out", args.out, "--init", args.init]
+    words += ["--world-model", args.world_model, "--n-envs", "8", "--steps", "1000000"]
+    words += ["--validate-every", str(args.validate_every), "--warmup", "0"]
+    words += ["--validation-episodes", "0"]
+    run = subprocess.Popen(map(str, words), cwd=TESTS, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     history = args.out / "validation.json"
     while not (history.exists() and len(json.loads(history.read_text())) > 3):

@@ -13,7 +13,8 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from dream_env.agents import clone, coevolve, train
+from dream_env.agents.clone import command as clone
+from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.eval import rollouts
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.policies import regressor
@@ -22,6 +23,7 @@ from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report
 from dream_env.agents.studies.transfer.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
 from dream_env.agents.studies.transfer.policies import Setup, Stopwatch, TrainedPolicy, digest, folder, needs, trained
+from dream_env.agents.train import command as train
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel

@@ -10,13 +10,13 @@ import toy
 from stable_baselines3 import A2C, DDPG, SAC, TD3
 
 from dream_env.adapters.sb3 import DreamVecEnv
+from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval import rollouts
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.ppo import AnchoredPPO
 from dream_env.agents.policies.vla import VLA, VLAConfig
-from dream_env.agents.data.sentences import sentences
 from dream_env.contract import action_space, observation_space
 from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv

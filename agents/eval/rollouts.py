@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_starts
-from dream_env.agents.eval.results import Clip, EpisodeResult, World
+from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
 from dream_env.agents.policies import regressor
 from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
@@ -26,7 +26,6 @@ from dream_env.rewards import DEFAULT_REWARD, RewardName
 if TYPE_CHECKING:
     from dream_env.nicol.env import NicoLRealEnv
 
-Instruction = Literal["normal", "swapped", "shuffled", "absent", "heldout"]
 Actor = Callable[[dict[str, np.ndarray]], np.ndarray]
 SCRIPTED = ("expert", "random", "zero")
 """Policies that are words, not files; "expert" knows the physical state, so it has no dream."""

@@ -1,6 +1,6 @@
 """`python -m agents.fidelity`."""
 
-from dream_env.agents.fidelity.command import main
+from dream_env.agents.run.cli import command
 
 if __name__ == "__main__":
-    main()
+    command("fidelity")

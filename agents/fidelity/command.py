@@ -17,23 +17,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from safetensors.torch import load_file, save_file
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes
 from dream_env.agents.eval import probes
 from dream_env.agents.eval.open_loop import each_step
-from dream_env.agents.evaluate import HELD_OUT_SEED, check_tasks
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
+from dream_env.agents.fidelity.arguments import Arguments
 from dream_env.agents.fidelity.replay import Rollout
 from dream_env.agents.fidelity.report import headline, markdown, verdict
 from dream_env.agents.run import hashing as sources
@@ -42,67 +38,7 @@ from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit import command as reward_audit
 from dream_env.files import replacing, write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Tells whether a world model may be trained in: dream against physics, on held-out seeds."""
-
-    data: Path
-    """Folder of the episodes that the probes are trained on, written by `python -m agents.collect`;
-    those that the world model was fitted to will do."""
-    policies: tuple[str, ...] = ()
-    """Folders of policies of different quality; 20 or more make the ranking mean something. `agents.clone
-    --snapshots` and `agents.train --snapshots` leave them. They have to see through the encoder of
-    the world model under test."""
-    world_model: str = "default"
-    """Checkpoint of the world model under test."""
-    out: Path = Path("results")
-    """Folder of fidelity.json, fidelity.md, fidelity.png and fidelity_TASK.png."""
-    cache: Path = Path("runs/fidelity")
-    """Folder of what the next run need not make again."""
-    tasks: str = ",".join(TASKS)
-    """Tasks, separated by commas."""
-    episodes: int = 600
-    """Held-out episodes to replay, over tasks and over what acts: the expert, the expert with
-    misjudged cubes, play, and the policies."""
-    policy_episodes: int = 50
-    """Episodes per task, policy and world for the ranking."""
-    again: int = 150
-    """Held-out episodes that physics plays again with the cubes 3 mm elsewhere, as the measure for the dream's own
-    errors; 0 leaves them out."""
-    scenes: int = 60
-    """Scenes per task for the default reward's figures, those of `python -m agents.studies.reward_audit`; 0 leaves them
-    out."""
-    seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
-    temperature: float = 1.0
-    """Temperature of the dreams that policies act in, see `NicoLDream-v0`. Recordings are replayed at 0, by what is
-    likeliest: by noise a cube would slip where the recorded hand goes on as if it had not, or the other way round."""
-    probe_episodes: int = 2000
-    """Episodes of --data that the probe is trained on."""
-    probe_updates: int = 3000
-    """Updates of the probe."""
-    workers: int | None = None
-    """Processes in physics; all cores by default."""
-    ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
-
-    def task_names(self) -> tuple[str, ...]:
-        """Returns the tasks.
-
-        Raises:
-            ValueError: If one is unknown or named twice, or a number is out of range.
-        """
-        names = tuple(name.strip() for name in self.tasks.split(","))
-        check_tasks(names)
-        if self.episodes < 4 * len(names):
-            raise ValueError(f"episodes={self.episodes}; accepted: {4 * len(names)} or more, so that all kinds act")
-        if self.policy_episodes < 1:
-            raise ValueError(f"policy_episodes={self.policy_episodes}; accepted: 1 or more")
-        return names
 
 
 def measure(args: Arguments) -> dict[str, Any]:
@@ -265,10 +201,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.fidelity", description=__doc__)
     report = measure(args)
     text = markdown(report)
     write_json(args.out / "fidelity.json", report)

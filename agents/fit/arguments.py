@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dream_env.checks import check_choice, check_number
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.world_model.model import StateGroundedConfig
+from dream_env.nicol.world_model.config import StateGroundedConfig
 
 SHARES = {
     "autoencoder": 0.2,
@@ -26,6 +26,26 @@ SHARE = ("moving", "average", "held_out", "false_positives")
 """Numbers from 0 to 1."""
 LATER = ("test", "false_positives", "probe_updates", "bank")
 """What counts only once a model is trained, so that the same run may be told otherwise."""
+RARE = (
+    "cpu_time",
+    *(f"{part}_{what}" for what in ("batch", "rate") for part in SHARES),
+    "interaction_horizons",
+    "horizons",
+    "moving",
+    "reading_weight",
+    "pixel_weight",
+    "placing_weight",
+    "token_noise",
+    "rollout_noise",
+    "average",
+    "false_positives",
+    "probe_updates",
+    "split_seed",
+    "bfloat16",
+    "muon",
+    "model",
+)
+"""Options that only `--help-all` shows."""
 Objective = Literal["pixels", "latent", "both"]
 Device = Literal["cpu", "cuda"]
 

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
@@ -44,7 +43,8 @@ from dream_env.files import write_text
 from dream_env.initial_states import FILE
 from dream_env.nicol.episodes import KINDS, EpisodeDataset
 from dream_env.nicol.initial_states import from_episodes
-from dream_env.nicol.world_model.model import PREDICTOR, StateGroundedModel
+from dream_env.nicol.world_model.config import PREDICTOR
+from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 
 
@@ -257,9 +257,8 @@ def _names(folders: tuple[Path, ...]) -> str:
     return ", ".join(map(str, folders))
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.fit", description=__doc__)
     if not args.data:  # here, as others bring episodes of their own
         raise ValueError("data=(); accepted: one folder or more, written by `python -m agents.collect`")
     if args.processes > 1:

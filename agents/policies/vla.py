@@ -42,17 +42,6 @@ _LIKE = 0.25
 """Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
 
 
-def placed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a run with whole paths, so that they are the same however a path was spelled.
-
-    Args:
-        settings: Some of them name data, a clone or a world model: by a path, by what the package calls it, or None.
-    """
-    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "initial_states")}
-    whole = {key: str(Path(path).resolve()) for key, path in paths.items() if path and path not in SHIPPED}
-    return {**settings, **whole}
-
-
 @dataclass(frozen=True)
 class VLAConfig:
     """Sizes of the VLA.

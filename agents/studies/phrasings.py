@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval.statistics import markdown_table
@@ -106,9 +105,8 @@ def table(report: dict[str, Any]) -> str:
     return markdown_table(["embedding", "words", "sentences", "same color", "same task", "both"], rows) + "\n"
 
 
-def main() -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = tyro.cli(Arguments, prog="python -m agents.studies.phrasings", description=__doc__)
     report = compare_embeddings(args.text)
     write_json(args.out, report)
     print(table(report))
@@ -116,4 +114,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from dream_env.agents.run.cli import command
+
+    command("studies.phrasings")

@@ -1,6 +1,6 @@
 """`python -m agents.studies.ablation`."""
 
-from dream_env.agents.studies.ablation.command import main
+from dream_env.agents.run.cli import command
 
 if __name__ == "__main__":
-    main()
+    command("studies.ablation")

@@ -1,6 +1,6 @@
 """`python -m agents.studies.bench`."""
 
-from dream_env.agents.studies.bench.command import main
+from dream_env.agents.run.cli import command
 
 if __name__ == "__main__":
-    main()
+    command("studies.bench")

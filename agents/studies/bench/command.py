@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import tyro
 
 from dream_env.agents.fit.trainer import has_bfloat16
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.workers import cores
 from dream_env.agents.studies.bench import gpu
+from dream_env.agents.studies.bench.arguments import Arguments
 from dream_env.agents.studies.bench.cases import SQUARES, cases, flops_per_step, multiply
 from dream_env.agents.studies.bench.clock import Case, Row, clock_all
 from dream_env.agents.studies.bench.learn import action_cases, fit_cases, practice_cases
 from dream_env.agents.studies.bench.peers import peer_cases
 from dream_env.agents.studies.bench.report import draw_speeds, headline, page, ratios
 from dream_env.agents.studies.bench.start import about, memory, start_up
-from dream_env.checks import check_number
 from dream_env.files import write_json, write_text
 
 BATCHES = (1, 16, 256, 1024, 4096)
@@ -34,38 +33,6 @@ PRACTICE, ROWS = 256, 128
 """Dreams of a learner, as `agents.train` has them; observations, or candidates of a plan, that are acted on at once."""
 DTYPES = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
 """What is multiplied; without instructions for it a single product in bfloat16 takes a minute."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Measures what dreaming costs on this machine."""
-
-    out: Path | None = None
-    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md; None takes results, and
-    runs/bench_quick with --quick."""
-    world_model: str = "default"
-    """Checkpoint of the world model."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where everything is measured; "cuda" leaves out what runs on CPUs only, such as physics."""
-    peers: bool = False
-    """Measures other wrappers of the same world model too: Gymnasium's SyncVectorEnv, and TorchRL's WorldModelEnv where
-    `pip install torchrl` was done."""
-    quick: bool = False
-    """Small batches, short turns and one core, to see that everything runs; its figures mean little."""
-    seconds: float = 0.8
-    """Length of a turn."""
-    repeats: int = 3
-    """Turns of every row, of which the best counts."""
-
-    def __post_init__(self) -> None:
-        """Checks every number."""
-        check_number("seconds", self.seconds)
-        check_number("repeats", self.repeats, low=1)
-
-    @property
-    def folder(self) -> Path:
-        """The folder that is written."""
-        return self.out or Path("runs/bench_quick" if self.quick else "results")
 
 
 def run_benchmark(args: Arguments, progress: bool = True) -> dict[str, Any]:
@@ -127,9 +94,8 @@ def _rates(rows: list[Row]) -> dict[str, Any]:
     return {"matmul_gflops": best, "matmul": rates}
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.bench", description=__doc__)
     check_out(args.folder)
     warnings.simplefilter("ignore")
     if args.device == "cpu":

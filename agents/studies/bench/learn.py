@@ -20,7 +20,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
 from dream_env.adapters.sb3 import DreamVecEnv
-from dream_env.agents import train
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.fit import command as fit
 from dream_env.agents.fit import dynamics, stages
@@ -28,6 +27,7 @@ from dream_env.agents.fit.trainer import Run
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.studies.bench.cases import encode_starts, first_state
 from dream_env.agents.studies.bench.clock import Case, Work
+from dream_env.agents.train import command as train
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import CUBES

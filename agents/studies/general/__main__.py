@@ -1,6 +1,6 @@
 """`python -m agents.studies.general`."""
 
-from dream_env.agents.studies.general.command import main
+from dream_env.agents.run.cli import command
 
 if __name__ == "__main__":
-    main()
+    command("studies.general")

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from tqdm import tqdm
 
-from dream_env.agents.collect import Collect, collect
+from dream_env.agents.collect import Arguments as Collect
+from dream_env.agents.collect import collect
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.fit.dynamics_fit import Arguments as FitArguments
 from dream_env.agents.fit.dynamics_fit import fit
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
+from dream_env.agents.studies.general.arguments import Arguments
 from dream_env.agents.studies.general.cases import CASES, Case
 from dream_env.agents.studies.general.practice import acting, evaluate, learn, real
 from dream_env.data.episodes import EpisodeDataset
@@ -31,29 +31,6 @@ from dream_env.files import write_json, write_text
 
 PREPARED = "prepared.json"
 """File with the minutes that recording and fitting took; it is there once both are done."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Arguments of the command.
-
-    Attributes:
-        out: Folder of general.json and general.md.
-        work: Folder of episodes, world models and what is finished.
-        seeds: Training seeds of the learners.
-        evaluated: Real episodes that each learner is evaluated on.
-        workers: Processes for the learners.
-        short: Runs everything in a minute, for a look at whether it runs.
-        envs: Environments to take; none takes all.
-    """
-
-    out: Path = Path("results")
-    work: Path = Path("runs/general")
-    seeds: int = 3
-    evaluated: int = 30
-    workers: int = 2
-    short: bool = False
-    envs: tuple[str, ...] = ()
 
 
 def prepare(given: tuple[Case, Path]) -> None:
@@ -147,9 +124,8 @@ def report(entries: list[dict[str, Any]]) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = tyro.cli(Arguments, prog="python -m agents.studies.general", description=__doc__, args=arguments)
     known = {case.name: case for case in CASES}
     try:
         check_out(args.out)

@@ -1,6 +1,6 @@
 """`python -m agents.studies.reward_audit`."""
 
-from dream_env.agents.studies.reward_audit.command import main
+from dream_env.agents.run.cli import command
 
 if __name__ == "__main__":
-    main()
+    command("studies.reward_audit")

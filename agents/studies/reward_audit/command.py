@@ -14,19 +14,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.reward_audit.arguments import SEED, Arguments
 from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, has_metric, score_scene
 from dream_env.agents.studies.reward_audit.report import draw_distances, markdown
-from dream_env.agents.studies.reward_audit.scenes import SEED, Scene, play_scenes
+from dream_env.agents.studies.reward_audit.scenes import Scene, play_scenes
 from dream_env.files import write_text
 from dream_env.nicol.tasks import TASKS
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
@@ -40,26 +39,6 @@ POSES = 0.9
 """Least share of scenes in which the hand alone in its place is worse than the task done, and than the cube alone."""
 OCCLUSION = 0.75
 """Least share of pairs in which the pose that is farther from the goal scores worse although it hides the cube."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Tells which rewards mean what they say, on held-out scenes in physics."""
-
-    world_model: str = "default"
-    """Checkpoint whose embeddings and metric are measured."""
-    out: Path = Path("results")
-    """Folder of rewards.json, rewards.md and rewards.png."""
-    scenes: int = 60
-    """Scenes of each task."""
-    seed: int = SEED
-    """First of the held-out seeds."""
-    cache: Path = Path("runs/reward_audit")
-    """Folder of the scenes."""
-    workers: int | None = None
-    """Processes in physics; all cores by default."""
-    ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
 
 
 def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dict[str, Scored]]]:
@@ -157,8 +136,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.reward_audit", description=__doc__)
     print(markdown(audit_rewards(args)))
     print(f"Report: {(args.out / 'rewards.md').resolve()}")

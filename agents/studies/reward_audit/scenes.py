@@ -26,8 +26,6 @@ from dream_env.nicol.scene import Layout
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
 
-SEED = 200_000
-"""Seeds of the scenes begin here; `agents.evaluate` and validation take lower ones."""
 ORDERED = ("expert", "misjudge", "play")
 """Behaviors whose states are put in order: all that happens on the way to a goal, and elsewhere."""
 STILLS = {

@@ -12,104 +12,30 @@ is done is not played again, and a policy is made anew only if something that it
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from tqdm import tqdm
 
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
-from dream_env.agents.evaluate import DREAM_CHUNK, HELD_OUT_SEED
+from dream_env.agents.evaluate.command import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.transfer import report
+from dream_env.agents.studies.transfer.arguments import Arguments, Setup
 from dream_env.agents.studies.transfer.methods import make
-from dream_env.agents.studies.transfer.plan import DEMOS, MAIN_DEMOS, METHODS, SEEDS, Trial, plan
-from dream_env.agents.studies.transfer.policies import Setup, digest, folder, pack, practice_settings, trained, unpack
+from dream_env.agents.studies.transfer.plan import MAIN_DEMOS, Trial
+from dream_env.agents.studies.transfer.policies import digest, folder, pack, practice_settings, trained, unpack
 from dream_env.agents.studies.transfer.results import PlayedTrial, Results, cells
-from dream_env.checks import check_choice, check_number
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
-
-QUICK: dict[str, Any] = {
-    "recipe": {"steps": 384, "n_envs": 16, "warmup": 0},
-    "physics_recipe": {"algo": "ppo", "warmup": 0},
-    "clone_updates": 20,
-    "coevolution_episodes": 4,
-    "refit_updates": 2,
-    "physics_steps": (96,),
-    "equal_time": False,
-    "physics_envs": 2,
-}
-"""Sizes of `--quick`."""
-
-
-@dataclass(frozen=True)
-class Arguments(Setup):
-    """Compares practice in the dream with its alternatives, in physics."""
-
-    out: Path = Path("results")
-    """Folder of transfer.json, transfer.md and transfer.png; with --quick by default the one of the runs."""
-    archive: Path | None = None
-    """File (tar.xz) that keeps what was played: read first, if it is there, and written after every trial."""
-    only: str = ",".join(METHODS)
-    """Methods to run, separated by commas; the report shows all that is done."""
-    demos: str = ",".join(map(str, DEMOS))
-    """Demonstrations per task to run, separated by commas."""
-    seeds: str = ",".join(map(str, SEEDS))
-    """Training seeds to run, separated by commas."""
-    episodes: int = 100
-    """Held-out episodes per task of the main comparison."""
-    side_episodes: int | None = None
-    """Episodes per task of all other trials, by default as many; 34 make 102 over three tasks or three seeds."""
-    workers: int = 2
-    """Trials side by side, one thread each; 0 only writes the report."""
-    quick: bool = False
-    """Everything in miniature, for a test; the figures say nothing."""
-
-    def __post_init__(self) -> None:
-        """Checks every number, and keeps figures that say nothing away from those that do."""
-        for name, least in (("episodes", 1), ("side_episodes", 1), ("workers", 0), ("refit_updates", 1)):
-            if (value := getattr(self, name)) is not None:
-                check_number(name, value, low=least)
-        for name in ("demos", "seeds"):
-            if not all(part.isdecimal() for part in _list(getattr(self, name))):
-                raise ValueError(f"{name}={getattr(self, name)!r}; accepted: whole numbers, separated by commas")
-        if self.quick and self.out == Path("results"):
-            object.__setattr__(self, "out", self.runs)
-
-    def setup(self) -> Setup:
-        """Returns how policies are made."""
-        return replace(self, **QUICK) if self.quick else self
-
-    def trials(self, setup: Setup) -> tuple[list[Trial], list[Trial]]:
-        """Returns all trials of the plan, and those of them that are asked for."""
-        methods, demos, seeds = _list(self.only), [*map(int, _list(self.demos))], [*map(int, _list(self.seeds))]
-        for method in methods:
-            check_choice("only", method, METHODS)
-        everything = plan(
-            sorted({*(() if self.quick else DEMOS), *demos}),
-            sorted({*(() if self.quick else SEEDS), *seeds}),
-            self.episodes,
-            self.side_episodes,
-            setup.physics_steps,
-            setup.equal_time,
-        )
-        asked = [t for t in everything if t.spec.method in methods and t.spec.demos in demos and t.spec.seed in seeds]
-        return everything, asked
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def result_files(trial: Trial, setup: Setup) -> dict[World, Path]:
@@ -228,12 +154,7 @@ def experiment(args: Arguments) -> str:
     return text
 
 
-def main() -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    args = tyro.cli(Arguments, prog="python -m agents.studies.transfer", description=__doc__)
-    try:
-        print("\n" + experiment(args))
-    except KeyboardInterrupt:
-        raise SystemExit("\nstopped; the same command goes on from here") from None
+    print("\n" + experiment(args))
     print(f"Report: {(args.out / 'transfer.md').resolve()}")

@@ -18,7 +18,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from tqdm import tqdm
 
-from dream_env.agents import clone, coevolve, train
+from dream_env.agents.clone import command as clone
+from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.policies import regressor
 from dream_env.agents.studies.transfer.plan import WALL, Spec, budgets
@@ -32,6 +33,7 @@ from dream_env.agents.studies.transfer.policies import (
     settings,
     trained,
 )
+from dream_env.agents.train import command as train
 from dream_env.files import write_json, write_text
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from dream_env.agents.eval.rollouts import Instruction
+from dream_env.agents.eval.results import Instruction
 from dream_env.nicol.shift import SHIFTS
 
 METHODS = {

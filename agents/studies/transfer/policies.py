@@ -9,22 +9,17 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from dream_env.agents import clone, demo, train
+from dream_env.agents.studies.transfer.arguments import Setup
 from dream_env.agents.studies.transfer.plan import MODEL_FREE, Spec
+from dream_env.agents.train import command as train
 from dream_env.files import replacing, write_json, write_text
 from dream_env.world_models import checkpoint
 
-RECIPE: dict[str, Any] = {"steps": demo.Arguments.steps, "validate_every": 150_000}
-"""Arguments of `agents.train` for RL in a dream, as in the main job; the others have its defaults."""
-PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
-"""Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
 ENCODER = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
 """Weights of a world model by which policies see, or which they begin with, see `dream_env.agents.clone.ground`."""
 CLONES = ("clone", "clone_ungrounded", "clone_looking")
@@ -33,34 +28,6 @@ DREAMERS = ("dream", "dream_coevolved", "untrained_dream", "clone_equal_compute"
 """Methods that depend on all of the world model: what dreams are like, or how long they take."""
 KEPT = ("settings.json", "made.json", "trials/*.jsonl")
 """Files of a policy's folder that the report needs; weights are made anew where they are needed."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything that fixes how policies are made."""
-
-    data: tuple[Path, ...] = (Path("data"),)
-    """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
-    runs: Path = Path("runs/transfer")
-    """Folder of all policies and of the episodes that they played."""
-    world_model: str = "default"
-    """Checkpoint of the frozen world model."""
-    physics_steps: tuple[int, ...] = (4_800, 19_200)
-    """When the model-free learners are evaluated; 4,800 steps are the 200 episodes of co-evolution."""
-    equal_time: bool = True
-    """Evaluates them once more after the CPU time that the RL in the dream took."""
-    refit_updates: int = 800
-    """Updates of predictor, success head and metric each, in the refit of co-evolution."""
-    recipe: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=lambda: dict(RECIPE))
-    """Arguments of `agents.train` for RL in a dream."""
-    physics_recipe: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=lambda: dict(PHYSICS_RECIPE))
-    """Arguments of `agents.train` for PPO in physics."""
-    clone_updates: tyro.conf.Suppress[int] = clone.Arguments.updates
-    """Updates of a clone."""
-    coevolution_episodes: tyro.conf.Suppress[int] = 200
-    """Physics episodes of the policy that the world model is refitted to."""
-    physics_envs: tyro.conf.Suppress[int] = 10
-    """Physics envs side by side in a model-free learner, in one process."""
 
 
 @dataclass(frozen=True)

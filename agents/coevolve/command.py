@@ -11,22 +11,19 @@ command is given again.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from dream_env.agents import collect
+from dream_env.agents.coevolve.arguments import Arguments
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import ranking
 from dream_env.agents.fit import command as fit
 from dream_env.agents.run.config import check_settings
-from dream_env.checks import check_number
 from dream_env.files import write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
@@ -41,59 +38,6 @@ SHOWN = {
     "success_fpr": "success, false positives",
 }
 """Figures of `agents.fidelity` in the report."""
-LEAST = {
-    "episodes": 1,
-    "rehearsed": 1,
-    "updates": 1,
-    "threads": 1,
-    "measured": 4 * len(TASKS),  # one of each kind that `agents.fidelity` replays
-    "policy_episodes": 1,
-    "seed": 0,
-}
-"""Least numbers that are accepted."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Records a policy in physics, refits the world model on it, and reports the fidelity before and after."""
-
-    policy: Path
-    """Folder of the policy."""
-    data: tuple[Path, ...]
-    """Folders of the episodes that the world model was fitted to."""
-    out: Path
-    """Folder of episodes/, world_model/, before/, after/ and coevolution.json."""
-    world_model: str = "default"
-    """Checkpoint to start from."""
-    episodes: int = 200
-    """Physics episodes of the policy, acting stochastically, over all tasks."""
-    rehearsed: int = 2000
-    """Old episodes, drawn by chance, that the refit sees beside the new ones; with all of them it would be slower, and
-    hardly notice what is new."""
-    updates: int = 1500
-    """Updates of the predictor; what moves its cubes, success head and metric get as many."""
-    threads: int = 2
-    """Threads of torch in the refit."""
-    workers: int | None = None
-    """Processes that record; by default one per core."""
-    measured: int = 120
-    """Held-out episodes that fidelity replays."""
-    policy_episodes: int = 34
-    """Held-out episodes per task in which the policy acts in both worlds."""
-    seed: int = 0
-    """Seed of episodes and refit."""
-
-    def __post_init__(self) -> None:
-        """Checks every number."""
-        if not self.data:
-            raise ValueError("data=(); accepted: one folder or more, written by `python -m agents.collect`")
-        for name, least in LEAST.items():
-            check_number(name, getattr(self, name), least)
-
-    def settings(self) -> dict[str, Any]:
-        """Returns what a run cannot change on its way, JSON-able."""
-        values = {name: value for name, value in asdict(self).items() if name not in ("out", "threads", "workers")}
-        return values | {"policy": str(self.policy), "data": [str(folder) for folder in self.data]}
 
 
 def coevolve(args: Arguments) -> dict[str, Any]:
@@ -122,7 +66,7 @@ def record_and_refit(args: Arguments) -> Path:
     check(args)
     recorded, refitted = args.out / "episodes", args.out / "world_model"
     collect.collect(
-        collect.Collect(
+        collect.Arguments(
             recorded,
             args.episodes,
             mix="policy:0.5,dreamt:0.5",
@@ -213,13 +157,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def main() -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    args = tyro.cli(Arguments, prog="python -m agents.coevolve", description=__doc__)
     print("\n" + table(coevolve(args)))
     print(f"World model: {(args.out / 'world_model').resolve()}")
-
-
-if __name__ == "__main__":
-    main()

@@ -11,24 +11,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dream_env.agents.clone.arguments import Arguments
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.data.sentences import sentences
 from dream_env.agents.policies import encoder_id as eyes
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
-from dream_env.agents.run.config import check_out, check_settings, command_line
-from dream_env.checks import check_choice, check_number
+from dream_env.agents.run.config import check_out, check_settings, command_line, placed
+from dream_env.checks import check_choice
 from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES
@@ -37,69 +35,6 @@ from dream_env.nicol.language import COLORS, Split
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 from dream_env.world_models.legacy import WorldModel
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Clones the scripted expert into a VLA."""
-
-    data: Path
-    """Folder of episodes with demonstrations, written by `python -m agents.collect`."""
-    out: Path
-    """Folder of the policy, of the curves (tensorboard/) and the run's state (last.pt)."""
-    demos: int = 300
-    """Number of demonstrations, of all tasks together; the first ones of the data are taken."""
-    per_task: int | None = None
-    """Number of demonstrations of each task, instead of --demos of all together."""
-    world_model: str = "default"
-    """Checkpoint of the world model whose encoder sees."""
-    grounded: bool = True
-    """Begins with what the world model has learned from every recorded episode: to find what a sentence names, and to
-    read where it is; then few demonstrations are enough to learn what to do about it."""
-    looks: bool = False
-    """Attends to the tokens by language queries of its own as well. A grounded VLA whose world model has a reader does
-    better without: what it sees for itself in few demonstrations does not hold in other pictures."""
-    recolor: int = len(COLORS) - 1
-    """How often every demonstration is seen again with its cubes in other colors, and told accordingly, 0 to 3. 0 for
-    pictures in which more than the cubes is colored."""
-    updates: int = 3000
-    """Number of updates."""
-    batch: int = 256
-    """Frames per update."""
-    rate: float = 3e-3
-    """Peak of the learning rate, which falls to 0 as a cosine."""
-    weight_decay: float = 0.1
-    """Decay of the weights (AdamW)."""
-    token_noise: float = 0.2
-    """Standard deviation of the noise on the tokens, whose own is about 1."""
-    closing_weight: float = 1.0
-    """Weight of the error in closing the hand; a displacement has 1."""
-    held_out: float = 0.1
-    """Part of the demonstrations that is measured on and not trained on."""
-    seed: int = 0
-    """Seed of weights, batches and split."""
-    save_every: int = 500
-    """Updates between two measurements, and between two saves of the run's state."""
-    snapshots: tuple[int, ...] = ()
-    """Updates after which the policy is kept as it is, in snapshots/UPDATE: policies of different
-    quality, for `python -m agents.fidelity`."""
-
-    def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
-        check_choice("recolor", self.recolor, range(len(COLORS)))
-        check_number("demos", self.demos, 2)
-        if self.per_task is not None:
-            check_number("per_task", self.per_task, 1, beside="None, ")
-        for name in ("updates", "batch", "save_every"):
-            check_number(name, getattr(self, name), 1)
-        for name in ("rate", "weight_decay", "token_noise", "closing_weight", "seed"):
-            check_number(name, getattr(self, name))
-        check_number("held_out", self.held_out, high=1)
-
-    def settings(self) -> dict[str, str]:
-        """Returns what fixes the course of a run."""
-        values = {key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")}
-        return policy.placed(values)
 
 
 class Frames(NamedTuple):
@@ -251,7 +186,7 @@ def clone(
     last = args.out / "last.pt"
     if last.exists():
         state = torch.load(last, weights_only=True)
-        check_settings(args.out, policy.placed(json.loads(state["settings"])), args.settings())
+        check_settings(args.out, placed(json.loads(state["settings"])), args.settings())
         vla.load_state_dict(state["vla"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
@@ -369,14 +304,9 @@ def _card(args: Arguments, demos: EpisodeDataset, figures: dict[str, float]) -> 
     )
 
 
-def main() -> None:
+def main(args: Arguments) -> None:
     """Runs the command line."""
-    args = tyro.cli(Arguments, prog="python -m agents.clone", description=__doc__)
     figures = run(args, EpisodeDataset.load(args.data), checkpoint.load(args.world_model))
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {value:.4f}")
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
-
-
-if __name__ == "__main__":
-    main()

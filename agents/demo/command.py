@@ -14,32 +14,30 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import tyro
-
-from dream_env.agents import clone, collect, train
+from dream_env.agents import collect
+from dream_env.agents.clone import command as clone
+from dream_env.agents.demo.arguments import FEWEST, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.eval.rollouts import env_form
-from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
+from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit import command as fit
 from dream_env.agents.policies.vla import load
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings
+from dream_env.agents.train import command as train
 from dream_env.checks import check_choice, check_number
 from dream_env.files import write_json
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import TASKS, TaskName
+from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
 DEMONSTRATED = 1 / 30
 """Share of the collected episodes that are demonstrations of one task, at the least."""
-FEWEST = 40
-"""Episodes of --from-scratch, below which some stage has nothing to learn from; those of its short form."""
 MOST = 8
 """Processes that share a fit; more have too few rows of a batch each."""
 CODE = ("dream_env", "dream_env.agents", "dream_env.assets")
@@ -53,49 +51,6 @@ FILES = {
     "policy/": "the practiced policy",
 }
 """What a run leaves."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Trains a cloned policy's action head in the dream and checks it in physics."""
-
-    task: TaskName = "all"
-    """Task to practice and to check."""
-    init: str = "few"
-    """Clone that practices, a folder or one that the package ships: "few" learned from 5 demonstrations per task;
-    "default" learned from 100, which leave little to gain."""
-    out: Path | None = None
-    """Folder of the report and of everything made on the way; None takes nicol_demo, or one with _short and
-    _from_scratch in its name for these forms."""
-    short: bool = False
-    """The same in miniature, in a minute; its figures say nothing."""
-    from_scratch: bool = False
-    """First collect episodes, fit a world model and clone a policy, instead of using the package's and --init."""
-    episodes: int = 50
-    """Episodes per task and world, before and after."""
-    steps: int = 1_500_000
-    """Steps of practice in the dream."""
-    collected: int = 4500
-    """Episodes to collect with --from-scratch."""
-    demonstrations: int = 5
-    """Demonstrations per task to clone with --from-scratch; 150 of each, as many as are collected at the least, leave
-    little to gain."""
-    seed: int = 0
-    """Seed of all but the evaluation, whose starts are held out."""
-
-    def size(self) -> Arguments:
-        """Returns the arguments with everything small if the run is short."""
-        return replace(self, episodes=2, steps=6_144, collected=FEWEST, demonstrations=1) if self.short else self
-
-    @property
-    def folder(self) -> Path:
-        """The folder that is written."""
-        forms = [name for name in ("short", "from_scratch") if getattr(self, name)]
-        return self.out or Path("_".join(["nicol_demo", *forms]))
-
-    def settings(self) -> dict[str, Any]:
-        """Returns what a run cannot change on its way, JSON-able."""
-        return {key: value for key, value in asdict(self).items() if key not in ("out", "episodes", "steps")}
 
 
 def demo(arguments: Arguments) -> str:
@@ -167,7 +122,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     """
     data, world_model, policy = (args.folder / name for name in ("data", "world_model", "clone"))
     with stage(args, f"collecting {args.collected:,} episodes in physics"):
-        collect.collect(collect.Collect(data, args.collected, seed=args.seed))
+        collect.collect(collect.Arguments(data, args.collected, seed=args.seed))
     fitting = fit.Arguments((data,), world_model, seed=args.seed, processes=min(pool.cores(), MOST))
     if args.short:
         fitting = replace(
@@ -227,9 +182,8 @@ def stage(args: Arguments, what: str) -> Iterator[None]:
         write_json(path, minutes)
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.demo", description=__doc__)
     length = "a minute" if args.short else "7 minutes"
     if args.from_scratch:
         print("Collects episodes of NICOL, fits a world model, clones a policy: about an hour. Then:")
@@ -238,16 +192,9 @@ def main(arguments: Arguments | None = None) -> None:
         f"checked again: about {length} on two cores. After Ctrl-C the same command goes on."
     )
     began = time.monotonic()
-    try:
-        text = demo(args)
-    except KeyboardInterrupt:
-        raise SystemExit("\nstopped; the same command goes on from here") from None
+    text = demo(args)
     if args.short:
         text += "\nThis was the short form: it shows that everything runs; its figures say nothing.\n"
     print(f"\n{text}\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Files in {args.folder.resolve()}:")
     for name, what in FILES.items():
         print(f"  {name:15} {what}")
-
-
-if __name__ == "__main__":
-    main()

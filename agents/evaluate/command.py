@@ -9,15 +9,15 @@ solved are dropped, and success counts at the end of the episode.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import tyro
 from tqdm import tqdm
 
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
 from dream_env.agents.eval.rollouts import Batch, Instruction, env_form, play, record
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.checks import check_choice
@@ -25,8 +25,6 @@ from dream_env.nicol.shift import SHIFTS
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
-HELD_OUT_SEED = 100_000
-"""Seeds from here on are for evaluation, and for nothing else."""
 PHYSICS_CHUNK = 5
 """Physics episodes that a process takes at a time."""
 DREAM_CHUNK = 128
@@ -95,14 +93,6 @@ class Settings:
         ]
 
 
-def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises ValueError unless every task is known and named once: statistics take each episode for another one."""
-    for task in tasks:
-        check_choice("tasks", task, TASKS)
-    if len(set(tasks)) < len(tasks):
-        raise ValueError(f"tasks={','.join(tasks)} names one twice; accepted: each once")
-
-
 def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeResult]:
     """Plays every episode of the settings over all cores, see `pool.Workers`, with a progress bar.
 
@@ -144,53 +134,12 @@ def parse_policies(given: Iterable[str]) -> dict[str, str]:
     return policies
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Evaluates saved policies in physics and in the dream, on the same held-out seeds."""
-
-    policy: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
-    """What to evaluate, as PATH or LABEL=PATH; give it once per policy. PATH is a folder with
-    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or few (shipped
-    clones), expert, random, zero."""
-    tasks: str = ",".join(TASKS)
-    """Tasks, separated by commas."""
-    episodes: int = 100
-    """Episodes per task, policy and world."""
-    seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
-    instruction: Instruction = "normal"
-    """What the policy is told; all but normal are controls in physics, judged by the original
-    instruction. heldout: a phrasing that no training saw; swapped: names another cube on the table;
-    shuffled: some other episode's sentence; absent: please."""
-    shift: str = "none"
-    """Another physics than the one that policies practiced for, in physics only: friction (half), mass
-    (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off)."""
-    world_model: str | None = "default"
-    """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
-    confirm: bool = False
-    """Carries out in physics, open loop, what policies did in the dream: the share of the dream's successes that hold
-    there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with
-    every cube 3 mm elsewhere."""
-    gif_episodes: int = 2
-    """Episodes per task in the side-by-side GIF of the last policy; 0 leaves it out."""
-    workers: int | None = None
-    """Processes; all cores by default."""
-    ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
-    out: Path = Path("evaluation")
-    """Folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
-
-
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.evaluate", description=__doc__)
     check_out(args.out)
-    if not args.policy:
-        raise ValueError("no --policy given; accepted: PATH or LABEL=PATH, once per policy")
-    tasks = tuple(task.strip() for task in args.tasks.split(","))
     settings = Settings(
         parse_policies(args.policy),
-        tasks,
+        args.tasks,
         args.episodes,
         args.seed,
         args.world_model,
@@ -215,7 +164,3 @@ def record_clips(settings: Settings, episodes: int) -> list[Clip]:
             Batch(policy, label, "physics", task, seeds, settings.world_model, settings.instruction, settings.shift)
         )
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""agents.clone: `arguments` is what it can be told, `command` what it does."""

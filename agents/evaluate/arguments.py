@@ -1,0 +1,76 @@
+"""What `agents.evaluate` can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dream_env.agents.eval.results import Instruction
+from dream_env.agents.run.config import split
+from dream_env.checks import check_choice, check_number
+from dream_env.nicol.shift import SHIFTS
+from dream_env.nicol.tasks import TASKS
+
+HELD_OUT_SEED = 100_000
+"""Seeds from here on are for evaluation, and for nothing else."""
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises ValueError unless every task is known and named once: statistics take each episode for another one."""
+    for task in tasks:
+        check_choice("tasks", task, TASKS)
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"tasks={','.join(tasks)} names one twice; accepted: each once")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluates saved policies in physics and in the dream, on the same held-out seeds."""
+
+    policy: tuple[str, ...] = ()
+    """What to evaluate, as PATH or LABEL=PATH, one or more. PATH is a folder with
+    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or few (shipped
+    clones), expert, random, zero."""
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Tasks to evaluate on."""
+    episodes: int = 100
+    """Episodes per task, policy and world."""
+    seed: int = HELD_OUT_SEED
+    """First of the held-out seeds."""
+    instruction: Instruction = "normal"
+    """What the policy is told; all but normal are controls in physics, judged by the original
+    instruction. heldout: a phrasing that no training saw; swapped: names another cube on the table;
+    shuffled: some other episode's sentence; absent: please."""
+    shift: str = "none"
+    """Another physics than the one that policies practiced for, in physics only: friction (half), mass
+    (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off)."""
+    world_model: str | None = "default"
+    """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
+    confirm: bool = False
+    """Carries out in physics, open loop, what policies did in the dream: the share of the dream's successes that hold
+    there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with
+    every cube 3 mm elsewhere."""
+    gif_episodes: int = 2
+    """Episodes per task in the side-by-side GIF of the last policy; 0 leaves it out."""
+    workers: int | None = None
+    """Processes; all cores by default."""
+    ray: bool = False
+    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+    out: Path = Path("evaluation")
+    """Folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files.
+
+        Raises:
+            ValueError: If there is no policy, or a task is unknown or named twice.
+        """
+        if not self.policy:
+            raise ValueError("no --policy given; accepted: PATH or LABEL=PATH, one or more")
+        object.__setattr__(self, "tasks", split(self.tasks))
+        check_tasks(self.tasks)
+        check_number("episodes", self.episodes, 1)
+        check_number("seed", self.seed)
+        check_number("gif_episodes", self.gif_episodes)
+        check_choice("shift", self.shift, SHIFTS)

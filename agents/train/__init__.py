@@ -1,0 +1,1 @@
+"""agents.train: `arguments` is what it can be told, `command` what it does."""
