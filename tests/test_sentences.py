@@ -11,12 +11,10 @@ from dream_env.nicol.language import COLORS, color_of
 from dream_env.nicol.scene import COLOR_NAMES, Layout
 from dream_env.nicol.tasks import TASKS, task_of
 
-BLIND: dict = {}
-
 
 @pytest.fixture
 def real():
-    env = NicoLRealEnv("reach", **BLIND)
+    env = NicoLRealEnv("reach")
     yield env
     env.close()
 

@@ -13,12 +13,11 @@ from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.scene import Layout
 from dream_env.nicol.shift import SHIFTS
 
-BLIND: dict = {}
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))
 
 
 def begun(shift, seed=0, **options):
-    env = NicoLRealEnv("push", shift=shift, **BLIND)
+    env = NicoLRealEnv("push", shift=shift)
     obs, _ = env.reset(seed=seed, options=options)
     return env, obs["pixels"].astype(int)
 
@@ -29,7 +28,7 @@ def dynamics(env, body):
 
 @pytest.mark.parametrize(("shift", "mass", "friction"), [("none", 1, 1), ("mass", 2, 1), ("friction", 1, 0.5)])
 def test_mass_and_friction_reach_the_engine(shift, mass, friction):
-    usual, (env, _) = NicoLRealEnv(**BLIND).physics, begun(shift)
+    usual, (env, _) = NicoLRealEnv().physics, begun(shift)
     for cube in env.scene._cubes:
         assert dynamics(env, cube)[:2] == pytest.approx((mass * usual.mass, friction * usual.friction))
     assert dynamics(env, env.scene.robot.table)[1] == pytest.approx(friction * usual.friction)
@@ -83,7 +82,7 @@ def test_no_shift_draws_nothing():
 
 def test_unknown_shift_is_named():
     with pytest.raises(ValueError, match="shift='wind' is not known; accepted: 'none', 'friction'"):
-        NicoLRealEnv(shift="wind", **BLIND)
+        NicoLRealEnv(shift="wind")
     with pytest.raises(ValueError, match="shift='wind' is not known"):
         evaluate.Settings({"x": "zero"}, world_model=None, shift="wind")
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import copy
+from dataclasses import fields, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
 
 from dream_env import checks
 from dream_env.language import INSTRUCTION_DIM, embed
 from dream_env.nicol import constants
 from dream_env.nicol.camera import CAMERAS
+from dream_env.nicol.episode import EpisodeStart, SavedState, check_reset_options, draw_start, draw_task
 from dream_env.nicol.goal_renderer import GoalRenderer
 from dream_env.nicol.kinematics import Arm
-from dream_env.nicol.language import color_of
-from dream_env.nicol.scene import COLOR_NAMES, Layout, Physics, TableScene
+from dream_env.nicol.scene import Layout, Physics, TableScene
 from dream_env.nicol.shift import SHIFTS
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.tasks import TASKS, SimState, task_of
+from dream_env.nicol.tasks import STANDARD, TASKS, SimState
 
-OPTIONS = ("task", "instruction", "spoken", "layout", "state")
-"""Keys that `NicoLRealEnv.reset(options=...)` takes."""
-_STATE = ("task_name", "instruction", "spoken", "target", "_physics")
-"""Attributes that `get_state` keeps as they are."""
+DRAWS = 10
+"""Starts that are drawn before a reset gives up, where the expert misses the goal that it is to show."""
+
+
+class NoEpisode(ResetNeeded, AttributeError):
+    """There is no episode, before `reset()` and after `close()`; to `hasattr`, its attributes are not there."""
 
 
 class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
@@ -58,20 +62,24 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     ## Starting State
     Cubes at random places at least 12 cm apart, three of four colors; the hand open above the table at a random
-    place. The goal picture shows the same scene after the scripted expert has done the task.
+    place. The goal picture shows the same scene after the scripted expert has done the task; where the expert misses,
+    under shifted friction or mass, it shows what it does with the usual ones, and a start where it misses even so is
+    not used.
 
     ## Episode End
-    Truncated after 24 steps, never terminated. `info["is_success"]` tells whether the task's condition has held for
-    the last 3 steps; its value at the end of the episode counts.
+    Truncated after the task's horizon of 24 steps, never terminated. `info["is_success"]` tells whether the task's
+    condition has held for the last 3 steps; its value at the end of the episode counts.
 
     ## Arguments
-    * `task`: "reach", "push", "lift", or "all" for a random one in each episode.
+    * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode.
     * `arm`: "right" or "left"; the left arm's world is the right one's mirrored in y.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
     * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it.
     * `physics`: dict of physical properties, see `dream_env.nicol.scene.Physics`.
     * `shift`: "none", or a named change of them: "friction", "mass", "lighting", "camera"; see
       `dream_env.nicol.shift`.
+    * `horizon`: control steps after which an episode is truncated; None for the task's own, 24. (`gymnasium.make`
+      truncates after `max_episode_steps`, 24, as well.)
     * `render_mode`: None, "rgb_array", or "human" for PyBullet's window.
 
     `reset(options=...)` takes `task`, `instruction` (a sentence; it sets the task, unless `task` does, and puts a cube
@@ -83,7 +91,6 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": constants.CONTROL_HZ}
-    _max_episode_steps = constants.EPISODE_STEPS  # where LeRobot looks for the length of an episode
 
     def __init__(
         self,
@@ -94,16 +101,23 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         assisted_grasp: bool = False,
         physics: dict[str, Any] | None = None,
         shift: str = "none",
+        horizon: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         checks.check_choice("task", task, [*TASKS, "all"])
         checks.check_choice("arm", arm, ["right", "left"])
         checks.check_choice("camera", camera, [*CAMERAS, "eye"])
         checks.check_choice("render_mode", render_mode, [None, *self.metadata["render_modes"]])
+        checks.check_flag("assisted_grasp", assisted_grasp)
+        if horizon is not None:
+            checks.check_number("horizon", horizon, 1, beside="None, ")
+        self.horizon = horizon
         self.task, self.arm, self.camera, self.render_mode = task, arm, camera, render_mode
         self.assisted_grasp = assisted_grasp
         if not isinstance(physics, dict | None):
-            raise ValueError(f"physics={physics!r}; accepted: a dict of the fields of `dream_env.nicol.scene.Physics`")
+            raise ValueError(
+                f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.scene.Physics`"
+            )
         for key in physics or {}:
             checks.check_choice("physics key", key, [field.name for field in fields(Physics)])
         checks.check_choice("shift", shift, SHIFTS)
@@ -112,8 +126,11 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.observation_space: spaces.Dict = spaces.Dict({**SPEC.observation.spaces, "instruction": instruction})  # type: ignore[assignment]
         self.action_space: spaces.Box = SPEC.action  # type: ignore[assignment]
         self._running = False
+        self._start: EpisodeStart | None = None
+        self._deltas: list[np.ndarray] = []
+        self._held_for = 0
         self._scene: TableScene | None = None
-        self._rehearsal = GoalRenderer(arm, assisted_grasp)
+        self._goals = GoalRenderer(arm, assisted_grasp)
 
     # ------------------------------------------------------------------------------------------------- Gymnasium
 
@@ -123,38 +140,20 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """Draws a scene and an instruction, pictures the goal, and returns the first observation.
 
         Raises:
-            ValueError: If an option is unknown or not accepted; the episode in hand goes on.
+            ValueError: If seed or options are not accepted, or the expert misses the goal in every start that is
+                drawn; the episode in hand goes on.
         """
-        super().reset(seed=seed)
-        options = options or {}
-        _check_options(options)
+        seed, options = checks.check_seed(seed), check_reset_options(options)
         if "state" in options:
-            self.set_state(options["state"])
+            saved = SavedState.of(options["state"])
+            super().reset(seed=seed)
+            self._go_to(saved)
             return self.last_observation, self._info()
-        name = options.get("task", self.task)
-        checks.check_choice("task", name, [*TASKS, "all"])
-        task = str(self.np_random.choice(list(TASKS))) if name == "all" else name
-        layout = options.get("layout") or Layout.draw(self.np_random)
-        start = constants.normalize(self.np_random.uniform(START_LOW, START_HIGH).astype(np.float32))
-        on_table = [COLOR_NAMES[i] for i in layout.colors]
-        target = int(self.np_random.integers(len(on_table)))
-        sentence = TASKS[task].grammar.sample(self.np_random, on_table[target])
-        if "instruction" in options:
-            sentence = options["instruction"]
-            task = task if "task" in options else task_of(sentence)
-            color = color_of(sentence)
-            if color in on_table:
-                target = on_table.index(color)
-            elif "layout" not in options:  # the cube that was drawn takes the color
-                layout.colors[target] = COLOR_NAMES.index(color)
-            else:
-                raise ValueError(f"options['instruction']={sentence!r}; accepted: on this table are {on_table}")
-        spoken = options.get("spoken", sentence)
-        embed(spoken)  # a sentence of unknown words raises before anything has changed
-        self.task_name, self.instruction, self.spoken, self.target = task, sentence, spoken, target
-        self._physics = self.shift.apply(self.physics, self.np_random)
-
-        self._begin(layout, start)
+        rng = copy.deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
+        start, goal = self._draw(rng, options)
+        super().reset(seed=seed)
+        self.np_random.bit_generator.state = rng.bit_generator.state
+        self._begin(start, goal)
         return self.last_observation, self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -166,9 +165,9 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """
         delta = checks.check_action(action, self.action_space)
         self._check_running()
-        self._deltas.append(delta)
         self._advance(delta)
-        return self.last_observation, float(self.is_success), False, False, self._info()
+        truncated = len(self._deltas) >= (self.horizon or TASKS[self.task_name].horizon)
+        return self.last_observation, float(self.is_success), False, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
         """Returns the picture of `camera` `(H, W, 3)` uint8; PyBullet's window draws itself."""
@@ -179,7 +178,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     def close(self) -> None:
         """Ends the simulation; may be called again."""
-        self._rehearsal.close()
+        self._goals.close()
         if self._scene is not None:
             self._scene.close()
         self._scene = None
@@ -196,22 +195,82 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return self._scene
 
     @property
+    def start(self) -> EpisodeStart:
+        """How the episode began.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+        """
+        if self._start is None:
+            raise NoEpisode("no episode before reset(); call reset() first")
+        return self._start
+
+    @property
+    def task_name(self) -> str:
+        """The task of this episode."""
+        return self.start.task_name
+
+    @property
+    def instruction(self) -> str:
+        """The sentence of this episode, which says what success is."""
+        return self.start.instruction
+
+    @property
     def task_description(self) -> str:
-        """The instruction of this episode."""
-        return self.instruction
+        """The sentence of this episode, by the name that LeRobot looks for."""
+        return self.start.instruction
+
+    @property
+    def spoken(self) -> str:
+        """The sentence that the policy is told."""
+        return self.start.spoken
+
+    @property
+    def target(self) -> int:
+        """Index of the named cube."""
+        return self.start.target
+
+    @property
+    def layout(self) -> Layout:
+        """Where the cubes stood."""
+        return self.start.layout
+
+    @property
+    def goal_image(self) -> np.ndarray:
+        """The goal's picture `(64, 64, 3)` uint8."""
+        self.start  # noqa: B018  (raises before the first reset)
+        return self._goal_image.copy()
+
+    @property
+    def _max_episode_steps(self) -> int:
+        """Control steps of an episode, where LeRobot looks for them."""
+        return self.horizon or max(TASKS[name].horizon for name in (STANDARD if self.task == "all" else (self.task,)))
 
     @property
     def is_success(self) -> bool:
         """Whether the task's condition has held for the last `HOLD_STEPS` steps."""
         return self._held_for >= constants.HOLD_STEPS
 
+    @property
+    def last_observation(self) -> dict[str, np.ndarray]:
+        """The present observation: the policy's picture, the set-point and the sentence that the policy is told."""
+        self._check_running()
+        pixels = self.scene.picture("workspace")
+        return {"pixels": pixels, "proprio": self.proprio.copy(), "instruction": self._words.copy()}
+
     def sim_state(self) -> SimState:
-        """Returns the physical situation in the right arm's frame."""
-        return self.scene.sim_state(self.target, constants.denormalize(self.proprio))
+        """Returns the simulator's state in the right arm's frame.
+
+        Raises:
+            ResetNeeded: If there is no episode.
+        """
+        self._check_running()
+        return self.scene.sim_state(self.start.target, constants.denormalize(self.proprio), self.start.other)
 
     def expert_action(self) -> np.ndarray:
-        """Returns the scripted expert's delta action `(4,)` for the current situation."""
-        return TASKS[self.task_name].expert(self.sim_state())
+        """Returns the scripted expert's delta action `(4,)` in the present state."""
+        now = self.sim_state()
+        return TASKS[self.task_name].expert(now)
 
     def truth(self) -> dict[str, Any]:
         """Returns what physics knows: objects, colors, target, hand, held, condition, and the cubes touched so far.
@@ -230,22 +289,26 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Returns everything that `set_state` needs to go on exactly from here: the start, and the way since."""
-        state = {name: getattr(self, name) for name in (*_STATE, "layout")}
-        return {**state, "start": self._start, "deltas": list(self._deltas), "rng": self.np_random.bit_generator.state}
+        """Returns everything that `set_state` needs to go on exactly from here: the start, and the actions since.
+
+        Raises:
+            ResetNeeded: If there is no episode.
+        """
+        self._check_running()
+        deltas = np.array(self._deltas, np.float32).reshape(-1, 4)
+        rng = dict(self.np_random.bit_generator.state)
+        return SavedState(self.start, deltas, self._goal_image, rng).to_dict()
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back to a state of `get_state`, of this env or of another with the same arguments.
 
         The episode is played again up to that state: PyBullet's own snapshots leave out what its solver remembers of
         contacts, and would go on a little differently.
+
+        Raises:
+            ValueError: If it is no such state; the episode in hand goes on.
         """
-        if missing := {*_STATE, "layout", "start", "deltas", "rng"} - {*state}:
-            raise ValueError(f"state lacks {sorted(missing)}; accepted: what `get_state` gave")
-        for name in _STATE:
-            setattr(self, name, state[name])
-        self.np_random.bit_generator.state = state["rng"]
-        self._replay(state["layout"], state["start"], state["deltas"])
+        self._go_to(SavedState.of(state))
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy or a pickle takes along: all but the simulation."""
@@ -255,65 +318,57 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """Takes over what `__getstate__` gave, and plays the episode again in a simulation of its own."""
         vars(self).update(state)
         if self._running:
-            self._replay(self.layout, self._start, self._deltas)
+            self._replay(self.start, self._goal_image, self._deltas)
 
     # ------------------------------------------------------------------------------------------------- inside
 
     def _check_running(self) -> None:
         if not self._running:
-            raise ResetNeeded("no episode before reset() and after close(); call reset() first")
+            raise NoEpisode("no episode before reset() and after close(); call reset() first")
 
-    def _replay(self, layout: Layout, start: np.ndarray, deltas: list[np.ndarray]) -> None:
+    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[EpisodeStart, np.ndarray]:
+        """Draws a start, and another where the expert misses its goal; returns it with the goal's picture."""
+        task = draw_task(rng, self.task, options)
+        for _ in range(DRAWS):
+            start = draw_start(rng, task, options, self.physics, self.shift)
+            usual = replace(start.physics, friction=Physics.friction, mass=Physics.mass)
+            for physics in (start.physics, usual):
+                if (goal := self._goals.picture(start, physics)) is not None:
+                    return start, goal
+        raise ValueError(
+            f"the expert of {start.task_name!r} misses its goal within {TASKS[start.task_name].horizon} steps in "
+            f"{DRAWS} starts, the last of them {checks.shown(start.layout.positions.tolist())}; accepted: a layout, "
+            "an instruction and physics in which the task can be done"
+        )
+
+    def _go_to(self, saved: SavedState) -> None:
+        self.np_random.bit_generator.state = saved.rng
+        self._replay(saved.start, saved.goal_image, list(saved.deltas))
+
+    def _replay(self, start: EpisodeStart, goal: np.ndarray, deltas: list[np.ndarray]) -> None:
         """Plays an episode again from its start."""
-        self._begin(layout, start)
+        self._begin(start, goal)
         for delta in deltas:
-            self._deltas.append(delta)
             self._advance(delta)
 
-    def _begin(self, layout: Layout, start: np.ndarray) -> None:
-        """Builds the scene with the hand at a set-point, and pictures the goal."""
-        self.layout, self.proprio, self._start = layout, start, start
-        self._deltas: list[np.ndarray] = []
-        self._held_for = 0
+    def _begin(self, start: EpisodeStart, goal: np.ndarray) -> None:
+        """Builds the scene with the hand at the first set-point."""
+        self._start, self._goal_image, self.proprio = start, goal, start.start.copy()
+        self._deltas, self._held_for = [], 0
         self._touched: tuple[int, ...] = ()
-        self._words = embed(self.spoken)
-        self.scene.physics = self._physics
-        self.scene.reset(layout, constants.denormalize(start))
-        self.goal_image = self._rehearsal.picture(self.task_name, self.target, self._physics, layout, start)
+        self._words = embed(start.spoken)
+        self.scene.physics = start.physics
+        self.scene.reset(start.layout, constants.denormalize(start.start))
         self._running = True
 
     def _advance(self, delta: np.ndarray) -> None:
         """Moves the set-point, runs physics, and counts how long the condition has held."""
+        self._deltas.append(delta)
         self.proprio = constants.integrate(self.proprio, delta)
         self.scene.step(constants.denormalize(self.proprio))
         done = TASKS[self.task_name].condition(self.sim_state())
         self._held_for = self._held_for + 1 if done else 0
         self._touched += tuple(i for i in self.scene.touched() if i not in self._touched)
 
-    @property
-    def last_observation(self) -> dict[str, np.ndarray]:
-        """The present observation: the policy's picture, the set-point and the sentence that the policy is told."""
-        self._check_running()
-        pixels = self.scene.picture("workspace")
-        return {"pixels": pixels, "proprio": self.proprio.copy(), "instruction": self._words.copy()}
-
     def _info(self) -> dict[str, Any]:
         return {"is_success": self.is_success}
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    """Raises ValueError unless a reset can take the options."""
-    for key in options:
-        checks.check_choice("options key", key, OPTIONS)
-    if "state" in options and len(options) > 1:
-        raise ValueError(f"options: a state is all of an episode; accepted beside it: nothing (given: {list(options)})")
-    for key in options.keys() & {"instruction", "spoken"}:
-        if not isinstance(options[key], str):
-            raise ValueError(f"options[{key!r}]={options[key]!r}; accepted: a sentence")
-    if not isinstance(options.get("layout"), Layout | None):
-        raise ValueError(f"options['layout']={options['layout']!r}; accepted: a `dream_env.nicol.scene.Layout`")
-
-
-START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
-START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
-"""Box of the set-point at the start (m, closing)."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dream_env.nicol import constants
+from dream_env.nicol.episode import EpisodeStart
 from dream_env.nicol.kinematics import Arm
-from dream_env.nicol.scene import Layout, Physics, TableScene
+from dream_env.nicol.scene import Physics, TableScene
 from dream_env.nicol.tasks import TASKS
 
 GOALS = 512
@@ -29,24 +30,24 @@ class GoalRenderer:
     def __init__(self, arm: Arm, assisted_grasp: bool) -> None:
         self.arm, self.assisted_grasp = arm, assisted_grasp
         self._scene: TableScene | None = None
-        self._goals: dict[tuple[Any, ...], np.ndarray] = {}
+        self._goals: dict[tuple[Any, ...], np.ndarray | None] = {}
 
-    def picture(self, task: str, target: int, physics: Physics, layout: Layout, start: np.ndarray) -> np.ndarray:
-        """Lets the expert do a task and takes the policy's picture.
+    def picture(self, start: EpisodeStart, physics: Physics) -> np.ndarray | None:
+        """Lets the expert do an episode's task and takes the policy's picture.
 
         Args:
-            task: Name of the task.
-            target: Index of the named cube.
-            physics: Physical properties.
-            layout: Where the cubes stand.
-            start: The set-point at the start, normalized, `(4,)`.
+            start: How the episode begins.
+            physics: Physical properties, in place of the episode's.
 
         Returns:
-            The picture `(64, 64, 3)` uint8.
+            The picture `(64, 64, 3)` uint8, or None where the expert misses: the task's condition has not held for
+            `HOLD_STEPS` at the end.
         """
-        key = (task, target, physics, *(a.tobytes() for a in (layout.positions, layout.yaws, layout.colors, start)))
+        layout = start.layout
+        arrays = (layout.positions, layout.yaws, layout.colors, start.start)
+        key = (start.task_name, start.target, start.other, physics, *(a.tobytes() for a in arrays))
         if key not in self._goals:
-            picture = self._act(task, target, physics, layout, start)
+            picture = self._act(start, physics)
             if len(self._goals) >= GOALS:
                 self._goals.pop(next(iter(self._goals)))
             self._goals[key] = picture
@@ -62,19 +63,20 @@ class GoalRenderer:
         """Returns what a copy or a pickle takes along: all but the simulation."""
         return vars(self) | {"_scene": None}
 
-    def _act(self, name: str, target: int, physics: Physics, layout: Layout, start: np.ndarray) -> np.ndarray:
+    def _act(self, start: EpisodeStart, physics: Physics) -> np.ndarray | None:
         """Does a task until it is done and the hand stands still, or the episode's steps are used up."""
         if self._scene is None:
             self._scene = TableScene(self.arm, self.assisted_grasp)
-        scene, task, proprio, held_for = self._scene, TASKS[name], start, 0
+        scene, task, proprio, held_for = self._scene, TASKS[start.task_name], start.start, 0
         scene.physics = physics
-        scene.reset(layout, constants.denormalize(start))
-        for _ in range(constants.EPISODE_STEPS):
-            action = task.expert(scene.sim_state(target, constants.denormalize(proprio)))
+        scene.reset(start.layout, constants.denormalize(proprio))
+        now = scene.sim_state(start.target, constants.denormalize(proprio), start.other)
+        for _ in range(task.horizon):
+            action = task.expert(now)
             if held_for >= constants.HOLD_STEPS and np.abs(action).max() < 0.05:
                 break
             proprio = constants.integrate(proprio, action)
             scene.step(constants.denormalize(proprio))
-            done = task.condition(scene.sim_state(target, constants.denormalize(proprio)))
-            held_for = held_for + 1 if done else 0
-        return scene.picture("workspace")
+            now = scene.sim_state(start.target, constants.denormalize(proprio), start.other)
+            held_for = held_for + 1 if task.condition(now) else 0
+        return scene.picture("workspace") if held_for >= constants.HOLD_STEPS else None

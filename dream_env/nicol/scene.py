@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pybullet
 
-from dream_env.checks import check_number
+from dream_env.checks import check_number, shown
 from dream_env.nicol import urdf
 from dream_env.nicol.camera import CAMERAS, Camera
-from dream_env.nicol.constants import CONTROL_HZ, mirror
+from dream_env.nicol.constants import CONTROL_HZ, SETPOINT_HIGH, SETPOINT_LOW, mirror
 from dream_env.nicol.grasp import ORIENTATION, motor
 from dream_env.nicol.kinematics import Arm, side
 from dream_env.nicol.language import COLORS
@@ -31,8 +32,14 @@ AREA_LOW, AREA_HIGH = np.array([0.43, -0.34]), np.array([0.56, -0.04])
 """Where cubes stand at the start: x and y of their centers (m), right arm."""
 SPACING = 0.12
 """Smallest distance between two cubes' centers at the start (m)."""
+PLACE_LOW, PLACE_HIGH = (bound[:2].astype(float).round(6) for bound in (SETPOINT_LOW, SETPOINT_HIGH))
+"""Where a layout of one's own may put cubes: x and y of their centers (m), where the right hand reaches."""
+APART = 0.071
+"""Smallest distance between two cubes' centers in any layout (m): a cube's diagonal, so that none overlap."""
 LINE_SIZE, LINE_COLOR = (0.012, 0.50, 0.001), (0.35, 0.35, 0.38, 1.0)
 """The tape line: its size (m) and color."""
+RENEWED = 10
+"""Resets after which a scene takes a new PyBullet client."""
 ASSIST_DISTANCE = 0.055
 """A cube within this distance of the grasp point is taken by an assisted grasp (m)."""
 
@@ -60,11 +67,11 @@ class Physics:
     def __post_init__(self) -> None:
         """Checks every value, and makes tuples of lists, as YAML and JSON give them."""
         for name in ("friction", "mass", "brightness"):
-            check_number(f"physics[{name!r}]", getattr(self, name), low=1e-6 if name == "mass" else 0.0)
+            check_number(f"physics[{name!r}]", getattr(self, name), low=1e-6 if name == "mass" else 0.0, high=1000)
         for name, length in (("light", 3), ("camera_jitter", 2), ("camera_shift", 3)):
-            values = np.asarray(getattr(self, name))
-            if values.shape != (length,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-                raise ValueError(f"physics[{name!r}]={getattr(self, name)!r}; accepted: {length} finite numbers")
+            values = _numbers(f"physics[{name!r}]", getattr(self, name), (length,))
+            if np.abs(values).max() > 1000:
+                raise ValueError(f"physics[{name!r}]={shown(values.tolist())}; accepted: numbers from -1000 to 1000")
             object.__setattr__(self, name, tuple(values.astype(float).tolist()))
 
 
@@ -73,9 +80,14 @@ class Layout:
     """A start on the table, in the right arm's frame.
 
     Attributes:
-        positions: Centers of the cubes, `(3, 2)` in m.
-        yaws: Rotation of each cube about z (rad), `(3,)`.
+        positions: Centers of the cubes, `(3, 2)` in m, from `PLACE_LOW` to `PLACE_HIGH` and `APART` from each other.
+        yaws: Rotation of each cube about z, `(3,)` in [-pi, pi] rad.
         colors: Index of each cube's color in `list(COLORS)`, `(3,)`.
+
+    The arrays are copies, and read-only.
+
+    Raises:
+        ValueError: If a value is not accepted.
     """
 
     positions: np.ndarray
@@ -85,13 +97,25 @@ class Layout:
     def __post_init__(self) -> None:
         """Checks every array."""
         for name, shape in (("positions", (CUBES, 2)), ("yaws", (CUBES,)), ("colors", (CUBES,))):
-            kinds = "iu" if name == "colors" else "iuf"
-            array = np.asarray(getattr(self, name))
-            if array.shape != shape or array.dtype.kind not in kinds or not np.isfinite(array).all():
-                raise ValueError(f"layout.{name}={getattr(self, name)!r}; accepted: finite numbers {shape}")
+            array = _numbers(f"layout.{name}", getattr(self, name), shape, "iu" if name == "colors" else "iuf")
+            array.setflags(write=False)
             object.__setattr__(self, name, array)
+        places = self.positions
+        if (places < PLACE_LOW).any() or (places > PLACE_HIGH).any():
+            (x, y), (far_x, far_y) = PLACE_LOW, PLACE_HIGH
+            raise ValueError(
+                f"layout.positions={shown(places.tolist())}; accepted: x from {x:g} to {far_x:g} and y from {y:g} to "
+                f"{far_y:g} m, where the hand reaches"
+            )
+        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)[~np.eye(CUBES, dtype=bool)]
+        if gaps.min() < APART:
+            raise ValueError(f"layout.positions={shown(places.tolist())}; accepted: centers at least {APART:g} m apart")
+        if np.abs(self.yaws).max() > np.pi:
+            raise ValueError(f"layout.yaws={shown(self.yaws.tolist())}; accepted: -pi to pi")
         if len(set(self.colors.tolist())) < CUBES or not set(self.colors.tolist()) <= set(range(len(COLORS))):
-            raise ValueError(f"layout.colors={self.colors}; accepted: {CUBES} different ones of 0 to {len(COLORS) - 1}")
+            raise ValueError(
+                f"layout.colors={self.colors.tolist()}; accepted: {CUBES} different ones of 0 to {len(COLORS) - 1}"
+            )
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Layout:
@@ -108,6 +132,23 @@ class Layout:
         )
 
 
+def _numbers(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
+    """Returns finite numbers as a new array."""
+    try:
+        array = np.array(value)
+        fits = array.shape == shape and array.dtype.kind in kinds and bool(np.isfinite(array).all())
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}={shown(value)}; accepted: {shape[0]} finite numbers, shape {shape}")
+    return array
+
+
+def _disconnect(client: int) -> None:
+    if pybullet.isConnected(client):
+        pybullet.disconnect(client)
+
+
 class TableScene:
     """NICOL before the table, simulated; positions are in the right arm's frame, mirrored in y for the left."""
 
@@ -118,7 +159,7 @@ class TableScene:
         physics: Physics | None = None,
         gui: bool = False,
     ) -> None:
-        """Opens a simulation.
+        """Prepares a simulation; `reset` opens it.
 
         Args:
             arm: The arm that acts, "right" or "left".
@@ -135,13 +176,25 @@ class TableScene:
                 "render_mode='human' opens PyBullet's window and needs a display, and DISPLAY is not set; "
                 "accepted without one: 'rgb_array' or None"
             )
-        self.client = pybullet.connect(pybullet.GUI if gui else pybullet.DIRECT)
+        self.gui = gui
+        self.client, self._resets = -1, 0
+        self._closer: weakref.finalize | None = None
         self._grip: int | None = None
 
     def close(self) -> None:
-        """Closes the simulation."""
-        if pybullet.isConnected(self.client):
-            pybullet.disconnect(self.client)
+        """Closes the simulation, as the end of the process or of this object does, too."""
+        if self._closer is not None:
+            self._closer()
+
+    def _open(self) -> None:
+        """Empties the simulation; every few times opens another, as an emptied one keeps 40 KB of every robot."""
+        self._resets += 1
+        if self._closer is not None and self._closer.alive and (self.gui or self._resets % RENEWED):
+            pybullet.resetSimulation(physicsClientId=self.client)
+            return
+        self.close()
+        self.client = pybullet.connect(pybullet.GUI if self.gui else pybullet.DIRECT)
+        self._closer = weakref.finalize(self, _disconnect, self.client)
 
     # ------------------------------------------------------------------------------------------------ simulate
 
@@ -191,9 +244,9 @@ class TableScene:
         """Tells whether a cube is in the hand and off the table."""
         return bool(in_hand(self.objects()[index], self.hand()))
 
-    def sim_state(self, target: int, setpoint: np.ndarray) -> SimState:
-        """Returns what a task may know, for the cube `target` and the set-point `(4,)` of the controller."""
-        return SimState(self.objects(), target, self.hand(), setpoint, self.held(target))
+    def sim_state(self, target: int, setpoint: np.ndarray, other: int | None = None) -> SimState:
+        """Returns what a task may know, for the named cube or two and the set-point `(4,)` of the controller."""
+        return SimState(self.objects(), target, self.hand(), setpoint, self.held(target), other)
 
     def picture(self, camera: str) -> np.ndarray:
         """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""
@@ -214,8 +267,8 @@ class TableScene:
 
     def _build(self, layout: Layout) -> None:
         """Builds the scene anew: reusing it would let the engine's caches carry a trace of earlier episodes."""
+        self._open()
         client, physics = self.client, self.physics
-        pybullet.resetSimulation(physicsClientId=client)
         self._grip = None
         self.robot = Nicol(client, active_arms=(self.arm,), active_head=False)
         pybullet.setTimeStep(1 / (CONTROL_HZ * SUBSTEPS), physicsClientId=client)

@@ -1,0 +1,54 @@
+"""Position control: actions that name the set-point itself, around NICOL's dream and its physics alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dream_env.checks import check_action
+from dream_env.nicol.constants import PROPRIO_NAMES, to_delta
+
+
+class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
+    """Takes the set-point as an action, `(4,)` in [-1, 1], and approaches it as far as one step goes.
+
+    Args:
+        env: NICOL's dream or physics; its observations have `proprio`, the set-point (as a goal env they begin
+            `observation` with it).
+
+    Raises:
+        ValueError: If the observations do not show the set-point.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        names = env.observation_space.spaces if isinstance(env.observation_space, gym.spaces.Dict) else {}
+        self._name = next((name for name in ("proprio", "observation") if name in names), "")
+        if not self._name:
+            raise ValueError(f"env {env} shows {[*names] or env.observation_space}; accepted: an env with 'proprio'")
+        self._proprio: np.ndarray | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets the environment."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._proprio = self._set_point(obs)
+        return obs, info
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Moves the set-point towards the one that the action names.
+
+        Raises:
+            ValueError: If the action has another shape than (4,) or is not finite.
+            ResetNeeded: Before the first reset.
+        """
+        goal = check_action(action, self.action_space)
+        if self._proprio is None:
+            raise gym.error.ResetNeeded("step() before reset(); call reset() first")
+        obs, reward, terminated, truncated, info = self.env.step(to_delta("position", self._proprio, goal))
+        self._proprio = self._set_point(obs)
+        return obs, reward, terminated, truncated, info
+
+    def _set_point(self, obs: Any) -> np.ndarray:
+        return np.array(obs[self._name][: len(PROPRIO_NAMES)])

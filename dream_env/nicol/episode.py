@@ -1,0 +1,225 @@
+"""How an episode of NICOL's physics begins: drawn, as told by the options of a reset, or out of a saved state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dream_env.checks import check_choice, check_options, shown
+from dream_env.language import embed
+from dream_env.nicol import constants
+from dream_env.nicol.language import colors_of
+from dream_env.nicol.scene import COLOR_NAMES, CUBES, Layout, Physics
+from dream_env.nicol.shift import Shift
+from dream_env.nicol.tasks import STANDARD, TASKS, task_of
+
+OPTIONS = ("task", "instruction", "spoken", "layout", "state")
+"""Keys that `NicoLRealEnv.reset(options=...)` takes."""
+START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
+START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
+"""Box of the set-point at the start (m, closing)."""
+
+
+@dataclass(frozen=True)
+class EpisodeStart:
+    """All that decides an episode before its first action.
+
+    Attributes:
+        task_name: Name of its task.
+        instruction: The sentence that says what success is.
+        spoken: The sentence that the policy is told.
+        target: Index of the named cube.
+        other: Index of the second cube that is named, in a task of two.
+        layout: Where the cubes stand.
+        start: The set-point, normalized, `(4,)` float32; read-only.
+        physics: Physical properties.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    task_name: str
+    instruction: str
+    spoken: str
+    target: int
+    other: int | None
+    layout: Layout
+    start: np.ndarray
+    physics: Physics
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        check_choice("task_name", self.task_name, TASKS)
+        for name in ("instruction", "spoken"):
+            check_sentence(name, getattr(self, name))
+        check_choice("target", self.target, range(CUBES))
+        two = TASKS[self.task_name].grammar.cubes == 2
+        check_choice("other", self.other, [i for i in range(CUBES) if i != self.target] if two else [None])
+        for name, kind in (("layout", Layout), ("physics", Physics)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(
+                    f"{name}={shown(getattr(self, name))}; accepted: a `dream_env.nicol.scene.{kind.__name__}`"
+                )
+        start = _array("start", self.start, (4,))
+        start.setflags(write=False)
+        object.__setattr__(self, "start", start)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What `NicoLRealEnv.get_state` gives, checked.
+
+    Attributes:
+        start: How the episode began.
+        deltas: The actions since, `(T, 4)` float32 in [-1, 1].
+        goal_image: Picture of the goal, `(64, 64, 3)` uint8.
+        rng: State of the env's generator.
+    """
+
+    start: EpisodeStart
+    deltas: np.ndarray
+    goal_image: np.ndarray
+    rng: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as a flat dict of copies."""
+        own = {name: getattr(self.start, name) for name in _START}
+        own["start"] = self.start.start.copy()
+        return own | {"deltas": self.deltas.copy(), "goal_image": self.goal_image.copy(), "rng": self.rng}
+
+    @classmethod
+    def of(cls, state: object) -> SavedState:
+        """Makes it of such a dict.
+
+        Raises:
+            ValueError: If it is none, or a value is not accepted.
+        """
+        names = {*_START, "deltas", "goal_image", "rng"}
+        if not isinstance(state, Mapping):
+            raise ValueError(f"state={shown(state)}; accepted: what `get_state` gave")
+        if missing := names - {*state}:
+            raise ValueError(f"state lacks {sorted(missing)}; accepted: what `get_state` gave")
+        if more := {*state} - names:
+            raise ValueError(f"state has {shown(sorted(map(str, more)))} too; accepted: what `get_state` gave")
+        deltas = state["deltas"]
+        try:
+            steps = len(deltas)
+            np.random.PCG64().state = state["rng"]
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            given = f"deltas={shown(deltas)}, rng={shown(state['rng'])}"
+            raise ValueError(f"state: {given}; accepted: what `get_state` gave") from error
+        goal = np.asarray(state["goal_image"])
+        size = (constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3)
+        if goal.shape != size or goal.dtype != np.uint8:
+            raise ValueError(f"goal_image is {goal.dtype} {goal.shape}; accepted: uint8 {size}")
+        start = EpisodeStart(**{name: state[name] for name in _START})
+        moves = _array("deltas", deltas, (steps, 4)) if steps else np.zeros((0, 4), np.float32)
+        return cls(start, moves, goal.copy(), dict(state["rng"]))
+
+
+_START = tuple(EpisodeStart.__dataclass_fields__)
+
+
+def check_reset_options(options: object) -> dict[str, Any]:
+    """Returns the options of a reset.
+
+    Raises:
+        ValueError: If a reset cannot take them.
+    """
+    taken = check_options(options, OPTIONS)
+    if "state" in taken and len(taken) > 1:
+        raise ValueError(f"options: a state is all of an episode; accepted beside it: nothing (given: {[*taken]})")
+    if "task" in taken:
+        check_choice("task", taken["task"], [*TASKS, "all"])
+    for name in taken.keys() & {"instruction", "spoken"}:
+        check_sentence(f"options[{name!r}]", taken[name])
+    if not isinstance(taken.get("layout"), Layout | None):
+        given = shown(taken["layout"])
+        raise ValueError(f"options['layout']={given}; accepted: a `dream_env.nicol.scene.Layout`")
+    return taken
+
+
+def check_sentence(name: str, value: object) -> None:
+    """Raises ValueError unless a value is a sentence with a word that is known."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={shown(value)}; accepted: a sentence")
+    embed(value)
+
+
+def draw_task(rng: np.random.Generator, task: str, options: Mapping[str, Any]) -> str:
+    """Draws the task of an episode; "all" is one of the standard ones.
+
+    Args:
+        rng: The env's generator.
+        task: The env's task.
+        options: Options of the reset.
+    """
+    name = options.get("task", task)
+    return str(rng.choice(STANDARD)) if name == "all" else name
+
+
+def draw_start(
+    rng: np.random.Generator, task: str, options: Mapping[str, Any], physics: Physics, shift: Shift
+) -> EpisodeStart:
+    """Draws how an episode begins, as far as the options leave it open.
+
+    Args:
+        rng: The env's generator.
+        task: Name of the episode's task; a sentence in the options sets another, unless they name one, too.
+        options: Options of the reset, checked.
+        physics: Physical properties of the env.
+        shift: What the episode changes of them.
+
+    Raises:
+        ValueError: If the sentence asks for nothing that is known, or for a cube that the given layout lacks.
+    """
+    layout = options.get("layout") or Layout.draw(rng)
+    start = constants.normalize(rng.uniform(START_LOW, START_HIGH).astype(np.float32))
+    target = int(rng.integers(CUBES))
+    other, named = None, [COLOR_NAMES[layout.colors[target]], None]
+    if TASKS[task].grammar.cubes == 2:
+        other = int(rng.choice([i for i in range(CUBES) if i != target]))
+        named[1] = COLOR_NAMES[layout.colors[other]]
+    sentence = TASKS[task].grammar.sample(rng, named[0], other=named[1])
+    if "instruction" in options:
+        sentence = options["instruction"]
+        task = task if "task" in options else task_of(sentence)
+        colors, cubes = colors_of(sentence), TASKS[task].grammar.cubes
+        if len(colors) != cubes:
+            raise ValueError(
+                f"instruction={shown(sentence)} names {[*colors]}; {task!r} is accepted with {cubes} of them"
+            )
+        layout, target = _with(layout, target, colors[0], "layout" in options, sentence)
+        other = None
+        if cubes == 2:
+            free = next(i for i in range(CUBES) if i != target)
+            layout, other = _with(layout, free, colors[1], "layout" in options, sentence)
+    spoken = options.get("spoken", sentence)
+    return EpisodeStart(task, sentence, spoken, target, other, layout, start, shift.apply(physics, rng))
+
+
+def _with(layout: Layout, index: int, color: str, given: bool, sentence: str) -> tuple[Layout, int]:
+    """Returns a layout with a cube of a color, and its index: cube `index` takes the color if there is none yet."""
+    on_table = [COLOR_NAMES[i] for i in layout.colors]
+    if color in on_table:
+        return layout, on_table.index(color)
+    if given:
+        raise ValueError(f"options['instruction']={shown(sentence)}; accepted: on this table are {on_table}")
+    colors = layout.colors.copy()
+    colors[index] = COLOR_NAMES.index(color)
+    return replace(layout, colors=colors), index
+
+
+def _array(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns numbers in [-1, 1] as a new float32 array."""
+    try:
+        array = np.array(value)
+        fits = array.shape == shape and array.dtype.kind in "iuf" and bool((np.abs(array) <= 1).all())
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}={shown(value)}; accepted: numbers {shape} in [-1, 1]")
+    return array.astype(np.float32)
