@@ -249,7 +249,7 @@ def test_dreams_of_a_batch_equal_single_dreams(world_model):
 
 
 def test_dreams_begin_as_physics_does(world_model):
-    from dream_env.nicol.env import NicoLRealEnv
+    from dream_env.nicol import real
 
     seeds = (100_000, 100_001)
     physics, dream = (
@@ -257,7 +257,7 @@ def test_dreams_begin_as_physics_does(world_model):
     )
     assert [(o.spoken, o.solved_at_start) for o in dream] == [(o.spoken, o.solved_at_start) for o in physics]
     bank, _ = starts.physics_starts("reach", seeds)
-    obs, _ = NicoLRealEnv("reach", world_model=world_model).reset(seed=seeds[1])
+    obs, _ = real.make("reach", world_model=world_model).reset(seed=seeds[1])
     tokens = bank.states(checkpoint.load(world_model), np.array([1])).tokens
     np.testing.assert_array_equal(tokens.flatten(), obs["embedding"])
     np.testing.assert_array_equal(bank.proprio[1], obs["proprio"])
@@ -268,7 +268,7 @@ def test_what_was_done_in_a_dream_is_put_to_physics(world_model, monkeypatch):
     from dream_env.nicol.env import NicoLRealEnv
 
     seed, taken = 100_000, []
-    env = NicoLRealEnv("lift", obs_type="pixels", reward="success", world_model=None)
+    env = NicoLRealEnv("lift")
     env.reset(seed=seed)
     for _ in range(24):
         taken.append(env.expert_action())
@@ -285,7 +285,7 @@ def test_what_was_done_in_a_dream_is_put_to_physics(world_model, monkeypatch):
 def test_physics_is_repeated_with_the_cubes_elsewhere(monkeypatch):
     batch = Batch("expert", "x", "physics", "lift", (100_000,), None, confirm=True)
     assert [o.confirmed for o in rollouts.play(batch)] == [True]
-    monkeypatch.setattr(rollouts, "OFFSET", 0.1)
+    monkeypatch.setattr(rollouts, "OFFSET", 0.02)
     assert [(o.success, o.confirmed) for o in rollouts.play(batch)] == [(True, False)]
 
 

@@ -20,7 +20,7 @@ from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.rewards import DEFAULT_REWARD, RewardName
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
         others = [names[i] for i in truth["colors"] if names[i] != named]
         return TASKS[env.task_name].grammar.sample(rng, str(rng.choice(others)))
     if mode == "shuffled":
-        task = TASKS[str(rng.choice(list(TASKS)))]
+        task = TASKS[str(rng.choice(STANDARD))]
         return task.grammar.sample(rng, str(rng.choice(names)))
     return env.instruction
 

@@ -114,9 +114,11 @@ def physics(num_envs: int, form: str, world_model: str) -> Work:
             taken; "blind" for rigid bodies without a picture.
         world_model: Checkpoint of the encoder.
     """
+    from dream_env.nicol import real
+
     pixels = {"obs_type": "pixels", "reward": "success", "world_model": None}
     kwargs: dict[str, Any] = {"world_model": world_model} if form == "embedding" else pixels
-    env: Any = gym.make("NicoLReal-v0", task="all", **kwargs).unwrapped
+    env: Any = real.make("all", **kwargs)
     env.reset(seed=0)
     rng = np.random.default_rng(0)
 
