@@ -9,12 +9,13 @@ from unittest.mock import patch
 import test_fit
 
 from dream_env.agents.eval import model_metrics
-from dream_env.agents.fit import distributed, losses
-from dream_env.agents.fit.command import fit, train
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.state_grounded import losses
+from dream_env.agents.fit.state_grounded.command import fit, train
 
-STAGES = ("autoencoder", "reader", "sketch", "interaction", "predictor", "success", "metric")
+STAGES = ("autoencoder", "state_estimator", "arm_renderer", "object_dynamics", "predictor", "success", "metric")
 UPDATES = {f"{stage}_updates": 40 for stage in STAGES}
-FIRST = UPDATES | {f"{stage}_updates": 0 for stage in ("reader", "success", "metric")}
+FIRST = UPDATES | {f"{stage}_updates": 0 for stage in ("state_estimator", "success", "metric")}
 
 
 def fits(out: Path) -> None:

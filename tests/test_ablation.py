@@ -10,7 +10,7 @@ from test_fit import toy
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.eval.probes import fit_probe
-from dream_env.agents.fit import command as fit
+from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.ablation import command as ablate
 from dream_env.agents.studies.ablation import row as ablate_row
@@ -19,10 +19,10 @@ from dream_env.nicol.world_model.model import StateGroundedConfig, StateGrounded
 from dream_env.world_models import checkpoint
 
 SMALL = "--model.autoencoder-widths 8 8 8 --model.width 8 --model.blocks 1 --bfloat16 False --held-out 0.3 "
-SMALL += "--autoencoder-batch 8 --predictor-batch 16 --success-batch 8 --reader-batch 8"
+SMALL += "--autoencoder-batch 8 --predictor-batch 16 --success-batch 8 --state-estimator-batch 8"
 QUESTIONS = {
-    "loss": {"base": "", "tokens only": "--reading-weight 0 --reader-updates 0"},
-    "futures": {"two": "", "four": "--model.futures 4"},
+    "loss": {"base": "", "tokens only": "--object-state-weight 0 --state-estimator-updates 0"},
+    "mixture": {"two": "", "four": "--model.mixture-components 4"},
     "encoder": {"latent": "--objective latent"},
 }
 
@@ -89,7 +89,7 @@ def test_table_is_filled_once_and_row_by_row(args, monkeypatch):
         assert 0 < row["hand_24"] < 300 and 0 < row["untouched_24"] < 300 and row["latent_error_24"] > 0
         assert row["cpu_minutes"] > 0 and (row["cpu_minutes_encoder"] > 0) is (row["question"] == "encoder")
     base, four = report["rows"][0], report["rows"][3]
-    assert report["rows"][2] == base | {"question": "futures", "configuration": "two"}
+    assert report["rows"][2] == base | {"question": "mixture", "configuration": "two"}
     assert four["parameters"] - base["parameters"] == 3 * 2 * 5 * (128 + 1), "place, held and logit of two more"
 
     assert report["command"] == command_line("studies.ablation", args), "whatever command ran it"
@@ -138,12 +138,12 @@ def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
             assert (fitting.autoencoder is None) is encoder
             StateGroundedModel(fitting.model)
     bases = {name for (_, label), name in names.items() if "base" in label}
-    assert len(bases) == 1 and len(set(names.values())) == 28
+    assert len(bases) == 1 and len(set(names.values())) == 25
     assert args.job("loss", "", "other eyes").name not in bases
 
 
 def test_questions_may_be_spaced(args):
-    assert replace(args, questions="loss, futures").asked() == ["loss", "futures"]
+    assert replace(args, questions="loss, mixture").asked() == ["loss", "mixture"]
 
 
 def test_bad_arguments_are_named(args):

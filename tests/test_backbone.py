@@ -12,11 +12,11 @@ from recorded import recorded
 
 from dream_env.agents.clone import command as clone
 from dream_env.agents.eval import model_metrics
-from dream_env.agents.fit import command as fit
+from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.policies import vla as policy
-from dream_env.initial_states import InitialStates
 from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv
+from dream_env.nicol.initial_states import of_pictures
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
@@ -124,9 +124,9 @@ def arguments(folder, vision, text=None):
         data=(folder / "data",),
         out=folder / "model",
         autoencoder_updates=4,
-        reader_updates=2,
-        sketch_updates=2,
-        interaction_updates=2,
+        state_estimator_updates=2,
+        arm_renderer_updates=2,
+        object_dynamics_updates=2,
         predictor_updates=2,
         success_updates=2,
         metric_updates=2,
@@ -153,9 +153,9 @@ def test_tokens_are_few_normal_and_told_apart(folders, images, name):
     products = tokens.flatten(0, 1).T @ tokens.flatten(0, 1) / tokens[..., 0].numel()
     assert (products - torch.eye(16)).abs().max() < 0.05  # principal components are uncorrelated
     model.eval()
-    one, other = model.encode(images[:2], torch.zeros(2, 4)).tokens
+    one, other = model.encode({"pixels": images[:2]})["tokens"]
     assert (one - other).abs().max() > 0.05
-    alone = model.encode(images[:1], torch.zeros(1, 4)).tokens[0]
+    alone = model.encode({"pixels": images[:1]})["tokens"][0]
     torch.testing.assert_close(alone, one, rtol=1e-3, atol=1e-3)
 
 
@@ -165,17 +165,8 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     args = arguments(tmp_path, folders["vjepa2"], folders["bert"])
     figures = fit.fit(args, data)
     assert figures["episodes"] == {"train": 10, "held_out": 2}
-    rows = np.arange(12)
-    bank = InitialStates(
-        images=data.images[:, 0],
-        proprio=data.proprio[:, 0],
-        goal_images=data.goal_image,
-        goal=rows,
-        task=data.task,
-        instruction=data.instruction,
-        step=0 * rows,
-    )
-    bank.save(args.out / "initial_states.npz")
+    starts = of_pictures(data.images[:, 0], data.proprio[:, 0], data.goal_image, data.task, data.instruction)
+    starts.save(args.out / "initial_states.npz")
 
     model = checkpoint.load(args.out)
     names = set(model.state_dict())
@@ -206,7 +197,7 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     np.testing.assert_allclose(vla.act(image, proprio, said), vla.predict(obs)[0], atol=1e-4)
 
     # A second fit keeps eyes and words, by --init or by --autoencoder.
-    kept = replace(args, autoencoder=args.out, out=tmp_path / "kept", bank=0)
+    kept = replace(args, autoencoder=args.out, out=tmp_path / "kept", initial_states=0)
     fit.fit(kept, data)
     vla.config.check_eyes(str(kept.out))
     stranger = StateGroundedModel(replace(TINY, vision=folders["siglip_vision"])).eval()

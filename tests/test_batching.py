@@ -1,4 +1,4 @@
-"""Batches shared among threads; that rows stay what they are, test_world_model tests."""
+"""Batches shared among threads; that elements stay what they are, test_world_model tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 import torch
 
-from dream_env.world_models import batching as rows
+from dream_env.world_models import batching
 
 
 def test_threads_share_a_batch_and_their_modes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,25 +20,25 @@ def test_threads_share_a_batch_and_their_modes(monkeypatch: pytest.MonkeyPatch) 
 
     ones = torch.ones(100, 3)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(rows.by_rows(double, ones), 2 * ones)
+        assert torch.equal(batching.chunked(double, ones), 2 * ones)
     assert seen == [(50, False, True), (50, False, True)]
     seen.clear()
-    rows.by_rows(double, ones)
+    batching.chunked(double, ones)
     assert seen == [(100, True, False)]  # gradients are one thread's work
 
 
 def test_threads_by_variable_or_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DREAM_ENV_THREADS", raising=False)
-    assert rows.threads() >= 1
+    assert batching.threads() >= 1
     for wrong in ("0", "-1", "two"):
         monkeypatch.setenv("DREAM_ENV_THREADS", wrong)
         with pytest.raises(ValueError, match=f"DREAM_ENV_THREADS={wrong}; accepted"):
-            rows.threads()
+            batching.threads()
 
 
 def _shared() -> float:
     with torch.inference_mode():
-        return float(rows.by_rows(lambda x: x + 1, torch.ones(100, 1)).sum())
+        return float(batching.chunked(lambda x: x + 1, torch.ones(100, 1)).sum())
 
 
 def test_a_fork_gets_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

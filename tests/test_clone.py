@@ -106,12 +106,12 @@ def test_frames_pair_a_picture_with_the_experts_action():
     frames = make_frames(model, episodes)
     step, row = 5, EPISODE_STEPS + 5
     image = torch.from_numpy(episodes.images[1, step][None])
-    tokens = model.embedding(model.encode(image, torch.zeros(1, 4)))[0]
+    tokens = model.embedding(model.encode({"pixels": image}))[0]
     torch.testing.assert_close(frames.embedding[row].float(), tokens, atol=1e-2, rtol=1e-2)
     np.testing.assert_array_equal(frames.label[row], episodes.label[1, step])
     np.testing.assert_array_equal(frames.proprio[row], episodes.proprio[1, step])
     other = make_frames(model, episodes, recolored=1).embedding[row]
-    tokens = model.embedding(model.encode(torch.from_numpy(recolor(image.numpy(), 1)), torch.zeros(1, 4)))[0]
+    tokens = model.embedding(model.encode({"pixels": torch.from_numpy(recolor(image.numpy(), 1))}))[0]
     torch.testing.assert_close(other.float(), tokens, atol=1e-2, rtol=1e-2)
 
 
@@ -219,12 +219,16 @@ def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):
     vla = policy.VLA(module.vla_config(arguments(tmp_path, looks=True), world))
     module.ground(vla, world)
     head, trunk = world.success_head, vla.trunk
-    for mine, known in ((trunk.readout, head.readout), (trunk.named, head.named), (trunk.reader, world.reader)):
+    for mine, known in (
+        (trunk.readout, head.readout),
+        (trunk.target_selector, head.target_selector),
+        (trunk.state_estimator, world.state_estimator),
+    ):
         for name, weights in known.state_dict().items():
             torch.testing.assert_close(mine.state_dict()[name], weights)
-    assert not any(p.requires_grad for p in vla.trunk.reader.parameters())
+    assert not any(p.requires_grad for p in vla.trunk.state_estimator.parameters())
 
     toys = policy.VLA(module.vla_config(arguments(tmp_path), toy.ToyWorldModel()))
     before = toys.trunk.readout.key[0].weight.clone()
     module.ground(toys, toy.ToyWorldModel())
-    assert torch.equal(toys.trunk.readout.key[0].weight, before) and toys.trunk.reader is None
+    assert torch.equal(toys.trunk.readout.key[0].weight, before) and toys.trunk.state_estimator is None

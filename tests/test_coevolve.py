@@ -62,7 +62,7 @@ def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
 
     fitted = by_name["fit"]
     assert fitted.data == (Path("data"), new) and fitted.init == str(checkpoint.resolve(str(toy_folder)))
-    assert fitted.autoencoder_updates == fitted.reader_updates == 0  # the policy keeps its eyes
+    assert fitted.autoencoder_updates == fitted.state_estimator_updates == 0  # the policy keeps its eyes
     assert fitted.predictor_updates == fitted.success_updates == fitted.metric_updates == 5
     old, fresh = recorded(6).seed.tolist(), recorded(6, first_seed=1_000).seed.tolist()
     seen = by_name["seen"].seed.tolist()

@@ -285,7 +285,7 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     episode = recorded(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", toy_folder))
     assert len(seen) == EPISODE_STEPS and (episode.action == np.float32(0.2)).all()
     start, pictures = toy.ToyWorldModel(), torch.from_numpy(episode.images[:1])
-    state = start.encode(pictures, torch.from_numpy(episode.proprio[:1]))
+    state = start.encode({"pixels": pictures})
     np.testing.assert_allclose(seen[0]["embedding"], start.embedding(state)[0].detach(), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="its encoder .* is not the one"):
         record(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", "default"))

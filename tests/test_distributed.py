@@ -12,11 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.fit import distributed, dynamics, joint
-from dream_env.agents.fit import stages as fit_stages
-from dream_env.agents.fit.command import split
-from dream_env.agents.fit.hindsight import Hindsight
-from dream_env.agents.fit.pairs import Pairs, own_steps
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.state_grounded import dynamics, joint
+from dream_env.agents.fit.state_grounded import stages as fit_stages
+from dream_env.agents.fit.state_grounded.command import split
+from dream_env.agents.fit.state_grounded.hindsight import Hindsight
+from dream_env.agents.fit.state_grounded.pairs import Pairs, own_steps
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 
@@ -63,7 +64,7 @@ def test_only_the_first_process_writes(folders):
 
 def test_minutes_end_on_all_processes(folders):
     state = torch.load(folders[1] / "minutes" / "last" / "training.pt", weights_only=True)
-    assert state["done"] == ["autoencoder", "sketch", "interaction", "predictor"]
+    assert state["done"] == ["autoencoder", "arm_renderer", "object_dynamics", "predictor"]
 
 
 def test_alone_nothing_is_shared():
@@ -98,17 +99,17 @@ def test_every_stage_learns_on_the_device_of_its_model(tmp_path):
     model, hindsight = StateGroundedModel(args.model), Hindsight(data)
     train, held_out = encode_episodes(model, data, rows), encode_episodes(model, data, held)
     pairs, steps = Pairs(data, rows, hindsight.conditions), own_steps(data, held)
-    dreams, seen = fit_stages.dream(model, train, len(rows)), fit_stages.read(model.reader, train.tokens)
-    watched = fit_stages.Watched(train, seen, dreams, held_out)
+    dreams, seen = fit_stages.dream(model, train, len(rows)), fit_stages.estimate(model.state_estimator, train.tokens)
+    states = fit_stages.States(train, seen, dreams, held_out)
     stages = [
         fit_stages.autoencoder_stage(args, model, data, rows, held),
         joint.joint_stage(args, model, data, rows, held),
-        fit_stages.reader_stage(args, model.reader, train, held_out),
-        dynamics.sketch_stage(args, model.predictor, train, held_out),
-        dynamics.interaction_stage(args, model.predictor.interaction, model.reader, train, seen, held_out),
+        fit_stages.state_estimator_stage(args, model.state_estimator, train, held_out),
+        dynamics.arm_renderer_stage(args, model.predictor.arm_renderer, train, held_out),
+        dynamics.object_dynamics_stage(args, model, train, seen, held_out),
         dynamics.predictor_stage(args, model, train, held_out, data.images[0]),
-        fit_stages.success_stage(args, model, watched, hindsight, rows),
-        fit_stages.metric_stage(args, model, watched, pairs, steps, data.task[held.numpy()]),
+        fit_stages.success_stage(args, model, states, hindsight, rows),
+        fit_stages.metric_stage(args, model, states, pairs, steps, data.task[held.numpy()]),
     ]
     model.to("meta").train()
     for stage in stages:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from dream_env.agents.eval import model_metrics
-from dream_env.agents.fit import command, joint, losses
-from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.fit.calibrate import CERTAIN
-from dream_env.agents.fit.card import card
-from dream_env.agents.fit.command import fit, split
+from dream_env.agents.fit.state_grounded import command, joint, losses
+from dream_env.agents.fit.state_grounded.arguments import Arguments
+from dream_env.agents.fit.state_grounded.calibrate import CERTAIN
+from dream_env.agents.fit.state_grounded.card import card
+from dream_env.agents.fit.state_grounded.command import fit, split
 from dream_env.agents.run.config import command_line
 from dream_env.nicol import constants
 from dream_env.nicol.episodes import EpisodeDataset
@@ -91,23 +91,29 @@ def no_stopwatch(monkeypatch):
 
 def arguments(out, **values) -> Arguments:
     model = StateGroundedConfig(
-        metric_dim=8, autoencoder_widths=(16, 16, 32), width=32, blocks=2, head_width=16, sketch=16, interaction=16
+        metric_dim=8,
+        autoencoder_widths=(16, 16, 32),
+        width=32,
+        blocks=2,
+        head_width=16,
+        arm_renderer_width=16,
+        dynamics_width=16,
     )
     small = Arguments(
         data=(out.parent / "toy",),
         out=out,
         autoencoder_updates=3,
-        reader_updates=3,
-        sketch_updates=3,
-        interaction_updates=3,
+        state_estimator_updates=3,
+        arm_renderer_updates=3,
+        object_dynamics_updates=3,
         predictor_updates=3,
         success_updates=3,
         metric_updates=3,
         autoencoder_batch=8,
-        reader_batch=8,
-        sketch_batch=16,
-        interaction_batch=16,
-        interaction_horizons=(1, 2),
+        state_estimator_batch=8,
+        arm_renderer_batch=16,
+        object_dynamics_batch=16,
+        object_dynamics_horizons=(1, 2),
         predictor_batch=16,
         success_batch=8,
         metric_batch=8,
@@ -126,7 +132,7 @@ def test_fitted_dream_beats_a_still_picture(data, tmp_path):
         tmp_path / "fit",
         autoencoder_updates=150,
         predictor_updates=200,
-        reading_weight=0.0,  # so few updates teach no reader
+        object_state_weight=0.0,  # so few updates teach no state estimator
         success_updates=100,
         autoencoder_batch=32,
         predictor_batch=128,
@@ -151,9 +157,10 @@ def test_fitted_dream_beats_a_still_picture(data, tmp_path):
     assert shown == [f"- {name}" for name in ["encoded", *names]], "in the same order every time"
     assert model.config.success_threshold == figures["success"]["threshold"] >= CERTAIN
     images = torch.from_numpy(data.images[:, 0])
-    tokens = model.encode(images, torch.zeros(len(images), 4)).tokens
+    state = model.encode({"pixels": images})
+    tokens = state["tokens"]
     assert 0.5 < float(tokens.flatten(0, 1).std(0).mean()) < 1.5, "tokens have about unit variance"
-    drawn = model.decode(model.encode(images, torch.zeros(len(images), 4)))
+    drawn = model.decode(state)["pixels"]
     assert (drawn.float() - images.float()).square().mean() < 0.8 * images.float().var()
 
 
@@ -198,11 +205,13 @@ def test_what_counts_only_in_the_end_may_change(data, tmp_path, monkeypatch):
         fit(args, data)
     monkeypatch.undo()
     state = torch.load(args.out / "last" / "training.pt", weights_only=True)
-    state["settings"] = json.dumps(json.loads(state["settings"]) | {"test": "None", "bank": 7})  # as they once were
+    state["settings"] = json.dumps(
+        json.loads(state["settings"]) | {"test": "None", "initial_states": 7}
+    )  # as they once were
     torch.save(state, args.out / "last" / "training.pt")
     monkeypatch.setattr(EpisodeDataset, "load", lambda root: toy(6))
     monkeypatch.setattr(model_metrics, "steps_per_second", lambda model, batch: 1000.0)
-    figures = fit(replace(args, test=tmp_path, false_positives=0.1, probe_updates=1, bank=0), data)
+    figures = fit(replace(args, test=tmp_path, false_positives=0.1, probe_updates=1, initial_states=0), data)
     assert figures["episodes"] == {"train": 32, "held_out": 6}
 
 
@@ -261,17 +270,17 @@ def test_kinds_and_number_of_episodes_leave_the_held_out_ones_alone(data, tmp_pa
 def test_predictor_is_made_anew_and_all_else_kept(data, tmp_path):
     first = arguments(tmp_path / "first")
     fit(first, data)
-    kept = {f"{stage}_updates": 0 for stage in ("autoencoder", "reader", "success", "metric")}
-    other = replace(first.model, width=24, blocks=1, interaction=8, metric_dim=4)
+    kept = {f"{stage}_updates": 0 for stage in ("autoencoder", "state_estimator", "success", "metric")}
+    other = replace(first.model, width=24, blocks=1, dynamics_width=8, metric_dim=4)
     second = replace(first, out=tmp_path / "second", init=first.out, new_predictor=True, model=other, **kept)
     figures = fit(second, data)
-    assert set(figures["minutes"]) == {"sketch", "interaction", "predictor"}
+    assert set(figures["minutes"]) == {"arm_renderer", "object_dynamics", "predictor"}
     one, two = (checkpoint.load(folder) for folder in (first.out, second.out))
     assert two.config.width == 24 and two.config.metric_dim == 8, "the metric is kept as it is"
     assert two.predictor.input.weight.shape == (24, 80) and len(two.predictor.blocks) == 1
     old, new = one.state_dict(), two.state_dict()
     same = {name for name in old if name in new and torch.equal(old[name], new[name])}
-    changed = {name for name in new if name not in same and not name.startswith("predictor.")}
+    changed = {name for name in new if name not in same and not name.startswith(("predictor.", "object_dynamics."))}
     assert changed <= {"success_head.temperature"}, "which is calibrated on the new dreams"
     with pytest.raises(ValueError, match="new_predictor=True without init; accepted: with init"):
         fit(replace(second, out=tmp_path / "third", init=None), data)
@@ -280,16 +289,16 @@ def test_predictor_is_made_anew_and_all_else_kept(data, tmp_path):
 def test_autoencoder_of_another_model_is_kept(data, tmp_path):
     first = arguments(tmp_path / "first", predictor_updates=0, success_updates=0, metric_updates=0)
     fit(first, data)
-    wide = replace(first.model, width=40, ensemble=2, futures=3)
+    wide = replace(first.model, width=40, ensemble=2, mixture_components=3)
     figures = fit(replace(first, out=tmp_path / "second", autoencoder=first.out, model=wide, predictor_updates=3), data)
-    assert set(figures["minutes"]) == {"reader", "sketch", "interaction", "predictor"}
+    assert set(figures["minutes"]) == {"state_estimator", "arm_renderer", "object_dynamics", "predictor"}
     old, new = (checkpoint.load(tmp_path / name).state_dict() for name in ("first", "second"))
     for name, value in new.items():
         if name.startswith("autoencoder."):
             assert torch.equal(value, old[name]), name
     assert new["predictor.input.weight"].shape == (40, 80)
     third = replace(first, out=tmp_path / "third", autoencoder=first.out)
-    with pytest.raises(ValueError, match="(?s)autoencoder=.*does not fit --model.*grid, channels"):
+    with pytest.raises(ValueError, match="(?s)autoencoder=.*does not fit --model.*channels"):
         fit(replace(third, model=replace(first.model, channels=8)), data)
     with pytest.raises(ValueError, match="init=.* with autoencoder=.*accepted: one of them"):
         fit(replace(third, init=first.out), data)
@@ -315,11 +324,18 @@ def test_pixels_reach_the_encoder_only_if_they_are_an_objective(objective, data,
 
 
 def test_joint_objective_makes_a_whole_model(data, tmp_path):
-    vector = replace(arguments(tmp_path).model, grid=1, channels=24)
-    args = arguments(tmp_path / "fit", objective="latent", model=vector)
+    args = arguments(tmp_path / "fit", objective="latent", model=replace(arguments(tmp_path).model, channels=24))
     figures = fit(args, data)
-    assert set(figures["minutes"]) == {"joint", "reader", "sketch", "interaction", "predictor", "success", "metric"}
-    assert checkpoint.load(args.out).embedding_dim == 24
+    assert set(figures["minutes"]) == {
+        "joint",
+        "state_estimator",
+        "arm_renderer",
+        "object_dynamics",
+        "predictor",
+        "success",
+        "metric",
+    }
+    assert checkpoint.load(args.out).embedding_dim == 24 * 64
 
 
 def test_too_few_episodes_are_refused(tmp_path):

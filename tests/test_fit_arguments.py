@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from test_fit import arguments
 
-from dream_env.agents.fit import command
-from dream_env.agents.fit.arguments import SHARES
+from dream_env.agents.fit.state_grounded import command
+from dream_env.agents.fit.state_grounded.arguments import SHARES
 from dream_env.agents.run import cli
 from dream_env.world_models import checkpoint
 
@@ -18,7 +18,7 @@ from dream_env.world_models import checkpoint
         ("held_out", 1.5, "a finite number, 0 to 1"),
         ("horizons", (), "one length or more"),
         ("horizons", (2, 0), "one length or more, each of 1 step or more"),
-        ("interaction_horizons", (-1,), "one length or more"),
+        ("object_dynamics_horizons", (-1,), "one length or more"),
         ("minutes", -1.0, "None, a finite number"),
         ("minutes", 0.0, "None, a finite number"),
         ("minutes", float("nan"), "None, a finite number"),
@@ -28,7 +28,7 @@ from dream_env.world_models import checkpoint
         ("processes", 0, "a finite number, at least 1"),
         ("predictor_updates", -1, "a finite number, at least 0"),
         ("success_batch", 1, "a finite number, at least 2"),
-        ("bank", -1, "a finite number, at least 0"),
+        ("initial_states", -1, "a finite number, at least 0"),
         ("seed", -1, "a finite number, at least 0"),
         ("recolor", 4, "0, 1, 2, 3"),
         ("objective", "words", "'pixels'"),
@@ -40,15 +40,9 @@ def test_bad_arguments_are_named(name, value, accepted, tmp_path):
         arguments(tmp_path / "fit", **{name: value})
 
 
-def test_a_metric_has_dimensions(tmp_path):
-    model = replace(arguments(tmp_path / "fit").model, metric_dim=0)
-    with pytest.raises(ValueError, match="metric_updates > 0 with model.metric_dim=0; accepted"):
-        arguments(tmp_path / "fit", model=model)
-
-
 def test_an_encoder_that_is_kept_needs_no_updates(tmp_path):
     for kept in ({"init": "default"}, {"autoencoder": "default"}):
-        arguments(tmp_path / "fit", autoencoder_updates=0, reader_updates=0, **kept)
+        arguments(tmp_path / "fit", autoencoder_updates=0, state_estimator_updates=0, **kept)
 
 
 def test_default_is_the_checkpoint_that_comes_along(tmp_path):
@@ -67,7 +61,7 @@ def test_minutes_go_to_the_stages_that_have_updates(tmp_path):
     shares = {stage: args.share(stage) for stage in SHARES}
     assert shares["metric"] is shares["autoencoder"] is None
     assert sum(share for share in shares.values() if share) == pytest.approx(10)
-    without = replace(args, model=replace(args.model, sketch=0, interaction=0))
-    assert without.share("sketch") is without.share("interaction") is None
+    without = replace(args, model=replace(args.model, arm_renderer_width=0))
+    assert without.share("arm_renderer") is None
     assert sum(share for share in map(without.share, SHARES) if share) == pytest.approx(10)
     assert replace(args, minutes=None).share("predictor") is None

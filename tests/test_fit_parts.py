@@ -5,12 +5,12 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
-from dream_env.agents.data.encoded_dataset import encode_episodes, true_readings
+from dream_env.agents.data.encoded_dataset import encode_episodes, true_object_state
 from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.model_metrics import success_ahead
 from dream_env.agents.fit import trainer
-from dream_env.agents.fit.calibrate import CERTAIN, SURE, calibrate_success
-from dream_env.agents.fit.dynamics import Windows, aim_table, moving_windows
+from dream_env.agents.fit.state_grounded.calibrate import CERTAIN, SURE, calibrate_success
+from dream_env.agents.fit.state_grounded.dynamics import Windows, fit_cube_projection, moving_windows
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.state_estimator import cubes
 
@@ -35,20 +35,20 @@ def test_windows_in_which_a_cube_moves():
     assert 0.1 < np.mean(drawn[200:]) < 0.25  # any: 10 of 63 move
 
 
-def test_the_table_is_aimed_at_the_look_that_moves_about(tmp_path):
+def test_cubes_are_projected_to_where_the_attention_that_moves_about_is(tmp_path):
     data, model = toy(10), StateGroundedModel(arguments(tmp_path).model)
     some = encode_episodes(model, data)
-    place = cubes(true_readings(some)[0].flatten(0, 1))[..., :3]  # all at one height
+    place = cubes(true_object_state(some)[0].flatten(0, 1))[..., :3]  # all at one height
 
-    class Reader:
-        """Its first look rests, as on the background; the second follows the cube."""
+    class Estimator:
+        """Its first map rests, as on the background; the second follows the cube."""
 
-        def looks_at(self, tokens):
+        def attended_places(self, tokens):
             return torch.stack([torch.full_like(place, 0.9), 0.3 * place + 0.1], dim=2)[..., :2]
 
-    aim_table(model.predictor.table, Reader(), some)
+    fit_cube_projection(model.predictor.cube_projection, Estimator(), some)
     present = some.present.flatten(0, 1)
-    assert torch.allclose(model.predictor.table(place)[present], 0.3 * place[present, :2] + 0.1, atol=1e-4)
+    assert torch.allclose(model.predictor.cube_projection(place)[present], 0.3 * place[present, :2] + 0.1, atol=1e-4)
 
 
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch):
@@ -86,7 +86,7 @@ def test_no_task_has_more_false_alarms_than_asked_for(data, tmp_path):
     torch.nn.init.normal_(model.success_head.logit[-1].weight, std=2.0)
     calibrate_success(model, held_out, tasks, 0.1)
     ends = [
-        success_ahead(model, held_out, steps, retraced=True)[0]
+        success_ahead(model, held_out, steps, teacher_forced=True)[0]
         for steps in {held_out.action.shape[1] // 2, held_out.action.shape[1]}
     ]
     alarms = torch.cat(ends, dim=1) > model.config.success_threshold + 1e-3  # it is rounded

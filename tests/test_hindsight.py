@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents.fit.hindsight import Hindsight
+from dream_env.agents.fit.state_grounded.hindsight import Hindsight
 from dream_env.language import embed
 from dream_env.nicol.constants import normalize
 from dream_env.nicol.language import COLORS, color_of

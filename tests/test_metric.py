@@ -9,14 +9,13 @@ from test_fit import arguments, toy
 
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.eval import model_metrics
-from dream_env.agents.eval.rank_correlation import metric_figures
-from dream_env.agents.fit import losses
-from dream_env.agents.fit.calibrate import QUANTILE, calibrate_disagreement
-from dream_env.agents.fit.command import fit
-from dream_env.agents.fit.hindsight import Hindsight, situations
-from dream_env.agents.fit.pairs import HINDSIGHT, PICTURE, Pairs, own_steps
+from dream_env.agents.fit.state_grounded import losses
+from dream_env.agents.fit.state_grounded.calibrate import QUANTILE, calibrate_disagreement
+from dream_env.agents.fit.state_grounded.command import fit
+from dream_env.agents.fit.state_grounded.hindsight import Hindsight, sim_states
+from dream_env.agents.fit.state_grounded.pairs import HINDSIGHT, PICTURE, Pairs, own_steps
 from dream_env.nicol.tasks import TASKS
-from dream_env.nicol.world_model.metric import MetricHead, learned_metric
+from dream_env.nicol.world_model.metric import MetricHead
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
 
@@ -48,14 +47,14 @@ def test_pairs_tell_the_true_steps_to_their_goal():
             holds = hindsight.conditions[episode, goal]
             cells = [(task, cube) for task, cube in came[n].nonzero().tolist() if holds[task, cube]]
         true = [
-            list(TASKS.values())[task].steps_to_go(list(situations(data, episode, cube))[t]) for task, cube in cells
+            list(TASKS.values())[task].steps_to_go(list(sim_states(data, episode, cube))[t]) for task, cube in cells
         ]
         assert any(float(steps) == pytest.approx(one, abs=1e-5) for one in true)
 
 
 def test_own_steps_are_those_of_task_and_cube(data):
     steps = own_steps(data, torch.tensor([4, 2]))
-    now = list(situations(data, 2, int(data.target[2])))[3]
+    now = list(sim_states(data, 2, int(data.target[2])))[3]
     assert steps.shape == data.condition[:2].shape
     assert float(steps[1, 3]) == pytest.approx(TASKS["reach"].steps_to_go(now), abs=1e-5)
 
@@ -85,26 +84,13 @@ def test_stage_makes_a_metric_that_can_be_measured(data, tmp_path, bfloat16):
     assert -1 <= figures["metric"]["reach"]["spearman"] <= 1 and figures["metric"]["reach"]["error_steps"] > 0
     assert "Learned metric" in (tmp_path / "fit" / "README.md").read_text()
     model = checkpoint.load(tmp_path / "fit")
-    assert learned_metric(model)(np.zeros((2, 3, model.embedding_dim), np.float32)).shape == (2, 3, 8)
-
-
-def test_old_models_get_a_metric_and_keep_the_rest(data, tmp_path):
-    blind = replace(arguments(tmp_path / "old").model, metric_dim=0)
-    old = arguments(tmp_path / "old", model=blind, reader_updates=0, metric_updates=0)
-    assert fit(old, data)["metric"] == {}
-    only = {f"{stage}_updates": 0 for stage in ("autoencoder", "predictor", "success")}
-    new = arguments(tmp_path / "new", init=old.out, **only)
-    fit(new, data)
-    before, after = (checkpoint.load(args.out) for args in (old, new))
-    assert (before.config.metric_dim, after.config.metric_dim) == (0, 8)
-    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
-    assert after.reader is not None and after.success_head.named is None, "it never learned to use what is read"
+    assert model.metric(model.encode({"pixels": torch.from_numpy(np.array(data.goal_image))})).shape == (len(data), 8)
 
 
 def test_a_metric_of_the_same_shape_is_trained_on_and_another_is_made_anew(data, tmp_path):
     first = arguments(tmp_path / "first")
     fit(first, data)
-    only = {f"{stage}_updates": 0 for stage in ("autoencoder", "reader", "predictor", "success")}
+    only = {f"{stage}_updates": 0 for stage in ("autoencoder", "state_estimator", "predictor", "success")}
     kept = arguments(tmp_path / "kept", init=first.out, metric_rate=1e-9, average=0.0, **only)
     other = replace(kept, out=tmp_path / "other", model=replace(kept.model, metric_dim=5, metric_widths=(7, 7, 7)))
     for args in (kept, other):
@@ -123,21 +109,12 @@ def test_threshold_of_disagreement_is_rarely_passed(data):
     calibrate_disagreement(model, episodes)
     limit = model.config.disagreement_threshold
     assert limit is not None and limit > 0
-    state = model.encode(torch.from_numpy(np.array(data.images[:, 0])), episodes.proprio[:, 0])
-    first = model.disagreement(state, episodes.action[:, 0])
+    first = model.step(model_metrics.first(model, episodes), episodes.action[:, 0])[1].disagreement
     assert (first <= limit * 1.01).float().mean() >= QUANTILE - 1 / len(first)
     assert limit < 10 * float(first.max())
 
 
-def test_models_without_a_metric_have_no_figures(data):
-    model = StateGroundedModel(
-        StateGroundedConfig(metric_dim=0, autoencoder_widths=(8, 8, 8), width=16, blocks=1)
-    ).eval()
-    model.requires_grad_(False)
-    assert metric_figures(model, encode_episodes(model, data), torch.ones(data.condition.shape), data.task) == {}
-
-
-def test_mixed_situations_have_the_hand_of_one_frame_and_the_cubes_of_another(data):
+def test_mixed_states_have_the_hand_of_one_frame_and_the_cubes_of_another(data):
     rows = torch.tensor([7, 3, 5])
     pairs = Pairs(data, rows, Hindsight(data).conditions)
     drawn = pairs.mix(200, torch.Generator().manual_seed(0))
@@ -145,6 +122,6 @@ def test_mixed_situations_have_the_hand_of_one_frame_and_the_cubes_of_another(da
     assert (drawn.hand != drawn.cubes).any()
     for n, hand, cubes, steps in zip(*drawn, strict=True):
         row = int(rows[n])
-        now = list(situations(data, row, int(data.target[row])))
+        now = list(sim_states(data, row, int(data.target[row])))
         mixed = replace(now[hand], objects=now[cubes].objects)
         assert float(steps) == pytest.approx(TASKS["reach"].steps_to_go(mixed), abs=1e-5)

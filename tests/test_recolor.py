@@ -10,7 +10,7 @@ import torch
 from toy import ToyWorldModel
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes, recolor
-from dream_env.agents.fit import command, dynamics, stages
+from dream_env.agents.fit.state_grounded import command, dynamics, stages
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import Layout
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
@@ -52,7 +52,7 @@ def test_truth_goes_with_the_picture():
     assert len(both.tokens) == 8 and both.take(torch.arange(4, 8)).tokens.equal(other.tokens)
 
 
-def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkeypatch):
+def test_every_stage_on_tokens_but_the_arm_renderer_sees_other_colors(tmp_path, monkeypatch):
     data, args = test_fit.toy(10), test_fit.arguments(tmp_path / "fit", recolor=2)
     seen = {}
 
@@ -60,18 +60,18 @@ def test_every_stage_on_tokens_but_the_sketch_sees_other_colors(tmp_path, monkey
         make = getattr(module, name)
 
         def stage(*given):
-            parts = [each for part in given for each in (part if isinstance(part, stages.Watched) else [part])]
+            parts = [each for part in given for each in (part if isinstance(part, stages.States) else [part])]
             seen[name] = [len(part.tokens) for part in parts if isinstance(part, EncodedDataset)]
             return make(*given)
 
         monkeypatch.setattr(module, name, stage)
 
-    for name in ("reader", "success", "metric"):
+    for name in ("state_estimator", "success", "metric"):
         spy(stages, f"{name}_stage")
-    for name in ("sketch", "interaction", "predictor"):
+    for name in ("arm_renderer", "object_dynamics", "predictor"):
         spy(dynamics, f"{name}_stage")
     command.train(args, data)
-    assert seen.pop("sketch_stage") == [8, 2], "the arm has no color"
+    assert seen.pop("arm_renderer_stage") == [8, 2], "the arm has no color"
     assert len(seen) == 5 and all(sizes == [24, 2] for sizes in seen.values()), seen
     with pytest.raises(ValueError, match="recolor=4 is not known; accepted: 0, 1, 2, 3"):
         command.train(replace(args, recolor=4), data)
@@ -86,18 +86,18 @@ def test_every_episode_is_dreamt_in_one_of_its_colorings():
     assert dreams.tokens.shape == colorful.tokens[:4].shape
     assert dreams.tokens[:, 0].equal(colorful.tokens[dreams.rows, 0])
     assert not dreams.tokens[:, -1].equal(dreams.tokens[:, 0])
-    assert dreams.situation[:, 0].equal(model.reader(dreams.tokens[:, 0].float())), "read once"
+    torch.testing.assert_close(dreams.object_state[:, 0], model.state_estimator(dreams.tokens[:, 0].float()))
 
 
-def test_a_cube_is_read_with_the_hand_in_view():
+def test_a_cube_is_estimated_with_the_hand_in_view():
     torch.manual_seed(0)
-    reader = StateEstimator(channels=4, grid=4)
+    estimator = StateEstimator(channels=4, grid=4)
     tokens = torch.randn(2, 16, 4)
-    reader(tokens)[:, len(HAND) :].square().sum().backward()
-    assert all(weight.grad.abs().sum() > 0 for weight in reader.hand.parameters())
+    estimator(tokens)[:, len(HAND) :].square().sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in estimator.hand.parameters())
 
 
-def test_a_reader_learns_much_of_what_is_rare(tmp_path):
+def test_the_state_estimator_learns_much_of_what_is_rare(tmp_path):
     latents = encode_episodes(ToyWorldModel(), test_fit.toy(40))
     held = torch.zeros_like(latents.held)
     held[7, 3, 1] = True
@@ -114,8 +114,8 @@ def test_a_reader_learns_much_of_what_is_rare(tmp_path):
             shown.append(tokens[:, 0, 0])
             return super().forward(tokens)
 
-    args = test_fit.arguments(tmp_path / "fit", reader_batch=160)
-    stage = stages.reader_stage(args, Spy(16, 8), latents, latents)
+    args = test_fit.arguments(tmp_path / "fit", state_estimator_batch=160)
+    stage = stages.state_estimator_stage(args, Spy(16, 8), latents, latents)
     stage.loss(torch.Generator().manual_seed(0), 0.0)
     counts = [int((shown[0] == mark).sum()) for mark in (1, 2)]
     assert all(30 <= count <= 35 for count in counts), counts

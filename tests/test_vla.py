@@ -75,7 +75,7 @@ def test_reads_the_named_cube_with_a_frozen_reader(tmp_path, dream):
     loaded = policy.load(tmp_path / "policy")
     np.testing.assert_array_equal(loaded.predict(obs)[0], vla.predict(obs)[0])
     with torch.no_grad():
-        vla.trunk.named.color.bias += torch.tensor([9.0, -9.0, 0.0, 0.0])
+        vla.trunk.target_selector.color.bias += torch.tensor([9.0, -9.0, 0.0, 0.0])
     assert np.abs(loaded.predict(obs)[0] - vla.predict(obs)[0]).max() > 1e-4
     agent = AnchoredPPO(
         VLAPolicy, DreamVecEnv(4, **dream), n_steps=4, batch_size=8, warmup=0, learning_rate=1e-2,
@@ -83,13 +83,13 @@ def test_reads_the_named_cube_with_a_frozen_reader(tmp_path, dream):
     )  # fmt: skip
     agent.learn(32)
     after = agent.policy.vla()
-    pairs = zip(after.trunk.reader.parameters(), loaded.trunk.reader.parameters(), strict=True)
+    pairs = zip(after.trunk.state_estimator.parameters(), loaded.trunk.state_estimator.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert not torch.equal(after.trunk.named.color.weight, loaded.trunk.named.color.weight)
+    assert not torch.equal(after.trunk.target_selector.color.weight, loaded.trunk.target_selector.color.weight)
     critic = agent.policy.vf_features_extractor
-    pairs = zip(critic.reader.parameters(), loaded.trunk.reader.parameters(), strict=True)
+    pairs = zip(critic.state_estimator.parameters(), loaded.trunk.state_estimator.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs), "the critic reads as the actor does"
-    assert not torch.equal(critic.named.color.weight, loaded.trunk.named.color.weight)
+    assert not torch.equal(critic.target_selector.color.weight, loaded.trunk.target_selector.color.weight)
 
 
 @pytest.mark.parametrize("part, value", [("proprio", np.zeros(3)), ("embedding", np.zeros((2, 1024)))])

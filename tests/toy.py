@@ -63,11 +63,12 @@ class ToyWorldModel(nn.Module):
         """Projects every 8 x 8 patch of the centered picture."""
         pixels = (observation["pixels"].float() - 127.5) / 64
         patches = pixels.reshape(-1, GRID, PATCH, GRID, PATCH, 3).transpose(2, 3).flatten(3).flatten(1, 2)
-        state = {
-            "tokens": patches @ self.patch,
-            "proprio": observation.get("proprio", pixels.new_zeros(len(pixels), 4)),
-        }
-        return state | {name: observation[name] for name in ("instruction",) if name in observation}
+        return self.state_of(patches @ self.patch, observation.get("proprio"), observation.get("instruction"))
+
+    def state_of(self, tokens, proprio=None, instruction=None):
+        """Makes a state of its parts."""
+        state = {"tokens": tokens, "proprio": tokens.new_zeros(len(tokens), 4) if proprio is None else proprio}
+        return state if instruction is None else state | {"instruction": instruction}
 
     def step(self, state, action, noise=None, temperature=1.0):
         """Decays tokens a little and shifts them by the action and the set-point."""

@@ -29,12 +29,12 @@ from dream_env.agents.run.config import check_out, check_settings, command_line,
 from dream_env.checks import check_choice
 from dream_env.files import replacing
 from dream_env.language import embedder
-from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE, PROPRIO_NAMES
+from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS, Split
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
-from dream_env.world_models.legacy import WorldModel
+from dream_env.world_models.protocol import WorldModel
 
 
 class Frames(NamedTuple):
@@ -115,9 +115,8 @@ def errors(vla: VLA, frames: Frames) -> Tensor:
 def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
     """Returns the configuration of a VLA that fits the world model's tokens and remembers its eyes."""
     picture = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
-    state = model.encode(picture, torch.zeros(1, len(PROPRIO_NAMES), device=model.device))
-    _, tokens, channels = state.tokens.shape
-    reads = args.grounded and getattr(model, "reader", None) is not None
+    _, tokens, channels = model.encode({"pixels": picture})["tokens"].shape
+    reads = args.grounded and hasattr(model, "state_estimator")
     return VLAConfig(
         channels=channels,
         grid=math.isqrt(tokens),
@@ -146,13 +145,13 @@ def ground(vla: VLA, model: WorldModel) -> None:
     Parts of other sizes, or none, leave the VLA's own.
     """
     head, trunk = getattr(model, "success_head", None), vla.trunk
-    for name in ("readout", "named"):
+    for name in ("readout", "target_selector"):
         known, own = (part.state_dict() if part else {} for part in (getattr(head, name, None), getattr(trunk, name)))
         if known and {key: w.shape for key, w in known.items()} == {key: w.shape for key, w in own.items()}:
             getattr(trunk, name).load_state_dict(known)
-    if trunk.reader is not None:
-        trunk.reader.load_state_dict(model.reader.state_dict())  # type: ignore[attr-defined]
-        trunk.reader.requires_grad_(False)
+    if trunk.state_estimator is not None:
+        trunk.state_estimator.load_state_dict(model.state_estimator.state_dict())  # type: ignore[attr-defined]
+        trunk.state_estimator.requires_grad_(False)
 
 
 def clone(

@@ -22,7 +22,7 @@ from dream_env.agents.coevolve.arguments import Arguments
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import ranking
-from dream_env.agents.fit import command as fit
+from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.run.config import check_settings
 from dream_env.files import write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
@@ -98,10 +98,10 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         out=out,
         init=str(checkpoint.resolve(args.world_model)),
         autoencoder_updates=0,
-        reader_updates=0,
-        interaction_updates=args.updates,
-        interaction_rate=4e-3,
-        interaction_horizons=(12, 24),
+        state_estimator_updates=0,
+        object_dynamics_updates=args.updates,
+        object_dynamics_rate=4e-3,
+        object_dynamics_horizons=(12, 24),
         predictor_updates=args.updates,
         predictor_rate=4e-3,
         horizons=(12, 24),

@@ -101,11 +101,11 @@ def recorded_truth(episodes: Episodes, which: np.ndarray, recolored: int = 0) ->
     return Truth(proprio, torch.from_numpy(100 * cubes), torch.from_numpy(100 * hand), held)
 
 
-def true_readings(frames: EncodedDataset | Truth) -> tuple[Tensor, Tensor]:
-    """Returns what a `dream_env.nicol.world_model.state_estimator.StateEstimator` should read off recorded frames.
+def true_object_state(frames: EncodedDataset | Truth) -> tuple[Tensor, Tensor]:
+    """Returns what a `dream_env.nicol.world_model.state_estimator.StateEstimator` should estimate of recorded frames.
 
     Returns:
-        The readings, `(N, T + 1, R)`, and which of them exist: a color that is not on the table has no place.
+        The object states, `(N, T + 1, R)`, and which of them exist: a color that is not on the table has no place.
     """
     held, present = frames.held[..., None].float(), ~frames.cubes[..., :1].isnan()
     cubes = torch.cat([frames.cubes.nan_to_num() / 100, held, present.float()], dim=-1)

@@ -23,7 +23,7 @@ from dream_env.agents.demo.arguments import FEWEST, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.eval.rollouts import env_form
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
-from dream_env.agents.fit import command as fit
+from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.policies.vla import load
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
@@ -128,9 +128,9 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
         fitting = replace(
             fitting,
             autoencoder_updates=30,
-            reader_updates=30,
-            sketch_updates=30,
-            interaction_updates=30,
+            state_estimator_updates=30,
+            arm_renderer_updates=30,
+            object_dynamics_updates=30,
             predictor_updates=30,
             success_updates=30,
             metric_updates=30,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, true_readings
+from dream_env.agents.data.encoded_dataset import EncodedDataset, true_object_state
 from dream_env.agents.eval.open_loop import each_step, encoded_state, open_loop, recorded_states
 from dream_env.agents.eval.probes import fit_probe, read
 from dream_env.agents.eval.statistics import auc
@@ -120,7 +120,7 @@ def posterior_rollout(
     Returns:
         The states, `(N, steps + 1, ...)` in every entry, see `open_loop`.
     """
-    truth, known = (part[:, start:] for part in true_readings(episodes))
+    truth, known = (part[:, start:] for part in true_object_state(episodes))
 
     def step(state: State, action: Tensor, k: int) -> tuple[State, Prediction]:
         return model.posterior_step(state, action, truth[:, k + 1], known[:, k + 1]), Prediction()
@@ -130,7 +130,7 @@ def posterior_rollout(
 
 
 def success_ahead(
-    model: StateGroundedModel, episodes: EncodedDataset, steps: int, retraced: bool = False
+    model: StateGroundedModel, episodes: EncodedDataset, steps: int, teacher_forced: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Predicts the condition's probability on states dreamt `steps` ahead from several frames of each episode.
 
@@ -138,7 +138,7 @@ def success_ahead(
         model: The world model.
         episodes: N episodes.
         steps: Steps ahead.
-        retraced: Of what may come of a contact, dreams take what was recorded, so that the condition is the recorded
+        teacher_forced: Of what may come of a contact, dreams take what was recorded, so that the condition is the recorded
             one; else what is likeliest.
 
     Returns:
@@ -148,7 +148,7 @@ def success_ahead(
     starts = sorted({0, last // 2, last})
     told = []
     for start in starts:
-        if retraced:
+        if teacher_forced:
             states = posterior_rollout(model, episodes, start, steps)
         else:
             states, _ = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps])

@@ -1,7 +1,7 @@
 """Rank correlation of distances to the goal with the steps to go that a task's scripted expert counts.
 
-The learned metric is trained on the same count (`dream_env.agents.fit.pairs`), so on held-out episodes these figures
-show that it generalizes, and not that the count is right.
+The learned metric is trained on the same count (`dream_env.agents.fit.state_grounded.pairs`), so on held-out episodes
+these figures show that it generalizes, and not that the count is right.
 """
 
 from __future__ import annotations

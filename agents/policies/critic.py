@@ -12,8 +12,7 @@ from torch import Tensor
 from dream_env.agents.policies.vla import READINGS, Trunk, VLAConfig, mlp, read
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import PROPRIO_NAMES
-from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
-from dream_env.nicol.world_model.state_estimator import READINGS as READ
+from dream_env.nicol.world_model.state_estimator import CUBE, OBJECT_STATE, StateEstimator, TargetSelector
 from dream_env.world_models.readout import LanguageReadout
 
 
@@ -39,14 +38,17 @@ class GoalTrunk(BaseFeaturesExtractor):
                 2 * config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, width=32
             )
             rest += self.readout.output_dim + config.channels
-        self.reader = StateEstimator(config.channels, config.grid) if config.reads else None
-        self.named = TargetSelector() if config.reads else None
-        rest += 2 * (len(READ) + len(CUBE)) if config.reads else 0
+        self.state_estimator = StateEstimator(config.channels, config.grid) if config.reads else None
+        self.target_selector = TargetSelector() if config.reads else None
+        rest += 2 * (len(OBJECT_STATE) + len(CUBE)) if config.reads else 0
         self.layers = mlp(rest, config.hidden)
 
     def ground(self, trunk: Trunk) -> None:
         """Reads as the trunk of a VLA does."""
-        for mine, known in ((self.reader, trunk.reader), (self.named, trunk.named)):
+        for mine, known in (
+            (self.state_estimator, trunk.state_estimator),
+            (self.target_selector, trunk.target_selector),
+        ):
             if mine is not None and known is not None:
                 mine.load_state_dict(known.state_dict())
 
@@ -58,8 +60,8 @@ class GoalTrunk(BaseFeaturesExtractor):
             change = goal - tokens
             parts.append(self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"]))
             parts.append(change.square().mean(dim=1))
-        if self.reader is not None and self.named is not None:
+        if self.state_estimator is not None and self.target_selector is not None:
             for part in READINGS:
-                readings = read(self.reader, obs, part)
-                parts += [readings, self.named(readings, obs["instruction"])]
+                readings = read(self.state_estimator, obs, part)
+                parts += [readings, self.target_selector(readings, obs["instruction"])]
         return self.layers(torch.cat(parts, dim=-1))

@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import READINGS, VLAConfig
-from dream_env.nicol.world_model.state_estimator import READINGS as READ
-from dream_env.world_models.batching import by_rows
+from dream_env.nicol.world_model.state_estimator import OBJECT_STATE
+from dream_env.world_models.batching import chunked
 
 Obs = dict[str, np.ndarray]
 
@@ -51,10 +51,10 @@ class ObjectStateVecEnv(VecEnvWrapper):
         if not isinstance(space, spaces.Dict) or not set(READINGS) <= set(space.spaces):
             raise ValueError(f"venv has observations {space}; accepted: a Dict with {' and '.join(READINGS)}")
         kept = {key: part for key, part in space.items() if key not in READINGS}
-        told = {name: spaces.Box(-np.inf, np.inf, (len(READ),), np.float32) for name in READINGS.values()}
+        told = {name: spaces.Box(-np.inf, np.inf, (len(OBJECT_STATE),), np.float32) for name in READINGS.values()}
         super().__init__(venv, spaces.Dict({**told, **kept}))
-        assert vla.trunk.reader is not None
-        self.reader, self.known = vla.trunk.reader, vla.trunk.known
+        assert vla.trunk.state_estimator is not None
+        self.state_estimator, self.known = vla.trunk.state_estimator, vla.trunk.known
         self.device = device
         self._lasting: Obs = {}
 
@@ -91,5 +91,5 @@ class ObjectStateVecEnv(VecEnvWrapper):
     @torch.no_grad()
     def _read(self, obs: Obs, part: str) -> Obs:
         tokens = torch.as_tensor(obs[part], device=self.device)
-        told = by_rows(lambda some: policy.read(self.reader, {part: some}, part), tokens)
+        told = chunked(lambda some: policy.read(self.state_estimator, {part: some}, part), tokens)
         return {READINGS[part]: told.cpu().numpy()}

@@ -125,8 +125,8 @@ class Trunk(BaseFeaturesExtractor):
             sizes = (config.grid, config.queries, config.values, config.width)
             self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, *sizes)
             inputs += self.readout.output_dim
-        self.reader = StateEstimator(config.channels, config.grid) if config.reads else None
-        self.named = TargetSelector() if config.reads else None
+        self.state_estimator = StateEstimator(config.channels, config.grid) if config.reads else None
+        self.target_selector = TargetSelector() if config.reads else None
         inputs += len(CUBE) if config.reads else 0
         self.layers = mlp(inputs, config.hidden, config.hidden)
         self.known: Tensor
@@ -140,8 +140,8 @@ class Trunk(BaseFeaturesExtractor):
         if self.readout is not None:
             parts.append(self.readout(obs["embedding"].unflatten(-1, (-1, self.channels)), words))
         parts += [obs["proprio"], words]
-        if self.reader is not None and self.named is not None:
-            parts.append(self.named(read(self.reader, obs, "embedding"), words))
+        if self.state_estimator is not None and self.target_selector is not None:
+            parts.append(self.target_selector(read(self.state_estimator, obs, "embedding"), words))
         return self.layers(torch.cat(parts, dim=-1))
 
 
@@ -155,7 +155,7 @@ def read(reader: StateEstimator, obs: Mapping[str, Tensor], part: str) -> Tensor
         part: "embedding" or "goal".
 
     Returns:
-        Numbers `(B, len(READINGS))`, those of `dream_env.nicol.world_model.state_estimator`.
+        Numbers `(B, R)`, those of `dream_env.nicol.world_model.state_estimator`.
     """
     told = READINGS[part]
     return obs[told] if told in obs else reader(obs[part].unflatten(-1, (reader.grid**2, -1)))
@@ -271,7 +271,7 @@ class VLA(nn.Module):
         images = torch.tensor(image, device=self.device)[None]
         pose = torch.tensor(proprio, dtype=torch.float32, device=self.device)[None]
         obs = {
-            "embedding": model.embedding(model.encode(images, pose))[0].cpu().numpy(),
+            "embedding": model.embedding(model.encode({"pixels": images, "proprio": pose}))[0].cpu().numpy(),
             "proprio": proprio,
             "instruction": embedder(model)(instruction),
         }

@@ -1,4 +1,4 @@
-"""Batches whose rows are bit for bit the same in any company, shared among threads."""
+"""Batches in chunks that stay in a processor's cache, shared among threads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VECTORS, MAPS = (16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 4, 4), (2, 2)
-"""Layers on vectors, and convolutions, get at least so many rows, and a multiple of so many. With others CPU kernels
-sum in another order, and a row's last bits would depend on how many stand beside it. Other layers on maps have a row
-for each token."""
 CHUNK = 256
-"""Rows worked on at a time on a CPU: more leave its cache, and are slower."""
+"""Elements worked on at a time on a CPU: more leave its cache, and are slower."""
 FEWEST = 32
-"""Rows that are worth a thread."""
+"""Elements that are worth a thread."""
 
 
 def threads() -> int:
@@ -31,23 +27,23 @@ def threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """Calls a function on a batch, `(B, ...)` each, in chunks of rows; on a CPU by several threads.
+def chunked(function: Callable[..., Any], *inputs: Tensor) -> Any:
+    """Calls a function on a batch, `(B, ...)` each; on a CPU in chunks, by several threads.
 
     Threads of torch itself meet after every layer, which costs more than layers of this size take; these meet once.
 
     Args:
-        function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
+        function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, each element on its own.
         inputs: Its arguments.
 
     Returns:
-        What the function returns for all rows.
+        What the function returns for the whole batch.
     """
     if inputs[0].device.type != "cpu" or len(inputs[0]) <= FEWEST:
         return function(*inputs)
     sharing = 1 if torch.is_grad_enabled() else threads()
     chunk = min(CHUNK, max(FEWEST, -(-len(inputs[0]) // sharing)))
-    chunks = list(zip(*(x.split(chunk + chunk % MAPS[1]) for x in inputs), strict=True))
+    chunks = list(zip(*(x.split(chunk) for x in inputs), strict=True))
     if len(chunks) == 1:
         return function(*inputs)
     if sharing == 1:
@@ -58,22 +54,6 @@ def by_rows(function: Callable[..., Any], *inputs: Tensor) -> Any:
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
     return torch.cat(parts)
-
-
-def in_company(function: Callable[..., Any], *inputs: Tensor, company: tuple[int, int] = VECTORS) -> Any:
-    """Calls a layer on `(B, ...)` each, on a CPU on as many rows as their bits do not depend on.
-
-    Args:
-        function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, row by row.
-        inputs: Its arguments.
-        company: `VECTORS`, or for convolutions `MAPS`.
-    """
-    rows, (least, multiple) = len(inputs[0]), company
-    padding = max(least - rows, -rows % multiple)
-    if padding <= 0 or inputs[0].device.type != "cpu":
-        return function(*inputs)
-    results = function(*(torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in inputs))
-    return tuple(part[:rows] for part in results) if isinstance(results, tuple) else results[:rows]
 
 
 @torch.inference_mode()

@@ -1,11 +1,9 @@
-"""Reading what an instruction names off a map of tokens: the block that policy, success head and probes share."""
+"""What an instruction names on a map of tokens: the attention that policies and success head share."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-
-from dream_env.world_models.batching import in_company
 
 SHARPNESS = 4.0
 """Factor on the usual attention scores: a query has to single out one token of 64, and learns it sooner so."""
@@ -49,15 +47,10 @@ class LanguageReadout(nn.Module):
     def attention(self, tokens: Tensor, instruction: Tensor) -> Tensor:
         """Returns the attention weights `(B, queries, T)` of the instruction over the tokens `(B, T, C)`."""
         key = self.key(tokens)
-        query = in_company(self.query, instruction).unflatten(-1, (self.queries, -1))
+        query = self.query(instruction).unflatten(-1, (self.queries, -1))
         return torch.softmax(torch.bmm(query, key.transpose(1, 2)) * SHARPNESS / key.shape[-1] ** 0.5, dim=-1)
 
     def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:
         """Reads tokens `(B, T, C)` under instructions `(B, I)` into `(B, output_dim)`."""
         weights = self.attention(tokens, instruction)
-        looks = weights.flatten(0, 1), torch.bmm(weights, tokens).flatten(0, 1)  # a row for each query
-        return in_company(self._bring, *looks).view(len(tokens), -1)
-
-    def _bring(self, weights: Tensor, seen: Tensor) -> Tensor:
-        """Gives where queries look and what they see there, `(N, 2 + values)`."""
-        return torch.cat([weights @ self.position, self.value(seen)], dim=1)
+        return torch.cat([weights @ self.position, self.value(torch.bmm(weights, tokens))], dim=-1).flatten(1)

@@ -21,8 +21,8 @@ _lock = threading.Lock()
 class Traced:
     """Calls a function of tensors on a CPU by TorchScript's recording of it, where it has one.
 
-    The same kernels run in the same order, so results are the same bit for bit. What falls away is Python between them,
-    and with it half the time of a step of one dream; and other threads have the interpreter meanwhile.
+    What falls away is Python between the kernels, and with it half the time of a step of one dream; and other threads
+    have the interpreter meanwhile.
 
     Args:
         function: Maps tensors to a tensor or a tuple of tensors. What else it reads, such as weights, never changes,

@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from dream_env.agents.studies.ablation.row import Job
 
 OTHER_SEED = "--seed {} --split-seed 0"
-VECTOR = "--model.grid 1 --model.channels 256 --model.width 512 --model.head-width 256"
 QUESTIONS: dict[str, dict[str, str]] = {
     "chance": {"base": "", "another seed": OTHER_SEED.format(1), "a third seed": OTHER_SEED.format(2)},
     "loss": {
-        "tokens and readings (base)": "",
-        "tokens only": "--reading-weight 0",
-        "readings 10 times": "--reading-weight 30",
+        "tokens and object state (base)": "",
+        "tokens only": "--object-state-weight 0",
+        "object state 10 times": "--object-state-weight 30",
     },
     "optimizer": {
         "Muon and AdamW (base)": "",
-        "AdamW": "--no-muon --reader-rate 3e-3 --sketch-rate 3e-3 --predictor-rate 2e-3",
+        "AdamW": "--no-muon --state-estimator-rate 3e-3 --arm-renderer-rate 3e-3 --predictor-rate 2e-3",
     },
-    "arm": {"sketched (base)": "", "not sketched": "--model.sketch 0"},
-    "cubes": {"moved by what was read (base)": "", "moved by the trunk": "--model.interaction 0"},
+    "arm": {"rendered (base)": "", "not rendered": "--model.arm-renderer-width 0"},
     "colors": {"as recorded (base)": "", "every cube in all four": "--recolor 3"},
     "windows": {"any": "--moving 0", "half in motion (base)": "", "all in motion": "--moving 1"},
     "horizon": {
@@ -42,8 +40,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "64 wide, 4 blocks": "--model.width 64 --model.blocks 4",
     },
     "ensemble": {"1 head": "--model.ensemble 1", "3 heads (base)": "", "5 heads": "--model.ensemble 5"},
-    "futures": {"1": "--model.futures 1", "2 (base)": "", "4": "--model.futures 4"},
-    "proprio": {"integrated (base)": "", "learned": "--model.proprio learned"},
+    "mixture": {"1": "--model.mixture-components 1", "2 (base)": "", "4": "--model.mixture-components 4"},
     "data": {
         "all (base)": "",
         "experts only": "--kinds expert,demo",
@@ -54,7 +51,6 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "map, pixels": "--objective pixels",
         "map, latent prediction": "--objective latent",
         "map, both": "--objective both",
-        "vector, pixels": f"--objective pixels {VECTOR}",
     },
 }
 """By question and name: what differs from the base, as arguments of `agents.fit`. Rows of the last train an encoder."""

@@ -24,13 +24,12 @@ from dream_env.agents.eval.probes import Probe, fit_probe
 from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity.replay import dream_rollout
-from dream_env.agents.fit import command as fit
+from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.files import replacing
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
-from dream_env.world_models.batching import VECTORS
 
 FALSE_POSITIVES = 0.02
 """Rate of false alarms for which the threshold of success is set."""
@@ -144,6 +143,7 @@ def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -
     sampled = fidelity_figures.positions(probe, held_out, drawn)
     ahead = fidelity_figures.states_ahead(held_out, dreams, 12)
     errors = model_metrics.rollout_errors(held_out.tokens, dreams[0].tokens, (12, 24))
+    dynamics = _parameters(model.predictor) + _parameters(model.object_dynamics)
     last = (dreams[0].tokens[:, -1].float() - held_out.tokens[:, -1].float()).square().mean((1, 2))
     return {
         **{f"{name}_{h}": told[f"dream_{h}"][name] for name in ("hand", "untouched", "moved") for h in (12, 24)},
@@ -155,8 +155,8 @@ def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -
         **{f"success_{k}_12": v for k, v in success(ahead.probability, ahead.condition).items()},
         **{f"latent_error_{h}": errors["predicted"][h] / errors["copied"][h] for h in errors["predicted"]},
         "uncertainty": spearman(dreams[0].disagreement.sum(1).numpy(), last.numpy()),
-        "parameters": _parameters(model.autoencoder) + _parameters(model.predictor),
-        "parameters_predictor": _parameters(model.predictor),
+        "parameters": _parameters(model.autoencoder) + dynamics,
+        "parameters_predictor": dynamics,
         "mmac_per_step": mmac_per_step(model),
         "steps_per_cpu_second": model_metrics.steps_per_second(model, 256),
     }
@@ -185,7 +185,7 @@ def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def mmac_per_step(model: StateGroundedModel, rows: int = VECTORS[0]) -> float:
+def mmac_per_step(model: StateGroundedModel, rows: int = 1) -> float:
     """Counts the multiplications of one predicted step, in millions."""
     images = torch.zeros(rows, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     action = torch.zeros(rows, len(ACTION_NAMES))

@@ -19,7 +19,6 @@ from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol import constants
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.world_models import checkpoint
-from dream_env.world_models.batching import VECTORS
 from dream_env.world_models.protocol import State, take
 
 SQUARES = (256, 512, 1024, 2048)
@@ -151,7 +150,7 @@ def multiply(num_envs: int, shape: Shape, dtype: str, device: str = "cpu") -> Wo
 
 def flops_per_step(world_model: str) -> dict[str, float]:
     """Counts floating-point operations (two per multiplication) of one predicted step, and of what an env adds."""
-    model, rows = checkpoint.load(world_model), VECTORS[0]  # fewer are padded, more are spread over threads
+    model, rows = checkpoint.load(world_model), 1
 
     def count(work: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from dream_env.checks import check_number
 
-Proprio = Literal["integrated", "learned"]
-
-PREDICTOR = ("width", "blocks", "ensemble", "head_width", "sketch", "interaction", "futures", "proprio")
-"""Numbers of `StateGroundedConfig` that fix the predictor and nothing else."""
+DYNAMICS = (
+    "width",
+    "blocks",
+    "ensemble",
+    "head_width",
+    "arm_renderer_width",
+    "dynamics_width",
+    "mixture_components",
+)
+"""Numbers of `StateGroundedConfig` that fix predictor and object dynamics and nothing else."""
 
 
 @dataclass(frozen=True)
 class StateGroundedConfig:
     """Every number that fixes the architecture of a `StateGroundedModel`."""
 
-    grid: int = 8
-    """Side of the token map: 8, 4, 2, or 1, which makes the state one vector. With 2 or 1 rows are independent of each
-    other up to rounding, else bit for bit."""
     channels: int = 16
     """Channels of one token."""
     autoencoder_widths: tuple[int, int, int] = (32, 64, 64)
@@ -29,27 +31,22 @@ class StateGroundedConfig:
     blocks: int = 2
     """Residual blocks of the predictor's trunk."""
     ensemble: int = 3
-    """Heads of the predictor, and networks of its interaction: their mean is the step, their variance the
+    """Heads of the predictor, and networks of the object dynamics: their mean is the step, their variance the
     disagreement."""
     head_width: int = 48
     """Hidden width of one head."""
-    sketch: int = 192
-    """Hidden width of the predictor's sketch of the arm; 0 for none."""
-    interaction: int = 128
-    """Hidden width of what tells the predictor where hand and cubes will be, from where the metric's reader saw them at
-    first; 0 leaves it to the predictor."""
-    futures: int = 2
-    """What may come of a contact: futures of every cube that its networks tell apart, such as held and slipped."""
-    proprio: Proprio = "integrated"
-    """Whether the set-point moves by the controller's own rule, or as the predictor learned it."""
+    arm_renderer_width: int = 192
+    """Hidden width of the predictor's arm renderer; 0 for none."""
+    dynamics_width: int = 128
+    """Hidden width of the object dynamics."""
+    mixture_components: int = 2
+    """What may come of a contact, such as held and slipped: components of the object dynamics' mixture."""
     success_width: int = 64
     """Hidden width of the success head."""
-    success_reads: bool = True
-    """Whether the success head is told what the metric's reader reads, if there is one."""
     success_threshold: float = 0.5
     """Probability from which on a dream counts its condition as met; `agents.fit` sets it on held-out episodes."""
     metric_dim: int = 64
-    """Length of the learned metric's vectors; 0 has none, as models from before it."""
+    """Length of the learned metric's vectors."""
     metric_widths: tuple[int, ...] = (128, 128, 128)
     """Hidden widths of the learned metric."""
     disagreement_threshold: float | None = None

@@ -9,19 +9,19 @@ from torch import nn
 
 
 class MetricHead(nn.Sequential):
-    """Maps readings of the situation to a vector; Euclidean distances between such vectors are trained to be steps.
+    """Maps object states to vectors; Euclidean distances between such vectors are trained to be steps.
 
     It sees neither instruction nor set-point: what has to be done must be told by the two pictures alone. Regressing
     the distance of embedded states onto the time between them is temporal-distance learning (Hartikainen et al. 2020,
     "Dynamical distance learning"; Park et al. 2024, "Foundation policies with Hilbert representations").
 
     Args:
-        readings: Number of readings, see `dream_env.nicol.world_model.state_estimator`.
+        inputs: Length R of an object state, see `dream_env.nicol.world_model.state_estimator`.
         dim: Length M of the vector.
         widths: Widths of the hidden layers.
     """
 
-    def __init__(self, readings: int, dim: int, widths: Sequence[int]) -> None:
-        sizes = [readings, *widths]
+    def __init__(self, inputs: int, dim: int, widths: Sequence[int]) -> None:
+        sizes = [inputs, *widths]
         hidden = [(nn.Linear(size, width), nn.SiLU()) for size, width in pairwise(sizes)]
         super().__init__(*chain.from_iterable(hidden), nn.Linear(sizes[-1], dim))

@@ -1,90 +1,53 @@
-"""The default world model: a token map learned by an auto-encoder, moved by a convolutional predictor."""
+"""The state-grounded world model: a token map for what is seen, and an object state that moves in numbers."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dream_env.checks import check_choice
-from dream_env.language import INSTRUCTION_DIM, embed
+from dream_env.language import embed
+from dream_env.nicol import constants
 from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.world_model.config import Proprio, StateGroundedConfig
+from dream_env.nicol.world_model.config import StateGroundedConfig
 from dream_env.nicol.world_model.metric import MetricHead
-from dream_env.nicol.world_model.object_dynamics import Mixture
-from dream_env.nicol.world_model.predictor import Predictor, draw
-from dream_env.nicol.world_model.state_estimator import CUBE, HAND, READINGS, StateEstimator, TargetSelector
+from dream_env.nicol.world_model.object_dynamics import Mixture, ObjectDynamics
+from dream_env.nicol.world_model.predictor import Predictor
+from dream_env.nicol.world_model.state_estimator import OBJECT_STATE, StateEstimator
+from dream_env.nicol.world_model.success_head import SuccessHead
 from dream_env.spec import WorldSpec
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.batching import MAPS, by_rows, in_company
-from dream_env.world_models.legacy import accept_latent_state
-from dream_env.world_models.memory import keep_freed_memory
+from dream_env.world_models.batching import chunked
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import Prediction, State
-from dream_env.world_models.readout import LanguageReadout
 from dream_env.world_models.traced import Traced
 
-_PURE = ("_expect", "_draw", "_measure", "_success", "_variance")
-"""Methods that map tensors to tensors, row by row."""
-_ADD_METRIC = (
-    "python -m agents.fit --data EPISODES --init CHECKPOINT --out FOLDER --autoencoder-updates 0 --predictor-updates 0 "
-    "--success-updates 0"
-)
+GRID = 8
+"""Side of the token map."""
+_STATE = ("tokens", "proprio", "object_state")
+_PURE = ("_mode_step", "_sample_step", "_posterior_step", "_metric", "_success")
+"""Methods that map tensors to tensors."""
 
 
-class SuccessHead(nn.Module):
-    """Logit of the task's condition, from what the instruction names in the tokens.
-
-    What can be seen of it there says whether a cube is held; where it is, to the millimetre, a reader knows better.
-
-    Args:
-        channels: Channels of one token.
-        grid: Side of the token map.
-        width: Hidden width.
-        reads: Whether it is told what a `StateEstimator` reads.
-    """
-
-    def __init__(self, channels: int, grid: int, width: int, reads: bool) -> None:
-        super().__init__()
-        # One vector has no places to choose from: all of it is brought back.
-        queries, values = (8, 4) if grid > 1 else (1, channels)
-        self.readout = LanguageReadout(channels, INSTRUCTION_DIM, grid, queries, values, width=32)
-        inputs = self.readout.output_dim + len(PROPRIO_NAMES) + INSTRUCTION_DIM
-        self.named = TargetSelector() if reads else None
-        inputs += len(HAND) + len(CUBE) if reads else 0
-        self.logit = nn.Sequential(
-            nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
-        )
-        self.temperature: Tensor
-        self.register_buffer("temperature", torch.ones(()))
-
-    def forward(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, readings: Tensor | None = None) -> Tensor:
-        """Gives logits `(B,)` for tokens `(B, T, C)`, and their readings `(B, R)` if it reads, before temperature."""
-        parts = [self.readout(tokens, instruction), proprio, instruction]
-        if self.named is not None and readings is not None:
-            parts += [readings[..., : len(HAND)], self.named(readings, instruction)]
-        return in_company(self.logit, torch.cat(parts, dim=1)).squeeze(-1)
-
-
-@accept_latent_state  # until the engine gives states of the protocol
 class StateGroundedModel(nn.Module):
-    """A world model in latent space, see `dream_env.world_models.protocol.WorldModel` for its methods.
+    """A world model of NICOL, see `dream_env.world_models.protocol.WorldModel`.
 
-    Row i of every result is bit for bit the same whatever stands in the other rows and however many there are (on the
-    CPU). Gradients pass through every method except `decode`; callers who need none use `torch.inference_mode`.
+    A state holds "tokens" `(B, T, C)`, what the auto-encoder sees; "proprio" `(B, 4)`, the controller's set-point; and
+    "object_state" `(B, R)`, where hand and cubes are, see `state_estimator.OBJECT_STATE`: estimated from the tokens of
+    an observation, and from then on moved by the object dynamics. "instruction" `(B, 64)` is there if the observation
+    had one. Gradients pass through every method except `decode`; callers who need none use `torch.inference_mode`.
 
     Args:
         config: Architecture.
         spec: The world that it is fitted to.
 
     Raises:
-        ValueError: If a number of it does not fit the others.
+        ValueError: If a number of the config does not fit the others.
     """
 
     kind = "state_grounded"
@@ -95,37 +58,25 @@ class StateGroundedModel(nn.Module):
     def __init__(self, config: StateGroundedConfig | None = None, spec: WorldSpec = SPEC) -> None:
         super().__init__()
         self.spec = spec
-        keep_freed_memory()
         self.config = config = config or StateGroundedConfig()
-        check_choice("proprio", config.proprio, Proprio)
-        grid = config.grid
-        self.embedding_dim = grid * grid * config.channels
-        sizes = (config.channels, config.autoencoder_widths, IMAGE_SIZE, grid)
+        channels = config.channels
+        self.embedding_dim = GRID * GRID * channels
+        sizes = (channels, config.autoencoder_widths, IMAGE_SIZE, GRID)
         self.autoencoder = PretrainedAutoEncoder(config.vision, *sizes) if config.vision else AutoEncoder(*sizes)
         self.words = SentenceProjection(config.text) if config.text else None
-        self.predictor = Predictor(
-            config.channels,
-            grid,
-            config.width,
-            config.blocks,
-            config.ensemble,
-            config.head_width,
-            config.sketch,
-            config.interaction if config.metric_dim else 0,
-            config.proprio == "learned",
-            config.futures,
-        )
-        reads = config.success_reads and config.metric_dim > 0
-        self.success_head = SuccessHead(config.channels, grid, config.success_width, reads)
-        self.reader = StateEstimator(config.channels, grid) if config.metric_dim else None
-        self.metric_head: MetricHead | None = None
-        if config.metric_dim:
-            self.metric_head = MetricHead(len(READINGS), config.metric_dim, config.metric_widths)
+        self.state_estimator = StateEstimator(channels, GRID)
+        self.object_dynamics = ObjectDynamics(config.dynamics_width, config.ensemble, config.mixture_components)
+        heads = (config.ensemble, config.head_width)
+        self.predictor = Predictor(channels, GRID, config.width, config.blocks, *heads, config.arm_renderer_width)
+        self.success_head = SuccessHead(channels, GRID, config.success_width)
+        self.metric_head = MetricHead(len(OBJECT_STATE), config.metric_dim, config.metric_widths)
+        self.setpoint_step: Tensor
+        self.register_buffer("setpoint_step", torch.from_numpy(constants.STEP), persistent=False)
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return self.autoencoder.background.device
+        return self.setpoint_step.device
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
         """Encodes observations into a state; all of it is seen in them, so `previous` does not count.
@@ -135,32 +86,26 @@ class StateGroundedModel(nn.Module):
                 and "instruction", sentence embeddings `(B, 64)`, if there is one.
             previous: Not used.
 
-        Returns:
-            "tokens" `(B, T, C)`, "proprio", "object_state" `(B, R)` as it is read off the tokens, see
-            `dream_env.nicol.world_model.state_estimator.READINGS`, and "instruction" if there is one.
-
         Raises:
             ValueError: If the pictures have another shape or type.
         """
         images, shape = observation["pixels"], (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
             raise ValueError(f"pixels are {images.dtype} {tuple(images.shape)}; accepted: torch.uint8 (B, *{shape})")
-        tokens = by_rows(partial(in_company, self.autoencoder.encode, company=MAPS), images)
+        tokens = chunked(self.autoencoder.encode, images)
         return self.state_of(tokens, observation.get("proprio"), observation.get("instruction"))
 
     def state_of(self, tokens: Tensor, proprio: Tensor | None = None, instruction: Tensor | None = None) -> State:
-        """Makes a state of tokens `(B, T, C)`, off which the object state is read, and the rest of an observation."""
+        """Makes a state of tokens `(B, T, C)` and the rest of an observation; the object state is estimated."""
         if proprio is None:
             proprio = tokens.new_zeros(len(tokens), len(PROPRIO_NAMES))
-        state = {"tokens": tokens, "proprio": proprio}
-        if self.reader is not None:
-            state["object_state"] = by_rows(self.reader, tokens)
+        state = {"tokens": tokens, "proprio": proprio, "object_state": chunked(self.state_estimator, tokens)}
         return state if instruction is None else state | {"instruction": instruction}
 
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> tuple[State, Prediction]:
-        """Predicts the next state: the mean of what the ensemble holds for likeliest, or, by noise, one of its futures.
+        """Predicts the next state: the mean of the networks' modes, or, by noise, a sample of one network's mixture.
 
         A network drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). What
         is drawn is where cubes go.
@@ -169,59 +114,79 @@ class StateGroundedModel(nn.Module):
             state: Current states.
             action: `(B, 4)` in [-1, 1].
             noise: Uniform random numbers `(B, 1)` in [0, 1); None gives the likeliest.
-            temperature: How far noise can lead from the likeliest, see `Mixture.drawn`.
+            temperature: How far noise can lead from the likeliest, see `Mixture.sample`.
 
         Returns:
-            The next states, and of the step its disagreement and, if the states have an instruction, its success.
+            The next states; and of the step the disagreement (variance of heads and networks, each in its own unit, so
+            that a decimeter counts as much as everything that can be seen) and, of states with an instruction, success.
         """
-        before = self._inputs(state, action)
+        inputs = self._inputs(state, action)
         if noise is None:
-            after = by_rows(self._expect, *before)
-        else:
-            after = by_rows(self._draw, noise[:, 0], torch.full_like(noise[:, 0], temperature), *before)
-        following = state | dict(zip(("tokens", "proprio", "object_state"), after, strict=False))
-        if self.reader is not None and len(after) < 3:  # no object dynamics: it is read off the predicted tokens
-            following["object_state"] = by_rows(self.reader, following["tokens"])
-        return following, Prediction(
-            success=self.success(following) if "instruction" in state else None,
-            disagreement=by_rows(self._variance, *before),
-        )
+            return self._outputs(state, chunked(self._mode_step, *inputs))
+        heat = torch.full_like(noise[:, 0], temperature)
+        return self._outputs(state, chunked(self._sample_step, noise[:, 0], heat, *inputs))
 
     def posterior_step(self, state: State, action: Tensor, next_object_state: Tensor, known: Tensor) -> State:
-        """Predicts the next state by the futures that most probably are the ones that happened (teacher forcing).
+        """Predicts the next state by the components that most probably are the ones that happened (teacher forcing).
 
         So a dream under recorded actions is of what was recorded, also where a cube by chance slipped or did not.
 
         Args:
-            state: Of `B` rows.
-            action: `(B, 4)`.
+            state: Current states.
+            action: `(B, 4)` in [-1, 1].
             next_object_state: What happened: the object state `(B, R)` of the frame after it.
             known: Which of its numbers exist, `(B, R)` bool.
         """
-        if self.predictor.interaction is None:
-            return self.step(state, action)[0]
-        after = by_rows(self._retrace, *self._inputs(state, action), next_object_state, known)
-        return state | dict(zip(("tokens", "proprio", "object_state"), after, strict=True))
+        inputs = self._inputs(state, action)
+        return self._outputs(state, chunked(self._posterior_step, next_object_state, known, *inputs))[0]
 
     def _inputs(self, state: State, action: Tensor) -> tuple[Tensor, ...]:
-        kept = () if self.predictor.interaction is None else (state["object_state"],)
-        return state["tokens"], state["proprio"], action, *kept
+        words = (state["instruction"],) if "instruction" in state else ()
+        return state["tokens"], state["proprio"], state["object_state"], action, *words
 
-    def _retrace(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        *before, truth, known = inputs
-        return self.predictor.expect(*before, choose=Mixture.retraced, told=(truth, known))
+    def _outputs(self, state: State, outputs: tuple[Tensor, ...]) -> tuple[State, Prediction]:
+        *after, disagreement = outputs[:4]
+        success = outputs[4] if len(outputs) > 4 else None
+        following = state | dict(zip(_STATE, after, strict=True))
+        return following, Prediction(success=success, disagreement=disagreement)
 
-    def _expect(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return self.predictor.expect(*inputs)
+    def _mode_step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        mixture = self._mixture(*inputs)
+        return self._rendered(mixture, mixture.mode().mean(0), *inputs)
 
-    def _draw(self, noise: Tensor, temperature: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if self.predictor.interaction is not None:  # where cubes go is noise, and the picture is drawn of it
-            return self.predictor.expect(*inputs, choose=Mixture.drawn, told=(noise, temperature))
-        heads, *rest = self.predictor(*inputs)
-        return torch.lerp(heads.mean(0), draw(heads, noise), temperature[:, None, None]), *rest
+    def _sample_step(self, noise: Tensor, temperature: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        mixture = self._mixture(*inputs)
+        return self._rendered(mixture, mixture.sample(noise, temperature), *inputs)
 
-    def _variance(self, *inputs: Tensor) -> Tensor:
-        return self.predictor.disagreement(*inputs)
+    def _posterior_step(self, truth: Tensor, known: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        mixture = self._mixture(*inputs)
+        return self._rendered(mixture, mixture.posterior_mode(truth, known).mean(0), *inputs)
+
+    def _mixture(self, tokens: Tensor, proprio: Tensor, object_state: Tensor, action: Tensor, *_: Tensor) -> Mixture:
+        return self.object_dynamics(object_state, proprio, self.next_setpoint(proprio, action))
+
+    def next_setpoint(self, proprio: Tensor, action: Tensor) -> Tensor:
+        """Moves set-points `(B, 4)` by actions `(B, 4)`, as the controller does."""
+        return constants.integrate(proprio, action, self.setpoint_step)
+
+    def _rendered(
+        self,
+        mixture: Mixture,
+        next_object_state: Tensor,
+        tokens: Tensor,
+        proprio: Tensor,
+        object_state: Tensor,
+        action: Tensor,
+        *instruction: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Draws the next tokens; returns the next state's parts, the disagreement and, told an instruction, success."""
+        setpoint = self.next_setpoint(proprio, action)
+        heads = self.predictor(tokens, action, proprio, setpoint, object_state, next_object_state)
+        after = heads.mean(0), setpoint, next_object_state
+        # `Tensor.var` takes as long as all the rest.
+        disagreement = (heads - after[0]).square().mean((0, 2, 3)) + mixture.disagreement()
+        success = [self.success_head.probability(after[0], setpoint, each, after[2]) for each in instruction]
+        return *after, disagreement, *success
 
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds an instruction, `(64,)` float32 in [-1, 1], see `dream_env.language.embedder`."""
@@ -232,26 +197,16 @@ class StateGroundedModel(nn.Module):
         return state["tokens"].flatten(1)
 
     def metric(self, state: State) -> Tensor:
-        """Maps states to vectors `(B, M)` by their object state, see `MetricHead`.
+        """Maps states to vectors `(B, M)` by their object state, see `MetricHead`."""
+        return chunked(self._metric, state["object_state"])
 
-        Raises:
-            ValueError: If the model has no metric.
-        """
-        if self.metric_head is None:
-            raise ValueError(
-                "world_model has no learned metric (metric_dim=0 in its config.json), which the reward needs; "
-                f"accepted: a reward of the raw distance, or a world model with a metric. To add one: {_ADD_METRIC}"
-            )
-        return by_rows(self._measure, state["object_state"])
-
-    def _measure(self, object_state: Tensor) -> Tensor:
-        assert self.metric_head is not None
-        return in_company(self.metric_head, object_state)
+    def _metric(self, object_state: Tensor) -> Tensor:
+        return self.metric_head(object_state)
 
     @torch.no_grad()
     def decode(self, state: State) -> dict[str, Tensor]:
         """Draws states: "pixels" `(B, 64, 64, 3)` uint8, and "proprio" as it is."""
-        images = by_rows(partial(in_company, self.autoencoder.decode, company=MAPS), state["tokens"])
+        images = chunked(self.autoencoder.decode, state["tokens"])
         return {"pixels": (images * 255).round().clamp(0, 255).to(torch.uint8), "proprio": state["proprio"]}
 
     def success(self, state: State) -> Tensor:
@@ -262,13 +217,11 @@ class StateGroundedModel(nn.Module):
         """
         if "instruction" not in state:
             raise ValueError(f"state has {sorted(state)}; accepted: one of an observation with 'instruction'")
-        kept = () if self.reader is None else (state["object_state"],)
-        return by_rows(self._success, state["tokens"], state["proprio"], state["instruction"], *kept)
+        inputs = (state[name] for name in ("tokens", "proprio", "instruction", "object_state"))
+        return chunked(self._success, *inputs)
 
-    def _success(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, kept: Tensor | None = None) -> Tensor:
-        logits = self.success_head(tokens, proprio, instruction, kept) / self.success_head.temperature
-        # A softmax over "no" and "yes" goes row by row; a sigmoid's last bits depend on the length of the vector.
-        return torch.stack([torch.zeros_like(logits), logits], dim=1).softmax(1)[..., 1]
+    def _success(self, *inputs: Tensor) -> Tensor:
+        return self.success_head.probability(*inputs)
 
     def compiled(self) -> StateGroundedModel:
         """Returns a model with the same weights whose dreams run through `torch.compile`.
@@ -276,19 +229,19 @@ class StateGroundedModel(nn.Module):
         The first step of each kind takes up to a minute and needs a C++ compiler (on a GPU Triton); torch keeps what
         it made. Results differ from those of the plain model in their last bits.
         """
-        return self._with(torch.compile, _PURE)
+        return self._with(torch.compile)
 
     def traced(self) -> StateGroundedModel:
         """Returns a model with the same weights, which must stay as they are, that is faster on small batches.
 
-        Results are the same bit for bit, see `Traced`.
+        See `Traced`.
         """
-        return self._with(Traced, _PURE)
+        return self._with(Traced)
 
-    def _with(self, how: Callable[[Any], Any], names: tuple[str, ...]) -> StateGroundedModel:
-        """Returns a model with the same weights that calls some of its methods in another way."""
+    def _with(self, how: Callable[[Any], Any]) -> StateGroundedModel:
+        """Returns a model with the same weights that calls its `_PURE` methods in another way."""
         model = copy.copy(self)
-        for name in names:
+        for name in _PURE:
             vars(model).pop(name, None)
             setattr(model, name, how(getattr(model, name)))
         return model

@@ -13,28 +13,26 @@ from dream_env.nicol.language import COLORS
 from dream_env.nicol.world_model.state_estimator import CENTER, CUBE, HAND, SCALE, cubes
 
 PLACE, HELD, PRESENT = slice(0, 3), 3, 4
-"""Where position, held and present stand in the readings of a cube."""
+"""Where position, held and present stand in the object state of a cube."""
 _STEP = 0.1
-"""Unit in which a cube's displacement in a control step is predicted, in those of a reading: one centimeter."""
+"""Unit in which a cube's displacement in a control step is predicted, in those of an object state: one centimeter."""
 CENTIMETER = 0.1
-"""One centimeter in the units of a reading: from there on errors count linearly."""
+"""One centimeter in the units of an object state: from there on errors count linearly."""
 BLUR = 0.01
-"""Error of a future that makes it e times less likely to be the one that happened: that of four millimeters."""
+"""Error of a component that makes it e times less likely to be the one that happened: that of four millimeters."""
 _NEVER = -1e4
-"""Logit of a future that cannot be."""
+"""Logit of a component that cannot be."""
 _ASTRAY = 0.02
-"""Standard deviation of the last weights of all futures but the first, before they are trained."""
-_BUMP = 0.25
-"""Width of the Gaussian that marks a cube's place on the map, in units of half the map; a token is as wide."""
+"""Standard deviation of the last weights of all components but the first, before they are trained."""
 
 
 class Mixture(NamedTuple):
-    """What may come of a step: to each of E networks, K futures of every cube, of which one will be.
+    """What may come of a step: of each of E networks, K components for every cube, one of which will be.
 
     Attributes:
         hand: Where the hand will be, `(B, len(HAND))`; of that there is no doubt.
-        cubes: Place and held of every cube in every future, `(E, B, colors, K, 4)`.
-        logits: How likely the futures are, `(E, B, colors, K)`.
+        cubes: Place and held of every cube in every component, `(E, B, colors, K, 4)`.
+        logits: Of how likely the components are, `(E, B, colors, K)`.
         present: Whether the cubes are there, `(E, B, colors, 1)`.
     """
 
@@ -44,66 +42,60 @@ class Mixture(NamedTuple):
     present: Tensor
 
     def mean(self) -> Tensor:
-        """Returns what every network expects, the mean of its futures, as readings `(E, B, R)`."""
-        return self._readings((self.logits.softmax(-1).unsqueeze(-1) * self.cubes).sum(-2))
+        """Returns the mean of every network's components, as object states `(E, B, R)`."""
+        return self._object_state((self.logits.softmax(-1).unsqueeze(-1) * self.cubes).sum(-2))
 
-    def likeliest(self) -> Tensor:
-        """Returns every network's likeliest future, as readings `(E, B, R)`."""
-        return self._choose(self.logits.argmax(-1))
+    def mode(self) -> Tensor:
+        """Returns every network's likeliest component, as object states `(E, B, R)`."""
+        return self._select(self.logits.argmax(-1))
 
-    def nearest(self, truth: Tensor, known: Tensor) -> Tensor:
-        """Returns every network's future that most probably is the one that happened, as readings `(E, B, R)`.
+    def posterior_mode(self, truth: Tensor, known: Tensor) -> Tensor:
+        """Returns every network's component that most probably is the one that happened, as object states `(E, B, R)`.
 
-        Arguments as in `scores`.
+        Arguments as in `log_joint`.
         """
-        return self._choose(self.scores(truth, known).argmax(-1))
+        return self._select(self.log_joint(truth, known).argmax(-1))
 
-    def scores(self, truth: Tensor, known: Tensor) -> Tensor:
-        """Returns how well futures explain what happened: the logarithm of their share in the mixture there.
+    def log_joint(self, truth: Tensor, known: Tensor) -> Tensor:
+        """Returns the logarithm of every component's weight times the likelihood that it gives to what happened.
 
         Args:
-            truth: What happened, as readings `(B, R)`.
-            known: Which of these exist, `(B, R)` bool.
+            truth: What happened, as object states `(B, R)`.
+            known: Which of its numbers exist, `(B, R)` bool.
 
         Returns:
-            The scores, `(E, B, colors, K)`.
+            The logarithms, `(E, B, colors, K)`.
         """
         there = cubes(truth)[:, :, None, :PRESENT].expand_as(self.cubes)
         error = F.smooth_l1_loss(self.cubes, there, beta=CENTIMETER, reduction="none")
         return self.logits.log_softmax(-1) - (error * cubes(known)[:, :, None, :PRESENT]).sum(-1) / BLUR
 
-    def expected(self) -> Tensor:
-        """Returns the mean of what the networks hold for the likeliest, as readings `(B, R)`."""
-        return self.likeliest().mean(0)
-
-    def retraced(self, truth: Tensor, known: Tensor) -> Tensor:
-        """Returns the mean of the networks' futures that are nearest to what happened, as readings `(B, R)`.
-
-        Arguments as in `scores`.
-        """
-        return self.nearest(truth, known).mean(0)
-
-    def drawn(self, noise: Tensor, temperature: Tensor) -> Tensor:
-        """Returns one future of one network, as readings `(B, R)`.
+    def sample(self, noise: Tensor, temperature: Tensor) -> Tensor:
+        """Draws one component of one network, as object states `(B, R)`.
 
         Args:
-            noise: Random numbers `(B,)` in [0, 1).
+            noise: Uniform random numbers `(B,)` in [0, 1).
             temperature: What the logits are divided by, `(B,)` (Ha & Schmidhuber 2018, section 4): the lower, the more
-                often it is the likeliest future.
+                often it is the likeliest component.
         """
-        spread = noise * len(self.cubes)
-        network, rows = spread.long(), torch.arange(len(noise), device=noise.device)
+        scaled = noise * len(self.cubes)
+        network, rows = scaled.long(), torch.arange(len(noise), device=noise.device)
         one = Mixture(self.hand, *(part[network, rows].unsqueeze(0) for part in self[1:]))
         chances = (one.logits / temperature.clamp_min(1e-6)[:, None, None]).softmax(-1).cumsum(-1)[..., :-1]
-        return one._choose((chances <= (spread - network)[:, None, None]).sum(-1))[0]
+        return one._select((chances <= (scaled - network)[:, None, None]).sum(-1))[0]
 
-    def _choose(self, future: Tensor) -> Tensor:
-        """Returns one future of every cube, by their numbers `(E, B, colors)`."""
-        number = future[..., None, None].expand(*future.shape, 1, self.cubes.shape[-1])
-        return self._readings(self.cubes.gather(-2, number).squeeze(-2))
+    def disagreement(self) -> Tensor:
+        """Returns the variance `(B,)` between the networks' means, averaged over the numbers of an object state."""
+        means = self.mean()
+        return (means - means.mean(0)).square().mean((0, 2))
 
-    def _readings(self, chosen: Tensor) -> Tensor:
-        """Joins hand and cubes `(E, B, colors, 4)` into readings `(E, B, R)`."""
+    def _select(self, component: Tensor) -> Tensor:
+        """Returns one component of every cube, by their numbers `(E, B, colors)`."""
+        number = component[..., None, None].expand(*component.shape, 1, self.cubes.shape[-1])
+        return self._object_state(self.cubes.gather(-2, number).squeeze(-2))
+
+    def _object_state(self, chosen: Tensor) -> Tensor:
+        """Joins hand and cubes `(E, B, colors, 4)` into object states `(E, B, R)`."""
         after = torch.cat([chosen, self.present], dim=-1).flatten(-2)
         return torch.cat([self.hand.expand(len(chosen), *self.hand.shape), after], dim=-1)
 
@@ -115,7 +107,7 @@ class ObjectDynamics(nn.Module):
     al. 2016): it sees the hand before and after the step and the other cubes from where the cube is. What is predicted
     is predicted from, step after step, and never goes through a picture, where a cube behind the hand would be lost.
 
-    A cube stays in the hand or slips out of it, by what no picture shows. So every network tells apart some futures and
+    A cube stays in the hand or slips out of it, by what no picture shows. So every network predicts some components and
     how likely each is, a mixture (mixture density networks: Bishop 1994; in a world model: Ha & Schmidhuber 2018). One
     guess would be neither; and as recorded policies see a cube slip and go back for it, it would learn to tell what
     has happened from how they go on, and believe in every grasp of one that does not.
@@ -126,17 +118,18 @@ class ObjectDynamics(nn.Module):
     Args:
         width: Hidden width.
         ensemble: Number E of networks that move the cubes.
-        futures: Number K of futures that each of them tells apart.
+        components: Number K of components that each of them tells apart.
     """
 
-    def __init__(self, width: int, ensemble: int = 1, futures: int = 1) -> None:
+    def __init__(self, width: int, ensemble: int = 1, components: int = 1) -> None:
         super().__init__()
         place, closing, others = 3 * 3, 4, (len(COLORS) - 1) * 4
-        self.futures = futures
-        self.reach = Ensemble(1, 3 * 3 + 3, width, len(HAND))
-        self.move = Ensemble(ensemble, place + closing + len(CUBE) + others, width, width, futures * (PRESENT + 1))
-        with torch.no_grad():  # futures that begin alike would stay so
-            self.move.weights[-1].unflatten(-1, (futures, -1))[..., 1:, :].normal_(0, _ASTRAY)
+        inputs = place + closing + len(CUBE) + others
+        self.components = components
+        self.hand_dynamics = Ensemble(1, 3 * 3 + 3, width, len(HAND))
+        self.cube_dynamics = Ensemble(ensemble, inputs, width, width, components * (PRESENT + 1))
+        with torch.no_grad():  # components that begin alike would stay so
+            self.cube_dynamics.weights[-1].unflatten(-1, (components, -1))[..., 1:, :].normal_(0, _ASTRAY)
         low, high = torch.from_numpy(constants.SETPOINT_LOW), torch.from_numpy(constants.SETPOINT_HIGH)
         center, scale = torch.tensor(CENTER), torch.tensor(SCALE)
         cube = slice(len(HAND), len(HAND) + 3)
@@ -148,46 +141,47 @@ class ObjectDynamics(nn.Module):
         self.register_buffer("middle", ((high + low)[:3] / 2 - center[cube]) / scale[cube], persistent=False)
         self.register_buffer("above", (center[:3] - center[cube]) / scale[cube], persistent=False)
         self.number: Tensor
-        self.register_buffer("number", torch.arange(futures), persistent=False)
+        self.register_buffer("number", torch.arange(components), persistent=False)
         self.unit: Tensor
         self.register_buffer("unit", torch.tensor([*[_STEP] * 3, 1.0]), persistent=False)
 
     def __len__(self) -> int:
         """Number of networks that move the cubes."""
-        return len(self.move)
+        return len(self.cube_dynamics)
 
-    def forward(self, situation: Tensor, proprio: Tensor, moved: Tensor) -> Mixture:
+    def forward(self, object_state: Tensor, setpoint: Tensor, next_setpoint: Tensor) -> Mixture:
         """Predicts what may come of a step; cubes that are present stay so.
 
         Args:
-            situation: Where hand and cubes are, `(B, R)`, see `dream_env.nicol.world_model.state_estimator.READINGS`; or where they
-                are to each network, `(E, B, R)`, and the hand to all of them.
-            proprio: Set-points `(B, 4)` before the step.
-            moved: Set-points `(B, 4)` after it.
+            object_state: Where hand and cubes are, `(B, R)`, see `state_estimator.OBJECT_STATE`; or where they are to
+                each network, `(E, B, R)`, and the hand to all of them.
+            setpoint: Set-points `(B, 4)` before the step.
+            next_setpoint: Set-points `(B, 4)` after it.
         """
-        hand, cube = situation[..., : len(HAND)], cubes(situation)
+        hand, cube = object_state[..., : len(HAND)], cubes(object_state)
         hand = hand[0] if hand.dim() > 2 else hand
-        before, after = (setpoint[..., :3] * self.slope + self.middle for setpoint in (proprio, moved))
+        before, after = (each[..., :3] * self.slope + self.middle for each in (setpoint, next_setpoint))
         behind = hand[..., :3] + self.above - before
-        closing = torch.stack([hand[..., 3], proprio[..., 3], moved[..., 3]], dim=1)
-        reached = hand + _STEP * self.reach(torch.cat([behind, before, after - before, closing], dim=1))[0]
+        closing = torch.stack([hand[..., 3], setpoint[..., 3], next_setpoint[..., 3]], dim=1)
+        inputs = torch.cat([behind, before, after - before, closing], dim=1)
+        next_hand = hand + _STEP * self.hand_dynamics(inputs)[0]
 
         place, present = cube[..., PLACE], cube[..., PRESENT:]
-        points = [hand[..., :3] + self.above, reached[..., :3] + self.above, after]
+        points = [hand[..., :3] + self.above, next_hand[..., :3] + self.above, after]
         parts = [2 * (point.unsqueeze(1) - place) for point in points]  # a decimeter is far away
-        grip = torch.cat([closing, reached[..., 3:]], dim=1).unsqueeze(1)
+        grip = torch.cat([closing, next_hand[..., 3:]], dim=1).unsqueeze(1)
         parts += [grip.expand(*place.shape[:-1], -1), cube]
         for turn in range(1, len(COLORS)):
             other = cube.roll(turn, dims=-2)
             there = other[..., PRESENT:]
             parts += [(other[..., PLACE] - place).clamp(-2, 2) * there, there]
-        told = self.move(torch.cat(parts, dim=-1).flatten(-3, -2)).unflatten(1, place.shape[-3:-1])
-        told = told.unflatten(-1, (self.futures, -1))
-        future = cube[..., None, :PRESENT] + self.unit * told[..., :PRESENT]
-        # Of a cube that is not held it is known what a hand does to it: it has the first future alone.
+        told = self.cube_dynamics(torch.cat(parts, dim=-1).flatten(-3, -2)).unflatten(1, place.shape[-3:-1])
+        told = told.unflatten(-1, (self.components, -1))
+        next_cubes = cube[..., None, :PRESENT] + self.unit * told[..., :PRESENT]
+        # Of a cube that is not held it is known what a hand does to it: it has the first component alone.
         loose = (cube[..., HELD:PRESENT] < 0.5) & (self.number > 0)
         logits = told[..., PRESENT].masked_fill(loose, _NEVER)
-        return Mixture(reached, future, logits, present.expand(len(self), *present.shape[-3:]))
+        return Mixture(next_hand, next_cubes, logits, present.expand(len(self), *present.shape[-3:]))
 
 
 class Ensemble(nn.Module):
@@ -225,22 +219,3 @@ class Ensemble(nn.Module):
                 inputs = torch.baddbmm(bias, inputs, weight)
             inputs = inputs if i == last else F.silu(inputs)
         return inputs
-
-
-def mark(places: Tensor, present: Tensor, axis: Tensor) -> Tensor:
-    """Marks places on the token map, finer than a token.
-
-    Args:
-        places: Rows and columns `(B, n, 2)`, -1 to 1 over the map.
-        present: How strongly each is marked, `(B, n, 1)`.
-        axis: Where its rows and columns are, `(side,)`.
-
-    Returns:
-        Of each place a Gaussian, and the same times the distance in rows and in columns, `(B, T, n * 3)`.
-    """
-    offset = (axis - places[..., None]) / _BUMP
-    near = torch.exp(offset.square() / -2)
-    (row, column), (along, across) = near.unbind(2), offset.unbind(2)
-    bump = row.unsqueeze(-1) * (column * present).unsqueeze(-2)
-    parts = [bump, along.unsqueeze(-1) * bump, across.unsqueeze(-2) * bump]
-    return torch.stack(parts, dim=2).flatten(3).flatten(1, 2).transpose(1, 2)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dream_env.agents.data.encoded_dataset import Episodes
-from dream_env.agents.fit.hindsight import situations
+from dream_env.agents.fit.state_grounded.hindsight import sim_states
 from dream_env.nicol.constants import HOLD_STEPS, denormalize
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import in_hand
@@ -20,7 +20,7 @@ PICTURE = -1
 HINDSIGHT = 0.25
 """Share of the pairs whose goal is a frame."""
 MIXED = 12
-"""Mixed situations of each episode."""
+"""Mixed states of each episode."""
 
 
 class Pair(NamedTuple):
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """A batch of situations that never were, and the goal pictures of their episodes.
+    """A batch of states that never were, and the goal pictures of their episodes.
 
     Attributes:
         episode: Episodes, `(B,)`.
@@ -60,15 +60,15 @@ class Pairs:
 
     Most of them ask how far a frame is from the episode's goal picture. The others are hindsight: wherever some task's
     condition came to hold for some cube, a frame that shows it becomes the goal of the episode's frames. So pictures of
-    the same hand over another cube, and of an empty hand beside one that holds, are goals some steps apart. Situations
-    that are mixed of the hand in one frame and the cubes in another, often the hand where it ends and the cubes where
+    the same hand over another cube, and of an empty hand beside one that holds, are goals some steps apart. States that
+    are mixed of the hand in one frame and the cubes in another, often the hand where it ends and the cubes where
     they began, teach that a hand in the right place is not the task done.
 
     Args:
         episodes: The episodes.
         rows: Those that are used, `(N,)`; a pair names them by their place in it.
         conditions: Whether each task's condition holds for each cube, `(episodes, T + 1, tasks, cubes)`, see
-            `dream_env.agents.fit.hindsight.Hindsight`.
+            `dream_env.agents.fit.state_grounded.hindsight.Hindsight`.
 
     Attributes:
         own: Steps to go to the goal picture, `(N, T + 1)`.
@@ -104,7 +104,7 @@ class Pairs:
         return Pair(episode, frame, goal, steps)
 
     def mix(self, count: int, generator: torch.Generator) -> Mixed:
-        """Draws a batch of mixed situations."""
+        """Draws a batch of mixed states."""
         drawn = torch.randint(len(self._mixed.steps), (count,), generator=generator)
         return Mixed(*(part[drawn] for part in self._mixed))
 
@@ -118,11 +118,11 @@ def own_steps(episodes: Episodes, rows: Tensor) -> Tensor:
 
 
 def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
-    """Mixes situations of episodes `rows`, `MIXED` of each, in half of which the hand is where it ends."""
+    """Mixes states of episodes `rows`, `MIXED` of each, in half of which the hand is where it ends."""
     rng = np.random.default_rng(0)
     last = episodes.hand.shape[1] - 1
     drawn = []
-    for n, row in enumerate(tqdm(rows.tolist(), "mixed situations", unit="episode")):
+    for n, row in enumerate(tqdm(rows.tolist(), "mixed states", unit="episode")):
         frames = zip(episodes.objects[row], episodes.hand[row], strict=True)
         free = [t for t, (objects, hand) in enumerate(frames) if not in_hand(objects, hand).any()]
         setpoints, target = denormalize(episodes.proprio[row]), int(episodes.target[row])
@@ -139,4 +139,4 @@ def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
 def _steps(episodes: Episodes, n: int, task: int, cube: int) -> np.ndarray:
     """Returns the steps to go `(T + 1,)` of an episode, for any task and cube."""
     to_go = list(TASKS.values())[task].steps_to_go
-    return np.array([to_go(now) for now in situations(episodes, n, cube)], np.float32)
+    return np.array([to_go(now) for now in sim_states(episodes, n, cube)], np.float32)

@@ -1,14 +1,12 @@
-# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
-Stages, each on the frozen result of those before: the auto-encoder; a reader of the situation; the predictor, first its
-sketch of the arm and what moves the cubes, then all of it; the success head and the metric, on encoded and on dreamt
-states, so that they are right where they are used. A killed run goes on when the same command is given again.
+Stages, each on the frozen result of those before: the auto-encoder; the state estimator; the arm renderer; the object
+dynamics; the predictor; the success head and the metric, on encoded and on dreamt states, so that they are right where
+they are used. A killed run goes on when the same command is given again.
 
 Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
 
-With 0 updates a stage keeps what --init has, so a single one can be fitted anew, or a metric added to an old model:
-`--init CHECKPOINT --autoencoder-updates 0 --predictor-updates 0 --success-updates 0`.
+With 0 updates a stage keeps what --init has, so a single one can be fitted anew.
 """
 
 from __future__ import annotations
@@ -28,14 +26,15 @@ from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, enco
 from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.rank_correlation import metric_figures
-from dream_env.agents.fit import distributed, dynamics, stages
-from dream_env.agents.fit.arguments import Arguments, Device
-from dream_env.agents.fit.calibrate import calibrate_disagreement, calibrate_success
-from dream_env.agents.fit.card import card
-from dream_env.agents.fit.hindsight import Hindsight
-from dream_env.agents.fit.joint import joint_stage
-from dream_env.agents.fit.pairs import Pairs, own_steps
+from dream_env.agents.fit import distributed
 from dream_env.agents.fit.peak import peak_memory
+from dream_env.agents.fit.state_grounded import dynamics, stages
+from dream_env.agents.fit.state_grounded.arguments import Arguments, Device
+from dream_env.agents.fit.state_grounded.calibrate import calibrate_disagreement, calibrate_success
+from dream_env.agents.fit.state_grounded.card import card
+from dream_env.agents.fit.state_grounded.hindsight import Hindsight
+from dream_env.agents.fit.state_grounded.joint import joint_stage
+from dream_env.agents.fit.state_grounded.pairs import Pairs, own_steps
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.run.config import check_out
 from dream_env.checks import check_choice
@@ -43,7 +42,7 @@ from dream_env.files import write_text
 from dream_env.initial_states import FILE
 from dream_env.nicol.episodes import KINDS, EpisodeDataset
 from dream_env.nicol.initial_states import from_episodes
-from dream_env.nicol.world_model.config import PREDICTOR
+from dream_env.nicol.world_model.config import DYNAMICS
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 
@@ -128,8 +127,7 @@ def train(
         device=args.device,
         muon=args.muon,
     )
-    if (interaction := model.predictor.interaction) is not None:
-        interaction.requires_grad_(False)  # only its own stage trains it
+    model.object_dynamics.requires_grad_(False)  # only its own stage trains it
     first = stages.autoencoder_stage if args.objective == "pixels" else joint_stage
     run.train(first(args, model, episodes, rows, held_rows))
     model.eval()
@@ -137,36 +135,34 @@ def train(
     def encoded(rows: Tensor, recolored: int = 0) -> EncodedDataset:
         return EncodedDataset(*distributed.spread(lambda own: encode(model, episodes, own, recolored), rows))
 
-    again = args.recolor if any(map(args.updates, ("reader", "predictor", "success", "metric"))) else 0
+    again = args.recolor if any(map(args.updates, ("state_estimator", "predictor", "success", "metric"))) else 0
     colorful = EncodedDataset.concatenate([encoded(rows, places) for places in range(again + 1)])
     latents, held_out = colorful.take(slice(len(rows))), encoded(held_rows)
-    seen: Tensor | None = None
-    if (reader := model.reader) is not None:
-        run.train(stages.reader_stage(args, reader, colorful, held_out))
-        reader.requires_grad_(False)
+    estimator = model.state_estimator
+    run.train(stages.state_estimator_stage(args, estimator, colorful, held_out))
+    estimator.requires_grad_(False)
+    model.eval()
+    every = torch.arange(len(colorful.tokens))
+    (estimated,) = distributed.spread(lambda some: [stages.estimate(estimator, colorful.tokens[some])], every)
+    if (renderer := model.predictor.arm_renderer) is not None:
+        run.train(dynamics.arm_renderer_stage(args, renderer, latents, held_out))
+        renderer.requires_grad_(False)  # from here on
         model.eval()
-        every = torch.arange(len(colorful.tokens))
-        (seen,) = distributed.spread(lambda some: [stages.read(reader, colorful.tokens[some])], every)
-    if (sketch := model.predictor.sketch) is not None:
-        run.train(dynamics.sketch_stage(args, model.predictor, latents, held_out))
-        sketch.requires_grad_(False)  # from here on
-        model.eval()
-    if interaction is not None and reader is not None and seen is not None:
-        run.train(dynamics.interaction_stage(args, interaction, reader, colorful, seen, held_out))
-        interaction.requires_grad_(False)
-        model.eval()
+    run.train(dynamics.object_dynamics_stage(args, model, colorful, estimated, held_out))
+    model.object_dynamics.requires_grad_(False)
+    model.eval()
     run.train(dynamics.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
     if args.success_updates or args.metric_updates:
         hindsight = Hindsight(episodes, model.instruction)
-        watched = stages.Watched(colorful, seen, stages.dream(model, colorful, len(rows)), held_out)
+        states = stages.States(colorful, estimated, stages.dream(model, colorful, len(rows)), held_out)
         if args.success_updates:
-            run.train(stages.success_stage(args, model, watched, hindsight, rows))
+            run.train(stages.success_stage(args, model, states, hindsight, rows))
             model.eval()
         if args.metric_updates:
             pairs = Pairs(episodes, rows, hindsight.conditions)
-            run.train(stages.metric_stage(args, model, watched, pairs, steps, tasks))
+            run.train(stages.metric_stage(args, model, states, pairs, steps, tasks))
             model.eval()
     if args.success_updates or args.predictor_updates:
         calibrate_success(model, held_out, tasks, args.false_positives)
@@ -227,13 +223,11 @@ def _initial(args: Arguments) -> StateGroundedModel:
         trained = checkpoint.load(args.init)
         config, weights = trained.config, trained.state_dict()
         if args.metric_updates:
-            reads = trained.success_head.named is not None  # a head that was made without a reader stays without
-            interaction = config.interaction if trained.predictor.interaction is not None else 0  # so does a predictor
-            metric = {"metric_dim": args.model.metric_dim, "metric_widths": args.model.metric_widths}
-            config = replace(config, success_reads=reads, interaction=interaction, **metric)
+            config = replace(config, metric_dim=args.model.metric_dim, metric_widths=args.model.metric_widths)
         if args.new_predictor:
-            config = replace(config, **{name: getattr(args.model, name) for name in PREDICTOR})
-            weights = {name: value for name, value in weights.items() if not name.startswith("predictor.")}
+            config = replace(config, **{name: getattr(args.model, name) for name in DYNAMICS})
+            made = ("predictor.", "object_dynamics.")
+            weights = {name: value for name, value in weights.items() if not name.startswith(made)}
         model = StateGroundedModel(config)
         fresh = model.state_dict()
         kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}
@@ -248,7 +242,7 @@ def _initial(args: Arguments) -> StateGroundedModel:
         except RuntimeError as error:
             raise ValueError(
                 f"autoencoder={args.autoencoder} does not fit --model: {error}; accepted: a checkpoint with the same "
-                "grid, channels and autoencoder_widths"
+                "channels and autoencoder_widths"
             ) from error
     return model
 
@@ -271,13 +265,13 @@ def _work(args: Arguments) -> None:
     """Does a process's part, and writes what it came to if it is the first."""
     episodes = EpisodeDataset.load(*args.data)
     with distributed.processes(args.device) as first:
-        bank = None
-        if first and args.bank:  # now, as data without a start are refused
-            bank = from_episodes(episodes, limit=args.bank, seed=args.seed)
+        starts = None
+        if first and args.initial_states:  # now, as data without a start are refused
+            starts = from_episodes(episodes, limit=args.initial_states, seed=args.seed)
         figures = fit(args, episodes)
     if not first:
         return
-    if bank is not None:
-        bank.save(args.out / FILE)
+    if starts is not None:
+        starts.save(args.out / FILE)
     print(json.dumps(figures, indent=2))
     print(f"World model: {args.out.resolve()}")

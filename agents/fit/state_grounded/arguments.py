@@ -12,19 +12,19 @@ from dream_env.nicol.world_model.config import StateGroundedConfig
 
 SHARES = {
     "autoencoder": 0.2,
-    "reader": 0.07,
-    "sketch": 0.05,
-    "interaction": 0.16,
+    "state_estimator": 0.07,
+    "arm_renderer": 0.05,
+    "object_dynamics": 0.16,
     "predictor": 0.36,
     "success": 0.1,
     "metric": 0.06,
 }
 """Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
-LEAST = {"updates": 0, "batch": 2, "rate": 0, "weight": 0, "noise": 0, "seed": 0, "bank": 0, "processes": 1}
+LEAST = {"updates": 0, "batch": 2, "rate": 0, "weight": 0, "noise": 0, "seed": 0, "states": 0, "processes": 1}
 """Least numbers that are accepted, by the last word of their name."""
 SHARE = ("moving", "average", "held_out", "false_positives")
 """Numbers from 0 to 1."""
-LATER = ("test", "false_positives", "probe_updates", "bank")
+LATER = ("test", "false_positives", "probe_updates", "initial_states")
 """What counts only once a model is trained, so that the same run may be told otherwise."""
 RARE = (
     "cpu_time",
@@ -54,8 +54,8 @@ Device = Literal["cpu", "cuda"]
 class Arguments:
     """Fits a world model to recorded episodes, in stages.
 
-    Auto-encoder (picture to tokens and back), reader (tokens to where hand and cubes are), sketch (draws the arm),
-    interaction (moves hand and cubes in numbers), predictor (next tokens), success head, metric (steps still to go).
+    Auto-encoder (picture to tokens and back), state estimator (tokens to where hand and cubes are), arm renderer,
+    object dynamics (moves hand and cubes in numbers), predictor (next tokens), success head, metric (steps to go).
     """
 
     data: tuple[Path, ...]
@@ -64,9 +64,10 @@ class Arguments:
     """Folder of the checkpoint, of metrics.json, the curves (tensorboard/) and the run's state (last/)."""
     init: str | None = None
     """Checkpoint to start from, with its architecture; None starts from random weights. With
-    --autoencoder-updates 0 the embedding stays what it was, so policies keep their eyes."""
+    --autoencoder-updates 0 the embedding stays what it was, so policies see as before."""
     new_predictor: bool = False
-    """With --init: makes the predictor anew, by --model; all else stays what it was, as do policies that see by it."""
+    """With --init: makes predictor and object dynamics anew, by --model; all else stays what it was, as do policies
+    that see by it."""
     autoencoder: str | None = None
     """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model. Here and in --init,
     "default" is the one that comes with the package."""
@@ -83,12 +84,12 @@ class Arguments:
     """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
     autoencoder_updates: int = 1200
     """Updates of the auto-encoder; 0 keeps that of --init."""
-    reader_updates: int = 3000
-    """Updates of the reader on encoded frames; 0 keeps that of --init."""
-    sketch_updates: int = 800
-    """Updates of a new predictor's sketch of the arm, before the rest of it."""
-    interaction_updates: int = 1500
-    """Updates of what moves the cubes in a predictor that is trained, before the rest of it."""
+    state_estimator_updates: int = 3000
+    """Updates of the state estimator on encoded frames; 0 keeps that of --init."""
+    arm_renderer_updates: int = 800
+    """Updates of a new predictor's arm renderer, before the rest of it."""
+    object_dynamics_updates: int = 1500
+    """Updates of the object dynamics, before the predictor; with --predictor-updates 0 none."""
     predictor_updates: int = 2000
     """Updates of the predictor; 0 keeps that of --init."""
     success_updates: int = 6000
@@ -97,45 +98,45 @@ class Arguments:
     """Updates of the metric; 0 keeps that of --init."""
     autoencoder_batch: int = 64
     """Pictures per update."""
-    reader_batch: int = 512
+    state_estimator_batch: int = 512
     """Frames per update."""
-    sketch_batch: int = 512
+    arm_renderer_batch: int = 512
     """Pairs of frames per update."""
-    interaction_batch: int = 2048
+    object_dynamics_batch: int = 2048
     """Steps of the cubes per update: windows times their length."""
     predictor_batch: int = 512
     """Predicted steps per update: windows times their length."""
     success_batch: int = 256
     """States per update, half encoded and half dreamt."""
     metric_batch: int = 512
-    """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed situations come to them."""
-    interaction_horizons: tuple[int, ...] = (4, 8, 16, 24)
-    """Lengths of the interaction's rollouts, for equal parts of the stage."""
+    """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed states come to them."""
+    object_dynamics_horizons: tuple[int, ...] = (4, 8, 16, 24)
+    """Lengths of the object dynamics' rollouts, for equal parts of the stage."""
     horizons: tuple[int, ...] = (2, 4, 8, 12)
     """Lengths of the predictor's rollouts, for equal parts of the stage."""
     recolor: int = 1
-    """How often reader, predictor, success head and metric see every episode again with its cubes in other colors, 0 to
-    3: what happens to a cube does not depend on its color. 0 for pictures in which more than the cubes is colored."""
+    """How often state estimator, predictor, success head and metric see every episode again with its cubes in other
+    colors, 0 to 3: what happens to a cube does not depend on its color. 0 for pictures in which more is colored."""
     moving: float = 0.5
     """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
-    reading_weight: float = 3.0
-    """Weight of what the reader reads off predicted tokens, beside the tokens' own error."""
+    object_state_weight: float = 3.0
+    """Weight of the object state that is estimated from predicted tokens, beside the tokens' own error."""
     pixel_weight: float = 16.0
     """Weight of pixels that differ from the background."""
     placing_weight: float = 0.3
-    """Weight of what a reader reads off the encoder's tokens, beside the pictures: where hand and cubes are."""
+    """Weight of the object state that is estimated from the encoder's tokens, beside the pictures."""
     token_noise: float = 0.1
     """Noise on the tokens that the decoder sees."""
     rollout_noise: float = 0.05
     """Noise on the first tokens of a rollout."""
     autoencoder_rate: float = 2e-3
     """Peak learning rate of the auto-encoder."""
-    reader_rate: float = 6e-3
-    """Peak learning rate of the reader."""
-    sketch_rate: float = 3e-2
-    """Peak learning rate of the sketch."""
-    interaction_rate: float = 1.2e-2
-    """Peak learning rate of the interaction."""
+    state_estimator_rate: float = 6e-3
+    """Peak learning rate of the state estimator."""
+    arm_renderer_rate: float = 3e-2
+    """Peak learning rate of the arm renderer."""
+    object_dynamics_rate: float = 1.2e-2
+    """Peak learning rate of the object dynamics."""
     predictor_rate: float = 1.2e-2
     """Peak learning rate of the predictor."""
     success_rate: float = 3e-3
@@ -153,7 +154,7 @@ class Arguments:
     than the 2 % that `agents.fidelity` asks for, as other episodes may have more."""
     probe_updates: int = 500
     """Updates of each probe of the final measurement."""
-    bank: int = 300
+    initial_states: int = 300
     """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with; 0 keeps none."""
     seed: int = 0
     """Seed of weights, batches and split."""
@@ -190,11 +191,9 @@ class Arguments:
         for name, least in {"minutes": 1e-6, "episodes": 1, "threads": 1}.items():
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), least, beside="None, ")
-        for name in ("horizons", "interaction_horizons"):
+        for name in ("horizons", "object_dynamics_horizons"):
             if min(getattr(self, name), default=0) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: one length or more, each of 1 step or more")
-        if self.metric_updates and not self.model.metric_dim:
-            raise ValueError("metric_updates > 0 with model.metric_dim=0; accepted: 0, or a metric_dim above 0")
         if self.new_predictor and not self.init:
             raise ValueError("new_predictor=True without init; accepted: with init, whose other parts are kept")
         if self.init and self.autoencoder:
@@ -215,12 +214,10 @@ class Arguments:
     def updates(self, stage: str) -> int:
         """Returns the updates of a stage; 0 leaves it out."""
         predicts, made = self.predictor_updates > 0, not self.init or self.new_predictor
-        reads = self.model.metric_dim or self.init  # by the reader of --init
         kept = {
             "autoencoder": self.autoencoder,
-            "reader": not reads,
-            "sketch": not (predicts and made and self.model.sketch),
-            "interaction": not predicts or (made and not (reads and self.model.interaction)),
+            "arm_renderer": not (predicts and made and self.model.arm_renderer_width),
+            "object_dynamics": not predicts,
         }
         return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dream_env.agents.data.encoded_dataset import Episodes
-from dream_env.agents.fit import distributed, losses
-from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.fit.dynamics import aim_camera
-from dream_env.agents.fit.stages import autoencoder_stage
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.state_grounded import losses
+from dream_env.agents.fit.state_grounded.arguments import Arguments
+from dream_env.agents.fit.state_grounded.dynamics import fit_hand_projection
+from dream_env.agents.fit.state_grounded.stages import autoencoder_stage
 from dream_env.agents.fit.trainer import Stage
 from dream_env.nicol.world_model.model import StateGroundedModel
 
@@ -51,7 +52,7 @@ def joint_stage(
         with torch.no_grad():
             autoencoder.train()
             tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        aim_camera(predictor, tokens, proprio)
+        fit_hand_projection(predictor, tokens, proprio)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         count = max(2, args.autoencoder_batch // (length + 1))
@@ -61,7 +62,7 @@ def joint_stage(
         action = torch.from_numpy(episodes.action[n.numpy(), t[:, :-1].numpy()])
         images, proprio, action = distributed.share(images, proprio, action, device=args.device)
         tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        predicted = losses.rollout_loss(predictor, tokens, proprio, action, generator, args.rollout_noise)
+        predicted = losses.rollout_loss(model, tokens, proprio, action, generator, args.rollout_noise)
         variance, covariance = spread(distributed.gather(tokens.flatten(0, 1).float()))
         seen = tokens[:, 0] if args.objective == "both" else tokens[:, 0].detach()
         seen = losses.noisy(seen, generator, args.token_noise)

@@ -1,4 +1,3 @@
-# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """Thresholds that `agents.fit` sets on held-out episodes: of success, and of disagreement."""
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def calibrate_success(
 
     The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from
     `CERTAIN` on at which, in every task, at most `false_positives` of the dreamt failures are called successes. Dreams
-    retrace what happened: the head is to tell what it sees, whether the dream or the world had more noise.
+    are teacher-forced: the head is to tell what it sees, and not what might have come of a contact.
 
     Args:
         model: The world model.
@@ -41,7 +40,9 @@ def calibrate_success(
     """
     model.success_head.temperature.fill_(1.0)
     length = held_out.action.shape[1]
-    ahead = [model_metrics.success_ahead(model, held_out, steps, retraced=True) for steps in (length // 2, length)]
+    ahead = [
+        model_metrics.success_ahead(model, held_out, steps, teacher_forced=True) for steps in (length // 2, length)
+    ]
     dreamt, truth = (torch.cat(parts, dim=1) for parts in zip(*ahead, strict=True))
     encoded = model_metrics.success_on(model, held_out)
     logits = torch.cat([encoded.flatten(), dreamt.flatten()]).clamp(1e-6, 1 - 1e-6).logit()
@@ -67,5 +68,5 @@ def calibrate_disagreement(model: StateGroundedModel, held_out: EncodedDataset) 
     """
     disagreement = open_loop(model, model_metrics.first(model, held_out), held_out.action)[1].disagreement
     assert disagreement is not None
-    threshold = disagreement.T.flatten().quantile(QUANTILE).item()
+    threshold = disagreement.flatten().quantile(QUANTILE).item()
     model.config = replace(model.config, disagreement_threshold=float(f"{threshold:.4g}"))

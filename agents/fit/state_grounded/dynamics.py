@@ -1,5 +1,4 @@
-# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
-"""The stages of `agents.fit` that learn how things move: the sketch of the arm, the interaction, the predictor."""
+"""The stages of `agents.fit` that learn how things move: the arm renderer, the object dynamics, the predictor."""
 
 from __future__ import annotations
 
@@ -10,93 +9,88 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, true_readings
+from dream_env.agents.data.encoded_dataset import EncodedDataset, true_object_state
 from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.open_loop import open_loop
-from dream_env.agents.fit import distributed, losses
-from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.fit.stages import MOVED, read, strip
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.state_grounded import losses
+from dream_env.agents.fit.state_grounded.arguments import Arguments
+from dream_env.agents.fit.state_grounded.stages import MOVED, strip
 from dream_env.agents.fit.trainer import Stage
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.world_model.arm_renderer import Camera
+from dream_env.nicol.world_model.arm_renderer import ArmRenderer
 from dream_env.nicol.world_model.model import StateGroundedModel
-from dream_env.nicol.world_model.object_dynamics import ObjectDynamics
 from dream_env.nicol.world_model.predictor import Predictor
+from dream_env.nicol.world_model.projection import Projection
 from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator, cubes
 
 
-def sketch_stage(args: Arguments, predictor: Predictor, train: EncodedDataset, held_out: EncodedDataset) -> Stage:
-    """Trains the predictor's sketch of the arm by itself, on pairs of frames in a row: the trunk begins with an arm."""
+def arm_renderer_stage(
+    args: Arguments, renderer: ArmRenderer, train: EncodedDataset, held_out: EncodedDataset
+) -> Stage:
+    """Trains the arm renderer by itself, on pairs of frames in a row: the predictor begins with an arm."""
     episodes, steps = train.action.shape[:2]
-    sketch = predictor.sketch
-    assert sketch is not None
-    sketch.requires_grad_(True)
+    renderer.requires_grad_(True)
 
-    def tells(latents: EncodedDataset) -> Tensor:
-        if predictor.interaction is None:
-            return latents.proprio
-        return torch.cat([latents.proprio, true_readings(latents)[0][..., : len(HAND)]], dim=-1)
+    def numbers(latents: EncodedDataset) -> Tensor:
+        return torch.cat([latents.proprio, true_object_state(latents)[0][..., : len(HAND)]], dim=-1)
 
-    arm, middle = tells(train), torch.arange(2) + steps // 2
-    shown = held_out.tokens[:, middle].float(), tells(held_out)[:, middle]
+    arm, middle = numbers(train), torch.arange(2) + steps // 2
+    shown = held_out.tokens[:, middle].float(), numbers(held_out)[:, middle]
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        n = torch.randint(episodes, (args.sketch_batch, 1), generator=generator)
-        t = torch.randint(steps, (args.sketch_batch, 1), generator=generator) + torch.arange(2)
-        tokens, told = distributed.share(train.tokens[n, t].float(), arm[n, t], device=args.device)
-        return losses.sketch_loss(sketch, tokens, told)
+        n = torch.randint(episodes, (args.arm_renderer_batch, 1), generator=generator)
+        t = torch.randint(steps, (args.arm_renderer_batch, 1), generator=generator) + torch.arange(2)
+        pair = distributed.share(train.tokens[n, t].float(), arm[n, t], device=args.device)
+        return losses.arm_renderer_loss(renderer, *pair)
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        return {"error": float(losses.sketch_loss(sketch, *shown))}
+        return {"error": float(losses.arm_renderer_loss(renderer, *shown))}
 
     return Stage(
-        "sketch",
-        sketch,
+        "arm_renderer",
+        renderer,
         loss,
-        args.updates("sketch"),
-        args.sketch_rate,
-        args.share("sketch"),
+        args.updates("arm_renderer"),
+        args.arm_renderer_rate,
+        args.share("arm_renderer"),
         args.average,
         report=report,
     )
 
 
-def interaction_stage(
-    args: Arguments,
-    interaction: ObjectDynamics,
-    reader: StateEstimator,
-    train: EncodedDataset,
-    seen: Tensor,
-    held_out: EncodedDataset,
+def object_dynamics_stage(
+    args: Arguments, model: StateGroundedModel, train: EncodedDataset, estimated: Tensor, held_out: EncodedDataset
 ) -> Stage:
-    """Trains what moves the cubes by itself, from what the reader has `seen`: the trunk is told where they will be."""
-    steps = train.action.shape[1]
-    lengths = [min(length, steps) for length in args.interaction_horizons]
+    """Trains the object dynamics by themselves, from `estimated` object states `(N, T + 1, R)` of the episodes."""
+    module, steps = model.object_dynamics, train.action.shape[1]
+    lengths = [min(length, steps) for length in args.object_dynamics_horizons]
     windows = Windows(train.cubes, lengths, args.moving)
-    truth, known = true_readings(train)
-    interaction.requires_grad_(True)
-    share = shares(len(seen), len(interaction), args.seed)
+    truth, known = true_object_state(train)
+    module.requires_grad_(True)
+    share = shares(len(estimated), len(module), args.seed)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = lengths[int(progress * len(lengths))]
-        count = max(1, args.interaction_batch // length)
+        count = max(1, args.object_dynamics_batch // length)
         n, t = windows.draw(length, count, generator)
-        batch = seen[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t], share[n[:, 0]]
-        return losses.interaction_loss(interaction, *distributed.share(*batch, device=args.device))
+        batch = estimated[n[:, 0], t[:, 0]], train.proprio[n, t], truth[n, t], known[n, t], share[n[:, 0]]
+        return losses.object_dynamics_loss(module, *distributed.share(*batch, device=args.device))
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        first, told = read(reader, held_out.tokens[:, 0]), true_readings(held_out)
-        return {"error": float(losses.interaction_loss(interaction, first, held_out.proprio, *told))}
+        first = model.state_estimator(held_out.tokens[:, 0].float())
+        error = losses.object_dynamics_loss(module, first, held_out.proprio, *true_object_state(held_out))
+        return {"error": float(error)}
 
     return Stage(
-        "interaction",
-        interaction,
+        "object_dynamics",
+        module,
         loss,
-        args.updates("interaction"),
-        args.interaction_rate,
-        args.share("interaction"),
+        args.updates("object_dynamics"),
+        args.object_dynamics_rate,
+        args.share("object_dynamics"),
         args.average,
         report=report,
     )
@@ -107,37 +101,32 @@ def predictor_stage(
     model: StateGroundedModel,
     train: EncodedDataset,
     held_out: EncodedDataset,
-    film: np.ndarray,
+    pictures: np.ndarray,
 ) -> Stage:
-    """Trains the predictor on windows of encoded episodes; `film` `(T + 1, 64, 64, 3)` is the first held-out one."""
+    """Trains the predictor on windows of encoded episodes; `pictures` `(T + 1, 64, 64, 3)` are a held-out one's."""
     predictor = model.predictor
-    reader = model.reader if args.reading_weight or predictor.interaction is not None else None
     episodes, steps = train.action.shape[:2]
     lengths = [min(length, steps) for length in args.horizons]
     windows = Windows(train.cubes, lengths, args.moving)
-    told: tuple[Tensor, ...] = () if reader is None else true_readings(train)
+    truth, known = true_object_state(train)
     share = shares(episodes, len(predictor.heads), args.seed)
 
     def begin() -> None:
         if args.init and not args.new_predictor:
             return
         some = train.take(torch.arange(min(episodes, 200)))
-        aim_camera(predictor, some.tokens.float(), some.proprio)
-        if reader is not None and predictor.table is not None:
-            aim_table(predictor.table, reader, some)
+        fit_hand_projection(predictor, some.tokens.float(), some.proprio)
+        fit_cube_projection(predictor.cube_projection, model.state_estimator, some)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = lengths[int(progress * len(lengths))]
         count = max(1, args.predictor_batch // length)
         n, t = windows.draw(length, count, generator)
         shown = train.tokens[n, t].float(), train.proprio[n, t], train.action[n, t[:, :-1]]
-        batch = *shown, share[n[:, 0]], *(part[n, t] for part in told)
-        tokens, proprio, action, counts, *readings = distributed.share(*batch, device=args.device)
-        truth, known = readings or (None, None)
-        noise, weight = args.rollout_noise, args.reading_weight
-        return losses.rollout_loss(
-            predictor, tokens, proprio, action, generator, noise, weight, reader, truth, known, counts
-        )
+        batch = *shown, truth[n, t], known[n, t], share[n[:, 0]]
+        tokens, proprio, action, *rest = distributed.share(*batch, device=args.device)
+        weights = args.rollout_noise, args.object_state_weight
+        return losses.rollout_loss(model, tokens, proprio, action, generator, *weights, *rest)
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
@@ -145,8 +134,8 @@ def predictor_stage(
         errors = model_metrics.rollout_errors(held_out.tokens, dream["tokens"])["predicted"]
         frames = torch.arange(0, steps + 1, 3)
         drawn = model.decode({name: part[0, frames].float() for name, part in dream.items()})["pixels"]
-        pictures = strip(torch.from_numpy(np.array(film))[frames], drawn)
-        return {f"error_at_{h}": e for h, e in errors.items()} | {"dream": pictures}
+        shown = strip(torch.from_numpy(np.array(pictures))[frames], drawn)
+        return {f"error_at_{h}": e for h, e in errors.items()} | {"dream": shown}
 
     return Stage(
         "predictor",
@@ -211,8 +200,8 @@ def moving_windows(cubes: Tensor, length: int) -> Tensor:
     return (torch.stack(halves).norm(dim=-1).nan_to_num() > MOVED).any(-1).any(0).nonzero()
 
 
-def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
-    """Aims the hand camera at the middle of what changes in the map between two frames.
+def fit_hand_projection(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
+    """Fits the projection of the hand to the middle of what changes in the map between two frames.
 
     Args:
         predictor: The predictor.
@@ -224,20 +213,20 @@ def aim_camera(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
     moving = total[:, 0] > total.median()
     centers = (change @ predictor.position / total.clamp_min(1e-6))[moving]
     between = ((proprio[:, 1:] + proprio[:, :-1]) / 2).flatten(0, 1)[moving]
-    predictor.camera.fit(between, centers)
+    predictor.hand_projection.fit(between, centers)
 
 
 @torch.no_grad()
-def aim_table(table: Camera, reader: StateEstimator, some: EncodedDataset) -> None:
-    """Aims the camera that marks the cubes at where the reader looks for them.
+def fit_cube_projection(projection: Projection, estimator: StateEstimator, some: EncodedDataset) -> None:
+    """Fits the projection of the cubes to where the state estimator looks for them.
 
-    Of a color's looks it takes the one that moves about most: another may rest on the background.
+    Of a color's attention maps it takes the one that moves about most: another may rest on the background.
     """
-    looks = reader.looks_at(some.tokens.flatten(0, 1).float())
-    readings, known = (part.flatten(0, 1) for part in true_readings(some))
-    places, present = cubes(readings), cubes(known.float())[..., 0] > 0
+    looks = estimator.attended_places(some.tokens.flatten(0, 1).float())
+    truth, known = (part.flatten(0, 1) for part in true_object_state(some))
+    places, present = cubes(truth), cubes(known.float())[..., 0] > 0
     seen: list[Tensor] = []
     for color in range(len(COLORS)):
         centers = looks[present[:, color], color]
         seen.append(centers[:, centers.var(0).sum(-1).argmax()])
-    table.fit(places.transpose(0, 1)[present.T], torch.cat(seen))
+    projection.fit(places.transpose(0, 1)[present.T], torch.cat(seen))

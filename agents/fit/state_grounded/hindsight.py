@@ -73,13 +73,13 @@ def _conditions(episodes: Episodes, n: int) -> np.ndarray:
     """Returns the answers `(T + 1, tasks, cubes)` for one episode."""
     answers = np.zeros((len(episodes.hand[n]), len(TASKS), episodes.objects.shape[2]), bool)
     for cube in range(answers.shape[2]):
-        for t, now in enumerate(situations(episodes, n, cube)):
+        for t, now in enumerate(sim_states(episodes, n, cube)):
             answers[t, :, cube] = [task.condition(now) for task in TASKS.values()]
     return answers
 
 
-def situations(episodes: Episodes, n: int, cube: int) -> Iterator[SimState]:
-    """Yields the T + 1 situations of an episode, as if a cube had been named."""
+def sim_states(episodes: Episodes, n: int, cube: int) -> Iterator[SimState]:
+    """Yields the T + 1 states of the simulator in an episode, as if a cube had been named."""
     setpoints = denormalize(episodes.proprio[n])
     for objects, hand, setpoint in zip(episodes.objects[n], episodes.hand[n], setpoints, strict=True):
         yield SimState(objects, cube, hand, setpoint, bool(in_hand(objects[cube], hand)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dream_env.agents.fit.arguments import Arguments
+from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.run.config import command_line
 
 

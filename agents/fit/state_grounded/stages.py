@@ -1,4 +1,3 @@
-# mypy: disable-error-code="arg-type,assignment,attr-defined,call-arg,operator,unreachable"
 """The stages of `agents.fit` that learn what is seen, and what it is worth; how it moves: `dynamics`.
 
 Each says what it trains, on which batches, and what it reports on the way.
@@ -12,23 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_readings
+from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_object_state
 from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.rank_correlation import metric_figures
 from dream_env.agents.eval.statistics import auc
-from dream_env.agents.fit import distributed, losses
-from dream_env.agents.fit.arguments import Arguments
-from dream_env.agents.fit.hindsight import Hindsight
-from dream_env.agents.fit.pairs import PICTURE, Pairs
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.state_grounded import losses
+from dream_env.agents.fit.state_grounded.arguments import Arguments
+from dream_env.agents.fit.state_grounded.hindsight import Hindsight
+from dream_env.agents.fit.state_grounded.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
 from dream_env.nicol.world_model.model import StateGroundedModel
-from dream_env.nicol.world_model.state_estimator import HAND, READINGS, SCALE, StateEstimator
+from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, SCALE, StateEstimator
 
 MOVED = 1.0
 """A cube that is further than this (cm) from where it was has moved."""
 HARD = 3 / 8
-"""Share of the reader's frames, in equal parts, that show a held cube and one that was moved: both are rare, and harder
-to read than a cube that lies where it was put."""
+"""Share of the state estimator's frames, in equal parts, that show a held cube and one that was moved: both are rare,
+and harder to tell than a cube that lies where it was put."""
 
 
 def autoencoder_stage(
@@ -36,16 +36,16 @@ def autoencoder_stage(
 ) -> Stage:
     """Trains the auto-encoder on single pictures of episodes `rows`, and freezes the tokens' statistics.
 
-    A reader learns beside it: to draw a picture, a token need not tell the hand's place as well as it could.
+    The state estimator learns beside it: to draw a picture, a token need not tell the hand's place as well as it could.
     """
-    autoencoder, reader = model.autoencoder, model.reader if args.placing_weight else None
-    module: nn.Module = autoencoder if reader is None else nn.ModuleList([autoencoder, reader])
-    told = () if reader is None else true_readings(recorded_truth(episodes, rows.numpy()))
+    autoencoder, estimator = model.autoencoder, model.state_estimator if args.placing_weight else None
+    module: nn.Module = autoencoder if estimator is None else nn.ModuleList([autoencoder, estimator])
+    truth = () if estimator is None else true_object_state(recorded_truth(episodes, rows.numpy()))
 
     def pictures(generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
         n = torch.randint(len(rows), (count,), generator=generator)
         frame = torch.randint(episodes.images.shape[1], (count,), generator=generator)
-        return torch.from_numpy(episodes.images[rows[n].numpy(), frame.numpy()]), *(part[n, frame] for part in told)
+        return torch.from_numpy(episodes.images[rows[n].numpy(), frame.numpy()]), *(part[n, frame] for part in truth)
 
     def begin() -> None:
         if not args.init:
@@ -62,19 +62,15 @@ def autoencoder_stage(
             autoencoder.encode(pictures(generator, 100)[0])
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        images, *readings = distributed.share(*pictures(generator, args.autoencoder_batch), device=args.device)
-        weight, noise = args.pixel_weight, args.token_noise
-        if reader is None:
-            return losses.autoencoder_loss(autoencoder, images, generator, weight, noise)
-        return losses.autoencoder_loss(
-            autoencoder, images, generator, weight, noise, args.placing_weight, reader, *readings
-        )
+        images, *object_state = distributed.share(*pictures(generator, args.autoencoder_batch), device=args.device)
+        weights = args.pixel_weight, args.token_noise, args.placing_weight
+        return losses.autoencoder_loss(autoencoder, images, generator, *weights, estimator, *object_state)
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
         frames = episodes.images[held_rows[:8].numpy(), episodes.images.shape[1] // 2]
         real = torch.from_numpy(np.array(frames))
-        drawn = model.decode(model.encode(real, torch.zeros(len(real), 4)))
+        drawn = model.decode(model.encode({"pixels": real}))["pixels"]
         error = (drawn.float() - real.float()).square().mean().sqrt()
         return {"rms_error_of_255": float(error), "pictures": strip(real, drawn)}
 
@@ -92,39 +88,41 @@ def autoencoder_stage(
     )
 
 
-def reader_stage(args: Arguments, reader: StateEstimator, train: EncodedDataset, held_out: EncodedDataset) -> Stage:
-    """Trains the reader on encoded frames, with recorded truth."""
-    truth, known = true_readings(train)
+def state_estimator_stage(
+    args: Arguments, estimator: StateEstimator, train: EncodedDataset, held_out: EncodedDataset
+) -> Stage:
+    """Trains the state estimator on encoded frames, with recorded truth."""
+    truth, known = true_object_state(train)
     episodes, frames = truth.shape[:2]
     away = (train.cubes - train.cubes[:, :1]).norm(dim=-1).nan_to_num() > MOVED
     rare = [each.any(-1).nonzero() for each in (train.held, away)]
-    count = round(HARD / len(rare) * args.reader_batch)
+    count = round(HARD / len(rare) * args.state_estimator_batch)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        n = torch.randint(episodes, (args.reader_batch,), generator=generator)
-        t = torch.randint(frames, (args.reader_batch,), generator=generator)
+        n = torch.randint(episodes, (args.state_estimator_batch,), generator=generator)
+        t = torch.randint(frames, (args.state_estimator_batch,), generator=generator)
         for k, shown in enumerate(rare):
             if len(shown):
                 part = slice(k * count, (k + 1) * count)
                 n[part], t[part] = shown[torch.randint(len(shown), (count,), generator=generator)].T
         batch = train.tokens[n, t].float(), truth[n, t], known[n, t]
-        tokens, *told = distributed.share(*batch, device=args.device)
-        return losses.reading_loss(reader(tokens), *told)
+        tokens, *true = distributed.share(*batch, device=args.device)
+        return losses.object_state_loss(estimator(tokens), *true)
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        truth, known = true_readings(held_out)
-        error = (reader(held_out.tokens.flatten(0, 1).float()) - truth.flatten(0, 1)).abs() * torch.tensor(SCALE)
+        truth, known = true_object_state(held_out)
+        error = (estimator(held_out.tokens.flatten(0, 1).float()) - truth.flatten(0, 1)).abs() * torch.tensor(SCALE)
         known = known.flatten(0, 1)
-        return {name: float(error[known[:, i], i].median()) for i, name in enumerate(READINGS)}
+        return {name: float(error[known[:, i], i].median()) for i, name in enumerate(OBJECT_STATE)}
 
     return Stage(
-        "reader",
-        reader,
+        "state_estimator",
+        estimator,
         loss,
-        args.reader_updates,
-        args.reader_rate,
-        args.share("reader"),
+        args.state_estimator_updates,
+        args.state_estimator_rate,
+        args.share("state_estimator"),
         args.average,
         report=report,
     )
@@ -136,26 +134,26 @@ class Dreams(NamedTuple):
     Attributes:
         rows: Which training episodes, `(N,)`.
         tokens: Their tokens, `(N, T + 1, tokens, C)` float16.
-        situation: What is kept of their situation, else what is read off the tokens, `(N, T + 1, R)`.
+        object_state: Their object states, `(N, T + 1, R)`.
     """
 
     rows: Tensor
     tokens: Tensor
-    situation: Tensor
+    object_state: Tensor
 
 
-class Watched(NamedTuple):
+class States(NamedTuple):
     """What success head and metric are trained and measured on.
 
     Attributes:
         train: Encoded episodes, one coloring of all of them after the other.
-        seen: What the reader reads off them, see `read`; None without a reader.
+        estimated: Their object states, see `estimate`.
         dreams: The same episodes, dreamt.
         held_out: Episodes that are only measured on.
     """
 
     train: EncodedDataset
-    seen: Tensor | None
+    estimated: Tensor
     dreams: Dreams
     held_out: EncodedDataset
 
@@ -166,20 +164,17 @@ def dream(model: StateGroundedModel, train: EncodedDataset, count: int) -> Dream
     rows = rows + count * (rows % (len(train.tokens) // count))
 
     def some(rows: Tensor) -> list[Tensor]:
-        own = train.take(rows)
-        states = model_metrics.posterior_rollout(model, own)
-        if "object_state" in states:
-            return [states["tokens"], states["object_state"]]
-        return [states["tokens"], states["tokens"][..., 0, :1].float()]  # without a reader nobody looks at it
+        states = model_metrics.posterior_rollout(model, train.take(rows))
+        return [states["tokens"], states["object_state"]]
 
     return Dreams(rows, *distributed.spread(some, rows))
 
 
 def success_stage(
-    args: Arguments, model: StateGroundedModel, watched: Watched, hindsight: Hindsight, rows: Tensor
+    args: Arguments, model: StateGroundedModel, states: States, hindsight: Hindsight, rows: Tensor
 ) -> Stage:
-    """Trains the success head on questions about states, seen or dreamt; `rows` of `hindsight` are those watched."""
-    train, seen, dreams, held_out = watched
+    """Trains the success head on questions about states, seen or dreamt; they are of `rows` of `hindsight`."""
+    train, estimated, dreams, held_out = states
     colorings, frames = train.condition.shape
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
@@ -188,16 +183,14 @@ def success_stage(
         k = torch.randint(len(rows), (half,), generator=generator)
         t = torch.randint(frames, (2 * half,), generator=generator)
         tokens = torch.cat([train.tokens[n, t[:half]].float(), dreams.tokens[k, t[half:]].float()])
-        kept = None if seen is None else torch.cat([seen[n, t[:half]], dreams.situation[k, t[half:]]])
+        object_state = torch.cat([estimated[n, t[:half]], dreams.object_state[k, t[half:]]])
         n = torch.cat([n, dreams.rows[k]])
         instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
-        batch = [tokens, train.proprio[n, t], instruction, answer]
-        if kept is not None:
-            # Half of the time it has to see for itself: policies begin with how it looks (`agents.clone.ground`).
-            batch.append(kept * (torch.rand(2 * half, 1, generator=generator) < 0.5))
-        tokens, proprio, instruction, answer, *readings = distributed.share(*batch, device=args.device)
-        return losses.success_loss(model.success_head, tokens, proprio, instruction, answer, *readings)
+        # Half of the time it has to see for itself: policies begin with how it looks (`agents.clone.ground`).
+        object_state = object_state * (torch.rand(2 * half, 1, generator=generator) < 0.5)
+        batch = tokens, train.proprio[n, t], instruction, answer, object_state
+        return losses.success_loss(model.success_head, *distributed.share(*batch, device=args.device))
 
     def report() -> dict[str, Any]:
         probability = model_metrics.success_on(model, held_out)
@@ -216,23 +209,20 @@ def success_stage(
 
 
 def metric_stage(
-    args: Arguments, model: StateGroundedModel, watched: Watched, pairs: Pairs, truth: Tensor, tasks: np.ndarray
+    args: Arguments, model: StateGroundedModel, states: States, pairs: Pairs, truth: Tensor, tasks: np.ndarray
 ) -> Stage:
-    """Trains the metric head on what the reader reads off pairs of a state, seen or dreamt, and a goal.
+    """Trains the metric head on the object states of pairs of a state, seen or dreamt, and a goal.
 
     Args:
         args: Arguments of the fit.
         model: The world model.
-        watched: Episodes, with a reader's readings.
+        states: Episodes, encoded and dreamt.
         pairs: Pairs within the training episodes.
         truth: True steps to go of the held-out episodes, `(N, T + 1)`.
         tasks: Their tasks, `(N,)`.
     """
-    train, seen, dreams, held_out = watched
-    reader, head = model.reader, model.metric_head
-    if reader is None or head is None or seen is None:
-        raise ValueError("metric_updates > 0 for a world model without a metric; accepted: 0, or a metric_dim above 0")
-    goal, count = read(reader, train.goal), len(dreams.rows)
+    train, estimated, dreams, held_out = states
+    head, goal, count = model.metric_head, estimate(model.state_estimator, train.goal), len(dreams.rows)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         half = args.metric_batch // 2
@@ -242,10 +232,10 @@ def metric_stage(
         dreamt = n[half:]
         n = torch.cat([n[:half] + count * coloring[:half], dreams.rows[dreamt]])
         m = m + count * coloring[half:]
-        states = torch.cat([seen[n[:half], t[:half]], dreams.situation[dreamt, t[half:]]])
-        goals = torch.where((frame == PICTURE)[:, None], goal[n], seen[n, frame])
-        mixed = torch.cat([seen[m, hand, : len(HAND)], seen[m, cubes, len(HAND) :]], dim=1)
-        pair = torch.cat([states, mixed]), torch.cat([goals, goal[m]]), torch.cat([steps, mixed_steps])
+        starts = torch.cat([estimated[n[:half], t[:half]], dreams.object_state[dreamt, t[half:]]])
+        goals = torch.where((frame == PICTURE)[:, None], goal[n], estimated[n, frame])
+        mixed = torch.cat([estimated[m, hand, : len(HAND)], estimated[m, cubes, len(HAND) :]], dim=1)
+        pair = torch.cat([starts, mixed]), torch.cat([goals, goal[m]]), torch.cat([steps, mixed_steps])
         start, end, steps = distributed.share(*pair, device=args.device)
         vectors, goal_vectors = head(torch.cat([start, end])).chunk(2)
         return losses.metric_loss(vectors, goal_vectors, steps)
@@ -267,10 +257,10 @@ def metric_stage(
 
 
 @torch.no_grad()
-def read(reader: StateEstimator, tokens: Tensor) -> Tensor:
-    """Reads tokens `(..., T, C)` into `(..., R)`."""
-    rows = tokens.flatten(0, -3).split(1024)
-    return torch.cat([reader(part.float()) for part in rows]).unflatten(0, tokens.shape[:-2])
+def estimate(estimator: StateEstimator, tokens: Tensor) -> Tensor:
+    """Estimates object states `(..., R)` from tokens `(..., T, C)`."""
+    parts = tokens.flatten(0, -3).split(1024)
+    return torch.cat([estimator(part.float()) for part in parts]).unflatten(0, tokens.shape[:-2])
 
 
 def strip(real: Tensor, drawn: Tensor) -> np.ndarray:
