@@ -143,16 +143,6 @@ def test_a_model_without_a_learned_metric_has_the_other_rewards(latents):
     assert {"energy", "progress", "bounded", "success"} == set(returns)
 
 
-def test_a_constant_reading_is_not_kept_beside_moving_tokens():
-    """Without object dynamics the object state is read anew off what was predicted."""
-    torch.manual_seed(0)
-    model = StateGroundedModel(StateGroundedConfig(width=16, blocks=1, ensemble=1, interaction=0)).eval()
-    seen = {"pixels": torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8), "proprio": torch.zeros(2, 4)}
-    with torch.no_grad():
-        state, _ = model.step(model.encode(seen), torch.ones(2, 4))
-        torch.testing.assert_close(state["object_state"], model.reader(state["tokens"]))
-
-
 def test_probe_finds_cubes_hand_and_grip():
     generator = torch.Generator().manual_seed(0)
     count, colors = 400, len(COLORS)

@@ -138,8 +138,8 @@ def success_ahead(
         model: The world model.
         episodes: N episodes.
         steps: Steps ahead.
-        teacher_forced: Of what may come of a contact, dreams take what was recorded, so that the condition is the recorded
-            one; else what is likeliest.
+        teacher_forced: Of what may come of a contact, dreams take what was recorded, so that the condition is the
+            recorded one; else what is likeliest.
 
     Returns:
         Probabilities and true conditions, `(N, starts)` each.
