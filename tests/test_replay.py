@@ -16,7 +16,6 @@ from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.initial_states import of_pictures
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.rewards import RewardName
 from dream_env.world_models import checkpoint
 
