@@ -29,10 +29,10 @@ LATER = ("test", "false_positives", "probe_updates", "initial_states")
 RARE = (
     "cpu_time",
     *(f"{part}_{what}" for what in ("batch", "rate") for part in SHARES),
-    "interaction_horizons",
+    "object_dynamics_horizons",
     "horizons",
     "moving",
-    "reading_weight",
+    "object_state_weight",
     "pixel_weight",
     "placing_weight",
     "token_noise",

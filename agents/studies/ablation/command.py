@@ -48,12 +48,12 @@ COLUMNS = {
 LEGEND = """\
 Held-out episodes, one probe per encoder. Pairs `a / b` are 12 / 24 steps ahead unless the header says otherwise. Errors
 of hand and cubes are medians; `moved` are cubes that were pushed or carried on the way; `by noise`: 24 steps ahead, of
-one dream that draws a future of the cubes at every step (a head, without an interaction) instead of taking what is
-likeliest; `seen`: read off the encoded pictures, without a dream. AUCs, false alarms and recall are 12 steps ahead, the
-latter two at a threshold set for 2 % false alarms on the other half of the states. Latent error: squared error of the
-tokens over that of copying the first frame. Uncertainty: rank correlation over episodes of the summed disagreement with
-the token error after 24 steps. Parameters: of auto-encoder and predictor. All rows of `encoder` train their own, in one
-time budget together with the rest; all others share one.
+one dream that samples where cubes go at every step instead of taking what is likeliest; `seen`: read off the encoded
+pictures, without a dream. AUCs, false alarms and recall are 12 steps ahead, the latter two at a threshold set for 2 %
+false alarms on the other half of the states. Latent error: squared error of the tokens over that of copying the first
+frame. Uncertainty: rank correlation over episodes of the summed disagreement with the token error after 24 steps.
+Parameters: of auto-encoder and of predictor with object dynamics. All rows of `encoder` train their own, in one time
+budget together with the rest; all others share one.
 """
 
 
