@@ -20,7 +20,7 @@ _GRAY = 24
 
 
 class Episodes(Protocol):
-    """What is needed of `dream_env.data.episodes.EpisodeDataset`: arrays of N episodes of T steps."""
+    """What is needed of `dream_env.nicol.episodes.EpisodeDataset`: arrays of N episodes of T steps."""
 
     kind: np.ndarray
     images: np.ndarray
