@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,22 +110,35 @@ def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
     Raises:
         ValueError: If the file is missing or damaged, or lacks a column; the message names it.
     """
-    try:
-        file = pq.ParquetFile(path)
-        if missing := set(columns or ()) - set(file.schema_arrow.names):
-            raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}; {RECOLLECT}")
+    with _named(path):
+        file = _opened(path, columns)
         for i in range(file.num_row_groups):
             yield file.read_row_group(i, columns=columns)
-    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:  # of a damaged schema, too
-        raise ValueError(f"{path} cannot be read ({error}); {RECOLLECT}") from error
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a parquet file whole; raises as `row_groups` does."""
-    tables = list(row_groups(path, columns))
-    if not tables:
+    """Reads a parquet file whole; raises as `row_groups` does, and if it is empty."""
+    with _named(path):
+        table = _opened(path, columns).read(columns=columns, use_threads=False)
+    if not table.num_rows:
         raise ValueError(f"{path} holds no rows; {RECOLLECT}")
-    return pa.concat_tables(tables)
+    return table
+
+
+def _opened(path: Path, columns: Sequence[str] | None) -> pq.ParquetFile:
+    file = pq.ParquetFile(path)
+    if missing := set(columns or ()) - set(file.schema_arrow.names):
+        raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}; {RECOLLECT}")
+    return file
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names the file in what its reader raises."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:  # of a damaged schema, too
+        raise ValueError(f"{path} cannot be read ({error}); {RECOLLECT}") from error
 
 
 def statistics(values: np.ndarray) -> dict[str, list]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
@@ -91,16 +93,17 @@ def _decode(files: Iterable[Path], column: str, one: Wanted, array: np.ndarray) 
         for table in row_groups(path, [column]):
             last = frame + table.num_rows
             here = one.frames[done : np.searchsorted(one.frames, last)]
-            for n, picture in zip(here, table[column].take(here - frame), strict=True):
-                array[done] = _picture(picture.as_py(), one.shape, f"{path}: {column} of frame {n}")
+            struct = pa.types.is_struct(table.schema.field(column).type)
+            contents = pc.struct_field(table[column], "bytes") if struct else table[column]
+            for n, data in zip(here, contents.take(here - frame).to_pylist(), strict=True):
+                array[done] = _picture(data, one.shape, f"{path}: {column} of frame {n}")
                 done += 1
             bar.update(len(here))
             frame = last
     bar.close()
 
 
-def _picture(value: object, shape: tuple[int, ...], place: str) -> np.ndarray:
-    data = value.get("bytes") if isinstance(value, dict) else None
+def _picture(data: object, shape: tuple[int, ...], place: str) -> np.ndarray:
     if not isinstance(data, bytes):
         raise ValueError(f"{place} has no picture in it; {RECOLLECT}")
     try:
