@@ -12,8 +12,9 @@ import pytest
 from gymnasium import spaces
 from small_world import equal
 
-from dream_env.agents.collect import Collect, collect, main
+from dream_env.agents.collect import Arguments, collect
 from dream_env.agents.data import behaviors
+from dream_env.agents.run import cli
 from dream_env.data.episodes import EpisodeDataset
 
 
@@ -62,8 +63,8 @@ for small in (Picture, Parts, Wrong):
 gym.register("SmallEndless-v0", Picture)
 
 
-def arguments(out: Path, env: str = "SmallPicture-v0", episodes: int = 6, **others: Any) -> Collect:
-    return Collect(out, episodes, env, **{"workers": 1, **others})
+def arguments(out: Path, env: str = "SmallPicture-v0", episodes: int = 6, **others: Any) -> Arguments:
+    return Arguments(out, episodes, env, **{"workers": 1, **others})
 
 
 def test_pictures_terminations_and_success_are_recorded(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_what_cannot_be_recorded_is_refused_first(others: dict, message: str, tm
 def test_commands_end_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["collect", "--out", str(tmp_path / "set"), "--env", "Nothing-v0"])
     with pytest.raises(SystemExit, match="env='Nothing-v0' cannot be made") as error:
-        main()
+        cli.command("collect")
     assert "\n" not in str(error.value)
 
 
