@@ -44,6 +44,7 @@ class EpisodeResult:
         named: Color of the cube that the original instruction names; None in a dream.
         touched: Color of the cube that the robot touched first; None in a dream, or if it touched none.
         confirmed: Whether the same actions, open loop, succeed in physics, see `Batch.confirm`; None if nobody asked.
+        milliseconds: Processor time that the policy took for an action; None if nobody measured.
     """
 
     label: str
@@ -58,6 +59,7 @@ class EpisodeResult:
     named: str | None = None
     touched: str | None = None
     confirmed: bool | None = None
+    milliseconds: float | None = None
 
     @property
     def told(self) -> str | None:
@@ -123,6 +125,7 @@ def summarize(results: Iterable[EpisodeResult]) -> dict[str, list[dict[str, Any]
 
 def _row(label: str, world: World, task: str, own: Sequence[EpisodeResult]) -> dict[str, Any]:
     distances = [o.distance for o in own if o.distance is not None]
+    times = [o.milliseconds for o in own if o.milliseconds is not None]
     return {
         "policy": label,
         "world": world,
@@ -133,6 +136,7 @@ def _row(label: str, world: World, task: str, own: Sequence[EpisodeResult]) -> d
         "return": float(np.mean([o.total for o in own])),
         "distance": float(np.mean(distances)) if distances else None,
         "confirmed": confirmed(own),
+        "milliseconds": float(np.mean(times)) if times else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
+from dream_env.agents import planners
 from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_starts
 from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
 from dream_env.agents.policies import regressor
@@ -83,6 +85,8 @@ def load_policy(path: str) -> Any:
         FileNotFoundError: If there is nothing at `path`.
         ValueError: If what is there is damaged or not a policy.
     """
+    if path.endswith(".json"):
+        return planners.load(path)
     if not path.endswith(".zip"):
         return regressor.load(path) if regressor.is_regressor(path) else load(path)
     if not Path(path).is_file():
@@ -106,6 +110,8 @@ def inputs(policy: str) -> tuple[str, ...]:
     if policy in SCRIPTED:
         return ()
     saved = load_policy(policy)
+    if hasattr(saved, "inputs"):
+        return saved.inputs
     return INPUTS if isinstance(saved, VLA) else tuple(saved.observation_space.spaces)
 
 
@@ -118,6 +124,9 @@ def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
         generators = [np.random.default_rng(seed) for seed in seeds]
         return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
     saved, keys = load_policy(policy), inputs(policy)
+    if hasattr(saved, "inputs"):
+        saved.reset()
+        return saved.act
     memory: Any = None
 
     def act(obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -126,6 +135,30 @@ def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
         return actions
 
     return act
+
+
+class Timed:
+    """Measures the processor time of an actor.
+
+    Args:
+        act: The actor.
+    """
+
+    def __init__(self, act: Actor) -> None:
+        self.act, self.seconds, self.actions = act, 0.0, 0
+
+    def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """Acts."""
+        before = time.process_time()
+        actions = self.act(obs)
+        self.seconds += time.process_time() - before
+        self.actions += len(actions)
+        return actions
+
+    @property
+    def milliseconds(self) -> float:
+        """Milliseconds per action."""
+        return 1000 * self.seconds / max(1, self.actions)
 
 
 def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
@@ -220,7 +253,7 @@ def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
     env, obs, info = _reset_physics(batch, seed)
     physics: Any = env.unwrapped
     solved = bool(physics.truth()["condition"])
-    act, total, taken = _actions(batch, seed, physics), 0.0, []
+    act, total, taken = Timed(_actions(batch, seed, physics)), 0.0, []
     for _ in range(EPISODE_STEPS):
         taken.append(act({key: value[None] for key, value in obs.items()})[0])
         obs, reward, _, _, info = env.step(taken[-1])
@@ -240,7 +273,21 @@ def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
         named,
         touched[0] if touched else None,
         _succeeds(batch, seed, np.stack(taken), OFFSET) if batch.confirm else None,
+        act.milliseconds,
     )
+
+
+def physics_episode(batch: Batch, seed: int, act: Actor) -> tuple[bool, bool]:
+    """Plays one episode in physics with an actor of one's own, on what the batch's policy observes.
+
+    Returns:
+        Whether the condition of success held at the start, and whether success held at the end.
+    """
+    env, obs, info = _reset_physics(batch, seed)
+    solved = bool(env.unwrapped.truth()["condition"])
+    for _ in range(0 if solved else EPISODE_STEPS):
+        obs, _, _, _, info = env.step(act({key: value[None] for key, value in obs.items()})[0])
+    return solved, bool(info["is_success"])
 
 
 def _play_dream(batch: Batch) -> list[EpisodeResult]:
@@ -257,7 +304,7 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
         **env_form(batch.policy, batch.world_model, batch.reward),
     )
     obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
-    act, total, taken = make_actor(batch.policy, batch.seeds), np.zeros(len(batch.seeds)), []
+    act, total, taken = Timed(make_actor(batch.policy, batch.seeds)), np.zeros(len(batch.seeds)), []
     for _ in range(EPISODE_STEPS):
         taken.append(act(obs))
         obs, reward, _, _, info = envs.step(taken[-1])
@@ -266,7 +313,10 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
     envs.close()
     rows = zip(batch.seeds, words, solved, info["is_success"], total, info["distance"], strict=True)
     outcomes = [
-        EpisodeResult(batch.label, "dream", batch.task, seed, said, done, bool(won), float(sum_), float(end))
+        EpisodeResult(
+            *(batch.label, "dream", batch.task, seed, said, done, bool(won), float(sum_), float(end)),
+            milliseconds=act.milliseconds,
+        )
         for seed, said, done, won, sum_, end in rows
     ]
     if not batch.confirm:

@@ -170,6 +170,20 @@ class DynamicsModel(nn.Module):
             state["instruction"] = observation["instruction"]
         return state
 
+    def restore(self, observation: Mapping[str, Tensor]) -> State:
+        """Returns the states that policies' observations show: "embedding" `(B, E)`, and "instruction" if there is one.
+
+        In a world with goals the embedding does not hold the memory, which is empty then.
+        """
+        embedding = observation["embedding"]
+        state = {"code": embedding[..., : self.noise_dim - 1]}
+        if self.has_memory:
+            memory = embedding[..., self.noise_dim - 1 :]
+            state["memory"] = memory if memory.shape[-1] else memory.new_zeros(len(memory), self.config.memory)
+        if "instruction" in observation:
+            state["instruction"] = observation["instruction"]
+        return state
+
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> tuple[State, Prediction]:

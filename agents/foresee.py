@@ -1,0 +1,188 @@
+"""Lets a policy look ahead: it proposes several behaviors, each is imagined, and the best is carried out.
+
+    python -m agents.foresee --policy few --candidates 16 --out runs/foresee
+
+Played on the same seeds: the policy by itself (pass@1), the policy with foresight, and the controls, a random and the
+worst-scored candidate. With --oracle K, physics itself tells what the best of K variations of each episode would have
+been (pass@K): the headroom. Writes foresight.json: a policy that `python -m agents.evaluate --policy` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from dream_env.agents import plan
+from dream_env.agents.eval.rollouts import Batch, physics_episode
+from dream_env.agents.evaluate import HELD_OUT_SEED, Settings
+from dream_env.agents.planners.foresight import Foresight, ForesightConfig
+from dream_env.agents.planners.prior import load_policy, varied
+from dream_env.agents.planners.problem import ActionBox, Noise
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import check_out
+from dream_env.checks import check_number
+from dream_env.files import locked
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.nicol.spec import SPEC
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluates a policy with and without foresight, in physics and in the dream."""
+
+    policy: str = "few"
+    """The policy that proposes: default, few, or a path."""
+    candidates: int = ForesightConfig.candidates
+    """Behaviors that are compared; the first is the policy's own."""
+    objective: tuple[str, ...] = ("metric",)
+    """Terms of the cost, NAME or NAME=WEIGHT, see `python -m agents.plan --help`."""
+    path: float = ForesightConfig.path
+    """How much the path counts beside its end."""
+    horizon: int = ForesightConfig.horizon
+    """Steps that are imagined."""
+    execute: int = ForesightConfig.execute
+    """Steps for which the chosen behavior is kept."""
+    std: float = ForesightConfig.std
+    """Noise on the policy's actions, as a share of half the action box."""
+    draws: int = ForesightConfig.draws
+    """Draws of noise that every candidate is imagined with."""
+    margin: float = ForesightConfig.margin
+    """Another behavior is chosen only if its cost is lower than the policy's own by so much."""
+    controls: bool = True
+    """Plays the random and the worst-scored candidate, too."""
+    oracle: int = 0
+    """Variations of every episode that physics itself chooses from; 0 for none."""
+    task: str = "all"
+    """reach, push, lift, or all."""
+    episodes: int = 100
+    """Episodes per task."""
+    seed: int = HELD_OUT_SEED
+    """First of the held-out seeds."""
+    world_model: str = "default"
+    """Checkpoint that imagines."""
+    gif_episodes: int = 0
+    """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
+    workers: int | None = None
+    """Processes; all cores by default."""
+    out: Path = field(default_factory=lambda: Path("foresight"))
+    """Folder for foresight.json, results.json, episodes.jsonl, results.md and results.png."""
+
+
+@dataclass(frozen=True)
+class Variations:
+    """An episode of physics that is tried with several variations of a policy: the unit of work of a process.
+
+    Attributes:
+        config: The foresight whose variations are tried; its horizon is the episode.
+        task: Name of the task.
+        seed: Seed of the start.
+        count: Variations K; the first is the policy itself.
+    """
+
+    config: ForesightConfig
+    task: str
+    seed: int
+    count: int
+
+
+def try_all(item: Variations) -> list[bool]:
+    """Tells which variations of an episode succeed in physics; none of a start that is solved already."""
+    box, config = ActionBox(SPEC.action), item.config
+    noise = Noise([config.seed + item.seed])
+    kept = -(-EPISODE_STEPS // config.execute)
+    added = noise.normal(item.count, kept, len(box.low)).repeat_interleave(config.execute, 2) * config.std * box.half
+    added[:, 0] = 0
+    policy, won = load_policy(config.policy), []
+    batch = Batch(config.policy, "variation", "physics", item.task, (item.seed,), config.world_model)
+    for k in range(item.count):
+        policy.reset()
+        steps = iter(added[0, k])
+
+        def act(obs: dict[str, np.ndarray], steps: Any = steps) -> np.ndarray:
+            return varied(policy.act(obs), next(steps), box).numpy()
+
+        solved, success = physics_episode(batch, item.seed, act)
+        if solved:
+            return []
+        won.append(success)
+    return won
+
+
+def oracle(
+    config: ForesightConfig, tasks: Sequence[str], seeds: Sequence[int], count: int, workers: Any = None
+) -> dict[str, Any]:
+    """Measures pass@1 and pass@K in physics: what a perfect choice among whole episodes would be worth.
+
+    Args:
+        config: Of the foresight.
+        tasks: Names of tasks.
+        seeds: Starts of each.
+        count: Variations K.
+        workers: See `dream_env.agents.run.workers.Workers`.
+
+    Returns:
+        Per task: `episodes`, `pass_1`, `mean` (of a random variation) and `pass_k`.
+    """
+    items = [Variations(config, task, seed, count) for task in tasks for seed in seeds]
+    found: dict[str, list[list[bool]]] = {task: [] for task in tasks}
+    results = pool.imap(try_all, items, workers, ordered=True)
+    for item, won in zip(items, tqdm(results, total=len(items), desc="oracle", unit="episode"), strict=True):
+        found[item.task] += [won] if won else []
+    return {
+        task: {
+            "episodes": len(won),
+            "pass_1": float(np.mean([one[0] for one in won])),
+            "mean": float(np.mean(won)),
+            "pass_k": float(np.mean([any(one) for one in won])),
+        }
+        for task, won in found.items()
+        if won
+    }
+
+
+def config(args: Arguments) -> ForesightConfig:
+    """Returns the foresight that the arguments ask for."""
+    return ForesightConfig(
+        args.policy,
+        args.world_model,
+        args.candidates,
+        plan.weights(args.objective),
+        args.path,
+        args.horizon,
+        args.execute,
+        args.std,
+        draws=args.draws,
+        margin=args.margin,
+    )
+
+
+def main(arguments: Arguments | None = None) -> None:
+    """Runs the command."""
+    args = arguments or tyro.cli(Arguments, prog="python -m agents.foresee", description=__doc__)
+    check_out(args.out)
+    check_number("oracle", args.oracle)
+    best, tasks = Foresight(config(args)), plan.tasks(args.task)
+    with locked(args.out):
+        policies = {Path(args.policy).name: args.policy}
+        for pick in ("best", "random", "worst") if args.controls else ("best",):
+            name = "foresight" if pick == "best" else pick
+            Foresight(replace(best.config, pick=pick), best.model, best.policy).save(args.out / f"{name}.json")
+            policies[name] = str(args.out / f"{name}.json")
+        settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
+        about: dict[str, Any] = {"foresight": asdict(best.config)}
+        if args.oracle:
+            seeds = range(args.seed, args.seed + args.episodes)
+            about["oracle"] = oracle(best.config, tasks, seeds, args.oracle, args.workers)
+            for task, row in about["oracle"].items():
+                print(f"{task}: pass@1 {row['pass_1']:.0%}, pass@{args.oracle} {row['pass_k']:.0%} in physics")
+        plan.report(settings, args.gif_episodes, args.workers, args.out, about)
+
+
+if __name__ == "__main__":
+    main()

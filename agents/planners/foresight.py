@@ -1,0 +1,161 @@
+"""Foresight: a policy proposes several behaviors, each is imagined, and the best is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.agents.planners import states
+from dream_env.agents.planners.objectives import Objective
+from dream_env.agents.planners.prior import Prior, load_policy, varied
+from dream_env.agents.planners.problem import ActionBox, Noise, check_counts
+from dream_env.checks import check_choice, check_number
+from dream_env.files import write_json
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import State, WorldModel
+
+Pick = Literal["best", "random", "worst"]
+
+
+@dataclass(frozen=True)
+class ForesightConfig:
+    """Everything that a foresight is made of.
+
+    Attributes:
+        policy: The policy that proposes.
+        world_model: Name or folder.
+        candidates: Behaviors K that are compared; the first is what the policy does by itself.
+        objective: Weight of each term of their cost, see `dream_env.agents.planners.objectives.TERMS`.
+        path: How much the path counts beside its end.
+        horizon: Steps that are imagined.
+        execute: Steps for which the chosen behavior is kept.
+        std: Standard deviation of what is added to the policy's actions, as a share of half the action box.
+        beta: Color of that noise along the horizon, see `Noise.colored`.
+        draws: Draws of noise that every candidate is imagined with, the same for all; 0 imagines what is likeliest.
+        temperature: How far noise leads from the likeliest.
+        margin: Another behavior is chosen only if its cost is lower than the policy's own by so much.
+        pick: "best"; or the controls "random" and "worst".
+        seed: Of all random numbers; row i takes seed + i.
+    """
+
+    policy: str = "few"
+    world_model: str = "default"
+    candidates: int = 16
+    objective: Mapping[str, float] = field(default_factory=lambda: {"metric": 1.0})
+    path: float = 0.25
+    horizon: int = 8
+    execute: int = 4
+    std: float = 0.3
+    beta: float = 2.0
+    draws: int = 4
+    temperature: float = 1.0
+    margin: float = 0.0
+    pick: Pick = "best"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks what does not need the world model."""
+        check_counts(candidates=self.candidates, horizon=self.horizon, execute=self.execute)
+        check_choice("pick", self.pick, Pick)
+        check_number("margin", self.margin)
+        if self.execute > self.horizon:
+            raise ValueError(f"execute={self.execute}; accepted: 1 to horizon={self.horizon}")
+        Objective(self.objective, self.path)
+
+
+class Foresight:
+    """A policy that looks ahead; meets `dream_env.agents.policies.protocol.Policy`.
+
+    What is chosen is what to add to the policy's actions in the next steps, so the policy stays in the loop: with
+    nothing added it is the policy itself.
+
+    Args:
+        config: What it is made of.
+        model: World model; None loads the config's.
+        policy: The policy; None loads the config's.
+
+    Raises:
+        ValueError: If the parts do not go together.
+    """
+
+    kind = "foresight"
+    config_class = ForesightConfig
+
+    def __init__(self, config: ForesightConfig, model: WorldModel | None = None, policy: Any = None) -> None:
+        self.config = config
+        self.model = checkpoint.load(config.world_model) if model is None else model
+        spec = self.model.spec
+        if spec.horizon is not None and config.horizon > spec.horizon:
+            raise ValueError(
+                f"horizon={config.horizon}; accepted: up to {spec.horizon}, the length of an episode of {spec.name}"
+            )
+        self.policy = load_policy(config.policy) if policy is None else policy
+        self.prior = Prior(self.policy, config.std, config.beta)
+        self.objective = Objective(config.objective, config.path)
+        self.objective.check(self.model)
+        self.box = ActionBox(spec.action, self.model.device)
+        self.reset()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the parts of an observation that it looks at."""
+        return tuple(dict.fromkeys((*states.inputs(self.model), *self.policy.inputs)))
+
+    def reset(self) -> None:
+        """Forgets the episodes so far; random numbers begin anew."""
+        self.policy.reset()
+        self._noise: Noise | None = None
+        self._added: list[Tensor] = []
+        self.chosen: list[np.ndarray] = []
+
+    @torch.no_grad()
+    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Chooses actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; it draws nothing else."""
+        own = self.policy.act(observation, deterministic)
+        if not self._added:
+            seen = states.tensors({name: observation[name] for name in states.inputs(self.model)}, self.model.device)
+            added = self._choose(states.state_of(self.model, seen), states.goal_of(self.model, seen))
+            self._added = list(added[:, : self.config.execute].unbind(1))
+        return self.box.actions(varied(own, self._added.pop(0), self.box)).cpu().numpy()
+
+    def _choose(self, state: State, goal: State | None) -> Tensor:
+        """Returns what to add to the next actions `(B, H, A)`."""
+        config, count = self.config, len(next(iter(state.values())))
+        if self._noise is None or len(self._noise.generators) != count:
+            self._noise = Noise([config.seed + i for i in range(count)], self.model.device)
+        noise = self._noise
+        variations = self.prior.variations(noise, self.box, config.candidates, config.horizon)
+        rows = torch.arange(count, device=variations.device)
+        if config.pick == "random":
+            best = (noise.uniform() * config.candidates).long()
+        else:
+            chance = noise.uniform(config.draws, config.horizon, self.model.noise_dim) if config.draws else None
+            costs = self.costs(state, goal, variations, chance)
+            best = costs.argmax(1) if config.pick == "worst" else costs.argmin(1)
+            if config.pick == "best":
+                best = torch.where(costs[rows, best] < costs[:, 0] - config.margin, best, 0)
+        self.chosen.append(best.cpu().numpy())
+        return variations[rows, best]
+
+    def costs(self, state: State, goal: State | None, variations: Tensor, chance: Tensor | None) -> Tensor:
+        """Returns the costs `(B, K)` of the policy with variations `(B, K, H, A)`.
+
+        Raises:
+            ValueError: If a cost is not a number.
+        """
+        temperature = self.config.temperature
+        imagined = self.prior.imagine(self.model, self.box, state, goal, variations, chance, temperature)
+        costs = self.objective(imagined).view(*variations.shape[:2], -1).mean(2)
+        if not torch.isfinite(costs).all():
+            raise ValueError("costs of candidates are NaN or infinite; accepted: finite costs")
+        return costs
+
+    def save(self, path: str | Path) -> None:
+        """Writes the config as a JSON file, which `python -m agents.evaluate --policy` takes."""
+        write_json(Path(path), {"kind": self.kind, **asdict(self.config)})

@@ -1,0 +1,134 @@
+"""What plans are judged by: terms of a cost along an imagined path, lower is better, and weighted sums of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dream_env import rewards
+from dream_env.agents.planners.rollout import Imagined
+from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
+
+
+class Term(NamedTuple):
+    """One term of an objective.
+
+    Attributes:
+        cost: Maps what was imagined to costs `(H, N)`, one for each step.
+        place: Whether it is about where a path leads: the end counts, and the path by the objective's weight. Else it
+            is summed over the steps.
+        needs: What it asks for: "goal", "metric", "instruction", or an entry of `Prediction`.
+    """
+
+    cost: Callable[[Imagined], Tensor]
+    place: bool
+    needs: tuple[str, ...]
+
+
+def energy(imagined: Imagined) -> Tensor:
+    """Mean squared distance to the goal's embedding: the energy of V-JEPA 2-AC (Assran et al. 2025)."""
+    assert imagined.goal is not None
+    goal = imagined.model.embedding(imagined.goal)
+    return torch.stack([rewards.distance(imagined.model.embedding(state), goal) for state in imagined.states])
+
+
+def metric(imagined: Imagined) -> Tensor:
+    """Learned distance to the goal: about the control steps to go."""
+    model, goal = imagined.model, imagined.goal
+    assert isinstance(model, HasMetric) and goal is not None
+    end = model.metric(goal)
+    return torch.stack([rewards.metric_distance(model.metric(state), end) for state in imagined.states])
+
+
+def success(imagined: Imagined) -> Tensor:
+    """Minus the logarithm of the probability that the condition of success holds."""
+    return -_told(imagined, "success").clamp_min(1e-6).log()
+
+
+def disagreement(imagined: Imagined) -> Tensor:
+    """Disagreement of the ensemble."""
+    return _told(imagined, "disagreement")
+
+
+def reward(imagined: Imagined) -> Tensor:
+    """Minus the predicted reward of the environment, as far as the episode has not ended."""
+    paid = _told(imagined, "reward")
+    if imagined.told[0].terminated is None:
+        return -paid
+    going = torch.cumprod(1 - _told(imagined, "terminated"), 0)
+    return -paid * torch.cat([torch.ones_like(going[:1]), going[:-1]])
+
+
+TERMS = {
+    "energy": Term(energy, True, ("goal",)),
+    "metric": Term(metric, True, ("goal", "metric")),
+    "success": Term(success, True, ("instruction", "success")),
+    "reward": Term(reward, False, ("reward",)),
+    "disagreement": Term(disagreement, False, ("disagreement",)),
+}
+"""The terms by name."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms.
+
+    Attributes:
+        weights: Weight of each term by its name in `TERMS`.
+        path: How much the mean along the path counts beside the end, in terms about places.
+        value: What is still to be earned from states on, `(N,)`, such as a critic; taken off at the end.
+
+    Raises:
+        ValueError: If a term is unknown, or there is none.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=lambda: {"energy": 1.0})
+    path: float = 0.25
+    value: Callable[[State], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the names."""
+        if unknown := set(self.weights) - set(TERMS):
+            raise ValueError(
+                f"objective={sorted(unknown)[0]!r}; accepted: {', '.join(TERMS)}, or weights by these names"
+            )
+        if not self.weights and self.value is None:
+            raise ValueError(f"objective={{}}: nothing to minimize; accepted: weights by the names {', '.join(TERMS)}")
+
+    @property
+    def needs(self) -> set[str]:
+        """What the terms ask for."""
+        return {need for name in self.weights for need in TERMS[name].needs}
+
+    def check(self, model: WorldModel) -> None:
+        """Raises ValueError if a world model cannot tell what the terms ask for, as far as that shows beforehand."""
+        spec, needs = model.spec, self.needs
+        for need, there in (
+            ("goal", spec.goals),
+            ("metric", isinstance(model, HasMetric)),
+            ("instruction", spec.instructions or isinstance(model, HasSuccess)),
+        ):
+            if need in needs and not there:
+                raise ValueError(
+                    f"objective={dict(self.weights)} asks for a {need}; {type(model).__name__} of {spec.name} has none"
+                )
+
+    def __call__(self, imagined: Imagined) -> Tensor:
+        """Returns the costs `(N,)` of imagined paths."""
+        total = torch.zeros((), device=imagined.model.device)
+        for name, weight in self.weights.items():
+            term = TERMS[name]
+            costs = term.cost(imagined)
+            total = total + weight * (costs[-1] + self.path * costs.mean(0) if term.place else costs.sum(0))
+        return total if self.value is None else total - self.value(imagined.states[-1])
+
+
+def _told(imagined: Imagined, name: str) -> Tensor:
+    parts = [getattr(told, name) for told in imagined.told]
+    if not parts or parts[0] is None:
+        raise ValueError(f"objective: {type(imagined.model).__name__} predicts no {name}; accepted: another objective")
+    return torch.stack(parts)

@@ -1,0 +1,249 @@
+"""A planner as a policy: a world model, a solver, an objective and perhaps a prior, kept as a small JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.planners import states
+from dream_env.agents.planners.cem import CEM, ICEM
+from dream_env.agents.planners.gradient import GradientDescent
+from dream_env.agents.planners.mppi import MPPI
+from dream_env.agents.planners.objectives import Objective
+from dream_env.agents.planners.prior import Prior, load_policy
+from dream_env.agents.planners.problem import ActionBox, Noise, Problem, Solver, check_counts
+from dream_env.agents.planners.rollout import Imagination
+from dream_env.agents.planners.shooting import RandomShooting
+from dream_env.checks import check_choice
+from dream_env.files import write_json
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import State, WorldModel
+
+SOLVERS: dict[str, Any] = {
+    "cem": CEM,
+    "icem": ICEM,
+    "mppi": MPPI,
+    "gradient": GradientDescent,
+    "random": RandomShooting,
+}
+"""Solvers by name."""
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Everything that a planner is made of.
+
+    Attributes:
+        world_model: Name or folder.
+        solver: A name of `SOLVERS`.
+        options: Numbers of the solver, by the names of its attributes.
+        objective: Weight of each term, see `dream_env.agents.planners.objectives.TERMS`.
+        path: How much the path counts beside its end.
+        horizon: Steps that a plan looks ahead.
+        execute: Steps of a plan that are carried out before the next one is made.
+        prior: Policy that proposes plans; None for no prior.
+        share: Share of the samples that the prior proposes.
+        prior_std: Noise on the prior's proposals, as a share of half the action box.
+        draws: Draws of noise that a candidate is imagined with; 0 imagines what is likeliest.
+        temperature: How far noise leads from the likeliest.
+        seed: Of all random numbers; row i takes seed + i.
+    """
+
+    world_model: str = "default"
+    solver: str = "icem"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    objective: Mapping[str, float] = field(default_factory=lambda: {"energy": 1.0})
+    path: float = 0.25
+    horizon: int = 8
+    execute: int = 3
+    prior: str | None = None
+    share: float = 0.25
+    prior_std: float = 0.3
+    draws: int = 0
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks what does not need the world model."""
+        check_choice("solver", self.solver, SOLVERS)
+        check_counts(horizon=self.horizon, execute=self.execute)
+        if self.execute > self.horizon:
+            raise ValueError(f"execute={self.execute}; accepted: 1 to horizon={self.horizon}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share}: an empty prior; accepted: above 0 and up to 1, or prior=None")
+        self.make_solver()
+        Objective(self.objective, self.path)
+
+    def make_solver(self) -> Solver:
+        """Builds the solver.
+
+        Raises:
+            ValueError: If it does not take the options.
+        """
+        kind, known = SOLVERS[self.solver], [one.name for one in fields(SOLVERS[self.solver])]
+        if unknown := sorted(set(self.options) - set(known)):
+            raise ValueError(f"solver={self.solver!r} takes no {unknown[0]!r}; accepted: {', '.join(known)}")
+        return kind(**self.options)
+
+
+class Planner:
+    """Plans at every few steps, carries the first actions out, and begins the next plan with the rest of it.
+
+    Meets `dream_env.agents.policies.protocol.Policy`. It plans from what policies observe, see
+    `dream_env.agents.planners.states`.
+
+    Args:
+        config: What it is made of.
+        model: World model; None loads the config's.
+        policy: The prior's policy; None loads the config's.
+        value: What is still to be earned from states on, see `Objective`.
+
+    Raises:
+        ValueError: If the parts do not go together.
+    """
+
+    kind = "planner"
+    config_class = PlannerConfig
+
+    def __init__(
+        self, config: PlannerConfig, model: WorldModel | None = None, policy: Any = None, value: Any = None
+    ) -> None:
+        self.config = config
+        self.model = checkpoint.load(config.world_model) if model is None else model
+        spec = self.model.spec
+        if spec.horizon is not None and config.horizon > spec.horizon:
+            raise ValueError(
+                f"horizon={config.horizon}; accepted: up to {spec.horizon}, the length of an episode of {spec.name}"
+            )
+        self.box = ActionBox(spec.action, self.model.device)
+        self.solver = config.make_solver()
+        self.objective = Objective(config.objective, config.path, value)
+        self.objective.check(self.model)
+        if policy is None and config.prior is not None:
+            policy = load_policy(config.prior)
+        self.prior = None if policy is None else Prior(policy, config.prior_std)
+        self.reset()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the parts of an observation that it looks at."""
+        return states.inputs(self.model)
+
+    def reset(self) -> None:
+        """Forgets the episodes so far; random numbers begin anew."""
+        self._noise: Noise | None = None
+        self._left: list[torch.Tensor] = []
+        self._elites: torch.Tensor | None = None
+        self._expected: State | None = None
+        self.cost: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Chooses actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; it draws nothing else.
+
+        Raises:
+            ValueError: If the observation or the imagined costs do not serve.
+        """
+        seen = states.tensors(
+            {name: observation[name] for name in self.inputs if name in observation}, self.model.device
+        )
+        memory = getattr(self.model, "has_memory", False)
+        if not self._left or memory:
+            state = states.state_of(self.model, seen, self._expected)
+        if not self._left:
+            plan = self._plan(state, states.goal_of(self.model, seen))
+            self._left = list(self.box.clip(plan[:, : self.config.execute]).unbind(1))
+        action = self.box.actions(self._left.pop(0))
+        if memory:
+            self._expected, _ = self.model.step(state, action)
+        return action.cpu().numpy()
+
+    def _plan(self, state: State, goal: State | None) -> torch.Tensor:
+        """Returns the actions `(B, H, A)` of a plan, as candidates."""
+        config, count = self.config, len(next(iter(state.values())))
+        if self._noise is None or len(self._noise.generators) != count:
+            self.reset()
+            self._noise = Noise([config.seed + i for i in range(count)], self.model.device)
+        noise, horizon = self._noise, config.horizon
+        chance = noise.uniform(config.draws, horizon, self.model.noise_dim) if config.draws else None
+        mean = self.box.center.expand(count, horizon, -1).clone()
+        proposals = [] if self._elites is None else [self._shifted(self._elites)]
+        if self.prior is not None:
+            several = round(config.share * self.solver.samples)  # type: ignore[attr-defined]
+            variations = self.prior.variations(noise, self.box, several, horizon)
+            imagined = self.prior.imagine(self.model, self.box, state, goal, variations)
+            proposed = torch.stack(imagined.actions, 1).unflatten(0, (count, several))
+            mean = proposed[:, 0]
+            proposals.append(proposed[:, 1:])
+        elif proposals:
+            mean = proposals[0][:, 0]
+            proposals = [proposals[0][:, 1:]]
+        kept = needed(self.model, self.objective, state)
+        if goal is not None:
+            goal = {name: part for name, part in goal.items() if name in kept}
+        cost = Imagination(
+            self.model,
+            self.box,
+            kept,
+            self.objective,
+            goal,
+            chance,
+            config.temperature,
+        )
+        given = torch.cat(proposals, 1) if proposals else None
+        plan = self.solver.solve(Problem(cost, self.box, mean, noise, given))
+        self._elites, self.cost = plan.elites, plan.cost
+        return plan.actions
+
+    def _shifted(self, plans: torch.Tensor) -> torch.Tensor:
+        """Moves plans `(B, K, H, A)` on by what was carried out; their last action is repeated."""
+        done = self.config.execute
+        return torch.cat([plans[:, :, done:], plans[:, :, -1:].expand(-1, -1, done, -1)], 2)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the config as a JSON file, which `python -m agents.evaluate --policy` takes."""
+        write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
+
+
+def needed(model: WorldModel, objective: Objective, state: State) -> State:
+    """Returns the entries of a state that have to be imagined: fewer are faster."""
+    needs = objective.needs
+    if set(objective.weights) == {"metric"} and objective.value is None:
+        names = getattr(model, "metric_state", tuple(state))
+    else:
+        names = tuple(name for name in state if name != "instruction" or "success" in needs)
+    return {name: state[name] for name in names}
+
+
+def read(path: str | Path, classes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Reads the kind and the values of a config that is kept as a JSON file.
+
+    Args:
+        path: The file.
+        classes: Dataclass of each kind.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or of another kind.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"policy={str(path)!r} is not there; accepted: a JSON file of kind {', '.join(classes)}"
+        )
+    try:
+        values = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"policy={str(path)!r} is no JSON object: {error}") from error
+    kind = values.pop("kind", None)
+    if kind not in classes:
+        raise ValueError(f"policy={str(path)!r} has kind {kind!r}; accepted: {', '.join(classes)}")
+    known = [one.name for one in fields(classes[kind])]
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"policy={str(path)!r} has {unknown[0]!r}; accepted: {', '.join(known)}")
+    return kind, values

@@ -1,0 +1,124 @@
+"""Imagination: candidates of actions carried out by a world model, many rows in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dream_env.agents.planners.problem import ActionBox
+from dream_env.world_models.protocol import Prediction, State, WorldModel, take
+
+ROWS = 4096
+"""Rows that are imagined at a time: more would only take memory."""
+
+
+@dataclass
+class Imagined:
+    """What N paths of H steps led to.
+
+    Attributes:
+        model: The world model.
+        states: After each step, H entries of N rows.
+        told: What was predicted of each step.
+        goal: The goals' states, N rows; None without goals.
+        actions: What was done, H entries `(N, ...)`.
+    """
+
+    model: WorldModel
+    states: list[State]
+    told: list[Prediction]
+    goal: State | None
+    actions: list[Tensor]
+
+
+def imagine(
+    model: WorldModel,
+    state: State,
+    choose: Callable[[int, State], Tensor],
+    horizon: int,
+    goal: State | None = None,
+    noise: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Imagined:
+    """Moves N dreams through H steps.
+
+    Args:
+        model: The world model.
+        state: Where they begin, N rows.
+        choose: Returns the actions `(N, ...)` at a step, from its number and the states: a plan or a policy.
+        horizon: Steps H.
+        goal: Kept beside, N rows.
+        noise: `(H, N, noise_dim)` in [0, 1); None for the likeliest.
+        temperature: As in `WorldModel.step`.
+    """
+    result = Imagined(model, [], [], goal, [])
+    for t in range(horizon):
+        drawn = None if noise is None else noise[t]
+        action = choose(t, state)
+        state, told = model.step(state, action, drawn, temperature)
+        result.told.append(told)
+        result.states.append(state)
+        result.actions.append(action)
+    return result
+
+
+@dataclass
+class Imagination:
+    """The cost of candidates as a world model imagines them: what solvers minimize.
+
+    All candidates of an environment meet the same noise, so they differ by their actions alone.
+
+    Attributes:
+        model: The world model.
+        box: Where candidates live.
+        state: Where B environments are.
+        objective: Gives costs `(N,)`.
+        goal: The goals' states, B rows; None without goals.
+        noise: Uniform numbers `(B, D, H, noise_dim)` for D draws, whose mean is the cost; None for the likeliest.
+        temperature: As in `WorldModel.step`.
+    """
+
+    model: WorldModel
+    box: ActionBox
+    state: State
+    objective: Callable[[Imagined], Tensor]
+    goal: State | None = None
+    noise: Tensor | None = None
+    temperature: float = 1.0
+
+    def __call__(self, candidates: Tensor) -> Tensor:
+        """Returns the costs `(B, S)` of candidates `(B, S, H, A)`.
+
+        Raises:
+            ValueError: If a cost is not a number.
+        """
+        several = 1 if self.noise is None else self.noise.shape[1]
+        size = max(1, ROWS // (candidates.shape[1] * several))
+        parts = [slice(i, i + size) for i in range(0, len(candidates), size)]
+        costs = torch.cat([self._cost(candidates[part], part, several) for part in parts])
+        if wrong := int((~torch.isfinite(costs)).sum()):
+            raise ValueError(f"{wrong} of {costs.numel()} costs of plans are NaN or infinite; accepted: finite costs")
+        return costs
+
+    def _cost(self, candidates: Tensor, part: slice, several: int) -> Tensor:
+        count, samples, horizon, _ = candidates.shape
+        actions = self.box.actions(candidates)[:, :, None].expand(
+            -1, -1, several, *[-1] * (candidates.dim() - 2 - (self.box.start is not None))
+        )
+        actions = actions.flatten(0, 2)
+        noise = None
+        if self.noise is not None:  # (B, D, H, Z) -> (H, B * S * D, Z)
+            own = self.noise[part][:, None].expand(-1, samples, -1, -1, -1)
+            noise = own.flatten(0, 2).transpose(0, 1)
+        state = repeat(take(self.state, part), samples * several)
+        goal = None if self.goal is None else repeat(take(self.goal, part), samples * several)
+        told = imagine(self.model, state, lambda t, _: actions[:, t], horizon, goal, noise, self.temperature)
+        return self.objective(told).view(count, samples, several).mean(2)
+
+
+def repeat(state: State, times: int) -> State:
+    """Repeats every row of a state."""
+    return {name: part.repeat_interleave(times, 0) for name, part in state.items()}

@@ -1,0 +1,64 @@
+"""The state that a world model begins to imagine with, from what a policy observes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.world_models.protocol import State, WorldModel
+
+
+def tensors(observation: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Puts a batch of observations on a device: pictures stay uint8, vectors become float32."""
+    arrays = {name: np.asarray(part) for name, part in observation.items()}
+    kinds = {name: a if a.dtype == np.uint8 else a.astype(np.float32) for name, a in arrays.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in kinds.items()}
+
+
+def inputs(model: WorldModel) -> tuple[str, ...]:
+    """Names of the parts of an observation that show a world model's state and goal."""
+    spec = model.spec
+    seen = ("embedding", *model.observed) if hasattr(model, "restore") else tuple(spec.observation)
+    return (*seen, *(["goal"] if spec.goals else []), *(["instruction"] if spec.instructions else []))
+
+
+def state_of(model: WorldModel, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
+    """Returns the states that observations `(B, ...)` stand for.
+
+    Where they hold the world model's embedding, as policies see it in both worlds, nothing is encoded anew: a dream
+    goes on from what it is, and in the real environment `dream_env.wrappers.WorldModelWrapper` has encoded it already.
+    Else what the environment itself shows is encoded.
+
+    Args:
+        model: The world model.
+        observation: Parts by name.
+        previous: The states predicted for this moment, for models with memory.
+
+    Raises:
+        ValueError: If the observation has neither.
+    """
+    if "embedding" in observation and hasattr(model, "restore"):
+        return model.restore(observation)
+    if set(model.spec.observation) <= set(observation):
+        names = [*model.spec.observation, *(["instruction"] if "instruction" in observation else [])]
+        return model.encode({name: observation[name] for name in names}, previous)
+    raise ValueError(
+        f"observation has {sorted(observation)}; a planner accepts: what {model.spec.name} shows "
+        f"({', '.join(model.spec.observation)}), or 'embedding' with a world model that has `restore`"
+    )
+
+
+def goal_of(model: WorldModel, observation: Mapping[str, Tensor]) -> State | None:
+    """Returns the states that the goals' embeddings in observations stand for; None without goals.
+
+    Raises:
+        ValueError: If the world model cannot tell a state by its embedding.
+    """
+    if "goal" not in observation:
+        return None
+    if not hasattr(model, "restore"):
+        raise ValueError(f"observation has a goal, and {type(model).__name__} no method `restore` for its embedding")
+    return model.restore({"embedding": observation["goal"]})

@@ -1,0 +1,92 @@
+"""Foresight: what is chosen among a policy's variations, and that nothing added is the policy itself."""
+
+import numpy as np
+import pytest
+import torch
+from test_planners import GOAL, Cart, Push
+
+from dream_env.agents import foresee, plan, planners
+from dream_env.agents.planners.foresight import Foresight, ForesightConfig
+from dream_env.agents.planners.objectives import Objective
+
+SEEN = {"embedding": np.zeros((3, 2), np.float32), "goal": np.tile(np.float32([GOAL, 0]), (3, 1))}
+
+
+def foresight(action=0.0, **more):
+    config = ForesightConfig(**{"objective": {"energy": 1.0}, "horizon": 4, "execute": 4, **more})
+    return Foresight(config, Cart(), Push(action))
+
+
+def costs(one, objective="energy"):
+    """Carries out what was chosen from rest; returns the cost `(3,)` that it has."""
+    one.reset()
+    state = {"cart": torch.zeros(3, 2)}
+    for _ in range(one.config.execute):
+        action = one.act({**SEEN, "embedding": state["cart"].numpy()})
+        state, _ = one.model.step(state, torch.from_numpy(action))
+    return (state["cart"] - torch.tensor([GOAL, 0])).square().mean(1)
+
+
+def test_the_best_candidate_is_carried_out_and_controls_are_worse():
+    by = {pick: costs(foresight(pick=pick, draws=0, path=0.0)) for pick in ("best", "random", "worst")}
+    own = costs(foresight(candidates=1, draws=0))
+    assert (by["best"] < own).all() and (by["worst"] > own).all()
+    assert (by["best"] < by["worst"]).all() and by["best"].mean() < by["random"].mean() < by["worst"].mean()
+
+
+def test_with_one_candidate_or_a_wide_margin_it_is_the_policy_itself():
+    for one in (foresight(0.3, candidates=1), foresight(0.3, margin=1e6)):
+        assert np.allclose(one.act(SEEN), 0.3)
+        assert one.chosen[0].tolist() == [0, 0, 0]
+
+
+def test_equal_seeds_choose_alike_and_rows_do_not_know_of_each_other():
+    one, same = (foresight(seed=4).act(SEEN) for _ in range(2))
+    alone = foresight(seed=4).act({name: part[:1] for name, part in SEEN.items()})
+    assert (one == same).all() and np.allclose(one[:1], alone, atol=1e-6)
+    assert not np.allclose(one, foresight(seed=5).act(SEEN))
+
+
+def test_candidates_meet_the_same_noise():
+    one = foresight(std=0.0)
+    state, goal = (
+        one.model.restore({"embedding": torch.zeros(2, 2)}),
+        one.model.restore({"embedding": torch.ones(2, 2)}),
+    )
+    alike = one.costs(state, goal, torch.zeros(2, 5, 4, 1), torch.rand(2, 3, 4, 1))
+    torch.testing.assert_close(alike, alike[:, :1].expand(-1, 5))
+    assert alike[0, 0] != alike[1, 0]
+
+
+def test_what_cannot_be_foreseen_is_refused():
+    one = foresight(objective={"reward": 1.0})
+    one.model.broken = True
+    with pytest.raises(ValueError, match="NaN"):
+        one.act(SEEN)
+    with pytest.raises(ValueError, match="candidates=0"):
+        foresight(candidates=0)
+    with pytest.raises(ValueError, match="horizon=31; accepted: up to 30"):
+        foresight(horizon=31)
+    with pytest.raises(ValueError, match="pick='middle'"):
+        foresight(pick="middle")
+
+
+def test_a_foresight_is_kept_as_a_file(tmp_path):
+    Foresight(ForesightConfig(candidates=3)).save(tmp_path / "foresight.json")
+    read = planners.load(tmp_path / "foresight.json")
+    assert isinstance(read, Foresight) and read.config.candidates == 3
+
+
+def test_commands_write_policies_and_reports(tmp_path):
+    quick = {"task": "reach", "episodes": 1, "gif_episodes": 0, "workers": 1}
+    plan.main(
+        plan.Arguments(objective=("metric", "energy=0.1"), samples=16, iterations=1, out=tmp_path / "plan", **quick)
+    )
+    read = planners.load(tmp_path / "plan" / "planner.json")
+    assert read.config.objective == {"metric": 1.0, "energy": 0.1} and read.solver.samples == 16
+    foresee.main(foresee.Arguments(candidates=2, draws=1, oracle=2, out=tmp_path / "foresight", **quick))
+    for name in ("plan", "foresight"):
+        assert (tmp_path / name / "results.json").is_file() and (tmp_path / name / "episodes.jsonl").is_file()
+    with pytest.raises(ValueError, match="objective='energy=much'"):
+        plan.weights(["energy=much"])
+    assert Objective(plan.weights(["success"])).needs == {"instruction", "success"}
