@@ -10,24 +10,24 @@ been (pass@K): the headroom. Writes foresight.json: a policy that `python -m age
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from dream_env.agents import plan
 from dream_env.agents.eval.rollouts import Batch, physics_episode
-from dream_env.agents.evaluate import HELD_OUT_SEED, Settings
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
+from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.prior import load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.run import workers as pool
+from dream_env.agents.run.cli import command
 from dream_env.agents.run.config import check_out
 from dream_env.checks import check_number
-from dream_env.files import locked
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.spec import SPEC
 
@@ -70,7 +70,7 @@ class Arguments:
     """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
     workers: int | None = None
     """Processes; all cores by default."""
-    out: Path = field(default_factory=lambda: Path("foresight"))
+    out: Path = Path("foresight")
     """Folder for foresight.json, results.json, episodes.jsonl, results.md and results.png."""
 
 
@@ -162,27 +162,25 @@ def config(args: Arguments) -> ForesightConfig:
     )
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.foresee", description=__doc__)
     check_out(args.out)
     check_number("oracle", args.oracle)
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
-    with locked(args.out):
-        policies = {Path(args.policy).name: args.policy}
-        for pick in ("best", "random", "worst") if args.controls else ("best",):
-            name = "foresight" if pick == "best" else pick
-            Foresight(replace(best.config, pick=pick), best.model, best.policy).save(args.out / f"{name}.json")
-            policies[name] = str(args.out / f"{name}.json")
-        settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
-        about: dict[str, Any] = {"foresight": asdict(best.config)}
-        if args.oracle:
-            seeds = range(args.seed, args.seed + args.episodes)
-            about["oracle"] = oracle(best.config, tasks, seeds, args.oracle, args.workers)
-            for task, row in about["oracle"].items():
-                print(f"{task}: pass@1 {row['pass_1']:.0%}, pass@{args.oracle} {row['pass_k']:.0%} in physics")
-        plan.report(settings, args.gif_episodes, args.workers, args.out, about)
+    policies = {Path(args.policy).name: args.policy}
+    for pick in ("best", "random", "worst") if args.controls else ("best",):
+        name = "foresight" if pick == "best" else pick
+        Foresight(replace(best.config, pick=pick), best.model, best.policy).save(args.out / f"{name}.json")
+        policies[name] = str(args.out / f"{name}.json")
+    settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
+    about: dict[str, Any] = {"foresight": asdict(best.config)}
+    if args.oracle:
+        seeds = range(args.seed, args.seed + args.episodes)
+        about["oracle"] = oracle(best.config, tasks, seeds, args.oracle, args.workers)
+        for task, row in about["oracle"].items():
+            print(f"{task}: pass@1 {row['pass_1']:.0%}, pass@{args.oracle} {row['pass_k']:.0%} in physics")
+    plan.report(settings, args.gif_episodes, args.workers, args.out, about)
 
 
 if __name__ == "__main__":
-    main()
+    command("foresee")

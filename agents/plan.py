@@ -10,17 +10,16 @@ prior by itself is played on the same seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from dream_env.agents.eval.results import write_report
-from dream_env.agents.evaluate import HELD_OUT_SEED, Settings, evaluate, record_clips
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
+from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.planners.planner import Planner, PlannerConfig
+from dream_env.agents.run.cli import command
 from dream_env.agents.run.config import check_out
-from dream_env.files import locked
 from dream_env.nicol.tasks import TASKS
 
 
@@ -59,7 +58,7 @@ class Arguments:
     """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
     workers: int | None = None
     """Processes; all cores by default."""
-    out: Path = field(default_factory=lambda: Path("plan"))
+    out: Path = Path("plan")
     """Folder for planner.json, results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
 
 
@@ -114,18 +113,16 @@ def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path
     print(f"Report: {out.resolve()}")
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.plan", description=__doc__)
     check_out(args.out)
     planner = Planner(config(args))
-    with locked(args.out):
-        planner.save(args.out / "planner.json")
-        policies = {} if args.prior == "none" else {Path(args.prior).name: args.prior}
-        policies["planner"] = str(args.out / "planner.json")
-        settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
-        report(settings, args.gif_episodes, args.workers, args.out, {"planner": asdict(planner.config)})
+    planner.save(args.out / "planner.json")
+    policies = {} if args.prior == "none" else {Path(args.prior).name: args.prior}
+    policies["planner"] = str(args.out / "planner.json")
+    settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
+    report(settings, args.gif_episodes, args.workers, args.out, {"planner": asdict(planner.config)})
 
 
 if __name__ == "__main__":
-    main()
+    command("plan")

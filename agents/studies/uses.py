@@ -11,24 +11,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from tqdm import tqdm
 
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, summarize
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference
-from dream_env.agents.evaluate import HELD_OUT_SEED
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.foresee import oracle
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.run import workers as pool
-from dream_env.files import locked, write_json, write_text
+from dream_env.agents.run.cli import command
+from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
@@ -91,9 +91,9 @@ class Arguments:
     """Measures what a plan takes."""
     workers: int | None = None
     """Processes; all cores by default."""
-    work: Path = field(default_factory=lambda: Path("runs/uses"))
+    work: Path = Path("runs/uses")
     """Folder for the episodes."""
-    out: Path = field(default_factory=lambda: Path("results"))
+    out: Path = Path("results")
     """Folder for uses.json and uses.md."""
 
 
@@ -261,22 +261,20 @@ def write(args: Arguments, extra: Mapping[str, Any]) -> str:
     return text
 
 
-def main(arguments: Arguments | None = None) -> None:
+def main(args: Arguments) -> None:
     """Runs the command."""
-    args = arguments or tyro.cli(Arguments, prog="python -m agents.studies.uses", description=__doc__)
     if unknown := set(args.arms) - set(ARMS):
-        raise SystemExit(f"arms={sorted(unknown)[0]!r}; accepted: {', '.join(ARMS)}")
-    with locked(args.work):
-        for label in args.arms:
-            play_arm(label, args)
-        extra = json.loads(kept.read_text()) if (kept := args.work / "extra.json").is_file() else {}
-        if args.oracle_episodes:
-            seeds = range(args.seed, args.seed + args.oracle_episodes)
-            extra["oracle"] = oracle(ForesightConfig(), args.tasks, seeds, ForesightConfig.candidates, args.workers)
-        if args.speed:
-            extra |= measure_speed()
-        write_json(kept, extra)
-        print(write(args, extra))
+        raise ValueError(f"arms={sorted(unknown)[0]!r}; accepted: {', '.join(ARMS)}")
+    for label in args.arms:
+        play_arm(label, args)
+    extra = json.loads(kept.read_text()) if (kept := args.work / "extra.json").is_file() else {}
+    if args.oracle_episodes:
+        seeds = range(args.seed, args.seed + args.oracle_episodes)
+        extra["oracle"] = oracle(ForesightConfig(), args.tasks, seeds, ForesightConfig.candidates, args.workers)
+    if args.speed:
+        extra |= measure_speed()
+    write_json(kept, extra)
+    print(write(args, extra))
 
 
 def _name(label: str) -> str:
@@ -288,4 +286,4 @@ def _points(value: float) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    command("studies.uses")
