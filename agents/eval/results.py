@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -59,7 +59,7 @@ class EpisodeResult:
     named: str | None = None
     touched: str | None = None
     confirmed: bool | None = None
-    milliseconds: float | None = None
+    milliseconds: float | None = field(default=None, compare=False)
 
     @property
     def told(self) -> str | None:
