@@ -1,10 +1,12 @@
 """The arguments of `agents.fit`: what is refused before any work, and what they mean."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from test_fit import arguments
 
+from dream_env.agents.fit import kinds
 from dream_env.agents.fit.state_grounded import command
 from dream_env.agents.fit.state_grounded.arguments import SHARES
 from dream_env.agents.run import cli
@@ -65,3 +67,14 @@ def test_minutes_go_to_the_stages_that_have_updates(tmp_path):
     assert without.share("arm_renderer") is None
     assert sum(share for share in map(without.share, SHARES) if share) == pytest.approx(10)
     assert replace(args, minutes=None).share("predictor") is None
+
+
+def test_the_data_tell_which_kind_of_world_model_fits_them(tmp_path):
+    (tmp_path / "meta").mkdir()
+    spec = tmp_path / "meta" / "spec.json"
+    for name, kind in (("NicoLReal-v0", "state_grounded"), ("Pendulum-v1", "dynamics")):
+        spec.write_text(json.dumps({"name": name}))
+        assert kinds.default(["--out", "o", "--data", str(tmp_path)]) == kind
+        assert kinds.default([f"--data={tmp_path}"]) == kind
+    spec.write_text("{")
+    assert kinds.default(["--data", str(tmp_path)]) == kinds.default([]) == "state_grounded"

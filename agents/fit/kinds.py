@@ -1,7 +1,24 @@
 """Kinds of world models that `agents.fit --model KIND` fits: their modules of arguments and of the command."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
 KINDS = {
     "state_grounded": ("dream_env.agents.fit.state_grounded.arguments", "dream_env.agents.fit.state_grounded.command"),
     "dynamics": ("dream_env.agents.fit.dynamics_arguments", "dream_env.agents.fit.dynamics_fit"),
 }
-"""The first one is the default."""
+
+
+def default(words: Sequence[str]) -> str:
+    """Returns the kind for the data that a command line names: "dynamics" where they are not of NICOL's world."""
+    data = next((b for a, b in zip(words, words[1:], strict=False) if a == "--data"), None)
+    data = next((word.removeprefix("--data=") for word in words if word.startswith("--data=")), data)
+    if data is not None:
+        with suppress(OSError, ValueError, AttributeError):  # the fit says what is wrong with them
+            spec = json.loads((Path(data).expanduser() / "meta" / "spec.json").read_text(encoding="utf-8"))
+            return "state_grounded" if spec.get("name") == "NicoLReal-v0" else "dynamics"
+    return "state_grounded"

@@ -47,7 +47,8 @@ def modules(name: str, words: list[str]) -> tuple[str, str]:
 
     Args:
         name: Name of the command.
-        words: Its options; `--model KIND` is taken out of them where a command has kinds (`kinds.py`).
+        words: Its options; `--model KIND` is taken out of them where a command has kinds (`kinds.py`), which tell what
+            is meant without it.
 
     Raises:
         ValueError: If the kind is not known.
@@ -57,8 +58,8 @@ def modules(name: str, words: list[str]) -> tuple[str, str]:
         return base, base
     if not (path / "kinds.py").is_file():
         return f"{base}.arguments", f"{base}.command"
-    kinds = import_module(f"{base}.kinds").KINDS
-    kind = next(iter(kinds))
+    offered = import_module(f"{base}.kinds")
+    kinds, kind = offered.KINDS, offered.default(words)
     for place, word in enumerate(words):
         if word == "--model" or word.startswith("--model="):
             given = words[place : place + 1 + (word == "--model")]
