@@ -42,7 +42,19 @@ class Case:
 
 
 CASES = (
-    Case("Pendulum-v1", "Pendulum-v1", 100, "random:0.5,held:0.5", "sac", 8000, "native", {"updates": 2000}),
+    # Dreams also begin in the middle of recorded episodes (as in MBPO), some at full speed: that takes a learner longer
+    # to come to, and to get out of, where every episode begins at rest.
+    Case(
+        "Pendulum-v1",
+        "Pendulum-v1",
+        100,
+        "random:0.5,held:0.5",
+        "sac",
+        8000,
+        "native",
+        {"updates": 2000},
+        {"starts": "any"},
+    ),
     Case(
         "PictureCartPole-v0",
         ENV_ID,

@@ -30,15 +30,15 @@ from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
 
 PREPARED = "prepared.json"
-"""File with the minutes that recording and fitting took; it is there once both are done."""
+"""File with the CPU minutes that recording and fitting took; it is there once both are done."""
 
 
 def prepare(given: tuple[Case, Path]) -> None:
     """Records a case's episodes and fits its world model, into `data` and `model` of a folder."""
-    (case, work), began = given, time.monotonic()
+    (case, work), began = given, time.process_time()
     collect(Collect(work / "data", case.episodes, case.env, mix=case.mix, workers=1))
     fit(FitArguments(data=(work / "data",), out=work / "model", **case.fit), EpisodeDataset.load(work / "data"))
-    write_json(work / PREPARED, (time.monotonic() - began) / 60)
+    write_json(work / PREPARED, (time.process_time() - began) / 60)
 
 
 class Job(NamedTuple):
@@ -57,11 +57,11 @@ class Job(NamedTuple):
 
 
 def run(job: Job) -> None:
-    """Trains a learner, evaluates it in the real environment, and keeps the returns and the minutes of its training."""
-    case, model, began = job.case, job.work / "model", time.monotonic()
+    """Trains a learner, evaluates it in the real environment, keeps the returns and the CPU minutes of its training."""
+    case, model, began = job.case, job.work / "model", time.process_time()
     where, dream = (None, case.dream) if job.world == "dream" else (case.env, {})
     agent = learn(case.learner, case.steps, job.seed, model, where, case.obs_type, **dream)
-    minutes = (time.monotonic() - began) / 60
+    minutes = (time.process_time() - began) / 60
     returns = evaluate(real(case.env, model, case.obs_type), acting(agent), job.evaluated)
     write_json(job.file, {"returns": returns, "minutes": minutes})
 
@@ -71,7 +71,7 @@ def entry(case: Case, work: Path, jobs: list[Job], evaluated: int) -> dict[str, 
     found = {job: json.loads(job.file.read_text()) for job in jobs}
     worlds = ("dream", "real")
     own = {w: [float(np.mean(found[job]["returns"])) for job in jobs if job.world == w] for w in worlds}
-    spent = {w: float(np.mean([found[job]["minutes"] for job in jobs if job.world == w])) for w in worlds}
+    practice = float(np.mean([found[job]["minutes"] for job in jobs if job.world == "dream"]))
     chance = float(np.mean(evaluate(gym.make(case.env), None, evaluated)))
     dream, true = (float(np.mean(own[world])) for world in worlds)
     metrics, prepared = (json.loads((work / name).read_text()) for name in ("model/metrics.json", PREPARED))
@@ -81,13 +81,12 @@ def entry(case: Case, work: Path, jobs: list[Job], evaluated: int) -> dict[str, 
         "trained_in_real": round(true, 1),
         "random": round(chance, 1),
         "episodes": case.episodes,
-        "minutes": round(prepared + spent["dream"], 2),
+        "minutes": round(prepared + practice, 2),
         "share": round((dream - chance) / (true - chance), 3) if true != chance else None,
         "seeds": {world: [round(value, 1) for value in values] for world, values in own.items()},
         "evaluated_episodes": evaluated,
         "learner": case.learner,
         "learner_steps": case.steps,
-        "learner_minutes": {world: round(value, 2) for world, value in spent.items()},
         "recorded_steps": int(np.sum(EpisodeDataset.load(work / "data").lengths)),
         "open_loop_error": metrics["open_loop_error"],
     }
@@ -120,7 +119,7 @@ def report(entries: list[dict[str, Any]]) -> str:
         "# Small environments\n\nReturns in the real environment, means over training seeds (each seed in brackets). "
         "`share`: the gain over random actions of the learner that was trained in the dream only, in per cent of that "
         "of the same learner trained in the real environment. `minutes`: of recording, fitting and practice in the "
-        "dream, on one core. `python -m agents.studies.general` remakes this.\n\n" + markdown_table(header, rows) + "\n"
+        "dream, in CPU time. `python -m agents.studies.general` remakes this.\n\n" + markdown_table(header, rows) + "\n"
     )
 
 
@@ -140,7 +139,7 @@ def main(args: Arguments) -> None:
         list(pool.imap(prepare, missing, args.workers))
         jobs = [
             Job(case, work, world, seed, args.evaluated)
-            for world in ("real", "dream")
+            for world in ("dream", "real")
             for case, work in places.items()
             for seed in range(args.seeds)
         ]
