@@ -11,9 +11,9 @@ import torch
 
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.fit import dynamics_figures
-from dream_env.agents.fit.__main__ import main as fit_command
 from dream_env.agents.fit.dynamics_fit import Arguments, fit, initial_states
 from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.studies.general.arguments import Arguments as StudyArguments
 from dream_env.agents.studies.general.cases import CASES
 from dream_env.agents.studies.general.command import main as general
 from dream_env.agents.studies.general.picture_cartpole import ENV_ID
@@ -136,18 +136,6 @@ def test_a_fit_needs_two_episodes(tmp_path, pendulum):
         fit(Arguments(data=(), out=tmp_path), pendulum.take(slice(1)))
 
 
-def test_the_command_of_fits_takes_the_kind(tmp_path, monkeypatch):
-    nowhere = tmp_path / "nowhere"
-    monkeypatch.setattr(
-        "sys.argv", ["fit", "--data", str(nowhere), "--model", "dynamics", "--out", str(tmp_path / "out")]
-    )
-    with pytest.raises(SystemExit, match=f"no dataset in {nowhere}"):
-        fit_command()
-    monkeypatch.setattr("sys.argv", ["fit", "--model", "guesswork"])
-    with pytest.raises(SystemExit):
-        fit_command()
-
-
 def test_random_actions_of_cartpole_last_about_twenty_steps():
     assert 15 < np.mean(evaluate(gym.make("CartPole-v1"), None, 100)) < 30
 
@@ -162,8 +150,8 @@ def test_a_picture_shows_where_cart_and_pole_are():
 
 
 def test_the_short_study_writes_every_environments_entry(tmp_path):
-    general(["--short", "--out", str(tmp_path), "--work", str(tmp_path / "work"), "--seeds", "1", "--evaluated", "1"]
-            + ["--workers", "1"])  # fmt: skip
+    args = {"out": tmp_path, "work": tmp_path / "work", "seeds": 1, "evaluated": 1, "workers": 1}
+    general(StudyArguments(short=True, **args))
     entries = json.loads((tmp_path / "general.json").read_text())
     assert [each["env"] for each in entries] == [case.name for case in CASES]
     for each in entries:

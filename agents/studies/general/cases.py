@@ -59,10 +59,10 @@ CASES = (
         "PictureCartPole-v0",
         ENV_ID,
         400,
-        "random",
+        "random:0.5,held:0.5",
         "ppo",
         40_000,
         "embedding",
-        {"updates": 1500, "latent": 16, "ahead": 10},
+        {"updates": 1500, "picture_updates": 1500, "latent": 16, "recall": 4, "ahead": 10},
     ),
 )

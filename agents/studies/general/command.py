@@ -126,31 +126,27 @@ def report(entries: list[dict[str, Any]]) -> str:
 def main(args: Arguments) -> None:
     """Runs the command."""
     known = {case.name: case for case in CASES}
-    try:
-        check_out(args.out)
-        if unknown := sorted(set(args.envs) - known.keys()):
-            raise ValueError(f"envs={unknown}; accepted: {', '.join(known)}")
-        if min(args.seeds, args.evaluated, args.workers) < 1:
-            raise ValueError("seeds, evaluated and workers; accepted: at least 1")
-        chosen = [case for name, case in known.items() if not args.envs or name in args.envs]
-        cases = [case.short() if args.short else case for case in chosen]
-        places = {case: args.work / ("short" if args.short else "full") / case.name for case in cases}
-        missing = [pair for pair in places.items() if not (pair[1] / PREPARED).exists()]
-        list(pool.imap(prepare, missing, args.workers))
-        jobs = [
-            Job(case, work, world, seed, args.evaluated)
-            for world in ("dream", "real")
-            for case, work in places.items()
-            for seed in range(args.seeds)
-        ]
-        left = [job for job in jobs if not job.file.exists()]
-        list(tqdm(pool.imap(run, left, args.workers), "learners", len(left)))
-        entries = [
-            entry(case, work, [job for job in jobs if job.case is case], args.evaluated)
-            for case, work in places.items()
-        ]
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(str(error)) from error
+    check_out(args.out)
+    if unknown := sorted(set(args.envs) - known.keys()):
+        raise ValueError(f"envs={unknown}; accepted: {', '.join(known)}")
+    if min(args.seeds, args.evaluated, args.workers) < 1:
+        raise ValueError("seeds, evaluated and workers; accepted: at least 1")
+    chosen = [case for name, case in known.items() if not args.envs or name in args.envs]
+    cases = [case.short() if args.short else case for case in chosen]
+    places = {case: args.work / ("short" if args.short else "full") / case.name for case in cases}
+    missing = [pair for pair in places.items() if not (pair[1] / PREPARED).exists()]
+    list(pool.imap(prepare, missing, args.workers))
+    jobs = [
+        Job(case, work, world, seed, args.evaluated)
+        for world in ("dream", "real")
+        for case, work in places.items()
+        for seed in range(args.seeds)
+    ]
+    left = [job for job in jobs if not job.file.exists()]
+    list(tqdm(pool.imap(run, left, args.workers), "learners", len(left)))
+    entries = [
+        entry(case, work, [job for job in jobs if job.case is case], args.evaluated) for case, work in places.items()
+    ]
     write_json(args.out / "general.json", entries)
     write_text(args.out / "general.md", text := report(entries))
     print(text)
