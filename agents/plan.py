@@ -36,6 +36,8 @@ class Arguments:
     """How much the path counts beside its end."""
     prior: str = "none"
     """A policy that proposes plans: default, few, or a path; none for none."""
+    anchor: float = PlannerConfig.anchor
+    """Cost of leaving what the prior does, times the mean square of the difference."""
     samples: int | None = None
     """Candidates per iteration; the solver's own by default."""
     iterations: int | None = None
@@ -95,6 +97,7 @@ def config(args: Arguments) -> PlannerConfig:
         args.horizon,
         args.execute,
         None if args.prior == "none" else args.prior,
+        anchor=args.anchor,
         draws=args.draws,
     )
 

@@ -86,6 +86,29 @@ def test_a_double_integrator_comes_to_rest_at_the_goal(name, objective):
     np.testing.assert_allclose(end, [[GOAL, 0]] * 3, atol=0.2)
 
 
+class Blind(Cart):
+    """The same without a goal, seen by its place alone: the speed is what the model remembers."""
+
+    spec = WorldSpec(
+        "Blind-v0", spaces.Dict({"state": spaces.Box(-9, 9, (1,), np.float32)}), Cart.spec.action, horizon=30
+    )
+    has_memory = True
+    restore = property()  # not there
+
+    def encode(self, observation, previous=None):
+        speed = torch.zeros_like(observation["state"]) if previous is None else previous["cart"][:, 1:]
+        return {"cart": torch.cat([observation["state"], speed], -1)}
+
+
+def test_what_the_environment_shows_is_encoded_and_a_model_remembers():
+    model, state = Blind(), torch.tensor([[-1.0, 0.0], [2.0, 0.0]])
+    planner = Planner(config(objective={"reward": 1.0}, execute=1), model)
+    for _ in range(20):
+        action = planner.act({"state": state[:, :1].numpy()})
+        state = model.step({"cart": state}, torch.from_numpy(action))[0]["cart"]
+    np.testing.assert_allclose(state, [[GOAL, 0]] * 2, atol=0.2)
+
+
 def test_choices_are_planned_too():
     end = drive(Planner(config(), Line()))[-1]
     np.testing.assert_allclose(end[:, 0], [GOAL] * 3, atol=0.5)
@@ -151,6 +174,8 @@ def test_a_prior_is_where_plans_begin():
     flat = config(prior_std=0.0, options={"std": 1e-6}, objective={"disagreement": 0.0})
     planner = Planner(flat, Cart(), policy=Push(0.7))
     assert planner.act(seen)[0, 0] == pytest.approx(0.7, abs=1e-4)
+    free, held = (Planner(config(anchor=anchor), Cart(), policy=Push(-0.7)).act(seen)[0, 0] for anchor in (0, 1e4))
+    assert free > -0.5 and held == pytest.approx(-0.7, abs=0.05)
     with pytest.raises(ValueError, match="empty prior"):
         config(share=0.0)
     with pytest.raises(ValueError, match="empty prior"):

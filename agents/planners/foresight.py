@@ -119,7 +119,7 @@ class Foresight:
         """Chooses actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; it draws nothing else."""
         own = self.policy.act(observation, deterministic)
         if not self._added:
-            seen = states.tensors({name: observation[name] for name in states.inputs(self.model)}, self.model.device)
+            seen = states.seen(self.model, observation)
             added = self._choose(states.state_of(self.model, seen), states.goal_of(self.model, seen))
             self._added = list(added[:, : self.config.execute].unbind(1))
         return self.box.actions(varied(own, self._added.pop(0), self.box)).cpu().numpy()

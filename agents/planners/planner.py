@@ -49,6 +49,8 @@ class PlannerConfig:
         execute: Steps of a plan that are carried out before the next one is made.
         prior: Policy that proposes plans; None for no prior.
         share: Share of the samples that the prior proposes.
+        anchor: Cost of leaving what the prior does: times the mean square of the difference, in units of half the
+            action box. A free search finds what the world model gets wrong; this keeps plans near the prior.
         prior_std: Noise on the prior's proposals, as a share of half the action box.
         draws: Draws of noise that a candidate is imagined with; 0 imagines what is likeliest.
         temperature: How far noise leads from the likeliest.
@@ -64,6 +66,7 @@ class PlannerConfig:
     execute: int = 3
     prior: str | None = None
     share: float = 0.25
+    anchor: float = 0.0
     prior_std: float = 0.3
     draws: int = 0
     temperature: float = 1.0
@@ -150,9 +153,7 @@ class Planner:
         Raises:
             ValueError: If the observation or the imagined costs do not serve.
         """
-        seen = states.tensors(
-            {name: observation[name] for name in self.inputs if name in observation}, self.model.device
-        )
+        seen = states.seen(self.model, observation)
         memory = getattr(self.model, "has_memory", False)
         if not self._left or memory:
             state = states.state_of(self.model, seen, self._expected)
@@ -197,7 +198,12 @@ class Planner:
             config.temperature,
         )
         given = torch.cat(proposals, 1) if proposals else None
-        plan = self.solver.solve(Problem(cost, self.box, mean, noise, given))
+        problem = Problem(cost, self.box, mean, noise, given)
+        if self.prior is not None and config.anchor:
+            problem.cost = lambda c: (
+                cost(c) + config.anchor * ((c - mean[:, None]) / self.box.half).square().mean((2, 3))
+            )
+        plan = self.solver.solve(problem)
         self._elites, self.cost = plan.elites, plan.cost
         return plan.actions
 
@@ -214,7 +220,7 @@ class Planner:
 def needed(model: WorldModel, objective: Objective, state: State) -> State:
     """Returns the entries of a state that have to be imagined: fewer are faster."""
     needs = objective.needs
-    if set(objective.weights) == {"metric"} and objective.value is None:
+    if "metric" in objective.weights and set(objective.weights) <= {"metric", "disagreement"} and not objective.value:
         names = getattr(model, "metric_state", tuple(state))
     else:
         names = tuple(name for name in state if name != "instruction" or "success" in needs)

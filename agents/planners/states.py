@@ -11,11 +11,12 @@ from torch import Tensor
 from dream_env.world_models.protocol import State, WorldModel
 
 
-def tensors(observation: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """Puts a batch of observations on a device: pictures stay uint8, vectors become float32."""
-    arrays = {name: np.asarray(part) for name, part in observation.items()}
+def seen(model: WorldModel, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Puts what a planner looks at in a batch of observations on the model's device; vectors become float32."""
+    shown = inputs(model) if "embedding" in observation else (*model.spec.observation, "instruction", "goal")
+    arrays = {name: np.asarray(observation[name]) for name in shown if name in observation}
     kinds = {name: a if a.dtype == np.uint8 else a.astype(np.float32) for name, a in arrays.items()}
-    return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in kinds.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(a)).to(model.device) for name, a in kinds.items()}
 
 
 def inputs(model: WorldModel) -> tuple[str, ...]:
