@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents.data.behaviors import Job
 from dream_env.agents.run import workers as pool
 from dream_env.checks import check_choice
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import locked
+from dream_env.progress import progress_bar
 
 MODULES = {"NicoLReal-v0": "nicol_behaviors"}
 """Environments that have behaviors and labels of their own: id to the module in `agents/data` that records them."""
@@ -181,7 +181,7 @@ def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = Non
         kinds, solved = Counter[str](), Counter[str]()
         with (
             closing(pool.imap(job_runner, missing, "ray" if args.ray else args.workers)) as results,
-            tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="episode") as bar,
+            progress_bar(total=len(jobs), initial=len(jobs) - len(missing), unit="episode") as bar,
         ):
             for kind, success in results:
                 if success is not None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents import plan
 from dream_env.agents.eval.rollouts import Batch, physics_episode
@@ -30,6 +29,7 @@ from dream_env.agents.run.config import check_out
 from dream_env.checks import check_number
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.spec import SPEC
+from dream_env.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def oracle(
     items = [Variations(config, task, seed, count) for task in tasks for seed in seeds]
     found: dict[str, list[list[bool]]] = {task: [] for task in tasks}
     results = pool.imap(try_all, items, workers, ordered=True)
-    for item, won in zip(items, tqdm(results, total=len(items), desc="oracle", unit="episode"), strict=True):
+    for item, won in zip(items, progress_bar(results, total=len(items), desc="oracle", unit="episode"), strict=True):
         found[item.task] += [won] if won else []
     return {
         task: {

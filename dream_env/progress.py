@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar, overload
 
 from tqdm import tqdm
 
@@ -13,7 +13,7 @@ SECONDS = 60.0
 """Time between two lines where there is no terminal."""
 
 
-class _Lines(tqdm, Generic[Item]):
+class _Lines(tqdm):
     """A bar whose frames are lines of their own, at least `SECONDS` apart."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -34,26 +34,10 @@ class _Lines(tqdm, Generic[Item]):
         self.disable = True
 
 
-def progress(
-    items: Iterable[Item] | None = None,
-    desc: str | None = None,
-    total: float | None = None,
-    *,
-    unit: str = "it",
-    initial: int = 0,
-    unit_scale: bool = False,
-    disable: bool = False,
-) -> tqdm[Item]:
-    """Returns a progress bar with the interface of `tqdm`.
-
-    Args:
-        items: What is gone through; None for a bar that is moved by `update`.
-        desc: What happens.
-        total: Number of items, if it cannot be told from them.
-        unit: What an item is.
-        initial: Items that were done before.
-        unit_scale: Writes large numbers as 1.2M.
-        disable: Shows nothing.
-    """
-    bar = tqdm if sys.stderr is not None and sys.stderr.isatty() else _Lines
-    return bar(items, desc, total, unit=unit, initial=initial, unit_scale=unit_scale, disable=disable)
+@overload
+def progress_bar(items: Iterable[Item], *args: Any, **options: Any) -> tqdm[Item]: ...
+@overload
+def progress_bar(*args: Any, **options: Any) -> tqdm[Any]: ...
+def progress_bar(*args: Any, **options: Any) -> Any:
+    """Returns a progress bar; arguments and interface are those of `tqdm`."""
+    return (tqdm if sys.stderr is not None and sys.stderr.isatty() else _Lines)(*args, **options)

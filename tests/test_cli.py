@@ -105,6 +105,8 @@ WRONG = {
     "clone --out {new} --data nowhere": "nowhere",
     "clone --out {data} --data nowhere": "nowhere",
     "fit --out {new} --data nowhere": "nowhere",
+    "fit --out {new} --data nowhere --processes 99": "processes=99; accepted: 1 to",
+    "evaluate --policy {file}.zip --out {new}": "--trust",
     "collect --out {new} --mix foo": "mix behavior='foo'",
     "collect --out {file} --episodes 1": "file",
     "evaluate --policy nowhere --out {new}": "nowhere",
@@ -121,6 +123,7 @@ def test_what_is_wrong_is_said_in_one_line(words: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "meta").mkdir(parents=True)
     (tmp_path / "data" / "meta" / "info.json").write_text("{}")
     (tmp_path / "file").touch()
+    (tmp_path / "file.zip").touch()
     name, *options = words.format(new=tmp_path / "new", data=tmp_path / "data", file=tmp_path / "file").split()
     with pytest.raises(SystemExit) as end:
         command(name, options)
@@ -181,14 +184,14 @@ def test_ctrl_c_in_the_middle_ends_in_one_line(words: str, tmp_path: Path) -> No
 
 
 def test_bars_in_a_log_file_are_quiet(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    with progress.progress(total=1000, desc="work", unit="episode") as bar:
+    with progress.progress_bar(total=1000, desc="work", unit="episode") as bar:
         for _ in range(1000):
             bar.set_postfix(ok=1)
             bar.update()
-    assert list(progress.progress(range(3), "short")) == [0, 1, 2]
+    assert list(progress.progress_bar(range(3), "short")) == [0, 1, 2]
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "SECONDS", 0.02)
-    with progress.progress(total=10, desc="work", unit="episode") as bar:
+    with progress.progress_bar(total=10, desc="work", unit="episode") as bar:
         for _ in range(10):
             time.sleep(0.015)
             bar.set_postfix(reward=2.5)

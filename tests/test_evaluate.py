@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dream_env.agents import report
@@ -20,6 +21,7 @@ from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
+from dream_env.agents.run.trust import TRUST
 from dream_env.world_models import checkpoint
 
 
@@ -185,7 +187,8 @@ def test_scripted_actors_are_fixed_by_their_seeds():
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
-def test_any_stable_baselines_zip_is_loaded_alike(algorithm, tmp_path):
+def test_any_stable_baselines_zip_is_loaded_alike(algorithm, tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")
     import gymnasium as gym
     import stable_baselines3
 
@@ -213,7 +216,15 @@ def test_a_policy_sees_through_the_world_model_that_it_names(world_model, tmp_pa
     assert rollouts.env_form("expert", "default")["world_model"] == "default"
 
 
-def test_foreign_zip(tmp_path):
+def test_a_zip_runs_no_code_unless_its_author_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.delenv(TRUST, raising=False)
+    torch.save({}, tmp_path / "model.zip")
+    with pytest.raises(ValueError, match="runs the code in it; accepted: .* --trust"):
+        rollouts.load_policy(str(tmp_path / "model.zip"))
+
+
+def test_foreign_zip(tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")
     (tmp_path / "model.zip").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="model.zip is not a model saved by stable-baselines3"):
         rollouts.load_policy(str(tmp_path / "model.zip"))

@@ -80,7 +80,8 @@ def test_what_a_learner_holds_does_not_change_under_it(folders):
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_algorithm_learns_from_readings_what_acts_on_tokens(folders, tmp_path, algo):
+def test_every_algorithm_learns_from_readings_what_acts_on_tokens(folders, tmp_path, algo, monkeypatch):
+    monkeypatch.setenv("DREAM_ENV_TRUST", "1")
     world, clone, _ = folders
     args = Arguments(tmp_path / "run", algo, init=clone, world_model=world, n_envs=8, steps=8 * EPISODE_STEPS * 2)
     args = replace(args, validation_episodes=0, warmup=0)

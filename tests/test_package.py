@@ -69,7 +69,8 @@ def test_wheel_holds_every_module(site, folder, place):
 
 
 def test_wheel_installs_one_import_package(site):
-    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"dream_env"}
+    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"dream_env", "bin"}
+    assert [path.name for path in (site / "bin").iterdir()] == ["dream-env"]
 
 
 def test_wheel_lives_beside_a_foreign_agents_package(site, foreign, tmp_path):

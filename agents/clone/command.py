@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from dream_env.agents.clone.arguments import Arguments
 from dream_env.agents.data.encoded_dataset import encode_episodes
@@ -33,6 +32,7 @@ from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS, Split
 from dream_env.nicol.tasks import TASKS
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
 
@@ -194,7 +194,7 @@ def clone(
     weight = torch.ones(len(ACTION_NAMES))
     weight[ACTION_NAMES.index("closing")] = args.closing_weight
     with SummaryWriter(str(args.out / "tensorboard")) as writer:
-        for update in (bar := tqdm(range(done, args.updates), initial=done, total=args.updates)):
+        for update in (bar := progress_bar(range(done, args.updates), initial=done, total=args.updates)):
             rows = torch.randint(len(train.label), (args.batch,), generator=generator)
             obs, label = train.batch(rows, generator)
             noise = torch.randn(obs["embedding"].shape, generator=generator)

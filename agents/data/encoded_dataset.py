@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dream_env.language import embedder
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks.task import in_hand
 from dream_env.nicol.world_model.state_estimator import CENTER, SCALE
+from dream_env.progress import progress_bar
 
 _GRAY = 24
 """Spread of the channels up to which a pixel counts as gray; table and robot have 8 at most, cubes 60 or more."""
@@ -134,7 +134,7 @@ def encode_episodes(model: Any, episodes: Episodes, rows: Tensor | None = None, 
         pictures = torch.from_numpy(recolor(np.array(images), recolored))
         return model.encode({"pixels": pictures})["tokens"].half()
 
-    frames = [tokens(episodes.images[n]) for n in tqdm(which, "encode", unit="episode")]
+    frames = [tokens(episodes.images[n]) for n in progress_bar(which, "encode", unit="episode")]
     named = (episodes.colors[which] + recolored)[np.arange(len(which)), episodes.target[which]] % len(COLORS)
     words = np.stack([embedder(model)(str(sentence)) for sentence in episodes.instruction[which]])
     parts = EncodedDataset(

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import trange
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.nicol.constants import PROPRIO_NAMES
 from dream_env.nicol.language import COLORS
+from dream_env.progress import progress_bar
 
 
 class Reading(NamedTuple):
@@ -101,7 +101,7 @@ def fit_probe(train: EncodedDataset, updates: int = 3000, batch: int = 128, rate
     optimizer = torch.optim.AdamW(probe.parameters(), rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, updates + 1, pct_start=0.1)
     generator = torch.Generator().manual_seed(seed)
-    for _ in trange(updates, desc="probe", unit="update"):
+    for _ in progress_bar(range(updates), desc="probe", unit="update"):
         n = torch.randint(len(train.tokens), (batch,), generator=generator)
         t = torch.randint(train.tokens.shape[1], (batch,), generator=generator)
         read, there = probe(train.tokens[n, t].float(), train.proprio[n, t]), train.present[n, t]

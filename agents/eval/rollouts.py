@@ -19,6 +19,7 @@ from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_star
 from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
 from dream_env.agents.policies import regressor
 from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
+from dream_env.agents.run.trust import check_trust
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.spec import SPEC
@@ -91,6 +92,7 @@ def load_policy(path: str) -> Any:
         return regressor.load(path) if regressor.is_regressor(path) else load(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"policy={path!r} is not there; accepted: {ACCEPTED}")
+    check_trust(path)
     try:
         data, parameters, _ = load_from_zip_file(path, device="cpu")
         assert data is not None

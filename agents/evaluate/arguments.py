@@ -57,6 +57,8 @@ class Arguments:
     """Processes; all cores by default."""
     ray: bool = False
     """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+    trust: bool = False
+    """Loads zips of stable-baselines3 too: that runs the code in them, so trust their author."""
     out: Path = Path("evaluation")
     """Folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
 

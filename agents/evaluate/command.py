@@ -9,20 +9,21 @@ solved are dropped, and success counts at the end of the episode.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
 from dream_env.agents.eval.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
+from dream_env.agents.run.trust import TRUST
 from dream_env.checks import check_choice
 from dream_env.nicol.shift import SHIFTS
 from dream_env.nicol.tasks import TASKS
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 PHYSICS_CHUNK = 5
@@ -105,7 +106,7 @@ def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeRe
             checkpoint.load(world_model)
     batches = settings.batches()
     outcomes: list[EpisodeResult] = []
-    with tqdm(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:
+    with progress_bar(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:
         for played in pool.imap(play, batches, workers):
             outcomes += played
             bar.update(len(played))
@@ -137,6 +138,8 @@ def parse_policies(given: Iterable[str]) -> dict[str, str]:
 def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out)
+    if args.trust:
+        os.environ[TRUST] = "1"
     settings = Settings(
         parse_policies(args.policy),
         args.tasks,

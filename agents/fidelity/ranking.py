@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirmed, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
@@ -18,6 +17,7 @@ from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import encoder_digest
 from dream_env.agents.policies.vla import load
 from dream_env.agents.run import workers as pool
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 PHYSICS_CHUNK, DREAM_CHUNK = 10, 256
@@ -116,7 +116,7 @@ def _confirmed(file: Path) -> list[EpisodeResult]:
 
 
 def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterator[list[EpisodeResult]]:
-    with tqdm(total=sum(len(batch.seeds) for batch in batches), desc=what, unit="episode") as bar:
+    with progress_bar(total=sum(len(batch.seeds) for batch in batches), desc=what, unit="episode") as bar:
         for played in pool.imap(play, batches, workers) if batches else ():
             bar.update(len(played))
             yield played

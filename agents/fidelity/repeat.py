@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents.data.physics_starts import OFFSET, carry_out
 from dream_env.agents.fidelity.figures import TOUCHED
 from dream_env.agents.run import workers as pool
 from dream_env.nicol.episodes import EpisodeDataset
+from dream_env.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def again(episodes: EpisodeDataset, workers: pool.Workers = None) -> Again:
     """
     takes = [Take(*each) for each in zip(episodes.seed.tolist(), episodes.task.tolist(), episodes.action, strict=True)]
     with closing(pool.imap(play, takes, workers, ordered=True)) as results:
-        ends, conditions = zip(*tqdm(results, "physics again", len(takes), unit="episode"), strict=True)
+        ends, conditions = zip(*progress_bar(results, "physics again", len(takes), unit="episode"), strict=True)
     recorded = 100 * np.asarray(episodes.objects)
     moved = np.linalg.norm(recorded - recorded[:, :1], axis=-1).max(1) > TOUCHED
     error = np.linalg.norm(np.stack(ends) - recorded[:, -1], axis=-1)

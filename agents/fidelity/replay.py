@@ -13,7 +13,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dream_env import rewards
 from dream_env.agents import collect
@@ -22,6 +21,7 @@ from dream_env.agents.eval.open_loop import at, each_step, encoded_state, open_l
 from dream_env.agents.run import workers as pool
 from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
+from dream_env.progress import progress_bar
 from dream_env.world_models.protocol import State, take
 
 ACTORS = ("expert", "misjudge", "play", "policy")
@@ -67,7 +67,7 @@ def held_out(
         missing = [job for job in listed if job.seed not in done]
         runner = partial(collect.run_job, root=root, make=partial(_make, world_model=world_model))
         with closing(pool.imap(runner, missing, workers)) as results:
-            for _ in tqdm(results, "held-out episodes", len(listed), initial=len(listed) - len(missing)):
+            for _ in progress_bar(results, "held-out episodes", len(listed), initial=len(listed) - len(missing)):
                 pass
     episodes = EpisodeDataset.load(root)
     row = {seed: i for i, seed in enumerate(episodes.seed.tolist())}
@@ -165,7 +165,7 @@ def physics_rollout(model: Any, latents: EncodedDataset) -> Rollout:
     states = recorded_states(model, latents)
     told = [
         open_loop(model, at(states, step), latents.action[:, step : step + 1])
-        for step in tqdm(range(latents.action.shape[1]), "single steps", unit="step")
+        for step in progress_bar(range(latents.action.shape[1]), "single steps", unit="step")
     ]
     predicted = torch.cat([after["tokens"][:, 1:] for after, _ in told], dim=1)
     error = (predicted.float() - latents.tokens[:, 1:].float()).square().mean((2, 3))

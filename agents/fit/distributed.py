@@ -20,6 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dream_env.agents.run.workers import cores, follow_parent
+
 Value = TypeVar("Value")
 
 
@@ -30,7 +32,12 @@ def launch(function: Callable[..., object], count: int, *arguments: object) -> N
         function: Work of each process, within `processes`.
         count: Number of processes.
         arguments: Arguments of the function; what it does with them has to be the same in every process.
+
+    Raises:
+        ValueError: If the machine has too few cores for so many.
     """
+    if count > 2 * cores():
+        raise ValueError(f"processes={count}; accepted: 1 to {2 * cores()} on this machine, which has {cores()} cores")
     # Importing these takes a second, and only a fit of several processes needs them.
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -43,7 +50,13 @@ def launch(function: Callable[..., object], count: int, *arguments: object) -> N
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    elastic_launch(config, function)(*arguments)
+    elastic_launch(config, _follow)(function, *arguments)
+
+
+def _follow(function: Callable[..., object], *arguments: object) -> None:
+    """Calls a function in a process that does not outlive the one that started it."""
+    follow_parent()
+    function(*arguments)
 
 
 @contextmanager

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.muon import optimizers
 from dream_env.agents.run.config import check_settings
 from dream_env.files import replacing
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 Loss = Callable[[torch.Generator, float], Tensor]
@@ -146,7 +146,9 @@ class Run:
             generator.set_state(self._open["generator"])
         resumed, saved = self.clock(), time.monotonic()
         before = elapsed
-        with tqdm(desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer) as bar:
+        with progress_bar(
+            desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer
+        ) as bar:
             while (progress := _progress(stage, update, elapsed)) < 1:
                 module.train()
                 for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):

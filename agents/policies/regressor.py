@@ -14,18 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from tqdm import trange
 
 from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.policies.vla import mlp
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.observations import observation_space
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
+from dream_env.world_models.weights import fill, read_config
 
 INPUTS = ("embedding", "goal", "proprio")
 """Parts of the observation that the regressor reads."""
@@ -143,7 +142,7 @@ def regress(
     best, least = model.state_dict(), float("inf")
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    for update in trange(updates, desc="regressor", unit="update"):
+    for update in progress_bar(range(updates), desc="regressor", unit="update"):
         n = order[aside:][torch.randint(episodes - aside, (256,))]
         seen, rest, wanted = batch(n, torch.randint(steps, (256,)))
         for name in ("embedding", "goal"):
@@ -172,14 +171,10 @@ def load(path: str | Path) -> Regressor:
     """Reads a regressor that `checkpoint.save` wrote.
 
     Raises:
+        FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged.
     """
-    folder = Path(path)
-    try:
-        values = json.loads((folder / checkpoint.CONFIG).read_text())
-        values.pop("kind")
-        model = Regressor(RegressorConfig(**values))
-        model.load_state_dict(load_file(folder / checkpoint.WEIGHTS))
-    except (TypeError, RuntimeError, OSError, SafetensorError) as error:
-        raise ValueError(f"policy={str(path)!r} is a damaged regressor: {error}") from error
-    return model.eval()
+    folder, remedy = Path(path), "train it again"
+    values = read_config(folder / checkpoint.CONFIG, "policy", remedy)
+    del values["kind"]
+    return fill(lambda: Regressor(RegressorConfig(**values)), folder / checkpoint.WEIGHTS, "policy", remedy).eval()

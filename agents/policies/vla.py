@@ -7,19 +7,16 @@ told what to do in words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -30,7 +27,9 @@ from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
 from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
+from dream_env.world_models.precision import check_device
 from dream_env.world_models.readout import LanguageReadout
+from dream_env.world_models.weights import fill, read_config
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
@@ -278,6 +277,9 @@ class VLA(nn.Module):
         return self.predict(obs)[0]
 
 
+CLONE = "`python -m agents.clone --out FOLDER` makes a right one"
+
+
 def save(policy: VLA, path: str | Path, card: str) -> None:
     """Writes a VLA as `config.json`, `model.safetensors` and a card, as a world model is written."""
     checkpoint.save(policy, path, card)
@@ -309,17 +311,13 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VL
                 "config.json and model.safetensors, `python -m agents.clone --out FOLDER` makes one"
             )
     try:
-        fields: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        fields = read_config(folder / "config.json", "policy", CLONE)
         kind = fields.pop("kind", None)
         if kind != VLA.kind:
             raise ValueError(f"kind is {kind!r}; accepted: {VLA.kind!r}")
         if fields.get("eyes") is not None:
             fields["eyes"] = tuple(fields["eyes"])
-        policy = VLA(VLAConfig(**fields))
-        policy.load_state_dict(load_file(folder / "model.safetensors"))
+        policy = fill(lambda: VLA(VLAConfig(**fields)), folder / "model.safetensors", "policy", CLONE)
     except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"policy={str(path)!r} is damaged, or not a VLA of this version: {error}; "
-            "`python -m agents.clone --out FOLDER` makes a right one"
-        ) from error
-    return policy.eval().to(device)
+        raise ValueError(f"policy={str(path)!r} is damaged, or not a VLA of this version: {error}; {CLONE}") from error
+    return policy.eval().to(check_device(device))

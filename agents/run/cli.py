@@ -123,7 +123,7 @@ def _unboxed(text: str) -> str:
     """Returns what tyro says in a box as one line."""
     lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()]
     said = " ".join(line for line in lines[1:] if line and not line.startswith("For full helptext"))
-    if missing := re.findall(r"(--[\w.-]+)[^()]*\(required\)", said):
+    if missing := re.findall(r"(--[\w.-]+) [A-Z{\[]", said) if said.startswith("Missing") else []:
         return f"missing: {', '.join(missing)}"
     return said.removeprefix("Error parsing Arguments: ").rstrip(".")
 

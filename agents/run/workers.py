@@ -68,7 +68,8 @@ def imap(
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(workers, context, _start, (initializer,))
         try:
-            futures = [executor.submit(function, item) for item in items]
+            with _no_interrupts():  # a worker that is being started knows not yet to ignore them
+                futures = [executor.submit(function, item) for item in items]
             for future in futures if ordered else as_completed(futures):
                 yield future.result()
         finally:
@@ -98,13 +99,30 @@ def variables(**values: str) -> Iterator[None]:
 def _start(initializer: Callable[[], object] | None) -> None:
     """Prepares a worker: the parent alone answers to Ctrl-C, and the worker does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
     if initializer is not None:
         initializer()
 
 
-def _follow_parent() -> None:
-    """Ends this process as soon as its parent has ended, even by SIGKILL."""
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Puts off Ctrl-C; processes that are started meanwhile never see it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def follow_parent() -> None:
+    """Has this process end as soon as its parent has ended, even by SIGKILL."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

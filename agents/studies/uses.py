@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, summarize
 from dream_env.agents.eval.rollouts import Batch, play
@@ -31,6 +30,7 @@ from dream_env.agents.run.cli import command
 from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.tasks import TASKS
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 METRIC = {"metric": 1.0}
@@ -126,7 +126,7 @@ def play_arm(label: str, args: Arguments) -> None:
         for task in args.tasks
         if (task, seed) not in seen
     ]
-    for played in tqdm(pool.imap(play, batches, args.workers), total=len(batches), desc=label, unit="episode"):
+    for played in progress_bar(pool.imap(play, batches, args.workers), total=len(batches), desc=label, unit="episode"):
         done += played
         save_results(done, file)
 

@@ -38,6 +38,7 @@ from dream_env.files import replacing, write_json
 from dream_env.nicol import real
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import TASKS
+from dream_env.world_models.precision import check_device
 
 SAC_ANCHOR = 1.0
 """Successes per nat that an `anchor` of 1 costs in sac, whose values are not normalized."""
@@ -71,12 +72,6 @@ ALGORITHMS: dict[str, tuple[Any, Any, int, dict[str, Any]]] = {
     "ddpg": (DDPG, VLATD3Policy, 64, {**_OFF_POLICY, "action_noise": _NOISE}),
 }
 """Class, policy, number of dreams and arguments of every algorithm."""
-
-
-def check_device(device: str) -> None:
-    """Ends a command that asks for a GPU where there is none."""
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit(f"device={device!r}: torch finds no GPU on this machine; accepted here: 'cpu'")
 
 
 def make_env(args: Arguments) -> VecEnv:

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.lib.format import open_memmap
-from tqdm import tqdm
 
 from dream_env.data.parquet import RECOLLECT, decode_picture, row_groups
 from dream_env.files import replacing
+from dream_env.progress import progress_bar
 
 
 class Wanted(NamedTuple):
@@ -86,7 +86,7 @@ def _mapped(path: Path, one: Wanted) -> np.ndarray:
 
 def _decode(files: Iterable[Path], column: str, one: Wanted, array: np.ndarray) -> None:
     """Decodes the wanted pictures of a column into an array."""
-    bar = tqdm(total=len(one.frames), desc=f"decoding {column}", unit="picture", disable=len(one.frames) < 2500)
+    bar = progress_bar(total=len(one.frames), desc=f"decoding {column}", unit="picture", disable=len(one.frames) < 2500)
     frame = done = 0
     for path in files:
         # Frame by frame: a file that another tool has written anew has other row groups than one per episode.

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dream_env.files import replacing
 from dream_env.spec import WorldSpec
+from dream_env.world_models.precision import check_device, standard
+from dream_env.world_models.weights import fill, read_config
 
 KINDS = {
     "state_grounded": "dream_env.nicol.world_model.model:StateGroundedModel",
@@ -63,18 +64,19 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
         FileNotFoundError: If the folder or one of its files is missing.
         ValueError: If a file is damaged or does not fit the others.
     """
-    folder = resolve(name_or_path)
+    folder, device = resolve(name_or_path), check_device(device)
     for file in (folder, folder / CONFIG, folder / WEIGHTS):
         if not file.exists():
             raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
     written = [(folder / name).stat().st_mtime_ns for name in (CONFIG, WEIGHTS)]
-    return _load(folder, str(device), *written)
+    with standard(), torch.inference_mode(False):
+        return _load(folder, str(device), *written)
 
 
 def resolve(name_or_path: str | Path) -> Path:
     """Returns the absolute folder of a checkpoint; "default" is the one that comes with the package."""
     if name_or_path != "default":
-        return Path(name_or_path).resolve()
+        return Path(name_or_path).expanduser().resolve()
     return Path(str(files("dream_env.assets") / "world_model")).resolve()
 
 
@@ -96,24 +98,22 @@ class Traceable(Protocol):
 @lru_cache(maxsize=8)
 def _load(folder: Path, device: str, *written: int) -> Any:
     """Reads a model; `written`, when its files were, makes rewritten files a new entry."""
-    model = _build(folder / CONFIG)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise ValueError(f"world_model: {folder / WEIGHTS} is damaged ({error}); {_REMEDY}") from error
-    _check_tensors(model.state_dict(), tensors, folder / WEIGHTS)
-    model.load_state_dict(tensors)
+    model_class, values = _described(folder / CONFIG)
+    spec = folder / SPEC
+
+    def build() -> torch.nn.Module:
+        given = (WorldSpec.load(spec),) if spec.is_file() else ()
+        return model_class(model_class.config_class(**values), *given)
+
+    model = fill(build, folder / WEIGHTS, "world_model", _REMEDY)
     model = model.to(device).eval().requires_grad_(False)
     return model.traced() if isinstance(model, Traceable) else model
 
 
-def _build(file: Path) -> torch.nn.Module:
-    """Builds the untrained model that a `config.json` describes."""
-    try:
-        values = dict(json.loads(file.read_text(encoding="utf-8")))
-        kind = values.pop("kind")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'world_model: {file} is not {{"kind": ..., ...}} ({error!r}); {_REMEDY}') from error
+def _described(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Returns the class and the fields of the config that a `config.json` names."""
+    values = read_config(file, "world_model", _REMEDY)
+    kind = values.pop("kind")
     if kind not in [*KINDS]:
         raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {list(KINDS)}; {_REMEDY}")
     module, name = KINDS[kind].split(":")
@@ -123,23 +123,4 @@ def _build(file: Path) -> torch.nn.Module:
         raise ValueError(
             f"world_model: {file} has unknown fields {sorted(unknown)}; accepted: {sorted(accepted)}; {_REMEDY}"
         )
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    spec = file.with_name(SPEC)
-    try:
-        given = (WorldSpec.load(spec),) if spec.is_file() else ()
-        return model_class(model_class.config_class(**values), *given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"world_model: {file} describes no model ({error}); {_REMEDY}") from error
-
-
-def _check_tensors(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor], file: Path) -> None:
-    """Raises ValueError unless both hold tensors of the same names, shapes and types."""
-    problems = [f"{name} is missing" for name in expected.keys() - given.keys()]
-    problems += [f"{name} is not known" for name in given.keys() - expected.keys()]
-    for name in expected.keys() & given.keys():
-        want, got = expected[name], given[name]
-        if (want.shape, want.dtype) != (got.shape, got.dtype):
-            problems.append(f"{name} is {got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}")
-    if problems:
-        shown = "; ".join(sorted(problems)[:3]) + ("; ..." if len(problems) > 3 else "")
-        raise ValueError(f"world_model: {file} does not fit config.json: {shown}; {_REMEDY}")
+    return model_class, {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

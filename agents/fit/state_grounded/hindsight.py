@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import trange
 
 from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.language import embed
@@ -19,6 +18,7 @@ from dream_env.nicol.constants import denormalize
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import in_hand
+from dream_env.progress import progress_bar
 
 
 class Hindsight:
@@ -35,7 +35,7 @@ class Hindsight:
     def __init__(self, episodes: Episodes, embed: Callable[[str], np.ndarray] = embed) -> None:
         count, frames = episodes.hand.shape[:2]
         self.conditions = torch.zeros((count, frames, len(TASKS), episodes.objects.shape[2]), dtype=torch.bool)
-        for n in trange(count, desc="hindsight", unit="episode"):
+        for n in progress_bar(range(count), desc="hindsight", unit="episode"):
             self.conditions[n] = torch.from_numpy(_conditions(episodes, n))
         self.recorded = torch.from_numpy(np.asarray(episodes.condition)).bool()
         self.colors = torch.from_numpy(np.asarray(episodes.colors))

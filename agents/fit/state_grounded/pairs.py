@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.agents.fit.state_grounded.hindsight import sim_states
 from dream_env.nicol.constants import HOLD_STEPS, denormalize
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import in_hand
+from dream_env.progress import progress_bar
 
 PICTURE = -1
 """Stands for the goal picture of the episode where a pair names its goal by a frame."""
@@ -79,7 +79,7 @@ class Pairs:
         came = conditions[rows].any(1) & ~conditions[rows, 0]
         first = conditions[rows].int().argmax(1) + HOLD_STEPS - 1
         cells, goals, steps = [], [], []
-        for n, task, cube in tqdm(came.nonzero().tolist(), "hindsight goals", unit="goal"):
+        for n, task, cube in progress_bar(came.nonzero().tolist(), "hindsight goals", unit="goal"):
             goal = int(first[n, task, cube])
             if goal < conditions.shape[1] and conditions[rows[n], goal, task, cube]:
                 cells.append(n)
@@ -113,7 +113,7 @@ def own_steps(episodes: Episodes, rows: Tensor) -> Tensor:
     """Returns the steps to go of episodes `rows` `(N,)`, each for its own task and cube, `(N, T + 1)` float32."""
     names = list(TASKS)
     cells = [(n, names.index(str(episodes.task[n])), int(episodes.target[n])) for n in rows.tolist()]
-    steps = [_steps(episodes, *cell) for cell in tqdm(cells, "steps to go", unit="episode")]
+    steps = [_steps(episodes, *cell) for cell in progress_bar(cells, "steps to go", unit="episode")]
     return torch.from_numpy(np.stack(steps))
 
 
@@ -122,7 +122,7 @@ def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
     rng = np.random.default_rng(0)
     last = episodes.hand.shape[1] - 1
     drawn = []
-    for n, row in enumerate(tqdm(rows.tolist(), "mixed states", unit="episode")):
+    for n, row in enumerate(progress_bar(rows.tolist(), "mixed states", unit="episode")):
         frames = zip(episodes.objects[row], episodes.hand[row], strict=True)
         free = [t for t, (objects, hand) in enumerate(frames) if not in_hand(objects, hand).any()]
         setpoints, target = denormalize(episodes.proprio[row]), int(episodes.target[row])

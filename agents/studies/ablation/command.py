@@ -16,14 +16,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.ablation.arguments import QUESTIONS, Arguments
 from dream_env.agents.studies.ablation.row import Job, run, share
 from dream_env.files import write_json, write_text
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 COLUMNS = {
@@ -98,7 +97,7 @@ def ablate(args: Arguments) -> dict[str, Any]:
 
     report = write()
     results = pool.imap(run, missing, "ray" if args.ray else args.workers) if missing else ()
-    for name, figures in tqdm(results, "rows", len(missing), unit="row"):
+    for name, figures in progress_bar(results, "rows", len(missing), unit="row"):
         command = "python -m agents.fit " + shlex.join(jobs[name].words)
         runs[name] = {"command": command, "settings": settings[name], "figures": _plain(figures)}
         known.add(name)

@@ -12,9 +12,9 @@ from threading import BrokenBarrierError
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from dream_env.agents.run import workers as pool
+from dream_env.progress import progress_bar
 
 Work = Callable[[], int]
 """Does a piece of work and returns how many steps (actions, frames) it was."""
@@ -107,7 +107,7 @@ def clock_all(
         progress: Shows the figures and a progress bar.
     """
     rows: dict[str, list[Row]] = {name: [] for name in lists}
-    with tqdm(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
+    with progress_bar(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
         for name, cases in _groups(lists):
             bar.set_postfix_str(f"{cases[0].what}, {cases[0].num_envs}")
             for row in clock(cases, seconds, repeats):

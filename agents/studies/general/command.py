@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents.collect import Arguments as Collect
 from dream_env.agents.collect import collect
@@ -28,6 +27,7 @@ from dream_env.agents.studies.general.cases import CASES, Case
 from dream_env.agents.studies.general.practice import acting, evaluate, learn, real
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
+from dream_env.progress import progress_bar
 
 PREPARED = "prepared.json"
 """File with the CPU minutes that recording and fitting took; it is there once both are done."""
@@ -143,7 +143,7 @@ def main(args: Arguments) -> None:
         for seed in range(args.seeds)
     ]
     left = [job for job in jobs if not job.file.exists()]
-    list(tqdm(pool.imap(run, left, args.workers), "learners", len(left)))
+    list(progress_bar(pool.imap(run, left, args.workers), "learners", len(left)))
     entries = [
         entry(case, work, [job for job in jobs if job.case is case], args.evaluated) for case, work in places.items()
     ]

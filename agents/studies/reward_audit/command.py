@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
@@ -28,6 +27,7 @@ from dream_env.agents.studies.reward_audit.report import draw_distances, markdow
 from dream_env.agents.studies.reward_audit.scenes import Scene, play_scenes
 from dream_env.files import write_text
 from dream_env.nicol.tasks import TASKS
+from dream_env.progress import progress_bar
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint
 
@@ -52,7 +52,7 @@ def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dic
         By potential (see `measures.POTENTIALS`) its `rewards`, its figures by task, what it `fails`, and whether
         it `passes`; and what each potential sees in each scene.
     """
-    scored = [score_scene(model, scene) for scene in tqdm(list(scenes), "measure", unit="scene")]
+    scored = [score_scene(model, scene) for scene in progress_bar(list(scenes), "measure", unit="scene")]
     figures: dict[str, Any] = {}
     for potential, rewards in POTENTIALS.items():
         own = [one[potential] for one in scored if potential in one]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dream_env.agents.data import nicol_behaviors as behaviors
 from dream_env.agents.run import hashing as sources
@@ -25,6 +24,7 @@ from dream_env.nicol.constants import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
 from dream_env.nicol.scene import Layout
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
+from dream_env.progress import progress_bar
 
 ORDERED = ("expert", "misjudge", "play")
 """Behaviors whose states are put in order: all that happens on the way to a goal, and elsewhere."""
@@ -227,7 +227,7 @@ def play_scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, worker
     cells = [(task, seed + i) for i in range(count) for task in tasks]
     missing = [cell for cell in cells if not _file(cache, *cell).exists()]
     with closing(pool.imap(partial(_play_and_save, cache=cache), missing, workers)) as done:
-        for _ in tqdm(done, "scenes", len(cells), initial=len(cells) - len(missing), unit="scene"):
+        for _ in progress_bar(done, "scenes", len(cells), initial=len(cells) - len(missing), unit="scene"):
             pass
     return [load_scene(_file(cache, *cell)) for cell in cells]
 

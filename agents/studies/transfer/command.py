@@ -12,6 +12,7 @@ is done is not played again, and a policy is made anew only if something that it
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from collections.abc import Iterable
 from functools import partial
@@ -19,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, load_results, save_results
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.evaluate.command import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
+from dream_env.agents.run.trust import TRUST
 from dream_env.agents.studies.transfer import report
 from dream_env.agents.studies.transfer.arguments import Arguments, Setup
 from dream_env.agents.studies.transfer.methods import make
@@ -35,6 +36,7 @@ from dream_env.agents.studies.transfer.results import PlayedTrial, Results, cell
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 
@@ -137,16 +139,16 @@ def experiment(args: Arguments) -> str:
     for data in args.data if missing else ():
         EpisodeDataset.load(data)  # decodes the pictures, which workers should not all do
     failures = {}
-    with tqdm(total=len(asked), initial=len(asked) - len(missing), desc="trials", unit="trial") as bar:
+    with progress_bar(total=len(asked), initial=len(asked) - len(missing), desc="trials", unit="trial") as bar:
         for trial, error in pool.imap(partial(run, setup=setup), missing, args.workers) if missing else ():
             bar.update()
             if error:
                 failures[trial] = error
-                tqdm.write(f"{trial} failed:\n{error}")
+                bar.write(f"{trial} failed:\n{error}")
                 continue
             whole = cells(Results(done([trial], setup)))[-1]
             name = f"{trial.spec.method} {trial.spec.demos} {trial.spec.seed} {trial.name}"
-            tqdm.write(f"{name}: success in physics {whole['physics_success']}, in the dream {whole['dream_success']}")
+            bar.write(f"{name}: success in physics {whole['physics_success']}, in the dream {whole['dream_success']}")
             write()
     text = write()
     if failures:
@@ -156,5 +158,6 @@ def experiment(args: Arguments) -> str:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
+    os.environ[TRUST] = "1"  # the baselines' zips in --runs, which this command wrote
     print("\n" + experiment(args))
     print(f"Report: {(args.out / 'transfer.md').resolve()}")

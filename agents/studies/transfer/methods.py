@@ -16,7 +16,6 @@ from filelock import FileLock
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
-from tqdm import tqdm
 
 from dream_env.agents.clone import command as clone
 from dream_env.agents.coevolve import command as coevolve
@@ -37,6 +36,7 @@ from dream_env.agents.train import command as train
 from dream_env.files import write_json, write_text
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
+from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 Made = dict[str, TrainedPolicy]
@@ -207,7 +207,7 @@ def sac_her_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Ma
     wanted = budgets(spec.method, setup.physics_steps, setup.equal_time)
     limit = need(spec, setup, "dream").practice_cpu_s if setup.equal_time else 0.0
     made = Made()
-    with tqdm(desc=f"{spec.method} {spec.seed}", unit="step") as bar:
+    with progress_bar(desc=f"{spec.method} {spec.seed}", unit="step") as bar:
         while missing := [budget for budget in wanted if budget not in made]:
             ends = [int(budget) for budget in missing if budget != WALL]
             steps = min([model.num_timesteps + _chunk(setup), *ends])

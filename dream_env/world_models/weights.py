@@ -1,0 +1,114 @@
+"""Weights from files that somebody else may have written: sizes are bounded by the file, shapes and numbers checked."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from dream_env.world_models.precision import standard
+
+LARGEST = 2**20
+"""Largest number that a field of a config may have."""
+
+
+def read_config(file: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Reads a `config.json`: a mapping with a `kind`, and with numbers that are finite and of a sane size.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is a folder, damaged, or holds something else.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"{what}: {file} does not exist; {remedy}")
+    try:
+        values = dict(json.loads(file.read_text(encoding="utf-8")))
+        values["kind"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f'{what}: {file} is not {{"kind": ..., ...}} ({error!r}); {remedy}') from error
+    for name, value in values.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not (math.isfinite(number) and abs(number) <= LARGEST):
+                raise ValueError(f"{what}: {file} has {name}={value}; accepted: numbers up to {LARGEST}; {remedy}")
+    return values
+
+
+def fill(build: Callable[[], Any], file: Path, what: str, remedy: str) -> Any:
+    """Builds a module and gives it the weights of a file.
+
+    Args:
+        build: Makes the untrained module; it may not have more weights than the file.
+        file: A file of safetensors.
+        what: Argument that named the file, for errors.
+        remedy: What to do about it, for errors.
+
+    Returns:
+        The module, in float32 on the CPU, whatever torch's defaults are; torch's random numbers go on as before.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: If it is damaged or does not fit, if it holds NaN or infinity, or if the module cannot be built.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"{what}: {file} does not exist; {remedy}")
+    try:
+        with safe_open(file, "pt") as opened:
+            sizes = {name: math.prod(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        with standard(), torch.inference_mode(False), torch.random.fork_rng([]), _no_larger_than(sizes):
+            module = build()
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{what}: {file} is damaged ({error}); {remedy}") from error
+    except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, AttributeError, MemoryError) as error:
+        raise ValueError(f"{what}: {file.with_name('config.json')} describes no model ({error}); {remedy}") from error
+    _check(module.state_dict(), tensors, file, what, remedy)
+    with torch.inference_mode(False):
+        module.load_state_dict(tensors)
+    return module
+
+
+@contextmanager
+def _no_larger_than(sizes: Mapping[str, int]) -> Iterator[None]:
+    """Stops the construction of modules that have more, or larger, parameters than a file."""
+    count, largest, here = 0, max(sizes.values(), default=0), threading.get_ident()
+
+    def check(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        if threading.get_ident() != here or parameter is None:
+            return
+        count += 1
+        if count > 2 * len(sizes) + 8 or parameter.numel() > largest:
+            raise ValueError("it has more weights than model.safetensors")
+
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check(
+    expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], file: Path, what: str, remedy: str
+) -> None:
+    """Raises ValueError unless both hold tensors of the same names, shapes and types, and finite numbers."""
+    problems = [f"{name} is missing" for name in expected.keys() - given.keys()]
+    problems += [f"{name} is not known" for name in given.keys() - expected.keys()]
+    for name in expected.keys() & given.keys():
+        want, got = expected[name], given[name]
+        if (want.shape, want.dtype) != (got.shape, got.dtype):
+            problems.append(f"{name} is {got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}")
+    if problems:
+        shown = "; ".join(sorted(problems)[:3]) + ("; ..." if len(problems) > 3 else "")
+        raise ValueError(f"{what}: {file} does not fit config.json: {shown}; {remedy}")
+    if broken := [name for name, value in given.items() if not torch.isfinite(value).all()]:
+        raise ValueError(f"{what}: {file} holds NaN or infinity in {', '.join(sorted(broken)[:3])}; {remedy}")
