@@ -160,10 +160,10 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pyt
 
 
 def test_ctrl_c_ends_in_one_line() -> None:
-    with pytest.raises(SystemExit, match="interrupted; the same command goes on from here"), one_line("train"):
-        raise KeyboardInterrupt
-    with pytest.raises(SystemExit, match="interrupted$"), one_line("report"):
-        raise KeyboardInterrupt
+    for name, message in (("train", "\ninterrupted; the same command goes on from here"), ("report", "\ninterrupted")):
+        with pytest.raises(SystemExit) as end, one_line(name):
+            raise KeyboardInterrupt
+        assert end.value.code == message
 
 
 @pytest.mark.parametrize("words", ["train --n-envs 8 --validation-episodes 0", "evaluate --policy zero --workers 2"])
@@ -242,4 +242,4 @@ def test_old_commands_work_with_a_line(old: str) -> None:
 def test_every_command_has_arguments_and_a_main() -> None:
     assert {"train", "fit", "collect", "evaluate", "demo", "report", "studies.transfer"} <= {*commands()}
     for name, path in commands().items():
-        assert path.is_file() and cli.summary(name), name
+        assert path.exists() and cli.summary(name), name
