@@ -1,0 +1,223 @@
+"""Writes imagined episodes as data: what a policy does in the dream, as far as it can be trusted.
+
+    python -m agents.synthesize --policy few --episodes 2000 --out dreamt
+
+Every episode begins with a recorded start; the policy acts under some noise. It is kept if success holds at its end, if
+the same actions succeed under most other draws of the world model's noise too, if the ensemble agrees all the way, and
+if the goal has come nearer. The data set has the layout of recorded ones, with pictures from the decoder, kind "dream",
+and privileged columns `disagreement` and `parent_episode` (the row of the initial state).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dream_env.agents.planners.prior import Prior, load_policy
+from dream_env.agents.planners.problem import ActionBox, Noise
+from dream_env.agents.planners.rollout import imagine, repeat
+from dream_env.agents.run.cli import command
+from dream_env.agents.run.config import EPISODES, check_out
+from dream_env.checks import check_number
+from dream_env.data.episode import Episode
+from dream_env.data.writer import EpisodeWriter
+from dream_env.files import write_json
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.rewards import metric_distance
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
+
+KIND = "dream"
+"""Kind of the episodes."""
+STARTS = 8
+"""Starts that are imagined at a time."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Writes imagined, filtered episodes of a policy as a LeRobot v3 data set."""
+
+    policy: str = "few"
+    """The policy that acts: default, few, or a path."""
+    world_model: str = "default"
+    """Checkpoint that imagines."""
+    initial_states: Path | None = None
+    """File of recorded starts; that of the world model by default."""
+    task: str = "all"
+    """A task of the initial states, or all."""
+    episodes: int = 2000
+    """Episodes to write."""
+    variants: int = 4
+    """Episodes that are tried from a start before the next one is drawn."""
+    std: float = 0.2
+    """Noise on the policy's actions, as a share of half the action box."""
+    draws: int = 4
+    """Draws of the world model's noise that the actions of an episode are tried under."""
+    agree: int = 3
+    """Draws in which they have to succeed."""
+    tries: int = 20
+    """Imagined episodes per wanted one after which it gives up."""
+    filtered: bool = True
+    """Keeps what passes the filter; without it everything is kept, as a control."""
+    seed: int = 0
+    """Seed of starts and noise."""
+    out: Path = Path("dreamt")
+    """Folder of the data set."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("episodes", "variants", "draws", "agree", "tries"):
+            check_number(name, getattr(self, name), 1)
+        check_number("agree", self.agree, 1, self.draws)
+
+
+class Dreamt(NamedTuple):
+    """N imagined episodes of T steps, on the model's device.
+
+    Attributes:
+        states: T + 1 entries of N rows.
+        actions: `(N, T, A)`.
+        success: Whether the condition holds, `(N, T + 1)` bool.
+        disagreement: Of every step, `(N, T)`.
+        confirmed: Draws in which the same actions succeed, the episode's own among them, `(N,)`.
+        nearer: Whether the learned distance to the goal has fallen, `(N,)`; True without one.
+    """
+
+    states: list[State]
+    actions: Tensor
+    success: Tensor
+    disagreement: Tensor
+    confirmed: Tensor
+    nearer: Tensor
+
+    def kept(self, hold_steps: int, agree: int, limit: float | None) -> Tensor:
+        """Returns which episodes pass the filter, `(N,)` bool."""
+        passed = self.success[:, -hold_steps:].all(1) & (self.confirmed >= agree) & self.nearer
+        return passed if limit is None else passed & (self.disagreement <= limit).all(1)
+
+
+@torch.no_grad()
+def dream(
+    model: WorldModel, prior: Prior, state: State, goal: State | None, variants: int, draws: int, noise: Noise
+) -> Dreamt:
+    """Imagines episodes of a policy.
+
+    Args:
+        model: The world model; it tells success.
+        prior: The policy and the noise on its actions.
+        state: B starts.
+        goal: Their goals.
+        variants: Episodes from each start; N = B * variants.
+        draws: See `Arguments`.
+        noise: Random numbers.
+
+    Raises:
+        ValueError: If the model tells no success.
+    """
+    box, horizon = ActionBox(model.spec.action, model.device), model.spec.horizon
+    if horizon is None:
+        raise ValueError(f"{model.spec.name} has no horizon; accepted: a world whose episodes have a length")
+    variations = prior.variations(noise, box, variants, horizon)
+    chance = noise.uniform(variants, horizon, model.noise_dim)  # an episode has a draw of its own
+    rows, goals = repeat(state, variants), None if goal is None else repeat(goal, variants)
+    one = prior.imagine(model, box, rows, goals, variations.flatten(0, 1)[:, None], chance.flatten(0, 1)[:, None])
+    if one.told[0].success is None or one.told[0].disagreement is None:
+        raise ValueError(
+            f"{model.spec.name}: a world model without success or disagreement; accepted: one that tells them"
+        )
+    threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
+    held = torch.stack([told.success >= threshold for told in one.told if told.success is not None], 1)
+    actions = box.actions(torch.stack(one.actions, 1))
+    confirmed = held[:, -model.spec.hold_steps :].all(1).long()
+    for _ in range(draws - 1):
+        again = noise.uniform(variants, horizon, model.noise_dim).flatten(0, 1).transpose(0, 1)
+        other = imagine(model, rows, lambda t, _: actions[:, t], horizon, goals, again)
+        last = [told.success >= threshold for told in other.told[-model.spec.hold_steps :] if told.success is not None]
+        confirmed += torch.stack(last, 1).all(1)
+    nearer = torch.ones(len(actions), dtype=torch.bool, device=model.device)
+    if goals is not None and isinstance(model, HasMetric):
+        far = [metric_distance(model.metric(each), model.metric(goals)) for each in (rows, one.states[-1])]
+        nearer = far[1] < far[0]
+    disagreement = torch.stack([told.disagreement for told in one.told if told.disagreement is not None], 1)
+    begins = model.success(rows) >= threshold if isinstance(model, HasSuccess) else torch.zeros_like(held[:, 0])
+    success = torch.cat([begins[:, None], held], 1)
+    return Dreamt([rows, *one.states], actions, success, disagreement, confirmed, nearer)
+
+
+def episodes(model: WorldModel, starts: InitialStates, args: Arguments) -> Iterator[tuple[Episode | None, bool]]:
+    """Yields imagined episodes, and whether each passes the filter, without end; what is not to be kept is None."""
+    rng, chances = np.random.default_rng(args.seed), starts.chances(args.task)
+    prior, spec = Prior(load_policy(args.policy), args.std), model.spec
+    limit, number = getattr(getattr(model, "config", None), "disagreement_threshold", None), 0
+    while True:
+        rows = rng.choice(len(starts), STARTS, p=chances)
+        noise = Noise(rng.integers(2**31, size=STARTS).tolist(), model.device)
+        goal = starts.goals(model, rows) if spec.goals else None
+        dreamt = dream(model, prior, starts.states(model, rows), goal, args.variants, args.draws, noise)
+        kept = dreamt.kept(spec.hold_steps, args.agree, limit).tolist()
+        for i, row in enumerate(rows.repeat(args.variants)):
+            number += 1
+            if args.filtered and not kept[i]:
+                yield None, False
+                continue
+            yield _episode(model, starts, dreamt, i, int(row), args.seed * 10_000_000 + number), kept[i]
+
+
+def _episode(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int, row: int, seed: int) -> Episode:
+    """Draws an imagined episode; its first frame is the recorded one."""
+    path = {name: torch.cat([state[name][i : i + 1] for state in dreamt.states]) for name in dreamt.states[0]}
+    shown: dict[str, Any] = {name: part.cpu().numpy().copy() for name, part in model.decode(path).items()}
+    for name, first in starts.observation.items():
+        shown[name][0] = first[row]
+    goal = {name: parts[starts.goal[row]] for name, parts in starts.goal_observation.items()}
+    labels = {
+        "disagreement": dreamt.disagreement[i].cpu().numpy(),
+        "parent_episode": np.full(len(dreamt.actions[i]) + 1, row, np.float32),
+    }
+    return Episode(
+        shown,
+        dreamt.actions[i].cpu().numpy(),
+        success=dreamt.success[i].cpu().numpy(),
+        instruction=str(starts.instruction[row]),
+        goal=goal or None,
+        labels=labels,
+        seed=seed,
+        kind=KIND,
+        task=str(starts.task[row]),
+    )
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    check_out(args.out, EPISODES)
+    model = checkpoint.load(args.world_model)
+    starts = InitialStates.load(args.initial_states or checkpoint.resolve(args.world_model) / FILE)
+    tried = written = 0
+    with EpisodeWriter(args.out, model.spec) as writer, tqdm(total=args.episodes, desc="dream", unit="episode") as bar:
+        for episode, _ in episodes(model, starts, args):
+            tried += 1
+            if episode is not None:
+                writer.add(episode)
+                written += 1
+                bar.update()
+            if written == args.episodes:
+                break
+            if tried >= args.tries * args.episodes:
+                raise ValueError(
+                    f"{written} of {tried} imagined episodes passed the filter; accepted: a better policy, "
+                    "a higher --tries, or fewer --episodes"
+                )
+    about = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
+    write_json(args.out / "meta" / "dream.json", {"source": KIND, **about, "imagined": tried})
+    print(f"{args.out}: {written} of {tried} imagined episodes")
+
+
+if __name__ == "__main__":
+    command("synthesize")
