@@ -5,7 +5,9 @@ import pytest
 import torch
 from test_planners import GOAL, Cart, Push
 
-from dream_env.agents import foresee, plan, planners
+from dream_env.agents import planners
+from dream_env.agents.foresee import command as foresee
+from dream_env.agents.plan import command as plan
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.objectives import Objective
 

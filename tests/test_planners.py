@@ -259,3 +259,15 @@ def test_the_default_world_model_gives_gradients_and_moves_hand_and_cubes_withou
             torch.testing.assert_close(alone.states[-1][name], whole.states[-1][name])
     shown = model.restore({"embedding": model.embedding(state), "proprio": state["proprio"]})
     torch.testing.assert_close(shown, state)
+
+
+def test_the_commands_have_the_defaults_of_what_they_run():
+    from dream_env.agents.foresee.arguments import Arguments as Foresee
+    from dream_env.agents.plan.arguments import Arguments as Plan
+    from dream_env.agents.planners.foresight import ForesightConfig
+    from dream_env.agents.planners.planner import PlannerConfig
+
+    for arguments, config in ((Plan(), PlannerConfig()), (Foresee(), ForesightConfig())):
+        shared = ({*vars(arguments)} & {*vars(config)}) - {"objective", "prior", "seed"}
+        assert len(shared) >= 5
+        assert {name: getattr(arguments, name) for name in shared} == {name: getattr(config, name) for name in shared}

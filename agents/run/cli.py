@@ -194,7 +194,8 @@ def one_line(name: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = "resum" in description(name) or "goes on" in description(name)
+        text = " ".join(description(name).split())
+        again = "resum" in text or "goes on" in text
         raise SystemExit("\ninterrupted" + "; the same command goes on from here" * again) from None
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

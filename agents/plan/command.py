@@ -10,58 +10,16 @@ prior by itself is played on the same seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dream_env.agents.eval.results import write_report
-from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
+from dream_env.agents.plan.arguments import Arguments
 from dream_env.agents.planners.planner import Planner, PlannerConfig
-from dream_env.agents.run.cli import command
 from dream_env.agents.run.config import check_out
 from dream_env.nicol.tasks import TASKS
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Plans with a world model, and evaluates the plans in physics and in the dream."""
-
-    solver: str = "icem"
-    """cem, icem, mppi, gradient, or random (shooting at equal budget, the control)."""
-    objective: tuple[str, ...] = ("energy",)
-    """Terms of the cost, NAME or NAME=WEIGHT: energy (distance to the goal's embedding), metric (learned distance),
-    success (minus its logarithm), reward (minus the environment's, as predicted), disagreement (of the ensemble)."""
-    path: float = PlannerConfig.path
-    """How much the path counts beside its end."""
-    prior: str = "none"
-    """A policy that proposes plans: default, few, or a path; none for none."""
-    anchor: float = PlannerConfig.anchor
-    """Cost of leaving what the prior does, times the mean square of the difference."""
-    samples: int | None = None
-    """Candidates per iteration; the solver's own by default."""
-    iterations: int | None = None
-    """Iterations of the solver; its own by default."""
-    horizon: int = PlannerConfig.horizon
-    """Steps that a plan looks ahead."""
-    execute: int = PlannerConfig.execute
-    """Steps of a plan that are carried out before the next one is made."""
-    draws: int = PlannerConfig.draws
-    """Draws of noise that a candidate is imagined with; 0 imagines what is likeliest."""
-    task: str = "all"
-    """reach, push, lift, or all."""
-    episodes: int = 100
-    """Episodes per task."""
-    seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
-    world_model: str = "default"
-    """Checkpoint that plans."""
-    gif_episodes: int = 2
-    """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
-    workers: int | None = None
-    """Processes; all cores by default."""
-    out: Path = Path("plan")
-    """Folder for planner.json, results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
 
 
 def weights(terms: Sequence[str]) -> dict[str, float]:
@@ -125,7 +83,3 @@ def main(args: Arguments) -> None:
     policies["planner"] = str(args.out / "planner.json")
     settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
     report(settings, args.gif_episodes, args.workers, args.out, {"planner": asdict(planner.config)})
-
-
-if __name__ == "__main__":
-    command("plan")

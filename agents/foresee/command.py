@@ -16,62 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents import plan
 from dream_env.agents.eval.rollouts import Batch, physics_episode
-from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.evaluate.command import Settings
+from dream_env.agents.foresee.arguments import Arguments
+from dream_env.agents.plan import command as plan
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.prior import load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.cli import command
 from dream_env.agents.run.config import check_out
 from dream_env.checks import check_number
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.spec import SPEC
 from dream_env.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Evaluates a policy with and without foresight, in physics and in the dream."""
-
-    policy: str = "few"
-    """The policy that proposes: default, few, or a path."""
-    candidates: int = ForesightConfig.candidates
-    """Behaviors that are compared; the first is the policy's own."""
-    objective: tuple[str, ...] = ("metric",)
-    """Terms of the cost, NAME or NAME=WEIGHT, see `python -m agents.plan --help`."""
-    path: float = ForesightConfig.path
-    """How much the path counts beside its end."""
-    horizon: int = ForesightConfig.horizon
-    """Steps that are imagined."""
-    execute: int = ForesightConfig.execute
-    """Steps for which the chosen behavior is kept."""
-    std: float = ForesightConfig.std
-    """Noise on the policy's actions, as a share of half the action box."""
-    draws: int = ForesightConfig.draws
-    """Draws of noise that every candidate is imagined with."""
-    margin: float = ForesightConfig.margin
-    """Another behavior is chosen only if its cost is lower than the policy's own by so much."""
-    controls: bool = True
-    """Plays the random and the worst-scored candidate, too."""
-    oracle: int = 0
-    """Variations of every episode that physics itself chooses from; 0 for none."""
-    task: str = "all"
-    """reach, push, lift, or all."""
-    episodes: int = 100
-    """Episodes per task."""
-    seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
-    world_model: str = "default"
-    """Checkpoint that imagines."""
-    gif_episodes: int = 0
-    """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
-    workers: int | None = None
-    """Processes; all cores by default."""
-    out: Path = Path("foresight")
-    """Folder for foresight.json, results.json, episodes.jsonl, results.md and results.png."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +137,3 @@ def main(args: Arguments) -> None:
         for task, row in about["oracle"].items():
             print(f"{task}: pass@1 {row['pass_1']:.0%}, pass@{args.oracle} {row['pass_k']:.0%} in physics")
     plan.report(settings, args.gif_episodes, args.workers, args.out, about)
-
-
-if __name__ == "__main__":
-    command("foresee")

@@ -21,12 +21,11 @@ import torch
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, summarize
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference
-from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
-from dream_env.agents.foresee import oracle
+from dream_env.agents.foresee.command import oracle
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.cli import command
+from dream_env.agents.studies.uses.arguments import Arguments
 from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.tasks import TASKS
@@ -83,30 +82,6 @@ ARMS = {
     "foresight, default": Arm("foresight", 100, ForesightConfig(policy="default")),
 }
 """What is compared, by label, the most wanted first."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Measures planning and foresight in physics, on held-out seeds."""
-
-    episodes: int = 40
-    """Episodes per task and arm."""
-    seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
-    arms: tuple[str, ...] = tuple(ARMS)
-    """Which arms are played; all that have been played are reported."""
-    tasks: tuple[str, ...] = tuple(TASKS)
-    """Tasks."""
-    oracle_episodes: int = 0
-    """Episodes per task for which physics tells the best of 16 variations of the clone's episodes; 0 for none."""
-    speed: bool = True
-    """Measures what a plan takes."""
-    workers: int | None = None
-    """Processes; all cores by default."""
-    work: Path = Path("runs/uses")
-    """Folder for the episodes."""
-    out: Path = Path("results")
-    """Folder for uses.json and uses.md."""
 
 
 def play_arm(label: str, args: Arguments) -> None:
@@ -277,7 +252,7 @@ def main(args: Arguments) -> None:
     """Runs the command."""
     if unknown := set(args.arms) - set(ARMS):
         raise ValueError(f"arms={sorted(unknown)[0]!r}; accepted: {', '.join(ARMS)}")
-    for label in args.arms:
+    for label in args.arms or ARMS:
         play_arm(label, args)
     extra = json.loads(kept.read_text()) if (kept := args.work / "extra.json").is_file() else {}
     if args.oracle_episodes:
@@ -295,7 +270,3 @@ def _name(label: str) -> str:
 
 def _points(value: float) -> float | None:
     return None if np.isnan(value) else round(100 * value, 1)
-
-
-if __name__ == "__main__":
-    command("studies.uses")

@@ -1,0 +1,1 @@
+"""agents.foresee: `arguments` is what it can be told, `command` what it does."""

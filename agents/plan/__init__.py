@@ -1,0 +1,1 @@
+"""agents.plan: `arguments` is what it can be told, `command` what it does."""
