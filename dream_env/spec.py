@@ -99,8 +99,8 @@ class WorldSpec:
         """Returns the spec as what JSON can hold."""
         return {
             "name": self.name,
-            "observation": {name: _space_to_json(space) for name, space in self.observation.spaces.items()},
-            "action": _space_to_json(self.action),
+            "observation": {name: space_to_json(space) for name, space in self.observation.spaces.items()},
+            "action": space_to_json(self.action),
             "horizon": self.horizon,
             "control_hz": self.control_hz,
             "hold_steps": self.hold_steps,
@@ -167,7 +167,7 @@ def _is_vector(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Box) and floats and len(space.shape or ()) == 1
 
 
-def _space_to_json(space: spaces.Space) -> dict[str, Any]:
+def space_to_json(space: spaces.Space) -> dict[str, Any]:
     """Returns a space as what JSON can hold; infinite bounds are None."""
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}

@@ -155,7 +155,10 @@ class TensorDreams:
         count = len(self._names)
         carry, (action, chance, *noise) = dict(zip(self._names, parts[:count], strict=True)), parts[count:]
         now, info = self.engine.advance(carry, action, noise[0] if noise else None)
-        # For all rows alike, as choosing some asks the host.
         ended = info["terminated"] | info["truncated"]
-        after = merge(ended, take(self._table, self._draw(chance)), {name: now[name] for name in self._names})
-        return after, self.engine.observe(after), self.engine.observe(now), info
+        after, end = {name: now[name] for name in self._names}, self.engine.observe(now)
+        if self.device.type == "cpu" and not ended.any():
+            return after, end, end, info
+        # For all rows alike, as choosing some asks the host, which is far from a GPU.
+        after = merge(ended, take(self._table, self._draw(chance)), after)
+        return after, self.engine.observe(after), end, info

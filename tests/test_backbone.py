@@ -194,16 +194,16 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     vla = policy.load(cloning.out)
     image, proprio = data.images[0, 0], data.proprio[0, 0]
     obs, _ = env.reset(options={"image": image, "proprio": proprio, "instruction": said})
-    np.testing.assert_allclose(vla.act(image, proprio, said), vla.predict(obs)[0], atol=1e-4)
+    np.testing.assert_allclose(vla.act_on_pixels(image, proprio, said), vla.predict(obs)[0], atol=1e-4)
 
     # A second fit keeps eyes and words, by --init or by --autoencoder.
     kept = replace(args, autoencoder=args.out, out=tmp_path / "kept", initial_states=0)
     fit.fit(kept, data)
-    vla.config.check_eyes(str(kept.out))
+    vla.config.check_encoder(str(kept.out))
     stranger = StateGroundedModel(replace(TINY, vision=folders["siglip_vision"])).eval()
     checkpoint.save(stranger, tmp_path / "stranger", "")
     with pytest.raises(ValueError, match="its encoder"):
-        vla.config.check_eyes(str(tmp_path / "stranger"))
+        vla.config.check_encoder(str(tmp_path / "stranger"))
 
 
 def test_words_of_the_same_meaning_are_projected_alike(folders):

@@ -1,5 +1,6 @@
 """Behavior cloning: what it learns, how it goes on after a kill, what it refuses."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,12 +121,13 @@ def test_writes_a_policy_with_its_figures(tmp_path):
     figures = run(args, demonstrations(4), toy.ToyWorldModel())
     assert all(np.isfinite(value) for value in figures.values())
     vla = policy.load(args.out)
-    assert vla.config.eyes == fingerprint(toy.ToyWorldModel())
+    assert vla.config.encoder_id == fingerprint(toy.ToyWorldModel())
     obs = {"embedding": np.zeros(1024), "proprio": np.zeros(4), "instruction": np.zeros(64)}
     assert vla.predict(obs)[0].shape == (4,)
     card = (args.out / "README.md").read_text()
     assert f"{figures['held_out_error']:.4f}" in card
-    assert f"python -m agents.clone --data {tmp_path} --out {args.out} --demos 4 --updates 6 --batch 16" in card
+    paths = (os.path.relpath(path) for path in (tmp_path, args.out))
+    assert "python -m agents.clone --data {} --out {} --demos 4 --updates 6 --batch 16".format(*paths) in card
     assert list((args.out / "tensorboard").iterdir())
 
 

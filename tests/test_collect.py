@@ -248,12 +248,15 @@ def test_mix_shares_sum_to_one() -> None:
 
 
 class Policy:
-    """Answers like a stable-baselines3 policy."""
+    """Acts as policies do."""
 
-    def predict(self, obs: dict, deterministic: bool) -> tuple[np.ndarray, None]:
+    def reset(self) -> None:
+        """Has no memory."""
+
+    def act(self, obs: dict, deterministic: bool) -> np.ndarray:
         """Adds noise from torch's generator."""
         assert not deterministic
-        return torch.randn(4).numpy() - obs["proprio"], None
+        return torch.randn(1, 4).numpy() - obs["proprio"]
 
 
 def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,11 +277,11 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     class Steady(Policy):
         """Remembers what it saw, and does not care."""
 
-        config = VLAConfig(eyes=fingerprint(toy.ToyWorldModel()))
+        config = VLAConfig(encoder_id=fingerprint(toy.ToyWorldModel()))
 
-        def predict(self, obs: dict, deterministic: bool) -> tuple[np.ndarray, None]:
-            seen.append(obs)
-            return np.full(4, 0.2, np.float32), None
+        def act(self, obs: dict, deterministic: bool) -> np.ndarray:
+            seen.append({name: part[0] for name, part in obs.items()})
+            return np.full((1, 4), 0.2, np.float32)
 
     monkeypatch.setattr("dream_env.agents.data.nicol_behaviors.load_policy", lambda path: Steady())
     monkeypatch.setattr(FakeEnv, "instruction", "lift the red cube")

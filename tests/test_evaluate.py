@@ -16,12 +16,15 @@ from dream_env.agents.eval import results as outcomes
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.rollouts import Batch
 from dream_env.agents.evaluate import command as evaluate
-from dream_env.agents.policies import regressor
+from dream_env.agents.policies import registry, regressor
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST
+from dream_env.nicol import real
+from dream_env.nicol.spec import SPEC
+from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
 
 
@@ -56,9 +59,8 @@ def world_model(tmp_path_factory):
     checkpoint.save(StateGroundedModel(StateGroundedConfig(width=16, blocks=1, ensemble=1)), folder, "card")
     pictures_ = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
     bank = InitialStates(
-        images=pictures_,
-        proprio=np.zeros((6, 4), np.float32),
-        goal_images=pictures_[:2],
+        observation={"pixels": pictures_, "proprio": np.zeros((6, 4), np.float32)},
+        goal_observation={"pixels": pictures_[:2]},
         goal=np.array([0, 1] * 3),
         task=np.array(["reach", "push", "lift"] * 2),
         instruction=np.array(["touch the red cube"] * 6),
@@ -152,7 +154,7 @@ def test_batches_play_every_policy_on_the_same_seeds():
         ({"policies": {"x": "nowhere"}}, FileNotFoundError, "policy='nowhere'.*accepted: a folder"),
         ({"policies": {"x": "no.zip"}}, FileNotFoundError, "policy='no.zip' is not there; accepted"),
         ({"world_model": "nowhere"}, FileNotFoundError, "nowhere"),
-        ({"policies": {"x": "few"}}, ValueError, "world_model=None has no .'embedding'., which policy='few' reads"),
+        ({"policies": {"x": "bc5"}}, ValueError, "world_model=None has no .'embedding'., which policy='bc5' reads"),
         ({"tasks": ("fly",)}, ValueError, "tasks='fly' is not known; accepted: 'reach'"),
         ({"tasks": ("push", "push")}, ValueError, "tasks=push,push names one twice"),
         ({"episodes": 0}, ValueError, "episodes=0; accepted: 1 or more"),
@@ -192,11 +194,9 @@ def test_any_stable_baselines_zip_is_loaded_alike(algorithm, tmp_path, monkeypat
     import gymnasium as gym
     import stable_baselines3
 
-    from dream_env import contract
-
     class Blank(gym.Env):
-        observation_space = contract.observation_space(8)
-        action_space = contract.action_space()
+        observation_space = observation_space(SPEC, 8, ("proprio",))
+        action_space = SPEC.action
 
     model = getattr(stable_baselines3, algorithm)("MultiInputPolicy", Blank())
     model.save(tmp_path / "model.zip")
@@ -220,14 +220,14 @@ def test_a_zip_runs_no_code_unless_its_author_is_trusted(tmp_path, monkeypatch):
     monkeypatch.delenv(TRUST, raising=False)
     torch.save({}, tmp_path / "model.zip")
     with pytest.raises(ValueError, match="runs the code in it; accepted: .* --trust"):
-        rollouts.load_policy(str(tmp_path / "model.zip"))
+        registry.load(str(tmp_path / "model.zip"))
 
 
 def test_foreign_zip(tmp_path, monkeypatch):
     monkeypatch.setenv(TRUST, "1")
     (tmp_path / "model.zip").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="model.zip is not a model saved by stable-baselines3"):
-        rollouts.load_policy(str(tmp_path / "model.zip"))
+        registry.load(str(tmp_path / "model.zip"))
 
 
 def test_physics_counts_the_expert_and_pairs_starts():
@@ -260,8 +260,6 @@ def test_dreams_of_a_batch_equal_single_dreams(world_model):
 
 
 def test_dreams_begin_as_physics_does(world_model):
-    from dream_env.nicol import real
-
     seeds = (100_000, 100_001)
     physics, dream = (
         rollouts.play(Batch("zero", "x", world, "reach", seeds, world_model)) for world in outcomes.WORLDS
@@ -269,9 +267,9 @@ def test_dreams_begin_as_physics_does(world_model):
     assert [(o.spoken, o.solved_at_start) for o in dream] == [(o.spoken, o.solved_at_start) for o in physics]
     bank, _ = starts.physics_starts("reach", seeds)
     obs, _ = real.make("reach", world_model=world_model).reset(seed=seeds[1])
-    tokens = bank.states(checkpoint.load(world_model), np.array([1])).tokens
-    np.testing.assert_array_equal(tokens.flatten(), obs["embedding"])
-    np.testing.assert_array_equal(bank.proprio[1], obs["proprio"])
+    tokens = bank.states(checkpoint.load(world_model), np.array([1]))["tokens"]
+    np.testing.assert_allclose(tokens.flatten(), obs["embedding"], atol=1e-5)
+    np.testing.assert_array_equal(bank.observation["proprio"][1], obs["proprio"])
     assert starts.physics_start("reach", seeds[1]) is starts.physics_start("reach", seeds[1])
 
 

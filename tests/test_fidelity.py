@@ -176,7 +176,7 @@ def policies(tmp_path_factory, toy_folder):
     for seed in range(3):
         torch.manual_seed(seed)
         folders.append(str(tmp_path_factory.mktemp("policies") / str(seed)))
-        policy.save(VLA(VLAConfig(world_model=toy_folder, eyes=eyes)), folders[-1], "card")
+        policy.save(VLA(VLAConfig(world_model=toy_folder, encoder_id=eyes)), folders[-1], "card")
     return tuple(folders)
 
 
@@ -219,9 +219,9 @@ def test_policies_with_other_eyes_are_refused(policies, toy_folder, tmp_path, mo
     with pytest.raises(ValueError, match="named twice"):
         ranking.check_policies(policies[:1] * 2, toy_folder)
     moved, eyes = str(tmp_path / "moved"), fingerprint(model)
-    policy.save(VLA(VLAConfig(world_model="gone", eyes=eyes)), moved, "card")
+    policy.save(VLA(VLAConfig(world_model="gone", encoder_id=eyes)), moved, "card")
     ranking.check_policies([moved], toy_folder)  # what counts is what it sees
-    policy.save(VLA(VLAConfig(world_model=toy_folder, eyes=(1.0, *eyes[1:]))), moved, "card")
+    policy.save(VLA(VLAConfig(world_model=toy_folder, encoder_id=(1.0, *eyes[1:]))), moved, "card")
     with pytest.raises(ValueError, match="moved' cannot see"):
         ranking.check_policies([moved], toy_folder)
     with pytest.raises(FileNotFoundError, match="accepted: a folder"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,16 +18,23 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from dream_env.adapters.sb3 import OutcomeReward
+from dream_env.agents.policies import registry
 from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.ppo import AnchoredPPO
+from dream_env.agents.policies.ppo import ClonePPO
+from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import zoo_ppo as hyperparams
 from dream_env.agents.run import zoo_sac as hyperparams_sac
-from dream_env.agents.run.cli import command
-from dream_env.agents.train.command import ALGORITHMS, Arguments, make_env, make_model, train, validate
-from dream_env.contract import action_space, observation_space
+from dream_env.agents.run.cli import command, parse
+from dream_env.agents.train.arguments import Arguments
+from dream_env.agents.train.command import train
+from dream_env.agents.train.learners import LEARNERS, make_env, make_model, prepare
+from dream_env.agents.train.validation import validate
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamEnv
+from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks import TASKS
+from dream_env.observations import observation_space
 
 TESTS = Path(__file__).parent
 
@@ -52,7 +60,7 @@ def args(folders, tmp_path):
         steps=8 * EPISODE_STEPS * 4,
         validate_every=8 * EPISODE_STEPS,
         validation_episodes=3,
-        warmup=0,
+        critic_warmup=0,
     )
 
 
@@ -60,7 +68,7 @@ class Rewarding(VecEnv):
     """Random observations in episodes of one step; the reward is the first action."""
 
     def __init__(self, num_envs=64):
-        super().__init__(num_envs, observation_space(1024), action_space())
+        super().__init__(num_envs, observation_space(SPEC, 1024, ("proprio",)), SPEC.action)
         self.rng = np.random.default_rng(0)
 
     def reset(self):
@@ -85,13 +93,13 @@ class Rewarding(VecEnv):
         return [False] * self.num_envs
 
 
-def change(folders, anchor, warmup=0, rollouts=12):
-    """Change of the mean first action by some rollouts of anchored PPO."""
+def change(folders, kl_coef, critic_warmup=0, rollouts=12):
+    """Change of the mean first action by some rollouts of PPO."""
     env = Rewarding()
-    model = AnchoredPPO(
+    model = ClonePPO(
         env=env,
-        anchor=anchor,
-        warmup=warmup,
+        kl_coef=kl_coef,
+        critic_warmup=critic_warmup,
         n_steps=4,
         batch_size=128,
         n_epochs=4,
@@ -105,8 +113,8 @@ def change(folders, anchor, warmup=0, rollouts=12):
     return (after - before)[:, 0].mean()
 
 
-def test_ppo_finds_the_reward_and_a_strong_anchor_holds_it(folders):
-    free, held = change(folders, anchor=0.0), change(folders, anchor=10.0)
+def test_ppo_finds_the_reward_and_stays_near_the_clone_if_asked_to(folders):
+    free, held = change(folders, kl_coef=0.0), change(folders, kl_coef=10.0)
     assert free > 0.15
     assert abs(held) < 0.05
 
@@ -136,13 +144,13 @@ def test_success_is_paid_once_at_the_end():
         assert not any(info["TimeLimit.truncated"] for info in infos), "what follows is not paid"
 
 
-def test_who_is_anchored_to_a_clone_is_paid_for_the_outcome(args):
-    paid = {algo: replace(args, algo=algo).outcome for algo in ALGORITHMS}
-    assert paid == {"ppo": True, "a2c": True, "sac": True, "td3": False, "ddpg": False}
+def test_who_starts_from_a_clone_is_paid_for_the_outcome(args):
+    assert all(replace(args, algo=algo).outcome for algo in ("ppo", "sac"))
     assert not replace(args, reward="energy").outcome and not replace(args, init=None).outcome
     for reward, gamma in (("success", 0.99), ("energy", 0.97)):
         chosen = replace(args, reward=reward)
-        assert make_model(chosen, make_env(chosen)).gamma == gamma
+        env = make_env(chosen)
+        assert make_model(chosen, env).gamma == gamma and env.outcome == (reward == "success")
 
 
 def test_practice_takes_starts_of_ones_own(args, tmp_path):
@@ -150,25 +158,23 @@ def test_practice_takes_starts_of_ones_own(args, tmp_path):
     only = np.flatnonzero((bank.task == "push") & (bank.step == 0))[:1]
     bank.select(only).save(tmp_path / "own.npz")
     own = replace(args, task="push", initial_states=tmp_path / "own.npz", starts="episode")
-    env = make_env(own)
-    env.reset()
-    assert set(env.get_attr("instruction")) == set(bank.instruction[only].tolist())
-    train(own, env, None)
+    assert len(make_env(own).dreams.engine.initial_states) == 1
+    train(own, make_env(own), None)
     with pytest.raises(ValueError, match="other settings: initial_states"):
         train(replace(own, initial_states=None), make_env(args), None)
     with pytest.raises(ValueError, match="which draws its own starts"):
-        replace(own, env="NicoLReal-v0")
+        replace(own, world="real")
 
 
-@pytest.mark.parametrize(("dreams", "batch"), [(16, 512), (256, 512), (1024, 2048)])
-def test_more_dreams_make_larger_minibatches(tmp_path, toy_folder, dreams, batch):
-    args = Arguments(tmp_path, world_model=str(toy_folder), init=None, n_envs=dreams)
+@pytest.mark.parametrize(("dreams", "batch"), [(16, 384), (256, 512), (1024, 2048)])
+def test_more_dreams_make_larger_minibatches(tmp_path, folders, dreams, batch):
+    args = Arguments(tmp_path, world_model=folders[0], init=folders[1], n_envs=dreams)
     assert make_model(args, make_env(args)).batch_size == batch
 
 
 def test_the_actor_rests_while_the_critic_warms_up(folders):
-    assert change(folders, anchor=0.0, warmup=3, rollouts=3) == 0
-    assert change(folders, anchor=0.0, warmup=3, rollouts=5) != 0
+    assert change(folders, kl_coef=0.0, critic_warmup=3, rollouts=3) == 0
+    assert change(folders, kl_coef=0.0, critic_warmup=3, rollouts=5) != 0
 
 
 def test_trains_validates_and_keeps_the_policy(args):
@@ -176,7 +182,7 @@ def test_trains_validates_and_keeps_the_policy(args):
     history = json.loads((args.out / "validation.json").read_text())
     period = args.validate_every
     assert [entry["steps"] for entry in history] == [0, period, 2 * period, 3 * period, 4 * period]
-    assert {"success", "success_reach", "distance"} <= set(history[0])
+    assert {"success", "success_reach", "distance", "return"} <= set(history[0])
     obs = NicoLDreamEnv(world_model=args.world_model).reset(seed=0)[0]
     saved = policy.load(args.out)
     np.testing.assert_array_equal(saved.predict(obs)[0], vla.predict(obs)[0])
@@ -255,10 +261,11 @@ def test_a_path_is_the_same_however_it_is_spelled(args, monkeypatch):
 def test_the_card_holds_the_command_that_makes_the_policy(args):
     args = replace(args, validation_episodes=0, steps=args.steps // 4)
     train(args, make_env(args), None)
-    assert (
-        f"python -m agents.train --out {args.out} --init {args.init} --steps {args.steps} --n-envs 8"
-        in (args.out / "README.md").read_text()
-    )
+    card = (args.out / "README.md").read_text()
+    words = re.search(r"`python -m agents.train (.*)`", card)[1].split()
+    assert {"--out", "--world-model", "--init", "--n-envs", "8", "--steps", str(args.steps)} < set(words)
+    again = parse("train", words)
+    assert {Path(again.out).resolve(), Path(again.init).resolve()} == {args.out.resolve(), Path(args.init).resolve()}
 
 
 def test_a_missing_gpu_ends_the_command(monkeypatch, tmp_path):
@@ -270,26 +277,69 @@ def test_a_missing_gpu_ends_the_command(monkeypatch, tmp_path):
 def test_validation_repeats_itself(args):
     vla = policy.load(args.init)
     env = NicoLDreamEnv("all", world_model=args.world_model)
-    first = validate(vla, env, "all", 6)
-    assert set(first) == {"success", "success_reach", "success_push", "success_lift", "distance"}
-    assert validate(vla, env, "all", 6) == first
+    first = validate(vla, env, [*TASKS], 6, EPISODE_STEPS)
+    assert set(first) == {"return", "success", "success_reach", "success_push", "success_lift", "distance"}
+    assert validate(vla, env, [*TASKS], 6, EPISODE_STEPS) == first
 
 
-@pytest.mark.parametrize("algo", ["a2c", "sac", "td3", "ddpg"])
-def test_other_algorithms_run(args, algo):
-    args = replace(args, algo=algo, steps=128, validation_episodes=0)
-    model = make_model(args, make_env(args))
-    if hasattr(model, "learning_starts"):
-        model.learning_starts, model.batch_size = 64, 16
+@pytest.mark.parametrize("algo", [*LEARNERS])
+def test_any_algorithm_learns_without_a_clone(folders, tmp_path, algo):
+    if algo == "dqn":
+        pytest.skip("dqn takes numbers of choices for actions; tests/test_train_any_world.py has it")
+    args = Arguments(tmp_path / "run", algo=algo, init="none", world_model=folders[0], n_envs=4, steps=300)
+    args = replace(args, validation_episodes=3, validate_every=200)
+    policy_ = train(args, make_env(args), NicoLDreamEnv("all", world_model=folders[0]), progress=False)
+    assert isinstance(policy_, SB3Policy) and policy_.config.algorithm == algo.upper()
+    saved, obs = registry.load(args.out), NicoLDreamEnv(world_model=folders[0]).reset(seed=0)[0]
+    obs = {name: part[None] for name, part in obs.items()}
+    np.testing.assert_allclose(saved.act(obs), policy_.act(obs), atol=1e-6)
+
+
+def test_sac_starts_from_a_clone(args):
+    args = replace(args, algo="sac", steps=128, validation_episodes=0)
+    model = make_model(args, prepare(args, make_env(args)))
+    model.batch_size = 16
     model.learn(args.steps)
-    assert model.num_timesteps >= args.steps and set(ALGORITHMS) >= {algo}
+    assert model.num_timesteps >= args.steps and model._n_updates > 0
+
+
+@pytest.mark.parametrize("steps, warmup", [(1, 0), (2, 1), (8, 1), (16, 2), (1000, 6)])
+def test_the_critic_warms_up_for_a_share_of_the_run(args, steps, warmup):
+    assert replace(args, critic_warmup=None).warmup(steps) == warmup
+
+
+def test_a_run_too_short_to_change_the_policy_says_so(args, capsys):
+    rollout = 8 * EPISODE_STEPS
+    short = replace(args, steps=2 * rollout, critic_warmup=2, validation_episodes=0)
+    train(short, make_env(short), None)
+    assert "the policy will stay as it is" in capsys.readouterr().err
+    assert torch.equal(policy.load(args.out).action.weight, policy.load(args.init).action.weight)
+    changed = replace(short, out=args.out.with_name("other"), steps=rollout, critic_warmup=None)
+    train(changed, make_env(changed), None)
+    assert "stay as it is" not in capsys.readouterr().err
+    assert not torch.equal(policy.load(changed.out).action.weight, policy.load(args.init).action.weight)
+
+
+def test_the_bar_shows_reward_and_success(args, capsys, monkeypatch):
+    monkeypatch.setattr("dream_env.progress.SECONDS", 0.0)
+    args = replace(args, steps=args.steps // 4, validation_episodes=0)
+    train(args, make_env(args), None)
+    shown = capsys.readouterr().err
+    assert "train in the dream" in shown and "reward" in shown and "success" in shown
+
+
+def test_options_of_before_have_their_names_of_now(capsys):
+    words = ["--out", "x", "--anchor", "0.1", "--warmup=3", "--init", "none", "--algo", "td3"]
+    args = parse("train", words)
+    assert (args.kl_coef, args.critic_warmup, args.init) == (0.1, 3, None)
+    assert "--anchor is called --kl-coef now" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on(args):
     code = "import toy; from dream_env.agents.run.cli import command; command('train')"
     words = [sys.executable, "-c", code, "--out", args.out, "--init", args.init]
     words += ["--world-model", args.world_model, "--n-envs", "8", "--steps", "1000000"]
-    words += ["--validate-every", str(args.validate_every), "--warmup", "0"]
+    words += ["--validate-every", str(args.validate_every), "--critic-warmup", "0"]
     words += ["--validation-episodes", "0"]
     run = subprocess.Popen(map(str, words), cwd=TESTS, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -307,16 +357,17 @@ def test_a_killed_run_goes_on(args):
     assert steps[-1] == args.steps and steps == sorted(set(steps))
     policy.load(args.out)
     with pytest.raises(ValueError, match="other settings"):
-        train(replace(args, anchor=0.5), make_env(args), None)
+        train(replace(args, kl_coef=0.5), make_env(args), None)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"algo": "dqn"},
+        {"algo": "trpo", "init": None},
         {"select": "physics"},
         *({name: 0} for name in ("steps", "n_envs", "validate_every")),
-        *({name: -1} for name in ("anchor", "warmup", "rate", "validation_episodes", "seed")),
+        *({name: -1} for name in ("kl_coef", "critic_warmup", "rate", "validation_episodes", "seed")),
         {"rate": float("nan")},
     ],
 )
@@ -339,11 +390,10 @@ def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
         _, rewards, dones, infos = env.step(np.zeros((8, 4), np.float32))
         assert dones.all() == (step == EPISODE_STEPS) and rewards.any() <= dones.all()
     np.testing.assert_array_equal(rewards, [info["is_success"] for info in infos])
-    assert kwargs["reward"] == args.pays
-    model = make_model(replace(args, algo=algo, init="default"), env)
-    names = {"gamma", "ent_coef", "learning_starts", "batch_size", "gradient_steps"} & set(conf)
+    assert kwargs["reward"] == args.chosen_reward
+    model = make_model(replace(args, algo=algo, init="default", critic_warmup=None), env)
+    names = {"gamma", "kl_coef", "learning_starts", "gradient_steps", "target_kl"} & set(conf)
     assert {name: getattr(model, name) for name in names} == pytest.approx({name: conf[name] for name in names})
-    assert model.policy_kwargs.get("rest") == conf["policy_kwargs"].get("rest")
     rate = ExperimentManager._preprocess_schedules({"learning_rate": conf["learning_rate"]})["learning_rate"]
     assert [rate(left) for left in (1, 0.25, 0)] == pytest.approx([model.lr_schedule(left) for left in (1, 0.25, 0)])
     assert rate(1) == 3e-4 and (rate(0) == 0) == (algo == "ppo")
@@ -361,7 +411,7 @@ def test_the_zoo_trains_it(folders, tmp_path, algo, conf):
         "dream_env.adapters.sb3.OutcomeReward",
     ]  # this clone looks at tokens by itself
     command += ["-params", "n_envs:8", f"policy_kwargs:dict(clone={clone!r})", f"vec_env_wrapper:{wrappers!r}"]
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / algo / "NicoLDream-v0_1" / "NicoLDream-v0.zip").exists()

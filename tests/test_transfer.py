@@ -15,15 +15,14 @@ from safetensors.torch import load_file
 
 from dream_env.agents.clone import command as clone
 from dream_env.agents.coevolve import command as coevolve
-from dream_env.agents.eval import rollouts
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
-from dream_env.agents.policies import regressor
+from dream_env.agents.policies import registry, regressor
 from dream_env.agents.studies.transfer import command as experiment
 from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report
 from dream_env.agents.studies.transfer.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
 from dream_env.agents.studies.transfer.policies import Setup, Stopwatch, TrainedPolicy, digest, folder, needs, trained
-from dream_env.agents.train import command as train
+from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
@@ -96,7 +95,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
     assert found["dream_coevolved"].practice_cpu_s > found["dream"].practice_cpu_s > 0 == found["clone"].practice_cpu_s
     assert found["clone_equal_compute"].cpu_s > 0 and found["clone_equal_compute"].path != found["clone"].path
     assert found["dream_coevolved"].world_model and not found["untrained_dream"].world_model, "its own; the setup's"
-    assert isinstance(rollouts.load_policy(found["regressor"].path), regressor.Regressor)
+    assert isinstance(registry.load(found["regressor"].path), regressor.Regressor)
 
     random = load_file(folder(Spec("untrained_dream", 3, 0), setup) / "world_model" / "model.safetensors")
     weights = checkpoint.load(setup.world_model).state_dict()
@@ -142,7 +141,7 @@ def test_ppo_in_physics_begins_anew_for_every_budget(setup, tmp_path, monkeypatc
     monkeypatch.setattr(methods, "need", lambda spec, setup, method: needed[method])
     monkeypatch.setattr(methods, "Stopwatch", Clock)
     monkeypatch.setattr(methods, "_physics_envs", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(train, "train", train_)
+    monkeypatch.setattr(methods.train, "train", train_)
     made = methods.ppo_physics(
         Spec("ppo_physics", 3, 0), replace(setup, physics_steps=(48, 96), equal_time=True), tmp_path, None
     )
@@ -170,9 +169,9 @@ def test_policies_are_made_anew_exactly_if_what_they_depend_on_has_changed(setup
     assert moved["refit"] == {"dream_coevolved"} and moved["physics"] == set(MODEL_FREE)
     assert moved["clone"] == set(METHODS) - {"sac_her_physics"}
     # Another default of agents.train is another practice, one that is only spelled out is not.
-    spelled = {**setup.recipe, "anchor": train.Arguments.anchor}
+    spelled = {**setup.recipe, "kl_coef": Practice.kl_coef}
     assert folders(replace(setup, recipe=spelled)) == before
-    assert folders(replace(setup, recipe={**spelled, "anchor": 0.5}))["dream"] != before["dream"]
+    assert folders(replace(setup, recipe={**spelled, "kl_coef": 0.5}))["dream"] != before["dream"]
     assert folders(replace(setup, data=(Path("elsewhere"),))) == before, "where episodes lie does not count"
     for method in METHODS:
         assert all(each.seed == 0 and each.demos == 3 for each in needs(Spec(method, 3, 0), setup))

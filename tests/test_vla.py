@@ -7,19 +7,31 @@ import numpy as np
 import pytest
 import torch
 import toy
-from stable_baselines3 import A2C, DDPG, SAC, TD3
 
 from dream_env.adapters.sb3 import DreamVecEnv
 from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval import rollouts
+from dream_env.agents.policies import registry
 from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy, VLATD3Policy
+from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
 from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.policies.ppo import AnchoredPPO
-from dream_env.agents.policies.vla import VLA, VLAConfig
-from dream_env.contract import action_space, observation_space
+from dream_env.agents.policies.ppo import ClonePPO
+from dream_env.agents.policies.sac import CloneSAC
+from dream_env.agents.policies.vla import VLA, VLAConfig, object_state
 from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv
+from dream_env.nicol.spec import SPEC
+from dream_env.observations import observation_space as space_of
+from dream_env.tensors import TensorDreams
+
+
+def observation_space(size):
+    return space_of(SPEC, size, ("proprio",))
+
+
+def action_space():
+    return SPEC.action
+
 
 OFF_POLICY = {"buffer_size": 200, "learning_starts": 8, "batch_size": 16}
 
@@ -77,8 +89,8 @@ def test_reads_the_named_cube_with_a_frozen_reader(tmp_path, dream):
     with torch.no_grad():
         vla.trunk.target_selector.color.bias += torch.tensor([9.0, -9.0, 0.0, 0.0])
     assert np.abs(loaded.predict(obs)[0] - vla.predict(obs)[0]).max() > 1e-4
-    agent = AnchoredPPO(
-        VLAPolicy, DreamVecEnv(4, **dream), n_steps=4, batch_size=8, warmup=0, learning_rate=1e-2,
+    agent = ClonePPO(
+        VLAPolicy, DreamVecEnv(4, **dream), n_steps=4, batch_size=8, critic_warmup=0, learning_rate=1e-2,
         policy_kwargs={"clone": str(tmp_path / "policy")},
     )  # fmt: skip
     agent.learn(32)
@@ -110,7 +122,7 @@ def test_acts_on_pixels_and_words(tmp_path, dream):
     options = {"image": image, "proprio": bank.observation["proprio"][0], "instruction": words}
     obs, _ = env.reset(seed=0, options=options)
     np.testing.assert_allclose(obs["instruction"], embed(words))
-    action = vla.act(image, bank.observation["proprio"][0], words)
+    action = vla.act_on_pixels(image, bank.observation["proprio"][0], words)
     np.testing.assert_allclose(action, vla.predict(obs)[0], atol=1e-5)
 
 
@@ -122,32 +134,32 @@ def test_comes_back_from_disk_unchanged(clone):
     assert files == {"config.json", "model.safetensors", "README.md"}
 
 
-def test_knows_through_which_eyes_it_learned(tmp_path):
+def test_knows_through_which_encoder_it_learned(tmp_path):
     worlds = [toy.save(tmp_path / str(seed), toy.ToyWorldModel(toy.ToyConfig(seed=seed))) for seed in (0, 1)]
-    eyes = fingerprint(toy.ToyWorldModel())
-    policy.save(VLA(VLAConfig(world_model=worlds[0], eyes=eyes)), tmp_path / "policy", "card")
+    known = fingerprint(toy.ToyWorldModel())
+    policy.save(VLA(VLAConfig(world_model=worlds[0], encoder_id=known)), tmp_path / "policy", "card")
     config = policy.load(tmp_path / "policy").config
-    assert config.eyes == eyes and len(set(eyes)) == len(eyes)
-    blurred = tuple(1.005 * number for number in eyes)  # as another device may see it
-    for known in (config, replace(config, eyes=blurred), replace(config, eyes=None)):
-        known.check_eyes(worlds[0])
+    assert config.encoder_id == known and len(set(known)) == len(known)
+    blurred = tuple(1.005 * number for number in known)  # as another device may see it
+    for each in (config, replace(config, encoder_id=blurred), replace(config, encoder_id=None)):
+        each.check_encoder(worlds[0])
     with pytest.raises(ValueError, match=f"world_model='{worlds[1]}': .* that of '{worlds[0]}' .*agents.clone"):
-        config.check_eyes(worlds[1])
-    replace(config, eyes=None).check_eyes(worlds[1])
+        config.check_encoder(worlds[1])
+    replace(config, encoder_id=None).check_encoder(worlds[1])
     saved = str(tmp_path / "policy")
     assert rollouts.env_form(saved, "default")["world_model"] == worlds[0]
     with pytest.raises(ValueError, match="its encoder"):
         rollouts.env_form(saved, worlds[1])
     stranger = VLA(replace(config, world_model=worlds[1]))
     with pytest.raises(ValueError, match="its encoder"):
-        stranger.act(toy.initial_states().images[0], toy.initial_states().proprio[0], "lift the red cube")
+        stranger.act_on_pixels(*toy.initial_states().observation.values(), "lift the red cube")
 
 
-@pytest.mark.parametrize("name", policy.SHIPPED)
+@pytest.mark.parametrize("name", [*registry.SHIPPED, *registry.ALIASES])
 def test_the_shipped_clones_fit_the_shipped_world_model(name):
     config = policy.load(name).config
-    assert config.eyes is not None
-    config.check_eyes(config.world_model)
+    assert config.encoder_id is not None
+    config.check_encoder(config.world_model)
 
 
 def test_missing_files_are_named(clone, tmp_path):
@@ -157,8 +169,10 @@ def test_missing_files_are_named(clone, tmp_path):
     with pytest.raises(FileNotFoundError, match="model.safetensors"):
         policy.load(clone)
     (model := tmp_path / "checkpoint.zip").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="is a file; accepted: a folder .* agents.evaluate --policy FILE"):
+    with pytest.raises(ValueError, match="runs the code in it; accepted: .* --trust"):
         policy.load(model)
+    with pytest.raises(ValueError, match="is a file; accepted: a folder"):
+        policy.load(clone / "README.md")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +184,8 @@ def test_missing_files_are_named(clone, tmp_path):
         ("config.json", lambda content: b"[]"),
         ("config.json", lambda content: content.replace(b'"vla"', b'"latent"')),
         ("config.json", lambda content: content.replace(b'"hidden"', b'"wide"')),
+        ("config.json", lambda content: content.replace(b'"hidden": 128', b'"hidden": 1e12')),
+        ("config.json", lambda content: content.replace(b"0.17", b"NaN")),
         ("config.json", lambda content: content.replace(b"128", b"64")),
     ],
 )
@@ -182,14 +198,11 @@ def test_damaged_files_are_refused(clone, name, spoil):
 @pytest.mark.parametrize(
     "algorithm, actor, kwargs",
     [
-        (AnchoredPPO, VLAPolicy, {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "warmup": 0}),
-        (A2C, VLAPolicy, {"n_steps": 8}),
-        (SAC, VLASACPolicy, OFF_POLICY),
-        (TD3, VLATD3Policy, OFF_POLICY),
-        (DDPG, VLATD3Policy, OFF_POLICY),
+        (ClonePPO, VLAPolicy, {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "critic_warmup": 0}),
+        (CloneSAC, VLASACPolicy, {**OFF_POLICY, "critic_warmup": 0}),
     ],
 )
-def test_is_the_actor_of_every_algorithm(algorithm, actor, kwargs, clone, dream, tmp_path):
+def test_is_the_actor_of_both_algorithms(algorithm, actor, kwargs, clone, dream, tmp_path):
     model = algorithm(actor, DreamVecEnv(2, **dream), policy_kwargs={"clone": str(clone)}, **kwargs)
     obs = observations(5)
     before = policy.load(clone).predict(obs)[0]
@@ -206,51 +219,62 @@ def test_is_the_actor_of_every_algorithm(algorithm, actor, kwargs, clone, dream,
     np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], after)
 
 
-def test_entropy_is_minus_the_divergence_to_the_clone(clone):
-    actor = VLAPolicy(observation_space(1024), action_space(), lambda _: 1e-3, clone=str(clone))
-    obs = {key: torch.from_numpy(value) for key, value in observations(6).items()}
-    actions = torch.zeros(6, 4)
-    assert actor.evaluate_actions(obs, actions)[2].abs().max() < 1e-6
-    with torch.no_grad():
-        actor.parts()[1].bias += 0.2
-    moved = (actor.vla()(obs) - actor.prior(obs)).square().sum(-1) / (2 * 0.17**2)
-    torch.testing.assert_close(-actor.evaluate_actions(obs, actions)[2], moved, rtol=1e-3, atol=1e-5)
-    assert not any(parameter.requires_grad for parameter in actor.prior.parameters())
-
-
-def test_sac_takes_the_divergence_to_the_clone_for_its_log_probability(clone):
-    spaces = observation_space(1024), action_space()
-    actor = VLASACPolicy(*spaces, lambda _: 1e-3, clone=str(clone)).actor
-    obs = {key: torch.from_numpy(value) for key, value in observations(6).items()}
-    drawn, apart = actor.action_log_prob(obs)
+def test_sac_knows_its_divergence_from_the_clone(clone):
+    policy_ = VLASACPolicy(observation_space(1024), action_space(), lambda _: 1e-3, clone=str(clone))
+    actor, obs = policy_.actor, {key: torch.from_numpy(value) for key, value in observations(6).items()}
+    drawn, apart = policy_.drawn(obs)
     assert apart.abs().max() < 1e-5
     assert 0 < (drawn - actor(obs, deterministic=True)).abs().mean() < 0.17, "it explores as the clone does"
     with torch.no_grad():
         actor.mu.bias += 0.17
         actor.log_std.bias += 1
     moved = 4 * ((np.e**2 + 1) / 2 - 1 - 0.5)  # KL of Gaussians with one deviation between means, e times as wide
-    torch.testing.assert_close(actor.action_log_prob(obs)[1], torch.full((6,), moved), rtol=1e-3, atol=0)
-    assert not any(parameter.requires_grad for parameter in actor.prior.parameters())
-    alone = VLASACPolicy(*spaces, lambda _: 1e-3).actor
-    torch.manual_seed(0)
-    told = alone.action_log_prob(obs)
-    torch.manual_seed(0)
-    torch.testing.assert_close(told, super(type(alone), alone).action_log_prob(obs))
+    torch.testing.assert_close(policy_.drawn(obs)[1], torch.full((6,), moved), rtol=1e-3, atol=0)
+    assert not any(parameter.requires_grad for parameter in policy_.prior.parameters())
 
 
 def test_sac_can_leave_its_first_updates_to_the_critics(clone, dream, tmp_path):
-    kwargs = {**OFF_POLICY, "policy_kwargs": {"clone": str(clone), "rest": 4}, "gradient_steps": 1, "train_freq": 1}
-    model = SAC(VLASACPolicy, DreamVecEnv(2, **dream), **kwargs, ent_coef=0.1)
+    kwargs = {**OFF_POLICY, "policy_kwargs": {"clone": str(clone)}, "gradient_steps": 1, "train_freq": 1}
+    model = CloneSAC(VLASACPolicy, DreamVecEnv(2, **dream), **kwargs, kl_coef=0.1, critic_warmup=4)
     before, critic = model.policy.vla().action.weight, model.critic.state_dict()["qf0.0.weight"].clone()
     updates = model.learning_starts // 2 + 1  # two dreams a step
     model.learn(2 * (updates + 2))
     assert 0 < model._n_updates < 4 and torch.equal(model.policy.vla().action.weight, before)
     assert not torch.equal(model.critic.state_dict()["qf0.0.weight"], critic)
     model.save(tmp_path / "model")
-    loaded = SAC.load(tmp_path / "model", env=model.get_env())
-    assert loaded.actor.rest == model.actor.rest == 4 - model._n_updates
+    loaded = CloneSAC.load(tmp_path / "model", env=model.get_env())
     loaded.learn(24, reset_num_timesteps=False)
-    assert not torch.equal(loaded.policy.vla().action.weight, before) and loaded.actor.rest == 0
+    assert not torch.equal(loaded.policy.vla().action.weight, before)
+
+
+def test_gradients_reach_actions_through_what_the_policy_reads(dream):
+    torch.manual_seed(0)
+    vla = VLA(VLAConfig(reads=True, queries=0))
+    dreams = TensorDreams(4, differentiable=True, reward="energy", temperature=0.0, **dream)
+    bias, change = vla.action.bias, torch.randn(4)
+
+    def total(shift):
+        with torch.no_grad():
+            bias.add_(shift)
+        obs, _ = dreams.reset(start=torch.arange(4))
+        result = torch.zeros(())
+        for _ in range(5):
+            obs, reward, *_ = dreams.step(vla(obs))
+            result = result + reward.sum()
+        with torch.no_grad():
+            bias.sub_(shift)
+        return result
+
+    (gradient,) = torch.autograd.grad(total(torch.zeros(4)), bias)
+    with torch.no_grad():
+        slope = (total(0.02 * change) - total(-0.02 * change)) / 0.04
+    assert float(gradient @ change) == pytest.approx(float(slope), rel=0.02)
+    obs, _ = dreams.reset(start=torch.arange(4))
+    obs, *_ = dreams.step(action := torch.zeros(4, 4, requires_grad=True))
+    target = vla.trunk.target_selector(object_state(vla.trunk.state_estimator, obs, "embedding"), obs["instruction"])
+    (through,) = torch.autograd.grad(target.sum(), action)
+    assert through.abs().max() > 0, "not only by the set-point"
+    assert not any(weight.requires_grad for weight in vla.trunk.state_estimator.parameters())
 
 
 def test_critic_sees_the_goal(clone):
@@ -271,13 +295,13 @@ def test_a_world_of_another_size_is_refused(clone):
 def test_a_sentence_never_heard_is_taken_for_the_nearest_known_one():
     heard, new = sentences("train"), sentences("test")
     known, said = (torch.tensor(np.stack([embed(one.words) for one in some])) for some in (heard, new))
-    assert torch.equal(policy.recall(known, known), known)
-    meant = [heard[int((known == row).all(1).nonzero()[0, 0])] for row in policy.recall(said, known)]
+    assert torch.equal(policy.nearest_known(known, known), known)
+    meant = [heard[int((known == row).all(1).nonzero()[0, 0])] for row in policy.nearest_known(said, known)]
     right = np.mean([(a.task, a.color) == (b.task, b.color) for a, b in zip(meant, new, strict=True)])
     assert right > 0.95
     nothing = torch.zeros(1, 64)
-    assert torch.equal(policy.recall(nothing, known), nothing)  # like no known one
-    assert policy.recall(said, known[:0]) is said
+    assert torch.equal(policy.nearest_known(nothing, known), nothing)  # like no known one
+    assert policy.nearest_known(said, known[:0]) is said
 
 
 def test_known_sentences_are_kept(tmp_path):

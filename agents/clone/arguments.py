@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dream_env.agents.run.config import placed
+from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_choice, check_number
 from dream_env.nicol.language import COLORS
 
@@ -28,7 +28,7 @@ class Arguments:
     """Begins with what the world model has learned from every recorded episode: to find what a sentence names, and to
     read where it is; then few demonstrations are enough to learn what to do about it."""
     looks: bool = False
-    """Attends to the tokens by language queries of its own as well. A grounded VLA whose world model has a reader does
+    """Attends to the tokens by language queries of its own as well. A grounded VLA whose world model has one does
     better without: what it sees for itself in few demonstrations does not hold in other pictures."""
     recolor: int = len(COLORS) - 1
     """How often every demonstration is seen again with its cubes in other colors, and told accordingly, 0 to 3. 0 for
@@ -70,4 +70,4 @@ class Arguments:
     def settings(self) -> dict[str, str]:
         """Returns what fixes the course of a run."""
         values = {key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")}
-        return placed(values)
+        return resolve_paths(values)

@@ -21,10 +21,10 @@ from torch.utils.tensorboard import SummaryWriter
 from dream_env.agents.clone.arguments import Arguments
 from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.data.sentences import sentences
-from dream_env.agents.policies import encoder_id as eyes
 from dream_env.agents.policies import vla as policy
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.vla import VLA, VLAConfig
-from dream_env.agents.run.config import check_out, check_settings, command_line, placed
+from dream_env.agents.run.config import check_out, check_settings, command_line, resolve_paths
 from dream_env.checks import check_choice
 from dream_env.files import replacing
 from dream_env.language import embedder
@@ -82,7 +82,8 @@ def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "tra
         model: World model that sees pictures and embeds words.
         episodes: The demonstrations.
         split: Which phrasings.
-        recolored: Gives every cube, and every word for it, the color so many places later (`agents.data.encoded_dataset.recolor`).
+        recolored: Gives every cube, and every word for it, the color so many places later (see
+            `agents.data.encoded_dataset.recolor`).
     """
     named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
     colors = np.array(list(COLORS))[named % len(COLORS)]
@@ -113,7 +114,7 @@ def errors(vla: VLA, frames: Frames) -> Tensor:
 
 @torch.no_grad()
 def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
-    """Returns the configuration of a VLA that fits the world model's tokens and remembers its eyes."""
+    """Returns the configuration of a VLA that fits the world model's tokens and remembers its encoder."""
     picture = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
     _, tokens, channels = model.encode({"pixels": picture})["tokens"].shape
     reads = args.grounded and hasattr(model, "state_estimator")
@@ -124,7 +125,7 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
         reads=reads,
         sentences=len(sentences("train")),
         world_model=args.world_model,
-        eyes=eyes.fingerprint(model),
+        encoder_id=fingerprint(model),
     )
 
 
@@ -140,7 +141,7 @@ def rate_factor(update: int, updates: int, rising: int = 100) -> float:
 
 
 def ground(vla: VLA, model: WorldModel) -> None:
-    """Gives a VLA what the world model knows of words and places: how its success head looks, and its reader.
+    """Gives a VLA what the world model knows of words and places: how its success head looks, and its state estimator.
 
     Parts of other sizes, or none, leave the VLA's own.
     """
@@ -151,7 +152,6 @@ def ground(vla: VLA, model: WorldModel) -> None:
             getattr(trunk, name).load_state_dict(known)
     if trunk.state_estimator is not None:
         trunk.state_estimator.load_state_dict(model.state_estimator.state_dict())  # type: ignore[attr-defined]
-        trunk.state_estimator.requires_grad_(False)
 
 
 def clone(
@@ -167,7 +167,7 @@ def clone(
         args: See `Arguments`.
         train: Frames to imitate.
         held_out: Frames to measure on.
-        config: Sizes and eyes of the VLA; None for those of the default.
+        config: Sizes and encoder of the VLA; None for those of the default.
         model: World model that embeds sentences and grounds the VLA, see `ground`; None for neither.
 
     Raises:
@@ -185,7 +185,7 @@ def clone(
     last = args.out / "last.pt"
     if last.exists():
         state = torch.load(last, weights_only=True)
-        check_settings(args.out, placed(json.loads(state["settings"])), args.settings())
+        check_settings(args.out, resolve_paths(json.loads(state["settings"])), args.settings())
         vla.load_state_dict(state["vla"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])

@@ -94,13 +94,9 @@ def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path
 
     torch.manual_seed(int(rng.integers(2**63)))
     actor = load_policy(path)
-    if hasattr(actor, "reset"):
-        actor.reset()
+    actor.reset()
     while True:
-        if hasattr(actor, "act"):
-            obs = yield np.asarray(actor.act({name: value[None] for name, value in obs.items()}))[0]
-        else:
-            obs = yield actor.predict(obs, deterministic=False)[0]
+        obs = yield actor.act({name: value[None] for name, value in obs.items()}, deterministic=False)[0]
 
 
 def _uniform(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
@@ -128,12 +124,11 @@ MIX = "random"
 TASKS: tuple[str, ...] = ()
 
 
-@lru_cache
 def load_policy(path: str) -> Any:
     """Reads a policy once per process."""
-    from dream_env.agents.policies.vla import load
+    from dream_env.agents.policies.registry import load_once
 
-    return load(path)
+    return load_once(path)
 
 
 # --- how it is recorded

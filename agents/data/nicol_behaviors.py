@@ -131,8 +131,10 @@ def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> B
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))
+    actor = load_policy(path)
+    actor.reset()
     while True:
-        obs = yield load_policy(path).predict(obs, deterministic=False)[0]
+        obs = yield actor.act({name: value[None] for name, value in obs.items()}, deterministic=False)[0]
 
 
 def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, world_model: str | None = None) -> Behavior:
@@ -145,14 +147,15 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
 
     actor = load_policy(path)
     world_model = world_model or str(actor.config.world_model)
-    actor.config.check_eyes(world_model)
+    actor.config.check_encoder(world_model)
+    actor.reset()
     dream = make_dream(world_model)
     start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
     noise = int(rng.integers(2**31))
     seen, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
     torch.manual_seed(int(rng.integers(2**63)))
     while True:
-        action = actor.predict(seen, deterministic=False)[0]
+        action = actor.act({name: value[None] for name, value in seen.items()}, deterministic=False)[0]
         seen, *_ = dream.step(action)
         yield action
 
@@ -187,7 +190,7 @@ def make_env(task: str, policy: str | None = None) -> Any:
     if policy is None:
         return real.make(task, world_model=None)
     config = load_policy(policy).config
-    config.check_eyes(config.world_model)
+    config.check_encoder(config.world_model)
     return real.make(task, obs_type="pixels", world_model=config.world_model)
 
 

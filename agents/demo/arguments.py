@@ -18,14 +18,14 @@ class Arguments:
 
     task: TaskName = "all"
     """Task to practice and to check."""
-    init: str = "few"
-    """Clone that practices, a folder or one that the package ships: "few" learned from 5 demonstrations per task;
+    init: str = "bc5"
+    """Clone that practices, a folder or one that the package ships: "bc5" learned from 5 demonstrations per task;
     "default" learned from 100, which leave little to gain."""
     out: Path | None = None
     """Folder of the report and of everything made on the way; None takes nicol_demo, or one with _short and
     _from_scratch in its name for these forms."""
     short: bool = False
-    """The same in miniature, in a minute; its figures say nothing."""
+    """The same in miniature, in a minute or two; its figures say nothing."""
     from_scratch: bool = False
     """First collect episodes, fit a world model and clone a policy, instead of using the package's and --init."""
     episodes: int = 50
@@ -42,7 +42,7 @@ class Arguments:
 
     def size(self) -> Arguments:
         """Returns the arguments with everything small if the run is short."""
-        return replace(self, episodes=2, steps=6_144, collected=FEWEST, demonstrations=1) if self.short else self
+        return replace(self, episodes=2, steps=24_576, collected=FEWEST, demonstrations=1) if self.short else self
 
     @property
     def folder(self) -> Path:

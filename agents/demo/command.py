@@ -29,6 +29,7 @@ from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings
 from dream_env.agents.train import command as train
+from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.checks import check_choice, check_number
 from dream_env.files import write_json
 from dream_env.nicol.episodes import EpisodeDataset
@@ -73,7 +74,7 @@ def demo(arguments: Arguments) -> str:
     with stage(args, f"evaluating the clone in physics and dream: {args.episodes} starts per task and world"):
         before = evaluated(settings, out / "episodes")
     practiced = out / "policy"
-    practice = train.Arguments(
+    practice = Practice(
         out=practiced,
         task=args.task,
         init=policy,
@@ -106,7 +107,7 @@ def check(args: Arguments) -> None:
     if args.from_scratch:
         check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
     else:
-        load(args.init).config.check_eyes("default")
+        load(args.init).config.check_encoder("default")
     check_out(args.folder)
     file = args.folder / "settings.json"
     if file.is_file():

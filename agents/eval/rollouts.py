@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.save_util import load_from_zip_file
 
-from dream_env.agents import planners
 from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_starts
 from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
-from dream_env.agents.policies import regressor
-from dream_env.agents.policies.vla import INPUTS, SHIPPED, VLA, VLAConfig, load
-from dream_env.agents.run.trust import check_trust
+from dream_env.agents.policies.registry import SHIPPED, load_once
+from dream_env.agents.policies.vla import VLAConfig
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.spec import SPEC
@@ -75,46 +71,11 @@ class Batch:
     confirm: bool = False
 
 
-@lru_cache(maxsize=32)
-def load_policy(path: str) -> Any:
-    """Loads a saved policy as one with stable-baselines3's `predict`, whatever algorithm it comes from.
-
-    Of an algorithm that trained a VLA, that is the VLA: it acts on the observations of either world, whatever stood
-    between them and the learner.
-
-    Raises:
-        FileNotFoundError: If there is nothing at `path`.
-        ValueError: If what is there is damaged or not a policy.
-    """
-    if path.endswith(".json"):
-        return planners.load(path)
-    if not path.endswith(".zip"):
-        return regressor.load(path) if regressor.is_regressor(path) else load(path)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"policy={path!r} is not there; accepted: {ACCEPTED}")
-    check_trust(path)
-    try:
-        data, parameters, _ = load_from_zip_file(path, device="cpu")
-        assert data is not None
-        kind, kwargs = data["policy_class"], dict(data["policy_kwargs"])
-    except Exception as error:
-        raise ValueError(f"{path} is not a model saved by stable-baselines3: {error}") from error
-    if issubclass(kind, ActorCriticPolicy):
-        kwargs["use_sde"] = data["use_sde"]
-    policy = kind(data["observation_space"], data["action_space"], lambda _: 0.0, **kwargs)
-    policy.load_state_dict(parameters["policy"])
-    policy.set_training_mode(False)
-    return policy.vla() if hasattr(policy, "vla") else policy
-
-
 def inputs(policy: str) -> tuple[str, ...]:
     """Returns the parts of the observation that a policy reads."""
     if policy in SCRIPTED:
         return ()
-    saved = load_policy(policy)
-    if hasattr(saved, "inputs"):
-        return saved.inputs
-    return INPUTS if isinstance(saved, VLA) else tuple(saved.observation_space.spaces)
+    return tuple(load_once(policy).inputs)
 
 
 def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
@@ -125,18 +86,9 @@ def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
     if policy == "random":
         generators = [np.random.default_rng(seed) for seed in seeds]
         return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
-    saved, keys = load_policy(policy), inputs(policy)
-    if hasattr(saved, "inputs"):
-        saved.reset()
-        return saved.act
-    memory: Any = None
-
-    def act(obs: dict[str, np.ndarray]) -> np.ndarray:
-        nonlocal memory
-        actions, memory = saved.predict({key: obs[key] for key in keys}, memory, deterministic=True)
-        return actions
-
-    return act
+    saved = copy.copy(load_once(policy))  # which counts the steps of its own episodes
+    saved.reset()
+    return saved.act
 
 
 class Timed:
@@ -174,18 +126,18 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     Raises:
         ValueError: If the policy learned to see through another encoder, or sees through one and there is none.
     """
-    keys, saved = inputs(policy), None if policy in SCRIPTED else load_policy(policy)
+    keys, saved = inputs(policy), None if policy in SCRIPTED else load_once(policy)
     if world_model is None:
         if missing := sorted(set(keys) - {*SPEC.observation.spaces, "instruction"}):
             raise ValueError(
                 f"world_model=None has no {missing}, which policy={policy!r} reads; accepted: a checkpoint"
             )
         return {"world_model": None, "reward": "success"}
-    config = getattr(saved, "config", None)  # of a VLA or a regressor
+    config = getattr(saved, "config", None)
     if world_model == "default":
         world_model = str(getattr(config, "world_model", world_model))
     if isinstance(config, VLAConfig):
-        config.check_eyes(world_model)
+        config.check_encoder(world_model)
     return {
         "world_model": world_model,
         "obs_type": "pixels" if "pixels" in keys else "embedding",

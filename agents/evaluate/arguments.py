@@ -30,7 +30,7 @@ class Arguments:
 
     policy: tuple[str, ...] = ()
     """What to evaluate, as PATH or LABEL=PATH, one or more. PATH is a folder with
-    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or few (shipped
+    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or bc5 (shipped
     clones), expert, random, zero."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks to evaluate on."""
@@ -47,6 +47,9 @@ class Arguments:
     (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off)."""
     world_model: str | None = "default"
     """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
+    env: str | None = None
+    """Id of the real environment of a world model that is not NICOL's; None takes the one that it was fitted to. What
+    is asked by tasks, instruction, shift and confirm is NICOL's alone."""
     confirm: bool = False
     """Carries out in physics, open loop, what policies did in the dream: the share of the dream's successes that hold
     there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with

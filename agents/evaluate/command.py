@@ -20,6 +20,7 @@ from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST
+from dream_env.agents.run.worlds import tasks_of
 from dream_env.checks import check_choice
 from dream_env.nicol.shift import SHIFTS
 from dream_env.nicol.tasks import TASKS
@@ -140,6 +141,9 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     if args.trust:
         os.environ[TRUST] = "1"
+    if args.world_model and (args.env or not tasks_of(args.world_model)):
+        evaluate_any(args)
+        return
     settings = Settings(
         parse_policies(args.policy),
         args.tasks,
@@ -153,6 +157,18 @@ def main(args: Arguments) -> None:
     outcomes = evaluate(settings, "ray" if args.ray else args.workers)
     clips = record_clips(settings, args.gif_episodes) if args.world_model else []
     print("\n" + write_report(outcomes, clips, asdict(settings), args.out))
+    print(f"Report: {args.out.resolve()}")
+
+
+def evaluate_any(args: Arguments) -> None:
+    """Evaluates in any real environment, and in the dream of it."""
+    from dream_env.agents.eval import any_world
+
+    world_model = args.world_model or "default"
+    policies = parse_policies(args.policy)
+    rows = any_world.evaluate(policies, args.env, world_model, args.episodes, args.seed)
+    about = {"policies": policies, "env": args.env, "world_model": world_model, "seed": args.seed}
+    print("\n" + any_world.write(rows, about, args.out))
     print(f"Report: {args.out.resolve()}")
 
 

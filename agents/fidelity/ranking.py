@@ -48,7 +48,7 @@ def check_policies(policies: Sequence[str], world_model: str) -> None:
             raise ValueError(f"policies: {policy!r} is named twice; accepted: each once")
         config = load(policy).config
         try:
-            config.check_eyes(world_model)
+            config.check_encoder(world_model)
         except ValueError as error:
             raise ValueError(f"policies: {policy!r} cannot see: {error}") from error
 

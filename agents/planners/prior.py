@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,22 +96,8 @@ def varied(actions: np.ndarray, added: Tensor, box: ActionBox) -> Tensor:
     return box.clip(box.candidates(torch.as_tensor(actions, device=added.device)) + added)
 
 
-class _Saved:
-    """A saved policy with the methods of `dream_env.agents.policies.protocol.Policy`."""
-
-    def __init__(self, path: str) -> None:
-        from dream_env.agents.eval import rollouts
-
-        self.saved, self.inputs = rollouts.load_policy(path), rollouts.inputs(path)
-
-    def reset(self) -> None:
-        """There is nothing to forget."""
-
-    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        seen = {name: observation[name] for name in self.inputs}
-        return self.saved.predict(seen, None, deterministic=deterministic)[0]
-
-
 def load_policy(path: str) -> Any:
     """Reads a saved policy, see `Prior.policy`."""
-    return _Saved(path)
+    from dream_env.agents.policies.registry import load_once
+
+    return load_once(path)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from dream_env.agents.policies.vla import READINGS, Trunk, VLAConfig, mlp, read
+from dream_env.agents.policies.vla import OBJECT_STATE_KEYS, Trunk, VLAConfig, mlp, object_state
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import PROPRIO_NAMES
 from dream_env.nicol.world_model.state_estimator import CUBE, OBJECT_STATE, StateEstimator, TargetSelector
@@ -38,7 +38,9 @@ class GoalTrunk(BaseFeaturesExtractor):
                 2 * config.channels, INSTRUCTION_DIM, config.grid, config.queries, config.values, width=32
             )
             rest += self.readout.output_dim + config.channels
-        self.state_estimator = StateEstimator(config.channels, config.grid) if config.reads else None
+        self.state_estimator: StateEstimator | None = None
+        if config.reads:
+            self.state_estimator = StateEstimator(config.channels, config.grid).requires_grad_(False)
         self.target_selector = TargetSelector() if config.reads else None
         rest += 2 * (len(OBJECT_STATE) + len(CUBE)) if config.reads else 0
         self.layers = mlp(rest, config.hidden)
@@ -61,7 +63,7 @@ class GoalTrunk(BaseFeaturesExtractor):
             parts.append(self.readout(torch.cat([tokens, change], dim=-1), obs["instruction"]))
             parts.append(change.square().mean(dim=1))
         if self.state_estimator is not None and self.target_selector is not None:
-            for part in READINGS:
-                readings = read(self.state_estimator, obs, part)
-                parts += [readings, self.target_selector(readings, obs["instruction"])]
+            for part in OBJECT_STATE_KEYS:
+                state = object_state(self.state_estimator, obs, part)
+                parts += [state, self.target_selector(state, obs["instruction"])]
         return self.layers(torch.cat(parts, dim=-1))

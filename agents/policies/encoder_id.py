@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,26 +31,28 @@ def fingerprint(model: Any) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=8)
-def _of(world_model: str) -> tuple[float, ...]:
-    return fingerprint(checkpoint.load(world_model))
+def _of(folder: Path, written: int) -> tuple[float, ...]:
+    return fingerprint(checkpoint.load(folder))
 
 
-def check(eyes: tuple[float, ...], learned: str, world_model: str) -> None:
+def check(known: tuple[float, ...], learned: str, world_model: str) -> None:
     """Refuses a world model through which a policy would not see, or be told, what it learned from.
 
     Args:
-        eyes: Fingerprint of the world model that it learned through, as it was then.
+        known: Fingerprint of the world model that it learned through, as it was then.
         learned: Name or folder of that one.
         world_model: Name or folder of the one that it is to be run with.
 
     Raises:
         ValueError: If it has another encoder or other words.
     """
-    found = _of(world_model)
-    if len(found) != len(eyes) or not np.allclose(found, eyes, rtol=0.02, atol=0.05):
+    checkpoint.load(world_model)  # tells what is missing
+    folder = checkpoint.resolve(world_model)
+    found = _of(folder, (folder / checkpoint.WEIGHTS).stat().st_mtime_ns)  # a refit may have written it anew
+    if len(found) != len(known) or not np.allclose(found, known, rtol=0.02, atol=0.05):
         raise ValueError(
-            f"world_model={world_model!r}: its encoder (eyes {found[:2]}, ...) is not the one that this policy learned "
-            f"through, that of {learned!r} as it was then (eyes {eyes[:2]}, ...); accepted: a world "
+            f"world_model={world_model!r}: its encoder (fingerprint {found[:2]}, ...) is not the one that this policy "
+            f"learned through, that of {learned!r} as it was then (fingerprint {known[:2]}, ...); accepted: a world "
             "model with that encoder, or a policy cloned through this one "
             f"(`python -m agents.clone --world-model {world_model}`)"
         )

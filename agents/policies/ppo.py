@@ -1,51 +1,256 @@
-"""PPO that starts from a clone and does not throw it away."""
+"""PPO that starts from a clone and stays near to it: in dreams on a CPU or a GPU, and in any env of SB3.
+
+The whole algorithm (Schulman et al. 2017) stands here; stable-baselines3's PPO gives what is around it: saving,
+loading, logs, callbacks.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
 
 from dream_env.agents.policies.actors import VLAPolicy
+from dream_env.agents.policies.tensor_env import Obs, TensorVecEnv
+from dream_env.world_models.batching import chunked, threads
 
 
-class AnchoredPPO(PPO):
+class Rollout(NamedTuple):
+    """N steps to learn from, on the learner's device.
+
+    Attributes:
+        obs: Observations `(N, ...)`.
+        action: Actions as they were drawn `(N, A)`, before clipping.
+        log_prob: Their log-probabilities `(N,)`.
+        advantage: `(N,)`.
+        target: What the critic should have said, `(N,)`.
+        value: What it said, `(N,)`.
+    """
+
+    obs: Obs
+    action: Tensor
+    log_prob: Tensor
+    advantage: Tensor
+    target: Tensor
+    value: Tensor
+
+
+class ClonePPO(PPO):
     """PPO for a policy that can already do something, in a world that is only nearly true.
 
-    Two things keep the clone's skill. At first the actor rests while the critic learns what the
-    clone is worth: a fresh critic's advantages are noise, and a few updates on noise undo a clone.
-    Then the loss holds `anchor` times the KL divergence to the clone on the visited states, so the
-    actor leaves the clone, and the states that the world model knows, only where the dream promises
-    more than that costs (see `VLAPolicy`). Without a clone the anchor is PPO's entropy bonus,
-    which does something only for a policy that learns its standard deviation.
+    Two things keep the clone's skill. At first only the critic is trained: a fresh critic's advantages are noise, and a
+    few updates on noise undo a clone. Then the loss holds `kl_coef` times the KL divergence to the clone on the visited
+    states (KL-regularized RL: Galashov et al. 2019), so the actor leaves the clone, and the states that the world model
+    knows, only where the dream promises more than that costs.
+
+    In a `TensorVecEnv` rollouts stay on the device as tensors.
 
     Args:
         policy: A `VLAPolicy`; `policy_kwargs={"clone": FOLDER}` names the clone.
         env: Env of stable-baselines3.
-        anchor: Strength of the anchor, in standard deviations of the advantage per nat.
-        warmup: Rollouts that train the critic only.
+        kl_coef: Weight of the divergence, in standard deviations of the advantage per nat.
+        critic_warmup: Rollouts that train the critic only.
         **kwargs: PPO's further arguments.
     """
 
     policy: VLAPolicy
+    rollout: Rollout
 
     def __init__(
         self,
         policy: str | type[VLAPolicy] = VLAPolicy,
         env: Any = None,
-        anchor: float = 0.02,
-        warmup: int = 6,
+        kl_coef: float = 0.02,
+        critic_warmup: int = 6,
         **kwargs: Any,
     ) -> None:
-        self.warmup = warmup
-        super().__init__(policy, env, ent_coef=anchor, **kwargs)
+        self.kl_coef, self.critic_warmup = kl_coef, critic_warmup
+        super().__init__(policy, env, **kwargs)
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        """Acts for some steps in all environments, and keeps what happened in `rollout`; False if the callback ends."""
+        if isinstance(env, TensorVecEnv):
+            return self._collect(env, callback, n_rollout_steps)
+        if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
+            return False
+        assert isinstance(rollout_buffer, RolloutBuffer)
+        data: Any = next(rollout_buffer.get(None))
+        obs = dict(data.observations)
+        self.rollout = Rollout(obs, data.actions, data.old_log_prob, data.advantages, data.returns, data.old_values)
+        return True
+
+    @torch.no_grad()
+    def _collect(self, env: TensorVecEnv, callback: BaseCallback, steps: int) -> bool:
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        obs, std = env.obs, self.policy.log_std.exp()
+        rows: list[tuple[Tensor, ...]] = []
+        seen: list[Obs] = []
+        for _ in range(steps):
+            mean = self.policy.mean(obs)
+            action = mean + std * torch.randn_like(mean)
+            seen.append(obs)
+            told = self.policy.value(obs), action, log_prob(action, mean, std)
+            step = env.move(action)
+            reward = step.reward
+            if step.cut is not None:  # what would have followed is estimated
+                late, where = step.cut
+                reward = reward.index_add(0, where, self.gamma * self.policy.value(late))
+            rows.append((*told, reward, step.done.to(reward.dtype)))
+            obs = step.obs
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+        value, action, logs, reward, done = (torch.stack(column) for column in zip(*rows, strict=True))
+        advantage = advantages(reward, value, done, self.policy.value(obs), self.gamma, self.gae_lambda)
+        flat = {name: torch.cat([each[name] for each in seen]) for name in obs}
+        rest = (part.flatten(0, 1) for part in (action, logs, advantage, advantage + value, value))
+        self.rollout = Rollout(flat, *rest)
+        episodes = env.take_episodes()
+        self._update_info_buffer(episodes, np.ones(len(episodes), bool))
+        callback.on_rollout_end()
+        return True
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Takes the progress at the start of the rollout: the rate falls to zero after the last one, not in it."""
+        super()._update_current_progress_remaining(num_timesteps - self.n_steps * self.n_envs, total_timesteps)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the rollout in hand trains the critic only."""
+        return self.num_timesteps <= self.critic_warmup * self.n_steps * self.n_envs
 
     def train(self) -> None:
-        """Updates the critic and, after the warm-up, the actor on the rollout in the buffer."""
-        rests = self._n_updates < self.warmup * self.n_epochs
-        for parameter in self.policy.actor_parameters():
-            parameter.requires_grad_(not rests)
-        super().train()
-        if self.policy.prior is not None:
-            divergence = self.logger.name_to_value["train/entropy_loss"]
-            self.logger.record("train/kl_to_clone", divergence)
+        """Updates the critic and, after the warm-up, the actor on the rollout in hand."""
+        policy, data = self.policy, self.rollout
+        policy.set_training_mode(True)
+        self._update_learning_rate(policy.optimizer)
+        actor, critic = policy.actor_parameters(), policy.critic_parameters()
+        std, told = policy.log_std.detach().exp(), Figures()
+        clip = float(self.clip_range(self._current_progress_remaining))  # type: ignore[operator]
+        clone = self._clone_means(data.obs)
+
+        def critic_gradients(rows: Tensor, obs: Obs) -> tuple[Any, ...]:
+            loss = (policy.value(obs) - data.target[rows]).square().mean()
+            return torch.autograd.grad(self.vf_coef * loss, critic), {"value_loss": loss.detach()}
+
+        def actor_gradients(rows: Tensor, obs: Obs) -> tuple[Any, ...]:
+            advantage = data.advantage[rows]
+            if self.normalize_advantage and len(rows) > 1:
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            mean = policy.mean(obs)
+            change = log_prob(data.action[rows], mean, std) - data.log_prob[rows]
+            ratio = change.exp()
+            gain = torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
+            loss, figures = -gain, {"policy_gradient_loss": -gain.detach()}
+            if clone is not None:  # of two normal distributions of the same deviation
+                apart = ((mean - clone[rows]) / std).square().sum(-1).mean() / 2
+                loss, figures["kl_to_clone"] = loss + self.kl_coef * apart, apart.detach()
+            figures["approx_kl"] = (ratio.detach() - 1 - change.detach()).mean()
+            return torch.autograd.grad(loss, actor), figures
+
+        warming_up, going = self.warming_up, True
+        for _ in range(self.n_epochs):
+            for rows in torch.randperm(len(data.action), device=data.action.device).split(self.batch_size):
+                obs = {name: part[rows] for name, part in data.obs.items()}
+                work = [critic_gradients] if warming_up else [critic_gradients, actor_gradients]
+                (of_critic, figures), *rest = at_once(work, rows, obs)
+                told.add(figures)
+                for _, more in rest:
+                    told.add(more)
+                    going = self.target_kl is None or float(more["approx_kl"]) <= 1.5 * self.target_kl
+                if not going:
+                    break
+                for weight, gradient in zip(critic, of_critic, strict=True):
+                    weight.grad = gradient
+                for of_actor, _ in rest:
+                    for weight, gradient in zip(actor, of_actor, strict=True):
+                        weight.grad = gradient
+                nn.utils.clip_grad_norm_(critic if warming_up else critic + actor, self.max_grad_norm)
+                policy.optimizer.step()
+            self._n_updates += 1
+            if not going:
+                break
+        policy.optimizer.zero_grad(set_to_none=True)
+        unexplained = (data.target - data.value).var() / data.target.var()
+        for name, value in {**told.means(), "explained_variance": 1 - float(unexplained)}.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    @torch.no_grad()
+    def _clone_means(self, obs: Obs) -> Tensor | None:
+        """Returns the clone's actions `(N, A)`, once for all updates."""
+        prior, names = self.policy.prior, list(obs)
+        if prior is None or self.warming_up:
+            return None
+        return chunked(lambda *parts: prior(dict(zip(names, parts, strict=True))), *obs.values())
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "rollout"]
+
+
+class Figures:
+    """Means of what updates tell; they wait for the device only in the end."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, list[Tensor]] = {}
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        """Keeps the figures of an update."""
+        for name, value in figures.items():
+            self.found.setdefault(name, []).append(value)
+
+    def means(self) -> dict[str, float]:
+        """Returns the mean of each."""
+        return {name: float(torch.stack(values).mean()) for name, values in self.found.items()}
+
+
+def log_prob(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Returns log-probabilities `(B,)` of actions `(B, A)` under normal distributions."""
+    return -(((action - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(-1)
+
+
+def advantages(reward: Tensor, value: Tensor, done: Tensor, last: Tensor, gamma: float, lambda_: float) -> Tensor:
+    """Returns generalized advantage estimates `(T, B)` (Schulman et al. 2016).
+
+    Args:
+        reward: `(T, B)`.
+        value: What the critic said of the states that were acted in, `(T, B)`.
+        done: 1 where an episode ended with the step, `(T, B)`.
+        last: What it says of the states after the last step, `(B,)`.
+        gamma: Discount.
+        lambda_: Weight of longer returns.
+    """
+    result, following, ahead = torch.zeros_like(reward), last, torch.zeros_like(last)
+    for t in range(len(reward) - 1, -1, -1):
+        going = 1 - done[t]
+        ahead = reward[t] + gamma * going * following - value[t] + gamma * lambda_ * going * ahead
+        result[t], following = ahead, value[t]
+    return result
+
+
+def at_once(work: list[Callable[..., Any]], rows: Tensor, obs: Obs) -> list[Any]:
+    """Calls functions of the same inputs; on a CPU with several cores side by side.
+
+    Torch's own threads meet after every layer, which takes longer than layers of this size do.
+    """
+    if rows.device.type != "cpu" or threads() == 1 or len(work) == 1:
+        return [each(rows, obs) for each in work]
+    others = [_pool().submit(each, rows, obs) for each in work[1:]]
+    return [work[0](rows, obs), *(other.result() for other in others)]
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "learner", initializer=torch.set_num_threads, initargs=(1,))

@@ -6,10 +6,9 @@ horizon: GCSL, Ghosh et al. 2021, section 3). A world model that is worth its pr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.observations import observation_space
 from dream_env.progress import progress_bar
-from dream_env.world_models import checkpoint
-from dream_env.world_models.weights import fill, read_config
 
 INPUTS = ("embedding", "goal", "proprio")
 """Parts of the observation that the regressor reads."""
@@ -53,6 +50,8 @@ class Regressor(nn.Module):
     """
 
     kind = "regressor"
+    config_class = RegressorConfig
+    inputs = INPUTS
 
     def __init__(self, config: RegressorConfig | None = None) -> None:
         super().__init__()
@@ -64,6 +63,16 @@ class Regressor(nn.Module):
         # Beside two embeddings the time would be one input in a hundred, and learned last.
         self.layers = mlp(hidden + EPISODE_STEPS, hidden)
         self.action = nn.Linear(hidden, len(ACTION_NAMES))
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts to count the steps that are left."""
+        self._memory: Any = None
+
+    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Chooses actions `(B, 4)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
+        action, self._memory = self.predict(observation, self._memory)
+        return action
 
     def forward(self, obs: Mapping[str, Tensor], left: Tensor) -> Tensor:
         """Maps a batch of observations and the steps that are left `(B,)` int64, 1 to 24, to actions `(B, 4)`."""
@@ -157,24 +166,3 @@ def regress(
                 least, best = now, {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(best)
     return model.eval()
-
-
-def is_regressor(path: str | Path) -> bool:
-    """Tells whether a folder holds a regressor, and not, for example, a VLA."""
-    try:
-        return json.loads((Path(path) / checkpoint.CONFIG).read_text())["kind"] == Regressor.kind
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def load(path: str | Path) -> Regressor:
-    """Reads a regressor that `checkpoint.save` wrote.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is damaged.
-    """
-    folder, remedy = Path(path), "train it again"
-    values = read_config(folder / checkpoint.CONFIG, "policy", remedy)
-    del values["kind"]
-    return fill(lambda: Regressor(RegressorConfig(**values)), folder / checkpoint.WEIGHTS, "policy", remedy).eval()

@@ -7,37 +7,43 @@ told what to do in words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
-from safetensors import SafetensorError
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from dream_env.agents.policies import encoder_id as eyes
+from dream_env.agents.policies import encoder_id, registry
 from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
 from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
-from dream_env.world_models.precision import check_device
 from dream_env.world_models.readout import LanguageReadout
-from dream_env.world_models.weights import fill, read_config
 
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
-READINGS = {"embedding": "readings", "goal": "goal_readings"}
-"""Parts that hold tokens, and what `dream_env.agents.policies.object_state.ObjectStateVecEnv` puts in the place of each."""
-SHIPPED = {"default": "policy", "few": "policy_few"}
-"""Clones that the package ships, and their folders: from 100 demonstrations per task, and from 5."""
-_LIKE = 0.25
+OBJECT_STATE_KEYS = {"embedding": "object_state", "goal": "goal_object_state"}
+"""Parts that hold tokens, and what `dream_env.agents.policies.object_state.ObjectStateVecEnv` puts
+in the place of each."""
+_BOUNDS = (
+    ("channels", 1, 4096),
+    ("grid", 1, 256),
+    ("queries", 0, 4096),
+    ("values", 1, 4096),
+    ("width", 1, 4096),
+    ("sentences", 0, 1_000_000),
+    ("hidden", 1, 16_384),
+)
+_SIMILAR = 0.25
 """Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
 
 
@@ -51,13 +57,20 @@ class VLAConfig:
         queries: Language queries of a readout of the tokens; 0 for none, which leaves it what it reads.
         values: Channels that each query brings back.
         width: Width of the readout's keys and queries.
-        reads: Whether it reads the named cube's place with the world model's reader, which stays as it is.
-        sentences: Number of sentences that it knows, see `recall`; 0 takes every sentence as it is.
+        reads: Whether it reads the target's object state with the world model's estimator, which stays as it is.
+        sentences: Number of sentences that it knows, see `nearest_known`; 0 takes every sentence as it is.
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
         world_model: Name or folder of the world model whose encoder makes the tokens.
-        eyes: Fingerprint of that world model, see `dream_env.agents.policies.encoder_id`; None for policies from before it was kept.
+        encoder_id: Fingerprint of that world model's encoder, see `dream_env.agents.policies.encoder_id`; None for
+            policies from before it was kept.
+
+    Raises:
+        ValueError: If a size or the standard deviation is not a number of the accepted kind.
     """
+
+    RENAMED: ClassVar[dict[str, str]] = {"eyes": "encoder_id"}
+    """Fields of before version 0.2, and their names of now."""
 
     channels: int = 16
     grid: int = 8
@@ -69,24 +82,33 @@ class VLAConfig:
     hidden: int = 128
     std: float = 0.17
     world_model: str = "default"
-    eyes: tuple[float, ...] | None = None
+    encoder_id: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what would take all memory, or make no policy."""
+        for name, least, most in _BOUNDS:
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
+        if not isinstance(self.std, float | int) or not 0 < self.std < math.inf:
+            raise ValueError(f"std={self.std!r}; accepted: a positive number")
 
     @property
     def embedding_dim(self) -> int:
         """Length of the flattened token map."""
         return self.grid**2 * self.channels
 
-    def check_eyes(self, world_model: str) -> None:
+    def check_encoder(self, world_model: str) -> None:
         """Refuses a world model through which the policy would not see, or be told, what it learned from.
 
         Args:
-            world_model: Name or folder of the world model that it is to be run with; without `eyes` every one passes.
+            world_model: Name or folder of the one that it is to be run with; without an `encoder_id` every one passes.
 
         Raises:
             ValueError: If the world model has another encoder or other words.
         """
-        if self.eyes is not None:
-            eyes.check(self.eyes, self.world_model, world_model)
+        if self.encoder_id is not None:
+            encoder_id.check(self.encoder_id, self.world_model, world_model)
 
 
 class Trunk(BaseFeaturesExtractor):
@@ -102,17 +124,17 @@ class Trunk(BaseFeaturesExtractor):
 
     def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
         super().__init__(space, config.hidden)
-        read = READINGS["embedding"] in space.spaces
-        if missing := set(INPUTS) - set(space.spaces) - ({"embedding"} if read else set()):
+        given = OBJECT_STATE_KEYS["embedding"] in space.spaces
+        if missing := set(INPUTS) - set(space.spaces) - ({"embedding"} if given else set()):
             raise ValueError(f"observation space lacks {sorted(missing)}; a VLA reads {INPUTS}")
-        if not read and space["embedding"].shape != (config.embedding_dim,):
+        if not given and space["embedding"].shape != (config.embedding_dim,):
             raise ValueError(
                 f"observation space has embeddings {space['embedding'].shape}; "
                 f"accepted by {config}: ({config.embedding_dim},)"
             )
-        if read and config.queries:
+        if given and config.queries:
             raise ValueError(
-                f"observation space has readings in place of tokens, which queries={config.queries} look at; "
+                f"observation space has the object state in place of tokens, which queries={config.queries} look at; "
                 "accepted: a VLA with queries=0, or environments without ObjectStateVecEnv"
             )
         if not (config.queries or config.reads):
@@ -124,7 +146,9 @@ class Trunk(BaseFeaturesExtractor):
             sizes = (config.grid, config.queries, config.values, config.width)
             self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, *sizes)
             inputs += self.readout.output_dim
-        self.state_estimator = StateEstimator(config.channels, config.grid) if config.reads else None
+        self.state_estimator: StateEstimator | None = None
+        if config.reads:  # its weights stay as they are; gradients pass through it to what it reads
+            self.state_estimator = StateEstimator(config.channels, config.grid).requires_grad_(False)
         self.target_selector = TargetSelector() if config.reads else None
         inputs += len(CUBE) if config.reads else 0
         self.layers = mlp(inputs, config.hidden, config.hidden)
@@ -133,39 +157,38 @@ class Trunk(BaseFeaturesExtractor):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features `(B, hidden)`."""
-        recalled = READINGS["embedding"] in obs
-        words = obs["instruction"] if recalled else recall(obs["instruction"], self.known)
+        prepared = OBJECT_STATE_KEYS["embedding"] in obs
+        words = obs["instruction"] if prepared else nearest_known(obs["instruction"], self.known)
         parts = []
         if self.readout is not None:
             parts.append(self.readout(obs["embedding"].unflatten(-1, (-1, self.channels)), words))
         parts += [obs["proprio"], words]
         if self.state_estimator is not None and self.target_selector is not None:
-            parts.append(self.target_selector(read(self.state_estimator, obs, "embedding"), words))
+            parts.append(self.target_selector(object_state(self.state_estimator, obs, "embedding"), words))
         return self.layers(torch.cat(parts, dim=-1))
 
 
-@torch.no_grad()
-def read(reader: StateEstimator, obs: Mapping[str, Tensor], part: str) -> Tensor:
-    """Returns what a reader tells of a part of observations, or was told before.
+def object_state(estimator: StateEstimator, obs: Mapping[str, Tensor], part: str) -> Tensor:
+    """Returns the object state of a part of observations, estimated now or given already.
 
     Args:
-        reader: Of a VLA or its critic.
-        obs: Batch of observations, with the part `(B, E)` or its readings.
+        estimator: Of a VLA or its critic.
+        obs: Batch of observations, with the part `(B, E)` or its object state.
         part: "embedding" or "goal".
 
     Returns:
-        Numbers `(B, R)`, those of `dream_env.nicol.world_model.state_estimator`.
+        Numbers `(B, R)`, those of `dream_env.nicol.world_model.state_estimator`; gradients pass to the part.
     """
-    told = READINGS[part]
-    return obs[told] if told in obs else reader(obs[part].unflatten(-1, (reader.grid**2, -1)))
+    given = OBJECT_STATE_KEYS[part]
+    return obs[given] if given in obs else estimator(obs[part].unflatten(-1, (estimator.grid**2, -1)))
 
 
 @torch.no_grad()
-def recall(instruction: Tensor, known: Tensor) -> Tensor:
-    """Replaces instructions that were never heard by the nearest known ones.
+def nearest_known(instruction: Tensor, known: Tensor) -> Tensor:
+    """Replaces sentences that were not trained on by the nearest ones that were.
 
-    Two sentences that mean the same are nearer to each other than to any other (`python -m agents.studies.phrasings`), but a
-    network trained on a few hundred of them makes something else of one beside them. Nearness is the cosine.
+    Two sentences that mean the same are nearer to each other than to any other (`python -m agents.studies.phrasings`),
+    but a network trained on a few hundred of them makes something else of one beside them. Nearness is the cosine.
 
     Args:
         instruction: Embeddings `(B, I)`.
@@ -176,8 +199,8 @@ def recall(instruction: Tensor, known: Tensor) -> Tensor:
     """
     if not len(known):
         return instruction
-    likeness, nearest = (F.normalize(instruction) @ F.normalize(known).T).max(1)
-    return torch.where((likeness > _LIKE)[:, None], known[nearest], instruction)
+    similarity, nearest = (F.normalize(instruction) @ F.normalize(known).T).max(1)
+    return torch.where((similarity > _SIMILAR)[:, None], known[nearest], instruction)
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -193,7 +216,15 @@ class VLA(nn.Module):
         config: Sizes; None takes those that fit the default world model.
     """
 
+    RENAMED_WEIGHTS: ClassVar[dict[str, str]] = {
+        "trunk.reader.look.": "trunk.state_estimator.attention.",
+        "trunk.reader.": "trunk.state_estimator.",
+        "trunk.named.": "trunk.target_selector.",
+    }
+    """Beginnings of the names of weights before version 0.2, and of now."""
     kind = "vla"
+    config_class = VLAConfig
+    inputs = INPUTS
 
     def __init__(self, config: VLAConfig | None = None) -> None:
         super().__init__()
@@ -250,8 +281,15 @@ class VLA(nn.Module):
             action = torch.normal(action, self.config.std).clip(-1, 1)
         return (action[0] if single else action).cpu().numpy(), state
 
+    def reset(self) -> None:
+        """Forgets nothing: it has no memory."""
+
+    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Chooses actions `(B, 4)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
+        return self.predict(observation, deterministic=deterministic)[0]
+
     @torch.no_grad()
-    def act(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
+    def act_on_pixels(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
         """Chooses the action for one camera picture: all the way from pixels and words.
 
         Args:
@@ -265,59 +303,28 @@ class VLA(nn.Module):
         Raises:
             ValueError: If the world model has another encoder by now.
         """
-        self.config.check_eyes(self.config.world_model)
+        self.config.check_encoder(self.config.world_model)
         model = checkpoint.load(self.config.world_model, str(self.device))
-        images = torch.tensor(image, device=self.device)[None]
-        pose = torch.tensor(proprio, dtype=torch.float32, device=self.device)[None]
-        obs = {
-            "embedding": model.embedding(model.encode({"pixels": images, "proprio": pose}))[0].cpu().numpy(),
-            "proprio": proprio,
-            "instruction": embedder(model)(instruction),
-        }
+        seen = {"pixels": torch.tensor(image), "proprio": torch.tensor(proprio, dtype=torch.float32)}
+        state = model.encode({name: part[None].to(self.device) for name, part in seen.items()})
+        embedding = model.embedding(state)[0].cpu().numpy()
+        obs = {"embedding": embedding, "proprio": proprio, "instruction": embedder(model)(instruction)}
         return self.predict(obs)[0]
 
 
-CLONE = "`python -m agents.clone --out FOLDER` makes a right one"
-
-
 def save(policy: VLA, path: str | Path, card: str) -> None:
-    """Writes a VLA as `config.json`, `model.safetensors` and a card, as a world model is written."""
-    checkpoint.save(policy, path, card)
+    """Writes a VLA as `config.json`, `model.safetensors` and a card."""
+    registry.save(policy, path, card)
 
 
 def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:
-    """Reads a VLA that `save` wrote.
-
-    Args:
-        path: Folder, or a clone that the package ships, see `SHIPPED`.
-        device: Where to put the weights.
+    """Reads a VLA, see `dream_env.agents.policies.registry.load`, which reads every kind.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
-        ValueError: If a file is damaged or belongs to something else.
+        ValueError: If a file is damaged, or the policy is of another kind.
     """
-    shipped = SHIPPED.get(str(path))
-    folder = Path(str(resources.files("dream_env.assets"))) / shipped if shipped else Path(path)
-    if folder.is_file():
-        raise ValueError(
-            f"policy={str(path)!r} is a file; accepted: a folder with config.json and model.safetensors. Beside its "
-            "checkpoint.zip agents.train leaves one; any model of stable-baselines3 is played by `python -m "
-            "agents.evaluate --policy FILE`"
-        )
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"policy={str(path)!r}: there is no {folder / name}; accepted: a folder with "
-                "config.json and model.safetensors, `python -m agents.clone --out FOLDER` makes one"
-            )
-    try:
-        fields = read_config(folder / "config.json", "policy", CLONE)
-        kind = fields.pop("kind", None)
-        if kind != VLA.kind:
-            raise ValueError(f"kind is {kind!r}; accepted: {VLA.kind!r}")
-        if fields.get("eyes") is not None:
-            fields["eyes"] = tuple(fields["eyes"])
-        policy = fill(lambda: VLA(VLAConfig(**fields)), folder / "model.safetensors", "policy", CLONE)
-    except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"policy={str(path)!r} is damaged, or not a VLA of this version: {error}; {CLONE}") from error
-    return policy.eval().to(check_device(device))
+    policy = registry.load(path, device)
+    if not isinstance(policy, VLA):
+        raise ValueError(f"policy={str(path)!r} is of kind {policy.kind!r}; accepted: a VLA, see `agents.clone`")
+    return policy

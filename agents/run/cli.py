@@ -12,7 +12,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import fields
@@ -108,6 +108,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
         accepted = type("Arguments", (accepted,), {"__annotations__": {}, "__doc__": accepted.__doc__})
         accepted.__annotations__ = {**kinds, **shown}
         text += "\n\n--help-all shows the options that are rarely needed, too."
+    words = renew(words, getattr(found, "RENAMED", {}))
     words = join_repeated(accepted, [expand_home(word) for word in words])
     refused = io.StringIO()
     try:
@@ -126,6 +127,17 @@ def _unboxed(text: str) -> str:
     if missing := re.findall(r"(--[\w.-]+) [A-Z{\[]", said) if said.startswith("Missing") else []:
         return f"missing: {', '.join(missing)}"
     return said.removeprefix("Error parsing Arguments: ").rstrip(".")
+
+
+def renew(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """Returns words in which options have their names of now, and says so of each that had not."""
+    result = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in renamed:
+            print(f"{option} is called {renamed[option]} now; the old name goes with the next version", file=sys.stderr)
+        result.append(renamed.get(option, option) + equals + value)
+    return result
 
 
 def expand_home(word: str) -> str:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = "config.json"
-SHIPPED = ("default", "few")
-"""What names a policy or a world model of the package, and no path."""
 EPISODES = "episodes"
 """What `check_out` calls a data set."""
 
@@ -53,6 +51,23 @@ def read_kind(folder: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+def resolve_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run with whole paths, so that they are the same however a path was spelled.
+
+    Args:
+        settings: Some of them name data, a policy or a world model: by a path, by what the package calls it, or None.
+    """
+    from dream_env.agents.policies.registry import ALIASES, is_shipped
+
+    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "initial_states")}
+    whole = {
+        key: ALIASES.get(str(path), str(path)) if is_shipped(path) else str(Path(path).resolve())
+        for key, path in paths.items()
+        if path and path != "None"
+    }
+    return {**settings, **whole}
+
+
 def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with a run under other settings.
 
@@ -70,17 +85,6 @@ def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
         raise ValueError(
             f"out={out} holds a run with other settings: {changes}; accepted: the same settings, or another folder"
         )
-
-
-def placed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a run with whole paths, so that they are the same however a path was spelled.
-
-    Args:
-        settings: Some of them name data, a clone or a world model: by a path, by what the package calls it, or None.
-    """
-    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "initial_states")}
-    whole = {key: str(Path(path).resolve()) for key, path in paths.items() if path and path not in SHIPPED}
-    return {**settings, **whole}
 
 
 def split(names: Iterable[str]) -> tuple[str, ...]:

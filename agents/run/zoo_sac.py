@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from rl_zoo3 import ALGOS
+
+from dream_env.agents.policies.sac import CloneSAC
 from dream_env.agents.run.zoo_ppo import DREAM
+
+ALGOS["sac"] = CloneSAC
 
 hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
         **DREAM,
         "policy": "dream_env.agents.policies.actors.VLASACPolicy",
-        "policy_kwargs": {"clone": "default", "rest": 2_000},  # its first updates are the critics' alone
+        "policy_kwargs": {"clone": "default"},
         "n_timesteps": 100_000,
         "n_envs": 64,
         "buffer_size": 50_000,
         "learning_rate": 3e-4,
         "learning_starts": 0,
-        "ent_coef": 0.02,  # the anchor: VLASACPolicy gives the KL to the clone as its log-probability
         "batch_size": 256,
         "gradient_steps": 8,
     }

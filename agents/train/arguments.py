@@ -6,97 +6,129 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dream_env.agents.run.config import placed
+from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_choice, check_number
-from dream_env.nicol.tasks import TaskName
-from dream_env.rewards import DEFAULT_REWARD, RewardName
+from dream_env.rewards import RewardName
 
 VALIDATION_SEED = 90_000
-"""Physics seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
-MINIBATCHES = 12
-"""Of a rollout of ppo, at most: what more dreams add makes them larger, which a GPU likes."""
-
-
-Algorithm = Literal["ppo", "a2c", "sac", "td3", "ddpg"]
+"""Real seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
+Algorithm = Literal["ppo", "sac", "td3", "a2c", "ddpg", "dqn"]
+CLONE_ALGORITHMS = ("ppo", "sac")
+"""Algorithms that start from a clone, and stay near to it."""
+WARMUP_SHARE, WARMUP_MOST = 1 / 8, 6
+"""Share of ppo's rollouts that train the critic only, and their number at most."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Trains the VLA's action head by reinforcement learning."""
+    """Trains a policy by reinforcement learning, in a learned world model or in the real world."""
 
     out: Path
-    """Folder of the policy, of the curves (tensorboard/) and the run's state (checkpoint.zip)."""
+    """Folder of the policy, of tensorboard's curves, and of the run's state."""
     algo: Algorithm = "ppo"
-    """Algorithm; ppo is PPO anchored to the clone."""
-    env: Literal["NicoLDream-v0", "NicoLReal-v0"] = "NicoLDream-v0"
+    """Algorithm. ppo and sac start from a clone and stay near to it; --init none takes stable-baselines3's own."""
+    world_model: str = "default"
+    """Checkpoint of the world model: a folder, or "default" for NICOL's, which is shipped."""
+    world: Literal["dream", "real"] = "dream"
     """World to train in."""
-    task: TaskName = "all"
+    env: str | None = None
+    """Id of the real environment, in which policies are validated; None takes the one that the world model knows."""
+    task: str = "all"
     """Task to train on, "all" for a random one in each episode."""
     init: str | None = "default"
-    """Clone to start from: a folder, or "default" or "few", which are shipped and come from 100 and 5 demonstrations
-    of each task; None starts at random."""
+    """Clone to start from: a folder, or "default" or "bc5", which are shipped and come from 100 and 5 demonstrations of
+    each task. "none" starts at random, with a policy of stable-baselines3: the only way for robots without a clone."""
     steps: int = 3_000_000
     """Control steps to train for."""
     n_envs: int | None = None
-    """Environments side by side; None takes what suits the algorithm, in physics one per core."""
-    world_model: str = "default"
-    """Checkpoint of the world model."""
+    """Environments side by side; None takes what suits the algorithm."""
+    obs_type: Literal["embedding", "native"] | None = None
+    """What a policy without a clone sees: the world model's embedding, or what the environment shows. None takes
+    "native" where that is numbers only."""
     starts: Literal["episode", "any"] = "any"
     """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
     initial_states: Path | None = None
-    """Starts, goal pictures and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None
-    takes those of the world model. Where it holds none in mid-episode, --starts episode."""
+    """Starts, goals and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None takes
+    those of the world model. Where it holds none in mid-episode, --starts episode."""
     reward: RewardName | None = None
-    """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, and without one
-    the dense default of the worlds. ppo, a2c and sac are paid for success at the end of an episode only, see
-    `dream_env.adapters.sb3.OutcomeReward`."""
-    anchor: float = 0.02
-    """Strength of the KL divergence to the clone, for ppo, a2c and sac; nothing without a clone."""
-    warmup: int = 6
-    """Rollouts that train ppo's critic only."""
-    rate: float = 3e-4
-    """Learning rate. Of ppo at first: it falls to zero, as late updates follow noise more than merit."""
+    """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, paid once at the
+    end of an episode (`dream_env.adapters.sb3.OutcomeReward`), and without one the world's own."""
+    kl_coef: float = 0.02
+    """Weight of the KL divergence to the clone."""
+    critic_warmup: int | None = None
+    """Rollouts of ppo, or updates of sac in thousands, that train the critic only, beside a clone. None takes an eighth
+    of the run, at most 6 rollouts; 2 of sac."""
+    rate: float | None = None
+    """Learning rate, for ppo at first: it falls to zero, as late updates follow noise more than merit. None takes what
+    suits the algorithm."""
     validate_every: int = 50_000
-    """Control steps between two validations in physics, which are saves of the run's state too."""
+    """Control steps between two validations in the real world, which are saves of the run's state too."""
     validation_episodes: int = 30
-    """Physics episodes per validation, over the tasks in turn; 0 for none."""
+    """Real episodes per validation, over the tasks in turn; 0 for none."""
     snapshots: bool = False
     """Keeps the policy of every save as well, in snapshots/STEPS: policies of different quality, for
     `python -m agents.fidelity`."""
     select: Literal["last", "physics"] = "last"
-    """Which policy is kept: the last, or the one with the most success in validation."""
+    """Which policy is kept: the last, or the best in validation."""
     seed: int = 0
     """Seed of weights, actions and environments."""
     compile: bool = False
     """Dreams through `torch.compile`, which takes a minute or two: pays on a GPU."""
     device: str = "cpu"
-    """Device of the networks, and of the dreams."""
+    """Device of networks and dreams. On "cuda" a clone's ppo leaves all of it there, with 16,384 dreams unless --n-envs
+    says else."""
 
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
+        if isinstance(self.init, str) and self.init.lower() == "none":
+            object.__setattr__(self, "init", None)
         check_choice("algo", self.algo, Algorithm)
+        check_choice("world", self.world, ("dream", "real"))
         for name in ("steps", "validate_every"):
             check_number(name, getattr(self, name), 1)
-        for name in ("anchor", "warmup", "rate", "validation_episodes", "seed"):
+        for name in ("kl_coef", "validation_episodes", "seed"):
             check_number(name, getattr(self, name))
-        if self.n_envs is not None:
-            check_number("n_envs", self.n_envs, 1, beside="None, ")
-        if self.initial_states and self.env != "NicoLDream-v0":
+        for name, least in (("n_envs", 1), ("critic_warmup", 0), ("rate", 0)):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least, beside="None, ")
+        if self.init and self.algo not in CLONE_ALGORITHMS:
             raise ValueError(
-                f"initial_states={self.initial_states} with env={self.env}, which draws its own starts; accepted: None"
+                f"algo={self.algo!r} with init={self.init!r}; accepted: {' or '.join(CLONE_ALGORITHMS)} with a clone, "
+                "or --init none"
+            )
+        if self.initial_states and self.world != "dream":
+            raise ValueError(
+                f"initial_states={self.initial_states} with world='real', which draws its own starts; accepted: None"
             )
 
     @property
-    def pays(self) -> RewardName:
-        """The reward that is taken."""
-        return self.reward or ("success" if self.init else DEFAULT_REWARD)
+    def chosen_reward(self) -> RewardName | None:
+        """The reward that is taken; None for the world's own."""
+        return self.reward or ("success" if self.init else None)
 
     @property
     def outcome(self) -> bool:
         """Whether success is paid once, at the end of an episode, see `OutcomeReward`."""
-        return self.pays == "success" and self.algo in ("ppo", "a2c", "sac")
+        return self.chosen_reward == "success" and self.init is not None
+
+    @property
+    def dreams(self) -> int:
+        """Number of environments side by side."""
+        usual = {"ppo": 256, "sac": 64} if self.init else {"ppo": 16, "a2c": 16}
+        many = 16_384 if self.device.startswith("cuda") and self.algo == "ppo" and self.init else 1
+        return self.n_envs or max(usual.get(self.algo, 1), many)
+
+    def warmup(self, rollouts: int) -> int:
+        """Returns how many of ppo's rollouts train the critic only."""
+        if self.critic_warmup is not None:
+            return self.critic_warmup
+        return min(WARMUP_MOST, max(round(WARMUP_SHARE * rollouts), int(rollouts > 1)))
 
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
         free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "compile", "device")
-        return placed({key: value for key, value in asdict(self).items() if key not in free})
+        return resolve_paths({key: value for key, value in asdict(self).items() if key not in free})
+
+
+RENAMED = {"--anchor": "--kl-coef", "--warmup": "--critic-warmup"}
+"""Options of before version 0.2, and what they are called now."""

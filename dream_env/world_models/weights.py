@@ -43,7 +43,9 @@ def read_config(file: Path, what: str, remedy: str) -> dict[str, Any]:
     return values
 
 
-def fill(build: Callable[[], Any], file: Path, what: str, remedy: str) -> Any:
+def fill(
+    build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: Mapping[str, str] | None = None
+) -> Any:
     """Builds a module and gives it the weights of a file.
 
     Args:
@@ -51,6 +53,7 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str) -> Any:
         file: A file of safetensors.
         what: Argument that named the file, for errors.
         remedy: What to do about it, for errors.
+        renamed: Beginnings of the names of weights before, and of now.
 
     Returns:
         The module, in float32 on the CPU, whatever torch's defaults are; torch's random numbers go on as before.
@@ -67,6 +70,8 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str) -> Any:
         with standard(), torch.inference_mode(False), torch.random.fork_rng([]), _no_larger_than(sizes):
             module = build()
         tensors = load_file(file)
+        for old, new in (renamed or {}).items():
+            tensors = {name.replace(old, new): value for name, value in tensors.items()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{what}: {file} is damaged ({error}); {remedy}") from error
     except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, AttributeError, MemoryError) as error:

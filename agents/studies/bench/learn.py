@@ -28,6 +28,7 @@ from dream_env.agents.policies import vla as policy
 from dream_env.agents.studies.bench.cases import encode_starts, first_state
 from dream_env.agents.studies.bench.clock import Case, Work
 from dream_env.agents.train import command as train
+from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.scene import CUBES
@@ -68,7 +69,7 @@ def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work
 
 
 def _vla(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
-    args = train.Arguments(Path("."), world_model=world_model, device=device, n_envs=num_envs, warmup=0)
+    args = Practice(Path("."), world_model=world_model, device=device, n_envs=num_envs, critic_warmup=0)
     return train.make_model(args, train.prepare(args, train.make_env(args)))
 
 
@@ -91,7 +92,7 @@ def _zoo(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
             n_timesteps=num_envs * EPISODE_STEPS,
             eval_freq=-1,
             hyperparams={"n_envs": num_envs},
-            env_kwargs={"world_model": world_model, "device": device, "reward": train.Arguments(Path(".")).pays},
+            env_kwargs={"world_model": world_model, "device": device, "reward": Practice(Path(".")).chosen_reward},
             config=ZOO_CONFIG,
             device=device,
         )
@@ -109,7 +110,7 @@ def act(num_envs: int, world_model: str, pixels: bool = False) -> Work:
 
     def actions() -> int:
         if pixels:
-            vla.act(picture, proprio, "lift the red cube")
+            vla.act_on_pixels(picture, proprio, "lift the red cube")
         else:
             vla.predict(obs)
         return num_envs

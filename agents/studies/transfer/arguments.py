@@ -16,11 +16,11 @@ from dream_env.checks import check_choice, check_number
 
 RECIPE: dict[str, Any] = {"steps": demo_arguments.Arguments.steps, "validate_every": 150_000}
 """Arguments of `agents.train` for RL in a dream, as in the main job; the others have its defaults."""
-PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "warmup": 2}
+PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "critic_warmup": 2}
 """Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
 QUICK: dict[str, Any] = {
-    "recipe": {"steps": 384, "n_envs": 16, "warmup": 0},
-    "physics_recipe": {"algo": "ppo", "warmup": 0},
+    "recipe": {"steps": 384, "n_envs": 16, "critic_warmup": 0},
+    "physics_recipe": {"algo": "ppo", "critic_warmup": 0},
     "clone_updates": 20,
     "coevolution_episodes": 4,
     "refit_updates": 2,

@@ -33,6 +33,7 @@ from dream_env.agents.studies.transfer.policies import (
     trained,
 )
 from dream_env.agents.train import command as train
+from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json, write_text
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
@@ -112,7 +113,7 @@ def _regressor(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 def _practice(spec: Spec, setup: Setup, out: Path, world_model: str, init: str) -> int:
     """Trains by RL in a dream, into `out`/policy, and returns the physics steps of its validations."""
     own: dict[str, Any] = {"out": out / "policy", "init": init, "world_model": world_model, "seed": spec.seed}
-    args = train.Arguments(**{"validation_episodes": 0, **setup.recipe, **own})
+    args = Practice(**{"validation_episodes": 0, **setup.recipe, **own})
     physics = train.make_physics(args.task, args.world_model) if args.validation_episodes else None
     train.train(args, train.make_env(args), physics, progress=False)
     history = json.loads((args.out / "validation.json").read_text())
@@ -165,9 +166,9 @@ def ppo_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
             steps = round(longest.practice_steps * limit / longest.practice_cpu_s)
         else:
             steps = int(budget)
-        args = train.Arguments(
+        args = Practice(
             **setup.physics_recipe,
-            env="NicoLReal-v0",
+            world="real",
             out=out / budget,
             init=base.path,
             world_model=setup.world_model,
@@ -177,7 +178,7 @@ def ppo_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
             seed=spec.seed,
         )
         with Stopwatch(out / f"{budget}.json") as own:
-            envs = _physics_envs(setup, spec, reward=args.pays)
+            envs = _physics_envs(setup, spec, reward=args.chosen_reward)
             train.train(args, envs, None, progress=False)
             envs.close()
         taken = json.loads((args.out / "validation.json").read_text())[-1]["steps"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from dream_env.agents.studies.transfer.arguments import Setup
 from dream_env.agents.studies.transfer.plan import MODEL_FREE, Spec
-from dream_env.agents.train import command as train
+from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import replacing, write_json, write_text
 from dream_env.world_models import checkpoint
 
@@ -55,8 +55,8 @@ class TrainedPolicy:
 
 def practice_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all that fixes a practice, defaults of `agents.train` too, apart from what differs between policies."""
-    every = asdict(train.Arguments(Path(), **recipe))
-    return {key: value for key, value in every.items() if key not in ("out", "init", "world_model", "bank", "seed")}
+    own = ("out", "init", "world_model", "initial_states", "seed")
+    return {key: value for key, value in asdict(Practice(Path(), **recipe)).items() if key not in own}
 
 
 def settings(spec: Spec, setup: Setup) -> dict[str, Any]:

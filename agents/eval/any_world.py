@@ -1,0 +1,156 @@
+"""Plays a policy in any real environment, and in the dream of it: returns, and success where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from scipy.stats import bootstrap
+
+from dream_env.agents.eval.statistics import markdown_table, wilson
+from dream_env.agents.policies.registry import load_once
+from dream_env.agents.run.worlds import make_real
+from dream_env.dream import DreamVectorEnv
+from dream_env.files import write_json, write_text
+from dream_env.spec import observe
+from dream_env.world_models import checkpoint
+
+SCRIPTED = ("random", "zero")
+MOST_STEPS = 10_000
+"""Steps after which an episode of a world without a horizon is left."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """Episodes of a policy.
+
+    Attributes:
+        returns: Sums of rewards, one for each episode.
+        success: Whether it succeeded, where its world tells.
+    """
+
+    returns: list[float]
+    success: list[bool]
+
+
+def play_real(policy: str, env: str | None, world_model: str, episodes: int, seed: int) -> Played:
+    """Plays episodes in the real environment, bare for policies that take its observations as they are.
+
+    Args:
+        policy: Folder of a policy, or one of `SCRIPTED`.
+        env: Id of the environment; None takes the one that the world model was fitted to.
+        world_model: Name or folder of the world model.
+        episodes: Number of episodes.
+        seed: Seed of the first; the others follow.
+    """
+    world = make_real(env, world_model, obs_type=obs_type(policy))
+    played = Played([], [])
+    for i in range(seed, seed + episodes):
+        actor, (obs, info) = _Actor(policy, world.action_space, [i]), world.reset(seed=i)
+        total, steps, ended = 0.0, 0, False
+        while not ended:
+            action = actor({name: part[None] for name, part in observe(obs).items()})[0]
+            obs, reward, terminated, truncated, info = world.step(action)
+            total, steps = total + float(reward), steps + 1
+            ended = terminated or truncated or steps >= MOST_STEPS
+        played.returns.append(total)
+        if "is_success" in info:
+            played.success.append(bool(info["is_success"]))
+    world.close()
+    return played
+
+
+def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Played:
+    """Plays episodes side by side in the dream, from recorded starts; arguments as of `play_real`."""
+    seeds, model = list(range(seed, seed + episodes)), checkpoint.load(world_model)
+    dreams = DreamVectorEnv(
+        episodes, world_model=world_model, obs_type=obs_type(policy), autoreset_mode=AutoresetMode.NEXT_STEP
+    )
+    obs, _ = dreams.reset(seed=seeds)
+    actor, total = _Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
+    going, success = np.ones(episodes, bool), np.zeros(episodes, bool)
+    name = next(iter(model.spec.observation.spaces))
+    for _ in range(model.spec.horizon or MOST_STEPS):
+        batch = obs if isinstance(obs, dict) else {name: obs}
+        obs, reward, terminated, truncated, info = dreams.step(actor(batch))
+        total += np.where(going, reward, 0.0)
+        success = np.where(going, info["is_success"], success)
+        going = going & ~(terminated | truncated)
+        if not going.any():
+            break
+    dreams.close()
+    tells = hasattr(model, "success") or bool(success.any())
+    return Played(total.tolist(), success.tolist() if tells else [])
+
+
+def obs_type(policy: str) -> Any:
+    """Returns what a policy sees; scripted ones see nothing."""
+    return "native" if policy in SCRIPTED else getattr(load_once(policy).config, "obs_type", "embedding")
+
+
+class _Actor:
+    """Actions of a policy for episodes side by side."""
+
+    def __init__(self, policy: str, space: gym.Space, seeds: list[int]) -> None:
+        self.policy, self.space = policy, space
+        self.generators = [np.random.default_rng(seed) for seed in seeds]
+        if policy not in SCRIPTED:
+            self.saved = load_once(policy)
+            self.saved.reset()
+
+    def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        if self.policy not in SCRIPTED:
+            return self.saved.act(obs)
+        space: Any = self.space
+        if isinstance(space, gym.spaces.Discrete):
+            draw = [space.start + g.integers(space.n) for g in self.generators]
+            return np.array(draw) if self.policy == "random" else np.full(len(draw), space.start)
+        if self.policy == "random":
+            return np.stack([g.uniform(space.low, space.high) for g in self.generators]).astype(space.dtype)
+        still = np.clip(np.zeros(space.shape), space.low, space.high)
+        return np.tile(still, (len(self.generators), 1)).astype(space.dtype)
+
+
+def evaluate(
+    policies: dict[str, str], env: str | None, world_model: str, episodes: int, seed: int
+) -> list[dict[str, Any]]:
+    """Plays every policy in both worlds, and returns a row for each: return and success, with 95 % intervals."""
+    rows = []
+    for label, policy in policies.items():
+        worlds = {"real": play_real(policy, env, world_model, episodes, seed)}
+        worlds["dream"] = play_dream(policy, world_model, episodes, seed)
+        for world, played in worlds.items():
+            low, high = mean_interval(played.returns)
+            row: dict[str, Any] = {"policy": label, "world": world, "episodes": episodes}
+            row |= {"return": float(np.mean(played.returns)), "low": low, "high": high}
+            if played.success:
+                row["success"] = wilson(sum(played.success), len(played.success))._asdict()
+            rows.append(row)
+    return rows
+
+
+def mean_interval(values: list[float]) -> tuple[float, float]:
+    """Returns a 95 % bootstrap interval of a mean; nan for fewer than two values, or equal ones."""
+    if len(values) < 2 or min(values) == max(values):
+        return values[0], values[0]
+    found = bootstrap((values,), np.mean, rng=np.random.default_rng(0), n_resamples=2000, method="percentile")
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
+    """Writes results.json and results.md, and returns the latter."""
+    table = []
+    for row in rows:
+        success = row.get("success")
+        won = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})" if success else "–"
+        told = f"{row['return']:.4g} ({row['low']:.4g} to {row['high']:.4g})"
+        table.append([row["policy"], row["world"], told, won, row["episodes"]])
+    header = ["policy", "world", "return", "success", "episodes"]
+    text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
+    write_json(out / "results.json", {**about, "rows": rows})
+    write_text(out / "results.md", text)
+    return text

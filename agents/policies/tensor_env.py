@@ -1,0 +1,125 @@
+"""Dreams for PPO that never leave their device: tensors from the world model to the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from torch import Tensor
+
+from dream_env.agents.policies.object_state import Preparation
+from dream_env.tensors import TensorDreams
+
+Obs = dict[str, Tensor]
+
+
+class Step(NamedTuple):
+    """What a control step of B dreams leads to.
+
+    Attributes:
+        obs: Observations, of ended dreams those of their next start.
+        reward: `(B,)` float32.
+        done: Which dreams have ended, `(B,)` bool.
+        cut: Observations in which dreams were truncated, and their rows; None where what follows is worth nothing.
+    """
+
+    obs: Obs
+    reward: Tensor
+    done: Tensor
+    cut: tuple[Obs, Tensor] | None
+
+
+class TensorVecEnv(VecEnv):
+    """`TensorDreams` as the environment of a learner of stable-baselines3 that takes tensors.
+
+    Args:
+        dreams: The dreams.
+        preparation: What a VLA makes of observations first; None leaves them as they are.
+        outcome: Pays for success once, at the end of an episode, as `dream_env.adapters.sb3.OutcomeReward` does.
+    """
+
+    def __init__(self, dreams: TensorDreams, preparation: Preparation | None = None, outcome: bool = False) -> None:
+        self.dreams, self.preparation, self.outcome = dreams, preparation, outcome
+        space = preparation.space if preparation else dreams.single_observation_space
+        super().__init__(dreams.num_envs, space, dreams.single_action_space)
+        self.obs: Obs = {}
+        self.ended: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Return, length and success of the episodes that have ended since `take_episodes`."""
+
+    def start(self) -> Obs:
+        """Starts every dream anew."""
+        obs, _ = self.dreams.reset(seed=self._seeds[0])
+        self._reset_seeds()
+        self._returns = torch.zeros(self.num_envs, device=self.dreams.device)
+        self._lengths = torch.zeros_like(self._returns)
+        self.ended.clear()
+        self._lasting = self.preparation.lasting(obs) if self.preparation else {}
+        self.obs = self._prepared(obs, self._lasting)
+        return self.obs
+
+    def move(self, action: Tensor) -> Step:
+        """Predicts one control step of every dream under actions `(B, A)`; ended ones start anew."""
+        obs, reward, terminated, truncated, info = self.dreams.step(action)
+        done, cut = terminated | truncated, None
+        if self.outcome:
+            reward = (done & info["is_success"]).to(reward.dtype)
+        self._returns += reward
+        self._lengths += 1
+        if len(rows := done.nonzero()[:, 0]):
+            self.ended.append((self._returns[rows], self._lengths[rows], info["is_success"][rows]))
+            self._returns[rows], self._lengths[rows] = 0, 0
+            if not self.outcome and len(late := truncated.nonzero()[:, 0]):
+                last = {name: part[late] for name, part in info["final_obs"].items()}
+                cut = self._prepared(last, {name: part[late] for name, part in self._lasting.items()}), late
+            if self.preparation:
+                begun = self.preparation.lasting({name: part[rows] for name, part in obs.items()})
+                self._lasting = {name: part.index_copy(0, rows, begun[name]) for name, part in self._lasting.items()}
+        self.obs = self._prepared(obs, self._lasting)
+        return Step(self.obs, reward, done, cut)
+
+    def take_episodes(self) -> list[dict[str, Any]]:
+        """Returns what `Monitor` would tell of the episodes that have ended since the last call."""
+        columns = [torch.cat(column).tolist() for column in zip(*self.ended, strict=True)]
+        self.ended.clear()
+        rows = zip(*columns, strict=True)
+        return [{"episode": {"r": r, "l": int(n), "t": 0.0}, "is_success": bool(won)} for r, n, won in rows]
+
+    def _prepared(self, obs: Obs, lasting: Obs) -> Obs:
+        return self.preparation.observed(obs, lasting) if self.preparation else obs
+
+    # --- what stable-baselines3 asks of an environment
+
+    def reset(self) -> VecEnvObs:
+        """Starts every dream anew, and returns arrays."""
+        return {name: part.cpu().numpy() for name, part in self.start().items()}
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Is not there: `move` takes tensors."""
+        raise NotImplementedError("TensorVecEnv steps by `move`; dream_env.adapters.sb3.DreamVecEnv takes arrays")
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Is not there, see `step_async`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Releases nothing: the dreams go with their last reference."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Returns an attribute that all dreams share, for each of those asked for."""
+        return [getattr(self.dreams, attr_name, None) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute that all dreams share."""
+        setattr(self.dreams, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Calls a method of all dreams once."""
+        return [getattr(self.dreams, method_name)(*args, **kwargs)] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> Sequence[bool]:  # type: ignore[override]
+        """Says no: episodes are told by `take_episodes`."""
+        return [False for _ in self._get_indices(indices)]

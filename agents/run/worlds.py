@@ -1,0 +1,61 @@
+"""One way to a real environment, in the form that a policy takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+import dream_env  # noqa: F401  registers the ids
+from dream_env.checks import check_choice
+from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks import STANDARD, TASKS
+from dream_env.observations import ObsType
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.wrappers import WorldModelWrapper
+
+
+def make_real(
+    env: str | None,
+    world_model: str,
+    *,
+    obs_type: ObsType = "embedding",
+    reward: Any = None,
+    task: str = "all",
+    **options: Any,
+) -> gym.Env:
+    """Makes a real environment, seen through a world model unless a policy takes it as it is.
+
+    Args:
+        env: Its id, MODULE:ID where a module registers it; None takes the one that the world model was fitted to.
+        world_model: Name or folder of the world model.
+        obs_type: "native" for the bare environment, else as in `dream_env.dream.DreamEnv`.
+        reward: As in `dream_env.dream.DreamEnv`; None for the world's own.
+        task: Task of an environment that has several.
+        **options: Further arguments of the environment.
+
+    Raises:
+        ValueError: If there is no such environment, or it is not of the world that the model was fitted to.
+    """
+    name = env or spec_of(world_model).name
+    if name == SPEC.name:
+        from dream_env.nicol import real  # which loads the physics engine
+
+        check_choice("task", task, (*TASKS, "all"))
+        return real.make(task, world_model=world_model, obs_type=obs_type, reward=reward, **options)
+    try:
+        made = gym.make(name, **options)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ValueError(f"env={name!r} cannot be made: {' '.join(str(error).split())}") from error
+    return made if obs_type == "native" else WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
+
+
+def spec_of(world_model: str) -> WorldSpec:
+    """Returns the world that a world model was fitted to."""
+    return checkpoint.load(world_model).spec
+
+
+def tasks_of(world_model: str) -> tuple[str, ...]:
+    """Returns the tasks that "all" stands for in a world, none where it has one only."""
+    return STANDARD if spec_of(world_model).name == SPEC.name else ()

@@ -1,0 +1,177 @@
+"""What learns in `agents.train`, and the environments that it learns in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from operator import mul
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+
+from dream_env.adapters.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
+from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
+from dream_env.agents.policies.object_state import ObjectStateVecEnv, Preparation, reads_only
+from dream_env.agents.policies.ppo import ClonePPO
+from dream_env.agents.policies.sac import CloneSAC
+from dream_env.agents.policies.sb3 import SB3Policy
+from dream_env.agents.policies.tensor_env import TensorVecEnv
+from dream_env.agents.policies.vla import load
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.worlds import make_real, spec_of
+from dream_env.agents.train.arguments import Arguments
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.observations import ObsType
+from dream_env.tensors import TensorDreams
+
+MINIBATCHES = 12
+"""Of a rollout of a clone's ppo, at most: what more dreams add makes them larger, which a GPU likes."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An algorithm.
+
+    Attributes:
+        algorithm: Its class.
+        rate: Its learning rate.
+        falls: Whether that falls to zero.
+        kwargs: Its other arguments.
+    """
+
+    algorithm: type[BaseAlgorithm]
+    rate: float = 1e-3
+    falls: bool = False
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+_REPLAY: dict[str, Any] = {"learning_starts": 500, "buffer_size": 100_000}
+_NET: dict[str, Any] = {"policy_kwargs": {"net_arch": [64, 64]}}
+CLONES = {
+    "ppo": Learner(
+        ClonePPO,
+        3e-4,
+        True,
+        {
+            "n_steps": EPISODE_STEPS,
+            "batch_size": 512,
+            "n_epochs": 2,
+            "gamma": 0.97,
+            "gae_lambda": 0.95,
+            "target_kl": 0.03,
+        },
+    ),
+    "sac": Learner(
+        CloneSAC,
+        3e-4,
+        False,
+        {"buffer_size": 50_000, "learning_starts": 0, "batch_size": 256, "gradient_steps": 8, "gamma": 0.97},
+    ),
+}
+"""Learners that start from a clone, with NICOL's numbers."""
+LEARNERS = {
+    "ppo": Learner(
+        PPO,
+        1e-3,
+        True,
+        {"n_steps": 64, "batch_size": 256, "n_epochs": 10, "gamma": 0.98, "gae_lambda": 0.8, **_NET},
+    ),
+    "a2c": Learner(A2C, 7e-4, True, {"n_steps": 8, "gae_lambda": 0.95, **_NET}),
+    "sac": Learner(SAC, 1e-3, False, {**_REPLAY, **_NET}),
+    "td3": Learner(TD3, 1e-3, False, {**_REPLAY, **_NET}),
+    "ddpg": Learner(DDPG, 1e-3, False, {**_REPLAY, **_NET}),
+    "dqn": Learner(DQN, 1e-3, False, {**_REPLAY, "target_update_interval": 250, "exploration_fraction": 0.2, **_NET}),
+}
+"""Learners of stable-baselines3 that start at random, in any world; the numbers are those of small environments."""
+
+
+def obs_type_of(args: Arguments) -> ObsType:
+    """Returns what the policy sees."""
+    if args.init:
+        return "embedding"
+    return args.obs_type or ("embedding" if spec_of(args.world_model).pictures else "native")
+
+
+def make_env(args: Arguments) -> VecEnv:
+    """Makes the environments to train in."""
+    kwargs: dict[str, Any] = {"reward": args.chosen_reward, "world_model": args.world_model}
+    kwargs |= {"task": args.task, "obs_type": obs_type_of(args)}
+    if args.world == "real":
+        # The id with its package, since a fresh process has not imported it.
+        make: Callable[[], gym.Env] = partial(make_real, args.env, **kwargs)
+        return make_vec_env(make, args.n_envs or pool.cores(), args.seed, vec_env_cls=SubprocVecEnv)
+    kwargs |= {
+        "initial_states": args.initial_states,
+        "starts": args.starts,
+        "compile": args.compile,
+        "device": args.device,
+    }
+    if not (args.init and args.algo == "ppo"):
+        return DreamVecEnv(args.dreams, **kwargs)
+    dreams, vla = TensorDreams(args.dreams, seed=args.seed, **kwargs), load(args.init, args.device)
+    prepared = Preparation(vla, dreams.single_observation_space) if reads_only(vla.config) else None
+    return TensorVecEnv(dreams, prepared, args.outcome)
+
+
+def prepare(args: Arguments, env: VecEnv) -> VecEnv:
+    """Puts around the environments what the learner asks for: what is paid, and what a VLA makes of observations."""
+    if isinstance(env, TensorVecEnv):
+        return env
+    if args.outcome:
+        env = OutcomeReward(env)
+    if args.init and reads_only(load(args.init).config):
+        env = ObjectStateVecEnv(env, args.init, args.device)
+    return env
+
+
+def rollouts(args: Arguments, env: VecEnv) -> int:
+    """Returns how many rollouts of a clone's ppo the run takes."""
+    return -(-args.steps // (EPISODE_STEPS * env.num_envs))
+
+
+def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
+    """Makes the learner, with the clone inside if there is one.
+
+    Raises:
+        ValueError: If it cannot act in that world.
+    """
+    learner = (CLONES if args.init else LEARNERS)[args.algo]
+    kwargs = copy.deepcopy(learner.kwargs)  # SB3 writes into it
+    rate = learner.rate if args.rate is None else args.rate
+    policy: Any = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
+    if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 3:
+        policy = "CnnPolicy"
+    if args.init:
+        policy = VLAPolicy if args.algo == "ppo" else VLASACPolicy
+        kwargs |= {"policy_kwargs": {"clone": args.init}, "kl_coef": args.kl_coef}
+        if args.outcome:
+            kwargs["gamma"] = OUTCOME_DISCOUNT
+        if args.algo == "ppo":
+            steps = kwargs["n_steps"] * env.num_envs
+            kwargs["batch_size"] = min(max(kwargs["batch_size"], steps // MINIBATCHES), steps)
+            kwargs["critic_warmup"] = args.warmup(rollouts(args, env))
+        elif args.critic_warmup is not None:
+            kwargs["critic_warmup"] = 1_000 * args.critic_warmup
+    try:
+        return learner.algorithm(
+            policy,
+            env,
+            learning_rate=partial(mul, rate) if learner.falls else rate,  # times the share of steps left
+            seed=args.seed,
+            device=args.device,
+            **kwargs,
+        )
+    except AssertionError as error:
+        raise ValueError(f"algo={args.algo!r}: {error}; accepted: one that takes {env.action_space}") from error
+
+
+def policy_of(args: Arguments, model: BaseAlgorithm) -> Any:
+    """Returns a copy of the policy that a learner has so far."""
+    actor: Any = model.policy
+    return actor.vla() if args.init else SB3Policy.of(model, obs_type_of(args), args.world_model)

@@ -1,0 +1,173 @@
+"""What a training says of itself on its way: a bar, validations in the real world, saves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.protocol import Policy
+from dream_env.agents.run.config import command_line
+from dream_env.agents.run.worlds import spec_of, tasks_of
+from dream_env.agents.train.arguments import VALIDATION_SEED, Arguments
+from dream_env.agents.train.learners import policy_of
+from dream_env.files import replacing, write_json
+from dream_env.progress import progress_bar
+from dream_env.spec import observe
+
+
+def validate(
+    policy: Policy, env: gym.Env, tasks: Sequence[str], episodes: int, limit: int | None = None
+) -> dict[str, float]:
+    """Measures a policy in the real world, always on the same seeds.
+
+    Args:
+        policy: Its most probable actions are taken.
+        env: The real environment, or what behaves like it.
+        tasks: What is asked for in turn; none where an environment has one task.
+        episodes: Number of episodes.
+        limit: Control steps after which an episode ends; None leaves that to the environment.
+
+    Returns:
+        The mean return; where the environment tells of success its rate at the end of the episodes, overall and per
+        task; and where it tells of a distance to the goal the mean of the last ones.
+    """
+    found: dict[str, list[float]] = {}
+    for i in range(episodes):
+        options = {"task": tasks[i % len(tasks)]} if tasks else None
+        obs, info = env.reset(seed=VALIDATION_SEED + i, options=options)
+        policy.reset()
+        total, steps, ended = 0.0, 0, False
+        while not ended:
+            action = policy.act({name: value[None] for name, value in observe(obs).items()})[0]
+            obs, reward, terminated, truncated, info = env.step(action)
+            total, steps = total + float(reward), steps + 1
+            ended = terminated or truncated or steps == limit
+        found.setdefault("return", []).append(total)
+        if "is_success" in info:
+            for name in ("success", *(f"success_{task}" for task in (options or {}).values())):
+                found.setdefault(name, []).append(float(info["is_success"]))
+        if "distance" in info:
+            found.setdefault("distance", []).append(float(info["distance"]))
+    first = {"success": found.pop("success")} if "success" in found else {}
+    return {name: float(np.mean(values)) for name, values in {**first, **found}.items()}
+
+
+def merit(entry: dict[str, float]) -> float | None:
+    """Returns by what validations are compared: success, or the return where there is none; None without either."""
+    return entry.get("success", entry.get("return"))
+
+
+class Bar(BaseCallback):
+    """Shows how far the training is, and the reward and success of the latest episodes.
+
+    Args:
+        total: Steps of the whole run.
+        where: World that is trained in.
+        hidden: Shows nothing.
+    """
+
+    def __init__(self, total: int, where: str, hidden: bool = False) -> None:
+        super().__init__()
+        self.total, self.where, self.hidden = total, where, hidden
+
+    def _on_training_start(self) -> None:
+        options = {"initial": self.model.num_timesteps, "unit": "step", "unit_scale": True, "disable": self.hidden}
+        self.bar = progress_bar(desc=f"train in the {self.where}", total=self.total, **options)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._show()
+
+    def _on_rollout_start(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        if (more := self.model.num_timesteps - self.bar.n) <= 0:
+            return
+        episodes, won = self.model.ep_info_buffer or (), self.model.ep_success_buffer or ()
+        said = [f"reward {np.mean([each['r'] for each in episodes]):.3g}"] if len(episodes) else []
+        said += [f"success {np.mean(list(won)):.0%}"] if len(won) else []
+        self.bar.set_postfix_str(", ".join(said), refresh=False)
+        self.bar.update(more)
+
+    def _on_training_end(self) -> None:
+        self._show()
+        self.bar.close()
+
+
+class Validation(BaseCallback):
+    """Every so often, between two updates: validates in the real world, keeps the best, saves the run.
+
+    Args:
+        args: See `Arguments`.
+        env: Real world to validate in; None only saves.
+    """
+
+    def __init__(self, args: Arguments, env: gym.Env | None) -> None:
+        super().__init__()
+        self.args, self.env = args, env
+        self.file = args.out / "validation.json"
+        self.history: list[dict[str, float]] = []
+        if self.file.exists():
+            self.history = json.loads(self.file.read_text())
+
+    def _on_rollout_start(self) -> None:
+        due = self.model.num_timesteps // self.args.validate_every
+        last = self.history[-1]["steps"] // self.args.validate_every if self.history else -1
+        if due > last:
+            self.measure()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def measure(self) -> None:
+        """Validates and saves now, once per number of steps."""
+        steps, args = self.model.num_timesteps, self.args
+        if self.history and self.history[-1]["steps"] == steps:
+            if self.env is None or merit(self.history[-1]) is not None:
+                return
+            self.history.pop()  # saved by a command without validation, which this one asks for
+        policy: Any = policy_of(args, self.model)
+        entry: dict[str, float] = {"steps": steps}
+        if self.env is not None:
+            tasks = tasks_of(args.world_model)
+            asked = (args.task,) if tasks and args.task != "all" else tasks
+            limit = spec_of(args.world_model).horizon
+            entry |= validate(policy, self.env, asked, args.validation_episodes, limit)
+            for name, value in entry.items():
+                self.logger.record(f"physics/{name}", value)
+            self.logger.dump(steps)
+            before = [known for past in self.history if (known := merit(past)) is not None]
+            best = merit(entry)
+            if best is not None and best > max(before, default=-np.inf):
+                registry.save(policy, args.out / "best", card(args, [entry]))
+        self.history.append(entry)
+        if args.snapshots:
+            registry.save(policy, args.out / "snapshots" / f"{steps:09d}", card(args, [entry]))
+        with replacing(args.out / "checkpoint.zip") as part:
+            self.model.save(part)
+        write_json(self.file, self.history)
+
+
+def card(args: Arguments, history: list[dict[str, float]]) -> str:
+    """Returns the card of a policy: how it was made, and what its validations said."""
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    rows = [[f"{entry[n]:g}" if n in entry else "" for n in names] for entry in history]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
+    start = f"from clone `{args.init}`" if args.init else "from random weights"
+    return (
+        f"# Policy trained by {args.algo} in the {args.world}\n\n"
+        f"`{command_line('train', args)}`\n\n"
+        f"Task {args.task}, {start}, world model `{args.world_model}`, reward "
+        f"{args.chosen_reward or 'of the world'}, seed {args.seed}. Kept: {args.select}.\n\n"
+        f"Validation in the real world, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
+        f"{table}\n"
+    )
