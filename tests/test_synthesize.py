@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents import synthesize
+from dream_env.agents.synthesize import command as synthesize
+from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.spec import SPEC
 
@@ -24,7 +25,7 @@ def test_the_filter_asks_for_success_that_holds_agreement_and_progress():
 
 
 def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
-    args = synthesize.Arguments(task="reach", episodes=3, variants=2, draws=2, agree=2, out=tmp_path / "dreamt")
+    args = Arguments(task="reach", episodes=3, variants=2, draws=2, agree=2, out=tmp_path / "dreamt")
     synthesize.main(args)
     data = EpisodeDataset.load(args.out)
     assert data.spec == SPEC and len(data) == 3
@@ -35,15 +36,13 @@ def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
     about = json.loads((args.out / "meta" / "dream.json").read_text())
     assert about["source"] == "dream" and about["world_model"] == "default" and about["imagined"] >= 3
     with pytest.raises(ValueError, match="agree=5"):
-        synthesize.Arguments(agree=5)
+        Arguments(agree=5)
 
 
 def test_it_gives_up_where_nothing_passes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         synthesize.Dreamt, "kept", lambda self, *limits: torch.zeros(len(self.actions), dtype=torch.bool)
     )
-    args = synthesize.Arguments(
-        task="reach", episodes=1, variants=1, draws=1, agree=1, tries=2, out=tmp_path / "dreamt"
-    )
+    args = Arguments(task="reach", episodes=1, variants=1, draws=1, agree=1, tries=2, out=tmp_path / "dreamt")
     with pytest.raises(ValueError, match="0 of 2 imagined episodes passed the filter"):
         synthesize.main(args)

@@ -18,11 +18,13 @@ class Arguments:
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     arms: tuple[str, ...] = ()
-    """Which arms are played, all without a name; all that have been played are reported."""
+    """Which arms are played, all without a name, "none" for none; all that have been played are reported."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """Tasks."""
     oracle_episodes: int = 0
     """Episodes per task for which physics tells the best of 16 variations of the clone's episodes; 0 for none."""
+    filter_episodes: int = 0
+    """Starts per task from which episodes are imagined whose actions physics carries out, see `agents.synthesize`."""
     speed: bool = True
     """Measures what a plan takes."""
     workers: int | None = None

@@ -18,14 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from dream_env.agents.data.physics_starts import carry_out, physics_starts
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, summarize
 from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference
 from dream_env.agents.foresee.command import oracle
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.planner import Planner, PlannerConfig
+from dream_env.agents.planners.prior import Prior, load_policy
+from dream_env.agents.planners.problem import Noise
 from dream_env.agents.run import workers as pool
 from dream_env.agents.studies.uses.arguments import Arguments
+from dream_env.agents.synthesize import command as synthesize
+from dream_env.agents.synthesize.arguments import Arguments as Synthesize
 from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.tasks import TASKS
@@ -143,6 +148,35 @@ def measure_speed(draws: int = 5) -> dict[str, float]:
     return {**took, **rate, "vector_env_steps_per_second": own}
 
 
+def measure_filter(seeds: Iterable[int], tasks: Iterable[str], variants: int = 2) -> dict[str, float]:
+    """Measures how often physics confirms imagined episodes: the same actions, from the same start, open loop.
+
+    Returns:
+        `filter_precision` of those that `agents.synthesize` keeps, `filter_precision_unfiltered` of all that succeed in
+        the dream, `filter_base` of all that were imagined, and `filter_kept`, the share that is kept.
+    """
+    model, prior = checkpoint.load("default"), Prior(load_policy("few"), Synthesize.std)
+    kept, wins, true = [], [], []
+    for task in tasks:
+        for seed in progress_bar(list(seeds), desc=f"filter {task}", unit="start"):
+            starts, solved = physics_starts(task, (seed,))
+            if solved[0]:
+                continue
+            row = np.zeros(1, np.int64)
+            state, goal = starts.states(model, row), starts.goals(model, row)
+            dreamt = synthesize.dream(model, prior, state, goal, variants, 4, Noise([seed]))
+            kept += dreamt.kept(model.spec.hold_steps, 3, model.config.disagreement_threshold).tolist()
+            wins += dreamt.success[:, -model.spec.hold_steps :].all(1).tolist()
+            true += [carry_out(task, seed, actions).is_success for actions in dreamt.actions.numpy()]
+    confirmed = np.array(true, float)
+    return {
+        "filter_precision": float(confirmed[np.array(kept)].mean()),
+        "filter_precision_unfiltered": float(confirmed[np.array(wins)].mean()),
+        "filter_base": float(confirmed.mean()),
+        "filter_kept": float(np.mean(kept)),
+    }
+
+
 def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Makes the cells and the summary of the report of what has been played."""
     played = list(results)
@@ -196,12 +230,13 @@ def difference(played: Iterable[EpisodeResult], before: str, after: str) -> Inte
     return paired_difference(first, second)
 
 
-def headroom(found: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns pass@1 and pass@K of the oracle over all tasks, and what share of the way between foresight goes."""
+def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict[str, float | None]:
+    """Returns pass@1 and pass@K of the oracle over its tasks, and what share of the way between foresight goes."""
     count = sum(row["episodes"] for row in found.values())
     one, several = (sum(row["episodes"] * row[name] for row in found.values()) / count for name in ("pass_1", "pass_k"))
-    gain = summary["foresight_gain_points"]
-    share = None if gain is None or several <= one else gain / (100 * (several - one))
+    played = [result for result in results if result.task in found]
+    gain = difference(played, "few", "foresight").value
+    share = None if np.isnan(gain) or several <= one else gain / (several - one)
     return {"oracle_pass_1": one, "oracle_pass_k": several, "foresight_share_of_headroom": share}
 
 
@@ -237,9 +272,10 @@ def table(cells: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]) -> str
 def write(args: Arguments, extra: Mapping[str, Any]) -> str:
     """Writes the report of everything that has been played; returns its text."""
     files = [(label, args.work / f"{_name(label)}.jsonl") for label in ARMS]
-    cells, summary = reduce([r for label, file in files if file.is_file() for r in load_results(file)])
+    results = [r for label, file in files if file.is_file() for r in load_results(file)]
+    cells, summary = reduce(results)
     played = {name: value for name, value in extra.items() if name != "oracle"}
-    summary |= played | (headroom(extra["oracle"], summary) if "oracle" in extra else {})
+    summary |= played | (headroom(extra["oracle"], results) if "oracle" in extra else {})
     write_json(
         args.out / "uses.json", {"seed": args.seed, "cells": cells, "oracle": extra.get("oracle"), "summary": summary}
     )
@@ -258,6 +294,8 @@ def main(args: Arguments) -> None:
     if args.oracle_episodes:
         seeds = range(args.seed, args.seed + args.oracle_episodes)
         extra["oracle"] = oracle(ForesightConfig(), args.tasks, seeds, ForesightConfig.candidates, args.workers)
+    if args.filter_episodes:
+        extra |= measure_filter(range(args.seed, args.seed + args.filter_episodes), args.tasks)
     if args.speed:
         extra |= measure_speed()
     write_json(kept, extra)

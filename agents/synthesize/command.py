@@ -11,25 +11,24 @@ and privileged columns `disagreement` and `parent_episode` (the row of the initi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dream_env.agents.planners.prior import Prior, load_policy
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import imagine, repeat
-from dream_env.agents.run.cli import command
 from dream_env.agents.run.config import EPISODES, check_out
-from dream_env.checks import check_number
+from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episode import Episode
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
+from dream_env.progress import progress_bar
 from dream_env.rewards import metric_distance
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
@@ -38,44 +37,6 @@ KIND = "dream"
 """Kind of the episodes."""
 STARTS = 8
 """Starts that are imagined at a time."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Writes imagined, filtered episodes of a policy as a LeRobot v3 data set."""
-
-    policy: str = "few"
-    """The policy that acts: default, few, or a path."""
-    world_model: str = "default"
-    """Checkpoint that imagines."""
-    initial_states: Path | None = None
-    """File of recorded starts; that of the world model by default."""
-    task: str = "all"
-    """A task of the initial states, or all."""
-    episodes: int = 2000
-    """Episodes to write."""
-    variants: int = 4
-    """Episodes that are tried from a start before the next one is drawn."""
-    std: float = 0.2
-    """Noise on the policy's actions, as a share of half the action box."""
-    draws: int = 4
-    """Draws of the world model's noise that the actions of an episode are tried under."""
-    agree: int = 3
-    """Draws in which they have to succeed."""
-    tries: int = 20
-    """Imagined episodes per wanted one after which it gives up."""
-    filtered: bool = True
-    """Keeps what passes the filter; without it everything is kept, as a control."""
-    seed: int = 0
-    """Seed of starts and noise."""
-    out: Path = Path("dreamt")
-    """Folder of the data set."""
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for name in ("episodes", "variants", "draws", "agree", "tries"):
-            check_number(name, getattr(self, name), 1)
-        check_number("agree", self.agree, 1, self.draws)
 
 
 class Dreamt(NamedTuple):
@@ -200,7 +161,10 @@ def main(args: Arguments) -> None:
     model = checkpoint.load(args.world_model)
     starts = InitialStates.load(args.initial_states or checkpoint.resolve(args.world_model) / FILE)
     tried = written = 0
-    with EpisodeWriter(args.out, model.spec) as writer, tqdm(total=args.episodes, desc="dream", unit="episode") as bar:
+    with (
+        EpisodeWriter(args.out, model.spec) as writer,
+        progress_bar(total=args.episodes, desc="dream", unit="episode") as bar,
+    ):
         for episode, _ in episodes(model, starts, args):
             tried += 1
             if episode is not None:
@@ -217,7 +181,3 @@ def main(args: Arguments) -> None:
     about = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
     write_json(args.out / "meta" / "dream.json", {"source": KIND, **about, "imagined": tried})
     print(f"{args.out}: {written} of {tried} imagined episodes")
-
-
-if __name__ == "__main__":
-    command("synthesize")

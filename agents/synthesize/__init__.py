@@ -1,0 +1,1 @@
+"""agents.synthesize: `arguments` is what it can be told, `command` what it does."""
