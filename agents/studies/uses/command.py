@@ -286,9 +286,10 @@ def write(args: Arguments, extra: Mapping[str, Any]) -> str:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    if unknown := set(args.arms) - set(ARMS):
-        raise ValueError(f"arms={sorted(unknown)[0]!r}; accepted: {', '.join(ARMS)}")
-    for label in args.arms or ARMS:
+    arms = () if args.arms == ("none",) else args.arms or tuple(ARMS)
+    if unknown := set(arms) - set(ARMS):
+        raise ValueError(f"arms={sorted(unknown)[0]!r}; accepted: none, {', '.join(ARMS)}")
+    for label in arms:
         play_arm(label, args)
     extra = json.loads(kept.read_text()) if (kept := args.work / "extra.json").is_file() else {}
     if args.oracle_episodes:
