@@ -14,9 +14,9 @@ from dream_env.agents.eval import rollouts
 from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.critic import GoalTrunk
 from dream_env.agents.policies.object_state import ObjectStateVecEnv, Preparation
-from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.tensor_env import TensorVecEnv
 from dream_env.agents.policies.vla import VLA, Trunk, VLAConfig
+from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.command import train
 from dream_env.agents.train.learners import CLONES, make_env, make_model, prepare
@@ -119,10 +119,9 @@ def test_what_learned_from_readings_is_played_in_physics(folders, tmp_path):
     )
     args = replace(args, validation_episodes=0)
     vla = train(args, make_env(args), None, progress=False)
-    agent, env = (
-        ClonePPO.load(args.out / "checkpoint.zip"),
-        make_vec_env("NicoLReal-v0", env_kwargs={"world_model": world}),
-    )
+    agent = make_model(args, prepare(args, make_env(args)))
+    load_algorithm_into(agent, args.out / CHECKPOINT)
+    env = make_vec_env("NicoLReal-v0", env_kwargs={"world_model": world})
     read = ObjectStateVecEnv(env, clone)
     env.seed(3)
     seen = env.reset()

@@ -73,7 +73,8 @@ class ObjectStateVecEnv(VecEnvWrapper):
 
     What learned behind it acts behind it:
 
-        agent = PPO.load("runs/ppo/checkpoint.zip")
+        agent = make_model(arguments, env)  # dream_env.agents.train.learners
+        load_algorithm_into(agent, "runs/ppo/checkpoint.safetensors")  # dream_env.agents.run.sb3_state
         evaluate_policy(agent, ObjectStateVecEnv(make_vec_env("dream_env:NicoLReal-v0")))
 
     Args:

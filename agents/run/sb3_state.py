@@ -23,6 +23,8 @@ from stable_baselines3.common.save_util import recursive_getattr, recursive_seta
 
 from dream_env.files import replacing
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the file in the folder of a run."""
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 """Numbers of an algorithm that go on."""
 BUFFER_BYTES = 2**28
@@ -159,6 +161,8 @@ def _arrays(buffer: Any, whole: bool = False) -> Iterator[tuple[str, np.ndarray]
 def _generators(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Returns the states of Python's and numpy's generators; torch's goes to the tensors."""
     tensors["generator/torch"] = torch.get_rng_state()
+    if torch.cuda.is_initialized():
+        tensors["generator/cuda"] = torch.cuda.get_rng_state()
     version, words, gauss = random.getstate()
     name, key, *rest = np.random.get_state(legacy=True)
     return {"python": [version, list(words), gauss], "numpy": [name, np.asarray(key).tolist(), *rest]}
@@ -166,6 +170,8 @@ def _generators(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 def _set_generators(states: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     torch.set_rng_state(tensors["generator/torch"])
+    if "generator/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["generator/cuda"])
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
     name, key, *rest = states["numpy"]

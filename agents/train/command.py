@@ -3,8 +3,9 @@
 In a learned world model, on the CPU or (`--device cuda`) on a GPU, or in the real world. NICOL's VLA starts from a
 clone, by ppo or sac; any other world takes `--init none`, by any algorithm of stable-baselines3. Meanwhile the policy
 is validated in the real world, on seeds that neither collection nor `agents.evaluate` use. A killed run goes on when
-the same command is given again; a larger `--steps` trains on. Of sac, td3, ddpg and dqn the replay buffer is not kept:
-they go on with an empty one.
+the same command is given again; a larger `--steps` trains on. Everything goes on but the episodes, which begin anew,
+so its policy is not bit for bit that of a run without a pause; of sac, td3, ddpg and dqn a replay buffer above 256 MB
+is not kept, which resuming tells.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ from dream_env.agents.policies import registry, vla
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.policies.vla import VLA
 from dream_env.agents.run.config import check_out, check_settings, resolve_paths
+from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
 from dream_env.agents.run.worlds import make_real, spec_of, tasks_of
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.learners import (
-    CLONES,
-    LEARNERS,
     make_env,
     make_model,
     obs_type_of,
@@ -87,15 +87,15 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     check(args, physics)
     env = prepare(args, env)
     args.out.mkdir(parents=True, exist_ok=True)
-    settings, checkpoint = args.out / "settings.json", args.out / "checkpoint.zip"
-    if checkpoint.exists():
+    settings, checkpoint = args.out / "settings.json", args.out / CHECKPOINT
+    resumes = checkpoint.exists()
+    if resumes:
         check_settings(args.out, resolve_paths(json.loads(settings.read_text())), args.settings())
-        algorithm: Any = (CLONES if args.init else LEARNERS)[args.algo].algorithm
-        model = algorithm.load(checkpoint, env=env, device=args.device)
-        model.set_random_seed(args.seed + model.num_timesteps)  # loading went back to the first starts and noise
-    else:
-        model = make_model(args, env)
+    model = make_model(args, env)
+    if not resumes:
         write_json(settings, args.settings())
+    elif not load_algorithm_into(model, checkpoint):
+        print("the replay buffer was too large to be kept: the run goes on with an empty one", file=sys.stderr)
     if said := too_short(args, env):
         print(said, file=sys.stderr)
     model.set_logger(configure(str(args.out / "tensorboard"), ["tensorboard"]))

@@ -13,10 +13,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.protocol import Policy
 from dream_env.agents.run.config import command_line
+from dream_env.agents.run.sb3_state import CHECKPOINT, save_algorithm
 from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.agents.train.arguments import VALIDATION_SEED, Arguments
 from dream_env.agents.train.learners import policy_of
-from dream_env.files import replacing, write_json
+from dream_env.files import write_json
 from dream_env.progress import progress_bar
 from dream_env.spec import observe
 
@@ -152,8 +153,7 @@ class Validation(BaseCallback):
         self.history.append(entry)
         if args.snapshots:
             registry.save(policy, args.out / "snapshots" / f"{steps:09d}", card(args, [entry]))
-        with replacing(args.out / "checkpoint.zip") as part:
-            self.model.save(part)
+        save_algorithm(self.model, args.out / CHECKPOINT)
         write_json(self.file, self.history)
 
 

@@ -43,9 +43,7 @@ def read_config(file: Path, what: str, remedy: str) -> dict[str, Any]:
     return values
 
 
-def fill(
-    build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: Mapping[str, str] | None = None
-) -> Any:
+def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: Mapping[str, str] | None = None) -> Any:
     """Builds a module and gives it the weights of a file.
 
     Args:
