@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -116,8 +115,8 @@ class DynamicsModel(nn.Module):
         for name, numbers, value in (
             ("vector_mean", self.numbers, 0.0),
             ("vector_scale", self.numbers, 1.0),
-            ("code_low", size, -np.inf),
-            ("code_high", size, np.inf),
+            ("code_low", size, -1e6),
+            ("code_high", size, 1e6),
             ("change_scale", size, 1.0),
             ("action_mean", choices, 0.0),
             ("action_scale", choices, 1.0),
