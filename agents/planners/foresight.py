@@ -47,7 +47,7 @@ class ForesightConfig:
     policy: str = "few"
     world_model: str = "default"
     candidates: int = 16
-    objective: Mapping[str, float] = field(default_factory=lambda: {"metric": 1.0})
+    objective: Mapping[str, float] = field(default_factory=lambda: {"metric": 1.0, "disagreement": 200.0})
     path: float = 0.25
     horizon: int = 8
     execute: int = 4

@@ -40,9 +40,8 @@ from dream_env.world_models import checkpoint
 METRIC = {"metric": 1.0}
 CLOSED = PlannerConfig(objective=METRIC, path=1.0, execute=1, horizon=8)
 """Planning anew at every step, found on seeds from 200,000 on."""
-
 NEAR = PlannerConfig(
-    objective={"metric": 1.0, "disagreement": 200.0},
+    objective=ForesightConfig().objective,
     options={"samples": 48, "iterations": 2, "std": 0.25},
     execute=2,
     prior="few",
@@ -81,8 +80,9 @@ ARMS = {
     "metric, mppi": Arm("plan", 0, replace(CLOSED, solver="mppi")),
     "metric, gradient": Arm("plan", 0, replace(CLOSED, solver="gradient")),
     "foresight": Arm("foresight", 5, ForesightConfig()),
+    "foresight, metric": Arm("foresight", 5, ForesightConfig(objective=METRIC)),
+    "foresight, metric, worst": Arm("foresight", 5, ForesightConfig(objective=METRIC, pick="worst")),
     "foresight, random": Arm("foresight", 5, ForesightConfig(pick="random")),
-    "foresight, worst": Arm("foresight", 5, ForesightConfig(pick="worst")),
     "default": Arm("clone", 100, policy="default"),
     "foresight, default": Arm("foresight", 100, ForesightConfig(policy="default")),
 }
