@@ -80,11 +80,13 @@ ARMS = {
     "metric, mppi": Arm("plan", 0, replace(CLOSED, solver="mppi")),
     "metric, gradient": Arm("plan", 0, replace(CLOSED, solver="gradient")),
     "foresight": Arm("foresight", 5, ForesightConfig()),
+    "foresight, margin": Arm("foresight", 5, ForesightConfig(margin=1.5)),
     "foresight, metric": Arm("foresight", 5, ForesightConfig(objective=METRIC)),
     "foresight, metric, worst": Arm("foresight", 5, ForesightConfig(objective=METRIC, pick="worst")),
     "foresight, random": Arm("foresight", 5, ForesightConfig(pick="random")),
     "default": Arm("clone", 100, policy="default"),
     "foresight, default": Arm("foresight", 100, ForesightConfig(policy="default")),
+    "foresight, margin, default": Arm("foresight", 100, ForesightConfig(policy="default", margin=1.5)),
 }
 """What is compared, by label, the most wanted first."""
 
