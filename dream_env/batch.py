@@ -15,6 +15,7 @@ from dream_env.engine import Carry, DreamEngine
 from dream_env.initial_states import InitialStates, draw
 from dream_env.language import similarity
 from dream_env.observations import to_numpy, to_tensors
+from dream_env.world_models.precision import insulated
 
 RENDER_SIZE = 256
 """Side in pixels from which on `render()` does not enlarge the decoder's picture any more."""
@@ -32,6 +33,7 @@ class DreamBatch:
     OPTIONS: tuple[str, ...] = ("task", "start", "instruction", "observation", "goal")
     """Keys that `reset(options=...)` takes."""
 
+    @insulated
     def __init__(self, num_envs: int, config: DreamConfig, horizon: int | str | None) -> None:
         self.num_envs, self.config = num_envs, config
         self.engine = DreamEngine(config, horizon)
@@ -70,6 +72,7 @@ class DreamBatch:
     # --- reset and step
 
     @torch.inference_mode()
+    @insulated
     def restart(self, index: np.ndarray, chance: np.ndarray, options: dict[str, Any]) -> None:
         """Starts new episodes.
 
@@ -111,6 +114,7 @@ class DreamBatch:
         return noise
 
     @torch.inference_mode()
+    @insulated
     def step(self, actions: np.ndarray, noise: np.ndarray | None) -> dict[str, np.ndarray]:
         """Moves every dream by one action.
 
@@ -132,15 +136,18 @@ class DreamBatch:
     # --- what can be seen
 
     @torch.inference_mode()
+    @insulated
     def observation(self) -> Any:
         """Returns the observations of all dreams, fresh arrays with a leading axis."""
         return to_numpy(self.engine.observe(self.carry))
 
+    @insulated
     def info(self) -> dict[str, np.ndarray]:
         """Returns the infos of all dreams, fresh arrays `(B,)`."""
         return {name: part.copy() for name, part in self._info.items()}
 
     @torch.inference_mode()
+    @insulated
     def frames(self) -> np.ndarray:
         """Decodes all dreams to enlarged pictures `(B, H, W, 3)` uint8, cameras side by side.
 
@@ -158,12 +165,14 @@ class DreamBatch:
 
     # --- save and restore
 
+    @insulated
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns copies of everything that decides how the dreams go on, apart from later random draws."""
         words = {"sentence": self.instruction.astype(str), "task_name": self.task_name.astype(str)}
         return {name: part.cpu().numpy().copy() for name, part in self.carry.items()} | words
 
     @torch.inference_mode()
+    @insulated
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state of `get_state`.
 

@@ -17,6 +17,7 @@ from dream_env.observations import ObservationForm, ObsType, to_numpy, to_tensor
 from dream_env.rewards import DEFAULT_REWARD, RewardName, goal_reward
 from dream_env.spec import observe
 from dream_env.world_models import checkpoint
+from dream_env.world_models.precision import insulated
 from dream_env.world_models.protocol import State
 
 
@@ -39,6 +40,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         ValueError: If the environment is not of the world that the model was fitted to.
     """
 
+    @insulated
     def __init__(
         self,
         env: gym.Env,
@@ -73,6 +75,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
                 f"model, which was fitted to {spec.name}: {spec.observation} and {spec.action}"
             )
 
+    @insulated
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment, and encodes its observation and its goal."""
         obs, info = self.env.reset(seed=seed, options=options)
@@ -91,6 +94,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._apart = self.distance(self.distance.vector(self.state), self._vector)
 
     @torch.inference_mode()
+    @insulated
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Moves the environment, and encodes its observation."""
         obs, own, terminated, truncated, info = self.env.step(action)
@@ -106,6 +110,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         return self.observation(), float(reward[0]), terminated, truncated, {**info, **self._info()}
 
     @torch.inference_mode()
+    @insulated
     def observation(self) -> Any:
         """Returns the present observation in the dream's form."""
         obs = to_numpy(self.form.build(self.state, self._goal if self.spec_of_world.goals else None))
@@ -117,6 +122,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         return {name: part[0] for name, part in obs.items()}
 
     @property
+    @insulated
     def goal_observation(self) -> dict[str, np.ndarray]:
         """The observation of this episode's goal."""
         if self.env.has_wrapper_attr("goal_observation"):
@@ -129,6 +135,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """Returns the environment's state, see its `get_state`."""
         return self.env.get_wrapper_attr("get_state")()
 
+    @insulated
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back to a state of `get_state`; a model with memory begins to remember there."""
         self.env.get_wrapper_attr("set_state")(state)

@@ -22,6 +22,7 @@ from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.observations import observation_space
 from dream_env.progress import progress_bar
+from dream_env.world_models.precision import insulated
 
 INPUTS = ("embedding", "goal", "proprio")
 """Parts of the observation that the regressor reads."""
@@ -79,6 +80,7 @@ class Regressor(nn.Module):
         seen = self.seen(torch.cat([obs[name] for name in INPUTS], dim=-1))
         return torch.tanh(self.action(self.layers(torch.cat([seen, one_hot(left - 1, EPISODE_STEPS)], dim=-1))))
 
+    @insulated
     @torch.no_grad()
     def predict(
         self,

@@ -18,6 +18,7 @@ from torch import nn
 
 from dream_env.agents.run.trust import check_trust
 from dream_env.spec import PICTURE, VECTOR, space_from_json, space_to_json
+from dream_env.world_models.precision import insulated
 
 ALGORITHMS = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 """Algorithms of Stable-Baselines3 whose policies are known."""
@@ -110,6 +111,7 @@ class SB3Policy(nn.Module):
     def reset(self) -> None:
         """Forgets nothing: it has no memory."""
 
+    @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
         """Chooses actions `(B, ...)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
         return act(self.policy, observation, deterministic)
@@ -140,6 +142,7 @@ class ZipPolicy:
     def reset(self) -> None:
         """Forgets nothing: it has no memory."""
 
+    @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
         """Chooses actions, see `dream_env.agents.policies.protocol.Policy`."""
         return act(self.policy, observation, deterministic)

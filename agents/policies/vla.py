@@ -27,6 +27,7 @@ from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
 from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
+from dream_env.world_models.precision import insulated
 from dream_env.world_models.readout import LanguageReadout
 
 INPUTS = ("embedding", "proprio", "instruction")
@@ -242,6 +243,7 @@ class VLA(nn.Module):
         """Maps a batch of observations to mean actions `(B, 4)` in [-1, 1]."""
         return torch.tanh(self.action(self.trunk(obs)))
 
+    @insulated
     @torch.no_grad()
     def predict(
         self,
@@ -288,6 +290,7 @@ class VLA(nn.Module):
         """Chooses actions `(B, 4)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
         return self.predict(observation, deterministic=deterministic)[0]
 
+    @insulated
     @torch.no_grad()
     def act_on_pixels(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
         """Chooses the action for one camera picture: all the way from pixels and words.
