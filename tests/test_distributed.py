@@ -1,7 +1,9 @@
 """One fit by two processes on this machine: the same curves as by one, and one that writes."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fit_process
@@ -146,3 +148,38 @@ def test_launched_processes_work_together(tmp_path):
     distributed.launch(note, 2, tmp_path)
     found = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert found == {"0": "2 True", "1": "2 False"}
+
+
+@pytest.mark.parametrize("seconds", [1.5, 5])
+def test_workers_end_with_their_parent(tmp_path, seconds):
+    code = (
+        "import sys, time\nfrom dream_env.agents.fit import distributed\n"
+        "if __name__ == '__main__':\n    distributed.launch(time.sleep, 2, 120)"
+    )
+    (script := tmp_path / "launch_and_wait.py").write_text(code)
+    parent = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(seconds)
+    parent.kill()
+    parent.wait()
+
+    def left():
+        processes = (Path(f"/proc/{pid}") for pid in os.listdir("/proc") if pid.isdigit())
+        return [one for one in processes if _session(one) == parent.pid]
+
+    deadline = time.monotonic() + 30
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left()
+
+
+def _session(process):
+    try:
+        state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+        return None if state == "Z" else int(session)
+    except OSError:
+        return None
+
+
+def test_more_workers_than_a_machine_can_run_are_refused():
+    with pytest.raises(ValueError, match="processes=9999; accepted: 1 to"):
+        distributed.launch(print, 9999)

@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 
 import dream_env
 from dream_env.agents.run import cli
+from dream_env.nicol.constants import EPISODE_STEPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -118,7 +119,7 @@ def test_spec_survives_json(env_id):
     spec = gym.spec(env_id)
     again = EnvSpec.from_json(spec.to_json())
     assert again == spec
-    assert again.max_episode_steps == dream_env.EPISODE_STEPS
+    assert again.max_episode_steps == EPISODE_STEPS
     assert again.vector_entry_point == spec.vector_entry_point
 
 

@@ -89,6 +89,11 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / CHECKPOINT
     resumes = checkpoint.exists()
+    if not resumes and (args.out / "checkpoint.zip").exists():
+        raise ValueError(
+            f"out={args.out} holds a run of an older version, whose checkpoint.zip is not loaded as it may hold code; "
+            "accepted: a new folder"
+        )
     if resumes:
         check_settings(args.out, resolve_paths(json.loads(settings.read_text())), args.settings())
     model = make_model(args, env)
