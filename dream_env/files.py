@@ -61,6 +61,32 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def check_npz(path: str | os.PathLike[str]) -> None:
+    """Refuses an .npz whose headers promise more than the file holds, before anything of that size is allocated.
+
+    Raises:
+        ValueError: If it does so, or holds something else than arrays of numbers and texts.
+        OSError: If it cannot be read.
+    """
+    import math
+    import zipfile
+
+    from numpy.lib import format as npy
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:
+                    version = npy.read_magic(file)
+                    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                    shape, _, kind = read(file)
+                    held, packed = entry.file_size - file.tell(), entry.compress_size
+                if kind.hasobject or math.prod(shape) * kind.itemsize != held or held > 1100 * packed + 1024:
+                    raise ValueError(f"{entry.filename} of shape {shape}, {kind}, does not hold {held} bytes of that")
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Keeps a folder for this process, as long as it writes there.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dream_env.checks import check_choice
-from dream_env.files import replacing
+from dream_env.files import check_npz, replacing
 from dream_env.language import embedder
 from dream_env.world_models.protocol import State, WorldModel, take
 
@@ -201,6 +201,7 @@ def draw(chances: np.ndarray, uniform: Any) -> Any:
 def _load(path: Path, changed: int) -> InitialStates:
     """Reads a file; `changed`, its time of change, makes a rewritten file a new entry."""
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         parts: dict[str, Any] = {

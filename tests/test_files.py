@@ -1,11 +1,13 @@
 """Files are whole or not at all, with the modes of the umask; a folder is written by one process at a time."""
 
 import errno
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from dream_env.agents.run.config import check_out
-from dream_env.files import LOCK, locked, replacing, write_json, write_text
+from dream_env.files import LOCK, check_npz, locked, replacing, write_json, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077])
@@ -102,3 +104,18 @@ def test_a_damaged_config_is_not_written_over(tmp_path: Path, text: str) -> None
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="holds a checkpoint of kind None; accepted"):
         check_out(tmp_path, "vla")
+
+
+def test_headers_that_promise_more_than_a_file_holds_are_refused(tmp_path: Path) -> None:
+    arrays = {"x": np.zeros((3, 4), np.uint8), "words": np.array(["a", "bc"]), "none": np.zeros((0, 5))}
+    np.savez_compressed(tmp_path / "good.npz", **arrays)
+    check_npz(tmp_path / "good.npz")
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f8", "fortran_order": False, "shape": (10**10, 2)})
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        archive.writestr("x.npy", huge.getvalue() + bytes(64))
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    (tmp_path / "text.npz").write_text("no zip")
+    for name in ("huge", "objects", "text"):
+        with pytest.raises(ValueError, match=rf"{name}\.npz is damaged"):
+            check_npz(tmp_path / f"{name}.npz")
