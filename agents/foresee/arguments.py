@@ -29,7 +29,8 @@ class Arguments:
     draws: int = 4
     """Draws of noise that every candidate is imagined with."""
     margin: float = 0.0
-    """Another behavior is chosen only if its cost is lower than the policy's own by so much; about 1.5 for good policies."""
+    """Another behavior is chosen only if its cost is lower than the policy's own by so much; good policies need
+    about 1.5."""
     controls: bool = True
     """Plays the random and the worst-scored candidate, too."""
     oracle: int = 0
