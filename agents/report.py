@@ -1,7 +1,7 @@
-"""Writes the figures of a Markdown page from result files, so that nobody types them.
+"""Writes the figures of Markdown pages from result files, so that nobody types them.
 
-    python -m agents.report            # fills README.md from results/*.json
-    python -m agents.report --check    # fails if README.md is out of date
+    python -m agents.report            # fills README.md and docs/results.md from results/*.json
+    python -m agents.report --check    # fails if one of them is out of date
 
 A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`: an
 evaluation becomes its tables, a list of records or a record becomes a table. `results:NAME.key.key`
@@ -25,7 +25,8 @@ BLOCK = re.compile(r"(<!-- results:(\S+) -->).*?(<!-- /results -->)", re.DOTALL)
 
 
 def render(value: Any) -> str:
-    """Renders a part of a result file as Markdown: a figure in line, everything else as a table.
+    """Renders a part of a result file as Markdown: a figure in line, everything else as a table, of
+    records the fields that are no records themselves.
 
     Raises:
         ValueError: If the value is nested deeper than a list of records.
@@ -35,8 +36,9 @@ def render(value: Any) -> str:
     if isinstance(value, dict):
         return "\n" + markdown_table(["", ""], [[k, _figure(v)] for k, v in value.items()]) + "\n"
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        rows = [[_figure(row.get(key)) for key in value[0]] for row in value]
-        return "\n" + markdown_table(list(value[0]), rows) + "\n"
+        columns = [key for key, part in value[0].items() if not isinstance(part, dict | list)]
+        rows = [[_figure(row.get(key)) for key in columns] for row in value]
+        return "\n" + markdown_table([key.replace("_", " ") for key in columns], rows) + "\n"
     return _figure(value)
 
 
@@ -95,10 +97,10 @@ def fill(text: str, results: Path) -> str:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes the figures of a Markdown page from result files."""
+    """Writes the figures of Markdown pages from result files."""
 
-    page: Path = Path("README.md")
-    """Page with blocks `<!-- results:NAME -->...<!-- /results -->`."""
+    page: tuple[Path, ...] = (Path("README.md"), Path("docs/results.md"))
+    """Pages with blocks `<!-- results:NAME -->...<!-- /results -->`."""
     results: Path = Path("results")
     """Folder of NAME.json."""
     check: bool = False
@@ -107,13 +109,14 @@ class Arguments:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    old = args.page.read_text(encoding="utf-8")
-    new = fill(old, args.results)
-    if args.check and new != old:
-        raise SystemExit(f"{args.page} is out of date: run python -m agents.report")
-    if new != old:
-        write_text(args.page, new)
-    print(f"{args.page}: {len(BLOCK.findall(new))} blocks {'checked' if args.check else 'written'}")
+    for page in args.page:
+        old = page.read_text(encoding="utf-8")
+        new = fill(old, args.results)
+        if args.check and new != old:
+            raise SystemExit(f"{page} is out of date: run python -m agents.report")
+        if new != old:
+            write_text(page, new)
+        print(f"{page}: {len(BLOCK.findall(new))} blocks {'checked' if args.check else 'written'}")
 
 
 if __name__ == "__main__":

@@ -359,6 +359,6 @@ def test_check_fails_for_a_page_out_of_date(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("<!-- results:run.x -->1<!-- /results -->")
     with pytest.raises(SystemExit, match="out of date"):
-        report.main(report.Arguments(page, tmp_path, check=True))
-    report.main(report.Arguments(page, tmp_path))
-    report.main(report.Arguments(page, tmp_path, check=True))
+        report.main(report.Arguments((page,), tmp_path, check=True))
+    report.main(report.Arguments((page,), tmp_path))
+    report.main(report.Arguments((page,), tmp_path, check=True))
