@@ -1,4 +1,4 @@
-"""Instructions: words for colors and objects, the grammar of prompts, and the sentence embedding.
+"""Sentences as vectors.
 
 A sentence is embedded as the weighted mean of static word vectors (smooth inverse frequency: Arora
 et al. 2017, "A simple but tough-to-beat baseline for sentence embeddings"), read from the table in
@@ -66,7 +66,7 @@ def embed(sentence: str) -> np.ndarray:
     rows, vectors = _table()
     known = [rows[word] for word in words(sentence) if word in rows]
     if not known:
-        raise ValueError(f"sentence={sentence!r} has no known word; accepted: English, e.g. 'lift the red cube'")
+        raise ValueError(f"sentence={sentence!r} has no known word; accepted: English")
     return to_length(vectors[known].mean(axis=0))
 
 

@@ -27,10 +27,10 @@ class TensorDreams:
     `detach`, so a policy can be trained by backpropagation through the dream (Hafner et al. 2020, "Dream to control",
     section 3):
 
-        dreams = TensorDreams(256, task="push", differentiable=True)
+        dreams = TensorDreams(256, differentiable=True)
         obs, _ = dreams.reset(seed=0)
         total = 0.0
-        for _ in range(24):
+        for _ in range(dreams.engine.horizon):
             obs, reward, *_ = dreams.step(policy(obs))
             total = total + reward.mean()
         (-total).backward()
