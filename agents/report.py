@@ -25,8 +25,9 @@ BLOCK = re.compile(r"(<!-- results:(\S+) -->).*?(<!-- /results -->)", re.DOTALL)
 
 
 def render(value: Any) -> str:
-    """Renders a part of a result file as Markdown: a figure in line, everything else as a table, of
-    records the fields that are no records themselves.
+    """Renders a part of a result file as Markdown: a figure in line, everything else as a table.
+
+    Of records it shows the fields that are figures.
 
     Raises:
         ValueError: If the value is nested deeper than a list of records.

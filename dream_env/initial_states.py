@@ -56,7 +56,7 @@ class InitialStates:
         if not self.observation or not len(self):
             raise ValueError("initial states: no rows; accepted: at least one state")
         goals = {len(part) for part in self.goal_observation.values()} or {1}
-        for name, part in {**self.observation, **self.goal_observation}.items():
+        for name, part in (*self.observation.items(), *self.goal_observation.items()):
             if part.dtype not in (np.uint8, np.float32) or not np.isfinite(part).all():
                 raise ValueError(f"initial states: {name} is {part.dtype}; accepted: uint8, or finite float32")
         for name, kind in _COLUMNS.items():

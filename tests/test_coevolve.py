@@ -9,6 +9,7 @@ import pytest
 from recorded import recorded
 
 from dream_env.agents.coevolve import command as coevolve
+from dream_env.agents.coevolve.arguments import LEAST
 from dream_env.agents.fidelity.ranking import check_policies
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.tasks import TASKS
@@ -95,15 +96,15 @@ def test_a_slip_leaves_the_folder_free(calls, toy_folder, tmp_path, monkeypatch)
     coevolve.coevolve(replace(args, policy=Path("policy")))
 
 
-@pytest.mark.parametrize("name", coevolve.LEAST)
+@pytest.mark.parametrize("name", LEAST)
 def test_bad_numbers_are_named(name):
-    least = coevolve.LEAST[name]
+    least = LEAST[name]
     with pytest.raises(ValueError, match=f"{name}={least - 1}; accepted: a finite number, at least {least}"):
         coevolve.Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: least - 1})
 
 
 def test_fidelity_takes_the_least_that_is_accepted():
-    for episodes, accepted in ((coevolve.LEAST["measured"], True), (coevolve.LEAST["measured"] - 1, False)):
+    for episodes, accepted in ((LEAST["measured"], True), (LEAST["measured"] - 1, False)):
         given = coevolve.fidelity.Arguments(Path("data"), episodes=episodes)
         with nullcontext() if accepted else pytest.raises(ValueError, match="episodes="):
             given.task_names()

@@ -121,7 +121,10 @@ def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     class Always:
         """Answers as the `Policy` protocol says: batched."""
 
-        def act(self, observation: dict) -> np.ndarray:
+        def reset(self) -> None:
+            """Has no memory."""
+
+        def act(self, observation: dict, deterministic: bool = True) -> np.ndarray:
             assert observation["pixels"].shape == (1, 12, 10, 3)
             return np.ones(1, int)
 

@@ -291,8 +291,8 @@ def test_command(policies, toy_folder, played, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tasks": "reach,fly"}, "tasks='fly' is not known"),
-        ({"tasks": "reach,reach"}, "tasks=reach,reach names one twice"),
+        ({"tasks": ("reach", "fly")}, "tasks='fly' is not known"),
+        ({"tasks": ("reach", "reach")}, "names one twice"),
         ({"out": Path(__file__)}, "is no folder that can be written to"),
         ({"episodes": 3}, "episodes=3; accepted: 12 or more"),
         ({"policy_episodes": 0}, "policy_episodes=0; accepted: 1 or more"),

@@ -12,6 +12,7 @@ from dream_env.agents.run import cli
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.reward_audit import command as reward_audit
 from dream_env.agents.studies.reward_audit import scenes
+from dream_env.agents.studies.reward_audit.arguments import SEED
 from dream_env.agents.studies.reward_audit.command import Arguments, audit, audit_rewards, faults, reward_figures
 from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, score_scene
 from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, Scene, Take
@@ -106,7 +107,7 @@ def test_every_reward_goes_by_one_potential():
 
 @pytest.fixture(scope="module")
 def played():
-    return [scenes.play_scene((task, scenes.SEED + 2)) for task in TASKS]
+    return [scenes.play_scene((task, SEED + 2)) for task in TASKS]
 
 
 def test_scenes_hold_what_their_names_say(played):
@@ -174,7 +175,7 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
     report = audit_rewards(args)
     assert json.loads((tmp_path / "out" / "rewards.json").read_text()) == report
     assert report["command"] == command_line("studies.reward_audit", args), "whatever command ran it"
-    assert report["seeds"] == [scenes.SEED, scenes.SEED + 1] and len(report["checkpoint_sha256"]) == 64
+    assert report["seeds"] == [SEED, SEED + 1] and len(report["checkpoint_sha256"]) == 64
     raw = report["potentials"]["raw"]
     assert raw["rewards"] == ["energy", "progress", "bounded"] and set(raw["tasks"]) == set(TASKS)
     assert raw["passes"] == (not raw["fails"])
@@ -186,7 +187,7 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
 
 def test_scenes_are_played_once(no_physics, toy_folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    scenes.play_scenes(list(TASKS), 1, scenes.SEED, cache, 1)
+    scenes.play_scenes(list(TASKS), 1, SEED, cache, 1)
     monkeypatch.setattr(scenes, "play_scene", lambda cell: pytest.fail(f"{cell} was played again"))
     figures = reward_figures(toy_folder, "energy", 1, cache, 1)
     assert set(figures) == set(TASKS)

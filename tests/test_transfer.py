@@ -20,6 +20,7 @@ from dream_env.agents.policies import registry, regressor
 from dream_env.agents.studies.transfer import command as experiment
 from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report
+from dream_env.agents.studies.transfer.arguments import QUICK
 from dream_env.agents.studies.transfer.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
 from dream_env.agents.studies.transfer.policies import Setup, Stopwatch, TrainedPolicy, digest, folder, needs, trained
 from dream_env.agents.train.arguments import Arguments as Practice
@@ -53,7 +54,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def setup(world, data, tmp_path):
-    return replace(Setup((data,), tmp_path / "runs", world), **experiment.QUICK)
+    return replace(Setup((data,), tmp_path / "runs", world), **QUICK)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Checkpoints of others: sizes bounded before they are built, shapes and numbers checked; torch's defaults do not count."""
+"""Checkpoints of others: sizes bounded before they are built, shapes and numbers checked."""
 
 import json
 import os

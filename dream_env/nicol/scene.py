@@ -225,6 +225,13 @@ class TableScene:
         if self.assisted_grasp:
             self._assist()
 
+    def place_cube(self, cube: int, place: np.ndarray) -> None:
+        """Puts a cube elsewhere on the table, or beside it, at `place` `(2,)` in m, without a way there."""
+        body = self._cubes[cube]
+        center, turn = pybullet.getBasePositionAndOrientation(body, physicsClientId=self.client)
+        moved = mirror(np.array([*place, center[2]]), self.arm)
+        pybullet.resetBasePositionAndOrientation(body, moved.tolist(), turn, physicsClientId=self.client)
+
     # ------------------------------------------------------------------------------------------------- observe
 
     def objects(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What torch's process-wide settings must not change: numbers and devices of world models, policies and environments."""
+"""What torch's process-wide settings must not change: numbers and devices of models, policies and environments."""
 
 from __future__ import annotations
 

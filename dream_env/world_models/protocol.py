@@ -38,8 +38,10 @@ class WorldModel(Protocol):
     same as that row alone, up to rounding. An object is told from another one by its identity.
 
     What a model may have beside: the methods of `HasSuccess`, `HasMetric`, `HasWords`; `compiled()`, a form of itself
-    through `torch.compile`; `has_memory`, True where `encode` needs `previous`; and in an attribute `config` the numbers `success_threshold`, the probability from which on
-    a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
+    through `torch.compile`; `has_memory`, True where `encode` needs `previous`; `restore(observation)`, the state that
+    an observation with an embedding stands for; `metric_state`, the entries of the state that the metric needs, which
+    `step` moves by themselves; and in an attribute `config` the numbers `success_threshold`, the probability from which
+    on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
     `max_disagreement="calibrated"` asks for.
     """
 

@@ -153,7 +153,7 @@ def flops_per_step(world_model: str) -> dict[str, float]:
     model, rows = checkpoint.load(world_model), 1
 
     def count(work: Callable[[], object]) -> float:
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():  # a recorded step cannot be looked into
             work()
         return counter.get_total_flops() / rows
 

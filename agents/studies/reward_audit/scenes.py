@@ -165,14 +165,14 @@ def _stills(env: Any, start: SimState, last: SimState | None, rng: np.random.Gen
     if last is not None and env.task_name != "reach":
         yield "arm", _still(env, layout, last.setpoint)
     if last is not None and env.task_name == "push":
-        yield "object", _still(env, _moved(layout, target, last.cube[:2]), start.setpoint)
+        yield "object", _still(env, layout, start.setpoint, last.cube[:2])
     camera, low = np.array(CAMERAS["workspace"].position), np.array([*SETPOINT_LOW[:2], _LOW])
     heights = rng.uniform(_LOW, SETPOINT_HIGH[2], 4)
     places = [place + (z - place[2]) / (camera[2] - place[2]) * (camera - place) for z in heights]
     places += [rng.uniform(low, SETPOINT_HIGH[:3]) for _ in range(8)]
     setpoints = [np.append(np.clip(one, low, SETPOINT_HIGH[:3]), 0.0) for one in places]
     takes = [_still(env, layout, setpoint) for setpoint in setpoints]
-    without = [_still(env, _moved(layout, target, _AWAY), setpoint) for setpoint in setpoints]
+    without = [_still(env, layout, setpoint, _AWAY) for setpoint in setpoints]
     pixels = [
         int((np.abs(one.images.astype(int) - other.images).max(-1) > 24).sum())
         for one, other in zip(takes, without, strict=True)
@@ -184,16 +184,11 @@ def _stills(env: Any, start: SimState, last: SimState | None, rng: np.random.Gen
             yield name, Take(*(np.concatenate(part) for part in zip(*map(_parts, some), strict=True)))
 
 
-def _moved(layout: Layout, cube: int, place: Any) -> Layout:
-    """Returns the layout with one cube elsewhere."""
-    positions = layout.positions.copy()
-    positions[cube] = place
-    return replace(layout, positions=positions)
-
-
-def _still(env: Any, layout: Layout, setpoint: np.ndarray) -> Take:
-    """Pictures the hand at a set-point over a layout, without a way there."""
+def _still(env: Any, layout: Layout, setpoint: np.ndarray, place: Any = None) -> Take:
+    """Pictures the hand at a set-point over a layout, without a way there; the named cube stands at `place` `(2,)`."""
     env.scene.reset(layout, setpoint)
+    if place is not None:
+        env.scene.place_cube(env.target, place)
     env.proprio = normalize(np.asarray(setpoint, np.float32))
     return _take([_frame(env)])
 

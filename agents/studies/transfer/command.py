@@ -12,7 +12,6 @@ is done is not played again, and a policy is made anew only if something that it
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from collections.abc import Iterable
 from functools import partial
@@ -26,7 +25,6 @@ from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.evaluate.command import DREAM_CHUNK, HELD_OUT_SEED
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
-from dream_env.agents.run.trust import TRUST
 from dream_env.agents.studies.transfer import report
 from dream_env.agents.studies.transfer.arguments import Arguments, Setup
 from dream_env.agents.studies.transfer.methods import make
@@ -158,6 +156,5 @@ def experiment(args: Arguments) -> str:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    os.environ[TRUST] = "1"  # the baselines' zips in --runs, which this command wrote
     print("\n" + experiment(args))
     print(f"Report: {(args.out / 'transfer.md').resolve()}")

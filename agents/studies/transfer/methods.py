@@ -20,7 +20,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from dream_env.agents.clone import command as clone
 from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.policies import regressor
+from dream_env.agents.policies import registry, regressor
+from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.studies.transfer.plan import WALL, Spec, budgets
 from dream_env.agents.studies.transfer.policies import (
     Setup,
@@ -216,8 +217,10 @@ def sac_her_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Ma
             bar.update(model.num_timesteps - bar.n)
             for budget in missing:
                 if watch.cpu_s >= limit if budget == WALL else model.num_timesteps >= int(budget):
-                    model.save(out / budget)
-                    made[budget] = watch.after(TrainedPolicy(), out / f"{budget}.zip", model.num_timesteps)
+                    actor = SB3Policy.of(model, "embedding", str(setup.world_model))
+                    card = f"# SAC with hindsight, in physics\n\n{model.num_timesteps} steps, seed {spec.seed}.\n"
+                    registry.save(actor, out / budget, card)
+                    made[budget] = watch.after(TrainedPolicy(), out / budget, model.num_timesteps)
     return made
 
 
