@@ -71,8 +71,8 @@ class DreamBatch:
 
     # --- reset and step
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def restart(self, index: np.ndarray, chance: np.ndarray, options: dict[str, Any]) -> None:
         """Starts new episodes.
 
@@ -113,8 +113,8 @@ class DreamBatch:
             generators[i].random(out=noise[i], dtype=np.float32)
         return noise
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def step(self, actions: np.ndarray, noise: np.ndarray | None) -> dict[str, np.ndarray]:
         """Moves every dream by one action.
 
@@ -135,8 +135,8 @@ class DreamBatch:
 
     # --- what can be seen
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def observation(self) -> Any:
         """Returns the observations of all dreams, fresh arrays with a leading axis."""
         return to_numpy(self.engine.observe(self.carry))
@@ -146,8 +146,8 @@ class DreamBatch:
         """Returns the infos of all dreams, fresh arrays `(B,)`."""
         return {name: part.copy() for name, part in self._info.items()}
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def frames(self) -> np.ndarray:
         """Decodes all dreams to enlarged pictures `(B, H, W, 3)` uint8, cameras side by side.
 
@@ -171,8 +171,8 @@ class DreamBatch:
         words = {"sentence": self.instruction.astype(str), "task_name": self.task_name.astype(str)}
         return {name: part.cpu().numpy().copy() for name, part in self.carry.items()} | words
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state of `get_state`.
 

@@ -93,8 +93,8 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._goal, self._vector = self.model.embedding(goal), self.distance.vector(goal)
         self._apart = self.distance(self.distance.vector(self.state), self._vector)
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Moves the environment, and encodes its observation."""
         obs, own, terminated, truncated, info = self.env.step(action)
@@ -109,8 +109,8 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         reward = rewards.reward(self.reward, previous, self._apart, success, own)
         return self.observation(), float(reward[0]), terminated, truncated, {**info, **self._info()}
 
-    @torch.inference_mode()
     @insulated
+    @torch.inference_mode()
     def observation(self) -> Any:
         """Returns the present observation in the dream's form."""
         obs = to_numpy(self.form.build(self.state, self._goal if self.spec_of_world.goals else None))

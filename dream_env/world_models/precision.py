@@ -35,7 +35,8 @@ def _standard() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))  # its tensors could not be used outside
             stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("cpu"))
+        if torch.get_default_device().type != "cpu":  # the context costs every call of torch some microseconds
+            stack.enter_context(torch.device("cpu"))
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
