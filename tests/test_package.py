@@ -127,10 +127,11 @@ def test_version_stands_in_the_changelog():
     assert f"## [{dream_env.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-EXTENDING = (ROOT / "docs" / "extending.md").read_text()
+PAGES = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("extending", "planning", "scaling"))
+"""Pages whose blocks need nothing but the package; those of small_envs.md need what its commands make."""
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README + EXTENDING, re.DOTALL))
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README + PAGES, re.DOTALL))
 def test_block_of_the_pages_runs(code, tmp_path):
     run(code, tmp_path)
 

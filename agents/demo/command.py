@@ -1,7 +1,7 @@
 """The main job: practice in the dream, then a check in physics.
 
-    python -m agents.demo                  # about 7 minutes on two cores
-    python -m agents.demo --from-scratch   # first collects, fits and clones: an hour
+    python -m agents.demo                  # about 3 minutes on two cores
+    python -m agents.demo --from-scratch   # first collects, fits and clones: 40 minutes
 
 A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model,
 its action head practices in the dream, and it is evaluated again on the same held-out seeds. An
@@ -185,9 +185,9 @@ def stage(args: Arguments, what: str) -> Iterator[None]:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    length = "a minute" if args.short else "7 minutes"
+    length = "a minute" if args.short else "3 minutes"
     if args.from_scratch:
-        print("Collects episodes of NICOL, fits a world model, clones a policy: about an hour. Then:")
+        print("Collects episodes of NICOL, fits a world model, clones a policy: about 40 minutes. Then:")
     print(
         "NICOL's cloned policy is checked in physics, practices inside a learned world model, and is\n"
         f"checked again: about {length} on two cores. After Ctrl-C the same command goes on."
