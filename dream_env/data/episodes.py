@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from dream_env.data.concat import Concat
 from dream_env.data.episode import UNKNOWN, Episode
+from dream_env.data.reading import read
 from dream_env.spec import WorldSpec
 
 
@@ -70,9 +71,7 @@ class EpisodeDataset:
             ValueError: If one is damaged or half consolidated, with the remedy; if they do not go together; or if no
                 folder is named.
         """
-        from dream_env.data.reading import read
-
-        return cls.concatenate([read(root, spec) for root in roots])
+        return cls.concatenate([cls(**read(root, spec)) for root in roots])
 
     @classmethod
     def stack(cls, episodes: Sequence[Episode], spec: WorldSpec) -> EpisodeDataset:

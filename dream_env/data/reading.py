@@ -11,19 +11,21 @@ from gymnasium import spaces
 
 from dream_env.data.columns import ACTION, HOLDS, REWARD, SUCCESS, TERMINATED, Columns, derive
 from dream_env.data.episode import UNKNOWN, check_values
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.data.lerobot import LeRobotStore
 from dream_env.data.parquet import RECOLLECT, read_parquet, to_numpy
 from dream_env.data.pictures import Wanted, pictures
 from dream_env.spec import WorldSpec
 
 
-def read(root: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
+def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     """Reads one data set.
 
     Args:
         root: Its folder.
         spec: What the episodes are of; by default what meta/spec.json says, or what the columns amount to.
+
+    Returns:
+        The fields of a `dream_env.data.episodes.EpisodeDataset`.
 
     Raises:
         FileNotFoundError: If there is no dataset, or only staged episodes.
@@ -69,10 +71,10 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
         raise ValueError(f"{store.root}: {', '.join(sorted(videos))} are videos; accepted: pictures in the data files")
     vectors = {name: frames[column] for name, column in columns.observation.items() if column in frames}
     goals = {name: frames[column][offsets[:-1]] for name, column in columns.goal.items() if column in frames}
-    return EpisodeDataset(
+    return dict(
         spec=spec,
         offsets=offsets,
-        observation={n: images.get(c, vectors.get(n)) for n, c in columns.observation.items()},  # type: ignore[misc]
+        observation={n: images.get(c, vectors.get(n)) for n, c in columns.observation.items()},
         action=action,
         terminated=_terminated(frames, offsets),
         instruction=np.array(sentences if spec.instructions else [""] * len(rows)),
@@ -81,7 +83,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
         task=np.array([row.get("task_name", UNKNOWN) for row in rows]),
         reward=frames[REWARD].reshape(-1) if REWARD in frames else None,
         success=_success(frames, offsets),
-        goal={n: images.get(c, goals.get(n)) for n, c in columns.goal.items()},  # type: ignore[misc]
+        goal={n: images.get(c, goals.get(n)) for n, c in columns.goal.items()},
         labels={name: frames[column] for name, column in columns.labels.items()},
     )
 
