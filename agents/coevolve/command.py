@@ -3,7 +3,7 @@
 A policy that practiced in a dream ends up where the recorded episodes are thin, and there the dream is wrong in its
 favor. So: record the policy in physics, half of the time as it acts there, half of the time what it does in a dream
 that begins alike; refit the world model on the old and the new episodes from where it stands (the encoder stays, so
-policies keep their eyes), and measure the fidelity before and after on held-out seeds, with the policy among those that
+policies still fit), and measure the fidelity before and after on held-out seeds, with the policy among those that
 act. WMPO (arXiv:2511.09515) too fits its world model to what the policy does. A killed run goes on when the same
 command is given again.
 """

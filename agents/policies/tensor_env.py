@@ -99,11 +99,11 @@ class TensorVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Is not there: `move` takes tensors."""
-        raise NotImplementedError("TensorVecEnv steps by `move`; dream_env.adapters.sb3.DreamVecEnv takes arrays")
+        raise TypeError("TensorVecEnv steps by `move`; dream_env.adapters.sb3.DreamVecEnv takes arrays")
 
     def step_wait(self) -> VecEnvStepReturn:
         """Is not there, see `step_async`."""
-        raise NotImplementedError
+        raise TypeError("TensorVecEnv steps by `move`")
 
     def close(self) -> None:
         """Releases nothing: the dreams go with their last reference."""
