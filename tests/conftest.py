@@ -11,7 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the sub
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
-    """A checkpoint folder of the toy world model with its start bank, see `toy.py`."""
+    """A checkpoint folder of the toy world model with initial states, see `toy.py`."""
     import toy
 
     return toy.save(tmp_path_factory.mktemp("toy"))
@@ -38,3 +38,37 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(written: Path, tmp_path: Path) -> Path:
     """A copy of that data set to damage."""
     return Path(shutil.copytree(written, tmp_path / "set"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Checkpoint of the toy world, and a clone that sees through it."""
+    import torch
+    import toy
+
+    from dream_env.agents.policies import vla
+
+    root = tmp_path_factory.mktemp("folders")
+    world = toy.save(root / "world")
+    torch.manual_seed(0)
+    vla.save(vla.VLA(vla.VLAConfig(world_model=world)), root / "clone", "A clone for tests.")
+    return world, str(root / "clone")
+
+
+@pytest.fixture
+def args(folders, tmp_path):
+    """A short run of `agents.train` in that world."""
+    from dream_env.agents.train.arguments import Arguments
+    from dream_env.nicol.constants import EPISODE_STEPS
+
+    world, clone = folders
+    return Arguments(
+        out=tmp_path / "run",
+        init=clone,
+        world_model=world,
+        n_envs=8,
+        steps=8 * EPISODE_STEPS * 4,
+        validate_every=8 * EPISODE_STEPS,
+        validation_episodes=3,
+        critic_warmup=0,
+    )

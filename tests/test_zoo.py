@@ -8,44 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import toy
 from stable_baselines3.common.env_util import make_vec_env
 
-from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.vla import VLA, VLAConfig
 from dream_env.agents.run import zoo_ppo as hyperparams
 from dream_env.agents.run import zoo_sac as hyperparams_sac
-from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.learners import make_model
 from dream_env.nicol.constants import EPISODE_STEPS
 
 TESTS = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Checkpoint of the toy world, and a clone that sees through it."""
-    root = tmp_path_factory.mktemp("folders")
-    world = toy.save(root / "world")
-    torch.manual_seed(0)
-    policy.save(VLA(VLAConfig(world_model=world)), root / "clone", "A clone for tests.")
-    return world, str(root / "clone")
-
-
-@pytest.fixture
-def args(folders, tmp_path):
-    world, clone = folders
-    return Arguments(
-        out=tmp_path / "run",
-        init=clone,
-        world_model=world,
-        n_envs=8,
-        steps=8 * EPISODE_STEPS * 4,
-        validate_every=8 * EPISODE_STEPS,
-        validation_episodes=3,
-        critic_warmup=0,
-    )
 
 
 @pytest.mark.parametrize("algo, conf", [("ppo", hyperparams), ("sac", hyperparams_sac)])
