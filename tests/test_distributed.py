@@ -37,11 +37,12 @@ def folders(tmp_path_factory):
     return [out / name for name in ("alone", "rank0", "rank1")]
 
 
-def curves(folder: Path) -> dict[str, list[float]]:
+def curves(folder: Path) -> dict[str, dict[int, float]]:
+    """The losses of each stage by update; a run that died writes those since its last save once more."""
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     names = [name for name in events.Tags()["scalars"] if name.endswith("/loss")]
-    return {name: [event.value for event in events.Scalars(name)] for name in names}
+    return {name: {event.step: event.value for event in events.Scalars(name)} for name in names}
 
 
 @pytest.mark.parametrize("name", ["stages", "joint", "killed"])
