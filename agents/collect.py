@@ -29,13 +29,13 @@ from dream_env.data.writer import EpisodeWriter
 from dream_env.files import locked
 from dream_env.progress import progress_bar
 
-MODULES = {"NicoLReal-v0": "nicol_behaviors"}
-"""Environments that have behaviors and labels of their own: id to the module in `agents/data` that records them."""
+MODULES = {"NicoLReal-v0": "nicol.behaviors"}
+"""Environments that have behaviors and labels of their own: id to the module in `agents` that records them."""
 
 
 def module_of(env: str) -> Any:
     """Returns the module that records an environment: it has what `dream_env.agents.data.behaviors` has."""
-    return import_module(f"dream_env.agents.data.{MODULES.get(env.removeprefix('dream_env:'), 'behaviors')}")
+    return import_module(f"dream_env.agents.{MODULES.get(env.removeprefix('dream_env:'), 'data.behaviors')}")
 
 
 def run_job(job: Job, root: Path, make: Callable[[str, str | None], Any] | None = None) -> tuple[str, bool | None]:

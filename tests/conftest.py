@@ -46,7 +46,7 @@ def folders(tmp_path_factory):
     import torch
     import toy
 
-    from dream_env.agents.policies import vla
+    from dream_env.agents.nicol import vla
 
     root = tmp_path_factory.mktemp("folders")
     world = toy.save(root / "world")

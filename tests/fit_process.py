@@ -8,10 +8,10 @@ from unittest.mock import patch
 
 import test_fit
 
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.state_grounded import losses
 from dream_env.agents.fit.state_grounded.command import fit, train
+from dream_env.agents.nicol import model_metrics
 
 STAGES = ("autoencoder", "state_estimator", "arm_renderer", "object_dynamics", "predictor", "success", "metric")
 UPDATES = {f"{stage}_updates": 40 for stage in STAGES}

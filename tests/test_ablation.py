@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_fit import toy
 
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.eval.probes import fit_probe
 from dream_env.agents.fit.state_grounded import command as fit
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
+from dream_env.agents.nicol.probes import fit_probe
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.ablation import command as ablate
 from dream_env.agents.studies.ablation import row as ablate_row

@@ -11,9 +11,9 @@ import torch
 from recorded import recorded
 
 from dream_env.agents.clone import command as clone
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit.state_grounded import command as fit
-from dream_env.agents.policies import vla as policy
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol import vla as policy
 from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.initial_states import of_pictures

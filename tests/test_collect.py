@@ -18,9 +18,9 @@ from dataset import equal
 
 from dream_env.agents.collect import Arguments, collect, parse_mix
 from dream_env.agents.data.behaviors import Job
-from dream_env.agents.data.nicol_behaviors import BEHAVIORS, MIX, record
-from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.policies.vla import VLAConfig
+from dream_env.agents.nicol.behaviors import BEHAVIORS, MIX, record
+from dream_env.agents.nicol.encoder_id import fingerprint
+from dream_env.agents.nicol.vla import VLAConfig
 from dream_env.agents.run import cli
 from dream_env.agents.run import workers as pool
 from dream_env.data.episodes import EpisodeDataset as GeneralDataset
@@ -260,7 +260,7 @@ class Policy:
 
 
 def test_policies_act_stochastically_but_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_env.agents.data.nicol_behaviors.load_policy", lambda path: Policy())
+    monkeypatch.setattr("dream_env.agents.nicol.behaviors.load_policy", lambda path: Policy())
 
     def act(seed: int) -> Episode:
         return recorded(FakeEnv("reach"), Job(0, "policy", seed, "reach", "somewhere"))
@@ -283,7 +283,7 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
             seen.append({name: part[0] for name, part in obs.items()})
             return np.full((1, 4), 0.2, np.float32)
 
-    monkeypatch.setattr("dream_env.agents.data.nicol_behaviors.load_policy", lambda path: Steady())
+    monkeypatch.setattr("dream_env.agents.nicol.behaviors.load_policy", lambda path: Steady())
     monkeypatch.setattr(FakeEnv, "instruction", "lift the red cube")
     episode = recorded(FakeEnv("lift"), Job(0, "dreamt", 3, "lift", "somewhere", toy_folder))
     assert len(seen) == EPISODE_STEPS and (episode.action == np.float32(0.2)).all()

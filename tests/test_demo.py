@@ -10,8 +10,8 @@ import torch
 from dream_env.agents.demo import command as demo
 from dream_env.agents.eval.results import Clip, EpisodeResult
 from dream_env.agents.evaluate.command import Settings
-from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.nicol import vla as policy
+from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run.cli import one_line
 

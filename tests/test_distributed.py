@@ -13,13 +13,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from dream_env.agents.data.encoded_dataset import encode_episodes
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.state_grounded import dynamics, joint
 from dream_env.agents.fit.state_grounded import stages as fit_stages
 from dream_env.agents.fit.state_grounded.command import split
 from dream_env.agents.fit.state_grounded.hindsight import Hindsight
 from dream_env.agents.fit.state_grounded.pairs import Pairs, own_steps
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 

@@ -10,15 +10,16 @@ import torch
 from PIL import Image
 
 from dream_env.agents import report
-from dream_env.agents.data import physics_starts as starts
-from dream_env.agents.eval import pictures, rollouts
+from dream_env.agents.eval import pictures
 from dream_env.agents.eval import results as outcomes
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.rollouts import Batch
 from dream_env.agents.evaluate import command as evaluate
-from dream_env.agents.policies import registry, regressor
-from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.nicol import physics_starts as starts
+from dream_env.agents.nicol import regressor, rollouts
+from dream_env.agents.nicol import vla as policy
+from dream_env.agents.nicol.rollouts import Batch
+from dream_env.agents.nicol.vla import VLA, VLAConfig
+from dream_env.agents.policies import registry
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST

@@ -12,16 +12,16 @@ import toy
 from PIL import Image
 from recorded import TASKS, recorded
 
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.eval import probes
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import ranking, replay, uncertainty
 from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verdict
-from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.nicol import probes
+from dream_env.agents.nicol import vla as policy
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
+from dream_env.agents.nicol.encoder_id import fingerprint
+from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.run.config import command_line
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset

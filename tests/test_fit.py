@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit.state_grounded import command, joint, losses
 from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.fit.state_grounded.calibrate import CERTAIN
 from dream_env.agents.fit.state_grounded.card import card
 from dream_env.agents.fit.state_grounded.command import fit, split
+from dream_env.agents.nicol import model_metrics
 from dream_env.agents.run.config import command_line
 from dream_env.nicol import constants
 from dream_env.nicol.episodes import EpisodeDataset

@@ -5,12 +5,12 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
-from dream_env.agents.data.encoded_dataset import encode_episodes, true_object_state
-from dream_env.agents.eval import model_metrics
-from dream_env.agents.eval.model_metrics import success_ahead
 from dream_env.agents.fit import trainer
 from dream_env.agents.fit.state_grounded.calibrate import CERTAIN, SURE, calibrate_success
 from dream_env.agents.fit.state_grounded.dynamics import Windows, fit_cube_projection, moving_windows
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import encode_episodes, true_object_state
+from dream_env.agents.nicol.model_metrics import success_ahead
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.state_estimator import cubes
 

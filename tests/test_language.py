@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from dream_env import language
-from dream_env.agents.data.sentences import sentences
+from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.studies import phrasings
 from dream_env.assets.language import make_words as words
 from dream_env.language import embed

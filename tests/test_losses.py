@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.statistics import auc
 from dream_env.agents.fit.muon import optimizers
 from dream_env.agents.fit.state_grounded import joint, losses
+from dream_env.agents.nicol import model_metrics
 from dream_env.nicol.world_model.arm_renderer import ArmRenderer
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.nicol.world_model.object_dynamics import ObjectDynamics

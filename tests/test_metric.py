@@ -7,13 +7,13 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.fit.state_grounded import losses
 from dream_env.agents.fit.state_grounded.calibrate import QUANTILE, calibrate_disagreement
 from dream_env.agents.fit.state_grounded.command import fit
 from dream_env.agents.fit.state_grounded.hindsight import Hindsight, sim_states
 from dream_env.agents.fit.state_grounded.pairs import HINDSIGHT, PICTURE, Pairs, own_steps
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.metric import MetricHead
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel

@@ -10,12 +10,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from dream_env.adapters.sb3 import DreamVecEnv
-from dream_env.agents.eval import rollouts
-from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.critic import GoalTrunk
-from dream_env.agents.policies.object_state import ObjectStateVecEnv, Preparation
+from dream_env.agents.nicol import rollouts
+from dream_env.agents.nicol import vla as policy
+from dream_env.agents.nicol.critic import GoalTrunk
+from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation
+from dream_env.agents.nicol.vla import VLA, Trunk, VLAConfig
 from dream_env.agents.policies.tensor_env import TensorVecEnv
-from dream_env.agents.policies.vla import VLA, Trunk, VLAConfig
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.command import train

@@ -5,9 +5,9 @@ import pytest
 import recorded
 import torch
 
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.eval import rollouts
-from dream_env.agents.policies import registry, regressor
+from dream_env.agents.nicol import regressor, rollouts
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
+from dream_env.agents.policies import registry
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.world_models import checkpoint
 

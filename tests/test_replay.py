@@ -9,9 +9,9 @@ import toy
 from gymnasium.vector import AutoresetMode
 from recorded import TASKS, recorded
 
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.eval import probes
 from dream_env.agents.fidelity import repeat, replay
+from dream_env.agents.nicol import probes
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.initial_states import of_pictures

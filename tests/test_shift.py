@@ -4,9 +4,9 @@ import numpy as np
 import pybullet
 import pytest
 
-from dream_env.agents.eval import rollouts
-from dream_env.agents.eval.rollouts import Batch
 from dream_env.agents.evaluate import command as evaluate
+from dream_env.agents.nicol import rollouts
+from dream_env.agents.nicol.rollouts import Batch
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.env import NicoLRealEnv

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dream_env  # noqa: F401  registers the ids
-from dream_env.agents.policies import vla
+from dream_env.agents.nicol import vla
 from dream_env.world_models import checkpoint
 
 

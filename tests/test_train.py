@@ -16,8 +16,8 @@ import toy
 from stable_baselines3.common.vec_env import VecEnv
 
 from dream_env.adapters.sb3 import OutcomeReward
+from dream_env.agents.nicol import vla as policy
 from dream_env.agents.policies import registry
-from dream_env.agents.policies import vla as policy
 from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.cli import command, parse

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from dream_env.agents.clone import command as clone
 from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
-from dream_env.agents.policies import registry, regressor
+from dream_env.agents.nicol import regressor
+from dream_env.agents.policies import registry
 from dream_env.agents.studies.transfer import command as experiment
 from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dream_env.agents.policies import vla
+from dream_env.agents.nicol import vla
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device, insulated, standard
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dream_env.agents.clone.arguments import Arguments
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.data.sentences import sentences
-from dream_env.agents.policies import vla as policy
-from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.policies.vla import VLA, VLAConfig
+from dream_env.agents.nicol import vla as policy
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
+from dream_env.agents.nicol.encoder_id import fingerprint
+from dream_env.agents.nicol.sentences import sentences
+from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.run.config import check_out, check_settings, command_line, resolve_paths
 from dream_env.checks import check_choice
 from dream_env.files import replacing
@@ -83,7 +83,7 @@ def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "tra
         episodes: The demonstrations.
         split: Which phrasings.
         recolored: Gives every cube, and every word for it, the color so many places later (see
-            `agents.data.encoded_dataset.recolor`).
+            `agents.nicol.encoded_dataset.recolor`).
     """
     named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
     colors = np.array(list(COLORS))[named % len(COLORS)]

@@ -21,10 +21,10 @@ from dream_env.agents import collect
 from dream_env.agents.clone import command as clone
 from dream_env.agents.demo.arguments import FEWEST, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
-from dream_env.agents.eval.rollouts import env_form
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit.state_grounded import command as fit
-from dream_env.agents.policies.vla import load
+from dream_env.agents.nicol.rollouts import env_form
+from dream_env.agents.nicol.vla import load
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.world_models.protocol import Prediction, State
 
 Step = Callable[[State, Tensor, int], tuple[State, Prediction]]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dream_env import rewards
-from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval.statistics import spearman
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 
 APART = 2.0
 """Two states of an episode are compared if their steps to go differ by at least this."""

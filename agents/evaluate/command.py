@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
-from dream_env.agents.eval.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
+from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST

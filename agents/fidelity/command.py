@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, encode_episodes
-from dream_env.agents.eval import probes
 from dream_env.agents.eval.open_loop import each_step
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncertainty
 from dream_env.agents.fidelity.arguments import Arguments
 from dream_env.agents.fidelity.replay import Rollout
 from dream_env.agents.fidelity.report import headline, markdown, verdict
+from dream_env.agents.nicol import probes
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, encode_episodes
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line

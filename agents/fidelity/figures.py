@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset
-from dream_env.agents.eval import probes
-from dream_env.agents.eval.model_metrics import rollout_errors, success_figures
 from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity.replay import Rollout
+from dream_env.agents.nicol import probes
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
+from dream_env.agents.nicol.model_metrics import rollout_errors, success_figures
 from dream_env.nicol.constants import EPISODE_STEPS, PROPRIO_NAMES
 
 STARTS = {EPISODE_STEPS // 2: tuple(range(0, EPISODE_STEPS // 2 + 1, 3)), EPISODE_STEPS: (0,)}

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirmed, load_results, save_results
-from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import encoder_digest
-from dream_env.agents.policies.vla import load
+from dream_env.agents.nicol.rollouts import Batch, play
+from dream_env.agents.nicol.vla import load
 from dream_env.agents.run import workers as pool
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint

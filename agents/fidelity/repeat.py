@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dream_env.agents.data.physics_starts import OFFSET, carry_out
 from dream_env.agents.fidelity.figures import TOUCHED
+from dream_env.agents.nicol.physics_starts import OFFSET, carry_out
 from dream_env.agents.run import workers as pool
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.progress import progress_bar

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dream_env import rewards
 from dream_env.agents import collect
-from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval.open_loop import at, each_step, encoded_state, open_loop, recorded_states
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.agents.run import workers as pool
 from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter

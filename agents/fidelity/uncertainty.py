@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.eval.open_loop import encoded_state, open_loop
 from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity.replay import Rollout
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.world_models.protocol import State
 

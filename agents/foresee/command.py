@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.rollouts import Batch, physics_episode
 from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.foresee.arguments import Arguments
+from dream_env.agents.nicol.rollouts import Batch, physics_episode
 from dream_env.agents.plan import command as plan
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.prior import load_policy, varied

@@ -19,8 +19,8 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from dream_env.agents.policies.critic import GoalTrunk
-from dream_env.agents.policies.vla import VLA, Trunk, VLAConfig, load
+from dream_env.agents.nicol.critic import GoalTrunk
+from dream_env.agents.nicol.vla import VLA, Trunk, VLAConfig, load
 
 
 class _VLAActor:
@@ -31,7 +31,7 @@ class _VLAActor:
         action_space: Box of the actions.
         lr_schedule: Learning rate by remaining progress.
         config: Sizes; a clone brings its own.
-        clone: Saved VLA to start from, see `dream_env.agents.policies.vla.load`; None for random weights.
+        clone: Saved VLA to start from, see `dream_env.agents.nicol.vla.load`; None for random weights.
         **kwargs: stable-baselines3's further policy arguments.
     """
 
@@ -86,8 +86,8 @@ class _VLAActor:
         if isinstance(observation, dict) and (missing := [name for name in wanted if name not in observation]):
             raise ValueError(
                 f"observation lacks {missing}; accepted: those of an env in "
-                "dream_env.agents.policies.object_state.ObjectStateVecEnv. "
-                "dream_env.agents.policies.vla.load(FOLDER) acts on any env of the contract"
+                "dream_env.agents.nicol.object_state.ObjectStateVecEnv. "
+                "dream_env.agents.nicol.vla.load(FOLDER) acts on any env of the contract"
             )
         return super().obs_to_tensor(observation)  # type: ignore[misc]
 

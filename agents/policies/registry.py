@@ -15,8 +15,8 @@ from dream_env.world_models.precision import check_device
 from dream_env.world_models.weights import fill, read_config
 
 KINDS = {
-    "vla": "dream_env.agents.policies.vla:VLA",
-    "regressor": "dream_env.agents.policies.regressor:Regressor",
+    "vla": "dream_env.agents.nicol.vla:VLA",
+    "regressor": "dream_env.agents.nicol.regressor:Regressor",
     "sb3": "dream_env.agents.policies.sb3:SB3Policy",
 }
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of

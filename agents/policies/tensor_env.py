@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 
-from dream_env.agents.policies.object_state import Preparation
+from dream_env.agents.nicol.object_state import Preparation
 from dream_env.tensors import TensorDreams
 
 Obs = dict[str, Tensor]

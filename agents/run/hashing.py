@@ -12,7 +12,7 @@ KINDS = (".json", ".npz", ".py", ".safetensors", ".urdf")
 """Files that figures depend on."""
 PHYSICS = ("language.py", "nicol")
 """Parts of the package that decide what happens in physics, beside the robot in its assets."""
-ACTS = ("data/nicol_behaviors.py", "studies/reward_audit/scenes.py")
+ACTS = ("nicol/behaviors.py", "studies/reward_audit/scenes.py")
 """What acts there."""
 
 

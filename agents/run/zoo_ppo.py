@@ -23,7 +23,7 @@ DREAM: dict[str, Any] = {
     "vec_env_wrapper": [
         "dream_env.adapters.sb3.BatchedDream",
         "dream_env.adapters.sb3.OutcomeReward",
-        {"dream_env.agents.policies.object_state.ObjectStateVecEnv": {"clone": "default"}},
+        {"dream_env.agents.nicol.object_state.ObjectStateVecEnv": {"clone": "default"}},
     ],
     "monitor_kwargs": {"info_keywords": ("is_success",)},
     "env_kwargs": {"task": "all", "starts": "any", "reward": "success"},

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.data.sentences import sentences
 from dream_env.agents.eval.statistics import markdown_table
+from dream_env.agents.nicol.sentences import sentences
 from dream_env.files import write_json
 from dream_env.language import INSTRUCTION_DIM, embed, to_length
 from dream_env.nicol.language import COLOR_WORDS, OBJECT_WORDS

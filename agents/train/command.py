@@ -20,9 +20,10 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.agents.policies import registry, vla
+from dream_env.agents.nicol import vla
+from dream_env.agents.nicol.vla import VLA
+from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Policy
-from dream_env.agents.policies.vla import VLA
 from dream_env.agents.run.config import check_out, check_settings, resolve_paths
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
 from dream_env.agents.run.worlds import make_real, spec_of, tasks_of

@@ -16,13 +16,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from dream_env.adapters.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
+from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
+from dream_env.agents.nicol.vla import load
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
-from dream_env.agents.policies.object_state import ObjectStateVecEnv, Preparation, reads_only
 from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.sac import CloneSAC
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.policies.tensor_env import TensorVecEnv
-from dream_env.agents.policies.vla import load
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.agents.train.arguments import Arguments

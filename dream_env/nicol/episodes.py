@@ -23,7 +23,7 @@ from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import task_of
 
 KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
-"""What acted: see `dream_env.agents.data.nicol_behaviors`."""
+"""What acted: see `dream_env.agents.nicol.behaviors`."""
 CUBES = ("cube_0", "cube_1", "cube_2")
 
 # Shape behind the leading axes and dtype of every array of an episode; T + 1 frames, T actions.

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.open_loop import open_loop
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.nicol.world_model.model import StateGroundedModel
 
 QUANTILE = 0.999

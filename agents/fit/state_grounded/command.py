@@ -22,9 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
-from dream_env.agents.data.sentences import sentences
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.rank_correlation import metric_figures
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.peak import peak_memory
@@ -36,6 +33,9 @@ from dream_env.agents.fit.state_grounded.hindsight import Hindsight
 from dream_env.agents.fit.state_grounded.joint import joint_stage
 from dream_env.agents.fit.state_grounded.pairs import Pairs, own_steps
 from dream_env.agents.fit.trainer import Run
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, encode_episodes
+from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.run.config import check_out
 from dream_env.checks import check_choice
 from dream_env.files import write_text

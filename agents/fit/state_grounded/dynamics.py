@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, true_object_state
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.open_loop import open_loop
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.state_grounded import losses
 from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.fit.state_grounded.stages import MOVED, strip
 from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, true_object_state
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.world_model.arm_renderer import ArmRenderer
 from dream_env.nicol.world_model.model import StateGroundedModel

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import Episodes
+from dream_env.agents.nicol.encoded_dataset import Episodes
 from dream_env.language import embed
 from dream_env.nicol.constants import denormalize
 from dream_env.nicol.language import COLORS
@@ -51,7 +51,7 @@ class Hindsight:
             n: Episodes `(B,)`.
             t: Frames `(B,)`.
             recolored: By how many places the colors of their cubes were moved, `(B,)`, see
-                `dream_env.agents.data.encoded_dataset.recolor`.
+                `dream_env.agents.nicol.encoded_dataset.recolor`.
             generator: Source of chance.
 
         Returns:

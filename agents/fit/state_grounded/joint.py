@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.state_grounded import losses
 from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.fit.state_grounded.dynamics import fit_hand_projection
 from dream_env.agents.fit.state_grounded.stages import autoencoder_stage
 from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.nicol.encoded_dataset import Episodes
 from dream_env.nicol.world_model.model import StateGroundedModel
 
 HORIZON = 3

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import Episodes
 from dream_env.agents.fit.state_grounded.hindsight import sim_states
+from dream_env.agents.nicol.encoded_dataset import Episodes
 from dream_env.nicol.constants import HOLD_STEPS, denormalize
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import in_hand

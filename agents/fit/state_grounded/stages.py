@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_object_state
-from dream_env.agents.eval import model_metrics
 from dream_env.agents.eval.rank_correlation import metric_figures
 from dream_env.agents.eval.statistics import auc
 from dream_env.agents.fit import distributed
@@ -21,6 +19,8 @@ from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.fit.state_grounded.hindsight import Hindsight
 from dream_env.agents.fit.state_grounded.pairs import PICTURE, Pairs
 from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, recorded_truth, true_object_state
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, SCALE, StateEstimator
 

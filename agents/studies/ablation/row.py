@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, Episodes, encode_episodes
-from dream_env.agents.eval import model_metrics
-from dream_env.agents.eval.probes import Probe, fit_probe
 from dream_env.agents.eval.statistics import auc, spearman
 from dream_env.agents.fidelity import figures as fidelity_figures
 from dream_env.agents.fidelity.replay import dream_rollout
 from dream_env.agents.fit.state_grounded import command as fit
+from dream_env.agents.nicol import model_metrics
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, encode_episodes
+from dream_env.agents.nicol.probes import Probe, fit_probe
 from dream_env.files import replacing
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset

@@ -20,11 +20,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
 from dream_env.adapters.sb3 import DreamVecEnv
-from dream_env.agents.data.encoded_dataset import EncodedDataset
 from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.fit.state_grounded import dynamics, stages
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.policies import vla as policy
+from dream_env.agents.nicol import vla as policy
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.agents.studies.bench.cases import encode_starts, first_state
 from dream_env.agents.studies.bench.clock import Case, Work
 from dream_env.agents.train import command as train

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.data import nicol_behaviors as behaviors
+from dream_env.agents.nicol import behaviors
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.files import replacing

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, load_results, save_results
-from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.evaluate.command import DREAM_CHUNK, HELD_OUT_SEED
+from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.transfer import report

@@ -19,8 +19,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from dream_env.agents.clone import command as clone
 from dream_env.agents.coevolve import command as coevolve
-from dream_env.agents.data.encoded_dataset import encode_episodes
-from dream_env.agents.policies import registry, regressor
+from dream_env.agents.nicol import regressor
+from dream_env.agents.nicol.encoded_dataset import encode_episodes
+from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.studies.transfer.plan import WALL, Spec, budgets
 from dream_env.agents.studies.transfer.policies import (

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.data.physics_starts import carry_out, physics_starts
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, summarize
-from dream_env.agents.eval.rollouts import Batch, play
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference
 from dream_env.agents.foresee.command import oracle
+from dream_env.agents.nicol.physics_starts import carry_out, physics_starts
+from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.planners.prior import Prior, load_policy

@@ -20,7 +20,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from dream_env.agents.policies import encoder_id, registry
+from dream_env.agents.nicol import encoder_id
+from dream_env.agents.policies import registry
 from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
@@ -33,7 +34,7 @@ from dream_env.world_models.readout import LanguageReadout
 INPUTS = ("embedding", "proprio", "instruction")
 """Parts of the observation that the VLA reads."""
 OBJECT_STATE_KEYS = {"embedding": "object_state", "goal": "goal_object_state"}
-"""Parts that hold tokens, and what `dream_env.agents.policies.object_state.ObjectStateVecEnv` puts
+"""Parts that hold tokens, and what `dream_env.agents.nicol.object_state.ObjectStateVecEnv` puts
 in the place of each."""
 _BOUNDS = (
     ("channels", 1, 4096),
@@ -63,7 +64,7 @@ class VLAConfig:
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
         world_model: Name or folder of the world model whose encoder makes the tokens.
-        encoder_id: Fingerprint of that world model's encoder, see `dream_env.agents.policies.encoder_id`; None for
+        encoder_id: Fingerprint of that world model's encoder, see `dream_env.agents.nicol.encoder_id`; None for
             policies from before it was kept.
 
     Raises:

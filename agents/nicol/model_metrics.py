@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset, true_object_state
 from dream_env.agents.eval.open_loop import each_step, encoded_state, open_loop, recorded_states
-from dream_env.agents.eval.probes import fit_probe, read
 from dream_env.agents.eval.statistics import auc
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, true_object_state
+from dream_env.agents.nicol.probes import fit_probe, read
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models.protocol import Prediction, State, take

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.nicol.constants import PROPRIO_NAMES
 from dream_env.nicol.language import COLORS
 from dream_env.progress import progress_bar

@@ -16,8 +16,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from dream_env.agents.data.encoded_dataset import EncodedDataset
-from dream_env.agents.policies.vla import mlp
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset
+from dream_env.agents.nicol.vla import mlp
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.observations import observation_space

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 
-from dream_env.agents.policies.vla import OBJECT_STATE_KEYS, VLA, VLAConfig, load, nearest_known, object_state
+from dream_env.agents.nicol.vla import OBJECT_STATE_KEYS, VLA, VLAConfig, load, nearest_known, object_state
 from dream_env.nicol.world_model.state_estimator import OBJECT_STATE
 from dream_env.world_models.batching import chunked
 
@@ -79,7 +79,7 @@ class ObjectStateVecEnv(VecEnvWrapper):
 
     Args:
         venv: Env of either world.
-        clone: Saved VLA whose estimator it is, see `dream_env.agents.policies.vla.load`.
+        clone: Saved VLA whose estimator it is, see `dream_env.agents.nicol.vla.load`.
         device: Where to estimate.
 
     Raises:

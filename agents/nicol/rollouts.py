@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from dream_env.agents.data.physics_starts import OFFSET, carry_out, physics_starts
 from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
+from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts
+from dream_env.agents.nicol.vla import VLAConfig
 from dream_env.agents.policies.registry import SHIPPED, load_once
-from dream_env.agents.policies.vla import VLAConfig
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.spec import SPEC

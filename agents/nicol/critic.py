@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from dream_env.agents.policies.vla import OBJECT_STATE_KEYS, Trunk, VLAConfig, mlp, object_state
+from dream_env.agents.nicol.vla import OBJECT_STATE_KEYS, Trunk, VLAConfig, mlp, object_state
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import PROPRIO_NAMES
 from dream_env.nicol.world_model.state_estimator import CUBE, OBJECT_STATE, StateEstimator, TargetSelector
