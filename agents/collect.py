@@ -5,7 +5,8 @@ A killed or interrupted collection goes on when the same command is given again,
 
 NICOL's default mix is for world models: only 15 % of it are demonstrations. `agents.clone` takes 300 of them by
 default, which are in 2000 episodes, or in 300 with `--mix demo`. Any other Gymnasium environment is recorded by
-`python -m agents.collect --env Pendulum-v1 --policy random --out data/pendulum`.
+`python -m agents.collect --env Pendulum-v1 --policy random --out data/pendulum`. Pictures are cropped and resized on
+the way, and frames skipped: `--env CarRacing-v3 --policy held --crop 0 12 0 0 --size 64`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.checks import check_choice
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import locked
+from dream_env.preparation import Preparation, parse_options
 from dream_env.progress import progress_bar
 
 MODULES = {"NicoLReal-v0": "nicol.behaviors"}
@@ -50,10 +52,15 @@ def run_job(job: Job, root: Path, make: Callable[[str, str | None], Any] | None 
         Its kind and whether it was successful, if that is known.
     """
     module = module_of(job.env)
-    env = (make or module.make_env)(job.task, job.policy)
+    env = (make or module.make_env)(*_made_of(job))
     episode, spec = module.record(env, job), module.spec_of(env, job.max_steps)
     EpisodeWriter(root, spec).add(episode, job.order)
     return episode.kind, None if episode.success is None else bool(episode.success[-spec.hold_steps :].all())
+
+
+def _made_of(job: Job) -> tuple[Any, ...]:
+    """Returns what an environment is made of: task, policy, and what is done to it if anything is."""
+    return (job.task, job.policy, *([job.preparation] if job.preparation != Preparation() else []))
 
 
 def parse_mix(text: str, behaviors: Iterable[str]) -> dict[str, float]:
@@ -107,6 +114,16 @@ class Arguments:
     """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
     world_model: str | None = None
     """World model that "dreamt" dreams in; by default the one that the policy names."""
+    env_options: str = ""
+    """Arguments of the environment, such as frame_skip=4,continuous=False."""
+    part: str | None = None
+    """The one part of a Dict observation that is recorded, such as screen; by default all."""
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Rows and columns cut off every picture: top, bottom, left, right."""
+    size: int | None = None
+    """Side to which pictures are resized then, such as 64; by default they stay as they are."""
+    skip: int = 1
+    """Steps of the environment for which each action is repeated; rewards are added up."""
 
     def acting(self) -> tuple[dict[str, float], str | None]:
         """Returns the behaviors with their shares, and the folder of the policy.
@@ -136,6 +153,9 @@ class Arguments:
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps}; accepted: 1 or more")
         module, (mix, path) = module_of(self.env), self.acting()
+        preparation = Preparation(parse_options(self.env_options), self.part, self.crop, self.size, self.skip)
+        if module.TASKS and preparation != Preparation():
+            raise ValueError(f"env_options, part, crop, size, skip: accepted for {self.env}: none, as it is recorded so")
         if self.task is not None and not module.TASKS:
             raise ValueError(f"task={self.task!r}; accepted: none, as {self.env} has no tasks to choose from")
         task = self.task or (module.TASKS[-1] if module.TASKS else self.env)
@@ -151,7 +171,7 @@ class Arguments:
             words = zlib.crc32(f"{kind} {task} {folder}".encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps))
+            jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, preparation))
         return jobs
 
 
@@ -173,7 +193,7 @@ def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = Non
     spec = None
     if jobs and make is None:  # what cannot be recorded is refused here, and not by workers
         module = module_of(args.env)
-        spec = module.spec_of(module.make_env(jobs[0].task, jobs[0].policy), args.max_steps)
+        spec = module.spec_of(module.make_env(*_made_of(jobs[0])), args.max_steps)
     with locked(out), EpisodeWriter(out, spec) as writer:
         done = writer.seeds()
         missing = [job for job in jobs if job.seed not in done]

@@ -33,6 +33,7 @@ class WorldSpec:
         instructions: Whether episodes have sentences.
         goals: Whether episodes have an observation of their goal.
         names: Names, with units, of the numbers of a vector (by its name) or of the action (under "action").
+        preparation: What was done to the environment before it was recorded, see `dream_env.preparation`.
 
     Raises:
         ValueError: If a space or a number is not of the accepted kind.
@@ -47,11 +48,12 @@ class WorldSpec:
     instructions: bool = False
     goals: bool = False
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    preparation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the spaces."""
         for name, space in self.observation.spaces.items():
-            if not (_is_picture(space) or _is_vector(space)):
+            if not (is_picture(space) or _is_vector(space)):
                 raise ValueError(f"observation {name!r} is {space}; accepted: {ACCEPTED}")
         if not (_is_vector(self.action) or isinstance(self.action, spaces.Discrete)):
             raise ValueError(f"action is {self.action}; accepted: a float vector (Box of shape (n,)) or Discrete")
@@ -62,7 +64,7 @@ class WorldSpec:
     @property
     def pictures(self) -> tuple[str, ...]:
         """Names of the pictures in an observation."""
-        return tuple(name for name, space in self.observation.spaces.items() if _is_picture(space))
+        return tuple(name for name, space in self.observation.spaces.items() if is_picture(space))
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class WorldSpec:
             "instructions": self.instructions,
             "goals": self.goals,
             "names": {name: list(each) for name, each in self.names.items()},
+            **({"preparation": dict(self.preparation)} if self.preparation else {}),
         }
 
     @classmethod
@@ -154,10 +157,13 @@ def observe(observation: Any) -> dict[str, np.ndarray]:
 
 def _single(space: spaces.Space) -> str:
     """Returns the name under which an observation that is not a dict is kept."""
-    return PICTURE if _is_picture(space) else VECTOR
+    return PICTURE if is_picture(space) else VECTOR
 
 
-def _is_picture(space: spaces.Space) -> bool:
+def is_picture(space: spaces.Space | None) -> bool:
+    """Tells whether a space is that of pictures, uint8 `(H, W, 3)`."""
+    if space is None:
+        return False
     shape = space.shape or ()
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
 

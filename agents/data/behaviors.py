@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dream_env.data.episode import Episode
+from dream_env.preparation import Preparation, make, steps
 from dream_env.spec import WorldSpec, observe
 
 Observation = Mapping[str, np.ndarray]
@@ -42,6 +43,7 @@ class Job:
         world_model: Checkpoint in which a behavior dreams.
         env: Id of the environment.
         max_steps: Largest number of actions; None for the environment's own.
+        preparation: What is done to the environment.
     """
 
     order: int
@@ -52,6 +54,7 @@ class Job:
     world_model: str | None = None
     env: str = ""
     max_steps: int | None = None
+    preparation: Preparation = Preparation()
 
 
 # --- what acts
@@ -150,18 +153,20 @@ class World:
 
 
 @lru_cache
-def make_env(task: str, policy: str | None = None) -> World:
+def make_env(task: str, policy: str | None = None, preparation: Preparation | None = None) -> World:
     """Makes this process's environment of an id.
 
     Raises:
         ValueError: If there is none of this id, or its spaces cannot be recorded; it says what is accepted.
     """
+    preparation = preparation or Preparation()
+    env = make(task, preparation)
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    known: dict[str, Any] = {"horizon": steps(limit, preparation), "preparation": preparation.to_json()}
+    if ":" in task:  # without its module it could not be made again
+        known["name"] = task
     try:
-        env = gym.make(task)
-    except (gym.error.Error, ImportError, TypeError) as error:
-        raise ValueError(f"env={task!r} cannot be made: {' '.join(str(error).split())}") from error
-    try:
-        spec = _single_precision(WorldSpec.of_env(env))
+        spec = _single_precision(WorldSpec.of_env(env, **known))
     except ValueError as error:
         raise ValueError(f"env={task!r}: {error}") from error
     _, info = env.reset(seed=0)

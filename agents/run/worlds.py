@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from dream_env.checks import check_choice
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.observations import ObsType
+from dream_env.preparation import make_of
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.wrappers import WorldModelWrapper
@@ -44,10 +46,8 @@ def make_real(
 
         check_choice("task", task, (*TASKS, "all"))
         return real.make(task, world_model=world_model, obs_type=obs_type, reward=reward, **options)
-    try:
-        made = gym.make(name, **options)
-    except (gym.error.Error, ImportError, TypeError) as error:
-        raise ValueError(f"env={name!r} cannot be made: {' '.join(str(error).split())}") from error
+    # What was done to the environment when it was recorded is done again.
+    made = make_of(replace(spec_of(world_model), name=name), **options)
     return made if obs_type == "native" else WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
 
 
