@@ -46,7 +46,8 @@ class ObservationForm:
         if obs_type == "pixels" and not spec.pictures:
             raise ValueError(f"obs_type='pixels': {spec.name} has no pictures; accepted: 'embedding', 'native'")
         self.model, self.obs_type, self.goal_env = model, obs_type, goal_env
-        self.space = observation_space(spec, model.embedding_dim, model.observed, obs_type, goal_env)
+        own = getattr(model, "observed_spaces", {})
+        self.space = observation_space(spec, model.embedding_dim, model.observed, obs_type, goal_env, own)
 
     def build(self, state: State, goal: Tensor | None) -> Any:
         """Makes observations of states and their goals' embeddings `(B, E)`; every tensor is a fresh one."""
@@ -73,6 +74,7 @@ def observation_space(
     observed: tuple[str, ...] = (),
     obs_type: ObsType = "embedding",
     goal_env: bool = False,
+    observed_spaces: Mapping[str, spaces.Space] | None = None,
 ) -> spaces.Space:
     """Builds the space of `ObservationForm`.
 
@@ -82,12 +84,14 @@ def observation_space(
         observed: Vectors that the world model shows as they are.
         obs_type: As in `ObservationForm`.
         goal_env: As in `ObservationForm`.
+        observed_spaces: Spaces of those that are no vectors of the world, such as a memory.
     """
     if obs_type == "native":
         own = bare(spec)
         return spec.observation[own] if own else spec.observation
     vector = spaces.Box(-EMBEDDING_BOUND, EMBEDDING_BOUND, (embedding_dim,), np.float32)
-    parts: dict[str, spaces.Space] = {name: spec.observation[name] for name in observed}
+    own = {**spec.observation.spaces, **(observed_spaces or {})}
+    parts: dict[str, spaces.Space] = {name: own[name] for name in observed}
     if spec.instructions:
         parts["instruction"] = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
     if not goal_env:

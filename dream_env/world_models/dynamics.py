@@ -161,13 +161,16 @@ class DynamicsModel(nn.Module):
         codes = [(torch.cat(parts, -1) - self.vector_mean) / self.vector_scale] if parts else []
         for name, autoencoder in zip(self.spec.pictures, self.autoencoders, strict=True):
             codes.append(autoencoder.encode(resized(observation[name], self.config.picture_size))[:, 0])  # type: ignore
-        state = {"code": torch.cat(codes, -1)}
-        if self.has_memory:
-            start = state["code"].new_zeros(count, self.config.memory)
-            state["memory"] = start if previous is None else previous["memory"]
+        state = self.start(torch.cat(codes, -1))
+        if self.has_memory and previous is not None:
+            state["memory"] = previous["memory"]
         if "instruction" in observation:
             state["instruction"] = observation["instruction"]
         return state
+
+    def start(self, code: Tensor) -> State:
+        """Returns the states of codes `(B, Z)` before which there was nothing."""
+        return {"code": code} | ({"memory": code.new_zeros(len(code), self.config.memory)} if self.has_memory else {})
 
     def restore(self, observation: Mapping[str, Tensor]) -> State:
         """Returns the states that policies' observations show: "embedding" `(B, E)`, and "instruction" if there is one.

@@ -1,0 +1,60 @@
+"""What `agents.fit --model vmc` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass
+class Arguments:
+    """Fits V and M of World Models (Ha & Schmidhuber 2018) to episodes with a picture.
+
+    Attributes:
+        data: Folders of recorded episodes, of observations that are one picture.
+        out: Folder of the world model and of the run.
+        preset: Sizes: "paper", those of the paper for Doom, or "small", for two cores.
+        latent: Numbers that a picture is coded by; None takes the preset's. The paper has 64 for Doom, 32 for CarRacing.
+        memory: Width of the LSTM; None takes the preset's. The paper has 512 for Doom, 256 for CarRacing.
+        picture_updates: Updates of V.
+        updates: Updates of M.
+        batch: Pictures of a batch of V.
+        windows: Windows of a batch of M.
+        window: Steps of a window of M; a shorter episode makes a shorter window.
+        begun: Share of the windows that begin with their episodes, as dreams do; the others begin anywhere.
+        picture_weight: Weight of V's squared errors; the paper has 1, and small things need more.
+        free_nats: Divergence up to which a number of the code costs nothing.
+        end_weight: Weight of steps that end an episode, beside 1 for the others, as in the paper's code.
+        picture_rate: Peak of V's learning rate.
+        learning_rate: Peak of M's.
+        held_out: Share of the episodes that figures are measured on.
+        starts: Initial states of each episode: its first frame, and others at random.
+        seed: Of weights, batches and what is held out.
+        threads: Threads of torch.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    preset: Literal["small", "paper"] = "small"
+    latent: int | None = None
+    memory: int | None = None
+    picture_updates: int = 4000
+    updates: int = 3000
+    batch: int = 64
+    windows: int = 32
+    window: int = 100
+    begun: float = 0.7
+    picture_weight: float = 10.0
+    free_nats: float = 0.5
+    end_weight: float = 10.0
+    picture_rate: float = 1e-3
+    learning_rate: float = 1e-3
+    held_out: float = 0.1
+    starts: int = 1
+    seed: int = 0
+    threads: int = 1
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what fixes the course of a run."""
+        return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}

@@ -1,0 +1,126 @@
+"""Fits World Models (Ha & Schmidhuber 2018): `python -m agents.fit --model vmc --data DIR --out DIR`.
+
+Learns from pictures, actions, rewards and ends of recorded episodes. Two stages: V, a variational auto-encoder, codes
+pictures; M, a recurrent network with mixtures of Gaussians, learns how codes go on. A killed run goes on when the
+command is given again. `metrics.json` holds what was measured on held-out episodes, `dreamt.png` shows recorded frames,
+the same coded, and dreamt under the same actions; curves and pictures of the run are in tensorboard/.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.fit import vmc_figures as measured
+from dream_env.agents.fit import vmc_stages as stages
+from dream_env.agents.fit.dynamics_figures import figures
+from dream_env.agents.fit.dynamics_fit import initial_states
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.vmc_arguments import Arguments
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.initial_states import FILE
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.world_models.vae import SIDE
+from dream_env.world_models.vmc import PRESETS, VMCConfig, VMCModel
+
+STRIPS = "dreamt.png"
+
+
+def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> tuple[VMCModel, dict[str, Any]]:
+    """Fits a world model to episodes, and writes it with its initial states, figures and card into `args.out`.
+
+    Args:
+        args: See `Arguments`; `args.data` only names the data.
+        episodes: Recorded episodes of any lengths.
+        save_seconds: Time between two saves of the run's state.
+
+    Returns:
+        The model, in eval mode, and what `metrics.json` holds.
+
+    Raises:
+        ValueError: If observations are anything else than one picture, there are fewer than two episodes, or `args.out`
+            holds something else, or other settings.
+    """
+    check_out(args.out, VMCModel.kind, *args.data)
+    if len(episodes) < 2:
+        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
+    for name in ("held_out", "begun"):
+        if not (0 <= getattr(args, name) <= 1 and (name == "begun" or 0 < args.held_out < 1)):
+            raise ValueError(f"{name}={getattr(args, name)}; accepted: a share between 0 and 1")
+    began, spec = time.monotonic(), episodes.spec
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    sizes = PRESETS[args.preset] | {n: v for n in ("latent", "memory") if (v := getattr(args, n)) is not None}
+    told = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
+    model = VMCModel(VMCConfig(**sizes, **told), spec)
+    order = np.random.default_rng(args.seed).permutation(len(episodes))
+    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+    recorded = Recorded.of(episodes, SIDE)
+    held_out, train = (recorded.take(np.sort(part)) for part in np.split(order, [held]))
+    del recorded  # pictures are the most of what is in memory
+    if train.reward is not None:
+        model.measure_rewards(train.reward[train.acted])
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
+    of_v, of_m = measured.reports(model, held_out)
+    run.train(stages.pictures_stage(model, train, args, of_v))
+    run.train(stages.memory_stage(model, train, stages.codes(model, train), args, of_m))
+    model.eval().requires_grad_(False)
+    seen = stages.codes(model, held_out)
+    found = {
+        "episodes": {"train": len(train.first), "held_out": len(held_out.first)},
+        "frames": train.frames,
+        "parameters": {"V": _count(model.vae), "M": _count(model.rnn)},
+        "V": measured.of_pictures(model, held_out.observation[model.picture]),
+        "M": measured.of_memory(model, held_out, seen),
+        **figures(model, held_out, seen.mean),
+        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
+        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+    }
+    if model.config.terminates:
+        found["steps_to_an_end"] = measured.lengths(model, held_out, seen)
+    checkpoint.save(model, args.out, card(args, spec, found))
+    write_json(args.out / "metrics.json", found)
+    measured.save_strips(model, held_out, args.out / STRIPS)
+    initial_states(episodes, args.starts, args.seed).save(args.out / FILE)
+    return model, found
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
+    """Writes the card of a checkpoint: command, data, seed and measured figures."""
+    v, m = found["V"], found["M"]
+    lines = [
+        f"# World Models (V and M) of {spec.name}",
+        "",
+        f"- Command: `{command_line('fit --model vmc', args)}`",
+        f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
+        f"{found['episodes']['held_out']} held-out ones. Seed {args.seed}.",
+        "- Parameters: V {V:,}, M {M:,}".format(**found["parameters"]) + f"; {found['wall_minutes']} minutes",
+        f"- V: error of a pixel {v['reconstruction']} (median picture {v['median_picture']}), {v['live']} of "
+        f"{len(v['divergences'])} numbers alive, {v['divergence']} nats.",
+        "- M: negative log-likelihood of a number of the next code {M} nats (one normal distribution: {normal}).".format(
+            **m["likelihood"]
+        ),
+    ]
+    if "ends" in m:
+        lines.append("- Ends: AUC {auc}, precision {precision}, recall {recall} ({count} in {steps} steps).".format(**m["ends"]))
+    return "\n".join([*lines, f"- Recorded, coded, likeliest and drawn dream of the same actions: {STRIPS}", ""])
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    _, found = fit(args, EpisodeDataset.load(*args.data))
+    print(json.dumps(found, indent=2))
+    print(f"World model: {args.out.resolve()}")
