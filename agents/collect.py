@@ -155,7 +155,9 @@ class Arguments:
         module, (mix, path) = module_of(self.env), self.acting()
         preparation = Preparation(parse_options(self.env_options), self.part, self.crop, self.size, self.skip)
         if module.TASKS and preparation != Preparation():
-            raise ValueError(f"env_options, part, crop, size, skip: accepted for {self.env}: none, as it is recorded so")
+            raise ValueError(
+                f"env_options, part, crop, size, skip: accepted for {self.env}: none, as it is recorded so"
+            )
         if self.task is not None and not module.TASKS:
             raise ValueError(f"task={self.task!r}; accepted: none, as {self.env} has no tasks to choose from")
         task = self.task or (module.TASKS[-1] if module.TASKS else self.env)

@@ -90,8 +90,8 @@ def observation_space(
         own = bare(spec)
         return spec.observation[own] if own else spec.observation
     vector = spaces.Box(-EMBEDDING_BOUND, EMBEDDING_BOUND, (embedding_dim,), np.float32)
-    own = {**spec.observation.spaces, **(observed_spaces or {})}
-    parts: dict[str, spaces.Space] = {name: own[name] for name in observed}
+    known = {**spec.observation.spaces, **(observed_spaces or {})}
+    parts: dict[str, spaces.Space] = {name: known[name] for name in observed}
     if spec.instructions:
         parts["instruction"] = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
     if not goal_env:

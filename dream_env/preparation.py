@@ -58,7 +58,7 @@ class Preparation:
             ValueError: If it holds something else.
         """
         try:
-            given = {name: tuple(value) if name == "crop" else value for name, value in values.items()}
+            given: dict[str, Any] = {k: tuple(value) if k == "crop" else value for k, value in values.items()}
             given["options"] = tuple(dict(given.get("options", {})).items())
             return cls(**given)
         except TypeError as error:
@@ -66,7 +66,7 @@ class Preparation:
 
     def to_json(self) -> dict[str, Any]:
         """Returns what differs from an environment as it is, as what JSON can hold."""
-        found = {"options": dict(self.options), "part": self.part, "crop": [*self.crop]}
+        found: dict[str, Any] = {"options": dict(self.options), "part": self.part, "crop": [*self.crop]}
         found |= {"size": self.size, "skip": self.skip}
         return {name: value for name, value in found.items() if value not in ({}, None, [0, 0, 0, 0], 1)}
 

@@ -1,5 +1,6 @@
 """Collection of any Gymnasium environment: what acts, what is recorded, and what is refused."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from dream_env.agents.collect import Arguments, collect
 from dream_env.agents.data import behaviors
 from dream_env.agents.run import cli
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.preparation import Pictures, make, make_of
+from dream_env.spec import WorldSpec
 
 
 class Picture(gym.Env):
@@ -54,13 +57,30 @@ class Parts(Picture):
         return super().step(action[0] > 0)
 
 
+class Screen(Picture):
+    """A Dict of a picture and a number of 64 bits, as games have it, whose steps pay 1 until the end."""
+
+    observation_space = spaces.Dict({"health": spaces.Discrete(9), "screen": Picture.observation_space})
+
+    def __init__(self, quick: int = 1, name: str = "") -> None:
+        self.quick, self.name = quick, name
+
+    def picture(self) -> Any:
+        return {"health": 3, "screen": super().picture()}
+
+    def step(self, action: Any) -> Any:
+        seen, _, done, *others = super().step(self.quick * action)
+        return seen, 1.0, done, *others
+
+
 class Wrong(Picture):
     observation_space = spaces.Tuple((Picture.observation_space,))  # type: ignore[assignment]
 
 
-for small in (Picture, Parts, Wrong):
+for small in (Picture, Parts, Screen, Wrong):
     gym.register(f"Small{small.__name__}-v0", small, max_episode_steps=30)
 gym.register("SmallEndless-v0", Picture)
+gym.register("SmallScreen-v1", Screen)
 
 
 def arguments(out: Path, env: str = "SmallPicture-v0", episodes: int = 6, **others: Any) -> Arguments:
@@ -99,6 +119,53 @@ def test_the_same_command_goes_on_and_gives_the_same(tmp_path: Path) -> None:
     assert one.spec.name == "Pendulum-v1" and one.spec.horizon == 9 and one.success is None
     with pytest.raises(ValueError, match="another world: horizon 9, now 200"):
         collect(arguments(root, "Pendulum-v1", 6))
+
+
+SHOWN: dict[str, Any] = {"part": "screen", "crop": (2, 2, 1, 1), "size": 16, "skip": 3, "max_steps": 7}
+
+
+def test_pictures_are_prepared_on_the_way_and_made_so_again(tmp_path: Path) -> None:
+    one = arguments(tmp_path / "set", "test_collect_any:SmallScreen-v1", policy="held", env_options="quick=2", **SHOWN)
+    assert collect(one) == 6
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.spec.pictures == ("pixels",) and not data.spec.vectors and data.spec.horizon == 7
+    assert data.observation["pixels"].shape[1:] == (16, 16, 3) and data.terminated.any()
+    assert data.spec == WorldSpec.from_json(json.loads(json.dumps(data.spec.to_json())))
+    for i in range(6):
+        paid, right = data[i].reward, data[i].action
+        assert paid is not None and (paid[:-1] == 3).all(), "rewards of skipped steps are added up"
+        assert data[i].terminated or len(right) == 7
+    env = make_of(data.spec)
+    seen, _ = env.reset(seed=int(data.seed[0]))
+    assert np.array_equal(seen, data[0].observation["pixels"][0]) and env.observation_space.contains(seen)
+    for k, action in enumerate(data[0].action):
+        seen, reward, terminated, truncated, _ = env.step(action)
+        assert np.array_equal(seen, data[0].observation["pixels"][k + 1]) and reward == data[0].reward[k]  # type: ignore
+    assert (terminated, truncated or terminated) == (data[0].terminated, True)
+
+
+def test_time_limits_are_of_skipped_steps(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "SmallScreen-v0", part="screen", skip=4, episodes=2, env_options="name=a"))
+    assert EpisodeDataset.load(tmp_path / "set").spec.horizon == 8  # of 30 steps
+
+
+def test_small_things_survive_resizing() -> None:
+    picture = np.zeros((80, 80, 3), np.uint8)
+    picture[41, 41] = 255  # falls between the points of a resizing that only interpolates
+
+    class Dot(Picture):
+        observation_space = spaces.Box(0, 255, (80, 80, 3), np.uint8)
+
+        def picture(self) -> np.ndarray:
+            return picture
+
+    assert Pictures(Dot(), size=16).reset()[0].max() > 5
+
+
+def test_no_window_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    make("CartPole-v1")
+    assert os.environ["SDL_VIDEODRIVER"] == "dummy"
 
 
 def test_random_policies_move_as_they_say() -> None:
@@ -146,6 +213,20 @@ def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ({"mix": "expert"}, "mix behavior='expert' is not known; accepted: 'random', 'held'"),
         ({"policy": "policy"}, "policy"),
         ({"policy": "correlated"}, "accepted: actions in a Box"),
+        ({"env": "SmallScreen-v0"}, "observation 'health' is Discrete.*; accepted: a float vector"),
+        (
+            {"env": "SmallScreen-v0", "part": "eye"},
+            "part='eye' is not in observations .*; accepted: .*'screen'",
+        ),
+        ({"part": "screen"}, "part='screen' is not in observations .*; accepted: none"),
+        ({"env": "Pendulum-v1", "size": 64}, "have no picture; accepted: pictures"),
+        ({"crop": (6, 6, 0, 0)}, "leaves nothing of 12 x 10 pixels"),
+        ({"crop": (-1, 0, 0, 0)}, "crop=.*; accepted: top, bottom"),
+        ({"size": 2}, "size=2; accepted: at least 8"),
+        ({"skip": 0}, "skip=0; accepted: at least 1"),
+        ({"env_options": "quick"}, "env_options='quick'; accepted: NAME=VALUE"),
+        ({"env_options": "slow=1"}, "env='SmallPicture-v0' cannot be made: .*slow"),
+        ({"env": "NicoLReal-v0", "size": 32}, "accepted for NicoLReal-v0: none"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_first(others: dict, message: str, tmp_path: Path) -> None:

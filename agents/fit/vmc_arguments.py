@@ -15,8 +15,8 @@ class Arguments:
         data: Folders of recorded episodes, of observations that are one picture.
         out: Folder of the world model and of the run.
         preset: Sizes: "paper", those of the paper for Doom, or "small", for two cores.
-        latent: Numbers that a picture is coded by; None takes the preset's. The paper has 64 for Doom, 32 for CarRacing.
-        memory: Width of the LSTM; None takes the preset's. The paper has 512 for Doom, 256 for CarRacing.
+        latent: Numbers that a picture is coded by; None takes the preset's. The paper: 64 for Doom, 32 for CarRacing.
+        memory: Width of the LSTM; None takes the preset's. The paper: 512 for Doom, 256 for CarRacing.
         picture_updates: Updates of V.
         updates: Updates of M.
         batch: Pictures of a batch of V.

@@ -39,7 +39,9 @@ def of_pictures(model: VMCModel, pictures: Tensor) -> dict[str, Any]:
         code, target = model.vae.encode(chunk), chunk.float() / 255
         parts.append(code)
         drawn = model.vae.decode(code.mean)
-        errors.append(torch.stack([(drawn - target).square().mean((1, 2, 3)), (median - target).square().mean((1, 2, 3))]))
+        errors.append(
+            torch.stack([(drawn - target).square().mean((1, 2, 3)), (median - target).square().mean((1, 2, 3))])
+        )
     code = Gaussian(*(torch.cat(part) for part in zip(*parts, strict=True)))
     apart, wrong = code.divergence().mean(0), torch.cat(errors, 1).mean(1).sqrt()
     return {
@@ -120,7 +122,9 @@ def reports(model: VMCModel, data: Recorded) -> tuple[stages.Report, stages.Repo
         code = stages.codes(model, few)
         found = of_memory(model, few, code)
         numbers = {"likelihood": found["likelihood"]["M"]} | {
-            name: float(value) for name, value in found.get("ends", {}).items() if name in ("auc", "precision", "recall")
+            name: float(value)
+            for name, value in found.get("ends", {}).items()
+            if name in ("auc", "precision", "recall")
         }
         return {**numbers, "dreamt": strip(model, few)}
 

@@ -59,7 +59,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     sizes = PRESETS[args.preset] | {n: v for n in ("latent", "memory") if (v := getattr(args, n)) is not None}
-    told = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
+    told: dict[str, Any] = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
     model = VMCModel(VMCConfig(**sizes, **told), spec)
     order = np.random.default_rng(args.seed).permutation(len(episodes))
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
@@ -110,12 +110,12 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
         "- Parameters: V {V:,}, M {M:,}".format(**found["parameters"]) + f"; {found['wall_minutes']} minutes",
         f"- V: error of a pixel {v['reconstruction']} (median picture {v['median_picture']}), {v['live']} of "
         f"{len(v['divergences'])} numbers alive, {v['divergence']} nats.",
-        "- M: negative log-likelihood of a number of the next code {M} nats (one normal distribution: {normal}).".format(
-            **m["likelihood"]
-        ),
+        f"- M: negative log-likelihood of a number of the next code {m['likelihood']['M']} nats (one normal "
+        f"distribution: {m['likelihood']['normal']}).",
     ]
     if "ends" in m:
-        lines.append("- Ends: AUC {auc}, precision {precision}, recall {recall} ({count} in {steps} steps).".format(**m["ends"]))
+        told = "- Ends: AUC {auc}, precision {precision}, recall {recall} ({count} in {steps} steps)."
+        lines.append(told.format(**m["ends"]))
     return "\n".join([*lines, f"- Recorded, coded, likeliest and drawn dream of the same actions: {STRIPS}", ""])
 
 

@@ -63,9 +63,7 @@ def memory_stage(model: VMCModel, data: Recorded, code: Gaussian, args: Argument
             model.end_shift.fill_(-logit.sort(descending=True).values[count - 1])
 
     average = max(0.0, min(0.995, 1 - 20 / max(1, args.updates)))
-    return Stage(
-        "M", model.rnn, loss, args.updates, args.learning_rate, average=average, finish=finish, report=report
-    )
+    return Stage("M", model.rnn, loss, args.updates, args.learning_rate, average=average, finish=finish, report=report)
 
 
 class Foreseen:

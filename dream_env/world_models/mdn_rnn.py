@@ -7,7 +7,7 @@ own. The same network tells the reward of a step and whether the episode ends wi
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -77,8 +77,9 @@ class MDNRNN(nn.Module):
         super().__init__()
         self.latent, self.mixtures = latent, mixtures
         self.lstm = nn.LSTM(latent + action, memory, batch_first=True)
+        bias: Any = self.lstm.bias_ih_l0
         with torch.no_grad():  # forgets little at first (Jozefowicz et al. 2015)
-            self.lstm.bias_ih_l0[memory : 2 * memory] = 1.0
+            bias[memory : 2 * memory] = 1.0
         self.head = nn.Linear(memory, 3 * latent * mixtures + 2)
         # A code is much like the one before it: how much, each number of it learns for itself.
         self.kept = nn.Parameter(torch.zeros(latent))
@@ -91,7 +92,7 @@ class MDNRNN(nn.Module):
             hidden: What it gave out before, `(B, H)`.
             cell: What it keeps, `(B, H)`.
         """
-        own = self.lstm
+        own: Any = self.lstm
         gates = F.linear(seen, own.weight_ih_l0, own.bias_ih_l0) + F.linear(hidden, own.weight_hh_l0, own.bias_hh_l0)
         enter, forget, fresh, leave = gates.float().chunk(4, -1)
         cell = forget.sigmoid() * cell + enter.sigmoid() * fresh.tanh()
