@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
@@ -129,7 +130,7 @@ def parse_policies(given: Iterable[str]) -> dict[str, str]:
     for text in given:
         whole = "=" not in text or Path(text).exists()
         label, path = ("", text) if whole else text.split("=", 1)
-        label = label or Path(path).name.removesuffix(".zip")
+        label = label or hub.label(path).removesuffix(".zip")
         if label in policies:
             raise ValueError(f"policy={text!r}: the label {label!r} is taken; accepted: LABEL={path}")
         policies[label] = path

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dream_env import hub
 from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.foresee.arguments import Arguments
 from dream_env.agents.nicol.rollouts import Batch, physics_episode
@@ -124,7 +124,7 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     check_number("oracle", args.oracle)
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
-    policies = {Path(args.policy).name: args.policy}
+    policies = {hub.label(args.policy): args.policy}
     for pick in ("best", "random", "worst") if args.controls else ("best",):
         name = "foresight" if pick == "best" else pick
         Foresight(replace(best.config, pick=pick), best.model, best.policy).save(args.out / f"{name}.json")

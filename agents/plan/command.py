@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dream_env import hub
 from dream_env.agents.eval.results import write_report
 from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.plan.arguments import Arguments
@@ -79,7 +80,7 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     planner = Planner(config(args))
     planner.save(args.out / "planner.json")
-    policies = {} if args.prior == "none" else {Path(args.prior).name: args.prior}
+    policies = {} if args.prior == "none" else {hub.label(args.prior): args.prior}
     policies["planner"] = str(args.out / "planner.json")
     settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
     report(settings, args.gif_episodes, args.workers, args.out, {"planner": asdict(planner.config)})

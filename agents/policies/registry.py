@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dream_env import hub
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
 from dream_env.world_models.weights import fill, read_config
@@ -34,9 +35,11 @@ def is_shipped(name: str | Path | None) -> bool:
 
 
 def resolve(path: str | Path) -> Path:
-    """Returns the folder of a policy that is named, or whose folder is given."""
+    """Returns the folder of a policy that is named, whose folder is given, or that is on the Hub, `hf://user/name`."""
     name = ALIASES.get(str(path), str(path))
-    return Path(str(resources.files("dream_env.assets"))) / SHIPPED[name] if name in SHIPPED else Path(path)
+    if name in SHIPPED:
+        return Path(str(resources.files("dream_env.assets"))) / SHIPPED[name]
+    return Path(hub.folder(path))
 
 
 def save(policy: Any, path: str | Path, card: str) -> None:
@@ -48,8 +51,8 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
     """Reads a policy that `save` wrote, of any kind.
 
     Args:
-        path: Folder, or one that the package ships, see `SHIPPED`; or a .zip of Stable-Baselines3, which is a pickle:
-            read only those that you made.
+        path: Folder, or one that the package ships, see `SHIPPED`; `hf://user/name@revision`, see `dream_env.hub`; or a
+            .zip of Stable-Baselines3, which is a pickle: read only those that you made.
         device: Where to put the weights.
 
     Raises:
@@ -83,6 +86,11 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
     weights = folder / checkpoint.WEIGHTS
     policy = fill(lambda: policy_class(_config(policy_class, values)), weights, "policy", _REMEDY, renamed)
     return policy.eval().to(check_device(device))
+
+
+def from_pretrained(repo: str, revision: str | None = None, device: str | torch.device = "cpu") -> Any:
+    """Loads a policy from the Hugging Face Hub, see `dream_env.world_models.checkpoint.from_pretrained`."""
+    return load(hub.pull(repo, "model", revision), device)
 
 
 @lru_cache(maxsize=32)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -26,6 +26,10 @@ from dream_env.checks import check_choice
 ROOT = Path(__file__).parents[1]
 PARTS = ("data", "eval", "planners", "policies", "run", "studies")
 """Folders of `agents` that are shared by the commands, and no commands themselves."""
+ON_THE_HUB = {name: "model" for name in ("world_model", "policy", "policies", "init", "prior", "autoencoder")} | {
+    name: "dataset" for name in ("data", "test")
+}
+"""Options that take `hf://user/name` as well as a folder, and the kind of repository that each means."""
 EXPECTED = (ValueError, OSError, ImportError, MemoryError, BrokenProcessPool)
 """Errors that tell what is wrong in their message."""
 
@@ -196,8 +200,31 @@ def command(name: str, words: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     with one_line(name):
         arguments = parse(name, words)
+        if not getattr(sys.modules[type(arguments).__module__], "KEEPS_NAMES", False):
+            arguments = downloaded(arguments)
         with written_by_us(arguments):
             import_module(modules(name, [*words])[1]).main(arguments)
+
+
+def downloaded(arguments: Any) -> Any:
+    """Returns the arguments with local folders in place of names on the Hub, `hf://user/name@revision`."""
+    from dream_env import hub
+
+    def local(value: Any, kind: Any) -> Any:
+        label, equals, name = str(value).rpartition("=")  # LABEL=hf://user/name
+        if not hub.is_hub_name(name):
+            return value
+        return type(value)(f"{label}{equals}{hub.folder(name, kind)}")
+
+    found = {}
+    for one in fields(arguments):
+        value = getattr(arguments, one.name)
+        if one.name in ON_THE_HUB and isinstance(value, str | Path | tuple):
+            kind = ON_THE_HUB[one.name]
+            found[one.name] = (
+                tuple(local(each, kind) for each in value) if isinstance(value, tuple) else local(value, kind)
+            )
+    return replace(arguments, **{name: value for name, value in found.items() if value != getattr(arguments, name)})
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from dream_env import hub
+
 CONFIG = "config.json"
 EPISODES = "episodes"
 """What `check_out` calls a data set."""
@@ -95,7 +97,7 @@ def split(names: Iterable[str]) -> tuple[str, ...]:
 def command_line(module: str, arguments: Any) -> str:
     """Gives the command that a dataclass of arguments stands for, so that a card can be made again.
 
-    Absolute paths, which nobody else has, are written relative to the current folder.
+    Absolute paths, which nobody else has, are written relative to the current folder; those of the Hub's cache by name.
 
     Args:
         module: Name of the command in `agents`.
@@ -115,7 +117,7 @@ def program(module: str) -> str:
 
 def portable(value: Any) -> str:
     """Returns an argument as text, an absolute path relative to the current folder."""
-    text = str(value)
+    text = str(hub.named(value))
     label, _, path = text.rpartition("=")  # LABEL=PATH
     if not os.path.isabs(path):
         return text

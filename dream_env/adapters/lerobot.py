@@ -1,16 +1,14 @@
 """LeRobot's rollouts in these environments: observations, sentence and length by the names that it looks for.
 
-`make_env` is the function that LeRobot calls in the `env.py` of a repository on the Hub (EnvHub); such a file is
-
-    from dream_env.adapters.lerobot import make_env
-
-LeRobot itself is not needed here.
+`make_env` is the function that LeRobot calls in the `env.py` of a repository on the Hub (EnvHub); with every world
+model, `dream_env.hub.push_to_hub` uploads such a file, which calls `make_dream_env`. LeRobot itself is not needed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -138,6 +136,22 @@ def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None) -> 
     makers: list[Callable[[], gym.Env]] = [partial(_make, env_id, kwargs)] * n_envs
     vector = AsyncVectorEnv if use_async_envs else SyncVectorEnv
     return {env_id: {0: vector(makers, autoreset_mode=AutoresetMode.SAME_STEP)}}
+
+
+def make_dream_env(
+    world_model: Any, n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None
+) -> dict[str, dict[int, VectorEnv]]:
+    """Makes the dreams of one world model: what the `env.py` of its repository on the Hub calls.
+
+    Args:
+        world_model: Folder, or `hf://user/name@revision`.
+        n_envs: Environments of the vector env.
+        use_async_envs: Each in a process of its own.
+        cfg: As in `make_env`; its `task` is a task of the world, where that has several.
+    """
+    kwargs = {"id": DREAMS[0], "world_model": str(world_model), **(getattr(cfg, "gym_kwargs", None) or {})}
+    task = getattr(cfg, "task", None)
+    return make_env(n_envs, use_async_envs, SimpleNamespace(task=task, gym_kwargs=kwargs))
 
 
 def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env:

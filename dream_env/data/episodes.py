@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from dream_env import hub
 from dream_env.data.concat import Concat
 from dream_env.data.episode import UNKNOWN, Episode
 from dream_env.data.reading import read
@@ -63,7 +64,7 @@ class EpisodeDataset:
         """Reads data sets, several as one; pictures are decoded once and then memory-mapped from a cache.
 
         Args:
-            *roots: Folders in the LeRobotDataset v3 layout, whoever wrote them.
+            *roots: Folders in the LeRobotDataset v3 layout, whoever wrote them; or `hf://user/name@revision`.
             spec: What the episodes are of; by default what meta/spec.json says, or what the columns amount to.
 
         Raises:
@@ -72,6 +73,21 @@ class EpisodeDataset:
                 folder is named.
         """
         return cls.concatenate([cls(**read(root, spec)) for root in roots])
+
+    @classmethod
+    def from_pretrained(cls, repo: str, revision: str | None = None) -> EpisodeDataset:
+        """Reads a data set from the Hugging Face Hub.
+
+        Args:
+            repo: "user/name".
+            revision: Branch, tag or commit; None for the newest.
+
+        Raises:
+            FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+            ImportError: If `huggingface_hub` is not installed.
+            ValueError: If there is nothing that can be loaded safely.
+        """
+        return cls.load(hub.pull(repo, "dataset", revision))
 
     @classmethod
     def stack(cls, episodes: Sequence[Episode], spec: WorldSpec) -> EpisodeDataset:

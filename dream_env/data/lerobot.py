@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dream_env import hub
 from dream_env.data.info import INDICES, VERSION, Head, read_info
 from dream_env.data.parquet import (
     RECOLLECT,
@@ -57,8 +58,8 @@ class LeRobotStore:
     """
 
     def __init__(self, root: str | Path) -> None:
-        """Touches nothing on disk."""
-        self.root = Path(root).expanduser()
+        """Touches nothing on disk, but downloads a data set that is named by `hf://user/name`."""
+        self.root = Path(hub.folder(root, "dataset")).expanduser()
         self.spec_path = self.root / "meta" / "spec.json"
         self._sums = self.root / "meta" / "checksums.json"
         self._info, self._staging = self.root / "meta" / "info.json", self.root / "staging"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.lib.format import open_memmap
 
+from dream_env import hub
 from dream_env.data.parquet import RECOLLECT, decode_picture, row_groups
 from dream_env.files import replacing
 from dream_env.progress import progress_bar
@@ -74,7 +75,8 @@ def folders(root: Path) -> list[Path]:
     """Lists where the cache of a data set may be: beside the data, else in the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return [root / "cache", home / "dream_env" / name]
+    own = [] if hub.named(root) != root else [root / "cache"]  # nothing is written into the Hub's cache
+    return [*own, home / "dream_env" / name]
 
 
 def _mapped(path: Path, one: Wanted) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors.torch import save_file
 
+from dream_env import hub
 from dream_env.files import replacing
 from dream_env.spec import WorldSpec
 from dream_env.world_models.precision import check_device, standard
@@ -41,7 +42,7 @@ def save(model: Any, path: str | Path, card: str) -> None:
     """
     folder = Path(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    config = {"kind": model.kind, **asdict(model.config)}
+    config = {"kind": model.kind, **{key: hub.named(value) for key, value in asdict(model.config).items()}}
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
     if hasattr(model, "spec"):  # a world model's; policies have none
@@ -55,7 +56,8 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     """Loads a world model for inference; one that has not been written anew is loaded once per process and device.
 
     Args:
-        name_or_path: "default" for the model that comes with the package, or a folder written by `save`.
+        name_or_path: "default" for the model that comes with the package, a folder written by `save`, or
+            `hf://user/name@revision`, see `dream_env.hub`.
         device: Device of the weights.
 
     Returns:
@@ -75,10 +77,26 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """Returns the absolute folder of a checkpoint; "default" is the one that comes with the package."""
+    """Returns the absolute folder of a checkpoint: "default" comes with the package, `hf://user/name` is downloaded."""
     if name_or_path != "default":
-        return Path(name_or_path).expanduser().resolve()
+        return Path(hub.folder(name_or_path)).expanduser().resolve()
     return Path(str(files("dream_env.assets") / "world_model")).resolve()
+
+
+def from_pretrained(repo: str, revision: str | None = None, device: str | torch.device = "cpu") -> Any:
+    """Loads a world model from the Hugging Face Hub.
+
+    Args:
+        repo: "user/name".
+        revision: Branch, tag or commit; None for the newest.
+        device: Device of the weights.
+
+    Raises:
+        FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+        ImportError: If `huggingface_hub` is not installed.
+        ValueError: If there is nothing that can be loaded safely.
+    """
+    return load(hub.pull(repo, "model", revision), device)
 
 
 def sha256(path: str | Path) -> str:
