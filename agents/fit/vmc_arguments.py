@@ -23,7 +23,8 @@ class Arguments:
         windows: Windows of a batch of M.
         window: Steps of a window of M; a shorter episode makes a shorter window.
         begun: Share of the windows that begin with their episodes, as dreams do; the others begin anywhere.
-        picture_weight: Weight of V's squared errors; the paper has 1, and small things need more.
+        picture_weight: Weight of V's squared errors; the paper has 1, which leaves small things out.
+        rare_weight: Factor of it where a pixel is more than three standard deviations from its mean over all pictures.
         free_nats: Divergence up to which a number of the code costs nothing.
         end_weight: Weight of steps that end an episode, beside 1 for the others, as in the paper's code.
         picture_rate: Peak of V's learning rate.
@@ -45,7 +46,8 @@ class Arguments:
     windows: int = 32
     window: int = 100
     begun: float = 0.7
-    picture_weight: float = 10.0
+    picture_weight: float = 30.0
+    rare_weight: float = 10.0
     free_nats: float = 0.5
     end_weight: float = 10.0
     picture_rate: float = 1e-3

@@ -20,13 +20,25 @@ from dream_env.world_models.vmc import VMCModel
 Report = Callable[[], dict[str, Any]]
 
 
+RARE = 3.0
+"""Standard deviations from a pixel's mean over all pictures from which on it shows something rare."""
+
+
 def pictures_stage(model: VMCModel, data: Recorded, args: Arguments, report: Report) -> Stage:
-    """Trains V on single pictures."""
+    """Trains V on single pictures, with a larger weight of what is rare in them: it is small, and often what matters.
+
+    What an environment shows after an end, often nothing, is not learned.
+    """
     pictures = data.observation[model.picture]
+    some = pictures[data.acted[:: max(1, len(data.acted) // 1000)]].float() / 255
+    usual, spread = some.mean(0), some.std(0).clamp(min=0.03)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        frame = torch.randint(data.frames, (args.batch,), generator=generator)
-        return model.vae.loss(pictures[frame], args.free_nats, args.picture_weight, generator)
+        frame = data.acted[torch.randint(len(data.acted), (args.batch,), generator=generator)]
+        images = pictures[frame]
+        rare = ((images.float() / 255 - usual).abs() > RARE * spread).any(-1, keepdim=True)
+        weight = args.picture_weight * (1 + (args.rare_weight - 1) * rare)
+        return model.vae.loss(images, args.free_nats, weight, generator)
 
     average = max(0.0, min(0.995, 1 - 20 / max(1, args.picture_updates)))
     return Stage("V", model.vae, loss, args.picture_updates, args.picture_rate, average=average, report=report)

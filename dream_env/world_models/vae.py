@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDE = 64
@@ -78,17 +77,17 @@ class VAE(nn.Module):
         return self.decoder(self.spread(code)[:, :, None, None]).permute(0, 2, 3, 1)
 
     def loss(
-        self, images: Tensor, free_nats: float, weight: float = 1.0, generator: torch.Generator | None = None
+        self, images: Tensor, free_nats: float, weight: Tensor | float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
         """Squared errors of all pixels, added up, and the divergence of each number of the code beyond what is free.
 
         Args:
             images: `(B, 64, 64, 3)` uint8.
             free_nats: Divergence, as a mean over the batch, up to which a number of the code costs nothing.
-            weight: Of squared errors; 1 is the paper's.
+            weight: Of squared errors, `(B, 64, 64, 1)` or a number; 1 is the paper's.
             generator: Source of the codes' noise.
         """
         code = self.encode(images)
         target = images.float() / 255
-        error = F.mse_loss(self.decode(code.draw(generator)), target, reduction="sum") / len(images)
-        return weight * error + code.divergence().mean(0).clamp(min=free_nats).sum()
+        error = (weight * (self.decode(code.draw(generator)) - target) ** 2).sum() / len(images)
+        return error + code.divergence().mean(0).clamp(min=free_nats).sum()
