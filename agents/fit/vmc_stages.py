@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from dream_env.agents.fit.recorded import Recorded, Window
 from dream_env.agents.fit.trainer import Stage
@@ -91,9 +91,7 @@ class Foreseen:
         self.lengths = window.known.sum(1)
         inputs = torch.cat([seen[:, :-1], model.normalized(window.action)], -1)
         packed = pack_padded_sequence(inputs, self.lengths, batch_first=True, enforce_sorted=False)
-        hidden = model.rnn.lstm(packed)[0]
-        assert isinstance(hidden, PackedSequence)
-        told = model.rnn.told(hidden.data, self.flat(seen[:, :-1]))
+        told = model.rnn.told(model.rnn.sequences(packed), self.flat(seen[:, :-1]))
         self.mixture: Mixture = told[0]
         self.reward, self.end = told[1:]
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 
 class Mixture(NamedTuple):
@@ -93,10 +94,31 @@ class MDNRNN(nn.Module):
             cell: What it keeps, `(B, H)`.
         """
         own: Any = self.lstm
-        gates = F.linear(seen, own.weight_ih_l0, own.bias_ih_l0) + F.linear(hidden, own.weight_hh_l0, own.bias_hh_l0)
+        return self._moved(F.linear(seen, own.weight_ih_l0, own.bias_ih_l0), hidden, cell)
+
+    def _moved(self, entered: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        own: Any = self.lstm
+        gates = entered + F.linear(hidden, own.weight_hh_l0, own.bias_hh_l0)
         enter, forget, fresh, leave = gates.float().chunk(4, -1)
         cell = forget.sigmoid() * cell + enter.sigmoid() * fresh.tanh()
         return leave.sigmoid() * cell.tanh(), cell
+
+    def sequences(self, seen: PackedSequence) -> Tensor:
+        """Takes the LSTM through sequences that begin with an empty memory, and returns its outputs `(N, H)`.
+
+        What `nn.LSTM` makes of them, but in a third of the time on a CPU: its gradients fill N rows for each step.
+
+        Args:
+            seen: Codes and actions, N in all.
+        """
+        own: Any = self.lstm
+        entered = F.linear(seen.data, own.weight_ih_l0, own.bias_ih_l0).split(seen.batch_sizes.tolist())
+        hidden = cell = seen.data.new_zeros(len(entered[0]), own.hidden_size)
+        found = []
+        for one in entered:
+            hidden, cell = self._moved(one, hidden[: len(one)], cell[: len(one)])
+            found.append(hidden)
+        return torch.cat(found)
 
     def told(self, hidden: Tensor, code: Tensor) -> tuple[Mixture, Tensor, Tensor]:
         """Returns what the LSTM says of the next moment.

@@ -89,5 +89,5 @@ class VAE(nn.Module):
         """
         code = self.encode(images)
         target = images.float() / 255
-        error = (weight * (self.decode(code.draw(generator)) - target) ** 2).sum() / len(images)
+        error = (weight * (self.decode(code.draw(generator)).float() - target) ** 2).sum() / len(images)
         return error + code.divergence().mean(0).clamp(min=free_nats).sum()
