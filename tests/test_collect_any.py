@@ -144,6 +144,13 @@ def test_pictures_are_prepared_on_the_way_and_made_so_again(tmp_path: Path) -> N
     assert (terminated, truncated or terminated) == (data[0].terminated, True)
 
 
+def test_data_sets_that_were_prepared_in_other_ways_are_not_joined(tmp_path: Path) -> None:
+    for skip in (1, 2):
+        collect(arguments(tmp_path / str(skip), episodes=1, skip=skip))
+    with pytest.raises(ValueError, match="differ in preparation: {} and .*'skip': 2.*; accepted"):
+        EpisodeDataset.load(tmp_path / "1", tmp_path / "2")
+
+
 def test_time_limits_are_of_skipped_steps(tmp_path: Path) -> None:
     collect(arguments(tmp_path / "set", "SmallScreen-v0", part="screen", skip=4, episodes=2, env_options="name=a"))
     assert EpisodeDataset.load(tmp_path / "set").spec.horizon == 8  # of 30 steps

@@ -22,6 +22,7 @@ def test_a_spec_survives_its_file(tmp_path, action):
     one.save(tmp_path / "spec.json")
     assert WorldSpec.load(tmp_path / "spec.json") == one
     assert one.pictures == ("pixels",) and one.vectors == ("state",)
+    assert "preparation" not in one.to_json(), "specs of environments as they are stay as they were"
 
 
 def test_environments_tell_their_spec():

@@ -290,6 +290,9 @@ def _joint(a: WorldSpec, b: WorldSpec) -> WorldSpec:
             return max(one, other, key=lambda each: each.n)
         raise ValueError(f"data sets differ in {name}: {one} and {other}; accepted: those of one robot")
 
+    if a.preparation != b.preparation:
+        raise ValueError(f"data sets differ in preparation: {dict(a.preparation)} and {dict(b.preparation)}; accepted: "
+                         "those of one environment, prepared alike")  # fmt: skip
     names: Mapping[str, Any] = a.observation.spaces | b.observation.spaces
     observation = {n: wider(n, a.observation.spaces.get(n), b.observation.spaces.get(n)) for n in names}
     return replace(
