@@ -111,8 +111,9 @@ def test_same_batch_repeats_exactly():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_model_without_arm_renderer_is_kept_and_loaded(tmp_path):
-    config = replace(SMALL, arm_renderer_width=0, channels=8)
+@pytest.mark.parametrize("without", [{"arm_renderer_width": 0}, {"cube_heatmaps": False}])
+def test_a_model_without_an_optional_part_is_kept_and_loaded(tmp_path, without):
+    config = replace(SMALL, channels=8, **without)
     model, x = randomized(config), inputs(3)
     with torch.inference_mode():
         whole = everything(model, x)

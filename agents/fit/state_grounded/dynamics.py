@@ -116,7 +116,8 @@ def predictor_stage(
             return
         some = train.take(torch.arange(min(episodes, 200)))
         fit_hand_projection(predictor, some.tokens.float(), some.proprio)
-        fit_cube_projection(predictor.cube_projection, model.state_estimator, some)
+        if predictor.cube_projection is not None:
+            fit_cube_projection(predictor.cube_projection, model.state_estimator, some)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = lengths[int(progress * len(lengths))]

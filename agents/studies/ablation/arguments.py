@@ -26,6 +26,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "AdamW": "--no-muon --state-estimator-rate 3e-3 --arm-renderer-rate 3e-3 --predictor-rate 2e-3",
     },
     "arm": {"rendered (base)": "", "not rendered": "--model.arm-renderer-width 0"},
+    "cubes": {"drawn as heat maps (base)": "", "told as numbers only": "--model.no-cube-heatmaps"},
     "colors": {"as recorded (base)": "", "every cube in all four": "--recolor 3"},
     "windows": {"any": "--moving 0", "half in motion (base)": "", "all in motion": "--moving 1"},
     "horizon": {

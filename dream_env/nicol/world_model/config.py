@@ -12,6 +12,7 @@ DYNAMICS = (
     "ensemble",
     "head_width",
     "arm_renderer_width",
+    "cube_heatmaps",
     "dynamics_width",
     "mixture_components",
 )
@@ -37,6 +38,8 @@ class StateGroundedConfig:
     """Hidden width of one head."""
     arm_renderer_width: int = 192
     """Hidden width of the predictor's arm renderer; 0 for none."""
+    cube_heatmaps: bool = True
+    """Draws where the cubes are and will be into the input of the predictor's trunk, a Gaussian for each."""
     dynamics_width: int = 128
     """Hidden width of the object dynamics."""
     mixture_components: int = 2

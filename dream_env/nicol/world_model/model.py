@@ -69,7 +69,7 @@ class StateGroundedModel(nn.Module):
         self.state_estimator = StateEstimator(channels, GRID)
         self.object_dynamics = ObjectDynamics(config.dynamics_width, config.ensemble, config.mixture_components)
         heads = (config.ensemble, config.head_width)
-        self.predictor = Predictor(channels, GRID, config.width, config.blocks, *heads, config.arm_renderer_width)
+        self.predictor = Predictor(channels, GRID, config.width, config.blocks, *heads, config.arm_renderer_width, config.cube_heatmaps)
         self.success_head = SuccessHead(channels, GRID, config.success_width)
         self.metric_head = MetricHead(len(OBJECT_STATE), config.metric_dim, config.metric_widths)
         self.setpoint_step: Tensor

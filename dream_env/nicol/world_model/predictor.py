@@ -96,6 +96,7 @@ class Predictor(nn.Module):
         ensemble: Number E of heads.
         head_width: Hidden width of one head.
         arm_renderer_width: Hidden width of the arm renderer; 0 for none.
+        cube_heatmaps: Adds a Gaussian for each cube's place, before and after the step, to the trunk's input.
     """
 
     def __init__(
@@ -107,16 +108,17 @@ class Predictor(nn.Module):
         ensemble: int,
         head_width: int,
         arm_renderer_width: int,
+        cube_heatmaps: bool,
     ) -> None:
         super().__init__()
         setpoint, objects = len(constants.PROPRIO_NAMES), 2 * len(COLORS)
-        self.hand_projection, self.cube_projection = Projection(), Projection()
+        self.hand_projection, self.cube_projection = Projection(), Projection() if cube_heatmaps else None
         conditions = 3 * setpoint + channels + objects * len(CUBE)
         self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, blocks * 2 * width))
         self.arm_renderer: ArmRenderer | None = None
         if arm_renderer_width:
             self.arm_renderer = ArmRenderer(channels, grid * grid, setpoint + len(HAND), arm_renderer_width)
-        self.input = nn.Linear((3 if arm_renderer_width else 1) * channels + 8 + 3 * objects, width)
+        self.input = nn.Linear((3 if arm_renderer_width else 1) * channels + 8 + 3 * objects * cube_heatmaps, width)
         self.blocks = nn.ModuleList(Block(width, grid) for _ in range(blocks))
         self.normalize = Normalize(width)
         self.heads = Heads(width, head_width, channels, ensemble)
@@ -154,7 +156,8 @@ class Predictor(nn.Module):
         modulation = self.condition(torch.cat(conditions, dim=1)).unsqueeze(1)
         parts = [tokens, self.position.expand(len(tokens), -1, -1)]
         parts += self._near(self.hand_projection(setpoint)) + self._near(self.hand_projection(next_setpoint))
-        parts.append(gaussian_heatmap(self.cube_projection(both[..., PLACE]), present, self.axis))
+        if self.cube_projection is not None:
+            parts.append(gaussian_heatmap(self.cube_projection(both[..., PLACE]), present, self.axis))
         if self.arm_renderer is not None:
             arm = [(setpoint, object_state), (next_setpoint, next_object_state)]
             parts.append(self.arm_renderer(*(torch.cat([each, hand[:, : len(HAND)]], dim=1) for each, hand in arm)))
