@@ -138,7 +138,7 @@ def test_every_row_gets_the_same_compute_and_makes_a_model(tmp_path):
             assert (fitting.autoencoder is None) is encoder
             StateGroundedModel(fitting.model)
     bases = {name for (_, label), name in names.items() if "base" in label}
-    assert len(bases) == 1 and len(set(names.values())) == 25
+    assert len(bases) == 1 and len(set(names.values())) == 26
     assert args.job("loss", "", "other eyes").name not in bases
 
 
