@@ -37,7 +37,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "dream_env.agents.critic": ("dream_env.agents.nicol.critic",),
     "dream_env.agents.regressor": ("dream_env.agents.nicol.regressor",),
     "dream_env.agents.ppo": ("dream_env.agents.policies.ppo",),
-    "dream_env.agents.eyes": ("dream_env.agents.nicol.encoder_id",),
+    "dream_env.agents.eyes": ("dream_env.agents.policies.encoder_id",),
     "dream_env.agents.reading": ("dream_env.agents.nicol.object_state",),
     "dream_env.agents.behaviors": ("dream_env.agents.data.behaviors",),
     "dream_env.agents.latents": ("dream_env.agents.nicol.encoded_dataset",),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dream_env import rewards
 from dream_env.dream_config import DreamConfig
-from dream_env.language import embedder
+from dream_env.language import embedder, word_rows
 from dream_env.observations import ObservationForm
 from dream_env.world_models.protocol import HasMetric, HasSuccess, Prediction, State, WorldModel
 
@@ -77,6 +77,9 @@ class DreamEngine:
             if self.spec.instructions:
                 seen["instruction"] = self._words(rows, instruction)
             state = self.model.encode(seen)
+        if self.form.words:
+            told = self.initial_states.instruction[rows] if instruction is None else instruction
+            state = {**state, "words": torch.from_numpy(np.stack([word_rows(str(one)) for one in told])).to(self.device)}
         if "goal" in given:
             shown = {name: part.expand(count, *part.shape[1:]) for name, part in given["goal"].items()}
             goal = self.model.encode(shown)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
@@ -21,6 +22,10 @@ from safetensors import SafetensorError, safe_open
 INSTRUCTION_DIM = 64
 """Length of a sentence embedding."""
 
+WORDS = 16
+"""Words of a sentence that `word_rows` tells apart."""
+UNKNOWN_ROWS = 64
+"""Rows that words share which are not in the table, each by a checksum of its letters."""
 SCALE = 0.4 * INSTRUCTION_DIM**0.5
 """Length of an embedding before clipping: 0.4 root mean square, so about 1 % of the values clip."""
 
@@ -68,6 +73,34 @@ def embed(sentence: str) -> np.ndarray:
     if not known:
         raise ValueError(f"sentence={sentence!r} has no known word; accepted: English")
     return to_length(vectors[known].mean(axis=0))
+
+
+@lru_cache(maxsize=4096)
+def word_rows(sentence: str) -> np.ndarray:
+    """Tells the words of a sentence in their order, for policies that read them one by one.
+
+    Args:
+        sentence: Any text; words after the first `WORDS` do not count.
+
+    Returns:
+        Rows of `word_vectors`, `(WORDS,)` float32, as all parts of observations are; 0 where there is no word.
+    """
+    rows, vectors = _table()
+    found = [rows.get(word, len(vectors) + zlib.crc32(word.encode()) % UNKNOWN_ROWS) for word in words(sentence)]
+    result = np.zeros(WORDS, np.float32)
+    result[: len(found[:WORDS])] = 1 + np.array(found[:WORDS], np.float32)
+    result.setflags(write=False)
+    return result
+
+
+@lru_cache(maxsize=1)
+def word_vectors() -> np.ndarray:
+    """Returns a vector of root mean square 1 for each row of `word_rows`, `(W, 64)` float32; that of no word is 0."""
+    _, vectors = _table()
+    unknown = np.random.default_rng(0).standard_normal((UNKNOWN_ROWS, INSTRUCTION_DIM))
+    found = np.concatenate([vectors, unknown])
+    found = found * INSTRUCTION_DIM**0.5 / np.linalg.norm(found, axis=1, keepdims=True)
+    return np.concatenate([np.zeros((1, INSTRUCTION_DIM)), found]).astype(np.float32)
 
 
 def to_length(vector: np.ndarray) -> np.ndarray:

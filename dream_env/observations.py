@@ -11,11 +11,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from dream_env.checks import check_choice
-from dream_env.language import INSTRUCTION_DIM
+from dream_env.language import INSTRUCTION_DIM, WORDS
 from dream_env.spec import PICTURE, VECTOR, WorldSpec
 from dream_env.world_models.protocol import State, WorldModel
 
-ObsType = Literal["embedding", "pixels", "native"]
+ObsType = Literal["embedding", "words", "pixels", "native"]
 EMBEDDING_BOUND = 20.0
 """Embeddings have about unit variance; observations are clipped here."""
 
@@ -27,7 +27,8 @@ class ObservationForm:
         model: A world model.
         obs_type: "embedding": a flat `Dict` of `embedding`; `goal`, the goal's embedding, in a world with goals; the
             vectors that the model's `observed` names; and `instruction`, the sentence's embedding, in a world with
-            sentences. "pixels": the same and the pictures. "native": what the environment itself shows, decoded.
+            sentences. "words": the same and in such a world `words`, the sentence's words one by one (rows of
+            `dream_env.language.word_vectors`). "pixels": the same as "embedding" and the pictures. "native": what the environment itself shows, decoded.
         goal_env: Gives the `observation / achieved_goal / desired_goal` form for hindsight replay, where the first
             holds vectors and instruction, or the embedding where there are none.
 
@@ -49,13 +50,19 @@ class ObservationForm:
         own = getattr(model, "observed_spaces", {})
         self.space = observation_space(spec, model.embedding_dim, model.observed, obs_type, goal_env, own)
 
+    @property
+    def words(self) -> bool:
+        """Whether observations hold words, so that states have to."""
+        return self.obs_type == "words" and self.model.spec.instructions
+
     def build(self, state: State, goal: Tensor | None) -> Any:
         """Makes observations of states and their goals' embeddings `(B, E)`; every tensor is a fresh one."""
         if self.obs_type == "native":
             decoded, own = self.model.decode(state), bare(self.model.spec)
             return decoded[own] if own else decoded
         embedding = _bounded(self.model.embedding(state))
-        names = [*self.model.observed, *(["instruction"] if self.model.spec.instructions else [])]
+        told = ["instruction", *(["words"] if self.words else [])] if self.model.spec.instructions else []
+        names = [*self.model.observed, *told]
         parts = {name: state[name].clone() for name in names}  # a learner may change what it is given
         if self.goal_env:
             assert goal is not None
@@ -94,6 +101,8 @@ def observation_space(
     parts: dict[str, spaces.Space] = {name: known[name] for name in observed}
     if spec.instructions:
         parts["instruction"] = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
+        if obs_type == "words":
+            parts["words"] = spaces.Box(0.0, np.inf, (WORDS,), np.float32)
     if not goal_env:
         goal = {"goal": vector} if spec.goals else {}
         pictures = {name: spec.observation[name] for name in spec.pictures if obs_type == "pixels"}

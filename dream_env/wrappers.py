@@ -12,7 +12,7 @@ import torch
 from dream_env import rewards
 from dream_env.checks import check_choice
 from dream_env.engine import GoalDistance
-from dream_env.language import embedder
+from dream_env.language import embedder, word_rows
 from dream_env.observations import ObservationForm, ObsType, to_numpy, to_tensors
 from dream_env.rewards import DEFAULT_REWARD, RewardName, goal_reward
 from dream_env.spec import observe
@@ -86,6 +86,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _start(self, obs: Any) -> None:
         """Takes an episode's first observation, and its goal."""
         self._words = self._instruction(obs)
+        self._rows = {"words": torch.from_numpy(word_rows(self._told)[None].copy())} if self.form.words else {}
         self.state = self.model.encode(self._seen(obs))
         self._goal = self._vector = torch.zeros(1, 0)
         if self.spec_of_world.goals:
@@ -113,8 +114,8 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     @torch.inference_mode()
     def observation(self) -> Any:
         """Returns the present observation in the dream's form."""
-        obs = to_numpy(self.form.build(self.state, self._goal if self.spec_of_world.goals else None))
-        if self.form.obs_type != "embedding":  # what the camera saw, not what the decoder makes of it
+        obs = to_numpy(self.form.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None))
+        if self.form.obs_type in ("pixels", "native"):  # what the camera saw, not what the decoder makes of it
             true = {name: value for name, value in self._true.items() if name in self.spec_of_world.observation.spaces}
             if not isinstance(obs, dict):
                 return next(iter(true.values())).copy()
@@ -154,8 +155,12 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         observed = observe(obs).get("instruction")
         if observed is not None and not hasattr(self.model, "instruction"):
             return observed
-        told = "spoken" if self.env.has_wrapper_attr("spoken") else "task_description"
-        return embedder(self.model)(self.env.get_wrapper_attr(told))
+        return embedder(self.model)(self._told)
+
+    @property
+    def _told(self) -> str:
+        """The episode's sentence."""
+        return self.env.get_wrapper_attr("spoken" if self.env.has_wrapper_attr("spoken") else "task_description")
 
     def _info(self) -> dict[str, Any]:
         if not self.spec_of_world.goals:

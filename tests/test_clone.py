@@ -14,7 +14,7 @@ from dream_env.agents.clone import command as module
 from dream_env.agents.clone.command import Arguments, Frames, clone, errors, make_frames, run
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import recolor
-from dream_env.agents.nicol.encoder_id import fingerprint
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.language import embed
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import Episode, EpisodeDataset

@@ -19,7 +19,7 @@ from dataset import equal
 from dream_env.agents.collect import Arguments, collect, parse_mix
 from dream_env.agents.data.behaviors import Job
 from dream_env.agents.nicol.behaviors import BEHAVIORS, MIX, record
-from dream_env.agents.nicol.encoder_id import fingerprint
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.nicol.vla import VLAConfig
 from dream_env.agents.run import cli
 from dream_env.agents.run import workers as pool

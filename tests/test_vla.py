@@ -11,7 +11,7 @@ import toy
 from dream_env.adapters.sb3 import DreamVecEnv
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol import vla as policy
-from dream_env.agents.nicol.encoder_id import fingerprint
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.nicol.vla import VLA, VLAConfig, object_state
 from dream_env.agents.policies import registry

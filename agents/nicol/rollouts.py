@@ -14,7 +14,6 @@ from gymnasium.vector import AutoresetMode
 
 from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts
-from dream_env.agents.nicol.vla import VLAConfig
 from dream_env.agents.policies.registry import SHIPPED, load_once
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.nicol.language import COLORS
@@ -136,11 +135,11 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     config = getattr(saved, "config", None)
     if world_model == "default":
         world_model = str(getattr(config, "world_model", world_model))
-    if isinstance(config, VLAConfig):
+    if hasattr(config, "check_encoder"):
         config.check_encoder(world_model)
     return {
         "world_model": world_model,
-        "obs_type": "pixels" if "pixels" in keys else "embedding",
+        "obs_type": next((name for name in ("pixels", "words") if name in keys), "embedding"),
         "reward": reward,
         "goal_env": "desired_goal" in keys,
     }

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from dream_env.agents.nicol import encoder_id
+from dream_env.agents.policies import encoder_id
 from dream_env.agents.policies import registry
 from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
@@ -64,7 +64,7 @@ class VLAConfig:
         hidden: Width of the two hidden layers.
         std: Standard deviation of the stochastic policy, alike in all four actions.
         world_model: Name or folder of the world model whose encoder makes the tokens.
-        encoder_id: Fingerprint of that world model's encoder, see `dream_env.agents.nicol.encoder_id`; None for
+        encoder_id: Fingerprint of that world model's encoder, see `dream_env.agents.policies.encoder_id`; None for
             policies from before it was kept.
 
     Raises:

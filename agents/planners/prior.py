@@ -74,7 +74,7 @@ class Prior:
         noise = None
         if chance is not None:
             noise = chance[:, None].expand(-1, several, -1, -1, -1).flatten(0, 2).transpose(0, 1)
-        form = ObservationForm(model)
+        form = ObservationForm(model, "words" if "words" in self.policy.inputs else "embedding")
         chosen: list[Tensor] = []
 
         def choose(t: int, now: State) -> Tensor:

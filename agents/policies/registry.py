@@ -17,6 +17,7 @@ from dream_env.world_models.weights import fill, read_config
 
 KINDS = {
     "vla": "dream_env.agents.nicol.vla:VLA",
+    "transformer": "dream_env.agents.policies.transformer_vla:TransformerVLA",
     "regressor": "dream_env.agents.nicol.regressor:Regressor",
     "sb3": "dream_env.agents.policies.sb3:SB3Policy",
 }

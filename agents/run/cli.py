@@ -51,8 +51,8 @@ def modules(name: str, words: list[str]) -> tuple[str, str]:
 
     Args:
         name: Name of the command.
-        words: Its options; `--model KIND` is taken out of them where a command has kinds (`kinds.py`), which tell what
-            is meant without it.
+        words: Its options; `--model KIND`, or what `kinds.py` of a command with kinds calls it (`OPTION`), is taken out
+            of them; `kinds.py` tells what is meant without it.
 
     Raises:
         ValueError: If the kind is not known.
@@ -63,13 +63,13 @@ def modules(name: str, words: list[str]) -> tuple[str, str]:
     if not (path / "kinds.py").is_file():
         return f"{base}.arguments", f"{base}.command"
     offered = import_module(f"{base}.kinds")
-    kinds, kind = offered.KINDS, offered.default(words)
+    kinds, kind, option = offered.KINDS, offered.default(words), getattr(offered, "OPTION", "--model")
     for place, word in enumerate(words):
-        if word == "--model" or word.startswith("--model="):
-            given = words[place : place + 1 + (word == "--model")]
+        if word == option or word.startswith(f"{option}="):
+            given = words[place : place + 1 + (word == option)]
             del words[place : place + len(given)]
-            kind = given[-1].removeprefix("--model=")
-            check_choice("model", kind, kinds)
+            kind = given[-1].removeprefix(f"{option}=")
+            check_choice(option.removeprefix("--"), kind, kinds)
             break
     return kinds[kind]
 

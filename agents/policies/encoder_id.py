@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from dream_env.language import embedder
-from dream_env.nicol.constants import IMAGE_SIZE
 from dream_env.world_models import checkpoint
 
 
@@ -21,12 +20,18 @@ def fingerprint(model: Any) -> tuple[float, ...]:
     The numbers are the same for world models that share encoder and words, up to what another machine or device
     makes of them, which a digest of the bytes would not survive.
     """
-    rng = np.random.default_rng(0)
-    shape = (4, IMAGE_SIZE, IMAGE_SIZE, 3)
-    pictures = torch.from_numpy(rng.integers(0, 256, shape).astype(np.uint8)).to(model.device)
-    state = model.encode({"pixels": pictures})
-    seen, said = model.embedding(state).flatten().cpu().numpy(), embedder(model)("lift the red cube")
-    parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in ((8, seen), (4, said))]
+    rng, spec, seen = np.random.default_rng(0), model.spec, {}
+    for name in spec.pictures:
+        noise = rng.integers(0, 256, (4, *spec.observation[name].shape)).astype(np.uint8)
+        seen[name] = torch.from_numpy(noise).to(model.device)
+    if not spec.pictures:
+        for name in spec.vectors:
+            noise = rng.standard_normal((4, *spec.observation[name].shape)).astype(np.float32)
+            seen[name] = torch.from_numpy(noise).to(model.device)
+    found = [(8, model.embedding(model.encode(seen)).flatten().cpu().numpy())]
+    if spec.instructions:
+        found.append((4, embedder(model)("lift the red cube")))
+    parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in found]
     return tuple(np.concatenate(parts).round(3).tolist())
 
 

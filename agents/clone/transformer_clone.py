@@ -1,0 +1,246 @@
+"""Clones demonstrations: `python -m agents.clone --policy transformer --data DIR --world-model W --out DIR`.
+
+For any data set and any kind of world model: recorded frames pass the frozen world model once, and a transformer that
+looks at its embedding learns which actions follow (behavior cloning in chunks). The policy acts in the dream, in the
+real environment (`dream_env.wrappers.WorldModelWrapper`), is evaluated by `agents.evaluate` and practised by
+`agents.train --init`. A killed run goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from dream_env.agents.clone.encoded_frames import EncodedFrames, encode
+from dream_env.agents.clone.transformer_arguments import Arguments
+from dream_env.agents.fit.trainer import Run, Stage
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.agents.policies.transformer_vla import TransformerVLA, TransformerVLAConfig
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.data.episode import UNKNOWN
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import WorldModel
+
+
+def demonstrations(data: EpisodeDataset, args: Arguments, first: bool = True) -> EpisodeDataset:
+    """Returns the demonstrations of a data set; of further ones, not the `first`, all that succeeded.
+
+    Raises:
+        ValueError: If there are fewer than asked for, or of no such kind or task.
+    """
+    among = np.ones(len(data), bool)
+    kinds = set(data.kind.tolist())
+    kind = args.kind or ("demo" if "demo" in kinds else None)
+    if first and kind is not None:
+        if kind not in kinds:
+            raise ValueError(f"kind={kind!r} is not known; accepted: {', '.join(sorted(kinds))}")
+        among &= data.kind == kind
+    elif data.success is not None:
+        among &= data.solved
+    if args.tasks:
+        if unknown := set(args.tasks) - set(data.task.tolist()):
+            raise ValueError(f"tasks={sorted(unknown)} are not known; accepted: {sorted(set(data.task.tolist()))}")
+        among &= np.isin(data.task, args.tasks)
+    rows = np.flatnonzero(among)
+    wanted = found = 1
+    found = len(rows)
+    if first and args.per_task is not None:
+        each = [rows[data.task[rows] == task] for task in sorted(set(data.task[rows].tolist()))]
+        wanted, found = args.per_task, min(map(len, each), default=0)
+        rows = np.sort(np.concatenate([own[: args.per_task] for own in each] or [rows]))
+    elif first and args.demonstrations is not None:
+        wanted, rows = args.demonstrations, rows[: args.demonstrations]
+    if found < wanted:
+        raise ValueError(f"data hold {found} demonstrations; accepted: {wanted} of them, fewer by --demonstrations")
+    return data.take(rows)
+
+
+def token_shape(model: WorldModel, data: EpisodeDataset) -> tuple[int, int]:
+    """Returns how many tokens the embedding is made of, and their length; a vector is one token.
+
+    Told by the world model's state: an entry `(B, T, C)` that, flattened, is the embedding.
+    """
+    seen = {name: torch.from_numpy(np.array(part[:1])).to(model.device) for name, part in data.observation.items()}
+    with torch.inference_mode():
+        state = model.encode(seen)
+        embedding = model.embedding(state)
+    for part in state.values():
+        if part.dim() == 3 and part[0].numel() == embedding.shape[1] and torch.equal(part.flatten(1), embedding):
+            return int(part.shape[1]), int(part.shape[2])
+    return 1, int(embedding.shape[1])
+
+
+def config_of(args: Arguments, model: WorldModel, data: EpisodeDataset) -> TransformerVLAConfig:
+    """Returns the shape of a policy for a world model and data.
+
+    Raises:
+        ValueError: If actions are not bounded vectors, or there is no goal or sentence where one is asked for.
+    """
+    space, spec = model.spec.action, model.spec
+    if not isinstance(space, spaces.Box) or not space.is_bounded():
+        raise ValueError(f"{spec.name} has actions {space}; accepted: a bounded Box, else agents.train --init none")
+    if args.goal and not (spec.goals and data.goal):
+        raise ValueError(f"goal=True: the data or the world model of {spec.name} have no goals; accepted: False")
+    language = args.language or ("words" if spec.instructions else "none")
+    if language != "none" and not spec.instructions:
+        raise ValueError(f"language={language!r}: {spec.name} has no sentences; accepted: 'none'")
+    tokens, channels = token_shape(model, data)
+    sizes = ("head", "modes", "chunk", "execute", "std", "width", "depth", "latents", "goal")
+    return TransformerVLAConfig(
+        tokens=tokens,
+        channels=channels,
+        action_low=tuple(space.low.astype(float).tolist()),
+        action_high=tuple(space.high.astype(float).tolist()),
+        vectors={name: int(spec.observation[name].shape[0]) for name in model.observed},  # type: ignore[index]
+        language=language,
+        compares=args.goal or args.hindsight > 0,
+        world_model=args.world_model,
+        encoder_id=fingerprint(model),
+        **{name: getattr(args, name) for name in sizes},
+    )
+
+
+class Batches:
+    """Draws the frames of an update: demonstrations, further data, hindsight; in their shares.
+
+    Args:
+        args: See `Arguments`.
+        own: Demonstrations.
+        more: Those of the further folders; None without.
+        every: All recorded episodes; None without hindsight.
+    """
+
+    def __init__(
+        self, args: Arguments, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
+    ) -> None:
+        self.args, self.own, self.more, self.every = args, own, more, every
+        self.sizes = [round(args.batch * share) for share in (args.share, args.hindsight)]
+
+    def loss(self, policy: TransformerVLA, generator: torch.Generator) -> Tensor:
+        """Returns the loss of one fresh batch."""
+        further, later = self.sizes
+        parts = [self._drawn(self.own, self.args.batch - further - later, policy, generator)]
+        if self.more is not None and further:
+            parts.append(self._drawn(self.more, further, policy, generator))
+        if self.every is not None and later:
+            parts.append(self._drawn(self.every, later, policy, generator, hindsight=True))
+        obs = {name: torch.cat([part[0][name] for part in parts]) for name in parts[0][0]}
+        chunk, known = (torch.cat([part[i] for part in parts]) for i in (1, 2))
+        noise = torch.randn(obs["embedding"].shape, generator=generator)
+        spread = policy.trunk.scale.repeat(policy.config.tokens)
+        obs["embedding"] = obs["embedding"] + self.args.noise * spread * noise
+        return policy.loss(obs, chunk, known).mean()
+
+    def _drawn(
+        self, frames: EncodedFrames, count: int, policy: TransformerVLA, generator: torch.Generator, **how: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        rows = frames.acted[torch.randint(len(frames.acted), (count,), generator=generator)]
+        obs = frames.hindsight(rows, generator) if how.get("hindsight") else frames.observed(rows)
+        shown = how.get("hindsight") or policy.config.goal
+        if policy.config.compares and not shown:
+            obs["goal"] = torch.full_like(obs["embedding"], torch.nan)
+        elif not policy.config.compares:
+            obs.pop("goal", None)
+        return obs, *frames.chunks(rows, policy.config.chunk)
+
+
+@torch.no_grad()
+def error(policy: TransformerVLA, frames: EncodedFrames) -> float:
+    """Returns the mean squared error of first actions, as a share of half their bounds."""
+    apart = []
+    for rows in frames.acted.split(512):
+        apart.append(((policy(frames.observed(rows)) - frames.target[rows]) / policy.span).square().mean(1))
+    return float(torch.cat(apart).mean())
+
+
+def clone(args: Arguments, data: list[EpisodeDataset], model: WorldModel) -> tuple[TransformerVLA, dict[str, Any]]:
+    """Clones, saves the policy into `args.out`, and returns it with its figures.
+
+    Args:
+        args: See `Arguments`.
+        data: The episodes of each folder.
+        model: The world model that `args.world_model` names.
+
+    Raises:
+        ValueError: If the parts do not go together, or `args.out` holds a run with other settings, or something else.
+    """
+    check_out(args.out, TransformerVLA.kind, *args.data, args.world_model)
+    demos = demonstrations(data[0], args)
+    aside = min(round(args.held_out * len(demos)), len(demos) - 1)
+    if args.held_out and len(demos) > 1:
+        aside = max(1, aside)
+    order = np.random.default_rng(args.seed).permutation(len(demos))
+    config = config_of(args, model, demos)
+    own = encode(model, demos.take(np.sort(order[aside:])), args.imitates)
+    held_out = encode(model, demos.take(np.sort(order[:aside])), args.imitates) if aside else None
+    more = None
+    if args.share:
+        further = [demonstrations(one, replace(args, tasks=()), first=False) for one in data[1:]]
+        more = encode(model, EpisodeDataset.concatenate(further))
+    every = encode(model, data[0]) if args.hindsight else None
+    torch.manual_seed(args.seed)
+    policy = TransformerVLA(config)
+    policy.trunk.measure((every or own).embedding)
+    batches = Batches(args, own, more, every)
+    told = {"episodes": len(demos), "frames": len(own.acted)}
+    run = Run(
+        policy,
+        args.out,
+        args.settings() | told,
+        seed=args.seed,
+        muon=False,
+        write=lambda part, folder: registry.save(part, folder, "# Policy in cloning\n"),
+    )
+    run.train(
+        Stage(
+            "clone",
+            policy,
+            lambda generator, progress: batches.loss(policy, generator),
+            args.updates,
+            args.rate,
+            average=0.995,
+            report=lambda: {} if held_out is None else {"held_out": error(policy, held_out)},
+        )
+    )
+    policy.eval()
+    figures = told | {
+        "parameters": sum(part.numel() for part in policy.parameters()),
+        "train_error": error(policy, own),
+        "held_out_error": None if held_out is None else error(policy, held_out),
+        "minutes": round(sum(run.seconds.values()) / 60, 2),
+    }
+    registry.save(policy, args.out, card(args, demos, figures))
+    return policy, figures
+
+
+def card(args: Arguments, demos: EpisodeDataset, figures: dict[str, Any]) -> str:
+    """Writes the card of a policy."""
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items())
+    tasks = ", ".join(f"{task} {(demos.task == task).sum()}" for task in sorted(set(demos.task)) if task != UNKNOWN)
+    return (
+        f"# Policy cloned from demonstrations of {demos.spec.name}\n\n"
+        f"`{command_line('clone --policy transformer', args)}`\n\n"
+        f"{len(demos)} demonstrations{f' ({tasks})' if tasks else ''}, world model `{args.world_model}`, seed "
+        f"{args.seed}, {args.updates} updates of {args.batch} frames. Errors are mean squares of actions' errors, as "
+        f"shares of half their bounds.\n\n| | |\n|---|---|\n{rows}\n"
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else f"{value:,}"
+
+
+def main(args: Arguments) -> None:
+    """Runs the command line."""
+    data = [EpisodeDataset.load(folder) for folder in args.data]
+    _, figures = clone(args, data, checkpoint.load(args.world_model))
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' ')}: {_shown(value)}")
+    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
