@@ -79,7 +79,10 @@ class DreamEngine:
             state = self.model.encode(seen)
         if self.form.words:
             told = self.initial_states.instruction[rows] if instruction is None else instruction
-            state = {**state, "words": torch.from_numpy(np.stack([word_rows(str(one)) for one in told])).to(self.device)}
+            state = {
+                **state,
+                "words": torch.from_numpy(np.stack([word_rows(str(one)) for one in told])).to(self.device),
+            }
         if "goal" in given:
             shown = {name: part.expand(count, *part.shape[1:]) for name, part in given["goal"].items()}
             goal = self.model.encode(shown)

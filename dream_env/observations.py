@@ -27,8 +27,9 @@ class ObservationForm:
         model: A world model.
         obs_type: "embedding": a flat `Dict` of `embedding`; `goal`, the goal's embedding, in a world with goals; the
             vectors that the model's `observed` names; and `instruction`, the sentence's embedding, in a world with
-            sentences. "words": the same and in such a world `words`, the sentence's words one by one (rows of
-            `dream_env.language.word_vectors`). "pixels": the same as "embedding" and the pictures. "native": what the environment itself shows, decoded.
+            sentences. "words": the same and in such a world `words`, the sentence word by word (rows of
+            `dream_env.language.word_vectors`). "pixels": as "embedding", and the pictures. "native": what the
+            environment itself shows, decoded.
         goal_env: Gives the `observation / achieved_goal / desired_goal` form for hindsight replay, where the first
             holds vectors and instruction, or the embedding where there are none.
 

@@ -19,8 +19,8 @@ from dataset import equal
 from dream_env.agents.collect import Arguments, collect, parse_mix
 from dream_env.agents.data.behaviors import Job
 from dream_env.agents.nicol.behaviors import BEHAVIORS, MIX, record
-from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.nicol.vla import VLAConfig
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run import cli
 from dream_env.agents.run import workers as pool
 from dream_env.data.episodes import EpisodeDataset as GeneralDataset

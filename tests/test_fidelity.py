@@ -20,8 +20,8 @@ from dream_env.agents.fidelity.report import OVERALL_TARGETS, TASK_TARGETS, verd
 from dream_env.agents.nicol import probes
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import encode_episodes
-from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.nicol.vla import VLA, VLAConfig
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run.config import command_line
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset

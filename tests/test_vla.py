@@ -11,11 +11,11 @@ import toy
 from dream_env.adapters.sb3 import DreamVecEnv
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol import vla as policy
-from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.nicol.vla import VLA, VLAConfig, object_state
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.sac import CloneSAC
 from dream_env.language import embed

@@ -21,9 +21,9 @@ from torch.utils.tensorboard import SummaryWriter
 from dream_env.agents.clone.arguments import Arguments
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import encode_episodes
-from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.nicol.vla import VLA, VLAConfig
+from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run.config import check_out, check_settings, command_line, resolve_paths
 from dream_env.checks import check_choice
 from dream_env.files import replacing

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.language import INSTRUCTION_DIM, WORDS, embedder, word_rows
+from dream_env.observations import EMBEDDING_BOUND
 from dream_env.progress import progress_bar
 from dream_env.world_models.protocol import State, WorldModel
 
@@ -98,17 +99,17 @@ def encode(model: WorldModel, data: EpisodeDataset, imitates: str = "action") ->
         for i in range(0, len(data), TOGETHER):
             own = np.arange(i, min(i + TOGETHER, len(data)))
             for frames, state in _states(model, data, own, instruction if told else None):
-                embedding[frames] = model.embedding(state).cpu().half()
+                embedding[frames] = _shown(model, state)
                 for name in model.observed:
                     vectors[name][frames] = state[name].float().cpu()
             bar.update(len(own))
         goal = None
         if data.goal and model.spec.goals:
             parts = [
-                model.embedding(model.encode(_tensors({k: v[i : i + 256] for k, v in data.goal.items()}, model)))
+                _shown(model, model.encode(_tensors({k: v[i : i + 256] for k, v in data.goal.items()}, model)))
                 for i in range(0, len(data), 256)
             ]
-            goal = torch.cat(parts).cpu().half()
+            goal = torch.cat(parts)
     return EncodedFrames(
         embedding=embedding.clone(),
         vectors={name: part.clone() for name, part in vectors.items()},
@@ -141,6 +142,11 @@ def _states(model: Any, data: EpisodeDataset, own: np.ndarray, instruction: Tens
         going = step <= lengths
         yield torch.from_numpy(frames[going]), {k: part[torch.from_numpy(going)] for k, part in state.items()}
         expected = model.step(state, torch.from_numpy(np.array(data.action[frames])).to(model.device))[0]
+
+
+def _shown(model: WorldModel, state: State) -> Tensor:
+    """Returns embeddings as observations have them."""
+    return model.embedding(state).clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND).cpu().half()
 
 
 def _tensors(parts: dict[str, Any], model: WorldModel) -> dict[str, Tensor]:

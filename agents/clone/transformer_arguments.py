@@ -42,7 +42,7 @@ class Arguments:
     language: Literal["words", "sentence", "none"] | None = None
     """How the sentence is read: word by word, as one vector, or not. None takes words where episodes have sentences."""
     head: HeadName = "gaussian"
-    """What makes actions: one Gaussian, "k" of them, or a "flow"; the latter two keep ways apart that lead elsewhere."""
+    """What makes actions: one Gaussian, "k" of them, or a "flow"; these two keep different ways apart."""
     modes: int = 4
     """Gaussians of the head "k"."""
     chunk: int = 4

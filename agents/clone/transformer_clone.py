@@ -126,7 +126,7 @@ class Batches:
     def loss(self, policy: TransformerVLA, generator: torch.Generator) -> Tensor:
         """Returns the loss of one fresh batch."""
         further, later = self.sizes
-        parts = [self._drawn(self.own, self.args.batch - further - later, policy, generator)]
+        parts: list[Any] = [self._drawn(self.own, self.args.batch - further - later, policy, generator)]
         if self.more is not None and further:
             parts.append(self._drawn(self.more, further, policy, generator))
         if self.every is not None and later:

@@ -135,7 +135,7 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     config = getattr(saved, "config", None)
     if world_model == "default":
         world_model = str(getattr(config, "world_model", world_model))
-    if hasattr(config, "check_encoder"):
+    if config is not None and hasattr(config, "check_encoder"):
         config.check_encoder(world_model)
     return {
         "world_model": world_model,

@@ -20,8 +20,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from dream_env.agents.policies import encoder_id
-from dream_env.agents.policies import registry
+from dream_env.agents.policies import encoder_id, registry
 from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC

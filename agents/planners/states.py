@@ -13,7 +13,9 @@ from dream_env.world_models.protocol import State, WorldModel
 
 def seen(model: WorldModel, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """Puts what a planner looks at in a batch of observations on the model's device; vectors become float32."""
-    shown = (*inputs(model), "words") if "embedding" in observation else (*model.spec.observation, "instruction", "goal")
+    shown = (
+        (*inputs(model), "words") if "embedding" in observation else (*model.spec.observation, "instruction", "goal")
+    )
     arrays = {name: np.asarray(observation[name]) for name in shown if name in observation}
     kinds = {name: a if a.dtype == np.uint8 else a.astype(np.float32) for name, a in arrays.items()}
     return {name: torch.from_numpy(np.ascontiguousarray(a)).to(model.device) for name, a in kinds.items()}

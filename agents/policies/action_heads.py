@@ -80,8 +80,7 @@ class KHead(nn.Module):
 
 
 class FlowHead(nn.Module):
-    """A flow from noise to chunks (flow matching: Lipman et al. 2023, section 4; for chunks of actions: Black et al.
-    2024, "pi0", section IV); arguments as of `GaussianHead`.
+    """A flow from noise to chunks: flow matching (Lipman et al. 2023, section 4; of actions: Black et al. 2024, "pi0").
 
     Args:
         features: Length of the features.

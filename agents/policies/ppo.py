@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from dream_env.agents.policies.actors import VLAPolicy
+from dream_env.agents.policies.practice import PractisedPolicy
 from dream_env.agents.policies.tensor_env import Obs, TensorVecEnv
 from dream_env.world_models.batching import chunked, threads
 
@@ -56,19 +57,19 @@ class ClonePPO(PPO):
     In a `TensorVecEnv` rollouts stay on the device as tensors.
 
     Args:
-        policy: A `VLAPolicy`; `policy_kwargs={"clone": FOLDER}` names the clone.
+        policy: A `VLAPolicy` or a `PractisedPolicy`; `policy_kwargs={"clone": FOLDER}` names the clone.
         env: Env of stable-baselines3.
         kl_coef: Weight of the divergence, in standard deviations of the advantage per nat.
         critic_warmup: Rollouts that train the critic only.
         **kwargs: PPO's further arguments.
     """
 
-    policy: VLAPolicy
+    policy: VLAPolicy | PractisedPolicy
     rollout: Rollout
 
     def __init__(
         self,
-        policy: str | type[VLAPolicy] = VLAPolicy,
+        policy: str | type[VLAPolicy | PractisedPolicy] = VLAPolicy,
         env: Any = None,
         kl_coef: float = 0.02,
         critic_warmup: int = 6,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from gymnasium import spaces
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -34,3 +36,18 @@ class Policy(Protocol):
         Returns:
             Actions `(B, ...)` of the action space.
         """
+
+
+@runtime_checkable
+class Practicable(Protocol):
+    """A policy, a `torch.nn.Module`, that `dream_env.agents.policies.practice` lets reinforcement learning improve.
+
+    Observations are tensors `(B, ...)` by name, actions in the units of the action space. Called, it gives the mean of
+    `distribution` alone.
+    """
+
+    def distribution(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns mean `(B, A)`, with gradients, and standard deviation `(A,)` of a Gaussian of the next action."""
+
+    def critic(self, space: spaces.Dict) -> nn.Module:
+        """Makes a network that says what observations of a space are worth, `(B,)`."""

@@ -20,9 +20,9 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.agents.nicol import vla
 from dream_env.agents.nicol.vla import VLA
 from dream_env.agents.policies import registry
+from dream_env.agents.policies.protocol import Practicable
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.config import check_out, check_settings, resolve_paths
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
@@ -55,16 +55,23 @@ def check(args: Arguments, physics: gym.Env | None) -> None:
         FileNotFoundError: If the clone or the world model is missing.
         ValueError: If they do not fit each other, or an argument does not.
     """
-    check_out(args.out, VLA.kind if args.init else SB3Policy.kind, args.init, args.world_model)
+    clone: Any = registry.load(args.init) if args.init else None
+    check_out(args.out, SB3Policy.kind if clone is None else clone.kind, args.init, args.world_model)
     tasks = tasks_of(args.world_model)
     check_choice("task", args.task, (*(TASKS if tasks else ()), "all"))
-    if args.init and not tasks:
+    if isinstance(clone, VLA) and not tasks:
         raise ValueError(
             f"init={args.init!r} is a clone of NICOL, and world_model={args.world_model!r} is of "
-            f"{spec_of(args.world_model).name}; accepted: --init none"
+            f"{spec_of(args.world_model).name}; accepted: --init none, or a "
+            "clone by agents.clone --policy transformer"
         )
-    if args.init:
-        vla.load(args.init).config.check_encoder(args.world_model)
+    if clone is not None:
+        known = isinstance(clone, VLA | Practicable)
+        if not known or not hasattr(clone.config, "check_encoder"):
+            raise ValueError(f"init={args.init!r} is of kind {clone.kind!r}; accepted: a clone by `agents.clone`")
+        if args.algo != "ppo" and not isinstance(clone, VLA):
+            raise ValueError(f"algo={args.algo!r} with a clone of kind {clone.kind!r}; accepted: ppo")
+        clone.config.check_encoder(args.world_model)
     if args.select == "physics" and physics is None:
         raise ValueError("select='physics' needs validation_episodes of 1 or more")
 

@@ -17,9 +17,11 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from dream_env.adapters.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
 from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
-from dream_env.agents.nicol.vla import load
+from dream_env.agents.nicol.vla import VLA
+from dream_env.agents.policies import registry
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
 from dream_env.agents.policies.ppo import ClonePPO
+from dream_env.agents.policies.practice import PractisedPolicy
 from dream_env.agents.policies.sac import CloneSAC
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.policies.tensor_env import TensorVecEnv
@@ -30,6 +32,8 @@ from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.observations import ObsType
 from dream_env.tensors import TensorDreams
 
+MOST_STEPS = 50
+"""Of a rollout of a clone's ppo, where episodes are longer."""
 MINIBATCHES = 12
 """Of a rollout of a clone's ppo, at most: what more dreams add makes them larger, which a GPU likes."""
 
@@ -94,7 +98,7 @@ LEARNERS = {
 def obs_type_of(args: Arguments) -> ObsType:
     """Returns what the policy sees."""
     if args.init:
-        return "embedding"
+        return getattr(registry.load(args.init).config, "obs_type", "embedding")
     return args.obs_type or ("embedding" if spec_of(args.world_model).pictures else "native")
 
 
@@ -114,8 +118,8 @@ def make_env(args: Arguments) -> VecEnv:
     }
     if not (args.init and args.algo == "ppo"):
         return DreamVecEnv(args.dreams, **kwargs)
-    dreams, vla = TensorDreams(args.dreams, seed=args.seed, **kwargs), load(args.init, args.device)
-    prepared = Preparation(vla, dreams.single_observation_space) if reads_only(vla.config) else None
+    dreams, clone = TensorDreams(args.dreams, seed=args.seed, **kwargs), registry.load(args.init, args.device)
+    prepared = Preparation(clone, dreams.single_observation_space) if prepares(clone) else None
     return TensorVecEnv(dreams, prepared, args.outcome)
 
 
@@ -125,14 +129,24 @@ def prepare(args: Arguments, env: VecEnv) -> VecEnv:
         return env
     if args.outcome:
         env = OutcomeReward(env)
-    if args.init and reads_only(load(args.init).config):
+    if args.init and prepares(registry.load(args.init)):
         env = ObjectStateVecEnv(env, args.init, args.device)
     return env
 
 
+def prepares(clone: Any) -> bool:
+    """Whether a clone learns from what `Preparation` makes of observations once."""
+    return isinstance(clone, VLA) and reads_only(clone.config)
+
+
+def rollout_steps(args: Arguments) -> int:
+    """Returns the steps of a rollout of a clone's ppo: an episode's, as far as that is not long."""
+    return min(spec_of(args.world_model).horizon or MOST_STEPS, MOST_STEPS)
+
+
 def rollouts(args: Arguments, env: VecEnv) -> int:
     """Returns how many rollouts of a clone's ppo the run takes."""
-    return -(-args.steps // (EPISODE_STEPS * env.num_envs))
+    return -(-args.steps // (rollout_steps(args) * env.num_envs))
 
 
 def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
@@ -149,10 +163,13 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
         policy = "CnnPolicy"
     if args.init:
         policy = VLAPolicy if args.algo == "ppo" else VLASACPolicy
+        if not isinstance(registry.load(args.init), VLA):
+            policy = PractisedPolicy
         kwargs |= {"policy_kwargs": {"clone": args.init}, "kl_coef": args.kl_coef}
         if args.outcome:
             kwargs["gamma"] = OUTCOME_DISCOUNT
         if args.algo == "ppo":
+            kwargs["n_steps"] = rollout_steps(args)
             steps = kwargs["n_steps"] * env.num_envs
             kwargs["batch_size"] = min(max(kwargs["batch_size"], steps // MINIBATCHES), steps)
             kwargs["critic_warmup"] = args.warmup(rollouts(args, env))

@@ -1,0 +1,249 @@
+"""The network of `dream_env.agents.policies.transformer_vla`: latents that gather what matters of an observation.
+
+Layer by layer they look (Perceiver: Jaegle et al. 2021, section 3) at words and vectors by cross-attention, at the
+tokens of the embedding by cross-attention, and at each other by self-attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dream_env.agents.policies import encoder_id
+from dream_env.agents.policies.action_heads import HeadName
+from dream_env.checks import check_choice
+from dream_env.language import INSTRUCTION_DIM, word_vectors
+
+_BOUNDS = (
+    ("tokens", 1, 65_536),
+    ("channels", 1, 1_000_000),
+    ("width", 8, 1024),
+    ("latents", 1, 64),
+    ("depth", 1, 12),
+    ("heads", 1, 16),
+    ("hidden", 1, 4096),
+    ("chunk", 1, 64),
+    ("execute", 1, 64),
+    ("modes", 1, 64),
+)
+_SPREAD = 4
+"""Tokens that are made of an embedding that is a single vector."""
+
+
+@dataclass(frozen=True)
+class TransformerVLAConfig:
+    """What a policy sees, and its sizes.
+
+    Attributes:
+        tokens: Tokens T of the embedding; 1 where it is a single vector.
+        channels: Numbers C of a token.
+        vectors: Vectors that it sees beside the embedding, such as proprioception: name to length.
+        language: "words" reads the sentence word by word, "sentence" its embedding, "none" neither.
+        goal: Whether it sees the goal's embedding.
+        compares: Whether it has weights for goals: with a goal, or where it learned from goals but is not shown any.
+        action_low: Bounds of the actions, `(A,)`.
+        action_high: Bounds of the actions, `(A,)`.
+        head: See `dream_env.agents.policies.action_heads`.
+        modes: Gaussians of the head "k".
+        chunk: Actions that are chosen at once.
+        execute: How many of them are carried out before it looks again.
+        std: Standard deviation of drawn actions, as a share of half the bounds.
+        width: Width of latents.
+        latents: Their number.
+        depth: Layers.
+        heads: Heads of attention.
+        hidden: Length of the features that the head gets.
+        world_model: Name or folder of the world model whose encoder sees.
+        encoder_id: Fingerprint of that encoder, see `dream_env.agents.policies.encoder_id`.
+
+    Raises:
+        ValueError: If a number is not of the accepted kind.
+    """
+
+    tokens: int
+    channels: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    vectors: Mapping[str, int] = field(default_factory=dict)
+    language: str = "none"
+    goal: bool = False
+    compares: bool = False
+    head: HeadName = "gaussian"
+    modes: int = 4
+    chunk: int = 4
+    execute: int = 1
+    std: float = 0.17
+    width: int = 64
+    latents: int = 8
+    depth: int = 2
+    heads: int = 4
+    hidden: int = 128
+    world_model: str = "default"
+    encoder_id: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what would take all memory, or make no policy."""
+        for name, least, most in _BOUNDS:
+            value = getattr(self, name)
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
+        check_choice("head", self.head, HeadName)
+        check_choice("language", self.language, ("words", "sentence", "none"))
+        bounds = np.array(self.action_low, float), np.array(self.action_high, float)
+        if bounds[0].shape != bounds[1].shape or not bounds[0].size or not (bounds[0] < bounds[1]).all():
+            raise ValueError(f"action_low={self.action_low}, action_high={self.action_high}; accepted: low below high")
+        if self.execute > self.chunk or self.width % self.heads:
+            raise ValueError(
+                f"execute={self.execute}, chunk={self.chunk}, width={self.width}, heads={self.heads}; accepted: "
+                "execute up to chunk, heads that divide width"
+            )
+        if not isinstance(self.std, float | int) or not 0 < self.std < math.inf:
+            raise ValueError(f"std={self.std!r}; accepted: a positive number")
+
+    @property
+    def obs_type(self) -> str:
+        """Which observations it takes, see `dream_env.observations.ObservationForm`."""
+        return "words" if self.language == "words" else "embedding"
+
+    def check_encoder(self, world_model: str) -> None:
+        """Raises ValueError for a world model through which it would not see what it learned from."""
+        if self.encoder_id is not None:
+            encoder_id.check(self.encoder_id, self.world_model, world_model)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of latents `(B, N, W)` to a context `(B, M, W)`, without its `hidden` rows `(B, M)`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before = nn.LayerNorm(width)
+        self.query, self.key_value, self.out = (nn.Linear(width, n * width) for n in (1, 2, 1))
+
+    def forward(self, latents: Tensor, context: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+        """Returns the latents with what they have found; no context is themselves."""
+        normal = self.before(latents)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(normal), *self.key_value(normal if context is None else context).chunk(2, -1))
+        )
+        mask = None if hidden is None else ~hidden[:, None, None]
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return latents + self.out(found.transpose(1, 2).flatten(2))
+
+
+class Layer(nn.Module):
+    """Latents look at words and vectors, then at tokens, then at each other, and think about it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.told, self.seen, self.each = (Attention(width, heads) for _ in range(3))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, latents: Tensor, told: Tensor, hidden: Tensor, seen: Tensor) -> Tensor:
+        """Maps latents `(B, N, W)` to latents."""
+        latents = self.each(self.seen(self.told(latents, told, hidden), seen))
+        return latents + self.mlp(latents)
+
+
+class Trunk(nn.Module):
+    """Maps observations to features `(B, hidden)`, see the module.
+
+    Args:
+        config: What is seen; with `compares` the goal too, as far as an observation has one.
+    """
+
+    def __init__(self, config: TransformerVLAConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, parts = config.width, 3 if config.compares else 1
+        single = config.tokens == 1
+        count, given = (_SPREAD, _SPREAD * width) if single else (config.tokens, width)
+        self.enter = nn.Linear(parts * config.channels, given)
+        self.look = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.place = nn.Parameter(_places(count, width))
+        self.vectors = nn.ModuleDict({name: nn.Linear(n, width) for name, n in config.vectors.items()})
+        self.sentence = None if config.language == "none" else nn.Linear(INSTRUCTION_DIM, width)
+        self.order = nn.Parameter(0.02 * torch.randn(64, width)) if config.language == "words" else None
+        self.nothing = nn.Parameter(0.02 * torch.randn(1, width))
+        self.latents = nn.Parameter(0.5 * torch.randn(config.latents, width))
+        self.layers = nn.ModuleList(Layer(width, config.heads) for _ in range(config.depth))
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Flatten(), nn.Linear(config.latents * width, config.hidden))
+        self.register_buffer("mean", torch.zeros(config.channels))
+        self.register_buffer("scale", torch.ones(config.channels))
+        table = torch.from_numpy(word_vectors()) if config.language == "words" else torch.zeros(0, INSTRUCTION_DIM)
+        self.register_buffer("table", table, persistent=False)
+
+    mean: Tensor
+    scale: Tensor
+    table: Tensor
+
+    def measure(self, embedding: Tensor) -> None:
+        """Takes mean and spread of channels from embeddings `(N, E)`."""
+        tokens = embedding.float().unflatten(-1, (self.config.tokens, -1)).flatten(0, 1)
+        self.mean.copy_(tokens.mean(0))
+        self.scale.copy_(tokens.std(0).clamp_min(1e-3 * tokens.std() + 1e-6))
+
+    def _tokens(self, embedding: Tensor) -> Tensor:
+        return (embedding.unflatten(-1, (self.config.tokens, -1)) - self.mean) / self.scale
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to features; of a goal that is not there, or NaN, nothing is seen."""
+        tokens = self._tokens(obs["embedding"])
+        if self.config.compares:
+            goal = self._tokens(obs["goal"]) if "goal" in obs else torch.full_like(tokens, torch.nan)
+            shown = torch.cat([goal, goal - tokens], -1).nan_to_num(0.0)
+            tokens = torch.cat([tokens, shown], -1)
+        seen = F.gelu(self.enter(tokens))
+        seen = seen.unflatten(-1, (_SPREAD, -1)).flatten(1, 2) if self.config.tokens == 1 else seen
+        seen = seen + self.place
+        seen = seen + self.look(seen)
+        told = [self.nothing.expand(len(tokens), 1, -1)]
+        told += [layer(obs[name])[:, None] for name, layer in self.vectors.items()]
+        hidden = [torch.zeros(len(tokens), len(told), dtype=torch.bool, device=tokens.device)]
+        if self.sentence is not None and self.order is not None:
+            rows = obs["words"].long()
+            told.append(self.sentence(self.table[rows]) + self.order[: rows.shape[1]])
+            hidden.append(rows == 0)
+        elif self.sentence is not None:
+            told.append(self.sentence(2.5 * obs["instruction"])[:, None])
+            hidden.append(torch.zeros_like(hidden[0][:, :1]))
+        context, absent = torch.cat(told, 1), torch.cat(hidden, 1)
+        latents = self.latents.expand(len(tokens), -1, -1)
+        for layer in self.layers:
+            latents = layer(latents, context, absent, seen)
+        return F.gelu(self.leave(latents))
+
+
+class Critic(nn.Module):
+    """Says what observations are worth, `(B,)`; it sees the goal where there is one, even if the policy does not."""
+
+    def __init__(self, config: TransformerVLAConfig) -> None:
+        super().__init__()
+        self.trunk = Trunk(config)
+        self.value = nn.Linear(config.hidden, 1)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Returns the values."""
+        return self.value(self.trunk(obs))[:, 0]
+
+
+def _places(count: int, width: int) -> Tensor:
+    """Returns what tokens begin to know of their places, `(count, width)`: on a square map its waves."""
+    side = math.isqrt(count)
+    noise = 0.1 * torch.randn(count, width)
+    if side < 3 or side**2 != count:
+        return noise * 5
+    axis = torch.linspace(-1, 1, side)
+    places = torch.cartesian_prod(axis, axis)
+    waves = torch.cat([places, (places * math.pi).sin(), (places * math.pi).cos(), (places * 2 * math.pi).sin()], 1)
+    noise[:, : waves.shape[1]] += waves
+    return noise
