@@ -54,9 +54,10 @@ class PractisedPolicy(MultiInputActorCriticPolicy):
             raise ValueError(f"the policy {self.clone_folder!r} reads {missing}; this world shows "
                              f"{[*self.observation_space.spaces]}")  # fmt: skip
         self.actor, self.critic = clone, clone.critic(self.observation_space)
-        self.log_std = nn.Parameter(torch.zeros(self.action_space.shape), requires_grad=False)
+        self.log_std = nn.Parameter(torch.zeros(self.action_space.shape or ()), requires_grad=False)
         shown: dict[str, Any] = dict(self.observation_space.spaces)
         used = self._reached({name: torch.zeros(1, *space.shape) for name, space in shown.items()})
+        for weight in self.actor.parameters():  # a head's other ways, which the mean action does not show
             weight.requires_grad_(id(weight) in used)
         trained: Any = [*self.actor_parameters(), *self.critic_parameters()]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
