@@ -20,6 +20,7 @@ KINDS = {
     "transformer": "dream_env.agents.policies.transformer_vla:TransformerVLA",
     "regressor": "dream_env.agents.nicol.regressor:Regressor",
     "sb3": "dream_env.agents.policies.sb3:SB3Policy",
+    "controller": "dream_env.agents.policies.controller:Controller",
 }
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""

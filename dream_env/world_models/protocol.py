@@ -39,10 +39,11 @@ class WorldModel(Protocol):
 
     What a model may have beside: the methods of `HasSuccess`, `HasMetric`, `HasWords`; `compiled()`, a form of itself
     through `torch.compile`; `has_memory`, True where `encode` needs `previous`; `restore(observation)`, the state that
-    an observation with an embedding stands for; `metric_state`, the entries of the state that the metric needs, which
-    `step` moves by themselves; `observed_spaces`, the spaces of those entries of `observed` that are no vectors of
-    `spec.observation`, such as a memory; and in an attribute `config` the numbers `success_threshold`, the probability
-    from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
+    an observation with an embedding stands for; `features(state)`, a dict of vectors `(B, n)`, the few numbers that a
+    small controller needs where an embedding has thousands; `metric_state`, the entries of the state that the metric
+    needs, which `step` moves by themselves; `observed_spaces`, the spaces of those entries of `observed` that are no
+    vectors of `spec.observation`, such as a memory; and in an attribute `config` the numbers `success_threshold`, the
+    probability from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
     `max_disagreement="calibrated"` asks for.
     """
 

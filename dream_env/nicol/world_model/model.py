@@ -16,9 +16,9 @@ from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.config import StateGroundedConfig
 from dream_env.nicol.world_model.metric import MetricHead
-from dream_env.nicol.world_model.object_dynamics import Mixture, ObjectDynamics
+from dream_env.nicol.world_model.object_dynamics import PRESENT, Mixture, ObjectDynamics
 from dream_env.nicol.world_model.predictor import Predictor
-from dream_env.nicol.world_model.state_estimator import OBJECT_STATE, StateEstimator
+from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, StateEstimator
 from dream_env.nicol.world_model.success_head import SuccessHead
 from dream_env.spec import WorldSpec
 from dream_env.world_models.autoencoder import AutoEncoder
@@ -215,6 +215,20 @@ class StateGroundedModel(nn.Module):
     def embedding(self, state: State) -> Tensor:
         """Flattens the tokens to `(B, E)`."""
         return state["tokens"].flatten(1)
+
+    def features(self, state: State) -> dict[str, Tensor]:
+        """Returns the few numbers that a small controller needs: of hand and set-point, and of the cube that is named.
+
+        "hand" is `(B, 4)`, "target" `(B, 4)` (`state_estimator.CUBE` without "present"), "set_point" `(B, 4)`.
+
+        Raises:
+            ValueError: If the states have no instruction.
+        """
+        if "instruction" not in state:
+            raise ValueError(f"state has {sorted(state)}; accepted: one of an observation with 'instruction'")
+        objects = state["object_state"]
+        target = self.success_head.target_selector(objects, state["instruction"])
+        return {"hand": objects[:, : len(HAND)], "target": target[:, :PRESENT], "set_point": state["proprio"]}
 
     def metric(self, state: State) -> Tensor:
         """Maps states to vectors `(B, M)` by their object state, see `MetricHead`."""

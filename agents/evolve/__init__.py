@@ -1,0 +1,1 @@
+"""Evolution of small controllers inside the dream."""

@@ -1,0 +1,245 @@
+"""Evolves a small controller inside a learned world model: `python -m agents.evolve --task reach --out runs/evolve`.
+
+World Models (Ha & Schmidhuber 2018): CMA-ES finds the weights of a linear controller, or of one with a hidden layer, by
+what they are paid in dreams. A generation is one batch of dreams, the same initial states and noise for all. The
+controller whose dreams on fresh seeds paid most, and the last mean, are evaluated in both worlds at the end. The result
+is a policy that `agents.evaluate`, `agents.plan --prior` and the others take. A killed run goes on when the same
+command is given again, exactly as one without a pause; a larger `--generations` evolves on.
+
+    python -m agents.evolve --task reach --generations 60 --sigma 0.3 --out runs/evolve
+    python -m agents.evolve --world-model runs/cartpole --out runs/evolve --temperature 1.2
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.logger import configure
+
+from dream_env.agents.evolve.arguments import Arguments
+from dream_env.agents.evolve.dreams import DreamPopulation
+from dream_env.agents.evolve.real import RealPopulation, World
+from dream_env.agents.evolve.start import begin
+from dream_env.agents.evolve.strategy import Strategy
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.controller import Controller, ControllerConfig
+from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.run.worlds import tasks_of
+from dream_env.checks import check_choice
+from dream_env.dream_config import DreamConfig
+from dream_env.engine import DreamEngine
+from dream_env.files import replacing, write_json
+from dream_env.progress import progress_bar
+from dream_env.world_models.precision import check_device
+
+STATE, SETTINGS, SUMMARY = "evolution.npz", "settings.json", "evolution.json"
+FRESH = 1024
+"""Dreams that an evaluation of one controller takes."""
+EVOLVING, VALIDATING, EVALUATING = 0, 1, 2
+"""What the seeds of a run are told apart by."""
+
+
+class Evolution:
+    """A run: what it knows, from its folder or anew, and how it goes on.
+
+    Args:
+        args: See `Arguments`.
+
+    Raises:
+        FileNotFoundError: If a world model or a policy is missing.
+        ImportError: If `cma` is not installed.
+        ValueError: If an argument is not accepted, or the folder holds another run.
+    """
+
+    def __init__(self, args: Arguments) -> None:
+        check_out(args.out, Controller.kind, args.init if args.init != "none" else None, args.world_model)
+        self.args, device = args, check_device(args.device)
+        if (args.out / SETTINGS).exists():
+            check_settings(args.out, json.loads((args.out / SETTINGS).read_text()), args.settings())
+        engine = DreamEngine(dream_config(args))
+        check_choice("task", args.task, (*engine.initial_states.tasks, "all"))
+        self.dreams = DreamPopulation(engine, args.task, args.max_steps, args.antithetic)
+        config = ControllerConfig.of(engine.model, args.world_model, args.inputs, args.hidden, args.seen)
+        self.controller = Controller(config).to(device)
+        self.best, self.best_value = np.zeros(0), -np.inf
+        self.curves: list[tuple[float, ...]] = []
+        self._load()
+        write_json(args.out / SETTINGS, args.settings())
+        self.evaluator: Any = self.dreams
+        if args.world == "real":
+            form = args.out / "form"
+            registry.save(self.controller, form, "What evolves here, before it does.\n")
+            world = World(str(form), args.env, args.task, args.reward, args.max_steps)
+            self.evaluator = RealPopulation(world, args.workers)
+
+    def _load(self) -> None:
+        """Takes up the run from its folder, or begins it."""
+        args, file = self.args, self.args.out / STATE
+        given: dict[str, np.ndarray] = {}
+        if file.exists():
+            with np.load(file, allow_pickle=False) as arrays:
+                given = {name: arrays[name] for name in arrays.files}
+            for name in ("center", "spread"):
+                getattr(self.controller, name).copy_(torch.from_numpy(given[name]))
+            self.best, self.best_value = given["best"], float(given["best_value"])
+            self.curves = [tuple(row) for row in given["curves"].tolist()]
+        self.start = given["start"] if given else begin(self.controller, self.dreams, args.init, args.seed)
+        options = (args.sigma, args.population, args.seed, args.diagonal)
+        self.strategy = Strategy(self.start, *options, given.get("returns"))
+        if given and not np.allclose(self.strategy.mean, given["mean"], rtol=1e-6, atol=1e-9):
+            raise ValueError(
+                f"out={args.out} was evolved by another version of cma; accepted: that one, or a new folder"
+            )
+
+    def generation(self) -> None:
+        """Evolves for a generation, and keeps it."""
+        args, number = self.args, self.strategy.generation
+        candidates = self.strategy.ask()
+        paid = self.evaluator.returns(self.controller, candidates, args.rollouts, (args.seed, EVOLVING, number))
+        self.strategy.tell(paid.mean(1))
+        value = np.nan
+        if (number + 1) % args.validate_every == 0:
+            value = self.validate()
+        self.curves.append((float(paid.mean(1).max()), float(paid.mean()), self.strategy.sigma, value))
+        self._save()
+
+    def validate(self) -> float:
+        """Evaluates the mean on fresh seeds, always the same ones, and keeps it if it is the best so far."""
+        count = FRESH if self.args.world == "dream" else 4 * self.args.rollouts
+        seed = (self.args.seed, VALIDATING)
+        value = float(self.evaluator.returns(self.controller, self.strategy.mean[None], count, seed).mean())
+        if value > self.best_value:
+            self.best, self.best_value = self.strategy.mean, value
+        return value
+
+    def _save(self) -> None:
+        arrays = {
+            "returns": self.strategy.returns,
+            "mean": self.strategy.mean,
+            "start": self.start,
+            "center": self.controller.center.cpu().numpy(),
+            "spread": self.controller.spread.cpu().numpy(),
+            "best": self.best,
+            "best_value": np.array(self.best_value),
+            "curves": np.array(self.curves),
+        }
+        with replacing(self.args.out / STATE) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def policies(self) -> dict[str, Path]:
+        """Writes the controllers, and returns their folders by name: the best in validation, and the last mean."""
+        made = {"best": self.args.out, "mean": self.args.out / "mean"}
+        for (name, folder), weights in zip(made.items(), (self.best, self.strategy.mean), strict=True):
+            self.controller.weights.copy_(torch.from_numpy(np.asarray(weights, np.float32)))
+            registry.save(self.controller, folder, card(self, name))
+        registry.load_once.cache_clear()
+        return made
+
+    def dreamt(self) -> dict[str, dict[str, float]]:
+        """Returns what the controllers are paid in dreams on fresh seeds, of the kind that they evolved in."""
+        both = np.stack([self.best, self.strategy.mean])
+        paid = self.dreams.returns(self.controller, both, FRESH, (self.args.seed, EVALUATING))
+        rows = zip(("best", "mean"), paid, strict=True)
+        return {name: {"mean": float(row.mean()), "std": float(row.std()), "dreams": len(row)} for name, row in rows}
+
+
+def dream_config(args: Arguments) -> DreamConfig:
+    """Returns the dreams that the arguments ask for."""
+    return DreamConfig(
+        task=args.task,
+        reward=args.reward,
+        world_model=args.world_model,
+        initial_states=args.initial_states,
+        starts=args.starts,
+        disagreement_penalty=args.disagreement_penalty,
+        temperature=args.temperature,
+        device=args.device,
+    )
+
+
+def card(run: Evolution, name: str) -> str:
+    """Writes the card of a controller."""
+    config, count = run.controller.config, run.controller.weights.numel()
+    which = "the best in validation" if name == "best" else "the last mean"
+    layer = f", {config.hidden} hidden units" if config.hidden else ""
+    return (
+        f"# Controller\n\n{count} weights on {', '.join(config.inputs)}{layer}; {which} of {run.strategy.generation} "
+        f"generations, made by\n\n    {command_line('evolve', run.args)}\n"
+    )
+
+
+def evolve(args: Arguments, progress: bool = True) -> dict[str, Any]:
+    """Evolves, or goes on evolving, and writes the controllers; returns what `evolution.json` holds.
+
+    Raises:
+        FileNotFoundError: If a world model or a policy is missing.
+        ImportError: If `cma` is not installed.
+        ValueError: If an argument is not accepted, or the folder holds another run.
+    """
+    run = Evolution(args)
+    logger = configure(str(args.out / "tensorboard"), ["tensorboard"])
+    began, first, stepped = time.perf_counter(), run.strategy.generation, run.evaluator.steps
+    with progress_bar(
+        total=args.generations, initial=first, desc="evolve", unit="generation", disable=not progress
+    ) as bar:
+        while run.strategy.generation < args.generations:
+            run.generation()
+            best, mean, sigma, value = run.curves[-1]
+            for name, number in (("best", best), ("mean", mean), ("sigma", sigma), ("validation", value)):
+                if np.isfinite(number):
+                    logger.record(f"evolve/{name}", number)
+            logger.dump(run.strategy.generation)
+            bar.set_postfix(best=f"{best:.4g}", mean=f"{mean:.4g}", validation=f"{run.best_value:.4g}")
+            bar.update()
+    logger.close()
+    seconds, stepped = time.perf_counter() - began, run.evaluator.steps - stepped
+    if not np.isfinite(run.curves[-1][-1]):  # the last mean has its chance, too
+        run.validate()
+    run.policies()
+    done = run.strategy.generation - first
+    summary = {
+        **args.settings(),
+        "generations": run.strategy.generation,
+        "weights": run.controller.weights.numel(),
+        "dream": run.dreamt(),
+        "steps_per_second": stepped / seconds if done else None,
+        "seconds_per_generation": seconds / done if done else None,
+    }
+    write_json(args.out / SUMMARY, summary)
+    return summary
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    torch.set_num_threads(1)
+    summary = evolve(args)
+    for name, row in summary["dream"].items():
+        print(f"{name}: {row['mean']:.4g} +- {row['std']:.4g} in {row['dreams']} dreams at {args.temperature:g}")
+    if args.episodes:
+        from dream_env.agents.evaluate import command as evaluate
+
+        evaluate.main(evaluation(args))
+    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+
+
+def evaluation(args: Arguments) -> Any:
+    """Returns the arguments of `agents.evaluate` with which the controllers are evaluated in both worlds."""
+    from dream_env.agents.evaluate.arguments import Arguments as Evaluate
+
+    asked: dict[str, Any] = {}
+    if tasks_of(args.world_model) and args.task != "all":
+        asked["tasks"] = (args.task,)
+    return Evaluate(
+        policy=(f"best={args.out}", f"mean={args.out / 'mean'}"),
+        episodes=args.episodes,
+        world_model=args.world_model,
+        env=args.env,
+        workers=args.workers,
+        out=args.out / "evaluation",
+        **asked,
+    )

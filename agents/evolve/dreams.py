@@ -1,0 +1,138 @@
+"""A whole population evaluated as one batch of dreams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.agents.policies.controller import Controller
+from dream_env.engine import Carry, DreamEngine
+from dream_env.initial_states import draw
+from dream_env.observations import ObservationForm, bare, to_numpy
+from dream_env.world_models.precision import insulated
+
+SHRINK = 0.75
+"""Share of the dreams still going on below which the ended ones are left out of the batch."""
+
+
+class DreamPopulation:
+    """Returns of controllers in dreams; all of them meet the same initial states and the same noise.
+
+    Args:
+        engine: The dreams.
+        task: Task of the initial states, or "all".
+        max_steps: Steps after which a dream is left, in a world without a horizon.
+        antithetic: Lets the second half of the rollouts meet the noise of the first half mirrored, u and 1 - u.
+    """
+
+    def __init__(self, engine: DreamEngine, task: str = "all", max_steps: int = 1000, antithetic: bool = False) -> None:
+        self.engine, self.antithetic = engine, antithetic
+        self.horizon = min(max_steps, engine.horizon or max_steps)
+        self._chances = engine.initial_states.chances(task, engine.config.middle_share)
+        self.steps = 0
+        """Steps of dreams until now."""
+
+    @insulated
+    @torch.no_grad()
+    def returns(self, controller: Controller, weights: np.ndarray, rollouts: int, seed: tuple[int, ...]) -> np.ndarray:
+        """Dreams, and returns what each dream paid, `(C, R)`.
+
+        With `reward="success"` that is 1 if success holds at the end, else 0; otherwise it is the sum of rewards.
+
+        Args:
+            controller: Its form is that of all.
+            weights: Of each controller, `(C, n)`.
+            rollouts: Dreams R of each.
+            seed: Of initial states and noise.
+        """
+        engine, count = self.engine, len(weights)
+        rng = np.random.default_rng(seed)
+        rows = draw(self._chances, rng.random(rollouts))
+        generator = torch.Generator(engine.device).manual_seed(int(rng.integers(2**62)))
+        everyone = torch.from_numpy(np.asarray(weights, np.float32)).to(engine.device)
+        carry = engine.begin(np.tile(rows, count))
+        place = torch.arange(count * rollouts, device=engine.device)  # where a row of the batch is in the result
+        own, going = everyone, torch.ones_like(place, dtype=torch.bool)
+        paid = torch.zeros(len(place), dtype=torch.float64, device=engine.device)
+        outcome = engine.reward == "success"
+        for _ in range(self.horizon):
+            action = self._act(controller, carry, own)
+            noise = self._noise(rollouts, generator)
+            carry, told = engine.advance(carry, action, None if noise is None else noise[place % rollouts])
+            self.steps += len(place)
+            reward = told["is_success"] if outcome else told["reward"]
+            if outcome:
+                paid[place[going]] = reward.double()[going]
+            else:
+                paid[place] += torch.where(going, reward, 0.0)
+            going = going & ~(told["terminated"] | told["truncated"])
+            alive = int(going.sum())
+            if not alive:
+                break
+            if alive < SHRINK * len(place):
+                place, own = place[going], everyone[place[going] // rollouts]
+                carry = {name: part[going] for name, part in carry.items()}
+                going = going[going]
+        return paid.view(count, rollouts).cpu().numpy()
+
+    def _act(self, controller: Controller, carry: Carry, own: Tensor) -> Tensor:
+        """Returns the actions of the batch: of every controller in `own` `(C, n)` equally many rows."""
+        state, goal = self.engine.state(carry), carry["_goal"] if self.engine.spec.goals else None
+        inputs = controller.imagined(self.engine.model, state, goal)
+        return controller.choose(own, inputs.unflatten(0, (len(own), -1))).flatten(0, 1)
+
+    def _noise(self, rollouts: int, generator: torch.Generator) -> Tensor | None:
+        size = self.engine.model.noise_dim
+        if not self.engine.config.temperature or not size:
+            return None
+        half = -(-rollouts // 2) if self.antithetic else rollouts
+        drawn = torch.rand(half, size, generator=generator, device=self.engine.device)
+        mirrored = (1 - drawn[: rollouts - half]).clamp_max(1 - 2**-24)  # within [0, 1)
+        return torch.cat([drawn, mirrored])
+
+    @insulated
+    @torch.no_grad()
+    def visited(self, controller: Controller, act: Any, dreams: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Dreams by a policy, and returns what a controller would have seen, `(N, I)`, and what was done, `(N, ...)`.
+
+        Args:
+            controller: Its inputs are taken.
+            act: A policy; None acts at random, every action held for some steps.
+            dreams: Number of dreams.
+            seed: Of initial states, noise and actions.
+        """
+        engine, rng = self.engine, np.random.default_rng(seed)
+        form = None if act is None else ObservationForm(engine.model, getattr(act.config, "obs_type", "embedding"))
+        carry = engine.begin(draw(self._chances, rng.random(dreams)))
+        generator = torch.Generator(engine.device).manual_seed(int(rng.integers(2**62)))
+        going = torch.ones(dreams, dtype=torch.bool, device=engine.device)
+        inputs, actions, action = [], [], self._random(rng, dreams)
+        for _ in range(self.horizon):
+            goal = carry["_goal"] if engine.spec.goals else None
+            inputs.append(controller.imagined(engine.model, engine.state(carry), goal)[going])
+            if form is None:
+                anew = torch.from_numpy(rng.random(dreams) < 1 / 4).to(engine.device)
+                fresh = self._random(rng, dreams)
+                action = torch.where(anew if action.dim() == 1 else anew[:, None], fresh, action)
+            else:
+                seen = to_numpy(form.build(engine.state(carry), goal))
+                seen = seen if isinstance(seen, dict) else {str(bare(engine.spec)): seen}
+                action = torch.as_tensor(act.act(seen), device=engine.device)
+            actions.append(action[going])
+            carry, told = engine.advance(carry, action, self._noise(dreams, generator))
+            going = going & ~(told["terminated"] | told["truncated"])
+            if not going.any():
+                break
+        return torch.cat(inputs), torch.cat(actions)
+
+    def _random(self, rng: np.random.Generator, count: int) -> Tensor:
+        space = self.engine.spec.action
+        if not self.engine.continuous:
+            drawn = rng.integers(space.start, space.start + space.n, count)  # type: ignore[union-attr]
+        else:
+            low, high = (np.nan_to_num(bound, posinf=1, neginf=-1) for bound in (space.low, space.high))  # type: ignore
+            drawn = rng.uniform(low, high, (count, len(low))).astype(np.float32)
+        return torch.from_numpy(drawn).to(self.engine.device)

@@ -1,0 +1,98 @@
+"""A population evaluated in the real environment, over all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.policies.controller import Controller
+from dream_env.agents.policies.registry import load_once
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.worlds import make_real, tasks_of
+from dream_env.spec import observe
+
+SEEDS = 90_000
+"""Real seeds below are for evolution; those from here on are for validation, those from 100,000 on for evaluation."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A real environment.
+
+    Attributes:
+        form: Folder of a controller, of which the weights do not count.
+        env: Its id; None for the world model's own.
+        task: Task, or "all".
+        reward: What pays; "success" pays once, at the end.
+        max_steps: Steps after which an episode is left.
+    """
+
+    form: str
+    env: str | None = None
+    task: str = "all"
+    reward: str | None = None
+    max_steps: int = 1000
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some episodes of one controller: its weights, and a seed for each."""
+
+    world: World
+    weights: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+class RealPopulation:
+    """Returns of controllers in the real environment, all on the same seeds; see `DreamPopulation`.
+
+    Args:
+        world: The environment.
+        workers: Processes, see `dream_env.agents.run.workers.Workers`.
+    """
+
+    def __init__(self, world: World, workers: pool.Workers = None) -> None:
+        self.world, self.workers = world, workers
+        self.steps = 0
+        """Steps until now."""
+
+    def returns(self, controller: Controller, weights: np.ndarray, rollouts: int, seed: Sequence[int]) -> np.ndarray:
+        """Plays, and returns what each episode paid, `(C, R)`."""
+        seeds = tuple(np.random.default_rng(seed).integers(0, SEEDS, rollouts).tolist())
+        jobs = [Job(self.world, tuple(each), seeds) for each in np.asarray(weights, np.float64).tolist()]
+        played = list(pool.imap(play, jobs, self.workers, ordered=True))
+        self.steps += sum(steps for _, steps in played)
+        return np.array([paid for paid, _ in played])
+
+
+@lru_cache(maxsize=1)
+def _made(world: World) -> tuple[Controller, Any]:
+    controller = load_once(str(Path(world.form)))
+    config = controller.config
+    options = {"task": world.task} if tasks_of(config.world_model) else {}
+    made = make_real(world.env, config.world_model, obs_type=config.obs_type, reward=world.reward, **options)
+    return controller, made
+
+
+def play(job: Job) -> tuple[list[float], int]:
+    """Plays the episodes of a job; the function that worker processes run. Returns what each paid, and the steps."""
+    world = job.world
+    controller, env = _made(world)
+    controller.weights.copy_(torch.tensor(job.weights))
+    result, count = [], 0
+    for seed in job.seeds:
+        (obs, info), total, ended, steps = env.reset(seed=seed), 0.0, False, 0
+        while not ended:
+            action = controller.act({name: part[None] for name, part in observe(obs).items()})[0]
+            obs, reward, terminated, truncated, info = env.step(action)
+            total, steps = total + float(reward), steps + 1
+            ended = terminated or truncated or steps >= world.max_steps
+        count += steps
+        result.append(float(info["is_success"]) if world.reward == "success" else total)
+    return result, count

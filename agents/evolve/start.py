@@ -1,0 +1,68 @@
+"""Where evolution begins: the scale of the inputs, and weights of zero or those of a fit to a policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.agents.evolve.dreams import DreamPopulation
+from dream_env.agents.policies.controller import Controller
+from dream_env.agents.policies.registry import load_once
+
+DREAMS = 128
+"""Dreams in which inputs are measured, and a policy is looked at."""
+RIDGE = 1e-3
+"""Weight of the squared weights beside the mean squared error, with inputs of unit variance."""
+MEASURING, FITTING = 3, 4
+"""What the seeds are told apart by."""
+
+
+def begin(controller: Controller, dreams: DreamPopulation, init: str, seed: int) -> np.ndarray:
+    """Measures the controller's inputs, and returns the weights to begin with, `(n,)`.
+
+    Args:
+        controller: Its `center` and `spread` are set.
+        dreams: Where inputs are measured.
+        init: A saved policy, or "none".
+        seed: Of the dreams.
+    """
+    inputs, _ = dreams.visited(controller, None, DREAMS, (seed, MEASURING))
+    spread = inputs.std(0)
+    controller.center.copy_(inputs.mean(0))
+    controller.spread.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
+    if init == "none":
+        return np.zeros(controller.weights.numel())
+    policy: Any = load_once(init)
+    policy.reset()
+    inputs, actions = dreams.visited(controller, policy, DREAMS, (seed, FITTING))
+    return fit(controller, inputs, actions, seed)
+
+
+def fit(controller: Controller, inputs: Tensor, actions: Tensor, seed: int = 0) -> np.ndarray:
+    """Returns weights `(n,)` with which a controller does nearly the same: ridge regression of what is done.
+
+    Units of a hidden layer are drawn at random, and what is made of them is fitted.
+
+    Args:
+        controller: Its form.
+        inputs: `(N, I)`.
+        actions: `(N, ...)`.
+        seed: Of the hidden layer.
+    """
+    signal, parts = (inputs - controller.center) / controller.spread, []
+    hidden = controller.config.hidden
+    if hidden:
+        generator = torch.Generator(signal.device).manual_seed(seed)
+        size = signal.shape[1]
+        matrix = torch.randn(hidden, size, generator=generator, device=signal.device) / size**0.5
+        bias = torch.randn(hidden, generator=generator, device=signal.device)
+        signal = torch.tanh(signal @ matrix.T + bias)
+        parts = [matrix.flatten(), bias]
+    known = torch.cat([signal, torch.ones_like(signal[:, :1])], 1).double()
+    gram = known.T @ known + RIDGE * len(known) * torch.eye(known.shape[1], dtype=torch.float64, device=known.device)
+    found = torch.linalg.solve(gram, known.T @ controller.targets(actions).double()).T
+    parts += [found[:, :-1].flatten(), found[:, -1]]
+    return torch.cat([part.double() for part in parts]).cpu().numpy()

@@ -1,0 +1,249 @@
+"""A controller of a few hundred weights: linear, or with one hidden layer, on what a world model makes of the world.
+
+It is the C of World Models (Ha & Schmidhuber 2018, section 2.3), which sees the code z and the memory h, for any world
+model and any action space. `python -m agents.evolve` finds its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from dream_env.observations import EMBEDDING_BOUND, ObsType
+from dream_env.spec import space_from_json, space_to_json
+from dream_env.world_models import checkpoint
+from dream_env.world_models.precision import insulated
+from dream_env.world_models.protocol import State
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """What a controller sees, and how large it is.
+
+    Attributes:
+        inputs: Names of what it looks at: parts of an observation, entries of the world model's state, or of what the
+            model's `features` gives.
+        sizes: Lengths of these.
+        reads: Parts of an observation that these are taken from.
+        action_space: Of its actions, as `dream_env.spec.space_to_json` gives it.
+        hidden: Width of a hidden layer; 0 for none.
+        obs_type: Which observations it takes, see `dream_env.dream.DreamEnv`.
+        world_model: Name or folder of the world model that it sees through.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    inputs: tuple[str, ...]
+    sizes: tuple[int, ...]
+    reads: tuple[str, ...]
+    action_space: dict[str, Any]
+    hidden: int = 0
+    obs_type: ObsType = "embedding"
+    world_model: str = "default"
+
+    def __post_init__(self) -> None:
+        """Checks what a file could have wrong."""
+        if not self.inputs or len(self.inputs) != len(self.sizes) or not 0 < min(self.sizes) <= sum(self.sizes) < 1e5:
+            raise ValueError(f"inputs={self.inputs} of sizes={self.sizes}; accepted: one or more, and a size for each")
+        if not 0 <= self.hidden <= 4096:
+            raise ValueError(f"hidden={self.hidden}; accepted: 0 to 4096")
+        if self.obs_type not in ("embedding", "native"):
+            raise ValueError(f"obs_type={self.obs_type!r}; accepted: 'embedding', 'native'")
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        world_model: str,
+        inputs: tuple[str, ...] = (),
+        hidden: int = 0,
+        obs_type: ObsType = "embedding",
+    ) -> ControllerConfig:
+        """Describes a controller in a world.
+
+        Args:
+            model: The world model.
+            world_model: Its name or folder.
+            inputs: See above; none takes what `default_inputs` says.
+            hidden: See above.
+            obs_type: See above.
+
+        Raises:
+            ValueError: If an input is not known, or no vector.
+        """
+        names = inputs or default_inputs(model, obs_type)
+        shown = observed(model, obs_type)
+        seen = {name: torch.from_numpy(_example(space)) for name, space in model.spec.observation.spaces.items()}
+        words = {"instruction": torch.zeros(1, 64)} if model.spec.instructions else {}
+        with torch.inference_mode():
+            state = model.encode({name: part.to(model.device) for name, part in {**seen, **words}.items()})
+            goal = model.embedding(state) if model.spec.goals else None
+            sizes = tuple(part.shape[-1] for part in _parts(model, names, obs_type, state, goal))
+        beyond = () if set(names) <= set(shown) else shown
+        reads = tuple(dict.fromkeys((*(name for name in names if name in shown), *beyond)))
+        return cls(names, sizes, reads, space_to_json(model.spec.action), hidden, obs_type, world_model)
+
+
+class Controller(nn.Module):
+    """See the module; a policy as `dream_env.agents.policies.protocol.Policy` says.
+
+    Args:
+        config: What it sees, and how large it is.
+    """
+
+    kind = "controller"
+    config_class = ControllerConfig
+
+    def __init__(self, config: ControllerConfig) -> None:
+        super().__init__()
+        self.config = config
+        space: Any = space_from_json(config.action_space)
+        self.space = space
+        self.discrete = isinstance(space, spaces.Discrete)
+        size = sum(config.sizes)
+        self.outputs = int(space.n) if self.discrete else space.shape[0]
+        first = config.hidden or self.outputs
+        second = (config.hidden + 1) * self.outputs if config.hidden else 0
+        self.register_buffer("weights", torch.zeros((size + 1) * first + second))
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("spread", torch.ones(size))
+        if not self.discrete:
+            low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+            bounded = torch.isfinite(low) & torch.isfinite(high)
+            self.register_buffer("_middle", torch.where(bounded, (low + high) / 2, 0.0), persistent=False)
+            self.register_buffer("_half", torch.where(bounded, (high - low) / 2, 1.0), persistent=False)
+            self.register_buffer("_limit", torch.where(bounded, 1.0, torch.inf), persistent=False)
+
+    weights: Tensor
+    """All of them in one vector: of every layer a matrix, row by row, and then its bias."""
+    center: Tensor
+    """What is taken off the inputs `(I,)`."""
+    spread: Tensor
+    """What they are divided by then `(I,)`."""
+    _middle: Tensor
+    _half: Tensor
+    _limit: Tensor
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the parts of an observation that it looks at."""
+        return self.config.reads
+
+    def reset(self) -> None:
+        """Forgets nothing: it has no memory but the world model's."""
+
+    @insulated
+    @torch.no_grad()
+    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Chooses actions `(B, ...)` for observations `(B, ...)`; it is always sure.
+
+        Raises:
+            ValueError: If a part of the observation is missing.
+        """
+        if missing := [name for name in self.inputs if name not in observation]:
+            raise ValueError(f"observation lacks {missing}; this controller reads {self.inputs}")
+        parts = {name: np.asarray(observation[name], np.float32) for name in self.inputs}
+        seen = {name: torch.tensor(part, device=self.weights.device) for name, part in parts.items()}
+        return self.choose(self.weights[None], self.seen(seen)[None])[0].cpu().numpy()
+
+    def seen(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Returns the inputs `(B, I)` of observations `(B, ...)`."""
+        names = self.config.inputs
+        if set(names) <= set(observation):
+            return torch.cat([observation[name] for name in names], -1)
+        model = checkpoint.load(self.config.world_model, self.weights.device)
+        state = model.restore(observation)
+        return torch.cat(_parts(model, names, self.config.obs_type, state, observation.get("goal")), -1)
+
+    def imagined(self, model: Any, state: State, goal: Tensor | None) -> Tensor:
+        """Returns the inputs `(B, I)` of a world model's states and their goals' embeddings."""
+        return torch.cat(_parts(model, self.config.inputs, self.config.obs_type, state, goal), -1)
+
+    # --- many at once
+
+    def choose(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Lets C controllers act at once.
+
+        Args:
+            weights: Theirs, `(C, n)`.
+            inputs: Of each R rows, `(C, R, I)`.
+
+        Returns:
+            Actions `(C, R, A)`, or `(C, R)` where they are discrete.
+        """
+        told = self.network(weights, inputs)
+        if self.discrete:
+            return told.argmax(-1) + int(self.space.start)
+        return self._middle + self._half * torch.clamp(told, -self._limit, self._limit)
+
+    def network(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Returns what the last layers give, `(C, R, outputs)`; arguments as of `choose`."""
+        signal, begin = (inputs - self.center) / self.spread, 0
+        widths = [self.config.hidden, self.outputs] if self.config.hidden else [self.outputs]
+        for i, width in enumerate(widths):
+            size = signal.shape[-1]
+            matrix = weights[:, begin : begin + width * size].unflatten(1, (width, size))
+            begin += width * size
+            bias = weights[:, begin : begin + width].unsqueeze(1)
+            begin += width
+            signal = torch.baddbmm(bias, signal.to(weights.dtype), matrix.transpose(1, 2))
+            signal = signal if i == len(widths) - 1 else torch.tanh(signal)
+        return signal
+
+    def targets(self, action: Tensor) -> Tensor:
+        """Returns what `network` has to give for actions `(N, ...)`, `(N, outputs)`."""
+        if self.discrete:
+            choice = action.long() - int(self.space.start)
+            return 2.0 * torch.nn.functional.one_hot(choice, self.outputs).float() - 1
+        return (action - self._middle) / self._half
+
+
+def observed(model: Any, obs_type: ObsType = "embedding") -> tuple[str, ...]:
+    """Returns the names of the vectors in the observations of a world."""
+    spec = model.spec
+    if obs_type == "native":
+        return tuple(spec.vectors)
+    goal, words = (["goal"] if spec.goals else []), (["instruction"] if spec.instructions else [])
+    return ("embedding", *goal, *model.observed, *words)
+
+
+def default_inputs(model: Any, obs_type: ObsType = "embedding") -> tuple[str, ...]:
+    """Returns what a controller looks at unless it is told: the model's `features`, else what is observed."""
+    if obs_type == "native" or not hasattr(model, "features"):
+        return observed(model, obs_type)
+    return ("features",)
+
+
+def _parts(model: Any, names: tuple[str, ...], obs_type: ObsType, state: State, goal: Tensor | None) -> list[Tensor]:
+    """Returns the inputs of states, one for each name.
+
+    Raises:
+        ValueError: If a name is not known, or what it names is no vector.
+    """
+    made: dict[str, Tensor] = {}
+    if obs_type == "native":
+        made |= {name: part for name, part in model.decode(state).items() if name in model.spec.vectors}
+    else:
+        made |= state
+        made["embedding"] = model.embedding(state).clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND)
+        if goal is not None:
+            made["goal"] = goal.clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND)
+        if hasattr(model, "features") and not set(names) <= set(made):
+            found = model.features(state)
+            made |= {"features": torch.cat([*found.values()], -1), **found}
+    known = [name for name, part in made.items() if part.dim() == 2]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"inputs={unknown}; accepted in {model.spec.name}: {', '.join(sorted(known))}")
+    return [made[name] for name in names]
+
+
+def _example(space: Any) -> np.ndarray:
+    """Returns a batch of one observation, all zeros."""
+    return np.zeros((1, *space.shape), space.dtype)
