@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,10 @@ class DreamBatch:
         """Takes another task for the episodes to come, one of the initial states', or "all"."""
         self._chances = self.initial_states.chances(task, self.config.middle_share)
         self.task = task
+
+    def set_temperature(self, temperature: float) -> None:
+        """Takes another temperature for the steps to come."""
+        self.config = self.engine.config = replace(self.config, temperature=temperature)
 
     # --- reset and step
 

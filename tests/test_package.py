@@ -63,6 +63,13 @@ def test_wheel_holds_every_asset(site):
     assert {asset for asset in assets if not (held / asset).is_file()} == set()
 
 
+def test_wheel_holds_the_page_of_the_viewer(site):
+    pages = {path.name for path in (ROOT / "agents" / "view").iterdir() if path.suffix in (".html", ".css", ".js")}
+    assert (
+        len(pages) == 3 and {name for name in pages if not (site / "dream_env/agents/view" / name).is_file()} == set()
+    )
+
+
 @pytest.mark.parametrize(("folder", "place"), [("dream_env", "."), ("agents", "agents"), ("assets", "assets")])
 def test_wheel_holds_every_module(site, folder, place):
     modules = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py")}

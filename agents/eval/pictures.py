@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from dream_env.agents.eval.results import Clip
 from dream_env.agents.eval.statistics import Interval
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 GIF_BYTES = 1_500_000
 """Largest size of a GIF; bigger ones are drawn smaller."""
-TILES = (160, 128, 96, 64)
+TILES = (224, 192, 160, 128)
 """Sides of one picture in the GIF to try, in pixels."""
+BLUR = 0.4
+"""Standard deviation of the blur of enlarged pictures, in pixels of the original."""
 COLORS = ("#9aa5b1", "#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#b7791f")
 
 
@@ -83,7 +85,37 @@ def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequenc
     save_figure(figure, path)
 
 
-def gif(clips: Sequence[Clip], path: Path, columns: int = 2, milliseconds: int = 160) -> None:
+def enlarge(picture: np.ndarray, side: int) -> Image.Image:
+    """Enlarges a picture `(H, W, 3)` uint8 smoothly to a height; one that is higher already stays as it is.
+
+    A blur of less than a pixel of the original takes the stairs off slanted edges, which interpolation keeps.
+    """
+    image = Image.fromarray(picture)
+    if image.height >= side:
+        return image
+    times = side / image.height
+    large = image.resize((round(image.width * times), side), Image.Resampling.BICUBIC)
+    return large.filter(ImageFilter.GaussianBlur(BLUR * times))
+
+
+def write_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
+    """Writes frames as a looping GIF; the last one stays eight times as long.
+
+    Args:
+        frames: Of one size.
+        path: File to write.
+        milliseconds: Time of a frame.
+    """
+    both = np.concatenate([np.asarray(frames[i]) for i in (0, len(frames) // 2, -1)])
+    # By an octree: a median cut has no colors left for the dark side of a cube that fills few pixels.
+    palette = Image.fromarray(both).quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    duration = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
+    with replacing(path) as part:
+        indexed[0].save(part, format="GIF", save_all=True, append_images=indexed[1:], duration=duration, loop=0)
+
+
+def gif(clips: Sequence[Clip], path: Path, columns: int = 1, milliseconds: int = 160) -> None:
     """Writes the clips as one looping GIF, all playing at once, at most `GIF_BYTES` large.
 
     Args:
@@ -98,40 +130,42 @@ def gif(clips: Sequence[Clip], path: Path, columns: int = 2, milliseconds: int =
     if not clips:
         raise ValueError("no clip to draw; accepted: at least one")
     for tile in TILES:
-        frames = [_frame(clips, t, tile, columns) for t in range(len(clips[0].physics))]
-        both = np.concatenate([np.asarray(frames[0]), np.asarray(frames[-1])])
-        # By an octree: a median cut has no colors left for the dark side of a cube that fills few pixels.
-        palette = Image.fromarray(both).quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-        duration = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
-        with replacing(path) as part:
-            indexed[0].save(part, format="GIF", save_all=True, append_images=indexed[1:], duration=duration, loop=0)
+        write_gif([_frame(clips, t, tile, columns) for t in range(len(clips[0].physics))], path, milliseconds)
         if path.stat().st_size <= GIF_BYTES:
             return
 
 
+def gifs(clips: Sequence[Clip], path: Path) -> None:
+    """Writes a GIF with the first clip of every task, and beside it `NAME_TASK.gif` with all clips of each."""
+    tasks = list(dict.fromkeys(clip.task for clip in clips))
+    firsts = [next(clip for clip in clips if clip.task == task) for task in tasks]
+    gif(firsts, path)
+    for task in tasks if len(tasks) > 1 else []:
+        gif([clip for clip in clips if clip.task == task][:2], path.with_name(f"{path.stem}_{task}.gif"))
+
+
 def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Image:
-    """Draws step t of every clip: physics, dream, and what was said below them."""
-    size = max(9, tile // 12)
-    font = ImageFont.load_default(size)
-    small = ImageFont.load_default(size=max(8, tile // 14))
-    line, gap = max(12, tile // 10), 6
-    cell = (2 * tile + 3 * gap, tile + 4 * line)
-    columns = min(columns, len(clips))
-    canvas = Image.new("RGB", (columns * cell[0], -(-len(clips) // columns) * cell[1]), "white")
+    """Draws step t of every clip: physics, dream, and what was said above them."""
+    columns, gap = min(columns, len(clips)), tile // 16
+    width = 2 * tile + 3 * gap
+    # A phone shows the whole width on some 360 points: letters of a 24th of it are 15 high there.
+    size = max(11, columns * width // 26)
+    font, small, line = ImageFont.load_default(size), ImageFont.load_default(0.8 * size), round(1.3 * size)
+    wrapped = [textwrap.wrap(f"“{clip.instruction}”", int(2 * tile / (0.5 * size)))[:2] for clip in clips]
+    above = round((0.3 + max(map(len, wrapped))) * line)
+    height = above + line + tile + 2 * gap
+    canvas = Image.new("RGB", (columns * width, -(-len(clips) // columns) * height), "white")
     draw = ImageDraw.Draw(canvas)
     for i, clip in enumerate(clips):
-        x, y = (i % columns) * cell[0] + gap, (i // columns) * cell[1]
+        x, y = (i % columns) * width + gap, (i // columns) * height
+        draw.multiline_text((x, y + gap // 2), "\n".join(wrapped[i]), "#1a202c", font, spacing=2)
+        top = y + above
         for k, (title, pictures) in enumerate((("physics", clip.physics), ("dream", clip.dream))):
             left = x + k * (tile + gap)
-            draw.text((left, y + 1), f"{title}  {t}", "#555555", small)
-            picture = Image.fromarray(pictures[t]).resize((tile, tile), Image.Resampling.BICUBIC)
-            canvas.paste(picture, (left, y + line))
-        letters = int(2 * tile / (0.52 * size))
-        words = textwrap.wrap(f"{clip.task}: “{clip.instruction}”", letters)
-        done = t == len(clip.physics) - 1
-        color = ("#2f855a" if clip.success else "#c53030") if done else "#222222"
-        if done:
-            words = [*words[:2], "solved in physics" if clip.success else "not solved in physics"]
-        draw.multiline_text((x, y + line + tile + 2), "\n".join(words[:3]), color, font, spacing=1)
+            draw.text((left, top), title, "#4a5568", small)
+            canvas.paste(enlarge(pictures[t], tile), (left, top + line))
+        shown, color = f"step {t}", "#718096"
+        if t == len(clip.physics) - 1:
+            shown, color = ("solved", "#2f855a") if clip.success else ("not solved", "#c53030")
+        draw.text((x + 2 * tile + gap, top), shown, color, small, anchor="ra")
     return canvas

@@ -192,7 +192,7 @@ def tables(summary: Mapping[str, Any]) -> str:
 
 
 def write_report(results: Sequence[EpisodeResult], clips: Sequence[Clip], about: Mapping[str, Any], out: Path) -> str:
-    """Writes results.json, .md and .png, episodes.jsonl and rollouts.gif; returns the Markdown.
+    """Writes results.json, .md and .png, episodes.jsonl, rollouts.gif and one of each task; returns the Markdown.
 
     Args:
         results: Every episode played.
@@ -217,7 +217,7 @@ def write_report(results: Sequence[EpisodeResult], clips: Sequence[Clip], about:
     if panels:
         pictures.plot(panels, tasks, out / "results.png")
     if clips:
-        pictures.gif(clips, out / "rollouts.gif")
+        pictures.gifs(clips, out / "rollouts.gif")
     return text
 
 

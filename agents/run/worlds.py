@@ -9,6 +9,7 @@ import gymnasium as gym
 
 import dream_env  # noqa: F401  registers the ids
 from dream_env.checks import check_choice
+from dream_env.dream import DreamEnv
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.observations import ObsType
@@ -49,6 +50,21 @@ def make_real(
     # What was done to the environment when it was recorded is done again.
     made = make_of(replace(spec_of(world_model), name=name), **options)
     return made if obs_type == "native" else WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
+
+
+def make_dream(world_model: str, *, task: str = "all", **options: Any) -> DreamEnv:
+    """Makes a dream, which goes on after its horizon.
+
+    Args:
+        world_model: Name or folder of the world model.
+        task: Task of an environment that has several.
+        **options: As in `dream_env.dream.DreamEnv`.
+    """
+    if spec_of(world_model).name == SPEC.name:
+        from dream_env.nicol.dream import NicoLDreamEnv
+
+        return NicoLDreamEnv(task, world_model=world_model, **options)
+    return DreamEnv(task=task, world_model=world_model, **options)
 
 
 def spec_of(world_model: str) -> WorldSpec:

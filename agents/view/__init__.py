@@ -1,0 +1,1 @@
+"""agents.view: `arguments` is what it can be told, `command` what it does."""

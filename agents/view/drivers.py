@@ -1,0 +1,100 @@
+"""Who drives a dream when nobody does: saved policies and planners, one observation at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from dream_env.agents.policies import registry
+from dream_env.agents.view.controls import bounds
+from dream_env.dream import DreamEnv
+from dream_env.observations import ObservationForm, to_numpy
+from dream_env.world_models.precision import insulated
+
+YOU, RANDOM = "you", "random"
+"""Drivers that are no policies."""
+PLANNERS = ("planner", "foresight")
+"""Kinds that plan."""
+Driver = Callable[[DreamEnv], Any]
+"""Chooses the next action of a dream."""
+
+
+class Saved:
+    """A saved policy or planner.
+
+    Args:
+        path: As `dream_env.agents.policies.registry.load` takes it.
+        env: The dream.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If it is damaged, or does not fit the world model.
+    """
+
+    def __init__(self, path: str, env: DreamEnv) -> None:
+        self.policy = registry.load(path)
+        config, model = getattr(self.policy, "config", None), env.dreams.engine.model
+        if hasattr(config, "check_encoder") and isinstance(env.config.world_model, str | Path):
+            config.check_encoder(str(env.config.world_model))  # type: ignore[union-attr]
+        inputs = set(self.policy.inputs)
+        shows: Any = "pixels" if inputs & set(model.spec.pictures) else "embedding"
+        self.form = ObservationForm(model, getattr(config, "obs_type", shows), "desired_goal" in inputs)
+        self.reset()
+
+    @property
+    def proposes(self) -> Any:
+        """The policy, if its variations can be imagined; None if not.
+
+        Planners look ahead themselves, which takes too long in every imagined step; and what imagines shows embeddings.
+        """
+        usual = self.form.obs_type == "embedding" and not self.form.goal_env
+        return self.policy if usual and getattr(self.policy, "kind", "") not in PLANNERS else None
+
+    def reset(self) -> None:
+        """Begins an episode."""
+        self.policy.reset()
+
+    @insulated
+    def __call__(self, env: DreamEnv) -> Any:
+        """Chooses the next action."""
+        engine, carry = env.dreams.engine, env.dreams.carry
+        with torch.inference_mode():
+            goal = carry["_goal"] if engine.spec.goals else None
+            seen = to_numpy(self.form.build(engine.state(carry), goal))
+        parts = seen if isinstance(seen, dict) else {next(iter(engine.spec.observation.spaces)): seen}
+        return self.policy.act(parts)[0]
+
+
+class Random:
+    """Uniform actions, each held for some steps, so that they lead somewhere.
+
+    Args:
+        seed: Of its random numbers.
+    """
+
+    HELD = 5
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng([seed, 2])
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins an episode."""
+        self.left = 0
+
+    def __call__(self, env: DreamEnv) -> Any:
+        """Chooses the next action."""
+        if not self.left:
+            space, self.left = env.action_space, self.HELD
+            if isinstance(space, spaces.Discrete):
+                self.action: Any = int(space.start + self.rng.integers(space.n))
+            else:
+                assert isinstance(space, spaces.Box)
+                self.action = self.rng.uniform(*bounds(space)).astype(np.float32)
+        self.left -= 1
+        return self.action

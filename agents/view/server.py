@@ -1,0 +1,377 @@
+"""The web side of a session: a page, a socket, and the clock that moves the dream at its control rate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from dream_env.agents.view import protocol, recording
+from dream_env.agents.view.drivers import YOU
+from dream_env.agents.view.session import DreamSession
+from dream_env.checks import check_choice, check_number
+
+HERE = Path(__file__).parent
+PAGES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'"
+"""What a browser lets the page load: nothing from elsewhere."""
+EARLY = 0.4
+"""Share of a control step after which a fresh key need not wait for the clock."""
+IDLE = 60.0
+"""Seconds without a key after which time stands still."""
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+SHARE = 0.3
+"""Share of the time that imagining futures may take."""
+
+
+class Client:
+    """One page that is open: it gets every message, but of frames only the newest that it has time for."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self.socket = socket
+        self.messages: deque[dict[str, Any] | bytes] = deque()
+        self.newest: dict[str, bytes] = {}
+        self.ready = asyncio.Event()
+
+    def tell(self, message: dict[str, Any] | bytes, kind: str | None = None) -> None:
+        """Sends a message as soon as there is time; of one kind only the newest."""
+        if kind is None:
+            self.messages.append(message)
+        else:
+            assert isinstance(message, bytes)
+            self.newest[kind] = message
+        self.ready.set()
+
+    async def deliver(self) -> None:
+        """Sends what there is to send, for ever."""
+        while True:
+            await self.ready.wait()
+            self.ready.clear()
+            while self.messages or self.newest:
+                message = self.messages.popleft() if self.messages else self.newest.pop(next(iter(self.newest)))
+                if isinstance(message, bytes):
+                    await self.socket.send_bytes(message)
+                else:
+                    await self.socket.send_json(message)
+
+
+class Viewer:
+    """Moves one session, at the wish of the first of the pages that are open.
+
+    Args:
+        session: What is shown.
+        out: Folder for what is saved.
+        hosts: Names under which the page may be asked for; None for any.
+    """
+
+    def __init__(self, session: DreamSession, out: Path, hosts: tuple[str, ...] | None = None) -> None:
+        self.session, self.out, self.hosts = session, out, hosts
+        self.clients: list[Client] = []
+        self.worker = ThreadPoolExecutor(1)  # the session's only thread
+        self.wake = asyncio.Event()
+        self.playing = session.engine.continuous
+        self.speed, self.looking = 1.0, False
+        self.action: Any = None
+        self.idle: Any = None
+        self.tap: Any = None
+        self.seq = 0
+        self.plan: list[Any] = []
+        self.found: list[Any] = []
+        self.touched = time.monotonic()
+        self.look_at = 0.0
+        self.orders: Mapping[str, Callable[..., Any]] = {
+            "action": self.act,
+            "play": self.play,
+            "step": self.one_step,
+            "rewind": self.rewind,
+            "reset": self.reset,
+            "drive": self.drive,
+            "set": self.set,
+            "look": self.look,
+            "follow": self.follow,
+            "save": self.save,
+        }
+
+    def app(self) -> Starlette:
+        """Returns the application."""
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> Any:
+            clock = asyncio.create_task(self.run())
+            yield
+            clock.cancel()
+            self.worker.shutdown()
+
+        routes = [Route(path, self.page) for path in PAGES]
+        return Starlette(routes=[*routes, WebSocketRoute("/socket", self.connect)], lifespan=lifespan)
+
+    # --- pages
+
+    async def page(self, request: Request) -> Response:
+        """Gives one of the three files."""
+        if self.hosts is not None and request.url.hostname not in self.hosts:
+            return PlainTextResponse("this page is for the machine that it runs on", 403)
+        name, kind = PAGES[request.url.path]
+        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "X-Frame-Options": "DENY"}
+        return FileResponse(HERE / name, media_type=kind, headers=headers)
+
+    async def connect(self, socket: WebSocket) -> None:
+        """Speaks with one page, until it is closed."""
+        origin, own = urlsplit(socket.headers.get("origin", "")), socket.headers.get("host", "")
+        foreign = origin.netloc and origin.netloc != own  # a page from elsewhere, open in the same browser
+        if foreign or (self.hosts is not None and socket.url.hostname not in self.hosts):
+            await socket.close(1008)
+            return
+        await socket.accept()
+        client = Client(socket)
+        self.clients.append(client)
+        client.tell(await self.call(protocol.hello, self.session))
+        client.tell({"type": "role", "driving": client is self.clients[0]})
+        client.tell(self.status())
+        client.tell(await self.call(protocol.begun, self.session))
+        client.tell(await self.call(protocol.frame, self.session))
+        self.touched = time.monotonic()
+        self.wake.set()
+        sending = asyncio.create_task(client.deliver())
+        try:
+            while True:
+                await self.hear(client, await socket.receive_text())
+        except (WebSocketDisconnect, RuntimeError):
+            pass
+        finally:
+            sending.cancel()
+            self.leave(client)
+
+    def leave(self, client: Client) -> None:
+        """Forgets a page; the next one may drive."""
+        first = self.clients[0] is client
+        self.clients.remove(client)
+        if first:
+            self.action = self.idle = self.tap = None
+            for other in self.clients[:1]:
+                other.tell({"type": "role", "driving": True})
+
+    async def hear(self, client: Client, text: str) -> None:
+        """Does what a page asks for, or tells it why not."""
+        name = None
+        try:
+            order = dict(json.loads(text))
+            name = order.pop("do", None)
+            check_choice("do", name, self.orders)
+            if client is not self.clients[0]:
+                raise ValueError("another page is driving; this one looks on until that is closed")
+            self.touched = time.monotonic()
+            await self.orders[name](**order)
+        except (ValueError, TypeError, OSError) as error:
+            client.tell({"type": "refused", "what": name, "text": " ".join(str(error).split())})
+
+    # --- what a page may ask for
+
+    async def act(self, value: Any, active: bool = True, seq: int = 0) -> None:
+        """Holds an action: a fresh one is done at once, at least for a step.
+
+        Args:
+            value: The action; None lets go.
+            active: Whether somebody acts; if not, it is what is done when nobody does, such as keeping a hand closed.
+            seq: Number by which the page knows its picture.
+        """
+        value = None if value is None else self.session.typed(value)
+        acts = bool(active) and value is not None
+        self.idle, self.action, self.seq = value, value if acts else None, int(seq)
+        if acts:
+            self.tap, self.plan = value, []
+        self.wake.set()
+
+    async def play(self, on: bool) -> None:
+        """Lets time run, or stand still unless somebody acts."""
+        self.playing, self.plan = bool(on), []
+        self.wake.set()
+        self.tell_all(self.status())
+
+    async def one_step(self) -> None:
+        """Goes one step, and stops there."""
+        self.playing = False
+        await self.advance()
+        self.tell_all(self.status())
+
+    async def rewind(self, to: int) -> None:
+        """Goes back, or forward, in the history, and stops there."""
+        self.playing, self.plan, self.action, self.idle, self.tap = False, [], None, None, None
+        await self.call(self.session.rewind, int(to))
+        await self.show()
+        self.tell_all(self.status())
+
+    async def reset(self, instruction: str | None = None, task: str | None = None, seed: int | None = None) -> None:
+        """Begins another episode."""
+        self.plan, self.idle = [], None
+        await self.call(self.session.reset, seed, instruction, task)
+        self.tell_all(await self.call(protocol.begun, self.session))
+        await self.show()
+        self.wake.set()
+
+    async def drive(self, name: str) -> None:
+        """Hands the dream to a policy, or back."""
+        await self.call(self.session.drive, name)
+        self.playing = self.playing or name != YOU
+        self.plan = []
+        self.wake.set()
+        self.tell_all(self.status())
+
+    async def set(self, temperature: float | None = None, speed: float | None = None) -> None:
+        """Sets the temperature, or the speed of time."""
+        if temperature is not None:
+            check_number("temperature", temperature, high=10)
+            self.session.temperature = temperature
+        if speed is not None:
+            check_choice("speed", speed, SPEEDS)
+            self.speed = speed
+        self.tell_all(self.status())
+
+    async def look(self, on: bool) -> None:
+        """Shows what could come next, or leaves it."""
+        self.looking = bool(on)
+        self.tell_all(self.status())
+        if self.looking:
+            await self.imagine()
+
+    async def follow(self, index: int) -> None:
+        """Does what one of the futures that were shown did."""
+        if not 0 <= int(index) < len(self.found):
+            raise ValueError(f"index={index}; accepted: one of the {len(self.found)} futures that are shown")
+        self.plan = list(self.found[int(index)].actions)
+        self.wake.set()
+
+    async def save(self, what: str) -> None:
+        """Writes the episode up to now to disk."""
+        check_choice("what", what, ("gif", "episode"))
+        for client in self.clients[:1]:
+            client.tell({"type": "saved", "text": await self.call(self._save, what)})
+
+    def _save(self, what: str) -> str:
+        session, words = self.session, self.session.instruction
+        if what == "gif":
+            number = sum(1 for _ in self.out.glob("drive_*.gif")) + 1
+            path = self.out / f"drive_{number:03d}.gif"
+            return str(recording.save_gif(session.past, session.spec, words, path))
+        told = []
+        for world in (recording.DREAM, recording.REAL)[: 1 + (session.twin is not None)]:
+            folder = self.out / world
+            known = (session.past, session.spec, words, session.goal, session.env.task_name, folder, world)
+            count = recording.save_episode(*known)
+            told.append(f"{folder} ({count} episode{'s' * (count > 1)})")
+        return ", ".join(told)
+
+    # --- time
+
+    @property
+    def going(self) -> bool:
+        """Whether time moves."""
+        if not self.clients or self.session.now.terminated:
+            return False
+        return self.playing or bool(self.plan) or self.action is not None or self.tap is not None
+
+    async def run(self) -> None:
+        """Is the clock."""
+        last = -1e9
+        while True:
+            if not self.going:
+                self.wake.clear()
+                await self.wake.wait()
+                continue
+            now, period = time.monotonic(), 1 / ((self.session.spec.control_hz or 10) * self.speed)
+            fresh = self.tap is not None
+            due = last + (EARLY if fresh else 1) * period
+            if now < due:
+                self.wake.clear()
+                with suppress(TimeoutError, asyncio.TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), due - now)
+                continue
+            last = due if not fresh and now - due < period / 2 else now
+            await self.advance()
+            if self.playing and now - self.touched > IDLE and self.session.driver == YOU:
+                await self.play(False)
+
+    async def advance(self) -> None:
+        """Goes one step, shows it, and begins anew where a policy has come to the end of its episode."""
+        action, self.tap = self.action if self.tap is None else self.tap, None
+        by, seq = YOU, self.seq
+        acted = action is not None
+        if not acted and self.plan:
+            action, by = self.plan.pop(0), "future"
+        elif not acted and self.session.driver == YOU:
+            action = self.idle
+        try:
+            moment = await self.call(self.session.step, action, by)
+        except ValueError as error:
+            self.playing, self.plan, self.action = False, [], None
+            self.tell_all({"type": "refused", "what": "step", "text": str(error)})
+            self.tell_all(self.status())
+            return
+        await self.show(seq=seq)
+        horizon = self.session.spec.horizon
+        over = moment.terminated or (horizon is not None and moment.step >= horizon)
+        if over and self.playing and not acted and self.session.driver != YOU:
+            await asyncio.sleep(1.2 / self.speed)
+            if self.session.now is moment and self.playing:
+                await self.reset()
+
+    async def show(self, **more: Any) -> None:
+        """Sends the present moment to every page, and what could come next, if that is asked for and not too slow."""
+        message = await self.call(lambda: protocol.frame(self.session, **more))
+        for client in self.clients:
+            client.tell(message, "frame")
+        if self.looking and time.monotonic() >= self.look_at:
+            await self.imagine()
+
+    async def imagine(self) -> None:
+        """Imagines futures from the present moment and shows them."""
+        if self.session.now.terminated:
+            return
+        began, session = time.monotonic(), self.session
+
+        def found() -> bytes:
+            self.found = session.futures()
+            return protocol.futures(self.found, session.spec.pictures, session.now.step)
+
+        message = await self.call(found)
+        for client in self.clients:
+            client.tell(message, "futures")
+        took = time.monotonic() - began
+        self.look_at = time.monotonic() + (took / SHARE if self.playing else 0.0)
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs something in the session's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.worker, function, *args)
+
+    def status(self) -> dict[str, Any]:
+        """Returns what the page's switches show."""
+        return {
+            "type": "status",
+            "playing": self.playing,
+            "speed": self.speed,
+            "driver": self.session.driver,
+            "temperature": self.session.temperature,
+            "looking": self.looking,
+        }
+
+    def tell_all(self, message: dict[str, Any] | bytes) -> None:
+        """Sends a message to every page."""
+        for client in self.clients:
+            client.tell(message)

@@ -1,0 +1,323 @@
+"""A dream that somebody drives: stepped, taken back, looked ahead from, and kept. It knows nothing of the web."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.run.worlds import make_dream
+from dream_env.agents.view.drivers import RANDOM, YOU, Driver, Random, Saved
+from dream_env.agents.view.futures import Future, Futures
+from dream_env.agents.view.twin import AUTO, Seen, Twin
+from dream_env.checks import check_choice, check_number
+from dream_env.initial_states import draw
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """What is driven.
+
+    Attributes:
+        world_model: Name or folder.
+        policies: Label to policy or planner, see `dream_env.agents.policies.registry.load`; the first one drives.
+        real: See `dream_env.agents.view.twin.Twin.of`.
+        task: Task of the starts, or "all".
+        temperature: How far noise leads from the likeliest.
+        seed: Of starts and noise.
+        history: Steps that are kept.
+    """
+
+    world_model: str = "default"
+    policies: Mapping[str, str] = field(default_factory=dict)
+    real: str = AUTO
+    task: str = "all"
+    temperature: float = 1.0
+    seed: int = 0
+    history: int = 1200
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        check_number("temperature", self.temperature)
+        check_number("seed", self.seed)
+        check_number("history", self.history, low=1)
+        if taken := {YOU, RANDOM} & set(self.policies):
+            raise ValueError(f"policy: the label {sorted(taken)[0]!r} is taken; accepted: another, LABEL=PATH")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A dream after a step, and all that is needed to go on from there exactly.
+
+    Attributes:
+        step: Steps since the start.
+        state: Of `DreamEnv.get_state`.
+        noise: State of the generator that the next noise comes from.
+        shown: The decoded observation: pictures `(H, W, 3)` uint8 and vectors `(n,)` float32.
+        info: What `info` tells, as numbers.
+        holds: Whether the condition of success holds in this moment; None where the model cannot tell.
+        action: What led here; None at the start.
+        driver: Who chose it.
+        reward: Of the step.
+        total: Sum of the rewards so far.
+        terminated: Whether the model says that the episode is over.
+        real: What the real environment showed; None without one.
+    """
+
+    step: int
+    state: dict[str, np.ndarray]
+    noise: dict[str, Any]
+    shown: dict[str, np.ndarray]
+    info: dict[str, float]
+    holds: bool | None
+    action: Any = None
+    driver: str = YOU
+    reward: float = 0.0
+    total: float = 0.0
+    terminated: bool = False
+    real: Seen | None = None
+
+
+class DreamSession:
+    """One dream, its history, and who drives it.
+
+    Args:
+        config: What is driven.
+
+    Raises:
+        FileNotFoundError: If the world model or a policy is missing.
+        ValueError: If something is damaged, or does not fit together.
+    """
+
+    def __init__(self, config: SessionConfig) -> None:
+        self.config = config
+        self.env = make_dream(config.world_model, task=config.task, temperature=config.temperature)
+        self.engine = self.env.dreams.engine
+        self.spec = self.engine.spec
+        self.drivers: dict[str, Driver | None] = {YOU: None}
+        self.drivers |= {label: Saved(path, self.env) for label, path in config.policies.items()}
+        self.drivers[RANDOM] = Random(config.seed)
+        self.driver = next(iter(config.policies), YOU)
+        self.twin = Twin.of(config.real, config.world_model, self.spec)
+        self.futures_of = Futures(self.engine, config.seed)
+        self.tells_success = hasattr(self.engine.model, "success")
+        self.task, self._next = config.task, config.seed
+        self.moments: list[Moment] = []
+        self._at = 0
+        self.reset()
+
+    # --- what is there
+
+    @property
+    def now(self) -> Moment:
+        """The moment that is shown."""
+        return self.moments[self._at]
+
+    @property
+    def past(self) -> list[Moment]:
+        """The moments up to now, as far as they are kept."""
+        return self.moments[: self._at + 1]
+
+    @property
+    def instruction(self) -> str:
+        """The sentence of this episode; "" in a world without."""
+        return self.env.instruction if self.spec.instructions else ""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that starts can be of; none in a world with one only."""
+        return tuple(name for name in self.env.dreams.initial_states.tasks if name)
+
+    @property
+    def temperature(self) -> float:
+        """How far noise leads from the likeliest, in the steps to come."""
+        return self.engine.config.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        check_number("temperature", value)
+        self.env.dreams.set_temperature(float(value))
+
+    def drive(self, name: str) -> None:
+        """Says who chooses the actions that are not given."""
+        check_choice("driver", name, self.drivers)
+        self.driver = name
+        self._forget()
+
+    # --- time
+
+    def reset(self, seed: int | None = None, instruction: str | None = None, task: str | None = None) -> Moment:
+        """Begins another episode.
+
+        Args:
+            seed: Of its start and noise; None takes the next one.
+            instruction: A sentence; a start that fits it is drawn.
+            task: Task of this start and those to come.
+
+        Raises:
+            ValueError: If something is not accepted, such as a sentence; the episode in hand goes on.
+        """
+        if task is not None:
+            check_choice("task", task, (*self.tasks, "all"))
+        own, asked = self._next if seed is None else int(seed), task or self.task
+        options: dict[str, Any] = {} if asked == "all" or instruction is not None else {"task": asked}
+        words = {} if instruction is None else {"instruction": instruction}
+        if instruction is not None and not instruction.strip():
+            raise ValueError("instruction='' is empty; accepted: a sentence")
+        row, real = None, None
+        if self.twin is None:
+            row = self._row(own, instruction, asked)
+            self.env.reset(seed=own, options={"start": row, **words})
+        else:
+            real = self.twin.reset(own, **options, **words)
+            self.env.reset(seed=own, options=self.twin.start())
+        self.task, self._next = asked, own + 1
+        self.goal = self._goal_of(row)
+        self._begin(real)
+        return self.now
+
+    def _row(self, seed: int, instruction: str | None, task: str) -> int:
+        """Draws the initial state that an episode begins with."""
+        chance, starts = float(np.random.default_rng([seed, 3]).random()), self.env.dreams.initial_states
+        if instruction is None:
+            return int(draw(starts.chances(task), chance))
+        if not self.spec.instructions:
+            raise ValueError(f"instruction={instruction!r}: {self.spec.name} has no sentences; accepted: none")
+        return int(self.env.dreams.fitting(instruction, None, chance))
+
+    def _goal_of(self, row: int | None) -> dict[str, np.ndarray]:
+        """Returns the observation of the goal, empty in a world without."""
+        if not self.spec.goals:
+            return {}
+        if row is None:
+            assert self.twin is not None
+            return self.twin.start()["goal"]
+        starts = self.env.dreams.initial_states
+        return {name: part[starts.goal[row]] for name, part in starts.goal_observation.items()}
+
+    def _begin(self, real: Seen | None) -> None:
+        self._forget()
+        self.moments, self._at = [self._moment(real=real)], 0
+
+    def _forget(self) -> None:
+        for driver in self.drivers.values():
+            if driver is not None:
+                driver.reset()  # type: ignore[attr-defined]
+
+    def step(self, action: Any = None, by: str | None = None) -> Moment:
+        """Goes one step on from now; what came after is dropped.
+
+        Args:
+            action: Within the action space, or beyond: it is clipped. None leaves the choice to the driver.
+            by: Who gave the action.
+
+        Raises:
+            ValueError: If the episode is over, or the action of another shape.
+        """
+        before = self.now
+        if before.terminated:
+            raise ValueError("the episode is over; accepted: going back, or a new start")
+        if action is None:
+            action, by = self._choose(), self.driver
+        action = self.typed(action)
+        real = None
+        _, reward, terminated, _, _ = self.env.step(action)
+        if self.twin is not None and before.real is not None:
+            real = before.real if before.real.ended else self.twin.step(action, before.real)
+        del self.moments[self._at + 1 :]
+        self.moments.append(
+            self._moment(
+                step=before.step + 1,
+                action=action,
+                driver=by or YOU,
+                reward=reward,
+                total=before.total + reward,
+                terminated=terminated,
+                real=real,
+            )
+        )
+        del self.moments[: -self.config.history - 1]
+        self._at = len(self.moments) - 1
+        return self.now
+
+    def rewind(self, step: int) -> Moment:
+        """Goes to a moment of the history, exactly: the same actions lead to the same steps again.
+
+        Args:
+            step: Its step; the nearest that is kept is taken.
+        """
+        first = self.moments[0].step
+        at = int(np.clip(int(step) - first, 0, len(self.moments) - 1))
+        if at != self._at:
+            self._at = at
+            self.env.set_state(self.now.state)
+            self.env.np_random.bit_generator.state = self.now.noise
+            self._forget()
+        return self.now
+
+    def futures(self, count: int = 6, horizon: int = 8) -> list[Future]:
+        """Imagines what could come next; nothing has happened then.
+
+        Args:
+            count: Number of futures.
+            horizon: Steps of each.
+        """
+        driver = self.drivers[self.driver]
+        policy = driver.proposes if isinstance(driver, Saved) else None
+        return self.futures_of.imagine(self.env.dreams.carry, policy, count, horizon)
+
+    def close(self) -> None:
+        """Ends both worlds."""
+        self.env.close()
+        if self.twin is not None:
+            self.twin.close()
+
+    # --- inside
+
+    def _choose(self) -> Any:
+        driver = self.drivers[self.driver]
+        return self.engine.still(1)[0].cpu().numpy() if driver is None else driver(self.env)
+
+    def typed(self, action: Any) -> Any:
+        """Returns an action as the dream takes it, within its bounds.
+
+        Raises:
+            ValueError: If it is of another shape, or not finite.
+        """
+        space: Any = self.spec.action
+        array = np.asarray(action)
+        if array.shape != (space.shape or ()) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise ValueError(f"action={action!r}; accepted: finite numbers of shape {space.shape or ()}")
+        if not self.engine.continuous:
+            return int(np.clip(array, space.start, space.start + space.n - 1))
+        return np.clip(array.astype(np.float32), space.low, space.high)
+
+    def _moment(self, **known: Any) -> Moment:
+        """Takes down the present."""
+        dreams = self.env.dreams
+        with torch.inference_mode():
+            decoded = self.engine.model.decode(self.engine.state(dreams.carry))
+        holds = bool(dreams.carry["_streak"][0] > 0) if self.tells_success else None
+        given = {"step": 0, **known}
+        return Moment(
+            state=self.env.get_state(),
+            noise=self.env.np_random.bit_generator.state,  # type: ignore[arg-type]
+            shown={name: part[0].cpu().numpy().copy() for name, part in decoded.items()},
+            info={name: float(value[0]) for name, value in dreams.info().items()},
+            holds=holds,
+            **given,
+        )
+
+
+def labels(given: tuple[str, ...]) -> dict[str, str]:
+    """Maps labels to policies from `PATH` or `LABEL=PATH`."""
+    found = {}
+    for text in given:
+        whole = "=" not in text or Path(text).exists()
+        label, path = ("", text) if whole else text.split("=", 1)
+        found[label or Path(path).stem] = path
+    return found

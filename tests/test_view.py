@@ -1,0 +1,469 @@
+"""The viewer without a browser: the session, its recordings, what keys do, and the server."""
+
+import io
+import json
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from PIL import Image
+
+from dream_env.agents.run.cli import command
+from dream_env.agents.view import command as view
+from dream_env.agents.view import protocol, recording
+from dream_env.agents.view.controls import controls_of
+from dream_env.agents.view.session import DreamSession, SessionConfig, labels
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.spec import SPEC
+from dream_env.spec import WorldSpec
+
+MOVE = np.array([0.5, -0.3, 0.1, 1.0], np.float32)
+
+
+@pytest.fixture
+def session(toy_folder):
+    return DreamSession(SessionConfig(toy_folder, real="none"))
+
+
+@pytest.fixture(scope="module")
+def cartpole(tmp_path_factory):
+    """A model of CartPole's vectors, fitted for a moment: discrete actions, no pictures, no goal, an end."""
+    from dream_env.agents.data.behaviors import Job, World, record
+    from dream_env.agents.fit.dynamics_fit import Arguments, fit
+
+    env = gym.make("CartPole-v1")
+    spec = WorldSpec.of_env(env)
+    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(4)]
+    out = tmp_path_factory.mktemp("cartpole")
+    tiny = {"updates": 3, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
+    fit(Arguments(data=(), out=out, **tiny), EpisodeDataset.stack(episodes, spec))
+    return str(out)
+
+
+def same(one, other):
+    assert one.step == other.step and one.info == other.info and one.reward == other.reward
+    for part in ("state", "shown"):
+        for name, array in getattr(one, part).items():
+            np.testing.assert_array_equal(array, getattr(other, part)[name])
+
+
+# --- the session
+
+
+def test_going_back_is_exact_and_the_same_actions_lead_to_the_same_steps(session):
+    for i in range(6):
+        session.step(MOVE * (-1) ** i)
+    before = session.moments[:]
+    same(session.rewind(2), before[2])
+    assert len(session.moments) == 7, "what came after stays until another step is taken"
+    for moment in before[3:]:
+        same(session.step(moment.action), moment)
+    session.rewind(3)
+    session.step(0.5 * MOVE)
+    assert [m.step for m in session.moments] == [0, 1, 2, 3, 4]
+    assert (session.now.state["tokens"] != before[4].state["tokens"]).any()
+
+
+def test_going_back_reaches_as_far_as_the_history(toy_folder):
+    session = DreamSession(SessionConfig(toy_folder, real="none", history=3))
+    for _ in range(5):
+        session.step(MOVE)
+    assert [m.step for m in session.moments] == [2, 3, 4, 5]
+    assert session.rewind(-7).step == 2 and session.rewind(99).step == 5
+
+
+def test_a_dream_goes_on_after_its_horizon_as_long_as_somebody_drives(session):
+    for _ in range(SPEC.horizon + 3):
+        moment = session.step(MOVE)
+    assert moment.step == SPEC.horizon + 3 and not moment.terminated
+
+
+def test_a_policy_drives_unless_an_action_is_given(folders):
+    world, clone = folders
+    session = DreamSession(SessionConfig(world, labels((f"mine={clone}",)), real="none"))
+    assert session.driver == "mine" and session.step().driver == "mine"
+    assert session.step(MOVE).driver == "you"
+    np.testing.assert_array_equal(session.now.action, MOVE)
+    session.drive("you")
+    assert not session.step().action.any()
+    session.drive("random")
+    assert session.step().action.any()
+    with pytest.raises(ValueError, match="driver='nobody' is not known; accepted: 'you', 'mine', 'random'"):
+        session.drive("nobody")
+
+
+def test_actions_are_brought_into_bounds_or_refused(session):
+    session.step(9 * MOVE)
+    assert np.abs(session.now.action).max() == 1
+    for wrong in ([1, 2], [np.nan] * 4, "left"):
+        with pytest.raises(ValueError, match="accepted: finite numbers of shape"):
+            session.step(wrong)
+
+
+def test_a_sentence_begins_a_start_that_fits_it_or_is_refused_and_nothing_changes(session):
+    session.step(MOVE)
+    before = session.now
+    for wrong, said in (("push the whale", "no color"), ("  ", "is empty"), ("xqzw", "accepted")):
+        with pytest.raises(ValueError, match=said):
+            session.reset(instruction=wrong)
+        assert session.now is before
+    known = next(str(s) for s in session.env.dreams.initial_states.instruction if s.startswith("push"))
+    assert session.reset(instruction=known).step == 0
+    assert session.instruction == known and session.env.task_name == "push"
+    assert session.reset(task="lift").step == 0 and session.env.task_name == "lift"
+
+
+def test_the_goal_is_the_recorded_picture_that_distances_are_taken_to(session):
+    import torch
+
+    goal = session.engine.model.encode({"pixels": torch.from_numpy(session.goal["pixels"][None])})
+    embedding = session.engine.model.embedding(goal)
+    np.testing.assert_allclose(embedding.numpy(), session.now.state["_goal"], atol=1e-5)
+
+
+def test_temperature_0_leaves_nothing_to_chance(toy_folder):
+    def end(temperature, seed):
+        session = DreamSession(SessionConfig(toy_folder, real="none"))
+        session.temperature = temperature
+        session.env.reset(seed=seed, options={"start": 0})
+        session.moments[:] = [session._moment()]
+        return session.step(MOVE).state["tokens"]
+
+    np.testing.assert_array_equal(end(0.0, 1), end(0.0, 2))
+    with pytest.raises(ValueError, match="temperature=-1"):
+        end(-1, 0)
+
+
+def test_futures_are_what_happens_if_their_actions_are_done(session):
+    session.temperature = 0.0
+    before = session.now
+    found = session.futures(5, 4)
+    assert session.now is before and session.env.get_state()["tokens"].tobytes() == before.state["tokens"].tobytes()
+    ends = [one.scores[-1] for one in found]
+    assert len(found) == 5 and ends == sorted(ends) and {one.label for one in found} == {"hands off", "varied"}
+    for action in found[0].actions:
+        session.step(action)
+    assert session.now.info["distance"] == pytest.approx(ends[0], abs=1e-4)
+    assert session.now.info["success_probability"] == pytest.approx(found[0].success, abs=1e-4)
+    assert np.abs(session.now.shown["pixels"].astype(int) - found[0].frames["pixels"][-1]).max() <= 1
+
+
+def test_futures_of_a_policy_begin_with_what_it_does(folders):
+    world, clone = folders
+    session = DreamSession(SessionConfig(world, {"mine": clone}, real="none", temperature=0.0))
+    own = next(one for one in session.futures(4, 3) if one.label == "as it is")
+    for action in own.actions:
+        np.testing.assert_allclose(session.step().action, action, atol=1e-5)
+
+
+# --- the real environment
+
+
+def test_physics_begins_alike_and_goes_back_with_the_dream(toy_folder):
+    with closing(DreamSession(SessionConfig(toy_folder, seed=3))) as session:
+        assert session.instruction == session.twin.env.unwrapped.instruction
+        for _ in range(4):
+            session.step(MOVE)
+        before = session.moments[:]
+        session.rewind(1)
+        for moment in before[2:]:
+            again = session.step(moment.action).real
+            np.testing.assert_array_equal(again.picture, moment.real.picture)
+            assert again.info == moment.real.info
+        with pytest.raises(ValueError, match="no color"):
+            session.reset(instruction="push the whale")
+        assert session.step(MOVE).step == 5, "a sentence that is refused leaves both worlds where they are"
+
+
+def test_any_real_environment_stands_beside_its_dream_and_is_played_again_to_go_back(cartpole):
+    with closing(DreamSession(SessionConfig(cartpole, seed=1))) as session:
+        assert session.twin.name == "CartPole-v1" and session.now.real.picture.shape[-1] == 3
+        np.testing.assert_allclose(session.now.shown["state"], session.now.real.observation["state"], atol=0.3)
+        for action in (0, 1, 1, 0):
+            session.step(action)
+        before = session.now.real
+        session.rewind(2)
+        session.step(1)
+        np.testing.assert_array_equal(session.step(0).real.observation["state"], before.observation["state"])
+        futures = session.futures(3, 5)
+        assert not futures[0].frames and futures[0].scores[-1] >= futures[-1].scores[-1], "the best reward first"
+
+
+def test_a_dream_is_shown_by_itself_where_its_environment_cannot_be_made(toy_folder, cartpole, monkeypatch):
+    monkeypatch.setattr("dream_env.agents.view.twin.make_real", lambda *_, **__: gym.make("Nowhere-v0"))
+    with pytest.raises(gym.error.Error):
+        DreamSession(SessionConfig(cartpole))  # make_real itself turns this into a ValueError
+    monkeypatch.undo()
+    monkeypatch.setattr("gymnasium.make", lambda *_, **__: (_ for _ in ()).throw(gym.error.NameNotFound("no")))
+    assert DreamSession(SessionConfig(cartpole)).twin is None
+    monkeypatch.undo()
+    for real, said in (("Nowhere-v0", "cannot be made"), ("Pendulum-v1", "fitted to CartPole-v1")):
+        with pytest.raises(ValueError, match=f"real='{real}'.*{said}"):
+            DreamSession(SessionConfig(cartpole, real=real))
+
+
+# --- what is kept
+
+
+def test_what_was_driven_becomes_a_gif_at_the_speed_of_the_world(session, tmp_path):
+    for _ in range(5):
+        session.step(MOVE)
+    session.rewind(3)
+    path = recording.save_gif(session.past, session.spec, session.instruction, tmp_path / "a.gif")
+    with Image.open(path) as animation:
+        assert animation.n_frames == 4 and animation.info["duration"] == 100 and animation.height > recording.SIDE
+
+
+def test_what_was_driven_becomes_an_episode_of_each_world(toy_folder, tmp_path):
+    with closing(DreamSession(SessionConfig(toy_folder))) as session:
+        with pytest.raises(ValueError, match="nothing was done yet"):
+            recording.save_episode(session.past, SPEC, "", session.goal, "", tmp_path / "none")
+        for _ in range(3):
+            session.step(MOVE)
+        for world in ("dream", "real"):
+            for count in (1, 2):
+                given = (session.past, session.spec, session.instruction, session.goal, session.env.task_name)
+                assert recording.save_episode(*given, tmp_path / world, world) == count
+            data = EpisodeDataset.load(tmp_path / world)
+            assert len(data) == 2 and data.spec.action == SPEC.action and data.spec.horizon is None
+            episode = data[0]
+            np.testing.assert_array_equal(episode.action, np.stack([MOVE] * 3))
+            assert episode.instruction == session.instruction and episode.kind == "driven"
+            shown = session.now.real.observation if world == "real" else session.now.shown
+            np.testing.assert_array_equal(episode.observation["pixels"][-1], shown["pixels"])
+            np.testing.assert_array_equal(episode.goal["pixels"], session.goal["pixels"])
+
+
+def test_an_episode_without_goals_or_pictures_is_kept_too(cartpole, tmp_path):
+    with closing(DreamSession(SessionConfig(cartpole, real="none"))) as session:
+        session.step(1)
+        recording.save_episode(session.past, session.spec, "", session.goal, "", tmp_path / "dream")
+        with pytest.raises(ValueError, match="has no pictures"):
+            recording.save_gif(session.past, session.spec, "", tmp_path / "a.gif")
+        with pytest.raises(ValueError, match="no real environment"):
+            recording.save_episode(session.past, session.spec, "", session.goal, "", tmp_path / "real", "real")
+    assert EpisodeDataset.load(tmp_path / "dream").spec.name == "CartPole-v1"
+
+
+# --- keys
+
+
+def spec_of(action, *names):
+    return WorldSpec("w", spaces.Dict({"state": spaces.Box(-1, 1, (2,))}), action, names={"action": names})
+
+
+def test_keys_move_nicols_hand_as_its_camera_shows_it():
+    from dream_env.nicol.camera import CAMERAS
+
+    camera = CAMERAS["workspace"]
+    ahead = np.subtract(camera.target, camera.position)[:2]
+    ahead = ahead / np.linalg.norm(ahead)
+    sides, depth, height, hand = controls_of(SPEC).axes
+    np.testing.assert_allclose(depth.up[:2], ahead, atol=1e-2)
+    assert "KeyW" in depth.plus and "KeyD" in sides.plus and "ArrowUp" in depth.plus
+    (right_x, right_y), (far_x, far_y) = sides.up[:2], depth.up[:2]
+    assert right_x * far_y - right_y * far_x == pytest.approx(1, abs=1e-2)  # far is to the left of right
+    assert height.up == (0, 0, 1, 0) and height.plus == ("KeyR",)
+    assert hand.toggle and hand.minus == ("Space",) and hand.up == (0, 0, 0, 1) and hand.down == (0, 0, 0, -1)
+
+
+def test_every_number_of_an_action_has_its_keys():
+    one = controls_of(spec_of(spaces.Box(-2, 2, (1,)))).axes[0]
+    assert one.minus[1] == "ArrowLeft" and one.down == (-2,) and one.up == (2,)
+    named = controls_of(spec_of(spaces.Box(-1, 1, (4,)), "gripper", "z", "x", "y")).axes
+    assert [axis.label for axis in named] == ["y", "x", "z", "gripper"] and named[-1].toggle
+    assert named[0].up == (0, 0, 0, -1), "y points to the left"
+    assert named[1].up == (0, 0, 1, 0), "x points ahead"
+    box = spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32))
+    car = controls_of(spec_of(box, "steer", "gas", "brake"))
+    assert car.rest == (0, 0, 0) and car.axes[1].down == (0, 0, 0) and car.axes[1].up == (0, 1, 0)
+    free = controls_of(spec_of(spaces.Box(-np.inf, np.inf, (9,)))).axes
+    assert free[0].up[0] == 1 and len({axis.minus for axis in free}) == 8 and free[-1].minus == ()
+    keys = [key for axis in free for key in axis.minus + axis.plus]
+    assert len(keys) == len(set(keys))
+
+
+def test_choices_lie_on_numbers_and_arrows():
+    two = controls_of(spec_of(spaces.Discrete(2))).choices
+    assert [(c.value, c.keys) for c in two] == [(0, ("Digit1", "ArrowLeft")), (1, ("Digit2", "ArrowRight"))]
+    many = controls_of(spec_of(spaces.Discrete(12, start=3), *"abc")).choices
+    assert [c.label for c in many[:4]] == ["a", "b", "c", "4"] and many[0].value == 3 and many[-1].keys == ()
+
+
+# --- the server
+
+
+@contextmanager
+def served(session, out, hosts=view.LOCAL):
+    import uvicorn
+
+    from dream_env.agents.view.server import Viewer
+
+    with view.listen("127.0.0.1", 0) as place:
+        viewer = Viewer(session, out, hosts)
+        server = uvicorn.Server(uvicorn.Config(viewer.app(), log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
+        thread.start()
+        try:
+            yield viewer, place.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+class Page:
+    """A page without a browser."""
+
+    def __init__(self, port, **headers):
+        from websockets.sync.client import connect
+
+        self.opened = connect(f"ws://127.0.0.1:{port}/socket", additional_headers=headers, max_size=None)
+        self.socket = self.opened.__enter__()
+        self.pictures = {}
+
+    def say(self, **order):
+        self.socket.send(json.dumps(order))
+
+    def hear(self, kind, **wanted):
+        """Returns the next message of a kind with these values."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            message = self.socket.recv(timeout=10)
+            if isinstance(message, str):
+                head = json.loads(message)
+            else:
+                head, self.pictures = protocol.unpack(message)
+            if head["type"] == kind and all(head.get(name) == value for name, value in wanted.items()):
+                return head
+        raise AssertionError(f"no {kind} with {wanted}")
+
+
+def test_a_page_drives_goes_back_and_is_told_what_is_refused(session, tmp_path):
+    with served(session, tmp_path) as (_, port):
+        first, page = Page(port), Page(port)
+        assert page.hear("role")["driving"] is False, "one page drives at a time, and the second one is told so"
+        page.say(do="step")
+        assert "another page is driving" in page.hear("refused")["text"]
+        first.socket.close()
+        assert page.hear("role", driving=True), "until the first one is closed"
+        page.say(do="play", on=False)
+        page.hear("status", playing=False)
+        page.say(do="reset")
+        assert page.hear("begun")["points"][0]["step"] == 0
+        assert set(page.pictures) == {"goal"}
+        page.say(do="action", value=MOVE.tolist(), seq=7)
+        page.say(do="action", value=None, seq=8)
+        moved = page.hear("frame", step=1)
+        np.testing.assert_allclose(moved["action"], MOVE, atol=1e-6)
+        assert Image.open(io.BytesIO(page.pictures["dream"])).size == (64, 64)
+        before = session.now
+        page.say(do="step")
+        page.hear("frame", step=2)
+        page.say(do="rewind", to=1)
+        assert page.hear("frame", step=1)["last"] == 2 and session.now is before
+        page.say(do="reset", instruction="push the whale")
+        assert "no color" in page.hear("refused", what="reset")["text"] and session.now is before
+        page.say(do="look", on=True)
+        assert len(page.hear("futures")["futures"]) == 6 and len(page.pictures) == 6
+        page.say(do="follow", index=0)
+        assert page.hear("frame", step=9)["driver"] == "future"
+        page.say(do="save", what="gif")
+        assert page.hear("saved")["text"].endswith("drive_001.gif") and (tmp_path / "drive_001.gif").is_file()
+        page.say(do="save", what="episode")
+        assert "1 episode" in page.hear("saved")["text"]
+        page.say(do="set", temperature=0.5, speed=4.0)
+        assert page.hear("status", temperature=0.5)["speed"] == 4 and session.temperature == 0.5
+        for order, said in (
+            ({"do": "fly"}, "do='fly' is not known"),
+            ({"do": "rewind"}, "to"),
+            ({"do": "set", "speed": 3}, "speed=3"),
+            ({"do": "action", "value": [1]}, "finite numbers of shape"),
+            ({"do": "follow", "index": 99}, "index=99"),
+            ([], "do=None"),
+        ):
+            page.socket.send(json.dumps(order))
+            assert said in page.hear("refused")["text"]
+        page.socket.close()
+
+
+def test_time_runs_at_the_control_rate_and_stands_without_a_page(session, tmp_path):
+    with served(session, tmp_path) as (_, port):
+        time.sleep(0.3)
+        assert session.now.step == 0
+        page = Page(port)
+        first = page.hear("frame", step=2)
+        began = time.monotonic()
+        page.hear("frame", step=first["step"] + 10)
+        assert 0.8 < time.monotonic() - began < 1.6  # ten steps at 10 Hz
+        page.socket.close()
+        time.sleep(0.3)
+        before = session.now.step
+        time.sleep(0.3)
+        assert session.now.step == before
+
+
+def test_choices_wait_for_somebody_to_choose(cartpole, tmp_path):
+    with closing(DreamSession(SessionConfig(cartpole, real="none"))) as session, served(session, tmp_path) as (_, port):
+        page = Page(port)
+        assert page.hear("hello")["controls"]["choices"][1]["value"] == 1
+        assert page.hear("status")["playing"] is False
+        time.sleep(0.2)
+        assert session.now.step == 0
+        page.say(do="action", value=1)
+        page.say(do="action", value=None)
+        assert page.hear("frame", step=1)["action"] == 1 and page.pictures == {}
+        page.socket.close()
+
+
+def test_nobody_else_gets_in(session, tmp_path):
+    import urllib.error
+    import urllib.request
+
+    from websockets.exceptions import WebSocketException
+
+    with served(session, tmp_path) as (_, port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            assert b"http" not in answer.read(), "nothing is loaded from elsewhere"
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": f"evil.example:{port}"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(asked)
+        with pytest.raises(WebSocketException):
+            Page(port, Origin="http://evil.example").hear("hello")
+
+
+# --- the command
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(toy_folder, tmp_path):
+    with view.listen("127.0.0.1", 0) as place:
+        words = ["--port", str(place.getsockname()[1]), "--out", str(tmp_path / "out"), "--no-open"]
+        with pytest.raises(SystemExit, match=r"port=\d+ is taken on 127.0.0.1.*accepted: --port"):
+            command("view", words)
+    with pytest.raises(SystemExit, match="host='nowhere.invalid' is no address"):
+        command("view", ["--host", "nowhere.invalid", "--out", str(tmp_path / "out"), "--no-open"])
+
+
+def test_a_missing_extra_is_told_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(view, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"the page needs starlette, .*: pip install 'dream_env\[view\]'"):
+        command("view", ["--out", str(tmp_path / "out")])
+
+
+def test_addresses_that_others_reach_are_known():
+    assert view.is_local("127.0.0.1") and view.is_local("::1") and view.is_local("localhost")
+    assert not view.is_local("0.0.0.0") and not view.is_local("192.168.1.2") and not view.is_local("myhost")
+
+
+def test_labels_of_policies():
+    assert labels(("default", "mine=runs/a", "runs/plan/planner.json")) == {
+        "default": "default",
+        "mine": "runs/a",
+        "planner": "runs/plan/planner.json",
+    }
+    with pytest.raises(ValueError, match="the label 'you' is taken"):
+        SessionConfig(policies={"you": "default"})
