@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,27 @@ DEFAULT_REWARD: RewardName = "energy"
 """Reward of worlds with goals where none is named; those without goals pay the environment's own."""
 OF_TWO_EMBEDDINGS = ("energy", "bounded")
 """Rewards that can be told from an embedding and a goal's alone, which hindsight replay asks for."""
+
+
+class Payment(NamedTuple):
+    """Which steps of an episode a learner is paid for.
+
+    Attributes:
+        others: Weight of the reward of every step but the last.
+        last: Weight of the reward of an episode's last step.
+        beyond: Whether what would follow after a time limit counts, as the critic estimates it. Without it an episode
+            is all there is: with rewards that are never positive, and a discount of 1, that is what is wanted.
+    """
+
+    others: float = 1.0
+    last: float = 1.0
+    beyond: bool = True
+
+
+EVERY_STEP = Payment()
+"""As Gymnasium has it."""
+OUTCOME = Payment(0.0, 1.0, beyond=False)
+"""The last step alone."""
 
 
 def distance(embedding: Tensor, goal: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ from dream_env.nicol.tasks import TASKS
 from dream_env.rewards import RewardName
 
 
-def take(*steps: float) -> Take:
-    """A take of which only the truth is of interest."""
-    return Take(np.zeros((len(steps), 64, 64, 3), np.uint8), np.zeros((len(steps), 4), np.float32), np.float32(steps))
+def take(*steps: float, off=None) -> Take:
+    """A take of which only the truth is of interest; the cube is as many cm off its place as there are steps to go."""
+    frames, off = len(steps), np.float32(steps if off is None else off)
+    return Take(np.zeros((frames, 64, 64, 3), np.uint8), np.zeros((frames, 4), np.float32), np.float32(steps), off)
 
 
 def scene(task: str = "lift", **takes: Take) -> Scene:
@@ -89,6 +90,19 @@ def test_hiding_the_cube_must_not_pay():
     assert [fault.split()[0] for fault in faults(row)] == ["hidden"]
 
 
+def test_who_will_succeed_is_nearer_before_it_is_done():
+    one = scene(expert=take(9, 6, 3, 0, 0), demo=take(9, 9, 9, 9, 9), misjudge=take(9, 9, 9, 9, 9), play=take(*[9] * 5))
+    row = audit_figures([seen(one)])
+    assert row["later"] == 1.0 and row["n_later"] == 2 * 3, "two steps before it is done, three that miss"
+    assert audit_figures([seen(one, lambda steps: -steps)])["later"] == 0.0
+
+
+def test_the_true_pose_is_a_judge_of_its_own():
+    one = scene(**{name: take(9, 6, 4, 2, 0, off=[1, 5, 9, 13, 17]) for name in ("expert", "misjudge", "play")})
+    row = audit_figures([seen(one)])
+    assert row["spearman"] == pytest.approx(1) and row["spearman_pose"] == pytest.approx(-1)
+
+
 def test_the_cube_alone_is_nearer_than_the_hand_alone():
     one = scene("push", arm=take(13), object=take(0), open=take(9))
     assert audit_figures([seen(one)])["object"] == 1.0
@@ -121,6 +135,10 @@ def test_scenes_hold_what_their_names_say(played):
         for part in one.takes.values():
             assert part.images.shape == (len(part.steps), 64, 64, 3) and part.proprio.shape == (len(part.steps), 4)
     reach, push, lift = (one.takes for one in played)
+    for takes in (reach, push, lift):
+        assert takes["demo"].off[-1] < 7 < min(takes["demo"].off[0], takes["wrong"].off[-1])
+    assert push["object"].off[0] < push["arm"].off[0] and reach["expert"].off[-1] < 4
+    assert np.ptp(lift["missed"].off) < 0.1, "the cube stays where it is"
     assert "arm" not in reach and "object" not in lift
     assert lift["arm"].steps[0] > 9 and push["arm"].steps[0] > 5 and push["object"].steps[0] == 0
     assert np.abs(lift["arm"].proprio[-1] - lift["demo"].proprio[-1]).max() < 0.3, "the hand is where it ends"

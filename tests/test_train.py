@@ -15,7 +15,7 @@ import torch
 import toy
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.adapters.sb3 import OutcomeReward
+from dream_env.adapters.sb3 import PaidSteps
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.ppo import ClonePPO
@@ -23,13 +23,14 @@ from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.cli import command, parse
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.command import train
-from dream_env.agents.train.learners import LEARNERS, make_env, make_model, prepare
+from dream_env.agents.train.learners import LEARNERS, make_env, make_model, prepare, terms_of
 from dream_env.agents.train.validation import validate
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import TASKS
 from dream_env.observations import observation_space
+from dream_env.rewards import OUTCOME
 
 TESTS = Path(__file__).parent
 
@@ -89,11 +90,12 @@ def test_ppo_finds_the_reward_and_stays_near_the_clone_if_asked_to(folders):
     assert abs(held) < 0.05
 
 
-def test_success_is_paid_once_at_the_end():
+@pytest.mark.parametrize(("others", "last", "beyond"), [OUTCOME, (1.0, 24.0, False), (1.0, 3.0, True)])
+def test_steps_are_paid_as_they_weigh(others, last, beyond):
     rng = np.random.default_rng(0)
 
     class Told(Rewarding):
-        """Tells of success at random; every second step ends the episodes."""
+        """Pays at random; every second step ends the episodes."""
 
         steps = 0
 
@@ -101,26 +103,55 @@ def test_success_is_paid_once_at_the_end():
             obs, rewards, dones, infos = super().step_wait()
             self.steps += 1
             dones[:] = self.steps % 2 == 0
-            self.told = rng.random(self.num_envs) < 0.5
-            return obs, rewards, dones, [{"is_success": s, "TimeLimit.truncated": bool(dones[0])} for s in self.told]
+            self.told = rng.random(self.num_envs).astype(np.float32)
+            return obs, self.told, dones, [{"TimeLimit.truncated": bool(dones[0])} for _ in dones]
 
     world = Told(8)
-    env = OutcomeReward(world)
+    env = PaidSteps(world, others, last, beyond)
     assert set(env.reset()) == set(env.observation_space.spaces)
     for step in range(1, 5):
         _, rewards, dones, infos = env.step(np.ones((8, 4), np.float32))
         assert rewards.dtype == np.float32 and dones.all() == (step % 2 == 0)
-        np.testing.assert_array_equal(rewards, world.told if step % 2 == 0 else np.zeros(8))
-        assert not any(info["TimeLimit.truncated"] for info in infos), "what follows is not paid"
+        np.testing.assert_allclose(rewards, world.told * (last if step % 2 == 0 else others))
+        assert all(info["TimeLimit.truncated"] == (beyond and step % 2 == 0) for info in infos)
 
 
-def test_who_starts_from_a_clone_is_paid_for_the_outcome(args):
-    assert all(replace(args, algo=algo).outcome for algo in ("ppo", "sac"))
-    assert not replace(args, reward="energy").outcome and not replace(args, init=None).outcome
-    for reward, gamma in (("success", 0.99), ("energy", 0.97)):
+def test_who_starts_from_a_clone_is_paid_the_distance_to_the_goal(args):
+    assert args.chosen_reward == "energy" and replace(args, init=None).chosen_reward is None
+    for reward, discount, payment in (
+        ("energy", 1.0, (1.0, 24.0, False)),
+        ("progress", 1.0, (1.0, 1.0, False)),
+        ("success", 0.99, (0.0, 1.0, False)),
+    ):
         chosen = replace(args, reward=reward)
         env = make_env(chosen)
-        assert make_model(chosen, env).gamma == gamma and env.outcome == (reward == "success")
+        assert make_model(chosen, env).gamma == discount and env.payment == payment, reward
+        assert env.dreams.engine.reward == reward
+    assert terms_of(replace(args, algo="sac")).payment == (1.0, 1.0, True)
+    assert terms_of(replace(args, discount=0.9, last_step=1.0)).payment == (1.0, 1.0, True)
+    for given in ({"discount": 1.1}, {"last_step": -1.0}, {"init": None, "discount": 0.9}):
+        with pytest.raises(ValueError, match="accepted: None, "):
+            replace(args, **given)
+
+
+@pytest.mark.parametrize(("reward", "last"), [("energy", 24.0), ("energy", 1.0), ("progress", 1.0), ("success", 1.0)])
+def test_dreams_of_tensors_are_paid_as_those_of_arrays(args, reward, last):
+    """The sum of an episode is what it is meant to be: the fall of the distance, the last step's share, the outcome."""
+    args = replace(args, reward=reward, starts="episode", **({} if reward == "success" else {"last_step": last}))
+    env = make_env(args)
+    env.start()
+    begun = env.dreams._carry["_distance"].clone()
+    paid, way = torch.zeros(8), torch.zeros(8)
+    for _ in range(EPISODE_STEPS - 1):
+        now = env.move(torch.zeros(8, 4))
+        paid, way = paid + now.reward, way + env.dreams._carry["_distance"]
+    ends = env.dreams._carry["_distance"].clone()
+    expected = {"energy": -way, "progress": begun - ends, "success": torch.zeros(8)}
+    assert torch.allclose(paid, expected[reward], atol=1e-5)
+    step = env.move(torch.zeros(8, 4))
+    assert step.done.all() and step.cut is None, "an episode is all there is"
+    if reward == "energy":
+        assert (step.reward < 0).all() and (step.reward < -0.5 * last * ends).all()
 
 
 def test_practice_takes_starts_of_ones_own(args, tmp_path):

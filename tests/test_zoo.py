@@ -12,7 +12,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from dream_env.agents.run import zoo_ppo as hyperparams
 from dream_env.agents.run import zoo_sac as hyperparams_sac
-from dream_env.agents.train.learners import make_model
+from dream_env.agents.train.learners import make_model, terms_of
 from dream_env.nicol.constants import EPISODE_STEPS
 
 TESTS = Path(__file__).parent
@@ -27,11 +27,14 @@ def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
     kwargs = {**conf["env_kwargs"], "world_model": args.world_model}
     env = get_wrapper_class(dict(conf), "vec_env_wrapper")(make_vec_env("NicoLDream-v0", 8, env_kwargs=kwargs))
     env.reset()
+    terms = terms_of(replace(args, algo=algo))
     for step in range(1, EPISODE_STEPS + 1):
         _, rewards, dones, infos = env.step(np.zeros((8, 4), np.float32))
-        assert dones.all() == (step == EPISODE_STEPS) and rewards.any() <= dones.all()
-    np.testing.assert_array_equal(rewards, [info["is_success"] for info in infos])
-    assert kwargs["reward"] == args.chosen_reward
+        assert dones.all() == (step == EPISODE_STEPS) and (rewards < 0).all()
+    ends = [-terms.payment.last * info["distance"] for info in infos]
+    np.testing.assert_allclose(rewards, ends, rtol=1e-5)
+    assert all(info["TimeLimit.truncated"] == terms.payment.beyond for info in infos)
+    assert kwargs["reward"] == args.chosen_reward == "energy"
     model = make_model(replace(args, algo=algo, init="default", critic_warmup=None), env)
     names = {"gamma", "kl_coef", "learning_starts", "gradient_steps", "target_kl"} & set(conf)
     assert {name: getattr(model, name) for name in names} == pytest.approx({name: conf[name] for name in names})
@@ -47,10 +50,7 @@ def test_the_zoo_trains_it(folders, tmp_path, algo, conf):
     command += ["--gym-packages", "dream_env", "toy", "--eval-freq", "-1", "-f", str(tmp_path)]
     command += ["--conf-file", f"dream_env.agents.{conf}", "-n", "512", "--num-threads", "1"]
     command += ["--env-kwargs", f"world_model:{world!r}"]
-    wrappers = [
-        "dream_env.adapters.sb3.BatchedDream",
-        "dream_env.adapters.sb3.OutcomeReward",
-    ]  # this clone looks at tokens by itself
+    wrappers = ["dream_env.adapters.sb3.BatchedDream", "dream_env.adapters.sb3.PaidSteps"]  # this clone looks by itself
     command += ["-params", "n_envs:8", f"policy_kwargs:dict(clone={clone!r})", f"vec_env_wrapper:{wrappers!r}"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from torch import Tensor
 
 from dream_env.agents.nicol.object_state import Preparation
+from dream_env.rewards import EVERY_STEP, Payment
 from dream_env.tensors import TensorDreams
 
 Obs = dict[str, Tensor]
@@ -39,11 +40,13 @@ class TensorVecEnv(VecEnv):
     Args:
         dreams: The dreams.
         preparation: What a VLA makes of observations first; None leaves them as they are.
-        outcome: Pays for success once, at the end of an episode, as `dream_env.adapters.sb3.OutcomeReward` does.
+        payment: Which steps are paid, see `dream_env.rewards.Payment`.
     """
 
-    def __init__(self, dreams: TensorDreams, preparation: Preparation | None = None, outcome: bool = False) -> None:
-        self.dreams, self.preparation, self.outcome = dreams, preparation, outcome
+    def __init__(
+        self, dreams: TensorDreams, preparation: Preparation | None = None, payment: Payment = EVERY_STEP
+    ) -> None:
+        self.dreams, self.preparation, self.payment = dreams, preparation, payment
         space = preparation.space if preparation else dreams.single_observation_space
         super().__init__(dreams.num_envs, space, dreams.single_action_space)
         self.obs: Obs = {}
@@ -65,14 +68,14 @@ class TensorVecEnv(VecEnv):
         """Predicts one control step of every dream under actions `(B, A)`; ended ones start anew."""
         obs, reward, terminated, truncated, info = self.dreams.step(action)
         done, cut = terminated | truncated, None
-        if self.outcome:
-            reward = (done & info["is_success"]).to(reward.dtype)
+        if self.payment != EVERY_STEP:
+            reward = reward * torch.where(done, self.payment.last, self.payment.others)
         self._returns += reward
         self._lengths += 1
         if len(rows := done.nonzero()[:, 0]):
             self.ended.append((self._returns[rows], self._lengths[rows], info["is_success"][rows]))
             self._returns[rows], self._lengths[rows] = 0, 0
-            if not self.outcome and len(late := truncated.nonzero()[:, 0]):
+            if self.payment.beyond and len(late := truncated.nonzero()[:, 0]):
                 last = {name: part[late] for name, part in info["final_obs"].items()}
                 cut = self._prepared(last, {name: part[late] for name, part in self._lasting.items()}), late
             if self.preparation:

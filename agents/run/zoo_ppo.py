@@ -13,21 +13,21 @@ from typing import Any
 
 from rl_zoo3 import ALGOS
 
-from dream_env.adapters.sb3 import OUTCOME_DISCOUNT
 from dream_env.agents.policies.ppo import ClonePPO
+from dream_env.agents.train.arguments import usual_terms
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.rewards import DEFAULT_REWARD
 
 ALGOS["ppo"] = ClonePPO  # which holds the divergence to the clone in its loss
 
+TERMS = usual_terms(DEFAULT_REWARD, "ppo", EPISODE_STEPS)
+BATCHED = "dream_env.adapters.sb3.BatchedDream"
+"""One batch instead of `n_envs` single dreams."""
+PREPARED = {"dream_env.agents.nicol.object_state.ObjectStateVecEnv": {"clone": "default"}}
+"""What a VLA makes of observations first, once for every update."""
 DREAM: dict[str, Any] = {
-    # One batch instead of `n_envs` single dreams, paid for success, once, at the end of an episode; prepared once, too.
-    "vec_env_wrapper": [
-        "dream_env.adapters.sb3.BatchedDream",
-        "dream_env.adapters.sb3.OutcomeReward",
-        {"dream_env.agents.nicol.object_state.ObjectStateVecEnv": {"clone": "default"}},
-    ],
     "monitor_kwargs": {"info_keywords": ("is_success",)},
-    "env_kwargs": {"task": "all", "starts": "any", "reward": "success"},
-    "gamma": OUTCOME_DISCOUNT,
+    "env_kwargs": {"task": "all", "starts": "any", "reward": DEFAULT_REWARD},
     "kl_coef": 0.02,
 }
 """What both algorithms take."""
@@ -35,11 +35,13 @@ DREAM: dict[str, Any] = {
 hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
         **DREAM,
+        "vec_env_wrapper": [BATCHED, {"dream_env.adapters.sb3.PaidSteps": TERMS.payment._asdict()}, PREPARED],
+        "gamma": TERMS.discount,
         "policy": "dream_env.agents.policies.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},
         "n_timesteps": 3_000_000,
         "n_envs": 256,
-        "n_steps": 24,
+        "n_steps": EPISODE_STEPS,
         "batch_size": 512,
         "n_epochs": 2,
         "gae_lambda": 0.95,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_choice, check_number
-from dream_env.rewards import RewardName
+from dream_env.rewards import DEFAULT_REWARD, OUTCOME, Payment, RewardName
 
 VALIDATION_SEED = 90_000
 """Real seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
@@ -17,6 +18,46 @@ CLONE_ALGORITHMS = ("ppo", "sac")
 """Algorithms that start from a clone, and stay near to it."""
 WARMUP_SHARE, WARMUP_MOST = 1 / 8, 6
 """Share of ppo's rollouts that train the critic only, and their number at most."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a learner that starts from a clone is paid.
+
+    Attributes:
+        discount: Of what is paid later. With 1 an episode is all there is, and "progress" sums to the fall of the
+            distance over it.
+        last_step: Weight of the reward of an episode's last step, where any other has 1; infinity for it alone.
+    """
+
+    discount: float
+    last_step: float = 1.0
+
+    @property
+    def payment(self) -> Payment:
+        """Which steps are paid; what would follow after the time limit is only where steps are alike and discounted."""
+        if math.isinf(self.last_step):
+            return OUTCOME
+        return Payment(1.0, self.last_step, beyond=self.discount < 1 and self.last_step == 1)
+
+
+DIFFERENCES = ("progress", "metric_progress")
+"""Rewards that are paid for the difference that a step makes; others are paid for where it leads to."""
+
+
+def usual_terms(reward: RewardName, algo: Algorithm, horizon: int | None) -> Terms:
+    """Returns the terms that pay, by the table of `agents.studies.practice_rewards`.
+
+    Args:
+        reward: The reward.
+        algo: The algorithm.
+        horizon: Control steps of an episode; None where nothing ends it.
+    """
+    if reward == "success":
+        return Terms(0.99, math.inf)
+    if algo == "sac" or reward == "environment" or horizon is None:  # sac's critic is told of single steps alone
+        return Terms(0.97)
+    return Terms(1.0, 1.0 if reward in DIFFERENCES else float(horizon))
 
 
 @dataclass(frozen=True)
@@ -51,8 +92,15 @@ class Arguments:
     """Starts, goals and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None takes
     those of the world model. Where it holds none in mid-episode, --starts episode."""
     reward: RewardName | None = None
-    """Reward of both worlds. None takes "success" with a clone, who has it often enough to learn from, paid once at the
-    end of an episode (`dream_env.adapters.sb3.OutcomeReward`), and without one the world's own."""
+    """Reward of both worlds. None takes the world's own, which is "energy" where there is a goal picture: minus the
+    mean squared distance of the embedding to the goal's. With a clone, "success" is paid once, at an episode's end."""
+    discount: float | None = None
+    """Discount of what is paid later, beside a clone; None takes what suits the reward, see `usual_terms`: of ppo 1, as
+    an episode is all there is, and 0.99 for "success"."""
+    last_step: float | None = None
+    """Weight of the reward of an episode's last step beside a clone, where any other has 1. None takes what suits the
+    reward: of ppo the steps of an episode, so that the end counts as much as the way there; 1 for "progress", which
+    is paid for the difference that a step makes; and inf, the last step alone, for "success"."""
     kl_coef: float = 0.02
     """Weight of the KL divergence to the clone."""
     critic_warmup: int | None = None
@@ -88,9 +136,14 @@ class Arguments:
             check_number(name, getattr(self, name), 1)
         for name in ("kl_coef", "validation_episodes", "seed"):
             check_number(name, getattr(self, name))
-        for name, least in (("n_envs", 1), ("critic_warmup", 0), ("rate", 0)):
-            if getattr(self, name) is not None:
+        if self.discount is not None:
+            check_number("discount", self.discount, high=1, beside="None, ")
+        for name, least in (("n_envs", 1), ("critic_warmup", 0), ("rate", 0), ("last_step", 0)):
+            if getattr(self, name) not in (None, math.inf):
                 check_number(name, getattr(self, name), least, beside="None, ")
+        for name in ("discount", "last_step"):
+            if getattr(self, name) is not None and not self.init:
+                raise ValueError(f"{name}={getattr(self, name)} without a clone; accepted: None, or a clone by --init")
         if self.init and self.algo not in CLONE_ALGORITHMS:
             raise ValueError(
                 f"algo={self.algo!r} with init={self.init!r}; accepted: {' or '.join(CLONE_ALGORITHMS)} with a clone, "
@@ -103,13 +156,16 @@ class Arguments:
 
     @property
     def chosen_reward(self) -> RewardName | None:
-        """The reward that is taken; None for the world's own."""
-        return self.reward or ("success" if self.init else None)
+        """The reward that is taken; None for the world's own, which without a goal picture is the environment's."""
+        return self.reward or (DEFAULT_REWARD if self.init else None)
 
-    @property
-    def outcome(self) -> bool:
-        """Whether success is paid once, at the end of an episode, see `OutcomeReward`."""
-        return self.chosen_reward == "success" and self.init is not None
+    def terms(self, horizon: int | None) -> Terms:
+        """Returns on which terms a learner that starts from a clone is paid, see `usual_terms`."""
+        usual = usual_terms(self.reward or DEFAULT_REWARD, self.algo, horizon)
+        return Terms(
+            usual.discount if self.discount is None else self.discount,
+            usual.last_step if self.last_step is None else self.last_step,
+        )
 
     @property
     def dreams(self) -> int:
@@ -127,7 +183,8 @@ class Arguments:
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
         free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "compile", "device")
-        return resolve_paths({key: value for key, value in asdict(self).items() if key not in free})
+        chosen = {**asdict(self), "reward": self.chosen_reward}  # so that a run of another default is not gone on with
+        return resolve_paths({key: value for key, value in chosen.items() if key not in free})
 
 
 RENAMED = {"--anchor": "--kl-coef", "--warmup": "--critic-warmup"}

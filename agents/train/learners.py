@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from dream_env.adapters.sb3 import OUTCOME_DISCOUNT, DreamVecEnv, OutcomeReward
+from dream_env.adapters.sb3 import DreamVecEnv, PaidSteps
 from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
 from dream_env.agents.nicol.vla import VLA
 from dream_env.agents.policies import registry
@@ -27,9 +27,10 @@ from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.policies.tensor_env import TensorVecEnv
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
-from dream_env.agents.train.arguments import Arguments
+from dream_env.agents.train.arguments import Arguments, Terms
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.observations import ObsType
+from dream_env.rewards import EVERY_STEP
 from dream_env.tensors import TensorDreams
 
 MOST_STEPS = 50
@@ -66,7 +67,6 @@ CLONES = {
             "n_steps": EPISODE_STEPS,
             "batch_size": 512,
             "n_epochs": 2,
-            "gamma": 0.97,
             "gae_lambda": 0.95,
             "target_kl": 0.03,
         },
@@ -75,7 +75,7 @@ CLONES = {
         CloneSAC,
         3e-4,
         False,
-        {"buffer_size": 50_000, "learning_starts": 0, "batch_size": 256, "gradient_steps": 8, "gamma": 0.97},
+        {"buffer_size": 50_000, "learning_starts": 0, "batch_size": 256, "gradient_steps": 8},
     ),
 }
 """Learners that start from a clone, with NICOL's numbers."""
@@ -102,9 +102,14 @@ def obs_type_of(args: Arguments) -> ObsType:
     return args.obs_type or ("embedding" if spec_of(args.world_model).pictures else "native")
 
 
+def terms_of(args: Arguments) -> Terms:
+    """Returns on which terms a learner that starts from a clone is paid."""
+    return args.terms(spec_of(args.world_model).horizon)
+
+
 def make_env(args: Arguments) -> VecEnv:
     """Makes the environments to train in."""
-    kwargs: dict[str, Any] = {"reward": args.chosen_reward, "world_model": args.world_model}
+    kwargs: dict[str, Any] = {"reward": args.reward, "world_model": args.world_model}
     kwargs |= {"task": args.task, "obs_type": obs_type_of(args)}
     if args.world == "real":
         # The id with its package, since a fresh process has not imported it.
@@ -120,15 +125,15 @@ def make_env(args: Arguments) -> VecEnv:
         return DreamVecEnv(args.dreams, **kwargs)
     dreams, clone = TensorDreams(args.dreams, seed=args.seed, **kwargs), registry.load(args.init, args.device)
     prepared = Preparation(clone, dreams.single_observation_space) if prepares(clone) else None
-    return TensorVecEnv(dreams, prepared, args.outcome)
+    return TensorVecEnv(dreams, prepared, terms_of(args).payment)
 
 
 def prepare(args: Arguments, env: VecEnv) -> VecEnv:
     """Puts around the environments what the learner asks for: what is paid, and what a VLA makes of observations."""
     if isinstance(env, TensorVecEnv):
         return env
-    if args.outcome:
-        env = OutcomeReward(env)
+    if args.init and (payment := terms_of(args).payment) != EVERY_STEP:
+        env = PaidSteps(env, *payment)
     if args.init and prepares(registry.load(args.init)):
         env = ObjectStateVecEnv(env, args.init, args.device)
     return env
@@ -162,12 +167,11 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
     if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 3:
         policy = "CnnPolicy"
     if args.init:
+        kwargs["gamma"] = terms_of(args).discount
         policy = VLAPolicy if args.algo == "ppo" else VLASACPolicy
         if not isinstance(registry.load(args.init), VLA):
             policy = PractisedPolicy
         kwargs |= {"policy_kwargs": {"clone": args.init}, "kl_coef": args.kl_coef}
-        if args.outcome:
-            kwargs["gamma"] = OUTCOME_DISCOUNT
         if args.algo == "ppo":
             kwargs["n_steps"] = rollout_steps(args)
             steps = kwargs["n_steps"] * env.num_envs

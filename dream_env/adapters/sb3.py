@@ -19,11 +19,10 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 from dream_env.dream import DreamEnv, DreamVectorEnv
+from dream_env.rewards import Payment
 
 PER_DREAM = ("instruction", "task_description", "task_name")
 """Attributes of the vector env that hold one value per dream; every other attribute belongs to all dreams."""
-OUTCOME_DISCOUNT = 0.99
-"""Discount of a reward at the end of an episode: whatever is done, it comes after as many steps."""
 
 
 class DreamVecEnv(VecEnv):
@@ -183,14 +182,19 @@ class BatchedDream(VecEnvWrapper):
         super().close()
 
 
-class OutcomeReward(VecEnvWrapper):
-    """Pays for success at the end of an episode, and for nothing before it.
-
-    A policy that is paid for every step of success hurries, and haste is what a dream forgives and physics does not.
+class PaidSteps(VecEnvWrapper):
+    """Weights the rewards of an episode's steps.
 
     Args:
-        env: Env to learn in, whose infos tell `is_success`.
+        venv: Env to learn in.
+        others: As in `Payment`.
+        last: As in `Payment`.
+        beyond: As in `Payment`.
     """
+
+    def __init__(self, venv: VecEnv, others: float = 0.0, last: float = 1.0, beyond: bool = False) -> None:
+        super().__init__(venv)
+        self.payment = Payment(others, last, beyond)
 
     def reset(self) -> VecEnvObs:
         """Starts every episode anew."""
@@ -198,11 +202,12 @@ class OutcomeReward(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Ends a step; what the infos say of an episode's return stays as it is."""
-        obs, _, dones, infos = self.venv.step_wait()
-        for row in np.flatnonzero(dones):
-            infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
-        outcomes = [done and info["is_success"] for done, info in zip(dones, infos, strict=True)]
-        return obs, np.array(outcomes, np.float32), dones, infos
+        obs, rewards, dones, infos = self.venv.step_wait()
+        if not self.payment.beyond:
+            for row in np.flatnonzero(dones):
+                infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
+        weights = np.where(dones, self.payment.last, self.payment.others).astype(np.float32)
+        return obs, rewards * weights, dones, infos
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,8 +1,9 @@
 """Tells which rewards mean what they say: `python -m agents.studies.reward_audit --world-model default --out results`.
 
 A reward is a distance between two pictures, and a policy will find every way to make them look alike. So each of them
-has to pass, on held-out scenes in physics, before it is a default: its distance must follow the control steps that the
-scripted expert counts to the end (which the learned metric was trained on, in other scenes); a hand in the right place
+has to show, on held-out scenes in physics, that its distance follows what is left to do: the control steps that the
+scripted expert counts to the end (which the learned metric was trained on, in other scenes), the true distance of the
+named cube to its place in the goal picture, and whether the episode will end in success. A hand in the right place
 must not do without the cube; another cube must not do for the one that was named; and hiding the cube must not pay.
 
 Physics is asked once: scenes are kept in --cache, so a second run, or another world model, only measures. A killed run

@@ -10,7 +10,7 @@ import torch
 
 from dream_env import rewards
 from dream_env.agents.eval.rank_correlation import APART, rank_figures, share
-from dream_env.agents.studies.reward_audit.scenes import ORDERED, RIGHT, Scene, Take
+from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
 from dream_env.world_models.protocol import take
 
@@ -66,20 +66,26 @@ def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
     """Measures one potential on the scenes of one task.
 
     Returns:
-        `rank_figures` on the takes of `ORDERED`; then shares of pairs of one scene in which the better one is nearer
-        to the goal: `wrong` (the task done right, and with another cube), `missed` (and without the cube), `arm` (and
-        the hand where it is in the end without the cube), `object` (the cube alone in place, and the hand alone),
+        `rank_figures` on the takes of `ORDERED`, by the expert's steps to go; the same with `_pose` by the true
+        distance to the goal pose (cm); `later`, see `_later`; then shares of pairs of one scene in which the better one
+        is nearer to the goal: `wrong` (the task done right, and with another cube), `missed` (and without the cube),
+        `arm` (and the hand where it is in the end without the cube), `object` (the cube alone, and the hand alone),
         `hidden` (two poses at least `APART` steps apart, of which the farther one hides the cube), `open` (none hides
         it). `sensitivity` is the part of the way's distance that is left, in the median, when all but the cube is
         right. `n_...` are the numbers of pairs.
     """
     ordered = [(one.distance[name], one.scene.takes[name].steps) for one in scored for name in ORDERED]
     figures: dict[str, float | int] = dict(rank_figures(*map(np.stack, zip(*ordered, strict=True))))
-    pairs: dict[str, list[bool]] = {name: [] for name in ("wrong", "missed", "arm", "object", "hidden", "open")}
+    ordered = [(one.distance[name], one.scene.takes[name].off) for one in scored for name in ORDERED]
+    by_pose = rank_figures(*map(np.stack, zip(*ordered, strict=True)))
+    figures |= {f"{name}_pose": value for name, value in by_pose.items()}
+    names = ("later", "wrong", "missed", "arm", "object", "hidden", "open")
+    pairs: dict[str, list[bool]] = {name: [] for name in names}
     left = []
     for one in scored:
         takes, distance = one.scene.takes, one.distance
         right = [distance[name][-1] for name in RIGHT if takes[name].solved]
+        pairs["later"] += _later(distance, takes)
         for name in ("wrong", "missed", "arm"):
             if name in takes and not takes[name].solved:
                 pairs[name] += [distance[name][-1] > end for end in right]
@@ -94,6 +100,23 @@ def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
     figures |= {name: share(np.array(answers, bool)) for name, answers in pairs.items()}
     figures["sensitivity"] = float(np.median(left)) if left else float("nan")
     return figures | {f"n_{name}": len(answers) for name, answers in pairs.items()}
+
+
+def _later(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take]) -> list[bool]:
+    """Compares episodes of one start, of which one ends in success and the other does not.
+
+    Returns:
+        Of each control step at which the task is not yet done in either, whether the one that will succeed is nearer
+        to the goal. The first step says nothing, as all begin alike.
+    """
+    own = [name for name in BEHAVIORS if name in takes]
+    answers: list[bool] = []
+    for good in (name for name in own if takes[name].solved):
+        for bad in (name for name in own if not takes[name].solved):
+            end = min(len(distance[good]), len(distance[bad]))
+            both = [(takes[name].steps[1:end] > 0) for name in (good, bad)]
+            answers += (distance[good][1:end] < distance[bad][1:end])[both[0] & both[1]].tolist()
+    return answers
 
 
 def _farther(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take], name: str) -> list[bool]:

@@ -17,6 +17,9 @@ COLUMNS = {
     "spearman": "rank correlation",
     "spearman_within": "within episodes",
     "pairwise": "pairs of states",
+    "spearman_pose": "rank correlation, pose",
+    "spearman_within_pose": "within episodes, pose",
+    "later": "success later",
     "wrong": "other cube",
     "missed": "cube missed",
     "arm": "hand alone",
@@ -27,16 +30,30 @@ COLUMNS = {
 }
 """Figures of the table and their headings."""
 _LEGEND = """\
-Truth: the control steps that the task's scripted expert counts to the end. `learned` was trained on that very count, in
-other scenes: its figures show that it generalizes to held-out scenes, not that the count is right. `raw` was
-trained on no count.
+There are three judges, and none of them is the reward's own.
 
-Rank correlation: of the distance to the goal picture with that count, under the expert with noise, the expert that
-misjudges, and play; within episodes: the mean of each episode's; pairs of states: share of those at least 2 steps apart
-that are in order. Then shares of pairs in which the better one is nearer to the goal: the task done right, against
-another cube, a cube that was missed, and the hand alone where it is in the end; the cube alone against the hand alone;
-poses at least 2 steps apart of which the farther one hides the cube, or none does. The cube's part: what is left of
-the distance, in the median, when all but the cube is right."""
+**Steps to go**: the control steps that the task's scripted expert counts to the end: what is left to do, hand and cube
+together, by one way of doing it. `learned` was trained on that very count, in other scenes: its figures show that it
+generalizes to held-out scenes, not that the count is right. `raw` was trained on no count. Rank correlation: of the
+distance to the goal picture with that count, under the expert with noise, the expert that misjudges, and play; within
+episodes: the mean of each episode's; pairs of states: share of those at least 2 steps apart that are in order.
+
+**Pose**: how far physics has the named cube from where it stands in the goal picture (of `reach`, which moves no cube,
+the hand). No reward was trained on it. It tells nothing of a hand on its way to the cube: states count between
+which it has changed by 1 cm or more.
+
+**Success later**: the share of pairs of episodes from one start, at one control step, one of which will end in success
+and the other not (misjudged, missed, another cube, play), in which the one that will succeed is nearer to the goal. It
+knows of no expert and no distance, only of what comes in the end; 0.5 is chance, and 1 cannot be expected, as early
+steps of both are much alike.
+
+Then shares of pairs in which the better one is nearer to the goal: the task done right, against another cube, a cube
+that was missed, and the hand alone where it is in the end; the cube alone against the hand alone; poses at least 2
+steps apart of which the farther one hides the cube, or none does. The cube's part: what is left of the distance, in
+the median, when all but the cube is right.
+
+The verdict is on steps to go and these pairs. It is on states, not on learning: what a reward teaches is in
+`practice_rewards.md`."""
 
 
 def markdown(report: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ _HIDDEN = 0.3
 """A cube is hidden where less than this share of the pixels shows that it has elsewhere."""
 _AWAY = (3.0, 3.0)
 """Where a cube is out of the picture (m)."""
+_MOVES = 0.02
+"""A task that brings the named cube farther than this is about the cube, others about the hand (m)."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,14 @@ class Take:
         images: Pictures, `(F, 64, 64, 3)` uint8.
         proprio: Set-points, `(F, 4)`.
         steps: Steps to go by the count of the scripted expert, `(F,)` float32.
+        off: Distance of the named cube to where it is in the goal picture (cm), `(F,)` float32; where the task leaves
+            it in its place, that of the hand.
     """
 
     images: np.ndarray
     proprio: np.ndarray
     steps: np.ndarray
+    off: np.ndarray
 
     @property
     def solved(self) -> bool:
@@ -134,45 +139,77 @@ def play_scene(cell: tuple[str, int]) -> Scene:
     """
     task, seed = cell
     env, takes, last = make_env(), {}, None
+    goal = goal_pose(env, task, seed)
     for number, (name, behavior) in enumerate(BEHAVIORS.items()):
         obs, _ = env.reset(seed=seed, options={"task": task})
         start = env.sim_state()
         act = behavior(env, np.random.default_rng([seed, number]), obs)
-        frames = [_frame(env)]
+        frames = [_frame(env, goal)]
         for step in range(EPISODE_STEPS):
             action = act.send(obs) if step else next(act)
             obs, *_ = env.step(np.clip(action, -1, 1).astype(np.float32))
-            frames.append(_frame(env))
+            frames.append(_frame(env, goal))
         takes[name] = _take(frames)
         if name in RIGHT and takes[name].solved:
             last = env.sim_state()
     goal_image = env.goal_image
-    takes |= _stills(env, start, last, np.random.default_rng([seed, len(BEHAVIORS)]))
+    takes |= _stills(env, start, last, goal, np.random.default_rng([seed, len(BEHAVIORS)]))
     return Scene(task, seed, env.instruction, goal_image, takes)
 
 
-def _stills(env: Any, start: SimState, last: SimState | None, rng: np.random.Generator) -> Iterator[tuple[str, Take]]:
+@dataclass(frozen=True)
+class GoalPose:
+    """Where the goal picture shows what its task moves.
+
+    Attributes:
+        place: `(3,)` in m: of the named cube; of the hand, where the task leaves the cube in its place.
+        of_cube: Whether it is the cube's.
+    """
+
+    place: np.ndarray
+    of_cube: bool
+
+    def off(self, now: SimState) -> float:
+        """Returns how far from there it is (cm)."""
+        return 100 * float(np.linalg.norm((now.cube if self.of_cube else now.hand) - self.place))
+
+
+def goal_pose(env: Any, task: str, seed: int) -> GoalPose:
+    """Lets the scripted expert act as it does for the goal picture, and returns where that ends."""
+    env.reset(seed=seed, options={"task": task})
+    begun = env.sim_state().cube
+    for _ in range(EPISODE_STEPS):
+        env.step(np.clip(env.expert_action(), -1, 1).astype(np.float32))
+    now = env.sim_state()
+    of_cube = bool(np.linalg.norm(now.cube - begun) > _MOVES)
+    return GoalPose(now.cube if of_cube else now.hand, of_cube)
+
+
+def _stills(
+    env: Any, start: SimState, last: SimState | None, goal: GoalPose, rng: np.random.Generator
+) -> Iterator[tuple[str, Take]]:
     """Puts the hand and the named cube where they deceive.
 
     Args:
         env: Physics, after an episode of the scene.
         start: SimState at the start of the scene.
         last: SimState at the end of an episode that did the task; None if none did.
+        goal: What the truth is told by.
         rng: Source of chance.
     """
     target, layout = env.target, env.layout
     place = np.append(layout.positions[target], TABLE_Z + CUBE_SIZE / 2)
     if last is not None and env.task_name != "reach":
-        yield "arm", _still(env, layout, last.setpoint)
+        yield "arm", _still(env, goal, layout, last.setpoint)
     if last is not None and env.task_name == "push":
-        yield "object", _still(env, layout, start.setpoint, last.cube[:2])
+        yield "object", _still(env, goal, layout, start.setpoint, last.cube[:2])
     camera, low = np.array(CAMERAS["workspace"].position), np.array([*SETPOINT_LOW[:2], _LOW])
     heights = rng.uniform(_LOW, SETPOINT_HIGH[2], 4)
     places = [place + (z - place[2]) / (camera[2] - place[2]) * (camera - place) for z in heights]
     places += [rng.uniform(low, SETPOINT_HIGH[:3]) for _ in range(8)]
     setpoints = [np.append(np.clip(one, low, SETPOINT_HIGH[:3]), 0.0) for one in places]
-    takes = [_still(env, layout, setpoint) for setpoint in setpoints]
-    without = [_still(env, layout, setpoint, _AWAY) for setpoint in setpoints]
+    takes = [_still(env, goal, layout, setpoint) for setpoint in setpoints]
+    without = [_still(env, goal, layout, setpoint, _AWAY) for setpoint in setpoints]
     pixels = [
         int((np.abs(one.images.astype(int) - other.images).max(-1) > 24).sum())
         for one, other in zip(takes, without, strict=True)
@@ -184,28 +221,29 @@ def _stills(env: Any, start: SimState, last: SimState | None, rng: np.random.Gen
             yield name, Take(*(np.concatenate(part) for part in zip(*map(_parts, some), strict=True)))
 
 
-def _still(env: Any, layout: Layout, setpoint: np.ndarray, place: Any = None) -> Take:
+def _still(env: Any, goal: GoalPose, layout: Layout, setpoint: np.ndarray, place: Any = None) -> Take:
     """Pictures the hand at a set-point over a layout, without a way there; the named cube stands at `place` `(2,)`."""
     env.scene.reset(layout, setpoint)
     if place is not None:
         env.scene.place_cube(env.target, place)
     env.proprio = normalize(np.asarray(setpoint, np.float32))
-    return _take([_frame(env)])
+    return _take([_frame(env, goal)])
 
 
-def _frame(env: Any) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns picture, set-point and the expert's steps to go of this moment."""
-    steps = TASKS[env.task_name].steps_to_go(env.sim_state())
-    return env.scene.picture("workspace"), env.proprio.copy(), steps
+def _frame(env: Any, goal: GoalPose) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Returns picture, set-point, the expert's steps to go and the distance to the goal pose of this moment."""
+    now = env.sim_state()
+    steps = TASKS[env.task_name].steps_to_go(now)
+    return env.scene.picture("workspace"), env.proprio.copy(), steps, goal.off(now)
 
 
-def _take(frames: list[tuple[np.ndarray, np.ndarray, float]]) -> Take:
-    images, proprio, steps = zip(*frames, strict=True)
-    return Take(np.stack(images), np.stack(proprio), np.array(steps, np.float32))
+def _take(frames: list[tuple[np.ndarray, np.ndarray, float, float]]) -> Take:
+    images, proprio, steps, off = zip(*frames, strict=True)
+    return Take(np.stack(images), np.stack(proprio), np.array(steps, np.float32), np.array(off, np.float32))
 
 
 def _parts(take: Take) -> tuple[np.ndarray, ...]:
-    return take.images, take.proprio, take.steps
+    return take.images, take.proprio, take.steps, take.off
 
 
 def play_scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: pool.Workers = None) -> list[Scene]:
@@ -249,7 +287,7 @@ def load_scene(file: Path) -> Scene:
 
 
 def _file(cache: Path, task: str, seed: int) -> Path:
-    return cache / f"{task}-{seed}.npz"
+    return cache / f"{task}-{seed}-{len(fields(Take))}.npz"
 
 
 def _play_and_save(cell: tuple[str, int], cache: Path) -> None:

@@ -1,0 +1,88 @@
+"""What `agents.studies.practice_rewards` can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
+from dream_env.agents.run.config import split
+from dream_env.checks import check_choice, check_number
+
+CLONE = "clone"
+"""Row of the policy that practice begins with."""
+REWARDS: Mapping[str, Mapping[str, Any]] = {
+    "energy": {"reward": "energy"},
+    "success": {"reward": "success"},
+    "metric_bounded": {"reward": "metric_bounded"},
+    "progress": {"reward": "progress"},
+    "bounded": {"reward": "bounded"},
+    "metric_progress": {"reward": "metric_progress"},
+    "energy discounted": {"reward": "energy", "discount": 0.97, "last_step": 1.0},
+    "progress discounted": {"reward": "progress", "discount": 0.97},
+}
+"""Rows of practice in the dream, and what each gives to `agents.train`; the first ones are played first."""
+CONTROLS = {
+    "untrained dream": "the same practice in a dream that sees as the true one does, and moves at random",
+    "clone again": "no practice: another clone of as many demonstrations, those of --data, to compare the next with",
+    "longer cloning": "no practice: that clone with as many more updates as fit in the processor time of practice",
+    "cloned successes": "no practice: cloning the actions of the successful episodes among those that the world model "
+    "was fitted to",
+}
+"""Rows that tell what else could explain a gain."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Practises a clone under every reward, and judges the policies in physics."""
+
+    rewards: tuple[str, ...] = tuple(REWARDS)
+    """Rewards to practise under, see `REWARDS`; energy is what the others are compared with."""
+    controls: tuple[str, ...] = ()
+    """Controls to play as well: "untrained dream", "clone again", "longer cloning", "cloned successes"; all but the
+    first need --data."""
+    demos: tuple[int, ...] = (5,)
+    """Demonstrations of each task that the clone learned from: 5 and 100 are shipped, others are cloned from --data."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of practice."""
+    steps: int = 500_000
+    """Steps of practice in the dream."""
+    episodes: int = 35
+    """Held-out seeds of each task, in physics and in the dream."""
+    first_seed: int = HELD_OUT_SEED
+    """The first of them."""
+    world_model: str = "default"
+    """Checkpoint of the world model."""
+    data: Path | None = None
+    """Folder of the episodes that the world model was fitted to, for clones and controls."""
+    work: Path = Path("runs/practice_rewards")
+    """Folder of policies and episodes; what is there is not made again."""
+    out: Path = Path("results")
+    """Folder of practice_rewards.json and practice_rewards.md."""
+    only_report: bool = False
+    """Trains and plays nothing, and reports what is there."""
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        for name in ("rewards", "controls"):
+            object.__setattr__(self, name, split(getattr(self, name)))
+        for reward in self.rewards:
+            check_choice("rewards", reward, REWARDS)
+        for control in self.controls:
+            check_choice("controls", control, CONTROLS)
+        for name in ("steps", "episodes"):
+            check_number(name, getattr(self, name), 1)
+        for demos in self.demos:
+            check_number("demos", demos, 1)
+        for seed in self.seeds:
+            check_number("seeds", seed)
+        cloned = [f"demos={demos}" for demos in self.demos if demos not in SHIPPED]
+        cloned += [f"controls={name!r}" for name in self.controls if name != "untrained dream"]
+        if cloned and self.data is None and not self.only_report:
+            raise ValueError(f"{cloned[0]} needs demonstrations; accepted: --data FOLDER, written by agents.collect")
+
+
+SHIPPED = {5: "bc5", 100: "default"}
+"""Clones that the package ships, by demonstrations of each task."""

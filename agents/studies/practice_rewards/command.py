@@ -1,0 +1,69 @@
+"""Practises under every reward, and asks physics: `python -m agents.studies.practice_rewards`.
+
+From the clone of a few demonstrations, with as many steps and the same learner for every reward; each policy is played
+in physics and in the dream, on the same held-out starts. A cell (a reward, a number of demonstrations, a seed of
+practice) is one run; what is finished is kept in --work, a killed study goes on when the same command is given again,
+and the report is written after every cell.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.practice_rewards.arguments import Arguments
+from dream_env.agents.studies.practice_rewards.report import markdown, reduce, summarize
+from dream_env.agents.studies.practice_rewards.rows import Cell, cells, play, played
+from dream_env.files import write_json, write_text
+from dream_env.progress import progress_bar
+
+
+def report(args: Arguments) -> str:
+    """Writes practice_rewards.json and practice_rewards.md of what has been played, and returns the page.
+
+    Raises:
+        FileNotFoundError: If nothing has been played.
+    """
+    found = {cell: episodes for cell in cells(args) if (episodes := played(cell, args))}
+    if not found:
+        raise FileNotFoundError(f"work={args.work} holds no episodes of these rows; run it without --only-report")
+    kinds = [path for cell in found if (path := cell.folder(args) / "kinds.json").is_file()]
+    about: dict[str, Any] = {
+        "command": command_line("studies.practice_rewards", args),
+        "steps": args.steps,
+        "episodes": args.episodes,
+        "first_seed": args.first_seed,
+        "cells": reduce(found),
+        "summary": summarize(found),
+        "kinds": json.loads(kinds[0].read_text()) if kinds else None,
+    }
+    write_json(args.out / "practice_rewards.json", about)
+    text = markdown(about, found)
+    write_text(args.out / "practice_rewards.md", text)
+    return text
+
+
+def study(args: Arguments) -> str:
+    """Plays every cell that is not yet there, and returns the report.
+
+    Raises:
+        FileNotFoundError: If the data, the world model or a clone is missing.
+        ValueError: If `args.out` cannot be written to, or `args.work` holds runs with other settings.
+    """
+    check_out(args.out)
+    todo: list[Cell] = [] if args.only_report else list(cells(args))
+    for cell in (bar := progress_bar(todo, "policies", unit="policy")):
+        bar.set_postfix_str(f"{cell.row}, {cell.demos} demonstrations, seed {cell.seed}")
+        play(cell, args)
+        report(args)
+    return report(args)
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    torch.set_num_threads(1)
+    print("\n" + study(args))
+    print(f"Report: {(args.out / 'practice_rewards.md').resolve()}")

@@ -1,0 +1,159 @@
+"""What the study says: cells, a summary, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS
+from dream_env.agents.studies.practice_rewards.rows import Cell
+
+ENERGY = "energy"
+ALL = "all"
+"""What stands for every task together."""
+
+
+def reduce(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]]:
+    """Returns a cell's figures by task, and of all tasks together; starts that are already solved are left out."""
+    rows = []
+    for cell, episodes in played.items():
+        kept = [one for one in episodes if not one.solved_at_start]
+        for task in [*dict.fromkeys(one.task for one in kept), ALL]:
+            own = [one for one in kept if task in (one.task, ALL)]
+            worlds = {world: [one for one in own if one.world == world] for world in ("physics", "dream")}
+            rows.append(
+                {"reward": cell.row, "demos": cell.demos, "task": task, "seed": cell.seed}
+                | {"episodes": len(worlds["physics"])}
+                | {f"{world}_success": _mean(one.success for one in some) for world, some in worlds.items()}
+                | {"final_distance": _mean(one.distance for one in worlds["physics"])}
+                | {"dream_final_distance": _mean(one.distance for one in worlds["dream"])}
+            )
+    return rows
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def pooled(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, demos: int) -> dict[tuple[int, str, int], bool]:
+    """Returns the physics successes of a row by seed of practice, task and seed of the episode."""
+    return {
+        (cell.seed, one.task, one.seed): one.success
+        for cell, episodes in played.items()
+        if (cell.row, cell.demos) == (row, demos)
+        for one in episodes
+        if one.world == "physics" and not one.solved_at_start
+    }
+
+
+def gain(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, before: str, demos: int) -> Interval | None:
+    """Returns the paired difference of two rows in physics, on what both have played; None without anything."""
+    after, first = pooled(played, row, demos), pooled(played, before, demos)
+    if before == CLONE:  # which has no seeds of practice
+        first = {key: first[0, key[1], key[2]] for key in after if (0, key[1], key[2]) in first}
+    common = [key for key in after if key in first]
+    return paired_difference([first[key] for key in common], [after[key] for key in common]) if common else None
+
+
+def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
+    """Returns the summary, at the fewest demonstrations that were played.
+
+    Rewards are compared where they have as many seeds as energy; `energy_points_behind_best` is negative where energy
+    is the best.
+    """
+    demos = min(cell.demos for cell in played)
+    rewards = [row for row in dict.fromkeys(cell.row for cell in played) if row in REWARDS]
+    rates = {row: list(pooled(played, row, demos).values()) for row in rewards}
+    own = rates.get(ENERGY, [])
+    means = {row: float(np.mean(some)) for row, some in rates.items() if some and len(some) >= len(own)}
+    others = {row: mean for row, mean in means.items() if not row.startswith(ENERGY)}
+    best = max(others, key=others.__getitem__) if others else None
+    summary: dict[str, Any] = {"demos": demos, "best_other": best, "energy_points_behind_best": None}
+    if best and ENERGY in means:
+        summary["energy_points_behind_best"] = round(100 * (others[best] - means[ENERGY]), 1)
+        if apart := gain(played, ENERGY, best, demos):
+            summary |= {f"energy_minus_best_{name}": round(100 * getattr(apart, name), 1) for name in ("low", "high")}
+    if apart := gain(played, ENERGY, CLONE, demos):
+        summary |= {"energy_gain_points": round(100 * apart.value, 1)}
+        summary |= {f"energy_gain_{name}_points": round(100 * getattr(apart, name), 1) for name in ("low", "high")}
+    for row, name in ((CLONE, "clone"), (ENERGY, "energy")):
+        ends = [
+            one.distance
+            for cell, episodes in played.items()
+            if (cell.row, cell.demos) == (row, demos)
+            for one in episodes
+            if one.world == "physics" and not one.solved_at_start
+        ]
+        summary[f"{name}_final_distance"] = _mean(ends)
+    return summary
+
+
+def markdown(report: Mapping[str, Any], played: Mapping[Cell, Sequence[EpisodeResult]]) -> str:
+    """Writes the page."""
+    text = [
+        "# Which reward practice should pay",
+        "",
+        f"`{report['command']}`; {report['steps']:,} steps of practice; {report['episodes']} held-out starts of each "
+        f"task from seed {report['first_seed']} on, without those that are solved already.",
+    ]
+    for demos in sorted({cell.demos for cell in played}):
+        rows = [row for row in dict.fromkeys(cell.row for cell in played) if pooled(played, row, demos)]
+        text += ["", f"## From {demos} demonstrations of each task", ""]
+        text += [markdown_table(_header(report), [_line(report, played, row, demos) for row in rows])]
+    text += ["", _LEGEND, "", "| row | what it gives to `agents.train`, or does |", "|---|---|"]
+    text += [f"| {name} | `{_options(form)}` |" for name, form in REWARDS.items()]
+    text += [f"| {name} | {what} |" for name, what in CONTROLS.items()]
+    if report.get("kinds"):
+        text += ["", "What acted in the cloned successes: " + _listed(report["kinds"]) + "."]
+    return "\n".join(text) + "\n"
+
+
+def _options(form: Mapping[str, Any]) -> str:
+    return " ".join("--" + name.replace("_", "-") + f" {value}" for name, value in form.items())
+
+
+def _listed(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in kinds.items())
+
+
+def _header(report: Mapping[str, Any]) -> list[str]:
+    tasks = [task for task in dict.fromkeys(cell["task"] for cell in report["cells"]) if task != ALL]
+    return ["row", "seeds", "episodes", "physics", *tasks, "dream", "gain in physics (points)", "final distance"]
+
+
+def _line(report: Mapping[str, Any], played: Mapping[Cell, Sequence[EpisodeResult]], row: str, demos: int) -> list[str]:
+    own = [cell for cell in report["cells"] if (cell["reward"], cell["demos"]) == (row, demos)]
+    tasks = [task for task in dict.fromkeys(cell["task"] for cell in report["cells"]) if task != ALL]
+    whole = [cell for cell in own if cell["task"] == ALL]
+    solved = list(pooled(played, row, demos).values())
+    by_task = [_mean(cell["physics_success"] for cell in own if cell["task"] == task) for task in tasks]
+    apart = gain(played, row, CLONE, demos) if row != CLONE else None
+    return [
+        row,
+        str(len(whole)),
+        str(len(solved)),
+        wilson(sum(solved), len(solved)).percent(),
+        *("–" if rate is None else f"{rate:.0%}" for rate in by_task),
+        _percent(_mean(cell["dream_success"] for cell in whole)),
+        apart.points() if apart else "–",
+        _distances(_mean(cell["final_distance"] for cell in whole), _mean(c["dream_final_distance"] for c in whole)),
+    ]
+
+
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:.0%}"
+
+
+def _distances(physics: float | None, dream: float | None) -> str:
+    return " / ".join("–" if value is None else f"{value:.3f}" for value in (physics, dream))
+
+
+_LEGEND = """\
+Success at the end of the episode, with 95 % Wilson intervals over the episodes of all seeds; by task the means. The
+gain over the clone is paired by start. Final distance: the mean squared distance of the last embedding to the goal
+picture's, physics / dream. Rewards whose intervals overlap are not told apart by this table."""
