@@ -96,6 +96,29 @@ def test_a_policy_drives_unless_an_action_is_given(folders):
         session.drive("nobody")
 
 
+def test_a_policy_that_reads_word_by_word_is_given_the_words(toy_folder, monkeypatch):
+    from dream_env.agents.policies import registry
+
+    class Reader:
+        inputs, seen = ("embedding", "words"), []
+
+        def reset(self):
+            pass
+
+        def act(self, observation, deterministic=True):
+            self.seen.append(observation["words"].copy())
+            return np.tile(MOVE, (len(observation["words"]), 1))
+
+    monkeypatch.setattr(registry, "load", lambda path: Reader())
+    session = DreamSession(SessionConfig(toy_folder, {"reader": "somewhere"}, real="none"))
+    session.step()
+    first = session.instruction
+    session.reset()
+    session.step()
+    assert first != session.instruction and (Reader.seen[0] != Reader.seen[1]).any()
+    assert [one.label for one in session.futures(3, 2)].count("as it is") == 1
+
+
 def test_actions_are_brought_into_bounds_or_refused(session):
     session.step(9 * MOVE)
     assert np.abs(session.now.action).max() == 1
@@ -441,17 +464,17 @@ def test_nobody_else_gets_in(session, tmp_path):
 
 def test_a_port_that_is_taken_is_told_in_one_line(toy_folder, tmp_path):
     with view.listen("127.0.0.1", 0) as place:
-        words = ["--port", str(place.getsockname()[1]), "--out", str(tmp_path / "out"), "--no-open"]
+        words = ["--port", str(place.getsockname()[1]), "--saves", str(tmp_path / "out"), "--no-open"]
         with pytest.raises(SystemExit, match=r"port=\d+ is taken on 127.0.0.1.*accepted: --port"):
             command("view", words)
     with pytest.raises(SystemExit, match="host='nowhere.invalid' is no address"):
-        command("view", ["--host", "nowhere.invalid", "--out", str(tmp_path / "out"), "--no-open"])
+        command("view", ["--host", "nowhere.invalid", "--saves", str(tmp_path / "out"), "--no-open"])
 
 
 def test_a_missing_extra_is_told_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(view, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"the page needs starlette, .*: pip install 'dream_env\[view\]'"):
-        command("view", ["--out", str(tmp_path / "out")])
+        command("view", ["--saves", str(tmp_path / "out")])
 
 
 def test_addresses_that_others_reach_are_known():

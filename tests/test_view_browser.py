@@ -21,7 +21,7 @@ PIXELS = """() => {
 def url(tmp_path_factory):
     """The page of NICOL's own world model, by itself: what a newcomer's command shows."""
     out = tmp_path_factory.mktemp("view")
-    with bench.viewer("--real", "none", "--policy", "bc5", "--out", str(out)) as (url, _):
+    with bench.viewer("--real", "none", "--policy", "bc5", "--saves", str(out)) as (url, _):
         yield url
 
 

@@ -26,7 +26,7 @@ class Arguments:
     """Seed of the starts and of chance."""
     history: int = 1200
     """Steps that one can go back."""
-    out: Path = Path("view")
+    saves: Path = Path("view")
     """Folder for what the page saves: GIFs, and episodes as LeRobot data sets in dream/ and real/."""
     host: str = "127.0.0.1"
     """Address to listen on. Whoever can reach it can drive."""

@@ -76,7 +76,7 @@ def main(args: Arguments) -> None:
 
         print(bench(args.bench, args.world_model))
         return
-    check_out(args.out)
+    check_out(args.saves)
     with listen(args.host, args.port) as place:
         serve(args, place)
 
@@ -93,7 +93,7 @@ def serve(args: Arguments, place: socket.socket) -> None:
     )
     session = DreamSession(config)
     local, port = is_local(args.host), place.getsockname()[1]
-    viewer = Viewer(session, args.out, (*LOCAL, args.host) if local else None)
+    viewer = Viewer(session, args.saves, (*LOCAL, args.host) if local else None)
     shown = f"[{args.host}]" if ":" in args.host else args.host
     url = f"http://{shown}:{port}/"
     beside = f"with {session.spec.name} beside it" if session.twin else "by itself"

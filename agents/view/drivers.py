@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from dream_env.agents.policies import registry
 from dream_env.agents.view.controls import bounds
 from dream_env.dream import DreamEnv
 from dream_env.observations import ObservationForm, to_numpy
@@ -28,16 +27,15 @@ class Saved:
     """A saved policy or planner.
 
     Args:
-        path: As `dream_env.agents.policies.registry.load` takes it.
+        policy: See `dream_env.agents.policies.protocol.Policy`.
         env: The dream.
 
     Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If it is damaged, or does not fit the world model.
+        ValueError: If it does not fit the world model.
     """
 
-    def __init__(self, path: str, env: DreamEnv) -> None:
-        self.policy = registry.load(path)
+    def __init__(self, policy: Any, env: DreamEnv) -> None:
+        self.policy = policy
         config, model = getattr(self.policy, "config", None), env.dreams.engine.model
         if hasattr(config, "check_encoder") and isinstance(env.config.world_model, str | Path):
             config.check_encoder(str(env.config.world_model))  # type: ignore[union-attr]
@@ -52,7 +50,7 @@ class Saved:
 
         Planners look ahead themselves, which takes too long in every imagined step; and what imagines shows embeddings.
         """
-        usual = self.form.obs_type == "embedding" and not self.form.goal_env
+        usual = self.form.obs_type in ("embedding", "words") and not self.form.goal_env
         return self.policy if usual and getattr(self.policy, "kind", "") not in PLANNERS else None
 
     def reset(self) -> None:

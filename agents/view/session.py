@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dream_env.agents.policies import registry
 from dream_env.agents.run.worlds import make_dream
 from dream_env.agents.view.drivers import RANDOM, YOU, Driver, Random, Saved
 from dream_env.agents.view.futures import Future, Futures
@@ -95,11 +96,14 @@ class DreamSession:
 
     def __init__(self, config: SessionConfig) -> None:
         self.config = config
-        self.env = make_dream(config.world_model, task=config.task, temperature=config.temperature)
+        policies = {label: registry.load(path) for label, path in config.policies.items()}
+        words = any("words" in policy.inputs for policy in policies.values())  # which states have to hold then
+        form = {"obs_type": "words" if words else "embedding", "temperature": config.temperature}
+        self.env = make_dream(config.world_model, task=config.task, **form)
         self.engine = self.env.dreams.engine
         self.spec = self.engine.spec
         self.drivers: dict[str, Driver | None] = {YOU: None}
-        self.drivers |= {label: Saved(path, self.env) for label, path in config.policies.items()}
+        self.drivers |= {label: Saved(policy, self.env) for label, policy in policies.items()}
         self.drivers[RANDOM] = Random(config.seed)
         self.driver = next(iter(config.policies), YOU)
         self.twin = Twin.of(config.real, config.world_model, self.spec)
