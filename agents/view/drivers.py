@@ -40,7 +40,9 @@ class Saved:
         if hasattr(config, "check_encoder") and isinstance(env.config.world_model, str | Path):
             config.check_encoder(str(env.config.world_model))  # type: ignore[union-attr]
         inputs = set(self.policy.inputs)
-        shows: Any = "pixels" if inputs & set(model.spec.pictures) else "embedding"
+        shows: Any = next((name for name in ("pixels", "words") if name in inputs), "embedding")
+        if inputs & set(model.spec.pictures):
+            shows = "pixels"
         self.form = ObservationForm(model, getattr(config, "obs_type", shows), "desired_goal" in inputs)
         self.reset()
 

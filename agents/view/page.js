@@ -136,9 +136,9 @@ async function frame(head, pictures) {
   $("distance").textContent = number(world.goals ? head.distance : head.total);
   meter("success", head.success, (x) => `${Math.round(100 * x)} %`, 1);
   meter("doubt", head.disagreement, (x) => (x == null ? "–" : x.toPrecision(2)), world.disagreement_threshold || Math.max(1e-9, ...points.map((p) => (p && p.disagreement) || 0)));
-  if (!world.pictures) { bars("dream", head.vectors); }
-  if (!world.pictures && head.real_vectors) bars("real", head.real_vectors);
-  curve();
+  const key = world.goals ? "distance" : "total";
+  draw($("curve"), (p) => p[key], (p) => p[`real_${key}`], 0);
+  if (!world.pictures) traces();
 }
 
 function meter(id, value, text, full) {
@@ -146,49 +146,48 @@ function meter(id, value, text, full) {
   $(id).querySelector("meter").value = value == null ? 0 : Math.min(1, value / full);
 }
 
-const reach = {}; // largest numbers so far, by which bars are scaled
-function bars(id, vectors) {
-  const place = $(id).querySelector(".bars");
-  const all = Object.entries(vectors).flatMap(([name, values]) => values.map((x, i) => [world.vectors[name][i] || `${name} ${i + 1}`, x]));
-  if (place.children.length !== all.length)
-    place.innerHTML = all.map(() => "<label><b></b><i></i><output></output></label>").join("");
-  all.forEach(([name, x], i) => {
-    reach[name] = Math.max(reach[name] || 1e-3, Math.abs(x));
-    const [label, bar, text] = place.children[i].children;
-    label.textContent = name;
-    bar.style.setProperty("--w", `${(50 * Math.abs(x)) / reach[name]}%`);
-    bar.style.setProperty("--s", Math.sign(x) || 1);
-    text.textContent = number(x);
+// The numbers of a world without pictures, each as a curve.
+function traces() {
+  const place = $("dream").querySelector(".traces");
+  const all = Object.entries(now.vectors).flatMap(([name, values]) => values.map((_, i) => [world.vectors[name][i] || `${name} ${i + 1}`, name, i])).slice(0, 8);
+  if (place.childElementCount !== all.length)
+    place.replaceChildren(...all.map(() => Object.assign(document.createElement("section"), { innerHTML: "<div><b></b><output></output></div><canvas></canvas>" })));
+  all.forEach(([title, name, i], k) => {
+    place.children[k].querySelector("b").textContent = title;
+    place.children[k].querySelector("output").textContent = number(now.vectors[name][i]);
+    draw(place.children[k].querySelector("canvas"), (p) => p.vectors[name][i], (p) => p.real_vectors?.[name][i]);
   });
 }
 
-function curve() {
-  const canvas = $("curve"), ratio = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight, pen = canvas.getContext("2d");
+// Draws a number of the dream, and of the real environment, over the steps; a click goes back to a step.
+function draw(canvas, dream, real, floor) {
+  const ratio = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight, pen = canvas.getContext("2d");
   if (canvas.width !== Math.round(width * ratio)) Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
   const css = getComputedStyle(document.documentElement), color = (name) => css.getPropertyValue(name);
-  const key = world.goals ? "distance" : "total";
-  const values = points.flatMap((p) => [p[key], world.goals ? p.real_distance : null]).filter((x) => x != null);
+  const known = points.slice(now.first, now.last + 1).filter(Boolean), values = known.flatMap((p) => [dream(p), real(p)]).filter((x) => x != null);
   if (!values.length) return;
-  const low = Math.min(0, ...values), high = Math.max(low + 1e-6, ...values), first = now.first, last = Math.max(now.last, first + 24);
+  const low = Math.min(...values, floor ?? Infinity), high = Math.max(low + 1e-6, ...values, floor ?? -Infinity), first = now.first, last = Math.max(now.last, first + 24);
   const x = (step) => 4 + ((width - 8) * (step - first)) / (last - first), y = (v) => height - 16 - ((height - 34) * (v - low)) / (high - low);
   pen.strokeStyle = color("--line");
-  pen.beginPath(); pen.moveTo(0, y(0)); pen.lineTo(width, y(0)); pen.moveTo(x(now.step), 4); pen.lineTo(x(now.step), height - 16); pen.stroke();
-  pen.fillStyle = color("--quiet"); pen.font = "12px system-ui"; pen.textAlign = "left"; pen.fillText(String(first), 2, height - 2);
-  pen.textAlign = "right"; pen.fillText(`step ${last}`, width - 2, height - 2); pen.textAlign = "left"; pen.fillText(number(high), 2, 11);
-  const line = (name, from, to, stroke, alpha) => {
-    pen.beginPath(); pen.strokeStyle = color(stroke); pen.globalAlpha = alpha; pen.lineWidth = 2.2; pen.lineJoin = "round";
-    for (let s = from; s <= to; s++) if (points[s] && points[s][name] != null) pen.lineTo(x(s), y(points[s][name]));
-    pen.stroke(); pen.globalAlpha = 1; pen.lineWidth = 1;
-  };
-  for (const [name, stroke] of [["real_distance", "--real"], [key, "--dream"]]) {
-    line(name, first, now.step, stroke, 1);
-    line(name, now.step, now.last, stroke, 0.3);
-    const value = points[now.step] && points[now.step][name];
-    if (value == null) continue;
-    pen.fillStyle = color(stroke); pen.beginPath(); pen.arc(x(now.step), y(value), 4, 0, 7); pen.fill();
+  pen.beginPath(); pen.moveTo(0, y(floor ?? low)); pen.lineTo(width, y(floor ?? low)); pen.moveTo(x(now.step), 4); pen.lineTo(x(now.step), height - 16); pen.stroke();
+  pen.fillStyle = color("--quiet"); pen.font = "12px system-ui"; pen.textAlign = "left";
+  pen.fillText(number(high), 2, 11); pen.fillText(floor === 0 && low === 0 ? String(first) : number(low), 2, height - 2);
+  pen.textAlign = "right"; pen.fillText(`step ${last}`, width - 2, height - 2);
+  pen.lineJoin = "round"; pen.lineWidth = 2.2;
+  for (const [value, name] of [[real, "--real"], [dream, "--dream"]]) {
+    pen.strokeStyle = pen.fillStyle = color(name);
+    for (const [part, alpha] of [[known.filter((p) => p.step <= now.step), 1], [known.filter((p) => p.step >= now.step), 0.3]]) {
+      pen.beginPath(); pen.globalAlpha = alpha;
+      for (const p of part) if (value(p) != null) pen.lineTo(x(p.step), y(value(p)));
+      pen.stroke();
+    }
+    pen.globalAlpha = 1;
+    if (value(now) == null) continue;
+    pen.beginPath(); pen.arc(x(now.step), y(value(now)), 4, 0, 7); pen.fill();
   }
+  pen.lineWidth = 1;
   canvas.onclick = (event) => say({ do: "rewind", to: Math.round(first + ((event.offsetX - 4) / (width - 8)) * (last - first)) });
 }
 
@@ -205,7 +204,7 @@ async function futures(head, pictures) {
     card.querySelector("small").textContent = one.success == null ? "" : `${Math.round(100 * one.success)} % success`;
     card.onclick = () => { card.blur(); say({ do: "follow", index: i }); };
     const canvas = card.querySelector("canvas");
-    if (!strips[i]) { canvas.hidden = true; return; }
+    if (!strips[i]) return sketch(canvas, one.scores, head.futures);
     const strip = strips[i][0], height = strip.height / one.steps;
     if (canvas.width !== strip.width) Object.assign(canvas, { width: strip.width, height });
     const mine = (canvas.dataset.id = String(view.frames) + Math.random());
@@ -218,6 +217,17 @@ async function futures(head, pictures) {
     draw();
   });
   while ($("futures").children.length > head.futures.length) $("futures").lastChild.remove();
+}
+
+function sketch(canvas, scores, futures) { // the scores on the way, where there is no picture
+  const all = futures.flatMap((one) => one.scores || [0]), low = Math.min(...all), high = Math.max(...all, low + 1e-6), pen = canvas.getContext("2d");
+  canvas.hidden = !scores;
+  if (!scores) return;
+  Object.assign(canvas, { width: 128, height: 52 });
+  pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--dream");
+  pen.lineWidth = 2;
+  scores.forEach((score, t) => pen.lineTo(6 + (116 * t) / (scores.length - 1 || 1), 46 - (40 * (score - low)) / (high - low)));
+  pen.stroke();
 }
 
 const refuse = (text) => { $("refused").hidden = !text; $("refused").textContent = text; };
@@ -369,5 +379,5 @@ $("gif").onclick = () => say({ do: "save", what: "gif" });
 $("episode").onclick = () => say({ do: "save", what: "episode" });
 for (const one of document.querySelectorAll("button, select, input[type=range], input[type=checkbox]")) // keys are for driving again
   one.addEventListener(one.matches("button") ? "click" : "change", (event) => event.isTrusted && one.blur());
-window.addEventListener("resize", () => now && curve());
+
 connect();

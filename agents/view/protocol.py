@@ -53,23 +53,20 @@ def frame(session: DreamSession, **more: Any) -> bytes:
     now, spec = session.now, session.spec
     head = {
         "type": "frame",
-        **point(now),
+        **point(now, spec.vectors),
         "first": session.moments[0].step,
         "last": session.moments[-1].step,
         "action": None if now.action is None else np.asarray(now.action).tolist(),
         "driver": now.driver,
         "terminated": now.terminated,
-        "vectors": {name: now.shown[name].tolist() for name in spec.vectors},
         **more,
     }
-    if now.real is not None:
-        head["real_vectors"] = {name: now.real.observation[name].tolist() for name in spec.vectors}
     shown = {world: stage(now, spec, world) for world in (DREAM, REAL)}
     return pack(head, {world: png(picture) for world, picture in shown.items() if picture is not None})
 
 
-def point(moment: Moment) -> dict[str, Any]:
-    """Returns the numbers of a moment that the page keeps for its curves."""
+def point(moment: Moment, vectors: Sequence[str]) -> dict[str, Any]:
+    """Returns the numbers of a moment that the page keeps for its curves, those of its vectors among them."""
     info, real = moment.info, moment.real
     return {
         "step": moment.step,
@@ -79,6 +76,9 @@ def point(moment: Moment) -> dict[str, Any]:
         "reward": moment.reward,
         "total": moment.total,
         "solved": bool(info.get("is_success")),
+        "vectors": {name: moment.shown[name].tolist() for name in vectors},
+        "real_vectors": None if real is None else {name: real.observation[name].tolist() for name in vectors},
+        "real_total": None if real is None else real.total,
         "real_distance": None if real is None else real.info.get("distance"),
         "real_solved": None if real is None or "is_success" not in real.info else bool(real.info["is_success"]),
         "real_ended": None if real is None else real.ended,
@@ -92,7 +92,7 @@ def begun(session: DreamSession) -> bytes:
         "type": "begun",
         "instruction": session.instruction,
         "task": session.env.task_name,
-        "points": [point(moment) for moment in session.moments],
+        "points": [point(moment, session.spec.vectors) for moment in session.moments],
     }
     return pack(head, {"goal": png(np.concatenate(pictures, 1))} if pictures else {})
 

@@ -23,6 +23,7 @@ class Seen:
         step: Steps since the start.
         observation: Parts by the names of the world's observation.
         picture: What there is to look at, `(H, W, 3)` uint8; None without.
+        total: Sum of the rewards so far.
         reward: Of the step.
         ended: Whether the episode is over: terminated.
         info: Of what `info` tells: `is_success` and `distance`.
@@ -32,6 +33,7 @@ class Seen:
     step: int
     observation: dict[str, np.ndarray]
     picture: np.ndarray | None
+    total: float = 0.0
     reward: float = 0.0
     ended: bool = False
     info: dict[str, float] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class Twin:
         obs, reward, terminated, _, info = self.env.step(action)
         self._step += 1
         self._tape = [*self._tape[: before.step], action]
-        return self._seen(obs, info, float(reward), bool(terminated))
+        return self._seen(obs, info, before.total + float(reward), float(reward), bool(terminated))
 
     def start(self) -> dict[str, Any]:
         """Returns what a dream of this start is told: options of its reset."""
@@ -127,7 +129,9 @@ class Twin:
                 self.env.step(action)
         self._step = to.step
 
-    def _seen(self, obs: Any, info: dict[str, Any], reward: float = 0.0, ended: bool = False) -> Seen:
+    def _seen(
+        self, obs: Any, info: dict[str, Any], total: float = 0.0, reward: float = 0.0, ended: bool = False
+    ) -> Seen:
         parts = _within(self.spec, obs)
         if not self._step:
             self._first = parts
@@ -135,7 +139,7 @@ class Twin:
         drawn = self.env.render() if picture is None else picture
         told = {name: float(info[name]) for name in ("is_success", "distance") if name in info}
         saved = self.env.get_wrapper_attr("get_state")() if self.env.has_wrapper_attr("get_state") else None
-        return Seen(self._step, parts, drawn, reward, ended, told, saved)  # type: ignore[arg-type]
+        return Seen(self._step, parts, drawn, total, reward, ended, told, saved)  # type: ignore[arg-type]
 
 
 def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
