@@ -85,7 +85,7 @@ class DreamEngine:
             }
         if "goal" in given:
             shown = {name: part.expand(count, *part.shape[1:]) for name, part in given["goal"].items()}
-            goal = self.model.encode(shown)
+            goal = self.model.encode(shown | {k: v for k, v in state.items() if k == "instruction"})
         elif goals:
             goal = self.initial_states.goals(self.model, rows)
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)

@@ -157,8 +157,11 @@ class InitialStates:
         return self._encoded(model, "observation", rows)
 
     def goals(self, model: WorldModel, rows: np.ndarray) -> State:
-        """Encodes the goals of states `(K,)`."""
-        return self._encoded(model, "goal_observation", self.goal[rows])
+        """Encodes the goals of states `(K,)`, and gives them the states' sentences, as some embeddings ask for them."""
+        state = self._encoded(model, "goal_observation", self.goal[rows])
+        if model.spec.instructions:
+            state["instruction"] = torch.from_numpy(self.words(model, rows)).to(model.device)
+        return state
 
     def words(self, model: WorldModel, rows: np.ndarray) -> np.ndarray:
         """Embeds the sentences of states `(K,)` as the world model does, `(K, I)` float32."""

@@ -90,7 +90,8 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self.state = self.model.encode(self._seen(obs))
         self._goal = self._vector = torch.zeros(1, 0)
         if self.spec_of_world.goals:
-            goal = self.model.encode(to_tensors(self.goal_observation, self.model.device))
+            words = {} if self._words is None else {"instruction": self._words}
+            goal = self.model.encode(to_tensors(self.goal_observation | words, self.model.device))
             self._goal, self._vector = self.model.embedding(goal), self.distance.vector(goal)
         self._apart = self.distance(self.distance.vector(self.state), self._vector)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 KINDS = {
     "state_grounded": ("dream_env.agents.fit.state_grounded.arguments", "dream_env.agents.fit.state_grounded.command"),
     "dynamics": ("dream_env.agents.fit.dynamics_arguments", "dream_env.agents.fit.dynamics_fit"),
+    "slots": ("dream_env.agents.fit.slots.arguments", "dream_env.agents.fit.slots.command"),
     "vmc": ("dream_env.agents.fit.vmc_arguments", "dream_env.agents.fit.vmc_fit"),
 }
 

@@ -23,6 +23,7 @@ from dream_env.world_models.weights import fill, read_config
 KINDS = {
     "state_grounded": "dream_env.nicol.world_model.model:StateGroundedModel",
     "dynamics": "dream_env.world_models.dynamics:DynamicsModel",
+    "slots": "dream_env.world_models.slots.model:SlotModel",
     "vmc": "dream_env.world_models.vmc:VMCModel",
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is

@@ -12,7 +12,6 @@ from dream_env import rewards
 from dream_env.agents.eval.rank_correlation import APART, rank_figures, share
 from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
-from dream_env.world_models.protocol import take
 
 POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
     "raw": ("energy", "progress", "bounded"),
@@ -38,16 +37,17 @@ class Scored(NamedTuple):
 def score_scene(model: Any, scene: Scene) -> dict[str, Scored]:
     """Measures every frame of a scene by each of `POTENTIALS` that the model has."""
     names, takes = list(scene.takes), list(scene.takes.values())
-    images = np.concatenate([*(take.images for take in takes), scene.goal_image[None]])
-    proprio = np.concatenate([*(take.proprio for take in takes), np.zeros((1, 4), np.float32)])
+    images, proprio = (np.concatenate([getattr(take, name) for take in takes]) for name in ("images", "proprio"))
     words = torch.tensor(embedder(model)(scene.instruction)).expand(len(images), -1)
     seen = {"pixels": torch.from_numpy(images), "proprio": torch.from_numpy(proprio), "instruction": words}
-    state = model.encode({name: part.to(model.device) for name, part in seen.items()})
-    embedding, now = model.embedding(state), take(state, slice(-1))
-    values = {"raw": rewards.distance(embedding[:-1], embedding[-1]), "success": 1 - model.success(now)}
+    shown = {"pixels": torch.from_numpy(scene.goal_image[None]), "instruction": words[:1]}  # a picture says no more
+    state, goal = (model.encode({name: part.to(model.device) for name, part in some.items()}) for some in (seen, shown))
+    values = {
+        "raw": rewards.distance(model.embedding(state), model.embedding(goal)),
+        "success": 1 - model.success(state),
+    }
     if has_metric(model):
-        vectors = model.metric(state)
-        values["learned"] = rewards.metric_distance(vectors[:-1], vectors[-1])
+        values["learned"] = rewards.metric_distance(model.metric(state), model.metric(goal))
     values = {name: value.cpu().numpy() for name, value in values.items()}
     ends = np.cumsum([len(take.steps) for take in takes])[:-1]
     return {

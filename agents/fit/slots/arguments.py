@@ -1,0 +1,60 @@
+"""What `agents.fit --model slots` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Arguments:
+    """Arguments of the command.
+
+    Attributes:
+        data: Folders of recorded episodes with a picture.
+        out: Folder of the world model and of the run.
+        updates: Updates of the stage that learns how slots move.
+        distance_updates: Updates of the stage that learns how many steps are between states.
+        own_updates: Updates of the stage that learns how the robot looks; left out where it has no vectors.
+        most_slots: Largest number of slots; how many there are, the pictures tell.
+        picture_size: Side to which pictures are resized, a multiple of 16.
+        members: Networks of the ensemble that moves slots.
+        width: Width of their hidden layers.
+        queries: Slots that a sentence can name at once.
+        batch: Windows of a batch, for each network of the ensemble.
+        ahead: Steps of a window, predicted from predictions.
+        learning_rate: Peak of the learning rate.
+        far: Steps from which on states are equally far from each other; None takes 1.25 of the median episode.
+        use_success: Learns from success marks, where the data have them: one an episode, of its end.
+        held_out: Share of the episodes that figures are measured on.
+        starts: Initial states of each episode: its first frame, and others at random.
+        most_starts: Largest number of initial states.
+        seed: Of weights, batches and what is held out.
+        threads: Threads of torch.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    updates: int = 4000
+    distance_updates: int = 3000
+    own_updates: int = 2000
+    most_slots: int = 8
+    picture_size: int = 64
+    members: int = 3
+    width: int = 96
+    queries: int = 1
+    batch: int = 64
+    ahead: int = 8
+    learning_rate: float = 2e-3
+    far: float | None = None
+    use_success: bool = True
+    held_out: float = 0.05
+    starts: int = 4
+    most_starts: int = 2000
+    seed: int = 0
+    threads: int = 1
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what fixes the course of a run."""
+        return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts", "most_starts")}

@@ -1,0 +1,246 @@
+"""Fits a world model without labels: `python -m agents.fit --model slots --data DIR --out DIR`.
+
+Learns from pictures, the robot's own state, actions and time; from sentences and success marks where there are any.
+Nothing privileged is read. A killed run goes on when the command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.fit.dynamics_fit import initial_states
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.slots import stages
+from dream_env.agents.fit.slots.arguments import Arguments
+from dream_env.agents.fit.slots.colours import Colours, find_colours
+from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
+from dream_env.agents.fit.slots.figures import figures as measure
+from dream_env.agents.fit.trainer import Run
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.language import embed
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.world_models.slots.config import SlotConfig
+from dream_env.world_models.slots.model import SlotModel
+
+LOOKED_AT = 12_000
+"""Pictures that the robot's looks are learned from."""
+COUNTED = 400
+"""Episodes whose colours are looked at, five frames of each."""
+
+
+@dataclass
+class Fitted:
+    """A model after its fit, with what it was measured on.
+
+    Attributes:
+        model: The world model, in eval mode.
+        figures: What `metrics.json` holds.
+        held_out: Episodes that it was not trained on, as slots.
+    """
+
+    model: SlotModel
+    figures: dict[str, Any] = field(default_factory=dict)
+    held_out: Recorded | None = None
+
+
+def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> Fitted:
+    """Fits a world model to episodes, and writes it with its initial states, figures and card into `args.out`.
+
+    Args:
+        args: See `Arguments`; `args.data` only names the data.
+        episodes: Recorded episodes of any lengths, with pictures.
+        save_seconds: Time between two saves of the run's state.
+
+    Raises:
+        ValueError: If there are fewer than two episodes or no pictures, or `args.out` holds something else.
+    """
+    check_out(args.out, SlotModel.kind, *args.data)
+    if len(episodes) < 2:
+        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
+    if not 0 < args.held_out < 1:
+        raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    began = time.monotonic()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    rng = np.random.default_rng(args.seed)
+    marked = args.use_success and episodes.success is not None
+    spec = replace(episodes.spec, goals=True)
+    colours = _colours(episodes, spec, args, rng)
+    config = SlotConfig(
+        slots=colours.slots,
+        colours=len(colours.colour),
+        picture_size=args.picture_size,
+        members=args.members,
+        width=args.width,
+        queries=args.queries,
+        success=marked,
+        rewards=episodes.reward is not None,
+        terminates=bool(episodes.terminated.any()),
+    )
+    model = SlotModel(config, spec)
+    settings = args.settings() | {"episodes": len(episodes), "frames": int(episodes.offsets[-1])}
+    run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
+    _prepare(model, colours, episodes)
+    looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
+    shown = pictures(episodes, looked, args.picture_size)
+    model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
+    if model.own:
+        own = model.own_of({n: torch.from_numpy(np.array(episodes.observation[n][looked])) for n in spec.vectors})
+        run.train(stages.own_stage(model, shown, own, args.own_updates))
+    del shown
+    everything = encoded(model, episodes)
+    stages.find_place(model, everything)
+    order = rng.permutation(len(episodes))
+    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+    targets, parts = _targets(model, episodes, everything, marked), np.split(order, [held])
+    (held_out, its), (train, own_targets) = (
+        (everything.take(np.sort(some)), targets_at(targets, np.sort(some))) for some in parts
+    )
+    run.train(stages.dynamics_stage(model, train, args.updates, args.batch, args.ahead, args.learning_rate))
+    far = args.far or 1.25 * float(np.median(episodes.lengths))
+    run.train(stages.distance_stage(model, train, own_targets, args.distance_updates, far, 1.5 * args.learning_rate))
+    model.eval().requires_grad_(False)
+    found = {
+        "episodes": {"train": len(train.first), "held_out": len(held_out.first)},
+        "frames": train.frames,
+        "slots": {"colours": (255 * colours.shown).round().int().tolist(), "explained": colours.explained},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **measure(model, held_out, its),
+        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
+        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+    }
+    model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
+    checkpoint.save(model, args.out, card(args, spec, found))
+    write_json(args.out / "metrics.json", found)
+    starts(episodes, args).save(args.out / FILE)
+    return Fitted(model, found, held_out)
+
+
+def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, rng: np.random.Generator) -> Colours:
+    """Looks for the colours of things in a few frames of some episodes."""
+    if not spec.pictures:
+        raise ValueError(f"data of {spec.name} has no pictures; accepted: data with pictures, or --model dynamics")
+    chosen = np.sort(rng.permutation(len(episodes))[:COUNTED])
+    frames = np.concatenate(
+        [episodes.offsets[i] + np.unique(np.linspace(0, episodes.lengths[i], 5).astype(int)) for i in chosen]
+    )
+    episode = np.searchsorted(episodes.offsets, frames, side="right") - 1
+    shown = pictures(episodes, frames, args.picture_size)
+    vectors = [torch.from_numpy(np.array(episodes.observation[name][frames])).float() for name in spec.vectors]
+    own = torch.cat(vectors, 1) if vectors else torch.zeros(len(frames), 0)
+    cameras = shown.shape[1]
+    wide = shown.permute(0, 2, 1, 3, 4).flatten(2, 3)  # cameras side by side
+    assert wide.shape[2] == cameras * args.picture_size
+    return find_colours(
+        wide, own, torch.from_numpy(np.unique(episode, return_inverse=True)[1]), args.most_slots, args.seed
+    )
+
+
+@torch.no_grad()
+def _prepare(model: SlotModel, colours: Colours, episodes: EpisodeDataset) -> None:
+    """Sets what is measured and not trained."""
+    model.reader.colours.copy_(colours.colour)
+    model.reader.owner.copy_(colours.owner)
+    model.reader.look_up()
+    model.painter.shown.copy_(colours.shown)
+    acted = np.setdiff1d(np.arange(int(episodes.offsets[-1])), episodes.offsets[1:] - 1)
+    vectors = [torch.from_numpy(np.array(episodes.observation[name])).float() for name in model.spec.vectors]
+    action = torch.from_numpy(episodes.action[acted]).float()
+    told = None if episodes.reward is None else torch.from_numpy(episodes.reward[acted])
+    for name, values in (
+        ("own", torch.cat(vectors, 1) if vectors else None),
+        ("action", action if episodes.action.ndim > 1 else None),
+        ("reward", None if told is None else told[:, None]),
+    ):
+        if values is not None:
+            spread = values.std(0)
+            getattr(model, f"{name}_mean").copy_(values.mean(0))
+            getattr(model, f"{name}_scale").copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+
+def _targets(model: SlotModel, data: EpisodeDataset, episodes: Recorded, marked: bool) -> stages.Targets:
+    words = None
+    if model.spec.instructions:
+        sentences, inverse = np.unique(data.instruction, return_inverse=True)
+        words = torch.from_numpy(np.stack([embed(str(one)) for one in sentences])[inverse])
+    reached = None if data.goal else torch.ones(len(data), dtype=torch.bool)
+    if marked and data.goal:
+        reached = torch.from_numpy(data.solved)
+    return stages.Targets(goals(model, data, episodes), words, reached, marked and bool(data.goal))
+
+
+def targets_at(targets: stages.Targets, rows: np.ndarray) -> stages.Targets:
+    """Returns the targets of some episodes."""
+    return stages.Targets(
+        {name: part[rows] for name, part in targets.goal.items()},
+        None if targets.instruction is None else targets.instruction[rows],
+        None if targets.reached is None else targets.reached[rows],
+        targets.marked,
+    )
+
+
+def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
+    """Takes initial states: of the episodes that succeeded, where that is known, so that their goals can be reached."""
+    kept = np.arange(len(data))
+    if args.use_success and data.success is not None and data.solved.any():
+        kept = np.flatnonzero(data.solved)
+    kept = np.sort(np.random.default_rng(args.seed).permutation(kept)[: max(1, args.most_starts // args.starts)])
+    some = EpisodeDataset.stack([data[int(i)] for i in kept], data.spec)
+    found = initial_states(some, args.starts, args.seed)
+    if data.goal:
+        return found
+    last = some.offsets[1:] - 1
+    goal = {name: np.asarray(some.observation[name][last]) for name in data.spec.pictures}
+    episode = np.cumsum(found.step == 0) - 1  # each one's states begin with its first frame
+    return replace(found, goal_observation=goal, goal=episode)
+
+
+def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
+    """Writes the card of a model."""
+    error = found["pixels_off"]
+    ahead = list(error["moved"])
+    rows = [f"| {name} | " + " | ".join(str(error[name][k]) for k in ahead) + " |" for name in error]
+    lines = [
+        f"# World model of {spec.name}, without labels",
+        "",
+        f"- Command: `{command_line('fit', args)}`",
+        f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
+        f"{found['episodes']['held_out']} held-out ones. Pictures, states, actions"
+        + (", sentences" if spec.instructions else "")
+        + ". Nothing privileged is read.",
+        f"- Slots: {len(found['slots']['colours'])}, colours {found['slots']['colours']}",
+        f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
+        "",
+        "Median error of slots in pixels, predicted from the first frame without a look between.",
+        "",
+        "| steps ahead | " + " | ".join(ahead) + " |",
+        "|" + "---|" * (len(ahead) + 1),
+        *rows,
+        "",
+    ]
+    if "steps_rank" in found:
+        lines.append(f"- Distance to the goal and time until it: rank correlation {found['steps_rank']}")
+    if "success" in found:
+        lines.append(
+            "- Success at an episode's end: {found} of them found, {false} of others taken for one".format(
+                **found["success"]
+            )
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    fitted = fit(args, EpisodeDataset.load(*args.data))
+    print(json.dumps(fitted.figures, indent=2))
+    print(f"World model: {args.out.resolve()}")

@@ -1,0 +1,240 @@
+"""The stages of a fit of `dream_env.world_models.slots`: the robot's looks, the slots' ways, and the distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.trainer import Stage
+from dream_env.world_models.slots.model import SlotModel
+from dream_env.world_models.slots.reader import FEATURES, SEEN
+
+CHANGED = 16 / 255
+"""Difference to the background from which on a pixel belongs to something."""
+RECALLED = (0, 1, 2)
+"""Steps of a window in which recorded slots are seen: drawn for each window."""
+MOVED = 1.0
+"""Pixels in a step from which on a slot counts as moved, and its error more."""
+
+
+def own_stage(model: SlotModel, pictures: Tensor, own: Tensor, updates: int, batch: int = 48) -> Stage:
+    """Trains what reads the robot's state from pictures, and what draws the robot as its state says.
+
+    Args:
+        model: The model; its background and colours are known.
+        pictures: `(N, C, S, S, 3)` uint8.
+        own: Standardized states `(N, P)` at that time.
+        updates: Number of updates.
+        batch: Pictures of a batch.
+    """
+    parts = nn.ModuleList([part for part in (model.own_reader, model.painter.robot) if part is not None])
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        rows = torch.randint(len(own), (batch,), generator=generator)
+        some = pictures[rows]
+        total = torch.zeros(())
+        if model.own_reader is not None:
+            total = total + F.smooth_l1_loss(model.own_reader(model.seen(some)), own[rows], beta=0.1)
+        few = batch // 3
+        some, target = some[:few], some[:few].float() / 255
+        thing = model.reader.masks(some.flatten(0, 1)).sum(-1).view(target.shape[:4])
+        changed = (target - model.painter.background).abs().amax(-1) > CHANGED
+        weight = (1 + 4 * changed) * (1 - thing)
+        wrong = (model.painter.scene(own[rows[:few]]) - target).abs().mean(-1)
+        return total + (weight * wrong).sum() / weight.sum()
+
+    return Stage("own", parts, loss, updates, 2e-3)
+
+
+@torch.no_grad()
+def find_place(model: SlotModel, data: Recorded, rounds: int = 8, keep: float = 0.7) -> None:
+    """Finds where in the pictures things move when the robot has a state, by least squares that leave out outliers."""
+    slots = data.observation["slots"].unflatten(-1, (model.cameras, FEATURES))
+    visible, here = data.observation["visible"], data.acted
+    features = model.place.features(model.own_of(data.observation).float())
+    for camera in range(model.cameras):
+        now, after = slots[here, :, camera, :2], slots[here + 1, :, camera, :2]
+        both = visible[here, :, camera] & visible[here + 1, :, camera]
+        jump = (after - now).norm(dim=-1) * model.config.picture_size / 2
+        row, slot = ((jump > MOVED) & both).nonzero(as_tuple=True)
+        if len(row) < 3 * features.shape[1]:
+            continue
+        given, target = (features[here[row]] + features[here[row] + 1]) / 2, (now + after)[row, slot] / 2
+        kept = torch.arange(len(row))
+        for _ in range(rounds):
+            gram = given[kept].T @ given[kept] + 1e-3 * len(kept) * torch.eye(given.shape[1])
+            weight = torch.linalg.solve(gram, given[kept].T @ target[kept])
+            kept = (given @ weight - target).norm(dim=-1).argsort()[: int(keep * len(row))]
+        model.place.weight[:, 2 * camera : 2 * camera + 2] = weight
+
+
+def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, ahead: int, rate: float) -> Stage:
+    """Trains how slots and robot move, over several steps predicted from predictions.
+
+    Args:
+        model: The model.
+        data: What `encoded` gave.
+        updates: Number of updates.
+        batch: Windows of a batch, for each member of the ensemble.
+        ahead: Steps of a window after those in which recorded slots may be seen.
+        rate: Learning rate.
+    """
+    parts = nn.ModuleList([part for part in (model.dynamics, model.told) if part is not None])
+    own = model.own_of(data.observation)
+    moved = own[data.acted + 1] - own[data.acted]
+    scale = moved.square().mean(0).sqrt().clamp(min=1e-3)
+    members, most = model.config.members, max(RECALLED)
+    choice = torch.tensor(RECALLED)
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        window = data.draw(batch * members, ahead + most, generator)
+        recall = choice[torch.randint(len(RECALLED), (members, batch, 1, 1), generator=generator)]
+        frame, action, known = (
+            part.unflatten(0, (members, -1)) for part in (window.frame, window.action, window.known)
+        )
+        done, truth = model.normalized(action), data.observation["slots"][frame]  # (E, b, W + 1, K, n)
+        visible, mine = data.observation["visible"][frame], own[frame]
+        slots, now = truth[:, :, 0], mine[:, :, 0]
+        memory = slots.new_zeros(*slots.shape[:3], model.config.memory)
+        total, count = torch.zeros(()), torch.zeros(())
+        for k in range(ahead + most):
+            seen = recall > k - 1
+            slots = torch.where(seen, truth[:, :, k], slots) if k else slots
+            now = torch.where(seen[..., 0], mine[:, :, k], now) if k else now
+            here, before = now, slots
+            change, memory, now = model.dynamics(slots, memory, now, done[:, :, k], model.place(now), model.place)
+            slots = model.moved(slots, change)
+            used = known[:, :, k].float() * (recall[..., 0, 0] + ahead > k)
+            wrong = _slot_error(model, slots, truth[:, :, k : k + 2], visible[:, :, k + 1])
+            wrong = wrong + F.smooth_l1_loss(now / scale, mine[:, :, k + 1] / scale, beta=0.1, reduction="none").sum(-1)
+            if model.told is not None:
+                states = ({"slots": before.detach()}, here.detach()), ({"slots": slots.detach()}, now.detach())
+                told = (window.reward, window.terminated)
+                wrong = wrong + _told_error(
+                    model, states, done[:, :, k], *(t.unflatten(0, (members, -1))[:, :, k] for t in told)
+                )
+            total, count = total + (wrong * used).sum(), count + used.sum()
+        return total / count.clamp(min=1)
+
+    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))
+    return Stage("dynamics", parts, loss, updates, rate, average=average)
+
+
+def _slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+    """Returns the error of predicted slots `(E, b, K, n)` in pixels, `(E, b)`; more of those that moved.
+
+    Args:
+        model: The model.
+        slots: What is predicted.
+        truth: What was before and after it, `(E, b, 2, K, n)`.
+        visible: Whether that is seen after it, `(E, b, K, C)`.
+    """
+    pixels = model.config.picture_size / 2
+    found, before, after = (
+        part.unflatten(-1, (model.cameras, FEATURES)) * pixels for part in (slots, truth[:, :, 0], truth[:, :, 1])
+    )
+    wrong = F.smooth_l1_loss(found, after, beta=0.5, reduction="none")
+    jumped = ((after - before)[..., :2].norm(dim=-1) > MOVED).float()
+    place, shape = wrong[..., :2].sum(-1) * visible * (1 + jumped), wrong[..., 3:SEEN].sum(-1) * visible
+    return (place + 0.3 * shape + 0.3 * wrong[..., 2] * (after[..., SEEN] > 0)).sum((-1, -2))
+
+
+def _told_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
+    parts = [part for slots, own in states for part in (slots["slots"].flatten(-2), own)]
+    assert model.told is not None
+    told = model.told(torch.cat([*parts, action], -1))
+    wrong = torch.zeros_like(reward)
+    if model.config.rewards:
+        wrong = wrong + (told[..., 0] - (reward - model.reward_mean) / model.reward_scale) ** 2
+    if model.config.terminates:
+        wrong = wrong + F.binary_cross_entropy_with_logits(told[..., 1], ends, reduction="none")
+    return wrong
+
+
+@dataclass
+class Targets:
+    """What the distance is learned from, beside the episodes.
+
+    Attributes:
+        goal: State of the goal of each episode, parts `(N, ...)`.
+        instruction: Embedding of each one's sentence, `(N, I)`; None in a world without.
+        reached: Whether each one ended at its goal, `(N,)` bool; None where nobody knows.
+        marked: Whether `reached` is a success mark, and not a goal that was made of the end.
+    """
+
+    goal: Mapping[str, Tensor]
+    instruction: Tensor | None
+    reached: Tensor | None
+    marked: bool
+
+
+def distance_stage(
+    model: SlotModel, data: Recorded, targets: Targets, updates: int, far: float, rate: float, batch: int = 256
+) -> Stage:
+    """Trains the embedding as a shortest path, and what tells success.
+
+    The distance to the goal is as large as possible while a step changes it by no more than one (the linear program of
+    shortest paths; QRL, Wang et al. 2023, is alike), and as large as time tells where episodes reached their goal.
+
+    Args:
+        model: The model.
+        data: What `encoded` gave.
+        targets: Goals, sentences and outcomes.
+        updates: Number of updates.
+        far: Steps from which on all is equally far.
+        rate: Learning rate.
+        batch: States of a batch.
+    """
+    parts = nn.ModuleList([part for part in (model.phi, model.success_net) if part is not None])
+    episode = torch.zeros(data.frames, dtype=torch.int64)
+    episode[data.first[1:]] = 1
+    episode = episode.cumsum(0)
+    names = [*model.spec.vectors, "slots"]
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        frame = data.acted[torch.randint(len(data.acted), (batch,), generator=generator)]
+        which, end = episode[frame], data.end[frame]
+        later = frame + (torch.rand(batch, generator=generator) * (end - frame + 1)).long()
+        chosen = torch.cat([frame, frame + 1, end, later])
+        state = {name: torch.cat([data.observation[name][chosen], targets.goal[name][which]]) for name in names}
+        words = None if targets.instruction is None else targets.instruction[which].repeat(5, 1)
+        slots, own = model.related(state)
+        slots = slots + 0.015 * torch.randn(slots.shape, generator=generator) * (slots != 0)
+        own = own + 0.03 * torch.randn(own.shape, generator=generator)
+        inputs = model.phi.inputs(slots, own, words)
+        now, after, last, then, goal = model.phi.net(inputs).chunk(5, 1)  # (N, B, dim) each
+        total = path_loss((now - goal).square().sum(-1), (after - goal).square().sum(-1), far)
+        togo = (end - frame).float()
+        ended = (last - goal).square().sum(-1)
+        if targets.reached is not None:
+            reached = targets.reached[which].float()
+            over = (now - goal).square().sum(-1) - togo
+            anchor = torch.where(over > 0, 0.85, 0.15) * F.smooth_l1_loss(
+                over, torch.zeros_like(over), reduction="none"
+            )
+            total = total + (reached * (0.5 * anchor + ended)).mean()
+            total = total + ((1 - reached) * (far / 6 - ended).relu()).mean()
+        hindsight = (now - then).square().sum(-1) - (later - frame)
+        near = (now - after).square().sum(-1) - 1
+        total = total + 0.1 * hindsight.relu().square().clamp(max=100).mean() + 0.1 * near.relu().square().mean()
+        if model.success_net is not None and targets.reached is not None and targets.marked:
+            begun = model.related({name: data.observation[name][data.first[which]] for name in names})
+            words = None if targets.instruction is None else targets.instruction[which]
+            rows = torch.cat([inputs[:, 2 * batch : 3 * batch], model.phi.inputs(*begun, words)], 1)
+            logit = model.success_net(rows.detach())[..., 0].mean(0)
+            truth = torch.cat([reached, torch.zeros_like(reached)])  # a start is none, but counts for less
+            weight = torch.cat([torch.ones(batch), torch.full((batch,), 0.3)])
+            total = total + F.binary_cross_entropy_with_logits(logit, truth, weight=weight)
+        return total
+
+    return Stage("distance", parts, loss, updates, rate, average=max(0.0, min(0.99, 1 - 20 / max(1, updates))))
+
+
+def path_loss(now: Tensor, after: Tensor, far: float) -> Tensor:
+    """Loss of distances to the goal `(N, B)` of states and of those one step later."""
+    return -0.2 * now.clamp(max=far).mean() + 4 * (now - 1 - after).relu().square().mean()

@@ -1,0 +1,279 @@
+"""A world model without labels: from pictures, states, actions and sentences alone, for any robot.
+
+Pictures become slots of consistent identity, a network shared by all slots moves them, and the embedding of what the
+sentence names is trained by time: the squared distance to the goal's embedding is about the control steps to go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from dream_env.language import INSTRUCTION_DIM
+from dream_env.spec import WorldSpec
+from dream_env.world_models.dynamics import resized
+from dream_env.world_models.protocol import Prediction, State
+from dream_env.world_models.slots.config import SlotConfig
+from dream_env.world_models.slots.distance import StepEmbedding
+from dream_env.world_models.slots.dynamics import MOVING, Layers, SlotDynamics
+from dream_env.world_models.slots.own import OwnReader, Place
+from dream_env.world_models.slots.painter import Painter
+from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE, SlotReader
+
+BOUND = 1.5
+"""Slots stay within so many halves of a picture's side from its middle."""
+
+
+class SlotModel(nn.Module):
+    """See the module; meets `dream_env.world_models.protocol.WorldModel`.
+
+    The state holds the robot's own vectors by name, `slots` `(B, K, C * FEATURES)`, `memory` `(B, K, M)`, and
+    `instruction` if it was given. A slot that is hidden stays where it was predicted to be (`previous`).
+
+    Args:
+        config: Its shape.
+        spec: The world; it has a picture.
+
+    Raises:
+        ValueError: If the world has no picture.
+    """
+
+    kind = "slots"
+    config_class = SlotConfig
+    has_memory = True
+    noise_dim = 1
+
+    def __init__(self, config: SlotConfig, spec: WorldSpec) -> None:
+        super().__init__()
+        if not spec.pictures:
+            raise ValueError(
+                f"spec: {spec.name} has no picture to find slots in; accepted: a world with pictures, or "
+                "`agents.fit --model dynamics`"
+            )
+        self.config, self.spec, self.observed = config, spec, spec.vectors
+        self.cameras, self.own = len(spec.pictures), sum(_length(spec, name) for name in spec.vectors)
+        self.embedding_dim = config.nets * config.net_dim
+        action = spec.action
+        choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
+        slots, cameras, own, side = config.slots, self.cameras, self.own, config.picture_size
+        self.reader = SlotReader(slots, config.colours, side)
+        self.own_reader = OwnReader(cameras, own, side) if own and spec.goals else None
+        self.place = Place(own, cameras)
+        self.dynamics = SlotDynamics(
+            slots, cameras, own, choices, config.members, config.width, config.depth, config.memory, config.message
+        )
+        self.phi = StepEmbedding(
+            slots,
+            (FEATURES + 2) * cameras,
+            own + 2 * cameras,
+            INSTRUCTION_DIM if spec.instructions else 0,
+            config.queries,
+            config.code,
+            config.nets,
+            config.net_dim,
+            config.net_width,
+        )
+        inputs = self.phi.net.weights[0].shape[1]
+        self.success_net = Layers(config.nets, [inputs, 64, 64, 1]) if config.success else None
+        about = 2 * (slots * cameras * FEATURES + own) + choices
+        telling = config.rewards or config.terminates
+        self.told = nn.Sequential(nn.Linear(about, 128), nn.SiLU(), nn.Linear(128, 2)) if telling else None
+        self.painter = Painter(slots, cameras, own, side)
+        for name, numbers, value in (
+            ("own_mean", own, 0.0),
+            ("own_scale", own, 1.0),
+            ("action_mean", choices, 0.0),
+            ("action_scale", choices, 1.0),
+            ("reward_mean", 1, 0.0),
+            ("reward_scale", 1, 1.0),
+        ):
+            self.register_buffer(name, torch.full((numbers,), value))
+
+    own_mean: Tensor
+    own_scale: Tensor
+    action_mean: Tensor
+    action_scale: Tensor
+    reward_mean: Tensor
+    reward_scale: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.own_mean.device
+
+    # --- the protocol
+
+    def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
+        """Encodes observations; what is hidden is where `previous` has it.
+
+        Args:
+            observation: The parts by name, `(B, ...)`; vectors that are missing, as in goals, are read from pictures,
+                and a camera that is missing sees nothing.
+            previous: The state predicted for this moment; None at a start.
+
+        Raises:
+            ValueError: If there is no picture.
+        """
+        shown = [name for name in self.spec.pictures if name in observation]
+        if not shown:
+            raise ValueError(f"observation has no picture; accepted: {list(self.spec.pictures)}")
+        empty = (255 * self.painter.background).round().to(torch.uint8)
+        pictures = [
+            resized(observation[name], self.config.picture_size)
+            if name in shown
+            else empty[camera].expand(len(observation[shown[0]]), -1, -1, -1)
+            for camera, name in enumerate(self.spec.pictures)
+        ]
+        state = self._own_of(observation, pictures)
+        slots = torch.stack([self.reader(one) for one in pictures], 2)  # (B, K, C, FEATURES)
+        memory = slots.new_zeros(*slots.shape[:2], self.config.memory)
+        if previous is not None:
+            before = previous["slots"].unflatten(-1, (self.cameras, FEATURES))
+            gone = before.clone()
+            gone[..., SIZE] = 0
+            slots = torch.where(slots[..., SEEN:] > 0, slots, gone)
+            memory = previous["memory"]
+        state |= {"slots": slots.flatten(2), "memory": memory}
+        if "instruction" in observation:
+            state["instruction"] = observation["instruction"]
+        return state
+
+    def step(
+        self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[State, Prediction]:
+        """Predicts the next state: noise picks a member of the ensemble.
+
+        Args:
+            state: Current states.
+            action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
+            noise: `(B, 1)` in [0, 1); None gives the mean of the members.
+            temperature: Factor of the distance to the mean of the members.
+        """
+        members = self.config.members
+        every = {name: state[name].expand(members, *state[name].shape) for name in ("slots", "memory")}
+        own, done = self.own_of(state), self.normalized(action)
+        own_every, done_every = (part.expand(members, *part.shape) for part in (own, done))
+        parts = self.dynamics(every["slots"], every["memory"], own_every, done_every, self.place(own_every), self.place)
+        mean = [part.mean(0) for part in parts]
+        change, memory, own_after = mean
+        if noise is not None:
+            rows = torch.arange(len(own), device=own.device)
+            member = (noise[:, 0] * members).long().clamp(max=members - 1)
+            change, memory, own_after = (
+                one + temperature * (part[member, rows] - one) for part, one in zip(parts, mean, strict=True)
+            )
+        after = {**state, **self._vectors(own_after), "slots": self.moved(state["slots"], change), "memory": memory}
+        reward, ends = None, None
+        if self.told is not None:
+            told = self.tell(state, after, done)
+            reward = told[..., 0] * self.reward_scale + self.reward_mean if self.config.rewards else None
+            ends = told[..., 1].float().sigmoid() if self.config.terminates else None
+        return after, Prediction(
+            reward=reward,
+            terminated=ends,
+            success=self.success(after) if self._tells_success(after) else None,
+            disagreement=parts[0].float().var(0, unbiased=False).mean((-1, -2)),
+        )
+
+    def embedding(self, state: State) -> Tensor:
+        """Returns `(B, E)`; the sum of squares of the difference of two is about the control steps between them.
+
+        Raises:
+            ValueError: If the world has sentences and the state has none.
+        """
+        slots, own = self.related(state)
+        return self.phi(slots, own, state.get("instruction"))
+
+    def success(self, state: State) -> Tensor:
+        """Returns the probability `(B,)` that an episode which ended so would count as a success; 0 if unknown."""
+        if self.success_net is None:
+            return self.own_mean.new_zeros(len(state["slots"]))
+        slots, own = self.related(state)
+        inputs = self.phi.inputs(slots, own, state.get("instruction"))
+        return self.success_net(inputs)[..., 0].mean(0).float().sigmoid()
+
+    def decode(self, state: State) -> dict[str, Tensor]:
+        """Returns the observations that states stand for, within their spaces."""
+        own = self.own_of(state)
+        drawn = self.painter(state["slots"].unflatten(-1, (self.cameras, FEATURES)), own)
+        result = self._vectors(own)
+        for camera, name in enumerate(self.spec.pictures):
+            height, width = (self.spec.observation[name].shape or ())[:2]
+            one = drawn[:, camera].permute(0, 3, 1, 2)
+            if (height, width) != one.shape[2:]:
+                one = F.interpolate(one, (height, width), mode="bilinear", antialias=True)
+            result[name] = (255 * one).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        return {name: result[name] for name in self.spec.observation.spaces}
+
+    # --- its parts, for the fit
+
+    def own_of(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Returns the robot's own state, standardized, `(..., P)`."""
+        some = state[self.spec.vectors[0] if self.own else "slots"]
+        parts = [state[name].float() for name in self.spec.vectors]
+        return (torch.cat(parts, -1) - self.own_mean) / self.own_scale if parts else some.new_zeros(len(some), 0)
+
+    def normalized(self, action: Tensor) -> Tensor:
+        """Returns actions `(..., A)` of about unit size; those that are discrete `(...)` as one of n."""
+        if isinstance(self.spec.action, spaces.Discrete):
+            return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
+        return (action.float() - self.action_mean) / self.action_scale
+
+    def moved(self, slots: Tensor, change: Tensor) -> Tensor:
+        """Returns slots `(..., K, C * FEATURES)` after changes `(..., K, C * MOVING)` in pixels; unseen ones stay."""
+        numbers = slots.unflatten(-1, (self.cameras, FEATURES))
+        seen, change = numbers[..., SEEN:], change.unflatten(-1, (self.cameras, MOVING))
+        after = numbers[..., :SEEN] + change * (2 / self.config.picture_size) * seen
+        bounded = torch.cat([after[..., :SIZE].clamp(-BOUND, BOUND), after[..., SIZE:].clamp(0, BOUND), seen], -1)
+        return bounded.flatten(-2)
+
+    def related(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns slots with their way from the hand `(B, K, n)`, and the own state with the place of the hand."""
+        own = self.own_of(state)
+        hand = self.place(own)
+        numbers = state["slots"].unflatten(-1, (self.cameras, FEATURES))
+        away = (numbers[..., :2] - hand[..., None, :].unflatten(-1, (self.cameras, 2))) * numbers[..., SEEN:]
+        return torch.cat([numbers, away], -1).flatten(-2), torch.cat([own, hand], -1)
+
+    def tell(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], action: Tensor) -> Tensor:
+        """Returns standardized reward and logit of the end of steps with normalized actions, `(B, 2)`."""
+        parts = [part for state in (before, after) for part in (state["slots"].flatten(-2), self.own_of(state))]
+        assert self.told is not None
+        return self.told(torch.cat([*parts, action], -1))
+
+    def _tells_success(self, state: State) -> bool:
+        return self.success_net is not None and (not self.spec.instructions or "instruction" in state)
+
+    def _own_of(self, observation: Mapping[str, Tensor], pictures: list[Tensor]) -> State:
+        """Returns the vectors of observations, those that are missing as pictures show them."""
+        if all(name in observation for name in self.spec.vectors):
+            return {name: observation[name].float() for name in self.spec.vectors}
+        found = self.own_mean.new_zeros(len(pictures[0]), self.own)
+        if self.own_reader is not None:
+            found = self.own_reader(self.seen(torch.stack(pictures, 1)))
+        return self._vectors(found) | {n: observation[n].float() for n in self.spec.vectors if n in observation}
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """Returns how pictures `(B, C, S, S, 3)` uint8 differ from the background, floats."""
+        return pictures.float() / 255 - self.painter.background
+
+    def _vectors(self, own: Tensor) -> State:
+        """Returns vectors by name of standardized states `(B, P)`, within their spaces."""
+        values, result, begin = own * self.own_scale + self.own_mean, {}, 0
+        for name in self.spec.vectors:
+            space, size = self.spec.observation[name], _length(self.spec, name)
+            assert isinstance(space, spaces.Box)
+            low, high = (torch.as_tensor(bound, device=own.device) for bound in (space.low, space.high))
+            result[name] = torch.minimum(torch.maximum(values[:, begin : begin + size], low), high)
+            begin += size
+        return result
+
+
+def _length(spec: WorldSpec, name: str) -> int:
+    shape = spec.observation[name].shape
+    assert shape is not None
+    return shape[0]

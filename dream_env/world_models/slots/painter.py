@@ -1,0 +1,81 @@
+"""Pictures for people: the background, the robot in front of it as its state says, and every slot where it is.
+
+A slot is drawn as a patch of its colour over the pixels that it is predicted to show, so a thing that moves leaves
+nothing behind and does not fade. Nothing is learned from these pictures.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dream_env.world_models.slots.reader import SIZE, SPREAD_X, SPREAD_Y, X, Y
+
+EDGE = 1.9
+"""Half the side of a square is so many (3 ** 0.5, and the blur of pixels) of its standard deviations."""
+
+
+class Painter(nn.Module):
+    """Draws the pictures of C cameras.
+
+    Args:
+        slots: Slots K.
+        cameras: Cameras C.
+        own: Numbers P of the robot's own state.
+        picture_size: Side S of the pictures.
+    """
+
+    background: Tensor
+    shown: Tensor
+    axis: Tensor
+
+    def __init__(self, slots: int, cameras: int, own: int, picture_size: int) -> None:
+        super().__init__()
+        self.cameras, self.side = cameras, picture_size
+        self.register_buffer("background", torch.full((cameras, picture_size, picture_size, 3), 0.5))
+        self.register_buffer("shown", torch.zeros(slots, 3))
+        axis = (torch.arange(picture_size) + 0.5) / picture_size * 2 - 1
+        self.register_buffer("axis", axis, persistent=False)
+        small = picture_size // 16
+        self.robot = None
+        if own:
+            self.robot = nn.Sequential(
+                nn.Linear(own, 128),
+                nn.SiLU(),
+                nn.Linear(128, 32 * small * small),
+                nn.Unflatten(1, (32, small, small)),
+                nn.SiLU(),
+                nn.ConvTranspose2d(32, 32, 4, 2, 1),
+                nn.SiLU(),
+                nn.ConvTranspose2d(32, 24, 4, 2, 1),
+                nn.SiLU(),
+                nn.ConvTranspose2d(24, 16, 4, 2, 1),
+                nn.SiLU(),
+                nn.ConvTranspose2d(16, 4 * cameras, 4, 2, 1),
+            )
+
+    def scene(self, own: Tensor) -> Tensor:
+        """Draws background and robot, `(B, C, S, S, 3)` of 0 to 1, of states `(B, P)`."""
+        background = self.background.expand(len(own), -1, -1, -1, -1)
+        if self.robot is None:
+            return background
+        layers = self.robot(own).unflatten(1, (self.cameras, 4)).permute(0, 1, 3, 4, 2)
+        opaque = layers[..., 3:].sigmoid()
+        return background * (1 - opaque) + layers[..., :3].sigmoid() * opaque
+
+    def patches(self, slots: Tensor) -> Tensor:
+        """Returns how much of each pixel slots `(B, K, C, FEATURES)` cover, `(B, K, C, S, S)` of 0 to 1."""
+        x, y, size, wide, high = (slots[..., i, None] for i in (X, Y, SIZE, SPREAD_X, SPREAD_Y))
+        sharp = self.side / 2
+        across = ((EDGE * wide - (self.axis - x).abs()) * sharp).add(0.5).clamp(0, 1)
+        down = ((EDGE * high - (self.axis - y).abs()) * sharp).add(0.5).clamp(0, 1)
+        there = ((size * sharp - 1.0) / 1.0).clamp(0, 1)[..., None]  # at least about 3 pixels
+        return down[..., :, None] * across[..., None, :] * there
+
+    def forward(self, slots: Tensor, own: Tensor) -> Tensor:
+        """Draws pictures `(B, C, S, S, 3)` of 0 to 1: slots `(B, K, C, FEATURES)` in front of robot and background."""
+        picture, cover = self.scene(own), self.patches(slots)
+        for k in range(slots.shape[1]):
+            opaque = cover[:, k, ..., None]
+            picture = picture * (1 - opaque) + self.shown[k] * opaque
+        return picture

@@ -1,0 +1,242 @@
+"""The world model without labels: what it finds in pictures, what it takes and gives, and what it learns from."""
+
+from dataclasses import replace
+
+import blocks
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from dream_env.agents.fit.slots.arguments import Arguments
+from dream_env.agents.fit.slots.command import fit
+from dream_env.agents.fit.slots.encoded import fill
+from dream_env.dream import DreamEnv
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.language import embed
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.world_models.slots.config import SlotConfig
+from dream_env.world_models.slots.model import SlotModel
+from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE
+
+SHORT = {
+    "updates": 2,
+    "distance_updates": 2,
+    "own_updates": 2,
+    "picture_size": 32,
+    "width": 16,
+    "batch": 4,
+    "ahead": 2,
+    "held_out": 0.2,
+}
+
+
+def fitted(out, data, **changes):
+    return fit(Arguments(data=(), out=out, **(SHORT | changes)), data)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    data = blocks.dataset(80)
+    return fitted(tmp_path_factory.mktemp("slots"), data).model, data
+
+
+@pytest.fixture
+def model(run):
+    return run[0]
+
+
+def observed(data, rows):
+    words = torch.from_numpy(np.stack([embed(str(data.instruction[i])) for i in rows]))
+    frames = data.offsets[rows]
+    return {n: torch.from_numpy(np.array(part[frames])) for n, part in data.observation.items()} | {
+        "instruction": words
+    }
+
+
+def test_things_that_move_by_themselves_become_slots_and_the_robot_does_not(run):
+    model, _ = run
+    shown = (255 * model.painter.shown).round().int().tolist()
+    assert sorted(shown) == sorted(map(list, blocks.COLOURS.values()))
+
+
+def test_a_slot_is_where_its_thing_is(run):
+    model, data = run
+    pose = torch.from_numpy(data.labels["pose"][data.offsets[:-1]]).flatten(1).unflatten(1, (2, 2))
+    red = int(model.painter.shown[:, 0].argmax())
+    slots = model.encode(observed(data, np.arange(len(data))))["slots"]
+    free = slots[:, red, SIZE] > 0.3  # the hand is not before it
+    assert free.sum() > 5
+    assert (slots[free, red, :2] - pose[free, 0]).abs().max() < 0.1
+
+
+def test_a_step_gives_a_state_and_a_prediction_of_every_row(run):
+    model, data = run
+    state = model.encode(observed(data, np.arange(6)))
+    after, told = model.step(state, torch.rand(6, 2), torch.rand(6, model.noise_dim))
+    assert after.keys() == state.keys() and all(after[name].shape == state[name].shape for name in state)
+    assert model.embedding(after).shape == (6, model.embedding_dim)
+    assert told.success.shape == told.disagreement.shape == (6,) and (told.disagreement > 0).all()
+    assert told.reward is None and told.terminated is None
+
+
+def test_a_row_is_the_same_alone_and_among_others(run):
+    model, data = run
+    state, action, noise = model.encode(observed(data, np.arange(5))), torch.rand(5, 2), torch.rand(5, 1)
+    together, told = model.step(state, action, noise)
+    alone, said = model.step({k: v[2:3] for k, v in state.items()}, action[2:3], noise[2:3])
+    for name in alone:
+        assert torch.allclose(alone[name], together[name][2:3], atol=1e-5)
+    assert torch.allclose(told.success[2:3], said.success, atol=1e-5)
+
+
+def test_without_noise_or_temperature_the_mean_of_the_members_is_taken(run):
+    model, data = run
+    state, action = model.encode(observed(data, np.arange(4))), torch.rand(4, 2)
+    mean = model.step(state, action)[0]["slots"]
+    assert torch.equal(mean, model.step(state, action, torch.rand(4, 1), temperature=0.0)[0]["slots"])
+    assert not torch.equal(mean, model.step(state, action, torch.rand(4, 1))[0]["slots"])
+
+
+def test_what_is_hidden_stays_where_it_was_predicted(run):
+    model, data = run
+    seen = observed(data, np.arange(1))
+    state = model.encode(seen)
+    covered = seen | {"camera0": torch.full_like(seen["camera0"], 210)}
+    assert not model.encode(covered)["slots"].any()
+    kept = model.encode(covered, state)["slots"]
+    there = state["slots"][..., SEEN] > 0
+    assert torch.equal(kept[..., :2], state["slots"][..., :2]) and not kept[..., SIZE].any()
+    assert torch.equal(kept[..., SEEN] > 0, there) and there.any()
+
+
+def test_the_embedding_depends_on_the_sentence_and_asks_for_one(run):
+    model, data = run
+    seen = observed(data, np.arange(3))
+    state, other = model.encode(seen), model.encode(seen | {"instruction": seen["instruction"].flip(0) + 1})
+    assert not torch.allclose(model.embedding(state), model.embedding(other))
+    with pytest.raises(ValueError, match="instruction"):
+        model.embedding({name: part for name, part in state.items() if name != "instruction"})
+
+
+def test_a_goal_without_vectors_gets_them_from_its_picture(run):
+    model, data = run
+    goal = model.encode({"camera0": torch.from_numpy(data.goal["camera0"])})
+    assert goal["hand"].shape == (len(data), 2) and (goal["hand"].abs() <= 1).all()
+
+
+def test_pictures_are_drawn_with_things_where_they_are(run):
+    model, data = run
+    state = model.encode(observed(data, np.arange(4)))
+    blue = int(model.painter.shown[:, 2].argmax())
+    state["slots"] = torch.zeros_like(state["slots"])
+    state["slots"][:, blue, :2] = torch.tensor([0.5, -0.5])
+    state["slots"][:, blue, 2:FEATURES] = torch.tensor([0.35, 0.1, 0.1, 1.0])
+    drawn = model.decode(state)["camera0"]
+    assert drawn.shape == (4, blocks.SIDE, blocks.SIDE, 3) and drawn.dtype == torch.uint8
+    assert (drawn[:, 8, 24].float() - torch.tensor(blocks.COLOURS["blue"])).abs().max() < 3
+
+
+def test_a_model_is_read_as_it_was_written(run, tmp_path):
+    model, data = run
+    checkpoint.save(model, tmp_path, "card")
+    again, seen = checkpoint.load(tmp_path), observed(data, np.arange(4))
+    one, other = model.encode(seen), again.encode(seen)
+    assert torch.equal(one["slots"], other["slots"]) and torch.equal(model.embedding(one), again.embedding(other))
+
+
+def test_dreams_pay_the_squared_distance_to_the_goal_under_the_same_sentence(run, tmp_path):
+    model, data = run
+    states = InitialStates(
+        observation={name: np.array(part[data.offsets[:-1]]) for name, part in data.observation.items()},
+        goal_observation=data.goal,
+        goal=np.arange(len(data)),
+        task=data.task,
+        instruction=data.instruction,
+        step=np.zeros(len(data), np.int64),
+    )
+    env = DreamEnv(world_model=model, initial_states=states)
+    obs, _ = env.reset(seed=1)
+    _, reward, *_, info = env.step(np.zeros(2, np.float32))
+    assert reward == pytest.approx(-info["distance"]) and info["distance"] > 0
+    goals = states.goals(model, np.arange(len(data)))
+    assert any(np.allclose(obs["goal"], one, atol=1e-5) for one in model.embedding(goals).numpy())
+
+
+def test_no_label_is_read(tmp_path):
+    one, other = (fitted(tmp_path / str(labels), blocks.dataset(10, labels=labels)).model for labels in (True, False))
+    assert other.state_dict().keys() == one.state_dict().keys()
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_fit_that_was_killed_at_its_end_gives_the_same_weights(tmp_path):
+    data = blocks.dataset(10)
+    whole = fitted(tmp_path / "whole", data).model
+    (tmp_path / "whole" / "model.safetensors").unlink()
+    fitted(tmp_path / "whole", data)  # again: nothing is left to train
+    again = checkpoint.load(tmp_path / "whole")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize("case", ["two cameras", "nothing but pictures and actions"])
+def test_any_data_set_with_pictures_is_fitted(case, tmp_path):
+    cameras = 2 if case == "two cameras" else 1
+    data = blocks.dataset(8, cameras=cameras)
+    if case != "two cameras":  # no sentence, no mark, no goal, no vector, choices as actions, rewards
+        bare = WorldSpec("bare", spaces.Dict({"camera0": data.spec.observation["camera0"]}), spaces.Discrete(3))
+        frames = int(data.offsets[-1])
+        data = replace(
+            data,
+            spec=bare,
+            observation={"camera0": data.observation["camera0"]},
+            action=np.arange(frames) % 3,
+            reward=np.ones(frames, np.float32),
+            terminated=np.ones(len(data), bool),
+            success=None,
+            goal={},
+            labels={},
+        )
+    model = fitted(tmp_path, data).model
+    env = DreamEnv(world_model=tmp_path, render_mode="rgb_array")
+    env.reset(seed=0)
+    _, reward, *_ = env.step(env.action_space.sample())
+    assert np.isfinite(reward) and env.render().shape[2] == 3
+    assert model.cameras == cameras and InitialStates.load(tmp_path / FILE).goal_observation
+    assert (model.config.rewards, model.own) == ((False, 2) if cameras == 2 else (True, 0))
+
+
+def test_hidden_slots_are_filled_in_between_two_looks():
+    slots = torch.zeros(5, 1, 1, FEATURES)
+    slots[1, 0, 0] = torch.tensor([0.0, 0.0, 0.4, 0.1, 0.1, 1.0])
+    slots[3, 0, 0] = torch.tensor([1.0, 0.5, 0.4, 0.1, 0.1, 1.0])
+    fill(slots, slots[..., SEEN] > 0, torch.tensor([0]), torch.tensor([4]))
+    assert not slots[0].any()
+    assert slots[2, 0, 0].tolist() == pytest.approx([0.5, 0.25, 0.0, 0.1, 0.1, 1.0])
+    assert slots[4, 0, 0].tolist() == pytest.approx([1.0, 0.5, 0.0, 0.1, 0.1, 1.0])
+
+
+def test_the_path_loss_makes_a_chain_of_states_one_step_apart():
+    from dream_env.agents.fit.slots.stages import path_loss
+
+    distance = torch.ones(1, 6, requires_grad=True)
+    optimizer = torch.optim.Adam([distance], 0.05)
+    for _ in range(600):
+        to_goal = torch.cat([distance.abs(), torch.zeros(1, 1)], 1)
+        loss = path_loss(to_goal[:, :-1], to_goal[:, 1:], 30.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert distance.detach().abs()[0].tolist() == pytest.approx([6, 5, 4, 3, 2, 1], abs=0.8)
+
+
+def test_worlds_without_pictures_are_told_so():
+    bare = WorldSpec("vectors", spaces.Dict({"state": spaces.Box(-1, 1, (2,), np.float32)}), spaces.Discrete(2))
+    with pytest.raises(ValueError, match="no picture"):
+        SlotModel(SlotConfig(), bare)
+
+
+@pytest.mark.parametrize(("name", "value"), [("slots", 0), ("picture_size", 40)])
+def test_numbers_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        SlotConfig(**{name: value})
