@@ -123,7 +123,12 @@ class Handler(BaseHTTPRequestHandler):
                     elif entry["key"] == "deletedFile":
                         del files[entry["value"]["path"]]
                 sha = self.server.repos.commit(repo, files, revision)
-                self.reply({"commitUrl": f"http://{self.headers['Host']}/{repo}/commit/{sha}", "commitOid": sha})
+                self.reply(
+                    {
+                        "commitUrl": f"http://{self.headers['Host']}/{repo.removeprefix('models/')}/commit/{sha}",
+                        "commitOid": sha,
+                    }
+                )
             elif what == "branch":
                 one = self.server.repos[repo]
                 one["refs"].setdefault(revision, one["refs"]["main"])

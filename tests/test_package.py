@@ -1,8 +1,6 @@
-"""The package as a stranger gets it: a wheel, used from another directory; and the README."""
+"""The package as a stranger gets it: a wheel, used from another directory."""
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -13,11 +11,9 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 
 import dream_env
-from dream_env.agents.run import cli
 from dream_env.nicol.constants import EPISODE_STEPS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 IDS = ("NicoLDream-v0", "NicoLReal-v0")
 
 
@@ -132,31 +128,3 @@ def test_spec_survives_json(env_id):
 
 def test_version_stands_in_the_changelog():
     assert f"## [{dream_env.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
-
-
-PAGES = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("extending", "planning", "scaling"))
-"""Pages whose blocks need nothing but the package; those of small_envs.md need what its commands make."""
-
-
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README + PAGES, re.DOTALL))
-def test_block_of_the_pages_runs(code, tmp_path):
-    run(code, tmp_path)
-
-
-def test_readme_names_only_commands_that_exist():
-    named = set(re.findall(r"python -m agents\.([\w.]+\w)", README))
-    assert "demo" in named
-    paths = {name: ROOT / "agents" / name.replace(".", "/") for name in named}
-    places = {name: (path.with_suffix(".py"), path / "__main__.py") for name, path in paths.items()}
-    assert {name for name in named if not any(path.is_file() for path in places[name])} == set()
-
-
-@pytest.mark.parametrize(("name", "words"), re.findall(r"^python -m agents\.([\w.]+\w) ?(.*)$", README, re.MULTILINE))
-def test_commands_of_the_readme_are_accepted(name, words):
-    assert cli.parse(name, shlex.split(words, comments=True))
-
-
-def test_readme_names_only_files_that_exist():
-    linked = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", README)
-    assert "docs/results.md" in linked
-    assert [link for link in linked if not (ROOT / link).exists()] == []

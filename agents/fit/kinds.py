@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dream_env import hub
+
 KINDS = {
     "state_grounded": ("dream_env.agents.fit.state_grounded.arguments", "dream_env.agents.fit.state_grounded.command"),
     "dynamics": ("dream_env.agents.fit.dynamics_arguments", "dream_env.agents.fit.dynamics_fit"),
@@ -20,7 +22,8 @@ def default(words: Sequence[str]) -> str:
     data = next((b for a, b in zip(words, words[1:], strict=False) if a == "--data"), None)
     data = next((word.removeprefix("--data=") for word in words if word.startswith("--data=")), data)
     if data is not None:
-        with suppress(OSError, ValueError, AttributeError):  # the fit says what is wrong with them
+        with suppress(OSError, ValueError, AttributeError, ImportError):  # the fit says what is wrong with them
+            data = str(hub.folder(data, "dataset"))
             spec = json.loads((Path(data).expanduser() / "meta" / "spec.json").read_text(encoding="utf-8"))
             return "state_grounded" if spec.get("name") == "NicoLReal-v0" else "dynamics"
     return "state_grounded"

@@ -122,6 +122,9 @@ class Arguments:
     """Seed of weights, actions and environments."""
     compile: bool = False
     """Dreams through `torch.compile`, which takes a minute or two: pays on a GPU."""
+    wandb: bool = False
+    """Mirrors the curves to Weights & Biases, beside TensorBoard; WANDB_PROJECT, WANDB_MODE=offline and wandb's other
+    variables hold. Needs pip install dream_env[wandb]."""
     device: str = "cpu"
     """Device of networks and dreams. On "cuda" a clone's ppo leaves all of it there, with 16,384 dreams unless --n-envs
     says else."""
@@ -182,7 +185,7 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""
-        free = ("out", "steps", "validate_every", "validation_episodes", "snapshots", "select", "compile", "device")
+        free = "out steps validate_every validation_episodes snapshots select compile wandb device".split()
         chosen = {**asdict(self), "reward": self.chosen_reward}  # so that a run of another default is not gone on with
         return resolve_paths({key: value for key, value in chosen.items() if key not in free})
 

@@ -26,6 +26,7 @@ from dream_env.agents.policies.protocol import Practicable
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.config import check_out, check_settings, resolve_paths
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
+from dream_env.agents.run.wandb_sync import mirrored
 from dream_env.agents.run.worlds import make_real, spec_of, tasks_of
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.learners import (
@@ -144,5 +145,6 @@ def main(args: Arguments) -> None:
     physics = None
     if args.validation_episodes:
         physics = make_real(args.env, args.world_model, obs_type=obs_type_of(args), task=args.task)
-    train(args, make_env(args), physics)
+    with mirrored(args.out, args.settings(), args.wandb):
+        train(args, make_env(args), physics)
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

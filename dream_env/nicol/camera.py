@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pybullet
+
+from dream_env.nicol.bullet import pybullet
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Collection
 
 import numpy as np
-import pybullet as p
 from numpy.typing import ArrayLike, NDArray
 
 from dream_env.nicol import tables, urdf
+from dream_env.nicol.bullet import pybullet as p
 from dream_env.nicol.grasp import GRASP_POINT, THUMB_ABDUCTION
 from dream_env.nicol.kinematics import HOME, Arm, ArmKinematics, mirrored, side
 

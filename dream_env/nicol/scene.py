@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pybullet
 
 from dream_env.checks import check_number, shown
 from dream_env.nicol import urdf
+from dream_env.nicol.bullet import pybullet
 from dream_env.nicol.camera import CAMERAS, Camera
 from dream_env.nicol.constants import CONTROL_HZ, SETPOINT_HIGH, SETPOINT_LOW, mirror
 from dream_env.nicol.grasp import ORIENTATION, motor

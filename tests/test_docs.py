@@ -1,0 +1,155 @@
+"""README and docs/: every block runs or is accepted, every link leads somewhere, every environment has a card."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import test_vmc
+
+from dream_env.agents.run import cli
+from dream_env.initial_states import FILE
+from dream_env.world_models import checkpoint
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+LINKING = {
+    name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "results/README.md", "assets/README.md")
+} | PAGES
+BLOCKS = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = "export git hf mkdocs pip pre-commit python python3.11 ruff tensorboard torchrun".split()
+"""Programs of the pages beside the package's own commands; lines of these are not run."""
+SHORTER = (("learn(8000)", "learn(520)"), ("learn(1_536)", "learn(384)"), ("num_envs=64", "num_envs=16"))
+"""What is done less often in the tests than on the pages."""
+RUNNER = """
+import sys
+from pathlib import Path
+for place in sys.argv[1:]:
+    exec(compile(Path(place).read_text(), place, "exec"), {"__name__": "__main__"})
+"""
+
+
+def python_blocks(page):
+    return [block for language, block in BLOCKS.findall(PAGES[page]) if language == "python"]
+
+
+def command_lines(page):
+    """Returns the commands of a page's shell blocks, as lists of words."""
+    text = "\n".join(block for language, block in BLOCKS.findall(PAGES[page]) if language in ("bash", "sh"))
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    parts = (part for line in lines for part in re.split(r"&&|;|>", line.partition(" #")[0]))
+    commands = (shlex.split(part, comments=True) for part in parts)
+    return [words for words in commands if words]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder in which earlier commands of the pages have been run, in seconds instead of minutes."""
+    from dream_env.agents import collect
+    from dream_env.agents.fit import dynamics_arguments, dynamics_fit
+
+    root = tmp_path_factory.mktemp("pages")
+    data, model = root / "data/pendulum", root / "runs/pendulum_model"
+    words = "--env Pendulum-v1 --mix random:0.5,held:0.5 --episodes 6 --workers 1 --out".split()
+    collect.main(cli.parse("collect", [*words, str(data)]))
+    dynamics_fit.main(dynamics_arguments.Arguments(data=(data,), out=model, updates=20, batch=8))
+    game = test_vmc.made()  # random weights: what a page does with it is tested, not what it dreams
+    checkpoint.save(game, root / "runs/takecover", "card")
+    test_vmc.starts(game).save(root / "runs/takecover" / FILE)
+    return root
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
+def test_python_blocks_run(page, prepared, tmp_path):
+    places = []
+    for number, block in enumerate(python_blocks(page), 1):
+        for long, short in SHORTER:
+            block = block.replace(long, short)
+        places.append(tmp_path / f"{Path(page).stem}_{number}.py")
+        places[-1].write_text(block)
+    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", RUNNER, *map(str, places)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=prepared, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)])
+def test_command_lines_are_accepted(page, monkeypatch, prepared):
+    monkeypatch.chdir(prepared)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is asked
+    for words in command_lines(page):
+        while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            words = words[1:]
+        program, *rest = words
+        if program == "dream-env":
+            assert cli.parse(rest[0], rest[1:]), words
+        elif "-m" in words and words[words.index("-m") + 1].startswith("agents."):
+            module = words.index("-m") + 1
+            assert cli.parse(words[module].removeprefix("agents."), words[module + 1 :]), words
+        else:
+            own = program.startswith((".ci/", ".venv/")) and (program.startswith(".venv") or (ROOT / program).is_file())
+            assert own or program in (".", "cd", *PROGRAMS), words
+
+
+def test_pages_name_only_commands_that_exist():
+    named = set(re.findall(r"(?:python -m agents\.|dream-env )([a-z][\w.]*\w)", "".join(PAGES.values())))
+    assert {"demo", "share"} <= named
+    assert named - {*cli.commands()} == set()
+
+
+@lru_cache
+def anchors(path):
+    """Returns the anchors of a page's headings, as code hosts make them."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKING)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", LINKING[page], flags=re.MULTILINE | re.DOTALL)
+    lost = []
+    for link in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            lost.append(link)
+    assert lost == []
+
+
+def test_every_environment_has_a_card():
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    sys.path.insert(0, str(ROOT / "docs"))
+    import hooks
+
+    ours = {name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("dream_env.")}
+    assert {*hooks.CLASSES} == ours
+    made = dict(hooks.cards())
+    assert {*made} == ours | {"tasks"}
+    for task in ("reach", "push", "lift"):
+        assert f"\n## {task}\n" in made["tasks"]
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    for page in (*(f"cards/{name}.md" for name in made), *(f"reference/{name}.md" for name in hooks.REFERENCE)):
+        assert page in navigation
+    modules = [module for _, listed in hooks.REFERENCE.values() for module in listed]
+    assert [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").is_file()] == []
+
+
+def test_pages_that_load_from_elsewhere_are_refused():
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    sys.path.insert(0, str(ROOT / "docs"))
+    from types import SimpleNamespace
+
+    import hooks
+    from mkdocs.exceptions import PluginError
+
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    assert hooks.on_post_page('<a href="https://example.org">a link</a><img src="loop.svg">', page, None)
+    for line in ('<script src="https://cdn.example/x.js">', '<link rel="stylesheet" href="//fonts.example/y.css">'):
+        with pytest.raises(PluginError, match="loads something from elsewhere"):
+            hooks.on_post_page(line, page, None)
