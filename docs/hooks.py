@@ -83,7 +83,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Shows figures that are there, and turns links to files of the repository to where they are on the site."""
+    """Turns links to files of the repository to where they are on the site."""
     uri = page.file.src_uri
     source = uri.removeprefix("repo/") if uri.startswith("repo/") else f"docs/{uri}"
     known = {file.src_uri for file in files}
@@ -97,11 +97,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return "" if picture else text
         return f"{picture}[{text}]({os.path.relpath(place, os.path.dirname(uri) or '.')}{hash}{anchor})"
 
-    def figure(found: re.Match[str]) -> str:
-        return f"![the loop]({found[1]})" if found[1] in known else ""
-
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [LINK.sub(turned, re.sub(r"<!-- figure: (\S+) -->", figure, part)) for part in parts[::2]]
+    parts[::2] = [LINK.sub(turned, part) for part in parts[::2]]
     return "".join(parts)
 
 
