@@ -170,6 +170,7 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
     except ValueError as error:
         raise ValueError(f"env={task!r}: {error}") from error
     _, info = env.reset(seed=0)
+    spec = replace(spec, goals=_goal(env) is not None, instructions=_sentence(env) is not None)
     *_, after = env.step(_typed(env.action_space, _uniform(env.action_space, np.random.default_rng(0))))
     return World(env, spec, _success(info) is not None or _success(after) is not None)
 
@@ -193,6 +194,7 @@ def record(world: World, job: Job) -> Episode:
     obs = _within(world.spec, seen)
     given = {} if job.policy is None else {"path": job.policy}
     behavior = BEHAVIORS[job.kind](env.action_space, np.random.default_rng([job.seed, 1]), obs, **given)
+    goal, sentence = _goal(env), _sentence(env)
     observations, success = [obs], [bool(_success(info))]
     actions: list[Any] = []
     rewards: list[float] = []
@@ -211,10 +213,24 @@ def record(world: World, job: Job) -> Episode:
         reward=np.array(rewards, np.float32),
         terminated=bool(terminated),
         success=np.array(success) if world.tells_success else None,
+        goal=goal,
+        instruction=sentence or "",
         seed=job.seed,
         kind=job.kind,
         task=job.task,
     )
+
+
+def _goal(env: gym.Env) -> dict[str, np.ndarray] | None:
+    """Returns the observation of an episode's goal, as `dream_env.wrappers.WorldModelWrapper` finds it; None without."""
+    if env.has_wrapper_attr("goal_observation"):
+        return {name: np.array(part) for name, part in env.get_wrapper_attr("goal_observation").items()}
+    return None
+
+
+def _sentence(env: gym.Env) -> str | None:
+    """Returns the episode's sentence, where the environment tells one."""
+    return str(env.get_wrapper_attr("task_description")) if env.has_wrapper_attr("task_description") else None
 
 
 def _typed(space: spaces.Space, action: Any) -> Any:

@@ -1,0 +1,95 @@
+"""panda-gym by pictures alone: an arm that sees through a camera and is shown its goal as a picture.
+
+panda-gym (Gallouédec et al. 2021) tells where everything is. Here a policy is told nothing: it sees a picture, and
+the goal is a picture too, of the arm (reach) or the object (push) where it is to be. The marker of the goal is hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import register
+
+SIDE = 64
+"""Side of a picture in pixels."""
+_HIDDEN = np.array([0.0, 0.0, -9.0])
+"""Where the marker of the goal is put."""
+_UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
+_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
+"""Orientations: of objects, and of the hand that points down."""
+_CAMERA = {"cameraTargetPosition": (-0.07, 0.0, 0.15), "distance": 0.92, "yaw": 55, "pitch": -28, "roll": 0}
+
+
+class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
+    """Shows a panda-gym environment as pictures `(64, 64, 3)` uint8; success counts at the end of the episode.
+
+    Args:
+        env: PandaReach or PandaPush, control by the hand's displacement.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        world: Any = env.unwrapped
+        self.sim, self.robot, self.task = world.sim, world.robot, world.task
+        self.client = self.sim.physics_client
+        self.moves_object = "object" in self.sim._bodies_idx
+        self.observation_space = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+        self._view = self.client.computeViewMatrixFromYawPitchRoll(upAxisIndex=2, **_CAMERA)
+        self._lens = self.client.computeProjectionMatrixFOV(fov=45, aspect=1, nearVal=0.1, farVal=5)
+
+    @property
+    def goal_observation(self) -> dict[str, np.ndarray]:
+        """The picture of this episode's goal."""
+        return {"pixels": self._goal}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets the environment, and takes the picture of its goal."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self.sim.set_base_pose("target", _HIDDEN, _UPRIGHT)
+        before = self.sim.save_state()
+        if self.moves_object:
+            self.sim.set_base_pose("object", obs["desired_goal"], _UPRIGHT)
+        else:
+            angles = self.robot.inverse_kinematics(self.robot.ee_link, obs["desired_goal"], _DOWN)
+            self.robot.set_joint_angles(angles)
+        self._goal = self.render()
+        self.sim.restore_state(before)
+        self.sim.remove_state(before)
+        return self.render(), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Moves the arm; nothing ends an episode but its time."""
+        _, reward, _, truncated, info = self.env.step(action)
+        return self.render(), float(reward), False, truncated, info
+
+    def render(self) -> Any:
+        """Takes a picture, without shadows, which take most of the time."""
+        *_, rgba, _, _ = self.client.getCameraImage(
+            SIDE, SIDE, self._view, self._lens, shadow=0, renderer=self.client.ER_TINY_RENDERER,
+            flags=self.client.ER_NO_SEGMENTATION_MASK,
+        )  # fmt: skip
+        return np.asarray(rgba, np.uint8).reshape(SIDE, SIDE, 4)[..., :3].copy()
+
+
+def make(name: str, **kwargs: Any) -> gym.Env:
+    """Makes the environment of a panda-gym id, such as "PandaReach-v3".
+
+    Raises:
+        ImportError: If panda-gym is not installed.
+    """
+    try:
+        import panda_gym  # noqa: F401  registers the ids
+    except ImportError as error:
+        raise ImportError('this needs panda-gym: pip install "dream-env[panda]"') from error
+    return PandaPictures(gym.make(name, **kwargs).unwrapped)
+
+
+REACH, PUSH = (f"{__name__}:Panda{name}Pictures-v0" for name in ("Reach", "Push"))
+"""Ids, with the module that `gymnasium.make` has to import for them."""
+for _id, _name, _steps in ((REACH, "PandaReach-v3", 20), (PUSH, "PandaPush-v3", 40)):
+    register(_id.split(":")[1], entry_point=f"{__name__}:make", max_episode_steps=_steps, kwargs={"name": _name})
