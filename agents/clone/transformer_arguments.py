@@ -38,7 +38,8 @@ class Arguments:
     """Shows the policy the goal, where episodes have one."""
     hindsight: float = 0.0
     """Share of every batch that comes from all recorded episodes, whatever acted: which actions lead to what was seen
-    some steps later, shown as the goal. Perception learns from it; a policy without --goal acts without goals."""
+    some steps later, shown as the goal. Perception learns from it; a policy without --goal acts without goals. 1 takes
+    no demonstrations at all (Ghosh et al. 2021, "Learning to reach goals via iterated supervised learning")."""
     language: Literal["words", "sentence", "none"] | None = None
     """How the sentence is read: word by word, as one vector, or not. None takes words where episodes have sentences."""
     head: HeadName = "gaussian"
@@ -82,8 +83,11 @@ class Arguments:
             check_number(name, getattr(self, name))
         for name in ("share", "hindsight", "held_out"):
             check_number(name, getattr(self, name), high=1)
-        if self.share + self.hindsight >= 1:
-            raise ValueError(f"share={self.share}, hindsight={self.hindsight}; accepted: less than 1 together")
+        if self.share + self.hindsight >= 1 and not (self.hindsight == 1 and self.goal and not self.share):
+            raise ValueError(
+                f"share={self.share}, hindsight={self.hindsight}, goal={self.goal}; accepted: less than 1 together, or "
+                "hindsight=1 alone with a goal"
+            )
         if bool(self.share) != (len(self.data) > 1):
             raise ValueError(
                 f"share={self.share} with {len(self.data)} folders of data; accepted: a share with two folders or more"

@@ -32,9 +32,13 @@ from dream_env.world_models.protocol import WorldModel
 def demonstrations(data: EpisodeDataset, args: Arguments, first: bool = True) -> EpisodeDataset:
     """Returns the demonstrations of a data set; of further ones, not the `first`, all that succeeded.
 
+    Where nothing but hindsight is asked for, that is all of it.
+
     Raises:
         ValueError: If there are fewer than asked for, or of no such kind or task.
     """
+    if args.hindsight == 1:
+        return data
     among = np.ones(len(data), bool)
     kinds = set(data.kind.tolist())
     kind = args.kind or ("demo" if "demo" in kinds else None)
@@ -126,7 +130,9 @@ class Batches:
     def loss(self, policy: TransformerVLA, generator: torch.Generator) -> Tensor:
         """Returns the loss of one fresh batch."""
         further, later = self.sizes
-        parts: list[Any] = [self._drawn(self.own, self.args.batch - further - later, policy, generator)]
+        parts: list[Any] = []
+        if self.args.batch > further + later:
+            parts.append(self._drawn(self.own, self.args.batch - further - later, policy, generator))
         if self.more is not None and further:
             parts.append(self._drawn(self.more, further, policy, generator))
         if self.every is not None and later:
@@ -184,7 +190,7 @@ def clone(args: Arguments, data: list[EpisodeDataset], model: WorldModel) -> tup
     if args.share:
         further = [demonstrations(one, replace(args, tasks=()), first=False) for one in data[1:]]
         more = encode(model, EpisodeDataset.concatenate(further))
-    every = encode(model, data[0]) if args.hindsight else None
+    every = own if args.hindsight == 1 else encode(model, data[0]) if args.hindsight else None
     torch.manual_seed(args.seed)
     policy = TransformerVLA(config)
     policy.trunk.measure((every or own).embedding)

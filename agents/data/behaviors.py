@@ -187,13 +187,19 @@ def spec_of(world: World, max_steps: int | None) -> WorldSpec:
     return replace(world.spec, horizon=min(limits))
 
 
-def record(world: World, job: Job) -> Episode:
-    """Records one episode: the same job gives the same episode."""
+def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) -> Episode:
+    """Records one episode: the same job gives the same episode.
+
+    Args:
+        world: The environment.
+        job: The episode.
+        acts: A behavior of one's own in the place of the one that `job.kind` names.
+    """
     env, limit = world.env, spec_of(world, job.max_steps).horizon
     seen, info = env.reset(seed=job.seed)
     obs = _within(world.spec, seen)
     given = {} if job.policy is None else {"path": job.policy}
-    behavior = BEHAVIORS[job.kind](env.action_space, np.random.default_rng([job.seed, 1]), obs, **given)
+    behavior = (acts or BEHAVIORS[job.kind])(env.action_space, np.random.default_rng([job.seed, 1]), obs, **given)
     goal, sentence = _goal(env), _sentence(env)
     observations, success = [obs], [bool(_success(info))]
     actions: list[Any] = []
@@ -222,7 +228,7 @@ def record(world: World, job: Job) -> Episode:
 
 
 def _goal(env: gym.Env) -> dict[str, np.ndarray] | None:
-    """Returns the observation of an episode's goal, as `dream_env.wrappers.WorldModelWrapper` finds it; None without."""
+    """Returns the observation of an episode's goal, as `dream_env.wrappers.WorldModelWrapper` finds it, if any."""
     if env.has_wrapper_attr("goal_observation"):
         return {name: np.array(part) for name, part in env.get_wrapper_attr("goal_observation").items()}
     return None

@@ -6,12 +6,15 @@ the goal is a picture too, of the arm (reach) or the object (push) where it is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import register
+
+from dream_env.agents.data.behaviors import Behavior, Observation
 
 SIDE = 64
 """Side of a picture in pixels."""
@@ -76,6 +79,31 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         return np.asarray(rgba, np.uint8).reshape(SIDE, SIDE, 4)[..., :3].copy()
 
 
+def play(env: gym.Env) -> Callable[..., Behavior]:
+    """Returns a behavior that meets the object, as a person at the controls does, and pushes it somewhere.
+
+    It knows where the object is; what is recorded of it are pictures and actions.
+    """
+    world: Any = env.get_wrapper_attr("sim"), env.get_wrapper_attr("robot")
+
+    def acts(space: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
+        sim, robot = world
+        while True:
+            place, angle = np.array(sim.get_base_position("object")), rng.uniform(-np.pi, np.pi)
+            way = np.array([np.cos(angle), np.sin(angle), 0.0])
+            before, after = place - rng.uniform(0.05, 0.08) * way, place + rng.uniform(-0.02, 0.15) * way
+            for target, height in ((before, 0.1), (before, 0.02), (after, 0.02)):
+                target[2] = height
+                for _ in range(8):
+                    left = target - robot.get_ee_position()
+                    if np.linalg.norm(left) < 0.015:
+                        break
+                    yield left / 0.05 + rng.normal(0, 0.15, 3)
+            yield rng.uniform(-1, 1, 3)
+
+    return acts
+
+
 def make(name: str, **kwargs: Any) -> gym.Env:
     """Makes the environment of a panda-gym id, such as "PandaReach-v3".
 
@@ -83,7 +111,7 @@ def make(name: str, **kwargs: Any) -> gym.Env:
         ImportError: If panda-gym is not installed.
     """
     try:
-        import panda_gym  # noqa: F401  registers the ids
+        import panda_gym  # type: ignore[import-untyped]  # noqa: F401  registers the ids
     except ImportError as error:
         raise ImportError('this needs panda-gym: pip install "dream-env[panda]"') from error
     return PandaPictures(gym.make(name, **kwargs).unwrapped)
