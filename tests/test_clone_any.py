@@ -258,8 +258,6 @@ def test_what_cannot_be_cloned_or_practised_is_refused(args, data, world, tmp_pa
         replace(args, share=0.5)
     with pytest.raises(ValueError, match="less than 1"):
         replace(args, data=(world[0], world[0]), share=0.5, hindsight=0.5)
-    with pytest.raises(ValueError, match="goal"):
-        config_of(replace(args, goal=True), model, replace(data, goal={}))
     clone(args, [data], model)
     with pytest.raises(ValueError, match="accepted: ppo"):
         asked = TrainArguments(out=tmp_path / "x", init=str(args.out), world_model=world[1], algo="sac", steps=9)

@@ -29,7 +29,7 @@ class EncodedFrames:
         target: What is imitated in each frame, `(F, A)`; means nothing in last ones.
         episode: Episode of each frame, `(F,)`.
         last: Last frame of every episode, `(N,)`.
-        goal: Embeddings of goals, `(N, E)` float16; None without.
+        goal: Embeddings of goals, `(N, E)` float16, of last frames where none were recorded; None without.
         instruction: Embeddings of sentences, `(N, 64)`.
         words: Their words, `(N, 16)`.
     """
@@ -104,12 +104,10 @@ def encode(model: WorldModel, data: EpisodeDataset, imitates: str = "action") ->
                     vectors[name][frames] = state[name].float().cpu()
             bar.update(len(own))
         goal = None
-        if data.goal and model.spec.goals:
-            parts = [
-                _shown(model, model.encode(_tensors({k: v[i : i + 256] for k, v in data.goal.items()}, model)))
-                for i in range(0, len(data), 256)
-            ]
-            goal = torch.cat(parts)
+        if model.spec.goals and data.goal:
+            goal = torch.cat([_goals(model, data, slice(i, i + 256), instruction) for i in range(0, len(data), 256)])
+        elif model.spec.goals:  # it takes where episodes end for their goals
+            goal = embedding[torch.from_numpy(data.offsets[1:] - 1)]
     return EncodedFrames(
         embedding=embedding.clone(),
         vectors={name: part.clone() for name, part in vectors.items()},
@@ -142,6 +140,12 @@ def _states(model: Any, data: EpisodeDataset, own: np.ndarray, instruction: Tens
         going = step <= lengths
         yield torch.from_numpy(frames[going]), {k: part[torch.from_numpy(going)] for k, part in state.items()}
         expected = model.step(state, torch.from_numpy(np.array(data.action[frames])).to(model.device))[0]
+
+
+def _goals(model: Any, data: EpisodeDataset, rows: slice, instruction: Tensor) -> Tensor:
+    """Returns the embeddings of some episodes' goals."""
+    words = {"instruction": instruction[rows].to(model.device)} if model.spec.instructions else {}
+    return _shown(model, model.encode({**_tensors({k: v[rows] for k, v in data.goal.items()}, model), **words}))
 
 
 def _shown(model: WorldModel, state: State) -> Tensor:

@@ -25,6 +25,7 @@ from dream_env.agents.policies.transformer_vla import TransformerVLA, Transforme
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.data.episode import UNKNOWN
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.language import INSTRUCTION_DIM
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
 
@@ -72,6 +73,8 @@ def token_shape(model: WorldModel, data: EpisodeDataset) -> tuple[int, int]:
     Told by the world model's state: an entry `(B, T, C)` that, flattened, is the embedding.
     """
     seen = {name: torch.from_numpy(np.array(part[:1])).to(model.device) for name, part in data.observation.items()}
+    if model.spec.instructions:  # some embeddings are those of a sentence
+        seen["instruction"] = torch.zeros(1, INSTRUCTION_DIM, device=model.device)
     with torch.inference_mode():
         state = model.encode(seen)
         embedding = model.embedding(state)
@@ -90,8 +93,8 @@ def config_of(args: Arguments, model: WorldModel, data: EpisodeDataset) -> Trans
     space, spec = model.spec.action, model.spec
     if not isinstance(space, spaces.Box) or not space.is_bounded():
         raise ValueError(f"{spec.name} has actions {space}; accepted: a bounded Box, else agents.train --init none")
-    if args.goal and not (spec.goals and data.goal):
-        raise ValueError(f"goal=True: the data or the world model of {spec.name} have no goals; accepted: False")
+    if args.goal and not spec.goals:
+        raise ValueError(f"goal=True: the world model of {spec.name} knows no goals; accepted: False")
     language = args.language or ("words" if spec.instructions else "none")
     if language != "none" and not spec.instructions:
         raise ValueError(f"language={language!r}: {spec.name} has no sentences; accepted: 'none'")

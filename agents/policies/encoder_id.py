@@ -28,9 +28,12 @@ def fingerprint(model: Any) -> tuple[float, ...]:
         for name in spec.vectors:
             noise = rng.standard_normal((4, *spec.observation[name].shape)).astype(np.float32)
             seen[name] = torch.from_numpy(noise).to(model.device)
+    told = embedder(model)("lift the red cube") if spec.instructions else None
+    if told is not None:  # some embeddings are those of a sentence
+        seen["instruction"] = torch.from_numpy(np.tile(told, (4, 1))).to(model.device)
     found = [(8, model.embedding(model.encode(seen)).flatten().cpu().numpy())]
-    if spec.instructions:
-        found.append((4, embedder(model)("lift the red cube")))
+    if told is not None:
+        found.append((4, told))
     parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in found]
     return tuple(np.concatenate(parts).round(3).tolist())
 

@@ -160,7 +160,7 @@ class TransformerVLA(nn.Module):
         state = model.encode(to_tensors({**seen, **words}, self.device))
         obs = {"embedding": model.embedding(state), **{name: state[name] for name in self.config.vectors}}
         if goal is not None:
-            obs["goal"] = model.embedding(model.encode(to_tensors(goal, self.device)))
+            obs["goal"] = model.embedding(model.encode(to_tensors({**goal, **words}, self.device)))
         found = {name: part.cpu().numpy() for name, part in obs.items()}
         told = {name: vector[None] for name, vector in words.items()} | {"words": word_rows(sentence)[None]}
         return self.act({**found, **told})[0]
