@@ -164,7 +164,10 @@ class DreamBatch:
             raise ValueError(
                 f"render: {self.engine.spec.name} was recorded without pictures; accepted: render_mode=None"
             )
-        frames = np.concatenate([decoded[name].cpu().numpy() for name in names], axis=2)
+        shown = [decoded[name].cpu().numpy() for name in names]
+        height = max(part.shape[1] for part in shown)  # smaller ones stand on black
+        shown = [np.pad(part, ((0, 0), (0, height - part.shape[1]), (0, 0), (0, 0))) for part in shown]
+        frames = np.concatenate(shown, axis=2)
         zoom = max(1, RENDER_SIZE // frames.shape[1])
         return frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
 

@@ -30,6 +30,7 @@ class Arguments:
         learning_rate: Peak of the learning rate of codes' changes.
         held_out: Share of the episodes that figures are measured on.
         starts: Initial states of each episode: its first frame, and others at random.
+        ends_as_goals: Takes where an episode ended for its goal, in data without goals.
         seed: Of weights, batches and what is held out.
         threads: Threads of torch; a second one helps with pictures only.
     """
@@ -52,6 +53,7 @@ class Arguments:
     learning_rate: float = 1e-3
     held_out: float = 0.1
     starts: int = 4
+    ends_as_goals: bool = False
     seed: int = 0
     threads: int = 1
 

@@ -61,6 +61,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
     if not 0 < args.held_out < 1:
         raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    if args.ends_as_goals:
+        episodes = with_ends_as_goals(episodes)
     began, spec = time.monotonic(), episodes.spec
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
@@ -111,6 +113,19 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     write_json(args.out / "metrics.json", found)
     initial_states(episodes, args.starts, args.seed).save(args.out / FILE)
     return Fitted(model, found, held_out, seen)
+
+
+def with_ends_as_goals(data: EpisodeDataset) -> EpisodeDataset:
+    """Gives episodes without goals their last frame for one, by the pictures if there are any.
+
+    Raises:
+        ValueError: If they have goals of their own.
+    """
+    if data.goal:
+        raise ValueError("ends_as_goals=True: the data have goals of their own; accepted: False")
+    names, last = data.spec.pictures or data.spec.vectors, data.offsets[1:] - 1
+    goal = {name: np.asarray(data.observation[name][last]) for name in names}
+    return replace(data, spec=replace(data.spec, goals=True), goal=goal)
 
 
 def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:

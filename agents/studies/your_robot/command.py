@@ -70,11 +70,11 @@ _CLONE = {"goal": True, "hindsight": 1.0, "held_out": 0.0, "updates": 1000, "noi
 _TRAIN = {"reward": "energy", "n_envs": 128, "steps": 150_000, "validation_episodes": 0, "kl_coef": 0.0}
 SIZES = {
     "reach": Case(
-        panda.REACH, "PandaReach-v3", ("held", "correlated"), 150,
+        panda.REACH, "PandaReach-v3", ("held", "correlated"), 300,
         _FIT | {"picture_updates": 600, "updates": 1000}, _CLONE, _TRAIN,
     ),
     "push": Case(
-        panda.PUSH, "PandaPush-v3", ("play",), 150,
+        panda.PUSH, "PandaPush-v3", ("play",), 400,
         _FIT | {"picture_updates": 800, "updates": 1500, "latent": 32}, _CLONE, _TRAIN | {"steps": 200_000},
     ),
 }  # fmt: skip
