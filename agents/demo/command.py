@@ -3,9 +3,10 @@
     python -m agents.demo                  # about 3 minutes on two cores
     python -m agents.demo --from-scratch   # first collects, fits and clones: 40 minutes
 
-A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model,
-its action head practices in the dream, and it is evaluated again on the same held-out seeds. An
-interrupted run goes on where it stopped when the same command is given again; each form has a folder of its own.
+A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model; its action
+head practices in the dream, paid by the distance of the embedding to that of the goal picture; and it is evaluated
+again on the same held-out seeds. An interrupted run goes on where it stopped when the same command is given again; each
+form has a folder of its own.
 """
 
 from __future__ import annotations

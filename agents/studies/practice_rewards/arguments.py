@@ -21,6 +21,7 @@ REWARDS: Mapping[str, Mapping[str, Any]] = {
     "bounded": {"reward": "bounded"},
     "metric_progress": {"reward": "metric_progress"},
     "energy discounted": {"reward": "energy", "discount": 0.97, "last_step": 1.0},
+    "metric_bounded discounted": {"reward": "metric_bounded", "discount": 0.97, "last_step": 1.0},
     "progress discounted": {"reward": "progress", "discount": 0.97},
 }
 """Rows of practice in the dream, and what each gives to `agents.train`; the first ones are played first."""

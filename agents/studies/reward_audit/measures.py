@@ -80,7 +80,7 @@ def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
     by_pose = rank_figures(*map(np.stack, zip(*ordered, strict=True)))
     figures |= {f"{name}_pose": value for name, value in by_pose.items()}
     names = ("later", "wrong", "missed", "arm", "object", "hidden", "open")
-    pairs: dict[str, list[bool]] = {name: [] for name in names}
+    pairs: dict[str, list[float]] = {name: [] for name in names}
     left = []
     for one in scored:
         takes, distance = one.scene.takes, one.distance
@@ -97,25 +97,26 @@ def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
         for name in ("hidden", "open"):
             if name in takes:
                 pairs[name] += _farther(distance, takes, name)
-    figures |= {name: share(np.array(answers, bool)) for name, answers in pairs.items()}
+    figures |= {name: share(np.array(answers, float)) for name, answers in pairs.items()}
     figures["sensitivity"] = float(np.median(left)) if left else float("nan")
     return figures | {f"n_{name}": len(answers) for name, answers in pairs.items()}
 
 
-def _later(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take]) -> list[bool]:
+def _later(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take]) -> list[float]:
     """Compares episodes of one start, of which one ends in success and the other does not.
 
     Returns:
-        Of each control step at which the task is not yet done in either, whether the one that will succeed is nearer
-        to the goal. The first step says nothing, as all begin alike.
+        Of each control step at which the task is not yet done in either, 1 if the one that will succeed is nearer to
+        the goal, 0 if it is farther, 0.5 for a tie. The first step says nothing, as all begin alike.
     """
     own = [name for name in BEHAVIORS if name in takes]
-    answers: list[bool] = []
+    answers: list[float] = []
     for good in (name for name in own if takes[name].solved):
         for bad in (name for name in own if not takes[name].solved):
             end = min(len(distance[good]), len(distance[bad]))
             both = [(takes[name].steps[1:end] > 0) for name in (good, bad)]
-            answers += (distance[good][1:end] < distance[bad][1:end])[both[0] & both[1]].tolist()
+            nearer = np.sign(distance[bad][1:end] - distance[good][1:end]) / 2 + 0.5
+            answers += nearer[both[0] & both[1]].tolist()
     return answers
 
 

@@ -30,7 +30,7 @@ COLUMNS = {
 }
 """Figures of the table and their headings."""
 _LEGEND = """\
-There are three judges, and none of them is the reward's own.
+There are three judges.
 
 **Steps to go**: the control steps that the task's scripted expert counts to the end: what is left to do, hand and cube
 together, by one way of doing it. `learned` was trained on that very count, in other scenes: its figures show that it
@@ -43,9 +43,9 @@ the hand). No reward was trained on it. It tells nothing of a hand on its way to
 which it has changed by 1 cm or more.
 
 **Success later**: the share of pairs of episodes from one start, at one control step, one of which will end in success
-and the other not (misjudged, missed, another cube, play), in which the one that will succeed is nearer to the goal. It
-knows of no expert and no distance, only of what comes in the end; 0.5 is chance, and 1 cannot be expected, as early
-steps of both are much alike.
+and the other not (misjudged, missed, another cube, play), in which the one that will succeed is nearer to the goal, a
+tie as half. It knows of no expert and no distance, only of what comes in the end; 0.5 is chance, and 1 cannot be
+expected, as early steps of both are much alike.
 
 Then shares of pairs in which the better one is nearer to the goal: the task done right, against another cube, a cube
 that was missed, and the hand alone where it is in the end; the cube alone against the hand alone; poses at least 2
