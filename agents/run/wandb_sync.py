@@ -31,7 +31,9 @@ def mirrored(out: Path, settings: Mapping[str, Any], wanted: bool = True) -> Ite
         return
     try:
         import wandb
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "wandb":  # it is there, and something that it needs is not
+            raise
         raise ImportError("--wandb needs wandb: pip install dream_env[wandb]") from error
     file = out / ID
     if not file.exists():

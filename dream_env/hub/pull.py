@@ -37,7 +37,9 @@ def library() -> Any:
     """
     try:
         import huggingface_hub
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "huggingface_hub":  # it is there, and something that it needs is not
+            raise
         raise ImportError("names on the Hub need huggingface_hub: pip install dream_env[hub]") from error
     return huggingface_hub
 
