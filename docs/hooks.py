@@ -28,7 +28,7 @@ REFERENCE = {
     "initial_states": ("Initial states", ["dream_env.initial_states"]),
     "world_models": (
         "World models",
-        [f"dream_env.world_models.{name}" for name in ("protocol", "checkpoint", "dynamics", "vmc")],
+        [f"dream_env.world_models.{name}" for name in ("protocol", "checkpoint", "dynamics", "slots.model", "vmc")],
     ),
     "data": ("Episodes", ["dream_env.data.episode", "dream_env.data.episodes", "dream_env.data.writer"]),
     "hub": ("The Hub", ["dream_env.hub.names", "dream_env.hub.pull", "dream_env.hub.push"]),

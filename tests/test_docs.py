@@ -21,13 +21,15 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT /
 LINKING = {
     name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "results/README.md", "assets/README.md")
 } | PAGES
-AWAITED = {"../results/practice_rewards.md"}
+AWAITED = {"../results/practice_rewards.md", "../results/your_robot.md"}
 """Results of runs that have not ended yet, to which pages link already."""
 BLOCKS = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = "export git hf mkdocs pip pre-commit python python3.11 ruff tensorboard torchrun".split()
 """Programs of the pages beside the package's own commands; lines of these are not run."""
 SHORTER = (("learn(8000)", "learn(520)"), ("learn(1_536)", "learn(384)"), ("num_envs=64", "num_envs=16"))
 """What is done less often in the tests than on the pages."""
+ELSEWHERE = {"docs/your_robot.md": "tests/test_your_robot.py"}
+"""Pages whose blocks take data and policies of their own, and the tests that make these and run them."""
 RUNNER = """
 import sys
 from pathlib import Path
@@ -66,7 +68,11 @@ def prepared(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
+def test_pages_with_tests_of_their_own_are_tested_there():
+    assert [page for page, test in ELSEWHERE.items() if Path(page).name not in (ROOT / test).read_text()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page) and page not in ELSEWHERE])
 def test_python_blocks_run(page, prepared, tmp_path):
     places = []
     for number, block in enumerate(python_blocks(page), 1):
