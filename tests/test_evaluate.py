@@ -363,3 +363,21 @@ def test_check_fails_for_a_page_out_of_date(tmp_path):
         report.main(report.Arguments((page,), tmp_path, check=True))
     report.main(report.Arguments((page,), tmp_path))
     report.main(report.Arguments((page,), tmp_path, check=True))
+
+
+def test_every_task_has_a_gif_of_its_own(tmp_path):
+    pictures.gifs([replace(clip(), task=task) for task in ("push", "push", "lift")], tmp_path / "a.gif")
+    heights = {}
+    for name in ("a", "a_push", "a_lift"):
+        with Image.open(tmp_path / f"{name}.gif") as animation:
+            heights[name] = animation.height
+            assert animation.width >= 2 * 128
+    assert heights["a"] == heights["a_push"] == 2 * heights["a_lift"]
+
+
+def test_pictures_are_enlarged_smoothly():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:, 4:] = 255
+    large = np.asarray(pictures.enlarge(picture, 128)).astype(int)
+    assert large.shape == (128, 128, 3) and np.abs(np.diff(large[64, :, 0])).max() < 60, "no blocks"
+    assert pictures.enlarge(np.zeros((300, 2, 3), np.uint8), 128).height == 300

@@ -130,7 +130,7 @@ def test_actions_are_brought_into_bounds_or_refused(session):
 def test_a_sentence_begins_a_start_that_fits_it_or_is_refused_and_nothing_changes(session):
     session.step(MOVE)
     before = session.now
-    for wrong, said in (("push the whale", "no color"), ("  ", "is empty"), ("xqzw", "accepted")):
+    for wrong, said in (("push the whale", "no color"), ("  ", "accepted: a sentence"), ("xqzw", "accepted")):
         with pytest.raises(ValueError, match=said):
             session.reset(instruction=wrong)
         assert session.now is before
@@ -212,6 +212,8 @@ def test_any_real_environment_stands_beside_its_dream_and_is_played_again_to_go_
         session.rewind(2)
         session.step(1)
         np.testing.assert_array_equal(session.step(0).real.observation["state"], before.observation["state"])
+        with pytest.raises(ValueError, match="CartPole-v1 has no sentences"):
+            session.reset(instruction="balance")
         futures = session.futures(3, 5)
         assert not futures[0].frames and futures[0].scores[-1] >= futures[-1].scores[-1], "the best reward first"
 
@@ -427,6 +429,22 @@ def test_time_runs_at_the_control_rate_and_stands_without_a_page(session, tmp_pa
         before = session.now.step
         time.sleep(0.3)
         assert session.now.step == before
+
+
+def test_a_policy_begins_anew_at_the_end_of_its_episode(folders, tmp_path, monkeypatch):
+    from dream_env.agents.view import server
+
+    world, clone = folders
+    monkeypatch.setattr(server, "ENDED", 0.2)
+    session = DreamSession(SessionConfig(world, {"mine": clone}, real="none"))
+    with served(session, tmp_path) as (_, port):
+        page = Page(port)
+        page.say(do="set", speed=4.0)
+        page.hear("begun")
+        page.hear("frame", step=SPEC.horizon)
+        assert page.hear("begun")["points"][0]["step"] == 0
+        assert page.hear("frame", step=2)["driver"] == "mine"
+        page.socket.close()
 
 
 def test_choices_wait_for_somebody_to_choose(cartpole, tmp_path):

@@ -109,6 +109,15 @@ def test_the_pad_a_tap_and_a_single_step(page):
     page.mouse.up()
 
 
+def test_a_gamepad_moves_the_arm(page):
+    start = now(page)["step"]
+    held = "{axes: [0.8, 0, 0, -0.5], buttons: [{pressed: false}]}"
+    page.evaluate(f"navigator.getGamepads = () => [{held}], window.dispatchEvent(new Event('gamepadconnected'))")
+    until(lambda: now(page)["step"] > start and any(now(page)["action"]))
+    assert now(page)["action"][2] == pytest.approx(0.5) and abs(now(page)["action"][0]) > 0.5
+    page.evaluate("navigator.getGamepads = () => []")
+
+
 def test_a_sentence_is_taken_or_refused(page):
     page.fill("#sentence", "push the golden block")
     page.press("#sentence", "Enter")

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from importlib.util import find_spec
 from ipaddress import ip_address
 
@@ -103,7 +104,6 @@ def serve(args: Arguments, place: socket.socket) -> None:
     if args.open:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     settings = uvicorn.Config(viewer.app(), log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
-    try:
+    with suppress(KeyboardInterrupt):  # the way to end it
         uvicorn.Server(settings).run(sockets=[place])
-    finally:
-        session.close()
+    session.close()

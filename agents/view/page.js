@@ -350,7 +350,7 @@ $("pad").onpointerup = $("pad").onpointercancel = drag;
 let held = [];
 function gamepad() {
   const found = [...navigator.getGamepads()].find(Boolean);
-  if (!found) { stick = null; return; }
+  if (!found) { stick = null; return send(); }
   const soft = (x) => (Math.abs(x || 0) < 0.15 ? 0 : +x.toFixed(2)), [x, y, a, b] = found.axes, buttons = found.buttons.map((one) => one.pressed);
   const choices = world?.controls.choices || [], pushed = buttons.findIndex(Boolean);
   const choice = choices[pushed] || (soft(x) < -0.5 ? choices[0] : soft(x) > 0.5 ? choices.at(-1) : null);

@@ -36,6 +36,8 @@ EARLY = 0.4
 """Share of a control step after which a fresh key need not wait for the clock."""
 IDLE = 60.0
 """Seconds without a key after which time stands still."""
+ENDED = 1.2
+"""Seconds for which the end of a policy's episode is shown."""
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SHARE = 0.3
 """Share of the time that imagining futures may take."""
@@ -95,7 +97,8 @@ class Viewer:
         self.plan: list[Any] = []
         self.found: list[Any] = []
         self.touched = time.monotonic()
-        self.look_at = 0.0
+        self.look_at = self.anew_at = 0.0
+        self.ending: Any = None
         self.orders: Mapping[str, Callable[..., Any]] = {
             "action": self.act,
             "play": self.play,
@@ -287,10 +290,23 @@ class Viewer:
             return False
         return self.playing or bool(self.plan) or self.action is not None or self.tap is not None
 
+    @property
+    def ends(self) -> bool:
+        """Whether a policy has come to the end of its episode, and nobody has done anything since."""
+        policy = self.playing and self.session.driver != YOU and self.tap is None and bool(self.clients)
+        return policy and self.ending is self.session.now
+
     async def run(self) -> None:
         """Is the clock."""
         last = -1e9
         while True:
+            if self.ends:
+                self.wake.clear()
+                with suppress(TimeoutError, asyncio.TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), max(0.01, self.anew_at - time.monotonic()))
+                if self.ends and time.monotonic() >= self.anew_at:
+                    await self.reset()
+                continue
             if not self.going:
                 self.wake.clear()
                 await self.wake.wait()
@@ -309,7 +325,7 @@ class Viewer:
                 await self.play(False)
 
     async def advance(self) -> None:
-        """Goes one step, shows it, and begins anew where a policy has come to the end of its episode."""
+        """Goes one step, shows it, and notes where a policy has come to the end of its episode."""
         action, self.tap = self.action if self.tap is None else self.tap, None
         by, seq = YOU, self.seq
         acted = action is not None
@@ -328,9 +344,7 @@ class Viewer:
         horizon = self.session.spec.horizon
         over = moment.terminated or (horizon is not None and moment.step >= horizon)
         if over and self.playing and not acted and self.session.driver != YOU:
-            await asyncio.sleep(1.2 / self.speed)
-            if self.session.now is moment and self.playing:
-                await self.reset()
+            self.ending, self.anew_at = moment, time.monotonic() + ENDED / self.speed
 
     async def show(self, **more: Any) -> None:
         """Sends the present moment to every page, and what could come next, if that is asked for and not too slow."""

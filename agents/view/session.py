@@ -170,8 +170,9 @@ class DreamSession:
         own, asked = self._next if seed is None else int(seed), task or self.task
         options: dict[str, Any] = {} if asked == "all" or instruction is not None else {"task": asked}
         words = {} if instruction is None else {"instruction": instruction}
-        if instruction is not None and not instruction.strip():
-            raise ValueError("instruction='' is empty; accepted: a sentence")
+        if instruction is not None and not (self.spec.instructions and instruction.strip()):
+            accepted = "a sentence" if self.spec.instructions else f"None, as {self.spec.name} has no sentences"
+            raise ValueError(f"instruction={instruction!r}; accepted: {accepted}")
         row, real = None, None
         if self.twin is None:
             row = self._row(own, instruction, asked)
@@ -189,8 +190,6 @@ class DreamSession:
         chance, starts = float(np.random.default_rng([seed, 3]).random()), self.env.dreams.initial_states
         if instruction is None:
             return int(draw(starts.chances(task), chance))
-        if not self.spec.instructions:
-            raise ValueError(f"instruction={instruction!r}: {self.spec.name} has no sentences; accepted: none")
         return int(self.env.dreams.fitting(instruction, None, chance))
 
     def _goal_of(self, row: int | None) -> dict[str, np.ndarray]:
