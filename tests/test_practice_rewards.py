@@ -40,10 +40,11 @@ def test_cells_are_counted_without_what_was_solved_already():
     assert sum(one["task"] == "all" for one in found) == len(PLAYED)
 
 
-def test_energy_is_compared_with_the_best_that_has_as_many_seeds():
+def test_energy_is_compared_with_the_best_where_both_have_played():
     summary = report.summarize(PLAYED)
-    assert summary["best_other"] == "bounded" and summary["energy_points_behind_best"] == 15.0
-    assert summary["energy_minus_best_low"] < -15 < summary["energy_minus_best_high"]
+    assert summary["best_other"] == "success" and summary["energy_points_behind_best"] == 30.0
+    assert summary["energy_points_behind"] == {"bounded": 15.0, "success": 30.0} and summary["best_other_seeds"] == 1
+    assert summary["energy_points_behind_best_low"] < 30 < summary["energy_points_behind_best_high"]
     assert summary["energy_gain_points"] == 30.0 and summary["energy_gain_low_points"] > 0
     assert summary["clone_final_distance"] == pytest.approx(0.3)
     assert summary["energy_final_distance"] == pytest.approx(0.15)
@@ -59,7 +60,7 @@ def test_the_page_has_a_row_for_everything_that_was_played(tmp_path, monkeypatch
     assert {"reward", "demos", "task", "seed", "episodes", "physics_success", "dream_success", "final_distance"} <= set(
         written["cells"][0]
     )
-    assert written["summary"]["energy_points_behind_best"] == 15.0
+    assert written["summary"]["energy_points_behind_best"] == 30.0
     monkeypatch.setattr(study, "played", lambda cell, args: [])
     with pytest.raises(FileNotFoundError, match="holds no episodes"):
         study.study(args)

@@ -9,13 +9,14 @@ and the report is written after every cell.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.practice_rewards.arguments import Arguments
-from dream_env.agents.studies.practice_rewards.report import markdown, reduce, summarize
+from dream_env.agents.studies.practice_rewards.report import markdown, reduce, summarize, table
 from dream_env.agents.studies.practice_rewards.rows import Cell, cells, play, played
 from dream_env.files import write_json, write_text
 from dream_env.progress import progress_bar
@@ -32,12 +33,13 @@ def report(args: Arguments) -> str:
         raise FileNotFoundError(f"work={args.work} holds no episodes of these rows; run it without --only-report")
     kinds = [path for cell in found if (path := cell.folder(args) / "kinds.json").is_file()]
     about: dict[str, Any] = {
-        "command": command_line("studies.practice_rewards", args),
+        "command": command_line("studies.practice_rewards", replace(args, only_report=False)),
         "steps": args.steps,
         "episodes": args.episodes,
         "first_seed": args.first_seed,
         "cells": reduce(found),
         "summary": summarize(found),
+        "rows": table(found),
         "kinds": json.loads(kinds[0].read_text()) if kinds else None,
     }
     write_json(args.out / "practice_rewards.json", about)

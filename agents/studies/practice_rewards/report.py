@@ -63,21 +63,22 @@ def gain(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, before: str, 
 def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
     """Returns the summary, at the fewest demonstrations that were played.
 
-    Rewards are compared where they have as many seeds as energy; `energy_points_behind_best` is negative where energy
-    is the best.
+    Energy is compared with each other reward on the seeds of practice and the starts that both have played, and
+    `energy_points_behind_best` is the worst of these differences: negative where energy is the best.
     """
     demos = min(cell.demos for cell in played)
     rewards = [row for row in dict.fromkeys(cell.row for cell in played) if row in REWARDS]
-    rates = {row: list(pooled(played, row, demos).values()) for row in rewards}
-    own = rates.get(ENERGY, [])
-    means = {row: float(np.mean(some)) for row, some in rates.items() if some and len(some) >= len(own)}
-    others = {row: mean for row, mean in means.items() if not row.startswith(ENERGY)}
-    best = max(others, key=others.__getitem__) if others else None
+    others = {row: gain(played, row, ENERGY, demos) for row in rewards if not row.startswith(ENERGY)}
+    ahead = {row: apart for row, apart in others.items() if apart is not None}
+    best = max(ahead, key=lambda row: ahead[row].value) if ahead else None
     summary: dict[str, Any] = {"demos": demos, "best_other": best, "energy_points_behind_best": None}
-    if best and ENERGY in means:
-        summary["energy_points_behind_best"] = round(100 * (others[best] - means[ENERGY]), 1)
-        if apart := gain(played, ENERGY, best, demos):
-            summary |= {f"energy_minus_best_{name}": round(100 * getattr(apart, name), 1) for name in ("low", "high")}
+    if best:
+        seeds = {cell.seed for cell in played if (cell.row, cell.demos) == (best, demos)}
+        summary |= {"energy_points_behind_best": round(100 * ahead[best].value, 1)}
+        for end in ("low", "high"):
+            summary[f"energy_points_behind_best_{end}"] = round(100 * getattr(ahead[best], end), 1)
+        summary |= {"best_other_seeds": len(seeds)}
+        summary["energy_points_behind"] = {row: round(100 * apart.value, 1) for row, apart in ahead.items()}
     if apart := gain(played, ENERGY, CLONE, demos):
         summary |= {"energy_gain_points": round(100 * apart.value, 1)}
         summary |= {f"energy_gain_{name}_points": round(100 * getattr(apart, name), 1) for name in ("low", "high")}
@@ -102,9 +103,10 @@ def markdown(report: Mapping[str, Any], played: Mapping[Cell, Sequence[EpisodeRe
         f"task from seed {report['first_seed']} on, without those that are solved already.",
     ]
     for demos in sorted({cell.demos for cell in played}):
-        rows = [row for row in dict.fromkeys(cell.row for cell in played) if pooled(played, row, demos)]
+        own = [row for row in report["rows"] if row["demos"] == demos]
+        lines = [[value for name, value in row.items() if name != "demos"] for row in own]
         text += ["", f"## From {demos} demonstrations of each task", ""]
-        text += [markdown_table(_header(report), [_line(report, played, row, demos) for row in rows])]
+        text += [markdown_table([name for name in own[0] if name != "demos"], lines)]
     text += ["", _LEGEND, "", "| row | what it gives to `agents.train`, or does |", "|---|---|"]
     text += [f"| {name} | `{_options(form)}` |" for name, form in REWARDS.items()]
     text += [f"| {name} | {what} |" for name, what in CONTROLS.items()]
@@ -121,36 +123,31 @@ def _listed(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in kinds.items())
 
 
-def _header(report: Mapping[str, Any]) -> list[str]:
-    tasks = [task for task in dict.fromkeys(cell["task"] for cell in report["cells"]) if task != ALL]
-    return ["row", "seeds", "episodes", "physics", *tasks, "dream", "gain in physics (points)", "final distance"]
-
-
-def _line(report: Mapping[str, Any], played: Mapping[Cell, Sequence[EpisodeResult]], row: str, demos: int) -> list[str]:
-    own = [cell for cell in report["cells"] if (cell["reward"], cell["demos"]) == (row, demos)]
-    tasks = [task for task in dict.fromkeys(cell["task"] for cell in report["cells"]) if task != ALL]
-    whole = [cell for cell in own if cell["task"] == ALL]
-    solved = list(pooled(played, row, demos).values())
-    by_task = [_mean(cell["physics_success"] for cell in own if cell["task"] == task) for task in tasks]
-    apart = gain(played, row, CLONE, demos) if row != CLONE else None
-    return [
-        row,
-        str(len(whole)),
-        str(len(solved)),
-        wilson(sum(solved), len(solved)).percent(),
-        *("–" if rate is None else f"{rate:.0%}" for rate in by_task),
-        _percent(_mean(cell["dream_success"] for cell in whole)),
-        apart.points() if apart else "–",
-        _distances(_mean(cell["final_distance"] for cell in whole), _mean(c["dream_final_distance"] for c in whole)),
-    ]
+def table(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]]:
+    """Returns a record for every row and number of demonstrations, as a page shows it."""
+    figures = reduce(played)
+    tasks = [task for task in dict.fromkeys(cell["task"] for cell in figures) if task != ALL]
+    records = []
+    for demos, row in sorted(dict.fromkeys((cell.demos, cell.row) for cell in played), key=lambda pair: pair[0]):
+        own = [cell for cell in figures if (cell["reward"], cell["demos"]) == (row, demos)]
+        whole = [cell for cell in own if cell["task"] == ALL]
+        solved = list(pooled(played, row, demos).values())
+        rates = {task: _mean(cell["physics_success"] for cell in own if cell["task"] == task) for task in tasks}
+        apart = gain(played, row, CLONE, demos) if row != CLONE else None
+        ends = (_mean(cell[name] for cell in whole) for name in ("final_distance", "dream_final_distance"))
+        records.append(
+            {"row": row, "demos": demos, "seeds": len(whole), "episodes": len(solved)}
+            | {"physics": wilson(sum(solved), len(solved)).percent()}
+            | {task: _percent(rate) for task, rate in rates.items()}
+            | {"dream": _percent(_mean(cell["dream_success"] for cell in whole))}
+            | {"gain in physics (points)": apart.points() if apart else "–"}
+            | {"final distance": " / ".join("–" if value is None else f"{value:.3f}" for value in ends)}
+        )
+    return records
 
 
 def _percent(rate: float | None) -> str:
-    return "–" if rate is None else f"{rate:.0%}"
-
-
-def _distances(physics: float | None, dream: float | None) -> str:
-    return " / ".join("–" if value is None else f"{value:.3f}" for value in (physics, dream))
+    return "–" if rate is None else f"{100 * rate:.0f} %"
 
 
 _LEGEND = """\
