@@ -73,8 +73,8 @@ function begin(hello) {
   world = hello;
   document.body.classList.remove("waiting");
   document.body.classList.toggle("plain", !hello.pictures);
-  document.title = `A dream of ${hello.world}`;
-  $("world").textContent = hello.world.replace(/-v\d+$/, "");
+  document.title = `A dream of ${hello.world.replace(/^.*:/, "")}`;
+  $("world").textContent = hello.world.replace(/^.*:|-v\d+$/g, "");
   $("real").hidden = $("real-key").hidden = !hello.real;
   $("goal").hidden = !hello.goals || !hello.pictures;
   $("pictures").className = (hello.real ? "pair " : "") + ($("goal").hidden ? "" : "goal");
