@@ -59,7 +59,9 @@ def run_job(job: Job, root: Path, make: Callable[[str, str | None], Any] | None 
 
 
 def _made_of(job: Job) -> tuple[Any, ...]:
-    """Returns what an environment is made of: task, policy, and what is done to it if anything is."""
+    """Returns what an environment is made of: task, policy, and its scene or what is done to it, if anything is."""
+    if job.scene is not None:
+        return job.task, job.policy, job.scene
     return (job.task, job.policy, *([job.preparation] if job.preparation != Preparation() else []))
 
 
@@ -95,6 +97,9 @@ class Arguments:
     picture, or a flat Dict of these; its actions are a bounded Box or Discrete."""
     task: str | None = None
     """Task, where the environment has several; by default one is drawn per episode."""
+    scene: str | None = None
+    """Scene, where the environment has several; NICOL's are standard, and varied: another light, table and camera in
+    every episode, and one to five objects."""
     policy: str | None = None
     """What acts. In any environment: random (uniform; the default), held (random actions, each held for some steps),
     correlated (smooth random motion), or the folder of a saved policy. For NICOL a behavior of --mix, or the folder of
@@ -163,6 +168,10 @@ class Arguments:
         task = self.task or (module.TASKS[-1] if module.TASKS else self.env)
         if module.TASKS:
             check_choice("task", task, module.TASKS)
+        if self.scene is not None:
+            if not hasattr(module, "SCENES"):
+                raise ValueError(f"scene={self.scene!r}; accepted: none, as {self.env} has no scenes to choose from")
+            check_choice("scene", self.scene, module.SCENES)
         counts, jobs = Counter[str](), []
         for i in range(self.episodes):
             # The behavior that lags most behind its share: exact shares in every prefix.
@@ -170,10 +179,11 @@ class Arguments:
             counts[kind] += 1
             folder = path if kind in module.POLICIES else None
             world_model = self.world_model if kind == "dreamt" else None
-            words = zlib.crc32(f"{kind} {task} {folder}".encode())
+            named = f"{kind} {task} {folder}" + ("" if self.scene is None else f" {self.scene}")
+            words = zlib.crc32(named.encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, preparation))
+            jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, preparation, self.scene))
         return jobs
 
 

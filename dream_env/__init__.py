@@ -22,8 +22,7 @@ register(
 )
 register(
     id="NicoLReal-v0",
-    entry_point="dream_env.nicol.real:make",
-    max_episode_steps=24,
+    entry_point="dream_env.nicol.real:make",  # truncates by itself: every task has a horizon of its own
 )
 
 deprecated.install()

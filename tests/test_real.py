@@ -24,7 +24,7 @@ from dream_env.nicol.constants import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW
 from dream_env.nicol.control import PositionControl
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.scene import COLOR_NAMES, SPACING, Layout
+from dream_env.nicol.layout import COLOR_NAMES, SPACING, Layout
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
 
@@ -279,7 +279,7 @@ def test_bad_options_and_actions(env: NicoLRealEnv) -> None:
         ({"instruction": 3}, "'instruction'.=3; accepted: a sentence"),
         ({"spoken": None}, "'spoken'.=None; accepted: a sentence"),
         ({"task": "dance"}, "task='dance'"),
-        ({"layout": [[0.5, -0.2]]}, "accepted: a `dream_env.nicol.scene.Layout`"),
+        ({"layout": [[0.5, -0.2]]}, "accepted: a `dream_env.nicol.layout.Layout`"),
         ({"state": {}}, "state lacks.*get_state"),
         ({"state": {}, "task": "push"}, "accepted beside it: nothing"),
     ],

@@ -11,7 +11,8 @@ from gymnasium.error import ResetNeeded
 from dream_env.nicol import constants
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.language import Grammar
-from dream_env.nicol.scene import RENEWED, Layout, TableScene
+from dream_env.nicol.layout import Layout
+from dream_env.nicol.scene import RENEWED, TableScene
 from dream_env.nicol.tasks import TASKS, Task, task_of
 from dream_env.nicol.tasks.task import CUBE_SIZE, go
 

@@ -12,7 +12,7 @@ from toy import ToyWorldModel
 from dream_env.agents.fit.state_grounded import command, dynamics, stages
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset, encode_episodes, recolor
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.scene import Layout
+from dream_env.nicol.layout import Layout
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator
 

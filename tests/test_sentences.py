@@ -8,7 +8,7 @@ from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.language import COLORS, color_of
-from dream_env.nicol.scene import COLOR_NAMES, Layout
+from dream_env.nicol.layout import COLOR_NAMES, Layout
 from dream_env.nicol.tasks import TASKS, task_of
 
 

@@ -10,7 +10,7 @@ from dream_env.agents.nicol.rollouts import Batch
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.env import NicoLRealEnv
-from dream_env.nicol.scene import Layout
+from dream_env.nicol.layout import Layout
 from dream_env.nicol.shift import SHIFTS
 
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))

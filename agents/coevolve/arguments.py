@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dream_env.checks import check_number
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 
 LEAST = {
     "episodes": 1,
     "rehearsed": 1,
     "updates": 1,
     "threads": 1,
-    "measured": 4 * len(TASKS),  # one of each kind that `agents.fidelity` replays
+    "measured": 4 * len(STANDARD),  # one of each kind that `agents.fidelity` replays
     "policy_episodes": 1,
     "seed": 0,
 }

@@ -26,7 +26,7 @@ from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.run.config import check_settings
 from dream_env.files import write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.world_models import checkpoint
 
 SHOWN = {
@@ -137,7 +137,7 @@ def _fidelity(args: Arguments, world_model: str, out: Path) -> dict[str, Any]:
 
 def _headline(report: dict[str, Any]) -> dict[str, Any]:
     """Picks what changes from a fidelity report."""
-    tasks = {task: {key: report["tasks"][task][key] for key in SHOWN} for task in TASKS}
+    tasks = {task: {key: report["tasks"][task][key] for key in SHOWN} for task in STANDARD}
     return {"tasks": tasks, "success_apart_points": report["policy_mae_points"]}
 
 
@@ -145,7 +145,7 @@ def table(report: dict[str, Any]) -> str:
     """Renders the report as Markdown."""
     rows = [
         [task, text, *(_number(report[when]["tasks"][task][key]) for when in ("before", "after"))]
-        for task in TASKS
+        for task in STANDARD
         for key, text in SHOWN.items()
     ]
     apart = [_number(report[when]["success_apart_points"]) for when in ("before", "after")]

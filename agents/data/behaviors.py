@@ -44,6 +44,7 @@ class Job:
         env: Id of the environment.
         max_steps: Largest number of actions; None for the environment's own.
         preparation: What is done to the environment.
+        scene: Name of its scene where the environment has several; None for its usual one.
     """
 
     order: int
@@ -55,6 +56,7 @@ class Job:
     env: str = ""
     max_steps: int | None = None
     preparation: Preparation = Preparation()
+    scene: str | None = None
 
 
 # --- what acts

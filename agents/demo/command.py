@@ -34,7 +34,7 @@ from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.checks import check_choice, check_number
 from dream_env.files import write_json
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
@@ -70,7 +70,7 @@ def demo(arguments: Arguments) -> str:
     out, world_model, policy = args.folder, "default", args.init
     if args.from_scratch:
         world_model, policy = from_scratch(args)
-    tasks = tuple(TASKS) if args.task == "all" else (args.task,)
+    tasks = STANDARD if args.task == "all" else (args.task,)
     settings = Settings({BEFORE: policy}, tasks, args.episodes, HELD_OUT_SEED, world_model)
     with stage(args, f"evaluating the clone in physics and dream: {args.episodes} starts per task and world"):
         before = evaluated(settings, out / "episodes")

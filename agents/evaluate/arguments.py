@@ -9,8 +9,8 @@ from pathlib import Path
 from dream_env.agents.eval.results import Instruction
 from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
-from dream_env.nicol.shift import SHIFTS
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.shift import SCENES, SHIFTS
+from dream_env.nicol.tasks import STANDARD, TASKS
 
 HELD_OUT_SEED = 100_000
 """Seeds from here on are for evaluation, and for nothing else."""
@@ -32,8 +32,8 @@ class Arguments:
     """What to evaluate, as PATH or LABEL=PATH, one or more. PATH is a folder with
     config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or bc5 (shipped
     clones), expert, random, zero."""
-    tasks: tuple[str, ...] = tuple(TASKS)
-    """Tasks to evaluate on."""
+    tasks: tuple[str, ...] = STANDARD
+    """Tasks to evaluate on, of reach, push, lift, place, stack and arrange."""
     episodes: int = 100
     """Episodes per task, policy and world."""
     seed: int = HELD_OUT_SEED
@@ -44,7 +44,10 @@ class Arguments:
     shuffled: some other episode's sentence; absent: please."""
     shift: str = "none"
     """Another physics than the one that policies practiced for, in physics only: friction (half), mass
-    (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off)."""
+    (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off), table (another color)."""
+    scene: str = "standard"
+    """standard: three cubes on a white table; varied: another light, table and camera in every episode, one to five
+    objects."""
     world_model: str | None = "default"
     """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
     env: str | None = None
@@ -79,3 +82,4 @@ class Arguments:
         check_number("seed", self.seed)
         check_number("gif_episodes", self.gif_episodes)
         check_choice("shift", self.shift, SHIFTS)
+        check_choice("scene", self.scene, SCENES)

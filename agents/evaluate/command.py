@@ -23,8 +23,8 @@ from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.checks import check_choice
-from dream_env.nicol.shift import SHIFTS
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.shift import SCENES, SHIFTS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -46,17 +46,19 @@ class Settings:
         world_model: Checkpoint of the world model; None plays physics alone, without embeddings.
         instruction: What policies are told; other than "normal" plays physics alone.
         shift: Name of a shift of physics; other than "none" plays physics alone.
+        scene: Name of a scene.
         confirm: Carries out in physics what policies did in the dream, see `Batch`.
     """
 
     policies: Mapping[str, str]
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = STANDARD
     episodes: int = 100
     seed: int = HELD_OUT_SEED
     world_model: str | None = "default"
     instruction: Instruction = "normal"
     shift: str = "none"
     confirm: bool = False
+    scene: str = "standard"
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -65,6 +67,7 @@ class Settings:
             raise ValueError(f"episodes={self.episodes}; accepted: 1 or more")
         check_choice("instruction", self.instruction, Instruction)
         check_choice("shift", self.shift, SHIFTS)
+        check_choice("scene", self.scene, SCENES)
 
     @property
     def worlds(self) -> tuple[World, ...]:
@@ -86,6 +89,7 @@ class Settings:
                 self.instruction,
                 self.shift,
                 confirm=self.confirm,
+                scene=self.scene,
             )
             for world, chunk in (("dream", DREAM_CHUNK), ("physics", PHYSICS_CHUNK))
             if world in self.worlds
@@ -154,6 +158,7 @@ def main(args: Arguments) -> None:
         args.instruction,
         args.shift,
         args.confirm,
+        args.scene,
     )
     outcomes = evaluate(settings, "ray" if args.ray else args.workers)
     clips = record_clips(settings, args.gif_episodes) if args.world_model else []
@@ -181,6 +186,9 @@ def record_clips(settings: Settings, episodes: int) -> list[Clip]:
         clip
         for task in settings.tasks
         for clip in record(
-            Batch(policy, label, "physics", task, seeds, settings.world_model, settings.instruction, settings.shift)
+            Batch(
+                *(policy, label, "physics", task, seeds, settings.world_model, settings.instruction, settings.shift),
+                scene=settings.scene,
+            )
         )
     ]

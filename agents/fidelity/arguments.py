@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, check_tasks
 from dream_env.agents.run.config import split
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Arguments:
     """Folder of fidelity.json, fidelity.md, fidelity.png and fidelity_TASK.png."""
     cache: Path = Path("runs/fidelity")
     """Folder of what the next run need not make again."""
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = STANDARD
     """Tasks to measure."""
     episodes: int = 600
     """Held-out episodes to replay, over tasks and over what acts: the expert, the expert with

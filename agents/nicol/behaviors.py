@@ -12,12 +12,16 @@ import numpy as np
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
 from dream_env.data.episode import Episode
 from dream_env.nicol import tasks
-from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, SETPOINT_STEP, denormalize
+from dream_env.nicol.constants import ACTION_NAMES, SETPOINT_STEP, denormalize
+from dream_env.nicol.layout import OBJECTS, TEXTURES
+from dream_env.nicol.shift import SCENES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec
 
 TASKS = (*tasks.TASKS, "all")
+GRASPING = tuple(name for name in tasks.TASKS if name not in ("reach", "push"))
+"""Tasks in which a hand has to close."""
 MIX = "demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05"
 """For world models: few of these are demonstrations."""
 DEMO_NOISE = 0.15
@@ -82,7 +86,7 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     low = TABLE_Z + rng.uniform(0.025, 0.055)
     early, grip, held = rng.uniform(0.01, 0.09), float(rng.random() < 0.85), rng.uniform(0.2, 1.0)
     after = np.array([rng.uniform(0, 0.25), rng.normal(0, 0.05), 0.0] if env.task_name == "push" else [0.0, 0.0, 0.18])
-    closes = env.task_name == "lift" or rng.random() < 0.3
+    closes = env.task_name in GRASPING or rng.random() < 0.3
     shake, goal = noise(rng, rng.uniform(0, DEMO_NOISE)), None
     while True:
         setpoint = denormalize(obs["proprio"])
@@ -107,7 +111,8 @@ def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
 def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     """Plays without a task: approaches some cube, grasps, drags or lifts it, and again."""
     while True:
-        cube = env.truth()["objects"][rng.integers(3)]
+        objects = env.truth()["objects"]
+        cube = objects[rng.integers(len(objects))]
         beside = cube + [*rng.normal(0, 0.025, 2), 0]
         grip = float(rng.random() < 0.7)
         moved = beside + [*rng.normal(0, 0.1, 2), rng.choice([0, 0.05, 0.15])]
@@ -183,22 +188,59 @@ def make_dream(world_model: str) -> Any:
 
 
 @lru_cache
-def make_env(task: str, policy: str | None = None) -> Any:
+def make_env(task: str, policy: str | None = None, scene: str = "standard") -> Any:
     """Makes this process's physics env; a policy needs its world model's embeddings."""
     from dream_env.nicol import real
 
     if policy is None:
-        return real.make(task, world_model=None)
+        return real.make(task, world_model=None, scene=scene)
     config = load_policy(policy).config
     config.check_encoder(config.world_model)
-    return real.make(task, obs_type="pixels", world_model=config.world_model)
+    return real.make(task, obs_type="pixels", world_model=config.world_model, scene=scene)
 
 
 def spec_of(env: Any, max_steps: int | None) -> WorldSpec:
-    """Returns what NICOL's episodes are of; ValueError for another length than they all have."""
-    if max_steps not in (None, EPISODE_STEPS):
-        raise ValueError(f"max_steps={max_steps}; accepted: {EPISODE_STEPS}, the length of every episode of NICOL")
-    return SPEC
+    """Returns what NICOL's episodes are of; ValueError for another length than their task has."""
+    steps = env.unwrapped._max_episode_steps
+    if max_steps not in (None, steps):
+        raise ValueError(f"max_steps={max_steps}; accepted: {steps}, the length of every episode of this task")
+    return replace(SPEC, horizon=steps)
+
+
+FACTS = ("objects", "colors", "target", "hand", "held")
+"""What `truth` tells of every frame, of the labels that all data sets of NICOL have."""
+
+
+def padded(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Fills `objects` `(T, N, 3)` and `colors` `(T, N)` up to five objects: with zeros, and with the color -1."""
+    missing = OBJECTS - labels["colors"].shape[1]
+    return labels | {
+        "objects": np.pad(labels["objects"], ((0, 0), (0, missing), (0, 0))),
+        "colors": np.pad(labels["colors"], ((0, 0), (0, missing)), constant_values=-1),
+    }
+
+
+def scene_labels(physics: Any, frames: int) -> dict[str, np.ndarray]:
+    """Returns what was drawn for an episode, alike in all its frames.
+
+    `other` is the index of the second named cube (-1: none), `goals` where the goal picture shows the named cubes
+    (x and y in m of both, zeros where it does not say), `shapes` and `sizes` those of the objects (-1 and 0: none), and
+    `scene` the light's direction (3), its strength, the camera's shift (3) and that of the point it looks at (2),
+    whether there are shadows, the table's color (3; -1: its own) and the index of its pattern.
+    """
+    start, seen = physics.start, physics.scene.physics
+    empty = OBJECTS - len(start.layout)
+    places = np.zeros(4) if start.goals is None else np.pad(start.goals.ravel(), (0, 4 - start.goals.size))
+    camera = (*seen.camera_shift, *seen.camera_jitter)
+    table = (-1, -1, -1) if seen.table is None else seen.table
+    values = {
+        "other": -1 if start.other is None else start.other,
+        "goals": places,
+        "shapes": np.pad(start.layout.shapes, (0, empty), constant_values=-1),
+        "sizes": np.pad(start.layout.sizes, (0, empty)),
+        "scene": (*seen.light, seen.brightness, *camera, seen.shadow, *table, TEXTURES.index(seen.texture)),
+    }
+    return {name: np.repeat(np.array(value, np.float32)[None], frames, axis=0) for name, value in values.items()}
 
 
 def record(env: Any, job: Job) -> Episode:
@@ -209,21 +251,23 @@ def record(env: Any, job: Job) -> Episode:
     kwargs = {name: value for name, value in given.items() if value is not None}
     behavior = BEHAVIORS[job.kind](physics, np.random.default_rng([job.seed, 1]), obs, **kwargs)
     observations, truths, actions, experts = [obs], [physics.truth()], [], []
-    for step in range(EPISODE_STEPS):
+    for step in range(physics.episode_steps):
         action = behavior.send(obs) if step else next(behavior)
         actions.append(np.clip(action, -1, 1).astype(np.float32))
         experts.append(physics.expert_action())
         obs, *_ = env.step(actions[-1])
         observations.append(obs)
         truths.append(physics.truth())
-    facts = ("objects", "colors", "target", "hand", "held")
+    labels = {"expert": np.stack(experts)} | {name: np.stack([truth[name] for truth in truths]) for name in FACTS}
+    if physics.scene_name != "standard" or physics.task_name not in tasks.STANDARD:
+        labels = padded(labels) | scene_labels(physics, len(truths))
     return Episode(
         observation={name: np.stack([obs[name] for obs in observations]) for name in ("pixels", "proprio")},
         goal={"pixels": physics.goal_image},
         action=np.stack(actions),
         success=np.array([truth["condition"] for truth in truths]),
         instruction=physics.instruction,
-        labels={"expert": np.stack(experts)} | {name: np.stack([truth[name] for truth in truths]) for name in facts},
+        labels=labels,
         seed=job.seed,
         kind=job.kind,
         task=physics.task_name,

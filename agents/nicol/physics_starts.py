@@ -20,14 +20,16 @@ OFFSET = 0.003
 
 
 @lru_cache
-def _physics(shift: str = "none") -> NicoLRealEnv:
+def _physics(shift: str = "none", scene: str = "standard") -> NicoLRealEnv:
     """Makes the process's physics env that shows starts, and what follows from them."""
     from dream_env.nicol.env import NicoLRealEnv
 
-    return NicoLRealEnv("all", shift=shift)
+    return NicoLRealEnv("all", shift=shift, scene=scene)
 
 
-def carry_out(task: str, seed: int, actions: np.ndarray, offset: float = 0.0, shift: str = "none") -> NicoLRealEnv:
+def carry_out(
+    task: str, seed: int, actions: np.ndarray, offset: float = 0.0, shift: str = "none", scene: str = "standard"
+) -> NicoLRealEnv:
     """Carries out actions in physics, open loop, from the start that a seed stands for.
 
     Args:
@@ -36,11 +38,12 @@ def carry_out(task: str, seed: int, actions: np.ndarray, offset: float = 0.0, sh
         actions: Deltas `(T, 4)` in [-1, 1].
         offset: Standard deviation of a displacement of every cube in x and y (m), which the seed fixes.
         shift: Name of a shift of physics.
+        scene: Name of a scene.
 
     Returns:
         The env as it is afterwards; the process's next call uses it again.
     """
-    env = _physics(shift)
+    env = _physics(shift, scene)
     env.reset(seed=seed, options={"task": task})
     state = env.get_state()
     layout = state["layout"]
@@ -70,20 +73,24 @@ class Start(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def physics_start(task: str, seed: int) -> Start:
+def physics_start(task: str, seed: int, scene: str = "standard") -> Start:
     """Resets physics to the start that a seed stands for, once per process however many policies begin there."""
-    env = _physics()
+    env = _physics(scene=scene)
     obs, _ = env.reset(seed=seed, options={"task": task})
     return Start(obs["pixels"], obs["proprio"], env.goal_image, env.instruction, bool(env.truth()["condition"]))
 
 
 @lru_cache(maxsize=128)
-def physics_starts(task: str, seeds: tuple[int, ...]) -> tuple[InitialStates, tuple[bool, ...]]:
+def physics_starts(
+    task: str, seeds: tuple[int, ...], scene: str = "standard"
+) -> tuple[InitialStates, tuple[bool, ...]]:
     """Makes the bank in which a dream finds the starts that physics has for these seeds.
 
     Returns:
         The bank, row i for seed i, and whether each start is solved already.
     """
-    image, proprio, goal_image, instruction, solved = zip(*(physics_start(task, seed) for seed in seeds), strict=True)
+    image, proprio, goal_image, instruction, solved = zip(
+        *(physics_start(task, seed, scene) for seed in seeds), strict=True
+    )
     images, setpoints, goals = (np.stack(each) for each in (image, proprio, goal_image))
     return of_pictures(images, setpoints, goals, np.array([task] * len(seeds)), np.array(instruction)), solved

@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode
 from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts
 from dream_env.agents.policies.registry import SHIPPED, load_once
-from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
-from dream_env.nicol.language import COLORS
+from dream_env.nicol.constants import ACTION_NAMES
+from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.rewards import DEFAULT_REWARD, RewardName
@@ -52,6 +52,7 @@ class Batch:
         shift: Name of a shift of physics, see `dream_env.nicol.shift`.
         temperature: How much noise decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
         reward: What is summed up; without a world model it is always "success".
+        scene: Name of a scene, see `dream_env.nicol.shift`.
         confirm: Carries out in physics, open loop, what the policy did in the dream. In physics a policy sees where a
             dream was wrong and corrects itself; this shows what it was taught there. What it did in physics is the
             measure for that: it is repeated with every cube `OFFSET` elsewhere, as no dream knows them better.
@@ -68,6 +69,7 @@ class Batch:
     temperature: float = 1.0
     reward: RewardName = DEFAULT_REWARD
     confirm: bool = False
+    scene: str = "standard"
 
 
 def inputs(policy: str) -> tuple[str, ...]:
@@ -150,22 +152,24 @@ def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
 
     Args:
         mode: "normal": the instruction; "heldout": a phrasing of it that no training saw;
-            "swapped": names another cube on the table; "shuffled": the sentence of some other
+            "swapped": names another cube on the table, or two in the other order; "shuffled": the sentence of some other
             episode, of any task and color; "absent": `NO_WORDS`.
         env: The physics env after its reset.
         seed: Seed of the choice.
     """
     rng = np.random.default_rng([seed, 1])
-    truth = env.truth()
-    names = list(COLORS)
+    truth, names, grammar = env.truth(), COLOR_NAMES, TASKS[env.task_name].grammar
     named = names[truth["colors"][truth["target"]]]
+    other = None if truth["other"] is None else names[truth["colors"][truth["other"]]]
     if mode == "absent":
         return NO_WORDS
     if mode == "heldout":
-        return TASKS[env.task_name].grammar.sample(rng, named, split="test")
+        return grammar.sample(rng, named, "test", other)
     if mode == "swapped":
-        others = [names[i] for i in truth["colors"] if names[i] != named]
-        return TASKS[env.task_name].grammar.sample(rng, str(rng.choice(others)))
+        if other is not None:
+            return grammar.sample(rng, other, other=named)
+        on_table = [names[i] for i in truth["colors"] if i < len(names) and names[i] != named]
+        return grammar.sample(rng, str(rng.choice(on_table or [name for name in names if name != named])))
     if mode == "shuffled":
         task = TASKS[str(rng.choice(STANDARD))]
         return task.grammar.sample(rng, str(rng.choice(names)))
@@ -186,7 +190,8 @@ def _physics(form: tuple[tuple[str, Any], ...]) -> Any:
 
 
 def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
-    form = env_form(batch.policy, batch.world_model, batch.reward) | {"shift": batch.shift} | form
+    place = {"shift": batch.shift, "scene": batch.scene}
+    form = env_form(batch.policy, batch.world_model, batch.reward) | place | form
     env = _physics(tuple(form.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
     if batch.instruction != "normal":
@@ -207,12 +212,12 @@ def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
     physics: Any = env.unwrapped
     solved = bool(physics.truth()["condition"])
     act, total, taken = Timed(_actions(batch, seed, physics)), 0.0, []
-    for _ in range(EPISODE_STEPS):
+    for _ in range(physics.episode_steps):
         taken.append(act({key: value[None] for key, value in obs.items()})[0])
         obs, reward, _, _, info = env.step(taken[-1])
         total += float(reward)
     truth = physics.truth()
-    named, *touched = (list(COLORS)[truth["colors"][i]] for i in (truth["target"], *truth["touched"]))
+    named, *touched = (PALETTE_NAMES[truth["colors"][i]] for i in (truth["target"], *truth["touched"]))
     return EpisodeResult(
         batch.label,
         "physics",
@@ -238,7 +243,7 @@ def physics_episode(batch: Batch, seed: int, act: Actor) -> tuple[bool, bool]:
     """
     env, obs, info = _reset_physics(batch, seed)
     solved = bool(env.unwrapped.truth()["condition"])
-    for _ in range(0 if solved else EPISODE_STEPS):
+    for _ in range(0 if solved else env.unwrapped.episode_steps):
         obs, _, _, _, info = env.step(act({key: value[None] for key, value in obs.items()})[0])
     return solved, bool(info["is_success"])
 
@@ -247,18 +252,20 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
     """Plays all episodes of a batch as one batched dream; each begins as physics does for its seed."""
     from dream_env.nicol.dream import NicoLDreamVectorEnv
 
-    bank, solved = physics_starts(batch.task, batch.seeds)
+    bank, solved = physics_starts(batch.task, batch.seeds, batch.scene)
+    steps = TASKS[batch.task].horizon
     envs = NicoLDreamVectorEnv(
         len(batch.seeds),
         batch.task,
         initial_states=bank,
+        max_episode_steps=steps,
         autoreset_mode=AutoresetMode.DISABLED,
         temperature=batch.temperature,
         **env_form(batch.policy, batch.world_model, batch.reward),
     )
     obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
     act, total, taken = Timed(make_actor(batch.policy, batch.seeds)), np.zeros(len(batch.seeds)), []
-    for _ in range(EPISODE_STEPS):
+    for _ in range(steps):
         taken.append(act(obs))
         obs, reward, _, _, info = envs.step(taken[-1])
         total += reward
@@ -282,7 +289,7 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
 
 def _succeeds(batch: Batch, seed: int, actions: np.ndarray, offset: float = 0.0) -> bool:
     """Tells whether actions `(T, 4)` end in success, see `carry_out`."""
-    return carry_out(batch.task, seed, actions, offset, batch.shift).is_success
+    return carry_out(batch.task, seed, actions, offset, batch.shift, batch.scene).is_success
 
 
 def record(batch: Batch) -> list[Clip]:
@@ -309,7 +316,7 @@ def record(batch: Batch) -> list[Clip]:
         imagined, _ = dream.reset(seed=seed, options=start | {"instruction": physics.spoken})
         pictures = [(obs["pixels"], imagined["pixels"])]
         act = _actions(batch, seed, physics)
-        for _ in range(EPISODE_STEPS):
+        for _ in range(physics.episode_steps):
             action = act({key: value[None] for key, value in obs.items()})[0]
             obs, _, _, _, info = env.step(action)
             imagined, *_ = dream.step(action)

@@ -1,11 +1,11 @@
-"""Every sentence that the grammars of the tasks make."""
+"""Every sentence that the grammars of the standard tasks make: those that the shipped policy knows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from dream_env.nicol.language import COLORS, Split
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD, TASKS
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Sentence:
 
 
 def sentences(split: Split) -> list[Sentence]:
-    """Lists all sentences of a split, of every task and color."""
+    """Lists all sentences of a split, of every standard task and color."""
     return [
         Sentence(words, name, color)
-        for name, task in TASKS.items()
+        for name in STANDARD
         for color in COLORS
-        for words in task.grammar.sentences(color, split)
+        for words in TASKS[name].grammar.sentences(color, split)
     ]

@@ -20,7 +20,7 @@ from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.plan.arguments import Arguments
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.run.config import check_out
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 
 
 def weights(terms: Sequence[str]) -> dict[str, float]:
@@ -41,7 +41,7 @@ def weights(terms: Sequence[str]) -> dict[str, float]:
 
 def tasks(task: str) -> tuple[str, ...]:
     """Returns the tasks that "all" or a name stands for."""
-    return tuple(TASKS) if task == "all" else (task,)
+    return STANDARD if task == "all" else (task,)
 
 
 def config(args: Arguments) -> PlannerConfig:

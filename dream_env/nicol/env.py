@@ -16,11 +16,12 @@ from dream_env import checks
 from dream_env.language import INSTRUCTION_DIM, embed
 from dream_env.nicol import constants
 from dream_env.nicol.camera import CAMERAS
-from dream_env.nicol.episode import EpisodeStart, SavedState, check_reset_options, draw_start, draw_task
+from dream_env.nicol.episode import Crowded, EpisodeStart, SavedState, check_reset_options, draw_start, draw_task
 from dream_env.nicol.goal_renderer import GoalRenderer
 from dream_env.nicol.kinematics import Arm
-from dream_env.nicol.scene import Layout, Physics, TableScene
-from dream_env.nicol.shift import SHIFTS
+from dream_env.nicol.layout import Layout, Physics
+from dream_env.nicol.scene import TableScene
+from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD, TASKS, SimState
 
@@ -38,7 +39,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     ## Description
     NICOL, a humanoid with two OpenManipulator-P arms and RH8D hands, stands at a table with three 5 cm cubes of
     different colors. An instruction names one of them: hold the hand above it (`reach`), push it over the tape line
-    (`push`), or lift it (`lift`). The fingers hold a cube by friction alone.
+    (`push`), lift it (`lift`), or put it where the goal picture shows it (`place`); or it names two: put one on the
+    other (`stack`), or both where the goal picture shows them (`arrange`). The fingers hold a cube by friction alone.
 
     ## Action Space
     `Box(-1, 1, (4,), float32)`, at 10 Hz; x points away from the robot, y to its left, z up.
@@ -67,24 +69,28 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     not used.
 
     ## Episode End
-    Truncated after the task's horizon of 24 steps, never terminated. `info["is_success"]` tells whether the task's
+    Truncated after the task's horizon, never terminated: 24 steps of `reach`, `push` and `lift`, 40 of `place` and
+    `stack`, 70 of `arrange`. `info["is_success"]` tells whether the task's
     condition has held for the last 3 steps; its value at the end of the episode counts.
 
     ## Arguments
-    * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode.
+    * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode; "place", "stack" or
+      "arrange".
     * `arm`: "right" or "left"; the left arm's world is the right one's mirrored in y.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
     * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it.
-    * `physics`: dict of physical properties, see `dream_env.nicol.scene.Physics`.
-    * `shift`: "none", or a named change of them: "friction", "mass", "lighting", "camera"; see
+    * `physics`: dict of physical properties, see `dream_env.nicol.layout.Physics`.
+    * `shift`: "none", or a named change of them: "friction", "mass", "lighting", "camera", "table"; see
       `dream_env.nicol.shift`.
-    * `horizon`: control steps after which an episode is truncated; None for the task's own, 24. (`gymnasium.make`
-      truncates after `max_episode_steps`, 24, as well.)
+    * `scene`: "standard", or "varied": in every episode another light, with shadows or without, another table, a
+      camera some centimetres off, and one to five objects, cubes of other sizes, a ball and a cylinder among them.
+    * `horizon`: control steps after which an episode is truncated; None for the task's own.
     * `render_mode`: None, "rgb_array", or "human" for PyBullet's window.
 
     `reset(options=...)` takes `task`, `instruction` (a sentence; it sets the task, unless `task` does, and puts a cube
     of the color that it names on the table), `spoken` (what the policy is told when it differs from the instruction,
-    for controls), `layout` (a `dream_env.nicol.scene.Layout`), or `state` (of `get_state`) alone.
+    for controls), `layout` (a `dream_env.nicol.layout.Layout`), `goals` (where the goal picture of `place` and `arrange`
+    shows the named cubes, `(1, 2)` or `(2, 2)` in m), or `state` (of `get_state`) alone.
 
     ## Version History
     * v0: initial version.
@@ -101,6 +107,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         assisted_grasp: bool = False,
         physics: dict[str, Any] | None = None,
         shift: str = "none",
+        scene: str = "standard",
         horizon: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -116,12 +123,14 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.assisted_grasp = assisted_grasp
         if not isinstance(physics, dict | None):
             raise ValueError(
-                f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.scene.Physics`"
+                f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.layout.Physics`"
             )
         for key in physics or {}:
             checks.check_choice("physics key", key, [field.name for field in fields(Physics)])
         checks.check_choice("shift", shift, SHIFTS)
-        self.physics, self.shift = Physics(**(physics or {})), SHIFTS[shift]
+        checks.check_choice("scene", scene, SCENES)
+        self.scene_name = scene
+        self.physics, self.shift, self.variety = Physics(**(physics or {})), SHIFTS[shift], SCENES[scene]
         instruction = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
         self.observation_space: spaces.Dict = spaces.Dict({**SPEC.observation.spaces, "instruction": instruction})  # type: ignore[assignment]
         self.action_space: spaces.Box = SPEC.action  # type: ignore[assignment]
@@ -166,7 +175,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         delta = checks.check_action(action, self.action_space)
         self._check_running()
         self._advance(delta)
-        truncated = len(self._deltas) >= (self.horizon or TASKS[self.task_name].horizon)
+        truncated = len(self._deltas) >= self.episode_steps
         return self.last_observation, float(self.is_success), False, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
@@ -232,7 +241,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     @property
     def layout(self) -> Layout:
-        """Where the cubes stood."""
+        """Which objects stood where at the start."""
         return self.start.layout
 
     @property
@@ -245,6 +254,11 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     def _max_episode_steps(self) -> int:
         """Control steps of an episode, where LeRobot looks for them."""
         return self.horizon or max(TASKS[name].horizon for name in (STANDARD if self.task == "all" else (self.task,)))
+
+    @property
+    def episode_steps(self) -> int:
+        """Control steps of this episode."""
+        return self.horizon or TASKS[self.task_name].horizon
 
     @property
     def is_success(self) -> bool:
@@ -265,7 +279,9 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             ResetNeeded: If there is no episode.
         """
         self._check_running()
-        return self.scene.sim_state(self.start.target, constants.denormalize(self.proprio), self.start.other)
+        return self.scene.sim_state(
+            self.start.target, constants.denormalize(self.proprio), self.start.other, self.start.goals
+        )
 
     def expert_action(self) -> np.ndarray:
         """Returns the scripted expert's delta action `(4,)` in the present state."""
@@ -282,6 +298,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             "objects": now.objects.astype(np.float32),
             "colors": self.layout.colors.copy(),
             "target": self.target,
+            "other": self.start.other,
             "hand": now.hand.astype(np.float32),
             "held": now.held,
             "condition": TASKS[self.task_name].condition(now),
@@ -330,7 +347,12 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """Draws a start, and another where the expert misses its goal; returns it with the goal's picture."""
         task = draw_task(rng, self.task, options)
         for _ in range(DRAWS):
-            start = draw_start(rng, task, options, self.physics, self.shift)
+            try:
+                start = draw_start(rng, task, options, self.physics, self.shift, self.variety)
+            except Crowded:
+                if options.get("layout") is not None:
+                    raise
+                continue
             usual = replace(start.physics, friction=Physics.friction, mass=Physics.mass)
             for physics in (start.physics, usual):
                 if (goal := self._goals.picture(start, physics)) is not None:

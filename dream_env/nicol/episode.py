@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +12,27 @@ from dream_env.checks import check_choice, check_options, shown
 from dream_env.language import embed
 from dream_env.nicol import constants
 from dream_env.nicol.language import colors_of
-from dream_env.nicol.scene import COLOR_NAMES, CUBES, Layout, Physics
+from dream_env.nicol.layout import APART, COLOR_NAMES, PALETTE_NAMES, PLACE_HIGH, PLACE_LOW, Layout, Physics
 from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import STANDARD, TASKS, task_of
 
-OPTIONS = ("task", "instruction", "spoken", "layout", "state")
+OPTIONS = ("task", "instruction", "spoken", "layout", "goals", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
 START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
 """Box of the set-point at the start (m, closing)."""
+GOAL_LOW, GOAL_HIGH = np.array([0.42, -0.36]), np.array([0.60, 0.0])
+"""Where goal pictures show cubes that have to be placed: x and y of their centers (m)."""
+GOAL_SPACING = 0.11
+"""Smallest distance from there to any other object's center, so that the open hand does not touch it (m)."""
+GOAL_FAR = 0.08
+"""Smallest distance from there to the cube's own start (m)."""
+TRIES = 1000
+"""Goals that are drawn before a layout counts as too crowded."""
+
+
+class Crowded(ValueError):
+    """The objects on the table leave no room for a goal."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +45,11 @@ class EpisodeStart:
         spoken: The sentence that the policy is told.
         target: Index of the named cube.
         other: Index of the second cube that is named, in a task of two.
-        layout: Where the cubes stand.
+        layout: Which objects stand where.
         start: The set-point, normalized, `(4,)` float32; read-only.
         physics: Physical properties.
+        goals: Where the goal picture shows the named cubes, `(1, 2)` or `(2, 2)` in m, read-only; None in a task
+            without such.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -49,23 +63,30 @@ class EpisodeStart:
     layout: Layout
     start: np.ndarray
     physics: Physics
+    goals: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Checks every value."""
         check_choice("task_name", self.task_name, TASKS)
         for name in ("instruction", "spoken"):
             check_sentence(name, getattr(self, name))
-        check_choice("target", self.target, range(CUBES))
-        two = TASKS[self.task_name].grammar.cubes == 2
-        check_choice("other", self.other, [i for i in range(CUBES) if i != self.target] if two else [None])
         for name, kind in (("layout", Layout), ("physics", Physics)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(
-                    f"{name}={shown(getattr(self, name))}; accepted: a `dream_env.nicol.scene.{kind.__name__}`"
+                    f"{name}={shown(getattr(self, name))}; accepted: a `dream_env.nicol.layout.{kind.__name__}`"
                 )
+        task, cubes = TASKS[self.task_name], self.layout.cubes
+        check_choice("target", self.target, cubes)
+        others = [i for i in cubes if i != self.target] if task.grammar.cubes == 2 else [None]
+        check_choice("other", self.other, others)
+        if (self.goals is None) != (task.destinations == 0):
+            raise ValueError(f"goals={shown(self.goals)}; accepted by {task.name!r}: {task.destinations} places")
         start = _array("start", self.start, (4,))
-        start.setflags(write=False)
-        object.__setattr__(self, "start", start)
+        goals = None if self.goals is None else check_goals(self.goals, task.destinations)
+        for name, value in (("start", start), ("goals", goals)):
+            if value is not None:
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,8 @@ class SavedState:
         """Returns it as a flat dict of copies."""
         own = {name: getattr(self.start, name) for name in _START}
         own["start"] = self.start.start.copy()
+        if self.start.goals is not None:
+            own["goals"] = self.start.goals.copy()
         return own | {"deltas": self.deltas.copy(), "goal_image": self.goal_image.copy(), "rng": self.rng}
 
     @classmethod
@@ -138,7 +161,7 @@ def check_reset_options(options: object) -> dict[str, Any]:
         check_sentence(f"options[{name!r}]", taken[name])
     if not isinstance(taken.get("layout"), Layout | None):
         given = shown(taken["layout"])
-        raise ValueError(f"options['layout']={given}; accepted: a `dream_env.nicol.scene.Layout`")
+        raise ValueError(f"options['layout']={given}; accepted: a `dream_env.nicol.layout.Layout`")
     return taken
 
 
@@ -162,7 +185,7 @@ def draw_task(rng: np.random.Generator, task: str, options: Mapping[str, Any]) -
 
 
 def draw_start(
-    rng: np.random.Generator, task: str, options: Mapping[str, Any], physics: Physics, shift: Shift
+    rng: np.random.Generator, task: str, options: Mapping[str, Any], physics: Physics, shift: Shift, scene: Shift
 ) -> EpisodeStart:
     """Draws how an episode begins, as far as the options leave it open.
 
@@ -172,16 +195,23 @@ def draw_start(
         options: Options of the reset, checked.
         physics: Physical properties of the env.
         shift: What the episode changes of them.
+        scene: What it draws anew, the objects on the table among it.
 
     Raises:
-        ValueError: If the sentence asks for nothing that is known, or for a cube that the given layout lacks.
+        ValueError: If there is no room for the goals, or the sentence asks for nothing that is known, or for a cube that the given layout lacks.
     """
-    layout = options.get("layout") or Layout.draw(rng)
+    if "instruction" in options and "task" not in options:
+        wanted = min(2, len(colors_of(options["instruction"])))
+    else:
+        wanted = TASKS[task].grammar.cubes
+    layout = options.get("layout") or Layout.draw(rng, scene, wanted)
     start = constants.normalize(rng.uniform(START_LOW, START_HIGH).astype(np.float32))
-    target = int(rng.integers(CUBES))
+    if len(layout.cubes) < wanted:
+        raise ValueError(f"options['layout'] has {len(layout.cubes)} cubes; accepted by {task!r}: {wanted} or more")
+    target = layout.cubes[int(rng.integers(len(layout.cubes)))]
     other, named = None, [COLOR_NAMES[layout.colors[target]], None]
     if TASKS[task].grammar.cubes == 2:
-        other = int(rng.choice([i for i in range(CUBES) if i != target]))
+        other = int(rng.choice([i for i in layout.cubes if i != target]))
         named[1] = COLOR_NAMES[layout.colors[other]]
     sentence = TASKS[task].grammar.sample(rng, named[0], other=named[1])
     if "instruction" in options:
@@ -195,15 +225,54 @@ def draw_start(
         layout, target = _with(layout, target, colors[0], "layout" in options, sentence)
         other = None
         if cubes == 2:
-            free = next(i for i in range(CUBES) if i != target)
+            free = next(i for i in layout.cubes if i != target)
             layout, other = _with(layout, free, colors[1], "layout" in options, sentence)
     spoken = options.get("spoken", sentence)
-    return EpisodeStart(task, sentence, spoken, target, other, layout, start, shift.apply(physics, rng))
+    goals = options.get("goals")
+    if goals is None and TASKS[task].destinations:
+        goals = draw_goals(rng, layout, [target, other][: TASKS[task].destinations])
+    physics = shift.apply(scene.apply(physics, rng), rng)
+    return EpisodeStart(task, sentence, spoken, target, other, layout, start, physics, goals)
+
+
+def draw_goals(rng: np.random.Generator, layout: Layout, named: Sequence[int]) -> np.ndarray:
+    """Draws where named cubes are to stand, `(len(named), 2)` in m: on free places, far from each other.
+
+    Raises:
+        ValueError: If the table is too crowded.
+    """
+    goals: list[np.ndarray] = []
+    for _ in range(TRIES):
+        place, cube = rng.uniform(GOAL_LOW, GOAL_HIGH), named[len(goals)]
+        apart = np.linalg.norm(layout.positions - place, axis=1)
+        near = [np.linalg.norm(place - goal) < GOAL_SPACING for goal in goals]
+        if apart[cube] < GOAL_FAR or np.delete(apart, cube).min(initial=1.0) < GOAL_SPACING or any(near):
+            continue
+        goals.append(place)
+        if len(goals) == len(named):
+            return np.stack(goals)
+    raise Crowded(f"layout.positions={shown(layout.positions.tolist())} leave no room for the goals of {len(named)} cubes")
+
+
+def check_goals(value: object, count: int) -> np.ndarray:
+    """Returns places for cubes `(count, 2)` in m; ValueError if they are none, or out of the hand's reach."""
+    try:
+        goals = np.array(value, np.float64)
+        fits = goals.shape == (count, 2) and bool(((goals >= PLACE_LOW) & (goals <= PLACE_HIGH)).all())
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or (count == 2 and np.linalg.norm(goals[0] - goals[1]) < APART):
+        (x, y), (far_x, far_y) = PLACE_LOW, PLACE_HIGH
+        raise ValueError(
+            f"goals={shown(value)}; accepted: {count} places (x, y) with x from {x:g} to {far_x:g} and y from {y:g} to "
+            f"{far_y:g} m, at least {APART:g} m apart"
+        )
+    return goals
 
 
 def _with(layout: Layout, index: int, color: str, given: bool, sentence: str) -> tuple[Layout, int]:
     """Returns a layout with a cube of a color, and its index: cube `index` takes the color if there is none yet."""
-    on_table = [COLOR_NAMES[i] for i in layout.colors]
+    on_table = [PALETTE_NAMES[i] for i in layout.colors]
     if color in on_table:
         return layout, on_table.index(color)
     if given:

@@ -26,20 +26,27 @@ KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "d
 """What acted: see `dream_env.agents.nicol.behaviors`."""
 CUBES = ("cube_0", "cube_1", "cube_2")
 
-# Shape behind the leading axes and dtype of every array of an episode; T + 1 frames, T actions.
-_FRAMES, _STEPS = (EPISODE_STEPS + 1,), (EPISODE_STEPS,)
-ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
-    "images": ((*_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
-    "goal_image": ((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
-    "proprio": ((*_FRAMES, 4), np.float32),
-    "action": ((*_STEPS, 4), np.float32),
-    "label": ((*_STEPS, 4), np.float32),
-    "objects": ((*_FRAMES, 3, 3), np.float32),
-    "colors": ((3,), np.int64),
-    "hand": ((*_FRAMES, 3), np.float32),
-    "held": (_FRAMES, np.bool_),
-    "condition": (_FRAMES, np.bool_),
-}
+
+
+def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    """Returns shape and dtype of every array of an episode of so many actions."""
+    frames = steps + 1
+    return {
+        "images": ((frames, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
+        "goal_image": ((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
+        "proprio": ((frames, 4), np.float32),
+        "action": ((steps, 4), np.float32),
+        "label": ((steps, 4), np.float32),
+        "objects": ((frames, 3, 3), np.float32),
+        "colors": ((3,), np.int64),
+        "hand": ((frames, 3), np.float32),
+        "held": ((frames,), np.bool_),
+        "condition": ((frames,), np.bool_),
+    }
+
+
+ARRAYS = arrays(EPISODE_STEPS)
+"""Those of an episode of a standard task."""
 _RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {
     "colors": (0, len(COLORS) - 1),
     "target": (0, len(CUBES) - 1),
@@ -50,7 +57,7 @@ LABELS = ("expert", "objects", "colors", "target", "hand", "held")
 
 @dataclass
 class Episode:
-    """One episode of T = `EPISODE_STEPS` actions and T + 1 frames.
+    """One episode of T actions and T + 1 frames; T is the horizon of its task.
 
     Attributes:
         seed: Identity of the episode among those of a dataset.
@@ -93,12 +100,13 @@ class Episode:
         """Checks kind, target, shapes, dtypes and ranges."""
         check_choice("kind", self.kind, (*KINDS, one.UNKNOWN))
         check_choice("target", self.target, range(len(CUBES)))
-        for name, (shape, dtype) in ARRAYS.items():
+        steps = np.asarray(self.action).shape[0] if np.ndim(self.action) else EPISODE_STEPS
+        for name, (shape, dtype) in arrays(steps).items():
             given = np.asarray(getattr(self, name))
             if given.shape != shape or not np.can_cast(given.dtype, dtype, "same_kind"):
                 raise ValueError(
                     f"{name} is {given.dtype} {given.shape}; accepted: {np.dtype(dtype)} {shape} "
-                    f"(episodes have {EPISODE_STEPS} actions and {EPISODE_STEPS + 1} frames)"
+                    f"(this episode has {steps} actions, and so {steps + 1} frames)"
                 )
             array: np.ndarray = np.asarray(given, dtype)
             _check(name, array)
@@ -111,7 +119,7 @@ class Episode:
 
     def general(self) -> one.Episode:
         """Returns it as an episode of any robot."""
-        frames = np.ones((EPISODE_STEPS + 1, 1))
+        frames = np.ones((len(self.proprio), 1))
         return one.Episode(
             observation={"pixels": self.images, "proprio": self.proprio},
             goal={"pixels": self.goal_image},
@@ -136,6 +144,25 @@ def _check(name: str, array: np.ndarray, place: str = "") -> None:
     low, high = _RANGES.get(name, (-np.inf, np.inf))
     if array.size and name in _RANGES and (array.min() < low or array.max() > high):
         raise ValueError(f"{place}{name} holds {array.min()} to {array.max()}; accepted: {low} to {high}")
+
+
+def _of_three_cubes(
+    data: general.EpisodeDataset, objects: np.ndarray, colors: np.ndarray, root: str | Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leaves out the empty places of `objects` and `colors`, which data sets of five places have.
+
+    Raises:
+        ValueError: If an episode has other objects than three cubes.
+    """
+    if "shapes" not in data.labels:
+        return objects, colors
+    shapes = data.stacked("shapes")
+    if (shapes[..., : len(CUBES)] != 0).any() or (shapes[..., len(CUBES) :] >= 0).any():
+        raise ValueError(
+            f"{root} holds varied scenes, of one to five objects; accepted here: scenes of three cubes "
+            "(`dream_env.data` reads any)"
+        )
+    return objects[..., : 3 * len(CUBES)], colors[..., : len(CUBES)]
 
 
 class EpisodeWriter(writer.EpisodeWriter):
@@ -196,12 +223,16 @@ class EpisodeDataset:
                 "writes"
             )
         count = len(data)
-        label = {name: data.stacked(name) for name in LABELS}
+        try:
+            label = {name: data.stacked(name) for name in LABELS}
+        except ValueError as error:
+            raise ValueError(f"{root}: {error}; tasks of different horizons are read from folders of their own") from error
+        label["objects"], label["colors"] = _of_three_cubes(data, label["objects"], label["colors"], root)
         lost = data.task == one.UNKNOWN
         task = np.array(
             [task_of(words) if no else old for words, no, old in zip(data.instruction, lost, data.task, strict=True)]
         )
-        arrays = {
+        columns = {
             "images": data.stacked("pixels"),
             "goal_image": data.goal["pixels"],
             "proprio": data.stacked("proprio"),
@@ -214,15 +245,15 @@ class EpisodeDataset:
             "condition": data.stacked("success"),
         }
         target = label["target"][:, 0].astype(np.int64)
-        for name, (shape, _) in ARRAYS.items():
-            if arrays[name].shape[1:] != shape:
-                raise ValueError(f"{root}: {name} is {arrays[name].shape[1:]} in an episode; accepted: {shape}")
+        for name, (shape, _) in arrays(columns["action"].shape[1]).items():
+            if columns[name].shape[1:] != shape:
+                raise ValueError(f"{root}: {name} is {columns[name].shape[1:]} in an episode; accepted: {shape}")
         for name in ("proprio", "action", "label", "objects", "colors", "hand"):
-            _check(name, arrays[name], f"{root}: ")
+            _check(name, columns[name], f"{root}: ")
         _check("target", target, f"{root}: ")
         for kind in set(data.kind.tolist()):
             check_choice(f"{root}: kind", kind, (*KINDS, one.UNKNOWN))
-        return cls(data.seed, data.kind, task, data.instruction, target=target, **arrays)
+        return cls(data.seed, data.kind, task, data.instruction, target=target, **columns)
 
     @classmethod
     def stack(cls, episodes: Sequence[Episode]) -> EpisodeDataset:

@@ -44,7 +44,7 @@ class GoalRenderer:
             `HOLD_STEPS` at the end.
         """
         layout = start.layout
-        arrays = (layout.positions, layout.yaws, layout.colors, start.start)
+        arrays = (*vars(layout).values(), start.start, np.array(start.goals))
         key = (start.task_name, start.target, start.other, physics, *(a.tobytes() for a in arrays))
         if key not in self._goals:
             picture = self._act(start, physics)
@@ -70,13 +70,13 @@ class GoalRenderer:
         scene, task, proprio, held_for = self._scene, TASKS[start.task_name], start.start, 0
         scene.physics = physics
         scene.reset(start.layout, constants.denormalize(proprio))
-        now = scene.sim_state(start.target, constants.denormalize(proprio), start.other)
+        now = scene.sim_state(start.target, constants.denormalize(proprio), start.other, start.goals)
         for _ in range(task.horizon):
             action = task.expert(now)
             if held_for >= constants.HOLD_STEPS and np.abs(action).max() < 0.05:
                 break
             proprio = constants.integrate(proprio, action)
             scene.step(constants.denormalize(proprio))
-            now = scene.sim_state(start.target, constants.denormalize(proprio), start.other)
+            now = scene.sim_state(start.target, constants.denormalize(proprio), start.other, start.goals)
             held_for = held_for + 1 if task.condition(now) else 0
         return scene.picture("workspace") if held_for >= constants.HOLD_STEPS else None

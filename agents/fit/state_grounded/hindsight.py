@@ -13,12 +13,16 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.nicol.encoded_dataset import Episodes
+from dream_env.checks import check_choice
 from dream_env.language import embed
 from dream_env.nicol.constants import denormalize
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.tasks import TASKS, SimState
+from dream_env.nicol.tasks import STANDARD, TASKS, SimState
 from dream_env.nicol.tasks.task import in_hand
 from dream_env.progress import progress_bar
+
+QUESTIONS = tuple(TASKS[name] for name in STANDARD)
+"""What can be asked of a frame: tasks whose condition can be told without goals and speeds."""
 
 
 class Hindsight:
@@ -34,14 +38,16 @@ class Hindsight:
 
     def __init__(self, episodes: Episodes, embed: Callable[[str], np.ndarray] = embed) -> None:
         count, frames = episodes.hand.shape[:2]
-        self.conditions = torch.zeros((count, frames, len(TASKS), episodes.objects.shape[2]), dtype=torch.bool)
+        self.conditions = torch.zeros((count, frames, len(STANDARD), episodes.objects.shape[2]), dtype=torch.bool)
         for n in progress_bar(range(count), desc="hindsight", unit="episode"):
             self.conditions[n] = torch.from_numpy(_conditions(episodes, n))
         self.recorded = torch.from_numpy(np.asarray(episodes.condition)).bool()
         self.colors = torch.from_numpy(np.asarray(episodes.colors))
-        self.own_task = torch.tensor([list(TASKS).index(str(task)) for task in episodes.task])
+        for task in sorted(set(map(str, episodes.task))):
+            check_choice("task of an episode", task, STANDARD)
+        self.own_task = torch.tensor([STANDARD.index(str(task)) for task in episodes.task])
         self.own_cube = torch.from_numpy(np.asarray(episodes.target))
-        sentences = [[task.grammar.sentences(color) for color in COLORS] for task in TASKS.values()]
+        sentences = [[task.grammar.sentences(color) for color in COLORS] for task in QUESTIONS]
         self.sentences = [[np.stack([embed(s) for s in cell]) for cell in row] for row in sentences]
 
     def ask(self, n: Tensor, t: Tensor, recolored: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -58,7 +64,7 @@ class Hindsight:
             Sentence embeddings `(B, 64)` and answers `(B,)`, 0 or 1.
         """
         own = torch.rand(len(n), generator=generator) < 0.5
-        task = torch.where(own, self.own_task[n], torch.randint(len(TASKS), n.shape, generator=generator))
+        task = torch.where(own, self.own_task[n], torch.randint(len(STANDARD), n.shape, generator=generator))
         cube = torch.randint(self.conditions.shape[3], n.shape, generator=generator)
         cube = torch.where(own, self.own_cube[n], cube)
         noise = torch.rand(len(n), generator=generator).tolist()
@@ -71,10 +77,10 @@ class Hindsight:
 
 def _conditions(episodes: Episodes, n: int) -> np.ndarray:
     """Returns the answers `(T + 1, tasks, cubes)` for one episode."""
-    answers = np.zeros((len(episodes.hand[n]), len(TASKS), episodes.objects.shape[2]), bool)
+    answers = np.zeros((len(episodes.hand[n]), len(STANDARD), episodes.objects.shape[2]), bool)
     for cube in range(answers.shape[2]):
         for t, now in enumerate(sim_states(episodes, n, cube)):
-            answers[t, :, cube] = [task.condition(now) for task in TASKS.values()]
+            answers[t, :, cube] = [task.condition(now) for task in QUESTIONS]
     return answers
 
 

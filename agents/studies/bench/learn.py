@@ -31,7 +31,7 @@ from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.scene import CUBES
+from dream_env.nicol.layout import CUBES
 from dream_env.rewards import METRIC_SCALE
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import take

@@ -27,7 +27,7 @@ from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, a
 from dream_env.agents.studies.reward_audit.report import draw_distances, markdown
 from dream_env.agents.studies.reward_audit.scenes import Scene, play_scenes
 from dream_env.files import write_text
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.progress import progress_bar
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint
@@ -57,7 +57,7 @@ def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dic
     figures: dict[str, Any] = {}
     for potential, rewards in POTENTIALS.items():
         own = [one[potential] for one in scored if potential in one]
-        tasks = {task: [one for one in own if one.scene.task == task] for task in TASKS}
+        tasks = {task: [one for one in own if one.scene.task == task] for task in STANDARD}
         by_task = {task: audit_figures(some) for task, some in tasks.items() if some}
         if by_task:
             fails = [f"{task}: {fault}" for task, row in by_task.items() for fault in faults(row)]
@@ -77,7 +77,7 @@ def reward_figures(
     scenes: int = 60,
     cache: Path = Path("runs/reward_audit"),
     workers: pool.Workers = None,
-    tasks: Sequence[str] = tuple(TASKS),
+    tasks: Sequence[str] = STANDARD,
 ) -> dict[str, dict[str, float]]:
     """Returns what a fidelity report tells of a reward, by task.
 
@@ -115,7 +115,7 @@ def audit_rewards(args: Arguments) -> dict[str, Any]:
     folder = checkpoint.resolve(args.world_model)
     model = checkpoint.load(folder)
     workers: pool.Workers = "ray" if args.ray else args.workers
-    scenes = play_scenes(list(TASKS), args.scenes, args.seed, args.cache, workers)
+    scenes = play_scenes(list(STANDARD), args.scenes, args.seed, args.cache, workers)
     figures, scored = audit(model, scenes)
     report = {
         "command": command_line("studies.reward_audit", args),

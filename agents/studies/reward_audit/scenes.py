@@ -21,7 +21,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.files import replacing
 from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.constants import EPISODE_STEPS, SETPOINT_HIGH, SETPOINT_LOW, normalize
-from dream_env.nicol.scene import Layout
+from dream_env.nicol.layout import Layout
 from dream_env.nicol.tasks import TASKS, SimState
 from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
 from dream_env.progress import progress_bar

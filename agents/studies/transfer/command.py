@@ -33,7 +33,7 @@ from dream_env.agents.studies.transfer.policies import digest, folder, pack, pra
 from dream_env.agents.studies.transfer.results import PlayedTrial, Results, cells
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -77,7 +77,7 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
         made = make(trial.spec, setup)[trial.budget]
         chunks = [
             (task, tuple(range(HELD_OUT_SEED + i, HELD_OUT_SEED + min(i + DREAM_CHUNK, trial.episodes))))
-            for task in TASKS
+            for task in STANDARD
             for i in range(0, trial.episodes, DREAM_CHUNK)
         ]
         # The reward is the cheapest that every form of env takes.

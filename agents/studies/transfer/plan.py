@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import product
 
 from dream_env.agents.eval.results import Instruction
-from dream_env.nicol.shift import SHIFTS
 
 METHODS = {
     "clone": "behavior cloning alone",
@@ -28,7 +27,7 @@ MODEL_FREE = ("ppo_physics", "sac_her_physics")
 DEMOS, MAIN_DEMOS, SEEDS = (5, 25, 50, 100, 200), 100, (0, 1, 2)
 """Demonstrations per task, those of the main comparison, and training seeds."""
 CONTROL_INSTRUCTIONS: tuple[Instruction, ...] = ("swapped", "heldout", "shuffled", "absent")
-CONTROL_SHIFTS = tuple(shift for shift in SHIFTS if shift != "none")
+CONTROL_SHIFTS = ("friction", "mass", "lighting", "camera")
 WALL = "wall"
 """Budget of a model-free learner: as much CPU time as the dream RL of the same demonstrations and seed."""
 

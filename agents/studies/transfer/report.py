@@ -13,7 +13,7 @@ from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.studies.transfer.plan import CONTROL_INSTRUCTIONS, CONTROL_SHIFTS, MAIN, METHODS, WALL
 from dream_env.agents.studies.transfer.results import Results, cells, summarize, targets
 from dream_env.files import write_json, write_text
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 
 NAME = "transfer"
 """Name of the result files."""
@@ -82,7 +82,7 @@ def table(results: Results) -> list[dict[str, str]]:
         for budget, steps in results.evaluations(method).items():
             found = results.select(method, budget=budget)
             row = {"method": method + (f" ({'equal time' if budget == WALL else budget})" if budget else "")}
-            row |= {task: results.rate(method, task, budget=budget).percent() for task in [*TASKS, "all"]}
+            row |= {task: results.rate(method, task, budget=budget).percent() for task in [*STANDARD, "all"]}
             row["all, in the dream"] = results.rate(method, world="dream", budget=budget).percent()
             row["physics steps of practice"] = f"{steps:,}"
             row["CPU minutes of practice"] = f"{max(one.made.practice_cpu_s for one in found) / 60:.1f}"
@@ -115,7 +115,7 @@ def by_demos(results: Results) -> list[dict[str, str]]:
         {"method": method, "task": task}
         | {str(count): results.rate(method, task, demos=count).percent() for count in counts}
         for method in MAIN
-        for task in [*TASKS, "all"]
+        for task in [*STANDARD, "all"]
         if sum(bool(results.select(method, demos=count)) for count in counts) > 1
     ]
 

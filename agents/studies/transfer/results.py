@@ -14,7 +14,7 @@ from dream_env.agents.eval.statistics import UNKNOWN, Interval, paired_differenc
 from dream_env.agents.studies.transfer.plan import MODEL_FREE, WALL, Trial
 from dream_env.agents.studies.transfer.policies import TrainedPolicy
 from dream_env.nicol.constants import EPISODE_STEPS
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 
 Key = tuple[int, str, int]
 """What pairs episodes of two policies: training seed, task, seed of the start."""
@@ -117,8 +117,8 @@ def cells(results: Results) -> list[dict[str, Any]]:
     for one in results.played:
         trial, made, alone = one.trial, one.made, Results([one], one.trial.spec.demos)
         method, condition = trial.spec.method, {"instruction": trial.instruction, "shift": trial.shift}
-        shown = trial.spec.demos * len(TASKS) * EPISODE_STEPS * (method != "sac_her_physics")
-        for task in [*TASKS, "all"]:
+        shown = trial.spec.demos * len(STANDARD) * EPISODE_STEPS * (method != "sac_her_physics")
+        for task in [*STANDARD, "all"]:
             rates = {w: alone.rate(method, task, w, budget=trial.budget, **condition) for w in WORLDS}
             rows.append(
                 {"method": method, "demos": trial.spec.demos, "task": task, **condition}
@@ -149,7 +149,7 @@ def summarize(results: Results) -> dict[str, Any]:
     They are those of practice in the frozen dream, in which physics takes no step; co-evolution stands beside it.
     """
     summary: dict[str, Any] = {"demos": results.demos}
-    for task in [*TASKS, "all"]:
+    for task in [*STANDARD, "all"]:
         summary |= _interval(f"{task}_physics", results.rate("dream", task))
     before, after = results.rate("clone"), results.rate("dream")
     summary |= _interval("clone_physics", before)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Arguments:
     """First of the held-out seeds."""
     arms: tuple[str, ...] = ()
     """Which arms are played, all without a name, "none" for none; all that have been played are reported."""
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = STANDARD
     """Tasks."""
     oracle_episodes: int = 0
     """Episodes per task for which physics tells the best of 16 variations of the clone's episodes; 0 for none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.nicol.language import Grammar
-from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z, SimState, Task, go, height_after, steps
+from dream_env.nicol.tasks.task import TABLE_Z, SimState, Task, go, height_after, steps
 
 CLEARANCE = 0.06
 """How far above its place on the table the cube must be (m)."""
@@ -52,7 +52,7 @@ class Lift(Task):
 
     def condition(self, now: SimState) -> bool:
         """Tells whether the named cube is in the hand and high enough."""
-        return bool(now.held and now.cube[2] - TABLE_Z - CUBE_SIZE / 2 > CLEARANCE)
+        return bool(now.held and now.cube[2] - TABLE_Z - now.size(now.target) / 2 > CLEARANCE)
 
     def expert(self, now: SimState) -> np.ndarray:
         """Comes down on the cube with an open hand, closes, lifts; opens and starts again if the cube is lost."""
@@ -72,7 +72,7 @@ class Lift(Task):
         if self.condition(now):
             return 0.0
         setpoint, cube = now.setpoint, now.cube
-        up = 1 + steps(max(0.0, TABLE_Z + CUBE_SIZE / 2 + CLEARANCE - cube[2]))
+        up = 1 + steps(max(0.0, now.rest_z + CLEARANCE - cube[2]))
         if now.held:
             return up
         if self._grasping(now):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dream_env.nicol.language import Grammar
-from dream_env.nicol.tasks.task import CUBE_SIZE, LINE_X, TABLE_Z, SimState, Task, go, height_after, steps
+from dream_env.nicol.tasks.task import LINE_X, TABLE_Z, SimState, Task, go, height_after, steps
 
 BEHIND = 0.11
 """How far behind the cube's center the grasp point comes down (m)."""
@@ -54,7 +54,7 @@ class Push(Task):
 
     def condition(self, now: SimState) -> bool:
         """Tells whether the named cube lies beyond the line, on the table."""
-        return bool(now.cube[0] > LINE_X and abs(now.cube[2] - TABLE_Z - CUBE_SIZE / 2) < 0.02)
+        return bool(now.cube[0] > LINE_X and abs(now.cube[2] - TABLE_Z - now.size(now.target) / 2) < 0.02)
 
     def expert(self, now: SimState) -> np.ndarray:
         """Comes down behind the named cube with an open hand and pushes it straight forward."""

@@ -18,6 +18,8 @@ HELD_DISTANCE = 0.07
 """A cube that is off the table is held if its center is this near to the grasp point (m)."""
 LINE_X = 0.63
 """Where the tape line lies across the table (m); `push` brings a cube's center beyond it."""
+REST_SPEED = 0.02
+"""An object that moves slower than this lies at rest (m/s)."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,16 @@ class SimState:
     """One moment on the table, mirrored to the right arm.
 
     Attributes:
-        objects: Centers of the cubes, `(3, 3)` in m.
+        objects: Centers of the objects, `(N, 3)` in m.
         target: Index of the named cube.
         hand: Grasp point between thumb and fingers, `(3,)` in m.
         setpoint: The controller's set-point `(4,)`: grasp point in m and closing in [0, 1].
         held: Whether the named cube is in the hand and off the table.
         other: Index of the second cube that the sentence names, for tasks of two cubes.
+        goals: Where the goal picture shows the named cubes, `(1, 2)` or `(2, 2)` in m; None in tasks without such.
+        sizes: Heights of the objects, `(N,)` in m; None where all are `CUBE_SIZE`.
+        speeds: Speeds of the objects, `(N,)` in m/s; None where nobody measured them.
+        touched: Indices of the objects that the robot touched in the last control step.
     """
 
     objects: np.ndarray
@@ -39,6 +45,10 @@ class SimState:
     setpoint: np.ndarray
     held: bool
     other: int | None = None
+    goals: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+    speeds: np.ndarray | None = None
+    touched: tuple[int, ...] = ()
 
     @property
     def cube(self) -> np.ndarray:
@@ -48,15 +58,48 @@ class SimState:
     @property
     def second(self) -> np.ndarray:
         """Center of the second cube that is named, `(3,)` in m."""
+        return self.objects[self._second()]
+
+    @property
+    def rest_z(self) -> float:
+        """Height of the named cube's center while it stands on the table (m)."""
+        return TABLE_Z + self.size(self.target) / 2
+
+    def size(self, index: int) -> float:
+        """Returns the height of an object (m)."""
+        return CUBE_SIZE if self.sizes is None else float(self.sizes[index])
+
+    def goal(self, index: int) -> np.ndarray:
+        """Returns where the goal picture shows the first (0) or second (1) named cube: its center, `(3,)` in m.
+
+        Raises:
+            ValueError: If the task's goals are no places.
+        """
+        if self.goals is None:
+            raise ValueError("goals=None: nothing says where the cube goes; accepted: a task with `destinations`")
+        cube = self.target if index == 0 else self._second()
+        return np.append(self.goals[index], TABLE_Z + self.size(cube) / 2)
+
+    def let_go(self, index: int) -> bool:
+        """Tells whether an object lies at rest and the robot does not touch it.
+
+        Raises:
+            ValueError: If nobody measured the speeds.
+        """
+        if self.speeds is None:
+            raise ValueError("speeds=None: whether a cube rests is not known; accepted: the simulator's state")
+        return bool(index not in self.touched and self.speeds[index] < REST_SPEED)
+
+    def _second(self) -> int:
         if self.other is None:
             raise ValueError("other=None: the task's grammar names one cube; accepted: a grammar that names two")
-        return self.objects[self.other]
+        return self.other
 
 
-def in_hand(cube: np.ndarray, hand: np.ndarray) -> np.ndarray:
+def in_hand(cube: np.ndarray, hand: np.ndarray, size: float = CUBE_SIZE) -> np.ndarray:
     """Tells whether cubes `(..., 3)` are near grasp points `(..., 3)` (m) and off the table, `(...)` bool."""
     near = np.linalg.norm(cube - hand, axis=-1) < HELD_DISTANCE
-    return near & (cube[..., 2] > TABLE_Z + CUBE_SIZE / 2 + 0.01)
+    return near & (cube[..., 2] > TABLE_Z + size / 2 + 0.01)
 
 
 class Task(Protocol):
@@ -68,11 +111,13 @@ class Task(Protocol):
         name: Its name.
         grammar: Its sentences; they name one cube, or two.
         horizon: Control steps of an episode, in which the expert has to be done.
+        destinations: How many of the named cubes have a place of their own that only the goal picture tells.
     """
 
     name: ClassVar[str]
     grammar: ClassVar[Grammar]
     horizon: ClassVar[int] = EPISODE_STEPS
+    destinations: ClassVar[int] = 0
 
     def condition(self, now: SimState) -> bool:
         """Tells whether the task is done at this moment; success needs it for `HOLD_STEPS` in a row."""

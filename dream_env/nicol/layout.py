@@ -1,0 +1,218 @@
+"""What an episode's table looks like: the objects on it, and the physical properties of the scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dream_env.checks import check_choice, check_number, shown
+from dream_env.nicol.constants import SETPOINT_HIGH, SETPOINT_LOW
+from dream_env.nicol.language import COLORS
+from dream_env.nicol.tasks.task import CUBE_SIZE
+
+if TYPE_CHECKING:
+    from dream_env.nicol.shift import Shift
+
+COLOR_NAMES = list(COLORS)
+"""Colors that sentences name: those of cubes."""
+PALETTE = [*COLORS.values(), (0.95, 0.45, 0.05, 1.0), (0.50, 0.15, 0.65, 1.0)]
+"""Colors of objects, RGBA: those of `COLORS`, then orange and purple, which a ball and a cylinder have."""
+PALETTE_NAMES = [*COLORS, "orange", "purple"]
+SHAPES = ("cube", "ball", "cylinder")
+TEXTURES = ("plain", "checks", "stripes", "wood", "speckles")
+"""Patterns of a table, in assets/nicol/textures."""
+CUBES = 3
+"""Objects on the table of the standard scene, all of them cubes."""
+OBJECTS = 5
+"""Most objects on a table."""
+AREA_LOW, AREA_HIGH = np.array([0.43, -0.34]), np.array([0.56, -0.04])
+"""Where cubes stand at the start: x and y of their centers (m), right arm."""
+SPACING = 0.12
+"""Smallest distance between two cubes' centers at the start (m)."""
+PLACE_LOW, PLACE_HIGH = (bound[:2].astype(float).round(6) for bound in (SETPOINT_LOW, SETPOINT_HIGH))
+"""Where a layout of one's own may put objects: x and y of their centers (m), where the right hand reaches."""
+APART = 0.071
+"""Smallest distance between two objects' centers in any layout (m): a cube's diagonal, so that none overlap."""
+SIZE_LOW, SIZE_HIGH = 0.035, 0.06
+"""Smallest and largest object (m): what the hand can hold."""
+TRIES = 2000
+"""Places that are drawn for the objects of one table before it is begun anew."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """Physical properties of a scene, which a test of robustness shifts and a varied scene draws.
+
+    Attributes:
+        friction: Lateral friction of objects and table.
+        mass: Mass of an object (kg).
+        light: Direction to the light (m).
+        brightness: Strength of the light.
+        camera_jitter: Shift of the policy camera's target in x and y (m).
+        camera_shift: Shift of the policy camera itself (m).
+        shadow: Whether objects throw shadows; such a picture takes three times as long.
+        table: Color of the table, RGB in [0, 1]; None for the robot's own white one.
+        texture: Pattern of a table that has a color, one of `TEXTURES`.
+    """
+
+    friction: float = 1.0
+    mass: float = 0.06
+    light: tuple[float, float, float] = (0.4, -0.4, 1.5)
+    brightness: float = 1.0
+    camera_jitter: tuple[float, float] = (0.0, 0.0)
+    camera_shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shadow: bool = False
+    table: tuple[float, float, float] | None = None
+    texture: str = "plain"
+
+    def __post_init__(self) -> None:
+        """Checks every value, and makes tuples of lists, as YAML and JSON give them."""
+        for name in ("friction", "mass", "brightness"):
+            check_number(f"physics[{name!r}]", getattr(self, name), low=1e-6 if name == "mass" else 0.0, high=1000)
+        for name, length in (("light", 3), ("camera_jitter", 2), ("camera_shift", 3), ("table", 3)):
+            if name == "table" and self.table is None:
+                continue
+            values = _numbers(f"physics[{name!r}]", getattr(self, name), (length,))
+            if np.abs(values).max() > 1000:
+                raise ValueError(f"physics[{name!r}]={shown(values.tolist())}; accepted: numbers from -1000 to 1000")
+            object.__setattr__(self, name, tuple(values.astype(float).tolist()))
+        if self.table is not None and not all(0 <= value <= 1 for value in self.table):
+            raise ValueError(f"physics['table']={shown(self.table)}; accepted: red, green and blue from 0 to 1")
+        check_choice("physics['shadow']", self.shadow, [False, True])
+        check_choice("physics['texture']", self.texture, TEXTURES)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A start on the table with N objects, in the right arm's frame.
+
+    Attributes:
+        positions: Centers of the objects, `(N, 2)` in m, from `PLACE_LOW` to `PLACE_HIGH` and `APART` from each other.
+        yaws: Rotation of each object about z, `(N,)` in [-pi, pi] rad.
+        colors: Index of each object's color in `PALETTE`, `(N,)`, all different; cubes have one of `COLORS`.
+        shapes: Index of each object's shape in `SHAPES`, `(N,)`; None for cubes.
+        sizes: Height of each object (m), `(N,)`; None for `CUBE_SIZE`.
+
+    The arrays are copies, and read-only.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    positions: np.ndarray
+    yaws: np.ndarray
+    colors: np.ndarray
+    shapes: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Checks every array."""
+        count = len(self.colors) if np.ndim(self.colors) == 1 else CUBES
+        if not 1 <= count <= OBJECTS:
+            raise ValueError(f"layout.colors are {count}; accepted: 1 to {OBJECTS} objects")
+        if self.shapes is None:
+            object.__setattr__(self, "shapes", np.zeros(count, np.int64))
+        if self.sizes is None:
+            object.__setattr__(self, "sizes", np.full(count, CUBE_SIZE))
+        for name in ("positions", "yaws", "colors", "shapes", "sizes"):
+            shape, whole = (count, 2) if name == "positions" else (count,), name in ("colors", "shapes")
+            array = _numbers(f"layout.{name}", getattr(self, name), shape, "iu" if whole else "iuf")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        places = self.positions
+        if (places < PLACE_LOW).any() or (places > PLACE_HIGH).any():
+            (x, y), (far_x, far_y) = PLACE_LOW, PLACE_HIGH
+            raise ValueError(
+                f"layout.positions={shown(places.tolist())}; accepted: x from {x:g} to {far_x:g} and y from {y:g} to "
+                f"{far_y:g} m, where the hand reaches"
+            )
+        if _gap(places) < APART:
+            raise ValueError(f"layout.positions={shown(places.tolist())}; accepted: centers at least {APART:g} m apart")
+        if np.abs(self.yaws).max() > np.pi:
+            raise ValueError(f"layout.yaws={shown(self.yaws.tolist())}; accepted: -pi to pi")
+        assert self.shapes is not None and self.sizes is not None
+        if self.shapes.min() < 0 or self.shapes.max() >= len(SHAPES):
+            raise ValueError(f"layout.shapes={self.shapes.tolist()}; accepted: 0 to {len(SHAPES) - 1}")
+        if self.sizes.min() < SIZE_LOW or self.sizes.max() > SIZE_HIGH:
+            raise ValueError(f"layout.sizes={self.sizes.tolist()}; accepted: {SIZE_LOW} to {SIZE_HIGH} m")
+        known = np.where(self.shapes == 0, len(COLORS), len(PALETTE))
+        if len({*self.colors.tolist()}) < count or (self.colors < 0).any() or (self.colors >= known).any():
+            raise ValueError(
+                f"layout.colors={self.colors.tolist()}; accepted: {count} different ones of 0 to {len(COLORS) - 1}"
+            )
+
+    def __len__(self) -> int:
+        """Returns the number of objects."""
+        return len(self.colors)
+
+    @property
+    def cubes(self) -> list[int]:
+        """Indices of the cubes, of which sentences speak."""
+        assert self.shapes is not None
+        return np.flatnonzero(self.shapes == 0).tolist()
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, scene: Shift | None = None, cubes: int = 1) -> Layout:
+        """Draws three cubes of different colors at least `SPACING` apart, or what a scene has in their place.
+
+        Args:
+            rng: The episode's generator.
+            scene: What may be on the table; None, or one that says nothing of objects, for three cubes.
+            cubes: How many cubes there have to be at least.
+        """
+        if scene is not None and scene.objects is not None:
+            return cls._draw_varied(rng, scene, cubes)
+        while True:
+            positions = rng.uniform(AREA_LOW, AREA_HIGH, (CUBES, 2))
+            if _gap(positions) >= SPACING:
+                break
+        return cls(
+            positions,
+            rng.uniform(-0.2, 0.2, CUBES),
+            rng.permutation(len(COLORS))[:CUBES].astype(np.int64),
+        )
+
+    @classmethod
+    def _draw_varied(cls, rng: np.random.Generator, scene: Shift, cubes: int) -> Layout:
+        """Draws as many objects as a scene has: cubes first, and a ball and a cylinder among the others."""
+        assert scene.objects is not None
+        count = int(rng.integers(max(cubes, scene.objects[0]), scene.objects[1] + 1))
+        shapes = np.zeros(count, np.int64)
+        others = rng.permutation([1, 2, 0])[: count - cubes]  # 0: one more cube
+        shapes[cubes : cubes + len(others)] = others
+        colors = np.zeros(count, np.int64)
+        named = shapes == 0
+        colors[named] = rng.permutation(len(COLORS))[: named.sum()]
+        colors[~named] = len(COLORS) + rng.permutation(len(PALETTE) - len(COLORS))[: (~named).sum()]
+        sizes = rng.uniform(*scene.sizes, count)
+        positions = np.zeros((0, 2))
+        while len(positions) < count:
+            positions = rng.uniform(scene.area[0], scene.area[1], (1, 2))
+            for _ in range(TRIES):
+                if len(positions) == count:
+                    break
+                place = rng.uniform(scene.area[0], scene.area[1], (1, 2))
+                if _gap(np.concatenate([positions, place])) >= scene.spacing:
+                    positions = np.concatenate([positions, place])
+        order = rng.permutation(count)  # or the first ones would lie more freely
+        return cls(positions[order], rng.uniform(-0.2, 0.2, count), colors, shapes, sizes)
+
+
+def _gap(places: np.ndarray) -> float:
+    """Returns the smallest distance between two places of `(N, 2)`; infinity for one."""
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    return float(gaps[~np.eye(len(places), dtype=bool)].min(initial=np.inf))
+
+
+def _numbers(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
+    """Returns finite numbers as a new array."""
+    try:
+        array = np.array(value)
+        fits = array.shape == shape and array.dtype.kind in kinds and bool(np.isfinite(array).all())
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}={shown(value)}; accepted: {shape[0]} finite numbers, shape {shape}")
+    return array

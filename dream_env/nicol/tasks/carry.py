@@ -1,0 +1,95 @@
+"""Grasp a cube, carry it to a place, put it down, let it go, and rise: what the experts of several tasks share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dream_env.nicol.constants import SETPOINT_LOW
+from dream_env.nicol.tasks.task import HELD_DISTANCE, TABLE_Z, SimState, go, height_after, steps
+
+HOVER = 0.12
+"""Height of the grasp point above a cube's center before it comes down, and after it let the cube go (m)."""
+GRASP_Z = 0.04
+"""Height of the grasp point above the table, or above what the cube stands on, at which the hand closes (m)."""
+GRASP_X = 0.018
+"""How far behind the grasp point's place a cube's center is when the hand comes down around it (m)."""
+GRIP = 0.6
+"""How far the hand closes around a cube; closed all the way, it twists the cube, which then falls over when let go."""
+CLEAR = 0.085
+"""Height of a carried cube's center above its place on the table, at which it passes over other cubes (m)."""
+NEAR = 0.01
+"""A cube this close to its place, across the table, comes down (m)."""
+DOWN = 0.006
+"""A cube this close above its place is let go (m)."""
+SLIP = 0.028
+"""A cube this close to its place, across the table, is left there: the opening hand shifts it (m)."""
+FALL = 0.03
+"""Largest height over its place at which a cube is let go where the hand cannot go further down (m)."""
+
+
+def carry(now: SimState, index: int, place: np.ndarray) -> np.ndarray:
+    """Returns the expert's action `(4,)` that brings a cube to a place.
+
+    Args:
+        now: The present state.
+        index: The cube.
+        place: Where its center goes, `(3,)` in m; it may be on top of another one.
+    """
+    cube, setpoint = now.objects[index], now.setpoint
+    offset, around = now.hand - cube, cube[:2] + (GRASP_X, 0.0)
+    if _to_let_go(now, index, place):
+        if setpoint[3] > 0.05:
+            return go(now, setpoint[:3], 0.0)
+        beside = float(np.linalg.norm(setpoint[:2] - around))
+        centered = beside < 0.012 or setpoint[2] > cube[2] + 0.06
+        # First so far aside that neither fingers nor thumb take the cube along.
+        return go(now, np.append(around, cube[2] + HOVER if centered else setpoint[2]), 0.0)
+    if setpoint[3] > GRIP - 0.01 and np.linalg.norm(offset) < HELD_DISTANCE:
+        goal, apart = place + offset, float(np.linalg.norm(place[:2] - cube[:2]))
+        if apart < NEAR:
+            return go(now, goal, GRIP)
+        high = max(place[2], TABLE_Z + now.size(index) / 2) + CLEAR
+        if cube[2] < high - 0.03:  # first off the table, and over what is in the way
+            return go(now, np.append(setpoint[:2], high + offset[2]), GRIP)
+        return go(now, np.append(goal[:2], high + offset[2]), GRIP)
+    above, aside = setpoint[2] - cube[2], float(np.linalg.norm(setpoint[:2] - around))
+    low = cube[2] - now.size(index) / 2 + GRASP_Z
+    if (setpoint[3] > 0.1 and above < 0.04 and aside < 0.05) or (setpoint[2] < low + 0.01 and aside < 0.012):
+        return go(now, setpoint[:3], GRIP)
+    if aside < 0.012 and setpoint[3] < 0.1:
+        return go(now, np.append(around, low), 0.0)
+    return go(now, np.append(around, cube[2] + HOVER), 0.0)
+
+
+def _to_let_go(now: SimState, index: int, place: np.ndarray) -> bool:
+    """Tells whether the hand should be open: the cube is at its place, or over it and cannot come down further."""
+    apart, (_, _, height, closing) = now.objects[index] - place, now.setpoint
+    lowest = height < SETPOINT_LOW[2] + 0.002
+    across = float(np.linalg.norm(apart[:2]))
+    falls = apart[2] < FALL and (across < NEAR and lowest or across < SLIP and closing < GRIP - 0.01)
+    return there(now, index, place, SLIP) or bool(falls)
+
+
+def there(now: SimState, index: int, place: np.ndarray, tolerance: float = SLIP) -> bool:
+    """Tells whether a cube is at its place: near enough across the table, and at its height."""
+    apart = now.objects[index] - place
+    return bool(np.linalg.norm(apart[:2]) < tolerance and abs(apart[2]) < DOWN)
+
+
+def carry_steps(now: SimState, index: int, place: np.ndarray) -> float:
+    """Estimates the control steps that `carry` takes until the cube is let go at its place."""
+    cube, setpoint = now.objects[index], now.setpoint
+    let_go = steps(setpoint[3], axis=3) + 1
+    if there(now, index, place):
+        return let_go
+    opened = steps(1.0, axis=3) + 1
+    across = steps(place[:2] - cube[:2])
+    if setpoint[3] > 0.5 and np.linalg.norm(now.hand - cube) < HELD_DISTANCE:
+        far = np.linalg.norm(place[:2] - cube[:2]) > NEAR
+        up = steps(max(0.0, place[2] + CLEAR - cube[2])) if far else 0.0
+        down = steps(CLEAR if far else max(0.0, cube[2] - place[2]))
+        return steps(1 - setpoint[3], axis=3) + up + across + down + opened
+    over = max(steps(cube[:2] - setpoint[:2]), steps(setpoint[3], axis=3))
+    low = steps(max(0.0, height_after(now, over, cube[2] + HOVER) - cube[2]))
+    up = steps(max(0.0, place[2] - cube[2]) + CLEAR)
+    return over + low + steps(1.0, axis=3) + up + across + steps(CLEAR) + opened
