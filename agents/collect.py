@@ -183,7 +183,9 @@ class Arguments:
             words = zlib.crc32(named.encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, preparation, self.scene))
+            jobs.append(
+                Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, preparation, self.scene)
+            )
         return jobs
 
 

@@ -18,7 +18,7 @@ from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.initial_states import of_pictures
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 from dream_env.world_models import checkpoint
 from dream_env.world_models.backbone import VisionLanguageBackbone
@@ -41,7 +41,7 @@ def words(transformers):
     """A tokenizer that knows the words of the grammars."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    sentences = [s for task in TASKS.values() for c in COLORS for s in task.grammar.sentences(c, "test")]
+    sentences = [s for task in STANDARD for c in COLORS for s in TASKS[task].grammar.sentences(c, "test")]
     vocabulary = dict.fromkeys(["[PAD]", "[UNK]", *sorted(" ".join(sentences).split())])
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -12,7 +12,7 @@ from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.coevolve.arguments import LEAST
 from dream_env.agents.fidelity.ranking import check_policies
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.world_models import checkpoint
 
 
@@ -35,7 +35,7 @@ def calls(monkeypatch, toy_folder):
     def fidelity(args):
         calls.append(("fidelity", args))
         after = Path(args.world_model).name == "world_model"
-        tasks = {task: {key: 1.0 if after else 2.0 for key in coevolve.SHOWN} for task in TASKS}
+        tasks = {task: {key: 1.0 if after else 2.0 for key in coevolve.SHOWN} for task in STANDARD}
         args.out.mkdir(parents=True)
         report = {"tasks": tasks, "policy_mae_points": None if after else 15.0}
         (args.out / "fidelity.json").write_text(json.dumps(report))

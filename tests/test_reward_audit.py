@@ -17,7 +17,7 @@ from dream_env.agents.studies.reward_audit.command import Arguments, audit, audi
 from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, score_scene
 from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, Scene, Take
 from dream_env.nicol.constants import EPISODE_STEPS
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.rewards import RewardName
 
 
@@ -121,7 +121,7 @@ def test_every_reward_goes_by_one_potential():
 
 @pytest.fixture(scope="module")
 def played():
-    return [scenes.play_scene((task, SEED + 2)) for task in TASKS]
+    return [scenes.play_scene((task, SEED + 2)) for task in STANDARD]
 
 
 def test_scenes_hold_what_their_names_say(played):
@@ -183,7 +183,7 @@ def test_models_without_a_metric_are_measured_too(played, monkeypatch, tmp_path)
 @pytest.fixture
 def no_physics(played, monkeypatch):
     def fake(cell):
-        return replace(played[list(TASKS).index(cell[0])], seed=cell[1])
+        return replace(played[list(STANDARD).index(cell[0])], seed=cell[1])
 
     monkeypatch.setattr(scenes, "play_scene", fake)
 
@@ -195,7 +195,7 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
     assert report["command"] == command_line("studies.reward_audit", args), "whatever command ran it"
     assert report["seeds"] == [SEED, SEED + 1] and len(report["checkpoint_sha256"]) == 64
     raw = report["potentials"]["raw"]
-    assert raw["rewards"] == ["energy", "progress", "bounded"] and set(raw["tasks"]) == set(TASKS)
+    assert raw["rewards"] == ["energy", "progress", "bounded"] and set(raw["tasks"]) == set(STANDARD)
     assert raw["passes"] == (not raw["fails"])
     page = (tmp_path / "out" / "rewards.md").read_text()
     assert all(f"`{name}`" in page for rewards in POTENTIALS.values() for name in rewards) and "| raw " in page
@@ -205,10 +205,10 @@ def test_command_writes_table_figures_and_plot(no_physics, toy_folder, tmp_path)
 
 def test_scenes_are_played_once(no_physics, toy_folder, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
-    scenes.play_scenes(list(TASKS), 1, SEED, cache, 1)
+    scenes.play_scenes(list(STANDARD), 1, SEED, cache, 1)
     monkeypatch.setattr(scenes, "play_scene", lambda cell: pytest.fail(f"{cell} was played again"))
     figures = reward_figures(toy_folder, "energy", 1, cache, 1)
-    assert set(figures) == set(TASKS)
+    assert set(figures) == set(STANDARD)
     assert all(-1 <= row["reward_spearman"] <= 1 and 0 <= row["reward_pairwise"] <= 1 for row in figures.values())
 
 

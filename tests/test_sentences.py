@@ -22,14 +22,19 @@ def real():
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_sentence_of_the_grammars_asks_for_its_task(split):
     for name, task in TASKS.items():
-        for color in COLORS:
-            assert {task_of(sentence) for sentence in task.grammar.sentences(color, split)} == {name}
+        for color, other in zip(COLORS, reversed(COLORS), strict=True):
+            second = other if task.grammar.cubes == 2 else None
+            assert {task_of(sentence) for sentence in task.grammar.sentences(color, split, second)} == {name}
 
 
 def test_other_words_are_taken_for_the_nearest_task():
     assert task_of("grab the red cube") == "lift"
     assert task_of("could you shove the green box away from you") == "push"
     assert task_of("get your hand over the ruby cube") == "reach"
+    assert task_of("put the red cube where the image shows it") == "place"
+    assert task_of("put the red cube on top of the blue one") == "stack"
+    assert task_of("stack the yellow box upon the green block") == "stack"
+    assert task_of("bring the red and the green cube to their goals") == "arrange"
     with pytest.raises(ValueError, match="names no color"):
         task_of("make me a sandwich")
 
@@ -37,7 +42,10 @@ def test_other_words_are_taken_for_the_nearest_task():
 @pytest.mark.parametrize(
     ("sentence", "why"),
     [
-        ("paint the red cube", "too far from every known one; the nearest is 'hover above the red cube'"),
+        (
+            "paint the red cube",
+            "too far from every known one; the nearest is 'put the red cube down as the picture shows'",
+        ),
         ("make me a sandwich, red", "too far from every known one"),
         ("qwxyz red", "does not say what to do; accepted: sentences like 'reach for the red cube'"),
         ("never touch the red cube", "says what not to do .'never'"),
@@ -46,7 +54,9 @@ def test_other_words_are_taken_for_the_nearest_task():
         ("lift the red cube and push it over the line", "gives two commands .push and lift"),
         ("reach for the red cube then wait", "gives two commands"),
         ("lift the red cube and put it down", "gives two commands"),
-        ("lift the red cube onto the blue one", "names 2 colors"),
+        ("lift the red cube onto the blue one", "names 2 colors; accepted by 'lift': 1"),
+        ("stack the red cube", "names 1 colors; accepted by 'stack': 2"),
+        ("swap the red, the green and the blue cube", "names 3 colors"),
     ],
 )
 def test_a_sentence_that_asks_for_nothing_known_is_refused_in_both_worlds(real, toy_folder, sentence, why):

@@ -28,7 +28,7 @@ from dream_env.agents.train.validation import validate
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD
 from dream_env.observations import observation_space
 from dream_env.rewards import OUTCOME
 
@@ -278,9 +278,9 @@ def test_a_missing_gpu_ends_the_command(monkeypatch, tmp_path):
 def test_validation_repeats_itself(args):
     vla = policy.load(args.init)
     env = NicoLDreamEnv("all", world_model=args.world_model)
-    first = validate(vla, env, [*TASKS], 6, EPISODE_STEPS)
+    first = validate(vla, env, [*STANDARD], 6, EPISODE_STEPS)
     assert set(first) == {"return", "success", "success_reach", "success_push", "success_lift", "distance"}
-    assert validate(vla, env, [*TASKS], 6, EPISODE_STEPS) == first
+    assert validate(vla, env, [*STANDARD], 6, EPISODE_STEPS) == first
 
 
 @pytest.mark.parametrize("algo", sorted({*LEARNERS} - {"dqn"}))  # whose actions are choices: test_train_any_world.py

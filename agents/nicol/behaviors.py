@@ -11,15 +11,17 @@ import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
 from dream_env.data.episode import Episode
-from dream_env.nicol import tasks
+from dream_env.nicol import shift, tasks
 from dream_env.nicol.constants import ACTION_NAMES, SETPOINT_STEP, denormalize
 from dream_env.nicol.layout import OBJECTS, TEXTURES
-from dream_env.nicol.shift import SCENES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec
 
 TASKS = (*tasks.TASKS, "all")
+"""What `--task` takes."""
+SCENES = tuple(shift.SCENES)
+"""What `--scene` takes."""
 GRASPING = tuple(name for name in tasks.TASKS if name not in ("reach", "push"))
 """Tasks in which a hand has to close."""
 MIX = "demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05"

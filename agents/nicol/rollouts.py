@@ -152,8 +152,8 @@ def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
 
     Args:
         mode: "normal": the instruction; "heldout": a phrasing of it that no training saw;
-            "swapped": names another cube on the table, or two in the other order; "shuffled": the sentence of some other
-            episode, of any task and color; "absent": `NO_WORDS`.
+            "swapped": names another cube on the table, or two in the other order; "shuffled": the sentence of some
+            other episode, of any task and color; "absent": `NO_WORDS`.
         env: The physics env after its reset.
         seed: Seed of the choice.
     """

@@ -41,8 +41,8 @@ class Camera:
     ) -> np.ndarray:
         """Takes a picture `(height, width, 3)` uint8 with PyBullet's CPU renderer.
 
-        Shadows, which take twice as long as all the rest, are off by default, and so is the segmentation mask. A small field of view loses nothing: near
-        and far planes stand close around the scene.
+        Shadows, which take twice as long as all the rest, are off by default, and so is the segmentation mask. A small
+        field of view loses nothing: near and far planes stand close around the scene.
         """
         width, height = self.size
         view = pybullet.computeViewMatrix(self.position, self.target, self.up)

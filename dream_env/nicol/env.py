@@ -89,8 +89,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     `reset(options=...)` takes `task`, `instruction` (a sentence; it sets the task, unless `task` does, and puts a cube
     of the color that it names on the table), `spoken` (what the policy is told when it differs from the instruction,
-    for controls), `layout` (a `dream_env.nicol.layout.Layout`), `goals` (where the goal picture of `place` and `arrange`
-    shows the named cubes, `(1, 2)` or `(2, 2)` in m), or `state` (of `get_state`) alone.
+    for controls), `layout` (a `dream_env.nicol.layout.Layout`), `goals` (where the goal picture of `place` and
+    `arrange` shows the named cubes, `(1, 2)` or `(2, 2)` in m), or `state` (of `get_state`) alone.
 
     ## Version History
     * v0: initial version.

@@ -198,7 +198,8 @@ def draw_start(
         scene: What it draws anew, the objects on the table among it.
 
     Raises:
-        ValueError: If there is no room for the goals, or the sentence asks for nothing that is known, or for a cube that the given layout lacks.
+        ValueError: If there is no room for the goals, or the sentence asks for nothing that is known, or for a cube
+            that the given layout lacks.
     """
     if "instruction" in options and "task" not in options:
         wanted = min(2, len(colors_of(options["instruction"])))
@@ -230,7 +231,7 @@ def draw_start(
     spoken = options.get("spoken", sentence)
     goals = options.get("goals")
     if goals is None and TASKS[task].destinations:
-        goals = draw_goals(rng, layout, [target, other][: TASKS[task].destinations])
+        goals = draw_goals(rng, layout, [target] if other is None else [target, other])
     physics = shift.apply(scene.apply(physics, rng), rng)
     return EpisodeStart(task, sentence, spoken, target, other, layout, start, physics, goals)
 
@@ -251,7 +252,9 @@ def draw_goals(rng: np.random.Generator, layout: Layout, named: Sequence[int]) -
         goals.append(place)
         if len(goals) == len(named):
             return np.stack(goals)
-    raise Crowded(f"layout.positions={shown(layout.positions.tolist())} leave no room for the goals of {len(named)} cubes")
+    raise Crowded(
+        f"layout.positions={shown(layout.positions.tolist())} leave no room for the goals of {len(named)} cubes"
+    )
 
 
 def check_goals(value: object, count: int) -> np.ndarray:

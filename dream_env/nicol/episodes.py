@@ -27,7 +27,6 @@ KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "d
 CUBES = ("cube_0", "cube_1", "cube_2")
 
 
-
 def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
     """Returns shape and dtype of every array of an episode of so many actions."""
     frames = steps + 1
@@ -226,7 +225,7 @@ class EpisodeDataset:
         try:
             label = {name: data.stacked(name) for name in LABELS}
         except ValueError as error:
-            raise ValueError(f"{root}: {error}; tasks of different horizons are read from folders of their own") from error
+            raise ValueError(f"{root}: {error}; tasks of different horizons are read one by one") from error
         label["objects"], label["colors"] = _of_three_cubes(data, label["objects"], label["colors"], root)
         lost = data.task == one.UNKNOWN
         task = np.array(

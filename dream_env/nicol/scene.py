@@ -238,9 +238,7 @@ class TableScene:
         if kind == "cylinder":
             length = {"length": size}
         seen = pybullet.createVisualShape(**form, **length, rgbaColor=rgba, physicsClientId=client)
-        felt = pybullet.createCollisionShape(
-            **form, **({"height": size} if length else {}), physicsClientId=client
-        )
+        felt = pybullet.createCollisionShape(**form, **({"height": size} if length else {}), physicsClientId=client)
         place, turn = (x, self._y(y), TABLE_Z + size / 2), pybullet.getQuaternionFromEuler((0, 0, yaw))
         body = pybullet.createMultiBody(physics.mass, felt, seen, place, turn, physicsClientId=client)
         rolling = {} if kind == "cube" else {"rollingFriction": 0.002}

@@ -9,16 +9,18 @@ from dream_env.nicol.tasks.task import HELD_DISTANCE, TABLE_Z, SimState, go, hei
 
 HOVER = 0.12
 """Height of the grasp point above a cube's center before it comes down, and after it let the cube go (m)."""
-GRASP_Z = 0.04
+GRASP_Z = 0.035
 """Height of the grasp point above the table, or above what the cube stands on, at which the hand closes (m)."""
-GRASP_X = 0.018
+GRASP_X = 0.015
 """How far behind the grasp point's place a cube's center is when the hand comes down around it (m)."""
-GRIP = 0.6
+GRIP = 0.65
 """How far the hand closes around a cube; closed all the way, it twists the cube, which then falls over when let go."""
+GRIPPED = GRIP - 0.08
+"""A hand that is closed further than this holds a cube."""
 CLEAR = 0.085
 """Height of a carried cube's center above its place on the table, at which it passes over other cubes (m)."""
-NEAR = 0.01
-"""A cube this close to its place, across the table, comes down (m)."""
+NEAR = 0.012
+"""What is this close to its place, across the table, comes down: the hand to a cube, a cube to its place (m)."""
 DOWN = 0.006
 """A cube this close above its place is let go (m)."""
 SLIP = 0.028
@@ -41,22 +43,23 @@ def carry(now: SimState, index: int, place: np.ndarray) -> np.ndarray:
         if setpoint[3] > 0.05:
             return go(now, setpoint[:3], 0.0)
         beside = float(np.linalg.norm(setpoint[:2] - around))
-        centered = beside < 0.012 or setpoint[2] > cube[2] + 0.06
+        centered = beside < 2 * NEAR or setpoint[2] > cube[2] + 0.06
         # First so far aside that neither fingers nor thumb take the cube along.
         return go(now, np.append(around, cube[2] + HOVER if centered else setpoint[2]), 0.0)
-    if setpoint[3] > GRIP - 0.01 and np.linalg.norm(offset) < HELD_DISTANCE:
+    if setpoint[3] > GRIPPED and np.linalg.norm(offset) < HELD_DISTANCE:
         goal, apart = place + offset, float(np.linalg.norm(place[:2] - cube[:2]))
-        if apart < NEAR:
-            return go(now, goal, GRIP)
         high = max(place[2], TABLE_Z + now.size(index) / 2) + CLEAR
+        if apart < (NEAR if cube[2] > high - 0.03 else 2 * NEAR):  # once on its way down, it need not be as near
+            return go(now, goal, GRIP)
         if cube[2] < high - 0.03:  # first off the table, and over what is in the way
             return go(now, np.append(setpoint[:2], high + offset[2]), GRIP)
         return go(now, np.append(goal[:2], high + offset[2]), GRIP)
     above, aside = setpoint[2] - cube[2], float(np.linalg.norm(setpoint[:2] - around))
     low = cube[2] - now.size(index) / 2 + GRASP_Z
-    if (setpoint[3] > 0.1 and above < 0.04 and aside < 0.05) or (setpoint[2] < low + 0.01 and aside < 0.012):
+    around_it = aside < (NEAR if above > 0.06 else 2 * NEAR)
+    if (setpoint[3] > 0.12 and above < 0.04 and aside < 0.05) or (setpoint[2] < low + 0.01 and around_it):
         return go(now, setpoint[:3], GRIP)
-    if aside < 0.012 and setpoint[3] < 0.1:
+    if around_it and setpoint[3] < 0.12:
         return go(now, np.append(around, low), 0.0)
     return go(now, np.append(around, cube[2] + HOVER), 0.0)
 
@@ -66,7 +69,7 @@ def _to_let_go(now: SimState, index: int, place: np.ndarray) -> bool:
     apart, (_, _, height, closing) = now.objects[index] - place, now.setpoint
     lowest = height < SETPOINT_LOW[2] + 0.002
     across = float(np.linalg.norm(apart[:2]))
-    falls = apart[2] < FALL and (across < NEAR and lowest or across < SLIP and closing < GRIP - 0.01)
+    falls = apart[2] < FALL and (across < NEAR and lowest or across < SLIP and closing < GRIPPED)
     return there(now, index, place, SLIP) or bool(falls)
 
 

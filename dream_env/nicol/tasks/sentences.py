@@ -49,6 +49,9 @@ def task_of(sentence: str) -> str:
     negated = sorted(NEGATIONS.intersection(said)) or re.findall(r"\w+n['’´`]t\b", sentence.lower())
     if negated:
         raise ValueError(f"sentence={shown(sentence)} says what not to do ({negated[0]!r}); accepted: what to do")
+    for task in (name for name, verbs in _verbs().items() if verbs.intersection(said)):
+        if (cubes := TASKS[task].grammar.cubes) != named:
+            raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted by {task!r}: {cubes}")
     fitting = [one for one in phrasings if TASKS[phrasings[one]].grammar.cubes == named]
     if not fitting:
         raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted: one, as in {_examples(sentence)}")
@@ -72,11 +75,17 @@ def task_of(sentence: str) -> str:
 def _check_one_command(sentence: str, said: list[str]) -> None:
     """Raises ValueError where a sentence gives two commands."""
     asked = [task for task, verbs in _verbs().items() if verbs.intersection(said)]
-    vocabulary = {word for one in _phrasings() for word in one.split()} | _THINGS
-    after = [word for joint, word in zip(said, said[1:], strict=False) if joint == "and"]
+    known = _phrasings().items()
+    joined = {word for one, _ in known for word in _after_and(one.split())}
+    vocabulary = {word for one, task in known if task in STANDARD for word in one.split()} | joined | _THINGS
+    after = _after_and(said)
     if len(asked) > 1 or SEQUENCE.intersection(said) or not vocabulary.issuperset(after):
         why = f"({' and '.join(asked)}) " if len(asked) > 1 else ""
         raise ValueError(f"sentence={shown(sentence)} gives two commands {why}in one; accepted: one command")
+
+
+def _after_and(said: list[str]) -> list[str]:
+    return [word for joint, word in zip(said, said[1:], strict=False) if joint == "and"]
 
 
 def _pattern(sentence: str) -> str:
