@@ -11,7 +11,8 @@ import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
 from dream_env.data.episode import Episode
-from dream_env.nicol import shift, tasks
+from dream_env.nicol import shift as scenes
+from dream_env.nicol import tasks
 from dream_env.nicol.constants import ACTION_NAMES, SETPOINT_STEP, denormalize
 from dream_env.nicol.layout import OBJECTS, TEXTURES
 from dream_env.nicol.spec import SPEC
@@ -20,7 +21,7 @@ from dream_env.spec import WorldSpec
 
 TASKS = (*tasks.TASKS, "all")
 """What `--task` takes."""
-SCENES = tuple(shift.SCENES)
+SCENES = tuple(scenes.SCENES)
 """What `--scene` takes."""
 GRASPING = tuple(name for name in tasks.TASKS if name not in ("reach", "push"))
 """Tasks in which a hand has to close."""

@@ -99,7 +99,7 @@ class Episode:
         """Checks kind, target, shapes, dtypes and ranges."""
         check_choice("kind", self.kind, (*KINDS, one.UNKNOWN))
         check_choice("target", self.target, range(len(CUBES)))
-        steps = np.asarray(self.action).shape[0] if np.ndim(self.action) else EPISODE_STEPS
+        steps = max(1, len(self.proprio) - 1)
         for name, (shape, dtype) in arrays(steps).items():
             given = np.asarray(getattr(self, name))
             if given.shape != shape or not np.can_cast(given.dtype, dtype, "same_kind"):

@@ -38,7 +38,7 @@ class Place(Task):
             "drop the {color} {object} off at its goal position",
         ),
         held_out=(
-            "place the {color} {object} where it stands in the picture",
+            "place the {color} {object} where it lies in the picture",
             "put the {color} {object} down as the picture shows",
             "set the {color} {object} at the place in the picture",
             "bring the {color} {object} to where the picture shows it",
