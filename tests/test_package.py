@@ -122,7 +122,8 @@ def test_spec_survives_json(env_id):
     spec = gym.spec(env_id)
     again = EnvSpec.from_json(spec.to_json())
     assert again == spec
-    assert again.max_episode_steps == EPISODE_STEPS
+    # NICOL's physics truncates by itself: its tasks differ in length.
+    assert again.max_episode_steps == (None if env_id == "NicoLReal-v0" else EPISODE_STEPS)
     assert again.vector_entry_point == spec.vector_entry_point
 
 

@@ -1,0 +1,1 @@
+"""NICOL's description, a picture of it, and patterns of tables."""
