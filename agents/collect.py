@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.data.behaviors import Job
+from dream_env.agents.data.behaviors import HELD, Job
 from dream_env.agents.run import workers as pool
 from dream_env.checks import check_choice
 from dream_env.data.writer import EpisodeWriter
@@ -127,6 +127,8 @@ class Arguments:
     """Rows and columns cut off every picture: top, bottom, left, right."""
     size: int | None = None
     """Side to which pictures are resized then, such as 64; by default they stay as they are."""
+    hold: int = HELD
+    """Largest number of steps for which held repeats an action: where control is fast, more leads further."""
     skip: int = 1
     """Steps of the environment for which each action is repeated; rewards are added up."""
 
@@ -157,6 +159,8 @@ class Arguments:
             raise ValueError(f"episodes={self.episodes}, seed={self.seed}; accepted: 0 or more")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps}; accepted: 1 or more")
+        if self.hold < 1:
+            raise ValueError(f"hold={self.hold}; accepted: 1 or more")
         module, (mix, path) = module_of(self.env), self.acting()
         preparation = Preparation(parse_options(self.env_options), self.part, self.crop, self.size, self.skip)
         if module.TASKS and preparation != Preparation():
@@ -183,9 +187,8 @@ class Arguments:
             words = zlib.crc32(named.encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            jobs.append(
-                Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, preparation, self.scene)
-            )
+            more = {"preparation": preparation, "scene": self.scene, "hold": self.hold}
+            jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, **more))
         return jobs
 
 

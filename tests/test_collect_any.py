@@ -144,6 +144,11 @@ def test_pictures_are_prepared_on_the_way_and_made_so_again(tmp_path: Path) -> N
     assert (terminated, truncated or terminated) == (data[0].terminated, True)
 
 
+def test_how_long_actions_are_held_is_told(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "Pendulum-v1", 1, policy="held", hold=1, max_steps=40))
+    assert (np.diff(EpisodeDataset.load(tmp_path / "set")[0].action[:, 0]) != 0).all()
+
+
 def test_data_sets_that_were_prepared_in_other_ways_are_not_joined(tmp_path: Path) -> None:
     for skip in (1, 2):
         collect(arguments(tmp_path / str(skip), episodes=1, skip=skip))
@@ -178,14 +183,16 @@ def test_no_window_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_policies_move_as_they_say() -> None:
     space = spaces.Box(-2.0, 6.0, (1,), np.float32)
 
-    def acts(kind: str, seed: int = 0, space: spaces.Space = space) -> np.ndarray:
-        acting = behaviors.BEHAVIORS[kind](space, np.random.default_rng(seed), {})
+    def acts(kind: str, seed: int = 0, space: spaces.Space = space, **given: Any) -> np.ndarray:
+        acting = behaviors.BEHAVIORS[kind](space, np.random.default_rng(seed), {}, **given)
         return np.array([next(acting) for _ in range(3000)]).ravel()
 
     uniform, held, smooth = acts("random"), acts("held"), acts("correlated")
     assert uniform.min() < -1.9 and uniform.max() > 5.9 and abs(np.corrcoef(uniform[1:], uniform[:-1])[0, 1]) < 0.1
     runs = np.diff(np.flatnonzero(np.diff(held, prepend=np.nan)))
     assert set(runs) == set(range(1, behaviors.HELD + 1))
+    longer = np.diff(np.flatnonzero(np.diff(acts("held", hold=30), prepend=np.nan)))
+    assert set(longer) <= set(range(1, 31)) and longer.max() > 25
     assert np.corrcoef(smooth[1:], smooth[:-1])[0, 1] > 0.8 and abs(smooth.mean() - 2) < 1
     assert set(acts("held", space=spaces.Discrete(3, start=4))) == {4, 5, 6}
     assert np.array_equal(acts("held", 3), acts("held", 3)) and not np.array_equal(acts("held", 3), acts("held", 4))
@@ -229,6 +236,7 @@ def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ({"env": "Pendulum-v1", "size": 64}, "have no picture; accepted: pictures"),
         ({"crop": (6, 6, 0, 0)}, "leaves nothing of 12 x 10 pixels"),
         ({"crop": (-1, 0, 0, 0)}, "crop=.*; accepted: top, bottom"),
+        ({"hold": 0}, "hold=0; accepted: 1 or more"),
         ({"size": 2}, "size=2; accepted: at least 8"),
         ({"skip": 0}, "skip=0; accepted: at least 1"),
         ({"env_options": "quick"}, "env_options='quick'; accepted: NAME=VALUE"),

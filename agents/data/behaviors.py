@@ -23,7 +23,7 @@ Behavior = Generator[np.ndarray, Observation, None]
 """Yields an action per step, not yet clipped, and is sent the observation after it."""
 
 HELD = 10
-"""Largest number of steps for which `held` repeats an action; each draw has its own."""
+"""Largest number of steps for which `held` repeats an action unless told otherwise; each draw has its own."""
 CORRELATION = 0.9
 """Correlation of `correlated` actions from one step to the next."""
 STD = 0.6
@@ -45,6 +45,7 @@ class Job:
         max_steps: Largest number of actions; None for the environment's own.
         preparation: What is done to the environment.
         scene: Name of its scene where the environment has several; None for its usual one.
+        hold: Largest number of steps for which `held` repeats an action.
     """
 
     order: int
@@ -57,6 +58,7 @@ class Job:
     max_steps: int | None = None
     preparation: Preparation = Preparation()
     scene: str | None = None
+    hold: int = HELD
 
 
 # --- what acts
@@ -68,11 +70,11 @@ def random(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> B
         yield _uniform(space, rng)
 
 
-def held(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Draws actions uniformly, and holds each for a random number of steps."""
+def held(space: spaces.Space, rng: np.random.Generator, obs: Observation, hold: int = HELD) -> Behavior:
+    """Draws actions uniformly, and holds each for a random number of steps, `hold` at most."""
     while True:
         action = _uniform(space, rng)
-        for _ in range(rng.integers(1, HELD + 1)):
+        for _ in range(rng.integers(1, hold + 1)):
             yield action
 
 
@@ -200,7 +202,9 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
     env, limit = world.env, spec_of(world, job.max_steps).horizon
     seen, info = env.reset(seed=job.seed)
     obs = _within(world.spec, seen)
-    given = {} if job.policy is None else {"path": job.policy}
+    given: dict[str, Any] = {} if job.policy is None else {"path": job.policy}
+    if job.kind == "held":
+        given["hold"] = job.hold
     behavior = (acts or BEHAVIORS[job.kind])(env.action_space, np.random.default_rng([job.seed, 1]), obs, **given)
     goal, sentence = _goal(env), _sentence(env)
     observations, success = [obs], [bool(_success(info))]
