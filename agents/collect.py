@@ -187,7 +187,7 @@ class Arguments:
             words = zlib.crc32(named.encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-            more = {"preparation": preparation, "scene": self.scene, "hold": self.hold}
+            more: dict[str, Any] = {"preparation": preparation, "scene": self.scene, "hold": self.hold}
             jobs.append(Job(i, kind, seed, task, folder, world_model, self.env, self.max_steps, **more))
         return jobs
 
