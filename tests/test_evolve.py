@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import replace
 from itertools import product
 
@@ -148,6 +149,28 @@ def test_success_pays_once_at_the_end(toy_folder):
     dreams, controller = population(toy_folder, reward="success")
     paid = dreams.returns(controller, 1e-4 * several(controller, 8), 24, (0, 1))
     assert set(np.unique(paid)) == {0.0, 1.0}
+
+
+def test_dreams_without_pictures_pay_the_same_and_are_faster(monkeypatch):
+    dreams, controller = population("default", task="reach", reward="metric")
+    many = 0.3 * several(controller)
+    steps, times = [], []
+    for few in (True, False):
+        if not few:
+            monkeypatch.setattr(DreamPopulation, "_needs_no_picture", lambda *_: False)
+        began = time.process_time()
+        steps.append(dreams.returns(controller, many, 4, (0, 1)))
+        times.append(time.process_time() - began)
+    np.testing.assert_allclose(*steps, rtol=1e-4)
+    assert times[0] < times[1]
+
+
+def test_dreams_paid_by_what_is_seen_need_their_pictures():
+    for options, needs_none in (({"reward": "metric"}, True), ({}, False)):
+        dreams, controller = population("default", task="reach", **options)
+        assert dreams._needs_no_picture(controller) == needs_none
+    everything = Controller(ControllerConfig.of(dreams.engine.model, "default", ("embedding",)))
+    assert not population("default", reward="metric")[0]._needs_no_picture(everything)
 
 
 # --- the command

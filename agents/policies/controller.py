@@ -232,7 +232,8 @@ def _parts(model: Any, names: tuple[str, ...], obs_type: ObsType, state: State, 
         made |= {name: part for name, part in model.decode(state).items() if name in model.spec.vectors}
     else:
         made |= state
-        made["embedding"] = model.embedding(state).clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND)
+        if "embedding" in names:
+            made["embedding"] = model.embedding(state).clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND)
         if goal is not None:
             made["goal"] = goal.clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND)
         if hasattr(model, "features") and not set(names) <= set(made):
@@ -240,7 +241,8 @@ def _parts(model: Any, names: tuple[str, ...], obs_type: ObsType, state: State, 
             made |= {"features": torch.cat([*found.values()], -1), **found}
     known = [name for name, part in made.items() if part.dim() == 2]
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"inputs={unknown}; accepted in {model.spec.name}: {', '.join(sorted(known))}")
+        accepted = sorted({*known, *observed(model, obs_type)})
+        raise ValueError(f"inputs={unknown}; accepted in {model.spec.name}: {', '.join(accepted)}")
     return [made[name] for name in names]
 
 
