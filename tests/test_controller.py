@@ -11,7 +11,9 @@ from dream_env.agents.planners.prior import Prior
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.controller import Controller, ControllerConfig
 from dream_env.dream import DreamVectorEnv
+from dream_env.nicol.constants import denormalize
 from dream_env.nicol.dream import NicoLDreamVectorEnv
+from dream_env.nicol.env import NicoLRealEnv
 from dream_env.spec import space_to_json
 from dream_env.world_models import checkpoint
 
@@ -110,8 +112,8 @@ def test_the_shipped_models_features_make_a_small_controller(tmp_path):
     state = envs.dreams.engine.state(envs.dreams.carry)
     parts = {name: torch.from_numpy(part) for name, part in obs.items()}
     torch.testing.assert_close(made.seen(parts), made.imagined(model, state, None), atol=1e-4, rtol=1e-4)
-    named = model.features(state)["target"]
-    assert named.shape == (3, 4) and (named[:, 3].abs() < 0.3).all()  # a cube that nobody holds
+    for name, part in model.features(state).items():
+        assert part.shape == (3, {"way": 3, "lag": 3, "set_point": 4, "grip": 2}[name])
     assert envs.action_space.contains(made.act(obs))
 
 
@@ -121,6 +123,21 @@ def test_a_controller_looks_at_what_it_is_told_to(toy_folder):
     assert config.sizes == (4, 64) and config.reads == ("proprio", "instruction")
     everything = ControllerConfig.of(model, toy_folder)
     assert everything.inputs == ("embedding", "goal", "proprio", "instruction")
+
+
+def test_the_way_of_the_features_leads_to_the_cube_that_is_named():
+    model, env = checkpoint.load("default"), NicoLRealEnv("reach")
+    for seed in range(3):
+        obs, _ = env.reset(seed=seed)
+        words = model.instruction(env.instruction)
+        parts = {name: obs[name][None] for name in ("pixels", "proprio")} | {"instruction": words[None]}
+        found = model.features(model.encode({name: torch.tensor(part) for name, part in parts.items()}))
+        truth = env.truth()
+        cube = truth["objects"][truth["target"]][:3]
+        hand = denormalize(obs["proprio"])[:3]
+        np.testing.assert_allclose(found["way"][0].numpy(), 10 * (cube - hand), atol=0.3)
+        assert np.abs(found["lag"].numpy()).max() < 0.3
+    env.close()
 
 
 @pytest.mark.parametrize("name", ["tokens", "wings"])

@@ -82,7 +82,7 @@ class DreamPopulation:
         return paid.view(count, rollouts).cpu().numpy()
 
     def _needs_no_picture(self, controller: Controller) -> bool:
-        """Tells whether nothing but a few entries of the state is paid for and looked at, which are moved much faster."""
+        """Tells whether only a few entries of the state are paid for and looked at: those are moved much faster."""
         engine = self.engine
         few = getattr(engine.model, "metric_state", ())
         if not few or not engine.distance.learned or engine.config.disagreement_penalty:

@@ -16,9 +16,9 @@ from dream_env.nicol.constants import IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.config import StateGroundedConfig
 from dream_env.nicol.world_model.metric import MetricHead
-from dream_env.nicol.world_model.object_dynamics import PRESENT, Mixture, ObjectDynamics
+from dream_env.nicol.world_model.object_dynamics import HELD, PLACE, Mixture, ObjectDynamics
 from dream_env.nicol.world_model.predictor import Predictor
-from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, StateEstimator
+from dream_env.nicol.world_model.state_estimator import OBJECT_STATE, StateEstimator
 from dream_env.nicol.world_model.success_head import SuccessHead
 from dream_env.spec import WorldSpec
 from dream_env.world_models.autoencoder import AutoEncoder
@@ -217,18 +217,26 @@ class StateGroundedModel(nn.Module):
         return state["tokens"].flatten(1)
 
     def features(self, state: State) -> dict[str, Tensor]:
-        """Returns the few numbers that a small controller needs: of hand and set-point, and of the cube that is named.
+        """Returns the few numbers that a small controller needs, of the hand and of the cube that the sentence names.
 
-        "hand" is `(B, 4)`, "target" `(B, 4)` (`state_estimator.CUBE` without "present"), "set_point" `(B, 4)`.
+        "way" `(B, 3)` leads from the set-point to the cube, "lag" `(B, 3)` from the hand to the set-point, in
+        decimeters; "set_point" `(B, 4)` is "proprio"; "grip" `(B, 2)` tells how far the hand is closed, and whether it
+        holds the cube.
 
         Raises:
             ValueError: If the states have no instruction.
         """
         if "instruction" not in state:
             raise ValueError(f"state has {sorted(state)}; accepted: one of an observation with 'instruction'")
-        objects = state["object_state"]
+        objects, set_point, dynamics = state["object_state"], state["proprio"], self.object_dynamics
         target = self.success_head.target_selector(objects, state["instruction"])
-        return {"hand": objects[:, : len(HAND)], "target": target[:, :PRESENT], "set_point": state["proprio"]}
+        place = set_point[:, PLACE] * dynamics.slope + dynamics.middle
+        return {
+            "way": target[:, PLACE] - place,
+            "lag": place - objects[:, PLACE] - dynamics.above,
+            "set_point": set_point,
+            "grip": torch.stack([objects[:, HELD], target[:, HELD]], 1),
+        }
 
     def metric(self, state: State) -> Tensor:
         """Maps states to vectors `(B, M)` by their object state, see `MetricHead`."""
