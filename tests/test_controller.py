@@ -136,7 +136,7 @@ def test_the_way_of_the_features_leads_to_the_cube_that_is_named():
         cube = truth["objects"][truth["target"]][:3]
         hand = denormalize(obs["proprio"])[:3]
         np.testing.assert_allclose(found["way"][0].numpy(), 10 * (cube - hand), atol=0.3)
-        assert np.abs(found["lag"].numpy()).max() < 0.3
+        assert np.abs(found["lag"].numpy()).max() < 0.5
     env.close()
 
 

@@ -202,6 +202,15 @@ def test_a_killed_run_ends_as_one_without_a_pause(args, tmp_path, monkeypatch):
     assert (args.out / "model.safetensors").read_bytes() == (again.out / "model.safetensors").read_bytes()
 
 
+def test_weights_that_make_no_difference_stay_small(args, tmp_path):
+    sizes = []
+    for decay in (0.0, 100.0):
+        run = replace(args, out=tmp_path / str(decay), weight_decay=decay, generations=12, max_steps=2)  # nothing to do
+        evolve(run)
+        sizes.append(np.abs(np.load(run.out / evolving.STATE)["mean"]).mean())
+    assert sizes[1] < 0.5 * sizes[0]
+
+
 def test_more_generations_evolve_on_and_other_settings_are_refused(args):
     evolve(replace(args, generations=2))
     assert evolve(args)["generations"] == 4

@@ -49,6 +49,9 @@ class Arguments:
     """Lets half of the dreams meet the mirrored noise of the others."""
     sigma: float = 0.1
     """Standard deviation of the weights at first; inputs have unit variance."""
+    weight_decay: float = 0.01
+    """Taken off a controller's mean return, times the mean square of its weights: what makes no difference stays small,
+    and actions do not saturate (as in the authors' own code of Ha & Schmidhuber 2018)."""
     diagonal: bool = False
     """Adapts variances only, which is faster above some thousand weights."""
     temperature: float = 1.0
@@ -81,7 +84,7 @@ class Arguments:
         check_choice("obs_type", self.obs_type, ("embedding", "native"))
         for name, least in (("generations", 1), ("population", 4), ("rollouts", 1), ("max_steps", 1)):
             check_number(name, getattr(self, name), least)
-        for name in ("hidden", "temperature", "disagreement_penalty", "episodes", "seed"):
+        for name in ("hidden", "temperature", "disagreement_penalty", "weight_decay", "episodes", "seed"):
             check_number(name, getattr(self, name))
         check_number("validate_every", self.validate_every, 1)
         check_number("sigma", self.sigma, 1e-9)

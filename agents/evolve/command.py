@@ -101,7 +101,7 @@ class Evolution:
         args, number = self.args, self.strategy.generation
         candidates = self.strategy.ask()
         paid = self.evaluator.returns(self.controller, candidates, args.rollouts, (args.seed, EVOLVING, number))
-        self.strategy.tell(paid.mean(1))
+        self.strategy.tell(paid.mean(1) - args.weight_decay * np.square(candidates).mean(1))
         value = np.nan
         if (number + 1) % args.validate_every == 0:
             value = self.validate()
