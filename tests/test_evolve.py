@@ -25,7 +25,15 @@ from dream_env.dream_config import DreamConfig
 from dream_env.engine import DreamEngine
 from dream_env.world_models import checkpoint
 
-SMALL = {"population": 8, "rollouts": 3, "max_steps": 60, "validate_every": 2, "episodes": 0, "workers": 1}
+SMALL = {
+    "population": 8,
+    "rollouts": 3,
+    "max_steps": 60,
+    "validate_every": 2,
+    "validation_dreams": 64,
+    "episodes": 0,
+    "workers": 1,
+}
 
 
 @pytest.fixture(scope="module")

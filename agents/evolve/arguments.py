@@ -66,6 +66,8 @@ class Arguments:
     """Weight with which the ensemble's disagreement is taken off the reward of dreams."""
     validate_every: int = 10
     """Generations between two evaluations of the mean on fresh seeds; the controller that is best then is kept."""
+    validation_dreams: int = 1024
+    """Dreams of such an evaluation; in the real world it is four times `rollouts` episodes."""
     episodes: int = 100
     """Episodes, per task, of the evaluation in both worlds at the end; 0 for none."""
     workers: int | None = None
@@ -86,7 +88,8 @@ class Arguments:
             check_number(name, getattr(self, name), least)
         for name in ("hidden", "temperature", "disagreement_penalty", "weight_decay", "episodes", "seed"):
             check_number(name, getattr(self, name))
-        check_number("validate_every", self.validate_every, 1)
+        for name in ("validate_every", "validation_dreams"):
+            check_number(name, getattr(self, name), 1)
         check_number("sigma", self.sigma, 1e-9)
 
     @property

@@ -38,8 +38,6 @@ from dream_env.progress import progress_bar
 from dream_env.world_models.precision import check_device
 
 STATE, SETTINGS, SUMMARY = "evolution.npz", "settings.json", "evolution.json"
-FRESH = 1024
-"""Dreams that an evaluation of one controller takes."""
 EVOLVING, VALIDATING, EVALUATING = 0, 1, 2
 """What the seeds of a run are told apart by."""
 
@@ -110,7 +108,7 @@ class Evolution:
 
     def validate(self) -> float:
         """Evaluates the mean on fresh seeds, always the same ones, and keeps it if it is the best so far."""
-        count = FRESH if self.args.world == "dream" else 4 * self.args.rollouts
+        count = self.args.validation_dreams if self.args.world == "dream" else 4 * self.args.rollouts
         seed = (self.args.seed, VALIDATING)
         value = float(self.evaluator.returns(self.controller, self.strategy.mean[None], count, seed).mean())
         if value > self.best_value:
@@ -143,7 +141,7 @@ class Evolution:
     def dreamt(self) -> dict[str, dict[str, float]]:
         """Returns what the controllers are paid in dreams on fresh seeds, of the kind that they evolved in."""
         both = np.stack([self.best, self.strategy.mean])
-        paid = self.dreams.returns(self.controller, both, FRESH, (self.args.seed, EVALUATING))
+        paid = self.dreams.returns(self.controller, both, self.args.validation_dreams, (self.args.seed, EVALUATING))
         rows = zip(("best", "mean"), paid, strict=True)
         return {name: {"mean": float(row.mean()), "std": float(row.std()), "dreams": len(row)} for name, row in rows}
 

@@ -1,0 +1,53 @@
+"""What `agents.studies.world_models_2018` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
+from dream_env.agents.run.config import split
+from dream_env.checks import check_choice, check_number
+
+TABLES = ("takecover", "carracing", "nicol", "rate")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evolves controllers in dreams of several temperatures, and plays them in the real environments."""
+
+    takecover: Path | None = None
+    """World model of Take Cover, see docs/world_models_2018.md; without it, its cells are missing."""
+    carracing: Path | None = None
+    """World model of CarRacing; without it, its cells are missing."""
+    only: tuple[str, ...] = TABLES
+    """Tables to work on: takecover, carracing, nicol, rate; those that are finished are reported all the same."""
+    temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 1.15, 1.3)
+    """Temperatures of the dreams."""
+    episodes: int = 100
+    """Real episodes of each controller."""
+    generations: int = 40
+    """Generations of Take Cover and CarRacing."""
+    nicol_generations: int = 120
+    """Generations of NICOL."""
+    population: int = 32
+    """Controllers of a generation."""
+    rollouts: int = 8
+    """Dreams of each controller of a generation."""
+    seed: int = HELD_OUT_SEED
+    """First of the held-out seeds."""
+    workers: int | None = None
+    """Processes that play; all cores by default."""
+    work: Path = Path("runs/world_models_2018")
+    """Folder of controllers and of finished cells; a killed study goes on from there."""
+    out: Path = Path("results")
+    """Folder of world_models_2018.json and .md, and of takecover.gif."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        object.__setattr__(self, "only", split(self.only))
+        for table in self.only:
+            check_choice("only", table, TABLES)
+        for name in ("episodes", "generations", "nicol_generations", "rollouts"):
+            check_number(name, getattr(self, name), 1)
+        check_number("population", self.population, 4)

@@ -1,0 +1,191 @@
+"""The cells of the study: one controller, or one measurement, each; what is finished is kept as a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.eval.any_world import mean_interval, play_real
+from dream_env.agents.eval.statistics import wilson
+from dream_env.agents.evolve.arguments import Arguments as Evolve
+from dream_env.agents.evolve.command import Evolution, dream_config, evolve
+from dream_env.agents.evolve.dreams import DreamPopulation
+from dream_env.agents.nicol.rollouts import Batch, play
+from dream_env.agents.policies import registry
+from dream_env.agents.run import workers as pool
+from dream_env.agents.studies.world_models_2018.arguments import Arguments
+from dream_env.dream import DreamVectorEnv
+from dream_env.engine import DreamEngine
+from dream_env.files import write_json
+
+CHUNK = 5
+"""Real episodes that a process takes at a time."""
+MEMORY = ("embedding", "hidden")
+"""What a controller with memory sees: z and h."""
+CODE = ("embedding",)
+"""What one without memory sees."""
+NICOL: dict[str, Any] = {"task": "reach", "reward": "metric_bounded", "sigma": 0.5, "inputs": ("way", "lag", "grip")}
+"""How NICOL's controllers evolve."""
+DREAMS, SEED = 256, 7
+"""Dreams that tell a controller's worth there, and what their seed is told apart by."""
+
+
+def cell(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns a cell that is finished, or makes it, and keeps it with the CPU minutes of this process."""
+    file = work / "cells" / f"{name}.json"
+    if not file.exists():
+        began = time.process_time()
+        made = make()
+        write_json(file, {**made, "minutes": (time.process_time() - began) / 60})
+    return json.loads(file.read_text())
+
+
+def finished(work: Path) -> dict[str, dict[str, Any]]:
+    """Returns all cells that are finished, by name."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted((work / "cells").glob("*.json"))}
+
+
+# --- games
+
+
+def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], temperature: float) -> dict[str, Any]:
+    """Evolves a controller in the dream of a game, and plays it in the real one."""
+    given = Evolve(
+        out=args.work / name,
+        world_model=str(model),
+        inputs=inputs,
+        generations=args.generations,
+        population=args.population,
+        rollouts=args.rollouts,
+        temperature=temperature,
+        validation_dreams=DREAMS,
+        episodes=0,
+    )
+    summary = evolve(given)
+    dream = summary["dream"]["best"]
+    played = real(str(given.out), model, args)
+    found = {"temperature": temperature, "controller": ", ".join(inputs), "weights": summary["weights"]}
+    found |= {"dream_mean": dream["mean"], "dream_std": dream["std"], "dreams": dream["dreams"]}
+    return {**found, **played, "generations": given.generations, "budget": budget(given)}
+
+
+def budget(given: Evolve) -> str:
+    """Returns what an evolution had to spend, in words."""
+    return f"{given.generations} generations of {given.population} x {given.rollouts} dreams"
+
+
+def real(policy: str, model: Path, args: Arguments) -> dict[str, Any]:
+    """Plays a policy, or "random", in the real game; mean and standard deviation of the returns, and an interval."""
+    seeds = range(args.seed, args.seed + args.episodes, CHUNK)
+    last = args.seed + args.episodes
+    jobs = [(policy, str(model), min(CHUNK, last - seed), seed) for seed in seeds]
+    paid = [value for part in pool.imap(_play, jobs, args.workers, ordered=True) for value in part]
+    low, high = mean_interval(paid)
+    told = {"real_mean": float(np.mean(paid)), "real_std": float(np.std(paid)), "real_low": low, "real_high": high}
+    return {**told, "episodes": len(paid), "returns": paid}
+
+
+def _play(job: tuple[str, str, int, int]) -> list[float]:
+    policy, model, episodes, seed = job
+    return play_real(policy, None, model, episodes, seed).returns
+
+
+# --- NICOL
+
+
+def nicol(args: Arguments, init: str, temperature: float) -> dict[str, Any]:
+    """Evolves a controller for NICOL's reach in the dream, and plays it there and in physics."""
+    name = f"nicol_{init}_{temperature:g}"
+    given = Evolve(
+        out=args.work / name,
+        init=init,
+        generations=args.nicol_generations,
+        population=args.population,
+        rollouts=args.rollouts,
+        temperature=temperature,
+        validation_dreams=DREAMS,
+        episodes=0,
+        **NICOL,
+    )
+    summary = evolve(given)
+    start = Evolution(given).start
+    dreamt = [dream_success(given, weights) for weights in (None, start)]
+    won = physics(str(given.out), args)
+    return {
+        "init": init,
+        "temperature": temperature,
+        "weights": summary["weights"],
+        "budget": budget(given),
+        "dream_success": dreamt[0],
+        "dream_success_before": dreamt[1],
+        **won,
+    }
+
+
+def dream_success(given: Evolve, weights: np.ndarray | None) -> float:
+    """Returns the share of dreams in which success holds at the end; of other weights than the saved ones if given."""
+    controller = registry.load(given.out)
+    engine = DreamEngine(dream_config(Evolve(**{**vars(given), "reward": "success"})))
+    own = controller.weights.numpy() if weights is None else weights
+    dreams = DreamPopulation(engine, given.task)
+    return float(dreams.returns(controller, own[None], DREAMS, (given.seed, SEED)).mean())
+
+
+def physics(policy: str, args: Arguments) -> dict[str, Any]:
+    """Plays a policy in NICOL's physics: success at the end, of starts that are not solved already."""
+    seeds = range(args.seed, args.seed + args.episodes)
+    batches = [Batch(policy, "controller", "physics", NICOL["task"], (seed,)) for seed in seeds]
+    played = [result for part in pool.imap(play, batches, args.workers) for result in part]
+    kept = [result.success for result in played if not result.solved_at_start]
+    interval = wilson(sum(kept), len(kept))
+    return {
+        "physics_success": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "episodes": len(kept),
+    }
+
+
+# --- speed
+
+
+def rate(work: Path, repeats: int = 3) -> dict[str, Any]:
+    """Measures steps of dreams a second: a generation of 64 x 16, beside a vector env of as many that gets actions.
+
+    Both are in one process and in turns, in its CPU time, with NICOL's world model and the embedding reward.
+    """
+    torch.set_num_threads(1)
+    count = 64 * 16
+    run = Evolution(Evolve(work / "rate", task="reach", episodes=0))
+    envs = DreamVectorEnv(count, task="reach")
+    envs.reset(seed=0)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (count, 4)).astype(np.float32)
+    candidates = rng.normal(0, 0.1, (64, run.controller.weights.numel()))
+    found: dict[str, list[float]] = {"generation": [], "vector_env": []}
+
+    def generation(number: int) -> int:
+        before = run.dreams.steps
+        run.dreams.returns(run.controller, candidates, 16, (0, number))
+        return run.dreams.steps - before
+
+    def vector_env(_: int) -> int:
+        for _ in range(12):
+            envs.step(actions)
+        return 12 * count
+
+    for number in range(repeats + 1):
+        for name, function in (("generation", generation), ("vector_env", vector_env)):
+            began = time.process_time()
+            steps = function(number)
+            if number:  # the first of each only warms up
+                found[name].append(steps / (time.process_time() - began))
+    envs.close()
+    told = {f"{name}_steps_per_second": float(np.median(values)) for name, values in found.items()}
+    return {**told, "ratio": told["generation_steps_per_second"] / told["vector_env_steps_per_second"]}

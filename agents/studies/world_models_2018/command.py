@@ -1,0 +1,64 @@
+"""Remakes the tables of World Models (Ha & Schmidhuber 2018) small: dream beside game, by temperature.
+
+    python -m agents.studies.world_models_2018 --takecover runs/takecover --carracing runs/carracing
+
+Controllers are evolved in the dream only, at each temperature, and play 100 real episodes on held-out seeds: Take Cover
+and CarRacing where there is a world model of them (docs/world_models_2018.md), and NICOL's reach in the shipped one,
+from nothing and from a fit to the clone. Finished cells are kept in `--work`; a killed study goes on when the same
+command is given again, and cells that cannot be made are None.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.world_models_2018 import cells, report
+from dream_env.agents.studies.world_models_2018.arguments import Arguments
+from dream_env.agents.studies.world_models_2018.film import film
+from dream_env.files import write_json, write_text
+
+
+def work(args: Arguments) -> None:
+    """Makes the cells that are missing, the most wanted first."""
+    if "rate" in args.only:
+        cells.cell(args.work, "rate", lambda: cells.rate(args.work))
+    warm = sorted(args.temperatures, key=lambda t: abs(t - 1.0))
+    for init in ("none", "default") if "nicol" in args.only else ():
+        for t in warm:
+            cells.cell(args.work, f"nicol_{init}_{t:g}", lambda init=init, t=t: cells.nicol(args, init, t))  # type: ignore[misc]
+    if args.takecover and "takecover" in args.only:
+        model: Path = args.takecover
+        cells.cell(args.work, "takecover_random", lambda: cells.real("random", model, args))
+        for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
+            name = f"takecover_{t:g}"
+            cells.cell(args.work, name, lambda name=name, t=t: cells.game(args, name, model, cells.MEMORY, t))  # type: ignore[misc]
+    if args.carracing and "carracing" in args.only:
+        track: Path = args.carracing
+        cells.cell(args.work, "carracing_random", lambda: cells.real("random", track, args))
+        for name, inputs in (("carracing_z", cells.CODE), ("carracing_z, h", cells.MEMORY)):
+            cells.cell(
+                args.work,
+                name,
+                lambda name=name, inputs=inputs: cells.game(args, name, track, inputs, 1.0),  # type: ignore[misc]
+            )
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    check_out(args.out)
+    torch.set_num_threads(1)
+    work(args)
+    found = report.summary(
+        cells.finished(args.work), args.temperatures, command_line("studies.world_models_2018", args)
+    )
+    write_json(args.out / "world_models_2018.json", found)
+    write_text(args.out / "world_models_2018.md", told := report.text(found))
+    best = found["takecover_best_temperature"]
+    if best is not None and args.takecover:
+        film(
+            str(args.work / f"takecover_{best:g}"), args.takecover, best, args.out / "world_models_2018.gif", args.seed
+        )
+    print(told)

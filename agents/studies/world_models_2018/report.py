@@ -1,0 +1,106 @@
+"""The study's files, made of the cells that are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dream_env.agents.eval.statistics import markdown_table
+
+Cells = Mapping[str, Mapping[str, Any]]
+PAPER = {
+    0.1: "2086 ± 140 / 193 ± 58",
+    0.5: "2060 ± 277 / 196 ± 50",
+    1.0: "1145 ± 690 / 868 ± 511",
+    1.15: "918 ± 546 / 1092 ± 556",
+    1.3: "732 ± 269 / 753 ± 139",
+}
+"""Dream / game of Take Cover in Ha & Schmidhuber (2018), table 2 of worldmodels.github.io."""
+PAPER_RANDOM = "210 ± 108"
+_ROW = ("temperature", "dream_mean", "dream_std", "real_mean", "real_std", "real_low", "real_high", "episodes")
+
+
+def summary(cells: Cells, temperatures: Sequence[float], command: str) -> dict[str, Any]:
+    """Returns what world_models_2018.json holds; None where a cell is missing."""
+    games = {t: cells.get(f"takecover_{t:g}") for t in temperatures}
+    rows = [{name: row[name] for name in _ROW} for row in games.values() if row is not None]
+    best = max(rows, key=lambda row: row["real_mean"], default=None)
+    chance, speed = cells.get("takecover_random"), cells.get("rate")
+    races = [(name.removeprefix("carracing_"), row) for name, row in cells.items() if name.startswith("carracing_")]
+    robots = [row for name, row in cells.items() if name.startswith("nicol_")]
+    main = cells.get("nicol_none_1")
+    return {
+        "command": command,
+        "takecover": rows or None,
+        "takecover_random": None if chance is None else {k: chance[k] for k in ("real_mean", "real_std", "episodes")},
+        "takecover_best_real": best and best["real_mean"],
+        "takecover_best_temperature": best and best["temperature"],
+        "takecover_budget": next((row["budget"] for row in games.values() if row is not None), None),
+        "carracing": [
+            {"controller": name, "mean": row["real_mean"], "std": row["real_std"], "episodes": row["episodes"]}
+            | {"low": row["real_low"], "high": row["real_high"], "budget": row.get("budget")}
+            for name, row in races
+        ]
+        or None,
+        "nicol": [{k: v for k, v in row.items() if k != "minutes"} for row in robots] or None,
+        "nicol_reach_physics": main and main["physics_success"],
+        "generation_rate_over_vector_env": speed and speed["ratio"],
+        "rate": speed,
+        "minutes": {name: round(row["minutes"], 2) for name, row in cells.items()},
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Writes world_models_2018.md."""
+    parts = ["# World Models (2018), remade small\n\n`" + found["command"] + "` makes this.\n"]
+    if found["takecover"]:
+        rows = [
+            [f"{row['temperature']:g}", _plus(row, "dream"), _plus(row, "real"), _range(row), row["episodes"]]
+            + [PAPER.get(row["temperature"], "–")]
+            for row in found["takecover"]
+        ]
+        header = ["temperature", "dream", "game", "95 %", "episodes", "the paper: dream / game"]
+        parts.append(
+            "## Take Cover\n\nTics survived, mean ± standard deviation, of controllers that were evolved in the dream "
+            f"only ({found['takecover_budget']} each).\n\n" + markdown_table(header, rows) + "\n"
+        )
+        if chance := found["takecover_random"]:
+            parts.append(f"Random actions: {_plus(chance, 'real')}; in the paper {PAPER_RANDOM}; solved at 750.\n")
+    if found["carracing"]:
+        rows = [
+            [row["controller"], f"{row['mean']:.0f} ± {row['std']:.0f}", f"{row['low']:.0f} to {row['high']:.0f}"]
+            + [row["episodes"], row["budget"] or "–"]
+            for row in found["carracing"]
+        ]
+        header = ["controller", "return", "95 %", "tracks", "budget"]
+        parts.append("## CarRacing\n\nEvolved in the dream only.\n\n" + markdown_table(header, rows) + "\n")
+    if found["nicol"]:
+        rows = [
+            ["nothing" if row["init"] == "none" else "the clone's fit", f"{row['temperature']:g}", row["weights"]]
+            + [f"{row['dream_success_before']:.0%}", f"{row['dream_success']:.0%}"]
+            + [f"{row['physics_success']:.0%} ({row['low']:.0%} to {row['high']:.0%})", row["episodes"]]
+            for row in sorted(found["nicol"], key=lambda row: (row["init"] != "none", row["temperature"]))
+        ]
+        header = ["begun with", "temperature", "weights", "dream before", "dream", "physics", "episodes"]
+        parts.append(
+            "## NICOL, reach\n\nSuccess at the end, linear controllers evolved in the dream only.\n\n"
+            + markdown_table(header, rows)
+            + "\n"
+        )
+    if speed := found["rate"]:
+        rates = [f"{speed[f'{name}_steps_per_second']:,.0f}" for name in ("generation", "vector_env")]
+        parts.append(
+            f"## Speed\n\nA generation of 64 x 16 dreams of NICOL makes {rates[0]} steps in a second of one core, the "
+            f"vector env {rates[1]}: a ratio of {speed['ratio']:.2f}.\n"
+        )
+    minutes = found["minutes"]
+    parts.append(f"CPU minutes of the main process, all cells together: {sum(minutes.values()):.0f}.\n")
+    return "\n".join(parts)
+
+
+def _plus(row: Mapping[str, Any], world: str) -> str:
+    return f"{row[f'{world}_mean']:.0f} ± {row[f'{world}_std']:.0f}"
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    return f"{row['real_low']:.0f} to {row['real_high']:.0f}"
