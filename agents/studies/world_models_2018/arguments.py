@@ -28,7 +28,7 @@ class Arguments:
     """Real episodes of each controller."""
     generations: int = 40
     """Generations of Take Cover and CarRacing."""
-    nicol_generations: int = 120
+    nicol_generations: int = 60
     """Generations of NICOL."""
     population: int = 32
     """Controllers of a generation."""

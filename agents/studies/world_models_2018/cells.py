@@ -30,8 +30,14 @@ MEMORY = ("embedding", "hidden")
 """What a controller with memory sees: z and h."""
 CODE = ("embedding",)
 """What one without memory sees."""
-NICOL: dict[str, Any] = {"task": "reach", "reward": "metric_bounded", "sigma": 0.5, "inputs": ("way", "lag", "grip")}
-"""How NICOL's controllers evolve."""
+NICOL: dict[str, Any] = {
+    "task": "reach",
+    "inputs": ("way", "lag", "grip"),
+    "reward": "metric_bounded",
+    "sigma": 0.3,
+    "weight_decay": 0.3,
+}
+"""How NICOL's controllers evolve; with less weight decay they come to swing about the cube, found in the dream."""
 DREAMS, SEED = 256, 7
 """Dreams that tell a controller's worth there, and what their seed is told apart by."""
 
