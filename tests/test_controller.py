@@ -6,11 +6,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from dream_env.agents.evolve.start import fit
+from dream_env.agents.evolve.dreams import DreamPopulation
+from dream_env.agents.evolve.start import begin, fit
 from dream_env.agents.planners.prior import Prior
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.controller import Controller, ControllerConfig
 from dream_env.dream import DreamVectorEnv
+from dream_env.dream_config import DreamConfig
+from dream_env.engine import DreamEngine
 from dream_env.nicol.constants import denormalize
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.env import NicoLRealEnv
@@ -21,7 +24,8 @@ BOX = spaces.Box(np.array([-1, 0], np.float32), np.array([1, 4], np.float32))
 
 
 def controller(space=BOX, size=3, hidden=0, seed=0):
-    made = Controller(ControllerConfig(("state",), (size,), ("state",), space_to_json(space), hidden, "native"))
+    form = ControllerConfig(("state",), (size,), ("state",), space_to_json(space), hidden, obs_type="native")
+    made = Controller(form)
     generator = torch.Generator().manual_seed(seed)
     made.weights.copy_(torch.randn(made.weights.shape, generator=generator))
     return made
@@ -138,6 +142,15 @@ def test_the_way_of_the_features_leads_to_the_cube_that_is_named():
         np.testing.assert_allclose(found["way"][0].numpy(), 10 * (cube - hand), atol=0.3)
         assert np.abs(found["lag"].numpy()).max() < 0.5
     env.close()
+
+
+def test_principal_components_are_uncorrelated_and_of_unit_variance(cartpole):
+    engine = DreamEngine(DreamConfig(world_model=cartpole))
+    dreams = DreamPopulation(engine, max_steps=60)
+    made = Controller(ControllerConfig.of(engine.model, cartpole, components=3))
+    assert made.weights.numel() == 2 * (3 + 1) and len(begin(made, dreams, "none", 0)) == 8
+    signal = made.signal(dreams.visited(made, None, 128, (0, 3))[0])
+    torch.testing.assert_close(torch.cov(signal.T), torch.eye(3), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["tokens", "wings"])

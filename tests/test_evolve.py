@@ -190,7 +190,9 @@ def test_what_evolves_in_an_exact_dream_balances_the_real_pole(args):
     assert registry.load(args.out).config.world_model == args.world_model
 
 
-def test_a_killed_run_ends_as_one_without_a_pause(args, tmp_path, monkeypatch):
+@pytest.mark.parametrize("components", [0, 3])
+def test_a_killed_run_ends_as_one_without_a_pause(args, tmp_path, monkeypatch, components):
+    args = replace(args, components=components)
     whole = evolve(args)
     again = replace(args, out=tmp_path / "again")
     saved = evolving.Evolution._save

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 from typing import Any, Literal
 
 from dream_env.agents.run.config import resolve_paths, split
 from dream_env.checks import check_choice, check_number
-from dream_env.observations import ObsType
 from dream_env.rewards import RewardName
 
 
@@ -34,6 +34,9 @@ class Arguments:
     """"native" looks at what the environment itself shows in numbers, without a world model's encoder."""
     hidden: int = 0
     """Width of a hidden layer; 0 for a linear controller."""
+    components: int = 0
+    """Principal components of the inputs that weights are spent on, measured in dreams under random actions; 0 for all
+    inputs. Few weights take few generations."""
     init: str = "none"
     """A policy whose actions the first controller is fitted to by least squares: a folder, or "default" or "bc5", which
     are shipped. "none" begins with zeros."""
@@ -72,6 +75,8 @@ class Arguments:
     """Episodes, per task, of the evaluation in both worlds at the end; 0 for none."""
     workers: int | None = None
     """Processes for real episodes; all cores by default."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the world model's products: "bfloat16" is faster where the processor has instructions for it."""
     seed: int = 0
     """Seed of all that is drawn."""
     device: str = "cpu"
@@ -84,18 +89,14 @@ class Arguments:
             object.__setattr__(self, "init", "none")
         check_choice("world", self.world, ("dream", "real"))
         check_choice("obs_type", self.obs_type, ("embedding", "native"))
+        check_choice("precision", self.precision, ("float32", "bfloat16"))
         for name, least in (("generations", 1), ("population", 4), ("rollouts", 1), ("max_steps", 1)):
             check_number(name, getattr(self, name), least)
-        for name in ("hidden", "temperature", "disagreement_penalty", "weight_decay", "episodes", "seed"):
+        for name in ("hidden", "components", "temperature", "disagreement_penalty", "weight_decay", "episodes", "seed"):
             check_number(name, getattr(self, name))
         for name in ("validate_every", "validation_dreams"):
             check_number(name, getattr(self, name), 1)
         check_number("sigma", self.sigma, 1e-9)
-
-    @property
-    def seen(self) -> ObsType:
-        """What the controller sees, see `dream_env.dream.DreamEnv`."""
-        return self.obs_type
 
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""

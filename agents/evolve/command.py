@@ -62,7 +62,8 @@ class Evolution:
         engine = DreamEngine(dream_config(args))
         check_choice("task", args.task, (*engine.initial_states.tasks, "all"))
         self.dreams = DreamPopulation(engine, args.task, args.max_steps, args.antithetic)
-        config = ControllerConfig.of(engine.model, args.world_model, args.inputs, args.hidden, args.seen)
+        sizes = args.hidden, args.components, args.obs_type
+        config = ControllerConfig.of(engine.model, args.world_model, args.inputs, *sizes)
         self.controller = Controller(config).to(device)
         self.best, self.best_value = np.zeros(0), -np.inf
         self.curves: list[tuple[float, ...]] = []
@@ -82,7 +83,7 @@ class Evolution:
         if file.exists():
             with np.load(file, allow_pickle=False) as arrays:
                 given = {name: arrays[name] for name in arrays.files}
-            for name in ("center", "spread"):
+            for name in self._measured:
                 getattr(self.controller, name).copy_(torch.from_numpy(given[name]))
             self.best, self.best_value = given["best"], float(given["best_value"])
             self.curves = [tuple(row) for row in given["curves"].tolist()]
@@ -93,6 +94,11 @@ class Evolution:
             raise ValueError(
                 f"out={args.out} was evolved by another version of cma; accepted: that one, or a new folder"
             )
+
+    @property
+    def _measured(self) -> tuple[str, ...]:
+        """Buffers of the controller that were measured at the beginning."""
+        return ("center", "spread", *(["axes"] if self.controller.config.components else []))
 
     def generation(self) -> None:
         """Evolves for a generation, and keeps it."""
@@ -120,12 +126,11 @@ class Evolution:
             "returns": self.strategy.returns,
             "mean": self.strategy.mean,
             "start": self.start,
-            "center": self.controller.center.cpu().numpy(),
-            "spread": self.controller.spread.cpu().numpy(),
             "best": self.best,
             "best_value": np.array(self.best_value),
             "curves": np.array(self.curves),
         }
+        arrays |= {name: getattr(self.controller, name).cpu().numpy() for name in self._measured}
         with replacing(self.args.out / STATE) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -156,6 +161,7 @@ def dream_config(args: Arguments) -> DreamConfig:
         starts=args.starts,
         disagreement_penalty=args.disagreement_penalty,
         temperature=args.temperature,
+        precision=args.precision,
         device=args.device,
     )
 

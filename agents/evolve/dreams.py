@@ -54,7 +54,7 @@ class DreamPopulation:
         rows = draw(self._chances, rng.random(rollouts))
         generator = torch.Generator(engine.device).manual_seed(int(rng.integers(2**62)))
         everyone = torch.from_numpy(np.asarray(weights, np.float32)).to(engine.device)
-        carry, advance = engine.begin(np.tile(rows, count)), engine.advance
+        carry, advance = engine.begin(np.tile(rows, count)), self._advance
         if self._needs_no_picture(controller):
             kept = {*engine.model.metric_state, *OWN, "instruction"}  # type: ignore[attr-defined]
             carry, advance = {name: part for name, part in carry.items() if name in kept}, self._advance_metric
@@ -80,6 +80,9 @@ class DreamPopulation:
                 carry = {name: part[going] for name, part in carry.items()}
                 going = going[going]
         return paid.view(count, rollouts).cpu().numpy()
+
+    def _advance(self, carry: Carry, action: Tensor, noise: Tensor | None) -> tuple[Carry, dict[str, Tensor]]:
+        return self.engine.advance(carry, action, noise)
 
     def _needs_no_picture(self, controller: Controller) -> bool:
         """Tells whether only a few entries of the state are paid for and looked at: those are moved much faster."""

@@ -33,6 +33,11 @@ def begin(controller: Controller, dreams: DreamPopulation, init: str, seed: int)
     spread = inputs.std(0)
     controller.center.copy_(inputs.mean(0))
     controller.spread.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
+    if count := controller.config.components:
+        signal = ((inputs - controller.center) / controller.spread).double()
+        variance, axes = torch.linalg.eigh(signal.T @ signal / len(signal))
+        scale = variance[-count:].clamp_min(1e-6).sqrt()
+        controller.axes.copy_((axes[:, -count:] / scale).flip(1))
     if init == "none":
         return np.zeros(controller.weights.numel())
     policy: Any = load_once(init)
@@ -52,7 +57,7 @@ def fit(controller: Controller, inputs: Tensor, actions: Tensor, seed: int = 0) 
         actions: `(N, ...)`.
         seed: Of the hidden layer.
     """
-    signal, parts = (inputs - controller.center) / controller.spread, []
+    signal, parts = controller.signal(inputs), []
     hidden = controller.config.hidden
     if hidden:
         generator = torch.Generator(signal.device).manual_seed(seed)

@@ -33,6 +33,7 @@ class ControllerConfig:
         reads: Parts of an observation that these are taken from.
         action_space: Of its actions, as `dream_env.spec.space_to_json` gives it.
         hidden: Width of a hidden layer; 0 for none.
+        components: Principal components of the inputs that weights are spent on; 0 for the inputs themselves.
         obs_type: Which observations it takes, see `dream_env.dream.DreamEnv`.
         world_model: Name or folder of the world model that it sees through.
 
@@ -45,6 +46,7 @@ class ControllerConfig:
     reads: tuple[str, ...]
     action_space: dict[str, Any]
     hidden: int = 0
+    components: int = 0
     obs_type: ObsType = "embedding"
     world_model: str = "default"
 
@@ -54,6 +56,8 @@ class ControllerConfig:
             raise ValueError(f"inputs={self.inputs} of sizes={self.sizes}; accepted: one or more, and a size for each")
         if not 0 <= self.hidden <= 4096:
             raise ValueError(f"hidden={self.hidden}; accepted: 0 to 4096")
+        if not 0 <= self.components <= sum(self.sizes):
+            raise ValueError(f"components={self.components}; accepted: 0 to {sum(self.sizes)}, the number of inputs")
         if self.obs_type not in ("embedding", "native"):
             raise ValueError(f"obs_type={self.obs_type!r}; accepted: 'embedding', 'native'")
 
@@ -64,6 +68,7 @@ class ControllerConfig:
         world_model: str,
         inputs: tuple[str, ...] = (),
         hidden: int = 0,
+        components: int = 0,
         obs_type: ObsType = "embedding",
     ) -> ControllerConfig:
         """Describes a controller in a world.
@@ -73,6 +78,7 @@ class ControllerConfig:
             world_model: Its name or folder.
             inputs: See above; none takes what `default_inputs` says.
             hidden: See above.
+            components: See above.
             obs_type: See above.
 
         Raises:
@@ -88,7 +94,7 @@ class ControllerConfig:
             sizes = tuple(part.shape[-1] for part in _parts(model, names, obs_type, state, goal))
         beyond = () if set(names) <= set(shown) else shown
         reads = tuple(dict.fromkeys((*(name for name in names if name in shown), *beyond)))
-        return cls(names, sizes, reads, space_to_json(model.spec.action), hidden, obs_type, world_model)
+        return cls(names, sizes, reads, space_to_json(model.spec.action), hidden, components, obs_type, world_model)
 
 
 class Controller(nn.Module):
@@ -107,13 +113,16 @@ class Controller(nn.Module):
         space: Any = space_from_json(config.action_space)
         self.space = space
         self.discrete = isinstance(space, spaces.Discrete)
-        size = sum(config.sizes)
+        inputs = sum(config.sizes)
+        size = config.components or inputs
         self.outputs = int(space.n) if self.discrete else space.shape[0]
         first = config.hidden or self.outputs
         second = (config.hidden + 1) * self.outputs if config.hidden else 0
         self.register_buffer("weights", torch.zeros((size + 1) * first + second))
-        self.register_buffer("center", torch.zeros(size))
-        self.register_buffer("spread", torch.ones(size))
+        self.register_buffer("center", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+        if config.components:
+            self.register_buffer("axes", torch.eye(inputs, size))
         if not self.discrete:
             low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
             bounded = torch.isfinite(low) & torch.isfinite(high)
@@ -127,6 +136,8 @@ class Controller(nn.Module):
     """What is taken off the inputs `(I,)`."""
     spread: Tensor
     """What they are divided by then `(I,)`."""
+    axes: Tensor
+    """What they are projected on then `(I, components)`."""
     _middle: Tensor
     _half: Tensor
     _limit: Tensor
@@ -185,7 +196,7 @@ class Controller(nn.Module):
 
     def network(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Returns what the last layers give, `(C, R, outputs)`; arguments as of `choose`."""
-        signal, begin = (inputs - self.center) / self.spread, 0
+        signal, begin = self.signal(inputs), 0
         widths = [self.config.hidden, self.outputs] if self.config.hidden else [self.outputs]
         for i, width in enumerate(widths):
             size = signal.shape[-1]
@@ -196,6 +207,11 @@ class Controller(nn.Module):
             signal = torch.baddbmm(bias, signal.to(weights.dtype), matrix.transpose(1, 2))
             signal = signal if i == len(widths) - 1 else torch.tanh(signal)
         return signal
+
+    def signal(self, inputs: Tensor) -> Tensor:
+        """Returns what the first layer gets of inputs `(..., I)`: numbers of unit variance."""
+        signal = (inputs - self.center) / self.spread
+        return signal @ self.axes if self.config.components else signal
 
     def targets(self, action: Tensor) -> Tensor:
         """Returns what `network` has to give for actions `(N, ...)`, `(N, outputs)`."""

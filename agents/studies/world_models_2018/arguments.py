@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.run.config import split
@@ -30,9 +31,13 @@ class Arguments:
     """Generations of Take Cover and CarRacing."""
     nicol_generations: int = 60
     """Generations of NICOL."""
+    components: int = 32
+    """Principal components of what controllers of the games see; 0 for all of it."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the dreams of the games."""
     population: int = 32
     """Controllers of a generation."""
-    rollouts: int = 8
+    rollouts: int = 16
     """Dreams of each controller of a generation."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""

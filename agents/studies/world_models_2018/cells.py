@@ -66,6 +66,8 @@ def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], tempe
         out=args.work / name,
         world_model=str(model),
         inputs=inputs,
+        components=args.components,
+        precision=args.precision,
         generations=args.generations,
         population=args.population,
         rollouts=args.rollouts,

@@ -22,7 +22,7 @@ def film(policy: str, model: Path, temperature: float, path: Path, seed: int) ->
     controller = registry.load(policy)
     dream = DreamEnv(world_model=str(model), temperature=temperature, obs_type="pixels")
     real = make_real(None, str(model), obs_type="pixels")
-    name = real.unwrapped.spec.id if real.unwrapped.spec else "game"  # type: ignore[union-attr]
+    name = real.unwrapped.spec.id if real.unwrapped.spec else "game"
     played = [_played(controller, env, seed) for env in (dream, real)]
     titles = (f"dream, temperature {temperature:g}", name)
     count = max(len(frames) for frames in played)
