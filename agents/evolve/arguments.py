@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 from typing import Any, Literal
 
 from dream_env.agents.run.config import resolve_paths, split

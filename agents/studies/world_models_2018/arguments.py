@@ -27,7 +27,7 @@ class Arguments:
     """Temperatures of the dreams."""
     episodes: int = 100
     """Real episodes of each controller."""
-    generations: int = 40
+    generations: int = 12
     """Generations of Take Cover and CarRacing."""
     nicol_generations: int = 60
     """Generations of NICOL."""

@@ -38,6 +38,8 @@ NICOL: dict[str, Any] = {
     "weight_decay": 0.3,
 }
 """How NICOL's controllers evolve; with less weight decay they come to swing about the cube, found in the dream."""
+SIGMA = 0.3
+"""Standard deviation of the weights of the games' controllers at first."""
 DREAMS, SEED = 256, 7
 """Dreams that tell a controller's worth there, and what their seed is told apart by."""
 
@@ -71,6 +73,7 @@ def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], tempe
         generations=args.generations,
         population=args.population,
         rollouts=args.rollouts,
+        sigma=SIGMA,
         temperature=temperature,
         validation_dreams=DREAMS,
         episodes=0,
