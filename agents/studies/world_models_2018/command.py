@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.run.worlds import spec_of
 from dream_env.agents.studies.world_models_2018 import cells, report
 from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
@@ -57,7 +58,7 @@ def main(args: Arguments) -> None:
     write_json(args.out / "world_models_2018.json", found)
     write_text(args.out / "world_models_2018.md", told := report.text(found))
     best = found["takecover_best_temperature"]
-    if best is not None and args.takecover:
+    if best is not None and args.takecover and spec_of(str(args.takecover)).pictures:
         film(
             str(args.work / f"takecover_{best:g}"), args.takecover, best, args.out / "world_models_2018.gif", args.seed
         )

@@ -1,0 +1,94 @@
+"""The study of World Models (2018): cells that are kept, a report with holes, and a film."""
+
+import json
+from dataclasses import replace
+
+import exact_cartpole
+import gymnasium as gym
+import numpy as np
+import pytest
+from PIL import Image
+
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.controller import Controller, ControllerConfig
+from dream_env.agents.studies.general.picture_cartpole import ENV_ID
+from dream_env.agents.studies.world_models_2018 import cells, command, report
+from dream_env.agents.studies.world_models_2018.arguments import Arguments
+from dream_env.agents.studies.world_models_2018.film import film
+from dream_env.initial_states import InitialStates
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.world_models.vmc import VMCConfig, VMCModel
+
+KEYS = {
+    "takecover": {"temperature", "dream_mean", "dream_std", "real_mean", "real_std", "episodes"},
+    "carracing": {"controller", "mean", "std", "episodes", "budget"},
+}
+"""What the rows of the result file have to hold."""
+
+
+@pytest.fixture
+def args(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "DREAMS", 8)
+    monkeypatch.setattr(cells, "MEMORY", ("embedding",))
+    sizes = {"generations": 2, "population": 4, "rollouts": 2, "episodes": 3, "components": 0, "workers": 1}
+    return Arguments(
+        takecover=exact_cartpole.save(tmp_path / "exact"),
+        carracing=tmp_path / "exact",
+        only=("takecover", "carracing"),
+        temperatures=(0.5, 1.0),
+        work=tmp_path / "work",
+        out=tmp_path / "out",
+        precision="float32",
+        **sizes,
+    )
+
+
+def test_the_study_writes_its_tables_and_makes_no_cell_twice(args, monkeypatch):
+    command.main(args)
+    found = json.loads((args.out / "world_models_2018.json").read_text())
+    for table, keys in KEYS.items():
+        assert all(keys <= row.keys() for row in found[table])
+    assert [row["temperature"] for row in found["takecover"]] == [0.5, 1.0]
+    assert found["takecover_best_real"] == max(row["real_mean"] for row in found["takecover"])
+    assert {row["controller"] for row in found["carracing"]} == {"z", "z, h", "random"}
+    assert found["nicol_reach_physics"] is found["generation_rate_over_vector_env"] is None
+    assert "Take Cover" in (args.out / "world_models_2018.md").read_text()
+    monkeypatch.setattr(cells, "evolve", lambda *_: pytest.fail("evolved again"))
+    command.main(replace(args, workers=2))
+    again = json.loads((args.out / "world_models_2018.json").read_text())
+    assert again["takecover"] == found["takecover"]
+
+
+def test_a_study_of_nothing_has_only_holes(args):
+    command.main(replace(args, only=(), takecover=None, carracing=None))
+    found = json.loads((args.out / "world_models_2018.json").read_text())
+    assert all(found[name] is None for name in ("takecover", "carracing", "takecover_random", "takecover_best_real"))
+
+
+def test_rows_of_nicol_are_told_in_per_cent():
+    row = {"init": "none", "temperature": 1.0, "weights": 36, "dream_success": 0.99, "dream_success_before": 0.0}
+    row |= {"physics_success": 0.96, "low": 0.9, "high": 0.98, "episodes": 99, "minutes": 1.0}
+    found = report.summary({"nicol_none_1": row}, (1.0,), "the command")
+    assert found["nicol_reach_physics"] == 0.96
+    assert "96% (90% to 98%)" in report.text(found)
+
+
+def test_a_film_shows_dream_and_game(tmp_path):
+    env = gym.make(ENV_ID)
+    spec = WorldSpec.of_env(env, name=ENV_ID)
+    model = VMCModel(VMCConfig(latent=4, channels=(2, 2, 2, 2), memory=4, mixtures=2), spec)
+    checkpoint.save(model, tmp_path / "model", "For tests.")
+    picture, zero, none = env.reset(seed=0)[0][None], np.zeros(1, np.int64), np.array([""])
+    InitialStates({"pixels": picture}, {}, zero, none, none, zero).save(tmp_path / "model" / "initial_states.npz")
+    made = Controller(ControllerConfig.of(checkpoint.load(tmp_path / "model"), str(tmp_path / "model")))
+    registry.save(made, tmp_path / "controller", "For tests.")
+    film(str(tmp_path / "controller"), tmp_path / "model", 1.0, tmp_path / "film.gif", 0)
+    with Image.open(tmp_path / "film.gif") as shown:
+        assert shown.n_frames > 2 and np.asarray(shown.convert("RGB")).std() > 10
+
+
+@pytest.mark.parametrize("wrong", [{"only": ("takeaway",)}, {"population": 2}, {"episodes": 0}])
+def test_wrong_numbers_are_refused(wrong):
+    with pytest.raises(ValueError, match="accepted"):
+        Arguments(**wrong)
