@@ -8,6 +8,7 @@ itself are nobody's.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEATURES = 6
@@ -59,8 +60,8 @@ class SlotReader(nn.Module):
 
     def masks(self, pictures: Tensor) -> Tensor:
         """Returns the share of each pixel that is each slot's, `(B, H * W, K)`, of pictures `(B, H, W, 3)` uint8."""
-        level = pictures.flatten(1, 2).long() >> 3
-        return self.table[(level[..., 0] * LEVELS + level[..., 1]) * LEVELS + level[..., 2]]
+        level = (pictures.flatten(1, 2) >> 3).int()
+        return F.embedding((level[..., 0] * LEVELS + level[..., 1]) * LEVELS + level[..., 2], self.table)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Reads pictures `(B, H, W, 3)` uint8 into slots `(B, K, FEATURES)`; those that cannot be seen are all 0."""
@@ -79,7 +80,7 @@ class SlotReader(nn.Module):
         level = (torch.arange(LEVELS, device=self.colours.device) * 8 + 4).float()
         near = colour_features(torch.cartesian_prod(level, level, level))
         near = (-SHARPNESS * torch.cdist(near, self.colours) ** 2).softmax(-1)
-        whose = torch.nn.functional.one_hot(self.owner, self.slots + 1)[:, : self.slots].to(near.dtype)
+        whose = F.one_hot(self.owner, self.slots + 1)[:, : self.slots].to(near.dtype)
         self.table.copy_(near @ whose)
 
 
