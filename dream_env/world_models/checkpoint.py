@@ -29,6 +29,8 @@ KINDS = {
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
 built from its config and the spec of its world."""
 
+SHIPPED = {"default": "world_model", "unlabelled": "unlabelled"}
+"""World models of NICOL that come with the package, and their folders in `assets`."""
 CONFIG, WEIGHTS, CARD, SPEC = "config.json", "model.safetensors", "README.md", "spec.json"
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
 
@@ -78,10 +80,10 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """Returns the absolute folder of a checkpoint: "default" comes with the package, `hf://user/name` is downloaded."""
-    if name_or_path != "default":
+    """Returns the absolute folder of a checkpoint: those of `SHIPPED` come with the package, `hf://user/name` not."""
+    if str(name_or_path) not in SHIPPED:
         return Path(hub.folder(name_or_path)).expanduser().resolve()
-    return Path(str(files("dream_env.assets") / "world_model")).resolve()
+    return Path(str(files("dream_env.assets") / SHIPPED[str(name_or_path)])).resolve()
 
 
 def from_pretrained(repo: str, revision: str | None = None, device: str | torch.device = "cpu") -> Any:

@@ -116,6 +116,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "slots": {"colours": (255 * colours.shown).round().int().tolist(), "explained": colours.explained},
         "parameters": sum(p.numel() for p in model.parameters()),
         **measure(model, held_out, its),
+        "held_out_seeds": episodes.seed[np.sort(parts[0])].tolist(),
         "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
         "wall_minutes": round((time.monotonic() - began) / 60, 2),
     }

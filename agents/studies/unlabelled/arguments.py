@@ -1,0 +1,43 @@
+"""What `agents.studies.unlabelled` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dream_env.agents.studies.reward_audit.arguments import SEED
+from dream_env.checks import check_choice
+
+PARTS = ("probe", "audit", "speed", "practice")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Tells how far NICOL's world model without labels comes: slots in centimeters, its reward, speed and practice."""
+
+    data: Path | None = None
+    """Folder of NICOL's episodes, with labels; those that the model was not fitted to are measured on."""
+    world_model: str = "unlabelled"
+    """Checkpoint of the world model."""
+    evaluated: tuple[Path, ...] = ()
+    """Folders of `agents.evaluate` with this world model: of each, the first policy is a clone, the others practised
+    from it."""
+    real: tuple[str, ...] = ()
+    """Figures of other robots, as "panda_reach=FILE": results.json of `agents.evaluate`, its last policy's success."""
+    parts: tuple[str, ...] = PARTS
+    """What is measured now; what was measured before stays."""
+    scenes: int = 15
+    """Scenes of each task for the audit of the reward."""
+    seed: int = SEED
+    """First seed of the scenes."""
+    cache: Path = Path("runs/reward_audit")
+    """Folder of the scenes."""
+    out: Path = Path("results")
+    """Folder of unlabelled.json and unlabelled.md."""
+    workers: int | None = None
+    """Processes in physics; all cores by default."""
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        for part in self.parts:
+            check_choice("parts", part, PARTS)

@@ -1,0 +1,186 @@
+"""Gathers what a world model without labels can do for NICOL: `python -m agents.studies.unlabelled --data data`.
+
+The world model is fitted by `agents.fit --model slots`, its clone by `agents.clone --policy transformer`, and practised
+by `agents.train`; labels serve here alone, to measure. What is not measured is null. Parts can be measured one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.eval.results import EpisodeResult, load_results
+from dream_env.agents.eval.statistics import markdown_table, paired_difference, spearman, wilson
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.bench.cases import dream
+from dream_env.agents.studies.bench.clock import Case, clock
+from dream_env.agents.studies.reward_audit.command import audit
+from dream_env.agents.studies.reward_audit.scenes import play_scenes
+from dream_env.agents.studies.unlabelled import probe
+from dream_env.agents.studies.unlabelled.arguments import Arguments
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_text
+from dream_env.nicol.tasks import TASKS
+from dream_env.world_models import checkpoint
+
+HEAD = (
+    "moved_cm_24",
+    "untouched_cm_24",
+    "policy_spearman",
+    "reward_spearman_push",
+    "reward_spearman_lift",
+    "gain_points",
+    "gain_low_points",
+    "panda_reach",
+    "panda_push",
+    "steps_per_s_256",
+    "fit_minutes",
+)
+"""Figures at the top of the file."""
+FEWEST_POLICIES = 4
+"""Policies below which their ranking says nothing."""
+
+
+def measure(args: Arguments) -> dict[str, Any]:
+    """Measures what is asked for, beside what was measured before of the same world model.
+
+    Raises:
+        ValueError: If the episodes have no labels, or all of them were fitted to.
+    """
+    folder = checkpoint.resolve(args.world_model)
+    model, file = checkpoint.load(folder), args.out / "unlabelled.json"
+    found: dict[str, Any] = dict.fromkeys(HEAD) | {"checkpoint_sha256": checkpoint.sha256(folder), "commands": {}}
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        found |= before if before.get("checkpoint_sha256") == found["checkpoint_sha256"] else {}
+    metrics = folder / "metrics.json"
+    if metrics.is_file():
+        found["fit"] = json.loads(metrics.read_text(encoding="utf-8"))
+        found["fit_minutes"] = found["fit"]["wall_minutes"]
+    if "probe" in args.parts and args.data:
+        cm = probe_figures(model, EpisodeDataset.load(args.data), found.get("fit", {}))
+        found |= {"cm": cm, "moved_cm_24": cm["24"]["moved"], "untouched_cm_24": cm["24"]["untouched"]}
+    if "audit" in args.parts:
+        scenes = play_scenes(list(TASKS), args.scenes, args.seed, args.cache, args.workers)
+        figures, _ = audit(model, scenes)
+        found["audit"] = _plain({name: part["tasks"] for name, part in figures.items()})
+        for task in ("push", "lift"):
+            found[f"reward_spearman_{task}"] = found["audit"]["raw"][task]["spearman"]
+    if "speed" in args.parts:
+        found |= speed(str(folder))
+    if "practice" in args.parts and args.evaluated:
+        found |= practice_figures(args.evaluated)
+    for name, path in (one.split("=", 1) for one in args.real):
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        found[name] = real_success(results)
+    done = [part for part in args.parts if part != "practice" or args.evaluated]
+    found["commands"] |= dict.fromkeys(done, command_line("studies.unlabelled", args))
+    return found
+
+
+def probe_figures(model: Any, data: EpisodeDataset, fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures slots in centimeters on the episodes that the model was not fitted to."""
+    if missing := {"objects", "colors"} - set(data.labels):
+        raise ValueError(
+            f"data has no labels {sorted(missing)}; accepted: NICOL's episodes, which a probe is fitted to"
+        )
+    held_out = np.flatnonzero(np.isin(data.seed, fit.get("held_out_seeds", [])))
+    if not len(held_out):
+        raise ValueError("data: the world model was fitted to all of its episodes; accepted: the data of its fit")
+    return probe.figures(model, data, held_out)
+
+
+def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str, Any]:
+    """Measures steps per second of CPU of 256 dreams on one core, beside those of the grounded model, turn by turn."""
+    names = {"steps_per_s_256": world_model, "steps_per_s_256_grounded": "default"}
+    cases = [
+        Case(name, dream, 256, {"world_model": path, "device": "cpu", "form": "vector"}, compared="model")
+        for name, path in names.items()
+    ]
+    return {row.what: round(row.steps_per_cpu_s) for row in clock(cases, seconds, repeats)}
+
+
+def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
+    """Returns how much practice gains in physics, and whether the dream ranks all policies as physics does."""
+    rows, before, after = [], list[float](), list[float]()
+    dreamt, real = [], []
+    for folder in folders:
+        results = [one for one in load_results(folder / "results.json") if not one.solved_at_start]
+        labels = list(dict.fromkeys(one.label for one in results))
+        for label in labels:
+            row: dict[str, Any] = {"policy": label, "evaluated": folder.name}
+            for world in ("physics", "dream"):
+                own = [one.success for one in results if (one.label, one.world) == (label, world)]
+                row[world] = wilson(sum(own), len(own))._asdict() | {"episodes": len(own)}
+            rows.append(row)
+            if row["dream"]["episodes"] and row["physics"]["episodes"]:
+                dreamt.append(row["dream"]["value"])
+                real.append(row["physics"]["value"])
+        first = _by_start(results, labels[0])
+        for label in labels[1:]:
+            other = _by_start(results, label)
+            both = sorted(first.keys() & other.keys())
+            before += [first[start] for start in both]
+            after += [other[start] for start in both]
+    gain = paired_difference(before, after)
+    return {
+        "practice": _plain(rows),
+        "gain_points": round(100 * gain.value, 1),
+        "gain_low_points": round(100 * gain.low, 1),
+        "policy_spearman": round(spearman(dreamt, real), 3) if len(dreamt) >= FEWEST_POLICIES else None,
+    }
+
+
+def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
+    return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, "physics")}
+
+
+def real_success(results: Mapping[str, Any]) -> float | None:
+    """Returns the success of the last policy of a report of `agents.evaluate` in its real environment."""
+    rows = [row for row in results["rows"] if row["world"] == "real"]
+    return rows[-1]["success"] if rows else None
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Writes the figures as a page."""
+    lines = ["# A world model without labels", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
+    if "cm" in found:
+        names = list(found["cm"]["24"])
+        rows = [[steps, *(row[name] for name in names)] for steps, row in found["cm"].items()]
+        lines += ["Medians in cm, open loop under recorded actions:", "", markdown_table(["steps", *names], rows), ""]
+    if "audit" in found:
+        names = ["spearman", "wrong", "missed", "arm", "object", "hidden"]
+        rows = [[p, task, *(row[n] for n in names)] for p, part in found["audit"].items() for task, row in part.items()]
+        rows = [[f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+        lines += ["Audit of rewards:", "", markdown_table(["reward by", "task", *names], rows), ""]
+    if "practice" in found:
+        rows = [
+            [row["policy"], *(f"{100 * row[w]['value']:.0f} % ({row[w]['episodes']})" for w in ("physics", "dream"))]
+            for row in found["practice"]
+            if row["physics"]["episodes"] and row["dream"]["episodes"]
+        ]
+        lines += ["Success on held-out starts:", "", markdown_table(["policy", "physics", "dream"], rows), ""]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    """Returns figures without NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    check_out(args.out)
+    found = measure(args)
+    write_text(args.out / "unlabelled.json", json.dumps(found, indent=2) + "\n")
+    write_text(args.out / "unlabelled.md", markdown(found))
+    print(markdown(found))
+    print(f"Report: {(args.out / 'unlabelled.json').resolve()}")

@@ -1,0 +1,137 @@
+"""Where slots are in centimeters: a probe that is fitted with labels which the world model never saw."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.constants import EPISODE_STEPS
+from dream_env.progress import progress_bar
+from dream_env.world_models.slots.model import SlotModel
+from dream_env.world_models.slots.reader import FEATURES, SEEN
+
+TOUCHED = 1.0
+"""A cube that went further than this (cm) was touched."""
+FITTED = 500
+"""Episodes that the probe is fitted to."""
+AHEAD = (EPISODE_STEPS // 2, EPISODE_STEPS)
+"""Steps ahead of which errors are told."""
+
+
+class Seen(NamedTuple):
+    """Slots of N episodes' cubes, T + 1 frames of 3 cubes each.
+
+    Attributes:
+        slots: What pictures show, `(N, T + 1, 3, FEATURES)`.
+        dreamt: What is predicted from the first frame on.
+        cubes: Where the cubes are, cm, `(N, T + 1, 3, 3)`.
+    """
+
+    slots: Tensor
+    dreamt: Tensor
+    cubes: Tensor
+
+
+class Probe(nn.Module):
+    """Maps slots to places in cm; it takes the scales from inputs `(N, SEEN)` and truth `(N, 3)`."""
+
+    def __init__(self, inputs: Tensor, truth: Tensor) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(SEEN, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 3))
+        self.mean, self.scale = inputs.mean(0), inputs.std(0).clamp(min=1e-6)
+        self.middle, self.spread = truth.mean(0), truth.std(0)
+
+    def forward(self, slots: Tensor) -> Tensor:
+        """Maps `(..., SEEN)` to `(..., 3)`."""
+        return self.net((slots - self.mean) / self.scale) * self.spread + self.middle
+
+
+@torch.inference_mode()
+def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.ndarray) -> Seen:
+    """Reads and predicts episodes; of each cube the slot that `slot_of` says for its color."""
+    frames = data.offsets[rows][:, None] + np.arange(EPISODE_STEPS + 1)
+
+    def observed(at: np.ndarray) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(np.array(part[at])) for name, part in data.observation.items()}
+
+    states = [model.encode(observed(at)) for at in progress_bar(frames.T, "probe", unit="step")]
+    state, action = states[0], torch.from_numpy(data.action[frames])
+    dreamt = [state["slots"]]
+    for step in range(EPISODE_STEPS):
+        state, _ = model.step(state, action[:, step])
+        dreamt.append(state["slots"])
+    own = torch.from_numpy(slot_of[data.labels["colors"][frames[:, 0]].astype(int)])[:, None, :, None]
+    own = own.expand(-1, EPISODE_STEPS + 1, -1, FEATURES)
+    seen, foreseen = (torch.stack(part, 1).gather(2, own) for part in ([s["slots"] for s in states], dreamt))
+    cubes = torch.from_numpy(100 * data.labels["objects"][frames]).unflatten(-1, (3, 3))
+    return Seen(seen, foreseen, cubes)
+
+
+def slots_of_colors(model: SlotModel, data: EpisodeDataset, rows: np.ndarray) -> np.ndarray:
+    """Returns the slot that each color's cube is: the one that is seen when there is such a cube, and else not."""
+    first = data.offsets[rows]
+    pictures = {name: torch.from_numpy(np.array(part[first])) for name, part in data.observation.items()}
+    with torch.inference_mode():
+        seen = (model.encode(pictures)["slots"][..., SEEN] > 0).numpy()
+    colors = data.labels["colors"][first].astype(int)
+    found = []
+    for color in range(colors.max() + 1):
+        has = (colors == color).any(1)
+        found.append((seen[has].mean(0) - seen[~has].mean(0)).argmax())
+    return np.array(found)
+
+
+def fit_probe(seen: Seen, updates: int = 2000) -> Probe:
+    """Fits what tells a cube's place (cm) of its slot, to what pictures show."""
+    visible = seen.slots[..., SEEN] > 0
+    inputs, truth = seen.slots[visible][:, :SEEN].clone(), seen.cubes[visible].clone()
+    torch.manual_seed(0)
+    net = Probe(inputs, truth)
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
+    for _ in range(updates):
+        rows = torch.randint(len(inputs), (512,))
+        wrong = (net(inputs[rows]) - truth[rows]) / net.spread
+        loss = nn.functional.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net.requires_grad_(False)
+
+
+def figures(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> dict[str, Any]:
+    """Measures how far dreams and physics lie apart after the same actions, medians in cm.
+
+    Args:
+        model: The world model.
+        data: Episodes with the labels of NICOL's simulator.
+        held_out: Rows of those that the model was not fitted to; the others may be those of the probe.
+
+    Returns:
+        By steps ahead, of cubes that were visible at the start: `moved`, `untouched`; what the probe tells of the true
+        pictures, `moved_seen` and `untouched_seen`; `moved_if_still`, and the number of moved cubes.
+    """
+    others = np.setdiff1d(np.arange(len(data)), held_out)[:FITTED]
+    slot_of = slots_of_colors(model, data, others)
+    probe = fit_probe(watch(model, data, others, slot_of))
+    seen = watch(model, data, held_out, slot_of)
+    off, off_seen = ((probe(part[..., :SEEN]) - seen.cubes).norm(dim=-1) for part in (seen.dreamt, seen.slots))
+    begun, visible = seen.slots[:, 0, :, SEEN] > 0, seen.slots[..., SEEN] > 0
+    way = (seen.cubes - seen.cubes[:, :1]).norm(dim=-1)
+    result = {}
+    for k in AHEAD:
+        touched = way[:, : k + 1].amax(1) > TOUCHED
+        row = {"moved": off[:, k][touched & begun], "untouched": off[:, k][~touched & begun]}
+        row |= {
+            "moved_seen": off_seen[:, k][touched & visible[:, k]],
+            "untouched_seen": off_seen[:, k][~touched & visible[:, k]],
+            "moved_if_still": way[:, k][touched & begun],
+        }
+        result[str(k)] = {name: round(part.median().item(), 2) for name, part in row.items()}
+        result[str(k)]["moved_cubes"] = int((touched & begun).sum())
+    return result
