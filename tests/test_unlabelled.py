@@ -1,0 +1,83 @@
+"""The study of the world model without labels: what it counts."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dream_env.agents.eval.results import EpisodeResult, save_results
+from dream_env.agents.studies.unlabelled.arguments import Arguments
+from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, real_success
+from dream_env.agents.studies.unlabelled.probe import Seen, fit_probe
+from dream_env.world_models.slots.reader import FEATURES, SEEN
+
+
+def result(label, world, seed, success, **changes):
+    return EpisodeResult(
+        label=label,
+        world=world,
+        task="push",
+        seed=seed,
+        spoken="push the red block",
+        success=success,
+        total=0.0,
+        distance=1.0,
+        **({"solved_at_start": False} | changes),
+    )
+
+
+def test_a_gain_is_of_the_same_starts_and_solved_ones_do_not_count(tmp_path):
+    rows = [result("clone", "physics", i, i < 10) for i in range(20)]
+    rows += [result("practised", "physics", i, i < 15) for i in range(20)]
+    rows += [result(label, "physics", 99, label == "clone", solved_at_start=True) for label in ("clone", "practised")]
+    save_results(rows, tmp_path / "results.json")
+    found = practice_figures((tmp_path,))
+    assert found["gain_points"] == pytest.approx(25.0) and 0 < found["gain_low_points"] < 25
+    assert found["policy_spearman"] is None  # of physics alone, and two policies, nothing can be said
+
+
+def test_policies_are_ranked_by_both_worlds(tmp_path):
+    rows = []
+    for share, label in enumerate(["a", "b", "c", "d"]):
+        for world in ("physics", "dream"):
+            rows += [result(label, world, i, i < 4 * share + (world == "dream")) for i in range(20)]
+    save_results(rows, tmp_path / "results.json")
+    assert practice_figures((tmp_path,))["policy_spearman"] == pytest.approx(1.0)
+
+
+def test_the_probe_finds_places_that_slots_tell():
+    torch.manual_seed(0)
+    slots = torch.rand(20, 5, 3, FEATURES)
+    slots[..., SEEN] = 1
+    cubes = torch.stack([30 * slots[..., 0], 20 * slots[..., 1], 80 + slots[..., 2]], -1)
+    probe = fit_probe(Seen(slots, slots, cubes), updates=400)
+    assert (probe(slots[..., :SEEN]) - cubes).norm(dim=-1).median() < 1.0
+
+
+def test_episodes_that_all_were_fitted_to_are_refused():
+    class Data:
+        labels = {"objects": np.zeros((4, 9)), "colors": np.zeros((4, 3))}
+        seed = np.arange(4)
+
+    with pytest.raises(ValueError, match="fitted to all"):
+        probe_figures(None, Data(), {"held_out_seeds": [7]})
+    Data.labels = {}
+    with pytest.raises(ValueError, match="no labels"):
+        probe_figures(None, Data(), {"held_out_seeds": [1]})
+
+
+def test_another_robot_s_figure_is_the_last_policy_s_in_the_real_world():
+    rows = [{"world": "real", "success": 0.2}, {"world": "dream", "success": 1.0}, {"world": "real", "success": 0.9}]
+    assert real_success({"rows": rows}) == 0.9
+
+
+def test_the_page_shows_every_figure():
+    page = markdown(dict.fromkeys(HEAD))
+    assert all(name in page for name in HEAD)
+    assert json.dumps(dict.fromkeys(HEAD))
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(ValueError, match="parts"):
+        Arguments(parts=("all",))
