@@ -36,9 +36,9 @@ class Arguments:
 
     data: tuple[Path, ...]
     out: Path
-    updates: int = 4000
-    distance_updates: int = 3000
-    own_updates: int = 2000
+    updates: int = 6000
+    distance_updates: int = 2000
+    own_updates: int = 1200
     most_slots: int = 8
     picture_size: int = 64
     members: int = 3
@@ -51,7 +51,7 @@ class Arguments:
     use_success: bool = True
     held_out: float = 0.05
     starts: int = 4
-    most_starts: int = 2000
+    most_starts: int = 1200
     seed: int = 0
     threads: int = 1
 

@@ -106,9 +106,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     (held_out, its), (train, own_targets) = (
         (everything.take(np.sort(some)), targets_at(targets, np.sort(some))) for some in parts
     )
-    run.train(stages.dynamics_stage(model, train, args.updates, args.batch, args.ahead, args.learning_rate))
     far = args.far or 1.25 * float(np.median(episodes.lengths))
     run.train(stages.distance_stage(model, train, own_targets, args.distance_updates, far, 1.5 * args.learning_rate))
+    run.train(stages.dynamics_stage(model, train, args.updates, args.batch, args.ahead, args.learning_rate))
     model.eval().requires_grad_(False)
     found = {
         "episodes": {"train": len(train.first), "held_out": len(held_out.first)},

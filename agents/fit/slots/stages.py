@@ -20,6 +20,8 @@ RECALLED = (0, 1, 2)
 """Steps of a window in which recorded slots are seen: drawn for each window."""
 MOVED = 1.0
 """Pixels in a step from which on a slot counts as moved, and its error more."""
+MOVING_SHARE = 0.6
+"""Share of the windows in which some slot moves; most recorded time nothing does."""
 
 
 def own_stage(model: SlotModel, pictures: Tensor, own: Tensor, updates: int, batch: int = 48) -> Stage:
@@ -89,10 +91,15 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
     moved = own[data.acted + 1] - own[data.acted]
     scale = moved.square().mean(0).sqrt().clamp(min=1e-3)
     members, most = model.config.members, max(RECALLED)
-    choice = torch.tensor(RECALLED)
+    choice, eventful = torch.tensor(RECALLED), _before_moves(model, data, ahead)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        window = data.draw(batch * members, ahead + most, generator)
+        count = batch * members
+        begin = data.acted[torch.randint(len(data.acted), (count,), generator=generator)]
+        if len(eventful):
+            chosen = eventful[torch.randint(len(eventful), (count,), generator=generator)]
+            begin = torch.where(torch.rand(count, generator=generator) < MOVING_SHARE, chosen, begin)
+        window = data.windows(begin, ahead + most)
         recall = choice[torch.randint(len(RECALLED), (members, batch, 1, 1), generator=generator)]
         frame, action, known = (
             part.unflatten(0, (members, -1)) for part in (window.frame, window.action, window.known)
@@ -101,7 +108,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
         visible, mine = data.observation["visible"][frame], own[frame]
         slots, now = truth[:, :, 0], mine[:, :, 0]
         memory = slots.new_zeros(*slots.shape[:3], model.config.memory)
-        total, count = torch.zeros(()), torch.zeros(())
+        total, used_steps = torch.zeros(()), torch.zeros(())
         for k in range(ahead + most):
             seen = recall > k - 1
             slots = torch.where(seen, truth[:, :, k], slots) if k else slots
@@ -118,11 +125,25 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
                 wrong = wrong + _told_error(
                     model, states, done[:, :, k], *(t.unflatten(0, (members, -1))[:, :, k] for t in told)
                 )
-            total, count = total + (wrong * used).sum(), count + used.sum()
-        return total / count.clamp(min=1)
+            total, used_steps = total + (wrong * used).sum(), used_steps + used.sum()
+        return total / used_steps.clamp(min=1)
 
     average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))
     return Stage("dynamics", parts, loss, updates, rate, average=average)
+
+
+def _before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
+    """Returns the frames within `ahead` steps after which a slot moves."""
+    place = data.observation["slots"].unflatten(-1, (model.cameras, FEATURES))[..., :2]
+    shown = data.observation["visible"]
+    moves = torch.zeros(data.frames, dtype=torch.bool)
+    far = (place[data.acted + 1] - place[data.acted]).norm(dim=-1) * model.config.picture_size / 2 > MOVED
+    moves[data.acted] = (far & shown[data.acted + 1] & shown[data.acted]).flatten(1).any(1)
+    soon = moves.clone()
+    for k in range(1, ahead):
+        soon[:-k] |= moves[k:] & (data.end[:-k] == data.end[k:])
+    soon[data.last] = False
+    return soon.nonzero()[:, 0]
 
 
 def _slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
