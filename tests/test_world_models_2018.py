@@ -31,7 +31,15 @@ KEYS = {
 def args(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "DREAMS", 8)
     monkeypatch.setattr(cells, "MEMORY", ("embedding",))
-    sizes = {"generations": 2, "population": 4, "rollouts": 2, "episodes": 3, "components": 0, "workers": 1}
+    sizes = {
+        "generations": 2,
+        "population": 4,
+        "dreams": 8,
+        "rollouts": 2,
+        "episodes": 3,
+        "components": 0,
+        "workers": 1,
+    }
     return Arguments(
         takecover=exact_cartpole.save(tmp_path / "exact"),
         carracing=tmp_path / "exact",

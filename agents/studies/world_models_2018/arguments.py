@@ -37,6 +37,8 @@ class Arguments:
     """Of the dreams of the games."""
     population: int = 32
     """Controllers of a generation."""
+    dreams: int = 128
+    """Dreams of a game's controllers on fresh seeds."""
     rollouts: int = 16
     """Dreams of each controller of a generation."""
     seed: int = HELD_OUT_SEED
@@ -53,6 +55,6 @@ class Arguments:
         object.__setattr__(self, "only", split(self.only))
         for table in self.only:
             check_choice("only", table, TABLES)
-        for name in ("episodes", "generations", "nicol_generations", "rollouts"):
+        for name in ("episodes", "generations", "nicol_generations", "dreams", "rollouts"):
             check_number(name, getattr(self, name), 1)
         check_number("population", self.population, 4)

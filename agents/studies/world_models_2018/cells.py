@@ -75,7 +75,7 @@ def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], tempe
         rollouts=args.rollouts,
         sigma=SIGMA,
         temperature=temperature,
-        validation_dreams=DREAMS,
+        validation_dreams=args.dreams,
         episodes=0,
     )
     summary = evolve(given)
