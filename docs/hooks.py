@@ -130,12 +130,15 @@ def cards() -> Iterator[tuple[str, str]]:
         yield name, f"# {name}\n\n| | |\n|---|---|\n{table}\n\n::: {place}\n    options:\n      members: false\n"
     parts = ["# NICOL's tasks\n\nA sentence names a cube; another phrasing of the same is understood as well.\n"]
     for task in TASKS.values():
-        sentence = task.grammar.templates[0].format(color="red", object="cube")
-        held_out = task.grammar.held_out[0].format(color="red", object="cube") if task.grammar.held_out else None
+        words = dict(color="red", object="cube", other_color="blue", other_object="cube")
+        sentence, *more = (template.format(**words) for template in task.grammar.templates)
+        held_out = [template.format(**words) for template in task.grammar.held_out]
         parts.append(f"## {task.name}\n\n{inspect.getdoc(type(task))}\n\n| | |\n|---|---|")
-        parts.append(f'| sentence | "{sentence}", and {len(task.grammar.templates) - 1} more |')
+        parts.append(f'| sentence | "{sentence}", and {len(more)} more |')
         if held_out:
-            parts.append(f'| held out for evaluation | "{held_out}", and {len(task.grammar.held_out) - 1} more |')
+            parts.append(f'| held out for evaluation | "{held_out[0]}", and {len(held_out) - 1} more |')
+        if horizon := getattr(task, "horizon", None):
+            parts.append(f"| steps of an episode | {horizon} |")
         parts.append(f"| success | {' '.join((inspect.getdoc(task.condition) or '').split())} |")
         parts.append(f"| scripted expert | {' '.join((inspect.getdoc(task.expert) or '').split())} |\n")
     yield "tasks", "\n".join(parts)
