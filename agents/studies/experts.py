@@ -1,0 +1,191 @@
+"""Measures the scripted experts of all of NICOL's tasks, and how fast they are recorded.
+
+    python -m agents.studies.experts
+
+Every start is one that a seed draws, also those that an episode would not use because the expert misses its goal in
+them; the expert plays each once, until the task is done and the hand stands still, or the task's steps are used up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import seeding
+
+from dream_env.agents.data.behaviors import Job
+from dream_env.agents.eval.statistics import markdown_table, wilson
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
+from dream_env.agents.nicol import behaviors
+from dream_env.agents.run import workers as pool
+from dream_env.agents.run.config import command_line
+from dream_env.checks import check_number
+from dream_env.files import replacing, write_json
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.episode import Crowded, draw_start
+from dream_env.nicol.goal_renderer import GoalRenderer
+from dream_env.nicol.layout import Physics
+from dream_env.nicol.shift import SCENES, SHIFTS
+from dream_env.nicol.tasks import STANDARD, TASKS
+from dream_env.progress import progress_bar
+
+PICTURE_SEED = 90_000
+"""First seed of the scenes in the picture."""
+RECORDED = {"standard": ("lift", "place"), "varied": ("lift", "place")}
+"""Tasks whose recording is timed, by scene."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measures the scripted experts of NICOL's tasks in physics, on held-out seeds."""
+
+    episodes: int = 200
+    """Starts per task and scene."""
+    seed: int = HELD_OUT_SEED
+    """First of the held-out seeds."""
+    rate_episodes: int = 12
+    """Episodes per scene and task that are recorded to see how long that takes; 0 leaves it out."""
+    workers: int | None = None
+    """Processes; all cores by default."""
+    out: Path = Path("results")
+    """Folder of experts.json, experts.md and experts.png."""
+
+
+@lru_cache
+def _goals() -> GoalRenderer:
+    """Makes this process's simulation, in which experts act."""
+    return GoalRenderer("right", False)
+
+
+def succeeds(cell: tuple[str, str], seed: int) -> tuple[tuple[str, str], bool | None]:
+    """Lets the expert play the start that a seed draws.
+
+    Args:
+        cell: Scene and task.
+        seed: The seed.
+
+    Returns:
+        The cell, and whether the expert succeeded; None where the table has no room for the task.
+    """
+    scene, task = cell
+    try:
+        start = draw_start(seeding.np_random(seed)[0], task, {}, Physics(), SHIFTS["none"], SCENES[scene])
+    except Crowded:
+        return cell, None
+    return cell, _goals().picture(start, start.physics) is not None
+
+
+def _job(job: tuple[tuple[str, str], int]) -> tuple[tuple[str, str], bool | None]:
+    return succeeds(*job)
+
+
+def rate(scene: str, task: str, episodes: int) -> float:
+    """Returns the control steps that are recorded in a second of processor time, each with its picture.
+
+    Resets, with the expert's way to the goal picture, are in it.
+    """
+    env = behaviors.make_env(task, None, scene)
+    env.reset(seed=PICTURE_SEED)
+    before, steps = time.process_time(), 0
+    for order in range(episodes):
+        steps += len(behaviors.record(env, Job(order, "demo", PICTURE_SEED + order, task)))
+    return steps / (time.process_time() - before)
+
+
+def measure(args: Arguments) -> dict[str, Any]:
+    """Plays and times everything.
+
+    Raises:
+        ValueError: If an argument is not accepted.
+    """
+    check_number("episodes", args.episodes, 1)
+    check_number("rate_episodes", args.rate_episodes)
+    jobs = [((scene, task), args.seed + i) for scene in SCENES for task in TASKS for i in range(args.episodes)]
+    results: dict[tuple[str, str], list[bool | None]] = {}
+    with progress_bar(total=len(jobs), desc="experts", unit="episode") as bar:
+        for cell, won in pool.imap(_job, jobs, args.workers):
+            results.setdefault(cell, []).append(won)
+            bar.update()
+    rows = []
+    for scene, task in ((scene, task) for scene in SCENES for task in TASKS):
+        played = [won for won in results[scene, task] if won is not None]
+        interval = wilson(sum(played), len(played))
+        rows.append(
+            {"scene": scene, "task": task, "episodes": len(played), "successes": sum(played)}
+            | interval._asdict()
+            | {"no_room": len(results[scene, task]) - len(played), "horizon": TASKS[task].horizon}
+        )
+    pairs = [(scene, task) for scene, tasks in RECORDED.items() for task in tasks] if args.rate_episodes else []
+    rates = {f"{scene} {task}": round(rate(scene, task, args.rate_episodes), 1) for scene, task in pairs}
+    return {
+        "command": command_line("studies.experts", args),
+        "seed": args.seed,
+        "rows": rows,
+        "steps_per_core_second": rates,
+        "load": os.getloadavg()[0],
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Renders the report as Markdown."""
+    shown = [
+        [row["scene"], row["task"], row["horizon"], f"{row['successes']} of {row['episodes']}", _percent(row)]
+        for row in report["rows"]
+    ]
+    text = markdown_table(["scene", "task", "steps", "successes", "success (95 % Wilson)"], shown) + "\n"
+    for name, value in report["steps_per_core_second"].items():
+        text += f"\nRecording {name}: {value:.0f} control steps in a second of one core, with picture and goal."
+    return text + f"\n\nLoad of the machine at the end: {report['load']:.1f}.\n"
+
+
+def _percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['value']:.1f} % ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
+
+
+def sheet() -> np.ndarray:
+    """Returns a picture `(H, W, 3)` uint8: start, goal and end of new tasks, and twelve varied scenes."""
+    new = [task for task in TASKS if task not in STANDARD]
+    rows = [np.concatenate([part for i in range(4) for part in _episode(task, PICTURE_SEED + i)], 1) for task in new]
+    env = NicoLRealEnv("reach", scene="varied")
+    scenes = [_framed(env.reset(seed=PICTURE_SEED + i)[0]["pixels"]) for i in range(12)]
+    env.close()
+    picture = np.concatenate([*rows, np.concatenate(scenes, 1)])
+    return np.kron(picture, np.ones((2, 2, 1), np.uint8))
+
+
+def _episode(task: str, seed: int) -> list[np.ndarray]:
+    """Returns start, goal and end of an episode of the expert."""
+    env = NicoLRealEnv(task)
+    first, _ = env.reset(seed=seed)
+    last, goal = first, env.goal_image
+    for _ in range(env.episode_steps):
+        last, *_ = env.step(env.expert_action())
+    env.close()
+    return [_framed(picture) for picture in (first["pixels"], goal, last["pixels"])]
+
+
+_framed = partial(np.pad, pad_width=((1, 1), (1, 1), (0, 0)), constant_values=255)
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    from PIL import Image
+
+    report = measure(args)
+    write_json(args.out / "experts.json", report)
+    (args.out / "experts.md").write_text(table(report), encoding="utf-8")
+    with replacing(args.out / "experts.png") as part:
+        Image.fromarray(sheet()).save(part, "PNG")
+    print(table(report))
+    print(f"Figures: {(args.out / 'experts.json').resolve()}")
+
+
+if __name__ == "__main__":
+    from dream_env.agents.run.cli import command
+
+    command("studies.experts")
