@@ -8,6 +8,7 @@ import pytest
 
 import dream_env  # noqa: F401  (registers the ids)
 from dream_env.agents.data.behaviors import Job
+from dream_env.agents.eval.statistics import spearman
 from dream_env.agents.nicol import behaviors
 from dream_env.data import episodes as general
 from dream_env.nicol.env import NicoLRealEnv
@@ -91,12 +92,15 @@ def test_expert_does_what_the_goal_picture_shows(task):
     for seed in (100_000, 100_001):
         env.reset(seed=seed)
         assert not env.truth()["condition"] and env.episode_steps == env._max_episode_steps == TASKS[task].horizon
-        ends = []
+        ends, told = [], []
         while not any(ends):
+            told.append(TASKS[task].steps_to_go(env.sim_state()))
             obs, _, _, truncated, info = env.step(env.expert_action())
             ends.append(truncated)
         wins += info["is_success"]
         assert len(ends) == env.episode_steps
+        first = told.index(0)
+        assert spearman(told[: first + 1], -np.arange(first + 1.0)) > 0.97 and abs(told[0] - first) < 0.25 * first
         assert np.abs(env.goal_image.astype(int) - obs["pixels"]).mean() < 4
     assert wins == 2
     env.close()

@@ -16,6 +16,7 @@ from dream_env.nicol import tasks
 from dream_env.nicol.constants import ACTION_NAMES, SETPOINT_STEP, denormalize
 from dream_env.nicol.layout import OBJECTS, TEXTURES
 from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks.carry import GRASP_X
 from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec
 
@@ -83,14 +84,18 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
 
     Policies in training reach, grasp and push so long before they do it well. What physics makes of that has to be in
     the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well:
-    cubes are dragged aside, too, and one that is lifted is swung.
+    cubes are dragged aside, too, and one that is lifted is swung. One that has a place to go is brought near it, and
+    let go from some height.
     """
     speed, beside = rng.uniform(0.5, 1.0), rng.normal(0, rng.uniform(0.005, 0.035), 2)
     low = TABLE_Z + rng.uniform(0.025, 0.055)
     early, grip, held = rng.uniform(0.01, 0.09), float(rng.random() < 0.85), rng.uniform(0.2, 1.0)
     after = np.array([rng.uniform(0, 0.25), rng.normal(0, 0.05), 0.0] if env.task_name == "push" else [0.0, 0.0, 0.18])
     closes = env.task_name in GRASPING or rng.random() < 0.3
+    if env.task_name not in tasks.STANDARD:
+        grip *= rng.uniform(0.5, 1.0)
     shake, goal = noise(rng, rng.uniform(0, DEMO_NOISE)), None
+    stops: list[np.ndarray] = []
     while True:
         setpoint = denormalize(obs["proprio"])
         if goal is None:
@@ -100,10 +105,24 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
             target = np.append(there, grip if near and closes else 0.0)
             if (near and not closes) or (closes and setpoint[3] >= min(held, grip)):
                 goal = np.append(np.maximum(there, [0, 0, low]) + after, grip if closes else 0.0)
+                stops = _way_to_place(env, rng, goal)
         else:
+            if stops and np.abs(goal - setpoint)[:3].max() < 0.02:
+                goal = stops.pop(0)
             target = goal
         step = (target - setpoint) / SETPOINT_STEP
         obs = yield np.clip(step, -speed, speed) + next(shake)
+
+
+def _way_to_place(env: Any, rng: np.random.Generator, lifted: np.ndarray) -> list[np.ndarray]:
+    """Returns set-points from a lifted cube to near its place, where the hand opens; none in tasks without a place."""
+    if env.task_name in tasks.STANDARD:
+        return []
+    now = env.sim_state()
+    there = now.second[:2] if now.goals is None else now.goals[0]
+    over = np.append(there + [GRASP_X, 0] + rng.normal(0, 0.012, 2), lifted[2:])
+    down = over - [0, 0, rng.uniform(0.05, 0.14 if now.goals is not None else 0.1), 0]
+    return [over, down, down * [1, 1, 1, 0]]
 
 
 def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:

@@ -11,8 +11,8 @@ from dream_env.initial_states import InitialStates
 if TYPE_CHECKING:
     from dream_env.nicol.episodes import Episode, EpisodeDataset
 
-MIDDLE_STEPS = (3, 18)
-"""First and last step of an episode that may become a mid-episode state."""
+MIDDLE_STEPS = (3, 6)
+"""Steps after the first, and before the last one of an episode, between which a state may become a mid-episode one."""
 
 
 def of_pictures(
@@ -57,7 +57,7 @@ def from_episodes(
 
     Args:
         episodes: The episodes; those that are not used are skipped.
-        middles: Random mid-episode states per episode, from steps 3 to 18.
+        middles: Random mid-episode states per episode, see `MIDDLE_STEPS`: from steps 3 to 18 of 24.
         limit: Largest number of episodes per task; None for all.
         seed: Seed of the random steps.
 
@@ -88,7 +88,7 @@ def from_episodes(
 
 def _middle_steps(episode: Episode, count: int, rng: np.random.Generator) -> list[int]:
     """Chooses mid-episode steps: keyframes before contact, and random ones."""
-    first, last = MIDDLE_STEPS
+    first, last = MIDDLE_STEPS[0], len(episode.action) - MIDDLE_STEPS[1]
     closing = episode.proprio[:, 3] - episode.proprio[0, 3] > 0.5
     keyframes = [int(flags.argmax()) - 1 for flags in (closing, episode.held) if flags.any()]
     steps = np.concatenate([keyframes, rng.permutation(np.arange(first, last + 1))[:count]])

@@ -9,6 +9,9 @@ from dream_env.nicol.tasks.carry import HOVER, carry, carry_steps, there
 from dream_env.nicol.tasks.place import TOLERANCE
 from dream_env.nicol.tasks.task import SimState, Task
 
+RISE = 6.0
+"""Control steps from one cube, let go, to above it and on the way to the next."""
+
 
 class Arrange(Task):
     """Put both named cubes on the table where the goal picture shows them, and let them go; no word says where."""
@@ -52,7 +55,8 @@ class Arrange(Task):
         """Estimates the expert's steps for the cubes that are not there yet."""
         if self.condition(now):
             return 0.0
-        return sum(carry_steps(now, *move) for move in self._moves(now) if not self._done(now, *move)) or 1.0
+        left = [carry_steps(now, *move) for move in self._moves(now) if not self._done(now, *move)]
+        return sum(left) + RISE * (len(left) - 1) if left else 1.0
 
     @staticmethod
     def _moves(now: SimState) -> list[tuple[int, np.ndarray]]:

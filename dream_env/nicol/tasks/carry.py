@@ -15,6 +15,10 @@ GRASP_X = 0.015
 """How far behind the grasp point's place a cube's center is when the hand comes down around it (m)."""
 GRIP = 0.65
 """How far the hand closes around a cube; closed all the way, it twists the cube, which then falls over when let go."""
+LET_GO = 0.35
+"""A hand that is opened further than this does not touch the cube any more."""
+SETTLES = 3
+"""Control steps that the hand and the cube take to settle on the way."""
 GRIPPED = GRIP - 0.08
 """A hand that is closed further than this holds a cube."""
 CLEAR = 0.085
@@ -82,17 +86,17 @@ def there(now: SimState, index: int, place: np.ndarray, tolerance: float = SLIP)
 def carry_steps(now: SimState, index: int, place: np.ndarray) -> float:
     """Estimates the control steps that `carry` takes until the cube is let go at its place."""
     cube, setpoint = now.objects[index], now.setpoint
-    let_go = steps(setpoint[3], axis=3) + 1
-    if there(now, index, place):
+    let_go = max(1.0, steps(setpoint[3] - LET_GO, axis=3))
+    if _to_let_go(now, index, place):
         return let_go
-    opened = steps(1.0, axis=3) + 1
+    opened, close = steps(GRIP - LET_GO, axis=3) + SETTLES, steps(GRIP, axis=3)
     across = steps(place[:2] - cube[:2])
-    if setpoint[3] > 0.5 and np.linalg.norm(now.hand - cube) < HELD_DISTANCE:
+    if setpoint[3] > 0.12 and np.linalg.norm(now.hand - cube) < HELD_DISTANCE:
         far = np.linalg.norm(place[:2] - cube[:2]) > NEAR
-        up = steps(max(0.0, place[2] + CLEAR - cube[2])) if far else 0.0
+        up = steps(max(0.0, max(place[2], TABLE_Z + now.size(index) / 2) + CLEAR - 0.03 - cube[2])) if far else 0.0
         down = steps(CLEAR if far else max(0.0, cube[2] - place[2]))
-        return steps(1 - setpoint[3], axis=3) + up + across + down + opened
+        return steps(max(0.0, GRIP - setpoint[3]), axis=3) + up + across + down + opened
     over = max(steps(cube[:2] - setpoint[:2]), steps(setpoint[3], axis=3))
     low = steps(max(0.0, height_after(now, over, cube[2] + HOVER) - cube[2]))
-    up = steps(max(0.0, place[2] - cube[2]) + CLEAR)
-    return over + low + steps(1.0, axis=3) + up + across + steps(CLEAR) + opened
+    up = steps(max(0.0, place[2] - cube[2]) + CLEAR - 0.03)
+    return over + low + close + up + across + steps(CLEAR) + opened
