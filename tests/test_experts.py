@@ -10,7 +10,9 @@ from dream_env.nicol.tasks import TASKS
 
 def test_report_counts_what_was_played(tmp_path, monkeypatch):
     monkeypatch.setattr(experts, "TASKS", {name: TASKS[name] for name in ("reach", "stack")})
-    args = experts.Arguments(episodes=2, rate_episodes=1, workers=1, out=tmp_path)
+    args = experts.Arguments(
+        episodes=2, rate_episodes=1, tasks=("reach", "stack"), workers=1, work=tmp_path / "work", out=tmp_path
+    )
     monkeypatch.setattr(experts, "RECORDED", {"varied": ("reach",)})
     experts.main(args)
     report = json.loads((tmp_path / "experts.json").read_text())
@@ -19,9 +21,12 @@ def test_report_counts_what_was_played(tmp_path, monkeypatch):
     ]
     assert all(row["low"] <= row["value"] == row["successes"] / 2 <= row["high"] for row in report["rows"])
     assert report["steps_per_core_second"]["varied reach"] > 5
+    monkeypatch.setattr(experts, "succeeds", lambda *job: pytest.fail("played again"))
+    assert experts.measure(args)["rows"] == report["rows"]
     assert "| varied" in (tmp_path / "experts.md").read_text() and (tmp_path / "experts.png").stat().st_size > 10_000
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="episodes=0"):
-        experts.measure(experts.Arguments(episodes=0))
+    for given, why in (({"episodes": 0}, "episodes=0"), ({"tasks": ("juggle",)}, "tasks='juggle'")):
+        with pytest.raises(ValueError, match=why):
+            experts.measure(experts.Arguments(**given))

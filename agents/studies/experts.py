@@ -2,12 +2,15 @@
 
     python -m agents.studies.experts
 
+The same command goes on where an earlier one was stopped, and the report tells of all that has been played.
+
 Every start is one that a seed draws, also those that an episode would not use because the expert misses its goal in
 them; the expert plays each once, until the task is done and the hand stands still, or the task's steps are used up.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -22,9 +25,10 @@ from dream_env.agents.data.behaviors import Job
 from dream_env.agents.eval.statistics import markdown_table, wilson
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.nicol import behaviors
+from dream_env.agents.run import hashing
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import command_line
-from dream_env.checks import check_number
+from dream_env.agents.run.config import command_line, split
+from dream_env.checks import check_choice, check_number
 from dream_env.files import replacing, write_json
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.episode import Crowded, draw_start
@@ -48,12 +52,23 @@ class Arguments:
     """Starts per task and scene."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Tasks that are played now, in this order; none for a report of what has been played."""
+    scenes: tuple[str, ...] = tuple(SCENES)
+    """Scenes, in this order."""
     rate_episodes: int = 12
     """Episodes per scene and task that are recorded to see how long that takes; 0 leaves it out."""
     workers: int | None = None
     """Processes; all cores by default."""
+    work: Path = Path("runs/experts")
+    """Folder of what has been played, under a digest of physics and experts."""
     out: Path = Path("results")
     """Folder of experts.json, experts.md and experts.png."""
+
+    def __post_init__(self) -> None:
+        """Splits what commas part."""
+        for name in ("tasks", "scenes"):
+            object.__setattr__(self, name, split(getattr(self, name)))
 
 
 @lru_cache
@@ -62,7 +77,7 @@ def _goals() -> GoalRenderer:
     return GoalRenderer("right", False)
 
 
-def succeeds(cell: tuple[str, str], seed: int) -> tuple[tuple[str, str], bool | None]:
+def succeeds(cell: tuple[str, str], seed: int) -> bool | None:
     """Lets the expert play the start that a seed draws.
 
     Args:
@@ -70,18 +85,19 @@ def succeeds(cell: tuple[str, str], seed: int) -> tuple[tuple[str, str], bool | 
         seed: The seed.
 
     Returns:
-        The cell, and whether the expert succeeded; None where the table has no room for the task.
+        Whether the expert succeeded; None where the table has no room for the task.
     """
     scene, task = cell
     try:
         start = draw_start(seeding.np_random(seed)[0], task, {}, Physics(), SHIFTS["none"], SCENES[scene])
     except Crowded:
-        return cell, None
-    return cell, _goals().picture(start, start.physics) is not None
+        return None
+    return _goals().picture(start, start.physics) is not None
 
 
-def _job(job: tuple[tuple[str, str], int]) -> tuple[tuple[str, str], bool | None]:
-    return succeeds(*job)
+def _job(job: tuple[tuple[str, str], int]) -> dict[str, Any]:
+    (scene, task), seed = job
+    return {"scene": scene, "task": task, "seed": seed, "success": succeeds(*job)}
 
 
 def rate(scene: str, task: str, episodes: int) -> float:
@@ -105,20 +121,38 @@ def measure(args: Arguments) -> dict[str, Any]:
     """
     check_number("episodes", args.episodes, 1)
     check_number("rate_episodes", args.rate_episodes)
-    jobs = [((scene, task), args.seed + i) for scene in SCENES for task in TASKS for i in range(args.episodes)]
-    results: dict[tuple[str, str], list[bool | None]] = {}
-    with progress_bar(total=len(jobs), desc="experts", unit="episode") as bar:
-        for cell, won in pool.imap(_job, jobs, args.workers):
-            results.setdefault(cell, []).append(won)
+    for name, given, accepted in (("tasks", args.tasks, TASKS), ("scenes", args.scenes, SCENES)):
+        for value in given:
+            check_choice(name, value, accepted)
+    file = args.work / hashing.physics() / "episodes.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    played = read(file)
+    jobs = [
+        ((scene, task), seed)
+        for scene in args.scenes
+        for task in args.tasks
+        for seed in range(args.seed, args.seed + args.episodes)
+        if (scene, task, seed) not in played
+    ]
+    with (
+        file.open("a", encoding="utf-8") as lines,
+        progress_bar(total=len(jobs), desc="experts", unit="episode") as bar,
+    ):
+        for one in pool.imap(_job, jobs, args.workers):
+            lines.write(json.dumps(one) + "\n")
+            lines.flush()
             bar.update()
+    played = read(file)
     rows = []
     for scene, task in ((scene, task) for scene in SCENES for task in TASKS):
-        played = [won for won in results[scene, task] if won is not None]
-        interval = wilson(sum(played), len(played))
+        results = [won for (where, what, _), won in played.items() if (where, what) == (scene, task)]
+        if not results:
+            continue
+        told = [won for won in results if won is not None]
         rows.append(
-            {"scene": scene, "task": task, "episodes": len(played), "successes": sum(played)}
-            | interval._asdict()
-            | {"no_room": len(results[scene, task]) - len(played), "horizon": TASKS[task].horizon}
+            {"scene": scene, "task": task, "episodes": len(told), "successes": sum(told)}
+            | wilson(sum(told), len(told))._asdict()
+            | {"no_room": len(results) - len(told), "horizon": TASKS[task].horizon}
         )
     pairs = [(scene, task) for scene, tasks in RECORDED.items() for task in tasks] if args.rate_episodes else []
     rates = {f"{scene} {task}": round(rate(scene, task, args.rate_episodes), 1) for scene, task in pairs}
@@ -129,6 +163,18 @@ def measure(args: Arguments) -> dict[str, Any]:
         "steps_per_core_second": rates,
         "load": os.getloadavg()[0],
     }
+
+
+def read(file: Path) -> dict[tuple[str, str, int], bool | None]:
+    """Reads what has been played: scene, task and seed to the outcome; a line that was cut off does not count."""
+    played: dict[tuple[str, str, int], bool | None] = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        try:
+            one = json.loads(line)
+            played[one["scene"], one["task"], one["seed"]] = one["success"]
+        except (ValueError, KeyError):
+            continue
+    return played
 
 
 def table(report: dict[str, Any]) -> str:
