@@ -5,6 +5,7 @@ import pytest
 import torch
 import toy
 from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
 
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.policies import registry
@@ -194,6 +195,16 @@ def test_ppo_improves_it_in_dreams_and_gives_it_back(seeing, tmp_path, head):
     prior = {name: part for name, part in model.policy.prior.state_dict().items()}
     assert all(torch.equal(part, other.state_dict()[name]) for name, part in prior.items())
     np.testing.assert_allclose(model.predict(seen, deterministic=True)[0], after.act(seen), atol=1e-5)
+
+
+def test_ppo_improves_it_in_any_environment_of_stable_baselines(seeing):
+    _, folder, world = seeing
+    env = make_vec_env(lambda: NicoLDreamEnv(world_model=world, obs_type="words", reward="energy"), 2)
+    kwargs = {"policy_kwargs": {"clone": folder}, "n_steps": 8, "batch_size": 8, "critic_warmup": 0}
+    model = ClonePPO(PractisedPolicy, env, **kwargs)
+    before = model.policy.vla().trunk.latents
+    model.learn(32)
+    assert not torch.equal(model.policy.vla().trunk.latents, before)
 
 
 def test_ppo_refuses_a_world_that_does_not_show_what_it_reads(seeing):
