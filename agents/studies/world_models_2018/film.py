@@ -13,7 +13,7 @@ from dream_env.dream import DreamEnv
 from dream_env.files import replacing
 from dream_env.spec import observe
 
-STEPS, EVERY, SIDE = 240, 2, 160
+STEPS, EVERY, SIDE = 160, 2, 128
 """Steps that are shown at most, of which every so manieth; side of a picture in pixels."""
 
 
