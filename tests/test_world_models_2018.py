@@ -60,6 +60,8 @@ def test_the_study_writes_its_tables_and_makes_no_cell_twice(args, monkeypatch):
     assert [row["temperature"] for row in found["takecover"]] == [0.5, 1.0]
     assert found["takecover_best_real"] == max(row["real_mean"] for row in found["takecover"])
     assert {row["controller"] for row in found["carracing"]} == {"z", "z, h", "random"}
+    assert set(found["takecover_controls"]) == {"random", "zero", "unevolved"}
+    assert found["takecover_random"] == found["takecover_controls"]["random"]["real_mean"]
     assert found["nicol_reach_physics"] is found["generation_rate_over_vector_env"] is None
     assert "Take Cover" in (args.out / "world_models_2018.md").read_text()
     monkeypatch.setattr(cells, "evolve", lambda *_: pytest.fail("evolved again"))

@@ -64,7 +64,18 @@ def finished(work: Path) -> dict[str, dict[str, Any]]:
 
 def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], temperature: float) -> dict[str, Any]:
     """Evolves a controller in the dream of a game, and plays it in the real one."""
-    given = Evolve(
+    given = evolving(args, name, model, inputs, temperature)
+    summary = evolve(given)
+    dream = summary["dream"]["best"]
+    played = real(str(given.out), model, args)
+    found = {"temperature": temperature, "controller": ", ".join(inputs), "weights": summary["weights"]}
+    found |= {"dream_mean": dream["mean"], "dream_std": dream["std"], "dreams": dream["dreams"]}
+    return {**found, **played, "generations": given.generations, "budget": budget(given)}
+
+
+def evolving(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], temperature: float) -> Evolve:
+    """Returns how a game's controller evolves."""
+    return Evolve(
         out=args.work / name,
         world_model=str(model),
         inputs=inputs,
@@ -78,12 +89,6 @@ def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], tempe
         validation_dreams=args.dreams,
         episodes=0,
     )
-    summary = evolve(given)
-    dream = summary["dream"]["best"]
-    played = real(str(given.out), model, args)
-    found = {"temperature": temperature, "controller": ", ".join(inputs), "weights": summary["weights"]}
-    found |= {"dream_mean": dream["mean"], "dream_std": dream["std"], "dreams": dream["dreams"]}
-    return {**found, **played, "generations": given.generations, "budget": budget(given)}
 
 
 def budget(given: Evolve) -> str:
@@ -97,9 +102,27 @@ def real(policy: str, model: Path, args: Arguments) -> dict[str, Any]:
     last = args.seed + args.episodes
     jobs = [(policy, str(model), min(CHUNK, last - seed), seed) for seed in seeds]
     paid = [value for part in pool.imap(_play, jobs, args.workers, ordered=True) for value in part]
+    return of_returns(paid)
+
+
+def of_returns(paid: list[float]) -> dict[str, Any]:
+    """Returns what is kept of real returns."""
     low, high = mean_interval(paid)
-    told = {"real_mean": float(np.mean(paid)), "real_std": float(np.std(paid)), "real_low": low, "real_high": high}
-    return {**told, "episodes": len(paid), "returns": paid}
+    found = {"real_mean": float(np.mean(paid)), "real_std": float(np.std(paid)), "real_low": low, "real_high": high}
+    return {**found, "episodes": len(paid), "returns": paid}
+
+
+def unevolved(args: Arguments, model: Path) -> dict[str, Any]:
+    """Plays controllers of the first generation in the real game, a few episodes each: what evolution began with."""
+    given = evolving(args, "takecover_unevolved", model, MEMORY, 1.0)
+    run = Evolution(given)
+    paid = []
+    for number, weights in enumerate(run.strategy.ask()[: -(-args.episodes // CHUNK)]):
+        run.controller.weights.copy_(torch.from_numpy(weights))
+        folder = given.out / str(number)
+        registry.save(run.controller, folder, "A controller before evolution.\n")
+        paid += play_real(str(folder), None, str(model), CHUNK, args.seed + CHUNK * number).returns
+    return of_returns(paid)
 
 
 def _play(job: tuple[str, str, int, int]) -> list[float]:

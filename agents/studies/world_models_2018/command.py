@@ -32,7 +32,9 @@ def work(args: Arguments) -> None:
             cells.cell(args.work, f"nicol_{init}_{t:g}", lambda init=init, t=t: cells.nicol(args, init, t))  # type: ignore[misc]
     if args.takecover and "takecover" in args.only:
         model: Path = args.takecover
-        cells.cell(args.work, "takecover_random", lambda: cells.real("random", model, args))
+        for name in ("random", "zero"):
+            cells.cell(args.work, f"takecover_{name}", lambda name=name: cells.real(name, model, args))  # type: ignore[misc]
+        cells.cell(args.work, "takecover_unevolved", lambda: cells.unevolved(args, model))
         for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
             name = f"takecover_{t:g}"
             cells.cell(args.work, name, lambda name=name, t=t: cells.game(args, name, model, cells.MEMORY, t))  # type: ignore[misc]

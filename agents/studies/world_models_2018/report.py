@@ -16,18 +16,15 @@ PAPER = {
     1.3: "732 ± 269 / 753 ± 139",
 }
 """Dream / game of Take Cover in Ha & Schmidhuber (2018), table 2 of worldmodels.github.io."""
+CONTROLS = {
+    "random": "random actions",
+    "zero": "standing still",
+    "unevolved": "controllers of the first generation",
+}
+"""What beside is played in the real game."""
 PAPER_RANDOM = "210 ± 108"
-_ROW = (
-    "temperature",
-    "dream_mean",
-    "dream_std",
-    "real_mean",
-    "real_std",
-    "real_low",
-    "real_high",
-    "episodes",
-    "budget",
-)
+_REAL = ("real_mean", "real_std", "real_low", "real_high", "episodes")
+_ROW = ("temperature", "dream_mean", "dream_std", *_REAL, "budget")
 
 
 def summary(cells: Cells, temperatures: Sequence[float], command: str) -> dict[str, Any]:
@@ -42,7 +39,11 @@ def summary(cells: Cells, temperatures: Sequence[float], command: str) -> dict[s
     return {
         "command": command,
         "takecover": rows or None,
-        "takecover_random": None if chance is None else {k: chance[k] for k in ("real_mean", "real_std", "episodes")},
+        "takecover_random": chance and chance["real_mean"],
+        "takecover_controls": {
+            name: {k: cells[f"takecover_{name}"][k] for k in _REAL} for name in CONTROLS if f"takecover_{name}" in cells
+        }
+        or None,
         "takecover_best_real": best and best["real_mean"],
         "takecover_best_temperature": best and best["temperature"],
         "carracing": [
@@ -73,8 +74,14 @@ def text(found: Mapping[str, Any]) -> str:
             "## Take Cover\n\nTics survived, mean ± standard deviation, of controllers that were evolved in the dream "
             "only.\n\n" + markdown_table(header, rows) + "\n"
         )
-        if chance := found["takecover_random"]:
-            parts.append(f"Random actions: {_plus(chance, 'real')}; in the paper {PAPER_RANDOM}; solved at 750.\n")
+        controls = [
+            [CONTROLS[name], _plus(row, "real"), _range(row), row["episodes"]]
+            + [PAPER_RANDOM if name == "random" else "–"]
+            for name, row in (found["takecover_controls"] or {}).items()
+        ]
+        if controls:
+            header = ["control", "game", "95 %", "episodes", "the paper"]
+            parts.append("Solved at 750. The controls:\n\n" + markdown_table(header, controls) + "\n")
     if found["carracing"]:
         rows = [
             [row["controller"], f"{row['mean']:.0f} ± {row['std']:.0f}", f"{row['low']:.0f} to {row['high']:.0f}"]
