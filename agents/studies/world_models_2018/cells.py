@@ -59,6 +59,14 @@ def finished(work: Path) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text()) for file in sorted((work / "cells").glob("*.json"))}
 
 
+def fit_minutes(model: Path | None) -> float | None:
+    """Returns the CPU minutes that the fit of a world model took, if there is one and it tells."""
+    file = model and Path(model) / "metrics.json"
+    if not file or not file.exists():
+        return None
+    return float(sum(json.loads(file.read_text()).get("minutes", {}).values()))
+
+
 # --- games
 
 

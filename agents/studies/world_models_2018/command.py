@@ -54,9 +54,9 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     torch.set_num_threads(1)
     work(args)
-    found = report.summary(
-        cells.finished(args.work), args.temperatures, command_line("studies.world_models_2018", args)
-    )
+    fits = {name: cells.fit_minutes(getattr(args, name)) for name in ("takecover", "carracing")}
+    command = command_line("studies.world_models_2018", args)
+    found = report.summary(cells.finished(args.work), args.temperatures, command, fits)
     write_json(args.out / "world_models_2018.json", found)
     write_text(args.out / "world_models_2018.md", told := report.text(found))
     best = found["takecover_best_temperature"]

@@ -27,8 +27,17 @@ _REAL = ("real_mean", "real_std", "real_low", "real_high", "episodes")
 _ROW = ("temperature", "dream_mean", "dream_std", *_REAL, "budget")
 
 
-def summary(cells: Cells, temperatures: Sequence[float], command: str) -> dict[str, Any]:
-    """Returns what world_models_2018.json holds; None where a cell is missing."""
+def summary(
+    cells: Cells, temperatures: Sequence[float], command: str, fits: Mapping[str, float | None] | None = None
+) -> dict[str, Any]:
+    """Returns what world_models_2018.json holds; None where a cell is missing.
+
+    Args:
+        cells: Those that are finished, by name.
+        temperatures: Temperatures of the table.
+        command: What makes it.
+        fits: Minutes that the fits of world models took, by the game's name.
+    """
     games = {t: cells.get(f"takecover_{t:g}") for t in temperatures}
     rows = [{name: row[name] for name in _ROW} for row in games.values() if row is not None]
     best = max(rows, key=lambda row: row["real_mean"], default=None)
@@ -56,7 +65,8 @@ def summary(cells: Cells, temperatures: Sequence[float], command: str) -> dict[s
         "nicol_reach_physics": main and main["physics_success"],
         "generation_rate_over_vector_env": speed and speed["ratio"],
         "rate": speed,
-        "minutes": {name: round(row["minutes"], 2) for name, row in cells.items()},
+        "minutes": {name: round(row["minutes"], 2) for name, row in cells.items()}
+        | {f"{name}_fit": round(value, 2) for name, value in (fits or {}).items() if value is not None},
     }
 
 
@@ -110,7 +120,11 @@ def text(found: Mapping[str, Any]) -> str:
             f"vector env {rates[1]}: a ratio of {speed['ratio']:.2f}.\n"
         )
     minutes = found["minutes"]
-    parts.append(f"CPU minutes of the main process, all cells together: {sum(minutes.values()):.0f}.\n")
+    fitted = sum(value for name, value in minutes.items() if name.endswith("_fit"))
+    parts.append(
+        f"CPU minutes: {fitted:.0f} of fits of world models, {sum(minutes.values()) - fitted:.0f} of evolution and "
+        "evaluation (of the main process alone, where several play).\n"
+    )
     return "\n".join(parts)
 
 
