@@ -22,7 +22,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT /
 LINKING = {
     name: (ROOT / name).read_text() for name in ("CONTRIBUTING.md", "results/README.md", "assets/README.md")
 } | PAGES
-AWAITED = {f"../results/{name}.md" for name in ("experts", "practice_rewards", "your_robot")}
+AWAITED = {f"../results/{name}.md" for name in ("experts", "your_robot")}
 """Results of runs that have not ended yet, to which pages link already."""
 BLOCKS = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = "export git hf mkdocs pip pre-commit python python3.11 ruff tensorboard torchrun".split()
