@@ -154,4 +154,5 @@ _LEGEND = """\
 Success at the end of the episode, with 95 % Wilson intervals over the episodes of all seeds; by task the means. The
 gain over the clone is paired by start. Final distance: the mean squared distance of the last embedding to the goal
 picture's, physics / dream. Rewards whose intervals overlap are not told apart by this table. How a reward weighs
-its steps is in the table below; its scale is of little matter, as ppo divides advantages by their deviation."""
+its steps is in the table below; its scale is of little matter, as ppo divides advantages by their deviation. Rows that
+are listed below and not above have not been played."""
