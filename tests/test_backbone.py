@@ -188,7 +188,7 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     again, _ = env.reset(options={"start": 3})
     np.testing.assert_array_equal(again["instruction"], model.instruction(str(data.instruction[3])))
 
-    cloning = clone.Arguments(tmp_path, tmp_path / "clone", demos=4, world_model=str(args.out), updates=3, batch=8)
+    cloning = clone.Arguments((tmp_path,), tmp_path / "clone", demos=4, world_model=str(args.out), updates=3, batch=8)
     demonstrations = replace(data, kind=np.full(len(data), "demo")).take(np.arange(4))
     assert all(np.isfinite(value) for value in clone.run(cloning, demonstrations, model).values())
     vla = policy.load(cloning.out)

@@ -15,10 +15,13 @@ from dream_env.agents.clone.command import Arguments, Frames, clone, errors, mak
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import recolor
 from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.data.episode import Episode as AnyEpisode
+from dream_env.data.episodes import EpisodeDataset as AnyEpisodes
 from dream_env.language import embed
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import Episode, EpisodeDataset
 from dream_env.nicol.language import COLORS
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
 
@@ -47,8 +50,8 @@ def scenes(count, seed, split="train"):
 
 
 def arguments(tmp_path, **kwargs):
-    values = {"updates": 6, "batch": 16, "save_every": 2, "demos": 4} | kwargs
-    return Arguments(data=tmp_path, out=tmp_path / "out", **values)
+    values = {"updates": 6, "batch": 16, "save_every": 2, "demos": 4, "data": (tmp_path,)} | kwargs
+    return Arguments(out=tmp_path / "out", **values)
 
 
 def test_learns_to_go_where_the_words_say(tmp_path):
@@ -234,3 +237,50 @@ def test_begins_with_what_the_world_model_knows_of_words_and_places(tmp_path):
     before = toys.trunk.readout.key[0].weight.clone()
     module.ground(toys, toy.ToyWorldModel())
     assert torch.equal(toys.trunk.readout.key[0].weight, before) and toys.trunk.state_estimator is None
+
+
+def imagined(length=5):
+    """Three episodes as `agents.synthesize` writes them, without labels; the last one fails."""
+    rng = np.random.default_rng(1)
+    return AnyEpisodes.stack(
+        [
+            AnyEpisode(
+                observation={
+                    "pixels": rng.integers(0, 255, (length + 1, 64, 64, 3)).astype(np.uint8),
+                    "proprio": np.zeros((length + 1, 4), np.float32),
+                },
+                action=np.full((length, 4), 0.1 * i, np.float32),
+                success=np.full(length + 1, i < 2),
+                instruction=f"lift the {['red', 'blue', 'green'][i]} cube",
+                goal={"pixels": np.zeros((64, 64, 3), np.uint8)},
+                seed=i,
+                kind="dream",
+                task="lift",
+            )
+            for i in range(3)
+        ],
+        SPEC,
+    )
+
+
+def test_further_folders_give_a_share_of_every_batch(tmp_path, monkeypatch):
+    further = imagined()
+    frames = module.further_frames(toy.ToyWorldModel(), further)
+    assert len(frames.label) == 15 and frames.label[5:10].eq(0.1).all() and frames.embedding.shape[0] == 15
+    own = make_frames(toy.ToyWorldModel(), demonstrations(3))
+    assert (
+        frames.embedding.shape[1:] == own.embedding.shape[1:] and frames.sentences.shape[1:] == own.sentences.shape[1:]
+    )
+    drawn = []
+    batch = Frames.batch
+    monkeypatch.setattr(
+        Frames, "batch", lambda self, rows, *a: drawn.append((self, len(rows))) or batch(self, rows, *a)
+    )
+    args = arguments(tmp_path, data=(tmp_path, tmp_path / "dreamt"), share=0.25, updates=1)
+    (tmp_path / "out").mkdir()
+    clone(args, scenes(20, 0), scenes(5, 1), more=scenes(20, 2))
+    assert [count for _, count in drawn[:2]] == [12, 4]
+    assert "share" in args.settings() and "further" in args.settings()
+    assert "share" not in arguments(tmp_path).settings()  # so runs of before go on
+    with pytest.raises(ValueError, match=r"share=0.5 with 1 folders of data; accepted: a share with two"):
+        arguments(tmp_path, share=0.5)

@@ -8,7 +8,7 @@ from test_planners import GOAL, Cart, Push
 from dream_env.agents import planners
 from dream_env.agents.foresee import command as foresee
 from dream_env.agents.plan import command as plan
-from dream_env.agents.planners.foresight import Foresight, ForesightConfig
+from dream_env.agents.planners.foresight import Foresight, ForesightConfig, leads
 from dream_env.agents.planners.objectives import Objective
 
 SEEN = {"embedding": np.zeros((3, 2), np.float32), "goal": np.tile(np.float32([GOAL, 0]), (3, 1))}
@@ -42,6 +42,15 @@ def test_with_one_candidate_or_a_wide_margin_it_is_the_policy_itself():
         assert one.chosen[0].tolist() == [0, 0, 0]
 
 
+def test_a_lead_that_may_be_luck_is_no_lead():
+    lead = torch.tensor([[1.0, 1.1, 0.9, 1.0], [4.0, -3.0, 5.0, -2.0], [-1.0, -1.0, -1.0, -1.1]])
+    assert leads(lead).tolist() == [True, True, False]
+    assert leads(lead, sure=2.0).tolist() == [True, False, False]
+    assert leads(lead, margin=1.5).tolist() == [False, False, False]
+    with pytest.raises(ValueError, match="sure=2.0 with draws=1"):
+        ForesightConfig(sure=2.0, draws=1)
+
+
 def test_equal_seeds_choose_alike_and_rows_do_not_know_of_each_other():
     one, same = (foresight(seed=4).act(SEEN) for _ in range(2))
     alone = foresight(seed=4).act({name: part[:1] for name, part in SEEN.items()})
@@ -56,8 +65,8 @@ def test_candidates_meet_the_same_noise():
         one.model.restore({"embedding": torch.ones(2, 2)}),
     )
     alike = one.costs(state, goal, torch.zeros(2, 5, 4, 1), torch.rand(2, 3, 4, 1))
-    torch.testing.assert_close(alike, alike[:, :1].expand(-1, 5))
-    assert alike[0, 0] != alike[1, 0]
+    torch.testing.assert_close(alike, alike[:, :1].expand(-1, 5, -1))
+    assert (alike[0, 0] != alike[1, 0]).all()
 
 
 def test_what_cannot_be_foreseen_is_refused():

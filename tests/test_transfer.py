@@ -67,7 +67,7 @@ def args(world, data, tmp_path):
 def test_demonstrations_are_taken_per_task(data):
     episodes = EpisodeDataset.load(data)
     few = episodes.take(np.r_[0:9, 9, 12])  # four of the first task, fewer of some other
-    args = clone.Arguments(data, data, per_task=3)
+    args = clone.Arguments((data,), data, per_task=3)
     for source in (episodes, few):
         taken = clone.demonstrations(args, source)
         assert {task: (taken.task == task).sum() for task in TASKS} == dict.fromkeys(TASKS, 3)

@@ -14,8 +14,9 @@ from dream_env.nicol.language import COLORS
 class Arguments:
     """Clones the scripted expert into a VLA."""
 
-    data: Path
-    """Folder of episodes with demonstrations, written by `python -m agents.collect`."""
+    data: tuple[Path, ...]
+    """Folders of episodes. The first has the demonstrations, written by `python -m agents.collect`; --share tells what
+    the others are for."""
     out: Path
     """Folder of the policy, of the curves (tensorboard/) and the run's state (last.pt)."""
     demos: int = 300
@@ -24,6 +25,9 @@ class Arguments:
     """Number of demonstrations of each task, instead of --demos of all together."""
     world_model: str = "default"
     """Checkpoint of the world model whose encoder sees."""
+    share: float = 0.0
+    """Share of every batch that comes from the further folders, such as those of `python -m agents.synthesize`; of
+    their successful episodes the actions that were carried out."""
     grounded: bool = True
     """Begins with what the world model has learned from every recorded episode: to find what a sentence names, and to
     read where it is; then few demonstrations are enough to learn what to do about it."""
@@ -57,6 +61,13 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
+        if isinstance(self.data, str | Path):
+            object.__setattr__(self, "data", (Path(self.data),))
+        if bool(self.share) != (len(self.data) > 1):
+            raise ValueError(
+                f"share={self.share} with {len(self.data)} folders of data; accepted: a share with two folders or more"
+            )
+        check_number("share", self.share, high=1)
         check_choice("recolor", self.recolor, range(len(COLORS)))
         check_number("demos", self.demos, 2)
         if self.per_task is not None:
@@ -70,4 +81,9 @@ class Arguments:
     def settings(self) -> dict[str, str]:
         """Returns what fixes the course of a run."""
         values = {key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")}
+        values["data"] = str(self.data[0])
+        if len(self.data) > 1:
+            values["further"] = " ".join(str(folder.resolve()) for folder in self.data[1:])
+        else:
+            del values["share"]  # runs of before there was one go on
         return resolve_paths(values)

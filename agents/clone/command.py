@@ -3,7 +3,9 @@
 Behavior cloning of the VLA on demonstrations: the label of a frame is the expert's clean action in
 that state, whatever noisy action was executed (DART: Laskey et al. 2017). Frames pass the frozen
 world model once. Noise on the tokens and fresh phrasings of the same instruction keep the small
-head from memorizing. A killed run goes on when the same command is given again.
+head from memorizing. Further folders, such as imagined episodes, give a share of every batch
+(`--data real dreamt --share 0.5`); the number of updates stays. A killed run goes on when the same
+command is given again.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run.config import check_out, check_settings, command_line, resolve_paths
 from dream_env.checks import check_choice
+from dream_env.data.episodes import EpisodeDataset as AnyEpisodes
 from dream_env.files import replacing
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.language import COLORS, Split
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.language import COLORS, Split, color_of
+from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks import TASKS, task_of
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
@@ -88,18 +92,54 @@ def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "tra
     named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
     colors = np.array(list(COLORS))[named % len(COLORS)]
     named = list(zip(episodes.task.tolist(), colors.tolist(), strict=True))
+    encoded = encode_episodes(model, episodes, recolored=recolored)
+    return Frames(
+        encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
+        encoded.proprio[:, :-1].flatten(0, 1),
+        torch.tensor(episodes.label).flatten(0, 1),
+        *_told(model, named, [episodes.label.shape[1]] * len(named), split),
+    )
+
+
+@torch.no_grad()
+def further_frames(model: WorldModel, episodes: AnyEpisodes) -> Frames:
+    """Encodes episodes that nobody has labelled, such as imagined ones: what was done in them is what is imitated.
+
+    Args:
+        model: World model that sees pictures and embeds words.
+        episodes: Episodes of NICOL, of any length.
+    """
+    tasks = [
+        task if task in TASKS else task_of(sentence)
+        for task, sentence in zip(episodes.task.tolist(), episodes.instruction.tolist(), strict=True)
+    ]
+    named = list(zip(tasks, map(color_of, episodes.instruction.tolist()), strict=True))
+    rows = [episodes[i] for i in range(len(episodes))]
+    tokens = [model.encode({"pixels": torch.from_numpy(row.observation["pixels"][:-1])})["tokens"] for row in rows]
+    return Frames(
+        torch.cat(tokens).flatten(1).half().cpu(),
+        torch.from_numpy(np.concatenate([row.observation["proprio"][:-1] for row in rows])),
+        torch.from_numpy(np.concatenate([row.action for row in rows])),
+        *_told(model, named, [len(row.action) for row in rows], "train"),
+    )
+
+
+def _told(
+    model: WorldModel, named: list[tuple[str, str]], steps: Sequence[int], split: Split
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeds the phrasings of a split for episodes of these tasks, colors and lengths.
+
+    Returns:
+        `sentences`, `first` and `phrasings` of `Frames`.
+    """
     phrasings = {key: TASKS[key[0]].grammar.sentences(key[1], split) for key in sorted(set(named))}
     counts = {key: len(sentences) for key, sentences in phrasings.items()}
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-    encoded, words = encode_episodes(model, episodes, recolored=recolored), embedder(model)
-    steps = episodes.label.shape[1]
-    return Frames(
-        embedding=encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
-        proprio=encoded.proprio[:, :-1].flatten(0, 1),
-        label=torch.tensor(episodes.label).flatten(0, 1),
-        sentences=torch.tensor(np.stack([words(s) for part in phrasings.values() for s in part])),
-        first=torch.tensor([int(starts[key]) for key in named]).repeat_interleave(steps),
-        phrasings=torch.tensor([counts[key] for key in named]).repeat_interleave(steps),
+    words, length = embedder(model), torch.tensor(steps)
+    return (
+        torch.tensor(np.stack([words(s) for part in phrasings.values() for s in part])),
+        torch.tensor([int(starts[key]) for key in named]).repeat_interleave(length),
+        torch.tensor([counts[key] for key in named]).repeat_interleave(length),
     )
 
 
@@ -160,6 +200,7 @@ def clone(
     held_out: Frames,
     config: VLAConfig | None = None,
     model: WorldModel | None = None,
+    more: Frames | None = None,
 ) -> VLA:
     """Trains a VLA on frames and returns it as it was when its held-out error was least.
 
@@ -169,6 +210,7 @@ def clone(
         held_out: Frames to measure on.
         config: Sizes and encoder of the VLA; None for those of the default.
         model: World model that embeds sentences and grounds the VLA, see `ground`; None for neither.
+        more: Further frames, `args.share` of every batch.
 
     Raises:
         ValueError: If `args.out` holds a run with other settings.
@@ -191,12 +233,19 @@ def clone(
         generator.set_state(state["generator"])
         best, least, done = state["best"], state["least"], state["done"]
 
+    parts = [(train, args.batch)]
+    if more is not None and (further := round(args.share * args.batch)):
+        parts = [(train, args.batch - further), (more, further)]
     weight = torch.ones(len(ACTION_NAMES))
     weight[ACTION_NAMES.index("closing")] = args.closing_weight
     with SummaryWriter(str(args.out / "tensorboard")) as writer:
         for update in (bar := progress_bar(range(done, args.updates), initial=done, total=args.updates)):
-            rows = torch.randint(len(train.label), (args.batch,), generator=generator)
-            obs, label = train.batch(rows, generator)
+            drawn = [
+                frames.batch(torch.randint(len(frames.label), (count,), generator=generator), generator)
+                for frames, count in parts
+            ]
+            obs = {name: torch.cat([seen[name] for seen, _ in drawn]) for name in drawn[0][0]}
+            label = torch.cat([label for _, label in drawn])
             noise = torch.randn(obs["embedding"].shape, generator=generator)
             obs["embedding"] += args.token_noise * noise
             loss = ((vla(obs) - label) ** 2 * weight).mean()
@@ -251,25 +300,28 @@ def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
     if found < wanted or len(rows) < 2:
         name, of = ("demos", "") if args.per_task is None else ("per_task", " of some task")
         raise ValueError(
-            f"data={args.data} holds {found} demonstrations{of}; accepted: {name}={wanted} of them, at least 2 in all. "
-            f"`--{name.replace('_', '-')} {found}` takes what is there, a larger `agents.collect --episodes` more"
+            f"data={str(args.data[0])!r} holds {found} demonstrations{of}; accepted: {name}={wanted} of them, "
+            f"at least 2 in all. `--{name.replace('_', '-')} {found}` takes what is there, a larger `agents.collect --episodes` more"
         )
     return episodes.take(rows)
 
 
-def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[str, Any]:
+def run(
+    args: Arguments, episodes: EpisodeDataset, model: WorldModel, further: AnyEpisodes | None = None
+) -> dict[str, Any]:
     """Clones, saves the policy into `args.out` and returns its figures.
 
     Args:
         args: See `Arguments`.
         episodes: Episodes that hold the demonstrations.
         model: The world model that `args.world_model` names.
+        further: Episodes of the further folders that are imitated as they are.
 
     Raises:
         ValueError: If there are fewer demonstrations than asked for, or than two, none is left to learn from, or
             `args.out` holds a run with other settings, or something else.
     """
-    check_out(args.out, VLA.kind, args.data, args.world_model)
+    check_out(args.out, VLA.kind, *args.data, args.world_model)
     demos = demonstrations(args, episodes)
     aside = max(1, round(args.held_out * len(demos)))
     if aside == len(demos):
@@ -280,7 +332,8 @@ def run(args: Arguments, episodes: EpisodeDataset, model: WorldModel) -> dict[st
     learned = demos.take(np.sort(order[aside:]))
     train = Frames.concatenate([make_frames(model, learned, recolored=places) for places in range(args.recolor + 1)])
     held_out = make_frames(model, measured)
-    vla = clone(args, train, held_out, vla_config(args, model), model)
+    more = None if further is None or not len(further) else further_frames(model, further)
+    vla = clone(args, train, held_out, vla_config(args, model), model, more)
     unheard = make_frames(model, measured, "test")
     figures = {
         "train_error": errors(vla, train).mean().item(),
@@ -305,7 +358,13 @@ def _card(args: Arguments, demos: EpisodeDataset, figures: dict[str, float]) -> 
 
 def main(args: Arguments) -> None:
     """Runs the command line."""
-    figures = run(args, EpisodeDataset.load(args.data), checkpoint.load(args.world_model))
+    more = None
+    if args.share:
+        more = AnyEpisodes.load(*args.data[1:], spec=SPEC)
+        more = more if more.success is None else more.take(more.solved)
+        if not len(more):
+            raise ValueError(f"data={[str(one) for one in args.data[1:]]} hold no success; accepted: at least one")
+    figures = run(args, EpisodeDataset.load(args.data[0]), checkpoint.load(args.world_model), more)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {value:.4f}")
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

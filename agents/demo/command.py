@@ -141,7 +141,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
     with stage(args, "fitting the world model to them"):
         fit.main(fitting)
     cloning = clone.Arguments(
-        data,
+        (data,),
         policy,
         per_task=args.demonstrations,
         world_model=str(world_model),

@@ -31,6 +31,8 @@ class Arguments:
     margin: float = 0.0
     """Another behavior is chosen only if its cost is lower than the policy's own by so much; good policies need
     about 1.5."""
+    sure: float = 0.0
+    """And only if it leads by so many standard errors over the draws of noise (with --draws 8, 3 is p < .01)."""
     controls: bool = True
     """Plays the random and the worst-scored candidate, too."""
     oracle: int = 0

@@ -116,6 +116,7 @@ def config(args: Arguments) -> ForesightConfig:
         args.std,
         draws=args.draws,
         margin=args.margin,
+        sure=args.sure,
     )
 
 

@@ -40,6 +40,8 @@ class ForesightConfig:
         draws: Draws of noise that every candidate is imagined with, the same for all; 0 imagines what is likeliest.
         temperature: How far noise leads from the likeliest.
         margin: Another behavior is chosen only if its cost is lower than the policy's own by so much.
+        sure: And only if, over the draws of noise, its mean lead is larger than so many standard errors of that mean: a
+            one-sided paired t-test. What leads by less may lead by luck. 0 asks for nothing.
         pick: "best"; or the controls "random" and "worst".
         seed: Of all random numbers; row i takes seed + i.
     """
@@ -56,6 +58,7 @@ class ForesightConfig:
     draws: int = 4
     temperature: float = 1.0
     margin: float = 0.0
+    sure: float = 0.0
     pick: Pick = "best"
     seed: int = 0
 
@@ -64,6 +67,11 @@ class ForesightConfig:
         check_counts(candidates=self.candidates, horizon=self.horizon, execute=self.execute)
         check_choice("pick", self.pick, Pick)
         check_number("margin", self.margin)
+        check_number("sure", self.sure)
+        if self.sure and self.draws < 2:
+            raise ValueError(
+                f"sure={self.sure} with draws={self.draws}; accepted: 2 draws or more, whose spread it asks"
+            )
         if self.execute > self.horizon:
             raise ValueError(f"execute={self.execute}; accepted: 1 to horizon={self.horizon}")
         Objective(self.objective, self.path)
@@ -136,22 +144,23 @@ class Foresight:
             best = (noise.uniform() * config.candidates).long()
         else:
             chance = noise.uniform(config.draws, config.horizon, self.model.noise_dim) if config.draws else None
-            costs = self.costs(state, goal, variations, chance)
+            each = self.costs(state, goal, variations, chance)
+            costs = each.mean(2)
             best = costs.argmax(1) if config.pick == "worst" else costs.argmin(1)
             if config.pick == "best":
-                best = torch.where(costs[rows, best] < costs[:, 0] - config.margin, best, 0)
+                best = torch.where(leads(each[:, 0] - each[rows, best], config.margin, config.sure), best, 0)
         self.chosen.append(best.cpu().numpy())
         return variations[rows, best]
 
     def costs(self, state: State, goal: State | None, variations: Tensor, chance: Tensor | None) -> Tensor:
-        """Returns the costs `(B, K)` of the policy with variations `(B, K, H, A)`.
+        """Returns the costs `(B, K, D)` of the policy with variations `(B, K, H, A)` under each of D draws.
 
         Raises:
             ValueError: If a cost is not a number.
         """
         temperature = self.config.temperature
         imagined = self.prior.imagine(self.model, self.box, state, goal, variations, chance, temperature)
-        costs = self.objective(imagined).view(*variations.shape[:2], -1).mean(2)
+        costs = self.objective(imagined).view(*variations.shape[:2], -1)
         if not torch.isfinite(costs).all():
             raise ValueError("costs of candidates are NaN or infinite; accepted: finite costs")
         return costs
@@ -159,3 +168,18 @@ class Foresight:
     def save(self, path: str | Path) -> None:
         """Writes the config as a JSON file, which `python -m agents.evaluate --policy` takes."""
         write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
+
+
+def leads(lead: Tensor, margin: float = 0.0, sure: float = 0.0) -> Tensor:
+    """Tells where a lead is large enough, `(B,)` bool.
+
+    Args:
+        lead: By how much the policy's own cost is higher under each draw of noise, `(B, D)`.
+        margin: Least mean.
+        sure: Least number of standard errors of the mean.
+    """
+    enough = lead.mean(1) > margin
+    if sure:
+        error = lead.std(1) / lead.shape[1] ** 0.5
+        enough &= lead.mean(1) > sure * error
+    return enough

@@ -138,7 +138,7 @@ def cloned(cell: Cell, args: Arguments, episodes: EpisodeDataset | None = None, 
     """Clones the cell's number of demonstrations of each task, of `args.data` where no episodes are given."""
     assert args.data is not None
     own: dict[str, Any] = {"per_task": cell.demos, "world_model": args.world_model, "seed": cell.seed}
-    form = clone.Arguments(args.data, cell.folder(args) / "policy", **(own | kwargs))
+    form = clone.Arguments((args.data,), cell.folder(args) / "policy", **(own | kwargs))
     if not (form.out / "config.json").is_file():
         clone.run(form, episodes or _episodes(args.data), checkpoint.load(args.world_model))
     return form.out

@@ -77,7 +77,7 @@ def _fresh(watch: Stopwatch, path: Path) -> TrainedPolicy:
 def _cloning(spec: Spec, setup: Setup, out: Path, **kwargs: Any) -> clone.Arguments:
     kwargs = {"updates": setup.clone_updates, **kwargs}
     return clone.Arguments(
-        setup.data[0], out / "policy", per_task=spec.demos, world_model=setup.world_model, seed=spec.seed, **kwargs
+        (setup.data[0],), out / "policy", per_task=spec.demos, world_model=setup.world_model, seed=spec.seed, **kwargs
     )
 
 
