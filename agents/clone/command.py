@@ -301,7 +301,8 @@ def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
         name, of = ("demos", "") if args.per_task is None else ("per_task", " of some task")
         raise ValueError(
             f"data={str(args.data[0])!r} holds {found} demonstrations{of}; accepted: {name}={wanted} of them, "
-            f"at least 2 in all. `--{name.replace('_', '-')} {found}` takes what is there, a larger `agents.collect --episodes` more"
+            f"at least 2 in all. `--{name.replace('_', '-')} {found}` takes what is there, a larger "
+            "`agents.collect --episodes` more"
         )
     return episodes.take(rows)
 

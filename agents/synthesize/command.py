@@ -128,11 +128,11 @@ def episodes(model: WorldModel, starts: InitialStates, args: Arguments) -> Itera
             if args.filtered and not kept[i]:
                 yield None, False
                 continue
-            yield _episode(model, starts, dreamt, i, int(row), args.seed * 10_000_000 + number), kept[i]
+            yield episode_of(model, starts, dreamt, i, int(row), args.seed * 10_000_000 + number), kept[i]
 
 
-def _episode(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int, row: int, seed: int) -> Episode:
-    """Draws an imagined episode; its first frame is the recorded one."""
+def episode_of(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int, row: int, seed: int) -> Episode:
+    """Draws the imagined episode `i`, which began at a `row` of the starts; its first frame is the recorded one."""
     path = {name: torch.cat([state[name][i : i + 1] for state in dreamt.states]) for name in dreamt.states[0]}
     shown: dict[str, Any] = {name: part.cpu().numpy().copy() for name, part in model.decode(path).items()}
     for name, first in starts.observation.items():

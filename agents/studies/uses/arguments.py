@@ -23,8 +23,14 @@ class Arguments:
     """Tasks."""
     oracle_episodes: int = 0
     """Episodes per task for which physics tells the best of 16 variations of the clone's episodes; 0 for none."""
-    filter_episodes: int = 0
-    """Starts per task from which episodes are imagined whose actions physics carries out, see `agents.synthesize`."""
+    data: Path | None = None
+    """Folder of demonstrations, for the arms of amplification."""
+    amplify_starts: int = 60
+    """Starts per task from which episodes are imagined."""
+    amplify_variants: int = 3
+    """Episodes that are imagined from each."""
+    amplify_updates: int = 1500
+    """Updates of every clone."""
     speed: bool = True
     """Measures what a plan takes."""
     workers: int | None = None

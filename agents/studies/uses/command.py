@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,74 +21,18 @@ import torch
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, summarize
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference
 from dream_env.agents.foresee.command import oracle
-from dream_env.agents.nicol.physics_starts import carry_out, physics_starts
 from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.planner import Planner, PlannerConfig
-from dream_env.agents.planners.prior import Prior, load_policy
-from dream_env.agents.planners.problem import Noise
 from dream_env.agents.run import workers as pool
+from dream_env.agents.studies.uses import amplify
 from dream_env.agents.studies.uses.arguments import Arguments
-from dream_env.agents.synthesize import command as synthesize
-from dream_env.agents.synthesize.arguments import Arguments as Synthesize
+from dream_env.agents.studies.uses.arms import ARMS, METRIC
 from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.nicol.tasks import TASKS
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
-
-METRIC = {"metric": 1.0}
-CLOSED = PlannerConfig(objective=METRIC, path=1.0, execute=1, horizon=8)
-"""Planning anew at every step, found on seeds from 200,000 on."""
-NEAR = PlannerConfig(
-    objective=ForesightConfig().objective,
-    options={"samples": 48, "iterations": 2, "std": 0.25},
-    execute=2,
-    prior="few",
-    anchor=2.0,
-    draws=4,
-)
-"""Plans near a prior: of three ways the best on seeds from 200,000 on. A free search was worse than the prior."""
-LIGHT = {"samples": 64, "iterations": 3}
-"""Half the usual budget, where pictures have to be imagined."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to act.
-
-    Attributes:
-        use: "clone", "plan" or "foresight".
-        demos: Demonstrations per task that its policy was cloned from; 0 without a policy.
-        config: What plans or foresees; None for the policy by itself.
-        policy: The policy by itself.
-    """
-
-    use: str
-    demos: int
-    config: PlannerConfig | ForesightConfig | None = None
-    policy: str = ""
-
-
-ARMS = {
-    "few": Arm("clone", 5, policy="few"),
-    "metric": Arm("plan", 0, CLOSED),
-    "metric, few": Arm("plan", 5, NEAR),
-    "energy": Arm("plan", 0, replace(CLOSED, objective={"energy": 1.0}, execute=3, options=LIGHT)),
-    "metric, random shooting": Arm("plan", 0, replace(CLOSED, solver="random")),
-    "metric, cem": Arm("plan", 0, replace(CLOSED, solver="cem")),
-    "metric, mppi": Arm("plan", 0, replace(CLOSED, solver="mppi")),
-    "metric, gradient": Arm("plan", 0, replace(CLOSED, solver="gradient")),
-    "foresight": Arm("foresight", 5, ForesightConfig()),
-    "foresight, margin": Arm("foresight", 5, ForesightConfig(margin=1.5)),
-    "foresight, metric": Arm("foresight", 5, ForesightConfig(objective=METRIC)),
-    "foresight, metric, worst": Arm("foresight", 5, ForesightConfig(objective=METRIC, pick="worst")),
-    "foresight, random": Arm("foresight", 5, ForesightConfig(pick="random")),
-    "default": Arm("clone", 100, policy="default"),
-    "foresight, default": Arm("foresight", 100, ForesightConfig(policy="default")),
-    "foresight, margin, default": Arm("foresight", 100, ForesightConfig(policy="default", margin=1.5)),
-}
-"""What is compared, by label, the most wanted first."""
 
 
 def play_arm(label: str, args: Arguments) -> None:
@@ -97,6 +41,8 @@ def play_arm(label: str, args: Arguments) -> None:
     done = load_results(file) if file.is_file() else []
     seen = {(result.task, result.seed) for result in done}
     policy = arm.policy
+    if arm.use == "amplify":
+        policy = str(amplify.make(arm.policy, amplification(args, arm.seed), args.workers))
     if arm.config is not None:
         policy = str(args.work / f"{_name(label)}.json")
         maker: Any = Planner if isinstance(arm.config, PlannerConfig) else Foresight
@@ -111,6 +57,18 @@ def play_arm(label: str, args: Arguments) -> None:
     for played in progress_bar(pool.imap(play, batches, args.workers), total=len(batches), desc=label, unit="episode"):
         done += played
         save_results(done, file)
+
+
+def amplification(args: Arguments, seed: int = 0) -> amplify.Amplification:
+    """Returns what is imagined and cloned for the arms `amplify`.
+
+    Raises:
+        ValueError: If there are no demonstrations.
+    """
+    if args.data is None:
+        raise ValueError("data=None; accepted for the arms of amplification: a folder of agents.collect")
+    sizes = {name: getattr(args, f"amplify_{name}") for name in ("starts", "variants", "updates")}
+    return amplify.Amplification(args.data, args.work / "amplify", args.tasks, **sizes, seed=seed)
 
 
 def measure_speed(draws: int = 5) -> dict[str, float]:
@@ -150,35 +108,6 @@ def measure_speed(draws: int = 5) -> dict[str, float]:
     return {**took, **rate, "vector_env_steps_per_second": own}
 
 
-def measure_filter(seeds: Iterable[int], tasks: Iterable[str], variants: int = 2) -> dict[str, float]:
-    """Measures how often physics confirms imagined episodes: the same actions, from the same start, open loop.
-
-    Returns:
-        `filter_precision` of those that `agents.synthesize` keeps, `filter_precision_unfiltered` of all that succeed in
-        the dream, `filter_base` of all that were imagined, and `filter_kept`, the share that is kept.
-    """
-    model, prior = checkpoint.load("default"), Prior(load_policy("few"), Synthesize.std)
-    kept, wins, true = [], [], []
-    for task in tasks:
-        for seed in progress_bar(list(seeds), desc=f"filter {task}", unit="start"):
-            starts, solved = physics_starts(task, (seed,))
-            if solved[0]:
-                continue
-            row = np.zeros(1, np.int64)
-            state, goal = starts.states(model, row), starts.goals(model, row)
-            dreamt = synthesize.dream(model, prior, state, goal, variants, 4, Noise([seed]))
-            kept += dreamt.kept(model.spec.hold_steps, 3, model.config.disagreement_threshold).tolist()
-            wins += dreamt.success[:, -model.spec.hold_steps :].all(1).tolist()
-            true += [carry_out(task, seed, actions).is_success for actions in dreamt.actions.numpy()]
-    confirmed = np.array(true, float)
-    return {
-        "filter_precision": float(confirmed[np.array(kept)].mean()),
-        "filter_precision_unfiltered": float(confirmed[np.array(wins)].mean()),
-        "filter_base": float(confirmed.mean()),
-        "filter_kept": float(np.mean(kept)),
-    }
-
-
 def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Makes the cells and the summary of the report of what has been played."""
     played = list(results)
@@ -198,7 +127,7 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
                 else arm.policy or getattr(config, "policy", None),
                 "demos": arm.demos,
                 "task": task,
-                "seed": 0,
+                "seed": arm.seed,
                 "episodes": row["episodes"],
                 "physics_success": row["value"],
                 "low": row["low"],
@@ -206,8 +135,8 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
                 "ms_per_action": row["milliseconds"],
             }
         )
-    gain, gain100 = (difference(played, *pair) for pair in (("few", "metric, few"), ("default", "foresight, default")))
-    foresight = difference(played, "few", "foresight")
+    gain = difference(played, "few", "metric, few")
+    amplified = {control: gained(played, control) for control in amplify.CONTROLS[1:]}
     reach = max(
         (row["value"] for (label, task), row in rows.items() if task == "reach" and not ARMS[label].demos), default=None
     )
@@ -215,21 +144,39 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
         "plan_reach_no_prior": reach,
         "plan_gain_points": _points(gain.value),
         "plan_gain_low_points": _points(gain.low),
-        "foresight_gain_points": _points(foresight.value),
-        "foresight_gain_low_points": _points(foresight.low),
-        "foresight_at_100_points": _points(gain100.value),
+        **_told("foresight_gain", difference(played, "few", "foresight")),
+        **_told("foresight_at_100", difference(played, "default", "foresight, default")),
+        **_told("foresight_sure_gain", difference(played, "few", "foresight, sure")),
+        **_told("foresight_sure_at_100", difference(played, "default", "foresight, sure, default")),
+        **_told("amplify_gain", amplified["filtered"]),
+        **_told("amplify_unfiltered", amplified["unfiltered"]),
+        **_told("amplify_oracle", amplified["oracle"]),
     }
+
+
+def gained(played: Iterable[EpisodeResult], control: str) -> Interval:
+    """Returns what cloning imagined episodes gains over real ones alone, all seeds of policies together."""
+    played, pairs = list(played), []
+    for label, arm in ARMS.items():
+        if arm.use == "amplify" and arm.policy == "real":
+            pairs += paired(played, label, label.replace("real", control))
+    return paired_difference([before for before, _ in pairs], [after for _, after in pairs])
 
 
 def difference(played: Iterable[EpisodeResult], before: str, after: str) -> Interval:
     """Returns the difference of success of two arms on the starts that both have played, all tasks together."""
-    by_arm = [
+    pairs = paired(played, before, after)
+    return paired_difference([first for first, _ in pairs], [second for _, second in pairs])
+
+
+def paired(played: Iterable[EpisodeResult], before: str, after: str) -> list[tuple[float, float]]:
+    """Returns the successes of two arms on the starts that both have played."""
+    played = list(played)
+    first, second = (
         {(r.task, r.seed): float(r.success) for r in played if r.label == label and not r.solved_at_start}
         for label in (before, after)
-    ]
-    common = sorted(set(by_arm[0]) & set(by_arm[1]))
-    first, second = ([arm[key] for key in common] for arm in by_arm)
-    return paired_difference(first, second)
+    )
+    return [(first[key], second[key]) for key in sorted(set(first) & set(second))]
 
 
 def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict[str, float | None]:
@@ -272,15 +219,22 @@ def table(cells: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]) -> str
 
 
 def write(args: Arguments, extra: Mapping[str, Any]) -> str:
-    """Writes the report of everything that has been played; returns its text."""
+    """Writes the report of everything that has been played; returns its text.
+
+    What a report in `args.out` tells of other arms is kept: arms are played in parts, and seldom all in one folder.
+    """
     files = [(label, args.work / f"{_name(label)}.jsonl") for label in ARMS]
     results = [r for label, file in files if file.is_file() for r in load_results(file)]
     cells, summary = reduce(results)
-    played = {name: value for name, value in extra.items() if name != "oracle"}
+    played = {name: value for name, value in extra.items() if name not in ("oracle", "bound")}
     summary |= played | (headroom(extra["oracle"], results) if "oracle" in extra else {})
-    write_json(
-        args.out / "uses.json", {"seed": args.seed, "cells": cells, "oracle": extra.get("oracle"), "summary": summary}
-    )
+    cells += extra.get("bound", [])
+    earlier = json.loads(file.read_text()) if (file := args.out / "uses.json").is_file() else {}
+    there = {cell["label"] for cell in cells}
+    cells += [cell for cell in earlier.get("cells", []) if cell["label"] not in there]
+    summary = earlier.get("summary", {}) | {name: value for name, value in summary.items() if value is not None}
+    found = extra.get("oracle") or earlier.get("oracle")
+    write_json(file, {"seed": args.seed, "cells": cells, "oracle": found, "summary": summary})
     text = table(cells, summary)
     write_text(args.out / "uses.md", text)
     return text
@@ -297,8 +251,8 @@ def main(args: Arguments) -> None:
     if args.oracle_episodes:
         seeds = range(args.seed, args.seed + args.oracle_episodes)
         extra["oracle"] = oracle(ForesightConfig(), args.tasks, seeds, ForesightConfig.candidates, args.workers)
-    if args.filter_episodes:
-        extra |= measure_filter(range(args.seed, args.seed + args.filter_episodes), args.tasks)
+    if any(ARMS[label].use == "amplify" for label in arms):
+        extra |= amplify.precision(amplify.imagine(amplification(args), args.workers))
     if args.speed:
         extra |= measure_speed()
     write_json(kept, extra)
@@ -311,3 +265,11 @@ def _name(label: str) -> str:
 
 def _points(value: float) -> float | None:
     return None if np.isnan(value) else round(100 * value, 1)
+
+
+def _told(name: str, gain: Interval) -> dict[str, float | None]:
+    return {
+        f"{name}_points": _points(gain.value),
+        f"{name}_low_points": _points(gain.low),
+        f"{name}_high_points": _points(gain.high),
+    }

@@ -1,0 +1,171 @@
+"""Amplification: a clone of few demonstrations imagines episodes, and what is trusted of them is cloned beside them.
+
+Imagined from starts of physics on seeds of their own, so physics can tell of every episode whether it is true: the same
+actions, from the same start, open loop. That is the oracle's filter, and measures the precision of the own one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dream_env.agents.clone import command as clone
+from dream_env.agents.eval.statistics import wilson
+from dream_env.agents.nicol.physics_starts import carry_out, physics_starts
+from dream_env.agents.planners.prior import Prior, load_policy
+from dream_env.agents.planners.problem import Noise
+from dream_env.agents.run import workers as pool
+from dream_env.agents.synthesize import command as synthesize
+from dream_env.agents.synthesize.arguments import Arguments as Synthesize
+from dream_env.data.episode import Episode
+from dream_env.data.episodes import EpisodeDataset as AnyEpisodes
+from dream_env.data.writer import EpisodeWriter
+from dream_env.nicol.episodes import EpisodeDataset
+from dream_env.nicol.spec import SPEC
+from dream_env.progress import progress_bar
+from dream_env.world_models import checkpoint
+
+CONTROLS = ("real", "unfiltered", "filtered", "oracle")
+"""Cloned beside the demonstrations: nothing, all that was imagined, what `agents.synthesize` keeps of it, or what physics
+confirms."""
+SEED = 600_000
+"""First of the seeds whose starts are imagined from; none of them is held out."""
+DEMOS = 5
+"""Demonstrations per task."""
+
+
+@dataclass(frozen=True)
+class Amplification:
+    """What is imagined, and how it is cloned.
+
+    Attributes:
+        data: Folder with the demonstrations.
+        folder: Where policies and imagined episodes lie.
+        tasks: Names of the tasks.
+        starts: Starts per task.
+        variants: Episodes that are imagined from each.
+        updates: Updates of every clone.
+        share: Share of imagined frames in a batch.
+        seed: Of the policy that proposes, and of those that are cloned.
+    """
+
+    data: Path
+    folder: Path
+    tasks: tuple[str, ...]
+    starts: int = 60
+    variants: int = 3
+    updates: int = 1500
+    share: float = 0.5
+    seed: int = 0
+
+    def policy(self, control: str) -> Path:
+        """Folder of a clone."""
+        return self.folder / f"{control}-{self.seed}"
+
+    @property
+    def imagined(self) -> Path:
+        """Folder of the imagined episodes."""
+        return self.folder / f"imagined-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start that episodes are imagined from: the unit of work of a process."""
+
+    policy: str
+    task: str
+    seed: int
+    variants: int
+
+
+def imagine_from(item: Start) -> list[Episode]:
+    """Imagines episodes, of which the labels `kept` and `confirmed` tell what the filter and physics say."""
+    torch.set_num_threads(1)
+    starts, solved = physics_starts(item.task, (item.seed,))
+    if solved[0]:
+        return []
+    model, prior, row = (
+        checkpoint.load("default"),
+        Prior(load_policy(item.policy), Synthesize.std),
+        np.zeros(1, np.int64),
+    )
+    state, goal = starts.states(model, row), starts.goals(model, row)
+    dreamt = synthesize.dream(model, prior, state, goal, item.variants, Synthesize.draws, Noise([item.seed]))
+    kept = dreamt.kept(model.spec.hold_steps, Synthesize.agree, model.config.disagreement_threshold).tolist()
+    found = []
+    for i, actions in enumerate(dreamt.actions.numpy()):
+        true = carry_out(item.task, item.seed, actions).is_success
+        episode = synthesize.episode_of(model, starts, dreamt, i, 0, item.seed * 100 + i)
+        told = {
+            name: np.full(len(episode) + 1, float(value)) for name, value in (("kept", kept[i]), ("confirmed", true))
+        }
+        found.append(replace(episode, labels={**episode.labels, **told}))
+    return found
+
+
+def imagine(args: Amplification, workers: int | None = None) -> AnyEpisodes:
+    """Imagines what has not been imagined, and reads all of it."""
+    policy, done = str(make("real", args)), args.folder / f"imagined-{args.seed}.done"
+    if not done.is_file():
+        with EpisodeWriter(args.imagined, SPEC) as writer:
+            there = {seed // 100 for seed in writer.seeds()}
+            items = [  # tasks have seeds of their own
+                Start(policy, task, SEED + 10_000 * t + i, args.variants)
+                for i in range(args.starts)
+                for t, task in enumerate(args.tasks)
+            ]
+            items = [item for item in items if item.seed not in there]
+            found = pool.imap(imagine_from, items, workers, ordered=True)
+            for episodes in progress_bar(found, total=len(items), desc="imagine", unit="start"):
+                for episode in episodes:
+                    writer.add(episode)
+        done.touch()
+    return AnyEpisodes.load(args.imagined, spec=SPEC)
+
+
+def flags(data: AnyEpisodes, label: str) -> np.ndarray:
+    """Returns a label of every episode, `(N,)` bool."""
+    values = np.asarray(data.labels[label])
+    return values.reshape(len(values), -1)[data.offsets[:-1], 0] > 0.5
+
+
+def chosen(data: AnyEpisodes, control: str) -> AnyEpisodes:
+    """Returns what a control clones of the imagined episodes."""
+    names = {"filtered": "kept", "oracle": "confirmed"}
+    return data.take(np.flatnonzero(flags(data, names[control]))) if control in names else data
+
+
+def make(control: str, args: Amplification, workers: int | None = None) -> Path:
+    """Clones one of `CONTROLS`, unless that is done; returns its folder."""
+    out = args.policy(control)
+    if not (out / "config.json").is_file():
+        real = control == "real"
+        settings = clone.Arguments(
+            (args.data,) if real else (args.data, args.imagined),
+            out,
+            per_task=DEMOS,
+            updates=args.updates,
+            share=0.0 if real else args.share,
+            seed=args.seed,
+        )
+        further = None if real else chosen(imagine(args, workers), control)
+        clone.run(settings, EpisodeDataset.load(args.data), checkpoint.load("default"), further)
+    return out
+
+
+def precision(data: AnyEpisodes) -> dict[str, float]:
+    """Returns how often physics confirms what is kept, all that succeeds in the dream, and all of it."""
+    kept, true = flags(data, "kept"), flags(data, "confirmed")
+    interval = wilson(int((kept & true).sum()), int(kept.sum()))
+    return {
+        "filter_precision": interval.value,
+        "filter_precision_low": interval.low,
+        "filter_precision_high": interval.high,
+        "filter_precision_unfiltered": float(true[data.solved].mean()),
+        "filter_base": float(true.mean()),
+        "filter_kept": float(kept.mean()),
+        "filter_episodes": len(data),
+    }

@@ -1,0 +1,73 @@
+"""What `agents.studies.uses` compares: ways to act, by their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dream_env.agents.planners.foresight import ForesightConfig
+from dream_env.agents.planners.planner import PlannerConfig
+from dream_env.agents.studies.uses.amplify import CONTROLS
+
+METRIC = {"metric": 1.0}
+CLOSED = PlannerConfig(objective=METRIC, path=1.0, execute=1, horizon=8)
+"""Planning anew at every step, found on seeds from 200,000 on."""
+NEAR = PlannerConfig(
+    objective=ForesightConfig().objective,
+    options={"samples": 48, "iterations": 2, "std": 0.25},
+    execute=2,
+    prior="few",
+    anchor=2.0,
+    draws=4,
+)
+"""Plans near a prior: of three ways the best on seeds from 200,000 on. A free search was worse than the prior."""
+SURE = ForesightConfig(draws=8, sure=4.0)
+"""Leaves the policy only for a lead that is no luck; `sure` was chosen on seeds from 200,000 on."""
+LIGHT = {"samples": 64, "iterations": 3}
+"""Half the usual budget, where pictures have to be imagined."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to act.
+
+    Attributes:
+        use: "clone", "plan", "foresight" or "amplify".
+        demos: Demonstrations per task that its policy was cloned from; 0 without a policy.
+        config: What plans or foresees; None for the policy by itself.
+        policy: The policy by itself; one of `amplify.CONTROLS` where that is the use.
+        seed: Of the policy's cloning.
+    """
+
+    use: str
+    demos: int
+    config: PlannerConfig | ForesightConfig | None = None
+    policy: str = ""
+    seed: int = 0
+
+
+ARMS = {
+    "few": Arm("clone", 5, policy="few"),
+    "metric": Arm("plan", 0, CLOSED),
+    "metric, few": Arm("plan", 5, NEAR),
+    "energy": Arm("plan", 0, replace(CLOSED, objective={"energy": 1.0}, execute=3, options=LIGHT)),
+    "metric, random shooting": Arm("plan", 0, replace(CLOSED, solver="random")),
+    "metric, cem": Arm("plan", 0, replace(CLOSED, solver="cem")),
+    "metric, mppi": Arm("plan", 0, replace(CLOSED, solver="mppi")),
+    "metric, gradient": Arm("plan", 0, replace(CLOSED, solver="gradient")),
+    "foresight": Arm("foresight", 5, ForesightConfig()),
+    "foresight, margin": Arm("foresight", 5, ForesightConfig(margin=1.5)),
+    "foresight, metric": Arm("foresight", 5, ForesightConfig(objective=METRIC)),
+    "foresight, metric, worst": Arm("foresight", 5, ForesightConfig(objective=METRIC, pick="worst")),
+    "foresight, random": Arm("foresight", 5, ForesightConfig(pick="random")),
+    "foresight, sure": Arm("foresight", 5, SURE),
+    "default": Arm("clone", 100, policy="default"),
+    "foresight, default": Arm("foresight", 100, ForesightConfig(policy="default")),
+    "foresight, margin, default": Arm("foresight", 100, ForesightConfig(policy="default", margin=1.5)),
+    "foresight, sure, default": Arm("foresight", 100, replace(SURE, policy="default")),
+    **{
+        f"amplify, {control}" + (f", seed {seed}" if seed else ""): Arm("amplify", 5, policy=control, seed=seed)
+        for seed in range(3)
+        for control in CONTROLS
+    },
+}
+"""What is compared, by label, the most wanted first."""
