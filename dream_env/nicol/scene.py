@@ -116,6 +116,19 @@ class TableScene:
         if self.assisted_grasp:
             self._assist()
 
+    def snapshot(self) -> tuple[int, np.ndarray, float]:
+        """Returns where the simulation stands, for `restore` until the next reset.
+
+        Unlike `NicoLRealEnv.get_state` it leaves out what the solver remembers of contacts: what follows is a little
+        different, and comes at no replay. For trying out actions.
+        """
+        return pybullet.saveState(physicsClientId=self.client), self._joints, self._closing
+
+    def restore(self, snapshot: tuple[int, np.ndarray, float]) -> None:
+        """Goes back to a snapshot."""
+        state, self._joints, self._closing = snapshot
+        pybullet.restoreState(state, physicsClientId=self.client)
+
     def place_cube(self, cube: int, place: np.ndarray) -> None:
         """Puts a cube elsewhere on the table, or beside it, at `place` `(2,)` in m, without a way there."""
         body = self._cubes[cube]

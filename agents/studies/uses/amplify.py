@@ -29,8 +29,8 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 CONTROLS = ("real", "unfiltered", "filtered", "oracle")
-"""Cloned beside the demonstrations: nothing, all that was imagined, what `agents.synthesize` keeps of it, or what physics
-confirms."""
+"""What is cloned beside the demonstrations: nothing, all that was imagined, what `agents.synthesize` keeps, or what
+physics confirms."""
 SEED = 600_000
 """First of the seeds whose starts are imagined from; none of them is held out."""
 DEMOS = 5

@@ -22,6 +22,8 @@ NEAR = PlannerConfig(
 """Plans near a prior: of three ways the best on seeds from 200,000 on. A free search was worse than the prior."""
 SURE = ForesightConfig(draws=8, sure=4.0)
 """Leaves the policy only for a lead that is no luck; `sure` was chosen on seeds from 200,000 on."""
+SMALL = replace(CLOSED, execute=3, horizon=6, options={"samples": 24, "iterations": 3, "elites": 5, "kept": 2})
+"""A budget that physics can afford as the model."""
 LIGHT = {"samples": 64, "iterations": 3}
 """Half the usual budget, where pictures have to be imagined."""
 
@@ -31,7 +33,7 @@ class Arm:
     """One way to act.
 
     Attributes:
-        use: "clone", "plan", "foresight" or "amplify".
+        use: "clone", "plan", "bound" (with physics as the model), "foresight" or "amplify".
         demos: Demonstrations per task that its policy was cloned from; 0 without a policy.
         config: What plans or foresees; None for the policy by itself.
         policy: The policy by itself; one of `amplify.CONTROLS` where that is the use.
@@ -54,6 +56,8 @@ ARMS = {
     "metric, cem": Arm("plan", 0, replace(CLOSED, solver="cem")),
     "metric, mppi": Arm("plan", 0, replace(CLOSED, solver="mppi")),
     "metric, gradient": Arm("plan", 0, replace(CLOSED, solver="gradient")),
+    "bound, dream": Arm("plan", 0, SMALL),
+    "bound, physics": Arm("bound", 0, SMALL),
     "foresight": Arm("foresight", 5, ForesightConfig()),
     "foresight, margin": Arm("foresight", 5, ForesightConfig(margin=1.5)),
     "foresight, metric": Arm("foresight", 5, ForesightConfig(objective=METRIC)),

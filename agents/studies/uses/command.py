@@ -25,7 +25,7 @@ from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.run import workers as pool
-from dream_env.agents.studies.uses import amplify
+from dream_env.agents.studies.uses import amplify, bound
 from dream_env.agents.studies.uses.arguments import Arguments
 from dream_env.agents.studies.uses.arms import ARMS, METRIC
 from dream_env.files import write_json, write_text
@@ -54,7 +54,10 @@ def play_arm(label: str, args: Arguments) -> None:
         for task in args.tasks
         if (task, seed) not in seen
     ]
-    for played in progress_bar(pool.imap(play, batches, args.workers), total=len(batches), desc=label, unit="episode"):
+    player = bound.play if arm.use == "bound" else play
+    for played in progress_bar(
+        pool.imap(player, batches, args.workers), total=len(batches), desc=label, unit="episode"
+    ):
         done += played
         save_results(done, file)
 
@@ -133,6 +136,9 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
                 "low": row["low"],
                 "high": row["high"],
                 "ms_per_action": row["milliseconds"],
+                "physics_steps": bound.steps_per_episode(config, TASKS[task].horizon)
+                if arm.use == "bound" and isinstance(config, PlannerConfig) and task in TASKS
+                else 0,
             }
         )
     gain = difference(played, "few", "metric, few")
