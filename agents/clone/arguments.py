@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_choice, check_number
@@ -61,8 +62,9 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
-        if isinstance(self.data, str | Path):
-            object.__setattr__(self, "data", (Path(self.data),))
+        given: Any = self.data
+        if isinstance(given, str | Path):  # one folder, as callers in Python may write it
+            object.__setattr__(self, "data", (Path(given),))
         if bool(self.share) != (len(self.data) > 1):
             raise ValueError(
                 f"share={self.share} with {len(self.data)} folders of data; accepted: a share with two folders or more"

@@ -28,7 +28,7 @@ from dream_env.world_models import checkpoint
 
 def steps_per_episode(config: PlannerConfig, horizon: int) -> int:
     """Returns the steps of physics that the plans of an episode of so many actions take."""
-    solver = config.make_solver()
+    solver: Any = config.make_solver()
     return -(-horizon // config.execute) * solver.samples * solver.iterations * config.horizon
 
 
