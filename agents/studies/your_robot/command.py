@@ -65,17 +65,17 @@ class Case:
     train: dict[str, Any] = field(default_factory=dict)
 
 
-_FIT = {"memory": 0, "members": 3, "latent": 16}
+_FIT = {"memory": 0, "members": 3, "latent": 24, "picture_noise": 0.1}
 _CLONE = {"goal": True, "hindsight": 1.0, "held_out": 0.0, "updates": 1000, "noise": 0.05}
-_TRAIN = {"reward": "energy", "n_envs": 128, "steps": 150_000, "validation_episodes": 0, "kl_coef": 0.0}
+_TRAIN = {"reward": "energy", "n_envs": 128, "steps": 100_000, "validation_episodes": 0}
 SIZES = {
     "reach": Case(
-        panda.REACH, "PandaReach-v3", ("held", "correlated"), 300,
-        _FIT | {"picture_updates": 600, "updates": 1000}, _CLONE, _TRAIN,
+        panda.REACH, "PandaReach-v3", ("held", "correlated"), 250,
+        _FIT | {"picture_updates": 1200, "updates": 1000}, _CLONE, _TRAIN,
     ),
     "push": Case(
         panda.PUSH, "PandaPush-v3", ("play",), 400,
-        _FIT | {"picture_updates": 800, "updates": 1500, "latent": 32}, _CLONE, _TRAIN | {"steps": 200_000},
+        _FIT | {"picture_updates": 800, "updates": 1500, "latent": 32}, _CLONE, _TRAIN | {"steps": 150_000},
     ),
 }  # fmt: skip
 SHORT: dict[str, Any] = {

@@ -26,11 +26,15 @@ _HIDDEN = np.array([0.0, 0.0, -9.0])
 _UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
 _DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 """Orientations: of objects, and of the hand that points down."""
-_CAMERA = {"cameraTargetPosition": (-0.07, 0.0, 0.15), "distance": 0.92, "yaw": 55, "pitch": -28, "roll": 0}
+_PLACE = {"cameraTargetPosition": (0.0, 0.0, 0.13), "distance": 1.05, "roll": 0, "upAxisIndex": 2}
+_CAMERAS = ({"yaw": 90, "pitch": -20}, {"yaw": 0, "pitch": -20})
+"""From the front and from the side: a single camera hardly tells how far the hand is, and a policy drifts that way."""
 
 
 class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows a panda-gym environment as pictures `(64, 64, 3)` uint8; success counts at the end of the episode.
+    """Shows a panda-gym environment as a picture; success counts at the end of the episode.
+
+    The picture `(64, 64, 3)` uint8 holds those of two cameras, side by side.
 
     Args:
         env: PandaReach or PandaPush, control by the hand's displacement.
@@ -45,8 +49,8 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         self.client = self.sim.physics_client
         self.moves_object = "object" in self.sim._bodies_idx
         self.observation_space = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-        self._view = self.client.computeViewMatrixFromYawPitchRoll(upAxisIndex=2, **_CAMERA)
-        self._lens = self.client.computeProjectionMatrixFOV(fov=45, aspect=1, nearVal=0.1, farVal=5)
+        self._views = [self.client.computeViewMatrixFromYawPitchRoll(**_PLACE, **one) for one in _CAMERAS]
+        self._lens = self.client.computeProjectionMatrixFOV(fov=45, aspect=1 / len(_CAMERAS), nearVal=0.1, farVal=5)
 
     @property
     def goal_observation(self) -> dict[str, np.ndarray]:
@@ -61,8 +65,9 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         if self.moves_object:
             self.sim.set_base_pose("object", obs["desired_goal"], _UPRIGHT)
         else:
-            angles = self.robot.inverse_kinematics(self.robot.ee_link, obs["desired_goal"], _DOWN)
-            self.robot.set_joint_angles(angles)
+            for _ in range(10):  # each begins where the one before has ended
+                angles = self.robot.inverse_kinematics(self.robot.ee_link, obs["desired_goal"], _DOWN)
+                self.robot.set_joint_angles(angles)
         self._goal = self.render()
         self.sim.restore_state(before)
         self.sim.remove_state(before)
@@ -74,12 +79,15 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         return self.render(), float(reward), False, truncated, info
 
     def render(self) -> Any:
-        """Takes a picture, without shadows, which take most of the time."""
-        *_, rgba, _, _ = self.client.getCameraImage(
-            SIDE, SIDE, self._view, self._lens, shadow=0, renderer=self.client.ER_TINY_RENDERER,
-            flags=self.client.ER_NO_SEGMENTATION_MASK,
-        )  # fmt: skip
-        return np.asarray(rgba, np.uint8).reshape(SIDE, SIDE, 4)[..., :3].copy()
+        """Takes a picture by each camera, without shadows, which take most of the time."""
+        width, seen = SIDE // len(_CAMERAS), []
+        for view in self._views:
+            *_, rgba, _, _ = self.client.getCameraImage(
+                width, SIDE, view, self._lens, shadow=0, renderer=self.client.ER_TINY_RENDERER,
+                flags=self.client.ER_NO_SEGMENTATION_MASK,
+            )  # fmt: skip
+            seen.append(np.asarray(rgba, np.uint8).reshape(SIDE, width, 4)[..., :3])
+        return np.concatenate(seen, 1)
 
 
 def play(env: gym.Env) -> Callable[..., Behavior]:
