@@ -11,7 +11,9 @@ import ast
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -229,10 +231,13 @@ def downloaded(arguments: Any) -> Any:
 
 @contextmanager
 def one_line(name: str) -> Iterator[None]:
-    """Ends a command in one line after an error that says what is wrong, and after Ctrl-C."""
+    """Ends a command in one line after an error that says what is wrong, and after Ctrl-C; a second ends it at once."""
     try:
         yield
     except KeyboardInterrupt:
+        # What workers have in hand may take a while. They end with this process.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, lambda *_: os._exit(1))
         text = " ".join(description(name).split())
         again = "resum" in text or "goes on" in text
         raise SystemExit("\ninterrupted" + "; the same command goes on from here" * again) from None
