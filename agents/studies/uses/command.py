@@ -34,6 +34,9 @@ from dream_env.nicol.tasks import TASKS
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
+ENOUGH = 30
+"""Episodes from which on the best of several arms says something."""
+
 
 def play_arm(label: str, args: Arguments) -> None:
     """Plays what of an arm has not been played, one file of episodes for it."""
@@ -144,7 +147,12 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
     gain = difference(played, "few", "metric, few")
     amplified = {control: gained(played, control) for control in amplify.CONTROLS[1:]}
     reach = max(
-        (row["value"] for (label, task), row in rows.items() if task == "reach" and not ARMS[label].demos), default=None
+        (
+            row["value"]
+            for (label, task), row in rows.items()
+            if task == "reach" and ARMS[label].use == "plan" and not ARMS[label].demos and row["episodes"] >= ENOUGH
+        ),
+        default=None,
     )
     return cells, {
         "plan_reach_no_prior": reach,
