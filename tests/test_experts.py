@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dream_env.agents.studies import experts
+from dream_env.agents.studies.experts import command as experts
 from dream_env.nicol.tasks import TASKS
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from gymnasium.utils import seeding
 
 from dream_env.agents.data.behaviors import Job
 from dream_env.agents.eval.statistics import markdown_table, wilson
-from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.nicol import behaviors
 from dream_env.agents.run import hashing
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import command_line, split
+from dream_env.agents.run.config import command_line
+from dream_env.agents.studies.experts.arguments import Arguments
 from dream_env.checks import check_choice, check_number
 from dream_env.files import replacing, write_json
 from dream_env.nicol.env import NicoLRealEnv
@@ -42,33 +41,6 @@ PICTURE_SEED = 90_000
 """First seed of the scenes in the picture."""
 RECORDED = {"standard": ("lift", "place"), "varied": ("lift", "place")}
 """Tasks whose recording is timed, by scene."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Measures the scripted experts of NICOL's tasks in physics, on held-out seeds."""
-
-    episodes: int = 200
-    """Starts per task and scene."""
-    seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
-    tasks: tuple[str, ...] = tuple(TASKS)
-    """Tasks that are played now, in this order; none for a report of what has been played."""
-    scenes: tuple[str, ...] = tuple(SCENES)
-    """Scenes, in this order."""
-    rate_episodes: int = 12
-    """Episodes per scene and task that are recorded to see how long that takes; 0 leaves it out."""
-    workers: int | None = None
-    """Processes; all cores by default."""
-    work: Path = Path("runs/experts")
-    """Folder of what has been played, under a digest of physics and experts."""
-    out: Path = Path("results")
-    """Folder of experts.json, experts.md and experts.png."""
-
-    def __post_init__(self) -> None:
-        """Splits what commas part."""
-        for name in ("tasks", "scenes"):
-            object.__setattr__(self, name, split(getattr(self, name)))
 
 
 @lru_cache
@@ -229,9 +201,3 @@ def main(args: Arguments) -> None:
         Image.fromarray(sheet()).save(part, "PNG")
     print(table(report))
     print(f"Figures: {(args.out / 'experts.json').resolve()}")
-
-
-if __name__ == "__main__":
-    from dream_env.agents.run.cli import command
-
-    command("studies.experts")

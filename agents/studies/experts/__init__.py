@@ -1,0 +1,1 @@
+"""agents.studies.experts: `arguments` is what it can be told, `command` what it does."""
