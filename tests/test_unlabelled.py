@@ -7,10 +7,18 @@ import pytest
 import torch
 
 from dream_env.agents.eval.results import EpisodeResult, save_results
+from dream_env.agents.studies.unlabelled import command
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, real_success
 from dream_env.agents.studies.unlabelled.probe import Seen, fit_probe
 from dream_env.world_models.slots.reader import FEATURES, SEEN
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "results.json").write_text('{"world_model": "here"}')
+    monkeypatch.setattr(command.checkpoint, "sha256", lambda folder: folder.name)
+    return tmp_path
 
 
 def result(label, world, seed, success, **changes):
@@ -27,23 +35,24 @@ def result(label, world, seed, success, **changes):
     )
 
 
-def test_a_gain_is_of_the_same_starts_and_solved_ones_do_not_count(tmp_path):
+def test_a_gain_is_of_the_same_starts_and_solved_ones_do_not_count(folder):
     rows = [result("clone", "physics", i, i < 10) for i in range(20)]
     rows += [result("practised", "physics", i, i < 15) for i in range(20)]
     rows += [result(label, "physics", 99, label == "clone", solved_at_start=True) for label in ("clone", "practised")]
-    save_results(rows, tmp_path / "results.json")
-    found = practice_figures((tmp_path,))
+    save_results(rows, folder / "episodes.jsonl")
+    found = practice_figures((folder,))
     assert found["gain_points"] == pytest.approx(25.0) and 0 < found["gain_low_points"] < 25
+    assert found["practice_checkpoint_sha256"] == ["here"]
     assert found["policy_spearman"] is None  # of physics alone, and two policies, nothing can be said
 
 
-def test_policies_are_ranked_by_both_worlds(tmp_path):
+def test_policies_are_ranked_by_both_worlds(folder):
     rows = []
     for share, label in enumerate(["a", "b", "c", "d"]):
         for world in ("physics", "dream"):
             rows += [result(label, world, i, i < 4 * share + (world == "dream")) for i in range(20)]
-    save_results(rows, tmp_path / "results.json")
-    assert practice_figures((tmp_path,))["policy_spearman"] == pytest.approx(1.0)
+    save_results(rows, folder / "episodes.jsonl")
+    assert practice_figures((folder,))["policy_spearman"] == pytest.approx(1.0)
 
 
 def test_the_probe_finds_places_that_slots_tell():
@@ -52,7 +61,7 @@ def test_the_probe_finds_places_that_slots_tell():
     slots[..., SEEN] = 1
     cubes = torch.stack([30 * slots[..., 0], 20 * slots[..., 1], 80 + slots[..., 2]], -1)
     probe = fit_probe(Seen(slots, slots, cubes), updates=400)
-    assert (probe(slots[..., :SEEN]) - cubes).norm(dim=-1).median() < 1.0
+    assert (probe(slots) - cubes).norm(dim=-1).median() < 1.0
 
 
 def test_episodes_that_all_were_fitted_to_are_refused():

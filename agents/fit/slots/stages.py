@@ -159,10 +159,12 @@ def _slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor)
     found, before, after = (
         part.unflatten(-1, (model.cameras, FEATURES)) * pixels for part in (slots, truth[:, :, 0], truth[:, :, 1])
     )
-    wrong = F.smooth_l1_loss(found, after, beta=0.5, reduction="none")
-    jumped = ((after - before)[..., :2].norm(dim=-1) > MOVED).float()
-    place, shape = wrong[..., :2].sum(-1) * visible * (1 + jumped), wrong[..., 3:SEEN].sum(-1) * visible
-    return (place + 0.3 * shape + 0.3 * wrong[..., 2] * (after[..., SEEN] > 0)).sum((-1, -2))
+    wrong = F.smooth_l1_loss(found, after, beta=0.2, reduction="none")
+    jumped = 1 + ((after - before)[..., :2].norm(dim=-1) > MOVED).float()
+    # How large something looks tells how near it is, in parts of a pixel, so that counts as much as its place.
+    seen = (wrong[..., :2].sum(-1) + wrong[..., 2:SEEN].sum(-1)) * visible
+    hidden = 0.3 * wrong[..., 2] * (after[..., SEEN] > 0) * ~visible
+    return (jumped * seen + hidden).sum((-1, -2))
 
 
 def _told_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, ends: Tensor) -> Tensor:

@@ -105,11 +105,16 @@ def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str,
 
 
 def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
-    """Returns how much practice gains in physics, and whether the dream ranks all policies as physics does."""
+    """Returns how much practice gains in physics, and whether the dream ranks all policies as physics does.
+
+    `practice_checkpoint_sha256` tells the world models in which it was; the gain is over the same starts.
+    """
     rows, before, after = [], list[float](), list[float]()
-    dreamt, real = [], []
+    dreamt, real, played = [], [], list[str]()
     for folder in folders:
-        results = [one for one in load_results(folder / "results.json") if not one.solved_at_start]
+        results = [one for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
+        about = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        played.append(checkpoint.sha256(checkpoint.resolve(about["world_model"])))
         labels = list(dict.fromkeys(one.label for one in results))
         for label in labels:
             row: dict[str, Any] = {"policy": label, "evaluated": folder.name}
@@ -129,6 +134,7 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
     gain = paired_difference(before, after)
     return {
         "practice": _plain(rows),
+        "practice_checkpoint_sha256": sorted(set(played)),
         "gain_points": round(100 * gain.value, 1),
         "gain_low_points": round(100 * gain.low, 1),
         "policy_spearman": round(spearman(dreamt, real), 3) if len(dreamt) >= FEWEST_POLICIES else None,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.progress import progress_bar
+from dream_env.world_models.protocol import State
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
@@ -26,8 +27,8 @@ class Seen(NamedTuple):
     """Slots of N episodes' cubes, T + 1 frames of 3 cubes each.
 
     Attributes:
-        slots: What pictures show, `(N, T + 1, 3, FEATURES)`.
-        dreamt: What is predicted from the first frame on.
+        slots: What pictures show and the set-point, `(N, T + 1, 3, FEATURES + 4)`.
+        dreamt: What is predicted of both from the first frame on.
         cubes: Where the cubes are, cm, `(N, T + 1, 3, 3)`.
     """
 
@@ -37,16 +38,18 @@ class Seen(NamedTuple):
 
 
 class Probe(nn.Module):
-    """Maps slots to places in cm; it takes the scales from inputs `(N, SEEN)` and truth `(N, 3)`."""
+    """Maps slots and set-points to places in cm; it takes the scales from inputs `(N, n)` and truth `(N, 3)`."""
 
     def __init__(self, inputs: Tensor, truth: Tensor) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(SEEN, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 3))
+        self.net = nn.Sequential(
+            nn.Linear(inputs.shape[1], 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 3)
+        )
         self.mean, self.scale = inputs.mean(0), inputs.std(0).clamp(min=1e-6)
         self.middle, self.spread = truth.mean(0), truth.std(0)
 
     def forward(self, slots: Tensor) -> Tensor:
-        """Maps `(..., SEEN)` to `(..., 3)`."""
+        """Maps `(..., n)` to `(..., 3)`."""
         return self.net((slots - self.mean) / self.scale) * self.spread + self.middle
 
 
@@ -60,13 +63,19 @@ def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.
 
     states = [model.encode(observed(at)) for at in progress_bar(frames.T, "probe", unit="step")]
     state, action = states[0], torch.from_numpy(data.action[frames])
-    dreamt = [state["slots"]]
+    dreamt = [state]
     for step in range(EPISODE_STEPS):
         state, _ = model.step(state, action[:, step])
-        dreamt.append(state["slots"])
+        dreamt.append(state)
     own = torch.from_numpy(slot_of[data.labels["colors"][frames[:, 0]].astype(int)])[:, None, :, None]
     own = own.expand(-1, EPISODE_STEPS + 1, -1, FEATURES)
-    seen, foreseen = (torch.stack(part, 1).gather(2, own) for part in ([s["slots"] for s in states], dreamt))
+
+    def told(states: list[State]) -> Tensor:
+        slots = torch.stack([one["slots"] for one in states], 1).gather(2, own)
+        robot = torch.stack([model.own_of(one) for one in states], 1)[:, :, None].expand(-1, -1, 3, -1)
+        return torch.cat([slots, robot], -1)
+
+    seen, foreseen = told(states), told(dreamt)
     cubes = torch.from_numpy(100 * data.labels["objects"][frames]).unflatten(-1, (3, 3))
     return Seen(seen, foreseen, cubes)
 
@@ -88,7 +97,7 @@ def slots_of_colors(model: SlotModel, data: EpisodeDataset, rows: np.ndarray) ->
 def fit_probe(seen: Seen, updates: int = 2000) -> Probe:
     """Fits what tells a cube's place (cm) of its slot, to what pictures show."""
     visible = seen.slots[..., SEEN] > 0
-    inputs, truth = seen.slots[visible][:, :SEEN].clone(), seen.cubes[visible].clone()
+    inputs, truth = seen.slots[visible].clone(), seen.cubes[visible].clone()
     torch.manual_seed(0)
     net = Probe(inputs, truth)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
@@ -120,7 +129,7 @@ def figures(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> dic
     slot_of = slots_of_colors(model, data, others)
     probe = fit_probe(watch(model, data, others, slot_of))
     seen = watch(model, data, held_out, slot_of)
-    off, off_seen = ((probe(part[..., :SEEN]) - seen.cubes).norm(dim=-1) for part in (seen.dreamt, seen.slots))
+    off, off_seen = ((probe(part) - seen.cubes).norm(dim=-1) for part in (seen.dreamt, seen.slots))
     begun, visible = seen.slots[:, 0, :, SEEN] > 0, seen.slots[..., SEEN] > 0
     way = (seen.cubes - seen.cubes[:, :1]).norm(dim=-1)
     result = {}
