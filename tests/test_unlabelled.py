@@ -2,6 +2,7 @@
 
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from dream_env.agents.studies.unlabelled import command
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, real_success
 from dream_env.agents.studies.unlabelled.probe import Seen, fit_probe
+from dream_env.world_models import checkpoint
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 
@@ -90,3 +92,14 @@ def test_the_page_shows_every_figure():
 def test_unknown_parts_are_refused():
     with pytest.raises(ValueError, match="parts"):
         Arguments(parts=("all",))
+
+
+def test_the_shipped_model_dreams_of_nicol_and_pays_the_squared_distance():
+    folder = checkpoint.resolve("unlabelled")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 4e6
+    env = gym.make("dream_env:NicoLDream-v0", world_model="unlabelled")
+    obs, info = env.reset(seed=0)
+    apart = ((obs["embedding"] - obs["goal"]) ** 2).sum()
+    assert 1 < apart < 40  # about the control steps to go
+    _, reward, *_ = env.step(np.zeros(4, np.float32))
+    assert reward == pytest.approx(-apart / len(obs["goal"]), abs=0.1)
