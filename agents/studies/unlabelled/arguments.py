@@ -26,6 +26,8 @@ class Arguments:
     """Figures of other robots, as "panda_reach=FILE": results.json of `agents.evaluate`, its last policy's success."""
     parts: tuple[str, ...] = PARTS
     """What is measured now; what was measured before stays."""
+    tasks: tuple[str, ...] = ("reach", "push", "lift")
+    """Tasks whose reward is audited: those of the episodes."""
     scenes: int = 15
     """Scenes of each task for the audit of the reward."""
     seed: int = SEED

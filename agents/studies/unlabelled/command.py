@@ -24,7 +24,6 @@ from dream_env.agents.studies.unlabelled import probe
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_text
-from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
 HEAD = (
@@ -65,7 +64,7 @@ def measure(args: Arguments) -> dict[str, Any]:
         cm = probe_figures(model, EpisodeDataset.load(args.data), found.get("fit", {}))
         found |= {"cm": cm, "moved_cm_24": cm["24"]["moved"], "untouched_cm_24": cm["24"]["untouched"]}
     if "audit" in args.parts:
-        scenes = play_scenes(list(TASKS), args.scenes, args.seed, args.cache, args.workers)
+        scenes = play_scenes(args.tasks, args.scenes, args.seed, args.cache, args.workers)
         figures, _ = audit(model, scenes)
         found["audit"] = _plain({name: part["tasks"] for name, part in figures.items()})
         for task in ("push", "lift"):
