@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dream_env.agents.studies.reward_audit.arguments import SEED
 from dream_env.checks import check_choice
+from dream_env.nicol.tasks import STANDARD
 
 PARTS = ("probe", "audit", "speed", "practice")
 
@@ -26,7 +27,7 @@ class Arguments:
     """Figures of other robots, as "panda_reach=FILE": results.json of `agents.evaluate`, its last policy's success."""
     parts: tuple[str, ...] = PARTS
     """What is measured now; what was measured before stays."""
-    tasks: tuple[str, ...] = ("reach", "push", "lift")
+    tasks: tuple[str, ...] = STANDARD
     """Tasks whose reward is audited: those of the episodes."""
     scenes: int = 15
     """Scenes of each task for the audit of the reward."""
