@@ -106,9 +106,10 @@ def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str,
 def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
     """Returns how much practice gains in physics, and whether the dream ranks all policies as physics does.
 
-    `practice_checkpoint_sha256` tells the world models in which it was; the gain is over the same starts.
+    `practice_checkpoint_sha256` tells the world models in which it was; `gain_points` is of the
+    first folder, over the same starts, `gains` of each.
     """
-    rows, before, after = [], list[float](), list[float]()
+    rows, gains = [], {}
     dreamt, real, played = [], [], list[str]()
     for folder in folders:
         results = [one for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
@@ -124,16 +125,18 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
             if row["dream"]["episodes"] and row["physics"]["episodes"]:
                 dreamt.append(row["dream"]["value"])
                 real.append(row["physics"]["value"])
-        first = _by_start(results, labels[0])
+        first, before, after = _by_start(results, labels[0]), list[float](), list[float]()
         for label in labels[1:]:
             other = _by_start(results, label)
             both = sorted(first.keys() & other.keys())
             before += [first[start] for start in both]
             after += [other[start] for start in both]
-    gain = paired_difference(before, after)
+        gains[folder.name] = paired_difference(before, after)
+    gain = gains[folders[0].name]
     return {
         "practice": _plain(rows),
         "practice_checkpoint_sha256": sorted(set(played)),
+        "gains": _plain({name: one._asdict() for name, one in gains.items()}),
         "gain_points": round(100 * gain.value, 1),
         "gain_low_points": round(100 * gain.low, 1),
         "policy_spearman": round(spearman(dreamt, real), 3) if len(dreamt) >= FEWEST_POLICIES else None,
