@@ -50,6 +50,7 @@ def world(tmp_path):
 
 def same(folder, other, besides=()):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {*besides}
+    names = {name for name in names if not name.startswith("cache/")}  # what a data set decoded stays where it is
     assert names and [name for name in names if (folder / name).read_bytes() != (other / name).read_bytes()] == []
 
 
