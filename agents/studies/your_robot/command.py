@@ -74,8 +74,8 @@ SIZES = {
         _FIT | {"picture_updates": 1200, "updates": 1000}, _CLONE, _TRAIN,
     ),
     "push": Case(
-        panda.PUSH, "PandaPush-v3", ("play",), 400,
-        _FIT | {"picture_updates": 800, "updates": 1500, "latent": 32}, _CLONE, _TRAIN | {"steps": 150_000},
+        panda.PUSH, "PandaPush-v3", ("play",), 200,
+        _FIT | {"picture_updates": 800, "updates": 1000, "latent": 32}, _CLONE, _TRAIN,
     ),
 }  # fmt: skip
 SHORT: dict[str, Any] = {
