@@ -114,7 +114,7 @@ def record(case: Case, out: Path) -> dict[str, Any]:
 
 
 def prepare(case: Case, work: Path) -> dict[str, Any]:
-    """Records, and fits the world model."""
+    """Records, and fits the world model, whose CPU minutes it returns."""
     record(case, work / "data")
     began = time.process_time()
     data = EpisodeDataset.load(work / "data")
@@ -188,36 +188,41 @@ def run(args: Arguments, name: str) -> dict[str, Any]:
     if args.her:
         trained = [once(work / f"her{s}.json", partial(her, case, told["steps"], count, s)) for s in seeds]
         row("SAC + HER, real, true positions", trained, real_steps=told["steps"])
-    return {**told, "rows": rows}
+    return {"episodes": told["episodes"], "steps": told["steps"], "fit_minutes": told["minutes"], "rows": rows}
 
 
 def main(args: Arguments) -> None:
-    """Runs the command."""
+    """Runs the command; cases that the results hold and that are not asked for stay as they are."""
     check_out(args.out)
-    cases = {name: run(args, name) for name in args.cases}
+    file, command = args.out / "your_robot.json", command_line("studies.your_robot", args)
+    cases: dict[str, Any] = json.loads(file.read_text())["cases"] if file.exists() else {}
+    for name in args.cases:
+        cases[name] = {"command": command, "seeds": args.seeds, **run(args, name)}
     summary = {
         f"panda_{name}": one["rows"]["practised in the dream"]["success"]["value"] for name, one in cases.items()
     }
-    write_json(
-        args.out / "your_robot.json",
-        {"command": command_line("studies.your_robot", args), "summary": summary, "cases": cases},
-    )
-    text = table(cases, command_line("studies.your_robot", args), args.seeds)
+    write_json(file, {"summary": summary, "cases": cases})
+    text = table(cases)
     write_text(args.out / "your_robot.md", text)
     print(text)
 
 
-def table(cases: dict[str, Any], command: str, seeds: int) -> str:
+def table(cases: dict[str, Any]) -> str:
     """Writes the cases as markdown."""
     rows = []
     for name, case in cases.items():
         for label, row in case["rows"].items():
             success = row["success"]
             told = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})"
-            rows.append([name, label, told, row["episodes"], row.get("real_steps", ""), row.get("minutes", "")])
+            real = [row.get("real_steps", ""), row.get("minutes", "")]
+            rows.append([name, label, told, row["episodes"], *real])
     header = ["task", "policy", "success in the real environment", "episodes", "real steps", "CPU minutes"]
+    fits = ", ".join(f"{case['fit_minutes']:.1f} ({name})" for name, case in cases.items())
+    calls = "".join(f"- {name}, {case['seeds']} training seeds: `{case['command']}`\n" for name, case in cases.items())
     return (
-        f"`{command}`\n\npanda-gym by pictures: policies see a camera picture and a picture of the goal; success at "
-        f"the end of the episode, on held-out seeds, 95 % Wilson intervals, {seeds} training seeds together. Real "
-        f"steps: those that were recorded, or trained on.\n\n{markdown_table(header, rows)}\n"
+        "panda-gym by pictures: policies see what two cameras see, and a picture of the goal; success at the end of "
+        "the episode, on held-out seeds, 95 % Wilson intervals, all training seeds together. Real steps: those that were "
+        "recorded, or trained on. CPU minutes: cloning and practice, of each policy; the fit of the world model took "
+        f"{fits}.\n\n"
+        f"{calls}\n{markdown_table(header, rows)}\n"
     )
