@@ -221,7 +221,7 @@ def table(cases: dict[str, Any]) -> str:
     calls = "".join(f"- {name}, {case['seeds']} training seeds: `{case['command']}`\n" for name, case in cases.items())
     return (
         "panda-gym by pictures: policies see what two cameras see, and a picture of the goal; success at the end of "
-        "the episode, on held-out seeds, 95 % Wilson intervals, all training seeds together. Real steps: those that were "
+        "the episode, on held-out seeds, 95 % Wilson intervals, all training seeds together. Real steps: those "
         "recorded, or trained on. CPU minutes: cloning and practice, of each policy; the fit of the world model took "
         f"{fits}.\n\n"
         f"{calls}\n{markdown_table(header, rows)}\n"
