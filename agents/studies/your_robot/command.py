@@ -143,7 +143,7 @@ def her(case: Case, steps: int, episodes: int, seed: int) -> dict[str, Any]:
     """Trains SAC with hindsight replay in the real environment, on true positions, and plays it as we play ours."""
     from stable_baselines3 import SAC, HerReplayBuffer
 
-    horizon = gym.spec(case.env).max_episode_steps
+    horizon = getattr(gym.make(case.env).spec, "max_episode_steps", None)  # which imports panda-gym, too
     began, env = time.process_time(), gym.make(case.own, max_episode_steps=horizon)
     agent = SAC(
         "MultiInputPolicy", env, seed=seed, learning_starts=500, replay_buffer_class=HerReplayBuffer, gamma=0.95
