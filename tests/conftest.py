@@ -72,3 +72,30 @@ def args(folders, tmp_path):
         validation_episodes=3,
         critic_warmup=0,
     )
+
+
+@pytest.fixture
+def session(toy_folder):
+    """The viewer's session of the toy world."""
+    from dream_env.agents.view.session import DreamSession, SessionConfig
+
+    return DreamSession(SessionConfig(toy_folder, real="none"))
+
+
+@pytest.fixture(scope="module")
+def cartpole(tmp_path_factory):
+    """A model of CartPole's vectors, fitted for a moment: discrete actions, no pictures, no goal, an end."""
+    import gymnasium as gym
+
+    from dream_env.agents.data.behaviors import Job, World, record
+    from dream_env.agents.fit.dynamics_fit import Arguments, fit
+    from dream_env.data.episodes import EpisodeDataset
+    from dream_env.spec import WorldSpec
+
+    env = gym.make("CartPole-v1")
+    spec = WorldSpec.of_env(env)
+    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(4)]
+    out = tmp_path_factory.mktemp("cartpole")
+    tiny = {"updates": 3, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
+    fit(Arguments(data=(), out=out, **tiny), EpisodeDataset.stack(episodes, spec))
+    return str(out)

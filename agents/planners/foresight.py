@@ -41,7 +41,7 @@ class ForesightConfig:
         temperature: How far noise leads from the likeliest.
         margin: Another behavior is chosen only if its cost is lower than the policy's own by so much.
         sure: And only if, over the draws of noise, its mean lead is larger than so many standard errors of that mean: a
-            one-sided paired t-test. What leads by less may lead by luck. 0 asks for nothing.
+            one-sided paired t-test. What leads by less may lead by chance. 0 asks for nothing.
         pick: "best"; or the controls "random" and "worst".
         seed: Of all random numbers; row i takes seed + i.
     """

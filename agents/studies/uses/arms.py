@@ -21,7 +21,7 @@ NEAR = PlannerConfig(
 )
 """Plans near a prior: of three ways the best on seeds from 200,000 on. A free search was worse than the prior."""
 SURE = ForesightConfig(draws=8, sure=4.0, margin=3.0)
-"""Leaves the policy only for a lead that is no luck and worth three steps to the goal, as the learned distance counts.
+"""Leaves the policy only for a lead that is not by chance and worth three steps to the goal by the learned distance.
 Chosen on seeds from 210,000 on: without the margin even leads of twelve standard errors were the dream's mistake."""
 SMALL = replace(CLOSED, execute=3, horizon=6, options={"samples": 24, "iterations": 3, "elites": 5, "kept": 2})
 """A budget that physics can afford as the model."""
