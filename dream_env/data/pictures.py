@@ -15,6 +15,7 @@ from numpy.lib.format import open_memmap
 
 from dream_env import hub
 from dream_env.data.parquet import RECOLLECT, decode_picture, row_groups
+from dream_env.data.videos import Video
 from dream_env.files import replacing
 from dream_env.progress import progress_bar
 
@@ -25,10 +26,12 @@ class Wanted(NamedTuple):
     Attributes:
         shape: Height, width and 3.
         frames: Frames that are wanted, `(K,)` in order: all, or the first of each episode.
+        video: Where they are, if not in the data files.
     """
 
     shape: tuple[int, ...]
     frames: np.ndarray
+    video: Video | None = None
 
 
 def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) -> dict[str, np.ndarray]:
@@ -38,12 +41,16 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
     to either, pictures are held in memory.
 
     Raises:
+        ImportError: If they are videos, and PyAV is not installed.
         ValueError: If a picture cannot be decoded or is of another size; the message names its file.
     """
     files = list(files)
     if not wanted:
         return {}
-    state = [(path.name, path.parent.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    videos = {name: one.video for name, one in wanted.items() if one.video is not None}
+    sources = [*files, *(path for video in videos.values() for path in video.files())]
+    state = [(path.name, path.parent.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    state += [(name, hashlib.sha256(video.time.tobytes()).hexdigest(), 0, 0) for name, video in videos.items()]
     about = [(name, one.shape, len(one.frames)) for name, one in wanted.items()]
     key = hashlib.sha256(repr((state, about)).encode()).hexdigest()[:16]
     for folder in folders(root):
@@ -89,6 +96,12 @@ def _mapped(path: Path, one: Wanted) -> np.ndarray:
 def _decode(files: Iterable[Path], column: str, one: Wanted, array: np.ndarray) -> None:
     """Decodes the wanted pictures of a column into an array."""
     bar = progress_bar(total=len(one.frames), desc=f"decoding {column}", unit="picture", disable=len(one.frames) < 2500)
+    if one.video is not None:
+        for places, image in one.video.pictures(one.frames):
+            array[places] = _checked(image, one.shape, f"{column} of frame {one.frames[places[0]]}")
+            bar.update(len(places))
+        bar.close()
+        return
     frame = done = 0
     for path in files:
         # Frame by frame: a file that another tool has written anew has other row groups than one per episode.
@@ -112,6 +125,10 @@ def _picture(data: object, shape: tuple[int, ...], place: str) -> np.ndarray:
         image = decode_picture(data)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{place} cannot be decoded ({error}); {RECOLLECT}") from error
+    return _checked(image, shape, place)
+
+
+def _checked(image: np.ndarray, shape: tuple[int, ...], place: str) -> np.ndarray:
     if image.shape != shape:
         raise ValueError(f"{place} is {image.shape}; accepted: {shape}; {RECOLLECT}")
     return image

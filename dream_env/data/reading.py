@@ -14,7 +14,11 @@ from dream_env.data.episode import UNKNOWN, check_values
 from dream_env.data.lerobot import LeRobotStore
 from dream_env.data.parquet import RECOLLECT, read_parquet, to_numpy
 from dream_env.data.pictures import Wanted, pictures
+from dream_env.data.videos import Video
 from dream_env.spec import WorldSpec
+
+TIME = "timestamp"
+"""Seconds since the beginning of the episode; asked for where pictures are videos."""
 
 
 def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
@@ -29,6 +33,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no dataset, or only staged episodes.
+        ImportError: If its pictures are videos, and PyAV is not installed.
         ValueError: If it is damaged, half consolidated or of something else, with file and remedy.
     """
     store = LeRobotStore(root)
@@ -65,10 +70,10 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
         for name, column in columns.goal.items()
         if name in spec.pictures
     }
-    videos = {column for column in wanted if features[column]["dtype"] == "video"}
-    images = pictures(store.root, store.files("data").values(), {k: v for k, v in wanted.items() if k not in videos})
-    if videos:
-        raise ValueError(f"{store.root}: {', '.join(sorted(videos))} are videos; accepted: pictures in the data files")
+    for column in [column for column in wanted if features[column]["dtype"] == "video"]:
+        video = Video.of(store.root, info, rows, column, offsets, frames[TIME].reshape(-1))
+        wanted[column] = wanted[column]._replace(video=video)
+    images = pictures(store.root, store.files("data").values(), wanted)
     vectors = {name: frames[column] for name, column in columns.observation.items() if column in frames}
     goals = {name: frames[column][offsets[:-1]] for name, column in columns.goal.items() if column in frames}
     return dict(
@@ -124,6 +129,7 @@ def _frames(
     spaces_ = {column: spec.observation[name] for name, column in columns.pairs()} | {ACTION: spec.action}
     names = [name for name in spaces_ if features[name]["dtype"] not in ("image", "video")]
     names += [*columns.labels.values()]
+    names += [TIME] if any(feature["dtype"] == "video" for feature in features.values()) else []
     names += [name for name in (REWARD, SUCCESS, HOLDS, TERMINATED) if name in features]
     total, lengths = int(offsets[-1]), np.diff(offsets)
     episode = np.repeat(np.arange(len(lengths)), lengths)

@@ -1,0 +1,148 @@
+"""Pictures of a LeRobotDataset that are kept as videos: frame after frame, found by their time.
+
+A video file holds the pictures of one camera of several episodes, one episode after the other; meta/episodes tells the
+time in the file at which each begins. Decoding is PyAV's, which is what LeRobot decodes with, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.data.parquet import RECOLLECT
+
+TOLERANCE = 0.2
+"""How far a picture may be from its time, as a share of the time from one picture to the next."""
+
+
+@dataclass
+class Video:
+    """Where the pictures of a column are.
+
+    Attributes:
+        path: File of every episode.
+        time: Time of every frame in its file, in seconds, `(F,)`.
+        offsets: First frame of every episode, and F at the end.
+        fps: Frames per second of the data set.
+    """
+
+    path: list[Path]
+    time: np.ndarray
+    offsets: np.ndarray
+    fps: float
+
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        info: Mapping[str, Any],
+        rows: Sequence[dict],
+        column: str,
+        offsets: np.ndarray,
+        time: np.ndarray,
+    ) -> Video:
+        """Reads where the pictures of a column are.
+
+        Args:
+            root: Folder of the data set.
+            info: Its meta/info.json.
+            rows: Those of meta/episodes.
+            column: Name of the column.
+            offsets: First frame of every episode, and F at the end.
+            time: `timestamp` of every frame, from the beginning of its episode, `(F,)`.
+
+        Raises:
+            ValueError: If meta/ does not tell.
+        """
+        keys = [f"videos/{column}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
+        if missing := [key for key in keys if any(row.get(key) is None for row in rows)]:
+            raise ValueError(f"{root}/meta/episodes lacks the columns {', '.join(missing)}; {RECOLLECT}")
+        try:
+            places = [
+                info["video_path"].format(video_key=column, chunk_index=row[keys[0]], file_index=row[keys[1]])
+                for row in rows
+            ]
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{root}/meta/info.json: video_path is {info.get('video_path')!r}; accepted: with {{video_key}}, "
+                "{chunk_index} and {file_index}"
+            ) from error
+        begins = np.repeat([float(row[keys[2]]) for row in rows], np.diff(offsets))
+        return cls([root / place for place in places], begins + time, offsets, float(info["fps"]))
+
+    def files(self) -> list[Path]:
+        """Lists the files, each once.
+
+        Raises:
+            ValueError: If one is lost.
+        """
+        files = list(dict.fromkeys(self.path))
+        if lost := [str(path) for path in files if not path.is_file()]:
+            raise ValueError(f"{', '.join(lost)}: no such video; {RECOLLECT}")
+        return files
+
+    def pictures(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Decodes pictures, each once.
+
+        Args:
+            frames: Which ones, `(K,)`.
+
+        Yields:
+            Positions in `frames` of one picture, and the picture `(H, W, 3)` uint8.
+
+        Raises:
+            ImportError: If PyAV is not installed.
+            ValueError: If a file is lost or cut short, cannot be decoded, or has no picture for a frame.
+        """
+        episode = np.searchsorted(self.offsets, frames, "right") - 1
+        number = {path: i for i, path in enumerate(self.files())}
+        file = np.array([number[path] for path in self.path])[episode]
+        for path, i in number.items():
+            here = np.flatnonzero(file == i)
+            here = here[np.argsort(self.time[frames[here]], kind="stable")]
+            yield from self._decoded(path, here, frames[here])
+
+    def _decoded(self, path: Path, places: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Decodes frames of one file, in order of time."""
+        try:
+            import av
+        except ImportError as error:
+            raise ImportError(f"{path} is a video, which needs PyAV: pip install 'dream_env[video]'") from error
+        times = self.time[frames]
+        done = number = 0
+        last = 0.0
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                rate = float(stream.average_rate or self.fps)
+                near = TOLERANCE / max(rate, self.fps)
+                for picture in container.decode(stream):
+                    if done == len(times):
+                        break
+                    number, last = number + 1, float(picture.time or 0)
+                    if times[done] < last - near:
+                        raise ValueError(
+                            f"{path} has no picture at {times[done]:.3f} s for {self._name(frames[done])}, and {rate:g} a "
+                            f"second; accepted: {self.fps:g} a second, one for every frame; {RECOLLECT}"
+                        )
+                    end = int(np.searchsorted(times, last + near, "right"))
+                    if end > done:
+                        yield places[done:end], picture.to_ndarray(format="rgb24")
+                        done = end
+        except (av.FFmpegError, IndexError) as error:  # an index error if there is no video in it
+            raise ValueError(f"{path} cannot be decoded after {number} pictures ({error}); {RECOLLECT}") from error
+        if done < len(times):
+            raise ValueError(
+                f"{path} ends after {number} pictures, at {last:.3f} s; accepted: one at {times[done]:.3f} s, too, for "
+                f"{self._name(frames[done])}; {RECOLLECT}"
+            )
+
+    def _name(self, frame: int) -> str:
+        """Names a frame by its episode."""
+        episode = int(np.searchsorted(self.offsets, frame, "right")) - 1
+        return f"frame {frame - self.offsets[episode]} of episode {episode}"
