@@ -127,8 +127,8 @@ class Video:
                     number, last = number + 1, float(picture.time or 0)
                     if times[done] < last - near:
                         raise ValueError(
-                            f"{path} has no picture at {times[done]:.3f} s for {self._name(frames[done])}, and {rate:g} a "
-                            f"second; accepted: {self.fps:g} a second, one for every frame; {RECOLLECT}"
+                            f"{path} has no picture at {times[done]:.3f} s for {self._name(frames[done])}, and "
+                            f"{rate:g} a second; accepted: {self.fps:g} a second, one for every frame; {RECOLLECT}"
                         )
                     end = int(np.searchsorted(times, last + near, "right"))
                     if end > done:
