@@ -31,6 +31,7 @@ CONTROLS = {
     "longer cloning": "no practice: that clone with as many more updates as fit in the processor time of practice",
     "cloned successes": "no practice: cloning the actions of the successful episodes among those that the world model "
     "was fitted to",
+    "practice in physics": "the same practice in physics, for as many control steps as the world model was fitted to",
 }
 """Rows that tell what else could explain a gain."""
 
@@ -42,8 +43,8 @@ class Arguments:
     rewards: tuple[str, ...] = tuple(REWARDS)
     """Rewards to practise under, see `REWARDS`; energy is what the others are compared with."""
     controls: tuple[str, ...] = ()
-    """Controls to play as well: "untrained dream", "clone again", "longer cloning", "cloned successes"; all but the
-    first need --data."""
+    """Controls to play as well: "untrained dream", "clone again", "longer cloning", "cloned successes", "practice in
+    physics"; all but the first need --data."""
     demos: tuple[int, ...] = (5,)
     """Demonstrations of each task that the clone learned from: 5 and 100 are shipped, others are cloned from --data."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -28,6 +28,8 @@ from dream_env.world_models import checkpoint
 
 DYNAMICS = ("predictor", "object_dynamics")
 """Parts of the world model that move what is seen; an untrained dream has them at random."""
+PHYSICS_ENVS = 16
+"""Physics envs side by side, a process each, in the control that practises there."""
 MOST_CLONED = 1500
 """Successful episodes that are cloned at most, the first of the data."""
 
@@ -95,18 +97,17 @@ def base(demos: int, args: Arguments) -> str | Path:
     return cloned(Cell(CLONE, demos, 0), args)
 
 
-def practise(cell: Cell, args: Arguments, world_model: str | None = None) -> Path:
-    """Practises in the dream under the cell's reward, energy for a control."""
-    form = REWARDS.get(cell.row, REWARDS["energy"])
+def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwargs: Any) -> Path:
+    """Practises in the dream under the cell's reward, energy for a control; `kwargs` are other terms of practice."""
+    own: dict[str, Any] = {"steps": args.steps, **REWARDS.get(cell.row, REWARDS["energy"]), **kwargs}
     practice = Practice(
         out=cell.folder(args) / "policy",
         init=str(base(cell.demos, args)),
         world_model=world_model or args.world_model,
-        steps=args.steps,
         validation_episodes=0,
-        validate_every=args.steps,
+        validate_every=own["steps"],
         seed=cell.seed,
-        **form,
+        **own,
     )
     if not (practice.out / "config.json").is_file():
         train.train(practice, train.make_env(practice), None)
@@ -164,6 +165,14 @@ def cloned_successes(cell: Cell, args: Arguments) -> Path:
     return cloned(cell, args, taken, per_task=None, demos=len(taken), recolor=0)
 
 
+def practice_in_physics(cell: Cell, args: Arguments) -> Path:
+    """Practises in physics for as many control steps as the data hold."""
+    assert args.data is not None
+    steps = _episodes(args.data).action[..., 0].size
+    write_json(cell.folder(args) / "steps.json", steps)
+    return practise(cell, args, world="real", steps=steps, n_envs=PHYSICS_ENVS)
+
+
 def _counts(kinds: np.ndarray) -> tuple[list[str], list[int]]:
     names, counts = np.unique(kinds, return_counts=True)
     return names.tolist(), counts.tolist()
@@ -174,5 +183,6 @@ CONTROL_MAKERS: dict[str, Callable[[Cell, Arguments], Path]] = {
     "clone again": cloned,
     "longer cloning": longer_cloning,
     "cloned successes": cloned_successes,
+    "practice in physics": practice_in_physics,
 }
 """How each of `CONTROLS` is made."""
