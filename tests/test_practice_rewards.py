@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,19 @@ def test_an_untrained_dream_sees_as_the_true_one_does(tmp_path, monkeypatch):
     true, blank = checkpoint.load("default").state_dict(), checkpoint.load(worlds[0]).state_dict()
     changed = {name.split(".")[0] for name in true if not np.array_equal(true[name], blank[name])}
     assert changed == set(rows.DYNAMICS)
+
+
+def test_practice_in_physics_takes_as_many_steps_as_the_data_hold(tmp_path, monkeypatch):
+    asked = []
+    data = SimpleNamespace(action=np.zeros((3, 24, 4), np.float32))
+    monkeypatch.setattr(rows, "_episodes", lambda folder: data)
+    monkeypatch.setattr(rows.train, "train", lambda practice, env, _: asked.append(practice))
+    monkeypatch.setattr(rows.train, "make_env", lambda practice: None)
+    cell = Cell("practice in physics", 5, 2)
+    args = Arguments(data=tmp_path, steps=10, work=tmp_path / "work")
+    assert rows.make(cell, args) == cell.folder(args) / "policy"
+    assert (asked[0].world, asked[0].steps, asked[0].seed, asked[0].reward) == ("real", 72, 2, "energy")
+    assert json.loads((cell.folder(args) / "steps.json").read_text()) == 72
 
 
 def test_what_needs_episodes_says_so():

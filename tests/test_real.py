@@ -386,3 +386,9 @@ def test_the_expert_shows_a_goal_once_and_elsewhere(monkeypatch):
         env.reset(seed=4)
     env.close()
     assert env._goals._scene is None
+
+
+def test_physics_is_imported_without_a_word_and_errors_are_heard_afterwards():
+    code = "import dream_env.nicol.bullet, sys; print('heard', file=sys.stderr)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "" and found.stderr == "heard\n"
