@@ -131,6 +131,13 @@ class Arguments:
     """Largest number of steps for which held repeats an action: where control is fast, more leads further."""
     skip: int = 1
     """Steps of the environment for which each action is repeated; rewards are added up."""
+    skip_first: int = 0
+    """Steps of the environment after a reset that are left out, without action: an opening that tells nothing."""
+    action_low: tuple[float, ...] | None = None
+    """Lower bounds of the actions, one for each number of an action, tighter than the environment's own: so random
+    actions lead further, and whatever learns from the episodes has these bounds, too."""
+    action_high: tuple[float, ...] | None = None
+    """Upper ones."""
 
     def acting(self) -> tuple[dict[str, float], str | None]:
         """Returns the behaviors with their shares, and the folder of the policy.
@@ -162,10 +169,12 @@ class Arguments:
         if self.hold < 1:
             raise ValueError(f"hold={self.hold}; accepted: 1 or more")
         module, (mix, path) = module_of(self.env), self.acting()
-        preparation = Preparation(parse_options(self.env_options), self.part, self.crop, self.size, self.skip)
+        named, shown = parse_options(self.env_options), (self.part, self.crop, self.size)
+        preparation = Preparation(named, *shown, self.skip, self.skip_first, self.action_low, self.action_high)
         if module.TASKS and preparation != Preparation():
             raise ValueError(
-                f"env_options, part, crop, size, skip: accepted for {self.env}: none, as it is recorded so"
+                "env_options, part, crop, size, skip, skip_first, action_low, action_high: accepted for "
+                f"{self.env}: none, as it is recorded so"
             )
         if self.task is not None and not module.TASKS:
             raise ValueError(f"task={self.task!r}; accepted: none, as {self.env} has no tasks to choose from")

@@ -1,4 +1,4 @@
-"""What is done to an environment before it is recorded: frames skipped, a picture chosen, cropped and resized.
+"""What is done to an environment before it is recorded: frames skipped, actions limited, pictures cropped and resized.
 
 The spec of recorded episodes keeps it, so that whatever was learned from them meets the same environment again.
 """
@@ -20,6 +20,10 @@ from PIL import Image
 from dream_env.spec import WorldSpec, is_picture
 
 
+LISTS = ("crop", "low", "high")
+"""Attributes of a preparation that are several numbers."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """How an environment is made and shown.
@@ -30,6 +34,9 @@ class Preparation:
         crop: Rows and columns cut off every picture: top, bottom, left, right.
         size: Side to which pictures are resized then; None leaves them.
         skip: Steps of the environment for which an action is repeated; rewards are added up.
+        first: Steps after a reset that nobody sees, without action: an opening in which nothing can be learned.
+        low: Lower bounds of the actions that are taken, if they are tighter than the environment's own.
+        high: Upper ones.
 
     Raises:
         ValueError: If a number is out of range.
@@ -40,11 +47,16 @@ class Preparation:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     size: int | None = None
     skip: int = 1
+    first: int = 0
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
         if self.skip < 1:
             raise ValueError(f"skip={self.skip}; accepted: at least 1")
+        if self.first < 0:
+            raise ValueError(f"first={self.first}; accepted: 0 or more")
         if self.size is not None and self.size < 8:
             raise ValueError(f"size={self.size}; accepted: at least 8")
         if len(self.crop) != 4 or min(self.crop) < 0:
@@ -58,7 +70,7 @@ class Preparation:
             ValueError: If it holds something else.
         """
         try:
-            given: dict[str, Any] = {k: tuple(value) if k == "crop" else value for k, value in values.items()}
+            given: dict[str, Any] = {k: tuple(value) if k in LISTS else value for k, value in values.items()}
             given["options"] = tuple(dict(given.get("options", {})).items())
             return cls(**given)
         except TypeError as error:
@@ -67,8 +79,10 @@ class Preparation:
     def to_json(self) -> dict[str, Any]:
         """Returns what differs from an environment as it is, as what JSON can hold."""
         found: dict[str, Any] = {"options": dict(self.options), "part": self.part, "crop": [*self.crop]}
-        found |= {"size": self.size, "skip": self.skip}
-        return {name: value for name, value in found.items() if value not in ({}, None, [0, 0, 0, 0], 1)}
+        found |= {"size": self.size, "skip": self.skip, "first": self.first}
+        found |= {name: bound and [*bound] for name, bound in (("low", self.low), ("high", self.high))}
+        usual = {"options": {}, "crop": [0, 0, 0, 0], "skip": 1, "first": 0}
+        return {name: value for name, value in found.items() if value != usual.get(name)}
 
 
 def parse_options(text: str) -> tuple[tuple[str, Any], ...]:
@@ -107,6 +121,10 @@ def make(name: str, preparation: Preparation | None = None, **options: Any) -> g
     except (gym.error.Error, ImportError, TypeError) as error:
         raise ValueError(f"env={name!r} cannot be made: {' '.join(str(error).split())}") from error
     try:
+        if preparation.first:
+            env = SkipFirst(env, preparation.first)
+        if preparation.low is not None or preparation.high is not None:
+            env = Limited(env, preparation.low, preparation.high)
         if preparation.skip > 1:
             env = Skip(env, preparation.skip)
         if preparation.part is not None or preparation.size is not None or any(preparation.crop):
@@ -129,7 +147,7 @@ def make_of(spec: WorldSpec, **options: Any) -> gym.Env:
 
 def steps(limit: int | None, preparation: Preparation) -> int | None:
     """Returns the time limit of a prepared environment, of one that has a limit itself."""
-    return limit if limit is None else ceil(limit / preparation.skip)
+    return limit if limit is None else max(1, ceil((limit - preparation.first) / preparation.skip))
 
 
 class Skip(gym.Wrapper[Any, Any, Any, Any]):
@@ -153,6 +171,66 @@ class Skip(gym.Wrapper[Any, Any, Any, Any]):
             if terminated or truncated:
                 break
         return obs, total, terminated, truncated, info
+
+
+class SkipFirst(gym.Wrapper[Any, Any, Any, Any]):
+    """Leaves out the first steps after a reset; no action, or the first of those that are discrete, is taken in them.
+
+    Args:
+        env: Any environment.
+        count: Steps. An episode that ends within them is not left out.
+    """
+
+    def __init__(self, env: gym.Env, count: int) -> None:
+        super().__init__(env)
+        self.count, space = count, env.action_space
+        if isinstance(space, spaces.Discrete):
+            self.idle: Any = np.int64(space.start)
+        elif isinstance(space, spaces.Box):
+            self.idle = np.clip(np.zeros(space.shape), space.low, space.high).astype(space.dtype)
+        else:
+            raise ValueError(f"first={count} with actions of {space}; accepted: a Box or discrete ones")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets, and takes the steps."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        for _ in range(self.count):
+            obs, _, terminated, truncated, info = self.env.step(self.idle)
+            if terminated or truncated:
+                return self.env.reset(options=options)
+        return obs, info
+
+
+class Limited(gym.Wrapper[Any, Any, Any, Any]):
+    """Takes actions of tighter bounds, and no others: whatever acts at random, or learns, knows of these alone.
+
+    Args:
+        env: Its actions are in a `Box`.
+        low: Lower bounds, one for each number of an action; None for the environment's own.
+        high: Upper ones.
+
+    Raises:
+        ValueError: If bounds are not within those of the environment.
+    """
+
+    def __init__(self, env: gym.Env, low: tuple[float, ...] | None = None, high: Any = None) -> None:
+        super().__init__(env)
+        own = env.action_space
+        if not isinstance(own, spaces.Box):
+            raise ValueError(f"low={low}, high={high}, actions are {own}; accepted: bounds of actions in a Box")
+        try:
+            given = [np.asarray(old if new is None else new, own.dtype).reshape(own.shape)
+                     for new, old in ((low, own.low), (high, own.high))]  # fmt: skip
+        except ValueError:
+            given = [own.high, own.low]
+        if not (own.low <= given[0]).all() or not (given[0] < given[1]).all() or not (given[1] <= own.high).all():
+            raise ValueError(f"low={low}, high={high}; accepted: {own.shape} numbers each, within {own}")
+        self.action_space = spaces.Box(given[0], given[1], own.shape, own.dtype.type)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Takes a step."""
+        space: Any = self.action_space
+        return self.env.step(np.clip(action, space.low, space.high))
 
 
 class Pictures(gym.ObservationWrapper[Any, Any, Any]):
