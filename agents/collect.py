@@ -169,8 +169,8 @@ class Arguments:
         if self.hold < 1:
             raise ValueError(f"hold={self.hold}; accepted: 1 or more")
         module, (mix, path) = module_of(self.env), self.acting()
-        named, shown = parse_options(self.env_options), (self.part, self.crop, self.size)
-        preparation = Preparation(named, *shown, self.skip, self.skip_first, self.action_low, self.action_high)
+        options, shown = parse_options(self.env_options), (self.part, self.crop, self.size)
+        preparation = Preparation(options, *shown, self.skip, self.skip_first, self.action_low, self.action_high)
         if module.TASKS and preparation != Preparation():
             raise ValueError(
                 "env_options, part, crop, size, skip, skip_first, action_low, action_high: accepted for "

@@ -19,7 +19,6 @@ from PIL import Image
 
 from dream_env.spec import WorldSpec, is_picture
 
-
 LISTS = ("crop", "low", "high")
 """Attributes of a preparation that are several numbers."""
 

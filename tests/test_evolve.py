@@ -14,6 +14,7 @@ import torch
 
 from dream_env.agents.eval.any_world import play_real
 from dream_env.agents.evolve import command as evolving
+from dream_env.agents.evolve import start
 from dream_env.agents.evolve.arguments import Arguments
 from dream_env.agents.evolve.command import evolve
 from dream_env.agents.evolve.dreams import DreamPopulation
@@ -251,6 +252,19 @@ def test_evolution_begins_with_what_a_policy_does(args, tmp_path, cartpole):
 def test_evolution_in_the_real_environment(args):
     summary = evolve(replace(args, world="real", generations=2, population=4, rollouts=2))
     assert summary["generations"] == 2 and (args.out / "model.safetensors").is_file()
+
+
+def test_inputs_are_measured_in_the_world_to_evolve_in(args, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "EPISODES", 2)
+    real = evolving.Evolution(replace(args, world="real", components=2, out=tmp_path / "real", max_steps=5))
+    seen = evolving.RealPopulation(real.evaluator.world, 1).visited(2, (0, start.MEASURING))
+    torch.testing.assert_close(real.controller.center, seen.mean(0))
+    form = registry.load(real.evaluator.world.form)
+    torch.testing.assert_close(form.center, real.controller.center)
+    signal = real.controller.signal(seen)
+    torch.testing.assert_close(signal.square().mean(0), torch.ones(2), rtol=1e-3, atol=1e-3)
+    dreamt = evolving.Evolution(replace(args, components=2))
+    assert not torch.equal(dreamt.controller.center, real.controller.center)
 
 
 def test_the_command_reports_both_worlds(args):

@@ -12,7 +12,7 @@ from PIL import Image
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.controller import Controller, ControllerConfig
 from dream_env.agents.studies.general.picture_cartpole import ENV_ID
-from dream_env.agents.studies.world_models_2018 import cells, command, report
+from dream_env.agents.studies.world_models_2018 import cells, command, races, report
 from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
 from dream_env.initial_states import InitialStates
@@ -38,6 +38,10 @@ def args(tmp_path, monkeypatch):
         "rollouts": 2,
         "episodes": 3,
         "components": 0,
+        "racing_components": 0,
+        "racing_generations": 2,
+        "racing_dreams": 2,
+        "racing_steps": 10,
         "workers": 1,
     }
     return Arguments(
@@ -60,6 +64,8 @@ def test_the_study_writes_its_tables_and_makes_no_cell_twice(args, monkeypatch):
     assert [row["temperature"] for row in found["takecover"]] == [0.5, 1.0]
     assert found["takecover_best_real"] == max(row["real_mean"] for row in found["takecover"])
     assert {row["controller"] for row in found["carracing"]} == {"z", "z, h", "random"}
+    assert {row["evolved_in"] for row in found["carracing"]} == {"game", "dream", None}
+    assert found["carracing_memory_over_z"]["game"]["episodes"] == 3
     assert set(found["takecover_controls"]) == {"random", "zero", "unevolved"}
     assert found["takecover_random"] == found["takecover_controls"]["random"]["real_mean"]
     assert found["nicol_reach_physics"] is found["generation_rate_over_vector_env"] is None
@@ -74,6 +80,21 @@ def test_a_study_of_nothing_has_only_holes(args):
     command.main(replace(args, only=(), takecover=None, carracing=None))
     found = json.loads((args.out / "world_models_2018.json").read_text())
     assert all(found[name] is None for name in ("takecover", "carracing", "takecover_random", "takecover_best_real"))
+
+
+def test_an_untrained_memory_has_the_same_eyes(tmp_path):
+    spec = WorldSpec.of_env(gym.make(ENV_ID))
+    model = VMCModel(VMCConfig(latent=4, channels=(4, 4, 4, 4), memory=8), spec).eval()
+    checkpoint.save(model, tmp_path / "model", "For tests.")
+    zero, none = np.zeros(1, np.int64), np.array([""])
+    starts = InitialStates({"pixels": np.zeros((1, 64, 64, 3), np.uint8)}, {}, zero, none, none, zero)
+    starts.save(tmp_path / "model" / "initial_states.npz")
+    folder = races.untrained(tmp_path / "model", tmp_path / "untrained")
+    made = checkpoint.load(str(folder)).state_dict()
+    for name, part in model.state_dict().items():
+        same = np.array_equal(made[name], part)
+        assert same or name.startswith("rnn."), name
+    assert not np.array_equal(made["rnn.head.weight"], model.rnn.head.weight)
 
 
 def test_rows_of_nicol_are_told_in_per_cent():

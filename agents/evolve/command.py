@@ -67,14 +67,17 @@ class Evolution:
         self.controller = Controller(config).to(device)
         self.best, self.best_value = np.zeros(0), -np.inf
         self.curves: list[tuple[float, ...]] = []
+        self.evaluator: Any = self.dreams if args.world == "dream" else self._real("unmeasured")
         self._load()
         write_json(args.out / SETTINGS, args.settings())
-        self.evaluator: Any = self.dreams
         if args.world == "real":
-            form = args.out / "form"
-            registry.save(self.controller, form, "What evolves here, before it does.\n")
-            world = World(str(form), args.env, args.task, args.reward, args.max_steps)
-            self.evaluator = RealPopulation(world, args.workers)
+            self.evaluator = self._real("form")
+
+    def _real(self, name: str) -> RealPopulation:
+        """Returns the real environment for controllers of the present form."""
+        args, form = self.args, self.args.out / name
+        registry.save(self.controller, form, "What evolves here, before it does.\n")
+        return RealPopulation(World(str(form), args.env, args.task, args.reward, args.max_steps), args.workers)
 
     def _load(self) -> None:
         """Takes up the run from its folder, or begins it."""
@@ -87,7 +90,8 @@ class Evolution:
                 getattr(self.controller, name).copy_(torch.from_numpy(given[name]))
             self.best, self.best_value = given["best"], float(given["best_value"])
             self.curves = [tuple(row) for row in given["curves"].tolist()]
-        self.start = given["start"] if given else begin(self.controller, self.dreams, args.init, args.seed)
+        real = self.evaluator if args.world == "real" else None
+        self.start = given["start"] if given else begin(self.controller, self.dreams, args.init, args.seed, real)
         options = (args.sigma, args.population, args.seed, args.diagonal)
         self.strategy = Strategy(self.start, *options, given.get("returns"))
         if given and not np.allclose(self.strategy.mean, given["mean"], rtol=1e-6, atol=1e-9):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dream_env.agents.data.behaviors import held
 from dream_env.agents.policies.controller import Controller
 from dream_env.agents.policies.registry import load_once
 from dream_env.agents.run import workers as pool
@@ -42,7 +43,7 @@ class World:
 
 @dataclass(frozen=True)
 class Job:
-    """Some episodes of one controller: its weights, and a seed for each."""
+    """Some episodes of one controller: its weights, none to act at random, and a seed for each."""
 
     world: World
     weights: tuple[float, ...]
@@ -69,6 +70,30 @@ class RealPopulation:
         played = list(pool.imap(play, jobs, self.workers, ordered=True))
         self.steps += sum(steps for _, steps in played)
         return np.array([paid for paid, _ in played])
+
+    def visited(self, episodes: int, seed: Sequence[int]) -> torch.Tensor:
+        """Acts at random, every action held for some steps, and returns what the controllers would see, `(N, I)`."""
+        seeds = np.random.default_rng(seed).integers(0, SEEDS, episodes).tolist()
+        seen = pool.imap(visit, [Job(self.world, (), (each,)) for each in seeds], self.workers, ordered=True)
+        return torch.from_numpy(np.concatenate(list(seen)))
+
+
+def visit(job: Job) -> np.ndarray:
+    """Acts at random in the episode of a job, and returns the inputs of its controller, `(N, I)`."""
+    controller, env = _made(job.world)
+    (seed,) = job.seeds
+    behavior, inputs, ended = None, [], False
+    obs, _ = env.reset(seed=seed)
+    while not ended:
+        seen = observe(obs)
+        parts = {name: torch.from_numpy(np.asarray(seen[name], np.float32)[None]) for name in controller.inputs}
+        inputs.append(controller.seen(parts).numpy())
+        if behavior is None:
+            behavior = held(env.action_space, np.random.default_rng(seed), seen)
+        action = np.asarray(next(behavior), env.action_space.dtype)
+        obs, _, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated or len(inputs) >= job.world.max_steps
+    return np.concatenate(inputs)
 
 
 @lru_cache(maxsize=1)

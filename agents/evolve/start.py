@@ -9,18 +9,23 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.evolve.dreams import DreamPopulation
+from dream_env.agents.evolve.real import RealPopulation
 from dream_env.agents.policies.controller import Controller
 from dream_env.agents.policies.registry import load_once
 
 DREAMS = 128
 """Dreams in which inputs are measured, and a policy is looked at."""
+EPISODES = 16
+"""Real episodes in which inputs are measured where evolution is in the real environment."""
 RIDGE = 1e-3
 """Weight of the squared weights beside the mean squared error, with inputs of unit variance."""
 MEASURING, FITTING = 3, 4
 """What the seeds are told apart by."""
 
 
-def begin(controller: Controller, dreams: DreamPopulation, init: str, seed: int) -> np.ndarray:
+def begin(
+    controller: Controller, dreams: DreamPopulation, init: str, seed: int, real: RealPopulation | None = None
+) -> np.ndarray:
     """Measures the controller's inputs, and returns the weights to begin with, `(n,)`.
 
     Args:
@@ -28,8 +33,12 @@ def begin(controller: Controller, dreams: DreamPopulation, init: str, seed: int)
         dreams: Where inputs are measured.
         init: A saved policy, or "none".
         seed: Of the dreams.
+        real: Where inputs are measured instead.
     """
-    inputs, _ = dreams.visited(controller, None, DREAMS, (seed, MEASURING))
+    if real is None:
+        inputs, _ = dreams.visited(controller, None, DREAMS, (seed, MEASURING))
+    else:
+        inputs = real.visited(EPISODES, (seed, MEASURING))
     spread = inputs.std(0)
     controller.center.copy_(inputs.mean(0))
     controller.spread.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))

@@ -11,6 +11,8 @@ from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
 
 TABLES = ("takecover", "carracing", "nicol", "rate")
+RACERS = ("z", "z_h", "z_h_untrained", "z_dream", "z_h_dream")
+"""Controllers of CarRacing: what they see, and where they evolve if it is not the game."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,23 @@ class Arguments:
     """World model of CarRacing; without it, its cells are missing."""
     only: tuple[str, ...] = TABLES
     """Tables to work on: takecover, carracing, nicol, rate; those that are finished are reported all the same."""
+    racers: tuple[str, ...] = RACERS
+    """Controllers of CarRacing to work on: z, z_h, z_h_untrained (M has learned nothing) evolve in the game itself as
+    in the paper, z_dream and z_h_dream in the dream."""
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 1.15, 1.3)
     """Temperatures of the dreams."""
     episodes: int = 100
     """Real episodes of each controller."""
     generations: int = 12
-    """Generations of Take Cover and CarRacing."""
+    """Generations of Take Cover."""
+    racing_generations: int = 24
+    """Generations of CarRacing in the game, of 16 controllers and an episode each."""
+    racing_dreams: int = 30
+    """Generations of CarRacing in the dream."""
+    racing_steps: int = 75
+    """Steps of an episode of CarRacing while controllers evolve in the game; at the end they play whole ones."""
+    racing_components: int = 16
+    """Principal components of what controllers of CarRacing see."""
     nicol_generations: int = 60
     """Generations of NICOL."""
     components: int = 32
@@ -43,6 +56,8 @@ class Arguments:
     """Dreams of each controller of a generation."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
+    fresh_seed: int = 300_000
+    """First of the seeds on which NICOL's controller of temperature 1 plays once more."""
     workers: int | None = None
     """Processes that play; all cores by default."""
     work: Path = Path("runs/world_models_2018")
@@ -53,8 +68,13 @@ class Arguments:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         object.__setattr__(self, "only", split(self.only))
+        object.__setattr__(self, "racers", split(self.racers))
         for table in self.only:
             check_choice("only", table, TABLES)
-        for name in ("episodes", "generations", "nicol_generations", "dreams", "rollouts"):
+        for racer in self.racers:
+            check_choice("racers", racer, RACERS)
+        for name in ("episodes", "generations", "nicol_generations", "dreams", "rollouts", "racing_generations",
+                     "racing_dreams", "racing_steps"):  # fmt: skip
             check_number(name, getattr(self, name), 1)
+        check_number("racing_components", self.racing_components)
         check_number("population", self.population, 4)

@@ -179,9 +179,10 @@ def dream_success(given: Evolve, weights: np.ndarray | None) -> float:
     return float(dreams.returns(controller, own[None], DREAMS, (given.seed, SEED)).mean())
 
 
-def physics(policy: str, args: Arguments) -> dict[str, Any]:
+def physics(policy: str, args: Arguments, first: int | None = None) -> dict[str, Any]:
     """Plays a policy in NICOL's physics: success at the end, of starts that are not solved already."""
-    seeds = range(args.seed, args.seed + args.episodes)
+    first = args.seed if first is None else first
+    seeds = range(first, first + args.episodes)
     batches = [Batch(policy, "controller", "physics", NICOL["task"], (seed,)) for seed in seeds]
     played = [result for part in pool.imap(play, batches, args.workers) for result in part]
     kept = [result.success for result in played if not result.solved_at_start]

@@ -3,8 +3,8 @@
     python -m agents.studies.world_models_2018 --takecover runs/takecover --carracing runs/carracing
 
 Controllers are evolved in the dream only, at each temperature, and play 100 real episodes on held-out seeds: Take Cover
-and CarRacing where there is a world model of them (docs/world_models_2018.md), and NICOL's reach in the shipped one,
-from nothing and from a fit to the clone. Finished cells are kept in `--work`; a killed study goes on when the same
+where there is a world model of it (docs/world_models_2018.md), and NICOL's reach in the shipped one, from nothing and
+from a fit to the clone. Those of CarRacing evolve in the game, with memory and without, and in the dream. Finished cells are kept in `--work`; a killed study goes on when the same
 command is given again, and cells that cannot be made are None.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.worlds import spec_of
-from dream_env.agents.studies.world_models_2018 import cells, report
+from dream_env.agents.studies.world_models_2018 import cells, races, report
 from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
 from dream_env.files import write_json, write_text
@@ -30,6 +30,8 @@ def work(args: Arguments) -> None:
     for init in ("none", "default") if "nicol" in args.only else ():
         for t in warm:
             cells.cell(args.work, f"nicol_{init}_{t:g}", lambda init=init, t=t: cells.nicol(args, init, t))  # type: ignore[misc]
+    if "nicol" in args.only and (args.work / "nicol_none_1").exists():
+        cells.cell(args.work, "fresh", lambda: cells.physics(str(args.work / "nicol_none_1"), args, args.fresh_seed))
     if args.takecover and "takecover" in args.only:
         model: Path = args.takecover
         for name in ("random", "zero"):
@@ -39,14 +41,7 @@ def work(args: Arguments) -> None:
             name = f"takecover_{t:g}"
             cells.cell(args.work, name, lambda name=name, t=t: cells.game(args, name, model, cells.MEMORY, t))  # type: ignore[misc]
     if args.carracing and "carracing" in args.only:
-        track: Path = args.carracing
-        cells.cell(args.work, "carracing_random", lambda: cells.real("random", track, args))
-        for name, inputs in (("carracing_z", cells.CODE), ("carracing_z, h", cells.MEMORY)):
-            cells.cell(
-                args.work,
-                name,
-                lambda name=name, inputs=inputs: cells.game(args, name, track, inputs, 1.0),  # type: ignore[misc]
-            )
+        races.table(args, args.carracing)
 
 
 def main(args: Arguments) -> None:

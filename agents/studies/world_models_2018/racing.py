@@ -37,7 +37,7 @@ class SkippingCarRacing(CarRacing):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Repeats the action, and draws the last frame."""
         if action is None:  # `reset` does so
-            return super().step(action)
+            return super().step(action)  # type: ignore[arg-type]
         total, ended, count = 0.0, False, 0
         while count < self.frame_skip and not ended:
             count += 1

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dream_env.agents.eval.statistics import markdown_table
+from dream_env.agents.studies.world_models_2018.arguments import RACERS
+from dream_env.agents.studies.world_models_2018.races import lead
 
 Cells = Mapping[str, Mapping[str, Any]]
 PAPER = {
@@ -42,7 +44,7 @@ def summary(
     rows = [{name: row[name] for name in _ROW} for row in games.values() if row is not None]
     best = max(rows, key=lambda row: row["real_mean"], default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
-    races = [(name.removeprefix("carracing_"), row) for name, row in cells.items() if name.startswith("carracing_")]
+    races = {name: cells[f"carracing_{name}"] for name in ("random", *RACERS) if f"carracing_{name}" in cells}
     robots = [row for name, row in cells.items() if name.startswith("nicol_")]
     main = cells.get("nicol_none_1")
     return {
@@ -56,13 +58,22 @@ def summary(
         "takecover_best_real": best and best["real_mean"],
         "takecover_best_temperature": best and best["temperature"],
         "carracing": [
-            {"controller": name, "mean": row["real_mean"], "std": row["real_std"], "episodes": row["episodes"]}
-            | {"low": row["real_low"], "high": row["real_high"], "budget": row.get("budget")}
-            for name, row in races
+            {"controller": row.get("controller", name), "evolved_in": row.get("evolved_in")}
+            | {"mean": row["real_mean"], "std": row["real_std"], "low": row["real_low"], "high": row["real_high"]}
+            | {"episodes": row["episodes"], "weights": row.get("weights"), "budget": row.get("budget")}
+            | {"dream_mean": row.get("dream_mean") if name.endswith("_dream") else None}
+            for name, row in races.items()
         ]
+        or None,
+        "carracing_memory_over_z": {
+            where: lead(races[f"z_h{end}"], races[f"z{end}"])
+            for where, end in (("game", ""), ("dream", "_dream"))
+            if f"z_h{end}" in races and f"z{end}" in races
+        }
         or None,
         "nicol": [{k: v for k, v in row.items() if k != "minutes"} for row in robots] or None,
         "nicol_reach_physics": main and main["physics_success"],
+        "nicol_fresh": {k: v for k, v in cells["fresh"].items() if k != "minutes"} if "fresh" in cells else None,
         "generation_rate_over_vector_env": speed and speed["ratio"],
         "rate": speed,
         "minutes": {name: round(row["minutes"], 2) for name, row in cells.items()}
@@ -93,13 +104,7 @@ def text(found: Mapping[str, Any]) -> str:
             header = ["control", "game", "95 %", "episodes", "the paper"]
             parts.append("Solved at 750. The controls:\n\n" + markdown_table(header, controls) + "\n")
     if found["carracing"]:
-        rows = [
-            [row["controller"], f"{row['mean']:.0f} ± {row['std']:.0f}", f"{row['low']:.0f} to {row['high']:.0f}"]
-            + [row["episodes"], row["budget"] or "–"]
-            for row in found["carracing"]
-        ]
-        header = ["controller", "return", "95 %", "tracks", "budget"]
-        parts.append("## CarRacing\n\nEvolved in the dream only.\n\n" + markdown_table(header, rows) + "\n")
+        parts.append(_racing(found))
     if found["nicol"]:
         rows = [
             ["nothing" if row["init"] == "none" else "the clone's fit", f"{row['temperature']:g}", row["weights"]]
@@ -113,6 +118,11 @@ def text(found: Mapping[str, Any]) -> str:
             + markdown_table(header, rows)
             + "\n"
         )
+        if fresh := found["nicol_fresh"]:
+            parts.append(
+                f"The controller from nothing of temperature 1 on fresh seeds: {fresh['physics_success']:.0%} "
+                f"({fresh['low']:.0%} to {fresh['high']:.0%}) of {fresh['episodes']} episodes.\n"
+            )
     if speed := found["rate"]:
         rates = [f"{speed[f'{name}_steps_per_second']:,.0f}" for name in ("generation", "vector_env")]
         parts.append(
@@ -126,6 +136,24 @@ def text(found: Mapping[str, Any]) -> str:
         "evaluation (of the main process alone, where several play).\n"
     )
     return "\n".join(parts)
+
+
+def _racing(found: Mapping[str, Any]) -> str:
+    """Writes the part on CarRacing."""
+    rows = [
+        [row["controller"], row["evolved_in"] or "–", row["weights"] or "–", f"{row['mean']:.0f} ± {row['std']:.0f}"]
+        + [f"{row['low']:.0f} to {row['high']:.0f}", row["episodes"], row["budget"] or "–"]
+        for row in found["carracing"]
+    ]
+    header = ["controller", "evolved in", "weights", "return", "95 %", "tracks", "budget"]
+    parts = ["## CarRacing\n\nReturns of whole episodes, mean ± standard deviation.\n\n" + markdown_table(header, rows)]
+    leads = [
+        f"evolved in the {where} {row['difference']:+.0f} ({row['low']:+.0f} to {row['high']:+.0f})"
+        for where, row in (found["carracing_memory_over_z"] or {}).items()
+    ]
+    if leads:
+        parts.append("What memory gives, z and h over z alone on the same tracks: " + "; ".join(leads) + ".")
+    return "\n\n".join(parts) + "\n"
 
 
 def _plus(row: Mapping[str, Any], world: str) -> str:

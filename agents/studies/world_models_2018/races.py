@@ -1,0 +1,110 @@
+"""CarRacing: controllers with memory beside such without, evolved in the game as in the paper, or in the dream."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.eval.any_world import mean_interval
+from dream_env.agents.evolve.arguments import Arguments as Evolve
+from dream_env.agents.evolve.command import evolve
+from dream_env.agents.studies.world_models_2018 import cells
+from dream_env.agents.studies.world_models_2018.arguments import Arguments
+from dream_env.initial_states import FILE
+from dream_env.world_models import checkpoint
+
+POPULATION = 16
+"""Controllers of a generation in the game, each of which plays one episode, on the same track."""
+UNTRAINED = "carracing_untrained"
+"""Folder of the world model of which M has learned nothing."""
+TOLD = {"z": "z", "z_h": "z, h", "z_h_untrained": "z, h of an untrained M"}
+"""What controllers see, by the names of `arguments.RACERS`."""
+
+
+def table(args: Arguments, model: Path) -> None:
+    """Makes the cells that are missing."""
+    cells.cell(args.work, "carracing_random", lambda: cells.real("random", model, args))
+    remembers = "hidden" in checkpoint.load(str(model)).observed
+    for racer in args.racers:
+        if remembers or "untrained" not in racer:
+            cells.cell(args.work, f"carracing_{racer}", lambda racer=racer: race(args, racer, model))  # type: ignore[misc]
+
+
+def race(args: Arguments, racer: str, model: Path) -> dict[str, Any]:
+    """Evolves a controller, one of `arguments.RACERS`, and lets it drive whole episodes."""
+    sees, dreams = racer.removesuffix("_dream"), racer.endswith("_dream")
+    seen = untrained(model, args.work / UNTRAINED) if sees == "z_h_untrained" else model
+    given = dreaming(args, racer, seen) if dreams else playing(args, racer, seen)
+    summary = evolve(given)
+    played = cells.real(str(given.out), seen, args)
+    told = cells.budget(given) if dreams else (
+        f"{given.generations} generations of {given.population} x {given.rollouts} episodes of {given.max_steps} steps"
+    )  # fmt: skip
+    found = {"controller": TOLD[sees], "evolved_in": "dream" if dreams else "game", "weights": summary["weights"]}
+    return {**found, **played, "budget": told, "dream_mean": summary["dream"]["best"]["mean"]}
+
+
+def inputs_of(racer: str) -> tuple[str, ...]:
+    """Returns what a controller looks at."""
+    return cells.MEMORY if racer.startswith("z_h") else cells.CODE
+
+
+def playing(args: Arguments, racer: str, model: Path) -> Evolve:
+    """Returns how a controller evolves in the game. The last mean is kept: few episodes are a poor choice among many."""
+    return Evolve(
+        out=args.work / f"carracing_{racer}",
+        world_model=str(model),
+        world="real",
+        inputs=inputs_of(racer),
+        components=args.racing_components,
+        generations=args.racing_generations,
+        population=POPULATION,
+        rollouts=1,
+        max_steps=args.racing_steps,
+        sigma=cells.SIGMA,
+        validate_every=args.racing_generations,
+        validation_dreams=args.dreams,
+        episodes=0,
+        workers=args.workers,
+    )
+
+
+def dreaming(args: Arguments, racer: str, model: Path) -> Evolve:
+    """Returns how a controller evolves in the dream."""
+    return Evolve(
+        out=args.work / f"carracing_{racer}",
+        world_model=str(model),
+        inputs=inputs_of(racer),
+        components=args.racing_components,
+        precision=args.precision,
+        generations=args.racing_dreams,
+        population=args.population,
+        rollouts=args.rollouts,
+        sigma=cells.SIGMA,
+        validation_dreams=args.dreams,
+        episodes=0,
+    )
+
+
+def untrained(model: Path, folder: Path) -> Path:
+    """Saves a world model with the same V, and an M as it is before it learns; returns its folder."""
+    if not (folder / FILE).exists():
+        known = checkpoint.load(str(model))
+        torch.manual_seed(0)
+        fresh = type(known)(known.config, known.spec)
+        fresh.load_state_dict(known.state_dict() | {f"rnn.{k}": v for k, v in fresh.rnn.state_dict().items()})
+        checkpoint.save(fresh.eval(), folder, "# V of CarRacing, with an M that has learned nothing\n")
+        shutil.copy(model / FILE, folder / FILE)
+    return folder
+
+
+def lead(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
+    """Returns how much more one cell's controller was paid than the other's on the same tracks, with an interval."""
+    apart = np.subtract(one["returns"], other["returns"])
+    low, high = mean_interval(apart.tolist())
+    return {"difference": float(apart.mean()), "low": low, "high": high, "episodes": len(apart)}

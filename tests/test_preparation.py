@@ -1,0 +1,87 @@
+"""What is done to an environment before it is recorded: an opening left out, actions limited; CarRacing drawn less."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dream_env.agents.studies.world_models_2018 import racing
+from dream_env.preparation import Limited, Preparation, Skip, SkipFirst, make, steps
+
+
+class Count(gym.Env):
+    """Shows the number of steps and the last action; ends after eight."""
+
+    observation_space = spaces.Box(-9, 9, (3,), np.float32)
+
+    def __init__(self, action_space=None):
+        self.action_space = action_space or spaces.Box(np.float32([-1, 0.5]), np.float32([1, 2]))
+
+    def reset(self, *, seed=None, options=None):
+        self.count, self.last = 0, np.zeros(2)
+        return self.seen(), {}
+
+    def step(self, action):
+        self.count, self.last = self.count + 1, np.broadcast_to(action, 2)
+        return self.seen(), 1.0, self.count == 8, False, {}
+
+    def seen(self):
+        return np.array([self.count, *self.last], np.float32)
+
+
+def test_an_opening_is_left_out_without_action():
+    assert SkipFirst(Count(), 3).reset()[0].tolist() == [3, 0, 0.5]  # what is nearest to nothing
+    assert SkipFirst(Count(spaces.Discrete(3, start=2)), 2).reset()[0].tolist() == [2, 2, 2]
+
+
+def test_an_opening_in_which_an_episode_ends_is_not_left_out():
+    assert SkipFirst(Count(), 8).reset()[0].tolist() == [0, 0, 0]
+
+
+def test_the_time_limit_is_that_of_what_is_left():
+    assert [steps(limit, Preparation(skip=4, first=10)) for limit in (None, 50, 51, 5)] == [None, 10, 11, 1]
+
+
+def test_actions_are_limited():
+    env = Limited(Count(), low=(-0.5, 0.5), high=(0.5, 1.0))
+    assert env.action_space == spaces.Box(np.float32([-0.5, 0.5]), np.float32([0.5, 1.0]))
+    env.reset()
+    assert env.step(np.float32([-1, 2]))[0].tolist() == [1, -0.5, 1]
+    assert Limited(Count(), high=(0.5, 1.0)).action_space.low.tolist() == [-1, 0.5]
+
+
+@pytest.mark.parametrize("bounds", [{"low": (-2, 1)}, {"low": (0,)}, {"high": (1, 0.5)}, {"low": (1, 1, 1)}])
+def test_bounds_beyond_the_environments_are_refused(bounds):
+    with pytest.raises(ValueError, match="accepted: .*2.* numbers each, within Box"):
+        Limited(Count(), **bounds)
+    with pytest.raises(ValueError, match="accepted: bounds of actions in a Box"):
+        Limited(Count(spaces.Discrete(2)), **bounds)
+
+
+def test_a_preparation_is_told_and_made_again():
+    given = Preparation((("frame_skip", 4),), crop=(0, 12, 0, 0), size=64, first=13, low=(-1.0, 0.0), high=(1.0, 0.5))
+    told = given.to_json()
+    assert told["first"] == 13 and told["low"] == [-1.0, 0.0]
+    assert Preparation.of(told) == given and Preparation().to_json() == {}
+    with pytest.raises(ValueError, match="first=-1"):
+        Preparation(first=-1)
+
+
+def test_racing_that_draws_less_shows_and_pays_the_same():
+    fast, plain = make(f"{racing.__name__}:CarRacingSkip-v3"), Skip(make("CarRacing-v3"), 4)
+    first = [env.reset(seed=5)[0] for env in (fast, plain)]
+    assert np.array_equal(*first)
+    for action in np.random.default_rng(0).uniform((-1, 0, 0), 1, (12, 3)).astype(np.float32):
+        one, other = fast.step(action), plain.step(action)
+        assert np.array_equal(one[0], other[0]) and one[1] == pytest.approx(other[1]) and one[2:4] == other[2:4]
+    assert fast.unwrapped.t == plain.unwrapped.t and fast.spec.max_episode_steps == 250
+
+
+def test_racing_shows_where_an_episode_ended():
+    env = make(f"{racing.__name__}:CarRacingSkip-v3")
+    env.reset(seed=0)
+    env.unwrapped.car.hull.position = (1e4, 0)  # off the field, in the first of four frames
+    seen, paid, terminated, *_ = env.step(np.zeros(3, np.float32))
+    assert terminated and paid == -100 and env.observation_space.contains(seen)
+    with pytest.raises(ValueError, match="frame_skip=0"):
+        make(f"{racing.__name__}:CarRacingSkip-v3", frame_skip=0)
