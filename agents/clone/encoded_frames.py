@@ -32,6 +32,7 @@ class EncodedFrames:
         goal: Embeddings of goals, `(N, E)` float16, of last frames where none were recorded; None without.
         instruction: Embeddings of sentences, `(N, 64)`.
         words: Their words, `(N, 16)`.
+        bound: Whether embeddings are of the sentence too: the same picture has others under others.
     """
 
     embedding: Tensor
@@ -42,6 +43,7 @@ class EncodedFrames:
     goal: Tensor | None
     instruction: Tensor
     words: Tensor
+    bound: bool = False
 
     def __post_init__(self) -> None:
         """Finds the frames in which something was done."""
@@ -58,11 +60,15 @@ class EncodedFrames:
         return obs | {"instruction": self.instruction[own], "words": self.words[own]}
 
     def hindsight(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Returns observations of frames `(B,)` whose goals are later frames, without a sentence."""
+        """Returns observations of frames `(B,)` whose goals are later frames, without a sentence unless it is bound."""
         ahead = self.last[self.episode[rows]] - rows
         steps = 1 + (torch.rand(len(rows), generator=generator) * ahead).long()
         obs = self.observed(rows) | {"goal": self.embedding[rows + steps].float()}
-        return obs | {name: torch.zeros_like(obs[name]) for name in ("instruction", "words")}
+        return obs if self.bound else obs | {name: torch.zeros_like(obs[name]) for name in ("instruction", "words")}
+
+    def later(self, rows: Tensor, steps: int) -> Tensor:
+        """Returns the embeddings so many steps after frames `(B,)`, or at the end of their episodes, `(B, E)`."""
+        return self.embedding[torch.minimum(rows + steps, self.last[self.episode[rows]])].float()
 
     def chunks(self, rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Returns what was done in frames `(B,)` and after them, `(B, steps, A)`, and which of it there was."""
@@ -117,7 +123,19 @@ def encode(model: WorldModel, data: EpisodeDataset, imitates: str = "action") ->
         goal=None if goal is None else goal.clone(),
         instruction=instruction,
         words=torch.from_numpy(np.stack(rows)),
+        bound=_bound(model, data),
     )
+
+
+@torch.inference_mode()
+def _bound(model: Any, data: EpisodeDataset) -> bool:
+    """Tells whether a frame's embedding depends on the sentence."""
+    if not model.spec.instructions:
+        return False
+    seen = {name: np.repeat(np.array(part[:1]), 2, 0) for name, part in data.observation.items()}
+    told = torch.eye(2, INSTRUCTION_DIM, device=model.device)
+    one, other = model.embedding(model.encode({**_tensors(seen, model), "instruction": told}))
+    return not torch.allclose(one, other, atol=1e-5)
 
 
 def _states(model: Any, data: EpisodeDataset, own: np.ndarray, instruction: Tensor | None) -> Any:

@@ -11,8 +11,9 @@ OPTION = "--policy"
 KINDS = {
     "vla": ("dream_env.agents.clone.arguments", "dream_env.agents.clone.command"),
     "transformer": ("dream_env.agents.clone.transformer_arguments", "dream_env.agents.clone.transformer_clone"),
+    "latent": ("dream_env.agents.clone.latent_arguments", "dream_env.agents.clone.latent_clone"),
 }
-"""NICOL's state-grounded VLA, and the general one."""
+"""NICOL's state-grounded VLA, the general one, and the general one with a world model inside."""
 
 
 def default(words: Sequence[str]) -> str:

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
 
+from dream_env.agents.clone.batches import Batches, error
 from dream_env.agents.clone.encoded_frames import EncodedFrames, encode
 from dream_env.agents.clone.transformer_arguments import Arguments
 from dream_env.agents.fit.trainer import Run, Stage
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.policies.transformer_vla import TransformerVLA, TransformerVLAConfig
+from dream_env.agents.policies.latents import TransformerVLAConfig
+from dream_env.agents.policies.transformer_vla import TransformerVLA
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.data.episode import UNKNOWN
 from dream_env.data.episodes import EpisodeDataset
@@ -84,8 +85,17 @@ def token_shape(model: WorldModel, data: EpisodeDataset) -> tuple[int, int]:
     return 1, int(embedding.shape[1])
 
 
-def config_of(args: Arguments, model: WorldModel, data: EpisodeDataset) -> TransformerVLAConfig:
+def config_of(
+    args: Arguments, model: WorldModel, data: EpisodeDataset, config_class: Any = TransformerVLAConfig, **further: Any
+) -> Any:
     """Returns the shape of a policy for a world model and data.
+
+    Args:
+        args: See `Arguments`.
+        model: World model through which it sees.
+        data: Recorded episodes of its world.
+        config_class: Class of the shape.
+        **further: What that has beside.
 
     Raises:
         ValueError: If actions are not bounded vectors, or there is no goal or sentence where one is asked for.
@@ -100,7 +110,7 @@ def config_of(args: Arguments, model: WorldModel, data: EpisodeDataset) -> Trans
         raise ValueError(f"language={language!r}: {spec.name} has no sentences; accepted: 'none'")
     tokens, channels = token_shape(model, data)
     sizes = ("head", "modes", "chunk", "execute", "std", "width", "depth", "latents", "goal")
-    return TransformerVLAConfig(
+    return config_class(
         tokens=tokens,
         channels=channels,
         action_low=tuple(space.low.astype(float).tolist()),
@@ -111,93 +121,93 @@ def config_of(args: Arguments, model: WorldModel, data: EpisodeDataset) -> Trans
         world_model=args.world_model,
         encoder_id=fingerprint(model),
         **{name: getattr(args, name) for name in sizes},
+        **further,
     )
 
 
-class Batches:
-    """Draws the frames of an update: demonstrations, further data, hindsight; in their shares.
+class Cloning:
+    """How a kind of policy is cloned; other kinds change parts of it.
 
     Args:
         args: See `Arguments`.
-        own: Demonstrations.
-        more: Those of the further folders; None without.
-        every: All recorded episodes; None without hindsight.
     """
 
-    def __init__(
-        self, args: Arguments, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
-    ) -> None:
-        self.args, self.own, self.more, self.every = args, own, more, every
-        self.sizes = [round(args.batch * share) for share in (args.share, args.hindsight)]
+    policy_class: Any = TransformerVLA
 
-    def loss(self, policy: TransformerVLA, generator: torch.Generator) -> Tensor:
-        """Returns the loss of one fresh batch."""
-        further, later = self.sizes
-        parts: list[Any] = []
-        if self.args.batch > further + later:
-            parts.append(self._drawn(self.own, self.args.batch - further - later, policy, generator))
-        if self.more is not None and further:
-            parts.append(self._drawn(self.more, further, policy, generator))
-        if self.every is not None and later:
-            parts.append(self._drawn(self.every, later, policy, generator, hindsight=True))
-        obs = {name: torch.cat([part[0][name] for part in parts]) for name in parts[0][0]}
-        chunk, known = (torch.cat([part[i] for part in parts]) for i in (1, 2))
-        noise = torch.randn(obs["embedding"].shape, generator=generator)
-        spread = policy.trunk.scale.repeat(policy.config.tokens)
-        obs["embedding"] = obs["embedding"] + self.args.noise * spread * noise
-        return policy.loss(obs, chunk, known).mean()
+    def __init__(self, args: Any) -> None:
+        self.args = args
 
-    def _drawn(
-        self, frames: EncodedFrames, count: int, policy: TransformerVLA, generator: torch.Generator, **how: bool
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        rows = frames.acted[torch.randint(len(frames.acted), (count,), generator=generator)]
-        obs = frames.hindsight(rows, generator) if how.get("hindsight") else frames.observed(rows)
-        shown = how.get("hindsight") or policy.config.goal
-        if policy.config.compares and not shown:
-            obs["goal"] = torch.full_like(obs["embedding"], torch.nan)
-        elif not policy.config.compares:
-            obs.pop("goal", None)
-        return obs, *frames.chunks(rows, policy.config.chunk)
+    @property
+    def from_all(self) -> bool:
+        """Whether it learns from all recorded episodes, not from demonstrations alone."""
+        return self.args.hindsight > 0
 
+    def config(self, model: WorldModel, data: EpisodeDataset) -> Any:
+        """Returns the shape of the policy."""
+        return config_of(self.args, model, data, self.policy_class.config_class)
 
-@torch.no_grad()
-def error(policy: TransformerVLA, frames: EncodedFrames) -> float:
-    """Returns the mean squared error of first actions, as a share of half their bounds."""
-    apart = []
-    for rows in frames.acted.split(512):
-        apart.append(((policy(frames.observed(rows)) - frames.target[rows]) / policy.span).square().mean(1))
-    return float(torch.cat(apart).mean())
+    def measure(self, policy: Any, own: EncodedFrames, every: EncodedFrames | None) -> None:
+        """Takes what the policy has to know of the frames' spread."""
+        policy.trunk.measure((every if self.args.hindsight and every is not None else own).embedding)
+
+    def batches(self, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> Any:
+        """Returns what draws batches and tells the policy's loss of them."""
+        return Batches(self.args, own, more, every)
+
+    def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
+        """Measures a policy on demonstrations that are held out."""
+        return {} if held_out is None else {"held_out": error(policy, held_out)}
+
+    def stages(self, policy: Any, batches: Any, held_out: EncodedFrames | None) -> list[Stage]:
+        """Returns the stages of the training."""
+        return [
+            Stage(
+                "clone",
+                policy,
+                lambda generator, progress: batches.loss(policy, generator),
+                self.args.updates,
+                self.args.rate,
+                average=0.995,
+                report=lambda: self.report(policy, held_out),
+            )
+        ]
 
 
-def clone(args: Arguments, data: list[EpisodeDataset], model: WorldModel) -> tuple[TransformerVLA, dict[str, Any]]:
+def clone(
+    args: Any, data: list[EpisodeDataset], model: WorldModel, cloning: type[Cloning] = Cloning
+) -> tuple[Any, dict[str, Any]]:
     """Clones, saves the policy into `args.out`, and returns it with its figures.
 
     Args:
         args: See `Arguments`.
         data: The episodes of each folder.
         model: The world model that `args.world_model` names.
+        cloning: How the kind of policy is cloned.
 
     Raises:
         ValueError: If the parts do not go together, or `args.out` holds a run with other settings, or something else.
     """
-    check_out(args.out, TransformerVLA.kind, *args.data, args.world_model)
+    how = cloning(args)
+    check_out(args.out, how.policy_class.kind, *args.data, args.world_model)
     demos = demonstrations(data[0], args)
     aside = min(round(args.held_out * len(demos)), len(demos) - 1)
     if args.held_out and len(demos) > 1:
         aside = max(1, aside)
     order = np.random.default_rng(args.seed).permutation(len(demos))
-    config = config_of(args, model, demos)
+    config = how.config(model, demos)
     own = encode(model, demos.take(np.sort(order[aside:])), args.imitates)
     held_out = encode(model, demos.take(np.sort(order[:aside])), args.imitates) if aside else None
     more = None
     if args.share:
         further = [demonstrations(one, replace(args, tasks=()), first=False) for one in data[1:]]
         more = encode(model, EpisodeDataset.concatenate(further))
-    every = own if args.hindsight == 1 else encode(model, data[0]) if args.hindsight else None
+    every = None
+    if how.from_all:
+        every = own if args.hindsight == 1 else encode(model, data[0])
     torch.manual_seed(args.seed)
-    policy = TransformerVLA(config)
-    policy.trunk.measure((every or own).embedding)
-    batches = Batches(args, own, more, every)
+    policy = how.policy_class(config)
+    how.measure(policy, own, every)
+    batches = how.batches(own, more, every)
     told = {"episodes": len(demos), "frames": len(own.acted)}
     run = Run(
         policy,
@@ -207,35 +217,26 @@ def clone(args: Arguments, data: list[EpisodeDataset], model: WorldModel) -> tup
         muon=False,
         write=lambda part, folder: registry.save(part, folder, "# Policy in cloning\n"),
     )
-    run.train(
-        Stage(
-            "clone",
-            policy,
-            lambda generator, progress: batches.loss(policy, generator),
-            args.updates,
-            args.rate,
-            average=0.995,
-            report=lambda: {} if held_out is None else {"held_out": error(policy, held_out)},
-        )
-    )
+    for stage in how.stages(policy, batches, held_out):
+        run.train(stage)
     policy.eval()
     figures = told | {
         "parameters": sum(part.numel() for part in policy.parameters()),
         "train_error": error(policy, own),
-        "held_out_error": None if held_out is None else error(policy, held_out),
+        **{f"{name}_error": value for name, value in how.report(policy, held_out).items()},
         "minutes": round(sum(run.seconds.values()) / 60, 2),
     }
-    registry.save(policy, args.out, card(args, demos, figures))
+    registry.save(policy, args.out, card(args, demos, figures, how.policy_class.kind))
     return policy, figures
 
 
-def card(args: Arguments, demos: EpisodeDataset, figures: dict[str, Any]) -> str:
+def card(args: Any, demos: EpisodeDataset, figures: dict[str, Any], kind: str) -> str:
     """Writes the card of a policy."""
     rows = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items())
     tasks = ", ".join(f"{task} {(demos.task == task).sum()}" for task in sorted(set(demos.task)) if task != UNKNOWN)
     return (
         f"# Policy cloned from demonstrations of {demos.spec.name}\n\n"
-        f"`{command_line('clone --policy transformer', args)}`\n\n"
+        f"`{command_line(f'clone --policy {kind}', args)}`\n\n"
         f"{len(demos)} demonstrations{f' ({tasks})' if tasks else ''}, world model `{args.world_model}`, seed "
         f"{args.seed}, {args.updates} updates of {args.batch} frames. Errors are mean squares of actions' errors, as "
         f"shares of half their bounds.\n\n| | |\n|---|---|\n{rows}\n"
@@ -246,10 +247,10 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else f"{value:,}"
 
 
-def main(args: Arguments) -> None:
+def main(args: Any, cloning: type[Cloning] = Cloning) -> None:
     """Runs the command line."""
     data = [EpisodeDataset.load(folder) for folder in args.data]
-    _, figures = clone(args, data, checkpoint.load(args.world_model))
+    _, figures = clone(args, data, checkpoint.load(args.world_model), cloning)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {_shown(value)}")
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

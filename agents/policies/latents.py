@@ -126,14 +126,22 @@ class Attention(nn.Module):
         self.before = nn.LayerNorm(width)
         self.query, self.key_value, self.out = (nn.Linear(width, n * width) for n in (1, 2, 1))
 
-    def forward(self, latents: Tensor, context: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        """Returns the latents with what they have found; no context is themselves."""
+    def forward(
+        self, latents: Tensor, context: Tensor | None = None, hidden: Tensor | None = None, private: int = 0
+    ) -> Tensor:
+        """Returns the latents with what they have found; no context is themselves.
+
+        So many of the last rows of the context are `private`: only as many last latents look at them.
+        """
         normal = self.before(latents)
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in (self.query(normal), *self.key_value(normal if context is None else context).chunk(2, -1))
         )
         mask = None if hidden is None else ~hidden[:, None, None]
+        if private:
+            mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+            mask[:-private, -private:] = False
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return latents + self.out(found.transpose(1, 2).flatten(2))
 
@@ -148,9 +156,9 @@ class Layer(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, latents: Tensor, told: Tensor, hidden: Tensor, seen: Tensor) -> Tensor:
-        """Maps latents `(B, N, W)` to latents."""
-        latents = self.each(self.seen(self.told(latents, told, hidden), seen))
+    def forward(self, latents: Tensor, told: Tensor, hidden: Tensor, seen: Tensor, private: int = 0) -> Tensor:
+        """Maps latents `(B, N, W)` to latents; so many last ones are looked at by each other alone."""
+        latents = self.each(self.seen(self.told(latents, told, hidden), seen), private=private)
         return latents + self.mlp(latents)
 
 
@@ -197,6 +205,18 @@ class Trunk(nn.Module):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Maps a batch of observations to features; of a goal that is not there, or NaN, nothing is seen."""
+        return F.gelu(self.leave(self.gather(obs)))
+
+    def gather(self, obs: Mapping[str, Tensor], further: Tensor | None = None) -> Tensor:
+        """Returns what latents have found in a batch of observations.
+
+        Args:
+            obs: As of `forward`.
+            further: Latents `(Q, W)` beside its own, which see these, and are not seen by them.
+
+        Returns:
+            `(B, N, W)`; with `further` `(B, N + Q, W)`, of which the first N are the same as without.
+        """
         tokens = self._tokens(obs["embedding"])
         if self.config.compares:
             goal = self._tokens(obs["goal"]) if "goal" in obs else torch.full_like(tokens, torch.nan)
@@ -217,10 +237,12 @@ class Trunk(nn.Module):
             told.append(self.sentence(2.5 * obs["instruction"])[:, None])
             hidden.append(torch.zeros_like(hidden[0][:, :1]))
         context, absent = torch.cat(told, 1), torch.cat(hidden, 1)
-        latents = self.latents.expand(len(tokens), -1, -1)
+        private = 0 if further is None else len(further)
+        own = self.latents if further is None else torch.cat([self.latents, further])
+        latents = own.expand(len(tokens), -1, -1)
         for layer in self.layers:
-            latents = layer(latents, context, absent, seen)
-        return F.gelu(self.leave(latents))
+            latents = layer(latents, context, absent, seen, private)
+        return latents
 
 
 class Critic(nn.Module):

@@ -18,6 +18,7 @@ from dream_env.world_models.weights import fill, read_config
 KINDS = {
     "vla": "dream_env.agents.nicol.vla:VLA",
     "transformer": "dream_env.agents.policies.transformer_vla:TransformerVLA",
+    "latent": "dream_env.agents.policies.latent:LatentVLA",
     "regressor": "dream_env.agents.nicol.regressor:Regressor",
     "sb3": "dream_env.agents.policies.sb3:SB3Policy",
     "controller": "dream_env.agents.policies.controller:Controller",

@@ -1,0 +1,102 @@
+"""Clones a VLA that foresees: `python -m agents.clone --policy latent --data DIR --world-model W --out DIR`.
+
+As `--policy transformer`, and beside the actions of the demonstrations it learns from all recorded episodes, whatever
+acted in them, to foresee the world model's embedding `--ahead` steps later. That takes no actions and no further
+demonstrations: it pays where these are few and other episodes many. In acting nothing is foreseen, so an action takes
+as long as without. `--future-weight 0` is the control: the same demonstrations, batches and updates, and nothing
+foreseen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dream_env.agents.clone import batches, transformer_clone
+from dream_env.agents.clone.batches import shown
+from dream_env.agents.clone.encoded_frames import EncodedFrames
+from dream_env.agents.clone.latent_arguments import Arguments
+from dream_env.agents.policies.latent import LatentVLA
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.world_models.protocol import WorldModel
+
+
+class Batches(batches.Batches):
+    """Batches as of `--policy transformer`, and of all recorded episodes what comes `ahead` steps later."""
+
+    args: Any
+
+    def __init__(self, args: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> None:
+        super().__init__(args, own, more, every)
+        self.starts = foreseeable(every, args.ahead) if args.future_weight and every is not None else own.acted
+
+    def loss(self, policy: Any, generator: torch.Generator) -> Tensor:
+        """Returns the loss of one fresh batch of each."""
+        acting = super().loss(policy, generator)
+        if not self.args.future_weight:
+            return acting
+        assert self.every is not None
+        # What is drawn for the demonstrations is the same with and without foreseeing: this goes on from a copy.
+        own = torch.Generator()
+        own.set_state(generator.get_state())
+        rows = self.starts[torch.randint(len(self.starts), (self.args.batch,), generator=own)]
+        obs = shown(self.every.observed(rows), policy.config)
+        seen, later = self.noisy(obs, policy.trunk, own), self.every.later(rows, policy.config.ahead)
+        return acting + self.args.future_weight * policy.future_loss(seen, obs["embedding"], later).mean()
+
+
+def foreseeable(frames: EncodedFrames, ahead: int) -> Tensor:
+    """Returns the frames `(F,)` whose episodes go on for so many steps.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    left = frames.last[frames.episode] - torch.arange(len(frames.episode))
+    if not (left >= ahead).any():
+        raise ValueError(f"ahead={ahead}: episodes have up to {int(left.max())} steps; accepted: up to these")
+    return (left >= ahead).nonzero()[:, 0]
+
+
+class Cloning(transformer_clone.Cloning):
+    """How it is cloned."""
+
+    policy_class = LatentVLA
+
+    @property
+    def from_all(self) -> bool:
+        """Whether it learns from all recorded episodes."""
+        return bool(self.args.hindsight or self.args.future_weight)
+
+    def config(self, model: WorldModel, data: EpisodeDataset) -> Any:
+        """Returns the shape of the policy."""
+        own = {"queries": self.args.queries, "ahead": self.args.ahead}
+        return transformer_clone.config_of(self.args, model, data, self.policy_class.config_class, **own)
+
+    def measure(self, policy: Any, own: EncodedFrames, every: EncodedFrames | None) -> None:
+        """Takes the spread of frames and of what changes."""
+        super().measure(policy, own, every)
+        if self.args.future_weight and every is not None:
+            rows = foreseeable(every, policy.config.ahead)
+            policy.measure(every.embedding[rows], every.later(rows, policy.config.ahead))
+
+    def batches(self, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> Batches:
+        """Returns what draws batches."""
+        return Batches(self.args, own, more, every)
+
+    @torch.no_grad()
+    def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
+        """Measures actions and what is foreseen on demonstrations that are held out."""
+        found = super().report(policy, held_out)
+        if held_out is None or not self.args.future_weight:
+            return found
+        rows = foreseeable(held_out, policy.config.ahead)
+        obs = shown(held_out.observed(rows), policy.config)
+        later = held_out.later(rows, policy.config.ahead)
+        return found | {"held_out_future": float(policy.future_loss(obs, obs["embedding"], later).mean())}
+
+
+def main(args: Arguments) -> None:
+    """Runs the command line."""
+    transformer_clone.main(args, Cloning)
