@@ -96,7 +96,7 @@ def test_without_the_future_it_is_the_plain_policy_bit_for_bit(args, data, tmp_p
 
 def test_the_same_demonstrations_are_drawn_with_and_without_foreseeing(args, data):  # noqa: F811
     frames = encode(checkpoint.load(args.world_model), data)
-    policy = LatentVLA(Cloning(args).config(checkpoint.load(args.world_model), data))
+    policy = LatentVLA(Cloning(args, data).config(checkpoint.load(args.world_model)))
     drawn = []
     for weight in (0.0, 1.0):
         batches = latent_clone.Batches(replace(args, future_weight=weight), frames, None, frames)

@@ -66,6 +66,24 @@ class EncodedFrames:
         obs = self.observed(rows) | {"goal": self.embedding[rows + steps].float()}
         return obs if self.bound else obs | {name: torch.zeros_like(obs[name]) for name in ("instruction", "words")}
 
+    def take(self, episodes: np.ndarray) -> EncodedFrames:
+        """Returns some episodes, `(n,)` indices."""
+        first = torch.cat([torch.zeros(1, dtype=torch.long), self.last[:-1] + 1])
+        own = torch.from_numpy(np.asarray(episodes, np.int64))
+        frames = torch.cat([torch.arange(int(first[i]), int(self.last[i]) + 1) for i in own])
+        lengths = self.last[own] + 1 - first[own]
+        return EncodedFrames(
+            embedding=self.embedding[frames],
+            vectors={name: part[frames] for name, part in self.vectors.items()},
+            target=self.target[frames],
+            episode=torch.arange(len(own)).repeat_interleave(lengths),
+            last=lengths.cumsum(0) - 1,
+            goal=None if self.goal is None else self.goal[own],
+            instruction=self.instruction[own],
+            words=self.words[own],
+            bound=self.bound,
+        )
+
     def later(self, rows: Tensor, steps: int) -> Tensor:
         """Returns the embeddings so many steps after frames `(B,)`, or at the end of their episodes, `(B, E)`."""
         return self.embedding[torch.minimum(rows + steps, self.last[self.episode[rows]])].float()

@@ -12,8 +12,9 @@ KINDS = {
     "vla": ("dream_env.agents.clone.arguments", "dream_env.agents.clone.command"),
     "transformer": ("dream_env.agents.clone.transformer_arguments", "dream_env.agents.clone.transformer_clone"),
     "latent": ("dream_env.agents.clone.latent_arguments", "dream_env.agents.clone.latent_clone"),
+    "video": ("dream_env.agents.clone.video_arguments", "dream_env.agents.clone.video_clone"),
 }
-"""NICOL's state-grounded VLA, the general one, and the general one with a world model inside."""
+"""NICOL's state-grounded VLA, the general one, and the general ones with a world model inside."""
 
 
 def default(words: Sequence[str]) -> str:

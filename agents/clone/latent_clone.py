@@ -19,7 +19,6 @@ from dream_env.agents.clone.batches import shown
 from dream_env.agents.clone.encoded_frames import EncodedFrames
 from dream_env.agents.clone.latent_arguments import Arguments
 from dream_env.agents.policies.latent import LatentVLA
-from dream_env.data.episodes import EpisodeDataset
 from dream_env.world_models.protocol import WorldModel
 
 
@@ -69,21 +68,20 @@ class Cloning(transformer_clone.Cloning):
         """Whether it learns from all recorded episodes."""
         return bool(self.args.hindsight or self.args.future_weight)
 
-    def config(self, model: WorldModel, data: EpisodeDataset) -> Any:
+    def config(self, model: WorldModel) -> Any:
         """Returns the shape of the policy."""
         own = {"queries": self.args.queries, "ahead": self.args.ahead}
-        return transformer_clone.config_of(self.args, model, data, self.policy_class.config_class, **own)
+        return transformer_clone.config_of(self.args, model, self.data, self.policy_class.config_class, **own)
 
-    def measure(self, policy: Any, own: EncodedFrames, every: EncodedFrames | None) -> None:
-        """Takes the spread of frames and of what changes."""
-        super().measure(policy, own, every)
+    def batches(
+        self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
+    ) -> Batches:
+        """Returns what draws batches; takes the spread of frames, and of what changes."""
+        super().batches(policy, own, more, every)
+        made = Batches(self.args, own, more, every)
         if self.args.future_weight and every is not None:
-            rows = foreseeable(every, policy.config.ahead)
-            policy.measure(every.embedding[rows], every.later(rows, policy.config.ahead))
-
-    def batches(self, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> Batches:
-        """Returns what draws batches."""
-        return Batches(self.args, own, more, every)
+            policy.measure(every.embedding[made.starts], every.later(made.starts, self.args.ahead))
+        return made
 
     @torch.no_grad()
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:

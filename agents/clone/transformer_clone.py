@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import nn
 
 from dream_env.agents.clone.batches import Batches, error
 from dream_env.agents.clone.encoded_frames import EncodedFrames, encode
@@ -32,7 +33,12 @@ from dream_env.world_models.protocol import WorldModel
 
 
 def demonstrations(data: EpisodeDataset, args: Arguments, first: bool = True) -> EpisodeDataset:
-    """Returns the demonstrations of a data set; of further ones, not the `first`, all that succeeded.
+    """Returns the demonstrations of a data set, see `chosen`."""
+    return data if args.hindsight == 1 else data.take(chosen(data, args, first))
+
+
+def chosen(data: EpisodeDataset, args: Arguments, first: bool = True) -> np.ndarray:
+    """Returns which episodes of a data set are demonstrations; of further ones, not the `first`, all that succeeded.
 
     Where nothing but hindsight is asked for, that is all of it.
 
@@ -40,7 +46,7 @@ def demonstrations(data: EpisodeDataset, args: Arguments, first: bool = True) ->
         ValueError: If there are fewer than asked for, or of no such kind or task.
     """
     if args.hindsight == 1:
-        return data
+        return np.arange(len(data))
     among = np.ones(len(data), bool)
     kinds = set(data.kind.tolist())
     kind = args.kind or ("demo" if "demo" in kinds else None)
@@ -65,7 +71,7 @@ def demonstrations(data: EpisodeDataset, args: Arguments, first: bool = True) ->
         wanted, rows = args.demonstrations, rows[: args.demonstrations]
     if found < wanted:
         raise ValueError(f"data hold {found} demonstrations; accepted: {wanted} of them, fewer by --demonstrations")
-    return data.take(rows)
+    return rows
 
 
 def token_shape(model: WorldModel, data: EpisodeDataset) -> tuple[int, int]:
@@ -110,19 +116,18 @@ def config_of(
         raise ValueError(f"language={language!r}: {spec.name} has no sentences; accepted: 'none'")
     tokens, channels = token_shape(model, data)
     sizes = ("head", "modes", "chunk", "execute", "std", "width", "depth", "latents", "goal")
-    return config_class(
-        tokens=tokens,
-        channels=channels,
-        action_low=tuple(space.low.astype(float).tolist()),
-        action_high=tuple(space.high.astype(float).tolist()),
-        vectors={name: int(spec.observation[name].shape[0]) for name in model.observed},  # type: ignore[index]
-        language=language,
-        compares=args.goal or args.hindsight > 0,
-        world_model=args.world_model,
-        encoder_id=fingerprint(model),
-        **{name: getattr(args, name) for name in sizes},
-        **further,
-    )
+    values = {
+        "tokens": tokens,
+        "channels": channels,
+        "action_low": tuple(space.low.astype(float).tolist()),
+        "action_high": tuple(space.high.astype(float).tolist()),
+        "vectors": {name: int(spec.observation[name].shape[0]) for name in model.observed},  # type: ignore[index]
+        "language": language,
+        "compares": args.goal or args.hindsight > 0,
+        "world_model": args.world_model,
+        "encoder_id": fingerprint(model),
+    }
+    return config_class(**{**values, **{name: getattr(args, name) for name in sizes}, **further})
 
 
 class Cloning:
@@ -130,28 +135,45 @@ class Cloning:
 
     Args:
         args: See `Arguments`.
+        data: The first folder's episodes.
+
+    Attributes:
+        rows: Which of them are demonstrations that are trained on.
+        aside: Which are demonstrations that are measured on.
+        others: All but the latter.
     """
 
     policy_class: Any = TransformerVLA
 
-    def __init__(self, args: Any) -> None:
-        self.args = args
+    def __init__(self, args: Any, data: EpisodeDataset) -> None:
+        self.args, self.data = args, data
+        demos = chosen(data, args)
+        aside = min(round(args.held_out * len(demos)), len(demos) - 1)
+        if args.held_out and len(demos) > 1:
+            aside = max(1, aside)
+        order = np.random.default_rng(args.seed).permutation(len(demos))
+        self.rows, self.aside = demos[np.sort(order[aside:])], demos[np.sort(order[:aside])]
+        self.others = np.setdiff1d(np.arange(len(data)), self.aside)
 
     @property
     def from_all(self) -> bool:
         """Whether it learns from all recorded episodes, not from demonstrations alone."""
         return self.args.hindsight > 0
 
-    def config(self, model: WorldModel, data: EpisodeDataset) -> Any:
+    def config(self, model: WorldModel) -> Any:
         """Returns the shape of the policy."""
-        return config_of(self.args, model, data, self.policy_class.config_class)
+        return config_of(self.args, model, self.data, self.policy_class.config_class)
 
-    def measure(self, policy: Any, own: EncodedFrames, every: EncodedFrames | None) -> None:
-        """Takes what the policy has to know of the frames' spread."""
+    def batches(self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> Any:
+        """Returns what draws batches and tells the policy's loss of them; measures first what the policy has to know.
+
+        Args:
+            policy: The policy before it is trained.
+            own: The demonstrations of `rows`.
+            more: Those of the further folders.
+            every: The episodes of `others`; None unless `from_all`.
+        """
         policy.trunk.measure((every if self.args.hindsight and every is not None else own).embedding)
-
-    def batches(self, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> Any:
-        """Returns what draws batches and tells the policy's loss of them."""
         return Batches(self.args, own, more, every)
 
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
@@ -160,17 +182,19 @@ class Cloning:
 
     def stages(self, policy: Any, batches: Any, held_out: EncodedFrames | None) -> list[Stage]:
         """Returns the stages of the training."""
-        return [
-            Stage(
-                "clone",
-                policy,
-                lambda generator, progress: batches.loss(policy, generator),
-                self.args.updates,
-                self.args.rate,
-                average=0.995,
-                report=lambda: self.report(policy, held_out),
-            )
-        ]
+        return [self.acting(policy, policy, batches, held_out)]
+
+    def acting(self, policy: Any, module: nn.Module, batches: Any, held_out: EncodedFrames | None) -> Stage:
+        """Returns the stage that trains a module, of which the policy's actions are made."""
+        return Stage(
+            "clone",
+            module,
+            lambda generator, progress: batches.loss(policy, generator),
+            self.args.updates,
+            self.args.rate,
+            average=0.995,
+            report=lambda: self.report(policy, held_out),
+        )
 
 
 def clone(
@@ -187,34 +211,30 @@ def clone(
     Raises:
         ValueError: If the parts do not go together, or `args.out` holds a run with other settings, or something else.
     """
-    how = cloning(args)
-    check_out(args.out, how.policy_class.kind, *args.data, args.world_model)
-    demos = demonstrations(data[0], args)
-    aside = min(round(args.held_out * len(demos)), len(demos) - 1)
-    if args.held_out and len(demos) > 1:
-        aside = max(1, aside)
-    order = np.random.default_rng(args.seed).permutation(len(demos))
-    config = how.config(model, demos)
-    own = encode(model, demos.take(np.sort(order[aside:])), args.imitates)
-    held_out = encode(model, demos.take(np.sort(order[:aside])), args.imitates) if aside else None
+    kind = cloning.policy_class.kind
+    check_out(args.out, kind, *args.data, args.world_model)
+    how = cloning(args, data[0])
+    config = how.config(model)
+    own = encode(model, data[0].take(how.rows), args.imitates)
+    held_out = encode(model, data[0].take(how.aside), args.imitates) if len(how.aside) else None
     more = None
     if args.share:
         further = [demonstrations(one, replace(args, tasks=()), first=False) for one in data[1:]]
         more = encode(model, EpisodeDataset.concatenate(further))
     every = None
     if how.from_all:
-        every = own if args.hindsight == 1 else encode(model, data[0])
+        every = own if args.hindsight == 1 else encode(model, data[0]).take(how.others)
     torch.manual_seed(args.seed)
     policy = how.policy_class(config)
-    how.measure(policy, own, every)
-    batches = how.batches(own, more, every)
-    told = {"episodes": len(demos), "frames": len(own.acted)}
+    batches = how.batches(policy, own, more, every)
+    told = {"episodes": len(how.rows) + len(how.aside), "frames": len(own.acted)}
     run = Run(
         policy,
         args.out,
         args.settings() | told,
         seed=args.seed,
         muon=False,
+        cpu_time=True,
         write=lambda part, folder: registry.save(part, folder, "# Policy in cloning\n"),
     )
     for stage in how.stages(policy, batches, held_out):
@@ -226,7 +246,7 @@ def clone(
         **{f"{name}_error": value for name, value in how.report(policy, held_out).items()},
         "minutes": round(sum(run.seconds.values()) / 60, 2),
     }
-    registry.save(policy, args.out, card(args, demos, figures, how.policy_class.kind))
+    registry.save(policy, args.out, card(args, data[0].take(np.union1d(how.rows, how.aside)), figures, kind))
     return policy, figures
 
 
@@ -239,7 +259,7 @@ def card(args: Any, demos: EpisodeDataset, figures: dict[str, Any], kind: str) -
         f"`{command_line(f'clone --policy {kind}', args)}`\n\n"
         f"{len(demos)} demonstrations{f' ({tasks})' if tasks else ''}, world model `{args.world_model}`, seed "
         f"{args.seed}, {args.updates} updates of {args.batch} frames. Errors are mean squares of actions' errors, as "
-        f"shares of half their bounds.\n\n| | |\n|---|---|\n{rows}\n"
+        f"shares of half their bounds; minutes are CPU time.\n\n| | |\n|---|---|\n{rows}\n"
     )
 
 

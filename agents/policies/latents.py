@@ -32,7 +32,7 @@ _BOUNDS = (
     ("execute", 1, 64),
     ("modes", 1, 64),
 )
-_SPREAD = 4
+SPREAD = 4
 """Tokens that are made of an embedding that is a single vector."""
 
 
@@ -174,7 +174,7 @@ class Trunk(nn.Module):
         self.config = config
         width, parts = config.width, 3 if config.compares else 1
         single = config.tokens == 1
-        count, given = (_SPREAD, _SPREAD * width) if single else (config.tokens, width)
+        count, given = (SPREAD, SPREAD * width) if single else (config.tokens, width)
         self.enter = nn.Linear(parts * config.channels, given)
         self.look = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.place = nn.Parameter(_places(count, width))
@@ -200,7 +200,8 @@ class Trunk(nn.Module):
         self.mean.copy_(tokens.mean(0))
         self.scale.copy_(tokens.std(0).clamp_min(1e-3 * tokens.std() + 1e-6))
 
-    def _tokens(self, embedding: Tensor) -> Tensor:
+    def tokens(self, embedding: Tensor) -> Tensor:
+        """Returns the standardized tokens `(B, T, C)` of embeddings."""
         return (embedding.unflatten(-1, (self.config.tokens, -1)) - self.mean) / self.scale
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
@@ -217,13 +218,13 @@ class Trunk(nn.Module):
         Returns:
             `(B, N, W)`; with `further` `(B, N + Q, W)`, of which the first N are the same as without.
         """
-        tokens = self._tokens(obs["embedding"])
+        tokens = self.tokens(obs["embedding"])
         if self.config.compares:
-            goal = self._tokens(obs["goal"]) if "goal" in obs else torch.full_like(tokens, torch.nan)
+            goal = self.tokens(obs["goal"]) if "goal" in obs else torch.full_like(tokens, torch.nan)
             shown = torch.cat([goal, goal - tokens], -1).nan_to_num(0.0)
             tokens = torch.cat([tokens, shown], -1)
         seen = F.gelu(self.enter(tokens))
-        seen = seen.unflatten(-1, (_SPREAD, -1)).flatten(1, 2) if self.config.tokens == 1 else seen
+        seen = seen.unflatten(-1, (SPREAD, -1)).flatten(1, 2) if self.config.tokens == 1 else seen
         seen = seen + self.place
         seen = seen + self.look(seen)
         told = [self.nothing.expand(len(tokens), 1, -1)]

@@ -19,6 +19,7 @@ KINDS = {
     "vla": "dream_env.agents.nicol.vla:VLA",
     "transformer": "dream_env.agents.policies.transformer_vla:TransformerVLA",
     "latent": "dream_env.agents.policies.latent:LatentVLA",
+    "video": "dream_env.agents.policies.video:VideoVLA",
     "regressor": "dream_env.agents.nicol.regressor:Regressor",
     "sb3": "dream_env.agents.policies.sb3:SB3Policy",
     "controller": "dream_env.agents.policies.controller:Controller",

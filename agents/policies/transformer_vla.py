@@ -56,6 +56,7 @@ class TransformerVLA(nn.Module):
         return self.center.device
 
     def _own(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what the network is shown of observations."""
         return {name: obs[name] for name in self.inputs}
 
     def _units(self, chunks: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class TransformerVLA(nn.Module):
     @torch.no_grad()
     def _drawn(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Draws chunks `(B, chunk, A)` of a mixture, by its weights."""
-        features = self.trunk(self._tensors(observation))
+        features = self.trunk(self._own(self._tensors(observation)))
         several = self.head.draw(features, 2 * self.config.modes)[:, self.config.modes :]
         weights = self.head.logit(features).sort(1, descending=True).values.softmax(1)  # type: ignore[operator]
         rows = torch.arange(len(several), device=several.device)
@@ -137,7 +138,7 @@ class TransformerVLA(nn.Module):
         Returns:
             Chunks `(B, K, chunk, A)` in units of actions; the first of each row is the likeliest.
         """
-        return self._units(self.head.draw(self.trunk(self._tensors(observation)), count)).cpu().numpy()
+        return self._units(self.head.draw(self.trunk(self._own(self._tensors(observation))), count)).cpu().numpy()
 
     @insulated
     @torch.no_grad()

@@ -1,0 +1,185 @@
+"""Clones a policy that imagines: `python -m agents.clone --policy video --data DIR --world-model W --out DIR`.
+
+Two stages. First a generator learns from episodes that did what their sentence says, without their actions, what will
+be seen `--ahead` steps later. Then the acting part learns to get there: from all recorded episodes, which actions led
+to what was seen later, and from the demonstrations, what to do about an imagined future. Where the world model can draw
+what an embedding stands for, imagined.png shows imagined pictures beside what then happened.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dream_env.agents.clone import batches, transformer_clone
+from dream_env.agents.clone.batches import shown
+from dream_env.agents.clone.encoded_frames import EncodedFrames
+from dream_env.agents.clone.video_arguments import Arguments
+from dream_env.agents.eval import imagined
+from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.video import VideoVLA
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import WorldModel
+
+PICTURE = "imagined.png"
+"""File in the folder of a policy."""
+
+
+class Batches(batches.Batches):
+    """Batches of both stages.
+
+    Args:
+        args: See `Arguments`.
+        own: Demonstrations.
+        more: Those of the further folders; None without.
+        every: All recorded episodes.
+        videos: Which of these imagining is learned from.
+    """
+
+    args: Any
+
+    def __init__(
+        self, args: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames, videos: np.ndarray
+    ) -> None:
+        super().__init__(args, own, more, every)
+        self.videos = every.take(videos)
+
+    def imagine_loss(self, policy: VideoVLA, generator: torch.Generator) -> Tensor:
+        """Returns the generator's loss of one fresh batch."""
+        among = self.videos.acted
+        rows = among[torch.randint(len(among), (self.args.batch,), generator=generator)]
+        target = policy.flow.packed(*futures(self.videos, rows, policy))
+        obs = self.noisy(shown(self.videos.observed(rows), policy.flow.config), policy.flow.trunk, generator)
+        return policy.flow.loss(obs, target, generator).mean()
+
+    def _drawn(
+        self, frames: EncodedFrames, count: int, policy: Any, generator: torch.Generator, **how: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        rows = frames.acted[torch.randint(len(frames.acted), (count,), generator=generator)]
+        obs = frames.observed(rows)
+        if how.get("hindsight"):
+            obs["goal"] = frames.later(rows, self.args.ahead)
+            if not frames.bound:  # nobody knows which sentence it would have been
+                obs |= {name: torch.zeros_like(obs[name]) for name in ("instruction", "words")}
+        else:
+            noise = torch.randn(count, policy.flow.numbers, generator=generator)
+            noise *= torch.rand(count, 1, generator=generator) < 0.5  # acting begins in the middle of the noise
+            with torch.no_grad():
+                obs["goal"] = policy.imagined(shown(obs, policy.flow.config), noise)[0][:, 0]
+        return obs, *frames.chunks(rows, policy.config.chunk)
+
+
+def futures(frames: EncodedFrames, rows: Tensor, policy: VideoVLA) -> tuple[Tensor, Tensor]:
+    """Returns what comes after frames `(B,)`, as differences to now: embeddings `(B, M, E)` and a path `(B, P)`."""
+    config, now = policy.config, frames.embedding[rows].float()
+    moments = [frames.later(rows, config.ahead)]
+    if config.end:
+        moments.append(frames.embedding[frames.last[frames.episode[rows]]].float())
+    path = now.new_zeros(len(rows), 0)
+    if config.displaced is not None:
+        vector, end = frames.vectors[config.displaced], frames.last[frames.episode[rows]][:, None]
+        reach = torch.minimum(rows[:, None] + 1 + torch.arange(config.chunk), end)
+        path = (vector[reach] - vector[rows][:, None]).flatten(1)
+    return torch.stack(moments, 1) - now[:, None], path
+
+
+class Cloning(transformer_clone.Cloning):
+    """How it is cloned."""
+
+    policy_class = VideoVLA
+    from_all = True
+
+    def config(self, model: WorldModel) -> Any:
+        """Returns the shape of the policy."""
+        own = {name: getattr(self.args, name) for name in ("ahead", "end", "steps", "feature", "displaced")}
+        if self.args.displaced is not None:
+            own["per_action"] = per_action(self.data, self.args.displaced)
+        return transformer_clone.config_of(
+            self.args, model, self.data, self.policy_class.config_class, compares=True, **own
+        )
+
+    def videos(self) -> np.ndarray:
+        """Returns which of `others` imagining is learned from."""
+        among = np.isin(self.others, self.rows)
+        if self.args.videos == "successes" and self.data.success is not None:
+            among |= self.data.solved[self.others]
+        return np.flatnonzero(among)
+
+    def batches(
+        self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
+    ) -> Batches:
+        """Returns what draws batches; takes the spread of frames, and of what changes."""
+        assert every is not None
+        made = Batches(self.args, own, more, every, self.videos())
+        policy.trunk.measure(every.embedding)
+        policy.flow.trunk.measure(every.embedding)
+        policy.flow.measure(*futures(made.videos, made.videos.acted, policy))
+        return made
+
+    @torch.no_grad()
+    def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
+        """Measures actions and what is imagined on demonstrations that are held out."""
+        found = super().report(policy, held_out)
+        if held_out is None:
+            return found
+        obs = shown(held_out.observed(held_out.acted), policy.flow.config)
+        true = policy.flow.packed(*futures(held_out, held_out.acted, policy))
+        made = policy.flow.generate(obs, policy.config.steps)
+        return found | {"held_out_future": float((made - true).square().mean())}
+
+    def stages(self, policy: Any, batches: Any, held_out: EncodedFrames | None) -> list[Stage]:
+        """Returns the stages of the training: the generator, then what acts."""
+        imagine = Stage(
+            "imagine",
+            policy.flow,
+            lambda generator, progress: batches.imagine_loss(policy, generator),
+            self.args.imagine_updates or self.args.updates,
+            self.args.rate,
+            average=0.995,
+            report=lambda: self.report(policy, held_out),
+        )
+        if self.args.displaced is not None:  # the generator acts
+            return [imagine]
+        return [imagine, self.acting(policy, nn.ModuleList([policy.trunk, policy.head]), batches, held_out)]
+
+
+def per_action(data: EpisodeDataset, name: str) -> tuple[float, ...]:
+    """Returns by how much each number of a vector changes under an action of 1, from what was recorded.
+
+    Raises:
+        ValueError: If the actions are no displacement of this vector.
+    """
+    vector = data.observation.get(name)
+    if vector is None or vector.shape[1:] != data.action.shape[1:] or vector.ndim != 2:
+        known = [key for key, part in data.observation.items() if part.shape[1:] == data.action.shape[1:]]
+        raise ValueError(f"displaced={name!r}; accepted: a vector with as many numbers as an action has: {known}")
+    acted = np.ones(len(vector), bool)
+    acted[data.offsets[1:] - 1] = False
+    change, action = np.diff(vector, axis=0)[acted[:-1]], data.action[acted]
+    found = []
+    for i in range(action.shape[1]):
+        much = np.abs(action[:, i]) > 0.2 * np.abs(action[:, i]).max()
+        ratios = change[much, i] / action[much, i]
+        slope = float(np.median(ratios)) if len(ratios) else 0.0
+        fits = np.abs(ratios - slope) < 0.1 * abs(slope)
+        if not len(ratios) or not slope or fits.mean() < 0.5:
+            raise ValueError(f"displaced={name!r}: number {i} does not move as the actions say; accepted: None")
+        found.append(slope)
+    return tuple(found)
+
+
+def main(args: Arguments) -> None:
+    """Runs the command line."""
+    transformer_clone.main(args, Cloning)
+    model = checkpoint.load(args.world_model)
+    if imagined.can_draw(model):
+        data = EpisodeDataset.load(args.data[0])
+        how = Cloning(args, data)
+        shown = int(how.aside[0] if len(how.aside) else how.rows[0])
+        imagined.save(imagined.strip(registry.load(args.out), model, data, shown), args.out / PICTURE)
+        print(f"seen, imagined {args.ahead} steps on, and seen then: {args.out / PICTURE}")
