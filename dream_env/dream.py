@@ -51,7 +51,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     | `instruction` | (64,) | embedding of the sentence, in a world with sentences |
     | the model's `observed` | (n,) | vectors that the model predicts exactly, such as proprioception |
 
-    With "pixels" the decoder's pictures beside these; with "native" what the real environment shows, decoded, so that
+    With "words" the sentence word by word beside these; with "state" that, and what else of its state the model goes on
+    from, for planners; with "pixels" the decoder's pictures; with "native" what the real environment shows, decoded, so that
     a policy needs no wrapper there.
 
     ## Rewards
@@ -78,7 +79,7 @@ class DreamEnv(gym.Env[Obs, Any]):
     * `world_model`: "default", a checkpoint folder, or an object with the protocol of
       `dream_env.world_models.protocol`.
     * `task`: one of the tasks of the initial states, or "all" for a random one in each episode.
-    * `obs_type`: "embedding", "pixels" or "native", see above.
+    * `obs_type`: "embedding", "words", "state", "pixels" or "native", see above.
     * `reward`: a name from the table above; None for the world's default.
     * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay; takes the
       rewards "energy" and "bounded".

@@ -15,7 +15,7 @@ from dream_env.language import INSTRUCTION_DIM, WORDS
 from dream_env.spec import PICTURE, VECTOR, WorldSpec
 from dream_env.world_models.protocol import State, WorldModel
 
-ObsType = Literal["embedding", "words", "pixels", "native"]
+ObsType = Literal["embedding", "words", "state", "pixels", "native"]
 EMBEDDING_BOUND = 20.0
 """Embeddings have about unit variance; observations are clipped here."""
 
@@ -28,8 +28,8 @@ class ObservationForm:
         obs_type: "embedding": a flat `Dict` of `embedding`; `goal`, the goal's embedding, in a world with goals; the
             vectors that the model's `observed` names; and `instruction`, the sentence's embedding, in a world with
             sentences. "words": the same and in such a world `words`, the sentence word by word (rows of
-            `dream_env.language.word_vectors`). "pixels": as "embedding", and the pictures. "native": what the
-            environment itself shows, decoded.
+            `dream_env.language.word_vectors`). "state": the same and the model's `state_spaces`, for whoever imagines
+            from here. "pixels": as "embedding", and the pictures. "native": what the environment itself shows, decoded.
         goal_env: Gives the `observation / achieved_goal / desired_goal` form for hindsight replay, where the first
             holds vectors and instruction, or the embedding where there are none.
 
@@ -48,13 +48,15 @@ class ObservationForm:
         if obs_type == "pixels" and not spec.pictures:
             raise ValueError(f"obs_type='pixels': {spec.name} has no pictures; accepted: 'embedding', 'native'")
         self.model, self.obs_type, self.goal_env = model, obs_type, goal_env
-        own = getattr(model, "observed_spaces", {})
-        self.space = observation_space(spec, model.embedding_dim, model.observed, obs_type, goal_env, own)
+        own = dict(getattr(model, "observed_spaces", {}))
+        hidden = getattr(model, "state_spaces", {}) if obs_type == "state" else {}
+        self.shown = tuple(dict.fromkeys((*model.observed, *hidden)))
+        self.space = observation_space(spec, model.embedding_dim, self.shown, obs_type, goal_env, {**own, **hidden})
 
     @property
     def words(self) -> bool:
         """Whether observations hold words, so that states have to."""
-        return self.obs_type == "words" and self.model.spec.instructions
+        return self.obs_type in ("words", "state") and self.model.spec.instructions
 
     def build(self, state: State, goal: Tensor | None) -> Any:
         """Makes observations of states and their goals' embeddings `(B, E)`; every tensor is a fresh one."""
@@ -63,7 +65,7 @@ class ObservationForm:
             return decoded[own] if own else decoded
         embedding = _bounded(self.model.embedding(state))
         told = ["instruction", *(["words"] if self.words else [])] if self.model.spec.instructions else []
-        names = [*self.model.observed, *told]
+        names = [*self.shown, *told]
         parts = {name: state[name].clone() for name in names}  # a learner may change what it is given
         if self.goal_env:
             assert goal is not None
@@ -89,7 +91,7 @@ def observation_space(
     Args:
         spec: The world.
         embedding_dim: Length E of an embedding.
-        observed: Vectors that the world model shows as they are.
+        observed: Entries of the world model's state that are shown as they are.
         obs_type: As in `ObservationForm`.
         goal_env: As in `ObservationForm`.
         observed_spaces: Spaces of those that are no vectors of the world, such as a memory.
@@ -102,7 +104,7 @@ def observation_space(
     parts: dict[str, spaces.Space] = {name: known[name] for name in observed}
     if spec.instructions:
         parts["instruction"] = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
-        if obs_type == "words":
+        if obs_type in ("words", "state"):
             parts["words"] = spaces.Box(0.0, np.inf, (WORDS,), np.float32)
     if not goal_env:
         goal = {"goal": vector} if spec.goals else {}

@@ -89,7 +89,10 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
 
 def obs_type(policy: str) -> Any:
     """Returns what a policy sees; scripted ones see nothing."""
-    return "native" if policy in SCRIPTED else getattr(load_once(policy).config, "obs_type", "embedding")
+    if policy in SCRIPTED:
+        return "native"
+    saved = load_once(policy)
+    return getattr(saved, "obs_type", getattr(saved.config, "obs_type", "embedding"))
 
 
 class _Actor:

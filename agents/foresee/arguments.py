@@ -16,8 +16,9 @@ class Arguments:
     """The policy that proposes: default, few, or a path."""
     candidates: int = 16
     """Behaviors that are compared; the first is the policy's own."""
-    objective: tuple[str, ...] = ("metric", "disagreement=200")
-    """Terms of the cost, NAME or NAME=WEIGHT, see `python -m agents.plan --help`."""
+    objective: tuple[str, ...] = ()
+    """Terms of the cost, NAME or NAME=WEIGHT, see `python -m agents.plan --help`; by default "metric disagreement=200"
+    where the world model has a learned distance, else "energy"."""
     path: float = 0.25
     """How much the path counts beside its end."""
     horizon: int = 8

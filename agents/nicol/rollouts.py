@@ -141,7 +141,8 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
         config.check_encoder(world_model)
     return {
         "world_model": world_model,
-        "obs_type": next((name for name in ("pixels", "words") if name in keys), "embedding"),
+        "obs_type": getattr(saved, "obs_type", None)
+        or next((name for name in ("pixels", "words") if name in keys), "embedding"),
         "reward": reward,
         "goal_env": "desired_goal" in keys,
     }
@@ -304,23 +305,23 @@ def record(batch: Batch) -> list[Clip]:
         raise ValueError("world_model=None has no dream to show; accepted: a checkpoint")
     clips = []
     for seed in batch.seeds:
-        env, obs, info = _reset_physics(batch, seed, obs_type="pixels")
+        env, obs, info = _reset_physics(batch, seed)
         physics: Any = env.unwrapped
         start = {
-            "image": obs["pixels"],
+            "image": physics.last_observation["pixels"],
             "proprio": physics.proprio.copy(),
             "goal_image": physics.goal_image,
         }
         world_model = env_form(batch.policy, batch.world_model)["world_model"]
         dream = NicoLDreamEnv(batch.task, obs_type="pixels", world_model=world_model)
         imagined, _ = dream.reset(seed=seed, options=start | {"instruction": physics.spoken})
-        pictures = [(obs["pixels"], imagined["pixels"])]
+        pictures = [(start["image"], imagined["pixels"])]
         act = _actions(batch, seed, physics)
         for _ in range(physics.episode_steps):
             action = act({key: value[None] for key, value in obs.items()})[0]
             obs, _, _, _, info = env.step(action)
             imagined, *_ = dream.step(action)
-            pictures.append((obs["pixels"], imagined["pixels"]))
+            pictures.append((physics.last_observation["pixels"], imagined["pixels"]))
         dream.close()
         real, dreamed = (np.stack(side) for side in zip(*pictures, strict=True))
         clips.append(Clip(batch.task, physics.spoken, bool(info["is_success"]), real, dreamed))

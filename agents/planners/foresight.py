@@ -17,6 +17,7 @@ from dream_env.agents.planners.prior import Prior, load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise, check_counts
 from dream_env.checks import check_choice, check_number
 from dream_env.files import write_json
+from dream_env.observations import ObsType
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State, WorldModel
 
@@ -103,7 +104,7 @@ class Foresight:
             raise ValueError(
                 f"horizon={config.horizon}; accepted: up to {spec.horizon}, the length of an episode of {spec.name}"
             )
-        self.policy = load_policy(config.policy) if policy is None else policy
+        self.policy = load_policy(config.policy, config.world_model) if policy is None else policy
         self.prior = Prior(self.policy, config.std, config.beta)
         self.objective = Objective(config.objective, config.path)
         self.objective.check(self.model)
@@ -114,6 +115,11 @@ class Foresight:
     def inputs(self) -> tuple[str, ...]:
         """Names of the parts of an observation that it looks at."""
         return tuple(dict.fromkeys((*states.inputs(self.model), *self.policy.inputs)))
+
+    @property
+    def obs_type(self) -> ObsType:
+        """Form of the observations that it looks at, see `dream_env.observations.ObservationForm`."""
+        return states.form(self.model, self.inputs)
 
     def reset(self) -> None:
         """Forgets the episodes so far; random numbers begin anew."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dream_env import rewards
 from dream_env.agents.planners.rollout import Imagined
+from dream_env.agents.planners.states import goal_embedding
 from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
 
 
@@ -32,7 +33,7 @@ class Term(NamedTuple):
 def energy(imagined: Imagined) -> Tensor:
     """Mean squared distance to the goal's embedding: the energy of V-JEPA 2-AC (Assran et al. 2025)."""
     assert imagined.goal is not None
-    goal = imagined.model.embedding(imagined.goal)
+    goal = goal_embedding(imagined.model, imagined.goal)
     return torch.stack([rewards.distance(imagined.model.embedding(state), goal) for state in imagined.states])
 
 

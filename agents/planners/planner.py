@@ -22,6 +22,7 @@ from dream_env.agents.planners.rollout import Imagination
 from dream_env.agents.planners.shooting import RandomShooting
 from dream_env.checks import check_choice
 from dream_env.files import write_json
+from dream_env.observations import ObsType
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State, WorldModel
 
@@ -129,14 +130,20 @@ class Planner:
         self.objective = Objective(config.objective, config.path, value)
         self.objective.check(self.model)
         if policy is None and config.prior is not None:
-            policy = load_policy(config.prior)
+            policy = load_policy(config.prior, config.world_model)
         self.prior = None if policy is None else Prior(policy, config.prior_std)
         self.reset()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the parts of an observation that it looks at."""
-        return states.inputs(self.model)
+        own = () if self.prior is None else self.prior.policy.inputs
+        return tuple(dict.fromkeys((*states.inputs(self.model), *own)))
+
+    @property
+    def obs_type(self) -> ObsType:
+        """Form of the observations that it looks at, see `dream_env.observations.ObservationForm`."""
+        return states.form(self.model, self.inputs)
 
     def reset(self) -> None:
         """Forgets the episodes so far; random numbers begin anew."""
@@ -154,7 +161,7 @@ class Planner:
             ValueError: If the observation or the imagined costs do not serve.
         """
         seen = states.seen(self.model, observation)
-        memory = getattr(self.model, "has_memory", False)
+        memory = getattr(self.model, "has_memory", False) and "embedding" not in seen  # else it is in what is seen
         if not self._left or memory:
             state = states.state_of(self.model, seen, self._expected)
         if not self._left:
@@ -187,7 +194,7 @@ class Planner:
             proposals = [proposals[0][:, 1:]]
         kept = needed(self.model, self.objective, state)
         if goal is not None:
-            goal = {name: part for name, part in goal.items() if name in kept}
+            goal = {name: part for name, part in goal.items() if name in ("embedding", *kept)}
         cost = Imagination(
             self.model,
             self.box,
@@ -223,7 +230,8 @@ def needed(model: WorldModel, objective: Objective, state: State) -> State:
     if "metric" in objective.weights and set(objective.weights) <= {"metric", "disagreement"} and not objective.value:
         names = getattr(model, "metric_state", tuple(state))
     else:
-        names = tuple(name for name in state if name != "instruction" or "success" in needs)
+        told = "success" in needs or getattr(model, "sentence_in_embedding", False)
+        names = tuple(name for name in state if name != "instruction" or told)
     return {name: state[name] for name in names}
 
 

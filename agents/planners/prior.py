@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import Imagined, imagine, repeat
+from dream_env.agents.planners.states import goal_embedding
 from dream_env.observations import ObservationForm
 from dream_env.world_models.protocol import State, WorldModel
 
@@ -20,7 +22,7 @@ class Prior:
     """Proposes what a policy does, in a closed loop with imagined states.
 
     Attributes:
-        policy: See `dream_env.agents.policies.protocol.Policy`; without memory, as every candidate is an episode to it.
+        policy: See `dream_env.agents.policies.protocol.Policy`; a copy, to which what is imagined is an episode.
         std: Standard deviation of the noise on its actions, as a share of half the action box.
         beta: Color of that noise along the horizon: at 2 a variation is kept over the whole of it.
     """
@@ -28,6 +30,10 @@ class Prior:
     policy: Any
     std: float = 0.3
     beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Makes the copy."""
+        self.policy = copy.copy(self.policy)
 
     def variations(self, noise: Noise, box: ActionBox, count: int, horizon: int) -> Tensor:
         """Returns what is added to the policy's actions, `(B, count, H, A)`; the first is nothing.
@@ -57,7 +63,7 @@ class Prior:
             model: The world model.
             box: Its actions.
             state: B rows.
-            goal: B rows, or None.
+            goal: B rows, states or what `dream_env.agents.planners.states.goal_of` knows of them; or None.
             variations: `(B, K, H, A)`.
             chance: Uniform numbers `(B, D, H, noise_dim)`, the same for all of K; None for the likeliest.
             temperature: As in `WorldModel.step`.
@@ -69,12 +75,14 @@ class Prior:
         draws = 1 if chance is None else chance.shape[1]
         rows = repeat(state, several * draws)
         goals = None if goal is None else repeat(goal, several * draws)
-        shown = None if goals is None else model.embedding(goals)
+        shown = None if goals is None else goal_embedding(model, goals)
         added = variations.repeat_interleave(draws, 1).flatten(0, 1)
         noise = None
         if chance is not None:
             noise = chance[:, None].expand(-1, several, -1, -1, -1).flatten(0, 2).transpose(0, 1)
-        form = ObservationForm(model, "words" if "words" in self.policy.inputs else "embedding")
+        words = "words" if "words" in self.policy.inputs else "embedding"
+        form = ObservationForm(model, getattr(self.policy, "obs_type", words))
+        self.policy.reset()
         chosen: list[Tensor] = []
 
         def choose(t: int, now: State) -> Tensor:
@@ -96,8 +104,19 @@ def varied(actions: np.ndarray, added: Tensor, box: ActionBox) -> Tensor:
     return box.clip(box.candidates(torch.as_tensor(actions, device=added.device)) + added)
 
 
-def load_policy(path: str) -> Any:
-    """Reads a saved policy, see `Prior.policy`."""
+def load_policy(path: str, world_model: str | None = None) -> Any:
+    """Reads a saved policy, see `Prior.policy`.
+
+    Args:
+        path: See `dream_env.agents.policies.registry.load`.
+        world_model: Name or folder of the one through which it is to see; None leaves that open.
+
+    Raises:
+        ValueError: If it learned to see through another encoder.
+    """
     from dream_env.agents.policies.registry import load_once
 
-    return load_once(path)
+    policy = load_once(path)
+    if world_model is not None and hasattr(policy.config, "check_encoder"):
+        policy.config.check_encoder(world_model)
+    return policy

@@ -23,7 +23,7 @@ class Imagined:
         model: The world model.
         states: After each step, H entries of N rows.
         told: What was predicted of each step.
-        goal: The goals' states, N rows; None without goals.
+        goal: The goals, see `dream_env.agents.planners.states.goal_of`, N rows; None without goals.
         actions: What was done, H entries `(N, ...)`.
     """
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.world_models.protocol import State, WorldModel
+from dream_env.observations import ObsType
+from dream_env.world_models.protocol import HasMetric, State, WorldModel
 
 
 def seen(model: WorldModel, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
@@ -24,8 +25,16 @@ def seen(model: WorldModel, observation: Mapping[str, np.ndarray]) -> dict[str, 
 def inputs(model: WorldModel) -> tuple[str, ...]:
     """Names of the parts of an observation that show a world model's state and goal."""
     spec = model.spec
-    seen = ("embedding", *model.observed) if hasattr(model, "restore") else tuple(spec.observation)
+    told = dict.fromkeys(("embedding", *model.observed, *getattr(model, "state_spaces", ())))
+    seen = told if hasattr(model, "restore") else spec.observation
     return (*seen, *(["goal"] if spec.goals else []), *(["instruction"] if spec.instructions else []))
+
+
+def form(model: WorldModel, inputs: tuple[str, ...]) -> ObsType:
+    """Returns the form of observations in which a world model's state is shown, and all of `inputs`."""
+    if not hasattr(model, "restore"):
+        return "native"
+    return "state" if getattr(model, "state_spaces", ()) else "words" if "words" in inputs else "embedding"
 
 
 def state_of(model: WorldModel, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
@@ -56,13 +65,16 @@ def state_of(model: WorldModel, observation: Mapping[str, Tensor], previous: Sta
 
 
 def goal_of(model: WorldModel, observation: Mapping[str, Tensor]) -> State | None:
-    """Returns the states that the goals' embeddings in observations stand for; None without goals.
+    """Returns what is known of the goals in observations: "embedding", and what a learned distance needs beside.
 
-    Raises:
-        ValueError: If the world model cannot tell a state by its embedding.
+    None without goals. A goal is looked at, never imagined from, so its embedding is enough.
     """
     if "goal" not in observation:
         return None
-    if not hasattr(model, "restore"):
-        raise ValueError(f"observation has a goal, and {type(model).__name__} no method `restore` for its embedding")
-    return model.restore({"embedding": observation["goal"]})
+    known = model.restore({"embedding": observation["goal"]}) if isinstance(model, HasMetric) else {}  # type: ignore
+    return {**known, "embedding": observation["goal"]}
+
+
+def goal_embedding(model: WorldModel, goal: State) -> Tensor:
+    """Returns the embeddings `(B, E)` of goals, which are states or what `goal_of` knows of them."""
+    return goal["embedding"] if "embedding" in goal else model.embedding(goal)

@@ -104,10 +104,8 @@ class Futures:
         return [futures[i] for i in best_first]
 
     def _goal(self, carry: Carry) -> State | None:
-        """Returns the state of the goal, as far as its embedding tells it: what a policy sees of it."""
-        if not self.engine.spec.goals or not hasattr(self.model, "restore"):
-            return None
-        return self.model.restore({"embedding": carry["_goal"].clone()})
+        """Returns what a policy sees of the goal."""
+        return {"embedding": carry["_goal"].clone()} if self.engine.spec.goals else None
 
     def _read(self, told: Imagined, done: list[Tensor], names: list[str], goal: Tensor) -> list[Future]:
         count = len(done)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -140,6 +141,13 @@ class DynamicsModel(nn.Module):
         """Device of the weights."""
         return self.change_scale.device
 
+    @property
+    def state_spaces(self) -> dict[str, spaces.Box]:
+        """Spaces of what an embedding does not tell of a state: the memory, in a world with goals."""
+        if not (self.has_memory and self.spec.goals):
+            return {}
+        return {"memory": spaces.Box(-np.inf, np.inf, (self.config.memory,), np.float32)}
+
     # --- the protocol
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
@@ -175,13 +183,14 @@ class DynamicsModel(nn.Module):
     def restore(self, observation: Mapping[str, Tensor]) -> State:
         """Returns the states that policies' observations show: "embedding" `(B, E)`, and "instruction" if there is one.
 
-        In a world with goals the embedding does not hold the memory, which is empty then.
+        In a world with goals the embedding does not hold the memory, which is empty then unless "memory" is there, too.
         """
         embedding = observation["embedding"]
         state = {"code": embedding[..., : self.noise_dim - 1]}
         if self.has_memory:
             memory = embedding[..., self.noise_dim - 1 :]
             state["memory"] = memory if memory.shape[-1] else memory.new_zeros(len(memory), self.config.memory)
+            state |= {"memory": observation["memory"]} if self.spec.goals and "memory" in observation else {}
         if "instruction" in observation:
             state["instruction"] = observation["instruction"]
         return state

@@ -42,7 +42,9 @@ class WorldModel(Protocol):
     an observation with an embedding stands for; `features(state)`, a dict of vectors `(B, n)`, the few numbers that a
     small controller needs where an embedding has thousands; `metric_state`, the entries of the state that the metric
     needs, which `step` moves by themselves; `observed_spaces`, the spaces of those entries of `observed` that are no
-    vectors of `spec.observation`, such as a memory; and in an attribute `config` the numbers `success_threshold`, the
+    vectors of `spec.observation`, such as a memory; `state_spaces`, the spaces of those entries of the state that
+    `restore` needs beside embedding and `observed`, and which `obs_type="state"` shows; `sentence_in_embedding`, True
+    where `embedding` is under the sentence; and in an attribute `config` the numbers `success_threshold`, the
     probability from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
     `max_disagreement="calibrated"` asks for.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -46,6 +47,7 @@ class SlotModel(nn.Module):
     config_class = SlotConfig
     has_memory = True
     noise_dim = 1
+    sentence_in_embedding = True
 
     def __init__(self, config: SlotConfig, spec: WorldSpec) -> None:
         super().__init__()
@@ -105,6 +107,12 @@ class SlotModel(nn.Module):
         """Device of the weights."""
         return self.own_mean.device
 
+    @property
+    def state_spaces(self) -> dict[str, spaces.Box]:
+        """Spaces of what an embedding does not tell of a state, see `restore`."""
+        slots, numbers = self.config.slots, {"slots": self.cameras * FEATURES, "memory": self.config.memory}
+        return {name: spaces.Box(-np.inf, np.inf, (slots, size), np.float32) for name, size in numbers.items()}
+
     # --- the protocol
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
@@ -141,6 +149,20 @@ class SlotModel(nn.Module):
         if "instruction" in observation:
             state["instruction"] = observation["instruction"]
         return state
+
+    def restore(self, observation: Mapping[str, Tensor]) -> State:
+        """Returns the states that observations with `state_spaces` in them stand for.
+
+        Args:
+            observation: `slots`, `memory`, the world's vectors, and "instruction" if there is one, `(B, ...)`.
+
+        Raises:
+            ValueError: If one is missing: the embedding is too short to tell them.
+        """
+        names = (*self.spec.vectors, *self.state_spaces)
+        if missing := [name for name in names if name not in observation]:
+            raise ValueError(f"observation has no {missing[0]!r}; accepted: {', '.join(names)}, see obs_type='state'")
+        return {name: observation[name] for name in (*names, "instruction") if name in observation}
 
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
