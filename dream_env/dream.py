@@ -52,8 +52,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     | the model's `observed` | (n,) | vectors that the model predicts exactly, such as proprioception |
 
     With "words" the sentence word by word beside these; with "state" that, and what else of its state the model goes on
-    from, for planners; with "pixels" the decoder's pictures; with "native" what the real environment shows, decoded, so that
-    a policy needs no wrapper there.
+    from, for planners; with "pixels" the decoder's pictures; with "native" what the real environment shows, decoded, so
+    that a policy needs no wrapper there.
 
     ## Rewards
     | `reward` | meaning |

@@ -29,6 +29,8 @@ from dream_env.checks import check_number
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.spec import SPEC
 from dream_env.progress import progress_bar
+from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import HasMetric
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ def oracle(
 
 def config(args: Arguments) -> ForesightConfig:
     """Returns the foresight that the arguments ask for."""
+    learned = isinstance(checkpoint.load(args.world_model), HasMetric)
+    usual = ForesightConfig().objective if learned else {"energy": 1.0}
     return ForesightConfig(
         args.policy,
         args.world_model,
         args.candidates,
-        plan.weights(args.objective),
+        plan.weights(args.objective) or usual,
         args.path,
         args.horizon,
         args.execute,

@@ -31,12 +31,13 @@ class ForesightConfig:
     Attributes:
         policy: The policy that proposes.
         world_model: Name or folder.
-        candidates: Behaviors K that are compared; the first is what the policy does by itself.
+        candidates: Behaviors K that are compared; the first is what the policy does by itself. Those of a policy whose
+            head has modes are the chunks that it proposes, after which it goes on by itself.
         objective: Weight of each term of their cost, see `dream_env.agents.planners.objectives.TERMS`.
         path: How much the path counts beside its end.
         horizon: Steps that are imagined.
         execute: Steps for which the chosen behavior is kept.
-        std: Standard deviation of what is added to the policy's actions, as a share of half the action box.
+        std: Standard deviation of what is added to the actions of other policies, as a share of half the action box.
         beta: Color of that noise along the horizon, see `Noise.colored`.
         draws: Draws of noise that every candidate is imagined with, the same for all; 0 imagines what is likeliest.
         temperature: How far noise leads from the likeliest.
@@ -81,8 +82,8 @@ class ForesightConfig:
 class Foresight:
     """A policy that looks ahead; meets `dream_env.agents.policies.protocol.Policy`.
 
-    What is chosen is what to add to the policy's actions in the next steps, so the policy stays in the loop: with
-    nothing added it is the policy itself.
+    What is chosen is what to add to the policy's actions in the next steps, so the policy stays in the loop, or what to
+    do in their place; with neither it is the policy itself.
 
     Args:
         config: What it is made of.
@@ -125,47 +126,62 @@ class Foresight:
         """Forgets the episodes so far; random numbers begin anew."""
         self.policy.reset()
         self._noise: Noise | None = None
-        self._added: list[Tensor] = []
+        self._chosen: list[tuple[Tensor, Tensor | None]] = []
         self.chosen: list[np.ndarray] = []
 
     @torch.no_grad()
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
         """Chooses actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; it draws nothing else."""
-        own = self.policy.act(observation, deterministic)
-        if not self._added:
+        if not self._chosen:
+            if hasattr(self.policy, "propose"):
+                self.policy.reset()  # begins a chunk here, as it does in imagination
             seen = states.seen(self.model, observation)
-            added = self._choose(states.state_of(self.model, seen), states.goal_of(self.model, seen))
-            self._added = list(added[:, : self.config.execute].unbind(1))
-        return self.box.actions(varied(own, self._added.pop(0), self.box)).cpu().numpy()
+            self._chosen = self._choose(
+                states.state_of(self.model, seen), states.goal_of(self.model, seen), observation
+            )
+        added, instead = self._chosen.pop(0)
+        own = self.policy.act(observation, deterministic)
+        return self.box.actions(varied(own, added, self.box, instead)).cpu().numpy()
 
-    def _choose(self, state: State, goal: State | None) -> Tensor:
-        """Returns what to add to the next actions `(B, H, A)`."""
+    def _choose(
+        self, state: State, goal: State | None, observation: Mapping[str, np.ndarray]
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Returns what to add to the next actions `(B, A)`, and what to do in their place, see `varied`."""
         config, count = self.config, len(next(iter(state.values())))
         if self._noise is None or len(self._noise.generators) != count:
             self._noise = Noise([config.seed + i for i in range(count)], self.model.device)
         noise = self._noise
         variations = self.prior.variations(noise, self.box, config.candidates, config.horizon)
+        chunks = self.prior.chunks(observation, noise, self.box, config.candidates, config.horizon)
+        if chunks is not None:
+            variations = torch.zeros_like(variations)
         rows = torch.arange(count, device=variations.device)
         if config.pick == "random":
             best = (noise.uniform() * config.candidates).long()
         else:
             chance = noise.uniform(config.draws, config.horizon, self.model.noise_dim) if config.draws else None
-            each = self.costs(state, goal, variations, chance)
+            each = self.costs(state, goal, variations, chance, chunks)
             costs = each.mean(2)
             best = costs.argmax(1) if config.pick == "worst" else costs.argmin(1)
             if config.pick == "best":
                 best = torch.where(leads(each[:, 0] - each[rows, best], config.margin, config.sure), best, 0)
         self.chosen.append(best.cpu().numpy())
-        return variations[rows, best]
+        added = variations[rows, best, : config.execute].unbind(1)
+        instead = [None] * len(added) if chunks is None else chunks[rows, best, : config.execute].unbind(1)
+        return list(zip(added, instead, strict=True))
 
-    def costs(self, state: State, goal: State | None, variations: Tensor, chance: Tensor | None) -> Tensor:
+    def costs(
+        self, state: State, goal: State | None, variations: Tensor, chance: Tensor | None, chunks: Tensor | None = None
+    ) -> Tensor:
         """Returns the costs `(B, K, D)` of the policy with variations `(B, K, H, A)` under each of D draws.
+
+        `chunks` as in `Prior.imagine`.
 
         Raises:
             ValueError: If a cost is not a number.
         """
         temperature = self.config.temperature
-        imagined = self.prior.imagine(self.model, self.box, state, goal, variations, chance, temperature)
+        imagined = self.prior.imagine(self.model, self.box, state, goal, variations, chance, temperature, chunks)
         costs = self.objective(imagined).view(*variations.shape[:2], -1)
         if not torch.isfinite(costs).all():
             raise ValueError("costs of candidates are NaN or infinite; accepted: finite costs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import Imagined, imagine, repeat
 from dream_env.agents.planners.states import goal_embedding
-from dream_env.observations import ObservationForm
+from dream_env.observations import ObservationForm, ObsType
 from dream_env.world_models.protocol import State, WorldModel
 
 
@@ -47,6 +48,30 @@ class Prior:
         drawn[:, 0] = 0
         return drawn
 
+    def chunks(
+        self, observation: Mapping[str, np.ndarray], noise: Noise, box: ActionBox, count: int, horizon: int
+    ) -> Tensor | None:
+        """Lets a policy with modes propose what to do; None of one that has none, see `TransformerVLA.propose`.
+
+        Args:
+            observation: Arrays `(B, ...)` by name.
+            noise: Decides which.
+            box: Actions.
+            count: Proposals K.
+            horizon: Steps H.
+
+        Returns:
+            Candidates `(B, K, H, A)`, NaN where the policy goes on by itself: after a chunk, and all along the first.
+        """
+        if not getattr(self.policy, "has_modes", False):
+            return None
+        drawn = noise.normal(count, self.policy.config.chunk, len(box.low))
+        proposed = torch.as_tensor(self.policy.propose(observation, count, drawn), device=box.low.device)
+        known = min(horizon, proposed.shape[2])
+        chunks = torch.full((len(proposed), count, horizon, len(box.low)), torch.nan, device=box.low.device)
+        chunks[:, 1:, :known] = proposed[:, 1:, :known]
+        return chunks
+
     def imagine(
         self,
         model: WorldModel,
@@ -56,6 +81,7 @@ class Prior:
         variations: Tensor,
         chance: Tensor | None = None,
         temperature: float = 1.0,
+        chunks: Tensor | None = None,
     ) -> Imagined:
         """Carries out the policy with variations added to its actions.
 
@@ -67,6 +93,7 @@ class Prior:
             variations: `(B, K, H, A)`.
             chance: Uniform numbers `(B, D, H, noise_dim)`, the same for all of K; None for the likeliest.
             temperature: As in `WorldModel.step`.
+            chunks: What is done in the place of the policy's actions where it is a number, `(B, K, H, A)`.
 
         Returns:
             N = B * K * D rows; the actions as candidates.
@@ -77,16 +104,18 @@ class Prior:
         goals = None if goal is None else repeat(goal, several * draws)
         shown = None if goals is None else goal_embedding(model, goals)
         added = variations.repeat_interleave(draws, 1).flatten(0, 1)
+        instead = None if chunks is None else chunks.repeat_interleave(draws, 1).flatten(0, 1)
         noise = None
         if chance is not None:
             noise = chance[:, None].expand(-1, several, -1, -1, -1).flatten(0, 2).transpose(0, 1)
-        words = "words" if "words" in self.policy.inputs else "embedding"
-        form = ObservationForm(model, getattr(self.policy, "obs_type", words))
+        usual: ObsType = "words" if "words" in self.policy.inputs else "embedding"
+        form = ObservationForm(model, getattr(self.policy, "obs_type", usual))
         self.policy.reset()
         chosen: list[Tensor] = []
 
         def choose(t: int, now: State) -> Tensor:
-            chosen.append(varied(self.act(form, now, shown), added[:, t], box))
+            own = self.act(form, now, shown)
+            chosen.append(varied(own, added[:, t], box, None if instead is None else instead[:, t]))
             return box.actions(chosen[-1])
 
         imagined = imagine(model, rows, choose, horizon, goals, noise, temperature)
@@ -99,9 +128,13 @@ class Prior:
         return self.policy.act(seen)
 
 
-def varied(actions: np.ndarray, added: Tensor, box: ActionBox) -> Tensor:
-    """Returns candidates `(N, A)`: a policy's actions with something added, within the box."""
-    return box.clip(box.candidates(torch.as_tensor(actions, device=added.device)) + added)
+def varied(actions: np.ndarray, added: Tensor, box: ActionBox, instead: Tensor | None = None) -> Tensor:
+    """Returns candidates `(N, A)` within the box: a policy's actions with something added.
+
+    Where `instead` `(N, A)` is a number, it takes the place of both.
+    """
+    candidates = box.candidates(torch.as_tensor(actions, device=added.device)) + added
+    return box.clip(candidates if instead is None else torch.where(instead.isnan(), candidates, instead))
 
 
 def load_policy(path: str, world_model: str | None = None) -> Any:

@@ -33,9 +33,12 @@ class GaussianHead(nn.Module):
         """Returns the likeliest chunks `(B, D)` in [-1, 1]."""
         return torch.tanh(self.mean(features))
 
-    def draw(self, features: Tensor, count: int) -> Tensor:
-        """Draws chunks `(B, count, D)`; the first of each row is the likeliest."""
-        return _around(self.likeliest(features)[:, None].expand(-1, count, -1), self.std)
+    def draw(self, features: Tensor, count: int, noise: Tensor | None = None) -> Tensor:
+        """Draws chunks `(B, count, D)` by standard normal noise of that shape; the first of each row is the likeliest.
+
+        Without noise it is drawn by torch's generator.
+        """
+        return _around(self.likeliest(features)[:, None].expand(-1, count, -1), self.std, noise=noise)
 
     def loss(self, features: Tensor, chunk: Tensor, known: Tensor) -> Tensor:
         """Returns the loss `(B,)` of recorded chunks `(B, D)`, of which a part is `known` `(B, D)`."""
@@ -66,12 +69,12 @@ class KHead(nn.Module):
         rows = torch.arange(len(features), device=features.device)
         return self._means(features)[rows, self.logit(features).argmax(1)]
 
-    def draw(self, features: Tensor, count: int) -> Tensor:
+    def draw(self, features: Tensor, count: int, noise: Tensor | None = None) -> Tensor:
         """Draws chunks `(B, count, D)`: of every Gaussian its mean, the weightiest first; then around those again."""
         order = self.logit(features).argsort(1, descending=True)
         means = self._means(features).gather(1, order[..., None].expand(-1, -1, self._means(features).shape[-1]))
         chosen = means[:, torch.arange(count, device=means.device) % self.modes]
-        return _around(chosen, self.std, self.modes)
+        return _around(chosen, self.std, self.modes, noise)
 
     def loss(self, features: Tensor, chunk: Tensor, known: Tensor) -> Tensor:
         """Returns the negative log-likelihood `(B,)`, up to a constant; arguments as of `GaussianHead.loss`."""
@@ -113,10 +116,11 @@ class FlowHead(nn.Module):
         """Returns the chunks `(B, D)` to which the middle of the noise flows."""
         return self._carried(features, features.new_zeros(len(features), self.numbers))
 
-    def draw(self, features: Tensor, count: int) -> Tensor:
+    def draw(self, features: Tensor, count: int, noise: Tensor | None = None) -> Tensor:
         """Draws chunks `(B, count, D)`; the first of each row is that of `likeliest`."""
-        noise = torch.randn(len(features), count, self.numbers, device=features.device)
-        noise[:, 0] = 0
+        if noise is None:
+            noise = torch.randn(len(features), count, self.numbers, device=features.device)
+        noise = torch.cat([torch.zeros_like(noise[:, :1]), noise[:, 1:]], 1)
         return self._carried(features[:, None].expand(-1, count, -1), noise)
 
     def loss(self, features: Tensor, chunk: Tensor, known: Tensor) -> Tensor:
@@ -135,8 +139,8 @@ def make_head(name: HeadName, features: int, numbers: int, std: float, modes: in
     return KHead(features, numbers, std, modes) if name == "k" else GaussianHead(features, numbers, std)
 
 
-def _around(chunks: Tensor, std: float, exact: int = 1) -> Tensor:
+def _around(chunks: Tensor, std: float, exact: int = 1, noise: Tensor | None = None) -> Tensor:
     """Returns chunks `(B, K, D)` with noise on all but the first `exact` of each row."""
-    noise = std * torch.randn(chunks.shape, device=chunks.device)
+    noise = std * (torch.randn(chunks.shape, device=chunks.device) if noise is None else noise)
     noise[:, :exact] = 0
     return (chunks + noise).clamp(-1, 1)

@@ -92,6 +92,11 @@ class TransformerVLA(nn.Module):
 
     # --- acting
 
+    @property
+    def has_modes(self) -> bool:
+        """Whether its proposals differ by more than noise around one chunk."""
+        return self.config.head != "gaussian"
+
     def reset(self) -> None:
         """Forgets what was left of the chunks of episodes so far."""
         self._left: list[np.ndarray] = []
@@ -128,17 +133,21 @@ class TransformerVLA(nn.Module):
 
     @insulated
     @torch.no_grad()
-    def propose(self, observation: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    def propose(self, observation: Mapping[str, np.ndarray], count: int, noise: Tensor | None = None) -> np.ndarray:
         """Proposes several chunks, for whoever looks ahead.
 
         Args:
             observation: Arrays `(B, ...)` by name.
             count: How many, K.
+            noise: Standard normal numbers `(B, K, chunk, A)` that decide which; None draws them by torch's generator.
 
         Returns:
             Chunks `(B, K, chunk, A)` in units of actions; the first of each row is the likeliest.
         """
-        return self._units(self.head.draw(self.trunk(self._own(self._tensors(observation))), count)).cpu().numpy()
+        drawn = None if noise is None else noise.to(self.device).flatten(2)
+        return (
+            self._units(self.head.draw(self.trunk(self._own(self._tensors(observation))), count, drawn)).cpu().numpy()
+        )
 
     @insulated
     @torch.no_grad()
