@@ -1,0 +1,62 @@
+"""Compares policies with a world model inside with plain ones: `python -m agents.studies.policies --data DIR`.
+
+From the same demonstrations, through the same world model, with as many updates, judged by physics on the same held-out
+starts. A cell (a row, a number of demonstrations, a seed) is one policy; what is finished is kept in --work, a killed
+study goes on when the same command is given again, and the report, of everything in --work, is written after every
+cell.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.studies.policies.arguments import Arguments
+from dream_env.agents.studies.policies.report import report
+from dream_env.agents.studies.policies.rows import ROWS, cells, run
+from dream_env.checks import check_choice
+from dream_env.files import write_json, write_text
+from dream_env.progress import progress_bar
+
+
+def begin(args: Arguments) -> None:
+    """Notes what a group is told.
+
+    Raises:
+        ValueError: If it was told something else before.
+    """
+    file = args.group / "group.json"
+    settings = args.settings()
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        check_settings(args.group, {name: before.get(name) for name in settings}, settings)
+    named = replace(args, data=tuple(Path("data") / one.name for one in args.data), work=Arguments.work)
+    write_json(file, {**settings, "command": command_line("studies.policies", replace(named, out=Arguments.out))})
+
+
+def write(args: Arguments) -> str:
+    """Writes policies.json and policies.md, and returns the page."""
+    found, text = report(args.work)
+    write_json(args.out / "policies.json", found)
+    write_text(args.out / "policies.md", text)
+    return text
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    check_out(args.out)
+    for row in args.policies:
+        check_choice("policies", row, ROWS)
+    torch.set_num_threads(1)
+    if not args.only_report:
+        begin(args)
+        for cell in (bar := progress_bar(list(cells(args)), "policies", unit="policy")):
+            bar.set_postfix_str(f"{cell.row}, {cell.demos} demonstrations, seed {cell.seed}")
+            run(cell, args)
+            write(args)
+    print("\n" + write(args))
+    print(f"Report: {(args.out / 'policies.md').resolve()}")

@@ -1,0 +1,160 @@
+"""What the study says: cells, a summary, a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.studies.policies.rows import FIGURES, ROWS, Cell, found
+
+ROOM = ("place", "stack")
+"""Tasks that leave room, named before anything was played: gains in the summary are over those, else over all."""
+Played = Mapping[Cell, Sequence[EpisodeResult]]
+
+
+def groups(work: Path) -> dict[str, dict[str, Any]]:
+    """Returns what every group of a study was told, by the name of its folder."""
+    return {
+        file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(work.glob("*/group.json"))
+    }
+
+
+def reduce(played: Played, group: Path) -> list[dict[str, Any]]:
+    """Returns the cells of a group, one for each task; starts that are already solved are left out."""
+    rows = []
+    for cell, episodes in played.items():
+        figures = json.loads((cell.folder(group) / FIGURES).read_text(encoding="utf-8"))
+        kept = [one for one in episodes if not one.solved_at_start]
+        for task in dict.fromkeys(one.task for one in kept):
+            own = [one.success for one in kept if one.task == task]
+            rows.append(
+                {"policy": cell.row, "demos": cell.demos, "task": task, "seed": cell.seed, "episodes": len(own)}
+                | {"physics_success": float(np.mean(own)), "successes": sum(own)}
+                | figures
+            )
+    return rows
+
+
+def solved(played: Played, row: str, demos: int, tasks: Sequence[str]) -> dict[tuple[int, str, int], bool]:
+    """Returns the successes of a row by seed of cloning, task and seed of the episode."""
+    return {
+        (cell.seed, one.task, one.seed): one.success
+        for cell, episodes in played.items()
+        if (cell.row, cell.demos) == (row, demos)
+        for one in episodes
+        if one.task in tasks and not one.solved_at_start
+    }
+
+
+def gain(played: Played, row: str, before: str, demos: int, tasks: Sequence[str]) -> Interval | None:
+    """Returns the paired difference of two rows over what both have played; None without anything."""
+    after, first = solved(played, row, demos, tasks), solved(played, before, demos, tasks)
+    common = sorted(after.keys() & first.keys())
+    return paired_difference([first[key] for key in common], [after[key] for key in common]) if common else None
+
+
+def gains(played: Played, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns by how many points each row is above its control, and above plain, on some tasks."""
+    rows = []
+    for demos, row in dict.fromkeys((cell.demos, cell.row) for cell in played):
+        for before in dict.fromkeys(name for name in (ROWS[row].control, "plain") if name and name != row):
+            if (apart := gain(played, row, before, demos, tasks)) is not None:
+                points = {name: round(100 * getattr(apart, name), 1) for name in ("value", "low", "high")}
+                seeds = len({key[0] for key in solved(played, row, demos, tasks)})
+                rows.append({"policy": row, "over": before, "demos": demos, "tasks": [*tasks], "seeds": seeds} | points)
+    return rows
+
+
+def summarize(played: Played, further: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the summary.
+
+    Args:
+        played: The cells of all groups; a cell that several have stands with the episodes of all of them.
+        further: Figures that other commands have measured, such as those of a fused network.
+    """
+    tasks = list(dict.fromkeys(one.task for episodes in played.values() for one in episodes))
+    room = [task for task in ROOM if task in tasks] or tasks
+    found = [one for one in gains(played, room) if one["over"] == ROWS[one["policy"]].control]
+    best = max(found, key=lambda one: one["value"], default=None)
+    names = ("policy", "demos", "over", "seeds")
+    summary: dict[str, Any] = {"tasks_with_room": room}
+    summary |= {f"best_gain_{name}": best[name] if best else None for name in names}
+    summary |= {
+        "best_gain_points": best["value"] if best else None,
+        "best_gain_low_points": best["low"] if best else None,
+    }
+    return summary | dict(further)
+
+
+def table(played: Played, group: Path) -> list[list[str]]:
+    """Returns the rows of a group's table: header first."""
+    cells = reduce(played, group)
+    tasks = list(dict.fromkeys(cell["task"] for cell in cells))
+    lines = [
+        ["demos", "policy", "seeds", *tasks, "all", "over its control", "over plain", "parameters", "CPU min", "ms"]
+    ]
+    for demos, row in dict.fromkeys((cell.demos, cell.row) for cell in played):
+        own = [cell for cell in cells if (cell["policy"], cell["demos"]) == (row, demos)]
+        rates = []
+        for some in [[task] for task in tasks] + [tasks]:
+            parts = [cell for cell in own if cell["task"] in some]
+            rates.append(
+                wilson(sum(cell["successes"] for cell in parts), sum(cell["episodes"] for cell in parts)).percent()
+            )
+        apart = [
+            gain(played, row, before, demos, tasks) if before and before != row else None
+            for before in (ROWS[row].control, "plain")
+        ]
+        middle = [float(np.mean([cell[name] for cell in own])) for name in ("train_cpu_minutes", "ms_per_action")]
+        lines.append(
+            [str(demos), row, str(len({cell["seed"] for cell in own})), *rates]
+            + ["–" if one is None else one.points() for one in apart]
+            + [f"{own[0]['parameters']:,}", f"{middle[0]:.1f}", f"{middle[1]:.1f}"]
+        )
+    return lines
+
+
+def report(work: Path) -> tuple[dict[str, Any], str]:
+    """Returns what policies.json holds, and the page, of all that was played.
+
+    Raises:
+        FileNotFoundError: If nothing was played.
+    """
+    about, everything, cells = groups(work), dict[Cell, list[EpisodeResult]](), []
+    text = ["# Policies with a world model inside", "", _LEGEND]
+    for name, told in about.items():
+        played = found(work / name)
+        if not played:
+            continue
+        for cell, episodes in played.items():
+            everything[cell] = everything.get(cell, []) + episodes
+        cells += reduce(played, work / name)
+        header, *lines = table(played, work / name)
+        text += ["", f"## {', '.join(told['tasks'])}", "", f"`{told['command']}`", "", markdown_table(header, lines)]
+    if not cells:
+        raise FileNotFoundError(f"work={work} holds no episodes; run it without --only-report")
+    further: dict[str, Any] = {}
+    for file in sorted(work.glob("summary/*.json")):
+        further |= json.loads(file.read_text(encoding="utf-8"))
+    summary = summarize(everything, further)
+    tasks = list(dict.fromkeys(cell["task"] for cell in cells))
+    written = {"groups": about, "cells": cells, "summary": summary}
+    written["gains"] = gains(everything, tasks) + (gains(everything, ROOM) if set(ROOM) < set(tasks) else [])
+    rows = list(dict.fromkeys(cell["policy"] for cell in cells))
+    text += ["", "| row | what it is |", "|---|---|", *(f"| {row} | {ROWS[row].what} |" for row in rows)]
+    return written, "\n".join(text) + "\n"
+
+
+_HEADER = ("over its control", "over plain", "parameters", "CPU min", "ms")
+_LEGEND = (
+    "Success in physics at the end of the episode, on held-out starts that are not solved already, 95 % Wilson "
+    "intervals. Differences in points, paired by seed of cloning and start, with 95 % bootstrap intervals: over the "
+    "same policy without what a world model adds (its control), and over the plain one. CPU minutes are those of "
+    "training, milliseconds those of an action of one robot on one core. Every row has as many updates of its actions."
+)

@@ -1,0 +1,218 @@
+"""Makes the policies of the study, plays their episodes, and keeps both; a cell is one policy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.clone.kinds import KINDS
+from dream_env.agents.clone.transformer_clone import clone
+from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
+from dream_env.agents.nicol.rollouts import Batch, play
+from dream_env.agents.policies import registry
+from dream_env.agents.studies.policies.arguments import SIZES, Arguments
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.progress import progress_bar
+from dream_env.world_models import checkpoint
+
+EPISODES, FIGURES = "episodes.jsonl", "figures.json"
+"""Files of a cell that is done."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        what: What it is, in a line.
+        kind: Kind of `agents.clone` that it is cloned as.
+        options: What it gives to that, beside what all give.
+        control: Row that is the same without what a world model adds; what gains are told over.
+        practised: Whether the policy of `begins` is practised in the dream instead.
+        begins: Row whose policies it begins with.
+        make: Makes the policy of a cell in its folder policy/ otherwise, and returns the CPU minutes that took.
+    """
+
+    what: str
+    kind: str = "transformer"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    control: str | None = None
+    practised: bool = False
+    begins: str = "plain"
+    make: Callable[[Cell, Arguments], float] | None = None
+
+
+ROWS: dict[str, Row] = {
+    "plain": Row("the general VLA, cloned from the demonstrations alone"),
+    "latent": Row(
+        "foresees the embedding 8 steps on, learned from all episodes; nothing of it runs in acting",
+        "latent",
+        {"future_weight": 0.5},
+        control="plain",
+    ),
+    "latent, no world loss": Row(
+        "the same network without what it foresees: of the same weights as plain", "latent", {"future_weight": 0.0}
+    ),
+    "plain, hindsight": Row(
+        "the plain one that also learns from all episodes which actions led where", options={"hindsight": 0.5}
+    ),
+    "video": Row(
+        "generates the embedding 8 steps on, learned from episodes that succeeded, and acts to get there",
+        "video",
+        {},
+        control="plain, hindsight",
+    ),
+    "video, one pass": Row("the same with one pass of the generator", "video", {"feature": "onepass"}),
+    "video, demonstrations": Row(
+        "the same, with a generator of the demonstrations alone",
+        "video",
+        {"videos": "demonstrations"},
+        control="plain, hindsight",
+    ),
+    "video, own dynamics": Row(
+        "the same, acting by the generated next set-points of the hand", "video", {"displaced": "proprio"}
+    ),
+    "plain, dream RL": Row("the plain one, practised in the dream by the distance to the goal", practised=True),
+    "latent, dream RL": Row(
+        "latent, practised in the dream by the distance to the goal", practised=True, begins="latent"
+    ),
+}
+"""Rows by name; further ones are entered here, see `Row.make`."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy.
+
+    Attributes:
+        row: Name of its row.
+        demos: Demonstrations of each task.
+        seed: Seed of its cloning.
+    """
+
+    row: str
+    demos: int
+    seed: int
+
+    def folder(self, group: Path) -> Path:
+        """Returns where it is kept: policy/, episodes.jsonl, figures.json."""
+        return group / f"demos{self.demos}" / f"{self.row.replace(', ', '-').replace(' ', '_')}-{self.seed}"
+
+
+def cells(args: Arguments) -> Iterator[Cell]:
+    """Lists the cells of a run: early seeds first, all rows of each."""
+    for seed in args.seeds:
+        for demos in args.demos:
+            yield from (Cell(row, demos, seed) for row in args.policies)
+
+
+def found(group: Path) -> dict[Cell, list[EpisodeResult]]:
+    """Returns all cells of a group that have been played, in the order of `ROWS`, and their episodes."""
+    demos = sorted(int(path.name.removeprefix("demos")) for path in group.glob("demos*"))
+    seeds = range(
+        1 + max((int(path.parent.name.rpartition("-")[2]) for path in group.glob(f"*/*/{EPISODES}")), default=0)
+    )
+    every = (Cell(row, count, seed) for count in demos for row in ROWS for seed in seeds)
+    return {cell: load_results(file) for cell in every if (file := cell.folder(group) / EPISODES).is_file()}
+
+
+@lru_cache(maxsize=1)
+def recorded(data: tuple[Path, ...], tasks: tuple[str, ...], most: int, others: int) -> EpisodeDataset:
+    """Returns the first `most` demonstrations of each task and the first others.
+
+    Raises:
+        ValueError: If there are too few demonstrations.
+    """
+    everything = EpisodeDataset.load(*data)
+    among = np.isin(everything.task, tasks)
+    demo = everything.kind == "demo"
+    rows = [np.flatnonzero((everything.task == task) & demo)[:most] for task in tasks]
+    if short := [task for task, own in zip(tasks, rows, strict=True) if len(own) < most]:
+        raise ValueError(f"demos={most}: data hold fewer demonstrations of {short[0]}; accepted: as many as there are")
+    rest = np.flatnonzero(among & ~demo)
+    spread = np.unique(np.linspace(0, len(rest) - 1, min(others, len(rest))).round().astype(int))
+    return everything.take(np.sort(np.concatenate([*rows, rest[spread]])))
+
+
+def cloned(cell: Cell, args: Arguments) -> float:
+    """Clones a cell's policy, unless that is done, and returns the CPU minutes."""
+    row = ROWS[cell.row]
+    arguments, command = (import_module(name) for name in KINDS[row.kind])
+    given: dict[str, Any] = {"per_task": cell.demos, "seed": cell.seed, "updates": args.updates, "goal": args.goal}
+    given |= {"imitates": "expert", "tasks": args.tasks, "world_model": args.world_model, **SIZES, **row.options}
+    form = arguments.Arguments(data=args.data, out=cell.folder(args.group) / "policy", **given)
+    episodes = recorded(args.data, args.tasks, max(args.demos), args.others)
+    if cell.demos < max(args.demos):  # further demonstrations are nobody's
+        keep = episodes.kind != "demo"
+        for task in args.tasks:
+            keep[np.flatnonzero((episodes.kind == "demo") & (episodes.task == task))[: cell.demos]] = True
+        episodes = episodes.take(keep)
+    before = time.process_time()
+    clone(form, [episodes], checkpoint.load(args.world_model), command.Cloning)
+    return (time.process_time() - before) / 60
+
+
+def practised(cell: Cell, args: Arguments) -> float:
+    """Practises the policy of another row in the dream, and returns the CPU minutes of both."""
+    from dream_env.agents.train.arguments import Arguments as Practice
+    from dream_env.agents.train.command import train
+    from dream_env.agents.train.learners import make_env
+
+    begins = replace(cell, row=ROWS[cell.row].begins)
+    made(begins, args)
+    before = time.process_time()
+    practice = Practice(
+        out=cell.folder(args.group) / "policy",
+        init=str(begins.folder(args.group) / "policy"),
+        world_model=args.world_model,
+        task=args.tasks[0] if len(args.tasks) == 1 else "all",
+        reward="energy",
+        steps=args.practice,
+        validation_episodes=0,
+        validate_every=args.practice,
+        seed=cell.seed,
+    )
+    train(practice, make_env(practice), None, progress=False)
+    return made(begins, args) + (time.process_time() - before) / 60
+
+
+def made(cell: Cell, args: Arguments) -> float:
+    """Makes a cell's policy unless it is there, keeps what it took, and returns the CPU minutes."""
+    file = cell.folder(args.group) / "minutes.json"
+    if not file.is_file():
+        row = ROWS[cell.row]
+        make = row.make or (practised if row.practised else cloned)
+        write_json(file, make(cell, args))
+    return float(json.loads(file.read_text(encoding="utf-8")))
+
+
+def run(cell: Cell, args: Arguments) -> None:
+    """Makes and plays a cell, unless that is done."""
+    folder = cell.folder(args.group)
+    if (folder / EPISODES).is_file():
+        return
+    minutes = made(cell, args)
+    policy = registry.load(folder / "policy")
+    seeds = range(args.first_seed, args.first_seed + args.episodes)
+    results: list[EpisodeResult] = []
+    for task in args.tasks:
+        for seed in progress_bar(seeds, f"{cell.row}, {task}", unit="episode", leave=False):
+            batch = Batch(str(folder / "policy"), cell.row, "physics", task, (seed,), args.world_model)
+            results += play(batch)
+    times = [one.milliseconds for one in results if one.milliseconds is not None]
+    figures = {
+        "parameters": sum(part.numel() for part in policy.parameters()),
+        "train_cpu_minutes": round(minutes, 3),
+        "ms_per_action": round(float(np.median(times)), 3),
+    }
+    write_json(folder / FIGURES, figures)
+    save_results(results, folder / EPISODES)
