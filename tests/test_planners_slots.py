@@ -139,7 +139,7 @@ def test_chunks_take_the_place_of_actions_where_they_are_numbers():
 
     class Modes(Push):
         has_modes = True
-        config = type("Config", (), {"chunk": 4})
+        noise_numbers = 4
 
         def propose(self, observation, count, noise=None):
             chunks = np.full((len(observation["embedding"]), count, 4, 1), self.action, np.float32)

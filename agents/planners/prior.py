@@ -65,7 +65,7 @@ class Prior:
         """
         if not getattr(self.policy, "has_modes", False):
             return None
-        drawn = noise.normal(count, self.policy.config.chunk, len(box.low))
+        drawn = noise.normal(count, self.policy.noise_numbers)
         proposed = torch.as_tensor(self.policy.propose(observation, count, drawn), device=box.low.device)
         known = min(horizon, proposed.shape[2])
         chunks = torch.full((len(proposed), count, horizon, len(box.low)), torch.nan, device=box.low.device)

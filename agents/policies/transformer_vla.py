@@ -93,6 +93,11 @@ class TransformerVLA(nn.Module):
     # --- acting
 
     @property
+    def noise_numbers(self) -> int:
+        """Normal numbers that decide a proposal."""
+        return self.config.chunk * len(self.config.action_low)
+
+    @property
     def has_modes(self) -> bool:
         """Whether its proposals differ by more than noise around one chunk."""
         return self.config.head != "gaussian"
@@ -139,12 +144,12 @@ class TransformerVLA(nn.Module):
         Args:
             observation: Arrays `(B, ...)` by name.
             count: How many, K.
-            noise: Standard normal numbers `(B, K, chunk, A)` that decide which; None draws them by torch's generator.
+            noise: Standard normal numbers `(B, K, noise_numbers)` that decide which; None draws them by torch's generator.
 
         Returns:
             Chunks `(B, K, chunk, A)` in units of actions; the first of each row is the likeliest.
         """
-        drawn = None if noise is None else noise.to(self.device).flatten(2)
+        drawn = None if noise is None else noise.to(self.device)
         return (
             self._units(self.head.draw(self.trunk(self._own(self._tensors(observation))), count, drawn)).cpu().numpy()
         )

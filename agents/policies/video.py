@@ -141,13 +141,24 @@ class VideoVLA(TransformerVLA):
             return super().forward(obs)
         return self._displacing(self.imagined(super()._own(obs))[1])[:, 0]
 
+    @property
+    def has_modes(self) -> bool:
+        """Whether its proposals differ by more than noise around one chunk."""
+        return self.config.displaced is not None or super().has_modes
+
+    @property
+    def noise_numbers(self) -> int:
+        """Normal numbers that decide a proposal."""
+        return super().noise_numbers if self.config.displaced is None else self.flow.numbers
+
     @insulated
     @torch.no_grad()
-    def propose(self, observation: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    def propose(self, observation: Mapping[str, np.ndarray], count: int, noise: Tensor | None = None) -> np.ndarray:
         """Proposes several chunks, see `TransformerVLA.propose`."""
         if self.config.displaced is None:
-            return super().propose(observation, count)
+            return super().propose(observation, count, noise)
         obs = self._tensors(observation)
-        noise = torch.randn(count, len(obs["embedding"]), self.flow.numbers, device=self.device)
-        noise[0] = 0
-        return torch.stack([self._displacing(self.imagined(obs, one)[1]) for one in noise], 1).cpu().numpy()
+        size = len(obs["embedding"]), count, self.flow.numbers
+        drawn = (torch.randn(size) if noise is None else noise.clone()).to(self.device).transpose(0, 1)
+        drawn[0] = 0
+        return torch.stack([self._displacing(self.imagined(obs, one)[1]) for one in drawn], 1).cpu().numpy()
