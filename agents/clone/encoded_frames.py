@@ -118,7 +118,8 @@ def encode(model: WorldModel, data: EpisodeDataset, imitates: str = "action") ->
     instruction = torch.from_numpy(np.stack(sentences))
     count = int(data.offsets[-1])
     embedding = torch.zeros(count, model.embedding_dim, dtype=torch.float16)
-    vectors = {name: torch.zeros(count, *model.spec.observation[name].shape) for name in model.observed}  # type: ignore[misc]
+    known: Any = {**model.spec.observation.spaces, **getattr(model, "observed_spaces", {})}
+    vectors = {name: torch.zeros(count, *known[name].shape) for name in model.observed}
     with torch.inference_mode(), progress_bar(desc="encode", total=len(data), unit="episode", leave=False) as bar:
         for i in range(0, len(data), TOGETHER):
             own = np.arange(i, min(i + TOGETHER, len(data)))

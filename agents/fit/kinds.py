@@ -14,6 +14,7 @@ KINDS = {
     "dynamics": ("dream_env.agents.fit.dynamics_arguments", "dream_env.agents.fit.dynamics_fit"),
     "slots": ("dream_env.agents.fit.slots.arguments", "dream_env.agents.fit.slots.command"),
     "vmc": ("dream_env.agents.fit.vmc_arguments", "dream_env.agents.fit.vmc_fit"),
+    "unified": ("dream_env.agents.fit.unified.arguments", "dream_env.agents.fit.unified.command"),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dream_env import hub
+from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
 from dream_env.world_models.weights import fill, read_config
@@ -23,6 +24,7 @@ KINDS = {
     "regressor": "dream_env.agents.nicol.regressor:Regressor",
     "sb3": "dream_env.agents.policies.sb3:SB3Policy",
     "controller": "dream_env.agents.policies.controller:Controller",
+    "unified": "dream_env.agents.policies.unified:UnifiedPolicy",
 }
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""
@@ -87,8 +89,9 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
         raise ValueError(f"policy={str(path)!r}: kind is {kind!r}; accepted: {', '.join(KINDS)}; {_REMEDY}")
     policy_class = class_of(kind)
     renamed = getattr(policy_class, "RENAMED_WEIGHTS", {})
-    weights = folder / checkpoint.WEIGHTS
-    policy = fill(lambda: policy_class(_config(policy_class, values)), weights, "policy", _REMEDY, renamed)
+    weights, spec = folder / checkpoint.WEIGHTS, folder / checkpoint.SPEC
+    about = (WorldSpec.load(spec),) if spec.is_file() else ()  # of those that are world models too
+    policy = fill(lambda: policy_class(_config(policy_class, values), *about), weights, "policy", _REMEDY, renamed)
     return policy.eval().to(check_device(device))
 
 

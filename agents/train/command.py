@@ -11,6 +11,7 @@ is not kept, which resuming tells.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from typing import Any
 
@@ -39,7 +40,8 @@ from dream_env.agents.train.learners import (
 )
 from dream_env.agents.train.validation import Bar, Validation, card
 from dream_env.checks import check_choice
-from dream_env.files import write_json
+from dream_env.files import replacing, write_json
+from dream_env.initial_states import FILE
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models.precision import check_device
 
@@ -121,6 +123,9 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     validation.measure()
     policy = registry.load(args.out / "best") if args.select == "physics" else policy_of(args, model)
     registry.save(policy, args.out, card(args, validation.history))
+    if args.init and (starts := registry.resolve(args.init) / FILE).is_file():  # a policy that is a world model, too
+        with replacing(args.out / FILE) as part:
+            shutil.copyfile(starts, part)
     return policy
 
 

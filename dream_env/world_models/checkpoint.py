@@ -25,6 +25,7 @@ KINDS = {
     "dynamics": "dream_env.world_models.dynamics:DynamicsModel",
     "slots": "dream_env.world_models.slots.model:SlotModel",
     "vmc": "dream_env.world_models.vmc:VMCModel",
+    "unified": "dream_env.world_models.unified.model:UnifiedModel",
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
 built from its config and the spec of its world."""

@@ -91,7 +91,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
     moved = own[data.acted + 1] - own[data.acted]
     scale = moved.square().mean(0).sqrt().clamp(min=1e-3)
     members, most = model.config.members, max(RECALLED)
-    choice, eventful = torch.tensor(RECALLED), _before_moves(model, data, ahead)
+    choice, eventful = torch.tensor(RECALLED), before_moves(model, data, ahead)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         count = batch * members
@@ -117,7 +117,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
             change, memory, now = model.dynamics(slots, memory, now, done[:, :, k], model.place(now), model.place)
             slots = model.moved(slots, change)
             used = known[:, :, k].float() * (recall[..., 0, 0] + ahead > k)
-            wrong = _slot_error(model, slots, truth[:, :, k : k + 2], visible[:, :, k + 1])
+            wrong = slot_error(model, slots, truth[:, :, k : k + 2], visible[:, :, k + 1])
             wrong = wrong + F.smooth_l1_loss(now / scale, mine[:, :, k + 1] / scale, beta=0.1, reduction="none").sum(-1)
             if model.told is not None:
                 states = ({"slots": before.detach()}, here.detach()), ({"slots": slots.detach()}, now.detach())
@@ -132,7 +132,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
     return Stage("dynamics", parts, loss, updates, rate, average=average)
 
 
-def _before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
+def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
     """Returns the frames within `ahead` steps after which a slot moves."""
     place = data.observation["slots"].unflatten(-1, (model.cameras, FEATURES))[..., :2]
     shown = data.observation["visible"]
@@ -146,7 +146,7 @@ def _before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
     return soon.nonzero()[:, 0]
 
 
-def _slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+def slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     """Returns the error of predicted slots `(E, b, K, n)` in pixels, `(E, b)`; more of those that moved.
 
     Args:

@@ -188,7 +188,7 @@ class SlotModel(nn.Module):
             change, memory, own_after = (
                 one + temperature * (part[member, rows] - one) for part, one in zip(parts, mean, strict=True)
             )
-        after = {**state, **self._vectors(own_after), "slots": self.moved(state["slots"], change), "memory": memory}
+        after = {**state, **self.vectors(own_after), "slots": self.moved(state["slots"], change), "memory": memory}
         reward, ends = None, None
         if self.told is not None:
             told = self.tell(state, after, done)
@@ -222,7 +222,7 @@ class SlotModel(nn.Module):
         """Returns the observations that states stand for, within their spaces."""
         own = self.own_of(state)
         drawn = self.painter(state["slots"].unflatten(-1, (self.cameras, FEATURES)), own)
-        result = self._vectors(own)
+        result = self.vectors(own)
         for camera, name in enumerate(self.spec.pictures):
             height, width = (self.spec.observation[name].shape or ())[:2]
             one = drawn[:, camera].permute(0, 3, 1, 2)
@@ -257,9 +257,13 @@ class SlotModel(nn.Module):
         """Returns slots with their way from the hand `(B, K, n)`, and the own state with the place of the hand."""
         own = self.own_of(state)
         hand = self.place(own)
-        numbers = state["slots"].unflatten(-1, (self.cameras, FEATURES))
+        return self.from_hand(state["slots"], hand), torch.cat([own, hand], -1)
+
+    def from_hand(self, slots: Tensor, hand: Tensor) -> Tensor:
+        """Returns slots `(..., K, C * FEATURES)` with their way from the hand `(..., C * 2)` in the picture."""
+        numbers = slots.unflatten(-1, (self.cameras, FEATURES))
         away = (numbers[..., :2] - hand[..., None, :].unflatten(-1, (self.cameras, 2))) * numbers[..., SEEN:]
-        return torch.cat([numbers, away], -1).flatten(-2), torch.cat([own, hand], -1)
+        return torch.cat([numbers, away], -1).flatten(-2)
 
     def tell(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], action: Tensor) -> Tensor:
         """Returns standardized reward and logit of the end of steps with normalized actions, `(B, 2)`."""
@@ -277,13 +281,13 @@ class SlotModel(nn.Module):
         found = self.own_mean.new_zeros(len(pictures[0]), self.own)
         if self.own_reader is not None:
             found = self.own_reader(self.seen(torch.stack(pictures, 1)))
-        return self._vectors(found) | {n: observation[n].float() for n in self.spec.vectors if n in observation}
+        return self.vectors(found) | {n: observation[n].float() for n in self.spec.vectors if n in observation}
 
     def seen(self, pictures: Tensor) -> Tensor:
         """Returns how pictures `(B, C, S, S, 3)` uint8 differ from the background, floats."""
         return pictures.float() / 255 - self.painter.background
 
-    def _vectors(self, own: Tensor) -> State:
+    def vectors(self, own: Tensor) -> State:
         """Returns vectors by name of standardized states `(B, P)`, within their spaces."""
         values, result, begin = own * self.own_scale + self.own_mean, {}, 0
         for name in self.spec.vectors:

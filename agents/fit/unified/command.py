@@ -1,0 +1,162 @@
+"""Fits world model and policy in one network: `python -m agents.fit --model unified --base W --data DIR --out DIR`.
+
+Encoder, decoder and embedding are those of the base, a world model of kind slots or dynamics. Next tokens are learned
+from all episodes, actions from demonstrations. With `--teacher-policy` the network is distilled instead: actions from
+a policy that has practised, next tokens from recorded episodes and from the dreams in which that policy acts. The
+folder is a world model for `Dream-v0` and a policy for `agents.evaluate`, and `agents.train --world-model OUT --init
+OUT` practises its actions in its own dream. A killed run goes on when the command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.clone.encoded_frames import encode
+from dream_env.agents.clone.transformer_clone import demonstrations
+from dream_env.agents.fit.dynamics_fit import initial_states
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.unified import teacher
+from dream_env.agents.fit.unified.arguments import Arguments
+from dream_env.agents.fit.unified.figures import figures
+from dream_env.agents.fit.unified.frames import Shown, observations, tokens_of
+from dream_env.agents.fit.unified.stages import Examples, action_loss, stage
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.world_models import checkpoint
+from dream_env.world_models.unified.model import UnifiedModel
+
+
+def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> tuple[UnifiedModel, dict[str, Any]]:
+    """Fits a model, and writes it with initial states, figures and card into `args.out`.
+
+    Args:
+        args: See `Arguments`; `args.data` only names the data.
+        episodes: Recorded episodes of the base's world.
+        save_seconds: Time between two saves of the run's state.
+
+    Returns:
+        The model, in eval mode, and what `metrics.json` holds.
+
+    Raises:
+        ValueError: If the base has no tokens, the parts do not go together, or `args.out` holds something else.
+    """
+    check_out(args.out, UnifiedModel.kind, *args.data, args.base, args.teacher_policy)
+    if len(episodes) < 2:
+        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
+    began, base = time.monotonic(), checkpoint.load(args.base)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    sizes = {name: getattr(args, name) for name in ("width", "hidden", "members", "queries", "features", "sees", "std")}
+    chunk = 1 if args.teacher_policy else args.chunk
+    model = UnifiedModel.around(base, **sizes, chunk=chunk, encoder_id=fingerprint(base))
+    held = held_out(args, episodes)
+    recorded = tokens_of(model, base, episodes, args.cache)
+    train, test = recorded.take(np.flatnonzero(~held)), recorded.take(np.flatnonzero(held))
+    examples, dreamt, told = _examples(args, model, base, episodes)
+    if examples is not None:
+        assert model.acts is not None
+        obs, _, _ = examples.draw(replace(args, examples=4096), 1, torch.Generator().manual_seed(args.seed))
+        model.acts.measure(model.tokens.robot_of(model.tokens.of(obs)[1]), obs)
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
+    run.train(stage(model, args, train, examples, dreamt))
+    model.eval().requires_grad_(False)
+    found = {
+        "episodes": {"train": len(train.first), "held_out": len(test.first)},
+        "frames": train.frames,
+        **told,
+        "parameters": parameters(model),
+        **figures(model, base, test),
+        "held_out_seeds": episodes.seed[held].tolist(),
+        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
+        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+    }
+    if examples is not None:
+        with torch.no_grad():
+            drawn = examples.draw(replace(args, examples=4096), model.config.chunk, torch.Generator().manual_seed(1))
+            found["action_loss"] = round(float(action_loss(model, *drawn)), 4)
+    model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
+    checkpoint.save(model, args.out, card(args, model, found))
+    write_json(args.out / "metrics.json", found)
+    file = checkpoint.resolve(args.base) / FILE
+    (InitialStates.load(file) if file.is_file() else initial_states(episodes, 4, args.seed)).save(args.out / FILE)
+    return model, found
+
+
+def held_out(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
+    """Returns which episodes are measured on, `(N,)` bool: those of the base, else a share of them."""
+    file = checkpoint.resolve(args.base) / "metrics.json"
+    seeds = json.loads(file.read_text(encoding="utf-8")).get("held_out_seeds", []) if file.is_file() else []
+    found = np.isin(episodes.seed, seeds)
+    if not found.any() or found.all():
+        count = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+        found = np.zeros(len(episodes), bool)
+        found[np.random.default_rng(args.seed).permutation(len(episodes))[:count]] = True
+    return found
+
+
+def _examples(
+    args: Arguments, model: UnifiedModel, base: Any, episodes: EpisodeDataset
+) -> tuple[Examples | None, Recorded | None, dict[str, Any]]:
+    """Returns what actions are learned from, a teacher's dreams, and what is told of both."""
+    if model.acts is None or not args.action_weight:
+        return None, None, {}
+    if args.teacher_policy is None:
+        demos = demonstrations(episodes, args)  # type: ignore[arg-type]
+        every = observations(model, base, episodes, args.cache) if args.hindsight else None
+        return Examples(encode(Shown(base, model), demos), every), None, {"demonstrations": len(demos)}
+    policy = registry.load(args.teacher_policy)
+    obs, mean = teacher.means(policy, observations(model, base, episodes, args.cache))
+    dreamt, seen, said = teacher.dreams(policy, args.teacher or args.base, model, args.dreams, args.seed)
+    names = (*model.observed, *model.acts.names)
+    both = {name: torch.cat([obs[name].float(), seen[name]]) for name in names}
+    told = {"teacher_parameters": sum(p.numel() for p in policy.parameters()), "dreams": args.dreams}
+    return Examples(taught=(both, torch.cat([mean, said]))), dreamt, told
+
+
+def parameters(model: UnifiedModel) -> dict[str, int]:
+    """Returns the numbers of weights: of the trunk, of each stream, and of what is the base's."""
+    parts = {"trunk": model.trunk, "dream": model.dream, "actions": model.acts, "base": model.base}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+
+
+def card(args: Arguments, model: UnifiedModel, found: dict[str, Any]) -> str:
+    """Writes the card of a model: command, data, seed and measured figures."""
+    rows = found["open_loop"]
+    names = list(next(iter(rows.values())))
+    weights = ", ".join(f"{name} {count:,}" for name, count in found["parameters"].items())
+    return "\n".join(
+        [
+            f"# World model and policy of {model.spec.name} in one network",
+            "",
+            f"- Command: `{command_line('fit --model unified', args)}`",
+            f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
+            f"{found['episodes']['held_out']} held-out ones. Seed {args.seed}.",
+            f"- Base: `{args.base}`. Parameters: {weights}; {found['wall_minutes']} minutes.",
+            "",
+            "Median error of tokens, predicted from the first frame without a look between; base: its own dynamics.",
+            "",
+            "| steps ahead | " + " | ".join(names) + " |",
+            "|" + "---|" * (len(names) + 1),
+            *(f"| {k} | " + " | ".join(str(row[name]) for name in names) + " |" for k, row in rows.items()),
+            "",
+        ]
+    )
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    _, found = fit(args, EpisodeDataset.load(*args.data))
+    print(json.dumps({name: value for name, value in found.items() if name != "held_out_seeds"}, indent=2))
+    print(f"World model and policy: {args.out.resolve()}")

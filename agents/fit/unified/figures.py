@@ -1,0 +1,100 @@
+"""How well a world model foresees held-out episodes token by token, beside another one; no label is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.slots.figures import FAR_MOVED, LIMIT, QUANTILE
+from dream_env.agents.fit.unified.frames import KINDS
+from dream_env.world_models.protocol import State
+from dream_env.world_models.slots.reader import FEATURES
+from dream_env.world_models.unified.model import TOKENS, UnifiedModel
+
+AHEAD = (1, 6, 12, 24)
+"""Steps ahead of which errors are told."""
+
+
+@torch.no_grad()
+def figures(model: UnifiedModel, base: Any, data: Recorded) -> dict[str, Any]:
+    """Measures how far predictions from first frames lie from what was recorded.
+
+    Args:
+        model: The model.
+        base: The world model that it was made of, with its own dynamics.
+        data: Held-out episodes as tokens.
+
+    Returns:
+        `open_loop`: by steps ahead, median errors of tokens, `unified`, `base` and, of slots (in pixels), of those that
+        `moved` and if they had stayed; `disagreement_quantile`.
+    """
+    longest = int((data.last - data.first).max())
+    ahead = sorted({min(k, longest) for k in AHEAD})
+    first = data.first[:LIMIT]
+    window = data.windows(first, max(ahead))
+    tokens, own = (data.observation[name][first] for name in (TOKENS, "own"))
+    frames, rows, spread = KINDS[model.config.base], {}, torch.zeros(0)
+    for name, world in (("unified", model), ("base", base)):
+        state = start(model, world, tokens, own)
+        for k in range(max(ahead)):
+            state, told = world.step(state, window.action[:, k])
+            if name == "unified":
+                assert told.disagreement is not None
+                spread = torch.cat([spread, told.disagreement[window.known[:, k]]])
+            if k + 1 in ahead:
+                rows[name, k + 1] = model.tokens.of(state)[0]
+    result: dict[str, Any] = {}
+    for k in ahead:
+        there, frame = window.known[:, k - 1], window.frame[:, k]
+        truth = data.observation[TOKENS][frame]
+        both = torch.stack([tokens, truth], 1)
+        row: dict[str, Any] = {}
+        for name in ("unified", "base"):
+            found, seen = rows[name, k], data.observation["visible"][frame]
+            row[name] = _median(frames.wrong(model, found, both, seen)[there])
+        if model.config.base == "slots":
+            row |= _pixels(model, {name: rows[name, k] for name in ("unified", "base")}, tokens, truth, seen, there)
+        result[str(k)] = row
+    quantile = spread[:1_000_000].quantile(QUANTILE).item() if len(spread) else 0.0
+    return {"open_loop": result, "disagreement_quantile": float(f"{quantile:.4g}")}
+
+
+def start(model: UnifiedModel, world: Any, tokens: Tensor, own: Tensor) -> State:
+    """Returns states of a world model, the unified one or its base, of tokens and own numbers, without a memory."""
+    state = model.tokens.state(tokens, own)
+    if world is model:
+        state |= {TOKENS: tokens.flatten(1)}
+    if getattr(world, "has_memory", False):
+        state["memory"] = tokens.new_zeros(*tokens.shape[:2], world.config.memory)
+    return state
+
+
+def _pixels(
+    model: UnifiedModel, found: dict[str, Tensor], start: Tensor, truth: Tensor, visible: Tensor, there: Tensor
+) -> dict[str, Any]:
+    """Returns median errors of slots' places in pixels, of those that moved far and of others."""
+    half = model.base.config.picture_size / 2
+
+    def place(tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (-1, FEATURES))[..., :2] * half
+
+    way = (place(start) - place(truth)).norm(dim=-1)
+    seen = visible & there[:, None, None] & model_seen(start)
+    moved, rest = seen & (way > FAR_MOVED), seen & (way <= FAR_MOVED)
+    row: dict[str, Any] = {"moved_if_still": _median(way[moved])}
+    for name, tokens in found.items():
+        off = (place(tokens) - place(truth)).norm(dim=-1)
+        row |= {f"moved_{name}": _median(off[moved]), f"resting_{name}": _median(off[rest])}
+    return row
+
+
+def model_seen(tokens: Tensor) -> Tensor:
+    """Returns which slots of tokens `(B, T, n)` are visible, `(B, T, C)`."""
+    return tokens.unflatten(-1, (-1, FEATURES))[..., 2] > 0
+
+
+def _median(values: Tensor) -> float | None:
+    return float(f"{values.median().item():.4g}") if len(values) else None

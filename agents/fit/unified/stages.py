@@ -1,0 +1,151 @@
+"""What a unified model is trained by: next tokens over several steps, and actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dream_env.agents.clone.encoded_frames import EncodedFrames
+from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.slots.stages import MOVING_SHARE, RECALLED
+from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.fit.unified.arguments import Arguments
+from dream_env.agents.fit.unified.frames import KINDS
+from dream_env.world_models.unified.model import TOKENS, UnifiedModel
+
+Obs = dict[str, Tensor]
+GROWN = 0.6
+"""Share of the updates after which windows are as long as they get: single steps are learned first, and are cheaper."""
+
+
+class NextTokens:
+    """The loss of next tokens, over several steps predicted from predictions.
+
+    Args:
+        model: The model.
+        data: Episodes as `tokens`, `own` and `visible`.
+        batch: Windows of a batch, for each head of the dream stream.
+        ahead: Steps of a window after those in which recorded tokens may be seen.
+    """
+
+    def __init__(self, model: UnifiedModel, data: Recorded, batch: int, ahead: int) -> None:
+        self.model, self.data, self.batch, self.ahead = model, data, batch, ahead
+        self.frames = KINDS[model.config.base]
+        self.eventful = self.frames.eventful(model, data, ahead)
+        own = data.observation["own"]
+        self.scale = (own[data.acted + 1] - own[data.acted]).square().mean(0).sqrt().clamp(min=1e-3)
+
+    def __call__(self, generator: torch.Generator, progress: float) -> Tensor:
+        """Returns the loss of a fresh batch; windows grow until the stage's progress in [0, 1) is `GROWN`."""
+        model, data, most = self.model, self.data, max(RECALLED)
+        ahead = max(1, min(self.ahead, round(progress / GROWN * self.ahead)))
+        count = self.batch * model.config.members
+        begin = data.acted[torch.randint(len(data.acted), (count,), generator=generator)]
+        if len(self.eventful):
+            chosen = self.eventful[torch.randint(len(self.eventful), (count,), generator=generator)]
+            begin = torch.where(torch.rand(count, generator=generator) < MOVING_SHARE, chosen, begin)
+        window = data.windows(begin, ahead + most)
+        recall = torch.tensor(RECALLED)[torch.randint(len(RECALLED), (count,), generator=generator)]
+        truth, visible, mine = (data.observation[name][window.frame] for name in (TOKENS, "visible", "own"))
+        done, rows = model.base.normalized(window.action), torch.arange(count)
+        head = rows // self.batch  # every head has windows of its own
+        tokens, own = truth[:, 0], mine[:, 0]
+        memory = tokens.new_zeros(*tokens.shape[:2], model.config.memory)
+        total, steps = torch.zeros(()), torch.zeros(())
+        for k in range(ahead + most):
+            if k:
+                seen = recall > k - 1
+                tokens = torch.where(seen[:, None, None], truth[:, k], tokens)
+                own = torch.where(seen[:, None], mine[:, k], own)
+            robot = model.tokens.robot_of(own)
+            scene = model.trunk(model.tokens.related(tokens, robot), robot)
+            heads, own = model.foresee(scene, tokens, memory, own, robot, done[:, k])
+            change, memory = model.dream.parts(heads[head, rows])
+            tokens = model.tokens.moved(tokens, change)
+            wrong = self.frames.wrong(model, tokens, truth[:, k : k + 2], visible[:, k + 1])
+            apart = F.smooth_l1_loss(own / self.scale, mine[:, k + 1] / self.scale, beta=0.1, reduction="none")
+            used = window.known[:, k].float() * (recall + ahead > k)
+            total, steps = total + ((wrong + apart.sum(-1)) * used).sum(), steps + used.sum()
+        return total / steps.clamp(min=1)
+
+
+@dataclass
+class Examples:
+    """Where actions are learned from.
+
+    Attributes:
+        demos: Demonstrations; None with a teacher.
+        every: All episodes, for hindsight; None without.
+        taught: Observations and the teacher's mean actions in them, `(N, ...)`; None without a teacher.
+    """
+
+    demos: EncodedFrames | None = None
+    every: EncodedFrames | None = None
+    taught: tuple[Obs, Tensor] | None = None
+
+    def draw(self, args: Arguments, chunk: int, generator: torch.Generator) -> tuple[Obs, Tensor, Tensor]:
+        """Returns observations, chunks `(B, chunk, A)` and which of it was done `(B, chunk)`."""
+        if self.taught is not None:
+            rows = torch.randint(len(self.taught[1]), (args.examples,), generator=generator)
+            obs = {name: part[rows].float() for name, part in self.taught[0].items()}
+            return obs, self.taught[1][rows, None], torch.ones(len(rows), 1)
+        assert self.demos is not None
+        late = round(args.hindsight * args.examples) if self.every is not None else 0
+        parts: list[Any] = [self._of(self.demos, args.examples - late, chunk, generator)]
+        if late and self.every is not None:
+            parts.append(self._of(self.every, late, chunk, generator, hindsight=True))
+        obs = {name: torch.cat([one[0][name] for one in parts]) for name in parts[0][0]}
+        obs[TOKENS] = obs[TOKENS] + args.noise * torch.randn(obs[TOKENS].shape, generator=generator)
+        chunks, known = (torch.cat([one[i] for one in parts]) for i in (1, 2))
+        return obs, chunks, known
+
+    @staticmethod
+    def _of(
+        frames: EncodedFrames, count: int, chunk: int, generator: torch.Generator, hindsight: bool = False
+    ) -> tuple[Obs, Tensor, Tensor]:
+        rows = frames.acted[torch.randint(len(frames.acted), (count,), generator=generator)]
+        obs = frames.hindsight(rows, generator) if hindsight else frames.observed(rows)
+        return obs, *frames.chunks(rows, chunk)
+
+
+def action_loss(model: UnifiedModel, obs: Obs, chunk: Tensor, known: Tensor) -> Tensor:
+    """Returns half the squared error of mean actions over their variance: of a teacher's of equal variance, the KL."""
+    apart = (model.chunks(obs) - chunk) / (model.config.std * model.span)
+    return (apart.square().mean(-1) * known).sum() / known.sum() / 2
+
+
+def stage(
+    model: UnifiedModel,
+    args: Arguments,
+    recorded: Recorded,
+    examples: Examples | None,
+    dreamt: Recorded | None,
+) -> Stage:
+    """Trains trunk and both streams together.
+
+    Args:
+        model: The model.
+        args: See `Arguments`.
+        recorded: Episodes as tokens.
+        examples: What actions are learned from; None trains the world model alone.
+        dreamt: Dreams of a teacher as tokens; None without one.
+    """
+    parts = nn.ModuleList([part for part in (model.trunk, model.dream, model.acts) if part is not None])
+    real = NextTokens(model, recorded, args.batch, args.ahead)
+    dream = None if dreamt is None else NextTokens(model, dreamt, args.batch, args.ahead)
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        recalled = dream is None or torch.rand((), generator=generator) < args.recorded_weight
+        total = real(generator, progress) if recalled or dream is None else dream(generator, progress)
+        if examples is not None and args.action_weight:
+            drawn = examples.draw(args, model.config.chunk, generator)
+            total = total + args.action_weight * action_loss(model, *drawn)
+        return total
+
+    return Stage(
+        "unified", parts, loss, args.updates, args.learning_rate, average=max(0.0, min(0.995, 1 - 20 / args.updates))
+    )

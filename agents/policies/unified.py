@@ -1,0 +1,162 @@
+"""World model and policy in one network: the policy, of the same folder as the world model.
+
+It looks at the world model's tokens, which dreams and `dream_env.wrappers` show as `tokens`; so it runs with that world
+model, or with one that shares its encoder and shows tokens too. Practice trains the action stream alone: the trunk and
+the stream that foresees stay as they are, and with them the dream.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from dream_env.agents.policies import encoder_id
+from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
+from dream_env.world_models.precision import insulated
+from dream_env.world_models.unified.config import UnifiedConfig
+from dream_env.world_models.unified.model import TOKENS, UnifiedModel
+
+
+@dataclass(frozen=True)
+class UnifiedPolicyConfig(UnifiedConfig):
+    """As of the world model, and what policies are asked."""
+
+    obs_type = "embedding"
+    """Which observations it takes, see `dream_env.observations.ObservationForm`."""
+
+    def check_encoder(self, world_model: str) -> None:
+        """Raises ValueError for a world model through which it would not see what it learned from."""
+        shown = checkpoint.load(world_model).observed
+        if TOKENS not in shown:
+            raise ValueError(
+                f"world_model={world_model!r} shows {shown} beside its embedding, and no {TOKENS!r}; accepted: the "
+                "folder of this policy, which is a world model too, or another one of kind 'unified'"
+            )
+        if self.encoder_id is not None:
+            encoder_id.check(self.encoder_id, "the one that it is part of", world_model)
+
+
+class UnifiedPolicy(UnifiedModel):
+    """See the module; meets `dream_env.agents.policies.protocol.Policy` and `Practicable`.
+
+    Args:
+        config: Its shape.
+        spec: The world.
+
+    Raises:
+        ValueError: If actions are no bounded vectors.
+    """
+
+    config_class = UnifiedPolicyConfig
+    config: UnifiedPolicyConfig
+
+    def __init__(self, config: UnifiedPolicyConfig, spec: WorldSpec | None = None) -> None:
+        if spec is None:
+            raise ValueError("there is no spec.json of its world beside it; accepted: a folder of `agents.fit`")
+        super().__init__(config, spec)
+        if self.acts is None:
+            raise ValueError(f"{spec.name} has actions {spec.action}; accepted of a policy: a bounded Box")
+        self.requires_grad_(False)
+        self.acts.requires_grad_(True)
+        self.reset()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the parts of an observation that it looks at."""
+        assert self.acts is not None
+        return (*self.observed, *self.acts.names)
+
+    def requires_grad_(self, requires_grad: bool = True) -> UnifiedPolicy:
+        """Makes the action stream trainable, or nothing."""
+        super().requires_grad_(False)
+        if self.acts is not None:
+            self.acts.requires_grad_(requires_grad)
+        return self
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Maps a batch of observations to the first actions `(B, A)` of the likeliest chunks."""
+        return self.chunks(obs)[:, 0]
+
+    # --- practice, see `dream_env.agents.policies.protocol.Practicable`
+
+    def distribution(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns mean `(B, A)` and standard deviation `(A,)` of a Gaussian of the first action."""
+        return self(obs), self.config.std * self.span
+
+    def critic(self, space: spaces.Dict) -> nn.Module:
+        """Makes a critic for observations of a space, which begins by seeing as the policy does."""
+        return UnifiedCritic(self, space)
+
+    # --- acting
+
+    def reset(self) -> None:
+        """Forgets what was left of the chunks of episodes so far."""
+        self._left: list[np.ndarray] = []
+
+    def _tensors(self, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        if missing := [name for name in self.inputs if name not in observation]:
+            raise ValueError(
+                f"observation lacks {missing}; a policy of this kind reads {self.inputs}, which a world model of kind "
+                "'unified' shows"
+            )
+        arrays = {name: np.asarray(observation[name], np.float32) for name in self.inputs}
+        if wrong := [name for name, array in arrays.items() if array.ndim != 2]:
+            raise ValueError(f"observation[{wrong[0]!r}] has shape {arrays[wrong[0]].shape}; accepted: (B, n)")
+        return {name: torch.from_numpy(array.copy()).to(self.device) for name, array in arrays.items()}
+
+    @insulated
+    @torch.no_grad()
+    def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
+        """Chooses actions `(B, A)`, see `dream_env.agents.policies.protocol.Policy`; draws by torch's generator."""
+        if not self._left or len(self._left[0]) != len(observation[TOKENS]):
+            chunk = self.chunks(self._tensors(observation))
+            if not deterministic:
+                drawn = chunk + self.config.std * self.span * torch.randn(chunk.shape, device=chunk.device)
+                chunk = torch.minimum(torch.maximum(drawn, self.center - self.span), self.center + self.span)
+            self._left = list(chunk.cpu().numpy().swapaxes(0, 1)[: self.config.execute])
+        return self._left.pop(0)
+
+
+class UnifiedCritic(nn.Module):
+    """Says what observations are worth, `(B,)`: a trunk and an action stream of its own, which see the embedding too.
+
+    Args:
+        policy: Whose seeing it begins with.
+        space: The observations.
+    """
+
+    def __init__(self, policy: UnifiedPolicy, space: spaces.Dict) -> None:
+        super().__init__()
+        config = replace(policy.config, sees=True, chunk=1, execute=1)
+        self.model = UnifiedModel(config, policy.spec)
+        del self.model.dream
+        self.model.base.load_state_dict(policy.base.state_dict())
+        self.model.trunk = copy.deepcopy(policy.trunk)
+        acts = self.model.acts
+        assert acts is not None and policy.acts is not None
+        known, fresh = policy.acts.state_dict(), acts.state_dict()
+        acts.load_state_dict({n: known[n] if part.shape == known[n].shape else part for n, part in fresh.items()})
+        seen = len(policy.acts.shift)  # the embedding comes last
+        with torch.no_grad():
+            for own, its in ((acts.shift, policy.acts.shift), (acts.factor, policy.acts.factor)):
+                own[:seen] = its
+            if acts.about is not None and policy.acts.about is not None:
+                acts.about.weight[:, :seen] = policy.acts.about.weight
+        self.model.requires_grad_(False)
+        for module in (self.model.trunk, acts):
+            module.requires_grad_(True)
+        acts.head = nn.Linear(acts.head.in_features, 1)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Returns the values."""
+        model = self.model
+        _, _, robot, scene = model.look(obs)
+        assert model.acts is not None
+        return model.acts(scene, robot, obs)[:, 0]
