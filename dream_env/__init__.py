@@ -24,5 +24,10 @@ register(
     id="NicoLReal-v0",
     entry_point="dream_env.nicol.real:make",  # truncates by itself: every task has a horizon of its own
 )
+register(
+    id="NicoLBothArms-v0",  # what data sets and world models of both arms are of: bare physics, the dream is Dream-v0
+    entry_point="dream_env.nicol.real:make",
+    kwargs={"task": "lift_bar", "world_model": None},
+)
 
 deprecated.install()

@@ -68,6 +68,8 @@ CAMERAS = {
     # and from above (the frame's RealSense) the hand hides the cube that it grasps; from further back and from lower
     # down the cubes hide each other.
     "workspace": Camera((0.795, 0.549, 1.451), (0.54, -0.15, 0.91), (0, 0, 1), 27.5, (64, 64)),
+    # The policy's picture in tasks for both arms: from the front, above both hands.
+    "workspace_both": Camera((1.40, 0.0, 1.50), (0.42, 0.0, 0.92), (0, 0, 1), 42.0, (64, 64)),
     # The RealSense D435 of NICOL's frame (nicol.md 3.3).
     "frame": Camera((0.859, 0.035, 1.950), (0.56, 0.035, 0.80), (-1, 0, 0), 42.6, (640, 360)),
     "video": Camera((1.75, -0.75, 1.65), (0.30, -0.10, 1.0), (0, 0, 1), 42.0, (480, 360)),

@@ -8,11 +8,11 @@ import gymnasium as gym
 import numpy as np
 
 from dream_env.checks import check_action
-from dream_env.nicol.constants import PROPRIO_NAMES, to_delta
+from dream_env.nicol.constants import to_delta
 
 
 class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
-    """Takes the set-point as an action, `(4,)` in [-1, 1], and approaches it as far as one step goes.
+    """Takes the set-point as an action, `(4,)` or `(8,)` in [-1, 1], and approaches it as far as one step goes.
 
     Args:
         env: NICOL's dream or physics; its observations have `proprio`, the set-point (as a goal env they begin
@@ -40,7 +40,7 @@ class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
         """Moves the set-point towards the one that the action names.
 
         Raises:
-            ValueError: If the action has another shape than (4,) or is not finite.
+            ValueError: If the action has another shape than the set-point or is not finite.
             ResetNeeded: Before the first reset.
         """
         goal = check_action(action, self.action_space)
@@ -51,4 +51,5 @@ class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
         return obs, reward, terminated, truncated, info
 
     def _set_point(self, obs: Any) -> np.ndarray:
-        return np.array(obs[self._name][: len(PROPRIO_NAMES)])
+        assert self.action_space.shape is not None
+        return np.array(obs[self._name][: self.action_space.shape[0]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
@@ -16,17 +16,14 @@ from dream_env import checks
 from dream_env.language import INSTRUCTION_DIM, embed
 from dream_env.nicol import constants
 from dream_env.nicol.camera import CAMERAS
-from dream_env.nicol.episode import Crowded, EpisodeStart, SavedState, check_reset_options, draw_start, draw_task
-from dream_env.nicol.goal_renderer import GoalRenderer
+from dream_env.nicol.episode import EpisodeStart, SavedState, check_arms, check_reset_options
+from dream_env.nicol.goal_renderer import GoalRenderer, draw_episode
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.layout import Layout, Physics
 from dream_env.nicol.scene import TableScene
 from dream_env.nicol.shift import SCENES, SHIFTS
-from dream_env.nicol.spec import SPEC
+from dream_env.nicol.spec import spec_of
 from dream_env.nicol.tasks import STANDARD, TASKS, SimState
-
-DRAWS = 10
-"""Starts that are drawn before a reset gives up, where the expert misses the goal that it is to show."""
 
 
 class NoEpisode(ResetNeeded, AttributeError):
@@ -41,9 +38,11 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     different colors. An instruction names one of them: hold the hand above it (`reach`), push it over the tape line
     (`push`), lift it (`lift`), or put it where the goal picture shows it (`place`); or it names two: put one on the
     other (`stack`), or both where the goal picture shows them (`arrange`). The fingers hold a cube by friction alone.
+    `lift_bar` takes both arms: two bars of 44 cm and 1.2 kg lie there, and the named one is to be lifted level.
 
     ## Action Space
-    `Box(-1, 1, (4,), float32)`, at 10 Hz; x points away from the robot, y to its left, z up.
+    `Box(-1, 1, (4,), float32)`, at 10 Hz; x points away from the robot, y to its left, z up. Of `lift_bar` `(8,)`: the
+    right arm's four, then the left one's.
 
     | index | meaning | unit of 1.0 |
     |---|---|---|
@@ -56,7 +55,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     | key | shape | meaning |
     |---|---|---|
     | `pixels` | (64, 64, 3) uint8 | the camera picture |
-    | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized |
+    | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized; of `lift_bar` (8,) |
     | `instruction` | (64,) | embedding of the sentence |
 
     ## Rewards
@@ -69,16 +68,16 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     not used.
 
     ## Episode End
-    Truncated after the task's horizon, never terminated: 24 steps of `reach`, `push` and `lift`, 40 of `place` and
-    `stack`, 70 of `arrange`. `info["is_success"]` tells whether the task's
-    condition has held for the last 3 steps; its value at the end of the episode counts.
+    Truncated after the task's horizon, never terminated: 24 steps of `reach`, `push` and `lift`, 32 of `lift_bar`, 40
+    of `place` and `stack`, 70 of `arrange`. `info["is_success"]` tells whether the task's condition has held for the
+    last 3 steps; its value at the end of the episode counts.
 
     ## Arguments
-    * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode; "place", "stack" or
-      "arrange".
-    * `arm`: "right" or "left"; the left arm's world is the right one's mirrored in y.
+    * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode; "place", "stack",
+      "arrange" or "lift_bar".
+    * `arm`: "right" or "left", in tasks for one; the left arm's world is the right one's mirrored in y.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
-    * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it.
+    * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it, in tasks for one arm.
     * `physics`: dict of physical properties, see `dream_env.nicol.layout.Physics`.
     * `shift`: "none", or a named change of them: "friction", "mass", "lighting", "camera", "table"; see
       `dream_env.nicol.shift`.
@@ -132,8 +131,13 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.scene_name = scene
         self.physics, self.shift, self.variety = Physics(**(physics or {})), SHIFTS[shift], SCENES[scene]
         instruction = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
-        self.observation_space: spaces.Dict = spaces.Dict({**SPEC.observation.spaces, "instruction": instruction})  # type: ignore[assignment]
-        self.action_space: spaces.Box = SPEC.action  # type: ignore[assignment]
+        self.world, self.arms = spec_of(task), 1 if task == "all" else TASKS[task].arms
+        if self.arms == 2 and (arm != "right" or assisted_grasp):
+            given = f"arm={arm!r}, assisted_grasp={assisted_grasp}"
+            raise ValueError(f"{given}; accepted by {task!r}, which takes both arms: 'right' and False")
+        parts = {**self.world.observation.spaces, "instruction": instruction}
+        self.observation_space: spaces.Dict = spaces.Dict(parts)  # type: ignore[assignment]
+        self.action_space: spaces.Box = self.world.action  # type: ignore[assignment]
         self._running = False
         self._start: EpisodeStart | None = None
         self._deltas: list[np.ndarray] = []
@@ -159,17 +163,17 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             self._go_to(saved)
             return self.last_observation, self._info()
         rng = copy.deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
-        start, goal = self._draw(rng, options)
+        drawn = draw_episode(rng, self.task, options, (self.physics, self.shift, self.variety), self._goals)
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state
-        self._begin(start, goal)
+        self._begin(*drawn)
         return self.last_observation, self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Moves the set-point by one action and lets physics run for 0.1 s.
 
         Raises:
-            ValueError: If the action has another shape than (4,) or is not finite.
+            ValueError: If the action has another shape than the action space or is not finite.
             ResetNeeded: If there is no episode, before the first reset and after `close`.
         """
         delta = checks.check_action(action, self.action_space)
@@ -200,7 +204,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """The simulation, opened at first use."""
         if self._scene is None:
             gui = self.render_mode == "human"
-            self._scene = TableScene(self.arm, self.assisted_grasp, self.physics, gui)
+            self._scene = TableScene(self.arm, self.assisted_grasp, self.physics, gui, self.arms)
         return self._scene
 
     @property
@@ -284,9 +288,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         )
 
     def expert_action(self) -> np.ndarray:
-        """Returns the scripted expert's delta action `(4,)` in the present state."""
-        now = self.sim_state()
-        return TASKS[self.task_name].expert(now)
+        """Returns the scripted expert's delta action, `(4,)` or `(8,)`, in the present state."""
+        return TASKS[self.task_name].expert(self.sim_state())
 
     def truth(self) -> dict[str, Any]:
         """Returns what physics knows: objects, colors, target, hand, held, condition, and the cubes touched so far.
@@ -312,7 +315,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             ResetNeeded: If there is no episode.
         """
         self._check_running()
-        deltas = np.array(self._deltas, np.float32).reshape(-1, 4)
+        deltas = np.array(self._deltas, np.float32).reshape(-1, len(self.proprio))
         rng = dict(self.np_random.bit_generator.state)
         return SavedState(self.start, deltas, self._goal_image, rng).to_dict()
 
@@ -343,27 +346,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         if not self._running:
             raise NoEpisode("no episode before reset() and after close(); call reset() first")
 
-    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[EpisodeStart, np.ndarray]:
-        """Draws a start, and another where the expert misses its goal; returns it with the goal's picture."""
-        task = draw_task(rng, self.task, options)
-        for _ in range(DRAWS):
-            try:
-                start = draw_start(rng, task, options, self.physics, self.shift, self.variety)
-            except Crowded:
-                if options.get("layout") is not None:
-                    raise
-                continue
-            usual = replace(start.physics, friction=Physics.friction, mass=Physics.mass)
-            for physics in (start.physics, usual):
-                if (goal := self._goals.picture(start, physics)) is not None:
-                    return start, goal
-        raise ValueError(
-            f"the expert of {start.task_name!r} misses its goal within {TASKS[start.task_name].horizon} steps in "
-            f"{DRAWS} starts, the last of them {checks.shown(start.layout.positions.tolist())}; accepted: a layout, "
-            "an instruction and physics in which the task can be done"
-        )
-
     def _go_to(self, saved: SavedState) -> None:
+        check_arms(self.task, saved.start)
         self.np_random.bit_generator.state = saved.rng
         self._replay(saved.start, saved.goal_image, list(saved.deltas))
 

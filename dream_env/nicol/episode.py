@@ -21,6 +21,8 @@ OPTIONS = ("task", "instruction", "spoken", "layout", "goals", "state")
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
 START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
 """Box of the set-point at the start (m, closing)."""
+START_APART = -0.14
+"""Largest y of the right hand at the start where the left one acts, too (m): the hands do not meet."""
 GOAL_LOW, GOAL_HIGH = np.array([0.42, -0.36]), np.array([0.60, 0.0])
 """Where goal pictures show cubes that have to be placed: x and y of their centers (m)."""
 GOAL_SPACING = 0.11
@@ -46,7 +48,7 @@ class EpisodeStart:
         target: Index of the named cube.
         other: Index of the second cube that is named, in a task of two.
         layout: Which objects stand where.
-        start: The set-point, normalized, `(4,)` float32; read-only.
+        start: The set-point, normalized, `(4,)` float32, or `(8,)` of both arms; read-only.
         physics: Physical properties.
         goals: Where the goal picture shows the named cubes, `(1, 2)` or `(2, 2)` in m, read-only; None in a task
             without such.
@@ -75,13 +77,14 @@ class EpisodeStart:
                 raise ValueError(
                     f"{name}={shown(getattr(self, name))}; accepted: a `dream_env.nicol.layout.{kind.__name__}`"
                 )
-        task, cubes = TASKS[self.task_name], self.layout.cubes
+        task = TASKS[self.task_name]
+        cubes = self.layout.of(task.shape)
         check_choice("target", self.target, cubes)
         others = [i for i in cubes if i != self.target] if task.grammar.cubes == 2 else [None]
         check_choice("other", self.other, others)
         if (self.goals is None) != (task.destinations == 0):
             raise ValueError(f"goals={shown(self.goals)}; accepted by {task.name!r}: {task.destinations} places")
-        start = _array("start", self.start, (4,))
+        start = _array("start", self.start, (4 * task.arms,))
         goals = None if self.goals is None else check_goals(self.goals, task.destinations)
         for name, value in (("start", start), ("goals", goals)):
             if value is not None:
@@ -95,7 +98,7 @@ class SavedState:
 
     Attributes:
         start: How the episode began.
-        deltas: The actions since, `(T, 4)` float32 in [-1, 1].
+        deltas: The actions since, `(T, 4)` or `(T, 8)` float32 in [-1, 1].
         goal_image: Picture of the goal, `(64, 64, 3)` uint8.
         rng: State of the env's generator.
     """
@@ -139,7 +142,8 @@ class SavedState:
         if goal.shape != size or goal.dtype != np.uint8:
             raise ValueError(f"goal_image is {goal.dtype} {goal.shape}; accepted: uint8 {size}")
         start = EpisodeStart(**{name: state[name] for name in _START})
-        moves = _array("deltas", deltas, (steps, 4)) if steps else np.zeros((0, 4), np.float32)
+        shape = (steps, len(start.start))
+        moves = _array("deltas", deltas, shape) if steps else np.zeros(shape, np.float32)
         return cls(start, moves, goal.copy(), dict(state["rng"]))
 
 
@@ -163,6 +167,16 @@ def check_reset_options(options: object) -> dict[str, Any]:
         given = shown(taken["layout"])
         raise ValueError(f"options['layout']={given}; accepted: a `dream_env.nicol.layout.Layout`")
     return taken
+
+
+def check_arms(task: str, start: EpisodeStart) -> None:
+    """Raises ValueError if an episode's task moves another number of arms than an env's task does."""
+    arms, own = TASKS[start.task_name].arms, 1 if task == "all" else TASKS[task].arms
+    if arms != own:
+        raise ValueError(
+            f"task={start.task_name!r} moves {arms} arm(s); accepted by an env that was made with task={task!r}: tasks "
+            f"that move {own}"
+        )
 
 
 def check_sentence(name: str, value: object) -> None:
@@ -205,19 +219,21 @@ def draw_start(
         wanted = min(2, len(colors_of(options["instruction"])))
     else:
         wanted = TASKS[task].grammar.cubes
-    layout = options.get("layout") or Layout.draw(rng, scene, wanted)
-    start = constants.normalize(rng.uniform(START_LOW, START_HIGH).astype(np.float32))
-    if len(layout.cubes) < wanted:
-        raise ValueError(f"options['layout'] has {len(layout.cubes)} cubes; accepted by {task!r}: {wanted} or more")
-    target = layout.cubes[int(rng.integers(len(layout.cubes)))]
+    asked = task_of(options["instruction"]) if "instruction" in options and "task" not in options else task
+    shape, arms = TASKS[asked].shape, TASKS[asked].arms
+    layout = options.get("layout") or Layout.draw(rng, scene, wanted, shape)
+    start = constants.normalize(rng.uniform(*start_box(arms)).astype(np.float32))
+    there = layout.of(shape)
+    if len(there) < wanted:
+        raise ValueError(f"options['layout'] has {len(there)} {shape}s; accepted by {task!r}: {wanted} or more")
+    target = there[int(rng.integers(len(there)))]
     other, named = None, [COLOR_NAMES[layout.colors[target]], None]
     if TASKS[task].grammar.cubes == 2:
-        other = int(rng.choice([i for i in layout.cubes if i != target]))
+        other = int(rng.choice([i for i in there if i != target]))
         named[1] = COLOR_NAMES[layout.colors[other]]
     sentence = TASKS[task].grammar.sample(rng, named[0], other=named[1])
     if "instruction" in options:
-        sentence = options["instruction"]
-        task = task if "task" in options else task_of(sentence)
+        sentence, task = options["instruction"], asked
         colors, cubes = colors_of(sentence), TASKS[task].grammar.cubes
         if len(colors) != cubes:
             raise ValueError(
@@ -226,7 +242,7 @@ def draw_start(
         layout, target = _with(layout, target, colors[0], "layout" in options, sentence)
         other = None
         if cubes == 2:
-            free = next(i for i in layout.cubes if i != target)
+            free = next(i for i in there if i != target)
             layout, other = _with(layout, free, colors[1], "layout" in options, sentence)
     spoken = options.get("spoken", sentence)
     goals = options.get("goals")
@@ -234,6 +250,12 @@ def draw_start(
         goals = draw_goals(rng, layout, [target] if other is None else [target, other])
     physics = shift.apply(scene.apply(physics, rng), rng)
     return EpisodeStart(task, sentence, spoken, target, other, layout, start, physics, goals)
+
+
+def start_box(arms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bounds of the set-point at the start, `(4,)` or `(8,)` in m and closing."""
+    high = START_HIGH if arms == 1 else np.minimum(START_HIGH, [1.0, START_APART, 2.0, 1.0])
+    return constants.box(START_LOW, high, arms)
 
 
 def draw_goals(rng: np.random.Generator, layout: Layout, named: Sequence[int]) -> np.ndarray:

@@ -1,17 +1,24 @@
-"""The goal picture in physics: the scene that the scripted expert leaves behind."""
+"""The goal picture in physics: the scene that the scripted expert leaves behind; and episodes that have one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dream_env.checks import shown
 from dream_env.nicol import constants
-from dream_env.nicol.episode import EpisodeStart
+from dream_env.nicol.episode import Crowded, EpisodeStart, check_arms, draw_start, draw_task
 from dream_env.nicol.kinematics import Arm
-from dream_env.nicol.scene import Physics, TableScene
+from dream_env.nicol.layout import Physics
+from dream_env.nicol.scene import TableScene
+from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import TASKS
 
+DRAWS = 10
+"""Starts that are drawn before a reset gives up, where the expert misses the goal that it is to show."""
 GOALS = 512
 """Goal pictures that are remembered: whoever plays the same starts again waits for the expert once."""
 
@@ -65,8 +72,10 @@ class GoalRenderer:
 
     def _act(self, start: EpisodeStart, physics: Physics) -> np.ndarray | None:
         """Does a task until it is done and the hand stands still, or the episode's steps are used up."""
-        if self._scene is None:
-            self._scene = TableScene(self.arm, self.assisted_grasp)
+        arms = TASKS[start.task_name].arms
+        if self._scene is None or len(self._scene.arms) != arms:
+            self.close()
+            self._scene = TableScene(self.arm, self.assisted_grasp, arms=arms)
         scene, task, proprio, held_for = self._scene, TASKS[start.task_name], start.start, 0
         scene.physics = physics
         scene.reset(start.layout, constants.denormalize(proprio))
@@ -80,3 +89,45 @@ class GoalRenderer:
             now = scene.sim_state(start.target, constants.denormalize(proprio), start.other, start.goals)
             held_for = held_for + 1 if task.condition(now) else 0
         return scene.picture("workspace") if held_for >= constants.HOLD_STEPS else None
+
+
+def draw_episode(
+    rng: np.random.Generator,
+    task: str,
+    options: Mapping[str, Any],
+    world: tuple[Physics, Shift, Shift],
+    goals: GoalRenderer,
+) -> tuple[EpisodeStart, np.ndarray]:
+    """Draws a start, and another where the expert misses its goal.
+
+    Args:
+        rng: The env's generator.
+        task: The env's task, or "all".
+        options: Options of the reset, checked.
+        world: The env's physical properties, its shift, and its scene.
+        goals: Shows the goal.
+
+    Returns:
+        How the episode begins, and the goal's picture `(64, 64, 3)` uint8.
+
+    Raises:
+        ValueError: If the options are not accepted, or the expert misses its goal in every start that is drawn.
+    """
+    name = draw_task(rng, task, options)
+    for _ in range(DRAWS):
+        try:
+            start = draw_start(rng, name, options, *world)
+        except Crowded:
+            if options.get("layout") is not None:
+                raise
+            continue
+        check_arms(task, start)
+        usual = replace(start.physics, friction=Physics.friction, mass=Physics.mass)
+        for physics in (start.physics, usual):
+            if (goal := goals.picture(start, physics)) is not None:
+                return start, goal
+    raise ValueError(
+        f"the expert of {start.task_name!r} misses its goal within {TASKS[start.task_name].horizon} steps in {DRAWS} "
+        f"starts, the last of them {shown(start.layout.positions.tolist())}; accepted: a layout, an instruction and "
+        "physics in which the task can be done"
+    )

@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from dream_env.nicol import tables, urdf
 
 Arm = Literal["right", "left"]
+ARMS: tuple[Arm, ...] = get_args(Arm)
+"""Both arms, in the order in which set-points and actions hold them."""
 Array = NDArray[np.float64]
 
 MIRROR = np.array([-1.0, 1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0])

@@ -42,6 +42,7 @@ COLOR_WORDS: dict[str, Words] = {
     "yellow": Words(("yellow", "golden", "yellowish"), ("gold",)),
 }
 OBJECT_WORDS = Words(("cube", "block", "box"), ("brick",))
+BAR_WORDS = Words(("bar", "rail"), ("board",))
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Grammar:
         templates: Sentences of the train split, each with `{color}` and `{object}`; and, where a task is about two
             cubes, with `{other_color}` and `{other_object}` after them.
         held_out: Sentences of the test split; since they differ from `templates`, no test sentence occurs in train.
+        nouns: Words for the objects.
 
     Raises:
         ValueError: If a tuple is empty, a template lacks a field, or a template stands in both
@@ -60,6 +62,7 @@ class Grammar:
 
     templates: tuple[str, ...]
     held_out: tuple[str, ...]
+    nouns: Words = OBJECT_WORDS
 
     def __post_init__(self) -> None:
         """Checks the templates."""
@@ -75,7 +78,7 @@ class Grammar:
 
     @property
     def cubes(self) -> int:
-        """How many cubes a sentence names, 1 or 2."""
+        """How many objects a sentence names, 1 or 2."""
         return 2 if "{other_color}" in self.templates[0] else 1
 
     def sentences(self, color: str, split: Split = "train", other: str | None = None) -> list[str]:
@@ -94,7 +97,7 @@ class Grammar:
         check_choice("split", split, Split)
         check_choice("other", other, [name for name in COLORS if name != color] if self.cubes == 2 else [None])
         templates = self.templates if split == "train" else self.held_out
-        nouns = OBJECT_WORDS.of(split)
+        nouns = self.nouns.of(split)
         second = product(COLOR_WORDS[other].of(split), nouns) if other else [("", "")]
         choices = product(templates, COLOR_WORDS[color].of(split), nouns, second)
         return [

@@ -20,7 +20,9 @@ COLOR_NAMES = list(COLORS)
 PALETTE = [*COLORS.values(), (0.95, 0.45, 0.05, 1.0), (0.50, 0.15, 0.65, 1.0)]
 """Colors of objects, RGBA: those of `COLORS`, then orange and purple, which a ball and a cylinder have."""
 PALETTE_NAMES = [*COLORS, "orange", "purple"]
-SHAPES = ("cube", "ball", "cylinder")
+SHAPES = ("cube", "ball", "cylinder", "bar")
+NAMED = ("cube", "bar")
+"""Shapes of which sentences speak."""
 TEXTURES = ("plain", "checks", "stripes", "wood", "speckles")
 """Patterns of a table, in assets/nicol/textures."""
 CUBES = 3
@@ -35,6 +37,16 @@ PLACE_LOW, PLACE_HIGH = (bound[:2].astype(float).round(6) for bound in (SETPOINT
 """Where a layout of one's own may put objects: x and y of their centers (m), where the right hand reaches."""
 APART = 0.071
 """Smallest distance between two objects' centers in any layout (m): a cube's diagonal, so that none overlap."""
+BARS = 2
+"""Bars on the table of a task about bars, side by side, from the robot's right to its left."""
+BAR_LENGTH, BAR_SIZE, BAR_WEIGHT = 0.44, 0.045, 20.0
+"""Length of a bar, its height and width (m), and how many times heavier than another object it is."""
+BAR_LOW, BAR_HIGH = np.array([0.42, -0.04]), np.array([0.60, 0.04])
+"""Where bars lie at the start: x and y of their centers (m), in the reach of both hands."""
+BAR_SPACING = 0.14
+"""Smallest distance along x between two bars' centers, so that a hand fits between them (m)."""
+BAR_YAW = 0.12
+"""Largest rotation of a bar about z at the start (rad): hands do not turn with it."""
 SIZE_LOW, SIZE_HIGH = 0.035, 0.06
 """Smallest and largest object (m): what the hand can hold."""
 TRIES = 2000
@@ -91,7 +103,7 @@ class Layout:
     Attributes:
         positions: Centers of the objects, `(N, 2)` in m, from `PLACE_LOW` to `PLACE_HIGH` and `APART` from each other.
         yaws: Rotation of each object about z, `(N,)` in [-pi, pi] rad.
-        colors: Index of each object's color in `PALETTE`, `(N,)`, all different; cubes have one of `COLORS`.
+        colors: Index of each object's color in `PALETTE`, `(N,)`, all different; cubes and bars have one of `COLORS`.
         shapes: Index of each object's shape in `SHAPES`, `(N,)`; None for cubes.
         sizes: Height of each object (m), `(N,)`; None for `CUBE_SIZE`.
 
@@ -137,31 +149,44 @@ class Layout:
             raise ValueError(f"layout.shapes={self.shapes.tolist()}; accepted: 0 to {len(SHAPES) - 1}")
         if self.sizes.min() < SIZE_LOW or self.sizes.max() > SIZE_HIGH:
             raise ValueError(f"layout.sizes={self.sizes.tolist()}; accepted: {SIZE_LOW} to {SIZE_HIGH} m")
-        known = np.where(self.shapes == 0, len(COLORS), len(PALETTE))
+        known = np.where(np.isin(self.shapes, [SHAPES.index(name) for name in NAMED]), len(COLORS), len(PALETTE))
         if len({*self.colors.tolist()}) < count or (self.colors < 0).any() or (self.colors >= known).any():
             raise ValueError(
                 f"layout.colors={self.colors.tolist()}; accepted: {count} different ones of 0 to {len(COLORS) - 1}"
             )
+        self._check_bars()
+
+    def _check_bars(self) -> None:
+        """Raises ValueError where a bar might lie on another object, or as no hand grasps it."""
+        assert self.shapes is not None
+        for i in self.of("bar"):
+            others = np.delete(self.positions[:, 0], i)
+            if np.abs(others - self.positions[i, 0]).min(initial=1.0) < BAR_SPACING or abs(self.yaws[i]) > 2 * BAR_YAW:
+                raise ValueError(
+                    f"layout: a bar at {self.positions[i].tolist()} with yaw {self.yaws[i]:g}; accepted: bars that are "
+                    f"{BAR_SPACING:g} m along x from anything else, with yaws of {2 * BAR_YAW:g} at most"
+                )
 
     def __len__(self) -> int:
         """Returns the number of objects."""
         return len(self.colors)
 
-    @property
-    def cubes(self) -> list[int]:
-        """Indices of the cubes, of which sentences speak."""
-        assert self.shapes is not None
-        return np.flatnonzero(self.shapes == 0).tolist()
+    def of(self, shape: str) -> list[int]:
+        """Returns the indices of the objects of a shape."""
+        return np.flatnonzero(self.shapes == SHAPES.index(shape)).tolist()
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, scene: Shift | None = None, cubes: int = 1) -> Layout:
-        """Draws three cubes of different colors at least `SPACING` apart, or what a scene has in their place.
+    def draw(cls, rng: np.random.Generator, scene: Shift | None = None, cubes: int = 1, shape: str = "cube") -> Layout:
+        """Draws three cubes of different colors at least `SPACING` apart, or what a scene has in their place; or bars.
 
         Args:
             rng: The episode's generator.
             scene: What may be on the table; None, or one that says nothing of objects, for three cubes.
             cubes: How many cubes there have to be at least.
+            shape: "cube", or "bar" for two bars in any scene.
         """
+        if shape == "bar":
+            return cls._draw_bars(rng)
         if scene is not None and scene.objects is not None:
             return cls._draw_varied(rng, scene, cubes)
         while True:
@@ -172,6 +197,21 @@ class Layout:
             positions,
             rng.uniform(-0.2, 0.2, CUBES),
             rng.permutation(len(COLORS))[:CUBES].astype(np.int64),
+        )
+
+    @classmethod
+    def _draw_bars(cls, rng: np.random.Generator) -> Layout:
+        """Draws two bars of different colors."""
+        while True:
+            positions = rng.uniform(BAR_LOW, BAR_HIGH, (BARS, 2))
+            if abs(positions[0, 0] - positions[1, 0]) >= BAR_SPACING:
+                break
+        return cls(
+            positions,
+            rng.uniform(-BAR_YAW, BAR_YAW, BARS),
+            rng.permutation(len(COLORS))[:BARS].astype(np.int64),
+            np.full(BARS, SHAPES.index("bar")),
+            np.full(BARS, BAR_SIZE),
         )
 
     @classmethod

@@ -23,7 +23,8 @@ def make(
     """Makes NICOL at its table in PyBullet, as the twin of `NicoLDream-v0`.
 
     Args:
-        task: "reach", "push", "lift", or "all" for a random one in each episode.
+        task: "reach", "push", "lift", or "all" for a random one in each episode; "place", "stack", "arrange", or
+            "lift_bar", whose actions move both arms.
         world_model: "default", a checkpoint folder, or a world model; None for the bare physics, whose observations
             hold `pixels`, `proprio` and `instruction`, and whose reward is 1 while success holds.
         obs_type: As in `dream_env.dream.DreamEnv`.

@@ -16,8 +16,18 @@ from dream_env.nicol.bullet import pybullet
 from dream_env.nicol.camera import CAMERAS, Camera
 from dream_env.nicol.constants import CONTROL_HZ, mirror
 from dream_env.nicol.grasp import ORIENTATION, motor
-from dream_env.nicol.kinematics import Arm, side
-from dream_env.nicol.layout import AREA_HIGH, AREA_LOW, PALETTE, SHAPES, Layout, Physics
+from dream_env.nicol.kinematics import ARMS, Arm, side
+from dream_env.nicol.layout import (
+    AREA_HIGH,
+    AREA_LOW,
+    BAR_LENGTH,
+    BAR_WEIGHT,
+    NAMED,
+    PALETTE,
+    SHAPES,
+    Layout,
+    Physics,
+)
 from dream_env.nicol.robot import Nicol
 from dream_env.nicol.tasks.task import LINE_X, TABLE_Z, SimState, in_hand
 
@@ -41,7 +51,10 @@ def _disconnect(client: int) -> None:
 
 
 class TableScene:
-    """NICOL before the table, simulated; positions are in the right arm's frame, mirrored in y for the left."""
+    """NICOL before the table, simulated; positions are in the right arm's frame, mirrored in y for the left.
+
+    With both arms set-points are `(8,)` and grasp points `(6,)`: the right one's, then the left one's, of one world.
+    """
 
     def __init__(
         self,
@@ -49,19 +62,22 @@ class TableScene:
         assisted_grasp: bool = False,
         physics: Physics | None = None,
         gui: bool = False,
+        arms: int = 1,
     ) -> None:
         """Prepares a simulation; `reset` opens it.
 
         Args:
-            arm: The arm that acts, "right" or "left".
+            arm: The arm that acts, "right" or "left"; with both, "right".
             assisted_grasp: Fixes a cube to the palm while the closed hand encloses it.
             physics: Physical properties.
             gui: Opens PyBullet's window.
+            arms: How many arms act, 1 or 2.
 
         Raises:
             RuntimeError: If the window has no display to open on.
         """
         self.arm, self.assisted_grasp, self.physics = arm, assisted_grasp, physics or Physics()
+        self.arms: tuple[Arm, ...] = ARMS if arms == 2 else (arm,)
         if gui and sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
             raise RuntimeError(
                 "render_mode='human' opens PyBullet's window and needs a display, and DISPLAY is not set; "
@@ -94,21 +110,23 @@ class TableScene:
 
         Args:
             layout: Which objects stand where.
-            setpoint: Grasp point (m) and closing of the hand, `(4,)`.
+            setpoint: Grasp point (m) and closing of each hand, `(4,)` or `(8,)`.
         """
         self._build(layout)
-        self._joints, self._closing = self._solve(setpoint), float(setpoint[3])
-        self.robot.set_arm(self.arm, self._joints)
-        self.robot.close_hand(self.arm, motor(self._closing), at_once=True)
+        self._joints, self._closing = self._solve(setpoint)
+        for arm, joints, closing in zip(self.arms, self._joints, self._closing, strict=True):
+            self.robot.set_arm(arm, joints)
+            self.robot.close_hand(arm, motor(closing), at_once=True)
         self.step(setpoint)
 
     def step(self, setpoint: np.ndarray) -> None:
-        """Brings the hand to a set-point `(4,)` within one control step of physics."""
-        joints, closing = self._solve(setpoint), float(setpoint[3])
+        """Brings each hand to its set-point, `(4,)` or `(8,)`, within one control step of physics."""
+        joints, closing = self._solve(setpoint)
         self._touched: list[int] = []
         for part in np.arange(1, TARGETS + 1) / TARGETS:
-            self.robot.set_arm_target(self.arm, self._joints + part * (joints - self._joints))
-            self.robot.close_hand(self.arm, motor(self._closing + part * (closing - self._closing)))
+            for i, arm in enumerate(self.arms):
+                self.robot.set_arm_target(arm, self._joints[i] + part * (joints[i] - self._joints[i]))
+                self.robot.close_hand(arm, motor(self._closing[i] + part * (closing[i] - self._closing[i])))
             for _ in range(SUBSTEPS // TARGETS):
                 pybullet.stepSimulation(physicsClientId=self.client)
             self._touched += [i for i in range(len(self._cubes)) if i not in self._touched and self._touches(i)]
@@ -116,7 +134,7 @@ class TableScene:
         if self.assisted_grasp:
             self._assist()
 
-    def snapshot(self) -> tuple[int, np.ndarray, float]:
+    def snapshot(self) -> tuple[int, np.ndarray, np.ndarray]:
         """Returns where the simulation stands, for `restore` until the next reset.
 
         Unlike `NicoLRealEnv.get_state` it leaves out what the solver remembers of contacts: what follows is a little
@@ -124,7 +142,7 @@ class TableScene:
         """
         return pybullet.saveState(physicsClientId=self.client), self._joints, self._closing
 
-    def restore(self, snapshot: tuple[int, np.ndarray, float]) -> None:
+    def restore(self, snapshot: tuple[int, np.ndarray, np.ndarray]) -> None:
         """Goes back to a snapshot."""
         state, self._joints, self._closing = snapshot
         pybullet.restoreState(state, physicsClientId=self.client)
@@ -144,16 +162,30 @@ class TableScene:
         return mirror(np.array([position for position, _ in poses]), self.arm)
 
     def hand(self) -> np.ndarray:
-        """Returns the grasp point `(3,)` in m."""
-        return mirror(self.robot.hand_pose(self.arm)[0], self.arm)
+        """Returns the grasp point of each hand, `(3,)` or `(6,)` in m."""
+        return np.concatenate([mirror(self.robot.hand_pose(arm)[0], self.arm) for arm in self.arms])
+
+    def ends(self) -> np.ndarray | None:
+        """Returns the right and the left end of each object's long axis, `(N, 2, 3)` in m; None where none is long."""
+        if not self._lengths.any():
+            return None
+        turns = [pybullet.getBasePositionAndOrientation(body, physicsClientId=self.client)[1] for body in self._cubes]
+        axes = np.array([pybullet.getMatrixFromQuaternion(turn) for turn in turns]).reshape(-1, 3, 3)[..., 1]
+        half = (self._lengths[:, None] / 2 * mirror(axes, self.arm))[:, None]
+        return self.objects()[:, None] + np.concatenate([-half, half], axis=1)
 
     def touched(self) -> list[int]:
         """Returns the objects that the robot touched in the last control step, in the order of contact."""
         return list(self._touched)
 
     def held(self, index: int) -> bool:
-        """Tells whether a cube is in the hand and off the table."""
-        return bool(in_hand(self.objects()[index], self.hand(), float(self._sizes[index])))
+        """Tells whether a cube is in the hand, or a bar in every hand, and off the table."""
+        held, ends = self.objects()[index], self.ends()
+        if ends is not None:  # of a bar, the point that is nearest to each hand
+            axis, hands = ends[index, 1] - ends[index, 0], self.hand().reshape(-1, 3)
+            along = np.clip((hands - held) @ axis / max(axis @ axis, 1e-9), -0.5, 0.5)
+            return bool(in_hand(held + along[:, None] * axis, hands, float(self._sizes[index])).all())
+        return bool(in_hand(held, self.hand(), float(self._sizes[index])))
 
     def speeds(self) -> np.ndarray:
         """Returns the objects' speeds `(N,)` in m/s."""
@@ -167,7 +199,7 @@ class TableScene:
 
         Args:
             target: Index of the named cube.
-            setpoint: The controller's set-point `(4,)`.
+            setpoint: The controller's set-point, `(4,)` or `(8,)`.
             other: Index of the second cube that is named.
             goals: Where the named cubes are to stand, `(1, 2)` or `(2, 2)` in m.
         """
@@ -182,17 +214,22 @@ class TableScene:
             self._sizes,
             self.speeds(),
             tuple(self._touched),
+            self.ends(),
         )
 
     def picture(self, camera: str) -> np.ndarray:
-        """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye")."""
+        """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye").
+
+        "workspace", the policy's, stands elsewhere where both arms act.
+        """
         if camera == "eye":
             # Looks at the cubes without turning the head, which is welded: where it stands moves the last digits of the
             # base's mass, and with them contacts.
             eye, (x, y) = self.robot.frame_pose("left_eye_cam")[:3, 3], (AREA_LOW + AREA_HIGH) / 2
             view = Camera(tuple(eye), (x, self._y(y), TABLE_Z), (0.0, 0.0, 1.0), 75.0, (640, 480))
         else:
-            view = CAMERAS[camera] if self.arm == "right" else CAMERAS[camera].mirrored()
+            named = "workspace_both" if camera == "workspace" and len(self.arms) == 2 else camera
+            view = CAMERAS[named] if self.arm == "right" else CAMERAS[named].mirrored()
         if camera == "workspace":
             (x, y, z), (dx, dy) = view.target, self.physics.camera_jitter
             (px, py, pz), (sx, sy, sz) = view.position, self.physics.camera_shift
@@ -206,14 +243,16 @@ class TableScene:
         self._open()
         client, physics = self.client, self.physics
         self._grip = None
-        self.robot = Nicol(client, active_arms=(self.arm,), active_head=False)
+        self.robot = Nicol(client, active_arms=self.arms, active_head=False)
         pybullet.setTimeStep(1 / (CONTROL_HZ * SUBSTEPS), physicsClientId=client)
         pybullet.changeDynamics(self.robot.table, -1, lateralFriction=physics.friction, physicsClientId=client)
-        self._box(LINE_SIZE, (LINE_X, self._y(-0.18), TABLE_Z + LINE_SIZE[2] / 2), LINE_COLOR)
+        if len(self.arms) == 1:  # the line lies where one hand pushes
+            self._box(LINE_SIZE, (LINE_X, self._y(-0.18), TABLE_Z + LINE_SIZE[2] / 2), LINE_COLOR)
         if physics.table is not None:
             self._lay_cloth(physics.table, physics.texture)
         assert layout.shapes is not None and layout.sizes is not None
         self._sizes = layout.sizes
+        self._lengths = np.where(layout.shapes == SHAPES.index("bar"), BAR_LENGTH, 0.0)
         self._cubes = [self._add_object(layout, i) for i in range(len(layout))]
 
     def _touches(self, index: int) -> bool:
@@ -246,28 +285,36 @@ class TableScene:
         kind = SHAPES[layout.shapes[index]]
         form: dict[str, object] = {"shapeType": pybullet.GEOM_BOX, "halfExtents": [size / 2] * 3}
         length = {}
-        if kind != "cube":
+        if kind == "bar":
+            form["halfExtents"] = [size / 2, BAR_LENGTH / 2, size / 2]
+        elif kind != "cube":
             form = {"shapeType": pybullet.GEOM_SPHERE if kind == "ball" else pybullet.GEOM_CYLINDER, "radius": size / 2}
         if kind == "cylinder":
             length = {"length": size}
         seen = pybullet.createVisualShape(**form, **length, rgbaColor=rgba, physicsClientId=client)
         felt = pybullet.createCollisionShape(**form, **({"height": size} if length else {}), physicsClientId=client)
         place, turn = (x, self._y(y), TABLE_Z + size / 2), pybullet.getQuaternionFromEuler((0, 0, yaw))
-        body = pybullet.createMultiBody(physics.mass, felt, seen, place, turn, physicsClientId=client)
-        rolling = {} if kind == "cube" else {"rollingFriction": 0.002}
+        mass = physics.mass * (BAR_WEIGHT if kind == "bar" else 1.0)
+        body = pybullet.createMultiBody(mass, felt, seen, place, turn, physicsClientId=client)
+        rolling = {} if kind in NAMED else {"rollingFriction": 0.002}
         pybullet.changeDynamics(
             body, -1, lateralFriction=physics.friction, spinningFriction=0.002, **rolling, physicsClientId=client
         )
         return body
 
-    def _solve(self, setpoint: np.ndarray) -> np.ndarray:
-        """Arm joints for a set-point; the search starts at one rest pose, so the arm's shape is a function of it."""
-        position = mirror(np.asarray(setpoint[:3], np.float64), self.arm)
-        return self.robot.solve_ik(self.arm, position, ORIENTATION)
+    def _solve(self, setpoint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Arm joints `(A, 8)` and closings `(A,)` of a set-point.
+
+        The search starts at one rest pose, so the arm's shape is a function of the set-point.
+        """
+        hands = np.asarray(setpoint, np.float64).reshape(len(self.arms), -1)
+        places = mirror(hands[:, :3], self.arm)
+        joints = [self.robot.solve_ik(arm, place, ORIENTATION) for arm, place in zip(self.arms, places, strict=True)]
+        return np.stack(joints), hands[:, 3]
 
     def _assist(self) -> None:
         """Fixes the nearest cube to the palm while the hand is closed around it, and lets it go when it opens."""
-        if self._closing < 0.5:
+        if self._closing[0] < 0.5:
             self._release()
         elif self._grip is None:
             palm = self.robot.frame_pose(f"{side(self.arm)}_palm")

@@ -2,6 +2,7 @@
 
 from dream_env.nicol.tasks.arrange import Arrange
 from dream_env.nicol.tasks.lift import Lift
+from dream_env.nicol.tasks.lift_bar import LiftBar
 from dream_env.nicol.tasks.place import Place
 from dream_env.nicol.tasks.push import Push
 from dream_env.nicol.tasks.reach import Reach
@@ -15,6 +16,7 @@ __all__ = [
     "TASKS",
     "Arrange",
     "Lift",
+    "LiftBar",
     "Place",
     "Push",
     "Reach",

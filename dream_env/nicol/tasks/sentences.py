@@ -25,7 +25,8 @@ NEGATIONS = frozenset(
 """Words that turn a command around; the embedding hardly hears them."""
 SEQUENCE = frozenset("then before after afterwards afterward while".split())
 """Words that join two commands."""
-_THINGS = {word for group in (*COLOR_WORDS.values(), OBJECT_WORDS) for word in group.of("test")}
+_NOUNS = (OBJECT_WORDS, *(task.grammar.nouns for task in TASKS.values()))
+_THINGS = {word for group in (*COLOR_WORDS.values(), *_NOUNS) for word in group.of("test")}
 
 
 def task_of(sentence: str) -> str:
@@ -41,21 +42,21 @@ def task_of(sentence: str) -> str:
         ValueError: If it names no color or too many, says what not to do, gives two commands, or is like no known
             sentence; the error offers the nearest one.
     """
-    named = len(colors_of(sentence))
-    phrasings = _phrasings()
+    named, tasks = len(colors_of(sentence)), _about(sentence)
+    phrasings, verbs = _known(tasks), _own_verbs(tasks)
     if (known := _pattern(sentence)) in phrasings and TASKS[phrasings[known]].grammar.cubes == named:
         return phrasings[known]
     said = words(sentence)
     negated = sorted(NEGATIONS.intersection(said)) or re.findall(r"\w+n['’´`]t\b", sentence.lower())
     if negated:
         raise ValueError(f"sentence={shown(sentence)} says what not to do ({negated[0]!r}); accepted: what to do")
-    for task in (name for name, verbs in _verbs().items() if verbs.intersection(said)):
+    for task in (name for name, own in verbs.items() if own.intersection(said)):
         if (cubes := TASKS[task].grammar.cubes) != named:
             raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted by {task!r}: {cubes}")
     fitting = [one for one in phrasings if TASKS[phrasings[one]].grammar.cubes == named]
     if not fitting:
         raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted: one, as in {_examples(sentence)}")
-    _check_one_command(sentence, said)
+    _check_one_command(sentence, said, tasks)
     left = _pattern(sentence)
     try:
         similarity = np.stack([_unit(one) for one in fitting]) @ _unit(left)
@@ -67,17 +68,30 @@ def task_of(sentence: str) -> str:
     if similarity[best] < LEAST_SIMILARITY:
         raise ValueError(
             f"sentence={shown(sentence)} is too far from every known one; the nearest is "
-            f"{_example(fitting[best], sentence)!r}; accepted: sentences like {_examples(sentence)}"
+            f"{_example(phrasings, fitting[best], sentence)!r}; accepted: sentences like {_examples(sentence)}"
         )
     return phrasings[fitting[best]]
 
 
-def _check_one_command(sentence: str, said: list[str]) -> None:
+def _about(sentence: str) -> tuple[str, ...]:
+    """Returns the tasks of which a sentence may speak: those whose objects it names, else those of cubes."""
+    said = set(words(sentence))
+    nouns = {name: task.grammar.nouns for name, task in TASKS.items()}
+    own = tuple(name for name, each in nouns.items() if each != OBJECT_WORDS and said.intersection(each.of("test")))
+    return own or tuple(name for name, each in nouns.items() if each == OBJECT_WORDS)
+
+
+def _usual(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the standard ones of some tasks, all of them where none is."""
+    return tuple(name for name in STANDARD if name in tasks) or tasks
+
+
+def _check_one_command(sentence: str, said: list[str], tasks: tuple[str, ...]) -> None:
     """Raises ValueError where a sentence gives two commands."""
-    asked = [task for task, verbs in _verbs().items() if verbs.intersection(said)]
-    known = _phrasings().items()
+    asked = [task for task, verbs in _own_verbs(tasks).items() if verbs.intersection(said)]
+    known = _known(tasks).items()
     joined = {word for one, _ in known for word in _after_and(one.split())}
-    vocabulary = {word for one, task in known if task in STANDARD for word in one.split()} | joined | _THINGS
+    vocabulary = {word for one, task in known if task in _usual(tasks) for word in one.split()} | joined | _THINGS
     after = _after_and(said)
     if len(asked) > 1 or SEQUENCE.intersection(said) or not vocabulary.issuperset(after):
         why = f"({' and '.join(asked)}) " if len(asked) > 1 else ""
@@ -101,17 +115,14 @@ def _unit(pattern: str) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _known(tasks: tuple[str, ...]) -> dict[str, str]:
+    """Returns the task of every known phrasing of some tasks, without its words for colors and objects."""
     texts = {name: (*TASKS[name].grammar.templates, *TASKS[name].grammar.held_out) for name in tasks}
     return {_pattern(re.sub("{.*?}", "", text)): name for name, each in texts.items() for text in each}
 
 
-def _phrasings() -> dict[str, str]:
-    """Returns the task of every known phrasing, without its words for colors and objects."""
-    return _known(tuple(TASKS))
-
-
 @lru_cache(maxsize=8)
 def _own_verbs(tasks: tuple[str, ...]) -> dict[str, set[str]]:
+    """Returns the verbs of each of some tasks that no other one's sentences have."""
     texts = {name: [one.split() for one, task in _known(tasks).items() if task == name] for name in tasks}
     verbs = {
         name: {text[i] for text in each for i in range(len(text)) if i == 0 or text[i - 1] == "and"}
@@ -121,20 +132,16 @@ def _own_verbs(tasks: tuple[str, ...]) -> dict[str, set[str]]:
     return {name: own - others[name] for name, own in verbs.items()}
 
 
-def _verbs() -> dict[str, set[str]]:
-    """Returns the verbs of each task that no other task's sentences have."""
-    return _own_verbs(tuple(TASKS))
-
-
-def _example(pattern: str, sentence: str) -> str:
-    """Returns a known sentence of a pattern, about the cubes that a sentence names."""
-    grammar, colors = TASKS[_phrasings()[pattern]].grammar, colors_of(sentence)
+def _example(phrasings: dict[str, str], pattern: str, sentence: str) -> str:
+    """Returns a known sentence of a pattern, about the objects that a sentence names."""
+    grammar, colors = TASKS[phrasings[pattern]].grammar, colors_of(sentence)
+    noun = grammar.nouns.train[0]
     texts = (*grammar.templates, *grammar.held_out)
     text = next(one for one in texts if _pattern(re.sub("{.*?}", "", one)) == pattern)
-    return text.format(color=colors[0], object="cube", other_color=colors[-1], other_object="cube")
+    return text.format(color=colors[0], object=noun, other_color=colors[-1], other_object=noun)
 
 
 def _examples(sentence: str) -> str:
-    """Returns one known sentence of each standard task, about the first cube that a sentence names."""
+    """Returns one known sentence of each usual task, about the first object that a sentence names."""
     color = colors_of(sentence)[0]
-    return ", ".join(repr(TASKS[name].grammar.sentences(color)[0]) for name in STANDARD)
+    return ", ".join(repr(TASKS[name].grammar.sentences(color)[0]) for name in _usual(_about(sentence)))

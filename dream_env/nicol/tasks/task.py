@@ -29,14 +29,17 @@ class SimState:
     Attributes:
         objects: Centers of the objects, `(N, 3)` in m.
         target: Index of the named cube.
-        hand: Grasp point between thumb and fingers, `(3,)` in m.
-        setpoint: The controller's set-point `(4,)`: grasp point in m and closing in [0, 1].
-        held: Whether the named cube is in the hand and off the table.
+        hand: Grasp point between thumb and fingers, `(3,)` in m; in tasks for both arms the right hand's, then the left
+            one's, `(6,)`.
+        setpoint: The controller's set-point `(4,)`: grasp point in m and closing in [0, 1]; of both arms `(8,)`.
+        held: Whether the named cube is in the hand, or the named bar in both hands, and off the table.
         other: Index of the second cube that the sentence names, for tasks of two cubes.
         goals: Where the goal picture shows the named cubes, `(1, 2)` or `(2, 2)` in m; None in tasks without such.
         sizes: Heights of the objects, `(N,)` in m; None where all are `CUBE_SIZE`.
         speeds: Speeds of the objects, `(N,)` in m/s; None where nobody measured them.
         touched: Indices of the objects that the robot touched in the last control step.
+        ends: Where the right and the left end of each object's long axis are, `(N, 2, 3)` in m; None where no object
+            is long.
     """
 
     objects: np.ndarray
@@ -49,6 +52,7 @@ class SimState:
     sizes: np.ndarray | None = None
     speeds: np.ndarray | None = None
     touched: tuple[int, ...] = ()
+    ends: np.ndarray | None = None
 
     @property
     def cube(self) -> np.ndarray:
@@ -110,12 +114,16 @@ class Task(Protocol):
     Attributes:
         name: Its name.
         grammar: Its sentences; they name one cube, or two.
+        shape: What they name, one of `dream_env.nicol.layout.SHAPES`.
+        arms: How many arms an action moves: 1, or 2 for the right and the left one.
         horizon: Control steps of an episode, in which the expert has to be done.
         destinations: How many of the named cubes have a place of their own that only the goal picture tells.
     """
 
     name: ClassVar[str]
     grammar: ClassVar[Grammar]
+    shape: ClassVar[str] = "cube"
+    arms: ClassVar[int] = 1
     horizon: ClassVar[int] = EPISODE_STEPS
     destinations: ClassVar[int] = 0
 
@@ -124,7 +132,7 @@ class Task(Protocol):
         ...
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Gives the scripted expert's action `(4,)` in [-1, 1]: a pure function of the state."""
+        """Gives the scripted expert's action, `(4 * arms,)` in [-1, 1]: a pure function of the state."""
         ...
 
     def steps_to_go(self, now: SimState) -> float:

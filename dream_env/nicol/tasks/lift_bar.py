@@ -1,0 +1,123 @@
+"""Lift bar: both arms lift the named bar, which is too heavy for one hand, and keep it level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dream_env.nicol.constants import SETPOINT_STEP
+from dream_env.nicol.language import BAR_WORDS, Grammar
+from dream_env.nicol.tasks.task import TABLE_Z, SimState, Task, height_after, steps
+
+CLEARANCE = 0.06
+"""How far above their place on the table both ends must be (m)."""
+LEVEL = 0.03
+"""Largest difference in height between the two ends (m): four degrees."""
+GRIP = 0.15
+"""Where hands grasp the bar: how far from its center (m)."""
+HOVER = 0.12
+"""Height of a grasp point above the bar's axis before the hand comes down (m)."""
+GRASP_Z = TABLE_Z + 0.03
+"""Height of the grasp points at which the hands close (m)."""
+LIFT_Z = TABLE_Z + 0.16
+"""Height to which the expert lifts the grasp points (m)."""
+HELD = 0.06
+"""A bar this close to the grasp point of a hand that closes, across the table and in height, is in it (m)."""
+NEAR = 0.012
+"""A hand that is this close to its place, across the table, comes down (m)."""
+
+
+class LiftBar(Task):
+    """Hold both ends of the named bar at least 6 cm above the table, level within 3 cm.
+
+    Only where the bar is counts, not what holds it. One hand alone cannot do it: grasped at its middle the bar, of 1.2
+    kg, slips through the fingers or turns in them; grasped elsewhere, its far end stays on the table.
+    """
+
+    name = "lift_bar"
+    shape = "bar"
+    arms = 2
+    horizon = 32
+    grammar = Grammar(
+        templates=(
+            "lift the {color} {object} with both hands",
+            "lift the {color} {object} with both arms",
+            "lift the {color} {object} with two hands",
+            "lift up the {color} {object} with both hands",
+            "lift the {color} {object} and keep it level",
+            "lift the long {color} {object}",
+            "raise the {color} {object} with both hands",
+            "raise the {color} {object} with both arms",
+            "raise the long {color} {object} and keep it level",
+            "pick up the {color} {object} with both hands",
+            "pick the {color} {object} up with two arms",
+            "hold the {color} {object} up with both hands",
+            "hold the long {color} {object} in the air",
+            "take the {color} {object} off the table with both hands",
+            "grasp the {color} {object} with both hands and lift it",
+        ),
+        held_out=(
+            "raise the {color} {object} with two hands",
+            "pick up the long {color} {object} and keep it level",
+            "hold the {color} {object} level in the air",
+            "grab the {color} {object} with both hands and raise it",
+            "hoist the {color} {object} with both arms",
+            "use both hands to lift the {color} {object}",
+        ),
+        nouns=BAR_WORDS,
+    )
+
+    def condition(self, now: SimState) -> bool:
+        """Tells whether both ends of the named bar are high enough, and as high as each other."""
+        right, left = self._ends(now)[:, 2] - now.rest_z
+        return bool(min(right, left) > CLEARANCE and abs(right - left) < LEVEL)
+
+    def expert(self, now: SimState) -> np.ndarray:
+        """Comes down on the bar with open hands, closes both once both are down, and lifts once both are closed."""
+        hands, grips = now.setpoint.reshape(2, 4), self.grips(now)
+        goals, around = hands.copy(), self._around(hands, grips)
+        if around.all():
+            goals[:, 3] = 1.0
+            if (hands[:, 3] > 0.99).all():
+                goals[:, 2] = LIFT_Z
+        else:
+            aside = np.linalg.norm(hands[:, :2] - grips[:, :2], axis=1)
+            down = (aside < NEAR) & (hands[:, 3] < 0.1)
+            goals[:, :2], goals[:, 3] = grips[:, :2], 0.0
+            goals[:, 2] = np.where(down | around, GRASP_Z, grips[:, 2] + HOVER)
+        return np.clip((goals - hands) / SETPOINT_STEP, -1, 1).ravel().astype(np.float32)
+
+    def steps_to_go(self, now: SimState) -> float:
+        """Estimates the expert's steps: both hands over the bar, down, closed, up; the slower hand counts."""
+        if self.condition(now):
+            return 0.0
+        hands, grips = now.setpoint.reshape(2, 4), self.grips(now)
+        up = 1 + steps(max(0.0, now.rest_z + CLEARANCE - self._ends(now)[:, 2].min()))
+        if self._around(hands, grips).all():
+            return steps(1 - hands[:, 3].min(), axis=3) + up
+        arrived = 0.0
+        for hand, grip in zip(hands, grips, strict=True):
+            across = max(steps(grip[:2] - hand[:2]), steps(hand[3], axis=3))
+            height = height_after(replace(now, setpoint=hand), across, grip[2] + HOVER)
+            arrived = max(arrived, across + steps(max(0.0, height - GRASP_Z)))
+        return arrived + steps(1.0, axis=3) + up
+
+    @classmethod
+    def grips(cls, now: SimState) -> np.ndarray:
+        """Returns where the right and the left hand grasp the named bar, on its axis, `(2, 3)` in m."""
+        apart = cls._ends(now) - now.cube
+        return now.cube + GRIP * apart / np.linalg.norm(apart, axis=1, keepdims=True)
+
+    @staticmethod
+    def _ends(now: SimState) -> np.ndarray:
+        """Returns the right and the left end of the named bar, `(2, 3)` in m."""
+        if now.ends is None:
+            raise ValueError("ends=None: nothing says how the bar lies; accepted: the simulator's state")
+        return now.ends[now.target]
+
+    @staticmethod
+    def _around(hands: np.ndarray, grips: np.ndarray) -> np.ndarray:
+        """Tells which hands are down around the bar, or hold it, `(2,)` bool."""
+        aside, above = np.linalg.norm(hands[:, :2] - grips[:, :2], axis=1), hands[:, 2] - grips[:, 2]
+        return np.where(hands[:, 3] > 0.1, (aside < HELD) & (above < HELD), (aside < 2 * NEAR) & (above < 0.03))
