@@ -36,7 +36,7 @@ class FakeEnv:
 
     goal_image = np.full((64, 64, 3), 7, np.uint8)
     instruction = "touch it"
-    scene_name = "standard"
+    scene_name, world = "standard", SPEC
     episode_steps = _max_episode_steps = EPISODE_STEPS
 
     def __init__(self, task: str) -> None:

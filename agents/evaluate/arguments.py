@@ -33,7 +33,7 @@ class Arguments:
     config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or bc5 (shipped
     clones), expert, random, zero."""
     tasks: tuple[str, ...] = STANDARD
-    """Tasks to evaluate on, of reach, push, lift, place, stack and arrange."""
+    """Tasks to evaluate on, of reach, push, lift, place, stack and arrange; or lift_bar, which takes both arms."""
     episodes: int = 100
     """Episodes per task, policy and world."""
     seed: int = HELD_OUT_SEED
@@ -49,7 +49,8 @@ class Arguments:
     """standard: three cubes on a white table; varied: another light, table and camera in every episode, one to five
     objects."""
     world_model: str | None = "default"
-    """Checkpoint of the world model; None plays physics alone, for expert, random and zero."""
+    """Checkpoint of the world model; None plays physics alone, for expert, random and zero. The default one knows one
+    arm: for tasks that take both it stands for None."""
     env: str | None = None
     """Id of the real environment of a world model that is not NICOL's; None takes the one that it was fitted to. What
     is asked by tasks, instruction, shift and confirm is NICOL's alone."""

@@ -21,8 +21,9 @@ from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, 
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST
-from dream_env.agents.run.worlds import tasks_of
+from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.checks import check_choice
+from dream_env.nicol import spec as nicol
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.tasks import STANDARD
 from dream_env.progress import progress_bar
@@ -146,7 +147,10 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     if args.trust:
         os.environ[TRUST] = "1"
-    if args.world_model and (args.env or not tasks_of(args.world_model)):
+    world_model = args.world_model
+    if world_model == "default" and not args.env and world_of(args.tasks) != spec_of(world_model).name:
+        world_model = None
+    if world_model and (args.env or not tasks_of(world_model)):
         evaluate_any(args)
         return
     settings = Settings(
@@ -154,16 +158,24 @@ def main(args: Arguments) -> None:
         args.tasks,
         args.episodes,
         args.seed,
-        args.world_model,
+        world_model,
         args.instruction,
         args.shift,
         args.confirm,
         args.scene,
     )
     outcomes = evaluate(settings, "ray" if args.ray else args.workers)
-    clips = record_clips(settings, args.gif_episodes) if args.world_model else []
+    clips = record_clips(settings, args.gif_episodes) if world_model else []
     print("\n" + write_report(outcomes, clips, asdict(settings), args.out))
     print(f"Report: {args.out.resolve()}")
+
+
+def world_of(tasks: Iterable[str]) -> str:
+    """Returns the name of the world of NICOL's tasks; ValueError if they are of two."""
+    worlds = {nicol.spec_of(task).name for task in tasks}
+    if len(worlds) > 1:
+        raise ValueError(f"tasks={','.join(tasks)} move one arm and both; accepted: tasks of one kind")
+    return worlds.pop()
 
 
 def evaluate_any(args: Arguments) -> None:

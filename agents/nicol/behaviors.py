@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
+from dream_env.agents.nicol import both_arms
 from dream_env.data.episode import Episode
 from dream_env.nicol import shift as scenes
 from dream_env.nicol import tasks
-from dream_env.nicol.constants import ACTION_NAMES, SETPOINT_STEP, denormalize
+from dream_env.nicol.constants import SETPOINT_STEP, denormalize
 from dream_env.nicol.layout import OBJECTS, TEXTURES
-from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks.carry import GRASP_X
 from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec
@@ -42,9 +42,11 @@ CORRELATION = 0.8
 """Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
 
 
-def noise(rng: np.random.Generator, std: float, correlation: float = CORRELATION) -> Generator[np.ndarray, None, None]:
-    """Yields an Ornstein-Uhlenbeck process `(4,)` in its stationary state."""
-    value = rng.normal(0, std, len(ACTION_NAMES))
+def noise(
+    rng: np.random.Generator, std: float, size: int, correlation: float = CORRELATION
+) -> Generator[np.ndarray, None, None]:
+    """Yields an Ornstein-Uhlenbeck process `(size,)` in its stationary state."""
+    value = rng.normal(0, std, size)
     while True:
         yield value
         value = correlation * value + np.sqrt(1 - correlation**2) * rng.normal(0, std, value.shape)
@@ -57,12 +59,12 @@ def demo(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     2017).
     """
     while True:
-        yield env.expert_action() + rng.normal(0, DEMO_NOISE, len(ACTION_NAMES))
+        yield env.expert_action() + rng.normal(0, DEMO_NOISE, len(obs["proprio"]))
 
 
 def expert(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     """Follows the scripted expert under correlated noise, from none to so much that it fails."""
-    for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE)):
+    for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE), len(obs["proprio"])):
         yield env.expert_action() + disturbance
 
 
@@ -72,11 +74,12 @@ def misjudge(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     Most of what it does ends in a near miss: a grasp on the cube's edge, a push past its side. A dream that never saw
     those lets every attempt succeed.
     """
-    std = rng.uniform(0, MISJUDGMENT)
-    for shift, shake in zip(noise(rng, std, PERSISTENCE), noise(rng, DEMO_NOISE), strict=True):
+    std, size = rng.uniform(0, MISJUDGMENT), len(obs["proprio"])
+    for shift, shake in zip(noise(rng, std, size, PERSISTENCE), noise(rng, DEMO_NOISE, size), strict=True):
         seen = env.sim_state()
-        objects = seen.objects + [*shift[:2], 0.3 * shift[2]]
-        yield tasks.TASKS[env.task_name].expert(replace(seen, objects=objects)) + shake
+        error = np.array([*shift[:2], 0.3 * shift[2]])
+        ends = None if seen.ends is None else seen.ends + error
+        yield tasks.TASKS[env.task_name].expert(replace(seen, objects=seen.objects + error, ends=ends)) + shake
 
 
 def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
@@ -85,8 +88,10 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     Policies in training reach, grasp and push so long before they do it well. What physics makes of that has to be in
     the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well:
     cubes are dragged aside, too, and one that is lifted is swung. One that has a place to go is brought near it, and
-    let go from some height.
+    let go from some height. With both arms, see `both_arms`.
     """
+    if tasks.TASKS[env.task_name].arms == 2:
+        yield from both_arms.attempt(env, rng, obs)
     speed, beside = rng.uniform(0.5, 1.0), rng.normal(0, rng.uniform(0.005, 0.035), 2)
     low = TABLE_Z + rng.uniform(0.025, 0.055)
     early, grip, held = rng.uniform(0.01, 0.09), float(rng.random() < 0.85), rng.uniform(0.2, 1.0)
@@ -94,7 +99,7 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     closes = env.task_name in GRASPING or rng.random() < 0.3
     if env.task_name not in tasks.STANDARD:
         grip *= rng.uniform(0.5, 1.0)
-    shake, goal = noise(rng, rng.uniform(0, DEMO_NOISE)), None
+    shake, goal = noise(rng, rng.uniform(0, DEMO_NOISE), len(obs["proprio"])), None
     stops: list[np.ndarray] = []
     while True:
         setpoint = denormalize(obs["proprio"])
@@ -127,11 +132,13 @@ def _way_to_place(env: Any, rng: np.random.Generator, lifted: np.ndarray) -> lis
 
 def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
     """Moves at random, smoothly."""
-    yield from noise(rng, RANDOM_NOISE)
+    yield from noise(rng, RANDOM_NOISE, len(obs["proprio"]))
 
 
 def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Plays without a task: approaches some cube, grasps, drags or lifts it, and again."""
+    """Plays without a task: approaches some cube, grasps, drags or lifts it, and again; so does each of two hands."""
+    if tasks.TASKS[env.task_name].arms == 2:
+        yield from both_arms.play(env, rng, obs)
     while True:
         objects = env.truth()["objects"]
         cube = objects[rng.integers(len(objects))]
@@ -226,7 +233,7 @@ def spec_of(env: Any, max_steps: int | None) -> WorldSpec:
     steps = env.unwrapped._max_episode_steps
     if max_steps not in (None, steps):
         raise ValueError(f"max_steps={max_steps}; accepted: {steps}, the length of every episode of this task")
-    return replace(SPEC, horizon=steps)
+    return replace(env.unwrapped.world, horizon=steps)
 
 
 FACTS = ("objects", "colors", "target", "hand", "held")

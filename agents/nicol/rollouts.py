@@ -79,9 +79,8 @@ def inputs(policy: str) -> tuple[str, ...]:
     return tuple(load_once(policy).inputs)
 
 
-def make_actor(policy: str, seeds: Sequence[int]) -> Actor:
-    """Makes the function from a batch of observations to actions `(B, 4)`; seeds fix it."""
-    size = len(ACTION_NAMES)
+def make_actor(policy: str, seeds: Sequence[int], size: int = len(ACTION_NAMES)) -> Actor:
+    """Makes the function from a batch of observations to actions `(B, size)`; seeds fix it."""
     if policy == "zero":
         return lambda obs: np.zeros((len(seeds), size), np.float32)
     if policy == "random":
@@ -183,17 +182,17 @@ def play(batch: Batch) -> list[EpisodeResult]:
 
 
 @lru_cache(maxsize=2)
-def _physics(form: tuple[tuple[str, Any], ...]) -> Any:
-    """Makes the process's physics env once per form of observation."""
+def _physics(task: str, form: tuple[tuple[str, Any], ...]) -> Any:
+    """Makes the process's physics env once per form of observation; "all" plays any task for one arm."""
     from dream_env.nicol import real
 
-    return real.make("all", **dict(form))
+    return real.make(task, **dict(form))
 
 
 def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
     place = {"shift": batch.shift, "scene": batch.scene}
     form = env_form(batch.policy, batch.world_model, batch.reward) | place | form
-    env = _physics(tuple(form.items()))
+    env = _physics("all" if TASKS[batch.task].arms == 1 else batch.task, tuple(form.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
     if batch.instruction != "normal":
         words = spoken(batch.instruction, env.unwrapped, seed)
@@ -204,7 +203,7 @@ def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str,
 def _actions(batch: Batch, seed: int, env: NicoLRealEnv) -> Actor:
     if batch.policy == "expert":
         return lambda obs: env.expert_action()[None]
-    return make_actor(batch.policy, [seed])
+    return make_actor(batch.policy, [seed], len(env.proprio))
 
 
 def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
