@@ -8,7 +8,7 @@ import numpy as np
 
 from dream_env.nicol.constants import SETPOINT_STEP
 from dream_env.nicol.language import BAR_WORDS, Grammar
-from dream_env.nicol.tasks.task import TABLE_Z, SimState, Task, height_after, steps
+from dream_env.nicol.tasks.task import HELD_DISTANCE, TABLE_Z, SimState, Task, height_after, steps
 
 CLEARANCE = 0.06
 """How far above their place on the table both ends must be (m)."""
@@ -20,12 +20,16 @@ HOVER = 0.12
 """Height of a grasp point above the bar's axis before the hand comes down (m)."""
 GRASP_Z = TABLE_Z + 0.03
 """Height of the grasp points at which the hands close (m)."""
-LIFT_Z = TABLE_Z + 0.16
-"""Height to which the expert lifts the grasp points (m)."""
-HELD = 0.06
-"""A bar this close to the grasp point of a hand that closes, across the table and in height, is in it (m)."""
-NEAR = 0.012
-"""A hand that is this close to its place, across the table, comes down (m)."""
+LIFT_Z = TABLE_Z + 0.15
+"""Height to which the expert lifts the bar's axis (m)."""
+AHEAD = 0.015
+"""How far beyond the bar's axis the grasp points come down (m): closing hands pull it towards them."""
+OPEN = 0.12
+"""A hand that is closed less than this comes down around a bar."""
+NEAR = 0.015
+"""A hand that is this close to its place, across the table, comes down (m); once on its way, twice as far."""
+CLOSED, STILL_CLOSED = 0.9, 0.6
+"""Hands that are closed further than this lift; a bar in the air they hold as long as they are this far closed."""
 
 
 class LiftBar(Task):
@@ -76,15 +80,18 @@ class LiftBar(Task):
     def expert(self, now: SimState) -> np.ndarray:
         """Comes down on the bar with open hands, closes both once both are down, and lifts once both are closed."""
         hands, grips = now.setpoint.reshape(2, 4), self.grips(now)
-        goals, around = hands.copy(), self._around(hands, grips)
+        goals, around, places = hands.copy(), self._around(now), grips[:, :2] + (AHEAD, 0.0)
         if around.all():
             goals[:, 3] = 1.0
-            if (hands[:, 3] > 0.99).all():
-                goals[:, 2] = LIFT_Z
+            in_air = self._ends(now)[:, 2].min() > now.rest_z + 0.01
+            if (hands[:, 3] > (STILL_CLOSED if in_air else CLOSED)).all():
+                # Side by side, as far apart as on the bar, and both ends at one height: or it turns in the fingers.
+                goals[:, :2] = hands[:, :2].mean(0) + [(0, -GRIP), (0, GRIP)]
+                goals[:, 2] += LIFT_Z - grips[:, 2]
         else:
-            aside = np.linalg.norm(hands[:, :2] - grips[:, :2], axis=1)
-            down = (aside < NEAR) & (hands[:, 3] < 0.1)
-            goals[:, :2], goals[:, 3] = grips[:, :2], 0.0
+            aside, above = np.linalg.norm(hands[:, :2] - places, axis=1), hands[:, 2] - grips[:, 2]
+            down = (aside < np.where(above > HOVER / 2, NEAR, 2 * NEAR)) & (hands[:, 3] < OPEN)
+            goals[:, :2], goals[:, 3] = places, 0.0
             goals[:, 2] = np.where(down | around, GRASP_Z, grips[:, 2] + HOVER)
         return np.clip((goals - hands) / SETPOINT_STEP, -1, 1).ravel().astype(np.float32)
 
@@ -94,11 +101,11 @@ class LiftBar(Task):
             return 0.0
         hands, grips = now.setpoint.reshape(2, 4), self.grips(now)
         up = 1 + steps(max(0.0, now.rest_z + CLEARANCE - self._ends(now)[:, 2].min()))
-        if self._around(hands, grips).all():
+        if self._around(now).all():
             return steps(1 - hands[:, 3].min(), axis=3) + up
         arrived = 0.0
         for hand, grip in zip(hands, grips, strict=True):
-            across = max(steps(grip[:2] - hand[:2]), steps(hand[3], axis=3))
+            across = max(steps(grip[:2] + (AHEAD, 0.0) - hand[:2]), steps(hand[3], axis=3))
             height = height_after(replace(now, setpoint=hand), across, grip[2] + HOVER)
             arrived = max(arrived, across + steps(max(0.0, height - GRASP_Z)))
         return arrived + steps(1.0, axis=3) + up
@@ -116,8 +123,10 @@ class LiftBar(Task):
             raise ValueError("ends=None: nothing says how the bar lies; accepted: the simulator's state")
         return now.ends[now.target]
 
-    @staticmethod
-    def _around(hands: np.ndarray, grips: np.ndarray) -> np.ndarray:
-        """Tells which hands are down around the bar, or hold it, `(2,)` bool."""
-        aside, above = np.linalg.norm(hands[:, :2] - grips[:, :2], axis=1), hands[:, 2] - grips[:, 2]
-        return np.where(hands[:, 3] > 0.1, (aside < HELD) & (above < HELD), (aside < 2 * NEAR) & (above < 0.03))
+    @classmethod
+    def _around(cls, now: SimState) -> np.ndarray:
+        """Tells which hands are open and down around the bar, or closed with the bar in them, `(2,)` bool."""
+        hands, grips = now.setpoint.reshape(2, 4), cls.grips(now)
+        held = np.linalg.norm(now.hand.reshape(2, 3) - grips, axis=1) < HELD_DISTANCE
+        aside = np.linalg.norm(hands[:, :2] - grips[:, :2] - (AHEAD, 0.0), axis=1)
+        return np.where(hands[:, 3] > OPEN, held, (aside < 2 * NEAR) & (hands[:, 2] - grips[:, 2] < 0.03))
