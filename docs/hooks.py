@@ -46,6 +46,7 @@ CLASSES = {
     "Dream-v0": "dream_env.dream.DreamEnv",
     "NicoLDream-v0": "dream_env.nicol.dream.NicoLDreamEnv",
     "NicoLReal-v0": "dream_env.nicol.env.NicoLRealEnv",
+    "NicoLBothArms-v0": "dream_env.nicol.env.NicoLRealEnv",
 }
 
 
@@ -130,7 +131,8 @@ def cards() -> Iterator[tuple[str, str]]:
         yield name, f"# {name}\n\n| | |\n|---|---|\n{table}\n\n::: {place}\n    options:\n      members: false\n"
     parts = ["# NICOL's tasks\n\nA sentence names a cube; another phrasing of the same is understood as well.\n"]
     for task in TASKS.values():
-        words = dict(color="red", object="cube", other_color="blue", other_object="cube")
+        noun = task.grammar.nouns.train[0]
+        words = dict(color="red", object=noun, other_color="blue", other_object=noun)
         sentence, *more = (template.format(**words) for template in task.grammar.templates)
         held_out = [template.format(**words) for template in task.grammar.held_out]
         parts.append(f"## {task.name}\n\n{inspect.getdoc(type(task))}\n\n| | |\n|---|---|")
