@@ -18,7 +18,6 @@ register(
     id="NicoLDream-v0",
     entry_point="dream_env.nicol.dream:NicoLDreamEnv",
     vector_entry_point="dream_env.nicol.dream:NicoLDreamVectorEnv",
-    max_episode_steps=24,
 )
 register(
     id="NicoLReal-v0",

@@ -110,15 +110,13 @@ class DreamEnv(gym.Env[Obs, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     batch_class = DreamBatch
-    horizon: str | None = "spec"
-    """Where episodes are truncated: at the world's horizon; None leaves it to the `TimeLimit` of `gymnasium.make`."""
     compute_reward: GoalReward
     """Only a goal env has it: learners take its presence for the form of the observation."""
 
     def __init__(self, **kwargs: Any) -> None:
         self.config = DreamConfig.of(kwargs)
         self.render_mode = self.config.render_mode
-        self.dreams = self.batch_class(1, self.config, self.horizon)
+        self.dreams = self.batch_class(1, self.config, "spec")
         self.world_spec = self.dreams.engine.spec
         self._max_episode_steps = self.world_spec.horizon  # where LeRobot looks for the length of an episode
         if self.world_spec.control_hz:

@@ -15,7 +15,7 @@ class Arguments:
     """Clones demonstrations of any robot into a VLA that looks for itself."""
 
     data: tuple[Path, ...]
-    """Folders of episodes. The first has the demonstrations; --share tells what the others are for."""
+    """Folders of episodes, as one; with --share the first has the demonstrations, and that is for the others."""
     out: Path
     """Folder of the policy, of the curves (tensorboard/) and the run's state (last/)."""
     world_model: str = "default"
@@ -88,10 +88,8 @@ class Arguments:
                 f"share={self.share}, hindsight={self.hindsight}, goal={self.goal}; accepted: less than 1 together, or "
                 "hindsight=1 alone with a goal"
             )
-        if bool(self.share) != (len(self.data) > 1):
-            raise ValueError(
-                f"share={self.share} with {len(self.data)} folders of data; accepted: a share with two folders or more"
-            )
+        if self.share and len(self.data) < 2:
+            raise ValueError(f"share={self.share} with {len(self.data)} folder of data; accepted: two folders or more")
 
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run, JSON-able."""

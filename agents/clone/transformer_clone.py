@@ -269,7 +269,8 @@ def _shown(value: Any) -> str:
 
 def main(args: Any, cloning: type[Cloning] = Cloning) -> None:
     """Runs the command line."""
-    data = [EpisodeDataset.load(folder) for folder in args.data]
+    parts = [(folder,) for folder in args.data] if args.share else [args.data]
+    data = [EpisodeDataset.load(*folders) for folders in parts]
     _, figures = clone(args, data, checkpoint.load(args.world_model), cloning)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {_shown(value)}")

@@ -23,6 +23,7 @@ from dream_env.files import write_json, write_text
 from dream_env.nicol.language import color_of
 
 Instruction = Literal["normal", "swapped", "shuffled", "absent", "heldout"]
+Goal = Literal["own", "other"]
 World = Literal["physics", "dream"]
 WORLDS: tuple[World, ...] = get_args(World)
 

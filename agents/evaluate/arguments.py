@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dream_env.agents.eval.results import Instruction
+from dream_env.agents.eval.results import Goal, Instruction
 from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
 from dream_env.nicol.shift import SCENES, SHIFTS
@@ -42,6 +42,9 @@ class Arguments:
     """What the policy is told; all but normal are controls in physics, judged by the original
     instruction. heldout: a phrasing that no training saw; swapped: names another cube on the table;
     shuffled: some other episode's sentence; absent: please."""
+    goal: Goal = "own"
+    """Whose goal picture the policy is shown. other: that of another scene in which the same sentence can be followed,
+    a control in physics, judged by the original goal."""
     shift: str = "none"
     """Another physics than the one that policies practiced for, in physics only: friction (half), mass
     (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off), table (another color)."""
@@ -82,5 +85,6 @@ class Arguments:
         check_number("episodes", self.episodes, 1)
         check_number("seed", self.seed)
         check_number("gif_episodes", self.gif_episodes)
+        check_choice("goal", self.goal, Goal)
         check_choice("shift", self.shift, SHIFTS)
         check_choice("scene", self.scene, SCENES)

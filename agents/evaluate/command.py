@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dream_env import hub
-from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, World, write_report
+from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.run import workers as pool
@@ -49,6 +49,7 @@ class Settings:
         shift: Name of a shift of physics; other than "none" plays physics alone.
         scene: Name of a scene.
         confirm: Carries out in physics what policies did in the dream, see `Batch`.
+        goal: Whose goal picture policies are shown; other than "own" plays physics alone.
     """
 
     policies: Mapping[str, str]
@@ -60,6 +61,7 @@ class Settings:
     shift: str = "none"
     confirm: bool = False
     scene: str = "standard"
+    goal: Goal = "own"
 
     def __post_init__(self) -> None:
         """Checks every value."""
@@ -67,13 +69,14 @@ class Settings:
         if self.episodes < 1:
             raise ValueError(f"episodes={self.episodes}; accepted: 1 or more")
         check_choice("instruction", self.instruction, Instruction)
+        check_choice("goal", self.goal, Goal)
         check_choice("shift", self.shift, SHIFTS)
         check_choice("scene", self.scene, SCENES)
 
     @property
     def worlds(self) -> tuple[World, ...]:
         """The worlds in which these settings can be played."""
-        usual = self.instruction == "normal" and self.shift == "none"
+        usual = (self.instruction, self.shift, self.goal) == ("normal", "none", "own")
         return WORLDS if self.world_model and usual else ("physics",)
 
     def batches(self) -> list[Batch]:
@@ -91,6 +94,7 @@ class Settings:
                 self.shift,
                 confirm=self.confirm,
                 scene=self.scene,
+                goal=self.goal,
             )
             for world, chunk in (("dream", DREAM_CHUNK), ("physics", PHYSICS_CHUNK))
             if world in self.worlds
@@ -163,6 +167,7 @@ def main(args: Arguments) -> None:
         args.shift,
         args.confirm,
         args.scene,
+        args.goal,
     )
     outcomes = evaluate(settings, "ray" if args.ray else args.workers)
     clips = record_clips(settings, args.gif_episodes) if world_model else []
@@ -201,6 +206,7 @@ def record_clips(settings: Settings, episodes: int) -> list[Clip]:
             Batch(
                 *(policy, label, "physics", task, seeds, settings.world_model, settings.instruction, settings.shift),
                 scene=settings.scene,
+                goal=settings.goal,
             )
         )
     ]

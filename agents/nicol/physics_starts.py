@@ -20,7 +20,7 @@ OFFSET = 0.003
 
 
 @lru_cache
-def _physics(shift: str = "none", scene: str = "standard") -> NicoLRealEnv:
+def shown_physics(shift: str = "none", scene: str = "standard") -> NicoLRealEnv:
     """Makes the process's physics env that shows starts, and what follows from them."""
     from dream_env.nicol.env import NicoLRealEnv
 
@@ -43,7 +43,7 @@ def carry_out(
     Returns:
         The env as it is afterwards; the process's next call uses it again.
     """
-    env = _physics(shift, scene)
+    env = shown_physics(shift, scene)
     env.reset(seed=seed, options={"task": task})
     state = env.get_state()
     layout = state["layout"]
@@ -75,7 +75,7 @@ class Start(NamedTuple):
 @lru_cache(maxsize=4096)
 def physics_start(task: str, seed: int, scene: str = "standard") -> Start:
     """Resets physics to the start that a seed stands for, once per process however many policies begin there."""
-    env = _physics(scene=scene)
+    env = shown_physics(scene=scene)
     obs, _ = env.reset(seed=seed, options={"task": task})
     return Start(obs["pixels"], obs["proprio"], env.goal_image, env.instruction, bool(env.truth()["condition"]))
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from dream_env.agents.eval.results import Clip, EpisodeResult, Instruction, World
-from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts
+from dream_env.agents.eval.results import Clip, EpisodeResult, Goal, Instruction, World
+from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts, shown_physics
 from dream_env.agents.policies.registry import SHIPPED, load_once
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
@@ -33,6 +33,8 @@ ACCEPTED = (
     f"stable-baselines3, or one of {', '.join((*SHIPPED, *SCRIPTED))}"
 )
 """What names a policy."""
+OTHER_SCENE = 1_000_000
+"""What is added to a seed for the scene whose goal picture is shown in the place of its own."""
 NO_WORDS = "please"
 """A sentence that names neither task nor color: the control without an instruction."""
 
@@ -56,6 +58,7 @@ class Batch:
         confirm: Carries out in physics, open loop, what the policy did in the dream. In physics a policy sees where a
             dream was wrong and corrects itself; this shows what it was taught there. What it did in physics is the
             measure for that: it is repeated with every cube `OFFSET` elsewhere, as no dream knows them better.
+        goal: Whose goal picture the policy is shown, see `other_goal`.
     """
 
     policy: str
@@ -70,6 +73,7 @@ class Batch:
     reward: RewardName = DEFAULT_REWARD
     confirm: bool = False
     scene: str = "standard"
+    goal: Goal = "own"
 
 
 def inputs(policy: str) -> tuple[str, ...]:
@@ -194,10 +198,22 @@ def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str,
     form = env_form(batch.policy, batch.world_model, batch.reward) | place | form
     env = _physics("all" if TASKS[batch.task].arms == 1 else batch.task, tuple(form.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
+    shown: dict[str, Any] = {}
     if batch.instruction != "normal":
-        words = spoken(batch.instruction, env.unwrapped, seed)
-        obs, info = env.reset(seed=seed, options={"task": batch.task, "spoken": words})
+        shown["spoken"] = spoken(batch.instruction, env.unwrapped, seed)
+    if batch.goal == "other":
+        shown["goal_image"] = other_goal(batch.task, env.unwrapped.instruction, seed, batch.scene)
+    if shown:
+        obs, info = env.reset(seed=seed, options={"task": batch.task, **shown})
     return env, obs, info
+
+
+def other_goal(task: str, instruction: str, seed: int, scene: str = "standard") -> np.ndarray:
+    """Returns the goal picture `(64, 64, 3)` of another scene in which the same sentence can be followed."""
+    options = {"task": task, "instruction": instruction}
+    env = shown_physics(scene=scene)
+    env.reset(seed=OTHER_SCENE + seed, options=options)
+    return env.goal_image
 
 
 def _actions(batch: Batch, seed: int, env: NicoLRealEnv) -> Actor:

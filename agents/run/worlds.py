@@ -10,6 +10,7 @@ import gymnasium as gym
 import dream_env  # noqa: F401  registers the ids
 from dream_env.checks import check_choice
 from dream_env.dream import DreamEnv
+from dream_env.initial_states import FILE, InitialStates
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.observations import ObsType
@@ -73,5 +74,9 @@ def spec_of(world_model: str) -> WorldSpec:
 
 
 def tasks_of(world_model: str) -> tuple[str, ...]:
-    """Returns the tasks that "all" stands for in a world, none where it has one only."""
-    return STANDARD if spec_of(world_model).name == SPEC.name else ()
+    """Returns the tasks that "all" stands for in a world, those its dreams begin with; none where it has one only."""
+    if spec_of(world_model).name != SPEC.name:
+        return ()
+    begun = checkpoint.resolve(world_model) / FILE
+    known = InitialStates.load(begun).tasks if begun.is_file() else ()
+    return tuple(task for task in TASKS if task in known) or STANDARD

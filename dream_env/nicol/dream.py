@@ -78,15 +78,14 @@ class NicoLDreamEnv(DreamEnv):
     that fits it is yours to give.
 
     ## Episode End
-    Truncated after 24 steps (by the `TimeLimit` wrapper of `gymnasium.make`), never terminated. Success counts when its
-    condition has held for the last 3 steps.
+    Truncated after the world model's horizon, never terminated: 24 steps of the shipped ones, 40 of one that was fitted
+    to `place` and `stack`. Success counts when its condition has held for the last 3 steps.
 
     ## Version History
     * v0: initial version.
     """
 
     batch_class = NicoLDreamBatch
-    horizon = None
 
     def __init__(self, task: str = "reach", **kwargs: Any) -> None:
         super().__init__(task=task, **kwargs)

@@ -89,7 +89,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     `reset(options=...)` takes `task`, `instruction` (a sentence; it sets the task, unless `task` does, and puts a cube
     of the color that it names on the table), `spoken` (what the policy is told when it differs from the instruction,
     for controls), `layout` (a `dream_env.nicol.layout.Layout`), `goals` (where the goal picture of `place` and
-    `arrange` shows the named cubes, `(1, 2)` or `(2, 2)` in m), or `state` (of `get_state`) alone.
+    `arrange` shows the named cubes, `(1, 2)` or `(2, 2)` in m), `goal_image` (what is shown as the goal's picture when
+    it differs from the goal, for controls), or `state` (of `get_state`) alone.
 
     ## Version History
     * v0: initial version.
@@ -163,10 +164,10 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             self._go_to(saved)
             return self.last_observation, self._info()
         rng = copy.deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
-        drawn = draw_episode(rng, self.task, options, (self.physics, self.shift, self.variety), self._goals)
+        start, goal = draw_episode(rng, self.task, options, (self.physics, self.shift, self.variety), self._goals)
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state
-        self._begin(*drawn)
+        self._begin(start, options.get("goal_image", goal))
         return self.last_observation, self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:

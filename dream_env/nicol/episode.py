@@ -16,7 +16,7 @@ from dream_env.nicol.layout import APART, COLOR_NAMES, PALETTE_NAMES, PLACE_HIGH
 from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import STANDARD, TASKS, task_of
 
-OPTIONS = ("task", "instruction", "spoken", "layout", "goals", "state")
+OPTIONS = ("task", "instruction", "spoken", "layout", "goals", "goal_image", "state")
 """Keys that `NicoLRealEnv.reset(options=...)` takes."""
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
 START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
@@ -137,14 +137,11 @@ class SavedState:
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             given = f"deltas={shown(deltas)}, rng={shown(state['rng'])}"
             raise ValueError(f"state: {given}; accepted: what `get_state` gave") from error
-        goal = np.asarray(state["goal_image"])
-        size = (constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3)
-        if goal.shape != size or goal.dtype != np.uint8:
-            raise ValueError(f"goal_image is {goal.dtype} {goal.shape}; accepted: uint8 {size}")
+        goal = check_goal_image(state["goal_image"])
         start = EpisodeStart(**{name: state[name] for name in _START})
         shape = (steps, len(start.start))
         moves = _array("deltas", deltas, shape) if steps else np.zeros(shape, np.float32)
-        return cls(start, moves, goal.copy(), dict(state["rng"]))
+        return cls(start, moves, goal, dict(state["rng"]))
 
 
 _START = tuple(EpisodeStart.__dataclass_fields__)
@@ -166,6 +163,8 @@ def check_reset_options(options: object) -> dict[str, Any]:
     if not isinstance(taken.get("layout"), Layout | None):
         given = shown(taken["layout"])
         raise ValueError(f"options['layout']={given}; accepted: a `dream_env.nicol.layout.Layout`")
+    if "goal_image" in taken:
+        taken["goal_image"] = check_goal_image(taken["goal_image"])
     return taken
 
 
@@ -177,6 +176,18 @@ def check_arms(task: str, start: EpisodeStart) -> None:
             f"task={start.task_name!r} moves {arms} arm(s); accepted by an env that was made with task={task!r}: tasks "
             f"that move {own}"
         )
+
+
+def check_goal_image(picture: object) -> np.ndarray:
+    """Returns a copy of the picture of a goal.
+
+    Raises:
+        ValueError: If it is not `(64, 64, 3)` uint8.
+    """
+    goal, size = np.array(picture), (constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3)
+    if goal.shape != size or goal.dtype != np.uint8:
+        raise ValueError(f"goal_image is {goal.dtype} {goal.shape}; accepted: uint8 {size}")
+    return goal
 
 
 def check_sentence(name: str, value: object) -> None:

@@ -1,0 +1,75 @@
+"""What `agents.studies.goal_tasks` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, check_tasks
+from dream_env.agents.run.config import split
+from dream_env.checks import check_choice, check_number
+
+METHODS = {
+    "clone": "imitates demonstrations, and sees the goal picture",
+    "dream": "that clone, practised in the dream by the distance to the goal picture",
+    "no goal": "a clone that does not see the goal picture",
+    "other goal": "the clone, shown the goal picture of another scene; judged by its own",
+}
+"""Rows of the study, in the order in which they are played; all but `dream` and `clone` are controls in physics."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Clones, practises and evaluates on tasks whose goal a picture shows, by a world model without labels."""
+
+    data: tuple[Path, ...] = (Path("data/place"), Path("data/stack"))
+    """Folders of the episodes, by `agents.collect --task place --out data/place` and so on."""
+    world_model: str = "runs/goal_tasks/model"
+    """Checkpoint of the world model, fitted to these data by `agents.fit --model slots`."""
+    tasks: tuple[str, ...] = ("place", "stack")
+    """Tasks that are played; policies learn all that the data have."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Rows that are played: "clone", "dream", "no goal", "other goal"."""
+    demos: tuple[int, ...] = (25,)
+    """Demonstrations of each task; the first number is that of the controls and of the summary."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds; controls are of the first."""
+    updates: int = 2000
+    """Updates of a clone."""
+    hindsight: float = 0.5
+    """Share of a clone's batches that comes from all recorded episodes, see `agents.clone --policy transformer`."""
+    steps: int = 400_000
+    """Steps of practice in the dream."""
+    kl_coef: float = 0.02
+    """Weight of the KL divergence of practice to the clone."""
+    episodes: int = 100
+    """Held-out starts of each task, in physics and in the dream."""
+    first_seed: int = HELD_OUT_SEED
+    """The first of them."""
+    workers: int | None = None
+    """Processes that play; all cores by default."""
+    work: Path = Path("runs/goal_tasks")
+    """Folder of policies and episodes; what is there is not made again."""
+    out: Path = Path("results")
+    """Folder of goal_tasks.json and goal_tasks.md."""
+    only_report: bool = False
+    """Trains and plays nothing, and reports what is there."""
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        for name in ("tasks", "methods"):
+            object.__setattr__(self, name, split(getattr(self, name)))
+        check_tasks(self.tasks)
+        for method in self.methods:
+            check_choice("methods", method, METHODS)
+        for name in ("updates", "steps", "episodes"):
+            check_number(name, getattr(self, name), 1)
+        for name in ("demos", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}=() names none; accepted: at least one")
+        for demos in self.demos:
+            check_number("demos", demos, 1)
+        for seed in self.seeds:
+            check_number("seeds", seed)
+        check_number("hindsight", self.hindsight, high=1)
+        check_number("kl_coef", self.kl_coef)

@@ -1,0 +1,78 @@
+"""Tasks whose goal is shown, end to end without labels: `python -m agents.studies.goal_tasks`.
+
+By a world model of `agents.fit --model slots`: clones of a few demonstrations, practice in the dream by the distance to
+the goal picture, and controls that see no goal picture or another scene's; all of it judged in physics. What is
+finished is kept in --work; a killed study goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.goal_tasks.arguments import Arguments
+from dream_env.agents.studies.goal_tasks.policies import cells, play, played
+from dream_env.agents.studies.goal_tasks.report import markdown, reduce, summarize
+from dream_env.files import write_json, write_text
+from dream_env.progress import progress_bar
+from dream_env.world_models import checkpoint
+
+
+def report(args: Arguments) -> str:
+    """Writes goal_tasks.json and goal_tasks.md of what has been played, and returns the page.
+
+    Raises:
+        FileNotFoundError: If nothing has been played.
+    """
+    found = {cell: episodes for cell in cells(args) if (episodes := played(cell, args))}
+    if not found:
+        raise FileNotFoundError(f"work={args.work} holds no episodes of these rows; run it without --only-report")
+    folder = checkpoint.resolve(args.world_model)
+    fitted = folder / "metrics.json"
+    world = json.loads(fitted.read_text(encoding="utf-8")) if fitted.is_file() else {}
+    world.pop("held_out_seeds", None)
+    minutes = [cell.folder(args) / "minutes.json" for cell in found]
+    about: dict[str, Any] = {
+        "command": command_line("studies.goal_tasks", replace(args, only_report=False)),
+        "checkpoint_sha256": checkpoint.sha256(folder),
+        "steps": args.steps,
+        "cells": reduce(found),
+        "summary": summarize(found, args.demos[0]),
+        "minutes": {
+            f"{cell.method}, {cell.demos}, {cell.seed}": json.loads(file.read_text())
+            for cell, file in zip(found, minutes, strict=True)
+            if file.is_file()
+        },
+        "world_model": world,
+    }
+    write_json(args.out / "goal_tasks.json", about)
+    text = markdown(about)
+    write_text(args.out / "goal_tasks.md", text)
+    return text
+
+
+def study(args: Arguments) -> str:
+    """Plays every cell that is not yet there, and returns the report.
+
+    Raises:
+        FileNotFoundError: If the data or the world model is missing.
+        ValueError: If `args.out` cannot be written to, or `args.work` holds runs with other settings.
+    """
+    check_out(args.out)
+    todo = [] if args.only_report else list(cells(args))
+    for cell in (bar := progress_bar(todo, "policies", unit="policy")):
+        bar.set_postfix_str(f"{cell.method}, {cell.demos} demonstrations, seed {cell.seed}")
+        play(cell, args)
+        report(args)
+    return report(args)
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    torch.set_num_threads(1)
+    print("\n" + study(args))
+    print(f"Report: {(args.out / 'goal_tasks.md').resolve()}")

@@ -1,0 +1,124 @@
+"""Makes the policies of the study and plays their episodes; a cell is a method, demonstrations and a training seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from dream_env.agents.clone.transformer_arguments import Arguments as Clone
+from dream_env.agents.clone.transformer_clone import clone
+from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
+from dream_env.agents.evaluate.command import Settings, evaluate
+from dream_env.agents.studies.goal_tasks.arguments import Arguments
+from dream_env.agents.train import command as train
+from dream_env.agents.train.arguments import Arguments as Practice
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.world_models import checkpoint
+
+CONTROLS = ("no goal", "other goal")
+"""Methods that are played with the first number of demonstrations and the first training seed alone."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of episodes.
+
+    Attributes:
+        method: One of `arguments.METHODS`.
+        demos: Demonstrations of each task.
+        seed: Training seed.
+    """
+
+    method: str
+    demos: int
+    seed: int
+
+    def folder(self, args: Arguments) -> Path:
+        """Returns where it is kept: policy/, episodes.jsonl, minutes.json."""
+        return args.work / f"demos{self.demos}" / f"{self.method.replace(' ', '_')}-{self.seed}"
+
+
+def cells(args: Arguments) -> Iterator[Cell]:
+    """Lists the cells in the order in which they are worth having."""
+    for place, demos in enumerate(args.demos):
+        for number, seed in enumerate(args.seeds):
+            for method in args.methods:
+                if method not in CONTROLS or place == number == 0:
+                    yield Cell(method, demos, seed)
+
+
+def play(cell: Cell, args: Arguments) -> None:
+    """Trains and plays a cell, unless that is done."""
+    file = cell.folder(args) / "episodes.jsonl"
+    if file.is_file():
+        return
+    policy = make(cell, args)
+    settings = Settings(
+        {cell.method: str(policy)},
+        args.tasks,
+        args.episodes,
+        args.first_seed,
+        args.world_model,
+        goal="other" if cell.method == "other goal" else "own",
+    )
+    save_results(evaluate(settings, args.workers), file)
+
+
+def played(cell: Cell, args: Arguments) -> list[EpisodeResult]:
+    """Returns the episodes of a cell; none where it was not played."""
+    path = cell.folder(args) / "episodes.jsonl"
+    return load_results(path) if path.is_file() else []
+
+
+def make(cell: Cell, args: Arguments) -> Path:
+    """Returns the folder of a cell's policy, trained if it is not there."""
+    if cell.method == "other goal":
+        return make(Cell("clone", cell.demos, cell.seed), args)
+    out, began = cell.folder(args) / "policy", time.process_time()
+    if (out / "config.json").is_file() and (out.parent / "minutes.json").is_file():
+        return out
+    practise(cell, args, out) if cell.method == "dream" else imitate(cell, args, out)
+    write_json(out.parent / "minutes.json", round((time.process_time() - began) / 60, 2))
+    return out
+
+
+def imitate(cell: Cell, args: Arguments, out: Path) -> None:
+    """Clones the demonstrations of all tasks together."""
+    form = Clone(
+        args.data,
+        out,
+        world_model=args.world_model,
+        per_task=cell.demos,
+        imitates="expert",
+        goal=cell.method == "clone",
+        hindsight=args.hindsight,
+        language="sentence",
+        updates=args.updates,
+        seed=cell.seed,
+    )
+    clone(form, [_episodes(args.data)], checkpoint.load(args.world_model))
+
+
+def practise(cell: Cell, args: Arguments, out: Path) -> None:
+    """Practises the clone in the dream, where the reward is minus the distance to the goal's embedding."""
+    form = Practice(
+        out=out,
+        init=str(make(Cell("clone", cell.demos, cell.seed), args)),
+        world_model=args.world_model,
+        reward="energy",
+        steps=args.steps,
+        kl_coef=args.kl_coef,
+        validate_every=100_000,
+        validation_episodes=0,
+        seed=cell.seed,
+    )
+    train.train(form, train.make_env(form), None)
+
+
+@lru_cache(maxsize=1)
+def _episodes(data: tuple[Path, ...]) -> EpisodeDataset:
+    return EpisodeDataset.load(*data)

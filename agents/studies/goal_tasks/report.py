@@ -1,0 +1,138 @@
+"""Reduces the study's episodes to cells, a summary and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.studies.goal_tasks.arguments import METHODS
+from dream_env.agents.studies.goal_tasks.policies import Cell
+from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
+from dream_env.nicol.tasks.place import TOLERANCE
+
+Played = Mapping[Cell, Sequence[EpisodeResult]]
+WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "other goal"}
+"""Figures of the summary that tell what the goal picture is worth, and the methods that they are of."""
+
+
+def starts(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> dict[tuple[str, int], bool]:
+    """Returns the outcomes in a world by task and start, without those that were solved already."""
+    return {
+        (one.task, one.seed): one.success
+        for one in episodes
+        if one.world == world and task in (one.task, "all") and not one.solved_at_start
+    }
+
+
+def rate(outcomes: Mapping[Any, bool]) -> Interval:
+    """Returns a rate of success with its Wilson interval."""
+    return wilson(sum(outcomes.values()), len(outcomes)) if outcomes else UNKNOWN
+
+
+def reduce(found: Played) -> list[dict[str, Any]]:
+    """Reduces episodes to a row for each cell and task, and for all tasks together."""
+    rows = []
+    for cell, episodes in found.items():
+        tasks = list(dict.fromkeys(one.task for one in episodes))
+        for task in [*tasks, "all"] if len(tasks) > 1 else tasks:
+            physics, dream = (rate(starts(episodes, world, task)) for world in ("physics", "dream"))
+            rows.append(
+                {"method": cell.method, "demos": cell.demos, "task": task, "seed": cell.seed}
+                | {"episodes": len(starts(episodes, "physics", task))}
+                | _figures("physics_success", physics)
+                | _figures("dream_success", dream)
+            )
+    return rows
+
+
+def gain(found: Played, demos: int, world: str, task: str = "all") -> Interval:
+    """Returns the difference that practice makes over the same starts, of all training seeds."""
+    before, after = list[float](), list[float]()
+    for cell, episodes in found.items():
+        clone = found.get(Cell("clone", demos, cell.seed))
+        if (cell.method, cell.demos) != ("dream", demos) or clone is None:
+            continue
+        first, then = starts(clone, world, task), starts(episodes, world, task)
+        both = sorted(first.keys() & then.keys())
+        before += [first[start] for start in both]
+        after += [then[start] for start in both]
+    return paired_difference(before, after) if before else UNKNOWN
+
+
+def summarize(found: Played, demos: int) -> dict[str, Any]:
+    """Sums up what practice gains, and what the goal picture is worth to `place`; null is what was not played."""
+    physics, dream = (gain(found, demos, world) for world in ("physics", "dream"))
+    share = physics.value / dream.value if dream.value > 0 else float("nan")
+    summary: dict[str, Any] = {
+        "demos": demos,
+        "gain_points": _points(physics.value),
+        "gain_low_points": _points(physics.low),
+        "gain_high_points": _points(physics.high),
+        "dream_gain_points": _points(dream.value),
+        "physics_share_of_dream": None if np.isnan(share) else round(share, 2),
+    }
+    tasks = sorted({one.task for episodes in found.values() for one in episodes})
+    for task in tasks:
+        summary[f"gain_{task}_points"] = _points(gain(found, demos, "physics", task).value)
+    for name, method in WITHOUT.items():
+        cell = next((one for one in found if (one.method, one.demos) == (method, demos)), None)
+        value = UNKNOWN if cell is None else rate(starts(found[cell], "physics", "place"))
+        summary[name] = None if np.isnan(value.value) else round(value.value, 3)
+    summary["place_chance"] = round(chance(), 3)
+    return summary
+
+
+def chance() -> float:
+    """Returns the share of the places that goal pictures show which are near enough to another one, at most.
+
+    Who brings the cube to any place that a goal may have succeeds so often.
+    """
+    return float(np.pi * TOLERANCE**2 / np.prod(GOAL_HIGH - GOAL_LOW))
+
+
+def markdown(about: Mapping[str, Any]) -> str:
+    """Writes the page."""
+    header = ["method", "demonstrations", "task", "seed", "physics", "dream", "episodes"]
+    rows = [
+        [one["method"], one["demos"], one["task"], one["seed"]]
+        + [_interval(one, world).percent() for world in ("physics_success", "dream_success")]
+        + [one["episodes"]]
+        for one in about["cells"]
+    ]
+    lines = [
+        "# Tasks whose goal is shown",
+        "",
+        "`place`: the named cube to where the goal picture shows it; `stack`: the named cube on another one. World "
+        "model, clone and practice learn without labels of the simulator, success marks of episodes aside; "
+        f"demonstrations are of each task, and practice is {about['steps']:,} steps in the frozen world model under "
+        "`energy`. Success at the end of the episode on held-out starts, 95 % Wilson intervals.",
+        "",
+        f"`{about['command']}`",
+        "",
+        *(f"- `{name}`: {text}." for name, text in METHODS.items()),
+        "",
+        markdown_table(header, rows),
+        "",
+        markdown_table(["summary", ""], [[name, value] for name, value in about["summary"].items()]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _interval(row: Mapping[str, Any], name: str) -> Interval:
+    if row[name] is None:
+        return UNKNOWN
+    return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+
+def _figures(name: str, value: Interval) -> dict[str, float | None]:
+    parts = zip(("", "_low", "_high"), value, strict=True)
+    return {name + end: None if np.isnan(part) else round(part, 4) for end, part in parts}
+
+
+def _points(value: float) -> float | None:
+    return None if np.isnan(value) else round(100 * value, 1)

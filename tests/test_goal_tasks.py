@@ -1,0 +1,148 @@
+"""Tasks whose goal is shown: both worlds last as long, the goal can be another scene's, the study counts rightly."""
+
+import json
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from toy import ToyWorldModel, initial_states
+
+import dream_env  # noqa: F401  registers the ids
+from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.evaluate.command import Settings
+from dream_env.agents.nicol import rollouts
+from dream_env.agents.nicol.rollouts import Batch
+from dream_env.agents.run.worlds import tasks_of
+from dream_env.agents.studies.goal_tasks import command as study
+from dream_env.agents.studies.goal_tasks import policies, report
+from dream_env.agents.studies.goal_tasks.arguments import Arguments
+from dream_env.agents.studies.goal_tasks.policies import Cell
+from dream_env.agents.train.arguments import Arguments as Practice
+from dream_env.agents.train.learners import make_env, rollout_steps
+from dream_env.initial_states import FILE
+from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.spec import SPEC
+from dream_env.world_models import checkpoint
+
+
+@pytest.fixture(scope="module")
+def long_world(tmp_path_factory):
+    """A world model of episodes of 40 steps, whose dreams begin with `place` and `stack`."""
+    folder = tmp_path_factory.mktemp("long_world")
+    checkpoint.save(ToyWorldModel(spec=replace(SPEC, horizon=40)), folder, "# Toy\n")
+    states = initial_states()
+    states = replace(states, task=np.where(np.arange(len(states)) // 2 % 2, "stack", "place"))
+    states.save(folder / FILE)
+    return str(folder)
+
+
+def test_a_dream_lasts_as_long_as_its_world(long_world, toy_folder):
+    for world, horizon in ((long_world, 40), (toy_folder, 24)):
+        env = gym.make("NicoLDream-v0", task="all", world_model=world)
+        env.reset(seed=0)
+        ends = [env.step(np.zeros(4, np.float32))[3] for _ in range(horizon)]
+        assert ends == [False] * (horizon - 1) + [True]
+        assert gym.make_vec("NicoLDream-v0", num_envs=2, world_model=world, task="all").max_episode_steps == horizon
+
+
+def test_practice_and_its_validation_are_of_the_world_s_tasks_and_as_long(long_world, toy_folder, tmp_path):
+    assert tasks_of(long_world) == ("place", "stack") and tasks_of(toy_folder) == ("reach", "push", "lift")
+    args = Practice(out=tmp_path / "out", init=None, world_model=long_world, n_envs=2)
+    assert rollout_steps(args) == 40
+    env = make_env(args)
+    env.reset()
+    done = [env.step(np.zeros((2, 4), np.float32))[2].tolist() for _ in range(40)]
+    assert done[:-1] == [[False, False]] * 39 and done[-1] == [True, True]
+
+
+def test_another_picture_can_be_shown_as_the_goal():
+    env, shown = NicoLRealEnv("reach"), np.full((64, 64, 3), 7, np.uint8)
+    env.reset(seed=3)
+    own = env.goal_image
+    env.reset(seed=3, options={"goal_image": shown})
+    assert (env.goal_image == 7).all() and not (own == 7).all()
+    env.set_state(env.get_state())
+    assert (env.goal_image == 7).all()
+    for wrong in (shown[:32], shown.astype(float), "red"):
+        with pytest.raises(ValueError, match="goal_image is"):
+            env.reset(seed=3, options={"goal_image": wrong})
+    env.close()
+
+
+def test_the_goal_of_another_scene_is_of_the_same_sentence_and_success_is_of_the_own(toy_folder):
+    batch = Batch("zero", "x", "physics", "reach", (5,), world_model=None)
+    env, _, _ = rollouts._reset_physics(batch, 5)
+    own, layout, said = env.unwrapped.goal_image, env.unwrapped.layout.positions, env.unwrapped.instruction
+    env, _, _ = rollouts._reset_physics(replace(batch, goal="other"), 5)
+    assert (env.unwrapped.goal_image != own).any()
+    np.testing.assert_array_equal(env.unwrapped.layout.positions, layout)
+    assert env.unwrapped.instruction == env.unwrapped.spoken == said
+    assert rollouts.shown_physics(scene="standard").instruction == said
+
+
+def test_another_goal_is_a_control_in_physics_alone():
+    settings = Settings({"x": "zero"}, ("place",), 2, goal="other")
+    assert settings.worlds == ("physics",) and {one.goal for one in settings.batches()} == {"other"}
+    with pytest.raises(ValueError, match="goal='none'"):
+        Settings({"x": "zero"}, goal="none")
+
+
+def episodes(solved, world="physics", task="place"):
+    """Episodes of which the first `solved` of 10 succeed; one more was solved at its start."""
+    some = [EpisodeResult("x", world, task, i, "words", False, i < solved, 0.0, 0.1) for i in range(10)]
+    return [*some, EpisodeResult("x", world, task, 99, "words", True, True, 0.0, 0.0)]
+
+
+PLAYED = {
+    Cell("clone", 25, 0): episodes(4) + episodes(2, task="stack") + episodes(4, "dream"),
+    Cell("dream", 25, 0): episodes(7) + episodes(5, task="stack") + episodes(8, "dream"),
+    Cell("no goal", 25, 0): episodes(1),
+    Cell("clone", 5, 0): episodes(9),
+}
+
+
+def test_cells_and_summary_are_counted_without_what_was_solved_already():
+    rows = report.reduce(PLAYED)
+    row = next(one for one in rows if (one["method"], one["task"]) == ("clone", "all"))
+    assert (row["episodes"], row["physics_success"], row["dream_success"]) == (20, 0.3, 0.4)
+    assert row["physics_success_low"] < 0.3 < row["physics_success_high"]
+    assert next(one for one in rows if one["method"] == "no goal")["dream_success"] is None
+    summary = report.summarize(PLAYED, 25)
+    assert (summary["gain_points"], summary["dream_gain_points"]) == (30.0, 40.0)
+    assert summary["gain_low_points"] > 0 and summary["physics_share_of_dream"] == 0.75
+    assert (summary["gain_place_points"], summary["gain_stack_points"]) == (30.0, 30.0)
+    assert (summary["place_with_goal"], summary["place_without_goal"], summary["place_other_goal"]) == (0.4, 0.1, None)
+    assert 0.02 < summary["place_chance"] < 0.08
+
+
+def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatch):
+    done = []
+
+    def evaluate(settings, workers):
+        done.append((next(iter(settings.policies.items())), settings.goal))
+        return episodes(5)
+
+    monkeypatch.setattr(policies, "evaluate", evaluate)
+    for name in ("imitate", "practise"):
+        monkeypatch.setattr(policies, name, lambda cell, args, out: None)
+    args = Arguments(world_model=long_world, demos=(25, 5), seeds=(0, 1), work=tmp_path / "work", out=tmp_path / "out")
+    study.study(args)
+    assert [policy[0] for policy, _ in done] == ["clone", "dream", "no goal", "other goal", *["clone", "dream"] * 3]
+    assert [goal for _, goal in done] == ["own"] * 3 + ["other"] + ["own"] * 6
+    assert done[3][0][1] == done[0][0][1], "the other goal is shown to the same clone"
+    study.study(args)
+    assert len(done) == 10
+    written = json.loads((tmp_path / "out" / "goal_tasks.json").read_text())
+    assert {"method", "demos", "task", "seed", "episodes", "physics_success", "dream_success"} <= set(
+        written["cells"][0]
+    )
+    assert written["summary"]["gain_points"] == 0 and (tmp_path / "out" / "goal_tasks.md").is_file()
+    with pytest.raises(FileNotFoundError, match="holds no episodes"):
+        study.study(replace(args, work=tmp_path / "none", only_report=True))
+
+
+@pytest.mark.parametrize("wrong", [{"methods": ("magic",)}, {"tasks": ("fly",)}, {"demos": ()}, {"hindsight": 2}])
+def test_what_cannot_be_studied_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
+        Arguments(**wrong)
