@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from dream_env.agents.planners.foresight import looking
+from dream_env.agents.planners.planner import Planner, PlannerConfig
+from dream_env.agents.planners.prior import Prior
+from dream_env.agents.planners.problem import Noise
 from dream_env.agents.synthesize import command as synthesize
 from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.initial_states import FILE, InitialStates
 from dream_env.nicol.spec import SPEC
+from dream_env.rewards import metric_distance
+from dream_env.world_models import checkpoint
 
 
 def test_the_filter_asks_for_success_that_holds_agreement_and_progress():
@@ -46,3 +53,27 @@ def test_it_gives_up_where_nothing_passes(tmp_path, monkeypatch):
     args = Arguments(task="reach", episodes=1, variants=1, draws=1, agree=1, tries=2, out=tmp_path / "dreamt")
     with pytest.raises(ValueError, match="0 of 2 imagined episodes passed the filter"):
         synthesize.main(args)
+
+
+def test_what_looks_ahead_acts_in_batches_of_dreams(tmp_path):
+    """Foresight of the clone, a planner's file, and the model without labels; each in its own data set."""
+    quick = {"task": "reach", "episodes": 1, "variants": 2, "draws": 1, "agree": 1, "filtered": False}
+    short = {"samples": 8, "iterations": 1, "elites": 2}
+    for world in ("default", "unlabelled"):
+        planner = Planner(PlannerConfig(world, "cem", short, execute=6, horizon=6))
+        planner.save(tmp_path / f"{world}.json")
+        args = Arguments(str(tmp_path / f"{world}.json"), world_model=world, out=tmp_path / world, **quick)
+        synthesize.main(args)
+        assert len(EpisodeDataset.load(args.out)) == 1
+    with pytest.raises(ValueError, match="imagines with world_model='unlabelled'; accepted: 'default'"):
+        synthesize.main(Arguments(str(tmp_path / "unlabelled.json"), out=tmp_path / "other", **quick))
+    model, starts = checkpoint.load("default"), InitialStates.load(checkpoint.resolve("default") / FILE)
+    rows = np.flatnonzero((starts.task == "push") & (starts.step == 0))[:4]
+    state, goal = synthesize.begun(model, starts, rows)
+
+    def far(candidates):
+        prior = Prior(looking("few", "default", candidates), 0.0)
+        dreamt = synthesize.dream(model, prior, state, goal, 1, 1, Noise([0, 1, 2, 3]))
+        return metric_distance(model.metric(dreamt.states[8]), model.metric(goal)).mean()
+
+    assert far(6) < far(0), "it comes nearer in the same time"

@@ -102,7 +102,7 @@ def test_controls_of_amplification_choose_by_filter_and_by_physics(tmp_path):
         ),
     )
     chosen = {name: amplify.chosen(data, name).seed.tolist() for name in amplify.CONTROLS[1:]}
-    assert chosen == {"unfiltered": [0, 1, 2, 3], "filtered": [0, 1], "oracle": [0, 2]}
+    assert chosen == {"unfiltered": [0, 1, 2, 3], "filtered": [0, 1], "oracle": [0, 2], "foresight": [0, 1]}
     found = amplify.precision(data)
     assert (found["filter_precision"], found["filter_base"], found["filter_kept"]) == (0.5, 0.5, 0.5)
     assert found["filter_precision_unfiltered"] == pytest.approx(2 / 3)

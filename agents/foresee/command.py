@@ -21,6 +21,7 @@ from dream_env.agents.foresee.arguments import Arguments
 from dream_env.agents.nicol.rollouts import Batch, physics_episode
 from dream_env.agents.plan import command as plan
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
+from dream_env.agents.planners.objectives import usual
 from dream_env.agents.planners.prior import load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.run import workers as pool
@@ -30,7 +31,6 @@ from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.spec import SPEC
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import HasMetric
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,11 @@ def oracle(
 
 def config(args: Arguments) -> ForesightConfig:
     """Returns the foresight that the arguments ask for."""
-    learned = isinstance(checkpoint.load(args.world_model), HasMetric)
-    usual = ForesightConfig().objective if learned else {"energy": 1.0}
     return ForesightConfig(
         args.policy,
         args.world_model,
         args.candidates,
-        plan.weights(args.objective) or usual,
+        plan.weights(args.objective) or usual(checkpoint.load(args.world_model)),
         args.path,
         args.horizon,
         args.execute,

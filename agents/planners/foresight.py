@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.planners import states
-from dream_env.agents.planners.objectives import Objective
+from dream_env.agents.planners.objectives import Objective, usual
+from dream_env.agents.planners.planner import PlannerConfig
 from dream_env.agents.planners.prior import Prior, load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise, check_counts
 from dream_env.checks import check_choice, check_number
@@ -190,6 +191,28 @@ class Foresight:
     def save(self, path: str | Path) -> None:
         """Writes the config as a JSON file, which `python -m agents.evaluate --policy` takes."""
         write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
+
+
+def looking(policy: str, world_model: str, candidates: int = 0) -> Any:
+    """Reads a policy that is to act with a world model, and lets it look ahead.
+
+    Args:
+        policy: See `dream_env.agents.policies.registry.load`; also the file of a planner or a foresight.
+        world_model: Name or folder.
+        candidates: Behaviors among which it chooses, with the usual objective; 0 for the policy as it is.
+
+    Raises:
+        ValueError: If it sees through, or plans with, another world model.
+    """
+    loaded = load_policy(policy, world_model)
+    plans = isinstance(loaded.config, ForesightConfig | PlannerConfig)
+    own = loaded.config.world_model if plans else world_model
+    if checkpoint.resolve(own) != checkpoint.resolve(world_model):
+        raise ValueError(f"policy={policy!r} imagines with world_model={own!r}; accepted: {world_model!r}")
+    if not candidates:
+        return loaded
+    model = checkpoint.load(world_model)
+    return Foresight(ForesightConfig(policy, world_model, candidates, usual(model)), model, loaded)
 
 
 def leads(lead: Tensor, margin: float = 0.0, sure: float = 0.0) -> Tensor:

@@ -74,6 +74,11 @@ TERMS = {
 """The terms by name."""
 
 
+def usual(model: WorldModel) -> dict[str, float]:
+    """Returns the weights that foresight takes by itself: as the world model has a learned distance, or not."""
+    return {"metric": 1.0, "disagreement": 200.0} if isinstance(model, HasMetric) else {"energy": 1.0}
+
+
 @dataclass(frozen=True)
 class Objective:
     """A weighted sum of terms.

@@ -144,7 +144,7 @@ class TransformerVLA(nn.Module):
         Args:
             observation: Arrays `(B, ...)` by name.
             count: How many, K.
-            noise: Standard normal numbers `(B, K, noise_numbers)` that decide which; None draws them by torch's generator.
+            noise: Standard normal numbers `(B, K, noise_numbers)` that decide which; None draws by torch's generator.
 
         Returns:
             Chunks `(B, K, chunk, A)` in units of actions; the first of each row is the likeliest.

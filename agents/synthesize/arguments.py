@@ -13,7 +13,9 @@ class Arguments:
     """Writes imagined, filtered episodes of a policy as a LeRobot v3 data set."""
 
     policy: str = "few"
-    """The policy that acts: default, few, or a path."""
+    """The policy that acts: default, few, or a path; or the file of a planner (`agents.plan`) or a foresight."""
+    foresight: int = 0
+    """Behaviors K that the policy compares by looking ahead, as `agents.foresee` does; 0 for the policy as it is."""
     world_model: str = "default"
     """Checkpoint that imagines."""
     initial_states: Path | None = None
@@ -25,7 +27,7 @@ class Arguments:
     variants: int = 4
     """Episodes that are tried from a start before the next one is drawn."""
     std: float = 0.2
-    """Noise on the policy's actions, as a share of half the action box."""
+    """Noise on the actions, as a share of half the action box; the first of the variants has none."""
     draws: int = 4
     """Draws of the world model's noise that the actions of an episode are tried under."""
     agree: int = 3
@@ -43,4 +45,5 @@ class Arguments:
         """Checks the numbers."""
         for name in ("episodes", "variants", "draws", "agree", "tries"):
             check_number(name, getattr(self, name), 1)
+        check_number("foresight", self.foresight)
         check_number("agree", self.agree, 1, self.draws)

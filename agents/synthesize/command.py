@@ -2,10 +2,12 @@
 
     python -m agents.synthesize --policy few --episodes 2000 --out dreamt
 
-Every episode begins with a recorded start; the policy acts under some noise. It is kept if success holds at its end, if
-the same actions succeed under most other draws of the world model's noise too, if the ensemble agrees all the way, and
-if the goal has come nearer. The data set has the layout of recorded ones, with pictures from the decoder, kind "dream",
-and privileged columns `disagreement` and `parent_episode` (the row of the initial state).
+Every episode begins with a recorded start; the policy acts under some noise. With --foresight K it looks ahead, and
+--policy takes what `agents.plan` or `agents.foresee` wrote, too: then episodes show what no policy can do by itself.
+An episode is kept if success holds at its end, if the same actions succeed under most other draws of the world model's
+noise too, if the ensemble agrees all the way, and if the goal has come nearer. The data set has the layout of recorded
+ones, with pictures from the decoder, kind "dream", and privileged columns `disagreement` and `parent_episode` (the row
+of the initial state).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_env.agents.planners.prior import Prior, load_policy
+from dream_env.agents.planners.foresight import looking
+from dream_env.agents.planners.prior import Prior
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import imagine, repeat
 from dream_env.agents.run.config import EPISODES, check_out
@@ -28,8 +31,9 @@ from dream_env.data.episode import Episode
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
+from dream_env.language import word_rows
 from dream_env.progress import progress_bar
-from dream_env.rewards import metric_distance
+from dream_env.rewards import distance, metric_distance
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
 
@@ -48,7 +52,7 @@ class Dreamt(NamedTuple):
         success: Whether the condition holds, `(N, T + 1)` bool.
         disagreement: Of every step, `(N, T)`.
         confirmed: Draws in which the same actions succeed, the episode's own among them, `(N,)`.
-        nearer: Whether the learned distance to the goal has fallen, `(N,)`; True without one.
+        nearer: Whether the distance to the goal, learned if there is one, has fallen, `(N,)`; True without goals.
     """
 
     states: list[State]
@@ -103,8 +107,8 @@ def dream(
         last = [told.success >= threshold for told in other.told[-model.spec.hold_steps :] if told.success is not None]
         confirmed += torch.stack(last, 1).all(1)
     nearer = torch.ones(len(actions), dtype=torch.bool, device=model.device)
-    if goals is not None and isinstance(model, HasMetric):
-        far = [metric_distance(model.metric(each), model.metric(goals)) for each in (rows, one.states[-1])]
+    if goals is not None:
+        far = [_apart(model, each, goals) for each in (rows, one.states[-1])]
         nearer = far[1] < far[0]
     disagreement = torch.stack([told.disagreement for told in one.told if told.disagreement is not None], 1)
     begins = model.success(rows) >= threshold if isinstance(model, HasSuccess) else torch.zeros_like(held[:, 0])
@@ -112,16 +116,31 @@ def dream(
     return Dreamt([rows, *one.states], actions, success, disagreement, confirmed, nearer)
 
 
+def begun(model: WorldModel, starts: InitialStates, rows: np.ndarray) -> tuple[State, State | None]:
+    """Returns the states of recorded starts `(B,)`, with their sentences word by word, and their goals, if any."""
+    state = starts.states(model, rows)
+    if model.spec.instructions:
+        words = np.stack([word_rows(str(starts.instruction[row])) for row in rows])
+        state = {**state, "words": torch.from_numpy(words).to(model.device)}
+    return state, starts.goals(model, rows) if model.spec.goals else None
+
+
+def _apart(model: WorldModel, state: State, goal: State) -> Tensor:
+    """Returns the learned distance to goals, or that of embeddings, `(N,)`."""
+    if isinstance(model, HasMetric):
+        return metric_distance(model.metric(state), model.metric(goal))
+    return distance(model.embedding(state), model.embedding(goal))
+
+
 def episodes(model: WorldModel, starts: InitialStates, args: Arguments) -> Iterator[tuple[Episode | None, bool]]:
     """Yields imagined episodes, and whether each passes the filter, without end; what is not to be kept is None."""
     rng, chances = np.random.default_rng(args.seed), starts.chances(args.task)
-    prior, spec = Prior(load_policy(args.policy), args.std), model.spec
+    prior, spec = Prior(looking(args.policy, args.world_model, args.foresight), args.std), model.spec
     limit, number = getattr(getattr(model, "config", None), "disagreement_threshold", None), 0
     while True:
         rows = rng.choice(len(starts), STARTS, p=chances)
         noise = Noise(rng.integers(2**31, size=STARTS).tolist(), model.device)
-        goal = starts.goals(model, rows) if spec.goals else None
-        dreamt = dream(model, prior, starts.states(model, rows), goal, args.variants, args.draws, noise)
+        dreamt = dream(model, prior, *begun(model, starts, rows), args.variants, args.draws, noise)
         kept = dreamt.kept(spec.hold_steps, args.agree, limit).tolist()
         for i, row in enumerate(rows.repeat(args.variants)):
             number += 1

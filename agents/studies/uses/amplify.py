@@ -15,7 +15,8 @@ import torch
 from dream_env.agents.clone import command as clone
 from dream_env.agents.eval.statistics import wilson
 from dream_env.agents.nicol.physics_starts import carry_out, physics_starts
-from dream_env.agents.planners.prior import Prior, load_policy
+from dream_env.agents.planners.foresight import looking
+from dream_env.agents.planners.prior import Prior
 from dream_env.agents.planners.problem import Noise
 from dream_env.agents.run import workers as pool
 from dream_env.agents.synthesize import command as synthesize
@@ -28,9 +29,11 @@ from dream_env.nicol.spec import SPEC
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
-CONTROLS = ("real", "unfiltered", "filtered", "oracle")
+CONTROLS = ("real", "unfiltered", "filtered", "oracle", "foresight")
 """What is cloned beside the demonstrations: nothing, all that was imagined, what `agents.synthesize` keeps, or what
-physics confirms."""
+physics confirms; "foresight": what is kept of dreams in which the clone looks ahead."""
+CANDIDATES = 16
+"""Behaviors that the clone compares where it looks ahead."""
 SEED = 600_000
 """First of the seeds whose starts are imagined from; none of them is held out."""
 DEMOS = 5
@@ -65,20 +68,28 @@ class Amplification:
         """Folder of a clone."""
         return self.folder / f"{control}-{self.seed}"
 
-    @property
-    def imagined(self) -> Path:
-        """Folder of the imagined episodes."""
-        return self.folder / f"imagined-{self.seed}"
+    def imagined(self, control: str) -> Path:
+        """Folder of the imagined episodes that a control clones."""
+        return self.folder / f"imagined{'-foresight' if control == 'foresight' else ''}-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Start:
-    """A start that episodes are imagined from: the unit of work of a process."""
+    """A start that episodes are imagined from: the unit of work of a process.
+
+    Attributes:
+        policy: Who acts.
+        task: Name of the task.
+        seed: Of the start in physics.
+        variants: Episodes.
+        candidates: Behaviors that the policy compares by looking ahead; 0 for none.
+    """
 
     policy: str
     task: str
     seed: int
     variants: int
+    candidates: int = 0
 
 
 def imagine_from(item: Start) -> list[Episode]:
@@ -89,11 +100,12 @@ def imagine_from(item: Start) -> list[Episode]:
         return []
     model, prior, row = (
         checkpoint.load("default"),
-        Prior(load_policy(item.policy), Synthesize.std),
+        Prior(looking(item.policy, "default", item.candidates), Synthesize.std),
         np.zeros(1, np.int64),
     )
-    state, goal = starts.states(model, row), starts.goals(model, row)
-    dreamt = synthesize.dream(model, prior, state, goal, item.variants, Synthesize.draws, Noise([item.seed]))
+    dreamt = synthesize.dream(
+        model, prior, *synthesize.begun(model, starts, row), item.variants, Synthesize.draws, Noise([item.seed])
+    )
     kept = dreamt.kept(model.spec.hold_steps, Synthesize.agree, model.config.disagreement_threshold).tolist()
     found = []
     for i, actions in enumerate(dreamt.actions.numpy()):
@@ -106,14 +118,15 @@ def imagine_from(item: Start) -> list[Episode]:
     return found
 
 
-def imagine(args: Amplification, workers: int | None = None) -> AnyEpisodes:
-    """Imagines what has not been imagined, and reads all of it."""
-    policy, done = str(make("real", args)), args.folder / f"imagined-{args.seed}.done"
+def imagine(args: Amplification, workers: int | None = None, control: str = "filtered") -> AnyEpisodes:
+    """Imagines what has not been imagined of what a control clones, and reads all of it."""
+    policy, folder = str(make("real", args)), args.imagined(control)
+    candidates, done = CANDIDATES if control == "foresight" else 0, folder.with_name(f"{folder.name}.done")
     if not done.is_file():
-        with EpisodeWriter(args.imagined, SPEC) as writer:
+        with EpisodeWriter(folder, SPEC) as writer:
             there = {seed // 100 for seed in writer.seeds()}
             items = [  # tasks have seeds of their own
-                Start(policy, task, SEED + 10_000 * t + i, args.variants)
+                Start(policy, task, SEED + 10_000 * t + i, args.variants, candidates)
                 for i in range(args.starts)
                 for t, task in enumerate(args.tasks)
             ]
@@ -123,7 +136,7 @@ def imagine(args: Amplification, workers: int | None = None) -> AnyEpisodes:
                 for episode in episodes:
                     writer.add(episode)
         done.touch()
-    return AnyEpisodes.load(args.imagined, spec=SPEC)
+    return AnyEpisodes.load(folder, spec=SPEC)
 
 
 def flags(data: AnyEpisodes, label: str) -> np.ndarray:
@@ -134,7 +147,7 @@ def flags(data: AnyEpisodes, label: str) -> np.ndarray:
 
 def chosen(data: AnyEpisodes, control: str) -> AnyEpisodes:
     """Returns what a control clones of the imagined episodes."""
-    names = {"filtered": "kept", "oracle": "confirmed"}
+    names = {"filtered": "kept", "oracle": "confirmed", "foresight": "kept"}
     return data.take(np.flatnonzero(flags(data, names[control]))) if control in names else data
 
 
@@ -144,28 +157,28 @@ def make(control: str, args: Amplification, workers: int | None = None) -> Path:
     if not (out / "config.json").is_file():
         real = control == "real"
         settings = clone.Arguments(
-            (args.data,) if real else (args.data, args.imagined),
+            (args.data,) if real else (args.data, args.imagined(control)),
             out,
             per_task=DEMOS,
             updates=args.updates,
             share=0.0 if real else args.share,
             seed=args.seed,
         )
-        further = None if real else chosen(imagine(args, workers), control)
+        further = None if real else chosen(imagine(args, workers, control), control)
         clone.run(settings, EpisodeDataset.load(args.data), checkpoint.load("default"), further)
     return out
 
 
-def precision(data: AnyEpisodes) -> dict[str, float]:
-    """Returns how often physics confirms what is kept, all that succeeds in the dream, and all of it."""
+def precision(data: AnyEpisodes, name: str = "filter") -> dict[str, float]:
+    """Returns how often physics confirms what is kept, all that succeeds in the dream, and all of it, by `name`."""
     kept, true = flags(data, "kept"), flags(data, "confirmed")
     interval = wilson(int((kept & true).sum()), int(kept.sum()))
     return {
-        "filter_precision": interval.value,
-        "filter_precision_low": interval.low,
-        "filter_precision_high": interval.high,
-        "filter_precision_unfiltered": float(true[data.solved].mean()),
-        "filter_base": float(true.mean()),
-        "filter_kept": float(kept.mean()),
-        "filter_episodes": len(data),
+        f"{name}_precision": interval.value,
+        f"{name}_precision_low": interval.low,
+        f"{name}_precision_high": interval.high,
+        f"{name}_precision_unfiltered": float(true[data.solved].mean()),
+        f"{name}_base": float(true.mean()),
+        f"{name}_kept": float(kept.mean()),
+        f"{name}_episodes": len(data),
     }

@@ -165,6 +165,7 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
         **_told("amplify_gain", amplified["filtered"]),
         **_told("amplify_unfiltered", amplified["unfiltered"]),
         **_told("amplify_oracle", amplified["oracle"]),
+        **_told("amplify_foresight", amplified["foresight"]),
     }
 
 
@@ -246,7 +247,10 @@ def write(args: Arguments, extra: Mapping[str, Any]) -> str:
     earlier = json.loads(file.read_text()) if (file := args.out / "uses.json").is_file() else {}
     there = {cell["label"] for cell in cells}
     cells += [cell for cell in earlier.get("cells", []) if cell["label"] not in there]
-    summary = earlier.get("summary", {}) | {name: value for name, value in summary.items() if value is not None}
+    before = earlier.get("summary", {})
+    best = [one["plan_reach_no_prior"] for one in (before, summary) if one.get("plan_reach_no_prior") is not None]
+    summary["plan_reach_no_prior"] = max(best, default=None)
+    summary = before | {name: value for name, value in summary.items() if value is not None}
     found = extra.get("oracle") or earlier.get("oracle")
     write_json(file, {"seed": args.seed, "cells": cells, "oracle": found, "summary": summary})
     text = table(cells, summary)
@@ -265,8 +269,10 @@ def main(args: Arguments) -> None:
     if args.oracle_episodes:
         seeds = range(args.seed, args.seed + args.oracle_episodes)
         extra["oracle"] = oracle(ForesightConfig(), args.tasks, seeds, ForesightConfig.candidates, args.workers)
-    if any(ARMS[label].use == "amplify" for label in arms):
-        extra |= amplify.precision(amplify.imagine(amplification(args), args.workers))
+    amplified = {ARMS[label].policy for label in arms if ARMS[label].use == "amplify"}
+    for control, name in (("filtered", "filter"), ("foresight", "foresight_filter")):
+        if control in amplified:
+            extra |= amplify.precision(amplify.imagine(amplification(args), args.workers, control), name)
     if args.speed:
         extra |= measure_speed()
     write_json(kept, extra)
