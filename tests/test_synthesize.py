@@ -68,12 +68,12 @@ def test_what_looks_ahead_acts_in_batches_of_dreams(tmp_path):
     with pytest.raises(ValueError, match="imagines with world_model='unlabelled'; accepted: 'default'"):
         synthesize.main(Arguments(str(tmp_path / "unlabelled.json"), out=tmp_path / "other", **quick))
     model, starts = checkpoint.load("default"), InitialStates.load(checkpoint.resolve("default") / FILE)
-    rows = np.flatnonzero((starts.task == "push") & (starts.step == 0))[:4]
+    rows = np.flatnonzero((starts.task == "push") & (starts.step == 0))[:6]
     state, goal = synthesize.begun(model, starts, rows)
 
     def far(candidates):
         prior = Prior(looking("few", "default", candidates), 0.0)
-        dreamt = synthesize.dream(model, prior, state, goal, 1, 1, Noise([0, 1, 2, 3]))
-        return metric_distance(model.metric(dreamt.states[8]), model.metric(goal)).mean()
+        dreamt = synthesize.dream(model, prior, state, goal, 1, 1, Noise(list(range(6))))
+        return metric_distance(model.metric(dreamt.states[-1]), model.metric(goal)).mean()
 
-    assert far(6) < far(0), "it comes nearer in the same time"
+    assert far(6) < 0.5 * far(0)
