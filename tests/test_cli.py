@@ -248,6 +248,6 @@ def test_old_commands_work_with_a_line(old: str) -> None:
 
 
 def test_every_command_has_arguments_and_a_main() -> None:
-    assert {"train", "fit", "collect", "evaluate", "demo", "report", "studies.transfer"} <= {*commands()}
+    assert {"train", "fit", "collect", "evaluate", "demo", "report", "studies.policies"} <= {*commands()}
     for name, path in commands().items():
         assert path.exists() and cli.summary(name), name

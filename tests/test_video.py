@@ -95,7 +95,7 @@ def test_it_acts_on_what_it_imagines(changes):
     seen = tensors(4)
     future = torch.from_numpy(policy.imagine(obs))
     assert future.shape == (4, 45)
-    there = policy._units(policy.head.likeliest(policy.trunk({**seen, "goal": future})))[:, 0].detach().numpy()
+    there = policy.reaching(seen, future).detach().numpy()
     np.testing.assert_allclose(policy.act(obs), there, atol=1e-5)
     with torch.no_grad():
         policy.flow.place *= -1
@@ -124,7 +124,10 @@ def test_actions_are_where_a_vector_goes():
     seen = {name: torch.from_numpy(part) for name, part in obs.items()}
     first = policy._displacing(policy.imagined(seen)[1])[:, 0]
     np.testing.assert_allclose(policy.act(obs), first.detach(), atol=1e-6)
-    assert policy.propose(obs, 2).shape == (2, 2, 3, 2)
+    noise = torch.randn(2, 3, policy.noise_numbers)
+    chunks = policy.propose(obs, 3, noise)
+    assert chunks.shape == (2, 3, 3, 2) and policy.has_modes and np.abs(chunks[:, 1] - chunks[:, 0]).max() > 1e-3
+    np.testing.assert_array_equal(chunks, policy.propose(obs, 3, noise))
     policy(seen).sum().backward()
     assert any(part.grad is not None for part in policy.flow.parameters())
 
@@ -148,7 +151,9 @@ def test_imagining_is_learned_from_what_succeeded_or_was_demonstrated(args, data
     assert not set(how.aside) & set(how.others) and len(others) == 11
     assert chosen == ({0, 1, 4, 5, 8, 9} | set(data.seed[how.rows])) - set(data.seed[how.aside])
     how.args = replace(how.args, videos="demonstrations")
-    assert set(others[how.videos()]) == set(data.seed[how.rows])
+    assert set(others[how.videos()]) == set(data.seed[how.rows]) and how.from_all
+    how.args = replace(how.args, hindsight=0.0)
+    assert not how.from_all
 
 
 def test_futures_are_those_of_the_episode(world, data):  # noqa: F811
@@ -166,7 +171,7 @@ def test_demonstrations_get_imagined_goals_and_hindsight_true_ones(args, data): 
     how, model = Cloning(args, data), checkpoint.load(args.world_model)
     frames = encode(model, data)
     policy = VideoVLA(how.config(model))
-    batches = Batches(args, frames, None, frames, np.arange(4))
+    batches = Batches(args, frames, None, frames, frames)
     seen = []
     policy.loss = lambda obs, chunk, known: (seen.append(obs["goal"]), torch.zeros(len(chunk), requires_grad=True))[1]
     policy.imagined = lambda obs, noise=None: (torch.full((len(noise), 1, obs["embedding"].shape[1]), 7.0), None)
@@ -177,7 +182,9 @@ def test_demonstrations_get_imagined_goals_and_hindsight_true_ones(args, data): 
     assert len(goal) == 8 and (apart < 1e-6).all()
 
 
-@pytest.mark.parametrize("changes", [{}, {"goal": True, "feature": "onepass", "head": "flow"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"goal": True, "feature": "onepass", "head": "flow", "videos": "demonstrations", "hindsight": 0.0}]
+)
 def test_it_is_cloned_evaluated_and_practised(args, world, tmp_path, changes):  # noqa: F811
     video_clone.main(replace(args, **changes))
     found = registry.load(args.out)

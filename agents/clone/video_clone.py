@@ -37,17 +37,22 @@ class Batches(batches.Batches):
         args: See `Arguments`.
         own: Demonstrations.
         more: Those of the further folders; None without.
-        every: All recorded episodes.
-        videos: Which of these imagining is learned from.
+        every: All recorded episodes; None where none but demonstrations are needed.
+        videos: What imagining is learned from.
     """
 
     args: Any
 
     def __init__(
-        self, args: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames, videos: np.ndarray
+        self,
+        args: Any,
+        own: EncodedFrames,
+        more: EncodedFrames | None,
+        every: EncodedFrames | None,
+        videos: EncodedFrames,
     ) -> None:
         super().__init__(args, own, more, every)
-        self.videos = every.take(videos)
+        self.videos = videos
 
     def imagine_loss(self, policy: VideoVLA, generator: torch.Generator) -> Tensor:
         """Returns the generator's loss of one fresh batch."""
@@ -92,7 +97,11 @@ class Cloning(transformer_clone.Cloning):
     """How it is cloned."""
 
     policy_class = VideoVLA
-    from_all = True
+
+    @property
+    def from_all(self) -> bool:
+        """Whether it learns from all recorded episodes."""
+        return bool(self.args.hindsight or self.args.videos == "successes")
 
     def config(self, model: WorldModel) -> Any:
         """Returns the shape of the policy."""
@@ -114,23 +123,27 @@ class Cloning(transformer_clone.Cloning):
         self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
     ) -> Batches:
         """Returns what draws batches; takes the spread of frames, and of what changes."""
-        assert every is not None
-        made = Batches(self.args, own, more, every, self.videos())
-        policy.trunk.measure(every.embedding)
-        policy.flow.trunk.measure(every.embedding)
+        made = Batches(self.args, own, more, every, own if every is None else every.take(self.videos()))
+        for trunk in (policy.trunk, policy.flow.trunk):
+            trunk.measure((own if every is None else every).embedding)
         policy.flow.measure(*futures(made.videos, made.videos.acted, policy))
         return made
 
     @torch.no_grad()
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
-        """Measures actions and what is imagined on demonstrations that are held out."""
+        """Measures actions, also those towards the true future, and what is imagined, on held-out demonstrations."""
         found = super().report(policy, held_out)
         if held_out is None:
             return found
         obs = shown(held_out.observed(held_out.acted), policy.flow.config)
         true = policy.flow.packed(*futures(held_out, held_out.acted, policy))
         made = policy.flow.generate(obs, policy.config.steps)
-        return found | {"held_out_future": float((made - true).square().mean())}
+        found["held_out_future"] = float((made - true).square().mean())
+        if policy.config.displaced is None:
+            rows = held_out.acted
+            acted = policy.reaching(held_out.observed(rows), held_out.later(rows, policy.config.ahead))
+            found["held_out_oracle"] = float(((acted - held_out.target[rows]) / policy.span).square().mean())
+        return found
 
     def stages(self, policy: Any, batches: Any, held_out: EncodedFrames | None) -> list[Stage]:
         """Returns the stages of the training: the generator, then what acts."""

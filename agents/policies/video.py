@@ -111,6 +111,10 @@ class VideoVLA(TransformerVLA):
         with torch.no_grad():
             return own | {"goal": self.imagined(own)[0][:, 0]}
 
+    def reaching(self, obs: Mapping[str, Tensor], goal: Tensor) -> Tensor:
+        """Returns the first actions `(B, A)` towards embeddings `(B, E)` that are `ahead` steps away."""
+        return self._units(self.head.likeliest(self.trunk({**obs, "goal": goal})))[:, 0]
+
     @insulated
     @torch.no_grad()
     def imagine(self, observation: Mapping[str, np.ndarray], end: bool = False) -> np.ndarray:

@@ -41,7 +41,8 @@ def commands() -> dict[str, Path]:
     found = {}
     for folder, prefix in ((ROOT, ""), (ROOT / "studies", "studies.")):
         for path in sorted(folder.iterdir()):
-            if path.is_dir() and path.name not in PARTS and (path / "__main__.py").is_file():
+            shared = not prefix and path.name in PARTS
+            if path.is_dir() and not shared and (path / "__main__.py").is_file():
                 found[prefix + path.name] = path
             elif path.suffix == ".py" and not path.name.startswith("_"):
                 found[prefix + path.stem] = path
