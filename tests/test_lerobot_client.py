@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("lerobot", reason="lerobot is not installed; .ci/lerobot makes an environment with it")
 
 import hub_server
+import numpy as np
 import torch
 import toy
 from dataset import make_episode, write
@@ -19,6 +20,7 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.scripts import lerobot_eval, lerobot_train
 
 from dream_env.adapters import lerobot as adapter
+from dream_env.data.episodes import EpisodeDataset
 
 SMALL = (
     "--policy.type=act --policy.device=cpu --policy.push_to_hub=false --policy.pretrained_backbone_weights=null "
@@ -104,3 +106,27 @@ def test_its_envhub_makes_the_dream_of_a_repository(tmp_path):
         made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     assert made.stdout.splitlines()[-1] == "Dream-v0 (2, 4) (2, 64, 64, 3)"
+
+
+def test_videos_that_it_recorded_are_read(tmp_path):
+    def shown(episode, frame):
+        image = np.full((48, 64, 3), (60 * episode + 20, 18 * frame, 100), np.uint8)
+        image[8:24, 4 * frame : 4 * frame + 12] = (250, 250, 30)
+        return image
+
+    features = {
+        "observation.images.top": {"dtype": "video", "shape": (48, 64, 3), "names": ["height", "width", "channels"]},
+        "action": {"dtype": "float32", "shape": (2,), "names": ["x", "y"]},
+    }
+    made = LeRobotDataset.create("user/filmed", fps=10, features=features, root=tmp_path / "filmed", vcodec="h264")
+    for episode, length in enumerate((7, 12, 5)):
+        for frame in range(length):
+            action = np.float32([episode, frame])
+            made.add_frame({"observation.images.top": shown(episode, frame), "action": action, "task": "do it"})
+        made.save_episode()
+    made.finalize()
+    data = EpisodeDataset.load(tmp_path / "filmed")
+    assert data.lengths.tolist() == [6, 11, 4]
+    for episode, one in enumerate(data[i] for i in range(3)):
+        for frame, image in enumerate(one.observation["top"]):
+            assert np.abs(image.astype(int) - shown(episode, frame)).mean() < 6, (episode, frame)
