@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
 from dream_env.world_models.protocol import Prediction, State
+from dream_env.world_models.traced import Traced
 from dream_env.world_models.unified.config import UnifiedConfig
 from dream_env.world_models.unified.net import ActionStream, DreamStream, Trunk
 from dream_env.world_models.unified.tokens import base_config, check_base, take_over, tokens_of
@@ -129,7 +130,11 @@ class UnifiedModel(nn.Module):
             noise: `(B, 1)` in [0, 1); None gives the mean of the heads.
             temperature: Factor of the distance to the mean of the heads.
         """
-        return self._moved(state, *self.look(state), action, noise, temperature)
+        tokens, own = self.tokens.of(state)
+        done = self.base.normalized(action)
+        chance, strength = self._chance(tokens, noise, temperature)
+        found = self._foreseen(tokens, own, state["memory"], done, chance, strength)
+        return self._told(state, done, *found)
 
     def act_and_step(
         self, state: State, goal: Tensor | None = None, noise: Tensor | None = None, temperature: float = 1.0
@@ -145,13 +150,14 @@ class UnifiedModel(nn.Module):
         Returns:
             Actions `(B, A)`, and what `step` returns of them.
         """
-        tokens, own, robot, scene = self.look(state)
-        asked = {"goal": goal, "instruction": state.get("instruction")}
+        tokens, own = self.tokens.of(state)
+        given = {"goal": goal, "instruction": state.get("instruction")}
         if self.config.sees:
-            asked["embedding"] = self.embedding(state)
-        told = {name: part for name, part in asked.items() if part is not None}
-        action = self.chunks_of(scene, robot, told)[:, 0]
-        return action, *self._moved(state, tokens, own, robot, scene, action, noise, temperature)
+            given["embedding"] = self.embedding(state)
+        asked: Any = [given[name] for name in self._asked()]
+        chance, strength = self._chance(tokens, noise, temperature)
+        action, done, *found = self._acted(tokens, own, state["memory"], chance, strength, *asked)
+        return action, *self._told(state, done, *found)
 
     def embedding(self, state: State) -> Tensor:
         """Returns `(B, E)`, the base model's."""
@@ -209,31 +215,65 @@ class UnifiedModel(nn.Module):
         moved = self.tokens.robot_of(after.detach())
         return self.dream(scene, self.tokens.related(tokens, moved), memory, robot, moved, action), after
 
-    def _moved(
+    # --- the network, as functions of tensors alone, so that they can be recorded
+
+    def traced(self) -> UnifiedModel:
+        """Returns the model with its network recorded, see `dream_env.world_models.traced.Traced`."""
+        for name in ("_foreseen", "_acted"):
+            setattr(self, name, Traced(getattr(self, name)))
+        return self
+
+    def _foreseen(
+        self, tokens: Tensor, own: Tensor, memory: Tensor, done: Tensor, chance: Tensor, strength: Tensor
+    ) -> tuple[Tensor, ...]:
+        robot = self.tokens.robot_of(own)
+        scene = self.trunk(self.tokens.related(tokens, robot), robot)
+        return self._after(scene, robot, tokens, own, memory, done, chance, strength)
+
+    def _acted(
+        self, tokens: Tensor, own: Tensor, memory: Tensor, chance: Tensor, strength: Tensor, *asked: Tensor
+    ) -> tuple[Tensor, ...]:
+        robot = self.tokens.robot_of(own)
+        scene = self.trunk(self.tokens.related(tokens, robot), robot)
+        action = self.chunks_of(scene, robot, dict(zip(self._asked(), asked, strict=True)))[:, 0]
+        done = self.base.normalized(action)
+        return action, done, *self._after(scene, robot, tokens, own, memory, done, chance, strength)
+
+    def _after(
         self,
-        state: State,
+        scene: Tensor,
+        robot: Tensor,
         tokens: Tensor,
         own: Tensor,
-        robot: Tensor,
-        scene: Tensor,
-        action: Tensor,
-        noise: Tensor | None,
-        temperature: float,
+        memory: Tensor,
+        done: Tensor,
+        chance: Tensor,
+        strength: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Returns tokens, memory and own numbers after an action, and the disagreement of the heads."""
+        heads, after = self.foresee(scene, tokens, memory, own, robot, done)
+        mean, members = heads.mean(0), self.config.members
+        member = (chance[:, 0] * members).long().clamp(max=members - 1)
+        drawn = heads[member, torch.arange(len(tokens), device=tokens.device)]
+        change, kept = self.dream.parts(mean + strength * (drawn - mean))
+        apart = heads[..., : change.shape[-1]].float().var(0, unbiased=False).mean((-1, -2))
+        return self.tokens.moved(tokens, change), kept, after, apart
+
+    def _chance(self, tokens: Tensor, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
+        """Returns what picks a head, `(B, 1)`, and how far it leads from the mean of the heads."""
+        if noise is None:
+            return tokens.new_zeros(len(tokens), 1), tokens.new_zeros(())
+        return noise, tokens.new_full((), temperature)
+
+    def _told(
+        self, state: State, done: Tensor, tokens: Tensor, memory: Tensor, own: Tensor, apart: Tensor
     ) -> tuple[State, Prediction]:
-        done = self.base.normalized(action)
-        heads, after = self.foresee(scene, tokens, state["memory"], own, robot, done)
-        told = heads.mean(0)
-        if noise is not None:
-            member = (noise[:, 0] * self.config.members).long().clamp(max=self.config.members - 1)
-            told = torch.lerp(told, heads[member, torch.arange(len(own), device=own.device)], temperature)
-        change, memory = self.dream.parts(told)
-        moved = self.tokens.moved(tokens, change)
-        found = {**state, **self.tokens.state(moved, after), "memory": memory, TOKENS: moved.flatten(1)}
+        found = {**state, **self.tokens.state(tokens, own), "memory": memory, TOKENS: tokens.flatten(1)}
         reward, ends = self.tokens.told(state, found, done)
         knows = hasattr(self, "success") and (not self.spec.instructions or "instruction" in found)
         return found, Prediction(
             reward=reward,
             terminated=None if ends is None else ends.float().sigmoid(),
             success=self.success(found) if knows else None,
-            disagreement=heads[..., : change.shape[-1]].float().var(0, unbiased=False).mean((-1, -2)),
+            disagreement=apart,
         )

@@ -1,0 +1,39 @@
+"""What `agents.studies.fused` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dream_env.checks import check_choice
+
+PARTS = ("parameters", "speed", "dream", "success")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measures one network that is world model and policy beside the two that it replaces."""
+
+    unified: str
+    """Folder of the unified model."""
+    policy: str
+    """Folder of the policy that it replaces: the one that it was taught by."""
+    world_model: str = "unlabelled"
+    """The world model that it replaces."""
+    data: Path | None = None
+    """Recorded episodes; those that neither was fitted to are measured on. NICOL's, with labels, tell centimeters."""
+    evaluated: tuple[Path, ...] = ()
+    """Folders of `agents.evaluate`, all on the same starts."""
+    beside: str | None = None
+    """Label of the policy that it replaces in those; None takes the first one's name."""
+    parts: tuple[str, ...] = PARTS
+    """What is measured now; what was measured before of the same models stays."""
+    seconds: float = 0.5
+    """Time of a turn of the clock."""
+    out: Path = Path("results")
+    """Folder of fused.json and fused.md."""
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        for part in self.parts:
+            check_choice("parts", part, PARTS)

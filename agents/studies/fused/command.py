@@ -1,0 +1,198 @@
+"""Measures one network beside two: `python -m agents.studies.fused --unified FOLDER --policy FOLDER --data data`.
+
+The unified model is made by `agents.fit --model unified --teacher-policy FOLDER` and practised by `agents.train`. Told
+are the numbers of weights, the time of an action and an imagined step, how far dreams and recordings lie apart, and
+success in physics on the same starts. What is not measured is null; parts can be measured one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.eval.results import EpisodeResult, load_results
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.fit.unified.command import parameters
+from dream_env.agents.policies import registry
+from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.fused.arguments import Arguments
+from dream_env.agents.studies.fused.speed import speed
+from dream_env.agents.studies.unlabelled import probe
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json, write_text
+from dream_env.world_models import checkpoint
+from dream_env.world_models.unified.model import UnifiedModel
+
+HEAD = (
+    "parameters_share",
+    "parameters_share_with_shared",
+    "time_share_1",
+    "time_share_256",
+    "dream_error_ratio_12",
+    "dream_error_ratio_24",
+    "points_behind",
+)
+"""Figures at the top of the file."""
+
+
+class Probed:
+    """A unified model as `dream_env.agents.studies.unlabelled.probe` knows world models of slots."""
+
+    def __init__(self, model: UnifiedModel) -> None:
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns what the model has, or its base."""
+        return getattr(self.model, name, None) or getattr(self.model.base, name)
+
+
+def measure(args: Arguments) -> dict[str, Any]:
+    """Measures what is asked for, beside what was measured before of the same unified model.
+
+    Raises:
+        ValueError: If the folder holds no unified model, or there are no episodes to measure on.
+    """
+    model, world, policy = checkpoint.load(args.unified), checkpoint.load(args.world_model), registry.load(args.policy)
+    if model.kind != UnifiedModel.kind:
+        raise ValueError(f"unified={args.unified!r} is of kind {model.kind!r}; accepted: {UnifiedModel.kind!r}")
+    file, key = args.out / "fused.json", checkpoint.sha256(checkpoint.resolve(args.unified))
+    found: dict[str, Any] = dict.fromkeys(HEAD) | {"checkpoint_sha256": key, "commands": {}}
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        found |= before if before.get("checkpoint_sha256") == key else {}
+    if "parameters" in args.parts:
+        found |= weights(model, world, policy)
+    if "speed" in args.parts:
+        found["ms"] = speed(model, registry.load(args.unified), world, policy, args.seconds)
+        found |= {f"time_share_{count}": row["share_fused"] for count, row in found["ms"].items()}
+    if "dream" in args.parts and args.data:
+        found |= dream(args, model, world)
+    if "success" in args.parts and args.evaluated:
+        found |= success(args.evaluated, args.beside or Path(args.policy).name)
+    found["commands"] |= dict.fromkeys(args.parts, command_line("studies.fused", args))
+    return found
+
+
+def weights(model: UnifiedModel, world: Any, policy: Any) -> dict[str, Any]:
+    """Returns numbers of weights, without what both share (encoder, decoder, embedding) and with it."""
+    own = parameters(model)
+    shared = own.pop("base")
+    dynamics = sum(p.numel() for p in world.parameters()) - shared
+    pair = {"dynamics": dynamics, "policy": sum(p.numel() for p in policy.parameters())}
+    one, two = sum(own.values()), sum(pair.values())
+    return {
+        "parameters": {"fused": own | {"all": one}, "pair": pair | {"all": two}, "shared": shared},
+        "parameters_share": round(one / two, 4),
+        "parameters_share_with_shared": round((one + shared) / (two + shared), 4),
+    }
+
+
+def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
+    """Measures dreams of both against held-out episodes: in centimeters with NICOL's labels, else in their tokens."""
+    folder = checkpoint.resolve(args.unified)
+    found = [one / "metrics.json" for one in (folder, checkpoint.resolve(args.world_model))]
+    known = json.loads(next(one for one in found if one.is_file()).read_text(encoding="utf-8"))
+    assert args.data is not None
+    data = EpisodeDataset.load(args.data)
+    rows = np.flatnonzero(np.isin(data.seed, known["held_out_seeds"]))
+    if not len(rows) or not {"objects", "colors"} <= set(data.labels):
+        raise ValueError(f"data={args.data}: accepted: NICOL's episodes with labels, some of them held out by the fit")
+    one: Any = Probed(model)
+    cm = {"fused": probe.figures(one, data, rows), "pair": probe.figures(world, data, rows)}
+    ratios = {
+        f"dream_error_ratio_{k}": round(row["moved"] / cm["pair"][k]["moved"], 3) for k, row in cm["fused"].items()
+    }
+    return {"cm": cm, **ratios}
+
+
+def success(folders: tuple[Path, ...], beside: str) -> dict[str, Any]:
+    """Counts successes in physics and in each one's own dream, and pairs those of physics with the policy `beside`.
+
+    Raises:
+        ValueError: If that was not evaluated.
+    """
+    results = [one for folder in folders for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
+    labels = list(dict.fromkeys(one.label for one in results))
+    if beside not in labels:
+        raise ValueError(f"beside={beside!r}; accepted: a label that was evaluated: {labels}")
+    first, rows = _by_start(results, beside), []
+    for label in labels:
+        own = _by_start(results, label)
+        row: dict[str, Any] = {"policy": label, "episodes": len(own), "physics": _rate([*own.values()])}
+        row["tasks"] = {
+            task: _rate([value for (name, _), value in own.items() if name == task])
+            for task in dict.fromkeys(name for name, _ in own)
+        }
+        row["dream"] = _rate([float(r.success) for r in results if (r.label, r.world) == (label, "dream")])
+        both = sorted(first.keys() & own.keys())
+        row["points"] = paired_difference([first[k] for k in both], [own[k] for k in both])._asdict()
+        rows.append(row)
+    behind = [row for row in rows if row["policy"] != beside]
+    best = -100 * behind[-1]["points"]["value"] if behind else None
+    return {"success": rows, "points_behind": None if best is None else round(best, 1)}
+
+
+def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
+    return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, "physics")}
+
+
+def _rate(values: list[float]) -> dict[str, Any] | None:
+    return wilson(int(sum(values)), len(values))._asdict() | {"episodes": len(values)} if values else None
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Writes the figures as a page."""
+    lines = ["# One network in the place of two", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
+    if "parameters" in found:
+        parts = found["parameters"]
+        rows = [[who, *parts[who].values()] for who in ("fused", "pair")]
+        lines += ["Weights: fused is trunk, dream, actions, all; the pair is dynamics, policy, all. "]
+        lines += [f"{'; '.join(f'{row[0]} ' + ', '.join(f'{n:,}' for n in row[1:]) for row in rows)}; shared "
+                  f"(encoder, decoder, embedding) {parts['shared']:,}.", ""]  # fmt: skip
+    if "ms" in found:
+        names = list(next(iter(found["ms"].values())))
+        rows = [[count, *(row[name] for name in names)] for count, row in found["ms"].items()]
+        lines += [
+            "Milliseconds of CPU for an action and an imagined step:",
+            "",
+            markdown_table(["dreams", *names], rows),
+        ]
+        lines += [""]
+    if "cm" in found:
+        names = list(found["cm"]["pair"]["24"])
+        rows = [[who, k, *(row[n] for n in names)] for who, part in found["cm"].items() for k, row in part.items()]
+        lines += [
+            "Medians in cm, open loop under recorded actions:",
+            "",
+            markdown_table(["", "steps", *names], rows),
+            "",
+        ]
+    if "success" in found:
+        tasks = list(found["success"][0]["tasks"])
+        rows = [
+            [row["policy"], *(_percent(row["tasks"].get(task)) for task in tasks), _percent(row["physics"]),
+             Interval(**row["points"]).points(), _percent(row["dream"])] for row in found["success"]
+        ]  # fmt: skip
+        header = ["policy", *tasks, "all", "points over the pair's policy", "in its dream"]
+        lines += ["Success in physics on held-out starts:", "", markdown_table(header, rows), ""]
+    return "\n".join(lines)
+
+
+def _percent(rate: Mapping[str, Any] | None) -> str:
+    if rate is None:
+        return "–"
+    return f"{Interval(rate['value'], rate['low'], rate['high']).percent()} of {rate['episodes']}"
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    check_out(args.out)
+    found = measure(args)
+    write_json(args.out / "fused.json", found)
+    write_text(args.out / "fused.md", markdown(found))
+    print(markdown(found))
+    print(f"Report: {(args.out / 'fused.json').resolve()}")
