@@ -12,8 +12,11 @@ from dream_env.agents.data.behaviors import Job
 from dream_env.agents.evaluate.command import world_of
 from dream_env.agents.nicol import behaviors
 from dream_env.agents.nicol.rollouts import Batch, play
+from dream_env.agents.run.worlds import make_dream
 from dream_env.agents.view.controls import controls_of
+from dream_env.agents.view.twin import Twin
 from dream_env.data import episodes as general
+from dream_env.initial_states import InitialStates
 from dream_env.nicol import constants
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.episode import draw_start
@@ -24,6 +27,7 @@ from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.spec import SPEC, spec_of
 from dream_env.nicol.tasks import TASKS, SimState, task_of
 from dream_env.world_models import checkpoint
+from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
 
 ONE_ARM = tuple(name for name, task in TASKS.items() if task.arms == 1)
 BAR = TASKS["lift_bar"]
@@ -246,6 +250,29 @@ def test_episodes_of_both_arms_are_those_of_a_robot_of_their_own():
     assert data.labels["hand"].shape[1:] == (6,) and episodes[0].labels["shapes"][0].tolist() == [3, 3, -1, -1, -1]
     with pytest.raises(ValueError, match="varied scenes|proprio is"):
         EpisodeDataset.of(data)
+
+
+def test_a_world_model_of_both_arms_dreams_beside_physics(tmp_path):
+    config = DynamicsConfig(members=2, width=16, latent=4, channels=(4, 4, 4), picture_size=16)
+    checkpoint.save(DynamicsModel(config, spec_of("lift_bar")), tmp_path / "model", "For tests.")
+    folder = str(tmp_path / "model")
+    twin = Twin.of("auto", folder, spec_of("lift_bar"))
+    assert twin is not None and twin.name == "NicoLBothArms-v0"
+    seen = twin.reset(3)
+    parts, goal = ({name: part[None] for name, part in twin.start()[key].items()} for key in ("observation", "goal"))
+    states = InitialStates(
+        parts, goal, np.zeros(1, int), np.array(["lift_bar"]), np.array(["red bar"]), np.zeros(1, int)
+    )
+    dream = make_dream(folder, obs_type="native", initial_states=states)
+    obs, _ = dream.reset(seed=0, options=twin.start())
+    np.testing.assert_array_equal(obs["proprio"].round(5), seen.observation["proprio"].round(5))
+    assert (
+        twin.step(np.zeros(8, np.float32), seen).step == 1
+        and dream.step(np.zeros(8, np.float32))[0].keys() == obs.keys()
+    )
+    twin.close()
+    with pytest.raises(ValueError, match="which was fitted to NicoLReal-v0"):
+        gym.make("NicoLReal-v0", task="lift_bar")
 
 
 def test_evaluation_plays_it_in_physics():

@@ -81,6 +81,8 @@ class Twin:
     def _make(name: str, world_model: str, spec: WorldSpec) -> gym.Env:
         drawn = {} if spec.pictures else {"render_mode": "rgb_array"}
         env = make_real(name, world_model, obs_type="native", **drawn)
+        if spec.goals and not isinstance(env, WorldModelWrapper):  # which knows where an environment keeps its goal
+            env = WorldModelWrapper(env, world_model, obs_type="native")
         if not isinstance(env, WorldModelWrapper):
             _check(env, spec)
         return env
