@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,14 @@ def test_read_only_data_are_cached_elsewhere(
     refused.append(tmp_path / "home")
     data = EpisodeDataset.load(root)
     assert not isinstance(data.observation["top"], np.memmap) and equal(data[1], episode(1, 3))
+
+
+def test_pictures_that_fit_nowhere_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
+    assert len(EpisodeDataset.load(root)) == 2 and not list((root / "cache").glob("*.npy")), "held in memory"
+    monkeypatch.setattr(pictures.psutil, "virtual_memory", lambda: SimpleNamespace(available=10))
+    with pytest.raises(ValueError, match="decoded pictures take 0.0 GB; accepted: so much free space in .*cache"):
+        EpisodeDataset.load(root)
 
 
 def test_a_damaged_cache_is_made_anew(root: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.lib.format import open_memmap
@@ -42,7 +45,8 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
 
     Raises:
         ImportError: If they are videos, and PyAV is not installed.
-        ValueError: If a picture cannot be decoded or is of another size; the message names its file.
+        ValueError: If a picture cannot be decoded or is of another size; the message names its file. If there is
+            neither space nor memory for them.
     """
     files = list(files)
     if not wanted:
@@ -53,6 +57,7 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
     state += [(name, hashlib.sha256(video.time.tobytes()).hexdigest(), 0, 0) for name, video in videos.items()]
     about = [(name, one.shape, len(one.frames)) for name, one in wanted.items()]
     key = hashlib.sha256(repr((state, about)).encode()).hexdigest()[:16]
+    needed = sum(len(one.frames) * prod(one.shape) for one in wanted.values())
     for folder in folders(root):
         paths = {name: folder / f"{name}-{key}.npy" for name in wanted}
         try:
@@ -63,6 +68,8 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
             folder.mkdir(parents=True, exist_ok=True)
             for stale in folder.glob("[!.]*.npy"):  # what begins with a dot, another process may be writing
                 stale.unlink(missing_ok=True)
+            if shutil.disk_usage(folder).free < needed:  # a file that is mapped would grow beyond the disk, and crash
+                continue
             for name, path in paths.items():
                 with replacing(path) as part:
                     one = wanted[name]
@@ -72,6 +79,11 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
             return {name: _mapped(path, wanted[name]) for name, path in paths.items()}
         except OSError:  # no right, or no space
             continue
+    if psutil.virtual_memory().available < needed:
+        raise ValueError(
+            f"{root}: its decoded pictures take {needed / 1e9:.1f} GB; accepted: so much free space in "
+            f"{' or '.join(map(str, folders(root)))} (XDG_CACHE_HOME leads elsewhere), or memory"
+        )
     arrays = {name: np.empty((len(one.frames), *one.shape), np.uint8) for name, one in wanted.items()}
     for name, held in arrays.items():
         _decode(files, name, wanted[name], held)
