@@ -92,7 +92,8 @@ def test_every_row_is_a_run_of_agents_clone(tmp_path):
     from importlib import import_module
 
     for row in ROWS.values():
-        import_module(rows.KINDS[row.kind][0]).Arguments(data=(tmp_path,), out=tmp_path, **row.options)
+        folders = (tmp_path,) * (2 if "share" in row.options else 1)
+        import_module(rows.KINDS[row.kind][0]).Arguments(data=folders, out=tmp_path, **row.options)
         assert row.control is None or row.control in ROWS
         assert row.begins in ROWS
 
@@ -120,17 +121,17 @@ def test_cells_are_cloned_and_played_once(args, tmp_path, monkeypatch):
         registry.save(registry.load(source), cell.folder(args.group) / "policy", "")
         return 0.5
 
-    given = replace(args, policies=("plain", "latent", "own"))
+    given = replace(args, policies=("plain", "latent", "plain, successes", "own"), data=args.data * 2)
     study.main(given)
-    assert len(done) == 3 * 2 and {batch.seeds for batch in done} == {(100_000,), (100_001,)}
+    assert len(done) == 4 * 2 and {batch.seeds for batch in done} == {(100_000,), (100_001,)}
     assert {batch.world for batch in done} == {"physics"}
     kept = {row: registry.load(Cell(row, 2, 0).folder(args.group) / "policy") for row in given.policies}
     assert kept["latent"].kind == "latent" and kept["plain"].config.world_model == args.world_model
     study.main(given)
-    assert len(done) == 6
+    assert len(done) == 8
     found = json.loads((args.out / "policies.json").read_text())
-    assert [cell["policy"] for cell in found["cells"]] == ["plain", "latent", "own"]
-    assert found["cells"][2]["train_cpu_minutes"] == 0.5
+    assert [cell["policy"] for cell in found["cells"]] == ["plain", "latent", "plain, successes", "own"]
+    assert found["cells"][3]["train_cpu_minutes"] == 0.5
     assert str(tmp_path) not in (args.out / "policies.json").read_text()
     with pytest.raises(ValueError, match="updates"):
         study.main(replace(given, updates=3))

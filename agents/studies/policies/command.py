@@ -34,8 +34,15 @@ def begin(args: Arguments) -> None:
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         check_settings(args.group, {name: before.get(name) for name in settings}, settings)
-    named = replace(args, data=tuple(Path("data") / one.name for one in args.data), work=Arguments.work)
-    write_json(file, {**settings, "command": command_line("studies.policies", replace(named, out=Arguments.out))})
+    model = Path(args.world_model)
+    named = replace(  # as a reader has it
+        args,
+        data=tuple(Path("data") / one.name for one in args.data),
+        world_model=f"runs/{model.name}" if len(model.parts) > 1 else args.world_model,
+        work=Arguments.work,
+        out=Arguments.out,
+    )
+    write_json(file, {**settings, "command": command_line("studies.policies", named)})
 
 
 def write(args: Arguments) -> str:

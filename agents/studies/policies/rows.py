@@ -65,6 +65,10 @@ ROWS: dict[str, Row] = {
     "plain, hindsight": Row(
         "the plain one that also learns from all episodes which actions led where", options={"hindsight": 0.5}
     ),
+    "plain, successes": Row(
+        "the plain one that also clones, half of every batch, what was done in the other episodes that succeeded",
+        options={"share": 0.5},
+    ),
     "video": Row(
         "generates the embedding 8 steps on, learned from episodes that succeeded, and acts to get there",
         "video",
@@ -149,7 +153,9 @@ def cloned(cell: Cell, args: Arguments) -> float:
     arguments, command = (import_module(name) for name in KINDS[row.kind])
     given: dict[str, Any] = {"per_task": cell.demos, "seed": cell.seed, "updates": args.updates, "goal": args.goal}
     given |= {"imitates": "expert", "tasks": args.tasks, "world_model": args.world_model, **SIZES, **row.options}
-    form = arguments.Arguments(data=args.data, out=cell.folder(args.group) / "policy", **given)
+    share = row.options.get("share", 0.0)
+    folders = args.data[:1] * (2 if share else 1)  # what is read is told below
+    form = arguments.Arguments(data=folders, out=cell.folder(args.group) / "policy", **given)
     episodes = recorded(args.data, args.tasks, max(args.demos), args.others)
     if cell.demos < max(args.demos):  # further demonstrations are nobody's
         keep = episodes.kind != "demo"
@@ -157,7 +163,8 @@ def cloned(cell: Cell, args: Arguments) -> float:
             keep[np.flatnonzero((episodes.kind == "demo") & (episodes.task == task))[: cell.demos]] = True
         episodes = episodes.take(keep)
     before = time.process_time()
-    clone(form, [episodes], checkpoint.load(args.world_model), command.Cloning)
+    data = [episodes, episodes.take(episodes.kind != "demo")] if share else [episodes]
+    clone(form, data, checkpoint.load(args.world_model), command.Cloning)
     return (time.process_time() - before) / 60
 
 
