@@ -40,17 +40,17 @@ def result(label, seed, done, world="physics", **changes):
     return EpisodeResult(label=label, world=world, seed=seed, success=done, **told)
 
 
-def test_points_are_of_the_same_starts_and_the_last_policy_counts(tmp_path):
+def test_points_are_of_the_same_starts(tmp_path):
     rows = [result("pair", i, i < 10) for i in range(20)] + [result("fused", i, i < 6) for i in range(20)]
     rows += [result("practised", i, i < 9) for i in range(20)] + [result("pair", 99, True, solved_at_start=True)]
     rows += [result("practised", i, True, "dream") for i in range(4)]
     save_results(rows, tmp_path / "episodes.jsonl")
-    found = success((tmp_path,), "pair")
-    assert found["points_behind"] == 5.0
+    found = success((tmp_path,), "practised", "pair")
+    assert found["fused_points_behind"] == 5.0
     assert [row["points"]["value"] for row in found["success"]] == [0.0, pytest.approx(-0.2), pytest.approx(-0.05)]
     assert found["success"][0]["episodes"] == 20 and found["success"][2]["dream"]["value"] == 1.0
-    with pytest.raises(ValueError, match="accepted: a label that was evaluated"):
-        success((tmp_path,), "nobody")
+    with pytest.raises(ValueError, match="nobody.* were not evaluated"):
+        success((tmp_path,), "fused", "nobody")
 
 
 def test_shares_count_what_both_networks_share_apart(made):
@@ -64,7 +64,7 @@ def test_shares_count_what_both_networks_share_apart(made):
     assert found["parameters"]["pair"]["dynamics"] == count.of(base.dynamics)
     assert found["parameters"]["fused"]["all"] + found["parameters"]["shared"] == count.of(model)
     one, two = count.of(model) - count.of(model.base), count.of(base.dynamics) + count.of(policy)
-    assert found["parameters_share"] == pytest.approx(one / two, abs=1e-4)
+    assert found["fused_parameters_share"] == pytest.approx(one / two, abs=1e-4)
 
 
 def test_a_recorded_network_does_what_a_plain_one_does(made):
@@ -87,9 +87,11 @@ def test_a_recorded_network_does_what_a_plain_one_does(made):
 def test_parts_are_measured_one_by_one_and_kept(made, tmp_path):
     args = {"unified": str(made / "one"), "policy": str(made / "policy"), "world_model": str(made / "base")}
     main(Arguments(**args, parts=("parameters",), out=tmp_path))
-    main(Arguments(**args, parts=("speed",), out=tmp_path, seconds=0.01))
+    main(Arguments(**args, parts=("speed",), out=tmp_path, seconds=0.01, policies=tmp_path / "work"))
     found = json.loads((tmp_path / "fused.json").read_text())
-    assert set(HEAD) <= set(found) and found["parameters_share"] and found["time_share_256"] > 0
-    assert found["points_behind"] is None and set(found["commands"]) == {"parameters", "speed"}
+    assert set(HEAD) <= set(found) and found["fused_parameters_share"] and found["fused_time_share_256"] > 0
+    assert found["fused_points_behind"] is None and set(found["commands"]) == {"parameters", "speed"}
+    told = json.loads((tmp_path / "work" / "summary" / "fused.json").read_text())
+    assert told["fused_time_share"] == found["fused_time_share_256"]
     with pytest.raises(ValueError, match="is of kind 'slots'"):
         main(Arguments(**(args | {"unified": str(made / "base")}), out=tmp_path))

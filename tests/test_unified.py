@@ -292,3 +292,19 @@ def test_weights_are_taken_over_but_not_those_of_the_dynamics(base):
     model.base.painter.background.zero_()
     take_over(model.base, known)
     assert torch.equal(model.base.painter.background, before)
+
+
+def test_actions_can_do_without_goals_and_without_next_tokens(base, data, tmp_path):
+    sizes = SMALL | {"token_weight": 0.0, "goal": False}
+    model, _ = fit(Arguments(data=(), out=tmp_path / "control", base=base, **sizes), data)
+    torch.manual_seed(0)
+    fresh = UnifiedModel.around(checkpoint.load(base), width=16, hidden=16, features=8, goal=False)
+    assert all(
+        torch.equal(part, fresh.state_dict()[f"dream.{name}"]) for name, part in model.dream.state_dict().items()
+    )
+    policy = registry.load(tmp_path / "control")
+    assert "goal" not in policy.inputs and policy.act(shown(model, data, 2)).shape == (2, 2)
+    space = DreamEnv(world_model=tmp_path / "control").observation_space
+    assert policy.critic(space).model.acts.names == ("instruction", "goal", "embedding")
+    with pytest.raises(ValueError, match="without goals"):
+        Arguments(data=(), out=tmp_path, hindsight=0.5, goal=False)

@@ -134,7 +134,7 @@ class UnifiedCritic(nn.Module):
 
     def __init__(self, policy: UnifiedPolicy, space: spaces.Dict) -> None:
         super().__init__()
-        config = replace(policy.config, sees=True, chunk=1, execute=1)
+        config = replace(policy.config, goal="goal" in space.spaces, sees=True, chunk=1, execute=1)
         self.model = UnifiedModel(config, policy.spec)
         del self.model.dream
         self.model.base.load_state_dict(policy.base.state_dict())

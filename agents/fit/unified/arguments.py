@@ -34,11 +34,17 @@ class Arguments:
     """Tasks whose demonstrations are taken; none for all."""
     kind: str | None = None
     """Kind of the episodes that are demonstrations, see `agents.clone --policy transformer`."""
+    imitates: str = "action"
+    """What is imitated: "action", or a recorded label of that length, see `agents.clone --policy transformer`."""
+    goal: bool = True
+    """Tells actions the goal's embedding, in a world with goals."""
     hindsight: float = 0.0
     """Share of the action examples that come from all episodes: which actions led to what was seen some steps later,
-    shown as the goal. In a world with goals."""
+    shown as the goal. In a world with goals, with --goal."""
     action_weight: float = 1.0
     """Weight of the loss of actions beside that of next tokens; 0 fits a world model alone."""
+    token_weight: float = 1.0
+    """Weight of the loss of next tokens; 0 is the control, the same network as a policy alone."""
     recorded_weight: float = 0.75
     """With a teacher: share of the updates that learn next tokens from recorded episodes, 0.5 to 1; the others learn
     them from the teacher's dreams."""
@@ -85,10 +91,12 @@ class Arguments:
         """Checks what can be checked without files."""
         check_number("recorded_weight", self.recorded_weight, 0.5, 1)
         check_number("hindsight", self.hindsight, 0, 1)
-        for name in ("action_weight", "noise", "seed"):
+        for name in ("action_weight", "token_weight", "noise", "seed"):
             check_number(name, getattr(self, name))
         for name in ("updates", "batch", "examples", "ahead", "dreams"):
             check_number(name, getattr(self, name), 1)
+        if self.hindsight and not self.goal:
+            raise ValueError(f"hindsight={self.hindsight} without goals; accepted: 0, or --goal")
         if self.teacher and not self.teacher_policy:
             raise ValueError(f"teacher={self.teacher!r} without a policy that acts in it; accepted: --teacher-policy")
 

@@ -57,7 +57,10 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     began, base = time.monotonic(), checkpoint.load(args.base)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    sizes = {name: getattr(args, name) for name in ("width", "hidden", "members", "queries", "features", "sees", "std")}
+    sizes = {
+        name: getattr(args, name)
+        for name in ("width", "hidden", "members", "queries", "features", "goal", "sees", "std")
+    }
     chunk = 1 if args.teacher_policy else args.chunk
     model = UnifiedModel.around(base, **sizes, chunk=chunk, encoder_id=fingerprint(base))
     held = held_out(args, episodes)
@@ -115,7 +118,7 @@ def _examples(
     if args.teacher_policy is None:
         demos = demonstrations(episodes, args)  # type: ignore[arg-type]
         every = observations(model, base, episodes, args.cache) if args.hindsight else None
-        return Examples(encode(Shown(base, model), demos), every), None, {"demonstrations": len(demos)}
+        return Examples(encode(Shown(base, model), demos, args.imitates), every), None, {"demonstrations": len(demos)}
     policy = registry.load(args.teacher_policy)
     obs, mean = teacher.means(policy, observations(model, base, episodes, args.cache))
     dreamt, seen, said = teacher.dreams(policy, args.teacher or args.base, model, args.dreams, args.seed)

@@ -139,8 +139,11 @@ def stage(
     dream = None if dreamt is None else NextTokens(model, dreamt, args.batch, args.ahead)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
-        recalled = dream is None or torch.rand((), generator=generator) < args.recorded_weight
-        total = real(generator, progress) if recalled or dream is None else dream(generator, progress)
+        total, source = torch.zeros(()), real
+        if dream is not None and torch.rand((), generator=generator) >= args.recorded_weight:
+            source = dream
+        if args.token_weight:
+            total = args.token_weight * source(generator, progress)
         if examples is not None and args.action_weight:
             drawn = examples.draw(args, model.config.chunk, generator)
             total = total + args.action_weight * action_loss(model, *drawn)

@@ -23,11 +23,13 @@ class Arguments:
     data: Path | None = None
     """Recorded episodes; those that neither was fitted to are measured on. NICOL's, with labels, tell centimeters."""
     evaluated: tuple[Path, ...] = ()
-    """Folders of `agents.evaluate`, all on the same starts."""
+    """Folders of `agents.evaluate`, all on the same starts; the unified model under the name of its folder."""
     beside: str | None = None
     """Label of the policy that it replaces in those; None takes the first one's name."""
     parts: tuple[str, ...] = PARTS
     """What is measured now; what was measured before of the same models stays."""
+    policies: Path | None = None
+    """The --work of `agents.studies.policies`, whose summary is to tell of it; None tells nobody."""
     seconds: float = 0.5
     """Time of a turn of the clock."""
     out: Path = Path("results")

@@ -28,13 +28,13 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.unified.model import UnifiedModel
 
 HEAD = (
-    "parameters_share",
-    "parameters_share_with_shared",
-    "time_share_1",
-    "time_share_256",
-    "dream_error_ratio_12",
-    "dream_error_ratio_24",
-    "points_behind",
+    "fused_parameters_share",
+    "fused_parameters_share_with_shared",
+    "fused_time_share_1",
+    "fused_time_share_256",
+    "fused_dream_error_ratio_12",
+    "fused_dream_error_ratio_24",
+    "fused_points_behind",
 )
 """Figures at the top of the file."""
 
@@ -68,11 +68,11 @@ def measure(args: Arguments) -> dict[str, Any]:
         found |= weights(model, world, policy)
     if "speed" in args.parts:
         found["ms"] = speed(model, registry.load(args.unified), world, policy, args.seconds)
-        found |= {f"time_share_{count}": row["share_fused"] for count, row in found["ms"].items()}
+        found |= {f"fused_time_share_{count}": row["share_fused"] for count, row in found["ms"].items()}
     if "dream" in args.parts and args.data:
         found |= dream(args, model, world)
     if "success" in args.parts and args.evaluated:
-        found |= success(args.evaluated, args.beside or Path(args.policy).name)
+        found |= success(args.evaluated, Path(args.unified).name, args.beside or Path(args.policy).name)
     found["commands"] |= dict.fromkeys(args.parts, command_line("studies.fused", args))
     return found
 
@@ -86,8 +86,8 @@ def weights(model: UnifiedModel, world: Any, policy: Any) -> dict[str, Any]:
     one, two = sum(own.values()), sum(pair.values())
     return {
         "parameters": {"fused": own | {"all": one}, "pair": pair | {"all": two}, "shared": shared},
-        "parameters_share": round(one / two, 4),
-        "parameters_share_with_shared": round((one + shared) / (two + shared), 4),
+        "fused_parameters_share": round(one / two, 4),
+        "fused_parameters_share_with_shared": round((one + shared) / (two + shared), 4),
     }
 
 
@@ -103,37 +103,39 @@ def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
         raise ValueError(f"data={args.data}: accepted: NICOL's episodes with labels, some of them held out by the fit")
     one: Any = Probed(model)
     cm = {"fused": probe.figures(one, data, rows), "pair": probe.figures(world, data, rows)}
-    ratios = {
-        f"dream_error_ratio_{k}": round(row["moved"] / cm["pair"][k]["moved"], 3) for k, row in cm["fused"].items()
-    }
-    return {"cm": cm, **ratios}
+    own, its = cm["fused"], cm["pair"]
+    return {"cm": cm, **{f"fused_dream_error_ratio_{k}": round(own[k]["moved"] / its[k]["moved"], 3) for k in own}}
 
 
-def success(folders: tuple[Path, ...], beside: str) -> dict[str, Any]:
+def success(folders: tuple[Path, ...], label: str, beside: str) -> dict[str, Any]:
     """Counts successes in physics and in each one's own dream, and pairs those of physics with the policy `beside`.
 
+    Args:
+        folders: Of `agents.evaluate`.
+        label: The fused policy, whose points stand at the top of the file.
+        beside: The policy that it replaces.
+
     Raises:
-        ValueError: If that was not evaluated.
+        ValueError: If one of the two was not evaluated.
     """
     results = [one for folder in folders for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
     labels = list(dict.fromkeys(one.label for one in results))
-    if beside not in labels:
-        raise ValueError(f"beside={beside!r}; accepted: a label that was evaluated: {labels}")
+    if missing := {label, beside} - set(labels):
+        raise ValueError(f"{sorted(missing)} were not evaluated; accepted: labels among {labels}")
     first, rows = _by_start(results, beside), []
-    for label in labels:
-        own = _by_start(results, label)
-        row: dict[str, Any] = {"policy": label, "episodes": len(own), "physics": _rate([*own.values()])}
+    for name in labels:
+        own = _by_start(results, name)
+        row: dict[str, Any] = {"policy": name, "episodes": len(own), "physics": _rate([*own.values()])}
         row["tasks"] = {
-            task: _rate([value for (name, _), value in own.items() if name == task])
-            for task in dict.fromkeys(name for name, _ in own)
+            task: _rate([value for (other, _), value in own.items() if other == task])
+            for task in dict.fromkeys(task for task, _ in own)
         }
-        row["dream"] = _rate([float(r.success) for r in results if (r.label, r.world) == (label, "dream")])
+        row["dream"] = _rate([float(r.success) for r in results if (r.label, r.world) == (name, "dream")])
         both = sorted(first.keys() & own.keys())
         row["points"] = paired_difference([first[k] for k in both], [own[k] for k in both])._asdict()
         rows.append(row)
-    behind = [row for row in rows if row["policy"] != beside]
-    best = -100 * behind[-1]["points"]["value"] if behind else None
-    return {"success": rows, "points_behind": None if best is None else round(best, 1)}
+    points = next(row["points"]["value"] for row in rows if row["policy"] == label)
+    return {"success": rows, "fused_points_behind": round(-100 * points, 1)}
 
 
 def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
@@ -142,6 +144,13 @@ def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int],
 
 def _rate(values: list[float]) -> dict[str, Any] | None:
     return wilson(int(sum(values)), len(values))._asdict() | {"episodes": len(values)} if values else None
+
+
+def summary(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the summary of `agents.studies.policies` says of it."""
+    names = {"fused_time_share": "fused_time_share_256", "fused_dream_error_ratio": "fused_dream_error_ratio_24"}
+    names |= {name: name for name in ("fused_parameters_share", "fused_points_behind")}
+    return {name: found[own] for name, own in sorted(names.items())}
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -194,5 +203,7 @@ def main(args: Arguments) -> None:
     found = measure(args)
     write_json(args.out / "fused.json", found)
     write_text(args.out / "fused.md", markdown(found))
+    if args.policies is not None:
+        write_json(args.policies / "summary" / "fused.json", summary(found))
     print(markdown(found))
     print(f"Report: {(args.out / 'fused.json').resolve()}")

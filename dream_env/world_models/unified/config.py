@@ -37,6 +37,7 @@ class UnifiedConfig:
         memory: Numbers that each token remembers.
         queries: Action queries.
         features: Numbers that actions are made of.
+        goal: Whether the action stream is told the goal's embedding, in a world with goals.
         sees: Whether the action stream looks at the embedding beside the tokens.
         chunk: Actions that are chosen at once.
         execute: How many of them are carried out before it looks again.
@@ -59,6 +60,7 @@ class UnifiedConfig:
     memory: int = 8
     queries: int = 3
     features: int = 96
+    goal: bool = True
     sees: bool = False
     chunk: int = 4
     execute: int = 1

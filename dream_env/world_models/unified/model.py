@@ -92,7 +92,7 @@ class UnifiedModel(nn.Module):
     def _asked(self) -> dict[str, int]:
         """Returns what the action stream is told beside the state, and its lengths."""
         told = {"instruction": INSTRUCTION_DIM} if self.spec.instructions else {}
-        goal = {"goal": self.embedding_dim} if self.spec.goals else {}
+        goal = {"goal": self.embedding_dim} if self.spec.goals and self.config.goal else {}
         return told | goal | ({"embedding": self.embedding_dim} if self.config.sees else {})
 
     @property
@@ -143,7 +143,7 @@ class UnifiedModel(nn.Module):
 
         Args:
             state: Current states; with `instruction` in a world with sentences.
-            goal: Embeddings of goals `(B, E)`, in a world with goals.
+            goal: Embeddings of goals `(B, E)`, where actions are told them.
             noise: As in `step`.
             temperature: As in `step`.
 
