@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import blocks
 import pytest
 import torch
+from dataset import make_episode, write
 
 from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
@@ -15,6 +16,8 @@ from dream_env.agents.policies.transformer_vla import TransformerVLA, Transforme
 from dream_env.agents.studies.fused.arguments import Arguments
 from dream_env.agents.studies.fused.command import HEAD, main, success, weights
 from dream_env.agents.studies.fused.speed import plain
+from dream_env.agents.studies.policies import one_network, rows
+from dream_env.agents.studies.policies.arguments import Arguments as Study
 from dream_env.world_models import checkpoint
 from dream_env.world_models.unified.model import UnifiedModel
 
@@ -95,3 +98,23 @@ def test_parts_are_measured_one_by_one_and_kept(made, tmp_path):
     assert told["fused_time_share"] == found["fused_time_share_256"]
     with pytest.raises(ValueError, match="is of kind 'slots'"):
         main(Arguments(**(args | {"unified": str(made / "base")}), out=tmp_path))
+
+
+def test_rows_of_the_study_of_policies_are_played_in_their_own_world(tmp_path, monkeypatch):
+    write(tmp_path / "data", *(make_episode(i, "demo" if i < 3 else "play", "push") for i in range(6)))
+    sizes = {"demos": (2,), "others": 2, "updates": 1, "episodes": 1, "tasks": ("push",)}
+    args = Study(data=(tmp_path / "data",), world_model="unlabelled", work=tmp_path / "work", **sizes)
+    played = []
+    monkeypatch.setattr(rows, "play", lambda batch: (played.append(batch), [result("x", 0, True, milliseconds=1.0)])[1])
+    monkeypatch.setattr(one_network, "TEACHER", "plain")
+    for row in ("unified", "unified, no world loss", "fused"):
+        cell = rows.Cell(row, 2, 0)
+        rows.run(cell, args)
+        folder = cell.folder(args.group)
+        assert played[-1].world_model == played[-1].policy == str(folder / "policy")
+        policy = registry.load(folder / "policy")
+        assert "goal" not in policy.inputs
+        own = json.loads((folder / "figures.json").read_text())["parameters"]
+        assert own == sum(p.numel() for part in (policy.trunk, policy.dream, policy.acts) for p in part.parameters())
+    told = json.loads((folder / "policy" / "metrics.json").read_text())
+    assert told["teacher_parameters"] > 0 and policy.config.chunk == 1

@@ -18,6 +18,7 @@ from dream_env.agents.clone.transformer_clone import clone
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.policies import registry
+from dream_env.agents.studies.policies import one_network
 from dream_env.agents.studies.policies.arguments import SIZES, Arguments
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
@@ -40,6 +41,7 @@ class Row:
         practised: Whether the policy of `begins` is practised in the dream instead.
         begins: Row whose policies it begins with.
         make: Makes the policy of a cell in its folder policy/ otherwise, and returns the CPU minutes that took.
+        is_world: Whether the policy's folder is the world model that it looks through.
     """
 
     what: str
@@ -49,6 +51,7 @@ class Row:
     practised: bool = False
     begins: str = "plain"
     make: Callable[[Cell, Arguments], float] | None = None
+    is_world: bool = False
 
 
 ROWS: dict[str, Row] = {
@@ -88,6 +91,19 @@ ROWS: dict[str, Row] = {
     "plain, dream RL": Row("the plain one, practised in the dream by the distance to the goal", practised=True),
     "latent, dream RL": Row(
         "latent, practised in the dream by the distance to the goal", practised=True, begins="latent"
+    ),
+    "unified": Row(
+        "predicts next tokens of all episodes and actions of the demonstrations, one network",
+        make=one_network.unified,
+        control="unified, no world loss",
+        is_world=True,
+    ),
+    "unified, no world loss": Row("the same network without next tokens", make=one_network.alone, is_world=True),
+    "fused": Row(
+        "one network, taught by the plain one after dream RL and by its dreams",
+        make=one_network.fused,
+        control="plain, dream RL",
+        is_world=True,
     ),
 }
 """Rows by name; further ones are entered here, see `Row.make`."""
@@ -147,6 +163,17 @@ def recorded(data: tuple[Path, ...], tasks: tuple[str, ...], most: int, others: 
     return everything.take(np.sort(np.concatenate([*rows, rest[spread]])))
 
 
+def episodes_of(cell: Cell, args: Arguments) -> EpisodeDataset:
+    """Returns what a cell learns from."""
+    episodes = recorded(args.data, args.tasks, max(args.demos), args.others)
+    if cell.demos < max(args.demos):  # further demonstrations are nobody's
+        keep = episodes.kind != "demo"
+        for task in args.tasks:
+            keep[np.flatnonzero((episodes.kind == "demo") & (episodes.task == task))[: cell.demos]] = True
+        episodes = episodes.take(keep)
+    return episodes
+
+
 def cloned(cell: Cell, args: Arguments) -> float:
     """Clones a cell's policy, unless that is done, and returns the CPU minutes."""
     row = ROWS[cell.row]
@@ -156,12 +183,7 @@ def cloned(cell: Cell, args: Arguments) -> float:
     share = row.options.get("share", 0.0)
     folders = args.data[:1] * (2 if share else 1)  # what is read is told below
     form = arguments.Arguments(data=folders, out=cell.folder(args.group) / "policy", **given)
-    episodes = recorded(args.data, args.tasks, max(args.demos), args.others)
-    if cell.demos < max(args.demos):  # further demonstrations are nobody's
-        keep = episodes.kind != "demo"
-        for task in args.tasks:
-            keep[np.flatnonzero((episodes.kind == "demo") & (episodes.task == task))[: cell.demos]] = True
-        episodes = episodes.take(keep)
+    episodes = episodes_of(cell, args)
     before = time.process_time()
     data = [episodes, episodes.take(episodes.kind != "demo")] if share else [episodes]
     clone(form, data, checkpoint.load(args.world_model), command.Cloning)
@@ -209,15 +231,17 @@ def run(cell: Cell, args: Arguments) -> None:
         return
     minutes = made(cell, args)
     policy = registry.load(folder / "policy")
+    world = str(folder / "policy") if ROWS[cell.row].is_world else args.world_model
+    seen = policy.base.parameters() if ROWS[cell.row].is_world else ()  # the encoder, which is counted for nobody
     seeds = range(args.first_seed, args.first_seed + args.episodes)
     results: list[EpisodeResult] = []
     for task in args.tasks:
         for seed in progress_bar(seeds, f"{cell.row}, {task}", unit="episode", leave=False):
-            batch = Batch(str(folder / "policy"), cell.row, "physics", task, (seed,), args.world_model)
+            batch = Batch(str(folder / "policy"), cell.row, "physics", task, (seed,), world)
             results += play(batch)
     times = [one.milliseconds for one in results if one.milliseconds is not None]
     figures = {
-        "parameters": sum(part.numel() for part in policy.parameters()),
+        "parameters": sum(part.numel() for part in policy.parameters()) - sum(part.numel() for part in seen),
         "train_cpu_minutes": round(minutes, 3),
         "ms_per_action": round(float(np.median(times)), 3),
     }
