@@ -99,6 +99,25 @@ def test_without_noise_or_temperature_the_mean_of_the_members_is_taken(run):
     assert not torch.equal(mean, model.step(state, action, torch.rand(4, 1))[0]["slots"])
 
 
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_member_goes_on_from_what_it_remembers_itself(run, member):
+    model, data = run
+    state, members = model.encode(observed(data, np.arange(4))), model.config.members
+    chosen = torch.full((4, 1), (member + 0.5) / members)
+    slots, memory, own = state["slots"], torch.zeros(members, *state["slots"].shape[:2], model.config.memory), None
+    for _ in range(3):
+        action = torch.rand(4, 2)
+        own = model.own_of(state).expand(members, 4, -1)
+        done = model.normalized(action).expand(members, 4, -1)
+        change, memory, _ = model.dynamics(
+            slots.expand(members, *slots.shape), memory, own, done, model.place(own), model.place
+        )
+        slots = model.moved(slots, change[member])
+        state, _ = model.step(state, action, chosen)
+        torch.testing.assert_close(state["slots"], slots)
+    assert memory[0].any() and not torch.allclose(memory[0], memory[1])
+
+
 def test_what_is_hidden_stays_where_it_was_predicted(run):
     model, data = run
     seen = observed(data, np.arange(1))

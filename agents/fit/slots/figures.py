@@ -36,7 +36,7 @@ def open_loop(model: SlotModel, data: Recorded, steps: int) -> tuple[list[State]
     """
     window = data.windows(data.first[:LIMIT], steps)
     state: State = {name: part[window.frame[:, 0]] for name, part in data.observation.items() if name != "visible"}
-    state["memory"] = torch.zeros(*state["slots"].shape[:2], model.config.memory)
+    state["memory"] = torch.zeros(*state["slots"].shape[:2], model.remembered)
     found, spread = [state], []
     for k in range(steps):
         state, told = model.step(state, window.action[:, k])

@@ -32,8 +32,9 @@ BOUND = 1.5
 class SlotModel(nn.Module):
     """See the module; meets `dream_env.world_models.protocol.WorldModel`.
 
-    The state holds the robot's own vectors by name, `slots` `(B, K, C * FEATURES)`, `memory` `(B, K, M)`, and
-    `instruction` if it was given. A slot that is hidden stays where it was predicted to be (`previous`).
+    The state holds the robot's own vectors by name, `slots` `(B, K, C * FEATURES)`, `memory` `(B, K, E * M)`, each
+    member's of the ensemble its own, and `instruction` if it was given. A slot that is hidden stays where it was
+    predicted to be (`previous`).
 
     Args:
         config: Its shape.
@@ -108,9 +109,14 @@ class SlotModel(nn.Module):
         return self.own_mean.device
 
     @property
+    def remembered(self) -> int:
+        """Numbers that a slot remembers, those of all members: none of them can read what another one wrote."""
+        return self.config.members * self.config.memory
+
+    @property
     def state_spaces(self) -> dict[str, spaces.Box]:
         """Spaces of what an embedding does not tell of a state, see `restore`."""
-        slots, numbers = self.config.slots, {"slots": self.cameras * FEATURES, "memory": self.config.memory}
+        slots, numbers = self.config.slots, {"slots": self.cameras * FEATURES, "memory": self.remembered}
         return {name: spaces.Box(-np.inf, np.inf, (slots, size), np.float32) for name, size in numbers.items()}
 
     # --- the protocol
@@ -138,7 +144,7 @@ class SlotModel(nn.Module):
         ]
         state = self._own_of(observation, pictures)
         slots = torch.stack([self.reader(one) for one in pictures], 2)  # (B, K, C, FEATURES)
-        memory = slots.new_zeros(*slots.shape[:2], self.config.memory)
+        memory = slots.new_zeros(*slots.shape[:2], self.remembered)
         if previous is not None:
             before = previous["slots"].unflatten(-1, (self.cameras, FEATURES))
             gone = before.clone()
@@ -176,19 +182,23 @@ class SlotModel(nn.Module):
             temperature: Factor of the distance to the mean of the members.
         """
         members = self.config.members
-        every = {name: state[name].expand(members, *state[name].shape) for name in ("slots", "memory")}
         own, done = self.own_of(state), self.normalized(action)
+        slots = state["slots"].expand(members, *state["slots"].shape)
+        memory = state["memory"].unflatten(-1, (members, -1)).movedim(-2, 0)
         own_every, done_every = (part.expand(members, *part.shape) for part in (own, done))
-        parts = self.dynamics(every["slots"], every["memory"], own_every, done_every, self.place(own_every), self.place)
-        mean = [part.mean(0) for part in parts]
-        change, memory, own_after = mean
+        changes, memory, own_afters = self.dynamics(
+            slots, memory, own_every, done_every, self.place(own_every), self.place
+        )
+        change, own_after = changes.mean(0), own_afters.mean(0)
         if noise is not None:
             rows = torch.arange(len(own), device=own.device)
             member = (noise[:, 0] * members).long().clamp(max=members - 1)
-            change, memory, own_after = (
-                one + temperature * (part[member, rows] - one) for part, one in zip(parts, mean, strict=True)
+            change, own_after = (
+                mean + temperature * (part[member, rows] - mean)
+                for part, mean in ((changes, change), (own_afters, own_after))
             )
-        after = {**state, **self.vectors(own_after), "slots": self.moved(state["slots"], change), "memory": memory}
+        after = {**state, **self.vectors(own_after), "slots": self.moved(state["slots"], change)}
+        after["memory"] = memory.movedim(0, -2).flatten(-2)
         reward, ends = None, None
         if self.told is not None:
             told = self.tell(state, after, done)
@@ -198,7 +208,7 @@ class SlotModel(nn.Module):
             reward=reward,
             terminated=ends,
             success=self.success(after) if self._tells_success(after) else None,
-            disagreement=parts[0].float().var(0, unbiased=False).mean((-1, -2)),
+            disagreement=changes.float().var(0, unbiased=False).mean((-1, -2)),
         )
 
     def embedding(self, state: State) -> Tensor:
