@@ -38,7 +38,7 @@ class Arguments:
     """Updates of a clone."""
     hindsight: float = 0.5
     """Share of a clone's batches that comes from all recorded episodes, see `agents.clone --policy transformer`."""
-    steps: int = 400_000
+    steps: int = 300_000
     """Steps of practice in the dream."""
     kl_coef: float = 0.02
     """Weight of the KL divergence of practice to the clone."""
