@@ -100,6 +100,8 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
         goal=cell.method == "clone",
         hindsight=args.hindsight,
         language="sentence",
+        depth=1,
+        latents=4,
         updates=args.updates,
         seed=cell.seed,
     )
