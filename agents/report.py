@@ -1,6 +1,6 @@
 """Writes the figures of Markdown pages from result files, so that nobody types them.
 
-    python -m agents.report            # fills README.md and docs/results.md from results/*.json
+    python -m agents.report            # fills README.md and pages of docs from results/*.json
     python -m agents.report --check    # fails if one of them is out of date
 
 A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`: an
@@ -100,7 +100,7 @@ def fill(text: str, results: Path) -> str:
 class Arguments:
     """Writes the figures of Markdown pages from result files."""
 
-    page: tuple[Path, ...] = (Path("README.md"), Path("docs/results.md"))
+    page: tuple[Path, ...] = (Path("README.md"), Path("docs/results.md"), Path("docs/policies.md"))
     """Pages with blocks `<!-- results:NAME -->...<!-- /results -->`."""
     results: Path = Path("results")
     """Folder of NAME.json."""

@@ -20,6 +20,9 @@ class Arguments:
     """Folder of the policy that it replaces: the one that it was taught by."""
     world_model: str = "unlabelled"
     """The world model that it replaces."""
+    separate: tuple[str, ...] = ()
+    """A pair of about its size: folders of a unified model of next tokens alone (--action-weight 0) and of one of
+    actions alone (--token-weight 0), each with a trunk of its own."""
     data: Path | None = None
     """Recorded episodes; those that neither was fitted to are measured on. NICOL's, with labels, tell centimeters."""
     evaluated: tuple[Path, ...] = ()
@@ -37,5 +40,7 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
+        if len(self.separate) not in (0, 2):
+            raise ValueError(f"separate={self.separate}; accepted: none, or two folders")
         for part in self.parts:
             check_choice("parts", part, PARTS)

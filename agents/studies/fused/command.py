@@ -66,6 +66,10 @@ def measure(args: Arguments) -> dict[str, Any]:
         found |= before if before.get("checkpoint_sha256") == key else {}
     if "parameters" in args.parts:
         found |= weights(model, world, policy)
+        if args.separate:
+            one, two = (parameters(checkpoint.load(folder)) for folder in args.separate)
+            parts = {"dynamics": one["trunk"] + one["dream"], "policy": two["trunk"] + two["actions"]}
+            found["parameters"]["separate"] = parts | {"all": sum(parts.values())}
     if "speed" in args.parts:
         found["ms"] = speed(model, registry.load(args.unified), world, policy, args.seconds)
         found |= {f"fused_time_share_{count}": row["share_fused"] for count, row in found["ms"].items()}
@@ -101,8 +105,10 @@ def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
     rows = np.flatnonzero(np.isin(data.seed, known["held_out_seeds"]))
     if not len(rows) or not {"objects", "colors"} <= set(data.labels):
         raise ValueError(f"data={args.data}: accepted: NICOL's episodes with labels, some of them held out by the fit")
-    one: Any = Probed(model)
-    cm = {"fused": probe.figures(one, data, rows), "pair": probe.figures(world, data, rows)}
+    worlds: dict[str, Any] = {"fused": Probed(model), "pair": world}
+    if args.separate:
+        worlds["separate"] = Probed(checkpoint.load(args.separate[0]))
+    cm = {name: probe.figures(one, data, rows) for name, one in worlds.items()}
     own, its = cm["fused"], cm["pair"]
     return {"cm": cm, **{f"fused_dream_error_ratio_{k}": round(own[k]["moved"] / its[k]["moved"], 3) for k in own}}
 
@@ -157,11 +163,14 @@ def markdown(found: Mapping[str, Any]) -> str:
     """Writes the figures as a page."""
     lines = ["# One network in the place of two", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
     if "parameters" in found:
-        parts = found["parameters"]
-        rows = [[who, *parts[who].values()] for who in ("fused", "pair")]
-        lines += ["Weights: fused is trunk, dream, actions, all; the pair is dynamics, policy, all. "]
-        lines += [f"{'; '.join(f'{row[0]} ' + ', '.join(f'{n:,}' for n in row[1:]) for row in rows)}; shared "
-                  f"(encoder, decoder, embedding) {parts['shared']:,}.", ""]  # fmt: skip
+        rows = [
+            [who, ", ".join(f"{name} {count:,}" for name, count in part.items() if name != "all"), f"{part['all']:,}"]
+            for who, part in found["parameters"].items()
+            if who != "shared"
+        ]
+        shared = f"{found['parameters']['shared']:,}"
+        lines += [f"Weights, beside {shared} of encoder, decoder and embedding, which all of them need:", ""]
+        lines += [markdown_table(["", "parts", "all"], rows), ""]
     if "ms" in found:
         names = list(next(iter(found["ms"].values())))
         rows = [[count, *(row[name] for name in names)] for count, row in found["ms"].items()]
