@@ -48,8 +48,8 @@ def test_points_are_of_the_same_starts(tmp_path):
     rows += [result("practised", i, i < 9) for i in range(20)] + [result("pair", 99, True, solved_at_start=True)]
     rows += [result("practised", i, True, "dream") for i in range(4)]
     save_results(rows, tmp_path / "episodes.jsonl")
-    found = success((tmp_path,), "practised", "pair")
-    assert found["fused_points_behind"] == 5.0
+    found = success((tmp_path,), "fused", "pair", "practised")
+    assert (found["fused_points_behind"], found["fused_practised_points_behind"]) == (20.0, 5.0)
     assert [row["points"]["value"] for row in found["success"]] == [0.0, pytest.approx(-0.2), pytest.approx(-0.05)]
     assert found["success"][0]["episodes"] == 20 and found["success"][2]["dream"]["value"] == 1.0
     with pytest.raises(ValueError, match="nobody.* were not evaluated"):

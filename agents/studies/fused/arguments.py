@@ -29,6 +29,8 @@ class Arguments:
     """Folders of `agents.evaluate`, all on the same starts; the unified model under the name of its folder."""
     beside: str | None = None
     """Label of the policy that it replaces in those; None takes the first one's name."""
+    practised: str | None = None
+    """Label of the fused policy after practice in its own dream; None where it has not practised."""
     parts: tuple[str, ...] = PARTS
     """What is measured now; what was measured before of the same models stays."""
     policies: Path | None = None

@@ -35,6 +35,7 @@ HEAD = (
     "fused_dream_error_ratio_12",
     "fused_dream_error_ratio_24",
     "fused_points_behind",
+    "fused_practised_points_behind",
 )
 """Figures at the top of the file."""
 
@@ -76,7 +77,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     if "dream" in args.parts and args.data:
         found |= dream(args, model, world)
     if "success" in args.parts and args.evaluated:
-        found |= success(args.evaluated, Path(args.unified).name, args.beside or Path(args.policy).name)
+        found |= success(args.evaluated, Path(args.unified).name, args.beside or Path(args.policy).name, args.practised)
     found["commands"] |= dict.fromkeys(args.parts, command_line("studies.fused", args))
     return found
 
@@ -113,20 +114,21 @@ def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
     return {"cm": cm, **{f"fused_dream_error_ratio_{k}": round(own[k]["moved"] / its[k]["moved"], 3) for k in own}}
 
 
-def success(folders: tuple[Path, ...], label: str, beside: str) -> dict[str, Any]:
+def success(folders: tuple[Path, ...], label: str, beside: str, practised: str | None = None) -> dict[str, Any]:
     """Counts successes in physics and in each one's own dream, and pairs those of physics with the policy `beside`.
 
     Args:
         folders: Of `agents.evaluate`.
         label: The fused policy, whose points stand at the top of the file.
         beside: The policy that it replaces.
+        practised: The fused policy after practice in its own dream.
 
     Raises:
-        ValueError: If one of the two was not evaluated.
+        ValueError: If one of them was not evaluated.
     """
     results = [one for folder in folders for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
     labels = list(dict.fromkeys(one.label for one in results))
-    if missing := {label, beside} - set(labels):
+    if missing := {label, beside, practised or label} - set(labels):
         raise ValueError(f"{sorted(missing)} were not evaluated; accepted: labels among {labels}")
     first, rows = _by_start(results, beside), []
     for name in labels:
@@ -140,8 +142,9 @@ def success(folders: tuple[Path, ...], label: str, beside: str) -> dict[str, Any
         both = sorted(first.keys() & own.keys())
         row["points"] = paired_difference([first[k] for k in both], [own[k] for k in both])._asdict()
         rows.append(row)
-    points = next(row["points"]["value"] for row in rows if row["policy"] == label)
-    return {"success": rows, "fused_points_behind": round(-100 * points, 1)}
+    points = {row["policy"]: round(-100 * row["points"]["value"], 1) for row in rows}
+    behind = {"fused_practised_points_behind": points[practised]} if practised else {}
+    return {"success": rows, "fused_points_behind": points[label], **behind}
 
 
 def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
