@@ -135,6 +135,20 @@ def test_noise_picks_a_head_and_none_is_their_mean(folder, data):
     assert torch.allclose(still["slots"], mean["slots"], atol=1e-6)
 
 
+def test_an_observation_with_the_state_in_it_is_a_state_again(folder, data):
+    model = checkpoint.load(folder)
+    state = model.encode(observed(data, np.arange(4)))
+    for _ in range(2):
+        state, _ = model.step(state, torch.rand(4, 2))
+    env = DreamEnv(world_model=folder, obs_type="state")
+    names = set(env.reset(seed=0)[0])
+    again = model.restore({name: state[name] for name in names - {"embedding", "goal"}})
+    assert again.keys() == state.keys()
+    assert all(torch.allclose(part, state[name], atol=1e-5) for name, part in again.items())
+    with pytest.raises(ValueError, match="no 'memory'"):
+        model.restore({name: state[name] for name in model.observed})
+
+
 def test_actions_depend_on_all_that_is_shown_and_on_nothing_that_follows(folder, data):
     """The action query comes before action and next tokens: no gradient leads from it to the stream that foresees."""
     policy = registry.load(folder)

@@ -68,7 +68,8 @@ def start(model: UnifiedModel, world: Any, tokens: Tensor, own: Tensor) -> State
     if world is model:
         state |= {TOKENS: tokens.flatten(1)}
     if getattr(world, "has_memory", False):
-        state["memory"] = tokens.new_zeros(*tokens.shape[:2], world.config.memory)
+        numbers = getattr(world, "remembered", world.config.memory)
+        state["memory"] = tokens.new_zeros(*tokens.shape[:2], numbers)
     return state
 
 

@@ -105,6 +105,11 @@ class UnifiedModel(nn.Module):
         """Spaces of what `observed` names beside the world's vectors."""
         return {TOKENS: spaces.Box(-np.inf, np.inf, (self.tokens.count * self.tokens.numbers,), np.float32)}
 
+    @property
+    def state_spaces(self) -> dict[str, spaces.Box]:
+        """Spaces of what observations do not tell of a state otherwise, see `restore`."""
+        return {"memory": spaces.Box(-1.0, 1.0, (self.tokens.count, self.config.memory), np.float32)}
+
     # --- the protocol
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
@@ -118,6 +123,22 @@ class UnifiedModel(nn.Module):
         tokens, _ = self.tokens.of(state)
         memory = tokens.new_zeros(*tokens.shape[:2], self.config.memory) if previous is None else previous["memory"]
         return {**state, "memory": memory, TOKENS: tokens.flatten(1)}
+
+    def restore(self, observation: Mapping[str, Tensor]) -> State:
+        """Returns the states that observations of `obs_type="state"` stand for.
+
+        Args:
+            observation: `tokens`, `memory`, the world's vectors that the base model shows, and "instruction" if there
+                is one, `(B, ...)`.
+
+        Raises:
+            ValueError: If one is missing.
+        """
+        names = (*self.observed, *self.state_spaces)
+        if missing := [name for name in names if name not in observation]:
+            raise ValueError(f"observation has no {missing[0]!r}; accepted: {', '.join(names)}, see obs_type='state'")
+        told = {name: observation[name] for name in (*names, "instruction") if name in observation}
+        return {**self.tokens.state(*self.tokens.of(observation)), **told}
 
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
