@@ -67,6 +67,9 @@ def test_cells_are_counted_without_what_was_solved_already(played):
     assert (cell["episodes"], cell["physics_success"], cell["demos"], cell["parameters"]) == (10, 0.8, 25, 1000)
     assert {"train_cpu_minutes", "ms_per_action"} <= set(cell)
     assert text.count("| latent ") == 3 and "75 % (" in text and "+35 (" in text
+    record = next(one for one in found["tables"]["stack"] if one["policy"] == "latent")
+    assert (record["demos"], record["seeds"], record["over its control"][:5]) == (25, 2, "+35 (")
+    assert record["stack"] == record["all"] and record["stack"].startswith("75 %")
 
 
 def test_gains_are_over_the_control_on_tasks_that_leave_room(played):

@@ -92,32 +92,26 @@ def summarize(played: Played, further: Mapping[str, Any]) -> dict[str, Any]:
     return summary | dict(further)
 
 
-def table(played: Played, group: Path) -> list[list[str]]:
-    """Returns the rows of a group's table: header first."""
-    cells = reduce(played, group)
+def table(played: Played, group: Path) -> list[dict[str, Any]]:
+    """Returns a record for every row and number of demonstrations of a group, as a page shows it."""
+    cells, records = reduce(played, group), []
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
-    lines = [
-        ["demos", "policy", "seeds", *tasks, "all", "over its control", "over plain", "parameters", "CPU min", "ms"]
-    ]
     for demos, row in dict.fromkeys((cell.demos, cell.row) for cell in played):
         own = [cell for cell in cells if (cell["policy"], cell["demos"]) == (row, demos)]
-        rates = []
-        for some in [[task] for task in tasks] + [tasks]:
+        record: dict[str, Any] = {"demos": demos, "policy": row, "seeds": len({cell["seed"] for cell in own})}
+        for name, some in {**{task: [task] for task in tasks}, "all": tasks}.items():
             parts = [cell for cell in own if cell["task"] in some]
-            rates.append(
-                wilson(sum(cell["successes"] for cell in parts), sum(cell["episodes"] for cell in parts)).percent()
-            )
-        apart = [
-            gain(played, row, before, demos, tasks) if before and before != row else None
-            for before in (ROWS[row].control, "plain")
-        ]
-        middle = [float(np.mean([cell[name] for cell in own])) for name in ("train_cpu_minutes", "ms_per_action")]
-        lines.append(
-            [str(demos), row, str(len({cell["seed"] for cell in own})), *rates]
-            + ["–" if one is None else one.points() for one in apart]
-            + [f"{own[0]['parameters']:,}", f"{middle[0]:.1f}", f"{middle[1]:.1f}"]
+            count = sum(cell["episodes"] for cell in parts)
+            record[name] = wilson(sum(cell["successes"] for cell in parts), count).percent()
+        for name, before in (("over its control", ROWS[row].control), ("over plain", "plain")):
+            apart = gain(played, row, before, demos, tasks) if before and before != row else None
+            record[name] = "–" if apart is None else apart.points()
+        minutes, milliseconds = (
+            np.mean([cell[name] for cell in own]) for name in ("train_cpu_minutes", "ms_per_action")
         )
-    return lines
+        times = {"CPU min": f"{minutes:.1f}", "ms": f"{milliseconds:.1f}"}
+        records.append(record | {"parameters": f"{own[0]['parameters']:,}"} | times)
+    return records
 
 
 def report(work: Path) -> tuple[dict[str, Any], str]:
@@ -126,7 +120,7 @@ def report(work: Path) -> tuple[dict[str, Any], str]:
     Raises:
         FileNotFoundError: If nothing was played.
     """
-    about, everything, cells = groups(work), dict[Cell, list[EpisodeResult]](), []
+    about, everything, cells, tables = groups(work), dict[Cell, list[EpisodeResult]](), [], {}
     text = ["# Policies with a world model inside", "", _LEGEND]
     for name, told in about.items():
         played = found(work / name)
@@ -135,8 +129,9 @@ def report(work: Path) -> tuple[dict[str, Any], str]:
         for cell, episodes in played.items():
             everything[cell] = everything.get(cell, []) + episodes
         cells += reduce(played, work / name)
-        header, *lines = table(played, work / name)
-        text += ["", f"## {', '.join(told['tasks'])}", "", f"`{told['command']}`", "", markdown_table(header, lines)]
+        tables[name.replace("+", "_")] = records = table(played, work / name)
+        text += ["", f"## {', '.join(told['tasks'])}", "", f"`{told['command']}`", ""]
+        text += [markdown_table([*records[0]], [[*record.values()] for record in records])]
     if not cells:
         raise FileNotFoundError(f"work={work} holds no episodes; run it without --only-report")
     further: dict[str, Any] = {}
@@ -144,14 +139,13 @@ def report(work: Path) -> tuple[dict[str, Any], str]:
         further |= json.loads(file.read_text(encoding="utf-8"))
     summary = summarize(everything, further)
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
-    written = {"groups": about, "cells": cells, "summary": summary}
+    written = {"groups": about, "summary": summary, "tables": tables, "cells": cells}
     written["gains"] = gains(everything, tasks) + (gains(everything, ROOM) if set(ROOM) < set(tasks) else [])
     rows = list(dict.fromkeys(cell["policy"] for cell in cells))
     text += ["", "| row | what it is |", "|---|---|", *(f"| {row} | {ROWS[row].what} |" for row in rows)]
     return written, "\n".join(text) + "\n"
 
 
-_HEADER = ("over its control", "over plain", "parameters", "CPU min", "ms")
 _LEGEND = (
     "Success in physics at the end of the episode, on held-out starts that are not solved already, 95 % Wilson "
     "intervals. Differences in points, paired by seed of cloning and start, with 95 % bootstrap intervals: over the "
