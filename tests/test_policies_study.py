@@ -61,7 +61,7 @@ def played(tmp_path):
 
 
 def test_cells_are_counted_without_what_was_solved_already(played):
-    found, text = report.report(played)
+    found, text = report.report(played, played.parent / "out")
     assert len(found["cells"]) == 10
     cell = next(one for one in found["cells"] if (one["policy"], one["task"], one["seed"]) == ("latent", "stack", 1))
     assert (cell["episodes"], cell["physics_success"], cell["demos"], cell["parameters"]) == (10, 0.8, 25, 1000)
@@ -73,22 +73,23 @@ def test_cells_are_counted_without_what_was_solved_already(played):
 
 
 def test_gains_are_over_the_control_on_tasks_that_leave_room(played):
-    summary = report.report(played)[0]["summary"]
-    assert summary["tasks_with_room"] == ["stack"]
+    summary = report.report(played, played.parent / "out")[0]["summary"]
+    assert summary["tasks_with_room"] == "stack" and summary["best_gain_all_tasks_tasks"] == "push, stack"
     assert summary["best_gain_policy"] == "latent", "the control of video was not played"
     assert summary["best_gain_points"] == 35.0 and 0 < summary["best_gain_low_points"] < 35
-    gains = report.report(played)[0]["gains"]
+    gains = report.report(played, played.parent / "out")[0]["gains"]
+    assert all(one["episodes"] == 10 * one["seeds"] * len(one["tasks"].split(", ")) for one in gains)
     assert any(one["policy"] == "video" and one["over"] == "plain" and one["value"] == 50.0 for one in gains)
 
 
 def test_figures_that_other_commands_measure_stand_in_the_summary(played):
-    write_json(played / "summary" / "fused.json", {"fused_parameters_share": 0.5})
-    assert report.report(played)[0]["summary"]["fused_parameters_share"] == 0.5
+    write_json(played.parent / "out" / "fused.json", {"fused_parameters_share": 0.5, "command": "x"})
+    assert report.report(played, played.parent / "out")[0]["summary"]["fused_parameters_share"] == 0.5
 
 
 def test_nothing_played_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no episodes"):
-        report.report(tmp_path)
+        report.report(tmp_path, tmp_path)
 
 
 def test_every_row_is_a_run_of_agents_clone(tmp_path):

@@ -47,7 +47,7 @@ def begin(args: Arguments) -> None:
 
 def write(args: Arguments) -> str:
     """Writes policies.json and policies.md, and returns the page."""
-    found, text = report(args.work)
+    found, text = report(args.work, args.out)
     write_json(args.out / "policies.json", found)
     write_text(args.out / "policies.md", text)
     return text

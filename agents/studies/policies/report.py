@@ -66,8 +66,10 @@ def gains(played: Played, tasks: Sequence[str]) -> list[dict[str, Any]]:
         for before in dict.fromkeys(name for name in (ROWS[row].control, "plain") if name and name != row):
             if (apart := gain(played, row, before, demos, tasks)) is not None:
                 points = {name: round(100 * getattr(apart, name), 1) for name in ("value", "low", "high")}
-                seeds = len({key[0] for key in solved(played, row, demos, tasks)})
-                rows.append({"policy": row, "over": before, "demos": demos, "tasks": [*tasks], "seeds": seeds} | points)
+                keys = solved(played, row, demos, tasks).keys() & solved(played, before, demos, tasks).keys()
+                common = [task for task in tasks if any(key[1] == task for key in keys)]
+                about = {"tasks": ", ".join(common), "seeds": len({key[0] for key in keys}), "episodes": len(keys)}
+                rows.append({"policy": row, "over": before, "demos": demos} | about | points)
     return rows
 
 
@@ -79,16 +81,13 @@ def summarize(played: Played, further: Mapping[str, Any]) -> dict[str, Any]:
         further: Figures that other commands have measured, such as those of a fused network.
     """
     tasks = list(dict.fromkeys(one.task for episodes in played.values() for one in episodes))
-    room = [task for task in ROOM if task in tasks] or tasks
-    found = [one for one in gains(played, room) if one["over"] == ROWS[one["policy"]].control]
-    best = max(found, key=lambda one: one["value"], default=None)
-    names = ("policy", "demos", "over", "seeds")
-    summary: dict[str, Any] = {"tasks_with_room": room}
-    summary |= {f"best_gain_{name}": best[name] if best else None for name in names}
-    summary |= {
-        "best_gain_points": best["value"] if best else None,
-        "best_gain_low_points": best["low"] if best else None,
-    }
+    room = [task for task in ROOM if task in tasks]
+    summary: dict[str, Any] = {"tasks_with_room": ", ".join(room)}
+    for name, some in (("best_gain", room), ("best_gain_all_tasks", tasks)):
+        over = [one for one in gains(played, some) if one["over"] == ROWS[one["policy"]].control]
+        best = max(over, key=lambda one: one["value"], default=dict[str, Any]())
+        summary |= {f"{name}_points": best.get("value"), f"{name}_low_points": best.get("low")}
+        summary |= {f"{name}_{key}": best.get(key) for key in ("policy", "over", "demos", "tasks", "seeds")}
     return summary | dict(further)
 
 
@@ -114,8 +113,12 @@ def table(played: Played, group: Path) -> list[dict[str, Any]]:
     return records
 
 
-def report(work: Path) -> tuple[dict[str, Any], str]:
+def report(work: Path, out: Path) -> tuple[dict[str, Any], str]:
     """Returns what policies.json holds, and the page, of all that was played.
+
+    Args:
+        work: Folder of the study.
+        out: Folder of results: what `agents.studies.fused` measured stands in the summary, too.
 
     Raises:
         FileNotFoundError: If nothing was played.
@@ -134,9 +137,9 @@ def report(work: Path) -> tuple[dict[str, Any], str]:
         text += [markdown_table([*records[0]], [[*record.values()] for record in records])]
     if not cells:
         raise FileNotFoundError(f"work={work} holds no episodes; run it without --only-report")
-    further: dict[str, Any] = {}
-    for file in sorted(work.glob("summary/*.json")):
-        further |= json.loads(file.read_text(encoding="utf-8"))
+    fused = out / "fused.json"
+    measured = json.loads(fused.read_text(encoding="utf-8")) if fused.is_file() else {}
+    further = {name: value for name, value in measured.items() if name.startswith("fused_")}
     summary = summarize(everything, further)
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
     written = {"groups": about, "summary": summary, "tables": tables, "cells": cells}
