@@ -102,7 +102,7 @@ def check(args: Arguments) -> None:
         ValueError: If an argument is not accepted, or the folder holds a run with other settings.
         FileNotFoundError: If there is no such clone.
     """
-    check_choice("task", args.task, [*TASKS, "all"])
+    check_choice("task", args.task, [*(name for name, task in TASKS.items() if task.arms == 1), "all"])
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
     if args.from_scratch:
