@@ -69,8 +69,8 @@ class Amplification:
         return self.folder / f"{control}-{self.seed}"
 
     def imagined(self, control: str) -> Path:
-        """Folder of the imagined episodes that a control clones."""
-        return self.folder / f"imagined{'-foresight' if control == 'foresight' else ''}-{self.seed}"
+        """Folder of the imagined episodes that a control clones; looking ahead takes minutes, and is done once."""
+        return self.folder / ("imagined-foresight-0" if control == "foresight" else f"imagined-{self.seed}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def imagine_from(item: Start) -> list[Episode]:
 
 def imagine(args: Amplification, workers: int | None = None, control: str = "filtered") -> AnyEpisodes:
     """Imagines what has not been imagined of what a control clones, and reads all of it."""
-    policy, folder = str(make("real", args)), args.imagined(control)
+    folder = args.imagined(control)
+    policy = str(make("real", replace(args, seed=0) if control == "foresight" else args))
     candidates, done = CANDIDATES if control == "foresight" else 0, folder.with_name(f"{folder.name}.done")
     if not done.is_file():
         with EpisodeWriter(folder, SPEC) as writer:
