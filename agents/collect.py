@@ -137,7 +137,7 @@ class Arguments:
     """Lower bounds of the actions, one for each number of an action, tighter than the environment's own: so random
     actions lead further, and whatever learns from the episodes has these bounds, too."""
     action_high: tuple[float, ...] | None = None
-    """Upper ones."""
+    """Upper bounds of the actions, likewise."""
 
     def acting(self) -> tuple[dict[str, float], str | None]:
         """Returns the behaviors with their shares, and the folder of the policy.

@@ -9,7 +9,8 @@ from gymnasium.utils.env_checker import check_env
 
 import dream_env  # noqa: F401  (registers the ids)
 from dream_env.agents.data.behaviors import Job
-from dream_env.agents.evaluate.command import world_of
+from dream_env.agents.evaluate.arguments import Arguments
+from dream_env.agents.evaluate.command import check_general, main, world_of
 from dream_env.agents.nicol import behaviors
 from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.run.worlds import make_dream
@@ -25,7 +26,7 @@ from dream_env.nicol.language import COLORS
 from dream_env.nicol.layout import BAR_LENGTH, BAR_SPACING, Layout, Physics
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.spec import SPEC, spec_of
-from dream_env.nicol.tasks import TASKS, SimState, task_of
+from dream_env.nicol.tasks import STANDARD, TASKS, SimState, task_of
 from dream_env.world_models import checkpoint
 from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
 
@@ -271,7 +272,9 @@ def test_a_world_model_of_both_arms_dreams_beside_physics(tmp_path):
         and dream.step(np.zeros(8, np.float32))[0].keys() == obs.keys()
     )
     twin.close()
-    with pytest.raises(ValueError, match="which was fitted to NicoLReal-v0"):
+    with pytest.raises(
+        ValueError, match="fitted to NicoLReal-v0.*accepted: world_model=None.*fitted to NicoLBothArms-v0"
+    ):
         gym.make("NicoLReal-v0", task="lift_bar")
 
 
@@ -281,3 +284,17 @@ def test_evaluation_plays_it_in_physics():
         world_of(["lift", "lift_bar"])
     won = [play(Batch(policy, policy, "physics", "lift_bar", (7,), None))[0].success for policy in ("expert", "zero")]
     assert won == [True, False]
+
+
+def test_evaluation_refuses_what_is_of_another_world(tmp_path):
+    asked = Arguments(policy=("zero",), out=tmp_path / "x", episodes=1, world_model="unlabelled", tasks=("lift_bar",))
+    with pytest.raises(
+        ValueError, match="tasks=lift_bar are of NicoLBothArms-v0, and world_model='unlabelled' of NicoL"
+    ):
+        main(asked)
+    check_general(replace(asked, tasks=STANDARD), "NicoLBothArms-v0")
+    check_general(asked, "NicoLBothArms-v0")
+    for wrong in ({"tasks": ("reach",)}, {"goal": "other"}, {"instruction": "swapped"}, {"scene": "varied"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* accepted in the world NicoLBothArms-v0: none"):
+            check_general(replace(asked, **wrong), "NicoLBothArms-v0")
+    assert not (tmp_path / "x").exists()

@@ -114,6 +114,20 @@ def test_demonstrations_are_those_of_the_kind_else_those_that_succeeded(args, da
             demonstrations(data, replace(args, **wrong))
 
 
+def test_too_few_demonstrations_are_told_by_what_was_asked_for(args, data):
+    for name, told in (
+        ("demonstrations", "12 demonstrations; accepted: 1 to"),
+        ("per_task", "of a task; accepted: 1 to"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}=99: the data hold .*{told}"):
+            data.kind[:] = "demo"
+            demonstrations(data, replace(args, **{name: 99}))
+    data.task = np.array(["push"] * 11 + ["lift"])
+    data.kind[-1] = "play"  # the only one of its task is no demonstration
+    with pytest.raises(ValueError, match="no demonstrations of a task"):
+        demonstrations(data, replace(args, tasks=("push", "lift"), per_task=3))
+
+
 def test_frames_are_seen_as_the_real_environment_shows_them(world, data):
     """The wrapper's memory, goal, sentence and all."""
     from dream_env.wrappers import WorldModelWrapper
@@ -156,14 +170,16 @@ def test_chunks_end_with_their_episodes_and_hindsight_shows_a_later_frame(world,
 def test_labels_can_be_imitated_instead_of_actions(world, data):
     model = checkpoint.load(world[1])
     assert torch.equal(encode(model, data, "meant").target, 0.5 * encode(model, data).target)
-    with pytest.raises(ValueError, match="pose"):
+    with pytest.raises(ValueError, match="pose.*of its length: .'meant'.$"):
         encode(model, data, "pose")
 
 
-def test_data_of_another_world_are_refused(world, data):
+def test_data_of_another_world_are_refused(args, world, data):
     smaller = replace(data.spec, action=spaces.Box(-2, 2, (1,), np.float32))
     with pytest.raises(ValueError, match="action"):
         encode(checkpoint.load(world[1]), replace(data, spec=smaller))
+    with pytest.raises(ValueError, match="action"):  # before anything is encoded
+        clone(args, [replace(data, spec=smaller)], checkpoint.load(world[1]))
 
 
 def test_the_embedding_is_one_token_unless_the_state_has_it_as_several(world, data, toy_folder):
@@ -250,6 +266,14 @@ def test_the_policy_is_evaluated_and_practised_in_both_worlds(args, world, tmp_p
     seen, goal = ({name: part for name, part in parts.items()} for parts in (one.observation, one.goal))
     action = practised.act_on({name: part[0] for name, part in seen.items()}, "move to the left", goal)
     assert action.shape == (2,) and (np.abs(action) <= 2).all()
+
+
+def test_a_policy_is_evaluated_through_the_encoder_that_it_learned_with_alone(args, data, world, tmp_path):
+    clone(args, [data], checkpoint.load(args.world_model))
+    sizes = {"updates": 1, "picture_updates": 1, "width": 8, "members": 2, "batch": 4, "latent": 4, "picture_size": 8}
+    fit(FitArguments(data=(world[0],), out=tmp_path / "other", memory=4, seed=1, **sizes), data)
+    with pytest.raises(ValueError, match="its encoder .* is not the one"):
+        any_world.evaluate({"one": str(args.out)}, None, str(tmp_path / "other"), 1, 0)
 
 
 def test_what_cannot_be_cloned_or_practised_is_refused(args, data, world, tmp_path):

@@ -137,6 +137,15 @@ def test_only_frames_with_so_many_steps_left_are_foreseen_from(world, data):  # 
         foreseeable(frames, 9)
 
 
+def test_held_out_demonstrations_may_be_shorter_than_what_is_foreseen(args, data):  # noqa: F811
+    how = Cloning(replace(args, ahead=6, demonstrations=2, held_out=0.5), data)
+    model = checkpoint.load(args.world_model)
+    frames = encode(model, data)
+    policy = LatentVLA(how.config(model))
+    short, long = (frames.take(np.array([i])) for i in (0, 1))
+    assert "held_out_future" in how.report(policy, long) and "held_out_future" not in how.report(policy, short)
+
+
 def test_foreseeing_is_learned_from_episodes_that_nobody_demonstrated(args, data):  # noqa: F811
     """Two demonstrations, and a future that only the others tell: it is better than to expect no change."""
     asked = replace(args, demonstrations=2, updates=150, batch=32, rate=3e-3, noise=0.0, held_out=0.0)

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import blocks
 import gymnasium as gym
@@ -17,7 +18,7 @@ from dream_env.agents.fit.dynamics_fit import fit as fit_dynamics
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
 from dream_env.agents.fit.slots.command import fit as fit_slots
 from dream_env.agents.fit.unified.arguments import Arguments
-from dream_env.agents.fit.unified.command import fit
+from dream_env.agents.fit.unified.command import fit, made
 from dream_env.agents.fit.unified.frames import observations, tokens_of
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.practice import PractisedPolicy
@@ -298,6 +299,25 @@ def test_what_does_not_fit_is_refused(base, folder, data, tmp_path):
     (tmp_path / "bare" / "spec.json").unlink()
     with pytest.raises(ValueError, match=r"spec\.json"):
         registry.load(tmp_path / "bare")
+
+
+def test_hindsight_is_refused_in_a_world_without_goals(base, data, tmp_path):
+    known = checkpoint.load(base)
+    known.spec, spec = replace(known.spec, goals=False), known.spec
+    try:
+        with pytest.raises(ValueError, match="hindsight=0.5: .* no goals; accepted: 0"):
+            fit(Arguments(data=(), out=tmp_path / "x", base=base, hindsight=0.5, **SMALL), data)
+    finally:
+        known.spec = spec
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [({}, "World model and policy"), ({"action_weight": 0.0}, "World model ("), ({"token_weight": 0.0}, "Policy (")],
+)
+def test_it_is_told_which_half_has_learned_nothing(folder, weights, said):
+    model = checkpoint.load(folder)
+    assert made(model, Arguments(data=(), out=Path("x"), **weights)).startswith(said)
 
 
 def test_weights_are_taken_over_but_not_those_of_the_dynamics(base):

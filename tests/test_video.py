@@ -247,6 +247,12 @@ def test_imagined_pictures_stand_beside_what_happened(drawing, tmp_path):
         imagined.strip(policy, toy.ToyWorldModel(), episodes, 0)
 
 
+def test_no_pictures_are_imagined_where_an_embedding_alone_tells_no_state(drawing, monkeypatch):
+    assert imagined.can_draw(drawing[0])
+    monkeypatch.setattr(drawing[0], "state_spaces", {"memory": None}, raising=False)
+    assert not imagined.can_draw(drawing[0])
+
+
 def test_wrong_values_are_refused(args):
     for wrong in ({"hindsight": 1.0}, {"feature": "best"}, {"videos": "all"}, {"steps": 0}, {"imagine_updates": 0}):
         with pytest.raises(ValueError, match="accepted"):

@@ -94,6 +94,20 @@ class EncodedFrames:
         return self.target[torch.minimum(reach, end)], reach < end
 
 
+def check_world(model: WorldModel, data: EpisodeDataset) -> None:
+    """Raises ValueError for data of another world than the world model's."""
+
+    def forms(spec: Any) -> dict[str, Any]:
+        return {name: space.shape for name, space in spec.observation.spaces.items()} | {"action": spec.action.shape}
+
+    given, accepted = forms(data.spec), forms(model.spec)
+    if wrong := [name for name in accepted if given.get(name) != accepted[name]]:
+        raise ValueError(
+            f"data of {data.spec.name} have {wrong[0]} {given.get(wrong[0])}; accepted by this world model of "
+            f"{model.spec.name}: {accepted[wrong[0]]}"
+        )
+
+
 def encode(model: WorldModel, data: EpisodeDataset, imitates: str = "action") -> EncodedFrames:
     """Encodes episodes, each frame with what came before it where the world model has a memory.
 
@@ -105,11 +119,12 @@ def encode(model: WorldModel, data: EpisodeDataset, imitates: str = "action") ->
     Raises:
         ValueError: If the data are of another world, or have no such label.
     """
-    _check(model, data)
+    check_world(model, data)
     target = data.action
     if imitates != "action":
         if imitates not in data.labels or data.labels[imitates].shape != data.action.shape:
-            raise ValueError(f"imitates={imitates!r}; accepted: 'action', or a label of its length: {[*data.labels]}")
+            fit = [name for name, label in data.labels.items() if label.shape == data.action.shape]
+            raise ValueError(f"imitates={imitates!r}; accepted: 'action', or a label of its length: {fit}")
         target = data.labels[imitates]
     words = embedder(model)
     told = model.spec.instructions
@@ -192,15 +207,3 @@ def _shown(model: WorldModel, state: State) -> Tensor:
 
 def _tensors(parts: dict[str, Any], model: WorldModel) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.array(part)).to(model.device) for name, part in parts.items()}
-
-
-def _check(model: WorldModel, data: EpisodeDataset) -> None:
-    def forms(spec: Any) -> dict[str, Any]:
-        return {name: space.shape for name, space in spec.observation.spaces.items()} | {"action": spec.action.shape}
-
-    given, accepted = forms(data.spec), forms(model.spec)
-    if wrong := [name for name in accepted if given.get(name) != accepted[name]]:
-        raise ValueError(
-            f"data of {data.spec.name} have {wrong[0]} {given.get(wrong[0])}; accepted by this world model of "
-            f"{model.spec.name}: {accepted[wrong[0]]}"
-        )

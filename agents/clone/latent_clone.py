@@ -46,15 +46,20 @@ class Batches(batches.Batches):
         return acting + self.args.future_weight * policy.future_loss(seen, obs["embedding"], later).mean()
 
 
+def longest(frames: EncodedFrames) -> int:
+    """Returns the number of steps of the longest episode."""
+    return int(torch.bincount(frames.episode).max()) - 1
+
+
 def foreseeable(frames: EncodedFrames, ahead: int) -> Tensor:
     """Returns the frames `(F,)` whose episodes go on for so many steps.
 
     Raises:
         ValueError: If there is none.
     """
+    if longest(frames) < ahead:
+        raise ValueError(f"ahead={ahead}: episodes have up to {longest(frames)} steps; accepted: up to these")
     left = frames.last[frames.episode] - torch.arange(len(frames.episode))
-    if not (left >= ahead).any():
-        raise ValueError(f"ahead={ahead}: episodes have up to {int(left.max())} steps; accepted: up to these")
     return (left >= ahead).nonzero()[:, 0]
 
 
@@ -87,7 +92,7 @@ class Cloning(transformer_clone.Cloning):
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
         """Measures actions and what is foreseen on demonstrations that are held out."""
         found = super().report(policy, held_out)
-        if held_out is None or not self.args.future_weight:
+        if held_out is None or not self.args.future_weight or longest(held_out) < policy.config.ahead:
             return found
         rows = foreseeable(held_out, policy.config.ahead)
         obs = shown(held_out.observed(rows), policy.config)

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from torch import nn
 
 from dream_env.agents.clone.batches import Batches, error
-from dream_env.agents.clone.encoded_frames import EncodedFrames, encode
+from dream_env.agents.clone.encoded_frames import EncodedFrames, check_world, encode
 from dream_env.agents.clone.transformer_arguments import Arguments
 from dream_env.agents.fit.trainer import Run, Stage
 from dream_env.agents.policies import registry
@@ -61,16 +61,18 @@ def chosen(data: EpisodeDataset, args: Arguments, first: bool = True) -> np.ndar
             raise ValueError(f"tasks={sorted(unknown)} are not known; accepted: {sorted(set(data.task.tolist()))}")
         among &= np.isin(data.task, args.tasks)
     rows = np.flatnonzero(among)
-    wanted = found = 1
-    found = len(rows)
+    given, found, of = ("demonstrations", args.demonstrations), len(rows), ""
     if first and args.per_task is not None:
-        each = [rows[data.task[rows] == task] for task in sorted(set(data.task[rows].tolist()))]
-        wanted, found = args.per_task, min(map(len, each), default=0)
+        asked = set(args.tasks) or set(data.task[rows].tolist())
+        each = [rows[data.task[rows] == task] for task in sorted(asked)]
+        given, found, of = ("per_task", args.per_task), min(map(len, each), default=0), " of a task"
         rows = np.sort(np.concatenate([own[: args.per_task] for own in each] or [rows]))
     elif first and args.demonstrations is not None:
-        wanted, rows = args.demonstrations, rows[: args.demonstrations]
-    if found < wanted:
-        raise ValueError(f"data hold {found} demonstrations; accepted: {wanted} of them, fewer by --demonstrations")
+        rows = rows[: args.demonstrations]
+    if not found:
+        raise ValueError(f"the data hold no demonstrations{of}; accepted: one or more")
+    if first and found < (given[1] or 0):
+        raise ValueError(f"{given[0]}={given[1]}: the data hold {found} demonstrations{of}; accepted: 1 to {found}")
     return rows
 
 
@@ -213,6 +215,8 @@ def clone(
     """
     kind = cloning.policy_class.kind
     check_out(args.out, kind, *args.data, args.world_model)
+    for one in data:
+        check_world(model, one)
     how = cloning(args, data[0])
     config = how.config(model)
     own = encode(model, data[0].take(how.rows), args.imitates)

@@ -123,6 +123,9 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Plays every policy in both worlds, and returns a row for each: return and success, with 95 % intervals."""
     rows = []
+    for policy in policies.values():
+        if policy not in SCRIPTED and hasattr(config := load_once(policy).config, "check_encoder"):
+            config.check_encoder(world_model)
     for label, policy in policies.items():
         worlds = {"real": play_real(policy, env, world_model, episodes, seed)}
         worlds["dream"] = play_dream(policy, world_model, episodes, seed)

@@ -16,8 +16,8 @@ GAP = 4
 
 
 def can_draw(model: Any) -> bool:
-    """Tells whether a world model can draw what an embedding stands for."""
-    return hasattr(model, "restore") and bool(model.spec.pictures)
+    """Tells whether a world model can draw what an embedding stands for, with nothing else told of its state."""
+    return hasattr(model, "restore") and bool(model.spec.pictures) and not getattr(model, "state_spaces", ())
 
 
 @torch.no_grad()
@@ -38,7 +38,10 @@ def strip(policy: Any, model: Any, data: EpisodeDataset, episode: int, count: in
         ValueError: If the world model cannot draw an embedding.
     """
     if not can_draw(model):
-        raise ValueError(f"world model {type(model).__name__} has no `restore`; accepted: one that can draw embeddings")
+        raise ValueError(
+            f"world model of kind {model.kind!r} cannot draw an embedding; accepted: one with pictures, and `restore` of "
+            "embeddings alone"
+        )
     frames = encode(model, data.take(slice(episode, episode + 1)))
     end = int(frames.last[0])
     rows = torch.linspace(0, max(0, end - policy.config.ahead), count).round().long()

@@ -56,7 +56,7 @@ class Arguments:
     arm: for tasks that take both it stands for None."""
     env: str | None = None
     """Id of the real environment of a world model that is not NICOL's; None takes the one that it was fitted to. What
-    is asked by tasks, instruction, shift and confirm is NICOL's alone."""
+    is asked by tasks, instruction, goal, shift, scene and confirm is NICOL's alone, and refused elsewhere."""
     confirm: bool = False
     """Carries out in physics, open loop, what policies did in the dream: the share of the dream's successes that hold
     there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with

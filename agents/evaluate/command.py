@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dream_env import hub
@@ -33,6 +33,8 @@ PHYSICS_CHUNK = 5
 """Physics episodes that a process takes at a time."""
 DREAM_CHUNK = 128
 """Dreams in one batch."""
+NICOLS = ("tasks", "instruction", "goal", "shift", "scene", "confirm")
+"""Arguments that mean something in NICOL's world with one arm alone."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ def main(args: Arguments) -> None:
     if world_model and (args.env or not tasks_of(world_model)):
         evaluate_any(args)
         return
+    if world_model and world_of(args.tasks) != spec_of(world_model).name:
+        raise ValueError(
+            f"tasks={','.join(args.tasks)} are of {world_of(args.tasks)}, and world_model={world_model!r} of "
+            f"{spec_of(world_model).name}; accepted: a world model of the same, or None for physics alone"
+        )
     settings = Settings(
         parse_policies(args.policy),
         args.tasks,
@@ -183,11 +190,25 @@ def world_of(tasks: Iterable[str]) -> str:
     return worlds.pop()
 
 
+def check_general(args: Arguments, world: str) -> None:
+    """Raises ValueError for what only NICOL's tasks with one arm can be asked, in another world."""
+    usual = {one.name: one.default for one in fields(args)}
+    given = [name for name in NICOLS if getattr(args, name) != usual[name]]
+    if "tasks" in given and world_of(args.tasks) == world:  # the tasks of that world
+        given.remove("tasks")
+    if given:
+        told = ", ".join(f"{name}={getattr(args, name)!r}" for name in given)
+        raise ValueError(
+            f"{told}: accepted in the world {world}: none of {', '.join(NICOLS)}, which are of NICOL's tasks"
+        )
+
+
 def evaluate_any(args: Arguments) -> None:
     """Evaluates in any real environment, and in the dream of it."""
     from dream_env.agents.eval import any_world
 
     world_model = args.world_model or "default"
+    check_general(args, spec_of(world_model).name)
     policies = parse_policies(args.policy)
     rows = any_world.evaluate(policies, args.env, world_model, args.episodes, args.seed)
     about = {"policies": policies, "env": args.env, "world_model": world_model, "seed": args.seed}

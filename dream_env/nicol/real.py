@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
 from dream_env.nicol.env import NicoLRealEnv
+from dream_env.nicol.spec import spec_of
 from dream_env.observations import ObsType
 from dream_env.rewards import RewardName
+from dream_env.world_models import checkpoint
 
 
 def make(
@@ -24,7 +27,7 @@ def make(
 
     Args:
         task: "reach", "push", "lift", or "all" for a random one in each episode; "place", "stack", "arrange", or
-            "lift_bar", whose actions move both arms.
+            "lift_bar", whose actions move both arms, and which the shipped world models do not know.
         world_model: "default", a checkpoint folder, or a world model; None for the bare physics, whose observations
             hold `pixels`, `proprio` and `instruction`, and whose reward is 1 while success holds.
         obs_type: As in `dream_env.dream.DreamEnv`.
@@ -45,4 +48,11 @@ def make(
         return env
     from dream_env.wrappers import WorldModelWrapper
 
+    known = (checkpoint.load(world_model) if isinstance(world_model, str | Path) else world_model).spec
+    if known.action.shape != env.action_space.shape:
+        raise ValueError(
+            f"task={task!r} has actions of shape {env.action_space.shape}, and world_model={world_model!r}, which was "
+            f"fitted to {known.name}, of {known.action.shape}; accepted: world_model=None for the bare physics, or one "
+            f"that was fitted to {spec_of(task).name}"
+        )
     return WorldModelWrapper(env, world_model, obs_type=obs_type, reward=reward, goal_env=goal_env)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.clone.encoded_frames import encode
+from dream_env.agents.clone.encoded_frames import check_world, encode
 from dream_env.agents.clone.transformer_clone import demonstrations
 from dream_env.agents.fit.dynamics_fit import initial_states
 from dream_env.agents.fit.recorded import Recorded
@@ -62,6 +62,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         for name in ("width", "hidden", "members", "queries", "features", "goal", "sees", "std")
     }
     chunk = 1 if args.teacher_policy else args.chunk
+    if args.hindsight and not base.spec.goals:
+        raise ValueError(f"hindsight={args.hindsight}: the base's world, {base.spec.name}, has no goals; accepted: 0")
+    check_world(base, episodes)
     model = UnifiedModel.around(base, **sizes, chunk=chunk, encoder_id=fingerprint(base))
     held = held_out(args, episodes)
     recorded = tokens_of(model, base, episodes, args.cache)
@@ -134,6 +137,15 @@ def parameters(model: UnifiedModel) -> dict[str, int]:
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
 
 
+def made(model: UnifiedModel, args: Arguments) -> str:
+    """Names what was fitted, and what of it has learned nothing."""
+    if model.acts is None:
+        return "World model"
+    if not args.action_weight:
+        return "World model (--action-weight 0: its policy has learned nothing)"
+    return "World model and policy" if args.token_weight else "Policy (--token-weight 0: its dream has learned nothing)"
+
+
 def card(args: Arguments, model: UnifiedModel, found: dict[str, Any]) -> str:
     """Writes the card of a model: command, data, seed and measured figures."""
     rows = found["open_loop"]
@@ -141,7 +153,7 @@ def card(args: Arguments, model: UnifiedModel, found: dict[str, Any]) -> str:
     weights = ", ".join(f"{name} {count:,}" for name, count in found["parameters"].items())
     return "\n".join(
         [
-            f"# World model and policy of {model.spec.name} in one network",
+            f"# {made(model, args)} of {model.spec.name} in one network",
             "",
             f"- Command: `{command_line('fit --model unified', args)}`",
             f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
@@ -160,6 +172,6 @@ def card(args: Arguments, model: UnifiedModel, found: dict[str, Any]) -> str:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    _, found = fit(args, EpisodeDataset.load(*args.data))
+    model, found = fit(args, EpisodeDataset.load(*args.data))
     print(json.dumps({name: value for name, value in found.items() if name != "held_out_seeds"}, indent=2))
-    print(f"World model and policy: {args.out.resolve()}")
+    print(f"{made(model, args)}: {args.out.resolve()}")

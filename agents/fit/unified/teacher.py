@@ -35,7 +35,10 @@ def means(policy: Any, frames: EncodedFrames) -> tuple[Obs, Tensor]:
         ValueError: If the policy tells no mean action, or looks at what the frames do not show.
     """
     if not isinstance(policy, Practicable):
-        raise ValueError(f"teacher_policy is of kind {policy.kind!r}, which tells no mean action")
+        raise ValueError(
+            f"teacher_policy is of kind {policy.kind!r}, which tells no mean action; accepted: one as `agents.clone "
+            "--policy transformer` or `--policy latent` makes"
+        )
     obs = frames.observed(frames.acted)
     if missing := [name for name in policy.inputs if name not in obs]:  # type: ignore[attr-defined]
         raise ValueError(f"teacher_policy reads {missing}; accepted: one that reads of {list(obs)}")
