@@ -34,8 +34,8 @@ class Arguments:
     hidden: int = 0
     """Width of a hidden layer; 0 for a linear controller."""
     components: int = 0
-    """Principal components of the inputs that weights are spent on, measured under random actions in the world to evolve
-    in; 0 for all inputs. Few weights take few generations."""
+    """Principal components of the inputs that weights are spent on, measured under random actions in the world to
+    evolve in; 0 for all inputs. Few weights take few generations."""
     init: str = "none"
     """A policy whose actions the first controller is fitted to by least squares: a folder, or "default" or "bc5", which
     are shipped. "none" begins with zeros."""

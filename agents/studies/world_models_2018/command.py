@@ -4,8 +4,9 @@
 
 Controllers are evolved in the dream only, at each temperature, and play 100 real episodes on held-out seeds: Take Cover
 where there is a world model of it (docs/world_models_2018.md), and NICOL's reach in the shipped one, from nothing and
-from a fit to the clone. Those of CarRacing evolve in the game, with memory and without, and in the dream. Finished cells are kept in `--work`; a killed study goes on when the same
-command is given again, and cells that cannot be made are None.
+from a fit to the clone. Those of CarRacing evolve in the game, with memory and without, and in the dream. Finished
+cells are kept in `--work`; a killed study goes on when the same command is given again, and cells that cannot be made
+are None.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def inputs_of(racer: str) -> tuple[str, ...]:
 
 
 def playing(args: Arguments, racer: str, model: Path) -> Evolve:
-    """Returns how a controller evolves in the game. The last mean is kept: few episodes are a poor choice among many."""
+    """Returns how a controller evolves in the game; the last mean is kept, as few episodes choose poorly among many."""
     return Evolve(
         out=args.work / f"carracing_{racer}",
         world_model=str(model),
