@@ -55,7 +55,7 @@ class Preparation:
         if self.skip < 1:
             raise ValueError(f"skip={self.skip}; accepted: at least 1")
         if self.first < 0:
-            raise ValueError(f"first={self.first}; accepted: 0 or more")
+            raise ValueError(f"first={self.first} (--skip-first); accepted: 0 or more")
         if self.size is not None and self.size < 8:
             raise ValueError(f"size={self.size}; accepted: at least 8")
         if len(self.crop) != 4 or min(self.crop) < 0:
@@ -121,6 +121,11 @@ def make(name: str, preparation: Preparation | None = None, **options: Any) -> g
         raise ValueError(f"env={name!r} cannot be made: {' '.join(str(error).split())}") from error
     try:
         if preparation.first:
+            limit = env.spec.max_episode_steps if env.spec else None
+            if limit is not None and preparation.first >= limit:
+                raise ValueError(
+                    f"first={preparation.first} (--skip-first): its episodes end after {limit} steps; accepted: fewer"
+                )
             env = SkipFirst(env, preparation.first)
         if preparation.low is not None or preparation.high is not None:
             env = Limited(env, preparation.low, preparation.high)
@@ -216,14 +221,20 @@ class Limited(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         own = env.action_space
         if not isinstance(own, spaces.Box):
-            raise ValueError(f"low={low}, high={high}, actions are {own}; accepted: bounds of actions in a Box")
+            raise ValueError(
+                f"low={low}, high={high} (--action-low, --action-high): actions are {own}; accepted: None, as only "
+                "those in a Box have bounds"
+            )
         try:
             given = [np.asarray(old if new is None else new, own.dtype).reshape(own.shape)
                      for new, old in ((low, own.low), (high, own.high))]  # fmt: skip
         except ValueError:
             given = [own.high, own.low]
         if not (own.low <= given[0]).all() or not (given[0] < given[1]).all() or not (given[1] <= own.high).all():
-            raise ValueError(f"low={low}, high={high}; accepted: {own.shape} numbers each, within {own}")
+            raise ValueError(
+                f"low={low}, high={high} (--action-low, --action-high); accepted: for each of an action's "
+                f"{own.shape[0] if own.shape else 1} numbers low below high, within {own}"
+            )
         self.action_space = spaces.Box(given[0], given[1], own.shape, own.dtype.type)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:

@@ -156,3 +156,10 @@ def test_what_it_cannot_do_is_refused(args):
         Arguments()
     with pytest.raises(ValueError, match="policies='best'"):
         study.main(replace(args, policies=("best",)))
+
+
+def test_nothing_is_noted_of_a_study_whose_data_are_missing(tmp_path):
+    asked = Arguments(data=(tmp_path / "nowhere",), work=tmp_path / "work", out=tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        study.main(asked)
+    assert not (tmp_path / "work").exists()

@@ -38,6 +38,12 @@ def test_an_opening_in_which_an_episode_ends_is_not_left_out():
     assert SkipFirst(Count(), 8).reset()[0].tolist() == [0, 0, 0]
 
 
+def test_an_opening_as_long_as_its_episodes_is_refused():
+    with pytest.raises(ValueError, match="first=200 .* end after 200 steps; accepted: fewer"):
+        make("Pendulum-v1", Preparation(first=200))
+    make("Pendulum-v1", Preparation(first=199)).close()
+
+
 def test_the_time_limit_is_that_of_what_is_left():
     assert [steps(limit, Preparation(skip=4, first=10)) for limit in (None, 50, 51, 5)] == [None, 10, 11, 1]
 
@@ -52,9 +58,9 @@ def test_actions_are_limited():
 
 @pytest.mark.parametrize("bounds", [{"low": (-2, 1)}, {"low": (0,)}, {"high": (1, 0.5)}, {"low": (1, 1, 1)}])
 def test_bounds_beyond_the_environments_are_refused(bounds):
-    with pytest.raises(ValueError, match="accepted: .*2.* numbers each, within Box"):
+    with pytest.raises(ValueError, match="accepted: for each of an action's 2 numbers .*, within Box"):
         Limited(Count(), **bounds)
-    with pytest.raises(ValueError, match="accepted: bounds of actions in a Box"):
+    with pytest.raises(ValueError, match="accepted: None"):
         Limited(Count(spaces.Discrete(2)), **bounds)
 
 

@@ -46,6 +46,13 @@ def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
         Arguments(agree=5)
 
 
+def test_recorded_episodes_are_left_alone(tmp_path, written):
+    before = sorted(written.rglob("*"))
+    with pytest.raises(ValueError, match="holds episodes of kinds .*; accepted: a new folder"):
+        synthesize.main(Arguments(task="reach", episodes=1, out=written))
+    assert sorted(written.rglob("*")) == before
+
+
 def test_it_gives_up_where_nothing_passes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         synthesize.Dreamt, "kept", lambda self, *limits: torch.zeros(len(self.actions), dtype=torch.bool)

@@ -123,3 +123,9 @@ def test_a_film_shows_dream_and_game(tmp_path):
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ValueError, match="accepted"):
         Arguments(**wrong)
+
+
+def test_a_world_model_that_is_missing_is_told_before_any_cell_is_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        command.work(Arguments(carracing=tmp_path / "nowhere", work=tmp_path / "work"))
+    assert not (tmp_path / "work").exists()

@@ -39,7 +39,7 @@ def strip(policy: Any, model: Any, data: EpisodeDataset, episode: int, count: in
     """
     if not can_draw(model):
         raise ValueError(
-            f"world model of kind {model.kind!r} cannot draw an embedding; accepted: one with pictures, and `restore` "
+            f"world model {type(model).__name__} cannot draw an embedding; accepted: one with pictures, and `restore` "
             "of embeddings alone"
         )
     frames = encode(model, data.take(slice(episode, episode + 1)))

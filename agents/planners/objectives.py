@@ -119,8 +119,10 @@ class Objective:
             ("instruction", spec.instructions or isinstance(model, HasSuccess)),
         ):
             if need in needs and not there:
+                known = [name for name, term in TERMS.items() if need not in term.needs]
                 raise ValueError(
-                    f"objective={dict(self.weights)} asks for a {need}; {type(model).__name__} of {spec.name} has none"
+                    f"objective={dict(self.weights)} asks for a {need}; {type(model).__name__} of {spec.name} has "
+                    f"none; accepted: of {', '.join(known)}"
                 )
 
     def __call__(self, imagined: Imagined) -> Tensor:

@@ -28,6 +28,7 @@ from dream_env.agents.planners.rollout import imagine, repeat
 from dream_env.agents.run.config import EPISODES, check_out
 from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episode import Episode
+from dream_env.data.lerobot import LeRobotStore
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
@@ -177,6 +178,10 @@ def episode_of(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int,
 def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out, EPISODES)
+    if others := {str(row.get("kind")) for row in LeRobotStore(args.out).rows()} - {KIND}:
+        raise ValueError(
+            f"out={args.out} holds episodes of kinds {sorted(others)}; accepted: a new folder, or of dreams"
+        )
     model = checkpoint.load(args.world_model)
     starts = InitialStates.load(args.initial_states or checkpoint.resolve(args.world_model) / FILE)
     tried = written = 0

@@ -19,8 +19,10 @@ from dream_env.agents.studies.policies.arguments import Arguments
 from dream_env.agents.studies.policies.report import report
 from dream_env.agents.studies.policies.rows import ROWS, cells, run
 from dream_env.checks import check_choice
+from dream_env.data.lerobot import LeRobotStore
 from dream_env.files import write_json, write_text
 from dream_env.progress import progress_bar
+from dream_env.world_models import checkpoint
 
 
 def begin(args: Arguments) -> None:
@@ -60,6 +62,9 @@ def main(args: Arguments) -> None:
         check_choice("policies", row, ROWS)
     torch.set_num_threads(1)
     if not args.only_report:
+        checkpoint.load(args.world_model)  # these tell what is missing, before anything is noted
+        for folder in args.data:
+            LeRobotStore(folder).info()
         begin(args)
         for cell in (bar := progress_bar(list(cells(args)), "policies", unit="policy")):
             bar.set_postfix_str(f"{cell.row}, {cell.demos} demonstrations, seed {cell.seed}")

@@ -25,6 +25,9 @@ from dream_env.files import write_json, write_text
 
 def work(args: Arguments) -> None:
     """Makes the cells that are missing, the most wanted first."""
+    for name in ("takecover", "carracing"):
+        if name in args.only and getattr(args, name):
+            spec_of(str(getattr(args, name)))  # tells what is missing, before hours of other cells
     if "rate" in args.only:
         cells.cell(args.work, "rate", lambda: cells.rate(args.work))
     warm = sorted(args.temperatures, key=lambda t: abs(t - 1.0))
