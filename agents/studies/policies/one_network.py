@@ -18,13 +18,17 @@ TEACHER = "plain, dream RL"
 
 
 def unified(cell: Cell, args: Arguments) -> float:
-    """Fits next tokens of all episodes and actions of demonstrations together, and returns the CPU minutes."""
-    return _fitted(cell, args)
+    """Fits next tokens of all episodes and actions of demonstrations together, and returns the CPU minutes.
+
+    Actions look at the embedding beside the tokens, as every other row's do: it knows which slot a sentence names, which a
+    few demonstrations do not teach.
+    """
+    return _fitted(cell, args, sees=True)
 
 
 def alone(cell: Cell, args: Arguments) -> float:
     """Fits the same network to actions alone, and returns the CPU minutes."""
-    return _fitted(cell, args, token_weight=0.0)
+    return _fitted(cell, args, token_weight=0.0, sees=True)
 
 
 def fused(cell: Cell, args: Arguments) -> float:
