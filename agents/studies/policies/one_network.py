@@ -20,8 +20,8 @@ TEACHER = "plain, dream RL"
 def unified(cell: Cell, args: Arguments) -> float:
     """Fits next tokens of all episodes and actions of demonstrations together, and returns the CPU minutes.
 
-    Actions look at the embedding beside the tokens, as every other row's do: it knows which slot a sentence names, which a
-    few demonstrations do not teach.
+    Actions look at the embedding beside the tokens, as every other row's do: it knows which slot a sentence names,
+    which a few demonstrations do not teach.
     """
     return _fitted(cell, args, sees=True)
 
