@@ -96,11 +96,15 @@ def fill(text: str, results: Path) -> str:
     return BLOCK.sub(block, text)
 
 
+PAGES = ("README.md", "docs/results.md", "docs/policies.md", "docs/nicol.md")
+"""Pages with figures of results."""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """Writes the figures of Markdown pages from result files."""
 
-    page: tuple[Path, ...] = (Path("README.md"), Path("docs/results.md"), Path("docs/policies.md"))
+    page: tuple[Path, ...] = tuple(Path(name) for name in PAGES)
     """Pages with blocks `<!-- results:NAME -->...<!-- /results -->`."""
     results: Path = Path("results")
     """Folder of NAME.json."""

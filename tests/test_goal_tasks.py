@@ -108,6 +108,9 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert (row["episodes"], row["physics_success"], row["dream_success"]) == (20, 0.3, 0.4)
     assert row["physics_success_low"] < 0.3 < row["physics_success_high"]
     assert next(one for one in rows if one["method"] == "no goal")["dream_success"] is None
+    said = report.table({**PLAYED, Cell("clone", 25, 1): episodes(6)})[0]
+    assert said["place, physics"].startswith("50 %") and said["both, dream"].startswith("40 %")
+    assert (said["policy"], said["demonstrations"], said["training seeds"]) == ("clone", 25, 2)
     summary = report.summarize(PLAYED, 25)
     assert (summary["gain_points"], summary["dream_gain_points"]) == (30.0, 40.0)
     assert summary["gain_low_points"] > 0 and summary["physics_share_of_dream"] == 0.75

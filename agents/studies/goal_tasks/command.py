@@ -16,7 +16,7 @@ import torch
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.goal_tasks.arguments import Arguments
 from dream_env.agents.studies.goal_tasks.policies import cells, play, played
-from dream_env.agents.studies.goal_tasks.report import markdown, reduce, summarize
+from dream_env.agents.studies.goal_tasks.report import markdown, reduce, summarize, table
 from dream_env.files import write_json, write_text
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
@@ -41,6 +41,7 @@ def report(args: Arguments) -> str:
         "checkpoint_sha256": checkpoint.sha256(folder),
         "steps": args.steps,
         "cells": reduce(found),
+        "table": table(found),
         "summary": summarize(found, args.demos[0]),
         "minutes": {
             f"{cell.method}, {cell.demos}, {cell.seed}": json.loads(file.read_text())

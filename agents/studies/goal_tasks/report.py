@@ -49,6 +49,23 @@ def reduce(found: Played) -> list[dict[str, Any]]:
     return rows
 
 
+def table(found: Played) -> list[dict[str, Any]]:
+    """Makes a row for each method and number of demonstrations, of all training seeds together."""
+    tasks = list(dict.fromkeys(one.task for episodes in found.values() for one in episodes))
+    rows = []
+    for method, demos in dict.fromkeys((cell.method, cell.demos) for cell in found):
+        own = {cell.seed: some for cell, some in found.items() if (cell.method, cell.demos) == (method, demos)}
+
+        def said(world: str, task: str = "all", own: Mapping[int, Sequence[EpisodeResult]] = own) -> str:
+            return rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, task).items()}).percent()
+
+        row: dict[str, Any] = {"policy": method, "demonstrations": demos}
+        row |= {f"{task}, physics": said("physics", task) for task in tasks}
+        row |= {"both, physics": said("physics"), "both, dream": said("dream")} if len(tasks) > 1 else {}
+        rows.append(row | {"training seeds": len(own)})
+    return rows
+
+
 def gain(found: Played, demos: int, world: str, task: str = "all") -> Interval:
     """Returns the difference that practice makes over the same starts, of all training seeds."""
     before, after = list[float](), list[float]()
@@ -96,13 +113,6 @@ def chance() -> float:
 
 def markdown(about: Mapping[str, Any]) -> str:
     """Writes the page."""
-    header = ["method", "demonstrations", "task", "seed", "physics", "dream", "episodes"]
-    rows = [
-        [one["method"], one["demos"], one["task"], one["seed"]]
-        + [_interval(one, world).percent() for world in ("physics_success", "dream_success")]
-        + [one["episodes"]]
-        for one in about["cells"]
-    ]
     lines = [
         "# Tasks whose goal is shown",
         "",
@@ -115,18 +125,12 @@ def markdown(about: Mapping[str, Any]) -> str:
         "",
         *(f"- `{name}`: {text}." for name, text in METHODS.items()),
         "",
-        markdown_table(header, rows),
+        markdown_table(list(about["table"][0]), [list(row.values()) for row in about["table"]]),
         "",
         markdown_table(["summary", ""], [[name, value] for name, value in about["summary"].items()]),
         "",
     ]
     return "\n".join(lines)
-
-
-def _interval(row: Mapping[str, Any], name: str) -> Interval:
-    if row[name] is None:
-        return UNKNOWN
-    return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
 def _figures(name: str, value: Interval) -> dict[str, float | None]:
