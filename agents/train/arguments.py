@@ -101,6 +101,9 @@ class Arguments:
     """Weight of the reward of an episode's last step beside a clone, where any other has 1. None takes what suits the
     reward: of ppo the steps of an episode, so that the end counts as much as the way there; 1 for "progress", which
     is paid for the difference that a step makes; and inf, the last step alone, for "success"."""
+    temperature: float = 1.0
+    """How far noise leads dreams from what is likeliest: at 1 as the world model believes; above 1 they are harder to
+    cheat (Ha & Schmidhuber 2018, section 4)."""
     kl_coef: float = 0.02
     """Weight of the KL divergence to the clone."""
     critic_warmup: int | None = None
@@ -137,7 +140,7 @@ class Arguments:
         check_choice("world", self.world, ("dream", "real"))
         for name in ("steps", "validate_every"):
             check_number(name, getattr(self, name), 1)
-        for name in ("kl_coef", "validation_episodes", "seed"):
+        for name in ("temperature", "kl_coef", "validation_episodes", "seed"):
             check_number(name, getattr(self, name))
         if self.discount is not None:
             check_number("discount", self.discount, high=1, beside="None, ")
@@ -187,6 +190,8 @@ class Arguments:
         """Returns what a run cannot change on its way, JSON-able."""
         free = "out steps validate_every validation_episodes snapshots select compile wandb device".split()
         chosen = {**asdict(self), "reward": self.chosen_reward}  # so that a run of another default is not gone on with
+        if self.temperature == 1:  # which older runs have not been asked for
+            del chosen["temperature"]
         return resolve_paths({key: value for key, value in chosen.items() if key not in free})
 
 

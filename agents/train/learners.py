@@ -118,6 +118,7 @@ def make_env(args: Arguments) -> VecEnv:
     kwargs |= {
         "initial_states": args.initial_states,
         "starts": args.starts,
+        "temperature": args.temperature,
         "compile": args.compile,
         "device": args.device,
     }

@@ -40,6 +40,8 @@ class Arguments:
     """Share of a clone's batches that comes from all recorded episodes, see `agents.clone --policy transformer`."""
     steps: int = 300_000
     """Steps of practice in the dream."""
+    temperature: float = 1.0
+    """How far noise leads the dreams of practice from what is likeliest."""
     kl_coef: float = 0.02
     """Weight of the KL divergence of practice to the clone."""
     episodes: int = 100
@@ -72,4 +74,5 @@ class Arguments:
         for seed in self.seeds:
             check_number("seeds", seed)
         check_number("hindsight", self.hindsight, high=1)
+        check_number("temperature", self.temperature)
         check_number("kl_coef", self.kl_coef)

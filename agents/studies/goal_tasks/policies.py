@@ -118,6 +118,7 @@ def practise(cell: Cell, args: Arguments, out: Path) -> None:
         steps=args.steps,
         n_envs=DREAMS,
         kl_coef=args.kl_coef,
+        temperature=args.temperature,
         validate_every=100_000,
         validation_episodes=0,
         seed=cell.seed,
