@@ -52,6 +52,8 @@ def test_practice_and_its_validation_are_of_the_world_s_tasks_and_as_long(long_w
     assert rollout_steps(args) == 40
     env = make_env(args)
     env.reset()
+    assert "temperature" not in args.settings() and replace(args, temperature=2.0).settings()["temperature"] == 2
+    assert make_env(replace(args, temperature=2.0)).dreams.dreams.engine.config.temperature == 2
     done = [env.step(np.zeros((2, 4), np.float32))[2].tolist() for _ in range(40)]
     assert done[:-1] == [[False, False]] * 39 and done[-1] == [True, True]
 
