@@ -297,4 +297,6 @@ def test_evaluation_refuses_what_is_of_another_world(tmp_path):
     for wrong in ({"tasks": ("reach",)}, {"goal": "other"}, {"instruction": "swapped"}, {"scene": "varied"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* accepted in the world NicoLBothArms-v0: none"):
             check_general(replace(asked, **wrong), "NicoLBothArms-v0")
+    with pytest.raises(ValueError, match="policy='expert' in the world NicoLBothArms-v0.*--world-model None"):
+        check_general(replace(asked, policy=("expert",)), "NicoLBothArms-v0")
     assert not (tmp_path / "x").exists()

@@ -15,7 +15,7 @@ class Arguments:
     """Clones demonstrations of any robot into a VLA that looks for itself."""
 
     data: tuple[Path, ...]
-    """Folders of episodes, as one; with --share the first has the demonstrations, and that is for the others."""
+    """Folders of episodes, as one; with --share the demonstrations are of the first, and the share of the others."""
     out: Path
     """Folder of the policy, of the curves (tensorboard/) and the run's state (last/)."""
     world_model: str = "default"

@@ -192,6 +192,11 @@ def world_of(tasks: Iterable[str]) -> str:
 
 def check_general(args: Arguments, world: str) -> None:
     """Raises ValueError for what only NICOL's tasks with one arm can be asked, in another world."""
+    if "expert" in parse_policies(args.policy).values():
+        raise ValueError(
+            f"policy='expert' in the world {world} of the world model; accepted: random, zero or a saved policy, or "
+            "--world-model None, in which experts of NICOL's tasks play"
+        )
     usual = {one.name: one.default for one in fields(args)}
     given = [name for name in NICOLS if getattr(args, name) != usual[name]]
     if "tasks" in given and world_of(args.tasks) == world:  # the tasks of that world

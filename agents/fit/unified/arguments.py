@@ -33,9 +33,11 @@ class Arguments:
     tasks: tuple[str, ...] = ()
     """Tasks whose demonstrations are taken; none for all."""
     kind: str | None = None
-    """Kind of the episodes that are demonstrations, see `agents.clone --policy transformer`."""
+    """Kind of the episodes that are demonstrations. None takes "demo" where there are such, else the successful ones
+    where success was recorded, else all."""
     imitates: str = "action"
-    """What is imitated: "action", or a recorded label of that length, see `agents.clone --policy transformer`."""
+    """What is imitated: "action", what was carried out, or a recorded label of that length, such as "expert", what a
+    demonstrator meant before noise was added."""
     goal: bool = True
     """Tells actions the goal's embedding, in a world with goals."""
     hindsight: float = 0.0
@@ -67,7 +69,7 @@ class Arguments:
     members: int = 3
     """Heads of the dream stream: the ensemble whose disagreement is told."""
     queries: int = 3
-    """Action queries."""
+    """Tokens of the action stream, which gather from the others what an action needs."""
     features: int = 96
     """Numbers that actions are made of."""
     chunk: int = 4
@@ -83,7 +85,7 @@ class Arguments:
     cache: Path | None = None
     """Folder in which encoded episodes are kept for further fits; None keeps none."""
     seed: int = 0
-    """Of weights, batches and what is held out."""
+    """Seed of weights, batches and what is held out."""
     threads: int = 1
     """Threads of torch."""
 

@@ -26,7 +26,8 @@ class Arguments:
     """Tasks that one policy learns together. Tasks of other episodes or world models are a run of their own, into the
     same --work; the report is of all of them."""
     policies: tuple[str, ...] = ("plain", "latent", "plain, hindsight", "video")
-    """Rows of the table, see `ROWS` in rows.py."""
+    """Rows of the table: plain, latent, video, unified, fused and controls of these, such as "plain, hindsight"; a name
+    that is not known is answered with all of them."""
     demos: tuple[int, ...] = (25,)
     """Demonstrations of each task."""
     seeds: tuple[int, ...] = (0,)

@@ -63,7 +63,7 @@ ROWS: dict[str, Row] = {
         control="plain",
     ),
     "latent, no world loss": Row(
-        "the same network without what it foresees: of the same weights as plain", "latent", {"future_weight": 0.0}
+        "latent, without what it foresees: of the same weights as plain", "latent", {"future_weight": 0.0}
     ),
     "plain, hindsight": Row(
         "the plain one that also learns from all episodes which actions led where", options={"hindsight": 0.5}
@@ -78,15 +78,15 @@ ROWS: dict[str, Row] = {
         {},
         control="plain, hindsight",
     ),
-    "video, one pass": Row("the same with one pass of the generator", "video", {"feature": "onepass"}),
+    "video, one pass": Row("video, with one pass of the generator", "video", {"feature": "onepass"}),
     "video, demonstrations": Row(
-        "the same, with a generator of the demonstrations alone",
+        "video, with a generator that learned from the demonstrations alone",
         "video",
         {"videos": "demonstrations"},
         control="plain, hindsight",
     ),
     "video, own dynamics": Row(
-        "the same, acting by the generated next set-points of the hand", "video", {"displaced": "proprio"}
+        "video, acting by the generated next set-points of the hand", "video", {"displaced": "proprio"}
     ),
     "plain, dream RL": Row("the plain one, practised in the dream by the distance to the goal", practised=True),
     "latent, dream RL": Row(
@@ -98,7 +98,7 @@ ROWS: dict[str, Row] = {
         control="unified, no world loss",
         is_world=True,
     ),
-    "unified, no world loss": Row("the same network without next tokens", make=one_network.alone, is_world=True),
+    "unified, no world loss": Row("unified, without next tokens", make=one_network.alone, is_world=True),
     "fused": Row(
         "one network, taught by the plain one after dream RL and by its dreams",
         make=one_network.fused,
