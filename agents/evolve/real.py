@@ -21,6 +21,9 @@ from dream_env.spec import observe
 SEEDS = 90_000
 """Real seeds below are for evolution; those from here on are for validation, those from 100,000 on for evaluation."""
 
+HOLD = 3
+"""Steps for which a random action is held at most where inputs are measured."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -89,7 +92,7 @@ def visit(job: Job) -> np.ndarray:
         parts = {name: torch.from_numpy(np.asarray(seen[name], np.float32)[None]) for name in controller.inputs}
         inputs.append(controller.seen(parts).numpy())
         if behavior is None:
-            behavior = held(env.action_space, np.random.default_rng(seed), seen)
+            behavior = held(env.action_space, np.random.default_rng(seed), seen, HOLD)
         action = np.asarray(next(behavior), env.action_space.dtype)
         obs, _, terminated, truncated, _ = env.step(action)
         ended = terminated or truncated or len(inputs) >= job.world.max_steps

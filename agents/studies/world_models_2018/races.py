@@ -20,6 +20,8 @@ from dream_env.world_models import checkpoint
 
 POPULATION = 16
 """Controllers of a generation in the game, each of which plays one episode, on the same track."""
+SIGMA = 0.2
+"""Standard deviation of the weights at first: with more, nearly all drive with the wheels turned fully."""
 UNTRAINED = "carracing_untrained"
 """Folder of the world model of which M has learned nothing."""
 TOLD = {"z": "z", "z_h": "z, h", "z_h_untrained": "z, h of an untrained M"}
@@ -66,7 +68,7 @@ def playing(args: Arguments, racer: str, model: Path) -> Evolve:
         population=POPULATION,
         rollouts=1,
         max_steps=args.racing_steps,
-        sigma=cells.SIGMA,
+        sigma=SIGMA,
         validate_every=args.racing_generations,
         validation_dreams=args.dreams,
         episodes=0,
@@ -85,7 +87,7 @@ def dreaming(args: Arguments, racer: str, model: Path) -> Evolve:
         generations=args.racing_dreams,
         population=args.population,
         rollouts=args.rollouts,
-        sigma=cells.SIGMA,
+        sigma=SIGMA,
         validation_dreams=args.dreams,
         episodes=0,
     )
