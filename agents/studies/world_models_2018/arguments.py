@@ -11,7 +11,7 @@ from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
 
 TABLES = ("takecover", "carracing", "nicol", "rate")
-RACERS = ("z", "z_h", "z_h_untrained", "z_dream", "z_h_dream")
+RACERS = ("random", "z", "z_h", "z_h_untrained", "z_dream", "z_h_dream")
 """Controllers of CarRacing: what they see, and where they evolve if it is not the game."""
 
 
@@ -26,7 +26,7 @@ class Arguments:
     only: tuple[str, ...] = TABLES
     """Tables to work on: takecover, carracing, nicol, rate; those that are finished are reported all the same."""
     racers: tuple[str, ...] = RACERS
-    """Controllers of CarRacing to work on: z, z_h, z_h_untrained (M has learned nothing) evolve in the game itself as
+    """Controllers of CarRacing to work on: random; z, z_h, z_h_untrained (M has learned nothing) evolve in the game itself as
     in the paper, z_dream and z_h_dream in the dream."""
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 1.15, 1.3)
     """Temperatures of the dreams."""
@@ -40,7 +40,7 @@ class Arguments:
     """Generations of CarRacing in the dream."""
     racing_steps: int = 75
     """Steps of an episode of CarRacing while controllers evolve in the game; at the end they play whole ones."""
-    racing_components: int = 16
+    racing_components: int = 10
     """Principal components of what controllers of CarRacing see."""
     nicol_generations: int = 60
     """Generations of NICOL."""

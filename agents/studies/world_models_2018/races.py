@@ -30,7 +30,6 @@ TOLD = {"z": "z", "z_h": "z, h", "z_h_untrained": "z, h of an untrained M"}
 
 def table(args: Arguments, model: Path) -> None:
     """Makes the cells that are missing."""
-    cells.cell(args.work, "carracing_random", lambda: cells.real("random", model, args))
     remembers = "hidden" in checkpoint.load(str(model)).observed
     for racer in args.racers:
         if remembers or "untrained" not in racer:
@@ -39,6 +38,8 @@ def table(args: Arguments, model: Path) -> None:
 
 def race(args: Arguments, racer: str, model: Path) -> dict[str, Any]:
     """Evolves a controller, one of `arguments.RACERS`, and lets it drive whole episodes."""
+    if racer == "random":
+        return cells.real(racer, model, args)
     sees, dreams = racer.removesuffix("_dream"), racer.endswith("_dream")
     seen = untrained(model, args.work / UNTRAINED) if sees == "z_h_untrained" else model
     given = dreaming(args, racer, seen) if dreams else playing(args, racer, seen)

@@ -44,7 +44,7 @@ def summary(
     rows = [{name: row[name] for name in _ROW} for row in games.values() if row is not None]
     best = max(rows, key=lambda row: row["real_mean"], default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
-    races = {name: cells[f"carracing_{name}"] for name in ("random", *RACERS) if f"carracing_{name}" in cells}
+    races = {name: cells[f"carracing_{name}"] for name in RACERS if f"carracing_{name}" in cells}
     robots = [row for name, row in cells.items() if name.startswith("nicol_")]
     main = cells.get("nicol_none_1")
     return {
