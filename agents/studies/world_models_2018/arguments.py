@@ -34,9 +34,9 @@ class Arguments:
     """Real episodes of each controller."""
     generations: int = 12
     """Generations of Take Cover."""
-    racing_generations: int = 24
+    racing_generations: int = 20
     """Generations of CarRacing in the game, of 16 controllers and an episode each."""
-    racing_dreams: int = 30
+    racing_dreams: int = 60
     """Generations of CarRacing in the dream."""
     racing_steps: int = 75
     """Steps of an episode of CarRacing while controllers evolve in the game; at the end they play whole ones."""
@@ -63,7 +63,7 @@ class Arguments:
     work: Path = Path("runs/world_models_2018")
     """Folder of controllers and of finished cells; a killed study goes on from there."""
     out: Path = Path("results")
-    """Folder of world_models_2018.json and .md, and of takecover.gif."""
+    """Folder of world_models_2018.json and .md, and of world_models_2018.gif and world_models_2018_racing.gif."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

@@ -22,6 +22,9 @@ from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
 from dream_env.files import write_json, write_text
 
+DRIVER = "z_h_dream"
+"""Controller of CarRacing that is filmed."""
+
 
 def work(args: Arguments) -> None:
     """Makes the cells that are missing, the most wanted first."""
@@ -63,4 +66,8 @@ def main(args: Arguments) -> None:
         film(
             str(args.work / f"takecover_{best:g}"), args.takecover, best, args.out / "world_models_2018.gif", args.seed
         )
+    drives = f"carracing_{DRIVER}" in cells.finished(args.work)
+    if args.carracing and drives and spec_of(str(args.carracing)).pictures:
+        driver = str(args.work / f"carracing_{DRIVER}")
+        film(driver, args.carracing, 1.0, args.out / "world_models_2018_racing.gif", args.seed)
     print(told)
