@@ -22,6 +22,8 @@ POPULATION = 16
 """Controllers of a generation in the game, each of which plays one episode, on the same track."""
 SIGMA = 0.2
 """Standard deviation of the weights at first: with more, nearly all drive with the wheels turned fully."""
+VALIDATE = 20
+"""Generations in the game between two evaluations of the mean: with fewer in all, it is the last mean that is kept."""
 UNTRAINED = "carracing_untrained"
 """Folder of the world model of which M has learned nothing."""
 TOLD = {"z": "z", "z_h": "z, h", "z_h_untrained": "z, h of an untrained M"}
@@ -58,7 +60,7 @@ def inputs_of(racer: str) -> tuple[str, ...]:
 
 
 def playing(args: Arguments, racer: str, model: Path) -> Evolve:
-    """Returns how a controller evolves in the game; the last mean is kept, as few episodes choose poorly among many."""
+    """Returns how a controller evolves in the game."""
     return Evolve(
         out=args.work / f"carracing_{racer}",
         world_model=str(model),
@@ -70,7 +72,7 @@ def playing(args: Arguments, racer: str, model: Path) -> Evolve:
         rollouts=1,
         max_steps=args.racing_steps,
         sigma=SIGMA,
-        validate_every=args.racing_generations,
+        validate_every=VALIDATE,
         validation_dreams=args.dreams,
         episodes=0,
         workers=args.workers,
