@@ -34,7 +34,7 @@ class Arguments:
     """Real episodes of each controller."""
     generations: int = 12
     """Generations of Take Cover."""
-    racing_generations: int = 14
+    racing_generations: int = 12
     """Generations of CarRacing in the game, of 16 controllers and an episode each."""
     racing_dreams: int = 60
     """Generations of CarRacing in the dream."""
