@@ -22,7 +22,7 @@ from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
 from dream_env.files import write_json, write_text
 
-DRIVER = "z_h_dream"
+DRIVER = "z_h"
 """Controller of CarRacing that is filmed."""
 
 

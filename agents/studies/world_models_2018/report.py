@@ -141,12 +141,13 @@ def text(found: Mapping[str, Any]) -> str:
 def _racing(found: Mapping[str, Any]) -> str:
     """Writes the part on CarRacing."""
     rows = [
-        [row["controller"], row["evolved_in"] or "–", row["weights"] or "–", f"{row['mean']:.0f} ± {row['std']:.0f}"]
+        [row["controller"], row["evolved_in"] or "–", row["weights"] or "–"]
+        + ["–" if row["dream_mean"] is None else f"{row['dream_mean']:.0f}", f"{row['mean']:.0f} ± {row['std']:.0f}"]
         + [f"{row['low']:.0f} to {row['high']:.0f}", row["episodes"], row["budget"] or "–"]
         for row in found["carracing"]
     ]
-    header = ["controller", "evolved in", "weights", "return", "95 %", "tracks", "budget"]
-    parts = ["## CarRacing\n\nReturns of whole episodes, mean ± standard deviation.\n\n" + markdown_table(header, rows)]
+    header = ["controller", "evolved in", "weights", "dream", "game", "95 %", "tracks", "budget"]
+    parts = ["## CarRacing\n\nReturns of whole episodes of the game, mean ± standard deviation, and of dreams, which are shorter.\n\n" + markdown_table(header, rows)]
     leads = [
         f"evolved in the {where} {row['difference']:+.0f} ({row['low']:+.0f} to {row['high']:+.0f})"
         for where, row in (found["carracing_memory_over_z"] or {}).items()
