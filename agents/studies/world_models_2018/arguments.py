@@ -26,8 +26,8 @@ class Arguments:
     only: tuple[str, ...] = TABLES
     """Tables to work on: takecover, carracing, nicol, rate; those that are finished are reported all the same."""
     racers: tuple[str, ...] = RACERS
-    """Controllers of CarRacing to work on: random; z, z_h, z_h_untrained (M has learned nothing) evolve in the game itself as
-    in the paper, z_dream and z_h_dream in the dream."""
+    """Controllers of CarRacing to work on: random; z, z_h and z_h_untrained (M has learned nothing) evolve in the game
+    itself as in the paper, z_dream and z_h_dream in the dream."""
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 1.15, 1.3)
     """Temperatures of the dreams."""
     episodes: int = 100

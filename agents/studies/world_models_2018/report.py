@@ -147,7 +147,8 @@ def _racing(found: Mapping[str, Any]) -> str:
         for row in found["carracing"]
     ]
     header = ["controller", "evolved in", "weights", "dream", "game", "95 %", "tracks", "budget"]
-    parts = ["## CarRacing\n\nReturns of whole episodes of the game, mean ± standard deviation, and of dreams, which are shorter.\n\n" + markdown_table(header, rows)]
+    about = "Returns of whole episodes of the game, mean ± standard deviation, and of dreams, which are shorter."
+    parts = [f"## CarRacing\n\n{about}\n\n" + markdown_table(header, rows)]
     leads = [
         f"evolved in the {where} {row['difference']:+.0f} ({row['low']:+.0f} to {row['high']:+.0f})"
         for where, row in (found["carracing_memory_over_z"] or {}).items()
