@@ -60,7 +60,7 @@ def finished(work: Path) -> dict[str, dict[str, Any]]:
 
 
 def fit_minutes(model: Path | None) -> float | None:
-    """Returns the CPU minutes that the fit of a world model took, if there is one and it tells."""
+    """Returns the minutes that the fit of a world model took, if there is one and it tells."""
     file = model and Path(model) / "metrics.json"
     if not file or not file.exists():
         return None

@@ -24,6 +24,8 @@ CONTROLS = {
     "unevolved": "controllers of the first generation",
 }
 """What beside is played in the real game."""
+PAPER_RACING = {"z": "632 ± 251", "z_h": "906 ± 21"}
+"""CarRacing there, evolved in the game for 1,800 generations of 64 x 16 episodes; by the names of `RACERS`."""
 PAPER_RANDOM = "210 ± 108"
 _REAL = ("real_mean", "real_std", "real_low", "real_high", "episodes")
 _ROW = ("temperature", "dream_mean", "dream_std", *_REAL, "budget")
@@ -58,7 +60,7 @@ def summary(
         "takecover_best_real": best and best["real_mean"],
         "takecover_best_temperature": best and best["temperature"],
         "carracing": [
-            {"controller": row.get("controller", name), "evolved_in": row.get("evolved_in")}
+            {"name": name, "controller": row.get("controller", name), "evolved_in": row.get("evolved_in")}
             | {"mean": row["real_mean"], "std": row["real_std"], "low": row["real_low"], "high": row["real_high"]}
             | {"episodes": row["episodes"], "weights": row.get("weights"), "budget": row.get("budget")}
             | {"dream_mean": row.get("dream_mean") if name.endswith("_dream") else None}
@@ -132,8 +134,8 @@ def text(found: Mapping[str, Any]) -> str:
     minutes = found["minutes"]
     fitted = sum(value for name, value in minutes.items() if name.endswith("_fit"))
     parts.append(
-        f"CPU minutes: {fitted:.0f} of fits of world models, {sum(minutes.values()) - fitted:.0f} of evolution and "
-        "evaluation (of the main process alone, where several play).\n"
+        f"Minutes: {fitted:.0f} of fits of world models, by the clock; {sum(minutes.values()) - fitted:.0f} of evolution "
+        "and evaluation, of the processor (of the main process alone, where several play).\n"
     )
     return "\n".join(parts)
 
@@ -144,9 +146,10 @@ def _racing(found: Mapping[str, Any]) -> str:
         [row["controller"], row["evolved_in"] or "–", row["weights"] or "–"]
         + ["–" if row["dream_mean"] is None else f"{row['dream_mean']:.0f}", f"{row['mean']:.0f} ± {row['std']:.0f}"]
         + [f"{row['low']:.0f} to {row['high']:.0f}", row["episodes"], row["budget"] or "–"]
+        + [PAPER_RACING.get(row["name"], "–")]
         for row in found["carracing"]
     ]
-    header = ["controller", "evolved in", "weights", "dream", "game", "95 %", "tracks", "budget"]
+    header = ["controller", "evolved in", "weights", "dream", "game", "95 %", "tracks", "budget", "the paper"]
     about = "Returns of whole episodes of the game, mean ± standard deviation, and of dreams, which are shorter."
     parts = [f"## CarRacing\n\n{about}\n\n" + markdown_table(header, rows)]
     leads = [
