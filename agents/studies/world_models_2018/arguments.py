@@ -36,6 +36,8 @@ class Arguments:
     """Generations of Take Cover."""
     racing_generations: int = 12
     """Generations of CarRacing in the game, of 16 controllers and an episode each."""
+    racing_seed: int = 0
+    """Seed of these evolutions; another one than 0 makes further rows."""
     racing_dreams: int = 60
     """Generations of CarRacing in the dream."""
     racing_steps: int = 75

@@ -35,7 +35,13 @@ def table(args: Arguments, model: Path) -> None:
     remembers = "hidden" in checkpoint.load(str(model)).observed
     for racer in args.racers:
         if remembers or "untrained" not in racer:
-            cells.cell(args.work, f"carracing_{racer}", lambda racer=racer: race(args, racer, model))  # type: ignore[misc]
+            name = f"carracing_{named(args, racer)}"
+            cells.cell(args.work, name, lambda racer=racer: race(args, racer, model))  # type: ignore[misc]
+
+
+def named(args: Arguments, racer: str) -> str:
+    """Returns the name of a racer's cell: that of its evolution's seed, too, if it is another one than 0."""
+    return f"{racer}@{args.racing_seed}" if args.racing_seed and racer in TOLD else racer
 
 
 def race(args: Arguments, racer: str, model: Path) -> dict[str, Any]:
@@ -50,7 +56,8 @@ def race(args: Arguments, racer: str, model: Path) -> dict[str, Any]:
     told = cells.budget(given) if dreams else (
         f"{given.generations} generations of {given.population} x {given.rollouts} episodes of {given.max_steps} steps"
     )  # fmt: skip
-    found = {"controller": TOLD[sees], "evolved_in": "dream" if dreams else "game", "weights": summary["weights"]}
+    found = {"controller": TOLD[sees], "evolved_in": "dream" if dreams else "game"}
+    found |= {"weights": summary["weights"], "seed": given.seed}
     return {**found, **played, "budget": told, "dream_mean": summary["dream"]["best"]["mean"]}
 
 
@@ -62,12 +69,13 @@ def inputs_of(racer: str) -> tuple[str, ...]:
 def playing(args: Arguments, racer: str, model: Path) -> Evolve:
     """Returns how a controller evolves in the game."""
     return Evolve(
-        out=args.work / f"carracing_{racer}",
+        out=args.work / f"carracing_{named(args, racer)}",
         world_model=str(model),
         world="real",
         inputs=inputs_of(racer),
         components=args.racing_components,
         generations=args.racing_generations,
+        seed=args.racing_seed,
         population=POPULATION,
         rollouts=1,
         max_steps=args.racing_steps,

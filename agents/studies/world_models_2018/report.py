@@ -46,7 +46,8 @@ def summary(
     rows = [{name: row[name] for name in _ROW} for row in games.values() if row is not None]
     best = max(rows, key=lambda row: row["real_mean"], default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
-    races = {name: cells[f"carracing_{name}"] for name in RACERS if f"carracing_{name}" in cells}
+    names = sorted(name.removeprefix("carracing_") for name in cells if name.startswith("carracing_"))
+    races = {name: cells[f"carracing_{name}"] for name in sorted(names, key=lambda n: RACERS.index(n.split("@")[0]))}
     robots = [row for name, row in cells.items() if name.startswith("nicol_")]
     main = cells.get("nicol_none_1")
     return {
@@ -63,13 +64,13 @@ def summary(
             {"name": name, "controller": row.get("controller", name), "evolved_in": row.get("evolved_in")}
             | {"mean": row["real_mean"], "std": row["real_std"], "low": row["real_low"], "high": row["real_high"]}
             | {"episodes": row["episodes"], "weights": row.get("weights"), "budget": row.get("budget")}
-            | {"dream_mean": row.get("dream_mean") if name.endswith("_dream") else None}
+            | {"seed": row.get("seed", 0), "dream_mean": row.get("dream_mean") if name.endswith("_dream") else None}
             for name, row in races.items()
         ]
         or None,
         "carracing_memory_over_z": {
             where: lead(races[f"z_h{end}"], races[f"z{end}"])
-            for where, end in (("game", ""), ("dream", "_dream"))
+            for where, end in [("game", ""), ("dream", "_dream"), *((f"game, seed {n}", f"@{n}") for n in range(1, 10))]
             if f"z_h{end}" in races and f"z{end}" in races
         }
         or None,
@@ -143,7 +144,8 @@ def text(found: Mapping[str, Any]) -> str:
 def _racing(found: Mapping[str, Any]) -> str:
     """Writes the part on CarRacing."""
     rows = [
-        [row["controller"], row["evolved_in"] or "–", row["weights"] or "–"]
+        [row["controller"], (row["evolved_in"] or "–") + (f", seed {row['seed']}" if row["seed"] else "")]
+        + [row["weights"] or "–"]
         + ["–" if row["dream_mean"] is None else f"{row['dream_mean']:.0f}", f"{row['mean']:.0f} ± {row['std']:.0f}"]
         + [f"{row['low']:.0f} to {row['high']:.0f}", row["episodes"], row["budget"] or "–"]
         + [PAPER_RACING.get(row["name"], "–")]
