@@ -56,7 +56,7 @@ def race(args: Arguments, racer: str, model: Path) -> dict[str, Any]:
     told = cells.budget(given) if dreams else (
         f"{given.generations} generations of {given.population} x {given.rollouts} episodes of {given.max_steps} steps"
     )  # fmt: skip
-    found = {"controller": TOLD[sees], "evolved_in": "dream" if dreams else "game"}
+    found: dict[str, Any] = {"controller": TOLD[sees], "evolved_in": "dream" if dreams else "game"}
     found |= {"weights": summary["weights"], "seed": given.seed}
     return {**found, **played, "budget": told, "dream_mean": summary["dream"]["best"]["mean"]}
 
