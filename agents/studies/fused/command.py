@@ -157,9 +157,8 @@ def _rate(values: list[float]) -> dict[str, Any] | None:
 
 def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the summary of `agents.studies.policies` says of it."""
-    names = {"fused_time_share": "fused_time_share_256", "fused_dream_error_ratio": "fused_dream_error_ratio_24"}
-    names |= {name: name for name in ("fused_parameters_share", "fused_points_behind")}
-    return {name: found[own] for name, own in sorted(names.items())}
+    short = {"fused_time_share": "fused_time_share_256", "fused_dream_error_ratio": "fused_dream_error_ratio_24"}
+    return {name: found[name] for name in HEAD} | {name: found[own] for name, own in short.items()}
 
 
 def markdown(found: Mapping[str, Any]) -> str:
