@@ -33,8 +33,6 @@ class Arguments:
     """Label of the fused policy after practice in its own dream; None where it has not practised."""
     parts: tuple[str, ...] = PARTS
     """What is measured now; what was measured before of the same models stays."""
-    policies: Path | None = None
-    """The --work of `agents.studies.policies`, whose summary is to tell of it; None tells nobody."""
     seconds: float = 0.5
     """Time of a turn of the clock."""
     out: Path = Path("results")

@@ -39,6 +39,9 @@ HEAD = (
 )
 """Figures at the top of the file."""
 
+SHORT = {"fused_time_share": "fused_time_share_256", "fused_dream_error_ratio": "fused_dream_error_ratio_24"}
+"""Figures that the summary of `agents.studies.policies` tells under shorter names."""
+
 
 class Probed:
     """A unified model as `dream_env.agents.studies.unlabelled.probe` knows world models of slots."""
@@ -78,6 +81,7 @@ def measure(args: Arguments) -> dict[str, Any]:
         found |= dream(args, model, world)
     if "success" in args.parts and args.evaluated:
         found |= success(args.evaluated, Path(args.unified).name, args.beside or Path(args.policy).name, args.practised)
+    found |= {name: found[own] for name, own in SHORT.items()}
     found["commands"] |= dict.fromkeys(args.parts, command_line("studies.fused", args))
     return found
 
@@ -155,12 +159,6 @@ def _rate(values: list[float]) -> dict[str, Any] | None:
     return wilson(int(sum(values)), len(values))._asdict() | {"episodes": len(values)} if values else None
 
 
-def summary(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the summary of `agents.studies.policies` says of it."""
-    short = {"fused_time_share": "fused_time_share_256", "fused_dream_error_ratio": "fused_dream_error_ratio_24"}
-    return {name: found[name] for name in HEAD} | {name: found[own] for name, own in short.items()}
-
-
 def markdown(found: Mapping[str, Any]) -> str:
     """Writes the figures as a page."""
     lines = ["# One network in the place of two", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
@@ -214,7 +212,5 @@ def main(args: Arguments) -> None:
     found = measure(args)
     write_json(args.out / "fused.json", found)
     write_text(args.out / "fused.md", markdown(found))
-    if args.policies is not None:
-        write_json(args.policies / "summary" / "fused.json", summary(found))
     print(markdown(found))
     print(f"Report: {(args.out / 'fused.json').resolve()}")
