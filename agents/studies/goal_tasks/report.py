@@ -130,8 +130,8 @@ def markdown(about: Mapping[str, Any]) -> str:
         "model, clone and practice learn without labels of the simulator, success marks of episodes aside; "
         f"demonstrations are of each task, and practice is {about['steps']:,} steps in the frozen world model under "
         "`energy`. Success at the end of the episode on held-out starts, 95 % Wilson intervals. The success that a "
-        "dream predicts is read off state and sentence and knows no goal picture: of `place` it tells that a cube was put "
-        "down, not where. The distance to the goal's embedding, which practice is paid by, does know it.",
+        "dream predicts is read off state and sentence and knows no goal picture: of `place` it tells that a cube was "
+        "put down, not where. The distance to the goal's embedding, which practice is paid by, does know it.",
         "",
         f"`{about['command']}`",
         "",
