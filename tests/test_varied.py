@@ -28,7 +28,7 @@ def test_layouts_hold_one_to_five_objects_apart_from_each_other():
     rng = np.random.default_rng(0)
     drawn = [Layout.draw(rng, VARIED, cubes) for cubes in (1, 2) * 60]
     assert {len(one) for one in drawn} == {1, 2, 3, 4, 5}
-    assert {SHAPES[i] for one in drawn for i in one.shapes} == set(SHAPES)
+    assert {SHAPES[i] for one in drawn for i in one.shapes} == {*SHAPES} - {"bar"}
     for one, cubes in zip(drawn, (1, 2) * 60, strict=True):
         assert len(one.cubes) >= cubes and len(set(one.colors.tolist())) == len(one)
         assert all(one.colors[i] < len(COLOR_NAMES) for i in one.cubes)

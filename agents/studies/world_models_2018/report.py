@@ -135,8 +135,8 @@ def text(found: Mapping[str, Any]) -> str:
     minutes = found["minutes"]
     fitted = sum(value for name, value in minutes.items() if name.endswith("_fit"))
     parts.append(
-        f"Minutes: {fitted:.0f} of fits of world models, by the clock; {sum(minutes.values()) - fitted:.0f} of evolution "
-        "and evaluation, of the processor (of the main process alone, where several play).\n"
+        f"Minutes: {fitted:.0f} of fits of world models, by the clock; {sum(minutes.values()) - fitted:.0f} of "
+        "evolution and evaluation, of the processor (of the main process alone, where several play).\n"
     )
     return "\n".join(parts)
 
