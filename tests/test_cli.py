@@ -174,8 +174,18 @@ def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_in_the_middle_ends_in_one_line(words: str, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "agents." + words.split()[0], *words.split()[1:], "--out", str(tmp_path / "out")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def heed_interrupts() -> None:  # which a shell tells those that it runs in the background to ignore
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen(
-        line, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+        line,
+        cwd=ROOT,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "out").exists() and time.monotonic() < deadline:

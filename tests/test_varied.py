@@ -30,8 +30,8 @@ def test_layouts_hold_one_to_five_objects_apart_from_each_other():
     assert {len(one) for one in drawn} == {1, 2, 3, 4, 5}
     assert {SHAPES[i] for one in drawn for i in one.shapes} == {*SHAPES} - {"bar"}
     for one, cubes in zip(drawn, (1, 2) * 60, strict=True):
-        assert len(one.cubes) >= cubes and len(set(one.colors.tolist())) == len(one)
-        assert all(one.colors[i] < len(COLOR_NAMES) for i in one.cubes)
+        assert len(one.of("cube")) >= cubes and len(set(one.colors.tolist())) == len(one)
+        assert all(one.colors[i] < len(COLOR_NAMES) for i in one.of("cube"))
         gaps = np.linalg.norm(one.positions[:, None] - one.positions[None], axis=-1)
         assert (gaps[~np.eye(len(one), dtype=bool)] >= VARIED.spacing).all()
         assert (one.sizes >= VARIED.sizes[0]).all() and (one.sizes <= VARIED.sizes[1]).all()
