@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_clone_any import SMALL, data, world  # noqa: F401  (fixtures)
+from test_clone_any import SMALL, data, evaluated_and_practised, world  # noqa: F401  (fixtures)
 from test_transformer_vla import config as sizes
 from test_transformer_vla import observations
 
@@ -15,14 +15,10 @@ from dream_env.agents.clone.encoded_frames import encode
 from dream_env.agents.clone.latent_arguments import Arguments
 from dream_env.agents.clone.latent_clone import Cloning, foreseeable
 from dream_env.agents.clone.transformer_arguments import Arguments as PlainArguments
-from dream_env.agents.eval import any_world
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.latent import LatentVLA, LatentVLAConfig
 from dream_env.agents.policies.protocol import Policy, Practicable
 from dream_env.agents.policies.transformer_vla import TransformerVLA
-from dream_env.agents.train.arguments import Arguments as TrainArguments
-from dream_env.agents.train.command import train
-from dream_env.agents.train.learners import make_env
 from dream_env.world_models import checkpoint
 
 
@@ -165,21 +161,8 @@ def test_it_is_evaluated_and_practised_as_the_plain_policy(args, world, tmp_path
     latent_clone.main(args)
     found = registry.load(args.out)
     assert isinstance(found, LatentVLA) and found.config.ahead == 2
-    assert [row["world"] for row in any_world.evaluate({"x": str(args.out)}, "GripperForTests-v0", world[1], 1, 0)]
-    asked = TrainArguments(
-        out=tmp_path / "practised",
-        init=str(args.out),
-        world_model=world[1],
-        n_envs=4,
-        steps=4 * 5 * 2,
-        reward="energy",
-        critic_warmup=0,
-        validation_episodes=0,
-    )
-    train(asked, make_env(asked), None, progress=False)
-    practised = registry.load(asked.out)
+    practised = evaluated_and_practised(args.out, world, tmp_path / "practised")
     assert torch.equal(practised.queries, found.queries)
-    assert not torch.equal(practised.trunk.latents, found.trunk.latents)
 
 
 def test_wrong_numbers_are_refused(args):

@@ -45,7 +45,7 @@ def played(tmp_path):
     """A study of two groups with cells of plain, latent and video."""
     work = tmp_path / "work"
     for group, tasks in (("push", ("push",)), ("stack", ("stack",))):
-        write_json(work / group / "group.json", {"tasks": list(tasks), "command": "python -m x"})
+        write_json(work / group / "group.json", {"tasks": list(tasks), "commands": ["python -m x", "python -m y"]})
         for row, seed, solved in (
             ("plain", 0, 4),
             ("plain", 1, 4),
@@ -66,6 +66,7 @@ def test_cells_are_counted_without_what_was_solved_already(played):
     cell = next(one for one in found["cells"] if (one["policy"], one["task"], one["seed"]) == ("latent", "stack", 1))
     assert (cell["episodes"], cell["physics_success"], cell["demos"], cell["parameters"]) == (10, 0.8, 25, 1000)
     assert {"train_cpu_minutes", "ms_per_action"} <= set(cell)
+    assert text.count("- `python -m y`") == 2
     assert text.count("| latent ") == 3 and "75 % (" in text and "+35 (" in text
     record = next(one for one in found["tables"]["stack"] if one["policy"] == "latent")
     assert (record["demos"], record["seeds"], record["over its control"][:5]) == (25, 2, "+35 (")
@@ -76,10 +77,28 @@ def test_gains_are_over_the_control_on_tasks_that_leave_room(played):
     summary = report.report(played, played.parent / "out")[0]["summary"]
     assert summary["tasks_with_room"] == "stack" and summary["best_gain_all_tasks_tasks"] == "push, stack"
     assert summary["best_gain_policy"] == "latent", "the control of video was not played"
+    assert summary["best_gain_by_seed"] == [30.0, 40.0]
     assert summary["best_gain_points"] == 35.0 and 0 < summary["best_gain_low_points"] < 35
     gains = report.report(played, played.parent / "out")[0]["gains"]
     assert all(one["episodes"] == 10 * one["seeds"] * len(one["tasks"].split(", ")) for one in gains)
     assert any(one["policy"] == "video" and one["over"] == "plain" and one["value"] == 50.0 for one in gains)
+
+
+def test_a_gain_of_one_seed_does_not_stand_before_one_of_three(played):
+    for seed, solved in ((2, 5), (3, 5)):
+        for row, more in (("plain", 0), ("latent", 1)):
+            folder = Cell(row, 25, seed).folder(played / "stack")
+            folder.mkdir(parents=True)
+            save_results(episodes(solved + more, ("stack",)), folder / EPISODES)
+            write_json(folder / FIGURES, {"parameters": 1, "train_cpu_minutes": 2.0, "ms_per_action": 1.5})
+    for row, solved in (("plain, hindsight", 0), ("video", 10)):
+        folder = Cell(row, 25, 0).folder(played / "stack")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_results(episodes(solved, ("stack",)), folder / EPISODES)
+        write_json(folder / FIGURES, {"parameters": 1, "train_cpu_minutes": 2.0, "ms_per_action": 1.5})
+    summary = report.report(played, played.parent / "out")[0]["summary"]
+    assert (summary["best_gain_policy"], summary["best_gain_seeds"]) == ("latent", 4)
+    assert summary["best_gain_by_seed"] == [30.0, 40.0, 10.0, 10.0]
 
 
 def test_figures_that_other_commands_measure_stand_in_the_summary(played):
@@ -132,7 +151,10 @@ def test_cells_are_cloned_and_played_once(args, tmp_path, monkeypatch):
     kept = {row: registry.load(Cell(row, 2, 0).folder(args.group) / "policy") for row in given.policies}
     assert kept["latent"].kind == "latent" and kept["plain"].config.world_model == args.world_model
     study.main(given)
+    study.main(replace(given, policies=("plain",)))
     assert len(done) == 8
+    commands = json.loads((args.group / "group.json").read_text())["commands"]
+    assert len(commands) == 2 and "'plain, successes'" in commands[0] and "--policies plain " in commands[1]
     found = json.loads((args.out / "policies.json").read_text())
     assert [cell["policy"] for cell in found["cells"]] == ["plain", "latent", "plain, successes", "own"]
     assert found["cells"][3]["train_cpu_minutes"] == 0.5

@@ -320,6 +320,13 @@ def test_it_is_told_which_half_has_learned_nothing(folder, weights, said):
     assert made(model, Arguments(data=(), out=Path("x"), **weights)).startswith(said)
 
 
+def test_a_folder_whose_actions_learned_nothing_is_no_policy(base, data, tmp_path):
+    fit(Arguments(data=(), out=tmp_path / "world", base=base, action_weight=0, **SMALL), data)
+    assert DreamEnv(world_model=tmp_path / "world").reset(seed=0)[0]
+    with pytest.raises(ValueError, match="learned nothing.*accepted of a policy: .*--teacher-policy"):
+        registry.load(tmp_path / "world")
+
+
 def test_weights_are_taken_over_but_not_those_of_the_dynamics(base):
     known = checkpoint.load(base)
     model = UnifiedModel.around(known)

@@ -51,7 +51,7 @@ class UnifiedPolicy(UnifiedModel):
         spec: The world.
 
     Raises:
-        ValueError: If actions are no bounded vectors.
+        ValueError: If actions are no bounded vectors, or were not learned.
     """
 
     config_class = UnifiedPolicyConfig
@@ -63,6 +63,11 @@ class UnifiedPolicy(UnifiedModel):
         super().__init__(config, spec)
         if self.acts is None:
             raise ValueError(f"{spec.name} has actions {spec.action}; accepted of a policy: a bounded Box")
+        if not config.acts:
+            raise ValueError(
+                "it was fitted with --action-weight 0, so its actions have learned nothing: it is a world model alone; "
+                "accepted of a policy: `agents.fit --model unified` with demonstrations or --teacher-policy"
+            )
         self.requires_grad_(False)
         self.acts.requires_grad_(True)
         self.reset()

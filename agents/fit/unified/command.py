@@ -92,7 +92,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         with torch.no_grad():
             drawn = examples.draw(replace(args, examples=4096), model.config.chunk, torch.Generator().manual_seed(1))
             found["action_loss"] = round(float(action_loss(model, *drawn)), 4)
-    model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
+    calibrated = {"disagreement_threshold": found["disagreement_quantile"]}
+    model.config = replace(model.config, **calibrated, acts=examples is not None)
     checkpoint.save(model, args.out, card(args, model, found))
     write_json(args.out / "metrics.json", found)
     file = checkpoint.resolve(args.base) / FILE

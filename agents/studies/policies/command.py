@@ -26,15 +26,16 @@ from dream_env.world_models import checkpoint
 
 
 def begin(args: Arguments) -> None:
-    """Notes what a group is told.
+    """Notes what a group is told, and every command that told it.
 
     Raises:
         ValueError: If it was told something else before.
     """
     file = args.group / "group.json"
-    settings = args.settings()
+    settings, commands = args.settings(), list[str]()
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
+        commands = before["commands"]
         check_settings(args.group, {name: before.get(name) for name in settings}, settings)
     model = Path(args.world_model)
     named = replace(  # as a reader has it
@@ -44,7 +45,8 @@ def begin(args: Arguments) -> None:
         work=Arguments.work,
         out=Arguments.out,
     )
-    write_json(file, {**settings, "command": command_line("studies.policies", named)})
+    commands += [told] if (told := command_line("studies.policies", named)) not in commands else []
+    write_json(file, {**settings, "commands": commands})
 
 
 def write(args: Arguments) -> str:

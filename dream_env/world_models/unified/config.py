@@ -44,6 +44,7 @@ class UnifiedConfig:
         std: Standard deviation of drawn actions, as a share of half the bounds.
         encoder_id: Fingerprint of the encoder, see `dream_env.agents.policies.encoder_id`.
         disagreement_threshold: What `max_disagreement="calibrated"` stands for.
+        acts: Whether its actions were learned; where not, it is a world model alone and no policy.
 
     Raises:
         ValueError: If a number is out of range.
@@ -67,6 +68,7 @@ class UnifiedConfig:
     std: float = 0.17
     encoder_id: tuple[float, ...] | None = None
     disagreement_threshold: float | None = None
+    acts: bool = True
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
