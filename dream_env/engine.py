@@ -17,7 +17,7 @@ from dream_env import rewards
 from dream_env.dream_config import DreamConfig
 from dream_env.language import embedder, word_rows
 from dream_env.observations import ObservationForm
-from dream_env.world_models.protocol import HasMetric, HasSuccess, Prediction, State, WorldModel
+from dream_env.world_models.protocol import HasMetric, HasSuccess, Prediction, State, WorldModel, with_goal
 
 Carry = dict[str, Tensor]
 """What a batch of dreams is from one step to the next: the entries of the world model's state, and those of `OWN`."""
@@ -90,8 +90,9 @@ class DreamEngine:
             goal = self.initial_states.goals(self.model, rows)
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
         empty = torch.zeros(count, 0, dtype=torch.float32, device=self.device)
-        carry = {**state, "_steps": nothing, "_streak": nothing}
-        carry["_goal"] = self.model.embedding(goal) if goals else empty
+        end = self.model.embedding(goal) if goals else empty
+        state = with_goal(self.model, state, end if goals else None)
+        carry = {**state, "_goal": end, "_steps": nothing, "_streak": nothing}
         carry["_goal_vector"] = self.distance.vector(goal) if goals else empty
         carry["_distance"] = self.distance(self.distance.vector(state), carry["_goal_vector"])
         return carry

@@ -1,5 +1,6 @@
 """The world model without labels: what it finds in pictures, what it takes and gives, and what it learns from."""
 
+import json
 from dataclasses import replace
 
 import blocks
@@ -12,10 +13,13 @@ from dream_env.agents.fit.slots.arguments import Arguments
 from dream_env.agents.fit.slots.command import fit
 from dream_env.agents.fit.slots.encoded import fill
 from dream_env.dream import DreamEnv
+from dream_env.dream_config import DreamConfig
+from dream_env.engine import DreamEngine
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.language import embed
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import with_goal
 from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE
@@ -55,6 +59,17 @@ def observed(data, rows):
     }
 
 
+def starts_of(data):
+    return InitialStates(
+        observation={name: np.array(part[data.offsets[:-1]]) for name, part in data.observation.items()},
+        goal_observation=data.goal,
+        goal=np.arange(len(data)),
+        task=data.task,
+        instruction=data.instruction,
+        step=np.zeros(len(data), np.int64),
+    )
+
+
 def test_things_that_move_by_themselves_become_slots_and_the_robot_does_not(run):
     model, _ = run
     shown = (255 * model.painter.shown).round().int().tolist()
@@ -74,6 +89,7 @@ def test_a_slot_is_where_its_thing_is(run):
 def test_a_step_gives_a_state_and_a_prediction_of_every_row(run):
     model, data = run
     state = model.encode(observed(data, np.arange(6)))
+    state = with_goal(model, state, model.embedding(state))
     after, told = model.step(state, torch.rand(6, 2), torch.rand(6, model.noise_dim))
     assert after.keys() == state.keys() and all(after[name].shape == state[name].shape for name in state)
     assert model.embedding(after).shape == (6, model.embedding_dim)
@@ -84,6 +100,7 @@ def test_a_step_gives_a_state_and_a_prediction_of_every_row(run):
 def test_a_row_is_the_same_alone_and_among_others(run):
     model, data = run
     state, action, noise = model.encode(observed(data, np.arange(5))), torch.rand(5, 2), torch.rand(5, 1)
+    state = with_goal(model, state, model.embedding(state))
     together, told = model.step(state, action, noise)
     alone, said = model.step({k: v[2:3] for k, v in state.items()}, action[2:3], noise[2:3])
     for name in alone:
@@ -167,20 +184,46 @@ def test_a_model_is_read_as_it_was_written(run, tmp_path):
 
 def test_dreams_pay_the_squared_distance_to_the_goal_under_the_same_sentence(run, tmp_path):
     model, data = run
-    states = InitialStates(
-        observation={name: np.array(part[data.offsets[:-1]]) for name, part in data.observation.items()},
-        goal_observation=data.goal,
-        goal=np.arange(len(data)),
-        task=data.task,
-        instruction=data.instruction,
-        step=np.zeros(len(data), np.int64),
-    )
+    states = starts_of(data)
     env = DreamEnv(world_model=model, initial_states=states)
     obs, _ = env.reset(seed=1)
     _, reward, *_, info = env.step(np.zeros(2, np.float32))
     assert reward == pytest.approx(-info["distance"]) and info["distance"] > 0
     goals = states.goals(model, np.arange(len(data)))
     assert any(np.allclose(obs["goal"], one, atol=1e-5) for one in model.embedding(goals).numpy())
+
+
+def test_success_is_told_by_the_goal_that_is_shown(run):
+    model, data = run
+    states, last = starts_of(data), data.offsets[1:] - 1
+    engine = DreamEngine(DreamConfig.of({"world_model": model, "initial_states": states}))
+    carry = engine.begin(np.arange(8))
+    still = torch.zeros(8, 2)
+    own = engine.advance(carry, still)[1]["success_probability"]
+    goal = {name: torch.from_numpy(np.array(part[:8])).flip(0) for name, part in data.goal.items()}
+    other = engine.begin(np.arange(8), goal=goal)
+    assert not torch.allclose(own, engine.advance(other, still)[1]["success_probability"])
+    state = model.encode(observed(data, np.arange(8)))
+    with pytest.raises(ValueError, match="'goal'"):
+        model.success(state)
+    assert model.step(state, still)[1].success is None and len(last) > 8
+
+
+def test_success_is_learned_of_the_end_and_its_own_goal(tmp_path):
+    fit_of_goals = fitted(tmp_path, blocks.dataset(40), distance_updates=150, updates=1)
+    told = fit_of_goals.figures["success"]
+    assert fit_of_goals.model.success_by_goal and told["found"] - told["other_goal"] > 0.3
+
+
+def test_models_that_were_fitted_before_goals_told_success_are_still_read(run, tmp_path):
+    old = SlotModel(replace(run[0].config, success_by_goal=False), run[0].spec).eval()
+    checkpoint.save(old, tmp_path, "card")
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["success_by_goal"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    again, state = checkpoint.load(tmp_path), old.encode(observed(run[1], np.arange(4)))
+    assert not again.success_by_goal and torch.equal(old.success(state), again.success(state))
+    assert again.step(state, torch.zeros(4, 2))[1].success is not None
 
 
 def test_no_label_is_read(tmp_path):

@@ -36,7 +36,7 @@ from dream_env.language import word_rows
 from dream_env.progress import progress_bar
 from dream_env.rewards import distance, metric_distance
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
+from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel, with_goal
 
 KIND = "dream"
 """Kind of the episodes."""
@@ -123,7 +123,8 @@ def begun(model: WorldModel, starts: InitialStates, rows: np.ndarray) -> tuple[S
     if model.spec.instructions:
         words = np.stack([word_rows(str(starts.instruction[row])) for row in rows])
         state = {**state, "words": torch.from_numpy(words).to(model.device)}
-    return state, starts.goals(model, rows) if model.spec.goals else None
+    goal = starts.goals(model, rows) if model.spec.goals else None
+    return state if goal is None else with_goal(model, state, model.embedding(goal)), goal
 
 
 def _apart(model: WorldModel, state: State, goal: State) -> Tensor:

@@ -44,7 +44,8 @@ class WorldModel(Protocol):
     needs, which `step` moves by themselves; `observed_spaces`, the spaces of those entries of `observed` that are no
     vectors of `spec.observation`, such as a memory; `state_spaces`, the spaces of those entries of the state that
     `restore` needs beside embedding and `observed`, and which `obs_type="state"` shows; `sentence_in_embedding`, True
-    where `embedding` is under the sentence; and in an attribute `config` the numbers `success_threshold`, the
+    where `embedding` is under the sentence; `success_by_goal`, True where success is told of a state together with its
+    goal's embedding, see `with_goal`; and in an attribute `config` the numbers `success_threshold`, the
     probability from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
     `max_disagreement="calibrated"` asks for.
     """
@@ -122,6 +123,17 @@ class HasWords(Protocol):
     def instruction(self, sentence: str) -> np.ndarray:
         """Embeds a sentence, `(I,)` float32."""
         ...
+
+
+def with_goal(model: WorldModel, state: State, goal: Tensor | None) -> State:
+    """Returns states of which the model can tell success.
+
+    Args:
+        model: The world model.
+        state: States.
+        goal: The embeddings `(B, E)` of their goals, kept in the entry "goal" where `success_by_goal`; None if unknown.
+    """
+    return {**state, "goal": goal} if goal is not None and getattr(model, "success_by_goal", False) else state
 
 
 def take(state: Mapping[str, Tensor], index: Any) -> State:

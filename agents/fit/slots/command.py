@@ -84,6 +84,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         width=args.width,
         queries=args.queries,
         success=marked,
+        success_by_goal=marked and bool(episodes.goal),
         rewards=episodes.reward is not None,
         terminates=bool(episodes.terminated.any()),
     )
@@ -233,9 +234,8 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
         lines.append(f"- Distance to the goal and time until it: rank correlation {found['steps_rank']}")
     if "success" in found:
         lines.append(
-            "- Success at an episode's end: {found} of them found, {false} of others taken for one".format(
-                **found["success"]
-            )
+            "- Success at an episode's end: {found} of them found, {false} of others taken for one; shown another "
+            "episode's goal, {other_goal} are".format(**found["success"])
         )
     return "\n".join([*lines, ""])
 

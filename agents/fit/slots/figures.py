@@ -12,7 +12,7 @@ from dream_env import rewards
 from dream_env.agents.eval.statistics import spearman
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.stages import Targets
-from dream_env.world_models.protocol import State
+from dream_env.world_models.protocol import State, with_goal
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
@@ -77,13 +77,25 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
     reached = torch.ones(len(data.first), dtype=torch.bool) if targets.reached is None else targets.reached
     result |= _distance_figures(model, data, targets, reached)
     if model.success_net is not None and targets.marked:
-        said = model.success(state_at(data, data.last, targets.instruction)) > 0.5
-        result["success"] = {
-            "found": round(said[reached].float().mean().item(), 4),
-            "false": round(said[~reached].float().mean().item(), 4),
-        }
+        result["success"] = success_figures(model, data, targets, reached)
     result["disagreement_quantile"] = float(f"{spread.flatten()[:1_000_000].quantile(QUANTILE).item():.4g}")
     return result
+
+
+def success_figures(model: SlotModel, data: Recorded, targets: Targets, reached: Tensor) -> dict[str, float]:
+    """Measures what success is told of at the ends of episodes.
+
+    Returns:
+        Shares that are called one: of those `found` that were, of the others (`false`), and of those that were if they
+        are shown another one's goal (`other_goal`).
+    """
+    words = {} if targets.instruction is None else {"instruction": targets.instruction}
+    state, shares = state_at(data, data.last, targets.instruction), []
+    for shift in (0, 1):
+        goal = model.embedding({name: part.roll(shift, 0) for name, part in targets.goal.items()} | words)
+        shares.append((model.success(with_goal(model, state, goal)) > 0.5).float())
+    told = {"found": shares[0][reached], "false": shares[0][~reached], "other_goal": shares[1][reached]}
+    return {name: round(share.mean().item(), 4) for name, share in told.items()}
 
 
 def state_at(data: Recorded, frame: Tensor, instruction: Tensor | None) -> State:

@@ -249,7 +249,8 @@ def distance_stage(
             begun = model.related({name: data.observation[name][data.first[which]] for name in names})
             words = None if targets.instruction is None else targets.instruction[which]
             rows = torch.cat([inputs[:, 2 * batch : 3 * batch], model.phi.inputs(*begun, words)], 1)
-            logit = model.success_net(rows.detach())[..., 0].mean(0)
+            shown = goal.repeat(1, 2, 1).transpose(0, 1).flatten(1) * model.config.nets**-0.5
+            logit = model.success_net(model.success_inputs(rows, shown).detach())[..., 0].mean(0)
             truth = torch.cat([reached, torch.zeros_like(reached)])  # a start is none, but counts for less
             weight = torch.cat([torch.ones(batch), torch.full((batch,), 0.3)])
             total = total + F.binary_cross_entropy_with_logits(logit, truth, weight=weight)

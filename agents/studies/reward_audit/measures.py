@@ -12,6 +12,7 @@ from dream_env import rewards
 from dream_env.agents.eval.rank_correlation import APART, rank_figures, share
 from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
+from dream_env.world_models.protocol import with_goal
 
 POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
     "raw": ("energy", "progress", "bounded"),
@@ -44,7 +45,7 @@ def score_scene(model: Any, scene: Scene) -> dict[str, Scored]:
     state, goal = (model.encode({name: part.to(model.device) for name, part in some.items()}) for some in (seen, shown))
     values = {
         "raw": rewards.distance(model.embedding(state), model.embedding(goal)),
-        "success": 1 - model.success(state),
+        "success": 1 - model.success(with_goal(model, state, model.embedding(goal).expand(len(images), -1))),
     }
     if has_metric(model):
         values["learned"] = rewards.metric_distance(model.metric(state), model.metric(goal))

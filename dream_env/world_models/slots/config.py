@@ -24,6 +24,7 @@ class SlotConfig:
         net_dim: Numbers of the embedding that each of them gives.
         net_width: Width of their three hidden layers.
         success: Whether the data tell which episodes succeeded.
+        success_by_goal: Whether success is told by the goal, too.
         rewards: Whether rewards were recorded.
         terminates: Whether recorded episodes end by themselves.
         disagreement_threshold: What `max_disagreement="calibrated"` stands for.
@@ -46,6 +47,7 @@ class SlotConfig:
     net_dim: int = 32
     net_width: int = 192
     success: bool = True
+    success_by_goal: bool = False
     rewards: bool = False
     terminates: bool = False
     disagreement_threshold: float | None = None

@@ -65,5 +65,12 @@ class StepEmbedding(nn.Module):
 
     def forward(self, slots: Tensor, own: Tensor, instruction: Tensor | None) -> Tensor:
         """Returns embeddings `(B, N * dim)`; the squared distance of two is the mean of the networks'."""
-        out = self.net(self.inputs(slots, own, instruction)) * self.nets**-0.5
-        return out.transpose(0, 1).flatten(1)
+        return self.embedded(self.inputs(slots, own, instruction)).transpose(0, 1).flatten(1)
+
+    def embedded(self, inputs: Tensor) -> Tensor:
+        """Returns each network's part of embeddings, `(N, B, dim)`, from `(N, B, inputs)`."""
+        return self.net(inputs) * self.nets**-0.5
+
+    def apart(self, inputs: Tensor, goal: Tensor) -> Tensor:
+        """Returns the differences `(N, B, dim)` of what is embedded, `(N, B, inputs)`, to embeddings `(B, N * dim)`."""
+        return self.embedded(inputs) - goal.unflatten(-1, (self.nets, -1)).transpose(0, 1)

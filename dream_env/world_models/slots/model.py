@@ -80,7 +80,7 @@ class SlotModel(nn.Module):
             config.net_dim,
             config.net_width,
         )
-        inputs = self.phi.net.weights[0].shape[1]
+        inputs = self.phi.net.weights[0].shape[1] + config.success_by_goal * config.net_dim
         self.success_net = Layers(config.nets, [inputs, 64, 64, 1]) if config.success else None
         about = 2 * (slots * cameras * FEATURES + own) + choices
         telling = config.rewards or config.terminates
@@ -107,6 +107,11 @@ class SlotModel(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.own_mean.device
+
+    @property
+    def success_by_goal(self) -> bool:
+        """Whether success is told of a state together with its goal's embedding."""
+        return self.config.success and self.config.success_by_goal
 
     @property
     def remembered(self) -> int:
@@ -160,7 +165,7 @@ class SlotModel(nn.Module):
         """Returns the states that observations with `state_spaces` in them stand for.
 
         Args:
-            observation: `slots`, `memory`, the world's vectors, and "instruction" if there is one, `(B, ...)`.
+            observation: `slots`, `memory`, the world's vectors, and "instruction" and "goal" if there are, `(B, ...)`.
 
         Raises:
             ValueError: If one is missing: the embedding is too short to tell them.
@@ -168,7 +173,8 @@ class SlotModel(nn.Module):
         names = (*self.spec.vectors, *self.state_spaces)
         if missing := [name for name in names if name not in observation]:
             raise ValueError(f"observation has no {missing[0]!r}; accepted: {', '.join(names)}, see obs_type='state'")
-        return {name: observation[name] for name in (*names, "instruction") if name in observation}
+        names = (*names, "instruction", *(["goal"] if self.success_by_goal else []))
+        return {name: observation[name] for name in names if name in observation}
 
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
@@ -221,11 +227,17 @@ class SlotModel(nn.Module):
         return self.phi(slots, own, state.get("instruction"))
 
     def success(self, state: State) -> Tensor:
-        """Returns the probability `(B,)` that an episode which ended so would count as a success; 0 if unknown."""
+        """Returns the probability `(B,)` that an episode which ended so would count as a success; 0 if unknown.
+
+        Raises:
+            ValueError: If the state has no "goal" and success is told by it.
+        """
         if self.success_net is None:
             return self.own_mean.new_zeros(len(state["slots"]))
+        if self.success_by_goal and "goal" not in state:
+            raise ValueError("the state has no 'goal'; accepted: states of `with_goal`, with their goal's embedding")
         slots, own = self.related(state)
-        inputs = self.phi.inputs(slots, own, state.get("instruction"))
+        inputs = self.success_inputs(self.phi.inputs(slots, own, state.get("instruction")), state.get("goal"))
         return self.success_net(inputs)[..., 0].mean(0).float().sigmoid()
 
     def decode(self, state: State) -> dict[str, Tensor]:
@@ -275,6 +287,17 @@ class SlotModel(nn.Module):
         away = (numbers[..., :2] - hand[..., None, :].unflatten(-1, (self.cameras, 2))) * numbers[..., SEEN:]
         return torch.cat([numbers, away], -1).flatten(-2)
 
+    def success_inputs(self, inputs: Tensor, goal: Tensor | None) -> Tensor:
+        """Returns what success is told by: what is embedded, `(N, B, inputs)`, and how it differs from goals `(B, E)`.
+
+        The embedding was trained to tell ends that reached their goal from others, so where goals are near one another
+        little is left to be learned.
+        """
+        if not self.success_by_goal:
+            return inputs
+        assert goal is not None
+        return torch.cat([inputs, self.phi.apart(inputs, goal)], -1)
+
     def tell(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], action: Tensor) -> Tensor:
         """Returns standardized reward and logit of the end of steps with normalized actions, `(B, 2)`."""
         parts = [part for state in (before, after) for part in (state["slots"].flatten(-2), self.own_of(state))]
@@ -282,7 +305,8 @@ class SlotModel(nn.Module):
         return self.told(torch.cat([*parts, action], -1))
 
     def _tells_success(self, state: State) -> bool:
-        return self.success_net is not None and (not self.spec.instructions or "instruction" in state)
+        needed = ["instruction"] * self.spec.instructions + ["goal"] * self.success_by_goal
+        return self.success_net is not None and all(name in state for name in needed)
 
     def _own_of(self, observation: Mapping[str, Tensor], pictures: list[Tensor]) -> State:
         """Returns the vectors of observations, those that are missing as pictures show them."""
