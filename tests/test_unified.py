@@ -96,6 +96,7 @@ def test_embeddings_and_pictures_are_those_of_the_base(folder, base, data):
     drawn, its = (one.decode(one.encode(seen)) for one in (model, known))
     assert all(torch.equal(part, its[name]) for name, part in drawn.items())
     assert not any("dynamics" in name for name in model.state_dict())
+    assert model.sentence_in_embedding == known.sentence_in_embedding, "planners ask"
 
 
 def test_rows_are_the_same_alone_and_among_others_in_both_roles(folder, data):

@@ -30,6 +30,7 @@ from dream_env.agents.fidelity import pictures, ranking, repeat, replay, uncerta
 from dream_env.agents.fidelity.arguments import Arguments
 from dream_env.agents.fidelity.replay import Rollout
 from dream_env.agents.fidelity.report import headline, markdown, verdict
+from dream_env.agents.fidelity.view import viewed
 from dream_env.agents.nicol import probes
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset, encode_episodes
 from dream_env.agents.run import hashing as sources
@@ -56,12 +57,12 @@ def measure(args: Arguments) -> dict[str, Any]:
     check_out(args.out)
     workers: pool.Workers = "ray" if args.ray else args.workers
     folder = checkpoint.resolve(args.world_model)
-    model = checkpoint.load(folder)
+    model = viewed(checkpoint.load(folder))
     ranking.check_policies(args.policies, args.world_model)
     data = EpisodeDataset.load(args.data)
 
     encoder = replay.encoder_digest(model)
-    listed = replay.jobs(tasks, args.policies, args.episodes, args.seed)
+    listed = replay.jobs(tasks, ranking.recordable(args.policies), args.episodes, args.seed)
     if common := set(data.seed.tolist()) & {job.seed for job in listed}:
         raise ValueError(f"data={args.data} holds the held-out seed {min(common)}; accepted: episodes of other seeds")
     played_in = args.cache / sources.physics()
@@ -74,7 +75,8 @@ def measure(args: Arguments) -> dict[str, Any]:
     starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
     dreams = {start: replay.dream_rollout(model, latents, start) for start in starts}
     dream = dreams[0]
-    true_returns, told_returns = (replay.returns(model, latents, world) for world in (physics, dream))
+    goal = replay.goals(model, latents, episodes.goal_image)
+    true_returns, told_returns = (replay.returns(model, latents, world, goal) for world in (physics, dream))
     encoded, threshold = each_step(model.success, physics.states), replay.threshold(model)
     again = repeat.again(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None
     played = []
@@ -166,7 +168,7 @@ def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, encoder: str
     file = args.cache / f"probe-{_digest(encoder, content, args.probe_updates)}.safetensors"
     if file.is_file():
         tokens, channels = encode_episodes(model, train.take(slice(1))).tokens.shape[-2:]
-        probe = probes.Probe(channels, math.isqrt(tokens))
+        probe = probes.Probe(channels, tokens)
         probe.load_state_dict(load_file(file))
         return probe.eval()
     probe = probes.fit_probe(encode_episodes(model, train), args.probe_updates)

@@ -15,7 +15,7 @@ from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirme
 from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import encoder_digest
 from dream_env.agents.nicol.rollouts import Batch, play
-from dream_env.agents.nicol.vla import load
+from dream_env.agents.policies.registry import load
 from dream_env.agents.run import workers as pool
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
@@ -30,6 +30,11 @@ def weights(policy: str) -> str:
     for tensor in load(policy).state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def recordable(policies: Sequence[str]) -> tuple[str, ...]:
+    """Returns the policies that read no sentence word by word: episodes are recorded without."""
+    return tuple(policy for policy in policies if "words" not in load(policy).inputs)
 
 
 def check_policies(policies: Sequence[str], world_model: str) -> None:

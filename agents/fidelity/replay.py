@@ -19,6 +19,7 @@ from dream_env.agents import collect
 from dream_env.agents.eval.open_loop import at, each_step, encoded_state, open_loop, recorded_states
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.agents.run import workers as pool
+from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.progress import progress_bar
@@ -32,8 +33,11 @@ def encoder_digest(model: Any) -> str:
     """Returns a digest of what a world model sees: alike for two models exactly if their encoders are."""
     shape = (8, IMAGE_SIZE, IMAGE_SIZE, 3)
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
+    given = {"pixels": pictures.to(model.device)}
+    if getattr(model, "sentence_in_embedding", False):
+        given["instruction"] = torch.zeros(len(pictures), INSTRUCTION_DIM, device=model.device)
     with torch.inference_mode():
-        seen = model.embedding(model.encode({"pixels": pictures.to(model.device)})).cpu().numpy()
+        seen = model.embedding(model.encode(given)).cpu().numpy()
     return hashlib.sha256(seen.tobytes()).hexdigest()[:16]
 
 
@@ -173,15 +177,23 @@ def physics_rollout(model: Any, latents: EncodedDataset) -> Rollout:
     return Rollout(states, latents.condition, _held(latents.condition, 0.5), disagreement, error)
 
 
-def returns(model: Any, latents: EncodedDataset, rollout: Rollout) -> dict[str, np.ndarray]:
+@torch.inference_mode()
+def goals(model: Any, latents: EncodedDataset, pictures: np.ndarray) -> State:
+    """Returns the states of goal pictures `(N, H, W, 3)`, of which nothing else is known, under their sentences."""
+    return model.encode({"pixels": torch.from_numpy(np.array(pictures)), "instruction": latents.instruction})
+
+
+def returns(model: Any, latents: EncodedDataset, rollout: Rollout, goal: State | None = None) -> dict[str, np.ndarray]:
     """Sums the rewards of a rollout, `(N,)` for every variant that the world model can give.
 
     Args:
         model: The world model.
         latents: The N episodes, with their goals.
         rollout: What is paid for, from frame 0 on.
+        goal: States of the goals, see `goals`; None makes them of the goals' tokens, where these tell enough.
     """
-    goal = encoded_state(model, latents.goal, torch.zeros_like(latents.proprio[:, 0]), latents.instruction)
+    if goal is None:
+        goal = encoded_state(model, latents.goal, torch.zeros_like(latents.proprio[:, 0]), latents.instruction)
     distances = {False: _distances(model.embedding, rewards.distance, rollout.states, goal)}
     if has_metric(model):
         distances[True] = _distances(model.metric, rewards.metric_distance, rollout.states, goal)

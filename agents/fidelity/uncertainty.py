@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -65,7 +66,7 @@ def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, An
     - `actions`: full-scale actions that alternate in sign, which no recorded episode holds. They are absurd but need
       not be hard to predict: the hand trembles in place.
     - `proprio`: the set-point of another episode: the arm is not where it says.
-    - `chimera`: the left half of one scene and the right half of another: two arms, or none.
+    - `chimera`: the left half of one scene and the right half of another: two arms, or none; of slots half of them.
     - `noise`: tokens under noise of their own variance.
 
     Returns:
@@ -79,9 +80,10 @@ def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, An
     action, state = action[:, :steps], partial(encoded_state, model, instruction=latents.instruction)
     start = state(tokens, proprio)
     sign = torch.randint(0, 2, (len(action), 1, len(ACTION_NAMES)), generator=generator) * 2.0 - 1
-    half = tokens.shape[1] ** 0.5 // 2
-    left = (torch.arange(tokens.shape[1]) % (2 * half) < half)[:, None]
-    noise = torch.randn(tokens.shape, generator=generator)
+    count, side = tokens.shape[1], math.isqrt(tokens.shape[1])
+    columns = torch.arange(count) % side if side**2 == count else torch.arange(count)
+    left = (columns < (side if side**2 == count else count) // 2)[:, None]
+    noise = tokens.std() * torch.randn(tokens.shape, generator=generator)
     absurd = {
         "actions": (start, sign * (1 - 2 * (torch.arange(steps) % 2)).view(1, -1, 1)),
         "proprio": (state(tokens, proprio.roll(1, 0)), action),

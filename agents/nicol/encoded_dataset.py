@@ -134,7 +134,14 @@ def encode_episodes(model: Any, episodes: Episodes, rows: Tensor | None = None, 
         pictures = torch.from_numpy(recolor(np.array(images), recolored))
         return model.encode({"pixels": pictures})["tokens"].half()
 
-    frames = [tokens(episodes.images[n]) for n in progress_bar(which, "encode", unit="episode")]
+    watch = getattr(model, "watch", None)  # of models that remember what is hidden
+    frames = []
+    for i, n in enumerate(progress_bar(which, "encode", unit="episode")):
+        if watch is None:
+            frames.append(tokens(episodes.images[n]))
+        else:
+            pictures = torch.from_numpy(recolor(np.array(episodes.images[n]), recolored))
+            frames.append(watch(pictures, known.proprio[i]).half())
     named = (episodes.colors[which] + recolored)[np.arange(len(which)), episodes.target[which]] % len(COLORS)
     words = np.stack([embedder(model)(str(sentence)) for sentence in episodes.instruction[which]])
     parts = EncodedDataset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -38,23 +39,24 @@ class Probe(nn.Module):
 
     Args:
         channels: Channels C of one token.
-        grid: Side of the token map.
+        tokens: Number of tokens; a map, row by row, where that is a square, else a list.
         width: Channels of the convolution.
         hidden: Hidden width of the heads.
     """
 
-    def __init__(self, channels: int, grid: int = 8, width: int = 64, hidden: int = 128) -> None:
+    def __init__(self, channels: int, tokens: int = 64, width: int = 64, hidden: int = 128) -> None:
         super().__init__()
         width = max(width, channels)  # so that the first layer can pass on all of a single vector
-        self.grid = grid
+        side = math.isqrt(tokens)
+        self.grid = (side, side) if side**2 == tokens else (1, tokens)
         proprio, colors = len(PROPRIO_NAMES), len(COLORS)
-        axis = torch.linspace(-1, 1, grid)
+        axes = [torch.linspace(-1, 1, length) for length in self.grid]
         self.position: Tensor
-        self.register_buffer("position", torch.cartesian_prod(axis, axis), persistent=False)
+        self.register_buffer("position", torch.cartesian_prod(*axes), persistent=False)
         self.look = nn.Conv2d(channels + 2 + proprio, width, 3, padding=1)
         self.queries = nn.Linear(width, colors)
         self.cube = nn.Sequential(nn.Linear(width + 2 + proprio, hidden), nn.SiLU(), nn.Linear(hidden, 4 * colors))
-        self.hand = nn.Sequential(nn.Linear(channels * grid**2 + proprio, hidden), nn.SiLU(), nn.Linear(hidden, 3))
+        self.hand = nn.Sequential(nn.Linear(channels * tokens + proprio, hidden), nn.SiLU(), nn.Linear(hidden, 3))
         self.center: Tensor
         self.scale: Tensor
         self.register_buffer("center", torch.zeros(2, 3))
@@ -65,7 +67,7 @@ class Probe(nn.Module):
         rows, length = tokens.shape[:2]
         place = self.position.expand(rows, -1, -1)
         parts = torch.cat([tokens, place, proprio[:, None].expand(-1, length, -1)], dim=-1)
-        seen = self.look(parts.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
+        seen = self.look(parts.transpose(1, 2).unflatten(2, self.grid))
         seen = F.silu(seen).flatten(2).transpose(1, 2)
         weights = self.queries(seen).softmax(dim=1).transpose(1, 2)
         colors = weights.shape[1]
@@ -94,7 +96,7 @@ def fit_probe(train: EncodedDataset, updates: int = 3000, batch: int = 128, rate
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        probe = Probe(train.tokens.shape[-1], round(train.tokens.shape[-2] ** 0.5))
+        probe = Probe(train.tokens.shape[-1], train.tokens.shape[-2])
     held = train.held.float()
     for i, place in enumerate((train.cubes[train.present], train.hand.flatten(0, 1))):
         probe.center[i], probe.scale[i] = place.mean(0), place.std(0) + 1e-3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -118,7 +117,7 @@ def _shared(job: Job, args: fit.Arguments, episodes: EpisodeDataset) -> tuple[Ca
         fitted = fit_probe(encode(model, episodes, train), job.probe_updates)
         with replacing(file) as part:
             save_file(fitted.state_dict(), part)
-    probe = Probe(latents.tokens.shape[-1], math.isqrt(latents.tokens.shape[-2]))
+    probe = Probe(latents.tokens.shape[-1], latents.tokens.shape[-2])
     probe.load_state_dict(load_file(file))
     return encode, probe.eval()
 

@@ -52,6 +52,7 @@ class UnifiedModel(nn.Module):
         self.tokens = tokens = tokens_of(config.base, config.base_config, spec)
         self.base = tokens.base
         self.embedding_dim, self.observed = self.base.embedding_dim, (*self.base.observed, TOKENS)
+        self.sentence_in_embedding = bool(getattr(self.base, "sentence_in_embedding", False))
         action = spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
         shape = (config.width, config.heads, config.hidden)
