@@ -212,21 +212,23 @@ def test_a_killed_run_goes_on_in_its_second_stage_and_ends_as_one_without_a_paus
         assert torch.equal(part, resumed.state_dict()[name]), name
 
 
-def test_imagined_pictures_stand_beside_what_happened(drawing, tmp_path):
+def test_imagined_pictures_stand_beside_what_happened(drawing):
     model, episodes = drawing
     shape = {"tokens": 64, "channels": 16, "vectors": {"proprio": 4}, "action_low": (-1.0,) * 4}
     policy = made(**shape, action_high=(1.0,) * 4)
     with torch.no_grad():
         policy.flow.change.zero_()  # imagines that nothing changes
-    picture = imagined.strip(policy, model, episodes, 1, count=3)
-    side, gap = 64, imagined.GAP
-    assert picture.shape == (3 * side + 2 * gap, 3 * side + 2 * gap, 3)
+    rows, steps = imagined.strip(policy, model, episodes, 1, count=3)
     frames = np.asarray(episodes[1].observation["pixels"])
-    np.testing.assert_array_equal(picture[:side, :side], frames[0])
-    np.testing.assert_array_equal(picture[2 * (side + gap) :, :side], frames[2])
-    drawn = model.decode(model.encode({"pixels": torch.from_numpy(frames[:1])}))["pixels"][0].numpy()
-    assert np.abs(picture[side + gap :][:side, :side].astype(int) - drawn).max() <= 2
-    imagined.save(picture, tmp_path / "strip.png")
+    seen, drawn, later = rows.values()
+    assert list(rows) == ["seen", "imagined\n2 steps on", "seen\n2 steps on"] and drawn.shape == seen.shape
+    np.testing.assert_array_equal(seen, frames[steps])
+    np.testing.assert_array_equal(later, frames[steps + 2])
+    true = model.decode(model.encode({"pixels": torch.from_numpy(frames[:1])}))["pixels"][0].numpy()
+    assert np.abs(drawn[0].astype(int) - true).max() <= 2
+    picture = np.asarray(imagined.labelled(rows, steps, "lift the cube", side=64))
+    corner = picture[-64 - imagined.GAP : -imagined.GAP, -64 - imagined.GAP : -imagined.GAP]
+    np.testing.assert_array_equal(corner, later[-1])
     with pytest.raises(ValueError, match="restore"):
         imagined.strip(policy, toy.ToyWorldModel(), episodes, 0)
 

@@ -194,5 +194,6 @@ def main(args: Arguments) -> None:
         data = EpisodeDataset.load(args.data[0])
         how = Cloning(args, data)
         shown = int(how.aside[0] if len(how.aside) else how.rows[0])
-        imagined.save(imagined.strip(registry.load(args.out), model, data, shown), args.out / PICTURE)
+        rows, steps = imagined.strip(registry.load(args.out), model, data, shown)
+        imagined.labelled(rows, steps, str(data.instruction[shown])).save(args.out / PICTURE)
         print(f"seen, imagined {args.ahead} steps on, and seen then: {args.out / PICTURE}")

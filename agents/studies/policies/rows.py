@@ -78,7 +78,18 @@ ROWS: dict[str, Row] = {
         {},
         control="plain, hindsight",
     ),
-    "video, one pass": Row("video, with one pass of the generator", "video", {"feature": "onepass"}),
+    "latent, hindsight": Row(
+        "latent that also learns from all episodes which actions led where",
+        "latent",
+        {"future_weight": 0.5, "hindsight": 0.5},
+        control="plain, hindsight",
+    ),
+    "video, one pass": Row(
+        "video, with one pass of the generator, about the mean of the futures",
+        "video",
+        {"feature": "onepass"},
+        control="plain, hindsight",
+    ),
     "video, demonstrations": Row(
         "video, with a generator that learned from the demonstrations alone",
         "video",

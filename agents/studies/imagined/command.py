@@ -1,0 +1,88 @@
+"""Draws what policies with a world model inside imagine: `python -m agents.studies.imagined --data DIR --video FOLDER`.
+
+Of a policy that generates futures, what it imagines; of one that foresees embeddings, the nearest recorded frames; of a
+unified model its dream; all beside what then happened, in an episode that none of them was cloned from. Of a fused
+network what it saves and what it costs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.policies import registry
+from dream_env.agents.run.config import check_out
+from dream_env.agents.studies.imagined import drawings
+from dream_env.agents.studies.imagined.arguments import Arguments
+from dream_env.checks import check_choice
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.world_models import checkpoint
+
+
+def unseen(data: EpisodeDataset, args: Arguments) -> np.ndarray:
+    """Returns the demonstrations that may be drawn: of the tasks, without the first ones, those that succeeded.
+
+    Raises:
+        ValueError: If a task is not known, or too few are left.
+    """
+    known = sorted(set(data.task.tolist()))
+    for task in args.tasks:
+        check_choice("tasks", task, known)
+    good = np.ones(len(data), bool) if data.success is None else data.solved
+    demo = data.kind == "demo" if "demo" in data.kind else good
+    found = []
+    for task in args.tasks or known:
+        own = np.flatnonzero(demo & (data.task == task))[args.skip :]
+        found.append(own[good[own]])
+    rows = np.sort(np.concatenate(found))
+    if args.episode >= len(rows):
+        raise ValueError(
+            f"episode={args.episode}: {len(rows)} are left; accepted: 0 to {len(rows) - 1}, or less --skip"
+        )
+    return rows
+
+
+def draw(args: Arguments) -> list[str]:
+    """Draws what is named, and returns the names of the files.
+
+    Raises:
+        ValueError: If a policy is of another kind, or a world model cannot draw.
+    """
+    check_out(args.out)
+    made: dict[str, Any] = {}
+    if args.data is not None:
+        data = EpisodeDataset.load(args.data)
+        rows = unseen(data, args)
+        episode = int(rows[args.episode])
+        if args.video:
+            policy = _policy(args.video, "video")
+            made["video"] = drawings.video(policy, checkpoint.load(policy.config.world_model), data, episode)
+        if args.latent:
+            policy, several = _policy(args.latent, "latent"), np.setdiff1d(rows, episode)[: args.others]
+            model = checkpoint.load(policy.config.world_model)
+            made["latent"] = drawings.latent(policy, model, data, episode, several)
+        if args.unified:
+            worlds = {"its dream": checkpoint.load(args.unified), "base's dream": checkpoint.load(args.base)}
+            made["unified"] = drawings.dreams(worlds, data, episode)
+    if args.fused:
+        made["fused"] = drawings.fused(json.loads(args.fused.read_text(encoding="utf-8")))
+    for name, picture in made.items():
+        drawings.save(picture, args.out / f"policies_{name}.png")
+    return [f"policies_{name}.png" for name in made]
+
+
+def _policy(folder: str, kind: str) -> Any:
+    policy = registry.load(folder)
+    if policy.kind != kind:
+        raise ValueError(
+            f"{kind}={folder!r} is of kind {policy.kind!r}; accepted: one of `agents.clone --policy {kind}`"
+        )
+    return policy
+
+
+def main(args: Arguments) -> None:
+    """Runs the command."""
+    for name in draw(args):
+        print((args.out / name).resolve())
