@@ -21,6 +21,7 @@ class Arguments:
         picture_size: Side to which pictures are resized, a multiple of 16.
         members: Networks of the ensemble that moves slots.
         width: Width of their hidden layers.
+        outcomes: Outcomes of a step that each of them tells apart, as a thing is held or slips.
         queries: Slots that a sentence can name at once.
         batch: Windows of a batch, for each network of the ensemble.
         ahead: Steps of a window, predicted from predictions.
@@ -43,6 +44,7 @@ class Arguments:
     picture_size: int = 64
     members: int = 3
     width: int = 96
+    outcomes: int = 2
     queries: int = 1
     batch: int = 64
     ahead: int = 8

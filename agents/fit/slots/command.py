@@ -82,6 +82,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         picture_size=args.picture_size,
         members=args.members,
         width=args.width,
+        outcomes=args.outcomes,
         queries=args.queries,
         success=marked,
         success_by_goal=marked and bool(episodes.goal),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Stage
 from dream_env.world_models.slots.model import SlotModel
+from dream_env.world_models.slots.outcomes import Outcomes
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 CHANGED = 16 / 255
@@ -20,6 +21,8 @@ RECALLED = (0, 1, 2)
 """Steps of a window in which recorded slots are seen: drawn for each window."""
 MOVED = 1.0
 """Pixels in a step from which on a slot counts as moved, and its error more."""
+HIDDEN = 0.3
+"""How much it counts that what is hidden shows no pixel."""
 MOVING_SHARE = 0.6
 """Share of the windows in which some slot moves; most recorded time nothing does."""
 
@@ -114,10 +117,11 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
             slots = torch.where(seen, truth[:, :, k], slots) if k else slots
             now = torch.where(seen[..., 0], mine[:, :, k], now) if k else now
             here, before = now, slots
-            change, memory, now = model.dynamics(slots, memory, now, done[:, :, k], model.place(now), model.place)
+            outcomes, now = model.dynamics(slots, memory, now, done[:, :, k], model.place(now), model.place)
+            wrong, which = outcome_error(model, slots, outcomes, truth[:, :, k : k + 2], visible[:, :, k + 1])
+            change, memory = outcomes.pick(which)
             slots = model.moved(slots, change)
             used = known[:, :, k].float() * (recall[..., 0, 0] + ahead > k)
-            wrong = slot_error(model, slots, truth[:, :, k : k + 2], visible[:, :, k + 1])
             wrong = wrong + F.smooth_l1_loss(now / scale, mine[:, :, k + 1] / scale, beta=0.1, reduction="none").sum(-1)
             if model.told is not None:
                 states = ({"slots": before.detach()}, here.detach()), ({"slots": slots.detach()}, now.detach())
@@ -146,6 +150,36 @@ def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
     return soon.nonzero()[:, 0]
 
 
+def outcome_error(
+    model: SlotModel, slots: Tensor, outcomes: Outcomes, truth: Tensor, visible: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns how unlikely the outcomes make what happened, `(E, b)`, and which of them most probably is the one.
+
+    A rollout goes on from that one, so it never has to make good for chance that it did not foresee, and learns from
+    what is known at every step, not from what came of it. The negative log-likelihood of a slot counts by its spread
+    (Seitzer et al. 2022), or else what rests, and is foreseen well, would be all that counts.
+
+    Args:
+        model: The model.
+        slots: Slots before the step, `(E, b, K, n)`.
+        outcomes: What may come of it.
+        truth: What was before and after it, `(E, b, 2, K, n)`.
+        visible: Whether that is seen after it, `(E, b, K, C)`.
+
+    Returns:
+        The error, and the numbers of outcomes `(E, b, K)`.
+    """
+    every = slots.unsqueeze(3).expand(*slots.shape[:3], outcomes.count, -1)
+    every = model.moved(every, outcomes.change)  # (E, b, K, J, n)
+    off, numbers = _apart(model, every, truth[:, :, 1].unsqueeze(3), visible.unsqueeze(3))
+    joint = outcomes.log_joint(off, numbers)
+    which = joint.argmax(-1)
+    spread = outcomes.spread.gather(-1, which.unsqueeze(-1)).squeeze(-1).detach()
+    if outcomes.count == 1:  # a median instead: more of those that moved, as what seldom comes would be left out
+        return slot_error(model, every.squeeze(3), truth, visible), which
+    return (-spread * joint.logsumexp(-1)).sum(-1), which
+
+
 def slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     """Returns the error of predicted slots `(E, b, K, n)` in pixels, `(E, b)`; more of those that moved.
 
@@ -163,8 +197,18 @@ def slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) 
     jumped = 1 + ((after - before)[..., :2].norm(dim=-1) > MOVED).float()
     # How large something looks tells how near it is, in parts of a pixel, so that counts as much as its place.
     seen = (wrong[..., :2].sum(-1) + wrong[..., 2:SEEN].sum(-1)) * visible
-    hidden = 0.3 * wrong[..., 2] * (after[..., SEEN] > 0) * ~visible
+    hidden = HIDDEN * wrong[..., 2] * (after[..., SEEN] > 0) * ~visible
     return (jumped * seen + hidden).sum((-1, -2))
+
+
+def _apart(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the error of slots `(..., n)` in pixels `(...)`, and of how many numbers it is the sum."""
+    pixels = model.config.picture_size / 2
+    found, after = (part.unflatten(-1, (model.cameras, FEATURES)) * pixels for part in (slots, truth))
+    wrong = F.smooth_l1_loss(found, after.expand_as(found), beta=0.2, reduction="none")[..., :SEEN]
+    hidden = HIDDEN * ((after[..., SEEN] > 0) & ~visible)
+    error = (wrong.sum(-1) * visible + wrong[..., 2] * hidden).sum(-1)
+    return error, (SEEN * visible + hidden).sum(-1)
 
 
 def _told_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, ends: Tensor) -> Tensor:

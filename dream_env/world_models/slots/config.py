@@ -18,6 +18,7 @@ class SlotConfig:
         depth: Hidden layers.
         memory: Numbers that each slot remembers.
         message: Numbers that slots tell each other.
+        outcomes: Outcomes of a step that each member tells apart; checkpoints that do not say have one.
         queries: Slots that a sentence can name at once.
         code: Numbers that a sentence's task is coded by.
         nets: Networks of the embedding.
@@ -41,6 +42,7 @@ class SlotConfig:
     depth: int = 2
     memory: int = 8
     message: int = 32
+    outcomes: int = 1
     queries: int = 1
     code: int = 8
     nets: int = 2
@@ -55,6 +57,7 @@ class SlotConfig:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         positive = ("slots", "colours", "members", "width", "depth", "memory", "message", "queries", "code", "nets")
+        positive += ("outcomes",)
         for name in (*positive, "net_dim", "net_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")

@@ -1,7 +1,7 @@
 """How slots move: one network for all of them, which hears of the others and of the robot, in an ensemble.
 
 Each slot is told where it is, where the robot's hand shows in the picture, what the robot's state and action are, and
-what the other slots say (interaction networks, Battaglia et al. 2016); it says how it changes, and what it remembers.
+what the other slots say (interaction networks, Battaglia et al. 2016); it says what may come of it, see `outcomes`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.world_models.slots.outcomes import Outcomes
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 MOVING = FEATURES - 1
 """Numbers of a slot under one camera that change: all but whether it was seen."""
+SHARPEST, WIDEST = 0.3, 6.0
+"""Least and largest spread of an outcome, in pixels."""
 
 
 class Layers(nn.Module):
@@ -51,6 +54,7 @@ class SlotDynamics(nn.Module):
         depth: Hidden layers.
         memory: Numbers M that a slot remembers.
         message: Numbers of a message.
+        outcomes: Outcomes J that each member tells apart.
     """
 
     def __init__(
@@ -64,21 +68,24 @@ class SlotDynamics(nn.Module):
         depth: int,
         memory: int,
         message: int,
+        outcomes: int = 1,
     ) -> None:
         super().__init__()
         self.slots, self.cameras, self.members, self.memory = slots, cameras, members, memory
+        self.outcomes = outcomes
         numbers = FEATURES * cameras
         seen = numbers + memory + slots + 4 * cameras + 2 * own + action
         self.speak, self.listen = (Layers(members, [numbers + slots, message]) for _ in range(2))
-        self.net = Layers(members, [seen + message, *[width] * depth, MOVING * cameras + memory])
+        told = MOVING * cameras + memory + (2 if outcomes > 1 else 0)
+        self.net = Layers(members, [seen + message, *[width] * depth, outcomes * told])
         self.own_net = Layers(members, [own + action, *[width] * depth, own]) if own else None
         self.register_buffer("identity", torch.eye(slots), persistent=False)
         self.identity: Tensor
 
     def forward(
         self, slots: Tensor, memory: Tensor, own: Tensor, action: Tensor, hand: Tensor, place: nn.Module
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns changes of the moving numbers `(E, B, K, C * MOVING)`, memories `(E, B, K, M)` and own `(E, B, P)`.
+    ) -> tuple[Outcomes, Tensor]:
+        """Returns what may come of slots, whose moving numbers are C * MOVING, and the own state `(E, B, P)` after it.
 
         Args:
             slots: `(E, B, K, C * FEATURES)`, one part for each member.
@@ -102,6 +109,11 @@ class SlotDynamics(nn.Module):
         centre = slots.unflatten(-1, (self.cameras, FEATURES))[..., :2].flatten(-2)
         robot = torch.cat([own, after.detach(), action, shift], -1).unsqueeze(2).expand(-1, -1, count, -1)
         told = torch.cat([self_told, memory, hand.unsqueeze(2) - centre, robot, heard], -1)
-        out = self.net(told.flatten(1, 2)).view(members, batch, count, -1)
-        change, kept = out.split([MOVING * self.cameras, self.memory], -1)
-        return change, kept.tanh(), after
+        out = self.net(told.flatten(1, 2)).view(members, batch, count, self.outcomes, -1)
+        change, kept = out[..., : MOVING * self.cameras], out[..., MOVING * self.cameras :]
+        kept, more = kept.split([self.memory, kept.shape[-1] - self.memory], -1)
+        if self.outcomes == 1:
+            logit, spread = torch.zeros_like(change[..., 0]), torch.ones_like(change[..., 0])
+        else:
+            logit, spread = more[..., 0], more[..., 1].exp().clamp(SHARPEST, WIDEST)
+        return Outcomes(change, logit, spread, kept.tanh()), after

@@ -67,7 +67,16 @@ class SlotModel(nn.Module):
         self.own_reader = OwnReader(cameras, own, side) if own and spec.goals else None
         self.place = Place(own, cameras)
         self.dynamics = SlotDynamics(
-            slots, cameras, own, choices, config.members, config.width, config.depth, config.memory, config.message
+            slots,
+            cameras,
+            own,
+            choices,
+            config.members,
+            config.width,
+            config.depth,
+            config.memory,
+            config.message,
+            config.outcomes,
         )
         self.phi = StepEmbedding(
             slots,
@@ -179,30 +188,34 @@ class SlotModel(nn.Module):
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> tuple[State, Prediction]:
-        """Predicts the next state: noise picks a member of the ensemble.
+        """Predicts the next state: noise picks a member of the ensemble and one of its outcomes.
+
+        Every member remembers of what happened what its own outcome that is nearest to it would have it remember.
 
         Args:
             state: Current states.
             action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
-            noise: `(B, 1)` in [0, 1); None gives the mean of the members.
-            temperature: Factor of the distance to the mean of the members.
+            noise: `(B, 1)` in [0, 1); None gives the mean of the members' likeliest outcomes.
+            temperature: Factor of the distance of members to their mean, and what the logits of outcomes are divided by:
+                at 0 it is the likeliest.
         """
         members = self.config.members
         own, done = self.own_of(state), self.normalized(action)
         slots = state["slots"].expand(members, *state["slots"].shape)
         memory = state["memory"].unflatten(-1, (members, -1)).movedim(-2, 0)
         own_every, done_every = (part.expand(members, *part.shape) for part in (own, done))
-        changes, memory, own_afters = self.dynamics(
-            slots, memory, own_every, done_every, self.place(own_every), self.place
-        )
-        change, own_after = changes.mean(0), own_afters.mean(0)
+        outcomes, own_afters = self.dynamics(slots, memory, own_every, done_every, self.place(own_every), self.place)
+        modes, _ = outcomes.pick(outcomes.likeliest())
+        change, own_after = modes.mean(0), own_afters.mean(0)
         if noise is not None:
-            rows = torch.arange(len(own), device=own.device)
-            member = (noise[:, 0] * members).long().clamp(max=members - 1)
-            change, own_after = (
-                mean + temperature * (part[member, rows] - mean)
-                for part, mean in ((changes, change), (own_afters, own_after))
-            )
+            rows, scaled = torch.arange(len(own), device=own.device), noise[:, 0] * members
+            member = scaled.long().clamp(max=members - 1)
+            drawn = modes if outcomes.count == 1 else outcomes.pick(outcomes.drawn(scaled - member, temperature))[0]
+            apart = modes[member, rows] - change
+            change = change + temperature * apart + (drawn - modes)[member, rows]
+            own_after = own_after + temperature * (own_afters[member, rows] - own_after)
+        _, memory = outcomes.pick(outcomes.nearest(change))
+        means = outcomes.mean()
         after = {**state, **self.vectors(own_after), "slots": self.moved(state["slots"], change)}
         after["memory"] = memory.movedim(0, -2).flatten(-2)
         reward, ends = None, None
@@ -214,7 +227,7 @@ class SlotModel(nn.Module):
             reward=reward,
             terminated=ends,
             success=self.success(after) if self._tells_success(after) else None,
-            disagreement=changes.float().var(0, unbiased=False).mean((-1, -2)),
+            disagreement=means.float().var(0, unbiased=False).mean((-1, -2)),
         )
 
     def embedding(self, state: State) -> Tensor:
