@@ -108,7 +108,7 @@ def test_a_row_is_the_same_alone_and_among_others(run):
     assert torch.allclose(told.success[2:3], said.success, atol=1e-5)
 
 
-def test_without_noise_or_temperature_the_mean_of_the_members_is_taken(run):
+def test_without_noise_or_temperature_the_likeliest_is_taken(run):
     model, data = run
     state, action = model.encode(observed(data, np.arange(4))), torch.rand(4, 2)
     mean = model.step(state, action)[0]["slots"]
@@ -126,10 +126,12 @@ def test_a_member_goes_on_from_what_it_remembers_itself(run, member):
         action = torch.rand(4, 2)
         own = model.own_of(state).expand(members, 4, -1)
         done = model.normalized(action).expand(members, 4, -1)
-        change, memory, _ = model.dynamics(
+        outcomes, _ = model.dynamics(
             slots.expand(members, *slots.shape), memory, own, done, model.place(own), model.place
         )
-        slots = model.moved(slots, change[member])
+        change = outcomes.pick(outcomes.drawn(torch.full((4,), 0.5), 1.0))[0][member]
+        memory = outcomes.pick(outcomes.nearest(change))[1]
+        slots = model.moved(slots, change)
         state, _ = model.step(state, action, chosen)
         torch.testing.assert_close(state["slots"], slots)
     assert memory[0].any() and not torch.allclose(memory[0], memory[1])

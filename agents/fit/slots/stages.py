@@ -156,8 +156,9 @@ def outcome_error(
     """Returns how unlikely the outcomes make what happened, `(E, b)`, and which of them most probably is the one.
 
     A rollout goes on from that one, so it never has to make good for chance that it did not foresee, and learns from
-    what is known at every step, not from what came of it. The negative log-likelihood of a slot counts by its spread
-    (Seitzer et al. 2022), or else what rests, and is foreseen well, would be all that counts.
+    what is known at every step, not from what came of it. The negative log-likelihood of a slot counts by the spread
+    that is expected (Seitzer et al. 2022), or else what rests, and is foreseen well, would be all that counts; not by
+    what came, or chances would be learned wrong.
 
     Args:
         model: The model.
@@ -174,7 +175,7 @@ def outcome_error(
     off, numbers = _apart(model, every, truth[:, :, 1].unsqueeze(3), visible.unsqueeze(3))
     joint = outcomes.log_joint(off, numbers)
     which = joint.argmax(-1)
-    spread = outcomes.spread.gather(-1, which.unsqueeze(-1)).squeeze(-1).detach()
+    spread = (outcomes.logit.softmax(-1) * outcomes.spread).sum(-1).detach()
     if outcomes.count == 1:  # a median instead: more of those that moved, as what seldom comes would be left out
         return slot_error(model, every.squeeze(3), truth, visible), which
     return (-spread * joint.logsumexp(-1)).sum(-1), which
