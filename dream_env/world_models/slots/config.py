@@ -57,8 +57,7 @@ class SlotConfig:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         positive = ("slots", "colours", "members", "width", "depth", "memory", "message", "queries", "code", "nets")
-        positive += ("outcomes",)
-        for name in (*positive, "net_dim", "net_width"):
+        for name in (*positive, "outcomes", "net_dim", "net_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")
         if self.picture_size < 16 or self.picture_size % 16:

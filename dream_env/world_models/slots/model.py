@@ -196,8 +196,8 @@ class SlotModel(nn.Module):
             state: Current states.
             action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
             noise: `(B, 1)` in [0, 1); None gives the mean of the members' likeliest outcomes.
-            temperature: Factor of the distance of members to their mean, and what the logits of outcomes are divided by:
-                at 0 it is the likeliest.
+            temperature: Factor of the distance of members to their mean, and divisor of the logits of outcomes: at 0
+                it is the likeliest.
         """
         members = self.config.members
         own, done = self.own_of(state), self.normalized(action)
@@ -210,7 +210,7 @@ class SlotModel(nn.Module):
         if noise is not None:
             rows, scaled = torch.arange(len(own), device=own.device), noise[:, 0] * members
             member = scaled.long().clamp(max=members - 1)
-            drawn = modes if outcomes.count == 1 else outcomes.pick(outcomes.drawn(scaled - member, temperature))[0]
+            drawn = modes if outcomes.number == 1 else outcomes.pick(outcomes.drawn(scaled - member, temperature))[0]
             apart = modes[member, rows] - change
             change = change + temperature * apart + (drawn - modes)[member, rows]
             own_after = own_after + temperature * (own_afters[member, rows] - own_after)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -29,7 +28,7 @@ class Outcomes(NamedTuple):
     memory: Tensor
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """Number J of outcomes."""
         return self.logit.shape[-1]
 
@@ -44,7 +43,7 @@ class Outcomes(NamedTuple):
 
     def pick(self, which: Tensor) -> tuple[Tensor, Tensor]:
         """Returns changes `(E, B, K, n)` and memories `(E, B, K, M)` of outcomes by number, `(E, B, K)`."""
-        if self.count == 1:
+        if self.number == 1:
             return self.change[..., 0, :], self.memory[..., 0, :]
         change, memory = (
             part.gather(-2, which[..., None, None].expand(*which.shape, 1, part.shape[-1])).squeeze(-2)
@@ -70,13 +69,13 @@ class Outcomes(NamedTuple):
         Args:
             change: What happened, `(B, K, n)`.
         """
-        if self.count == 1:
+        if self.number == 1:
             return self.likeliest()
         off = (self.change - change.unsqueeze(-2)).abs().sum(-1)
         return self.log_joint(off, change.shape[-1]).argmax(-1)
 
     def mean(self) -> Tensor:
         """Returns the mean of every member's outcomes, `(E, B, K, n)`."""
-        if self.count == 1:
+        if self.number == 1:
             return self.change[..., 0, :]
         return (self.logit.softmax(-1).unsqueeze(-1) * self.change).sum(-2)
