@@ -202,6 +202,33 @@ def test_a_higher_temperature_spreads_further() -> None:
     assert one.draw(extreme).isfinite().all()
 
 
+def test_ends_are_drawn_as_probable_as_they_are() -> None:
+    model, count = made(), 4000
+    state = {name: part.expand(count, -1) for name, part in model.encode(observed(model, 1)).items()}
+    action, noise = torch.full((count,), 2), torch.rand(count, model.noise_dim)
+    for shift in (-2.0, 0.0):
+        model.end_shift.fill_(shift)
+        probability = model.step(state, action)[1].terminated[0].item()
+        drawn = model.step(state, action, noise)[1].terminated
+        assert set(drawn.tolist()) <= {0.0, 1.0} and 0.01 < probability < 0.99
+        assert stats.binomtest(int(drawn.sum()), count, probability).pvalue > 0.001
+        cold = model.step(state, action, noise, 1e-3)[1].terminated
+        assert (cold == float(probability >= 0.5)).all()
+
+
+def test_a_world_without_ends_draws_none() -> None:
+    model = made(terminates=False)
+    assert model.noise_dim == 8
+    told = model.step(model.encode(observed(model, 2)), torch.tensor([1, 3]), torch.rand(2, 8))[1]
+    assert told.terminated is None
+
+
+def test_calibrated_ends_are_as_many_as_came() -> None:
+    logit, truth = torch.randn(500), (torch.rand(500) < 0.1).float()
+    shifted = logit + vmc_stages.calibration(logit, truth)
+    torch.testing.assert_close(shifted.sigmoid().sum(), truth.sum(), rtol=1e-4, atol=1e-4)
+
+
 # --- in environments
 
 

@@ -114,7 +114,7 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
         f"distribution: {m['likelihood']['normal']}).",
     ]
     if "ends" in m:
-        told = "- Ends: AUC {auc}, precision {precision}, recall {recall} ({count} in {steps} steps)."
+        told = "- Ends: AUC {auc}, precision {precision}, recall {recall}; {expected} expected, {count} came in {steps} steps."
         lines.append(told.format(**m["ends"]))
     return "\n".join([*lines, f"- Recorded, coded, likeliest and drawn dream of the same actions: {STRIPS}", ""])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -71,11 +72,16 @@ def memory_stage(model: VMCModel, data: Recorded, code: Gaussian, args: Argument
     def finish() -> None:
         if model.config.terminates:
             logit, truth = ends(model, data, code)
-            count = max(1, int(truth.sum()))
-            model.end_shift.fill_(-logit.sort(descending=True).values[count - 1])
+            model.end_shift += calibration(logit, truth)
 
     average = max(0.0, min(0.995, 1 - 20 / max(1, args.updates)))
     return Stage("M", model.rnn, loss, args.updates, args.learning_rate, average=average, finish=finish, report=report)
+
+
+def calibration(logit: Tensor, truth: Tensor) -> float:
+    """Returns what has to be added to logits `(N,)` for probabilities that add up to as many ends as came `(N,)`."""
+    share = truth.double().mean().clamp(1e-9, 1 - 1e-9)
+    return float(brentq(lambda shift: float((logit.double() + shift).sigmoid().mean() - share), -100, 100))
 
 
 class Foreseen:

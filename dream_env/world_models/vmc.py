@@ -91,7 +91,7 @@ class VMCModel(nn.Module):
             )
         self.config, self.spec = config, spec
         self.picture = spec.pictures[0]
-        self.noise_dim = 2 * config.latent
+        self.noise_dim = 2 * config.latent + config.terminates
         self.embedding_dim = config.latent
         space = spec.action
         choices = int(space.n) if isinstance(space, spaces.Discrete) else space.shape[0]
@@ -113,7 +113,7 @@ class VMCModel(nn.Module):
     reward_mean: Tensor
     reward_scale: Tensor
     end_shift: Tensor
-    """Added to the logit of an end, so that a threshold of 0.5 tells as many ends as were recorded."""
+    """Added to the logit of an end, so that ends are as probable as they are frequent in the recorded episodes."""
 
     @property
     def device(self) -> torch.device:
@@ -165,19 +165,28 @@ class VMCModel(nn.Module):
     ) -> tuple[State, Prediction]:
         """Predicts the next state.
 
+        With noise, an end is drawn as the code is, so that its probability is 0 or 1: most ends are improbable in the
+        step before, and a threshold of 0.5 would never tell them. Towards temperature 0 it is that threshold.
+
         Args:
             state: Current states.
             action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
-            noise: `(B, 2 Z)` in [0, 1), see `Mixture.draw`; None gives the mean of the likeliest component.
-            temperature: Of the mixtures, see `Mixture.draw`.
+            noise: `(B, noise_dim)` in [0, 1): 2 Z numbers for `Mixture.draw`, and one for the end if there are ends;
+                None gives the mean of the likeliest component, and the probability of an end.
+            temperature: Of the mixtures, see `Mixture.draw`; divides the logits of an end, too.
         """
         seen = torch.cat([state["code"], self.normalized(action)], -1)
         hidden, cell = self.rnn.cell(seen, state["hidden"], state["cell"])
         mixture, paid, ends = self.rnn.told(hidden, state["code"])
-        code = mixture.likeliest() if noise is None else mixture.draw(noise, temperature)
+        ends = ends + self.end_shift
+        if noise is None or temperature <= 0:
+            code, ended = mixture.likeliest(), ends.sigmoid()
+        else:
+            code = mixture.draw(noise[..., : 2 * self.config.latent], temperature)
+            ended = (noise[..., -1] < (ends / temperature).sigmoid()).float()
         return {**state, "code": code, "hidden": hidden, "cell": cell}, Prediction(
             reward=paid * self.reward_scale + self.reward_mean if self.config.rewards else None,
-            terminated=(ends + self.end_shift).sigmoid() if self.config.terminates else None,
+            terminated=ended if self.config.terminates else None,
         )
 
     def embedding(self, state: State) -> Tensor:
