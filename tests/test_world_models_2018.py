@@ -12,7 +12,7 @@ from PIL import Image
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.controller import Controller, ControllerConfig
 from dream_env.agents.studies.general.picture_cartpole import ENV_ID
-from dream_env.agents.studies.world_models_2018 import cells, command, races, report
+from dream_env.agents.studies.world_models_2018 import cells, command, ends, pooled, races, report
 from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
 from dream_env.initial_states import InitialStates
@@ -42,6 +42,8 @@ def args(tmp_path, monkeypatch):
         "racing_generations": 2,
         "racing_dreams": 2,
         "racing_steps": 10,
+        "seeds": (0, 1),
+        "racing_seeds": (0, 1),
         "workers": 1,
     }
     return Arguments(
@@ -63,9 +65,11 @@ def test_the_study_writes_its_tables_and_makes_no_cell_twice(args, monkeypatch):
         assert all(keys <= row.keys() for row in found[table])
     assert [row["temperature"] for row in found["takecover"]] == [0.5, 1.0]
     assert found["takecover_best_real"] == max(row["real_mean"] for row in found["takecover"])
+    assert all([one["seed"] for one in row["seeds"]] == [0, 1] for row in found["takecover"])
+    assert all(row["episodes"] == 6 for row in found["takecover"])
     assert {row["controller"] for row in found["carracing"]} == {"z", "z, h", "random"}
     assert {row["evolved_in"] for row in found["carracing"]} == {"game", "dream", None}
-    assert found["carracing_memory_over_z"]["game"]["episodes"] == 3
+    assert found["carracing_memory_over_z"]["game"]["episodes"] == 4
     assert set(found["takecover_controls"]) == {"random", "zero", "unevolved"}
     assert found["takecover_random"] == found["takecover_controls"]["random"]["real_mean"]
     assert found["nicol_reach_physics"] is found["generation_rate_over_vector_env"] is None
@@ -95,6 +99,43 @@ def test_an_untrained_memory_has_the_same_eyes(tmp_path):
         same = np.array_equal(made[name], part)
         assert same or name.startswith("rnn."), name
     assert not np.array_equal(made["rnn.head.weight"], model.rnn.head.weight)
+
+
+def test_intervals_count_seeds_as_well_as_episodes():
+    rng = np.random.default_rng(0)
+    near, far = ([rng.normal(shift, 10, 50).tolist() for shift in shifts] for shifts in ((0, 0, 0), (-50, 0, 50)))
+    widths = [np.ptp(pooled.interval(groups)) for groups in (near, far)]
+    assert widths[0] < 8 and widths[1] > 40
+    low, high = pooled.interval(near)
+    assert low < np.mean(near) < high
+
+
+def test_a_lead_is_taken_seed_by_seed_on_the_same_tracks():
+    tracks = np.array([100.0, 900.0, 400.0])
+    ours = [{"returns": (tracks + gain).tolist()} for gain in (5, 15)]
+    others = [{"returns": [*tracks.tolist(), 9999.0]}] * 2  # one has driven on
+    found = pooled.lead(ours, others)
+    assert found["difference"] == 10 and found["seeds"] == [5, 15] and found["episodes"] == 6
+    assert found["low"] == 5 and found["high"] == 15
+
+
+def test_ends_that_are_certain_are_foreseen(tmp_path, monkeypatch):
+    monkeypatch.setattr(ends, "GAMES", 2)
+    monkeypatch.setattr(ends, "DREAMS", 3)
+    env = gym.make(ENV_ID)
+    model = VMCModel(VMCConfig(latent=4, channels=(2, 2, 2, 2), memory=4), WorldSpec.of_env(env, name=ENV_ID))
+    zero, none = np.zeros(1, np.int64), np.array([""])
+    starts = InitialStates({"pixels": env.reset(seed=0)[0][None]}, {}, zero, none, none, zero)
+    for shift, lengths in ((50.0, 1), (-50.0, model.spec.horizon)):
+        model.end_shift.fill_(shift)
+        folder = tmp_path / f"model{shift}"
+        checkpoint.save(model, folder, "For tests.")
+        starts.save(folder / "initial_states.npz")
+        found = ends.looked_at("held", folder, 0)
+        assert found["dream"] == pytest.approx(lengths) and found["dream_threshold"] == lengths
+        steps = found["games"] * found["game"]
+        assert found["expected"] == pytest.approx(steps if shift > 0 else 0, abs=1e-3)
+        assert found["threshold"] == (found["came"] if shift > 0 else 0)
 
 
 def test_rows_of_nicol_are_told_in_per_cent():

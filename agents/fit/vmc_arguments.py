@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dream_env.agents.run.config import resolve_paths
+from dream_env.checks import check_choice, check_number
+
 
 @dataclass
 class Arguments:
@@ -14,11 +17,13 @@ class Arguments:
     Attributes:
         data: Folders of recorded episodes, of observations that are one picture.
         out: Folder of the world model and of the run.
+        init: World model to begin with, of the same kind, sizes and environment, such as that of an earlier round of
+            collecting; with updates of 0, V or M stays as it is there. None begins with random weights.
         preset: Sizes: "paper", those of the paper for Doom, or "small", for two cores.
         latent: Numbers that a picture is coded by; None takes the preset's. The paper: 64 for Doom, 32 for CarRacing.
         memory: Width of the LSTM; None takes the preset's. The paper: 512 for Doom, 256 for CarRacing.
-        picture_updates: Updates of V.
-        updates: Updates of M.
+        picture_updates: Updates of V; 0 keeps that of `init`.
+        updates: Updates of M; 0 keeps that of `init`.
         batch: Pictures of a batch of V.
         windows: Windows of a batch of M.
         window: Steps of a window of M; a shorter episode makes a shorter window.
@@ -38,6 +43,7 @@ class Arguments:
 
     data: tuple[Path, ...]
     out: Path
+    init: str | None = None
     preset: Literal["small", "paper"] = "small"
     latent: int | None = None
     memory: int | None = None
@@ -59,6 +65,25 @@ class Arguments:
     threads: int = 1
     bfloat16: bool | None = None
 
+    def __post_init__(self) -> None:
+        """Checks what can be checked without files."""
+        check_choice("preset", self.preset, ("small", "paper"))
+        for name, least in (("batch", 1), ("windows", 1), ("window", 1), ("starts", 1), ("threads", 1)):
+            check_number(name, getattr(self, name), least)
+        for name in ("picture_updates", "updates"):
+            check_number(name, getattr(self, name))
+            if not getattr(self, name) and not self.init:
+                raise ValueError(f"{name}=0 leaves weights as chance drew them; accepted: at least 1, or 0 with init")
+        for name in ("picture_weight", "rare_weight", "free_nats", "end_weight", "seed"):
+            check_number(name, getattr(self, name))
+        for name in ("picture_rate", "learning_rate"):
+            check_number(name, getattr(self, name), 1e-12)
+        for name in ("held_out", "begun"):
+            share = getattr(self, name)
+            if not (0 <= share <= 1 and (name == "begun" or 0 < share < 1)):
+                raise ValueError(f"{name}={share}; accepted: a share between 0 and 1")
+
     def settings(self) -> dict[str, Any]:
         """Returns what fixes the course of a run."""
-        return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}
+        fixed = {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}
+        return resolve_paths(fixed)

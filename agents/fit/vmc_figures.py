@@ -60,7 +60,7 @@ def of_memory(model: VMCModel, data: Recorded, code: Gaussian) -> dict[str, Any]
     Returns:
         `likelihood`: negative log-likelihood of the next code, nats for each of its numbers, of M and of one normal
         distribution of all codes; `ends`: how well single steps are told that end an episode: `auc`, `precision` and
-        `recall` at the probability 0.5, their `count` and the `expected` one, the sum of all probabilities, and `steps`.
+        `recall` at the probability 0.5, their `count`, the `expected` one (the sum of all probabilities) and `steps`.
     """
     first = data.first[:LIMIT]
     window = data.windows(first, int((data.last - data.first).max()))

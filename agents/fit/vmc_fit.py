@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,18 +50,13 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If observations are anything else than one picture, there are fewer than two episodes, or `args.out`
             holds something else, or other settings.
     """
-    check_out(args.out, VMCModel.kind, *args.data)
+    check_out(args.out, VMCModel.kind, *args.data, args.init)
     if len(episodes) < 2:
         raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
-    for name in ("held_out", "begun"):
-        if not (0 <= getattr(args, name) <= 1 and (name == "begun" or 0 < args.held_out < 1)):
-            raise ValueError(f"{name}={getattr(args, name)}; accepted: a share between 0 and 1")
     began, spec = time.monotonic(), episodes.spec
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    sizes = PRESETS[args.preset] | {n: v for n in ("latent", "memory") if (v := getattr(args, n)) is not None}
-    told: dict[str, Any] = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
-    model = VMCModel(VMCConfig(**sizes, **told), spec)
+    model = initial(args, episodes)
     order = np.random.default_rng(args.seed).permutation(len(episodes))
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
     recorded = Recorded.of(episodes, SIDE)
@@ -94,6 +90,33 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     return model, found
 
 
+def initial(args: Arguments, episodes: EpisodeDataset) -> VMCModel:
+    """Returns the model that a fit begins with.
+
+    Raises:
+        FileNotFoundError: If there is no `args.init`.
+        ValueError: If it is of another kind or world, or of other sizes than are asked for.
+    """
+    told: dict[str, Any] = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
+    asked = {name: size for name in ("latent", "memory") if (size := getattr(args, name)) is not None}
+    if args.init is None:
+        return VMCModel(VMCConfig(**(PRESETS[args.preset] | asked | told)), episodes.spec)
+    known = checkpoint.load(args.init)
+    if not isinstance(known, VMCModel):
+        raise ValueError(f"init={args.init} is of kind {known.kind!r}; accepted: a world model of kind 'vmc'")
+    if (known.spec.observation, known.spec.action) != (episodes.spec.observation, episodes.spec.action):
+        raise ValueError(
+            f"init={args.init} was fitted to {known.spec.observation} and {known.spec.action}; accepted with these "
+            f"data: {episodes.spec.observation} and {episodes.spec.action}"
+        )
+    for name, size in asked.items():
+        if size != getattr(known.config, name):
+            raise ValueError(f"{name}={size} with init={args.init}; accepted: its own, {getattr(known.config, name)}")
+    model = VMCModel(replace(known.config, **told), episodes.spec)
+    model.load_state_dict(known.state_dict())
+    return model
+
+
 def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
@@ -114,7 +137,9 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
         f"distribution: {m['likelihood']['normal']}).",
     ]
     if "ends" in m:
-        told = "- Ends: AUC {auc}, precision {precision}, recall {recall}; {expected} expected, {count} came in {steps} steps."
+        told = (
+            "- Ends: AUC {auc}, precision {precision}, recall {recall}; expected {expected}, came {count}, of {steps}."
+        )
         lines.append(told.format(**m["ends"]))
     return "\n".join([*lines, f"- Recorded, coded, likeliest and drawn dream of the same actions: {STRIPS}", ""])
 

@@ -21,6 +21,8 @@ class Arguments:
 
     takecover: Path | None = None
     """World model of Take Cover, see docs/world_models_2018.md; without it, its cells are missing."""
+    takecover2: Path | None = None
+    """World model of Take Cover that has seen games of the first one's controllers, too: the second round."""
     carracing: Path | None = None
     """World model of CarRacing; without it, its cells are missing."""
     only: tuple[str, ...] = TABLES
@@ -30,14 +32,16 @@ class Arguments:
     itself as in the paper, z_dream and z_h_dream in the dream."""
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 1.15, 1.3)
     """Temperatures of the dreams."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the evolutions of Take Cover, at every temperature."""
     episodes: int = 100
-    """Real episodes of each controller."""
+    """Real episodes of each controller; those of CarRacing, of all seeds together, drive as many."""
     generations: int = 12
     """Generations of Take Cover."""
-    racing_generations: int = 12
+    racing_generations: int = 20
     """Generations of CarRacing in the game, of 16 controllers and an episode each."""
-    racing_seed: int = 0
-    """Seed of these evolutions; another one than 0 makes further rows."""
+    racing_seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of these evolutions."""
     racing_dreams: int = 60
     """Generations of CarRacing in the dream."""
     racing_steps: int = 75
@@ -78,5 +82,11 @@ class Arguments:
         for name in ("episodes", "generations", "nicol_generations", "dreams", "rollouts", "racing_generations",
                      "racing_dreams", "racing_steps"):  # fmt: skip
             check_number(name, getattr(self, name), 1)
-        check_number("racing_components", self.racing_components)
+        for name in ("seeds", "racing_seeds"):
+            if not (seeds := getattr(self, name)) or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+                raise ValueError(f"{name}={seeds}; accepted: one or more numbers of at least 0, each of them once")
+        for name in ("components", "racing_components", "fresh_seed", "seed"):
+            check_number(name, getattr(self, name))
+        for temperature in self.temperatures:
+            check_number("temperatures", temperature)
         check_number("population", self.population, 4)

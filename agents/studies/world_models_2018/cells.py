@@ -70,23 +70,22 @@ def fit_minutes(model: Path | None) -> float | None:
 # --- games
 
 
-def game(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], temperature: float) -> dict[str, Any]:
+def game(args: Arguments, name: str, model: Path, temperature: float, seed: int) -> dict[str, Any]:
     """Evolves a controller in the dream of a game, and plays it in the real one."""
-    given = evolving(args, name, model, inputs, temperature)
+    given = evolving(args, name, model, temperature, seed)
     summary = evolve(given)
     dream = summary["dream"]["best"]
-    played = real(str(given.out), model, args)
-    found = {"temperature": temperature, "controller": ", ".join(inputs), "weights": summary["weights"]}
+    found = {"temperature": temperature, "seed": seed, "weights": summary["weights"], "budget": budget(given)}
     found |= {"dream_mean": dream["mean"], "dream_std": dream["std"], "dreams": dream["dreams"]}
-    return {**found, **played, "generations": given.generations, "budget": budget(given)}
+    return found | real(str(given.out), model, args)
 
 
-def evolving(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], temperature: float) -> Evolve:
-    """Returns how a game's controller evolves."""
+def evolving(args: Arguments, name: str, model: Path, temperature: float = 1.0, seed: int = 0) -> Evolve:
+    """Returns how a controller of Take Cover evolves."""
     return Evolve(
         out=args.work / name,
         world_model=str(model),
-        inputs=inputs,
+        inputs=MEMORY,
         components=args.components,
         precision=args.precision,
         generations=args.generations,
@@ -96,6 +95,7 @@ def evolving(args: Arguments, name: str, model: Path, inputs: tuple[str, ...], t
         temperature=temperature,
         validation_dreams=args.dreams,
         episodes=0,
+        seed=seed,
     )
 
 
@@ -104,10 +104,15 @@ def budget(given: Evolve) -> str:
     return f"{given.generations} generations of {given.population} x {given.rollouts} dreams"
 
 
-def real(policy: str, model: Path, args: Arguments) -> dict[str, Any]:
+def named(name: str, seed: int) -> str:
+    """Returns the name of a cell: that of its evolution's seed, too, if it is another one than 0."""
+    return f"{name}@{seed}" if seed else name
+
+
+def real(policy: str, model: Path, args: Arguments, episodes: int | None = None) -> dict[str, Any]:
     """Plays a policy, or "random", in the real game; mean and standard deviation of the returns, and an interval."""
-    seeds = range(args.seed, args.seed + args.episodes, CHUNK)
-    last = args.seed + args.episodes
+    last = args.seed + (episodes or args.episodes)
+    seeds = range(args.seed, last, CHUNK)
     jobs = [(policy, str(model), min(CHUNK, last - seed), seed) for seed in seeds]
     paid = [value for part in pool.imap(_play, jobs, args.workers, ordered=True) for value in part]
     return of_returns(paid)
@@ -122,7 +127,7 @@ def of_returns(paid: list[float]) -> dict[str, Any]:
 
 def unevolved(args: Arguments, model: Path) -> dict[str, Any]:
     """Plays controllers of the first generation in the real game, a few episodes each: what evolution began with."""
-    given = evolving(args, "takecover_unevolved", model, MEMORY, 1.0)
+    given = evolving(args, "takecover_unevolved", model)
     run = Evolution(given)
     paid = []
     for number, weights in enumerate(run.strategy.ask()[: -(-args.episodes // CHUNK)]):

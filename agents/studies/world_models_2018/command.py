@@ -3,24 +3,27 @@
     python -m agents.studies.world_models_2018 --takecover runs/takecover --carracing runs/carracing
 
 Controllers are evolved in the dream only, at each temperature, and play 100 real episodes on held-out seeds: Take Cover
-where there is a world model of it (docs/world_models_2018.md), and NICOL's reach in the shipped one, from nothing and
-from a fit to the clone. Those of CarRacing evolve in the game, with memory and without, and in the dream. Finished
-cells are kept in `--work`; a killed study goes on when the same command is given again, and cells that cannot be made
-are None.
+where there is a world model of it (docs/world_models_2018.md), from several seeds, and NICOL's reach in the shipped
+one, from nothing and from a fit to the clone. Those of CarRacing evolve in the game, with memory and without, from
+several seeds, and in the dream. Finished cells are kept in `--work`; a killed study goes on when the same command is
+given again, and cells that cannot be made are None.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.worlds import spec_of
-from dream_env.agents.studies.world_models_2018 import cells, races, report
+from dream_env.agents.studies.world_models_2018 import cells, ends, races, report
 from dream_env.agents.studies.world_models_2018.arguments import Arguments
 from dream_env.agents.studies.world_models_2018.film import film
 from dream_env.files import write_json, write_text
+from dream_env.world_models import checkpoint
+from dream_env.world_models.vmc import VMCModel
 
 DRIVER = "z_h"
 """Controller of CarRacing that is filmed."""
@@ -28,8 +31,8 @@ DRIVER = "z_h"
 
 def work(args: Arguments) -> None:
     """Makes the cells that are missing, the most wanted first."""
-    for name in ("takecover", "carracing"):
-        if name in args.only and getattr(args, name):
+    for name in ("takecover", "takecover2", "carracing"):
+        if name.rstrip("2") in args.only and getattr(args, name):
             spec_of(str(getattr(args, name)))  # tells what is missing, before hours of other cells
     if "rate" in args.only:
         cells.cell(args.work, "rate", lambda: cells.rate(args.work))
@@ -40,15 +43,28 @@ def work(args: Arguments) -> None:
     if "nicol" in args.only and (args.work / "nicol_none_1").exists():
         cells.cell(args.work, "fresh", lambda: cells.physics(str(args.work / "nicol_none_1"), args, args.fresh_seed))
     if args.takecover and "takecover" in args.only:
-        model: Path = args.takecover
-        for name in ("random", "zero"):
-            cells.cell(args.work, f"takecover_{name}", lambda name=name: cells.real(name, model, args))  # type: ignore[misc]
-        cells.cell(args.work, "takecover_unevolved", lambda: cells.unevolved(args, model))
-        for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
-            name = f"takecover_{t:g}"
-            cells.cell(args.work, name, lambda name=name, t=t: cells.game(args, name, model, cells.MEMORY, t))  # type: ignore[misc]
+        takecover(args, args.takecover)
     if args.carracing and "carracing" in args.only:
         races.table(args, args.carracing)
+
+
+def takecover(args: Arguments, model: Path) -> None:
+    """Makes the cells of Take Cover that are missing."""
+    for name in ("random", "zero"):
+        cells.cell(args.work, f"takecover_{name}", lambda name=name: cells.real(name, model, args))  # type: ignore[misc]
+    cells.cell(args.work, "takecover_unevolved", lambda: cells.unevolved(args, model))
+    rounds = {"takecover": model} | ({"takecover2": args.takecover2} if args.takecover2 else {})
+    for game, fitted in rounds.items():
+        for seed in args.seeds:
+            for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
+                name = cells.named(f"{game}_{t:g}", seed)
+                make = partial(cells.game, args, name, fitted, t, seed)
+                cells.cell(args.work, name, make)
+        if isinstance(checkpoint.load(str(fitted)), VMCModel):
+            for t in args.temperatures:
+                look = partial(ends.looked_at, str(args.work / f"{game}_{t:g}"), fitted, args.seed)
+                cells.cell(args.work, f"ends_{game}_{t:g}", look)
+            cells.cell(args.work, f"ends_{game}_held", partial(ends.looked_at, "held", fitted, args.seed))
 
 
 def main(args: Arguments) -> None:
@@ -56,18 +72,16 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     torch.set_num_threads(1)
     work(args)
-    fits = {name: cells.fit_minutes(getattr(args, name)) for name in ("takecover", "carracing")}
+    fits = {name: cells.fit_minutes(getattr(args, name)) for name in ("takecover", "takecover2", "carracing")}
     command = command_line("studies.world_models_2018", args)
     found = report.summary(cells.finished(args.work), args.temperatures, command, fits)
     write_json(args.out / "world_models_2018.json", found)
     write_text(args.out / "world_models_2018.md", told := report.text(found))
-    best = found["takecover_best_temperature"]
-    if best is not None and args.takecover and spec_of(str(args.takecover)).pictures:
-        film(
-            str(args.work / f"takecover_{best:g}"), args.takecover, best, args.out / "world_models_2018.gif", args.seed
-        )
+    if (best := found["takecover_best"]) and (model := getattr(args, best["game"])) and spec_of(str(model)).pictures:
+        controller = args.work / f"{best['game']}_{best['temperature']:g}"
+        film(str(controller), model, best["temperature"], args.out / "world_models_2018.gif", args.seed)
     drives = f"carracing_{DRIVER}" in cells.finished(args.work)
     if args.carracing and drives and spec_of(str(args.carracing)).pictures:
-        driver = str(args.work / f"carracing_{DRIVER}")
+        driver = str(args.work / f"carracing_{DRIVER}" / "mean")
         film(driver, args.carracing, 1.0, args.out / "world_models_2018_racing.gif", args.seed)
     print(told)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.studies.world_models_2018.arguments import RACERS
-from dream_env.agents.studies.world_models_2018.races import lead
+from dream_env.agents.studies.world_models_2018.pooled import lead, pooled
 
 Cells = Mapping[str, Mapping[str, Any]]
 PAPER = {
@@ -27,8 +27,10 @@ CONTROLS = {
 PAPER_RACING = {"z": "632 ± 251", "z_h": "906 ± 21"}
 """CarRacing there, evolved in the game for 1,800 generations of 64 x 16 episodes; by the names of `RACERS`."""
 PAPER_RANDOM = "210 ± 108"
+ROUNDS = ("takecover", "takecover2")
+"""Prefixes of the cells of Take Cover: of the first world model, and of that of the second round."""
+INTERVALS = "Intervals are bootstrapped over seeds, and over the episodes of each."
 _REAL = ("real_mean", "real_std", "real_low", "real_high", "episodes")
-_ROW = ("temperature", "dream_mean", "dream_std", *_REAL, "budget")
 
 
 def summary(
@@ -42,36 +44,43 @@ def summary(
         command: What makes it.
         fits: Minutes that the fits of world models took, by the game's name.
     """
-    games = {t: cells.get(f"takecover_{t:g}") for t in temperatures}
-    rows = [{name: row[name] for name in _ROW} for row in games.values() if row is not None]
-    best = max(rows, key=lambda row: row["real_mean"], default=None)
+    first, second = (_temperatures(cells, game, temperatures) for game in ROUNDS)
+    ranked = [(row["real_mean"], game, row["temperature"]) for game, rows in zip(ROUNDS, (first, second), strict=True)
+              for row in rows]  # fmt: skip
+    best = max(ranked, default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
-    names = sorted(name.removeprefix("carracing_") for name in cells if name.startswith("carracing_"))
-    races = {name: cells[f"carracing_{name}"] for name in sorted(names, key=lambda n: RACERS.index(n.split("@")[0]))}
+    races = _racers(cells)
     robots = [row for name, row in cells.items() if name.startswith("nicol_")]
     main = cells.get("nicol_none_1")
     return {
         "command": command,
-        "takecover": rows or None,
+        "takecover": first or None,
+        "takecover_second_round": second or None,
         "takecover_random": chance and chance["real_mean"],
         "takecover_controls": {
             name: {k: cells[f"takecover_{name}"][k] for k in _REAL} for name in CONTROLS if f"takecover_{name}" in cells
         }
         or None,
-        "takecover_best_real": best and best["real_mean"],
-        "takecover_best_temperature": best and best["temperature"],
+        "takecover_best_real": best and best[0],
+        "takecover_best": best and {"game": best[1], "temperature": best[2]},
+        "takecover_ends": {
+            name.removeprefix("ends_"): {k: v for k, v in row.items() if k != "minutes"}
+            for name, row in cells.items()
+            if name.startswith("ends_")
+        }
+        or None,
         "carracing": [
-            {"name": name, "controller": row.get("controller", name), "evolved_in": row.get("evolved_in")}
-            | {"mean": row["real_mean"], "std": row["real_std"], "low": row["real_low"], "high": row["real_high"]}
-            | {"episodes": row["episodes"], "weights": row.get("weights"), "budget": row.get("budget")}
-            | {"seed": row.get("seed", 0), "dream_mean": row.get("dream_mean") if name.endswith("_dream") else None}
-            for name, row in races.items()
+            {"name": name, "controller": rows[0].get("controller", name), "evolved_in": rows[0].get("evolved_in")}
+            | {key: rows[0].get(key) for key in ("weights", "budget")}
+            | {key.removeprefix("real_"): value for key, value in pooled(rows).items()}
+            | {"dream_mean": rows[0]["dream_mean"] if name.endswith("_dream") else None}
+            for name, rows in races.items()
         ]
         or None,
         "carracing_memory_over_z": {
-            where: lead(races[f"z_h{end}"], races[f"z{end}"])
-            for where, end in [("game", ""), ("dream", "_dream"), *((f"game, seed {n}", f"@{n}") for n in range(1, 10))]
-            if f"z_h{end}" in races and f"z{end}" in races
+            where: lead(*both)
+            for where, end in (("game", ""), ("dream", "_dream"))
+            if (both := _same_seeds(races.get(f"z_h{end}", []), races.get(f"z{end}", []))) is not None
         }
         or None,
         "nicol": [{k: v for k, v in row.items() if k != "minutes"} for row in robots] or None,
@@ -84,28 +93,37 @@ def summary(
     }
 
 
+def _of_seeds(cells: Cells, name: str) -> list[Mapping[str, Any]]:
+    """Returns the cells of a name, in the order of their seeds."""
+    return sorted((row for key, row in cells.items() if key.split("@")[0] == name), key=lambda row: row.get("seed", 0))
+
+
+def _temperatures(cells: Cells, game: str, temperatures: Sequence[float]) -> list[dict[str, Any]]:
+    """Returns a row for each temperature."""
+    rows = [(t, found) for t in temperatures if (found := _of_seeds(cells, f"{game}_{t:g}"))]
+    return [{"temperature": t, **pooled(found), "budget": found[0]["budget"]} for t, found in rows]
+
+
+def _racers(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
+    """Returns the cells of CarRacing by the names of `RACERS`."""
+    found = {name: _of_seeds(cells, f"carracing_{name}") for name in RACERS}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def _same_seeds(
+    ours: list[Mapping[str, Any]], others: list[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] | None:
+    """Returns those cells of two kinds that have a partner of the same seed; None if there is none."""
+    known = [{row["seed"]: row for row in rows} for rows in (ours, others)]
+    shared = sorted(known[0].keys() & known[1].keys())
+    return ([known[0][seed] for seed in shared], [known[1][seed] for seed in shared]) if shared else None
+
+
 def text(found: Mapping[str, Any]) -> str:
     """Writes world_models_2018.md."""
     parts = ["# World Models (2018), remade small\n\n`" + found["command"] + "` makes this.\n"]
     if found["takecover"]:
-        rows = [
-            [f"{row['temperature']:g}", _plus(row, "dream"), _plus(row, "real"), _range(row), row["episodes"]]
-            + [row["budget"], PAPER.get(row["temperature"], "–")]
-            for row in found["takecover"]
-        ]
-        header = ["temperature", "dream", "game", "95 %", "episodes", "budget", "the paper: dream / game"]
-        parts.append(
-            "## Take Cover\n\nTics survived, mean ± standard deviation, of controllers that were evolved in the dream "
-            "only.\n\n" + markdown_table(header, rows) + "\n"
-        )
-        controls = [
-            [CONTROLS[name], _plus(row, "real"), _range(row), row["episodes"]]
-            + [PAPER_RANDOM if name == "random" else "–"]
-            for name, row in (found["takecover_controls"] or {}).items()
-        ]
-        if controls:
-            header = ["control", "game", "95 %", "episodes", "the paper"]
-            parts.append("Solved at 750. The controls:\n\n" + markdown_table(header, controls) + "\n")
+        parts += _takecover(found)
     if found["carracing"]:
         parts.append(_racing(found))
     if found["nicol"]:
@@ -141,25 +159,83 @@ def text(found: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _takecover(found: Mapping[str, Any]) -> list[str]:
+    """Writes the parts on Take Cover."""
+    parts = [
+        "## Take Cover\n\nTics survived, mean ± standard deviation, of controllers that were evolved in the dream "
+        f"only; solved at 750. {INTERVALS}\n\n" + _by_temperature(found["takecover"]) + "\n"
+    ]
+    if found["takecover_second_round"]:
+        parts.append(
+            "The second round: the world model has seen games of the first one's controllers, too.\n\n"
+            + _by_temperature(found["takecover_second_round"])
+            + "\n"
+        )
+    controls = [
+        [CONTROLS[name], _plus(row, "real"), _range(row), row["episodes"]] + [PAPER_RANDOM if name == "random" else "–"]
+        for name, row in (found["takecover_controls"] or {}).items()
+    ]
+    if controls:
+        header = ["control", "game", "95 %", "episodes", "the paper"]
+        parts.append("The controls:\n\n" + markdown_table(header, controls) + "\n")
+    if found["takecover_ends"]:
+        parts.append(_ends(found["takecover_ends"]))
+    return parts
+
+
+def _by_temperature(rows: Sequence[Mapping[str, Any]]) -> str:
+    header = ["temperature", "dream", "game", "95 %", "each seed: dream / game", "episodes", "budget of a seed"]
+    table = [
+        [f"{row['temperature']:g}", _plus(row, "dream"), _plus(row, "real"), _range(row)]
+        + ["; ".join(f"{one['dream_mean']:.0f} / {one['real_mean']:.0f}" for one in row["seeds"])]
+        + [row["episodes"], row["budget"], PAPER.get(row["temperature"], "–")]
+        for row in rows
+    ]
+    return markdown_table([*header, "the paper: dream / game"], table)
+
+
+def _ends(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Writes the part on how ends are foreseen."""
+    rows = []
+    for name, row in found.items():
+        game, _, who = name.partition("_")
+        rows.append(
+            ["actions at random" if who == "held" else f"evolved at {who}", "1" if game == ROUNDS[0] else "2"]
+            + [f"{4 * row[key]:.0f}" for key in ("game", "dream", "dream_threshold")]
+            + [row["came"], f"{row['expected']:.0f}", row["threshold"]]
+        )
+    header = ["who plays", "round", "game", "dream", "with a threshold", "ends that came", "expected", "told"]
+    return (
+        f"Why dreams are kinder. Tics until the end of {next(iter(found.values()))['games']} games, and of dreams at "
+        "temperature 1 in which an end is drawn by its probability, as it is here, or told from a probability of 0.5 "
+        "on, as in the paper. Ends of the games: those that came, the sum of the probabilities that M gave to an end "
+        "in all of their steps, and those that it told with a probability of 0.5.\n\n"
+        + markdown_table(header, rows)
+        + "\n"
+    )
+
+
 def _racing(found: Mapping[str, Any]) -> str:
     """Writes the part on CarRacing."""
     rows = [
-        [row["controller"], (row["evolved_in"] or "–") + (f", seed {row['seed']}" if row["seed"] else "")]
-        + [row["weights"] or "–"]
+        [row["controller"], row["evolved_in"] or "–", row["weights"] or "–"]
         + ["–" if row["dream_mean"] is None else f"{row['dream_mean']:.0f}", f"{row['mean']:.0f} ± {row['std']:.0f}"]
-        + [f"{row['low']:.0f} to {row['high']:.0f}", row["episodes"], row["budget"] or "–"]
-        + [PAPER_RACING.get(row["name"], "–")]
+        + [f"{row['low']:.0f} to {row['high']:.0f}", "; ".join(f"{one['real_mean']:.0f}" for one in row["seeds"])]
+        + [row["episodes"], row["budget"] or "–", PAPER_RACING.get(row["name"], "–")]
         for row in found["carracing"]
     ]
-    header = ["controller", "evolved in", "weights", "dream", "game", "95 %", "tracks", "budget", "the paper"]
+    header = ["controller", "evolved in", "weights", "dream", "game", "95 %", "each seed", "tracks"]
     about = "Returns of whole episodes of the game, mean ± standard deviation, and of dreams, which are shorter."
-    parts = [f"## CarRacing\n\n{about}\n\n" + markdown_table(header, rows)]
+    table = markdown_table([*header, "budget of a seed", "the paper"], rows)
+    parts = [f"## CarRacing\n\n{about} {INTERVALS}\n\n" + table]
     leads = [
-        f"evolved in the {where} {row['difference']:+.0f} ({row['low']:+.0f} to {row['high']:+.0f})"
+        f"evolved in the {where} {row['difference']:+.0f} ({row['low']:+.0f} to {row['high']:+.0f}"
+        + (f"; each seed {', '.join(f'{one:+.0f}' for one in row['seeds'])}" if len(row["seeds"]) > 1 else "; one seed")
+        + ")"
         for where, row in (found["carracing_memory_over_z"] or {}).items()
     ]
     if leads:
-        parts.append("What memory gives, z and h over z alone on the same tracks: " + "; ".join(leads) + ".")
+        parts.append("What memory gives, z and h over z alone on the same tracks: " + ", ".join(leads) + ".")
     return "\n\n".join(parts) + "\n"
 
 
