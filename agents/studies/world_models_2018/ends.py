@@ -92,7 +92,7 @@ def _chooser(policy: str, space: Any, seeds: list[int]) -> Callable[[Mapping[str
     """Returns what gives actions `(B, ...)` for observations `(B, ...)`, one for each of the seeds."""
     if policy != "held":
         controller = registry.load(policy)
-        return lambda obs: controller.act({name: obs[name].numpy() for name in controller.inputs})  # type: ignore[attr-defined]
+        return lambda obs: controller.act({name: obs[name].numpy() for name in controller.inputs})
     behaviors = [held(space, np.random.default_rng(seed), {}, HOLD) for seed in seeds]
     return lambda obs: np.array([next(behavior) for behavior in behaviors])
 
