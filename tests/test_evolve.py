@@ -284,6 +284,8 @@ def test_the_command_reports_both_worlds(args):
         (["--task", "fly"], "fly.*accepted"),
         (["--population", "1"], "population=1"),
         (["--init", "/nowhere"], "/nowhere"),
+        (["--reward", "success"], "tells no success; accepted: 'environment'"),
+        (["--workers", "0"], "workers=0; accepted"),
     ],
 )
 def test_what_is_refused_ends_in_one_line(words, said, cartpole, tmp_path):

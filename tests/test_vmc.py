@@ -13,6 +13,7 @@ from scipy import stats
 from dream_env.agents.fit import vmc_fit, vmc_stages
 from dream_env.agents.fit.vmc_arguments import Arguments
 from dream_env.agents.fit.vmc_fit import fit
+from dream_env.agents.policies.controller import ControllerConfig
 from dream_env.data.episode import Episode
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.dream import DreamEnv, DreamVectorEnv
@@ -254,6 +255,11 @@ def test_policies_see_the_code_and_the_memory_beside_it() -> None:
     single = DreamEnv(world_model=model, initial_states=starts(model))
     assert single.observation_space.contains(single.reset(seed=1)[0])
     np.testing.assert_allclose(single.step(2)[0]["embedding"], seen["embedding"][0], rtol=1e-4, atol=1e-5)
+
+
+def test_controllers_of_vectors_are_refused_where_there_are_none() -> None:
+    with pytest.raises(ValueError, match="world shows no vectors; accepted: 'embedding'"):
+        ControllerConfig.of(made(), "world", obs_type="native")
 
 
 def test_the_real_environment_shows_the_same_form() -> None:

@@ -96,6 +96,8 @@ class Arguments:
         for name in ("validate_every", "validation_dreams"):
             check_number(name, getattr(self, name), 1)
         check_number("sigma", self.sigma, 1e-9)
+        if self.workers is not None:
+            check_number("workers", self.workers, 1, beside="None, or ")
 
     def settings(self) -> dict[str, Any]:
         """Returns what a run cannot change on its way, JSON-able."""

@@ -85,6 +85,8 @@ class ControllerConfig:
             ValueError: If an input is not known, or no vector.
         """
         names = inputs or default_inputs(model, obs_type)
+        if not names:
+            raise ValueError(f"obs_type={obs_type!r}: {model.spec.name} shows no vectors; accepted: 'embedding'")
         shown = observed(model, obs_type)
         seen = {name: torch.from_numpy(_example(space)) for name, space in model.spec.observation.spaces.items()}
         words = {"instruction": torch.zeros(1, 64)} if model.spec.instructions else {}
