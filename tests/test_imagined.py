@@ -13,7 +13,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.latent import LatentVLA, LatentVLAConfig
 from dream_env.agents.studies.imagined import drawings
 from dream_env.agents.studies.imagined.arguments import Arguments
-from dream_env.agents.studies.imagined.command import draw, unseen
+from dream_env.agents.studies.imagined.command import chosen, draw
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 from dream_env.world_models.slots.config import SlotConfig
@@ -45,17 +45,17 @@ def policy_of(model, ahead=2):
     return LatentVLA(LatentVLAConfig(**sizes, vectors=vectors, ahead=ahead, width=8, hidden=8, latents=2)).eval()
 
 
-def test_no_episode_is_drawn_that_a_policy_was_cloned_from(data):
+def test_demonstrations_of_the_tasks_that_succeeded_are_drawn(data):
     some = replace(data, kind=np.array(["demo"] * 6 + ["play"] * 4), task=np.array(["a", "b"] * 5))
     some.success = np.ones(int(data.offsets[-1]), bool)
     some.success[data.offsets[4] : data.offsets[5]] = False
-    args = Arguments(fused=FUSED, skip=1)
-    assert unseen(some, args).tolist() == [2, 3, 5]
-    assert unseen(some, replace(args, tasks=("b",))).tolist() == [3, 5]
-    with pytest.raises(ValueError, match="episode=3: 3 are left"):
-        unseen(some, replace(args, episode=3))
+    args = Arguments(fused=FUSED)
+    assert chosen(some, args).tolist() == [0, 1, 2, 3, 5]
+    assert chosen(some, replace(args, tasks=("b",))).tolist() == [1, 3, 5]
+    with pytest.raises(ValueError, match="episode=5: 5 may be drawn"):
+        chosen(some, replace(args, episode=5))
     with pytest.raises(ValueError, match="tasks='c'"):
-        unseen(some, replace(args, tasks=("c",)))
+        chosen(some, replace(args, tasks=("c",)))
 
 
 def test_the_nearest_frames_are_those_of_the_embedding(data, model, monkeypatch):
@@ -87,7 +87,7 @@ def test_files_are_small_and_of_what_was_named(data, model, tmp_path, monkeypatc
     policy = policy_of(model)
     policy.config = replace(policy.config, world_model=str(tmp_path / "base"))
     registry.save(policy, tmp_path / "latent", "card")
-    given = Arguments(data=tmp_path, skip=2, base=str(tmp_path / "base"), out=tmp_path / "out", fused=FUSED)
+    given = Arguments(data=tmp_path, base=str(tmp_path / "base"), out=tmp_path / "out", fused=FUSED)
     given = replace(given, latent=str(tmp_path / "latent"), unified=str(tmp_path / "unified"))
     assert draw(given) == ["policies_latent.png", "policies_unified.png", "policies_fused.png"]
     for file in (tmp_path / "out").iterdir():

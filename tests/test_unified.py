@@ -20,6 +20,7 @@ from dream_env.agents.fit.slots.command import fit as fit_slots
 from dream_env.agents.fit.unified.arguments import Arguments
 from dream_env.agents.fit.unified.command import fit, made
 from dream_env.agents.fit.unified.frames import observations, tokens_of
+from dream_env.agents.fit.unified.stages import noisy
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.practice import PractisedPolicy
 from dream_env.agents.policies.protocol import Policy, Practicable
@@ -236,6 +237,20 @@ def test_next_tokens_are_learned(base, data, tmp_path):
             state, _ = model.step(state, torch.from_numpy(data.action[data.offsets[:-1] + k]))
         off.append(np.abs(state["hand"].numpy() - data.observation["hand"][data.offsets[:-1] + 4]).mean())
     assert off[1] < 0.4 * off[0]
+
+
+def test_noise_is_on_what_actions_are_told_but_not_on_the_goal(base):
+    model = UnifiedModel.around(checkpoint.load(base), width=16, hidden=16, features=8, sees=True)
+    generator, scale = torch.Generator().manual_seed(0), torch.linspace(0.1, 2, model.embedding_dim)
+    sizes = {"instruction": 64, "goal": model.embedding_dim, "embedding": model.embedding_dim}
+    obs = {name: torch.randn(4000, size, generator=generator) for name, size in sizes.items()}
+    obs["embedding"] *= scale
+    model.acts.measure(torch.zeros(4000, model.tokens.robot), obs)
+    told = noisy(model, obs, 0.5, generator)
+    apart = {name: (told[name] - part).std(0) for name, part in obs.items()}
+    torch.testing.assert_close(apart["embedding"], 0.5 * scale, rtol=0.1, atol=0)
+    torch.testing.assert_close(apart["instruction"], torch.full((64,), 0.5), rtol=0.1, atol=0)
+    assert not apart["goal"].any()
 
 
 def test_encoded_episodes_are_read_again_from_the_cache(base, data, tmp_path):

@@ -78,8 +78,11 @@ class Arguments:
     """Lets actions look at the embedding beside the tokens."""
     std: float = 0.17
     """Standard deviation of drawn actions, as a share of half the bounds."""
-    noise: float = 0.01
-    """Standard deviation of what is added to tokens that actions are learned from."""
+    noise: float = 0.05
+    """Standard deviation of what is added to tokens that actions are learned from demonstrations by."""
+    told_noise: float = 0.5
+    """The same of what actions are told beside them, but for the goal: sentence and embedding, in their own deviations.
+    Without it a few demonstrations are told apart by these numbers, and learned by heart."""
     held_out: float = 0.05
     """Share of the episodes that figures are measured on; where the base knows its own held-out ones, those."""
     cache: Path | None = None
@@ -93,7 +96,7 @@ class Arguments:
         """Checks what can be checked without files."""
         check_number("recorded_weight", self.recorded_weight, 0.5, 1)
         check_number("hindsight", self.hindsight, 0, 1)
-        for name in ("action_weight", "token_weight", "noise", "seed"):
+        for name in ("action_weight", "token_weight", "noise", "told_noise", "seed"):
             check_number(name, getattr(self, name))
         for name in ("updates", "batch", "examples", "ahead", "dreams"):
             check_number(name, getattr(self, name), 1)

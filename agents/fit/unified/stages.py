@@ -112,6 +112,23 @@ class Examples:
         return obs, *frames.chunks(rows, chunk)
 
 
+def noisy(model: UnifiedModel, obs: Obs, strength: float, generator: torch.Generator) -> Obs:
+    """Returns observations with noise on what actions are told beside the tokens, but for the goal.
+
+    Args:
+        model: The model, whose action stream knows the spread of all that.
+        obs: Observations.
+        strength: Standard deviation, in the spread of each number.
+        generator: Source of the noise.
+    """
+    assert model.acts is not None
+    result = dict(obs)
+    for name, spread in model.acts.spreads().items():
+        if name != "goal":
+            result[name] = obs[name] + strength * spread * torch.randn(obs[name].shape, generator=generator)
+    return result
+
+
 def action_loss(model: UnifiedModel, obs: Obs, chunk: Tensor, known: Tensor) -> Tensor:
     """Returns half the squared error of mean actions over their variance: of a teacher's of equal variance, the KL."""
     apart = (model.chunks(obs) - chunk) / (model.config.std * model.span)
@@ -145,8 +162,10 @@ def stage(
         if args.token_weight:
             total = args.token_weight * source(generator, progress)
         if examples is not None and args.action_weight:
-            drawn = examples.draw(args, model.config.chunk, generator)
-            total = total + args.action_weight * action_loss(model, *drawn)
+            obs, *done = examples.draw(args, model.config.chunk, generator)
+            if examples.taught is None and args.told_noise:
+                obs = noisy(model, obs, args.told_noise, generator)
+            total = total + args.action_weight * action_loss(model, obs, *done)
         return total
 
     return Stage(

@@ -13,7 +13,8 @@ class Arguments:
     """Draws what policies with a world model inside imagine, beside what then happened; what is not named is left."""
 
     data: Path | None = None
-    """Folder of recorded episodes; for all but --fused."""
+    """Folder of recorded episodes that nothing has learned from, such as of `agents.collect --seed`; for all but
+    --fused."""
     video: str | None = None
     """Policy of `agents.clone --policy video` whose world model can draw embeddings: what it imagines."""
     latent: str | None = None
@@ -27,19 +28,16 @@ class Arguments:
     """fused.json of `agents.studies.fused`: weights, time and error of one network and of two."""
     tasks: tuple[str, ...] = ()
     """Tasks whose episodes are drawn; none for all."""
-    skip: int = 100
-    """Demonstrations of each task that are left out, as policies were cloned from the first ones."""
     episode: int = 0
-    """Which of the others is drawn; successful ones alone where success was recorded."""
+    """Which demonstration is drawn, of those that succeeded where success was recorded."""
     others: int = 200
-    """Episodes whose frames are looked through for the nearest ones, and that distances are averaged over."""
+    """Further ones, whose frames are looked through for the nearest and over which distances are averaged."""
     out: Path = Path("docs")
     """Folder of policies_NAME.png."""
 
     def __post_init__(self) -> None:
         """Checks what can be checked without files."""
-        for name in ("skip", "episode"):
-            check_number(name, getattr(self, name))
+        check_number("episode", self.episode)
         check_number("others", self.others, 1)
         if not any((self.video, self.latent, self.unified, self.fused)):
             raise ValueError("nothing to draw; accepted: --video, --latent, --unified or --fused")

@@ -1,7 +1,7 @@
 """Draws what policies with a world model inside imagine: `python -m agents.studies.imagined --data DIR --video FOLDER`.
 
 Of a policy that generates futures, what it imagines; of one that foresees embeddings, the nearest recorded frames; of a
-unified model its dream; all beside what then happened, in an episode that none of them was cloned from. Of a fused
+unified model its dream; all beside what then happened. Of a fused
 network what it saves and what it costs.
 """
 
@@ -21,8 +21,8 @@ from dream_env.data.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 
 
-def unseen(data: EpisodeDataset, args: Arguments) -> np.ndarray:
-    """Returns the demonstrations that may be drawn: of the tasks, without the first ones, those that succeeded.
+def chosen(data: EpisodeDataset, args: Arguments) -> np.ndarray:
+    """Returns the demonstrations that may be drawn: of the tasks, those that succeeded.
 
     Raises:
         ValueError: If a task is not known, or too few are left.
@@ -32,15 +32,9 @@ def unseen(data: EpisodeDataset, args: Arguments) -> np.ndarray:
         check_choice("tasks", task, known)
     good = np.ones(len(data), bool) if data.success is None else data.solved
     demo = data.kind == "demo" if "demo" in data.kind else good
-    found = []
-    for task in args.tasks or known:
-        own = np.flatnonzero(demo & (data.task == task))[args.skip :]
-        found.append(own[good[own]])
-    rows = np.sort(np.concatenate(found))
+    rows = np.flatnonzero(demo & good & np.isin(data.task, args.tasks or known))
     if args.episode >= len(rows):
-        raise ValueError(
-            f"episode={args.episode}: {len(rows)} are left; accepted: 0 to {len(rows) - 1}, or less --skip"
-        )
+        raise ValueError(f"episode={args.episode}: {len(rows)} may be drawn; accepted: less than these")
     return rows
 
 
@@ -54,7 +48,7 @@ def draw(args: Arguments) -> list[str]:
     made: dict[str, Any] = {}
     if args.data is not None:
         data = EpisodeDataset.load(args.data)
-        rows = unseen(data, args)
+        rows = chosen(data, args)
         episode = int(rows[args.episode])
         if args.video:
             policy = _policy(args.video, "video")

@@ -184,8 +184,8 @@ class ActionStream(nn.Module):
         layers: int,
     ) -> None:
         super().__init__()
-        self.names = tuple(asked)
-        about = robot + sum(asked.values())
+        self.names, self.lengths = tuple(asked), [robot, *asked.values()]
+        about = sum(self.lengths)
         self.about = nn.Linear(about, width) if about else None
         self.register_buffer("shift", torch.zeros(about))
         self.register_buffer("factor", torch.ones(about))
@@ -203,6 +203,10 @@ class ActionStream(nn.Module):
         values = torch.cat([robot, *(asked[name] for name in self.names)], -1)
         self.factor.copy_(1 / values.std(0).clamp_min(0.05))
         self.shift.copy_(-values.mean(0) * self.factor)
+
+    def spreads(self) -> dict[str, Tensor]:
+        """Returns the spread of every number of what was asked for, by name, as it was measured."""
+        return dict(zip(self.names, (1 / self.factor).split(self.lengths)[1:], strict=True))
 
     def forward(self, scene: Tensor, robot: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
         """Returns `(B, numbers)`.
