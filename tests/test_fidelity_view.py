@@ -25,7 +25,8 @@ from dream_env.world_models.unified.model import UnifiedModel
 @pytest.fixture(scope="module", params=["slots", "unified"])
 def model(request):
     torch.manual_seed(0)
-    base = SlotModel(SlotConfig(slots=4, width=16, net_width=16, net_dim=8), SPEC).eval()
+    by_goal = request.param == "unified"
+    base = SlotModel(SlotConfig(slots=4, width=16, net_width=16, net_dim=8, success_by_goal=by_goal), SPEC).eval()
     made = base if request.param == "slots" else UnifiedModel.around(base, width=16, hidden=16, features=8).eval()
     return made.requires_grad_(False)
 
@@ -46,7 +47,7 @@ def test_a_state_is_made_again_of_its_tokens(model, episodes):
     torch.testing.assert_close(model.embedding(first), model.embedding(own), atol=2e-2, rtol=1e-2)
     after, its = view.step(first, latents.action[:, 0])[0], model.step(own, latents.action[:, 0])[0]
     torch.testing.assert_close(after["tokens"], its["slots"], atol=2e-3, rtol=1e-2)
-    goal = replay.goals(view, latents, episodes.goal_image)
+    goal, _ = replay.goals(view, latents, episodes.goal_image)
     assert goal["proprio"].abs().sum() > 0, "read from the picture"
 
 

@@ -33,7 +33,7 @@ from dream_env.dream import DreamEnv
 from dream_env.language import embed
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
-from dream_env.world_models.protocol import HasSuccess
+from dream_env.world_models.protocol import HasSuccess, with_goal
 from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 from dream_env.world_models.unified.tokens import take_over
 
@@ -118,9 +118,10 @@ def test_rows_are_the_same_alone_and_among_others_in_both_roles(folder, data):
 def test_one_look_gives_what_two_do(folder, data):
     model, policy = checkpoint.load(folder), registry.load(folder)
     obs = shown(model, data, 4)
-    state, noise = model.encode(observed(data, np.arange(4))), torch.rand(4, 1)
+    goal, noise = torch.from_numpy(obs["goal"]), torch.rand(4, 1)
+    state = with_goal(model, model.encode(observed(data, np.arange(4))), goal)
     with torch.no_grad():
-        action, after, told = model.act_and_step(state, torch.from_numpy(obs["goal"]), noise)
+        action, after, told = model.act_and_step(state, goal, noise)
         np.testing.assert_allclose(action, policy.act(obs), atol=1e-5)
         again, its = model.step(state, action, noise)
     assert all(torch.equal(after[name], again[name]) for name in after)

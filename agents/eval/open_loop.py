@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset
-from dream_env.world_models.protocol import Prediction, State
+from dream_env.world_models.protocol import Prediction, State, with_goal
 
 Step = Callable[[State, Tensor, int], tuple[State, Prediction]]
 """Predicts a step from a state `(B, ...)`, actions `(B, A)` and the number of the step."""
@@ -69,8 +69,19 @@ def encoded_state(model: Any, tokens: Tensor, proprio: Tensor, instruction: Tens
 
 
 @torch.inference_mode()
-def recorded_states(model: Any, episodes: EncodedDataset, frames: slice = slice(None)) -> State:
-    """Returns the states of recorded frames, `(N, F, ...)` in every entry."""
+def recorded_states(
+    model: Any, episodes: EncodedDataset, frames: slice = slice(None), goal: Tensor | None = None
+) -> State:
+    """Returns the states of recorded frames, `(N, F, ...)` in every entry.
+
+    Args:
+        model: A `WorldModel`.
+        episodes: The episodes.
+        frames: Which of their frames.
+        goal: Embeddings of their goals `(N, E)`, for models that tell success by them.
+    """
     parts = (episodes.tokens[:, frames].unbind(1), episodes.proprio[:, frames].unbind(1))
-    states = [encoded_state(model, *one, episodes.instruction) for one in zip(*parts, strict=True)]
+    states = [
+        with_goal(model, encoded_state(model, *one, episodes.instruction), goal) for one in zip(*parts, strict=True)
+    ]
     return {name: _stack([one[name] for one in states]).clone() for name in states[0]}

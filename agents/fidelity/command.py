@@ -71,11 +71,11 @@ def measure(args: Arguments) -> dict[str, Any]:
     probe = fitted_probe(args, model, data, encoder)
 
     latents = encode_episodes(model, episodes)
-    physics = replay.physics_rollout(model, latents)
+    goal, ends = replay.goals(model, latents, episodes.goal_image)
+    physics = replay.physics_rollout(model, latents, ends)
     starts = sorted({start for each in fidelity_figures.STARTS.values() for start in each})
-    dreams = {start: replay.dream_rollout(model, latents, start) for start in starts}
+    dreams = {start: replay.dream_rollout(model, latents, start, goal=ends) for start in starts}
     dream = dreams[0]
-    goal = replay.goals(model, latents, episodes.goal_image)
     true_returns, told_returns = (replay.returns(model, latents, world, goal) for world in (physics, dream))
     encoded, threshold = each_step(model.success, physics.states), replay.threshold(model)
     again = repeat.again(episodes.take(np.arange(min(args.again, len(episodes)))), workers) if args.again else None

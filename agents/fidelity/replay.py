@@ -142,7 +142,11 @@ def _held(probability: Tensor, threshold: float) -> Tensor:
 
 
 def dream_rollout(
-    model: Any, latents: EncodedDataset, start: int = 0, generator: torch.Generator | None = None
+    model: Any,
+    latents: EncodedDataset,
+    start: int = 0,
+    generator: torch.Generator | None = None,
+    goal: Tensor | None = None,
 ) -> Rollout:
     """Dreams on from a recorded frame under the recorded actions, to the end of the episodes.
 
@@ -151,22 +155,29 @@ def dream_rollout(
         latents: N episodes.
         start: The frame.
         generator: Draws the noise; without one, what is likeliest happens.
+        goal: As in `recorded_states`.
     """
     actions, noise = latents.action[:, start:], None
     if generator is not None:
         shape = (len(actions), model.noise_dim)
         noise = torch.stack([torch.rand(shape, generator=generator) for _ in range(actions.shape[1])], dim=1)
     states, predictions = open_loop(
-        model, at(recorded_states(model, latents, slice(start, start + 1)), 0), actions, noise
+        model, at(recorded_states(model, latents, slice(start, start + 1), goal), 0), actions, noise
     )
     probability = each_step(model.success, states)
     assert predictions.disagreement is not None
     return Rollout(states, probability, _held(probability, threshold(model)), predictions.disagreement)
 
 
-def physics_rollout(model: Any, latents: EncodedDataset) -> Rollout:
-    """Returns recorded episodes as they were; the ensemble is asked about each recorded step."""
-    states = recorded_states(model, latents)
+def physics_rollout(model: Any, latents: EncodedDataset, goal: Tensor | None = None) -> Rollout:
+    """Returns recorded episodes as they were; the ensemble is asked about each recorded step.
+
+    Args:
+        model: The world model.
+        latents: N episodes.
+        goal: As in `recorded_states`.
+    """
+    states = recorded_states(model, latents, goal=goal)
     told = [
         open_loop(model, at(states, step), latents.action[:, step : step + 1])
         for step in progress_bar(range(latents.action.shape[1]), "single steps", unit="step")
@@ -178,9 +189,10 @@ def physics_rollout(model: Any, latents: EncodedDataset) -> Rollout:
 
 
 @torch.inference_mode()
-def goals(model: Any, latents: EncodedDataset, pictures: np.ndarray) -> State:
-    """Returns the states of goal pictures `(N, H, W, 3)`, of which nothing else is known, under their sentences."""
-    return model.encode({"pixels": torch.from_numpy(np.array(pictures)), "instruction": latents.instruction})
+def goals(model: Any, latents: EncodedDataset, pictures: np.ndarray) -> tuple[State, Tensor]:
+    """Returns the states, and the embeddings `(N, E)`, of goal pictures `(N, H, W, 3)` under their sentences."""
+    goal = model.encode({"pixels": torch.from_numpy(np.array(pictures)), "instruction": latents.instruction})
+    return goal, model.embedding(goal)
 
 
 def returns(model: Any, latents: EncodedDataset, rollout: Rollout, goal: State | None = None) -> dict[str, np.ndarray]:

@@ -53,6 +53,7 @@ class UnifiedModel(nn.Module):
         self.base = tokens.base
         self.embedding_dim, self.observed = self.base.embedding_dim, (*self.base.observed, TOKENS)
         self.sentence_in_embedding = bool(getattr(self.base, "sentence_in_embedding", False))
+        self.success_by_goal = bool(getattr(self.base, "success_by_goal", False))
         action = spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
         shape = (config.width, config.heads, config.hidden)
@@ -129,8 +130,8 @@ class UnifiedModel(nn.Module):
         """Returns the states that observations of `obs_type="state"` stand for.
 
         Args:
-            observation: `tokens`, `memory`, the world's vectors that the base model shows, and "instruction" if there
-                is one, `(B, ...)`.
+            observation: `tokens`, `memory`, the world's vectors that the base model shows, and "instruction" and
+                "goal" if there are, `(B, ...)`.
 
         Raises:
             ValueError: If one is missing.
@@ -138,7 +139,8 @@ class UnifiedModel(nn.Module):
         names = (*self.observed, *self.state_spaces)
         if missing := [name for name in names if name not in observation]:
             raise ValueError(f"observation has no {missing[0]!r}; accepted: {', '.join(names)}, see obs_type='state'")
-        told = {name: observation[name] for name in (*names, "instruction") if name in observation}
+        names = (*names, "instruction", *(["goal"] if self.success_by_goal else []))
+        told = {name: observation[name] for name in names if name in observation}
         return {**self.tokens.state(*self.tokens.of(observation)), **told}
 
     def step(
@@ -292,7 +294,8 @@ class UnifiedModel(nn.Module):
     ) -> tuple[State, Prediction]:
         found = {**state, **self.tokens.state(tokens, own), "memory": memory, TOKENS: tokens.flatten(1)}
         reward, ends = self.tokens.told(state, found, done)
-        knows = hasattr(self, "success") and (not self.spec.instructions or "instruction" in found)
+        needed = ["instruction"] * self.spec.instructions + ["goal"] * self.success_by_goal
+        knows = hasattr(self, "success") and all(name in found for name in needed)
         return found, Prediction(
             reward=reward,
             terminated=None if ends is None else ends.float().sigmoid(),
