@@ -24,6 +24,8 @@ class SlotConfig:
         nets: Networks of the embedding.
         net_dim: Numbers of the embedding that each of them gives.
         net_width: Width of their three hidden layers.
+        pointing: Scale of the numbers in the embedding that tell where in the pictures what a sentence names is, so
+            that policies need not learn to read it off the others; 0 leaves them out.
         success: Whether the data tell which episodes succeeded.
         success_by_goal: Whether success is told by the goal, too.
         rewards: Whether rewards were recorded.
@@ -48,6 +50,7 @@ class SlotConfig:
     nets: int = 2
     net_dim: int = 32
     net_width: int = 192
+    pointing: float = 0.0
     success: bool = True
     success_by_goal: bool = False
     rewards: bool = False
@@ -60,5 +63,7 @@ class SlotConfig:
         for name in (*positive, "outcomes", "net_dim", "net_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")
+        if not 0 <= self.pointing <= 1:
+            raise ValueError(f"pointing={self.pointing}; accepted: 0 to 1")
         if self.picture_size < 16 or self.picture_size % 16:
             raise ValueError(f"picture_size={self.picture_size}; accepted: a multiple of 16")

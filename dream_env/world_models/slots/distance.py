@@ -63,6 +63,13 @@ class StepEmbedding(nn.Module):
         scores = self.query(instruction.expand(self.nets, -1, -1))
         return scores.unflatten(-1, (self.queries, self.slots)).softmax(-1)
 
+    def named(self, slots: Tensor, instruction: Tensor | None) -> Tensor:
+        """Returns the slots that sentences name, alone and as they are, `(B, queries * n)`; all in a world without."""
+        if not self.instruction or instruction is None:
+            return slots.flatten(1)
+        chosen = self.attention(instruction).mean(0).argmax(-1)  # (B, Q)
+        return slots.gather(1, chosen[..., None].expand(-1, -1, slots.shape[-1])).flatten(1)
+
     def forward(self, slots: Tensor, own: Tensor, instruction: Tensor | None) -> Tensor:
         """Returns embeddings `(B, N * dim)`; the squared distance of two is the mean of the networks'."""
         return self.embedded(self.inputs(slots, own, instruction)).transpose(0, 1).flatten(1)
@@ -72,5 +79,6 @@ class StepEmbedding(nn.Module):
         return self.net(inputs) * self.nets**-0.5
 
     def apart(self, inputs: Tensor, goal: Tensor) -> Tensor:
-        """Returns the differences `(N, B, dim)` of what is embedded, `(N, B, inputs)`, to embeddings `(B, N * dim)`."""
-        return self.embedded(inputs) - goal.unflatten(-1, (self.nets, -1)).transpose(0, 1)
+        """Returns the differences `(N, B, dim)` of what is embedded, `(N, B, inputs)`, to embeddings `(B, E)`."""
+        embedded = self.embedded(inputs)
+        return embedded - goal[:, : self.nets * embedded.shape[-1]].unflatten(-1, (self.nets, -1)).transpose(0, 1)

@@ -60,6 +60,8 @@ class SlotModel(nn.Module):
         self.config, self.spec, self.observed = config, spec, spec.vectors
         self.cameras, self.own = len(spec.pictures), sum(_length(spec, name) for name in spec.vectors)
         self.embedding_dim = config.nets * config.net_dim
+        if config.pointing:
+            self.embedding_dim += (config.queries if spec.instructions else config.slots) * (FEATURES + 2) * self.cameras
         action = spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
         slots, cameras, own, side = config.slots, self.cameras, self.own, config.picture_size
@@ -233,11 +235,17 @@ class SlotModel(nn.Module):
     def embedding(self, state: State) -> Tensor:
         """Returns `(B, E)`; the sum of squares of the difference of two is about the control steps between them.
 
+        With `pointing` the last numbers tell where what the sentence names is, too small to count in that sum.
+
         Raises:
             ValueError: If the world has sentences and the state has none.
         """
         slots, own = self.related(state)
-        return self.phi(slots, own, state.get("instruction"))
+        words = state.get("instruction")
+        embedded = self.phi(slots, own, words)
+        if not self.config.pointing:
+            return embedded
+        return torch.cat([embedded, self.config.pointing * self.phi.named(slots, words)], -1)
 
     def success(self, state: State) -> Tensor:
         """Returns the probability `(B,)` that an episode which ended so would count as a success; 0 if unknown.
