@@ -83,9 +83,20 @@ def test_the_goal_of_another_scene_is_of_the_same_sentence_and_success_is_of_the
     assert rollouts.shown_physics(scene="standard").instruction == said
 
 
-def test_another_goal_is_a_control_in_physics_alone():
+def test_another_goal_is_shown_in_dreams_too(toy_folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        rollouts, "make_actor", lambda *_: lambda obs: (seen.append(obs["goal"]), np.zeros((2, 4), np.float32))[1]
+    )
+    batch = Batch("zero", "x", "dream", "reach", (5, 6), world_model=toy_folder)
+    own, other = (rollouts.play(replace(batch, goal=goal)) for goal in ("own", "other"))
+    assert np.abs(seen[0] - seen[-1]).max(1).min() > 0.01 and np.array_equal(seen[-1], seen[-2])
+    assert [one.distance for one in own] == [one.distance for one in other], "judged by its own"
+
+
+def test_another_goal_is_a_control_of_both_worlds():
     settings = Settings({"x": "zero"}, ("place",), 2, goal="other")
-    assert settings.worlds == ("physics",) and {one.goal for one in settings.batches()} == {"other"}
+    assert set(settings.worlds) == {"dream", "physics"} and {one.goal for one in settings.batches()} == {"other"}
     with pytest.raises(ValueError, match="goal='none'"):
         Settings({"x": "zero"}, goal="none")
 

@@ -228,6 +228,24 @@ def test_models_that_were_fitted_before_goals_told_success_are_still_read(run, t
     assert again.step(state, torch.zeros(4, 2))[1].success is not None
 
 
+def test_pointing_shows_where_the_named_thing_is_and_leaves_the_distance(run):
+    model, data = run
+    more = SlotModel(replace(model.config, pointing=0.1), model.spec).eval()
+    more.load_state_dict(model.state_dict())
+    state = model.encode(observed(data, np.arange(6)))
+    moved = state | {"slots": state["slots"] + 0.2 * (state["slots"][..., SEEN:] > 0)}
+    before, after = more.embedding(state), more.embedding(moved)
+    assert before.shape == (6, more.embedding_dim) and more.embedding_dim > model.embedding_dim
+    assert torch.equal(before[:, : model.embedding_dim], model.embedding(state))
+    shown = before[:, model.embedding_dim :]
+    named = model.phi.attention(state["instruction"]).mean(0).argmax(-1)[:, 0]
+    torch.testing.assert_close(shown[:, :2], 0.1 * state["slots"][torch.arange(6), named, :2])
+    assert (after[:, model.embedding_dim :] - shown).square().sum(-1).max() < 0.01
+    goal = model.embedding(moved)
+    told = (model.success(with_goal(model, state, goal)), more.success(with_goal(more, state, after)))
+    torch.testing.assert_close(*told)
+
+
 def test_no_label_is_read(tmp_path):
     one, other = (fitted(tmp_path / str(labels), blocks.dataset(10, labels=labels)).model for labels in (True, False))
     assert other.state_dict().keys() == one.state_dict().keys()

@@ -44,7 +44,8 @@ class Arguments:
     shuffled: some other episode's sentence; absent: please."""
     goal: Goal = "own"
     """Whose goal picture the policy is shown. other: that of another scene in which the same sentence can be followed,
-    a control in physics, judged by the original goal."""
+    a control, judged by the original goal. In the dream a world model may know no goal of success, see
+    `dream_env.world_models.protocol.WorldModel`."""
     shift: str = "none"
     """Another physics than the one that policies practiced for, in physics only: friction (half), mass
     (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off), table (another color)."""

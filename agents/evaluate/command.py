@@ -51,7 +51,7 @@ class Settings:
         shift: Name of a shift of physics; other than "none" plays physics alone.
         scene: Name of a scene.
         confirm: Carries out in physics what policies did in the dream, see `Batch`.
-        goal: Whose goal picture policies are shown; other than "own" plays physics alone.
+        goal: Whose goal picture policies are shown; judged by their own.
     """
 
     policies: Mapping[str, str]
@@ -78,7 +78,7 @@ class Settings:
     @property
     def worlds(self) -> tuple[World, ...]:
         """The worlds in which these settings can be played."""
-        usual = (self.instruction, self.shift, self.goal) == ("normal", "none", "own")
+        usual = (self.instruction, self.shift) == ("normal", "none")
         return WORLDS if self.world_model and usual else ("physics",)
 
     def batches(self) -> list[Batch]:

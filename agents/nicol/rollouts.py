@@ -10,15 +10,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 
 from dream_env.agents.eval.results import Clip, EpisodeResult, Goal, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts, shown_physics
 from dream_env.agents.policies.registry import SHIPPED, load_once
+from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD, TASKS
+from dream_env.observations import EMBEDDING_BOUND
 from dream_env.rewards import DEFAULT_REWARD, RewardName
 
 if TYPE_CHECKING:
@@ -281,8 +284,9 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
     )
     obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
     act, total, taken = Timed(make_actor(batch.policy, batch.seeds)), np.zeros(len(batch.seeds)), []
+    shown = _other_goals(batch, envs) if batch.goal == "other" else {}
     for _ in range(steps):
-        taken.append(act(obs))
+        taken.append(act({**obs, **shown}))
         obs, reward, _, _, info = envs.step(taken[-1])
         total += reward
     words = envs.instruction
@@ -301,6 +305,19 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
         replace(outcome, confirmed=_succeeds(batch, outcome.seed, actions))
         for outcome, actions in zip(outcomes, np.stack(taken, axis=1), strict=True)
     ]
+
+
+def _other_goals(batch: Batch, envs: Any) -> dict[str, np.ndarray]:
+    """Returns what dreams show as their goals: the embeddings of other scenes' under the same sentences."""
+    model, words = envs.dreams.engine.model, envs.instruction
+    seen = zip(words, batch.seeds, strict=True)
+    pictures = np.stack([other_goal(batch.task, sentence, seed, batch.scene) for sentence, seed in seen])
+    told = np.stack([embedder(model)(sentence) for sentence in words])
+    given = {"pixels": torch.from_numpy(pictures), "instruction": torch.from_numpy(told)}
+    with torch.inference_mode():
+        goal = model.embedding(model.encode({key: part.to(model.device) for key, part in given.items()}))
+    name = "desired_goal" if envs.config.goal_env else "goal"
+    return {name: goal.clamp(-EMBEDDING_BOUND, EMBEDDING_BOUND).cpu().numpy()}
 
 
 def _succeeds(batch: Batch, seed: int, actions: np.ndarray, offset: float = 0.0) -> bool:

@@ -15,6 +15,8 @@ from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
 
 Played = Mapping[Cell, Sequence[EpisodeResult]]
+DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "other goal"}
+"""The same of what dreams predict: as much as in physics, if the world model's success knows the goal."""
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "other goal"}
 """Figures of the summary that tell what the goal picture is worth, and the methods that they are of."""
 
@@ -68,8 +70,9 @@ def table(found: Played) -> list[dict[str, Any]]:
             return rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, task).items()}).percent()
 
         row: dict[str, Any] = {"policy": method, "demonstrations": demos}
-        row |= {f"{task}, physics": said("physics", task) for task in tasks}
-        row |= {"both, physics": said("physics"), "both, dream": said("dream")} if len(tasks) > 1 else {}
+        for task in [*tasks, "all"] if len(tasks) > 1 else tasks:
+            name = "both" if task == "all" else task
+            row |= {f"{name}, {world}": said(world, task) for world in ("physics", "dream")}
         ends = [distance([one for some in own.values() for one in some], world) for world in ("physics", "dream")]
         row["final distance, physics / dream"] = " / ".join("–" if end is None else f"{end:.3f}" for end in ends)
         rows.append(row | {"training seeds": len(own)})
@@ -105,9 +108,10 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
     tasks = sorted({one.task for episodes in found.values() for one in episodes})
     for task in tasks:
         summary[f"gain_{task}_points"] = _points(gain(found, demos, "physics", task).value)
-    for name, method in WITHOUT.items():
+    asked = [(name, method, "physics") for name, method in WITHOUT.items()]
+    for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
         cell = next((one for one in found if (one.method, one.demos) == (method, demos)), None)
-        value = UNKNOWN if cell is None else rate(starts(found[cell], "physics", "place"))
+        value = UNKNOWN if cell is None else rate(starts(found[cell], world, "place"))
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
     summary["place_chance"] = round(chance(), 3)
     return summary
@@ -130,8 +134,7 @@ def markdown(about: Mapping[str, Any]) -> str:
         "model, clone and practice learn without labels of the simulator, success marks of episodes aside; "
         f"demonstrations are of each task, and practice is {about['steps']:,} steps in the frozen world model under "
         "`energy`. Success at the end of the episode on held-out starts, 95 % Wilson intervals. The success that a "
-        "dream predicts is read off state and sentence and knows no goal picture: of `place` it tells that a cube was "
-        "put down, not where. The distance to the goal's embedding, which practice is paid by, does know it.",
+        "dream predicts is told of the state, the sentence and the goal picture's embedding.",
         "",
         f"`{about['command']}`",
         "",

@@ -61,7 +61,9 @@ class SlotModel(nn.Module):
         self.cameras, self.own = len(spec.pictures), sum(_length(spec, name) for name in spec.vectors)
         self.embedding_dim = config.nets * config.net_dim
         if config.pointing:
-            self.embedding_dim += (config.queries if spec.instructions else config.slots) * (FEATURES + 2) * self.cameras
+            self.embedding_dim += (
+                (config.queries if spec.instructions else config.slots) * (FEATURES + 2) * self.cameras
+            )
         action = spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
         slots, cameras, own, side = config.slots, self.cameras, self.own, config.picture_size
