@@ -23,6 +23,8 @@ class Arguments:
         width: Width of their hidden layers.
         outcomes: Outcomes of a step that each of them tells apart, as a thing is held or slips.
         queries: Slots that a sentence can name at once.
+        pointing: Scale of the numbers beside the distance that show policies where the named things are, such as 0.3,
+            which adds next to nothing to the distance; 0 leaves them out.
         batch: Windows of a batch, for each network of the ensemble.
         ahead: Steps of a window, predicted from predictions.
         learning_rate: Peak of the learning rate.
@@ -46,6 +48,7 @@ class Arguments:
     width: int = 96
     outcomes: int = 2
     queries: int = 1
+    pointing: float = 0.0
     batch: int = 64
     ahead: int = 8
     learning_rate: float = 2e-3

@@ -84,6 +84,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         width=args.width,
         outcomes=args.outcomes,
         queries=args.queries,
+        pointing=args.pointing,
         success=marked,
         success_by_goal=marked and bool(episodes.goal),
         rewards=episodes.reward is not None,
