@@ -17,7 +17,15 @@ from dream_env import rewards
 from dream_env.dream_config import DreamConfig
 from dream_env.language import embedder, word_rows
 from dream_env.observations import ObservationForm
-from dream_env.world_models.protocol import HasMetric, HasSuccess, Prediction, State, WorldModel, with_goal
+from dream_env.world_models.protocol import (
+    HasMetric,
+    HasSuccess,
+    Prediction,
+    State,
+    WorldModel,
+    knows_success,
+    with_goal,
+)
 
 Carry = dict[str, Tensor]
 """What a batch of dreams is from one step to the next: the entries of the world model's state, and those of `OWN`."""
@@ -161,7 +169,7 @@ class DreamEngine:
         return result
 
     def _start_success(self, state: State) -> Tensor | None:
-        told = isinstance(self.model, HasSuccess) and (not self.spec.instructions or "instruction" in state)
+        told = isinstance(self.model, HasSuccess) and knows_success(self.model, state)
         return self.model.success(state) if told else None  # type: ignore[attr-defined]
 
     @property

@@ -136,6 +136,12 @@ def with_goal(model: WorldModel, state: State, goal: Tensor | None) -> State:
     return {**state, "goal": goal} if goal is not None and getattr(model, "success_by_goal", False) else state
 
 
+def knows_success(model: WorldModel, state: Mapping[str, Any]) -> bool:
+    """Tells whether states hold what a model tells success by: the sentence in a world with sentences, and the goal."""
+    needed = ["instruction"] * model.spec.instructions + ["goal"] * getattr(model, "success_by_goal", False)
+    return all(name in state for name in needed)
+
+
 def take(state: Mapping[str, Tensor], index: Any) -> State:
     """Returns some rows of a state: at indices, a mask or a slice."""
     return {name: part[index] for name, part in state.items()}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
 from dream_env.world_models.dynamics import resized
-from dream_env.world_models.protocol import Prediction, State
+from dream_env.world_models.protocol import Prediction, State, knows_success
 from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.distance import StepEmbedding
 from dream_env.world_models.slots.dynamics import MOVING, Layers, SlotDynamics
@@ -230,7 +230,7 @@ class SlotModel(nn.Module):
         return after, Prediction(
             reward=reward,
             terminated=ends,
-            success=self.success(after) if self._tells_success(after) else None,
+            success=self.success(after) if self.success_net is not None and knows_success(self, after) else None,
             disagreement=means.float().var(0, unbiased=False).mean((-1, -2)),
         )
 
@@ -326,10 +326,6 @@ class SlotModel(nn.Module):
         parts = [part for state in (before, after) for part in (state["slots"].flatten(-2), self.own_of(state))]
         assert self.told is not None
         return self.told(torch.cat([*parts, action], -1))
-
-    def _tells_success(self, state: State) -> bool:
-        needed = ["instruction"] * self.spec.instructions + ["goal"] * self.success_by_goal
-        return self.success_net is not None and all(name in state for name in needed)
 
     def _own_of(self, observation: Mapping[str, Tensor], pictures: list[Tensor]) -> State:
         """Returns the vectors of observations, those that are missing as pictures show them."""
