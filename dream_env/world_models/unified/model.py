@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
-from dream_env.world_models.protocol import Prediction, State
+from dream_env.world_models.protocol import Prediction, State, knows_success
 from dream_env.world_models.traced import Traced
 from dream_env.world_models.unified.config import UnifiedConfig
 from dream_env.world_models.unified.net import ActionStream, DreamStream, Trunk
@@ -294,8 +294,7 @@ class UnifiedModel(nn.Module):
     ) -> tuple[State, Prediction]:
         found = {**state, **self.tokens.state(tokens, own), "memory": memory, TOKENS: tokens.flatten(1)}
         reward, ends = self.tokens.told(state, found, done)
-        needed = ["instruction"] * self.spec.instructions + ["goal"] * self.success_by_goal
-        knows = hasattr(self, "success") and all(name in found for name in needed)
+        knows = hasattr(self, "success") and knows_success(self, found)
         return found, Prediction(
             reward=reward,
             terminated=None if ends is None else ends.float().sigmoid(),
