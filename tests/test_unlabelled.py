@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dream_env.agents.eval.results import EpisodeResult, save_results
-from dream_env.agents.studies.unlabelled import command
+from dream_env.agents.studies.unlabelled import command, lifts
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, real_success
 from dream_env.agents.studies.unlabelled.probe import Seen, fit_probe
@@ -62,13 +62,13 @@ def test_the_probe_finds_places_that_slots_tell():
     slots = torch.rand(20, 5, 3, FEATURES)
     slots[..., SEEN] = 1
     cubes = torch.stack([30 * slots[..., 0], 20 * slots[..., 1], 80 + slots[..., 2]], -1)
-    probe = fit_probe(Seen(slots, slots, cubes), updates=400)
+    probe = fit_probe(Seen(slots, slots, cubes, slots[None, :0]), updates=400)
     assert (probe(slots) - cubes).norm(dim=-1).median() < 1.0
 
 
 def test_episodes_that_all_were_fitted_to_are_refused():
     class Data:
-        labels = {"objects": np.zeros((4, 9)), "colors": np.zeros((4, 3))}
+        labels = {"objects": np.zeros((4, 9)), "colors": np.zeros((4, 3)), "hand": np.zeros((4, 3))}
         seed = np.arange(4)
 
     with pytest.raises(ValueError, match="fitted to all"):
@@ -103,3 +103,24 @@ def test_the_shipped_model_dreams_of_nicol_and_pays_the_squared_distance():
     assert 1 < apart < 40  # about the control steps to go
     _, reward, *_ = env.step(np.zeros(4, np.float32))
     assert reward == pytest.approx(-apart / len(obs["goal"]), abs=0.1)
+
+
+def test_a_hand_that_closes_at_a_cube_and_rises_tries_to_lift_it():
+    steps, cases = (
+        25,
+        {"taken": (0.0, 1.0, 0.1), "open": (0.0, -1.0, 0.1), "aside": (0.2, 1.0, 0.1), "low": (0, 1.0, 0.01)},
+    )
+
+    class Data:
+        offsets = np.arange(len(cases) + 1) * steps
+        labels = {"objects": np.zeros((len(cases) * steps, 9)), "hand": np.zeros((len(cases) * steps, 3))}
+        observation = {"proprio": np.zeros((len(cases) * steps, 4))}
+
+    for i, (aside, closing, rise) in enumerate(cases.values()):
+        rows = slice(i * steps, (i + 1) * steps)
+        Data.labels["objects"][rows, 3:] = 1.0  # the other cubes are far away
+        Data.labels["hand"][rows, 0] = aside
+        Data.labels["hand"][rows, 2] = np.linspace(0, rise, steps)
+        Data.observation["proprio"][rows, 3] = closing
+    found = lifts.tries(Data(), np.arange(len(cases)))
+    assert found.any(1).tolist() == [True, False, False, False] and not found[:, 1:].any()

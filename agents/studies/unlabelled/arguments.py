@@ -18,6 +18,9 @@ class Arguments:
 
     data: Path | None = None
     """Folder of NICOL's episodes, with labels; those that the model was not fitted to are measured on."""
+    played: tuple[Path, ...] = ()
+    """Folders of more episodes in which cubes are lifted, of `agents.collect --task lift --mix policy:1 --policy
+    PRACTISED`: of grasps that a policy found by practice, dreams are wrong more often."""
     world_model: str = "unlabelled"
     """Checkpoint of the world model."""
     evaluated: tuple[Path, ...] = ()

@@ -20,7 +20,7 @@ from dream_env.agents.studies.bench.cases import dream
 from dream_env.agents.studies.bench.clock import Case, clock
 from dream_env.agents.studies.reward_audit.command import audit
 from dream_env.agents.studies.reward_audit.scenes import play_scenes
-from dream_env.agents.studies.unlabelled import probe
+from dream_env.agents.studies.unlabelled import lifts, probe
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_text
@@ -61,8 +61,9 @@ def measure(args: Arguments) -> dict[str, Any]:
         found["fit"] = json.loads(metrics.read_text(encoding="utf-8"))
         found["fit_minutes"] = found["fit"]["wall_minutes"]
     if "probe" in args.parts and args.data:
-        cm = probe_figures(model, EpisodeDataset.load(args.data), found.get("fit", {}))
-        found |= {"cm": cm, "moved_cm_24": cm["24"]["moved"], "untouched_cm_24": cm["24"]["untouched"]}
+        played = {path.name: EpisodeDataset.load(path) for path in args.played}
+        found |= probe_figures(model, EpisodeDataset.load(args.data), found.get("fit", {}), played)
+        found |= {f"{name}_cm_24": found["cm"]["24"][name] for name in ("moved", "untouched")}
     if "audit" in args.parts:
         scenes = play_scenes(args.tasks, args.scenes, args.seed, args.cache, args.workers)
         figures, _ = audit(model, scenes)
@@ -81,16 +82,22 @@ def measure(args: Arguments) -> dict[str, Any]:
     return found
 
 
-def probe_figures(model: Any, data: EpisodeDataset, fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Measures slots in centimeters on the episodes that the model was not fitted to."""
-    if missing := {"objects", "colors"} - set(data.labels):
-        raise ValueError(
-            f"data has no labels {sorted(missing)}; accepted: NICOL's episodes, which a probe is fitted to"
-        )
+def probe_figures(
+    model: Any, data: EpisodeDataset, fit: Mapping[str, Any], played: Mapping[str, EpisodeDataset] | None = None
+) -> dict[str, Any]:
+    """Measures slots in centimeters, and lifts, on the episodes that the model was not fitted to and on `played`."""
+    for episodes in (data, *(played or {}).values()):
+        if missing := {"objects", "colors", "hand"} - set(episodes.labels):
+            raise ValueError(
+                f"data has no labels {sorted(missing)}; accepted: NICOL's episodes, which a probe is fitted to"
+            )
     held_out = np.flatnonzero(np.isin(data.seed, fit.get("held_out_seeds", [])))
     if not len(held_out):
         raise ValueError("data: the world model was fitted to all of its episodes; accepted: the data of its fit")
-    return probe.figures(model, data, held_out)
+    fitted = probe.fitted(model, data, held_out)
+    cm = probe.centimeters(fitted.probe, probe.watch(model, data, held_out, fitted.slot_of))
+    every = {"held_out": (data, held_out)} | {n: (one, np.arange(len(one))) for n, one in (played or {}).items()}
+    return {"cm": cm, "lifts": {name: lifts.figures(model, *one, fitted) for name, one in every.items()}}
 
 
 def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str, Any]:
@@ -160,6 +167,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         names = list(found["cm"]["24"])
         rows = [[steps, *(row[name] for name in names)] for steps, row in found["cm"].items()]
         lines += ["Medians in cm, open loop under recorded actions:", "", markdown_table(["steps", *names], rows), ""]
+    if "lifts" in found:
+        names = list(found["lifts"]["held_out"])
+        rows = [[name, *(row[n] for n in names)] for name, row in found["lifts"].items()]
+        lines += ["Tries to lift, dreamt under recorded actions:", "", markdown_table(["episodes", *names], rows), ""]
     if "audit" in found:
         names = ["spearman", "wrong", "missed", "arm", "object", "hidden"]
         rows = [[p, task, *(row[n] for n in names)] for p, part in found["audit"].items() for task, row in part.items()]

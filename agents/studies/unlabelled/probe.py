@@ -28,13 +28,15 @@ class Seen(NamedTuple):
 
     Attributes:
         slots: What pictures show and the set-point, `(N, T + 1, 3, FEATURES + 4)`.
-        dreamt: What is predicted of both from the first frame on.
+        dreamt: What is predicted of both from the first frame on: what is likeliest.
         cubes: Where the cubes are, cm, `(N, T + 1, 3, 3)`.
+        drawn: What is predicted under noise, D times, `(D, N, T + 1, 3, FEATURES + 4)`.
     """
 
     slots: Tensor
     dreamt: Tensor
     cubes: Tensor
+    drawn: Tensor
 
 
 class Probe(nn.Module):
@@ -54,30 +56,34 @@ class Probe(nn.Module):
 
 
 @torch.inference_mode()
-def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.ndarray) -> Seen:
-    """Reads and predicts episodes; of each cube the slot that `slot_of` says for its color."""
+def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.ndarray, draws: int = 0) -> Seen:
+    """Reads and predicts episodes, under noise `draws` times; of each cube the slot that `slot_of` has for its color."""
     frames = data.offsets[rows][:, None] + np.arange(EPISODE_STEPS + 1)
 
     def observed(at: np.ndarray) -> dict[str, Tensor]:
         return {name: torch.from_numpy(np.array(part[at])) for name, part in data.observation.items()}
 
     states = [model.encode(observed(at)) for at in progress_bar(frames.T, "probe", unit="step")]
-    state, action = states[0], torch.from_numpy(data.action[frames])
-    dreamt = [state]
-    for step in range(EPISODE_STEPS):
-        state, _ = model.step(state, action[:, step])
-        dreamt.append(state)
+    action, generator = torch.from_numpy(data.action[frames]), torch.Generator().manual_seed(0)
     own = torch.from_numpy(slot_of[data.labels["colors"][frames[:, 0]].astype(int)])[:, None, :, None]
     own = own.expand(-1, EPISODE_STEPS + 1, -1, FEATURES)
+
+    def dream(noisy: bool) -> list[State]:
+        found = states[:1]
+        for step in range(EPISODE_STEPS):
+            noise = torch.rand(len(rows), model.noise_dim, generator=generator) if noisy else None
+            found.append(model.step(found[-1], action[:, step], noise)[0])
+        return found
 
     def told(states: list[State]) -> Tensor:
         slots = torch.stack([one["slots"] for one in states], 1).gather(2, own)
         robot = torch.stack([model.own_of(one) for one in states], 1)[:, :, None].expand(-1, -1, 3, -1)
         return torch.cat([slots, robot], -1)
 
-    seen, foreseen = told(states), told(dreamt)
+    seen, dreamt = told(states), told(dream(noisy=False))
+    drawn = torch.stack([told(dream(noisy=True)) for _ in range(draws)]) if draws else dreamt[None, :0]
     cubes = torch.from_numpy(100 * data.labels["objects"][frames]).unflatten(-1, (3, 3))
-    return Seen(seen, foreseen, cubes)
+    return Seen(seen, dreamt, cubes, drawn)
 
 
 def slots_of_colors(model: SlotModel, data: EpisodeDataset, rows: np.ndarray) -> np.ndarray:
@@ -113,22 +119,27 @@ def fit_probe(seen: Seen, updates: int = 2000) -> Probe:
     return net.requires_grad_(False)
 
 
-def figures(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> dict[str, Any]:
-    """Measures how far dreams and physics lie apart after the same actions, medians in cm.
+class Fitted(NamedTuple):
+    """A probe, and the slot that each color's cube is."""
 
-    Args:
-        model: The world model.
-        data: Episodes with the labels of NICOL's simulator.
-        held_out: Rows of those that the model was not fitted to; the others may be those of the probe.
+    probe: Probe
+    slot_of: np.ndarray
+
+
+def fitted(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> Fitted:
+    """Fits a probe to some of the episodes that are not held out."""
+    others = np.setdiff1d(np.arange(len(data)), held_out)[:FITTED]
+    slot_of = slots_of_colors(model, data, others)
+    return Fitted(fit_probe(watch(model, data, others, slot_of)), slot_of)
+
+
+def centimeters(probe: Probe, seen: Seen) -> dict[str, Any]:
+    """Measures how far dreams and physics lie apart after the same actions, medians in cm.
 
     Returns:
         By steps ahead, of cubes that were visible at the start: `moved`, `untouched`; what the probe tells of the true
         pictures, `moved_seen` and `untouched_seen`; `moved_if_still`, and the number of moved cubes.
     """
-    others = np.setdiff1d(np.arange(len(data)), held_out)[:FITTED]
-    slot_of = slots_of_colors(model, data, others)
-    probe = fit_probe(watch(model, data, others, slot_of))
-    seen = watch(model, data, held_out, slot_of)
     off, off_seen = ((probe(part) - seen.cubes).norm(dim=-1) for part in (seen.dreamt, seen.slots))
     begun, visible = seen.slots[:, 0, :, SEEN] > 0, seen.slots[..., SEEN] > 0
     way = (seen.cubes - seen.cubes[:, :1]).norm(dim=-1)
