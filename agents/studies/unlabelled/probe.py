@@ -57,7 +57,7 @@ class Probe(nn.Module):
 
 @torch.inference_mode()
 def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.ndarray, draws: int = 0) -> Seen:
-    """Reads and predicts episodes, under noise `draws` times; of each cube the slot that `slot_of` has for its color."""
+    """Reads and predicts episodes, under noise `draws` times; of each cube the slot that `slot_of` has of its color."""
     frames = data.offsets[rows][:, None] + np.arange(EPISODE_STEPS + 1)
 
     def observed(at: np.ndarray) -> dict[str, Tensor]:
