@@ -27,8 +27,10 @@ LIMIT = 2000
 
 
 @torch.no_grad()
-def open_loop(model: SlotModel, data: Recorded, steps: int) -> tuple[list[State], Tensor, Tensor]:
-    """Predicts episodes from their first frames on.
+def open_loop(
+    model: SlotModel, data: Recorded, steps: int, chance: torch.Generator | None = None
+) -> tuple[list[State], Tensor, Tensor]:
+    """Predicts episodes from their first frames on: what is likeliest, or what `chance` draws.
 
     Returns:
         The states of N episodes, that of the start and `steps` more; their disagreement `(N, steps)`; and the frames
@@ -39,7 +41,8 @@ def open_loop(model: SlotModel, data: Recorded, steps: int) -> tuple[list[State]
     state["memory"] = torch.zeros(*state["slots"].shape[:2], model.remembered)
     found, spread = [state], []
     for k in range(steps):
-        state, told = model.step(state, window.action[:, k])
+        noise = None if chance is None else torch.rand(len(window.frame), model.noise_dim, generator=chance)
+        state, told = model.step(state, window.action[:, k], noise)
         assert told.disagreement is not None
         found.append(state)
         spread.append(told.disagreement)
@@ -52,6 +55,8 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
 
     Returns:
         `pixels_off`: median error of slots by steps ahead, those `moved` and `resting`, and if they had stayed;
+        `moves`: shares of resting ones that drawn dreams have moved in the end (`false`), and of moved ones that they
+        have not (`missed`);
         `steps_off`, `steps_rank`: error and rank correlation of the distance to the goal with the time until the end,
         where the goal was reached; `success`: shares of ends told rightly; `disagreement_quantile`.
     """
@@ -74,6 +79,12 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
         ):
             error[name][str(k)] = _median(value[there & some])
     result: dict[str, Any] = {"pixels_off": error, "moved_slots": int((there & (way > FAR_MOVED)).sum())}
+    drawn = open_loop(model, data, max(ahead), torch.Generator().manual_seed(0))[0][-1]["slots"]
+    went = (drawn.unflatten(-1, (model.cameras, FEATURES))[..., :2] - start).norm(dim=-1) * pixels > FAR_MOVED
+    result["moves"] = {
+        "false": _share(went[there & (way <= FAR_MOVED)]),
+        "missed": _share(~went[there & (way > FAR_MOVED)]),
+    }
     reached = torch.ones(len(data.first), dtype=torch.bool) if targets.reached is None else targets.reached
     result |= _distance_figures(model, data, targets, reached)
     if model.success_net is not None and targets.marked:
@@ -125,3 +136,7 @@ def _distance_figures(model: SlotModel, data: Recorded, targets: Targets, reache
 
 def _median(values: Tensor) -> float | None:
     return float(f"{values.median().item():.3g}") if len(values) else None
+
+
+def _share(some: Tensor) -> float | None:
+    return round(some.float().mean().item(), 4) if len(some) else None
