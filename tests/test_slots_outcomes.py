@@ -7,10 +7,8 @@ import blocks
 import pytest
 import torch
 
-from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.arguments import Arguments
 from dream_env.agents.fit.slots.command import fit
-from dream_env.agents.fit.slots.doubt import Doubtful
 from dream_env.agents.fit.slots.stages import outcome_error
 from dream_env.world_models import checkpoint
 from dream_env.world_models.slots.config import SlotConfig
@@ -178,24 +176,3 @@ def test_both_kinds_are_fitted(tmp_path):
 def test_no_outcome_is_refused():
     with pytest.raises(ValueError, match="outcomes"):
         SlotConfig(outcomes=0)
-
-
-def test_windows_are_drawn_where_chance_tells_dreams_apart(monkeypatch):
-    model, data = made(2), blocks.dataset(6)
-    first, last = (torch.from_numpy(part) for part in (data.offsets[:-1], data.offsets[1:] - 1))
-    seen = state_of(model, int(data.offsets[-1]))
-    del seen["memory"]
-    recorded = Recorded(seen, torch.from_numpy(data.action), None, torch.zeros(len(seen["slots"])), first, last)
-    risky = first[2]
-
-    def step(state, action, noise=None, temperature=1.0):
-        """Chance moves the first slot, of one state alone."""
-        slots = state["slots"].clone()
-        at = (state["slots"][:, 1] == seen["slots"][risky, 1]).all(-1)
-        slots[:, 0, 0] += noise[:, 0] * at
-        return state | {"slots": slots}, None
-
-    monkeypatch.setattr(model, "step", step)
-    doubtful, generator = Doubtful(model, recorded, 3), torch.Generator().manual_seed(0)
-    assert doubtful.draw(5, generator, 0.0) is None
-    assert doubtful.draw(5, generator, 0.5).tolist() == [int(risky)] * 5

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.slots.doubt import Doubtful
 from dream_env.agents.fit.trainer import Stage
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.outcomes import Outcomes
@@ -26,8 +25,6 @@ HIDDEN = 0.3
 """How much it counts that what is hidden shows no pixel."""
 MOVING_SHARE = 0.6
 """Share of the windows in which some slot moves; most recorded time nothing does."""
-DOUBTFUL_SHARE = 0.3
-"""Share of all windows in which it is in doubt what will come."""
 
 
 def own_stage(model: SlotModel, pictures: Tensor, own: Tensor, updates: int, batch: int = 48) -> Stage:
@@ -98,7 +95,6 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
     scale = moved.square().mean(0).sqrt().clamp(min=1e-3)
     members, most = model.config.members, max(RECALLED)
     choice, eventful = torch.tensor(RECALLED), before_moves(model, data, ahead)
-    doubtful = Doubtful(model, data, ahead)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         count = batch * members
@@ -106,8 +102,6 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
         if len(eventful):
             chosen = eventful[torch.randint(len(eventful), (count,), generator=generator)]
             begin = torch.where(torch.rand(count, generator=generator) < MOVING_SHARE, chosen, begin)
-        if (doubted := doubtful.draw(count, generator, progress)) is not None:
-            begin = torch.where(torch.rand(count, generator=generator) < DOUBTFUL_SHARE, doubted, begin)
         window = data.windows(begin, ahead + most)
         recall = choice[torch.randint(len(RECALLED), (members, batch, 1, 1), generator=generator)]
         frame, action, known = (

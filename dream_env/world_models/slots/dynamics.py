@@ -15,8 +15,9 @@ from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 MOVING = FEATURES - 1
 """Numbers of a slot under one camera that change: all but whether it was seen."""
-SHARPEST, WIDEST = 0.3, 6.0
-"""Least and largest spread of an outcome, in pixels."""
+SHARPEST, WIDEST = 1.5, 6.0
+"""Least and largest spread of an outcome, in pixels: what lies nearer together is one, or all would be split that a
+network cannot foresee yet, and dreams would jitter."""
 
 
 class Layers(nn.Module):
