@@ -155,3 +155,9 @@ def centimeters(probe: Probe, seen: Seen) -> dict[str, Any]:
         result[str(k)] = {name: round(part.median().item(), 2) for name, part in row.items()}
         result[str(k)]["moved_cubes"] = int((touched & begun).sum())
     return result
+
+
+def figures(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> dict[str, Any]:
+    """Returns `centimeters` of the episodes that the model was not fitted to; the others may be those of the probe."""
+    fit = fitted(model, data, held_out)
+    return centimeters(fit.probe, watch(model, data, held_out, fit.slot_of))
