@@ -11,7 +11,7 @@ from gymnasium import spaces
 from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.planners.planner import PlannerConfig
-from dream_env.agents.studies.uses import amplify, bound
+from dream_env.agents.studies.uses import amplify, bound, report
 from dream_env.agents.studies.uses import command as uses
 from dream_env.agents.studies.uses.arguments import Arguments
 from dream_env.data.episode import Episode as AnyEpisode
@@ -33,7 +33,7 @@ def played():
 
 
 def test_gains_are_of_starts_that_both_have_played():
-    cells, summary = uses.reduce(played())
+    cells, summary = report.reduce(played())
     assert summary["foresight_gain_points"] == 25 and summary["plan_gain_points"] is None
     few = next(cell for cell in cells if cell["label"] == "few")
     assert (few["episodes"], few["physics_success"], few["ms_per_action"], few["use"]) == (4, 0.5, 2.0, "clone")
@@ -41,17 +41,15 @@ def test_gains_are_of_starts_that_both_have_played():
 
 def test_the_share_of_headroom_is_on_the_oracles_tasks():
     found = {"push": {"episodes": 4, "pass_1": 0.5, "pass_k": 1.0}}
-    share = uses.headroom(found, played())
+    share = report.headroom(found, played())
     assert share == {"oracle_pass_1": 0.5, "oracle_pass_k": 1.0, "foresight_share_of_headroom": 0.5}
 
 
 def test_the_command_reports_what_is_there_and_refuses_what_is_not(tmp_path):
     save_results(played()[:5], tmp_path / "few.jsonl")
     uses.main(Arguments(arms=("none",), speed=False, work=tmp_path, out=tmp_path / "out"))
-    report = json.loads((tmp_path / "out" / "uses.json").read_text())
-    assert [cell["task"] for cell in report["cells"]] == ["push"] and "few" in (
-        tmp_path / "out" / "uses.md"
-    ).read_text()
+    told = json.loads((tmp_path / "out" / "uses.json").read_text())
+    assert [cell["task"] for cell in told["cells"]] == ["push"] and "few" in (tmp_path / "out" / "uses.md").read_text()
     with pytest.raises(ValueError, match="arms='hope'; accepted: none, few"):
         uses.main(Arguments(arms=("hope",), work=tmp_path, out=tmp_path))
 
@@ -65,11 +63,32 @@ def test_amplification_is_compared_seed_by_seed():
         for control, won in zip(("real", "filtered"), both, strict=True)
         if won is not None
     ]
-    gain = uses.gained(played, "filtered")
+    gain = report.gained(played, "filtered")
     assert gain.value == 0
-    cells, summary = uses.reduce(played)
+    cells, summary = report.reduce(played)
     assert summary["amplify_gain_points"] == 0 and summary["amplify_oracle_points"] is None
     assert {cell["seed"] for cell in cells} == {0, 1, 2}
+
+
+def test_ways_to_act_are_compared_with_the_clones_that_they_begin_with():
+    """Foresight wins one more of two starts by seed 0, one less by seed 1, and played one that the clone did not."""
+    name = "{}, 5 demonstrations, seed {}".format
+    rows = [
+        ("clone", 0, 0, 0),
+        ("foresight", 0, 0, 1),
+        ("clone", 1, 0, 1),
+        ("foresight", 1, 0, 0),
+        ("foresight", 1, 1, 1),
+    ]
+    played = [episode(name(use, seed), start, bool(won)) for use, seed, start, won in rows]
+    clone, foresight = report.together(played)
+    assert (clone["use"], clone["seeds"], clone["physics_success"][0]) == (
+        "clone",
+        2,
+        0.5,
+    ) and "gain_points" not in clone
+    assert (foresight["episodes"], foresight["tasks"]["push"][0], foresight["gain_points"]) == (3, 2 / 3, 0)
+    assert "| 5 " in report.together_table([clone, foresight])
 
 
 def test_what_an_earlier_report_tells_of_other_arms_is_kept(tmp_path):

@@ -21,6 +21,7 @@ from dream_env.agents.planners.problem import Noise
 from dream_env.agents.run import workers as pool
 from dream_env.agents.synthesize import command as synthesize
 from dream_env.agents.synthesize.arguments import Arguments as Synthesize
+from dream_env.agents.train import command as train
 from dream_env.data.episode import Episode
 from dream_env.data.episodes import EpisodeDataset as AnyEpisodes
 from dream_env.data.writer import EpisodeWriter
@@ -37,7 +38,9 @@ CANDIDATES = 16
 SEED = 600_000
 """First of the seeds whose starts are imagined from; none of them is held out."""
 DEMOS = 5
-"""Demonstrations per task."""
+"""Demonstrations per task, where nothing else is said."""
+PRACTICE = 500_000
+"""Control steps of practice by RL in the dream, by the distance to the goal picture."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Amplification:
         updates: Updates of every clone.
         share: Share of imagined frames in a batch.
         seed: Of the policy that proposes, and of those that are cloned.
+        demos: Demonstrations per task.
     """
 
     data: Path
@@ -63,10 +67,13 @@ class Amplification:
     updates: int = 1500
     share: float = 0.5
     seed: int = 0
+    demos: int = DEMOS
 
     def policy(self, control: str) -> Path:
         """Folder of a clone."""
-        return self.folder / f"{control}-{self.seed}"
+        return self.folder / (
+            f"{control}-{self.seed}" if self.demos == DEMOS else f"{control}-{self.demos}-{self.seed}"
+        )
 
     def imagined(self, control: str) -> Path:
         """Folder of the imagined episodes that a control clones; looking ahead takes minutes, and is done once."""
@@ -160,7 +167,7 @@ def make(control: str, args: Amplification, workers: int | None = None) -> Path:
         settings = clone.Arguments(
             (args.data,) if real else (args.data, args.imagined(control)),
             out,
-            per_task=DEMOS,
+            per_task=args.demos,
             updates=args.updates,
             share=0.0 if real else args.share,
             seed=args.seed,
@@ -168,6 +175,21 @@ def make(control: str, args: Amplification, workers: int | None = None) -> Path:
         further = None if real else chosen(imagine(args, workers, control), control)
         clone.run(settings, EpisodeDataset.load(args.data), checkpoint.load("default"), further)
     return out
+
+
+def practise(args: Amplification) -> Path:
+    """Practises the clone of demonstrations alone in the dream, unless that is done; returns the policy's folder."""
+    practice = train.Arguments(
+        out=args.policy("practised"),
+        init=str(make("real", args)),
+        steps=PRACTICE,
+        validate_every=PRACTICE,
+        validation_episodes=0,
+        seed=args.seed,
+    )
+    if not (practice.out / "config.json").is_file():
+        train.train(practice, train.make_env(practice), None)
+    return practice.out
 
 
 def precision(data: AnyEpisodes, name: str = "filter") -> dict[str, float]:

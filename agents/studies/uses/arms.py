@@ -38,11 +38,13 @@ class Arm:
     """One way to act.
 
     Attributes:
-        use: "clone", "plan", "bound" (with physics as the model), "foresight" or "amplify".
+        use: "clone", "plan", "bound" (with physics as the model), "foresight", "amplify", "practice", or "practice,
+            foresight", which looks ahead after it.
         demos: Demonstrations per task that its policy was cloned from; 0 without a policy.
         config: What plans or foresees; None for the policy by itself.
-        policy: The policy by itself; one of `amplify.CONTROLS` where that is the use.
-        seed: Of the policy's cloning.
+        policy: The policy by itself; one of `amplify.CONTROLS` where that is the use. Empty for one that the study
+            clones, and practises where the use is "practice".
+        seed: Of the policy's cloning and practice.
     """
 
     use: str
@@ -50,6 +52,25 @@ class Arm:
     config: PlannerConfig | ForesightConfig | None = None
     policy: str = ""
     seed: int = 0
+
+
+USES: dict[str, PlannerConfig | ForesightConfig | None] = {
+    "clone": None,
+    "plan": NEAR,
+    "foresight": ForesightConfig(),
+    "practice": None,
+    "practice, foresight": ForesightConfig(),
+}
+"""What is compared from the same clones."""
+SEEDS = {5: (0, 1, 2), 25: (0,)}
+"""Seeds of the clones that the study makes, by their demonstrations per task."""
+MADE = {
+    f"{use}, {demos} demonstrations, seed {seed}": Arm(use, demos, config, seed=seed)
+    for demos, seeds in SEEDS.items()
+    for seed in seeds
+    for use, config in USES.items()
+}
+"""What acts with those."""
 
 
 ARMS = {
@@ -80,5 +101,6 @@ ARMS = {
         for seed in range(3)
         for control in CONTROLS
     },
+    **MADE,
 }
 """What is compared, by label, the most wanted first."""

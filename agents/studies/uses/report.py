@@ -1,0 +1,223 @@
+"""The report of `agents.studies.uses`: rates of success, and what each way to act gains on the starts in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.eval.results import EpisodeResult, summarize
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.planners.planner import PlannerConfig
+from dream_env.agents.studies.uses import amplify, bound
+from dream_env.agents.studies.uses.arms import ARMS, MADE
+from dream_env.nicol.tasks import TASKS
+
+ENOUGH = 30
+"""Episodes from which on the best of several arms says something."""
+
+
+def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Makes the cells and the summary of the report of what has been played."""
+    played = list(results)
+    rows = {(row["policy"], row["task"]): row for row in summarize(played)["rows"] if row["world"] == "physics"}
+    cells = []
+    for (label, task), row in rows.items():
+        arm = ARMS[label]
+        config = arm.config
+        cells.append(
+            {
+                "label": label,
+                "use": arm.use,
+                "solver": config.solver if isinstance(config, PlannerConfig) else None,
+                "objective": None if config is None else dict(config.objective),
+                "prior": config.prior
+                if isinstance(config, PlannerConfig)
+                else arm.policy or getattr(config, "policy", None),
+                "demos": arm.demos,
+                "task": task,
+                "seed": arm.seed,
+                "episodes": row["episodes"],
+                "physics_success": row["value"],
+                "low": row["low"],
+                "high": row["high"],
+                "ms_per_action": row["milliseconds"],
+                "physics_steps": bound.steps_per_episode(config, TASKS[task].horizon)
+                if arm.use == "bound" and isinstance(config, PlannerConfig) and task in TASKS
+                else 0,
+            }
+        )
+    gain = difference(played, "few", "metric, few")
+    amplified = {control: gained(played, control) for control in amplify.CONTROLS[1:]}
+    reach = max(
+        (
+            row["value"]
+            for (label, task), row in rows.items()
+            if task == "reach" and ARMS[label].use == "plan" and not ARMS[label].demos and row["episodes"] >= ENOUGH
+        ),
+        default=None,
+    )
+    return cells, {
+        "plan_reach_no_prior": reach,
+        "plan_gain_points": _points(gain.value),
+        "plan_gain_low_points": _points(gain.low),
+        **_told("foresight_gain", difference(played, "few", "foresight")),
+        **_told("foresight_at_100", difference(played, "default", "foresight, default")),
+        **_told("foresight_sure_gain", difference(played, "few", "foresight, sure")),
+        **_told("foresight_sure_at_100", difference(played, "default", "foresight, sure, default")),
+        **_told("amplify_gain", amplified["filtered"]),
+        **_told("amplify_unfiltered", amplified["unfiltered"]),
+        **_told("amplify_oracle", amplified["oracle"]),
+        **_told("amplify_foresight", amplified["foresight"]),
+    }
+
+
+def gained(played: Iterable[EpisodeResult], control: str) -> Interval:
+    """Returns what cloning imagined episodes gains over real ones alone, all seeds of policies together."""
+    played, pairs = list(played), []
+    for label, arm in ARMS.items():
+        if arm.use == "amplify" and arm.policy == "real":
+            pairs += paired(played, label, label.replace("real", control))
+    return paired_difference([before for before, _ in pairs], [after for _, after in pairs])
+
+
+def difference(played: Iterable[EpisodeResult], before: str, after: str) -> Interval:
+    """Returns the difference of success of two arms on the starts that both have played, all tasks together."""
+    pairs = paired(played, before, after)
+    return paired_difference([first for first, _ in pairs], [second for _, second in pairs])
+
+
+def paired(played: Iterable[EpisodeResult], before: str, after: str) -> list[tuple[float, float]]:
+    """Returns the successes of two arms on the starts that both have played."""
+    played = list(played)
+    first, second = (
+        {(r.task, r.seed): float(r.success) for r in played if r.label == label and not r.solved_at_start}
+        for label in (before, after)
+    )
+    return [(first[key], second[key]) for key in sorted(set(first) & set(second))]
+
+
+def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
+    """Returns what each of `USES` and amplification give clones of so many demonstrations, over all seeds played.
+
+    Returns:
+        Rows with `demos`, `use`, `seeds`, `episodes`, successes `tasks` by name and `physics_success`, each with its
+        Wilson interval, and `gain_points` with its interval over the clone alone, on the starts that both have played.
+    """
+    played = list(played)
+    by_label: dict[str, list[EpisodeResult]] = {}
+    for result in played:
+        if not result.solved_at_start:
+            by_label.setdefault(result.label, []).append(result)
+    ways: dict[tuple[int, str], list[tuple[str, str]]] = {}  # of a row: arms, and the clone that each begins with
+    for label, arm in MADE.items():
+        ways.setdefault((arm.demos, arm.use), []).append((label, label.replace(arm.use, "clone", 1)))
+    for label, arm in ARMS.items():
+        if arm.use == "amplify" and arm.policy == "foresight":
+            ways.setdefault((arm.demos, "amplification"), []).append((label, label.replace("foresight", "real")))
+    rows = []
+    for (demos, use), arms in sorted(ways.items(), key=lambda way: way[0][0]):
+        arms = [(label, clone) for label, clone in arms if label in by_label]
+        results = [result for label, _ in arms for result in by_label[label]]
+        if not results:
+            continue
+        pairs = [pair for label, clone in arms for pair in paired(played, clone, label)]
+        rate = {
+            task: wilson(sum(r.success for r in some), len(some))
+            for task in (*dict.fromkeys(r.task for r in results), "all")
+            if (some := [r for r in results if task in (r.task, "all")])
+        }
+        gain = paired_difference([first for first, _ in pairs], [second for _, second in pairs])
+        rows.append(
+            {
+                "demos": demos,
+                "use": use,
+                "seeds": len(arms),
+                "episodes": len(results),
+                "tasks": {task: list(interval) for task, interval in rate.items() if task != "all"},
+                "physics_success": list(rate["all"]),
+                **({} if use == "clone" else _told("gain", gain)),
+                "ms_per_action": float(np.mean([r.milliseconds for r in results if r.milliseconds is not None])),
+            }
+        )
+    return rows
+
+
+def together_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Renders `together`."""
+    rows = list(rows)
+    tasks = [task for task in TASKS if any(task in row["tasks"] for row in rows)]
+    lines = [
+        [
+            row["demos"],
+            row["use"],
+            *(Interval(*row["tasks"][task]).percent() if task in row["tasks"] else "–" for task in tasks),
+            Interval(*row["physics_success"]).percent(),
+            "–"
+            if row.get("gain_points") is None
+            else f"{row['gain_points']:+.1f} ({row['gain_low_points']:+.1f} to {row['gain_high_points']:+.1f})",
+            row["seeds"],
+            row["episodes"],
+            f"{row['ms_per_action']:.0f}",
+        ]
+        for row in rows
+    ]
+    header = ["demonstrations", "use", *tasks, "all", "gain, points", "seeds", "episodes", "ms / action"]
+    return markdown_table(header, lines)
+
+
+def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict[str, float | None]:
+    """Returns pass@1 and pass@K of the oracle over its tasks, and what share of the way between foresight goes."""
+    count = sum(row["episodes"] for row in found.values())
+    one, several = (sum(row["episodes"] * row[name] for row in found.values()) / count for name in ("pass_1", "pass_k"))
+    played = [result for result in results if result.task in found]
+    gain = difference(played, "few", "foresight").value
+    share = None if np.isnan(gain) or several <= one else gain / (several - one)
+    return {"oracle_pass_1": one, "oracle_pass_k": several, "foresight_share_of_headroom": share}
+
+
+def table(methods: Iterable[Mapping[str, Any]], cells: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
+    """Renders the report of `together` and `reduce`."""
+    cells = list(cells)
+    tasks = [task for task in (*TASKS, "all") if any(cell["task"] == task for cell in cells)]
+    lines = []
+    for label in dict.fromkeys(cell["label"] for cell in cells):
+        own = {cell["task"]: cell for cell in cells if cell["label"] == label}
+        first = next(iter(own.values()))
+        rates = [
+            Interval(own[t]["physics_success"], own[t]["low"], own[t]["high"]).percent() if t in own else "–"
+            for t in tasks
+        ]
+        times = [cell["ms_per_action"] for cell in own.values() if cell["ms_per_action"] is not None]
+        lines.append(
+            [
+                label,
+                first["use"],
+                first["demos"],
+                *rates,
+                max(c["episodes"] for c in own.values()),
+                f"{np.mean(times):.0f}",
+            ]
+        )
+    header = ["arm", "use", "demonstrations", *tasks, "episodes", "ms / action"]
+    text = (
+        "Success in physics at the end of the episode on the same held-out starts, 95 % Wilson intervals.\n\n"
+        "From the same clones, all seeds together; the gain is over the clone alone, start by start:\n\n"
+        + together_table(methods)
+        + "\n\nEvery arm:\n\n"
+    )
+    figures = [[name, "–" if value is None else f"{value:.3g}"] for name, value in summary.items()]
+    return text + markdown_table(header, lines) + "\n\n" + markdown_table(["figure", "value"], figures) + "\n"
+
+
+def _points(value: float) -> float | None:
+    return None if np.isnan(value) else round(100 * value, 1)
+
+
+def _told(name: str, gain: Interval) -> dict[str, float | None]:
+    return {
+        f"{name}_points": _points(gain.value),
+        f"{name}_low_points": _points(gain.low),
+        f"{name}_high_points": _points(gain.high),
+    }
