@@ -1,6 +1,7 @@
 """Imagined episodes are data like recorded ones, and what cannot be trusted is left out."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dream_env.agents.planners.problem import Noise
 from dream_env.agents.synthesize import command as synthesize
 from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.data.writer import EpisodeWriter
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.nicol.spec import SPEC
 from dream_env.rewards import metric_distance
@@ -44,6 +46,32 @@ def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
     assert about["source"] == "dream" and about["world_model"] == "default" and about["imagined"] >= 3
     with pytest.raises(ValueError, match="agree=5"):
         Arguments(agree=5)
+
+
+def test_an_interrupted_run_goes_on_to_what_it_would_have_been(tmp_path, monkeypatch):
+    """Killed in the second round; then asked for more; other settings are refused."""
+    quick = {"task": "reach", "variants": 1, "draws": 1, "agree": 1, "filtered": False}
+    synthesize.main(Arguments(out=tmp_path / "whole", episodes=synthesize.STARTS + 4, **quick))
+    whole = EpisodeDataset.load(tmp_path / "whole")
+    args = Arguments(out=tmp_path / "broken", episodes=synthesize.STARTS + 2, **quick)
+    add, added = EpisodeWriter.add, []
+
+    def failing(self, episode):
+        if len(added) == synthesize.STARTS + 1:
+            raise KeyboardInterrupt
+        added.append(episode)
+        add(self, episode)
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(EpisodeWriter, "add", failing)
+        synthesize.main(args)
+    synthesize.main(args)
+    synthesize.main(replace(args, episodes=synthesize.STARTS + 4))
+    found = EpisodeDataset.load(args.out)
+    assert found.seed.tolist() == whole.seed.tolist() and (found.action == whole.action).all()
+    assert json.loads((args.out / "meta" / "dream.json").read_text())["imagined"] == synthesize.STARTS + 4
+    with pytest.raises(ValueError, match=r"other settings: std 0.2, now 0.5"):
+        synthesize.main(replace(args, std=0.5))
 
 
 def test_recorded_episodes_are_left_alone(tmp_path, written):

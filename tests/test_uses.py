@@ -88,7 +88,7 @@ def test_ways_to_act_are_compared_with_the_clones_that_they_begin_with():
         0.5,
     ) and "gain_points" not in clone
     assert (foresight["episodes"], foresight["tasks"]["push"][0], foresight["gain_points"]) == (3, 2 / 3, 0)
-    assert "| 5 " in report.together_table([clone, foresight])
+    assert [row["gain, points"] for row in report.shown([clone, foresight])] == ["–", "+0.0 (-100.0 to +100.0)"]
 
 
 def test_what_an_earlier_report_tells_of_other_arms_is_kept(tmp_path):

@@ -126,6 +126,7 @@ def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out)
     check_number("oracle", args.oracle)
+    check_number("candidates", args.candidates, 2)  # the first is the policy by itself
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
     policies = {hub.label(args.policy): args.policy}
     for pick in ("best", "random", "worst") if args.controls else ("best",):

@@ -45,5 +45,6 @@ class Arguments:
         """Checks the numbers."""
         for name in ("episodes", "variants", "draws", "agree", "tries"):
             check_number(name, getattr(self, name), 1)
-        check_number("foresight", self.foresight)
+        if self.foresight:
+            check_number("foresight", self.foresight, 2, beside="0 for the policy as it is, or ")
         check_number("agree", self.agree, 1, self.draws)

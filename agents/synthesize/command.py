@@ -7,12 +7,14 @@ Every episode begins with a recorded start; the policy acts under some noise. Wi
 An episode is kept if success holds at its end, if the same actions succeed under most other draws of the world model's
 noise too, if the ensemble agrees all the way, and if the goal has come nearer. The data set has the layout of recorded
 ones, with pictures from the decoder, kind "dream", and privileged columns `disagreement` and `parent_episode` (the row
-of the initial state).
+of the initial state). A killed run goes on when the command is given again, and a larger --episodes adds to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from dream_env.agents.planners.foresight import looking
 from dream_env.agents.planners.prior import Prior
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import imagine, repeat
-from dream_env.agents.run.config import EPISODES, check_out
+from dream_env.agents.run.config import EPISODES, check_out, check_settings, resolve_paths
 from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episode import Episode
 from dream_env.data.lerobot import LeRobotStore
@@ -134,22 +136,39 @@ def _apart(model: WorldModel, state: State, goal: State) -> Tensor:
     return distance(model.embedding(state), model.embedding(goal))
 
 
-def episodes(model: WorldModel, starts: InitialStates, args: Arguments) -> Iterator[tuple[Episode | None, bool]]:
-    """Yields imagined episodes, and whether each passes the filter, without end; what is not to be kept is None."""
-    rng, chances = np.random.default_rng(args.seed), starts.chances(args.task)
-    prior, spec = Prior(looking(args.policy, args.world_model, args.foresight), args.std), model.spec
-    limit, number = getattr(getattr(model, "config", None), "disagreement_threshold", None), 0
-    while True:
+def episodes(
+    model: WorldModel, starts: InitialStates, args: Arguments, first: int = 0
+) -> Iterator[tuple[int, Episode | None, bool]]:
+    """Yields imagined episodes without end, a round of `STARTS` after another, each with random numbers of its own.
+
+    Args:
+        model: The world model.
+        starts: Recorded starts.
+        args: See `Arguments`.
+        first: Round to begin with.
+
+    Yields:
+        Number of an episode, itself or None if it is not to be kept, and whether it passes the filter.
+    """
+    chances, limit = starts.chances(args.task), getattr(getattr(model, "config", None), "disagreement_threshold", None)
+    prior = Prior(looking(args.policy, args.world_model, args.foresight), args.std)
+    for turn in itertools.count(first):
+        rng = np.random.default_rng([args.seed, turn])
         rows = rng.choice(len(starts), STARTS, p=chances)
         noise = Noise(rng.integers(2**31, size=STARTS).tolist(), model.device)
         dreamt = dream(model, prior, *begun(model, starts, rows), args.variants, args.draws, noise)
-        kept = dreamt.kept(spec.hold_steps, args.agree, limit).tolist()
+        kept = dreamt.kept(model.spec.hold_steps, args.agree, limit).tolist()
         for i, row in enumerate(rows.repeat(args.variants)):
-            number += 1
+            number = turn * STARTS * args.variants + i
             if args.filtered and not kept[i]:
-                yield None, False
+                yield number, None, False
                 continue
-            yield episode_of(model, starts, dreamt, i, int(row), args.seed * 10_000_000 + number), kept[i]
+            yield number, episode_of(model, starts, dreamt, i, int(row), seed_of(args, number)), kept[i]
+
+
+def seed_of(args: Arguments, number: int) -> int:
+    """Returns the seed under which an imagined episode is stored."""
+    return args.seed * 10_000_000 + number
 
 
 def episode_of(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int, row: int, seed: int) -> Episode:
@@ -176,6 +195,12 @@ def episode_of(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int,
     )
 
 
+def _settings(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what makes the episodes of a data set, of the arguments or of its `dream.json`."""
+    free = ("out", "episodes", "tries", "source", "imagined")
+    return resolve_paths({k: str(v) if isinstance(v, Path) else v for k, v in asked.items() if k not in free})
+
+
 def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out, EPISODES)
@@ -185,24 +210,30 @@ def main(args: Arguments) -> None:
         )
     model = checkpoint.load(args.world_model)
     starts = InitialStates.load(args.initial_states or checkpoint.resolve(args.world_model) / FILE)
-    tried = written = 0
     with (
         EpisodeWriter(args.out, model.spec) as writer,
         progress_bar(total=args.episodes, desc="dream", unit="episode") as bar,
     ):
-        for episode, _ in episodes(model, starts, args):
-            tried += 1
-            if episode is not None:
+        there, file = writer.seeds(), args.out / "meta" / "dream.json"
+        if file.is_file():
+            check_settings(args.out, _settings(json.loads(file.read_text(encoding="utf-8"))), _settings(asdict(args)))
+        imagined, written = max(there, default=seed_of(args, -1)) - seed_of(args, -1), len(there)
+        bar.update(min(written, args.episodes))
+        first = max(imagined - 1, 0) // (STARTS * args.variants)  # it may be unfinished
+        for number, episode, _ in episodes(model, starts, args, first) if written < args.episodes else ():
+            imagined = number + 1
+            if episode is not None and episode.seed not in there:
                 writer.add(episode)
+                if not written:
+                    write_json(file, {"source": KIND, **_settings(asdict(args)), "imagined": imagined})
                 written += 1
                 bar.update()
-            if written == args.episodes:
+            if written >= args.episodes:
                 break
-            if tried >= args.tries * args.episodes:
+            if imagined >= args.tries * args.episodes:
                 raise ValueError(
-                    f"{written} of {tried} imagined episodes passed the filter; accepted: a better policy, "
+                    f"{written} of {imagined} imagined episodes passed the filter; accepted: a better policy, "
                     "a higher --tries, or fewer --episodes"
                 )
-    about = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
-    write_json(args.out / "meta" / "dream.json", {"source": KIND, **about, "imagined": tried})
-    print(f"{args.out}: {written} of {tried} imagined episodes")
+    write_json(file, {"source": KIND, **_settings(asdict(args)), "imagined": imagined})
+    print(f"{args.out}: {written} of {imagined} imagined episodes")

@@ -144,27 +144,25 @@ def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def together_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Renders `together`."""
+def shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the rows of `together` as a table shows them."""
     rows = list(rows)
     tasks = [task for task in TASKS if any(task in row["tasks"] for row in rows)]
-    lines = [
-        [
-            row["demos"],
-            row["use"],
-            *(Interval(*row["tasks"][task]).percent() if task in row["tasks"] else "–" for task in tasks),
-            Interval(*row["physics_success"]).percent(),
-            "–"
+    return [
+        {
+            "demonstrations": row["demos"],
+            "use": row["use"],
+            **{t: f"{100 * row['tasks'][t][0]:.0f} %" if t in row["tasks"] else "–" for t in tasks},
+            "all": Interval(*row["physics_success"]).percent(),
+            "gain, points": "–"
             if row.get("gain_points") is None
             else f"{row['gain_points']:+.1f} ({row['gain_low_points']:+.1f} to {row['gain_high_points']:+.1f})",
-            row["seeds"],
-            row["episodes"],
-            f"{row['ms_per_action']:.0f}",
-        ]
+            "seeds": row["seeds"],
+            "episodes": row["episodes"],
+            "ms / action": round(row["ms_per_action"]),
+        }
         for row in rows
     ]
-    header = ["demonstrations", "use", *tasks, "all", "gain, points", "seeds", "episodes", "ms / action"]
-    return markdown_table(header, lines)
 
 
 def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict[str, float | None]:
@@ -179,9 +177,9 @@ def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict
 
 def table(methods: Iterable[Mapping[str, Any]], cells: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
     """Renders the report of `together` and `reduce`."""
-    cells = list(cells)
+    cells, lines = list(cells), shown(methods)
     tasks = [task for task in (*TASKS, "all") if any(cell["task"] == task for cell in cells)]
-    lines = []
+    arms = []
     for label in dict.fromkeys(cell["label"] for cell in cells):
         own = {cell["task"]: cell for cell in cells if cell["label"] == label}
         first = next(iter(own.values()))
@@ -190,7 +188,7 @@ def table(methods: Iterable[Mapping[str, Any]], cells: Iterable[Mapping[str, Any
             for t in tasks
         ]
         times = [cell["ms_per_action"] for cell in own.values() if cell["ms_per_action"] is not None]
-        lines.append(
+        arms.append(
             [
                 label,
                 first["use"],
@@ -204,11 +202,11 @@ def table(methods: Iterable[Mapping[str, Any]], cells: Iterable[Mapping[str, Any
     text = (
         "Success in physics at the end of the episode on the same held-out starts, 95 % Wilson intervals.\n\n"
         "From the same clones, all seeds together; the gain is over the clone alone, start by start:\n\n"
-        + together_table(methods)
+        + (markdown_table(list(lines[0]), [list(line.values()) for line in lines]) if lines else "–")
         + "\n\nEvery arm:\n\n"
     )
     figures = [[name, "–" if value is None else f"{value:.3g}"] for name, value in summary.items()]
-    return text + markdown_table(header, lines) + "\n\n" + markdown_table(["figure", "value"], figures) + "\n"
+    return text + markdown_table(header, arms) + "\n\n" + markdown_table(["figure", "value"], figures) + "\n"
 
 
 def _points(value: float) -> float | None:
