@@ -15,7 +15,8 @@ SHARES = {
     "state_estimator": 0.07,
     "arm_renderer": 0.05,
     "object_dynamics": 0.16,
-    "predictor": 0.36,
+    "predictor": 0.3,
+    "painter": 0.06,
     "success": 0.1,
     "metric": 0.06,
 }
@@ -55,7 +56,8 @@ class Arguments:
     """Fits a world model to recorded episodes, in stages.
 
     Auto-encoder (picture to tokens and back), state estimator (tokens to where hand and cubes are), arm renderer,
-    object dynamics (moves hand and cubes in numbers), predictor (next tokens), success head, metric (steps to go).
+    object dynamics (moves hand and cubes in numbers), predictor (next tokens), painter (pictures of states), success
+    head, metric (steps to go).
     """
 
     data: tuple[Path, ...]
@@ -92,6 +94,8 @@ class Arguments:
     """Updates of the object dynamics, before the predictor; with --predictor-updates 0 none."""
     predictor_updates: int = 2000
     """Updates of the predictor; 0 keeps that of --init."""
+    painter_updates: int = 1500
+    """Updates of the decoder that draws what states say; 0 keeps that of --init, or draws of the tokens alone."""
     success_updates: int = 6000
     """Updates of the success head; 0 keeps that of --init."""
     metric_updates: int = 2500
@@ -106,6 +110,8 @@ class Arguments:
     """Steps of the cubes per update: windows times their length."""
     predictor_batch: int = 512
     """Predicted steps per update: windows times their length."""
+    painter_batch: int = 32
+    """Pictures per update, half of them of dreamt states."""
     success_batch: int = 256
     """States per update, half encoded and half dreamt."""
     metric_batch: int = 512
@@ -139,6 +145,8 @@ class Arguments:
     """Peak learning rate of the object dynamics."""
     predictor_rate: float = 1.2e-2
     """Peak learning rate of the predictor."""
+    painter_rate: float = 4e-3
+    """Peak learning rate of the painter."""
     success_rate: float = 3e-3
     """Peak learning rate of the success head."""
     metric_rate: float = 3e-3

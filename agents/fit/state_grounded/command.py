@@ -1,8 +1,8 @@
 """Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
 Stages, each on the frozen result of those before: the auto-encoder; the state estimator; the arm renderer; the object
-dynamics; the predictor; the success head and the metric, on encoded and on dreamt states, so that they are right where
-they are used. A killed run goes on when the same command is given again.
+dynamics; the predictor; the painter, the success head and the metric, on encoded and on dreamt states, so that they are
+right where they are used. A killed run goes on when the same command is given again.
 
 Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
 
@@ -31,6 +31,7 @@ from dream_env.agents.fit.state_grounded.calibrate import calibrate_disagreement
 from dream_env.agents.fit.state_grounded.card import card
 from dream_env.agents.fit.state_grounded.hindsight import Hindsight
 from dream_env.agents.fit.state_grounded.joint import joint_stage
+from dream_env.agents.fit.state_grounded.painting import WIDTH, painter_stage
 from dream_env.agents.fit.state_grounded.pairs import Pairs, own_steps
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.nicol import model_metrics
@@ -153,6 +154,9 @@ def train(
     model.eval()
     run.train(dynamics.predictor_stage(args, model, colorful, held_out, episodes.images[int(held_rows[0])]))
     model.eval()
+    if args.painter_updates:
+        run.train(painter_stage(args, model, episodes, rows, latents, held_rows))
+        model.eval()
     steps, tasks = own_steps(episodes, held_rows), episodes.task[held_rows.numpy()]
     if args.success_updates or args.metric_updates:
         hindsight = Hindsight(episodes, model.instruction)
@@ -228,12 +232,15 @@ def _initial(args: Arguments) -> StateGroundedModel:
             config = replace(config, **{name: getattr(args.model, name) for name in DYNAMICS})
             made = ("predictor.", "object_dynamics.")
             weights = {name: value for name, value in weights.items() if not name.startswith(made)}
+        if args.painter_updates and not config.painter_width:
+            config = replace(config, painter_width=WIDTH)
         model = StateGroundedModel(config)
         fresh = model.state_dict()
         kept = {name for name in weights.keys() & fresh.keys() if weights[name].shape == fresh[name].shape}
         model.load_state_dict({name: weights[name] if name in kept else fresh[name] for name in fresh})
         return model
-    model = StateGroundedModel(args.model)
+    paints = args.painter_updates and not args.model.painter_width
+    model = StateGroundedModel(replace(args.model, painter_width=WIDTH) if paints else args.model)
     if model.words:
         model.words.fit(sentence.words for sentence in sentences("train"))
     if args.autoencoder:

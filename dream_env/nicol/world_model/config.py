@@ -44,6 +44,8 @@ class StateGroundedConfig:
     """Hidden width of the object dynamics."""
     mixture_components: int = 2
     """What may come of a contact, such as held and slipped: components of the object dynamics' mixture."""
+    painter_width: int = 0
+    """Width of the decoder that draws cubes and arm where the object state has them; 0 draws of the tokens alone."""
     success_width: int = 64
     """Hidden width of the success head."""
     success_threshold: float = 0.5

@@ -17,6 +17,7 @@ from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.config import StateGroundedConfig
 from dream_env.nicol.world_model.metric import MetricHead
 from dream_env.nicol.world_model.object_dynamics import HELD, PLACE, Mixture, ObjectDynamics
+from dream_env.nicol.world_model.painter import Painter
 from dream_env.nicol.world_model.predictor import Predictor
 from dream_env.nicol.world_model.state_estimator import OBJECT_STATE, StateEstimator
 from dream_env.nicol.world_model.success_head import SuccessHead
@@ -70,6 +71,7 @@ class StateGroundedModel(nn.Module):
         self.object_dynamics = ObjectDynamics(config.dynamics_width, config.ensemble, config.mixture_components)
         heads, seen = (config.ensemble, config.head_width), (config.arm_renderer_width, config.cube_heatmaps)
         self.predictor = Predictor(channels, GRID, config.width, config.blocks, *heads, *seen)
+        self.painter = Painter(channels, GRID, IMAGE_SIZE, config.painter_width) if config.painter_width else None
         self.success_head = SuccessHead(channels, GRID, config.success_width)
         self.metric_head = MetricHead(len(OBJECT_STATE), config.metric_dim, config.metric_widths)
         self.setpoint_step: Tensor
@@ -248,7 +250,10 @@ class StateGroundedModel(nn.Module):
     @torch.no_grad()
     def decode(self, state: State) -> dict[str, Tensor]:
         """Draws states: "pixels" `(B, 64, 64, 3)` uint8, and "proprio" as it is."""
-        images = chunked(self.autoencoder.decode, state["tokens"])
+        if self.painter is None:
+            images = chunked(self.autoencoder.decode, state["tokens"])
+        else:
+            images = chunked(self.painter, *(state[name] for name in _STATE)) + self.autoencoder.background
         return {"pixels": (images * 255).round().clamp(0, 255).to(torch.uint8), "proprio": state["proprio"]}
 
     def success(self, state: State) -> Tensor:

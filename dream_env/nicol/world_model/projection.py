@@ -42,18 +42,19 @@ class Projection(nn.Module):
         self.projection.bias[:2] = solution[3]
 
 
-def gaussian_heatmap(places: Tensor, present: Tensor, axis: Tensor) -> Tensor:
+def gaussian_heatmap(places: Tensor, present: Tensor, axis: Tensor, width: float = _WIDTH) -> Tensor:
     """Draws places on the token map, finer than a token.
 
     Args:
         places: Rows and columns `(B, n, 2)`, -1 to 1 over the map.
         present: How strongly each is drawn, `(B, n, 1)`.
         axis: Where the map's rows and columns are, `(side,)`.
+        width: Standard deviation of the Gaussians, in units of half the map.
 
     Returns:
         Of each place a Gaussian, and the same times the distance in rows and in columns, `(B, T, n * 3)`.
     """
-    offset = (axis - places[..., None]) / _WIDTH
+    offset = (axis - places[..., None]) / width
     near = torch.exp(offset.square() / -2)
     (row, column), (along, across) = near.unbind(2), offset.unbind(2)
     bump = row.unsqueeze(-1) * (column * present).unsqueeze(-2)

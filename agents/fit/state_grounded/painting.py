@@ -1,0 +1,80 @@
+"""The stage of `agents.fit` that learns to draw states, of frames and of dreams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dream_env.agents.fit import distributed
+from dream_env.agents.fit.state_grounded.arguments import Arguments
+from dream_env.agents.fit.state_grounded.dynamics import fit_cube_projection
+from dream_env.agents.fit.state_grounded.losses import CHANGED
+from dream_env.agents.fit.state_grounded.stages import dream, strip
+from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, true_object_state
+from dream_env.nicol.world_model.model import StateGroundedModel
+
+WIDTH = 16
+"""Width of a new painter."""
+
+
+def painter_stage(
+    args: Arguments, model: StateGroundedModel, episodes: Episodes, rows: Tensor, train: EncodedDataset, held: Tensor
+) -> Stage:
+    """Trains the painter on frames, half of them as they are dreamt.
+
+    Where hand and cubes are it is told by the truth, so it learns to draw them there, whatever is left of them in the
+    tokens. The error is absolute: a squared one draws the mean of what may be, which is pale.
+
+    Args:
+        args: Arguments of the fit.
+        model: The world model.
+        episodes: Recorded episodes.
+        rows: Those that are trained on.
+        train: The same, encoded.
+        held: Rows of those that are held out.
+    """
+    painter = model.painter
+    assert painter is not None
+    truth, dreamt = true_object_state(train)[0], dream(model, train, len(rows)).tokens
+    background = model.autoencoder.background
+
+    def begin() -> None:
+        if not painter.projection.projection.weight.any():
+            fit_cube_projection(
+                painter.projection, model.state_estimator, train.take(torch.arange(min(len(rows), 200)))
+            )
+
+    def loss(generator: torch.Generator, progress: float) -> Tensor:
+        half, frames = max(1, args.painter_batch // 2), train.tokens.shape[1]
+        n = torch.randint(len(rows), (2 * half,), generator=generator)
+        t = torch.randint(frames, (2 * half,), generator=generator)
+        tokens = torch.cat([train.tokens[n[:half], t[:half]].float(), dreamt[n[half:], t[half:]].float()])
+        images = torch.from_numpy(episodes.images[rows[n].numpy(), t.numpy()])
+        batch = distributed.share(tokens, train.proprio[n, t], truth[n, t], images, device=args.device)
+        target = batch[3].float() / 255 - background.to(batch[3].device)
+        error = (painter(*batch[:3]).float() - target).abs()
+        return (error * (1 + (args.pixel_weight - 1) * (target.abs().amax(-1, keepdim=True) > CHANGED))).mean()
+
+    @torch.inference_mode()
+    def report() -> dict[str, Any]:
+        frames = episodes.images[held[:8].numpy(), episodes.images.shape[1] // 2]
+        real = torch.from_numpy(np.array(frames))
+        drawn = model.decode(model.encode({"pixels": real}))["pixels"]
+        error = (drawn.float() - real.float()).abs().mean()
+        return {"absolute_error_of_255": float(error), "pictures": strip(real, drawn)}
+
+    return Stage(
+        "painter",
+        painter,
+        loss,
+        args.painter_updates,
+        args.painter_rate,
+        args.share("painter"),
+        args.average,
+        begin,
+        report=report,
+    )
