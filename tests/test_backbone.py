@@ -128,6 +128,7 @@ def arguments(folder, vision, text=None):
         arm_renderer_updates=2,
         object_dynamics_updates=2,
         predictor_updates=2,
+        painter_updates=0,
         success_updates=2,
         metric_updates=2,
         autoencoder_batch=8,

@@ -107,6 +107,7 @@ def arguments(out, **values) -> Arguments:
         arm_renderer_updates=3,
         object_dynamics_updates=3,
         predictor_updates=3,
+        painter_updates=0,
         success_updates=3,
         metric_updates=3,
         autoencoder_batch=8,

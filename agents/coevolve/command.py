@@ -107,6 +107,7 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         horizons=(12, 24),
         success_updates=args.updates,
         metric_updates=args.updates,
+        painter_updates=0,
         held_out=0.15,  # of few episodes enough to set thresholds on
         seed=args.seed,
         threads=args.threads,

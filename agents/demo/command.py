@@ -134,6 +134,7 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
             arm_renderer_updates=30,
             object_dynamics_updates=30,
             predictor_updates=30,
+            painter_updates=30,
             success_updates=30,
             metric_updates=30,
             probe_updates=30,

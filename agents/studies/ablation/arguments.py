@@ -111,6 +111,7 @@ class Arguments:
         """
         own_encoder = question == "encoder"
         words = ["--data", *map(str, self.data), "--episodes", str(self.episodes), "--metric-updates", "0"]
+        words += ["--painter-updates", "0"]
         words += [
             "--minutes",
             str(self.encoder_minutes if own_encoder else self.minutes),
