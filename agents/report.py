@@ -96,7 +96,7 @@ def fill(text: str, results: Path) -> str:
     return BLOCK.sub(block, text)
 
 
-PAGES = ("README.md", "docs/results.md", "docs/policies.md", "docs/nicol.md")
+PAGES = ("README.md", "docs/results.md", "docs/policies.md", "docs/planning.md", "docs/nicol.md")
 """Pages with figures of results."""
 
 

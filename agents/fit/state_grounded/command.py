@@ -170,7 +170,8 @@ def train(
             model.eval()
     if args.success_updates or args.predictor_updates:
         calibrate_success(model, held_out, tasks, args.false_positives)
-    calibrate_disagreement(model, held_out)
+    if args.predictor_updates or model.config.disagreement_threshold is None:
+        calibrate_disagreement(model, held_out)
     minutes = {name: round(seconds / 60, 4) for name, seconds in run.seconds.items()}
     return Fitted(model, latents, held_out, steps, tasks, minutes)
 
