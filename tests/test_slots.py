@@ -16,7 +16,7 @@ from dream_env.dream import DreamEnv
 from dream_env.dream_config import DreamConfig
 from dream_env.engine import DreamEngine
 from dream_env.initial_states import FILE, InitialStates
-from dream_env.language import embed
+from dream_env.language import embed, embedder
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import with_goal
@@ -244,6 +244,26 @@ def test_pointing_shows_where_the_named_thing_is_and_leaves_the_distance(run):
     goal = model.embedding(moved)
     told = (model.success(with_goal(model, state, goal)), more.success(with_goal(more, state, after)))
     torch.testing.assert_close(*told)
+
+
+def test_the_order_of_words_counts_where_it_is_asked_for(run):
+    model, _ = run
+    ordered = SlotModel(replace(model.config, word_order=True), model.spec)
+    one, other = "put the red block on the blue block", "put the blue block on the red block"
+    assert np.allclose(embedder(model)(one), embedder(model)(other), atol=1e-6)
+    assert np.linalg.norm(embedder(ordered)(one) - embedder(ordered)(other)) > 0.5
+
+
+def test_a_fit_goes_on_from_another_model_and_leaves_what_gets_no_updates(run, tmp_path):
+    model, data = run
+    checkpoint.save(model, tmp_path / "base", "card")
+    how = {"init": str(tmp_path / "base"), "updates": 0, "own_updates": 0, "pointing": 0.3, "word_order": True}
+    again = fitted(tmp_path / "again", data, **how).model
+    before, after = model.state_dict(), again.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"phi", "success_net"} and again.config.pointing and again.config.width == model.config.width
+    with pytest.raises(ValueError, match="init"):
+        fitted(tmp_path / "wrong", blocks.dataset(8, cameras=2), init=str(tmp_path / "base"))
 
 
 def test_no_label_is_read(tmp_path):

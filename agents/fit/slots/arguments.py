@@ -14,6 +14,8 @@ class Arguments:
     Attributes:
         data: Folders of recorded episodes with a picture.
         out: Folder of the world model and of the run.
+        init: World model of this kind to go on from. Its shape and its way of seeing stay, and what gets no updates:
+            with `--updates 0 --own-updates 0` only distance and success are learned, in minutes.
         updates: Updates of the stage that learns how slots move.
         distance_updates: Updates of the stage that learns how many steps are between states.
         own_updates: Updates of the stage that learns how the robot looks; left out where it has no vectors.
@@ -23,6 +25,7 @@ class Arguments:
         width: Width of their hidden layers.
         outcomes: Outcomes of a step that each of them tells apart, as a thing is held or slips.
         queries: Slots that a sentence can name at once.
+        word_order: Lets the order of words count, as where one thing is put on another.
         pointing: Scale of the numbers beside the distance that show policies where the named things are, such as 0.3,
             which adds next to nothing to the distance; 0 leaves them out.
         batch: Windows of a batch, for each network of the ensemble.
@@ -39,6 +42,7 @@ class Arguments:
 
     data: tuple[Path, ...]
     out: Path
+    init: str | None = None
     updates: int = 6000
     distance_updates: int = 2000
     own_updates: int = 1200
@@ -48,6 +52,7 @@ class Arguments:
     width: int = 96
     outcomes: int = 2
     queries: int = 1
+    word_order: bool = False
     pointing: float = 0.0
     batch: int = 64
     ahead: int = 8

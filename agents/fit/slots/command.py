@@ -26,7 +26,7 @@ from dream_env.agents.run.config import check_out, command_line
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
-from dream_env.language import embed
+from dream_env.language import embedder
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.slots.config import SlotConfig
@@ -75,7 +75,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     rng = np.random.default_rng(args.seed)
     marked = args.use_success and episodes.success is not None
     spec = replace(episodes.spec, goals=True)
-    colours = _colours(episodes, spec, args, rng)
+    base = None if args.init is None else _base(args.init, spec)
+    counted = np.sort(rng.permutation(len(episodes))[:COUNTED])
+    colours = _colours(episodes, spec, args, counted) if base is None else colours_of(base)
     config = SlotConfig(
         slots=colours.slots,
         colours=len(colours.colour),
@@ -84,25 +86,34 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         width=args.width,
         outcomes=args.outcomes,
         queries=args.queries,
+        word_order=args.word_order,
         pointing=args.pointing,
         success=marked,
         success_by_goal=marked and bool(episodes.goal),
         rewards=episodes.reward is not None,
         terminates=bool(episodes.terminated.any()),
     )
+    if base is not None:
+        told = ("success", "success_by_goal", "word_order", "pointing", "rewards", "terminates")
+        config = replace(base.config, **{name: getattr(config, name) for name in told})
     model = SlotModel(config, spec)
+    if base is not None:
+        _take_over(model, base)
     settings = args.settings() | {"episodes": len(episodes), "frames": int(episodes.offsets[-1])}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
-    _prepare(model, colours, episodes)
+    if base is None:
+        _prepare(model, colours, episodes)
     looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
-    shown = pictures(episodes, looked, args.picture_size)
-    model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
-    if model.own:
+    shown = pictures(episodes, looked if args.own_updates else looked[:: max(1, len(looked) // 400)], args.picture_size)
+    if base is None:
+        model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
+    if model.own and args.own_updates:
         own = model.own_of({n: torch.from_numpy(np.array(episodes.observation[n][looked])) for n in spec.vectors})
         run.train(stages.own_stage(model, shown, own, args.own_updates))
     del shown
     everything = encoded(model, episodes)
-    stages.find_place(model, everything)
+    if base is None:
+        stages.find_place(model, everything)
     order = rng.permutation(len(episodes))
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
     targets, parts = _targets(model, episodes, everything, marked), np.split(order, [held])
@@ -130,11 +141,10 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     return Fitted(model, found, held_out)
 
 
-def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, rng: np.random.Generator) -> Colours:
-    """Looks for the colours of things in a few frames of some episodes."""
+def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen: np.ndarray) -> Colours:
+    """Looks for the colours of things in a few frames of the chosen episodes."""
     if not spec.pictures:
         raise ValueError(f"data of {spec.name} has no pictures; accepted: data with pictures, or --model dynamics")
-    chosen = np.sort(rng.permutation(len(episodes))[:COUNTED])
     frames = np.concatenate(
         [episodes.offsets[i] + np.unique(np.linspace(0, episodes.lengths[i], 5).astype(int)) for i in chosen]
     )
@@ -148,6 +158,28 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, rng: np
     return find_colours(
         wide, own, torch.from_numpy(np.unique(episode, return_inverse=True)[1]), args.most_slots, args.seed
     )
+
+
+def _base(path: str, spec: WorldSpec) -> SlotModel:
+    """Returns the model to go on from; ValueError if it is of another kind or world."""
+    base: Any = checkpoint.load(path)
+    forms = [{name: space.shape for name, space in one.observation.spaces.items()} for one in (base.spec, spec)]
+    if base.kind != SlotModel.kind or forms[0] != forms[1] or base.spec.action.shape != spec.action.shape:
+        raise ValueError(
+            f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: slots, of these data"
+        )
+    return base
+
+
+def colours_of(model: SlotModel) -> Colours:
+    """Returns the colours that a model tells apart."""
+    return Colours(model.reader.colours, model.reader.owner, model.painter.shown, [])
+
+
+def _take_over(model: SlotModel, base: SlotModel) -> None:
+    """Copies all weights that fit; what tells success does not, if it is told by something else."""
+    own, given = model.state_dict(), base.state_dict()
+    model.load_state_dict(own | {name: part for name, part in given.items() if part.shape == own[name].shape})
 
 
 @torch.no_grad()
@@ -176,6 +208,7 @@ def _targets(model: SlotModel, data: EpisodeDataset, episodes: Recorded, marked:
     words = None
     if model.spec.instructions:
         sentences, inverse = np.unique(data.instruction, return_inverse=True)
+        embed = embedder(model)
         words = torch.from_numpy(np.stack([embed(str(one)) for one in sentences])[inverse])
     reached = None if data.goal else torch.ones(len(data), dtype=torch.bool)
     if marked and data.goal:

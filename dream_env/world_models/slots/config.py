@@ -20,6 +20,7 @@ class SlotConfig:
         message: Numbers that slots tell each other.
         outcomes: Outcomes of a step that each member tells apart; checkpoints that do not say have one.
         queries: Slots that a sentence can name at once.
+        word_order: Whether the order of words counts, see `dream_env.language.embed_in_order`.
         code: Numbers that a sentence's task is coded by.
         nets: Networks of the embedding.
         net_dim: Numbers of the embedding that each of them gives.
@@ -46,6 +47,7 @@ class SlotConfig:
     message: int = 32
     outcomes: int = 1
     queries: int = 1
+    word_order: bool = False
     code: int = 8
     nets: int = 2
     net_dim: int = 32

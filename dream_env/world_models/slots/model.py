@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dream_env.language import INSTRUCTION_DIM
+from dream_env.language import INSTRUCTION_DIM, embed_in_order
 from dream_env.spec import WorldSpec
 from dream_env.world_models.dynamics import resized
 from dream_env.world_models.protocol import Prediction, State, knows_success
@@ -60,6 +60,8 @@ class SlotModel(nn.Module):
         self.config, self.spec, self.observed = config, spec, spec.vectors
         self.cameras, self.own = len(spec.pictures), sum(_length(spec, name) for name in spec.vectors)
         self.embedding_dim = config.nets * config.net_dim
+        if config.word_order:
+            self.instruction = embed_in_order  # of this object, as others read sentences as all models do
         if config.pointing:
             self.embedding_dim += (
                 (config.queries if spec.instructions else config.slots) * (FEATURES + 2) * self.cameras

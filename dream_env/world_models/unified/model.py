@@ -53,6 +53,8 @@ class UnifiedModel(nn.Module):
         self.base = tokens.base
         self.embedding_dim, self.observed = self.base.embedding_dim, (*self.base.observed, TOKENS)
         self.sentence_in_embedding = bool(getattr(self.base, "sentence_in_embedding", False))
+        if getattr(self.base.config, "word_order", False):
+            self.instruction = self.base.instruction
         self.success_by_goal = bool(getattr(self.base, "success_by_goal", False))
         action = spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
