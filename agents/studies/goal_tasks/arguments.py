@@ -8,10 +8,11 @@ from pathlib import Path
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, check_tasks
 from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
+from dream_env.rewards import RewardName
 
 METHODS = {
     "clone": "imitates demonstrations, and sees the goal picture",
-    "dream": "that clone, practised in the dream by the distance to the goal picture",
+    "dream": "that clone, practised in the dream",
     "no goal": "a clone that does not see the goal picture",
     "other goal": "the clone, shown the goal picture of another scene; judged by its own",
 }
@@ -38,8 +39,12 @@ class Arguments:
     """Updates of a clone."""
     hindsight: float = 0.5
     """Share of a clone's batches that comes from all recorded episodes, see `agents.clone --policy transformer`."""
+    noise: float = 0.05
+    """Noise on embeddings in cloning, in their deviations; as little as centimetres are told by."""
     steps: int = 300_000
     """Steps of practice in the dream."""
+    reward: RewardName = "energy"
+    """What practice is paid by."""
     temperature: float = 1.0
     """How far noise leads the dreams of practice from what is likeliest."""
     kl_coef: float = 0.02
@@ -73,6 +78,8 @@ class Arguments:
             check_number("demos", demos, 1)
         for seed in self.seeds:
             check_number("seeds", seed)
+        check_choice("reward", self.reward, RewardName)
+        check_number("noise", self.noise)
         check_number("hindsight", self.hindsight, high=1)
         check_number("temperature", self.temperature)
         check_number("kl_coef", self.kl_coef)

@@ -40,6 +40,7 @@ def report(args: Arguments) -> str:
         "command": command_line("studies.goal_tasks", replace(args, only_report=False)),
         "checkpoint_sha256": checkpoint.sha256(folder),
         "steps": args.steps,
+        "reward": args.reward,
         "cells": reduce(found),
         "table": table(found),
         "summary": summarize(found, args.demos[0]),

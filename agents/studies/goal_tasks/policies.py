@@ -99,6 +99,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
         imitates="expert",
         goal=cell.method == "clone",
         hindsight=args.hindsight,
+        noise=args.noise,
         language="sentence",
         depth=1,
         latents=4,
@@ -109,12 +110,12 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
-    """Practises the clone in the dream, where the reward is minus the distance to the goal's embedding."""
+    """Practises the clone in the dream."""
     form = Practice(
         out=out,
         init=str(make(Cell("clone", cell.demos, cell.seed), args)),
         world_model=args.world_model,
-        reward="energy",
+        reward=args.reward,
         steps=args.steps,
         n_envs=DREAMS,
         kl_coef=args.kl_coef,

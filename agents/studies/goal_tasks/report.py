@@ -133,8 +133,8 @@ def markdown(about: Mapping[str, Any]) -> str:
         "`place`: the named cube to where the goal picture shows it; `stack`: the named cube on another one. World "
         "model, clone and practice learn without labels of the simulator, success marks of episodes aside; "
         f"demonstrations are of each task, and practice is {about['steps']:,} steps in the frozen world model under "
-        "`energy`. Success at the end of the episode on held-out starts, 95 % Wilson intervals. The success that a "
-        "dream predicts is told of the state, the sentence and the goal picture's embedding.",
+        f"`{about['reward']}`. Success at the end of the episode on held-out starts, 95 % Wilson intervals. What a "
+        "dream calls success is told of the state, the sentence and the goal picture's embedding.",
         "",
         f"`{about['command']}`",
         "",
