@@ -15,6 +15,7 @@ from dream_env.agents.fit.slots.encoded import fill
 from dream_env.dream import DreamEnv
 from dream_env.dream_config import DreamConfig
 from dream_env.engine import DreamEngine
+from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.language import embed, embedder
 from dream_env.spec import WorldSpec
@@ -262,6 +263,9 @@ def test_a_fit_goes_on_from_another_model_and_leaves_what_gets_no_updates(run, t
     before, after = model.state_dict(), again.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"phi", "success_net"} and again.config.pointing and again.config.width == model.config.width
+    write_json(tmp_path / "base" / "metrics.json", {"held_out_seeds": data.seed[[3, 5, 40]].tolist()})
+    onward = fit(Arguments(data=(), out=tmp_path / "on", **(SHORT | how)), data)
+    assert onward.figures["held_out_seeds"] == data.seed[[3, 5, 40]].tolist(), "what the base has not seen"
     with pytest.raises(ValueError, match="init"):
         fitted(tmp_path / "wrong", blocks.dataset(8, cameras=2), init=str(tmp_path / "base"))
 

@@ -114,9 +114,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     everything = encoded(model, episodes)
     if base is None:
         stages.find_place(model, everything)
-    order = rng.permutation(len(episodes))
-    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
-    targets, parts = _targets(model, episodes, everything, marked), np.split(order, [held])
+    targets, parts = _targets(model, episodes, everything, marked), _split(episodes, args, rng)
     (held_out, its), (train, own_targets) = (
         (everything.take(np.sort(some)), targets_at(targets, np.sort(some))) for some in parts
     )
@@ -158,6 +156,18 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
     return find_colours(
         wide, own, torch.from_numpy(np.unique(episode, return_inverse=True)[1]), args.most_slots, args.seed
     )
+
+
+def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows of held-out episodes and of the others; what a base was not fitted to stays held out."""
+    order = rng.permutation(len(episodes))
+    file = None if args.init is None else checkpoint.resolve(args.init) / "metrics.json"
+    if file is not None and file.is_file():
+        known = np.isin(episodes.seed[order], json.loads(file.read_text(encoding="utf-8")).get("held_out_seeds", []))
+        if known.any() and not known.all():
+            return order[known], order[~known]
+    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+    return order[:held], order[held:]
 
 
 def _base(path: str, spec: WorldSpec) -> SlotModel:
