@@ -160,7 +160,18 @@ def test_a_film_shows_dream_and_game(tmp_path):
         assert shown.n_frames > 2 and np.asarray(shown.convert("RGB")).std() > 10
 
 
-@pytest.mark.parametrize("wrong", [{"only": ("takeaway",)}, {"population": 2}, {"episodes": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"only": ("takeaway",)},
+        {"population": 2},
+        {"episodes": 0},
+        {"seeds": (1, 1)},
+        {"racing_seeds": ()},
+        {"temperatures": (-1.0,)},
+        {"takecover2": "runs/second"},
+    ],
+)
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(ValueError, match="accepted"):
         Arguments(**wrong)

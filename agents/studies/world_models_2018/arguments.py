@@ -82,6 +82,10 @@ class Arguments:
         for name in ("episodes", "generations", "nicol_generations", "dreams", "rollouts", "racing_generations",
                      "racing_dreams", "racing_steps"):  # fmt: skip
             check_number(name, getattr(self, name), 1)
+        if self.takecover2 and not self.takecover:
+            raise ValueError(
+                f"takecover2={self.takecover2} without takecover; accepted: beside the first round's model"
+            )
         for name in ("seeds", "racing_seeds"):
             if not (seeds := getattr(self, name)) or min(seeds) < 0 or len(set(seeds)) < len(seeds):
                 raise ValueError(f"{name}={seeds}; accepted: one or more numbers of at least 0, each of them once")
