@@ -27,6 +27,8 @@ from dream_env.world_models.vmc import VMCModel
 
 DRIVER = "z_h"
 """Controller of CarRacing that is filmed."""
+WATCHED = (0.1, 1.15)
+"""Temperatures of Take Cover whose controllers are watched, see `ends`: the coldest, and the paper's best."""
 
 
 def work(args: Arguments) -> None:
@@ -61,10 +63,9 @@ def takecover(args: Arguments, model: Path) -> None:
                 make = partial(cells.game, args, name, fitted, t, seed)
                 cells.cell(args.work, name, make)
         if isinstance(checkpoint.load(str(fitted)), VMCModel):
-            for t in args.temperatures:
-                look = partial(ends.looked_at, str(args.work / f"{game}_{t:g}"), fitted, args.seed)
-                cells.cell(args.work, f"ends_{game}_{t:g}", look)
-            cells.cell(args.work, f"ends_{game}_held", partial(ends.looked_at, "held", fitted, args.seed))
+            players = {f"{t:g}": str(args.work / f"{game}_{t:g}") for t in args.temperatures if t in WATCHED}
+            for name, policy in {"held": "held", **players}.items():
+                cells.cell(args.work, f"ends_{game}_{name}", partial(ends.looked_at, policy, fitted, args.seed))
 
 
 def main(args: Arguments) -> None:

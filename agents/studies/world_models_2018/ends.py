@@ -19,7 +19,7 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State
 from dream_env.world_models.vmc import VMCModel
 
-GAMES, DREAMS, HOLD = 50, 128, 10
+GAMES, DREAMS, HOLD = 50, 64, 10
 """Games and dreams that are looked at; steps for which a random action is held at most."""
 
 
