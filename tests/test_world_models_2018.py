@@ -31,14 +31,13 @@ KEYS = {
 def args(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "DREAMS", 8)
     monkeypatch.setattr(cells, "MEMORY", ("embedding",))
-    monkeypatch.setattr(command, "WATCHED", (0.5,))
     sizes = {
         "generations": 2,
         "population": 4,
         "dreams": 8,
         "rollouts": 2,
         "episodes": 3,
-        "components": 2,
+        "components": 0,
         "racing_components": 0,
         "racing_generations": 2,
         "racing_dreams": 2,
@@ -71,8 +70,6 @@ def test_the_study_writes_its_tables_and_makes_no_cell_twice(args, monkeypatch):
     assert {row["controller"] for row in found["carracing"]} == {"z", "z, h", "random"}
     assert {row["evolved_in"] for row in found["carracing"]} == {"game", "dream", None}
     assert found["carracing_memory_over_z"]["game"]["episodes"] == 4
-    (wide,) = found["takecover_all_numbers"]
-    assert wide["temperature"] == 0.5 and wide["weights"] > found["takecover"][0]["weights"]
     assert set(found["takecover_controls"]) == {"random", "zero", "unevolved"}
     assert found["takecover_random"] == found["takecover_controls"]["random"]["real_mean"]
     assert found["nicol_reach_physics"] is found["generation_rate_over_vector_env"] is None

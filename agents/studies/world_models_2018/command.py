@@ -11,7 +11,6 @@ given again, and cells that cannot be made are None.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +28,7 @@ from dream_env.world_models.vmc import VMCModel
 DRIVER = "z_h"
 """Controller of CarRacing that is filmed."""
 WATCHED = (0.1, 1.15)
-"""Temperatures of Take Cover at which more is measured, the coldest and the paper's best: how ends are foreseen (see
-`ends`), and controllers that see all numbers, not only the principal components."""
+"""Temperatures of Take Cover whose controllers are watched, see `ends`: the coldest, and the paper's best."""
 
 
 def work(args: Arguments) -> None:
@@ -63,11 +61,6 @@ def takecover(args: Arguments, model: Path) -> None:
             for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
                 name = cells.named(f"{game}_{t:g}", seed)
                 make = partial(cells.game, args, name, fitted, t, seed)
-                cells.cell(args.work, name, make)
-        for t in args.temperatures if args.components else ():
-            if t in WATCHED:
-                name = f"{game}_all_{t:g}"
-                make = partial(cells.game, replace(args, components=0), name, fitted, t, 0)
                 cells.cell(args.work, name, make)
         if isinstance(checkpoint.load(str(fitted)), VMCModel):
             players = {f"{t:g}": str(args.work / f"{game}_{t:g}") for t in args.temperatures if t in WATCHED}

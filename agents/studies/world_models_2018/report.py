@@ -61,7 +61,6 @@ def summary(
             name: {k: cells[f"takecover_{name}"][k] for k in _REAL} for name in CONTROLS if f"takecover_{name}" in cells
         }
         or None,
-        "takecover_all_numbers": _temperatures(cells, "takecover_all", temperatures) or None,
         "takecover_best_real": best and best[0],
         "takecover_best": best and {"game": best[1], "temperature": best[2]},
         "takecover_ends": {
@@ -102,10 +101,7 @@ def _of_seeds(cells: Cells, name: str) -> list[Mapping[str, Any]]:
 def _temperatures(cells: Cells, game: str, temperatures: Sequence[float]) -> list[dict[str, Any]]:
     """Returns a row for each temperature."""
     rows = [(t, found) for t in temperatures if (found := _of_seeds(cells, f"{game}_{t:g}"))]
-    return [
-        {"temperature": t, **pooled(found), "weights": found[0]["weights"], "budget": found[0]["budget"]}
-        for t, found in rows
-    ]
+    return [{"temperature": t, **pooled(found), "budget": found[0]["budget"]} for t, found in rows]
 
 
 def _racers(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
@@ -173,13 +169,6 @@ def _takecover(found: Mapping[str, Any]) -> list[str]:
         parts.append(
             "The second round: the world model has seen games of the first one's controllers, too.\n\n"
             + _by_temperature(found["takecover_second_round"])
-            + "\n"
-        )
-    if found["takecover_all_numbers"]:
-        parts.append(
-            f"Controllers of {found['takecover_all_numbers'][0]['weights']} weights, which see all numbers of z and h "
-            f"instead of their principal components (those above have {found['takecover'][0]['weights']} weights).\n\n"
-            + _by_temperature(found["takecover_all_numbers"])
             + "\n"
         )
     controls = [
