@@ -101,7 +101,8 @@ def _of_seeds(cells: Cells, name: str) -> list[Mapping[str, Any]]:
 def _temperatures(cells: Cells, game: str, temperatures: Sequence[float]) -> list[dict[str, Any]]:
     """Returns a row for each temperature."""
     rows = [(t, found) for t in temperatures if (found := _of_seeds(cells, f"{game}_{t:g}"))]
-    return [{"temperature": t, **pooled(found), "budget": found[0]["budget"]} for t, found in rows]
+    kept = ("weights", "budget")
+    return [{"temperature": t, **pooled(found), **{key: found[0][key] for key in kept}} for t, found in rows]
 
 
 def _racers(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
