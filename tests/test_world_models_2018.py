@@ -169,7 +169,6 @@ def test_a_film_shows_dream_and_game(tmp_path):
         {"seeds": (1, 1)},
         {"racing_seeds": ()},
         {"temperatures": (-1.0,)},
-        {"takecover2": "runs/second"},
     ],
 )
 def test_wrong_numbers_are_refused(wrong):

@@ -21,8 +21,6 @@ class Arguments:
 
     takecover: Path | None = None
     """World model of Take Cover, see docs/world_models_2018.md; without it, its cells are missing."""
-    takecover2: Path | None = None
-    """World model of Take Cover that has seen games of the first one's controllers, too: the second round."""
     carracing: Path | None = None
     """World model of CarRacing; without it, its cells are missing."""
     only: tuple[str, ...] = TABLES
@@ -82,10 +80,6 @@ class Arguments:
         for name in ("episodes", "generations", "nicol_generations", "dreams", "rollouts", "racing_generations",
                      "racing_dreams", "racing_steps"):  # fmt: skip
             check_number(name, getattr(self, name), 1)
-        if self.takecover2 and not self.takecover:
-            raise ValueError(
-                f"takecover2={self.takecover2} without takecover; accepted: beside the first round's model"
-            )
         for name in ("seeds", "racing_seeds"):
             if not (seeds := getattr(self, name)) or min(seeds) < 0 or len(set(seeds)) < len(seeds):
                 raise ValueError(f"{name}={seeds}; accepted: one or more numbers of at least 0, each of them once")

@@ -33,8 +33,8 @@ WATCHED = (0.1, 1.15)
 
 def work(args: Arguments) -> None:
     """Makes the cells that are missing, the most wanted first."""
-    for name in ("takecover", "takecover2", "carracing"):
-        if name.rstrip("2") in args.only and getattr(args, name):
+    for name in ("takecover", "carracing"):
+        if name in args.only and getattr(args, name):
             spec_of(str(getattr(args, name)))  # tells what is missing, before hours of other cells
     if "rate" in args.only:
         cells.cell(args.work, "rate", lambda: cells.rate(args.work))
@@ -55,17 +55,14 @@ def takecover(args: Arguments, model: Path) -> None:
     for name in ("random", "zero"):
         cells.cell(args.work, f"takecover_{name}", lambda name=name: cells.real(name, model, args))  # type: ignore[misc]
     cells.cell(args.work, "takecover_unevolved", lambda: cells.unevolved(args, model))
-    rounds = {"takecover": model} | ({"takecover2": args.takecover2} if args.takecover2 else {})
-    for game, fitted in rounds.items():
-        for seed in args.seeds:
-            for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
-                name = cells.named(f"{game}_{t:g}", seed)
-                make = partial(cells.game, args, name, fitted, t, seed)
-                cells.cell(args.work, name, make)
-        if isinstance(checkpoint.load(str(fitted)), VMCModel):
-            players = {f"{t:g}": str(args.work / f"{game}_{t:g}") for t in args.temperatures if t in WATCHED}
-            for name, policy in {"held": "held", **players}.items():
-                cells.cell(args.work, f"ends_{game}_{name}", partial(ends.looked_at, policy, fitted, args.seed))
+    for seed in args.seeds:
+        for t in sorted(args.temperatures, key=lambda t: abs(t - 1.15)):
+            name = cells.named(f"takecover_{t:g}", seed)
+            cells.cell(args.work, name, partial(cells.game, args, name, model, t, seed))
+    if isinstance(checkpoint.load(str(model)), VMCModel):
+        players = {f"{t:g}": str(args.work / f"takecover_{t:g}") for t in args.temperatures if t in WATCHED}
+        for name, policy in {"held": "held", **players}.items():
+            cells.cell(args.work, f"ends_{name}", partial(ends.looked_at, policy, model, args.seed))
 
 
 def main(args: Arguments) -> None:
@@ -73,14 +70,15 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     torch.set_num_threads(1)
     work(args)
-    fits = {name: cells.fit_minutes(getattr(args, name)) for name in ("takecover", "takecover2", "carracing")}
+    fits = {name: cells.fit_minutes(getattr(args, name)) for name in ("takecover", "carracing")}
     command = command_line("studies.world_models_2018", args)
     found = report.summary(cells.finished(args.work), args.temperatures, command, fits)
     write_json(args.out / "world_models_2018.json", found)
     write_text(args.out / "world_models_2018.md", told := report.text(found))
-    if (best := found["takecover_best"]) and (model := getattr(args, best["game"])) and spec_of(str(model)).pictures:
-        controller = args.work / f"{best['game']}_{best['temperature']:g}"
-        film(str(controller), model, best["temperature"], args.out / "world_models_2018.gif", args.seed)
+    best = found["takecover_best_temperature"]
+    if best is not None and args.takecover and spec_of(str(args.takecover)).pictures:
+        controller = str(args.work / f"takecover_{best:g}")
+        film(controller, args.takecover, best, args.out / "world_models_2018.gif", args.seed)
     drives = f"carracing_{DRIVER}" in cells.finished(args.work)
     if args.carracing and drives and spec_of(str(args.carracing)).pictures:
         driver = str(args.work / f"carracing_{DRIVER}" / "mean")

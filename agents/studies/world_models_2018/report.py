@@ -27,9 +27,9 @@ CONTROLS = {
 PAPER_RACING = {"z": "632 ± 251", "z_h": "906 ± 21"}
 """CarRacing there, evolved in the game for 1,800 generations of 64 x 16 episodes; by the names of `RACERS`."""
 PAPER_RANDOM = "210 ± 108"
-ROUNDS = ("takecover", "takecover2")
-"""Prefixes of the cells of Take Cover: of the first world model, and of that of the second round."""
 INTERVALS = "Intervals are bootstrapped over seeds, and over the episodes of each."
+TICS = 4
+"""Tics of a step of Take Cover."""
 _REAL = ("real_mean", "real_std", "real_low", "real_high", "episodes")
 
 
@@ -44,25 +44,22 @@ def summary(
         command: What makes it.
         fits: Minutes that the fits of world models took, by the game's name.
     """
-    first, second = (_temperatures(cells, game, temperatures) for game in ROUNDS)
-    ranked = [(row["real_mean"], game, row["temperature"]) for game, rows in zip(ROUNDS, (first, second), strict=True)
-              for row in rows]  # fmt: skip
-    best = max(ranked, default=None)
+    rows = _temperatures(cells, temperatures)
+    best = max(rows, key=lambda row: row["real_mean"], default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
     races = _racers(cells)
     robots = [row for name, row in cells.items() if name.startswith("nicol_")]
     main = cells.get("nicol_none_1")
     return {
         "command": command,
-        "takecover": first or None,
-        "takecover_second_round": second or None,
+        "takecover": rows or None,
         "takecover_random": chance and chance["real_mean"],
         "takecover_controls": {
             name: {k: cells[f"takecover_{name}"][k] for k in _REAL} for name in CONTROLS if f"takecover_{name}" in cells
         }
         or None,
-        "takecover_best_real": best and best[0],
-        "takecover_best": best and {"game": best[1], "temperature": best[2]},
+        "takecover_best_real": best and best["real_mean"],
+        "takecover_best_temperature": best and best["temperature"],
         "takecover_ends": {
             name.removeprefix("ends_"): {k: v for k, v in row.items() if k != "minutes"}
             for name, row in cells.items()
@@ -98,9 +95,9 @@ def _of_seeds(cells: Cells, name: str) -> list[Mapping[str, Any]]:
     return sorted((row for key, row in cells.items() if key.split("@")[0] == name), key=lambda row: row.get("seed", 0))
 
 
-def _temperatures(cells: Cells, game: str, temperatures: Sequence[float]) -> list[dict[str, Any]]:
+def _temperatures(cells: Cells, temperatures: Sequence[float]) -> list[dict[str, Any]]:
     """Returns a row for each temperature."""
-    rows = [(t, found) for t in temperatures if (found := _of_seeds(cells, f"{game}_{t:g}"))]
+    rows = [(t, found) for t in temperatures if (found := _of_seeds(cells, f"takecover_{t:g}"))]
     kept = ("weights", "budget")
     return [{"temperature": t, **pooled(found), **{key: found[0][key] for key in kept}} for t, found in rows]
 
@@ -166,12 +163,6 @@ def _takecover(found: Mapping[str, Any]) -> list[str]:
         "## Take Cover\n\nTics survived, mean ± standard deviation, of controllers that were evolved in the dream "
         f"only; solved at 750. {INTERVALS}\n\n" + _by_temperature(found["takecover"]) + "\n"
     ]
-    if found["takecover_second_round"]:
-        parts.append(
-            "The second round: the world model has seen games of the first one's controllers, too.\n\n"
-            + _by_temperature(found["takecover_second_round"])
-            + "\n"
-        )
     controls = [
         [CONTROLS[name], _plus(row, "real"), _range(row), row["episodes"]] + [PAPER_RANDOM if name == "random" else "–"]
         for name, row in (found["takecover_controls"] or {}).items()
@@ -197,15 +188,13 @@ def _by_temperature(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _ends(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Writes the part on how ends are foreseen."""
-    rows = []
-    for name, row in found.items():
-        game, _, who = name.partition("_")
-        rows.append(
-            ["actions at random" if who == "held" else f"evolved at {who}", "1" if game == ROUNDS[0] else "2"]
-            + [f"{4 * row[key]:.0f}" for key in ("game", "dream", "dream_threshold")]
-            + [row["came"], f"{row['expected']:.0f}", row["threshold"]]
-        )
-    header = ["who plays", "round", "game", "dream", "with a threshold", "ends that came", "expected", "told"]
+    rows = [
+        ["actions at random" if who == "held" else f"evolved at {who}"]
+        + [f"{TICS * row[key]:.0f}" for key in ("game", "dream", "dream_threshold")]
+        + [row["came"], f"{row['expected']:.0f}", row["threshold"]]
+        for who, row in found.items()
+    ]
+    header = ["who plays", "game", "dream", "with a threshold", "ends that came", "expected", "told"]
     return (
         f"Why dreams are kinder. Tics until the end of {next(iter(found.values()))['games']} games, and of dreams at "
         "temperature 1 in which an end is drawn by its probability, as it is here, or told from a probability of 0.5 "
