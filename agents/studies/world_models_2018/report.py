@@ -112,7 +112,7 @@ def _same_seeds(
     ours: list[Mapping[str, Any]], others: list[Mapping[str, Any]]
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] | None:
     """Returns those cells of two kinds that have a partner of the same seed; None if there is none."""
-    known = [{row["seed"]: row for row in rows} for rows in (ours, others)]
+    known = [{row.get("seed", 0): row for row in rows} for rows in (ours, others)]
     shared = sorted(known[0].keys() & known[1].keys())
     return ([known[0][seed] for seed in shared], [known[1][seed] for seed in shared]) if shared else None
 
