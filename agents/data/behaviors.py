@@ -96,14 +96,21 @@ def correlated(space: spaces.Space, rng: np.random.Generator, obs: Observation) 
 
 
 def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts by a saved policy, stochastically where it is stochastic."""
+    """Acts by a saved policy, stochastically where it is stochastic; one that sees by a world model does so here."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))
-    actor = load_policy(path)
+    actor, sight = load_policy(path), None
     actor.reset()
+    if not set(getattr(actor, "inputs", ())) <= set(obs):
+        from dream_env.agents.data.sight import Sight
+
+        sight = Sight(actor.config.world_model, getattr(actor.config, "obs_type", "embedding"))
+    action = None
     while True:
-        obs = yield actor.act({name: value[None] for name, value in obs.items()}, deterministic=False)[0]
+        seen = {name: value[None] for name, value in obs.items()} if sight is None else sight(obs, action)
+        action = actor.act(seen, deterministic=False)[0]
+        obs = yield action
 
 
 def _uniform(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
