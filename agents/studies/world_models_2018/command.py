@@ -27,8 +27,8 @@ from dream_env.world_models.vmc import VMCModel
 
 DRIVER = "z_h"
 """Controller of CarRacing that is filmed."""
-WATCHED = (0.1, 1.15)
-"""Temperatures of Take Cover whose controllers are watched, see `ends`: the coldest, and the paper's best."""
+WATCHED = 1.15
+"""Temperature of Take Cover at which it is looked at how ends are foreseen, see `ends`: the paper's best."""
 
 
 def work(args: Arguments) -> None:
@@ -60,9 +60,11 @@ def takecover(args: Arguments, model: Path) -> None:
             name = cells.named(f"takecover_{t:g}", seed)
             cells.cell(args.work, name, partial(cells.game, args, name, model, t, seed))
     if isinstance(checkpoint.load(str(model)), VMCModel):
-        players = {f"{t:g}": str(args.work / f"takecover_{t:g}") for t in args.temperatures if t in WATCHED}
-        for name, policy in {"held": "held", **players}.items():
-            cells.cell(args.work, f"ends_{name}", partial(ends.looked_at, policy, model, args.seed))
+        for player in ("held", f"takecover_{WATCHED:g}"):
+            policy = args.work / player
+            if player == "held" or policy.exists():
+                look = partial(ends.looked_at, player if player == "held" else str(policy), model, args.seed)
+                cells.cell(args.work, f"ends_{player.removeprefix('takecover_')}", look)
 
 
 def main(args: Arguments) -> None:
