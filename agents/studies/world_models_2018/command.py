@@ -60,11 +60,11 @@ def takecover(args: Arguments, model: Path) -> None:
             name = cells.named(f"takecover_{t:g}", seed)
             cells.cell(args.work, name, partial(cells.game, args, name, model, t, seed))
     if isinstance(checkpoint.load(str(model)), VMCModel):
-        for player in ("held", f"takecover_{WATCHED:g}"):
-            policy = args.work / player
-            if player == "held" or policy.exists():
-                look = partial(ends.looked_at, player if player == "held" else str(policy), model, args.seed)
-                cells.cell(args.work, f"ends_{player.removeprefix('takecover_')}", look)
+        players = {"held": "held"}
+        if WATCHED in args.temperatures:
+            players[f"{WATCHED:g}"] = str(args.work / f"takecover_{WATCHED:g}")
+        for name, policy in players.items():
+            cells.cell(args.work, f"ends_{name}", partial(ends.looked_at, policy, model, args.seed))
 
 
 def main(args: Arguments) -> None:
