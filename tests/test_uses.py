@@ -88,6 +88,7 @@ def test_ways_to_act_are_compared_with_the_clones_that_they_begin_with():
         0.5,
     ) and "gain_points" not in clone
     assert (foresight["episodes"], foresight["tasks"]["push"][0], foresight["gain_points"]) == (3, 2 / 3, 0)
+    assert report.gains([clone, foresight])["foresight_5_points"] == 0
     assert [row["gain, points"] for row in report.shown([clone, foresight])] == ["–", "+0.0 (-100.0 to +100.0)"]
 
 

@@ -27,7 +27,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.agents.studies.uses import amplify, bound
 from dream_env.agents.studies.uses.arguments import Arguments
 from dream_env.agents.studies.uses.arms import ARMS, MADE, METRIC
-from dream_env.agents.studies.uses.report import headroom, reduce, shown, table, together
+from dream_env.agents.studies.uses.report import gains, headroom, reduce, shown, table, together
 from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
 from dream_env.progress import progress_bar
@@ -137,6 +137,7 @@ def write(args: Arguments, extra: Mapping[str, Any]) -> str:
     summary = before | {name: value for name, value in summary.items() if value is not None}
     found = extra.get("oracle") or earlier.get("oracle")
     methods = together(results) or earlier.get("methods", [])
+    summary |= gains(methods)
     about = {"seed": args.seed, "methods": methods, "table": shown(methods), "cells": cells, "oracle": found}
     write_json(file, about | {"summary": summary})
     text = table(methods, cells, summary)

@@ -144,6 +144,16 @@ def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
     return rows
 
 
+def gains(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Returns the gains of `together` by names such as `foresight_5_low_points`, for the summary."""
+    return {
+        f"{row['use'].replace(', ', '_')}_{row['demos']}_{part}points": row[f"gain_{part}points"]
+        for row in rows
+        if "gain_points" in row
+        for part in ("", "low_", "high_")
+    }
+
+
 def shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns the rows of `together` as a table shows them."""
     rows = list(rows)
