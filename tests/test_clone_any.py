@@ -1,5 +1,6 @@
 """Cloning for any data set and any world model: what is imitated, how data are mixed, where the policy acts."""
 
+import json
 from dataclasses import replace
 
 import gymnasium as gym
@@ -246,6 +247,9 @@ def evaluated_and_practised(folder, world, out):
     """Evaluates a policy in both worlds and practises it for a moment; what it looks with has to change."""
     rows = any_world.evaluate({"clone": str(folder)}, "GripperForTests-v0", world[1], 1, 0)
     assert [row["world"] for row in rows] == ["real", "dream"]
+    text = any_world.write(rows, {}, out.parent / "evaluated")
+    told = json.loads((out.parent / "evaluated" / "results.json").read_text())["table"]
+    assert [row["world"] for row in told] == ["real", "dream"] and all(row["return"] in text for row in told)
     asked = TrainArguments(
         out=out,
         init=str(folder),

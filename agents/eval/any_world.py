@@ -157,6 +157,7 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
         table.append([row["policy"], row["world"], told, won, row["episodes"]])
     header = ["policy", "world", "return", "success", "episodes"]
     text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
-    write_json(out / "results.json", {**about, "rows": rows})
+    shown = [dict(zip(header, line, strict=True)) for line in table]
+    write_json(out / "results.json", {**about, "rows": rows, "table": shown})
     write_text(out / "results.md", text)
     return text

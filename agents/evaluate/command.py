@@ -19,7 +19,7 @@ from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, Wor
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
 from dream_env.agents.run import workers as pool
-from dream_env.agents.run.config import check_out
+from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.trust import TRUST
 from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.checks import check_choice
@@ -216,7 +216,8 @@ def evaluate_any(args: Arguments) -> None:
     check_general(args, spec_of(world_model).name)
     policies = parse_policies(args.policy)
     rows = any_world.evaluate(policies, args.env, world_model, args.episodes, args.seed)
-    about = {"policies": policies, "env": args.env, "world_model": world_model, "seed": args.seed}
+    about = {"command": command_line("evaluate", args), "policies": policies, "env": args.env}
+    about |= {"world_model": world_model, "seed": args.seed}
     print("\n" + any_world.write(rows, about, args.out))
     print(f"Report: {args.out.resolve()}")
 
