@@ -16,7 +16,7 @@ from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.agents.studies.goal_tasks import command as study
 from dream_env.agents.studies.goal_tasks import policies, report
-from dream_env.agents.studies.goal_tasks.arguments import Arguments
+from dream_env.agents.studies.goal_tasks.arguments import METHODS, Arguments
 from dream_env.agents.studies.goal_tasks.policies import Cell
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.agents.train.learners import make_env, rollout_steps
@@ -111,6 +111,7 @@ PLAYED = {
     Cell("clone", 25, 0): episodes(4) + episodes(2, task="stack") + episodes(4, "dream"),
     Cell("dream", 25, 0): episodes(7) + episodes(5, task="stack") + episodes(8, "dream"),
     Cell("no goal", 25, 0): episodes(1),
+    Cell("table", 25, 0): episodes(3),
     Cell("clone", 5, 0): episodes(9),
 }
 
@@ -129,6 +130,7 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert summary["gain_low_points"] > 0 and summary["physics_share_of_dream"] == 0.75
     assert (summary["gain_place_points"], summary["gain_stack_points"]) == (30.0, 30.0)
     assert (summary["place_with_goal"], summary["place_without_goal"], summary["place_other_goal"]) == (0.4, 0.1, None)
+    assert (summary["table_points"], summary["lighting_points"]) == (-10.0, None)
     assert 0.02 < summary["place_chance"] < 0.08
 
 
@@ -136,7 +138,7 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     done = []
 
     def evaluate(settings, workers):
-        done.append((next(iter(settings.policies.items())), settings.goal))
+        done.append((next(iter(settings.policies.items())), settings.goal, settings.shift))
         return episodes(5)
 
     monkeypatch.setattr(policies, "evaluate", evaluate)
@@ -144,11 +146,12 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
         monkeypatch.setattr(policies, name, lambda cell, args, out: None)
     args = Arguments(world_model=long_world, demos=(25, 5), seeds=(0, 1), work=tmp_path / "work", out=tmp_path / "out")
     study.study(args)
-    assert [policy[0] for policy, _ in done] == ["clone", "dream", "no goal", "other goal", *["clone", "dream"] * 3]
-    assert [goal for _, goal in done] == ["own"] * 3 + ["other"] + ["own"] * 6
-    assert done[3][0][1] == done[0][0][1], "the other goal is shown to the same clone"
+    assert [policy[0] for policy, *_ in done] == [*METHODS, *["clone", "dream"] * 3]
+    assert [goal for _, goal, _ in done] == ["own"] * 3 + ["other"] + ["own"] * 9
+    assert [shift for *_, shift in done] == ["none"] * 4 + ["lighting", "camera", "table"] + ["none"] * 6
+    assert {path for (_, path), *_ in done[3:7]} == {done[0][0][1]}, "controls are of the same clone"
     study.study(args)
-    assert len(done) == 10
+    assert len(done) == 13
     written = json.loads((tmp_path / "out" / "goal_tasks.json").read_text())
     assert {"method", "demos", "task", "seed", "episodes", "physics_success", "dream_success"} <= set(
         written["cells"][0]

@@ -15,8 +15,15 @@ METHODS = {
     "dream": "that clone, practised in the dream",
     "no goal": "a clone that does not see the goal picture",
     "other goal": "the clone, shown the goal picture of another scene; judged by its own",
+    "lighting": "the clone in physics with dimmer light from the other side, which nothing was fitted under",
+    "camera": "the clone in physics with a camera up to 1 cm off",
+    "table": "the clone in physics with a table of another color",
 }
 """Rows of the study, in the order in which they are played; all but `dream` and `clone` are controls in physics."""
+
+
+SHIFTED = ("lighting", "camera", "table")
+"""Those that are played in a physics that is shifted so, see `dream_env.nicol.shift`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Arguments:
     tasks: tuple[str, ...] = ("place", "stack")
     """Tasks that are played; policies learn all that the data have."""
     methods: tuple[str, ...] = tuple(METHODS)
-    """Rows that are played: "clone", "dream", "no goal", "other goal"."""
+    """Rows that are played: "clone", "dream", "no goal", "other goal", "lighting", "camera", "table"."""
     demos: tuple[int, ...] = (25,)
     """Demonstrations of each task; the first number is that of the controls and of the summary."""
     seeds: tuple[int, ...] = (0,)

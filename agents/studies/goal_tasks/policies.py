@@ -12,14 +12,14 @@ from dream_env.agents.clone.transformer_arguments import Arguments as Clone
 from dream_env.agents.clone.transformer_clone import clone
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
-from dream_env.agents.studies.goal_tasks.arguments import Arguments
+from dream_env.agents.studies.goal_tasks.arguments import SHIFTED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.world_models import checkpoint
 
-CONTROLS = ("no goal", "other goal")
+CONTROLS = ("no goal", "other goal", *SHIFTED)
 """Methods that are played with the first number of demonstrations and the first training seed alone."""
 
 DREAMS = 128
@@ -66,6 +66,7 @@ def play(cell: Cell, args: Arguments) -> None:
         args.episodes,
         args.first_seed,
         args.world_model,
+        shift=cell.method if cell.method in SHIFTED else "none",
         goal="other" if cell.method == "other goal" else "own",
     )
     save_results(evaluate(settings, args.workers), file)
@@ -79,7 +80,7 @@ def played(cell: Cell, args: Arguments) -> list[EpisodeResult]:
 
 def make(cell: Cell, args: Arguments) -> Path:
     """Returns the folder of a cell's policy, trained if it is not there."""
-    if cell.method == "other goal":
+    if cell.method in ("other goal", *SHIFTED):
         return make(Cell("clone", cell.demos, cell.seed), args)
     out, began = cell.folder(args) / "policy", time.process_time()
     if (out / "config.json").is_file() and (out.parent / "minutes.json").is_file():

@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, wilson
-from dream_env.agents.studies.goal_tasks.arguments import METHODS
+from dream_env.agents.studies.goal_tasks.arguments import METHODS, SHIFTED
 from dream_env.agents.studies.goal_tasks.policies import Cell
 from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
@@ -79,12 +79,12 @@ def table(found: Played) -> list[dict[str, Any]]:
     return rows
 
 
-def gain(found: Played, demos: int, world: str, task: str = "all") -> Interval:
-    """Returns the difference that practice makes over the same starts, of all training seeds."""
+def gain(found: Played, demos: int, world: str, task: str = "all", method: str = "dream") -> Interval:
+    """Returns the difference that practice, or another method, makes to the clone on the same starts, of all seeds."""
     before, after = list[float](), list[float]()
     for cell, episodes in found.items():
         clone = found.get(Cell("clone", demos, cell.seed))
-        if (cell.method, cell.demos) != ("dream", demos) or clone is None:
+        if (cell.method, cell.demos) != (method, demos) or clone is None:
             continue
         first, then = starts(clone, world, task), starts(episodes, world, task)
         both = sorted(first.keys() & then.keys())
@@ -113,6 +113,8 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         cell = next((one for one in found if (one.method, one.demos) == (method, demos)), None)
         value = UNKNOWN if cell is None else rate(starts(found[cell], world, "place"))
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
+    for shift in SHIFTED:
+        summary[f"{shift}_points"] = _points(gain(found, demos, "physics", method=shift).value)
     summary["place_chance"] = round(chance(), 3)
     return summary
 
