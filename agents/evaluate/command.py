@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
@@ -216,7 +217,7 @@ def evaluate_any(args: Arguments) -> None:
     check_general(args, spec_of(world_model).name)
     policies = parse_policies(args.policy)
     rows = any_world.evaluate(policies, args.env, world_model, args.episodes, args.seed)
-    about = {"command": command_line("evaluate", args), "policies": policies, "env": args.env}
+    about: dict[str, Any] = {"command": command_line("evaluate", args), "policies": policies, "env": args.env}
     about |= {"world_model": world_model, "seed": args.seed}
     print("\n" + any_world.write(rows, about, args.out))
     print(f"Report: {args.out.resolve()}")
