@@ -50,7 +50,7 @@ class Arguments:
     """Noise on embeddings in cloning, in their deviations; as little as centimetres are told by."""
     steps: int = 300_000
     """Steps of practice in the dream."""
-    reward: RewardName = "energy"
+    reward: RewardName = "success"
     """What practice is paid by."""
     temperature: float = 1.0
     """How far noise leads the dreams of practice from what is likeliest."""
