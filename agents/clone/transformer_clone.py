@@ -70,7 +70,10 @@ def chosen(data: EpisodeDataset, args: Arguments, first: bool = True) -> np.ndar
     elif first and args.demonstrations is not None:
         rows = rows[: args.demonstrations]
     if not found:
-        raise ValueError(f"the data hold no demonstrations{of}; accepted: one or more")
+        raise ValueError(
+            f"the data hold no demonstrations{of}; accepted: one or more, of kind demo or with success at the end, or "
+            "--hindsight 1, which needs none"
+        )
     if first and found < (given[1] or 0):
         raise ValueError(f"{given[0]}={given[1]}: the data hold {found} demonstrations{of}; accepted: 1 to {found}")
     return rows

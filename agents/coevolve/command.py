@@ -22,10 +22,12 @@ from dream_env.agents.coevolve.arguments import Arguments
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.fidelity import command as fidelity
 from dream_env.agents.fidelity import ranking
+from dream_env.agents.fit.kinds import KINDS
 from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.run.config import check_settings
 from dream_env.files import write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD
 from dream_env.world_models import checkpoint
 
@@ -38,6 +40,8 @@ SHOWN = {
     "success_fpr": "success, false positives",
 }
 """Figures of `agents.fidelity` in the report."""
+OTHERS = {*KINDS} - {"state_grounded"}
+"""Kinds of world models that are fitted by other commands than the one that refits here."""
 
 
 def coevolve(args: Arguments) -> dict[str, Any]:
@@ -86,6 +90,13 @@ def check(args: Arguments) -> None:
     file = args.out / "coevolve_settings.json"  # settings.json here is that of `agents.studies.transfer`
     if file.is_file():
         check_settings(args.out, json.loads(file.read_text()), args.settings())
+    model: Any = checkpoint.load(args.world_model)
+    if model.spec.name != SPEC.name or model.kind in OTHERS:
+        raise ValueError(
+            f"world_model={args.world_model!r} is of kind {model.kind!r}, fitted to {model.spec.name}; accepted: one "
+            "of NICOL of kind state_grounded; elsewhere record what the policy does (`agents.collect --policy`) and "
+            "fit again (`agents.fit --data OLD NEW`)"
+        )
     ranking.check_policies((str(args.policy),), args.world_model)
     EpisodeDataset.load(*args.data)
     write_json(file, args.settings())

@@ -31,10 +31,12 @@ class Played:
     Attributes:
         returns: Sums of rewards, one for each episode.
         success: Whether it succeeded, where its world tells.
+        steps: Their lengths.
     """
 
     returns: list[float]
     success: list[bool]
+    steps: list[int]
 
 
 def play_real(policy: str, env: str | None, world_model: str, episodes: int, seed: int) -> Played:
@@ -48,7 +50,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
         seed: Seed of the first; the others follow.
     """
     world = make_real(env, world_model, obs_type=obs_type(policy))
-    played = Played([], [])
+    played = Played([], [], [])
     for i in range(seed, seed + episodes):
         actor, (obs, info) = _Actor(policy, world.action_space, [i]), world.reset(seed=i)
         total, steps, ended = 0.0, 0, False
@@ -58,6 +60,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
             total, steps = total + float(reward), steps + 1
             ended = terminated or truncated or steps >= MOST_STEPS
         played.returns.append(total)
+        played.steps.append(steps)
         if "is_success" in info:
             played.success.append(bool(info["is_success"]))
     world.close()
@@ -73,18 +76,19 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     obs, _ = dreams.reset(seed=seeds)
     actor, total = _Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
     going, success = np.ones(episodes, bool), np.zeros(episodes, bool)
+    steps = np.zeros(episodes, int)
     name = next(iter(model.spec.observation.spaces))
     for _ in range(model.spec.horizon or MOST_STEPS):
         batch = obs if isinstance(obs, dict) else {name: obs}
         obs, reward, terminated, truncated, info = dreams.step(actor(batch))
-        total += np.where(going, reward, 0.0)
+        total, steps = total + np.where(going, reward, 0.0), steps + going
         success = np.where(going, info["is_success"], success)
         going = going & ~(terminated | truncated)
         if not going.any():
             break
     dreams.close()
     tells = hasattr(model, "success") or bool(success.any())
-    return Played(total.tolist(), success.tolist() if tells else [])
+    return Played(total.tolist(), success.tolist() if tells else [], steps.tolist())
 
 
 def obs_type(policy: str) -> Any:
@@ -133,6 +137,7 @@ def evaluate(
             low, high = mean_interval(played.returns)
             row: dict[str, Any] = {"policy": label, "world": world, "episodes": episodes}
             row |= {"return": float(np.mean(played.returns)), "low": low, "high": high}
+            row["steps"] = float(np.mean(played.steps))
             if played.success:
                 row["success"] = wilson(sum(played.success), len(played.success))._asdict()
             rows.append(row)
@@ -154,8 +159,8 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
         success = row.get("success")
         won = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})" if success else "–"
         told = f"{row['return']:.4g} ({row['low']:.4g} to {row['high']:.4g})"
-        table.append([row["policy"], row["world"], told, won, row["episodes"]])
-    header = ["policy", "world", "return", "success", "episodes"]
+        table.append([row["policy"], row["world"], told, won, f"{row['steps']:.4g}", row["episodes"]])
+    header = ["policy", "world", "return", "success", "steps", "episodes"]
     text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
     shown = [dict(zip(header, line, strict=True)) for line in table]
     write_json(out / "results.json", {**about, "rows": rows, "table": shown})

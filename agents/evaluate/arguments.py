@@ -53,7 +53,8 @@ class Arguments:
     """standard: three cubes on a white table; varied: another light, table and camera in every episode, one to five
     objects."""
     world_model: str | None = "default"
-    """Checkpoint of the world model; None plays physics alone, for expert, random and zero. The default one knows one
+    """Checkpoint of the world model; by default the one of another world that the policies learned in, else
+    NICOL's. None plays physics alone, for expert, random and zero. The default one knows one
     arm: for tasks that take both it stands for None."""
     env: str | None = None
     """Id of the real environment of a world model that is not NICOL's; None takes the one that it was fitted to. What

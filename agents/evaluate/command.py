@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
+from dream_env.agents.policies.registry import load_once
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.trust import TRUST
@@ -155,6 +156,10 @@ def main(args: Arguments) -> None:
     if args.trust:
         os.environ[TRUST] = "1"
     world_model = args.world_model
+    if world_model == "default" and (own := learned_in(parse_policies(args.policy).values())):
+        args = replace(args, world_model=own)
+        world_model = own
+        print(f"world model: {own}, in which the policies learned")
     if world_model == "default" and not args.env and world_of(args.tasks) != spec_of(world_model).name:
         world_model = None
     if world_model and (args.env or not tasks_of(world_model)):
@@ -181,6 +186,19 @@ def main(args: Arguments) -> None:
     clips = record_clips(settings, args.gif_episodes) if world_model else []
     print("\n" + write_report(outcomes, clips, asdict(settings), args.out))
     print(f"Report: {args.out.resolve()}")
+
+
+def learned_in(policies: Iterable[str]) -> str | None:
+    """Returns the world model that all policies name, where it is of another world than the default one; else None.
+
+    Raises:
+        FileNotFoundError: If it is no more where they name it.
+    """
+    saved = [load_once(policy) for policy in policies if Path(policy).is_dir() or Path(policy).suffix == ".json"]
+    named = {getattr(one.config, "world_model", "default") for one in saved}
+    if len(named) != 1 or "default" in named or tasks_of(own := named.pop()):
+        return None
+    return own
 
 
 def world_of(tasks: Iterable[str]) -> str:

@@ -126,7 +126,7 @@ class Run:
 
     def train(self, stage: Stage) -> None:
         """Trains a stage to its end, from where the last checkpoint left it."""
-        if not stage.updates or stage.name in self._done:
+        if stage.updates <= 0 or stage.name in self._done:
             return
         if not self._open:
             stage.begin()

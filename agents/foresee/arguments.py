@@ -39,7 +39,7 @@ class Arguments:
     oracle: int = 0
     """Variations of every episode that physics itself chooses from; 0 for none."""
     task: str = "all"
-    """reach, push, lift, or all."""
+    """reach, push, lift, or all; in a world that is not NICOL's, all."""
     episodes: int = 100
     """Episodes per task."""
     seed: int = HELD_OUT_SEED

@@ -26,6 +26,7 @@ from dream_env.agents.planners.prior import load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
+from dream_env.agents.run.worlds import tasks_of
 from dream_env.checks import check_number
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.spec import SPEC
@@ -127,14 +128,20 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     check_number("oracle", args.oracle)
     check_number("candidates", args.candidates, 2)  # the first is the policy by itself
+    plan.check_task(args.task, args.world_model)
+    if args.oracle and not tasks_of(args.world_model):
+        raise ValueError(f"oracle={args.oracle}: physics of NICOL alone is asked; accepted in another world: 0")
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
     policies = {hub.label(args.policy): args.policy}
     for pick in ("best", "random", "worst") if args.controls else ("best",):
         name = "foresight" if pick == "best" else pick
         Foresight(replace(best.config, pick=pick), best.model, best.policy).save(args.out / f"{name}.json")
         policies[name] = str(args.out / f"{name}.json")
-    settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
     about: dict[str, Any] = {"foresight": asdict(best.config)}
+    if not tasks_of(args.world_model):
+        plan.report_any(policies, args, about)
+        return
+    settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
     if args.oracle:
         seeds = range(args.seed, args.seed + args.episodes)
         about["oracle"] = oracle(best.config, tasks, seeds, args.oracle, args.workers)

@@ -34,7 +34,7 @@ class Arguments:
     draws: int = 0
     """Draws of noise that a candidate is imagined with; 0 imagines what is likeliest."""
     task: str = "all"
-    """reach, push, lift, or all."""
+    """reach, push, lift, or all; in a world that is not NICOL's, all."""
     episodes: int = 100
     """Episodes per task."""
     seed: int = HELD_OUT_SEED

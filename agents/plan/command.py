@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dream_env import hub
+from dream_env.agents.eval import any_world
 from dream_env.agents.eval.results import write_report
 from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.plan.arguments import Arguments
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.run.config import check_out
+from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.nicol.tasks import STANDARD
 
 
@@ -61,6 +63,26 @@ def config(args: Arguments) -> PlannerConfig:
     )
 
 
+def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) -> None:
+    """Plays policies in a world that is not NICOL's, and in the dream of it, and writes and prints the report.
+
+    Args:
+        policies: Files and folders by label.
+        args: `Arguments` of this command, or of another with the same names.
+        about: What the report notes of them.
+    """
+    rows = any_world.evaluate(policies, None, args.world_model, args.episodes, args.seed)
+    noted = {"policies": policies, "world_model": args.world_model, "seed": args.seed, **about}
+    print("\n" + any_world.write(rows, noted, args.out))
+    print(f"Report: {args.out.resolve()}")
+
+
+def check_task(task: str, world_model: str) -> None:
+    """Raises ValueError for a task, which NICOL has, in another world."""
+    if task != "all" and not tasks_of(world_model):
+        raise ValueError(f"task={task!r}: {spec_of(world_model).name} has no tasks to choose from; accepted: 'all'")
+
+
 def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path, about: Mapping[str, Any]) -> None:
     """Plays what the settings ask for, writes the report and prints it, with the time that actions take."""
     results = evaluate(settings, workers)
@@ -78,9 +100,14 @@ def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path
 def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out)
+    check_task(args.task, args.world_model)
     planner = Planner(config(args))
     planner.save(args.out / "planner.json")
     policies = {} if args.prior == "none" else {hub.label(args.prior): args.prior}
     policies["planner"] = str(args.out / "planner.json")
+    about = {"planner": asdict(planner.config)}
+    if not tasks_of(args.world_model):
+        report_any(policies, args, about)
+        return
     settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
-    report(settings, args.gif_episodes, args.workers, args.out, {"planner": asdict(planner.config)})
+    report(settings, args.gif_episodes, args.workers, args.out, about)

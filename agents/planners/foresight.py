@@ -108,6 +108,11 @@ class Foresight:
             )
         self.policy = load_policy(config.policy, config.world_model) if policy is None else policy
         self.prior = Prior(self.policy, config.std, config.beta)
+        if self.prior.obs_type == "native" and getattr(self.model, "state_spaces", None):
+            raise ValueError(
+                f"policy={config.policy!r} sees what {spec.name} itself shows, and the world model has a memory, which "
+                "that does not tell; accepted: a policy of `agents.train --obs-type embedding`"
+            )
         self.objective = Objective(config.objective, config.path)
         self.objective.check(self.model)
         self.box = ActionBox(spec.action, self.model.device)
@@ -121,7 +126,7 @@ class Foresight:
     @property
     def obs_type(self) -> ObsType:
         """Form of the observations that it looks at, see `dream_env.observations.ObservationForm`."""
-        return states.form(self.model, self.inputs)
+        return "native" if self.prior.obs_type == "native" else states.form(self.model, self.inputs)
 
     def reset(self) -> None:
         """Forgets the episodes so far; random numbers begin anew."""

@@ -36,6 +36,13 @@ class Prior:
         """Makes the copy."""
         self.policy = copy.copy(self.policy)
 
+    @property
+    def obs_type(self) -> ObsType:
+        """Form of the observations that the policy looks at."""
+        usual: ObsType = "words" if "words" in self.policy.inputs else "embedding"
+        told = getattr(getattr(self.policy, "config", None), "obs_type", usual)
+        return getattr(self.policy, "obs_type", told)
+
     def variations(self, noise: Noise, box: ActionBox, count: int, horizon: int) -> Tensor:
         """Returns what is added to the policy's actions, `(B, count, H, A)`; the first is nothing.
 
@@ -44,7 +51,7 @@ class Prior:
         """
         if count < 1:
             raise ValueError(f"an empty prior: {count} proposals; accepted: 1 or more, or no prior")
-        drawn = noise.colored(count, horizon, len(box.low), self.beta) * self.std * box.half
+        drawn = noise.colored(count, horizon, len(box.low), self.beta) * self.std * box.spread
         drawn[:, 0] = 0
         return drawn
 
@@ -108,8 +115,7 @@ class Prior:
         noise = None
         if chance is not None:
             noise = chance[:, None].expand(-1, several, -1, -1, -1).flatten(0, 2).transpose(0, 1)
-        usual: ObsType = "words" if "words" in self.policy.inputs else "embedding"
-        form = ObservationForm(model, getattr(self.policy, "obs_type", usual))
+        form = ObservationForm(model, self.obs_type)
         self.policy.reset()
         chosen: list[Tensor] = []
 
@@ -124,8 +130,9 @@ class Prior:
 
     def act(self, form: ObservationForm, state: State, goal: Tensor | None) -> np.ndarray:
         """Returns the policy's actions in imagined states."""
-        seen = {name: part.cpu().numpy() for name, part in form.build(state, goal).items()}
-        return self.policy.act(seen)
+        built = form.build(state, goal)
+        parts = {next(iter(form.model.spec.observation)): built} if isinstance(built, Tensor) else built
+        return self.policy.act({name: part.cpu().numpy() for name, part in parts.items()})
 
 
 def varied(actions: np.ndarray, added: Tensor, box: ActionBox, instead: Tensor | None = None) -> Tensor:

@@ -74,6 +74,15 @@ class ActionBox:
         """Half the widths of the box `(A,)`."""
         return (self.high - self.low) / 2
 
+    @property
+    def spread(self) -> Tensor:
+        """What noise on a policy's actions is a share of, `(A,)`: half the widths; more of a choice.
+
+        A policy's choice stands two halves above all others, so that little noise would never change it: at a share of
+        0.3 it changes one in eight choices of two.
+        """
+        return self.half if self.start is None else 4 * self.half
+
     def clip(self, candidates: Tensor) -> Tensor:
         """Brings candidates `(..., A)` into the box."""
         return torch.maximum(torch.minimum(candidates, self.high), self.low)

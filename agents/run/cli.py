@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 from dream_env.agents.run.config import program
+from dream_env.agents.run.numbers import check_numbers
 from dream_env.checks import check_choice
 
 ROOT = Path(__file__).parents[1]
@@ -205,6 +206,7 @@ def command(name: str, words: Sequence[str] | None = None) -> None:
         arguments = parse(name, words)
         if not getattr(sys.modules[type(arguments).__module__], "KEEPS_NAMES", False):
             arguments = downloaded(arguments)
+        check_numbers(arguments)
         with written_by_us(arguments):
             import_module(modules(name, [*words])[1]).main(arguments)
 

@@ -98,7 +98,8 @@ def dream(
     one = prior.imagine(model, box, rows, goals, variations.flatten(0, 1)[:, None], chance.flatten(0, 1)[:, None])
     if one.told[0].success is None or one.told[0].disagreement is None:
         raise ValueError(
-            f"{model.spec.name}: a world model without success or disagreement; accepted: one that tells them"
+            f"the world model of {model.spec.name} tells no success or no disagreement, which the filter asks for; "
+            "accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
         )
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
     held = torch.stack([told.success >= threshold for told in one.told if told.success is not None], 1)

@@ -1,0 +1,131 @@
+"""Commands that look ahead, in a world that is no robot's; and numbers that no command accepts."""
+
+import json
+from dataclasses import dataclass, field
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from dream_env.agents.coevolve import command as coevolve
+from dream_env.agents.coevolve.arguments import Arguments as Coevolve
+from dream_env.agents.data.behaviors import Job, World, record
+from dream_env.agents.evaluate.command import Arguments as Evaluate
+from dream_env.agents.evaluate.command import main as evaluate
+from dream_env.agents.fit.dynamics_fit import Arguments as Fit
+from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.foresee.arguments import Arguments as Foresee
+from dream_env.agents.foresee.command import main as foresee
+from dream_env.agents.plan.arguments import Arguments as Plan
+from dream_env.agents.plan.command import main as plan
+from dream_env.agents.planners.prior import Prior, varied
+from dream_env.agents.planners.problem import ActionBox, Noise
+from dream_env.agents.policies import registry
+from dream_env.agents.policies.sb3 import SB3Policy
+from dream_env.agents.run.cli import command
+from dream_env.agents.run.numbers import check_numbers
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.spec import WorldSpec
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Folders of a world model of CartPole-v1, hardly fitted, and of a policy that sees what CartPole shows."""
+    root = tmp_path_factory.mktemp("cartpole")
+    env = gym.make("CartPole-v1", max_episode_steps=20)
+    spec = WorldSpec.of_env(env)
+    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(6)]
+    sizes = {"updates": 3, "width": 16, "members": 2, "batch": 4}
+    fit(Fit(data=(), out=root / "model", **sizes), EpisodeDataset.stack(episodes, spec))
+    policy = SB3Policy.of(PPO("MlpPolicy", env, n_steps=8, batch_size=8), "native", str(root / "model"))
+    registry.save(policy, root / "policy", "# A policy\n")
+    return str(root / "model"), str(root / "policy")
+
+
+def rows(out):
+    found = json.loads((out / "results.json").read_text())["rows"]
+    return {(row["policy"], row["world"]): row for row in found}
+
+
+def test_planning_is_evaluated_in_any_world(world, tmp_path):
+    model, policy = world
+    small = {"solver": "random", "samples": 4, "iterations": 1, "horizon": 4, "episodes": 2}
+    plan(Plan(world_model=model, prior=policy, objective=("reward",), out=tmp_path / "plan", **small))
+    found = rows(tmp_path / "plan")
+    assert {*found} == {(label, where) for label in ("policy", "planner") for where in ("real", "dream")}
+    # CartPole pays one for every step.
+    assert found["planner", "real"]["steps"] == found["planner", "real"]["return"]
+    assert 1 <= found["planner", "dream"]["steps"] <= 500
+    with pytest.raises(ValueError, match="task='push': CartPole-v1 has no tasks"):
+        plan(Plan(world_model=model, objective=("reward",), task="push", out=tmp_path / "other", **small))
+    assert not (tmp_path / "other").exists()
+
+
+def test_foresight_of_a_policy_that_sees_what_the_world_shows(world, tmp_path):
+    model, policy = world
+    small = {"candidates": 3, "draws": 0, "horizon": 4, "episodes": 2, "objective": ("reward",)}
+    foresee(Foresee(policy=policy, world_model=model, out=tmp_path / "foresee", **small))
+    labels = {label for label, _ in rows(tmp_path / "foresee")}
+    assert labels == {"policy", "foresight", "random", "worst"}
+    with pytest.raises(ValueError, match="oracle=4"):
+        foresee(Foresee(policy=policy, world_model=model, oracle=4, out=tmp_path / "other", **small))
+
+
+def test_choices_are_varied_too():
+    box = ActionBox(gym.spaces.Discrete(3, start=2))
+    variations = Prior(None, std=0.3).variations(Noise([0, 1]), box, 64, 4)  # (2, 64, 4, 3)
+    chosen = box.actions(varied(np.full(2, 3), variations.flatten(1, 2).transpose(0, 1), box))
+    chosen = chosen.T.reshape(2, 64, 4)
+    assert (chosen[:, 0] == 3).all()  # the policy itself
+    assert 0.05 < (chosen[:, 1:] != 3).float().mean() < 0.5 and {*chosen.unique().tolist()} == {2, 3, 4}
+
+
+def test_policies_of_another_world_are_evaluated_in_their_own(world, tmp_path, capsys):
+    model, policy = world
+    evaluate(Evaluate(policy=(policy,), episodes=1, out=tmp_path))
+    assert f"world model: {model}" in capsys.readouterr().out
+    assert {*rows(tmp_path)} == {("policy", "real"), ("policy", "dream")}
+
+
+def test_only_nicols_labelled_model_coevolves(world, tmp_path):
+    model, policy = world
+    with pytest.raises(ValueError, match="kind 'dynamics', fitted to CartPole-v1; accepted: one of NICOL"):
+        coevolve.coevolve(Coevolve(policy=policy, data=(tmp_path,), out=tmp_path / "out", world_model=model))
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass
+class Sizes:
+    widths: tuple[int, ...] = (8, 8)
+    painter_width: int = 0
+
+
+@dataclass
+class Numbers:
+    updates: int = 3
+    batch: int = 2
+    rate: float = 0.1
+    action_low: tuple[float, ...] = ()
+    lasting: bool = False
+    model: Sizes = field(default_factory=Sizes)
+
+
+def test_numbers_that_make_no_sense_are_refused():
+    check_numbers(Numbers(updates=0, action_low=(-2.0,), lasting=True))
+    for given, why in (
+        ({"updates": -3}, "updates=-3; accepted: a finite number, at least 0"),
+        ({"batch": 0}, "batch=0; accepted: a finite number, at least 1"),
+        ({"rate": float("nan")}, "rate=nan"),
+        ({"rate": float("inf")}, "rate=inf"),
+        ({"model": Sizes(widths=(8, -8))}, "widths=-8"),
+        ({"model": Sizes(painter_width=-1)}, "painter_width=-1"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            check_numbers(Numbers(**given))
+
+
+def test_a_fit_of_less_than_no_updates_ends_in_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="fit: updates=-3; accepted"):
+        command("fit", ["--model", "dynamics", "--data", "data", "--out", str(tmp_path / "out"), "--updates", "-3"])
+    assert not (tmp_path / "out").exists()
