@@ -19,6 +19,8 @@ class Arguments:
         updates: Updates of the stage that learns how slots move.
         distance_updates: Updates of the stage that learns how many steps are between states.
         own_updates: Updates of the stage that learns how the robot looks; left out where it has no vectors.
+        relight: Share of the pictures that are shown under another light, on other ground, while the robot's state is
+            learned to be read: of a goal nothing else tells it.
         most_slots: Largest number of slots; how many there are, the pictures tell.
         picture_size: Side to which pictures are resized, a multiple of 16.
         members: Networks of the ensemble that moves slots.
@@ -46,6 +48,7 @@ class Arguments:
     updates: int = 6000
     distance_updates: int = 2000
     own_updates: int = 1200
+    relight: float = 0.0
     most_slots: int = 8
     picture_size: int = 64
     members: int = 3

@@ -109,7 +109,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
     if model.own and args.own_updates:
         own = model.own_of({n: torch.from_numpy(np.array(episodes.observation[n][looked])) for n in spec.vectors})
-        run.train(stages.own_stage(model, shown, own, args.own_updates))
+        run.train(stages.own_stage(model, shown, own, args.own_updates, relight=args.relight))
     del shown
     everything = encoded(model, episodes)
     if base is None:

@@ -27,7 +27,25 @@ MOVING_SHARE = 0.6
 """Share of the windows in which some slot moves; most recorded time nothing does."""
 
 
-def own_stage(model: SlotModel, pictures: Tensor, own: Tensor, updates: int, batch: int = 48) -> Stage:
+def relit(model: SlotModel, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns pictures `(B, C, S, S, 3)` uint8 as under another light, on striped ground of two other colours.
+
+    What looks as the background does gets a colour; then all of a picture gets brighter or darker.
+    """
+    values, count, side = pictures.float() / 255, len(pictures), pictures.shape[2]
+    still = (values - model.painter.background).abs().amax(-1, keepdim=True) < CHANGED
+    colours = torch.rand(2, count, 1, 1, 1, 3, generator=generator)
+    axis = torch.linspace(-1, 1, side)
+    wave = 8 * torch.rand(2, count, 1, 1, 1, 1, generator=generator) - 4
+    stripes = torch.sin(wave[0] * axis[:, None, None] + wave[1] * axis[None, :, None]) > 0
+    light = 0.6 + 0.5 * torch.rand(count, 1, 1, 1, 1, generator=generator)
+    found = light * torch.where(still, torch.where(stripes, *colours), values)
+    return (255 * found).round().clamp(0, 255).to(torch.uint8)
+
+
+def own_stage(
+    model: SlotModel, pictures: Tensor, own: Tensor, updates: int, batch: int = 48, relight: float = 0.0
+) -> Stage:
     """Trains what reads the robot's state from pictures, and what draws the robot as its state says.
 
     Args:
@@ -36,6 +54,7 @@ def own_stage(model: SlotModel, pictures: Tensor, own: Tensor, updates: int, bat
         own: Standardized states `(N, P)` at that time.
         updates: Number of updates.
         batch: Pictures of a batch.
+        relight: Share of them that the state is read from as `relit`.
     """
     parts = nn.ModuleList([part for part in (model.own_reader, model.painter.robot) if part is not None])
 
@@ -44,7 +63,9 @@ def own_stage(model: SlotModel, pictures: Tensor, own: Tensor, updates: int, bat
         some = pictures[rows]
         total = torch.zeros(())
         if model.own_reader is not None:
-            total = total + F.smooth_l1_loss(model.own_reader(model.seen(some)), own[rows], beta=0.1)
+            other = round(relight * batch)
+            seen = torch.cat([relit(model, some[:other], generator), some[other:]]) if other else some
+            total = total + F.smooth_l1_loss(model.own_reader(model.seen(seen)), own[rows], beta=0.1)
         few = batch // 3
         some, target = some[:few], some[:few].float() / 255
         thing = model.reader.masks(some.flatten(0, 1)).sum(-1).view(target.shape[:4])
