@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from dream_env.agents.fit.slots import stages
 from dream_env.agents.fit.slots.arguments import Arguments
 from dream_env.agents.fit.slots.command import fit
 from dream_env.agents.fit.slots.encoded import fill
@@ -268,6 +269,27 @@ def test_a_fit_goes_on_from_another_model_and_leaves_what_gets_no_updates(run, t
     assert onward.figures["held_out_seeds"] == data.seed[[3, 5, 40]].tolist(), "what the base has not seen"
     with pytest.raises(ValueError, match="init"):
         fitted(tmp_path / "wrong", blocks.dataset(8, cameras=2), init=str(tmp_path / "base"))
+
+
+def test_relit_pictures_keep_what_moves_and_its_state_is_read_under_other_light(run, tmp_path):
+    model, data = run
+    frames = np.arange(0, int(data.offsets[-1]), 9)
+    shown = torch.from_numpy(np.array(data.observation["camera0"][frames]))[:, None]
+    other = stages.relit(model, shown, torch.Generator().manual_seed(0))
+    assert other.shape == shown.shape and other.dtype == torch.uint8
+    thing = model.reader.masks(shown[:, 0]).sum(-1) > 0.9  # what is a thing's is still the same one's, only darker
+    told = [model.reader.masks(part[:, 0]).argmax(-1)[thing] for part in (shown, other)]
+    assert (told[0] == told[1]).float().mean() > 0.95
+    ground = ~thing & ((shown[:, 0].flatten(1, 2).float() - 210).abs().amax(-1) < 8)
+    assert (other.float() - shown.float()).abs().amax(-1)[:, 0].flatten(1)[ground].median() > 20
+    checkpoint.save(model, tmp_path / "base", "card")
+    hand = torch.from_numpy(np.array(data.observation["hand"][frames]))
+    off = {}
+    for share in (0.0, 0.5):
+        how = {"init": str(tmp_path / "base"), "updates": 0, "distance_updates": 0, "own_updates": 150}
+        again = fitted(tmp_path / str(share), data, **how, relight=share).model
+        off[share] = (again.encode({"camera0": other[:, 0]})["hand"] - hand).abs().mean()
+    assert off[0.5] < 0.9 * off[0.0]
 
 
 def test_no_label_is_read(tmp_path):

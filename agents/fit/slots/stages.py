@@ -39,7 +39,7 @@ def relit(model: SlotModel, pictures: Tensor, generator: torch.Generator) -> Ten
     wave = 8 * torch.rand(2, count, 1, 1, 1, 1, generator=generator) - 4
     stripes = torch.sin(wave[0] * axis[:, None, None] + wave[1] * axis[None, :, None]) > 0
     light = 0.6 + 0.5 * torch.rand(count, 1, 1, 1, 1, generator=generator)
-    found = light * torch.where(still, torch.where(stripes, *colours), values)
+    found = light * torch.where(still, torch.where(stripes, colours[0], colours[1]), values)
     return (255 * found).round().clamp(0, 255).to(torch.uint8)
 
 
