@@ -32,12 +32,15 @@ def alone(cell: Cell, args: Arguments) -> float:
 
 
 def fused(cell: Cell, args: Arguments) -> float:
-    """Fits one network to the practised policy and to recorded and dreamt steps; returns the CPU minutes of both."""
+    """Fits one network to the practised policy and to recorded and dreamt steps; returns the CPU minutes of both.
+
+    Actions look at the embedding, as the teacher's do: without, too many grasps are lost in so few updates.
+    """
     from dream_env.agents.studies.policies.rows import made
 
     teacher = replace(cell, row=TEACHER)
     minutes = made(teacher, args)
-    return minutes + _fitted(cell, args, teacher_policy=str(teacher.folder(args.group) / "policy"))
+    return minutes + _fitted(cell, args, teacher_policy=str(teacher.folder(args.group) / "policy"), sees=True)
 
 
 def _fitted(cell: Cell, args: Arguments, **options: Any) -> float:
