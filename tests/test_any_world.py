@@ -15,6 +15,7 @@ from dream_env.agents.evaluate.command import Arguments as Evaluate
 from dream_env.agents.evaluate.command import main as evaluate
 from dream_env.agents.fit.dynamics_fit import Arguments as Fit
 from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.fit.state_grounded.command import check_tasks
 from dream_env.agents.foresee.arguments import Arguments as Foresee
 from dream_env.agents.foresee.command import main as foresee
 from dream_env.agents.plan.arguments import Arguments as Plan
@@ -129,3 +130,9 @@ def test_a_fit_of_less_than_no_updates_ends_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match="fit: updates=-3; accepted"):
         command("fit", ["--model", "dynamics", "--data", "data", "--out", str(tmp_path / "out"), "--updates", "-3"])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_labelled_fit_refuses_tasks_that_the_picture_alone_tells():
+    check_tasks(["reach", "stack"])
+    with pytest.raises(ValueError, match="episodes of place, whose goals the picture alone tells; .* --model slots"):
+        check_tasks(["reach", "place"])

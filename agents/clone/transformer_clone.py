@@ -72,7 +72,7 @@ def chosen(data: EpisodeDataset, args: Arguments, first: bool = True) -> np.ndar
     if not found:
         raise ValueError(
             f"the data hold no demonstrations{of}; accepted: one or more, of kind demo or with success at the end, or "
-            "--hindsight 1, which needs none"
+            "--policy transformer --hindsight 1 --goal, which needs none"
         )
     if first and found < (given[1] or 0):
         raise ValueError(f"{given[0]}={given[1]}: the data hold {found} demonstrations{of}; accepted: 1 to {found}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ from dream_env.files import write_text
 from dream_env.initial_states import FILE
 from dream_env.nicol.episodes import KINDS, EpisodeDataset
 from dream_env.nicol.initial_states import from_episodes
+from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.config import DYNAMICS
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
@@ -112,6 +113,7 @@ def train(
             run with other settings.
     """
     check_out(args.out, StateGroundedModel.kind, *args.data, args.init, args.autoencoder, args.test)
+    check_tasks(episodes.task.tolist())
     check_choice("device", args.device, Device)
     rows, held_rows = split(args, episodes)
     torch.manual_seed(args.seed)
@@ -174,6 +176,15 @@ def train(
         calibrate_disagreement(model, held_out)
     minutes = {name: round(seconds / 60, 4) for name, seconds in run.seconds.items()}
     return Fitted(model, latents, held_out, steps, tasks, minutes)
+
+
+def check_tasks(tasks: Iterable[str]) -> None:
+    """Raises ValueError for tasks whose goal the picture alone tells: labels of episodes do not say how far it is."""
+    if told := sorted({str(task) for task in tasks if str(task) in TASKS and TASKS[str(task)].destinations}):
+        raise ValueError(
+            f"data hold episodes of {', '.join(told)}, whose goals the picture alone tells; accepted: data of other "
+            "tasks, or --model slots"
+        )
 
 
 def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
