@@ -143,7 +143,9 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
     return {
         "practice": _plain(rows),
         "practice_checkpoint_sha256": sorted(set(played)),
-        "gains": _plain({name: one._asdict() for name, one in gains.items()}),
+        "gains": {  # in points
+            name: {part: round(100 * value, 1) for part, value in one._asdict().items()} for name, one in gains.items()
+        },
         "gain_points": round(100 * gain.value, 1),
         "gain_low_points": round(100 * gain.low, 1),
         "policy_spearman": round(spearman(dreamt, real), 3) if len(dreamt) >= FEWEST_POLICIES else None,
