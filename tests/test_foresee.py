@@ -101,3 +101,10 @@ def test_commands_write_policies_and_reports(tmp_path):
     with pytest.raises(ValueError, match="objective='energy=much'"):
         plan.weights(["energy=much"])
     assert Objective(plan.weights(["success"])).needs == {"instruction", "success"}
+
+
+def test_few_candidates_of_a_plan_have_few_elites(tmp_path):
+    few = plan.config(plan.Arguments(samples=8, out=tmp_path))
+    assert few.options == {"samples": 8, "elites": 2, "kept": 2}
+    assert plan.config(plan.Arguments(samples=40, out=tmp_path)).options == {"samples": 40}
+    assert plan.config(plan.Arguments(solver="random", samples=2, out=tmp_path)).options == {"samples": 2}

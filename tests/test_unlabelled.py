@@ -1,6 +1,7 @@
 """The study of the world model without labels: what it counts."""
 
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -46,6 +47,20 @@ def test_a_gain_is_of_the_same_starts_and_solved_ones_do_not_count(folder):
     assert found["gain_points"] == pytest.approx(25.0) and 0 < found["gain_low_points"] < 25
     assert found["practice_checkpoint_sha256"] == ["here"]
     assert found["policy_spearman"] is None  # of physics alone, and two policies, nothing can be said
+
+
+def test_seeds_of_a_practice_are_taken_together(folder, tmp_path):
+    """The first seed gains on 5 of 20 starts, the second loses on 3."""
+    other = tmp_path / f"{folder.name}-1"
+    shutil.copytree(folder, other)
+    for where, won in ((folder, 15), (other, 7)):
+        rows = [result("clone", "physics", i, i < 10) for i in range(20)]
+        save_results(
+            [*rows, *(result("practised", "physics", i, i < won) for i in range(20))], where / "episodes.jsonl"
+        )
+    found = practice_figures((folder, other))
+    assert found["gain_points"] == pytest.approx(5.0) and [*found["gains"]] == [folder.name]
+    assert len(found["practice"]) == 4
 
 
 def test_policies_are_ranked_by_both_worlds(folder):

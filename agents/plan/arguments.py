@@ -24,7 +24,7 @@ class Arguments:
     anchor: float = 0.0
     """Cost of leaving what the prior does, times the mean square of the difference."""
     samples: int | None = None
-    """Candidates per iteration; the solver's own by default."""
+    """Candidates per iteration; the solver's own by default. Of fewer than its elites a quarter are elites."""
     iterations: int | None = None
     """Iterations of the solver; its own by default."""
     horizon: int = 8

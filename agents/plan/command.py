@@ -19,7 +19,7 @@ from dream_env.agents.eval import any_world
 from dream_env.agents.eval.results import write_report
 from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.plan.arguments import Arguments
-from dream_env.agents.planners.planner import Planner, PlannerConfig
+from dream_env.agents.planners.planner import SOLVERS, Planner, PlannerConfig
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.nicol.tasks import STANDARD
@@ -48,7 +48,11 @@ def tasks(task: str) -> tuple[str, ...]:
 
 def config(args: Arguments) -> PlannerConfig:
     """Returns the planner that the arguments ask for."""
-    given = {"samples": args.samples, "iterations": args.iterations}
+    given: dict[str, Any] = {"samples": args.samples, "iterations": args.iterations}
+    usual: Any = SOLVERS.get(args.solver)
+    if args.samples and args.samples < getattr(usual, "elites", 0):  # of few candidates a quarter
+        given["elites"] = max(1, args.samples // 4)
+        given["kept"] = min(usual.kept, given["elites"])
     return PlannerConfig(
         args.world_model,
         args.solver,

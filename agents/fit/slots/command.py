@@ -288,5 +288,6 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
 def main(args: Arguments) -> None:
     """Runs the command."""
     fitted = fit(args, EpisodeDataset.load(*args.data))
-    print(json.dumps(fitted.figures, indent=2))
+    shown = {name: value for name, value in fitted.figures.items() if name not in ("held_out_seeds", "slots")}
+    print(json.dumps(shown, indent=2))
     print(f"World model: {args.out.resolve()}")

@@ -25,7 +25,7 @@ class Arguments:
     """Checkpoint of the world model."""
     evaluated: tuple[Path, ...] = ()
     """Folders of `agents.evaluate` with this world model: of each, the first policy is a clone, the others practised
-    from it. The gain that stands at the top is the first one's."""
+    from it. NAME, NAME-1, NAME-2 are seeds of one practice. The gain that stands at the top is the first one's."""
     real: tuple[str, ...] = ()
     """Figures of other robots, as "panda_reach=FILE": results.json of `agents.evaluate`, its last policy's success."""
     parts: tuple[str, ...] = PARTS

@@ -113,10 +113,11 @@ def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str,
 def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
     """Returns how much practice gains in physics, and whether the dream ranks all policies as physics does.
 
-    `practice_checkpoint_sha256` tells the world models in which it was; `gain_points` is of the
-    first folder, over the same starts, `gains` of each.
+    `practice_checkpoint_sha256` tells the world models in which it was. Folders NAME, NAME-1, NAME-2 are seeds of one
+    practice; `gains` are over the same starts, all seeds together, `gain_points` that of the first name.
     """
-    rows, gains = [], {}
+    rows: list[dict[str, Any]] = []
+    pairs: dict[str, tuple[list[float], list[float]]] = {}
     dreamt, real, played = [], [], list[str]()
     for folder in folders:
         results = [one for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
@@ -132,14 +133,14 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
             if row["dream"]["episodes"] and row["physics"]["episodes"]:
                 dreamt.append(row["dream"]["value"])
                 real.append(row["physics"]["value"])
-        first, before, after = _by_start(results, labels[0]), list[float](), list[float]()
+        first, (before, after) = _by_start(results, labels[0]), pairs.setdefault(folder.name.split("-")[0], ([], []))
         for label in labels[1:]:
             other = _by_start(results, label)
             both = sorted(first.keys() & other.keys())
             before += [first[start] for start in both]
             after += [other[start] for start in both]
-        gains[folder.name] = paired_difference(before, after)
-    gain = gains[folders[0].name]
+    gains = {name: paired_difference(*both) for name, both in pairs.items()}
+    gain = next(iter(gains.values()))
     return {
         "practice": _plain(rows),
         "practice_checkpoint_sha256": sorted(set(played)),
