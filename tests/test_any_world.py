@@ -1,7 +1,9 @@
 """Commands that look ahead, in a world that is no robot's; and numbers that no command accepts."""
 
 import json
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -26,6 +28,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.cli import command
 from dream_env.agents.run.numbers import check_numbers
+from dream_env.agents.train.arguments import Arguments as Train
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
 
@@ -114,6 +117,7 @@ class Numbers:
 
 def test_numbers_that_make_no_sense_are_refused():
     check_numbers(Numbers(updates=0, action_low=(-2.0,), lasting=True))
+    check_numbers(Train(Path("out"), last_step=math.inf))
     for given, why in (
         ({"updates": -3}, "updates=-3; accepted: a finite number, at least 0"),
         ({"batch": 0}, "batch=0; accepted: a finite number, at least 1"),

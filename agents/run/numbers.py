@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from dream_env.checks import check_number
 
 SIGNED = ("action_low", "action_high")
 """Options that may be below zero."""
+ENDLESS = ("last_step",)
+"""Options that may be infinite."""
 COUNTS = ("batch", "chunk", "candidates", "horizon", "execute", "latent", "members", "skip", "hold", "size", "width")
 """Options of which zero makes no sense, in any command; as the last word too, such as in `picture_size`."""
 
@@ -31,5 +34,7 @@ def check_numbers(arguments: Any) -> None:
         elif one.name not in SIGNED and value != one.default:  # a default of zero leaves something out
             least = 1 if one.name.rpartition("_")[2] in COUNTS else 0
             for number in value if isinstance(value, tuple | list) else (value,):
+                if one.name in ENDLESS and number == math.inf:
+                    continue
                 if isinstance(number, int | float) and not isinstance(number, bool):
                     check_number(one.name, number, least)
