@@ -85,18 +85,24 @@ def test_noise_draws_outcomes_as_often_as_they_are_likely():
         assert outcomes.drawn(chance, temperature).float().mean().item() == pytest.approx(share, abs=1e-3)
 
 
+def outcomes_of(model, state, action):
+    """What every member tells of the first step."""
+    count = len(action)
+    own = model.own_of(state).expand(MEMBERS, count, -1)
+    return model.dynamics(
+        state["slots"].expand(MEMBERS, *state["slots"].shape),
+        torch.zeros(MEMBERS, count, SLOTS, MEMORY),
+        own,
+        model.normalized(action).expand(MEMBERS, count, -1),
+        model.place(own),
+        model.place,
+    )[0]
+
+
 def test_steps_are_one_of_the_outcomes_of_a_member(model):
     state, action = state_of(model, 64), torch.rand(64, 2)
     every = torch.full((64,), 0.0)
-    own = model.own_of(state).expand(MEMBERS, 64, -1)
-    outcomes, _ = model.dynamics(
-        state["slots"].expand(MEMBERS, *state["slots"].shape),
-        torch.zeros(MEMBERS, 64, SLOTS, MEMORY),
-        own,
-        model.normalized(action).expand(MEMBERS, 64, -1),
-        model.place(own),
-        model.place,
-    )
+    outcomes = outcomes_of(model, state, action)
     found = set()
     for noise in torch.linspace(0.01, 0.99, 40):
         after = model.step(state, action, (every + noise)[:, None])[0]["slots"]
@@ -133,15 +139,7 @@ def test_a_checkpoint_that_does_not_tell_knows_one_outcome_and_steps_as_it_did(t
     again = checkpoint.load(tmp_path)
     assert asdict(again.config) == asdict(model.config)
     state, action, noise = state_of(again, 8), torch.rand(8, 2), torch.rand(8, 1)
-    own = again.own_of(state).expand(MEMBERS, 8, -1)
-    outcomes, _ = again.dynamics(
-        state["slots"].expand(MEMBERS, *state["slots"].shape),
-        torch.zeros(MEMBERS, 8, SLOTS, MEMORY),
-        own,
-        again.normalized(action).expand(MEMBERS, 8, -1),
-        again.place(own),
-        again.place,
-    )
+    outcomes = outcomes_of(again, state, action)
     changes, rows = outcomes.change[..., 0, :], torch.arange(8)
     member = (noise[:, 0] * MEMBERS).long()
     for temperature in (0.5, 1.0, 2.0):  # between the mean of the members and one of them

@@ -377,28 +377,3 @@ def test_ends_and_rewards_are_learned(tmp_path: Any) -> None:
     assert found["V"]["reconstruction"] < 0.85 * found["V"]["median_picture"] and found["V"]["live"] == 4
     assert found["M"]["likelihood"]["M"] < found["M"]["likelihood"]["normal"] - 0.3
     assert found["M"]["ends"]["auc"] > 0.9 and found["reward_error"]["rms"] < 0.5 * found["reward_error"]["std"]
-
-
-def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:
-    data = squares()
-    first, _ = fit(Arguments((), tmp_path / "first", **TINY), data)
-    again = TINY | {"picture_updates": 0, "latent": None, "memory": None}
-    second, _ = fit(Arguments((), tmp_path / "second", init=str(tmp_path / "first"), **again), squares(9, 1))
-    before, after = first.state_dict(), second.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("vae."))
-    assert not torch.equal(before["rnn.head.weight"], after["rnn.head.weight"])
-    for wrong in ({"latent": 5}, {"memory": 9}):
-        with pytest.raises(ValueError, match="accepted: its own"):
-            fit(Arguments((), tmp_path / "third", init=str(tmp_path / "first"), **(again | wrong)), data)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        fit(Arguments((), tmp_path / "third", init=str(tmp_path / "nowhere"), **again), data)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"held_out": 0.0}, {"held_out": 1.0}, {"begun": 1.5}, {"updates": 0}, {"picture_updates": 0}]
-    + [{"updates": -1}, {"window": 0}, {"windows": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"starts": 0}],
-)
-def test_numbers_that_cannot_be_are_refused(wrong: dict[str, Any], tmp_path: Any) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*accepted"):
-        fit(Arguments((), tmp_path, **(TINY | wrong)), squares(3))

@@ -193,12 +193,12 @@ def outcome_error(
     """
     every = slots.unsqueeze(3).expand(*slots.shape[:3], outcomes.number, -1)
     every = model.moved(every, outcomes.change)  # (E, b, K, J, n)
+    if outcomes.number == 1:  # a median instead: more of those that moved, as what seldom comes would be left out
+        return slot_error(model, every.squeeze(3), truth, visible), outcomes.likeliest()
     off, numbers = _apart(model, every, truth[:, :, 1].unsqueeze(3), visible.unsqueeze(3))
     joint = outcomes.log_joint(off, numbers)
     which = joint.argmax(-1)
     spread = (outcomes.logit.softmax(-1) * outcomes.spread).sum(-1).detach()
-    if outcomes.number == 1:  # a median instead: more of those that moved, as what seldom comes would be left out
-        return slot_error(model, every.squeeze(3), truth, visible), which
     return (-spread * joint.logsumexp(-1)).sum(-1), which
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from dream_env.agents.fit import distributed
 from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.fit.state_grounded.dynamics import fit_cube_projection
 from dream_env.agents.fit.state_grounded.losses import CHANGED
-from dream_env.agents.fit.state_grounded.stages import dream, strip
+from dream_env.agents.fit.state_grounded.stages import drawn_again, dream, strip
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, true_object_state
 from dream_env.nicol.world_model.model import StateGroundedModel
@@ -61,9 +60,7 @@ def painter_stage(
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        frames = episodes.images[held[:8].numpy(), episodes.images.shape[1] // 2]
-        real = torch.from_numpy(np.array(frames))
-        drawn = model.decode(model.encode({"pixels": real}))["pixels"]
+        real, drawn = drawn_again(model, episodes, held)
         error = (drawn.float() - real.float()).abs().mean()
         return {"absolute_error_of_255": float(error), "pictures": strip(real, drawn)}
 

@@ -68,9 +68,7 @@ def autoencoder_stage(
 
     @torch.inference_mode()
     def report() -> dict[str, Any]:
-        frames = episodes.images[held_rows[:8].numpy(), episodes.images.shape[1] // 2]
-        real = torch.from_numpy(np.array(frames))
-        drawn = model.decode(model.encode({"pixels": real}))["pixels"]
+        real, drawn = drawn_again(model, episodes, held_rows)
         error = (drawn.float() - real.float()).square().mean().sqrt()
         return {"rms_error_of_255": float(error), "pictures": strip(real, drawn)}
 
@@ -261,6 +259,13 @@ def estimate(estimator: StateEstimator, tokens: Tensor) -> Tensor:
     """Estimates object states `(..., R)` from tokens `(..., T, C)`."""
     parts = tokens.flatten(0, -3).split(1024)
     return torch.cat([estimator(part.float()) for part in parts]).unflatten(0, tokens.shape[:-2])
+
+
+def drawn_again(model: StateGroundedModel, episodes: Episodes, rows: Tensor, most: int = 8) -> tuple[Tensor, Tensor]:
+    """Returns the middle frames of some episodes, and what the model draws of them, `(F, H, W, 3)` uint8 each."""
+    frames = episodes.images[rows[:most].numpy(), episodes.images.shape[1] // 2]
+    real = torch.from_numpy(np.array(frames))
+    return real, model.decode(model.encode({"pixels": real}))["pixels"]
 
 
 def strip(real: Tensor, drawn: Tensor) -> np.ndarray:

@@ -45,7 +45,7 @@ def summary(
         fits: Minutes that the fits of world models took, by the game's name.
     """
     rows = _temperatures(cells, temperatures)
-    most = max((len(row["seeds"]) for row in rows), default=0)  # the best of one seed is so by luck
+    most = max((len(row["seeds"]) for row in rows), default=0)  # that of one seed may be best by chance
     best = max((row for row in rows if len(row["seeds"]) == most), key=lambda row: row["real_mean"], default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
     races = _racers(cells)

@@ -1,0 +1,35 @@
+"""The fit of World Models (V and M): a second round, and numbers that it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+from test_vmc import TINY, squares
+
+from dream_env.agents.fit.vmc_arguments import Arguments
+from dream_env.agents.fit.vmc_fit import fit
+
+
+def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:
+    data = squares()
+    first, _ = fit(Arguments((), tmp_path / "first", **TINY), data)
+    again = TINY | {"picture_updates": 0, "latent": None, "memory": None}
+    second, _ = fit(Arguments((), tmp_path / "second", init=str(tmp_path / "first"), **again), squares(9, 1))
+    before, after = first.state_dict(), second.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("vae."))
+    assert not torch.equal(before["rnn.head.weight"], after["rnn.head.weight"])
+    for wrong in ({"latent": 5}, {"memory": 9}):
+        with pytest.raises(ValueError, match="accepted: its own"):
+            fit(Arguments((), tmp_path / "third", init=str(tmp_path / "first"), **(again | wrong)), data)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        fit(Arguments((), tmp_path / "third", init=str(tmp_path / "nowhere"), **again), data)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"held_out": 0.0}, {"held_out": 1.0}, {"begun": 1.5}, {"updates": 0}, {"picture_updates": 0}]
+    + [{"updates": -1}, {"window": 0}, {"windows": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"starts": 0}],
+)
+def test_numbers_that_cannot_be_are_refused(wrong: dict[str, Any], tmp_path: Any) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*accepted"):
+        fit(Arguments((), tmp_path, **(TINY | wrong)), squares(3))
