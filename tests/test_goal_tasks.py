@@ -111,7 +111,8 @@ PLAYED = {
     Cell("clone", 25, 0): episodes(4) + episodes(2, task="stack") + episodes(4, "dream"),
     Cell("dream", 25, 0): episodes(7) + episodes(5, task="stack") + episodes(8, "dream"),
     Cell("no goal", 25, 0): episodes(1),
-    Cell("table", 25, 0): episodes(3),
+    Cell("clone/table", 25, 0): episodes(3),
+    Cell("physics", 25, 0): episodes(5) + episodes(5, task="stack"),
     Cell("clone", 5, 0): episodes(9),
 }
 
@@ -130,7 +131,8 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert summary["gain_low_points"] > 0 and summary["physics_share_of_dream"] == 0.75
     assert (summary["gain_place_points"], summary["gain_stack_points"]) == (30.0, 30.0)
     assert (summary["place_with_goal"], summary["place_without_goal"], summary["place_other_goal"]) == (0.4, 0.1, None)
-    assert (summary["table_points"], summary["lighting_points"]) == (-10.0, None)
+    assert (summary["clone_table_points"], summary["dream_table_points"]) == (-10.0, None)
+    assert (summary["ahead_of_ppo_physics_points"], summary["clone_lighting_points"]) == (10.0, None)
     assert 0.02 < summary["place_chance"] < 0.08
 
 
@@ -138,7 +140,8 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     done = []
 
     def evaluate(settings, workers):
-        done.append((next(iter(settings.policies.items())), settings.goal, settings.shift))
+        under = {settings.goal, settings.shift, settings.scene} - {"own", "none", "standard"}
+        done.append((*next(iter(settings.policies.items())), "".join(under)))
         return episodes(5)
 
     monkeypatch.setattr(policies, "evaluate", evaluate)
@@ -146,12 +149,18 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
         monkeypatch.setattr(policies, name, lambda cell, args, out: None)
     args = Arguments(world_model=long_world, demos=(25, 5), seeds=(0, 1), work=tmp_path / "work", out=tmp_path / "out")
     study.study(args)
-    assert [policy[0] for policy, *_ in done] == [*METHODS, *["clone", "dream"] * 3]
-    assert [goal for _, goal, _ in done] == ["own"] * 3 + ["other"] + ["own"] * 9
-    assert [shift for *_, shift in done] == ["none"] * 4 + ["lighting", "camera", "table"] + ["none"] * 6
-    assert {path for (_, path), *_ in done[3:7]} == {done[0][0][1]}, "controls are of the same clone"
+    first, rest = done[:8], done[8:]
+    assert [row for row, *_ in first] == ["clone", "dream"] * 4
+    assert [row for row, *_ in rest] == [row for row in METHODS if row not in ("clone", "dream")]
+    for row, path, under in done:
+        policy, _, condition = row.partition("/")
+        assert under == {"other goal": "other"}.get(condition, condition)
+        if condition:
+            assert path == first[policy == "dream"][1], "controls are of the first policy"
+    folders = {cell.folder(args) for cell in policies.cells(args)}
+    assert len(folders) == len(done)
     study.study(args)
-    assert len(done) == 13
+    assert len(done) == len(folders)
     written = json.loads((tmp_path / "out" / "goal_tasks.json").read_text())
     assert {"method", "demos", "task", "seed", "episodes", "physics_success", "dream_success"} <= set(
         written["cells"][0]

@@ -33,15 +33,18 @@ _MAX_STEP = 0.6  # rad per iteration
 _RESTARTS = 6
 
 
+_SIDES: dict[str, Literal["r", "l"]] = {"right": "r", "left": "l"}
+
+
 def side(arm: str) -> Literal["r", "l"]:
     """The prefix of an arm's links and joints in the URDF.
 
     Raises:
         ValueError: If `arm` is neither "right" nor "left".
     """
-    if arm not in get_args(Arm):
-        raise ValueError(f"arm={arm!r} is not known; accepted: {', '.join(map(repr, get_args(Arm)))}")
-    return "r" if arm == "right" else "l"
+    if arm not in _SIDES:
+        raise ValueError(f"arm={arm!r} is not known; accepted: {', '.join(map(repr, _SIDES))}")
+    return _SIDES[arm]
 
 
 def mirrored(arm: str, joints: Array) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,6 +65,33 @@ def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> di
     return targets
 
 
+def _home() -> dict[str, float]:
+    """Angle of every joint at home."""
+    home = {j.name: 0.0 for j in tables.all_joints() if j.axis is not None}
+    home["joint_head_z"], home["joint_head_y"] = HEAD_HOME
+    for arm in ("right", "left"):
+        home |= {f"{side(arm)}_joint{i}": float(q) for i, q in enumerate(mirrored(arm, HOME), start=1)}
+        home |= {f"{side(arm)}_{name}": angle for name, angle in hand_targets(0.0).items()}
+    return home
+
+
+@lru_cache
+def _welded(arms: tuple[Arm, ...], active_head: bool, active_tips: bool) -> tuple[urdf.Model, str]:
+    """Returns NICOL with what does not move welded at home, and its URDF: once, as every episode builds its robot anew.
+
+    See `Nicol` for the arguments.
+    """
+    active = {side(arm) for arm in arms}
+    frozen = {
+        name: angle
+        for name, angle in _home().items()
+        if (name[0] not in active if "head" not in name else not active_head)
+        or (not active_tips and name[-1] == "3" and name[-2] in "TIMRL")
+    }
+    model = urdf.merged(frozen, without_collision=("plate_link",))
+    return model, model.to_xml()
+
+
 class Nicol:
     """The robot, loaded into a connected PyBullet client.
 
@@ -95,17 +123,9 @@ class Nicol:
         """
         self.client = client
         self.arms = tuple(active_arms)
-        active = {side(arm) for arm in self.arms}
-        home = self._home()
-        frozen = {
-            name: angle
-            for name, angle in home.items()
-            if (name[0] not in active if "head" not in name else not active_head)
-            or (not active_tips and name[-1] == "3" and name[-2] in "TIMRL")
-        }
-        model = urdf.merged(frozen, without_collision=("plate_link",))
+        model, xml = _welded(self.arms, active_head, active_tips)
         self._frames = model.frames
-        self.body = self._load(model)
+        self.body = self._load(xml)
         self.joints: dict[str, int] = {}
         self._links = {"world": -1}
         for index in range(p.getNumJoints(self.body, physicsClientId=client)):
@@ -113,6 +133,7 @@ class Nicol:
             self.joints[info[1].decode()] = index
             self._links[info[12].decode()] = index
         self._effort = {j.name: j.effort for j in model.joints}
+        home = _home()
         self._rest = {name: home[name] for name in self.joints}
         grasp = urdf.transform(GRASP_POINT, urdf.rotation((0, 0, np.pi)))
         mirror = np.diag([1.0, 1.0, -1.0, 1.0])
@@ -128,22 +149,12 @@ class Nicol:
         self._set_contacts()
         self.home()
 
-    @staticmethod
-    def _home() -> dict[str, float]:
-        """Angle of every joint at home."""
-        home = {j.name: 0.0 for j in tables.all_joints() if j.axis is not None}
-        home["joint_head_z"], home["joint_head_y"] = HEAD_HOME
-        for arm in ("right", "left"):
-            home |= {f"{side(arm)}_joint{i}": float(q) for i, q in enumerate(mirrored(arm, HOME), start=1)}
-            home |= {f"{side(arm)}_{name}": angle for name, angle in hand_targets(0.0).items()}
-        return home
-
-    def _load(self, model: urdf.Model) -> int:
+    def _load(self, xml: str) -> int:
         flags = p.URDF_USE_SELF_COLLISION | p.URDF_USE_INERTIA_FROM_FILE
         handle, path = tempfile.mkstemp(suffix=".urdf")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(model.to_xml())
+                file.write(xml)
             return p.loadURDF(path, useFixedBase=True, flags=flags, physicsClientId=self.client)
         finally:
             os.remove(path)
@@ -281,12 +292,19 @@ class Nicol:
                 sensor. Both have x along the palm's normal and -y along the fingers.
         """
         if frame == "grasp":
-            pose = self.frame_pose(f"{side(arm)}_palm") @ self.kinematics[arm].tip
+            pose = self._grasp(arm)
         elif frame == "laser":
             pose = self.frame_pose(f"{side(arm)}_laser")
         else:
             raise ValueError(f"frame={frame!r} is not known; accepted: 'grasp', 'laser'")
         return pose[:3, 3].copy(), urdf.quaternion(pose[:3, :3])
+
+    def grasp_point(self, arm: Arm) -> Array:
+        """Position (3,) m of a hand's grasp point in the world, as of `hand_pose`."""
+        return self._grasp(arm)[:3, 3].copy()
+
+    def _grasp(self, arm: Arm) -> Array:
+        return self.frame_pose(f"{side(arm)}_palm") @ self.kinematics[arm].tip
 
     def solve_ik(self, arm: Arm, position: ArrayLike, orientation: ArrayLike, rest: ArrayLike | None = None) -> Array:
         """Joint angles (8,) rad that bring the grasp point to a world pose; see `ArmKinematics.inverse`."""

@@ -163,7 +163,7 @@ class TableScene:
 
     def hand(self) -> np.ndarray:
         """Returns the grasp point of each hand, `(3,)` or `(6,)` in m."""
-        return np.concatenate([mirror(self.robot.hand_pose(arm)[0], self.arm) for arm in self.arms])
+        return np.concatenate([mirror(self.robot.grasp_point(arm), self.arm) for arm in self.arms])
 
     def ends(self) -> np.ndarray | None:
         """Returns the right and the left end of each object's long axis, `(N, 2, 3)` in m; None where none is long."""

@@ -10,20 +10,31 @@ from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
 from dream_env.rewards import RewardName
 
-METHODS = {
+POLICIES = {
     "clone": "imitates demonstrations, and sees the goal picture",
     "dream": "that clone, practised in the dream",
     "no goal": "a clone that does not see the goal picture",
-    "other goal": "the clone, shown the goal picture of another scene; judged by its own",
-    "lighting": "the clone in physics with dimmer light from the other side, which nothing was fitted under",
-    "camera": "the clone in physics with a camera up to 1 cm off",
-    "table": "the clone in physics with a table of another color",
+    "physics": "that clone, practised in physics instead, for as many control steps as the world model was fitted to",
 }
-"""Rows of the study, in the order in which they are played; all but `dream` and `clone` are controls in physics."""
-
-
+"""What plays."""
 SHIFTED = ("lighting", "camera", "table")
-"""Those that are played in a physics that is shifted so, see `dream_env.nicol.shift`."""
+"""Shifts of physics, see `dream_env.nicol.shift`."""
+CONDITIONS = {
+    "other goal": "shown the goal picture of another scene; judged by its own",
+    "lighting": "in physics with dimmer light from the other side",
+    "camera": "in physics with a camera up to 1 cm off",
+    "table": "in physics with a table of another color",
+    "varied": "in scenes that vary: light, shadows, table, camera, one to five objects of several shapes and sizes",
+}
+"""What it is played under, beside the usual world."""
+METHODS = (
+    *POLICIES,
+    "clone/other goal",
+    *(f"{policy}/{condition}" for condition in (*SHIFTED, "varied") for policy in ("clone", "dream")),
+)
+"""Rows of the study: "POLICY" or "POLICY/CONDITION"."""
+EVERY_SEED = ("clone", "dream")
+"""Rows that are played for all numbers of demonstrations and all training seeds."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,13 @@ class Arguments:
     """Checkpoint of the world model, fitted to these data by `agents.fit --model slots`."""
     tasks: tuple[str, ...] = ("place", "stack")
     """Tasks that are played; policies learn all that the data have."""
-    methods: tuple[str, ...] = tuple(METHODS)
-    """Rows that are played: "clone", "dream", "no goal", "other goal", "lighting", "camera", "table"."""
+    methods: tuple[str, ...] = METHODS
+    """Rows that are played, "POLICY" or "POLICY/CONDITION" such as "dream/lighting": of the policies clone, dream, no
+    goal, physics, and the conditions other goal, lighting, camera, table, varied."""
     demos: tuple[int, ...] = (25,)
     """Demonstrations of each task; the first number is that of the controls and of the summary."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds; controls are of the first."""
+    """Training seeds; all rows but clone and dream are of the first."""
     updates: int = 2000
     """Updates of a clone."""
     hindsight: float = 0.5

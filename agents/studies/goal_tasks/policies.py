@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,18 +12,17 @@ from dream_env.agents.clone.transformer_arguments import Arguments as Clone
 from dream_env.agents.clone.transformer_clone import clone
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
-from dream_env.agents.studies.goal_tasks.arguments import SHIFTED, Arguments
+from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, SHIFTED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.world_models import checkpoint
 
-CONTROLS = ("no goal", "other goal", *SHIFTED)
-"""Methods that are played with the first number of demonstrations and the first training seed alone."""
-
 DREAMS = 128
 """Dreams side by side in practice: half of what is usual, as episodes are nearly twice as long."""
+PHYSICS_ENVS = 16
+"""Physics side by side, a process each, where practice is in physics."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,25 @@ class Cell:
 
     def folder(self, args: Arguments) -> Path:
         """Returns where it is kept: policy/, episodes.jsonl, minutes.json."""
-        return args.work / f"demos{self.demos}" / f"{self.method.replace(' ', '_')}-{self.seed}"
+        return args.work / f"demos{self.demos}" / f"{self.method.replace(' ', '_').replace('/', '-')}-{self.seed}"
+
+    @property
+    def policy(self) -> str:
+        """What plays."""
+        return self.method.partition("/")[0]
+
+    @property
+    def condition(self) -> str:
+        """What it plays under; empty for the usual world."""
+        return self.method.partition("/")[2]
 
 
 def cells(args: Arguments) -> Iterator[Cell]:
-    """Lists the cells in the order in which they are worth having."""
-    for place, demos in enumerate(args.demos):
-        for number, seed in enumerate(args.seeds):
-            for method in args.methods:
-                if method not in CONTROLS or place == number == 0:
-                    yield Cell(method, demos, seed)
+    """Lists the cells in the order in which they are worth having: clones and practice before the controls."""
+    every, once = ([m for m in args.methods if (m in EVERY_SEED) == often] for often in (True, False))
+    for demos in args.demos:
+        yield from (Cell(method, demos, seed) for seed in args.seeds for method in every)
+    yield from (Cell(method, args.demos[0], args.seeds[0]) for method in once)
 
 
 def play(cell: Cell, args: Arguments) -> None:
@@ -66,8 +74,9 @@ def play(cell: Cell, args: Arguments) -> None:
         args.episodes,
         args.first_seed,
         args.world_model,
-        shift=cell.method if cell.method in SHIFTED else "none",
-        goal="other" if cell.method == "other goal" else "own",
+        shift=cell.condition if cell.condition in SHIFTED else "none",
+        scene="varied" if cell.condition == "varied" else "standard",
+        goal="other" if cell.condition == "other goal" else "own",
     )
     save_results(evaluate(settings, args.workers), file)
 
@@ -80,12 +89,12 @@ def played(cell: Cell, args: Arguments) -> list[EpisodeResult]:
 
 def make(cell: Cell, args: Arguments) -> Path:
     """Returns the folder of a cell's policy, trained if it is not there."""
-    if cell.method in ("other goal", *SHIFTED):
-        return make(Cell("clone", cell.demos, cell.seed), args)
+    if cell.condition:
+        return make(replace(cell, method=cell.policy), args)
     out, began = cell.folder(args) / "policy", time.process_time()
     if (out / "config.json").is_file() and (out.parent / "minutes.json").is_file():
         return out
-    practise(cell, args, out) if cell.method == "dream" else imitate(cell, args, out)
+    practise(cell, args, out) if cell.method in ("dream", "physics") else imitate(cell, args, out)
     write_json(out.parent / "minutes.json", round((time.process_time() - began) / 60, 2))
     return out
 
@@ -111,17 +120,19 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
-    """Practises the clone in the dream."""
+    """Practises the clone in the dream, or in physics for as many steps as the data hold."""
+    physics = cell.method == "physics"
     form = Practice(
         out=out,
         init=str(make(Cell("clone", cell.demos, cell.seed), args)),
         world_model=args.world_model,
         reward=args.reward,
-        steps=args.steps,
-        n_envs=DREAMS,
+        world="real" if physics else "dream",
+        steps=int(_episodes(args.data).lengths.sum()) if physics else args.steps,
+        n_envs=PHYSICS_ENVS if physics else DREAMS,
         kl_coef=args.kl_coef,
         temperature=args.temperature,
-        validate_every=100_000,
+        validate_every=10_000 if physics else 100_000,
         validation_episodes=0,
         seed=cell.seed,
     )

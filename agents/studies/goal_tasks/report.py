@@ -9,16 +9,16 @@ import numpy as np
 
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, wilson
-from dream_env.agents.studies.goal_tasks.arguments import METHODS, SHIFTED
+from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
 from dream_env.agents.studies.goal_tasks.policies import Cell
 from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
 
 Played = Mapping[Cell, Sequence[EpisodeResult]]
-DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "other goal"}
-"""The same of what dreams predict: as much as in physics, if the world model's success knows the goal."""
-WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "other goal"}
+WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
 """Figures of the summary that tell what the goal picture is worth, and the methods that they are of."""
+DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "clone/other goal"}
+"""The same of what dreams predict: as much as in physics, if the world model's success knows the goal."""
 
 
 def starts(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> dict[tuple[str, int], bool]:
@@ -79,14 +79,16 @@ def table(found: Played) -> list[dict[str, Any]]:
     return rows
 
 
-def gain(found: Played, demos: int, world: str, task: str = "all", method: str = "dream") -> Interval:
-    """Returns the difference that practice, or another method, makes to the clone on the same starts, of all seeds."""
+def gain(
+    found: Played, demos: int, world: str, task: str = "all", method: str = "dream", over: str = "clone"
+) -> Interval:
+    """Returns by how much a method is ahead of another one, on the same starts, of all seeds that both have."""
     before, after = list[float](), list[float]()
     for cell, episodes in found.items():
-        clone = found.get(Cell("clone", demos, cell.seed))
-        if (cell.method, cell.demos) != (method, demos) or clone is None:
+        other = found.get(Cell(over, demos, cell.seed))
+        if (cell.method, cell.demos) != (method, demos) or other is None:
             continue
-        first, then = starts(clone, world, task), starts(episodes, world, task)
+        first, then = starts(other, world, task), starts(episodes, world, task)
         both = sorted(first.keys() & then.keys())
         before += [first[start] for start in both]
         after += [then[start] for start in both]
@@ -113,8 +115,13 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         cell = next((one for one in found if (one.method, one.demos) == (method, demos)), None)
         value = UNKNOWN if cell is None else rate(starts(found[cell], world, "place"))
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
-    for shift in SHIFTED:
-        summary[f"{shift}_points"] = _points(gain(found, demos, "physics", method=shift).value)
+    ahead = gain(found, demos, "physics", over="physics")
+    summary["ahead_of_ppo_physics_points"] = _points(ahead.value)
+    summary["ahead_of_ppo_physics_low_points"] = _points(ahead.low)
+    for condition in (*SHIFTED, "varied"):
+        for policy in ("clone", "dream"):
+            cost = gain(found, demos, "physics", method=f"{policy}/{condition}", over=policy)
+            summary[f"{policy}_{condition}_points"] = _points(cost.value)
     summary["place_chance"] = round(chance(), 3)
     return summary
 
@@ -140,7 +147,7 @@ def markdown(about: Mapping[str, Any]) -> str:
         "",
         f"`{about['command']}`",
         "",
-        *(f"- `{name}`: {text}." for name, text in METHODS.items()),
+        *(f"- `{name}`: {text}." for name, text in (*POLICIES.items(), *((f"/{k}", v) for k, v in CONDITIONS.items()))),
         "",
         markdown_table(list(about["table"][0]), [list(row.values()) for row in about["table"]]),
         "",
