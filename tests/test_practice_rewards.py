@@ -67,6 +67,23 @@ def test_the_page_has_a_row_for_everything_that_was_played(tmp_path, monkeypatch
         study.study(args)
 
 
+def test_other_numbers_of_demonstrations_stay_in_the_report(tmp_path, monkeypatch):
+    """Each is played by a command of its own, of as many steps on the same starts."""
+    later = {replace(cell, demos=25): episodes for cell, episodes in PLAYED.items()}
+    monkeypatch.setattr(study, "played", lambda cell, args: (PLAYED | later).get(cell, []))
+    args = Arguments(work=tmp_path / "work", out=tmp_path / "out", seeds=(0, 1), only_report=True, data=tmp_path)
+    study.study(args)
+    summary = json.loads((tmp_path / "out" / "practice_rewards.json").read_text())["summary"]
+    text = study.study(replace(args, demos=(25,)))
+    assert "## From 5 demonstrations" in text and "## From 25 demonstrations" in text
+    written = json.loads((tmp_path / "out" / "practice_rewards.json").read_text())
+    assert list(written["commands"]) == ["5", "25"] and "--demos 25" in written["commands"]["25"]
+    assert {cell["demos"] for cell in written["cells"]} == {5, 25} and written["summary"] == summary
+    assert study.study(replace(args, demos=(25,))) == text, "and are not there twice"
+    with pytest.raises(ValueError, match="steps=10, and the file in --out has 500000"):
+        study.study(replace(args, demos=(25,), steps=10))
+
+
 def test_every_cell_is_played_once_and_the_clone_first(tmp_path, monkeypatch):
     done = []
 

@@ -21,19 +21,26 @@ from dream_env.agents.studies.practice_rewards.rows import Cell, cells, play, pl
 from dream_env.files import write_json, write_text
 from dream_env.progress import progress_bar
 
+SAME = ("steps", "episodes", "first_seed")
+"""What tables of several numbers of demonstrations must have alike to stand in one report."""
+
 
 def report(args: Arguments) -> str:
     """Writes practice_rewards.json and practice_rewards.md of what has been played, and returns the page.
 
+    Numbers of demonstrations that the file has, and that are not asked for, stay in it.
+
     Raises:
         FileNotFoundError: If nothing has been played.
+        ValueError: If the file is of other steps or starts.
     """
     found = {cell: episodes for cell in cells(args) if (episodes := played(cell, args))}
     if not found:
         raise FileNotFoundError(f"work={args.work} holds no episodes of these rows; run it without --only-report")
     kinds = [path for cell in found if (path := cell.folder(args) / "kinds.json").is_file()]
+    command = command_line("studies.practice_rewards", replace(args, only_report=False))
     about: dict[str, Any] = {
-        "command": command_line("studies.practice_rewards", replace(args, only_report=False)),
+        "commands": {str(demos): command for demos in args.demos},
         "steps": args.steps,
         "episodes": args.episodes,
         "first_seed": args.first_seed,
@@ -42,10 +49,35 @@ def report(args: Arguments) -> str:
         "rows": table(found),
         "kinds": json.loads(kinds[0].read_text()) if kinds else None,
     }
-    write_json(args.out / "practice_rewards.json", about)
-    text = markdown(about, found)
+    file = args.out / "practice_rewards.json"
+    if file.is_file():
+        about = joined(json.loads(file.read_text(encoding="utf-8")), about)
+    write_json(file, about)
+    text = markdown(about)
     write_text(args.out / "practice_rewards.md", text)
     return text
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Returns a report with what an older one has of other numbers of demonstrations.
+
+    Raises:
+        ValueError: If they are of other steps or starts.
+    """
+    kept = {demos: command for demos, command in old["commands"].items() if demos not in new["commands"]}
+    if not kept:
+        return new
+    for name in SAME:
+        if old[name] != new[name]:
+            raise ValueError(
+                f"{name}={new[name]}, and the file in --out has {old[name]}; accepted: the same, or another --out"
+            )
+    result = new | {"commands": kept | new["commands"]}
+    for name in ("cells", "rows"):
+        result[name] = [one for one in old[name] if str(one["demos"]) in kept] + new[name]
+    if old["summary"]["demos"] < new["summary"]["demos"]:
+        result["summary"] = old["summary"]
+    return result | {"kinds": new["kinds"] or old["kinds"]}
 
 
 def study(args: Arguments) -> str:

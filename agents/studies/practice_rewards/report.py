@@ -94,15 +94,19 @@ def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
     return summary
 
 
-def markdown(report: Mapping[str, Any], played: Mapping[Cell, Sequence[EpisodeResult]]) -> str:
+def markdown(report: Mapping[str, Any]) -> str:
     """Writes the page."""
+    commands: dict[str, list[str]] = {}
+    for demos, command in report["commands"].items():
+        commands.setdefault(command, []).append(demos)
     text = [
         "# Which reward practice should pay",
         "",
-        f"`{report['command']}`; {report['steps']:,} steps of practice; {report['episodes']} held-out starts of each "
-        f"task from seed {report['first_seed']} on, without those that are solved already.",
+        f"{report['steps']:,} steps of practice; {report['episodes']} held-out starts of each task from seed "
+        f"{report['first_seed']} on, without those that are solved already.",
+        *(f"\nFrom {' and '.join(demos)} demonstrations: `{command}`" for command, demos in commands.items()),
     ]
-    for demos in sorted({cell.demos for cell in played}):
+    for demos in sorted({row["demos"] for row in report["rows"]}):
         own = [row for row in report["rows"] if row["demos"] == demos]
         lines = [[value for name, value in row.items() if name != "demos"] for row in own]
         text += ["", f"## From {demos} demonstrations of each task", ""]
