@@ -14,10 +14,10 @@ from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.run.worlds import tasks_of
+from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.goal_tasks import command as study
 from dream_env.agents.studies.goal_tasks import policies, report
 from dream_env.agents.studies.goal_tasks.arguments import METHODS, Arguments
-from dream_env.agents.studies.goal_tasks.policies import Cell
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.agents.train.learners import make_env, rollout_steps
 from dream_env.initial_states import FILE
@@ -157,7 +157,7 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
         assert under == {"other goal": "other"}.get(condition, condition)
         if condition:
             assert path == first[policy == "dream"][1], "controls are of the first policy"
-    folders = {cell.folder(args) for cell in policies.cells(args)}
+    folders = {cell.folder(args.work) for cell in policies.cells(args)}
     assert len(folders) == len(done)
     study.study(args)
     assert len(done) == len(folders)

@@ -9,10 +9,11 @@ from dataset import make_episode, write
 
 from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.policies import registry
+from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.policies import command as study
 from dream_env.agents.studies.policies import report, rows
 from dream_env.agents.studies.policies.arguments import Arguments
-from dream_env.agents.studies.policies.rows import EPISODES, FIGURES, ROWS, Cell, Row
+from dream_env.agents.studies.policies.rows import FIGURES, ROWS, Row
 from dream_env.files import write_json
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.practice_rewards import command as study
 from dream_env.agents.studies.practice_rewards import report, rows
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, Arguments
-from dream_env.agents.studies.practice_rewards.rows import Cell
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.world_models import checkpoint
 
@@ -52,7 +52,7 @@ def test_energy_is_compared_with_the_best_where_both_have_played():
 
 
 def test_the_page_has_a_row_for_everything_that_was_played(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "played", lambda cell, args: PLAYED.get(cell, []))
+    monkeypatch.setattr(Cell, "played", lambda cell, work: PLAYED.get(cell, []))
     args = Arguments(work=tmp_path / "work", out=tmp_path / "out", seeds=(0, 1), only_report=True)
     text = study.study(args)
     assert all(f"| {row}" in text for row in ("clone", "energy", "bounded", "success"))
@@ -62,7 +62,7 @@ def test_the_page_has_a_row_for_everything_that_was_played(tmp_path, monkeypatch
         written["cells"][0]
     )
     assert written["summary"]["energy_points_behind_best"] == 30.0
-    monkeypatch.setattr(study, "played", lambda cell, args: [])
+    monkeypatch.setattr(Cell, "played", lambda cell, work: [])
     with pytest.raises(FileNotFoundError, match="holds no episodes"):
         study.study(args)
 
@@ -70,7 +70,7 @@ def test_the_page_has_a_row_for_everything_that_was_played(tmp_path, monkeypatch
 def test_other_numbers_of_demonstrations_stay_in_the_report(tmp_path, monkeypatch):
     """Each is played by a command of its own, of as many steps on the same starts."""
     later = {replace(cell, demos=25): episodes for cell, episodes in PLAYED.items()}
-    monkeypatch.setattr(study, "played", lambda cell, args: (PLAYED | later).get(cell, []))
+    monkeypatch.setattr(Cell, "played", lambda cell, work: (PLAYED | later).get(cell, []))
     args = Arguments(work=tmp_path / "work", out=tmp_path / "out", seeds=(0, 1), only_report=True, data=tmp_path)
     study.study(args)
     summary = json.loads((tmp_path / "out" / "practice_rewards.json").read_text())["summary"]
@@ -92,7 +92,7 @@ def test_every_cell_is_played_once_and_the_clone_first(tmp_path, monkeypatch):
         return episodes(5)
 
     monkeypatch.setattr(rows, "evaluate", evaluate)
-    monkeypatch.setattr(rows, "practise", lambda cell, args: cell.folder(args) / "policy")
+    monkeypatch.setattr(rows, "practise", lambda cell, args: cell.folder(args.work) / "policy")
     args = Arguments(rewards=("energy,bounded",), seeds=(0,), work=tmp_path / "work", out=tmp_path / "out")
     study.study(args)
     assert [list(each.policies) for each in done] == [[CLONE], ["energy"], ["bounded"]]
@@ -136,9 +136,9 @@ def test_practice_in_physics_takes_as_many_steps_as_the_data_hold(tmp_path, monk
     monkeypatch.setattr(rows.train, "make_env", lambda practice: None)
     cell = Cell("practice in physics", 5, 2)
     args = Arguments(data=tmp_path, steps=10, work=tmp_path / "work")
-    assert rows.make(cell, args) == cell.folder(args) / "policy"
+    assert rows.make(cell, args) == cell.folder(args.work) / "policy"
     assert (asked[0].world, asked[0].steps, asked[0].seed, asked[0].reward) == ("real", 72, 2, "energy")
-    assert json.loads((cell.folder(args) / "steps.json").read_text()) == 72
+    assert json.loads((cell.folder(args.work) / "steps.json").read_text()) == 72
 
 
 def test_what_needs_episodes_says_so():

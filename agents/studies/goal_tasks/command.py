@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.cells import play_each
 from dream_env.agents.studies.goal_tasks.arguments import Arguments
-from dream_env.agents.studies.goal_tasks.policies import cells, play, played
+from dream_env.agents.studies.goal_tasks.policies import cells, play
 from dream_env.agents.studies.goal_tasks.report import markdown, reduce, summarize, table
 from dream_env.files import write_json, write_text
-from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 
@@ -28,14 +28,14 @@ def report(args: Arguments) -> str:
     Raises:
         FileNotFoundError: If nothing has been played.
     """
-    found = {cell: episodes for cell in cells(args) if (episodes := played(cell, args))}
+    found = {cell: episodes for cell in cells(args) if (episodes := cell.played(args.work))}
     if not found:
         raise FileNotFoundError(f"work={args.work} holds no episodes of these rows; run it without --only-report")
     folder = checkpoint.resolve(args.world_model)
     fitted = folder / "metrics.json"
     world = json.loads(fitted.read_text(encoding="utf-8")) if fitted.is_file() else {}
     world.pop("held_out_seeds", None)
-    minutes = [cell.folder(args) / "minutes.json" for cell in found]
+    minutes = [cell.folder(args.work) / "minutes.json" for cell in found]
     about: dict[str, Any] = {
         "command": command_line("studies.goal_tasks", replace(args, only_report=False)),
         "checkpoint_sha256": checkpoint.sha256(folder),
@@ -45,7 +45,7 @@ def report(args: Arguments) -> str:
         "table": table(found),
         "summary": summarize(found, args.demos[0]),
         "minutes": {
-            f"{cell.method}, {cell.demos}, {cell.seed}": json.loads(file.read_text())
+            f"{cell.row}, {cell.demos}, {cell.seed}": json.loads(file.read_text())
             for cell, file in zip(found, minutes, strict=True)
             if file.is_file()
         },
@@ -65,12 +65,8 @@ def study(args: Arguments) -> str:
         ValueError: If `args.out` cannot be written to, or `args.work` holds runs with other settings.
     """
     check_out(args.out)
-    todo = [] if args.only_report else list(cells(args))
-    for cell in (bar := progress_bar(todo, "policies", unit="policy")):
-        bar.set_postfix_str(f"{cell.method}, {cell.demos} demonstrations, seed {cell.seed}")
-        play(cell, args)
-        report(args)
-    return report(args)
+    todo = [] if args.only_report else cells(args)
+    return play_each(todo, lambda cell: play(cell, args), lambda: report(args))
 
 
 def main(args: Arguments) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from dream_env.agents.clone.transformer_arguments import Arguments as Clone
 from dream_env.agents.clone.transformer_clone import clone
-from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
+from dream_env.agents.eval.results import save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
+from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, SHIFTED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
@@ -25,35 +26,6 @@ PHYSICS_ENVS = 16
 """Physics side by side, a process each, where practice is in physics."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One row of episodes.
-
-    Attributes:
-        method: One of `arguments.METHODS`.
-        demos: Demonstrations of each task.
-        seed: Training seed.
-    """
-
-    method: str
-    demos: int
-    seed: int
-
-    def folder(self, args: Arguments) -> Path:
-        """Returns where it is kept: policy/, episodes.jsonl, minutes.json."""
-        return args.work / f"demos{self.demos}" / f"{self.method.replace(' ', '_').replace('/', '-')}-{self.seed}"
-
-    @property
-    def policy(self) -> str:
-        """What plays."""
-        return self.method.partition("/")[0]
-
-    @property
-    def condition(self) -> str:
-        """What it plays under; empty for the usual world."""
-        return self.method.partition("/")[2]
-
-
 def cells(args: Arguments) -> Iterator[Cell]:
     """Lists the cells in the order in which they are worth having: clones and practice before the controls."""
     every, once = ([m for m in args.methods if (m in EVERY_SEED) == often] for often in (True, False))
@@ -62,39 +34,40 @@ def cells(args: Arguments) -> Iterator[Cell]:
     yield from (Cell(method, args.demos[0], args.seeds[0]) for method in once)
 
 
+def parts(cell: Cell) -> tuple[str, str]:
+    """Returns what plays, and what it plays under: empty for the usual world."""
+    policy, _, condition = cell.row.partition("/")
+    return policy, condition
+
+
 def play(cell: Cell, args: Arguments) -> None:
     """Trains and plays a cell, unless that is done."""
-    file = cell.folder(args) / "episodes.jsonl"
+    file = cell.folder(args.work) / EPISODES
     if file.is_file():
         return
-    policy = make(cell, args)
+    policy, (_, condition) = make(cell, args), parts(cell)
     settings = Settings(
-        {cell.method: str(policy)},
+        {cell.row: str(policy)},
         args.tasks,
         args.episodes,
         args.first_seed,
         args.world_model,
-        shift=cell.condition if cell.condition in SHIFTED else "none",
-        scene="varied" if cell.condition == "varied" else "standard",
-        goal="other" if cell.condition == "other goal" else "own",
+        shift=condition if condition in SHIFTED else "none",
+        scene="varied" if condition == "varied" else "standard",
+        goal="other" if condition == "other goal" else "own",
     )
     save_results(evaluate(settings, args.workers), file)
 
 
-def played(cell: Cell, args: Arguments) -> list[EpisodeResult]:
-    """Returns the episodes of a cell; none where it was not played."""
-    path = cell.folder(args) / "episodes.jsonl"
-    return load_results(path) if path.is_file() else []
-
-
 def make(cell: Cell, args: Arguments) -> Path:
     """Returns the folder of a cell's policy, trained if it is not there."""
-    if cell.condition:
-        return make(replace(cell, method=cell.policy), args)
-    out, began = cell.folder(args) / "policy", time.process_time()
+    policy, condition = parts(cell)
+    if condition:
+        return make(replace(cell, row=policy), args)
+    out, began = cell.folder(args.work) / "policy", time.process_time()
     if (out / "config.json").is_file() and (out.parent / "minutes.json").is_file():
         return out
-    practise(cell, args, out) if cell.method in ("dream", "physics") else imitate(cell, args, out)
+    practise(cell, args, out) if cell.row in ("dream", "physics") else imitate(cell, args, out)
     write_json(out.parent / "minutes.json", round((time.process_time() - began) / 60, 2))
     return out
 
@@ -107,7 +80,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
         world_model=args.world_model,
         per_task=cell.demos,
         imitates="expert",
-        goal=cell.method == "clone",
+        goal=cell.row == "clone",
         hindsight=args.hindsight,
         noise=args.noise,
         language="sentence",
@@ -121,7 +94,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
     """Practises the clone in the dream, or in physics for as many steps as the data hold."""
-    physics = cell.method == "physics"
+    physics = cell.row == "physics"
     form = Practice(
         out=out,
         init=str(make(Cell("clone", cell.demos, cell.seed), args)),

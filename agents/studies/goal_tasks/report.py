@@ -9,8 +9,8 @@ import numpy as np
 
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
-from dream_env.agents.studies.goal_tasks.policies import Cell
 from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
 
@@ -50,7 +50,7 @@ def reduce(found: Played) -> list[dict[str, Any]]:
         for task in [*tasks, "all"] if len(tasks) > 1 else tasks:
             physics, dream = (rate(starts(episodes, world, task)) for world in ("physics", "dream"))
             rows.append(
-                {"method": cell.method, "demos": cell.demos, "task": task, "seed": cell.seed}
+                {"method": cell.row, "demos": cell.demos, "task": task, "seed": cell.seed}
                 | {"episodes": len(starts(episodes, "physics", task))}
                 | _figures("physics_success", physics)
                 | _figures("dream_success", dream)
@@ -63,8 +63,8 @@ def table(found: Played) -> list[dict[str, Any]]:
     """Makes a row for each method and number of demonstrations, of all training seeds together."""
     tasks = list(dict.fromkeys(one.task for episodes in found.values() for one in episodes))
     rows = []
-    for method, demos in dict.fromkeys((cell.method, cell.demos) for cell in found):
-        own = {cell.seed: some for cell, some in found.items() if (cell.method, cell.demos) == (method, demos)}
+    for method, demos in dict.fromkeys((cell.row, cell.demos) for cell in found):
+        own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
 
         def said(world: str, task: str = "all", own: Mapping[int, Sequence[EpisodeResult]] = own) -> str:
             return rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, task).items()}).percent()
@@ -86,7 +86,7 @@ def gain(
     before, after = list[float](), list[float]()
     for cell, episodes in found.items():
         other = found.get(Cell(over, demos, cell.seed))
-        if (cell.method, cell.demos) != (method, demos) or other is None:
+        if (cell.row, cell.demos) != (method, demos) or other is None:
             continue
         first, then = starts(other, world, task), starts(episodes, world, task)
         both = sorted(first.keys() & then.keys())
@@ -112,7 +112,7 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         summary[f"gain_{task}_points"] = _points(gain(found, demos, "physics", task).value)
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
-        cell = next((one for one in found if (one.method, one.demos) == (method, demos)), None)
+        cell = next((one for one in found if (one.row, one.demos) == (method, demos)), None)
         value = UNKNOWN if cell is None else rate(starts(found[cell], world, "place"))
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
     ahead = gain(found, demos, "physics", over="physics")

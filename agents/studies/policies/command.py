@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.studies.cells import play_each
 from dream_env.agents.studies.policies.arguments import Arguments
 from dream_env.agents.studies.policies.report import report
 from dream_env.agents.studies.policies.rows import ROWS, cells, run
 from dream_env.checks import check_choice
 from dream_env.data.lerobot import LeRobotStore
 from dream_env.files import write_json, write_text
-from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 
@@ -68,9 +68,6 @@ def main(args: Arguments) -> None:
         for folder in args.data:
             LeRobotStore(folder).info()
         begin(args)
-        for cell in (bar := progress_bar(list(cells(args)), "policies", unit="policy")):
-            bar.set_postfix_str(f"{cell.row}, {cell.demos} demonstrations, seed {cell.seed}")
-            run(cell, args)
-            write(args)
+        play_each(cells(args), lambda cell: run(cell, args), lambda: write(args))
     print("\n" + write(args))
     print(f"Report: {(args.out / 'policies.md').resolve()}")

@@ -15,9 +15,10 @@ import numpy as np
 
 from dream_env.agents.clone.kinds import KINDS
 from dream_env.agents.clone.transformer_clone import clone
-from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
+from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.policies import registry
+from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.policies import one_network
 from dream_env.agents.studies.policies.arguments import SIZES, Arguments
 from dream_env.data.episodes import EpisodeDataset
@@ -25,8 +26,8 @@ from dream_env.files import write_json
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
-EPISODES, FIGURES = "episodes.jsonl", "figures.json"
-"""Files of a cell that is done."""
+FIGURES = "figures.json"
+"""File of what a cell took."""
 
 
 @dataclass(frozen=True)
@@ -120,25 +121,6 @@ ROWS: dict[str, Row] = {
 """Rows by name; further ones are entered here, see `Row.make`."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One policy.
-
-    Attributes:
-        row: Name of its row.
-        demos: Demonstrations of each task.
-        seed: Seed of its cloning.
-    """
-
-    row: str
-    demos: int
-    seed: int
-
-    def folder(self, group: Path) -> Path:
-        """Returns where it is kept: policy/, episodes.jsonl, figures.json."""
-        return group / f"demos{self.demos}" / f"{self.row.replace(', ', '-').replace(' ', '_')}-{self.seed}"
-
-
 def cells(args: Arguments) -> Iterator[Cell]:
     """Lists the cells of a run: early seeds first, all rows of each."""
     for seed in args.seeds:
@@ -153,7 +135,7 @@ def found(group: Path) -> dict[Cell, list[EpisodeResult]]:
         1 + max((int(path.parent.name.rpartition("-")[2]) for path in group.glob(f"*/*/{EPISODES}")), default=0)
     )
     every = (Cell(row, count, seed) for count in demos for row in ROWS for seed in seeds)
-    return {cell: load_results(file) for cell in every if (file := cell.folder(group) / EPISODES).is_file()}
+    return {cell: episodes for cell in every if (episodes := cell.played(group))}
 
 
 @lru_cache(maxsize=1)

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.studies.cells import play_each
 from dream_env.agents.studies.practice_rewards.arguments import Arguments
 from dream_env.agents.studies.practice_rewards.report import markdown, reduce, summarize, table
-from dream_env.agents.studies.practice_rewards.rows import Cell, cells, play, played
+from dream_env.agents.studies.practice_rewards.rows import cells, play
 from dream_env.files import write_json, write_text
-from dream_env.progress import progress_bar
 
 SAME = ("steps", "episodes", "first_seed")
 """What tables of several numbers of demonstrations must have alike to stand in one report."""
@@ -34,10 +34,10 @@ def report(args: Arguments) -> str:
         FileNotFoundError: If nothing has been played.
         ValueError: If the file is of other steps or starts.
     """
-    found = {cell: episodes for cell in cells(args) if (episodes := played(cell, args))}
+    found = {cell: episodes for cell in cells(args) if (episodes := cell.played(args.work))}
     if not found:
         raise FileNotFoundError(f"work={args.work} holds no episodes of these rows; run it without --only-report")
-    kinds = [path for cell in found if (path := cell.folder(args) / "kinds.json").is_file()]
+    kinds = [path for cell in found if (path := cell.folder(args.work) / "kinds.json").is_file()]
     command = command_line("studies.practice_rewards", replace(args, only_report=False))
     about: dict[str, Any] = {
         "commands": {str(demos): command for demos in args.demos},
@@ -88,12 +88,8 @@ def study(args: Arguments) -> str:
         ValueError: If `args.out` cannot be written to, or `args.work` holds runs with other settings.
     """
     check_out(args.out)
-    todo: list[Cell] = [] if args.only_report else list(cells(args))
-    for cell in (bar := progress_bar(todo, "policies", unit="policy")):
-        bar.set_postfix_str(f"{cell.row}, {cell.demos} demonstrations, seed {cell.seed}")
-        play(cell, args)
-        report(args)
-    return report(args)
+    todo = [] if args.only_report else cells(args)
+    return play_each(todo, lambda cell: play(cell, args), lambda: report(args))
 
 
 def main(args: Arguments) -> None:

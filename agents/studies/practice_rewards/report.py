@@ -9,8 +9,8 @@ import numpy as np
 
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS
-from dream_env.agents.studies.practice_rewards.rows import Cell
 
 ENERGY = "energy"
 ALL = "all"

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from dream_env.agents.clone import command as clone
-from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
+from dream_env.agents.eval.results import save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
+from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, REWARDS, SHIPPED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
@@ -34,25 +35,6 @@ MOST_CLONED = 1500
 """Successful episodes that are cloned at most, the first of the data."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One policy.
-
-    Attributes:
-        row: Name of its reward or control, or `CLONE`.
-        demos: Demonstrations of each task that it began with.
-        seed: Seed of its practice.
-    """
-
-    row: str
-    demos: int
-    seed: int
-
-    def folder(self, args: Arguments) -> Path:
-        """Returns where it is kept: policy/, episodes.jsonl, minutes.json."""
-        return args.work / f"demos{self.demos}" / f"{self.row.replace(' ', '_')}-{self.seed}"
-
-
 def cells(args: Arguments) -> Iterator[Cell]:
     """Lists the cells in the order in which they are worth having: few demonstrations and early seeds first."""
     for demos in args.demos:
@@ -64,8 +46,8 @@ def cells(args: Arguments) -> Iterator[Cell]:
 
 def play(cell: Cell, args: Arguments, workers: int = 1) -> None:
     """Trains and plays a cell, unless that is done."""
-    folder = cell.folder(args)
-    if (folder / "episodes.jsonl").is_file():
+    folder = cell.folder(args.work)
+    if (folder / EPISODES).is_file():
         return
     began = time.process_time()
     policy = make(cell, args)
@@ -74,13 +56,7 @@ def play(cell: Cell, args: Arguments, workers: int = 1) -> None:
     settings = Settings(
         {cell.row: str(policy)}, episodes=args.episodes, seed=args.first_seed, world_model=args.world_model
     )
-    save_results(evaluate(settings, workers), folder / "episodes.jsonl")
-
-
-def played(cell: Cell, args: Arguments) -> list[EpisodeResult]:
-    """Returns the episodes of a cell; none where it was not played."""
-    path = cell.folder(args) / "episodes.jsonl"
-    return load_results(path) if path.is_file() else []
+    save_results(evaluate(settings, workers), folder / EPISODES)
 
 
 def make(cell: Cell, args: Arguments) -> str | Path:
@@ -101,7 +77,7 @@ def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwar
     """Practises in the dream under the cell's reward, energy for a control; `kwargs` are other terms of practice."""
     own: dict[str, Any] = {"steps": args.steps, **REWARDS.get(cell.row, REWARDS["energy"]), **kwargs}
     practice = Practice(
-        out=cell.folder(args) / "policy",
+        out=cell.folder(args.work) / "policy",
         init=str(base(cell.demos, args)),
         world_model=world_model or args.world_model,
         validation_episodes=0,
@@ -119,7 +95,7 @@ def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwar
 
 def untrained_dream(cell: Cell, args: Arguments) -> Path:
     """Practises in a dream that sees as the true one does, and moves at random."""
-    world = cell.folder(args) / "world_model"
+    world = cell.folder(args.work) / "world_model"
     model: Any = copy.deepcopy(checkpoint.load(args.world_model))
     torch.manual_seed(cell.seed)
     fresh = type(model)(model.config)
@@ -139,7 +115,7 @@ def cloned(cell: Cell, args: Arguments, episodes: EpisodeDataset | None = None, 
     """Clones the cell's number of demonstrations of each task, of `args.data` where no episodes are given."""
     assert args.data is not None
     own: dict[str, Any] = {"per_task": cell.demos, "world_model": args.world_model, "seed": cell.seed}
-    form = clone.Arguments((args.data,), cell.folder(args) / "policy", **(own | kwargs))
+    form = clone.Arguments((args.data,), cell.folder(args.work) / "policy", **(own | kwargs))
     if not (form.out / "config.json").is_file():
         clone.run(form, episodes or _episodes(args.data), checkpoint.load(args.world_model))
     return form.out
@@ -150,7 +126,7 @@ def longer_cloning(cell: Cell, args: Arguments) -> Path:
     usual, practice = (replace(cell, row=row) for row in ("clone again", "energy"))
     for needed in (usual, practice):
         play(needed, args)
-    took = [json.loads((each.folder(args) / "minutes.json").read_text()) for each in (usual, practice)]
+    took = [json.loads((each.folder(args.work) / "minutes.json").read_text()) for each in (usual, practice)]
     updates = clone.Arguments.updates
     return cloned(cell, args, updates=updates + round(updates * took[1] / took[0]))
 
@@ -160,7 +136,7 @@ def cloned_successes(cell: Cell, args: Arguments) -> Path:
     assert args.data is not None
     everything = _episodes(args.data)
     chosen = everything.take(np.flatnonzero(everything.success)[:MOST_CLONED])
-    write_json(cell.folder(args) / "kinds.json", dict(zip(*_counts(chosen.kind), strict=True)))
+    write_json(cell.folder(args.work) / "kinds.json", dict(zip(*_counts(chosen.kind), strict=True)))
     taken = replace(chosen, kind=np.full(len(chosen), "demo"), label=chosen.action)
     return cloned(cell, args, taken, per_task=None, demos=len(taken), recolor=0)
 
@@ -169,7 +145,7 @@ def practice_in_physics(cell: Cell, args: Arguments) -> Path:
     """Practises in physics for as many control steps as the data hold."""
     assert args.data is not None
     steps = _episodes(args.data).action[..., 0].size
-    write_json(cell.folder(args) / "steps.json", steps)
+    write_json(cell.folder(args.work) / "steps.json", steps)
     return practise(cell, args, world="real", steps=steps, n_envs=PHYSICS_ENVS)
 
 
