@@ -136,11 +136,21 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert 0.02 < summary["place_chance"] < 0.08
 
 
+def test_what_was_touched_first_is_counted_where_anything_was():
+    some = episodes(3)[:4]
+    first = [replace(some[0], named="red", touched="red"), replace(some[1], named="red", touched="blue"), *some[2:]]
+    assert report.touched_first(first) == 0.5 and report.touched_first(some) is None
+    cells = report.reduce({Cell("clone", 25, 0): first})
+    assert cells[0]["named_touched_first"] == 0.5
+    assert report.summarize({Cell("clone", 25, 0): first}, 25)["clone_named_touched_first"] == 0.5
+
+
 def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatch):
     done = []
 
     def evaluate(settings, workers):
-        under = {settings.goal, settings.shift, settings.scene} - {"own", "none", "standard"}
+        under = {settings.goal, settings.shift, settings.scene, settings.instruction}
+        under -= {"own", "none", "standard", "normal"}
         done.append((*next(iter(settings.policies.items())), "".join(under)))
         return episodes(5)
 
@@ -154,7 +164,7 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     assert [row for row, *_ in rest] == [row for row in METHODS if row not in ("clone", "dream")]
     for row, path, under in done:
         policy, _, condition = row.partition("/")
-        assert under == {"other goal": "other"}.get(condition, condition)
+        assert under == {"other goal": "other", "held-out phrasing": "heldout"}.get(condition, condition)
         if condition:
             assert path == first[policy == "dream"][1], "controls are of the first policy"
     folders = {cell.folder(args.work) for cell in policies.cells(args)}

@@ -20,6 +20,7 @@ POLICIES = {
 SHIFTED = ("lighting", "camera", "table")
 """Shifts of physics, see `dream_env.nicol.shift`."""
 CONDITIONS = {
+    "held-out phrasing": "told in words that no training saw",
     "other goal": "shown the goal picture of another scene; judged by its own",
     "lighting": "in physics with dimmer light from the other side",
     "camera": "in physics with a camera up to 1 cm off",
@@ -30,6 +31,7 @@ CONDITIONS = {
 METHODS = (
     *POLICIES,
     "clone/other goal",
+    "clone/held-out phrasing",
     *(f"{policy}/{condition}" for condition in (*SHIFTED, "varied") for policy in ("clone", "dream")),
 )
 """Rows of the study: "POLICY" or "POLICY/CONDITION"."""
@@ -41,15 +43,15 @@ EVERY_SEED = ("clone", "dream")
 class Arguments:
     """Clones, practises and evaluates on tasks whose goal a picture shows, by a world model without labels."""
 
-    data: tuple[Path, ...] = (Path("data/place"), Path("data/stack"))
-    """Folders of the episodes, by `agents.collect --task place --out data/place` and so on."""
+    data: tuple[Path, ...] = (Path("data/place"), Path("data/stack"), Path("data/tries"))
+    """Folders of the episodes that the world model was fitted to, see docs/nicol.md."""
     world_model: str = "runs/goal_tasks/model"
     """Checkpoint of the world model, fitted to these data by `agents.fit --model slots`."""
     tasks: tuple[str, ...] = ("place", "stack")
     """Tasks that are played; policies learn all that the data have."""
     methods: tuple[str, ...] = METHODS
     """Rows that are played, "POLICY" or "POLICY/CONDITION" such as "dream/lighting": of the policies clone, dream, no
-    goal, physics, and the conditions other goal, lighting, camera, table, varied."""
+    goal, physics, and the conditions held-out phrasing, other goal, lighting, camera, table, varied."""
     demos: tuple[int, ...] = (25,)
     """Demonstrations of each task; the first number is that of the controls and of the summary."""
     seeds: tuple[int, ...] = (0,)

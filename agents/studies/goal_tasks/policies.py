@@ -52,6 +52,7 @@ def play(cell: Cell, args: Arguments) -> None:
         args.episodes,
         args.first_seed,
         args.world_model,
+        instruction="heldout" if condition == "held-out phrasing" else "normal",
         shift=condition if condition in SHIFTED else "none",
         scene="varied" if condition == "varied" else "standard",
         goal="other" if condition == "other goal" else "own",

@@ -42,6 +42,12 @@ def distance(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -
     return round(float(np.mean(ends)), 4) if ends else None
 
 
+def touched_first(episodes: Sequence[EpisodeResult]) -> float | None:
+    """Returns the share of physics' episodes whose first touch was of the named object, of those that had one."""
+    some = [one for one in episodes if one.world == "physics" and not one.solved_at_start and one.touched is not None]
+    return round(float(np.mean([one.touched == one.named for one in some])), 4) if some else None
+
+
 def reduce(found: Played) -> list[dict[str, Any]]:
     """Reduces episodes to a row for each cell and task, and for all tasks together."""
     rows = []
@@ -54,6 +60,7 @@ def reduce(found: Played) -> list[dict[str, Any]]:
                 | {"episodes": len(starts(episodes, "physics", task))}
                 | _figures("physics_success", physics)
                 | _figures("dream_success", dream)
+                | {"named_touched_first": touched_first([one for one in episodes if task in (one.task, "all")])}
                 | {f"{world}_distance": distance(episodes, world, task) for world in ("physics", "dream")}
             )
     return rows
@@ -115,6 +122,11 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         cell = next((one for one in found if (one.row, one.demos) == (method, demos)), None)
         value = UNKNOWN if cell is None else rate(starts(found[cell], world, "place"))
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
+    for policy in ("clone", "dream"):
+        own = [one for cell, some in found.items() if (cell.row, cell.demos) == (policy, demos) for one in some]
+        summary[f"{policy}_named_touched_first"] = touched_first(own)
+    spoken = gain(found, demos, "physics", method="clone/held-out phrasing")
+    summary["heldout_phrasing_points"] = _points(spoken.value)
     ahead = gain(found, demos, "physics", over="physics")
     summary["ahead_of_ppo_physics_points"] = _points(ahead.value)
     summary["ahead_of_ppo_physics_low_points"] = _points(ahead.low)
