@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from dream_env.agents.fit.slots import stages
 from dream_env.agents.fit.slots.arguments import Arguments
+from dream_env.agents.fit.slots.colours import find_colours
 from dream_env.agents.fit.slots.command import fit
 from dream_env.agents.fit.slots.encoded import fill
 from dream_env.dream import DreamEnv
@@ -76,6 +77,24 @@ def test_things_that_move_by_themselves_become_slots_and_the_robot_does_not(run)
     model, _ = run
     shown = (255 * model.painter.shown).round().int().tolist()
     assert sorted(shown) == sorted(map(list, blocks.COLOURS.values()))
+
+
+def test_neither_ground_that_varies_nor_the_robot_before_it_is_a_thing():
+    """On another striped ground in every episode, the robot's colour is not foretold by its state, but by its moves."""
+    data, rng = blocks.dataset(80), np.random.default_rng(0)
+    shown, ground = np.array(data.observation["camera0"]), (210, 210, 210)
+    stripes = np.arange(blocks.SIDE) // 4 % 2 == 0
+    for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
+        colours = rng.integers(90, 220, (2, 1)) + rng.integers(-12, 12, (2, 3))
+        part = shown[begin:end]
+        part[:] = np.where(part == ground, np.where(stripes[:, None], *colours[:, None, None]), part)
+    frames = data.offsets[:-1, None] + np.arange(0, 9, 2)
+    found = find_colours(
+        torch.from_numpy(shown[frames.ravel()]),
+        torch.from_numpy(data.observation["hand"][frames.ravel()]),
+        torch.arange(80).repeat_interleave(5),
+    )
+    assert sorted((255 * found.shown).round().int().tolist()) == sorted(map(list, blocks.COLOURS.values()))
 
 
 def test_a_slot_is_where_its_thing_is(run):

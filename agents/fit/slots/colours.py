@@ -1,8 +1,9 @@
 """Which colours belong to things: those that move, and that the robot's own state does not explain.
 
-Pixels that differ from the background are clustered by colour. The robot is where its own state says (set-points, joint
-angles), so what shows in its colours can be foretold from that; a thing stands somewhere else in every episode. What
-never changes within an episode is no thing either. The number of slots is what is left.
+Pixels that differ from the background are clustered by colour. The robot is where its own state says (set-points,
+joint angles), so what shows in its colours can be foretold from that, if not where the ground is another one in every
+episode, then of what changes within them; a thing stands somewhere else in every episode. What never changes within an
+episode is no thing either. The number of slots is what is left.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ CLUSTERS = 24
 """Colours before like ones are joined."""
 ALIKE = 0.3
 """Distance of colours that are one thing's, in shades."""
-EXPLAINED = 0.5
+EXPLAINED = 0.2
 """Share of the variance of a colour's places that its own state explains, from which on it is the robot's."""
-RARE = 0.004
-"""Least share of the pixels that differ from the background."""
+RARE = 0.01
+"""Least share of a thing's colour of the pixels that are no robot's and differ from the background."""
+SAMPLE = 20_000
+"""Pixels that are clustered."""
 GRID = 4
 """Places are told apart by a grid of so many cells a side."""
 
@@ -62,18 +65,24 @@ def find_colours(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12,
     """
     generator = torch.Generator().manual_seed(seed)
     background = pictures.median(0).values
-    differs = (pictures.int() - background.int()).abs().amax(-1) > DIFFERENT  # (N, H, W)
+    differs = changed(pictures, background)  # (N, H, W)
     pixels = pictures[differs]
     if len(pixels) < CLUSTERS:  # nothing ever happens: one slot that nobody sees
         return Colours(colour_features(background.flatten(0, 1)[:1]), torch.ones(1).long(), torch.ones(1, 3), [])
-    some = pixels[torch.randint(len(pixels), (20_000,), generator=generator)]
-    centre = joined(k_means(colour_features(some), CLUSTERS, generator))
+    centre = joined(k_means(colour_features(balanced(pixels, generator)), CLUSTERS, generator))
+    some = pixels[torch.randint(len(pixels), (SAMPLE,), generator=generator)]
     nearest = torch.cdist(colour_features(some), centre).argmin(1)
     share = torch.bincount(nearest, minlength=len(centre)) / len(some)
     where = places(pictures, differs, centre)  # (N, n, GRID * GRID)
-    told = torch.tensor([explained(where[:, k], own, seed) for k in range(len(centre))])
+    moving = places(pictures, changed(pictures, backgrounds(pictures, episode)), centre)
+    order = torch.randperm(int(episode.max()) + 1, generator=generator)[episode].argsort(stable=True)
+    told = torch.tensor(
+        [max(explained(one[order, k], own[order], seed) for one in (where, moving)) for k in range(len(centre))]
+    )
     moves = torch.tensor([changes(where[:, k], episode) for k in range(len(centre))])
-    things = (told < EXPLAINED) & (share > RARE) & (moves > 0.02)
+    foreign = told < EXPLAINED
+    share = share / share[foreign].sum().clamp(min=1e-9)
+    things = foreign & (share > RARE) & (moves > 0.02)
     if not things.any():
         things = (share > RARE) & (share == share.max())
     kept = sorted(things.nonzero()[:, 0].tolist(), key=lambda k: -share[k].item())[:most]
@@ -85,6 +94,25 @@ def find_colours(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12,
     others = [k for k in range(len(centre)) if k not in kept]
     report = [round(told[k].item(), 3) for k in (*kept, *others)]
     return Colours(torch.cat([centre, still]), owner, looks, report)
+
+
+def changed(pictures: Tensor, background: Tensor) -> Tensor:
+    """Returns which pixels `(N, H, W)` of pictures `(N, H, W, 3)` show something else than a background like them."""
+    return (pictures.int() - background.int()).abs().amax(-1) > DIFFERENT
+
+
+def backgrounds(pictures: Tensor, episode: Tensor) -> Tensor:
+    """Returns what each picture's episode `(N,)` shows most of its time, `(N, H, W, 3)` uint8."""
+    return torch.stack([pictures[episode == one].median(0).values for one in range(int(episode.max()) + 1)])[episode]
+
+
+def balanced(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws pixels `(n, 3)` uint8 of which rare colours have more than their share, or small things would be missed."""
+    level = (pixels >> 3).long()
+    colour = (level[:, 0] * 32 + level[:, 1]) * 32 + level[:, 2]
+    some = torch.randint(len(pixels), (50 * SAMPLE,), generator=generator)  # of millions
+    weight = torch.bincount(colour, minlength=32**3)[colour[some]].float() ** -0.5
+    return pixels[some[torch.multinomial(weight, SAMPLE, replacement=True, generator=generator)]]
 
 
 def k_means(points: Tensor, count: int, generator: torch.Generator, rounds: int = 12) -> Tensor:
