@@ -40,6 +40,22 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = np.in
         raise ValueError(f"{name}={shown(value)}; accepted: {beside}a finite number, {bounds}")
 
 
+def check_array(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
+    """Returns finite numbers of a shape and of dtypes of some `kinds` as a new array.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        array = np.array(value)
+        fits = array.shape == shape and array.dtype.kind in kinds and bool(np.isfinite(array).all())
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}={shown(value)}; accepted: {shape[0]} finite numbers, shape {shape}")
+    return array
+
+
 def check_options(options: object, accepted: Sequence[str]) -> dict[str, Any]:
     """Returns the `options` of a reset as a new dict; None is an empty one.
 

@@ -23,7 +23,8 @@ from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.episode import draw_start
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS
-from dream_env.nicol.layout import BAR_LENGTH, BAR_SPACING, Layout, Physics
+from dream_env.nicol.layout import BAR_LENGTH, BAR_SPACING, Layout
+from dream_env.nicol.physics import Physics
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.spec import SPEC, spec_of
 from dream_env.nicol.tasks import STANDARD, TASKS, SimState, task_of

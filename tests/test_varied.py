@@ -10,7 +10,8 @@ from dream_env.agents.nicol import behaviors
 from dream_env.data import episodes as general
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.layout import COLOR_NAMES, OBJECTS, PALETTE, SHAPES, TEXTURES, Layout, Physics
+from dream_env.nicol.layout import COLOR_NAMES, OBJECTS, PALETTE, SHAPES, Layout
+from dream_env.nicol.physics import TEXTURES, Physics
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.tasks.task import TABLE_Z
 

@@ -15,7 +15,8 @@ from dream_env.data.episode import Episode
 from dream_env.nicol import shift as scenes
 from dream_env.nicol import tasks
 from dream_env.nicol.constants import SETPOINT_STEP, denormalize
-from dream_env.nicol.layout import OBJECTS, TEXTURES
+from dream_env.nicol.layout import OBJECTS
+from dream_env.nicol.physics import TEXTURES
 from dream_env.nicol.tasks.carry import GRASP_X
 from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec

@@ -8,8 +8,8 @@ What travels is safetensors, json, npz, parquet and mp4: nothing that is loaded 
 extra, `pip install dream_env[hub]`, and is imported when a name needs it.
 """
 
-from dream_env.hub.names import folder, is_hub_name, label, named
-from dream_env.hub.pull import pull
+from dream_env.hub.names import is_hub_name, label, named
+from dream_env.hub.pull import folder, pull
 from dream_env.hub.push import push_to_hub
 
 __all__ = ["folder", "is_hub_name", "label", "named", "pull", "push_to_hub"]

@@ -55,28 +55,6 @@ def is_hub_name(name: object) -> bool:
     return isinstance(name, str | Path) and _PREFIX.match(str(name)) is not None
 
 
-def folder(name_or_path: str | Path, type: RepoType = "model") -> str | Path:
-    """Returns the local folder of a name on the Hub, downloaded if need be; everything else stays as it is.
-
-    The one place where names of the Hub become folders: `checkpoint.resolve`, the registry of policies,
-    `LeRobotStore` and the command line call it.
-
-    Args:
-        name_or_path: A path, a name that the package knows, or `hf://user/name@revision`.
-        type: Kind of repository, where the name does not tell.
-
-    Raises:
-        FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
-        ImportError: If `huggingface_hub` is not installed.
-        ValueError: If the name is malformed, or there is nothing that can be loaded safely.
-    """
-    if not is_hub_name(name_or_path):
-        return name_or_path
-    from dream_env.hub.pull import pull
-
-    return pull(str(name_or_path), type)
-
-
 def named(value: object) -> object:
     """Returns `hf://user/name@commit` for a folder of the Hub's cache; everything else stays as it is.
 

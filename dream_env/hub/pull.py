@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dream_env.hub.names import HubName, RepoType
+from dream_env.hub.names import HubName, RepoType, is_hub_name
 
 FILES: dict[RepoType, tuple[str, ...]] = {
     "model": ("config.json", "model.safetensors", "spec.json", "initial_states.npz", "metrics.json", "README.md"),
@@ -160,3 +160,23 @@ def _bars(hub: Any) -> Iterator[None]:
         yield
     finally:
         utils.enable_progress_bars()
+
+
+def folder(name_or_path: str | Path, type: RepoType = "model") -> str | Path:
+    """Returns the local folder of a name on the Hub, downloaded if need be; everything else stays as it is.
+
+    The one place where names of the Hub become folders: `checkpoint.resolve`, the registry of policies,
+    `LeRobotStore` and the command line call it.
+
+    Args:
+        name_or_path: A path, a name that the package knows, or `hf://user/name@revision`.
+        type: Kind of repository, where the name does not tell.
+
+    Raises:
+        FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+        ImportError: If `huggingface_hub` is not installed.
+        ValueError: If the name is malformed, or there is nothing that can be loaded safely.
+    """
+    if not is_hub_name(name_or_path):
+        return name_or_path
+    return pull(str(name_or_path), type)

@@ -19,7 +19,8 @@ from dream_env.nicol.camera import CAMERAS
 from dream_env.nicol.episode import EpisodeStart, SavedState, check_arms, check_reset_options
 from dream_env.nicol.goal_renderer import GoalRenderer, draw_episode
 from dream_env.nicol.kinematics import Arm
-from dream_env.nicol.layout import Layout, Physics
+from dream_env.nicol.layout import Layout
+from dream_env.nicol.physics import Physics
 from dream_env.nicol.scene import TableScene
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.spec import spec_of

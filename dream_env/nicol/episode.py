@@ -12,7 +12,8 @@ from dream_env.checks import check_choice, check_options, shown
 from dream_env.language import embed
 from dream_env.nicol import constants
 from dream_env.nicol.language import colors_of
-from dream_env.nicol.layout import APART, COLOR_NAMES, PALETTE_NAMES, PLACE_HIGH, PLACE_LOW, Layout, Physics
+from dream_env.nicol.layout import APART, COLOR_NAMES, PALETTE_NAMES, PLACE_HIGH, PLACE_LOW, Layout
+from dream_env.nicol.physics import Physics
 from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import STANDARD, TASKS, task_of
 

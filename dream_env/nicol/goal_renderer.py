@@ -12,7 +12,7 @@ from dream_env.checks import shown
 from dream_env.nicol import constants
 from dream_env.nicol.episode import Crowded, EpisodeStart, check_arms, draw_start, draw_task
 from dream_env.nicol.kinematics import Arm
-from dream_env.nicol.layout import Physics
+from dream_env.nicol.physics import Physics
 from dream_env.nicol.scene import TableScene
 from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import TASKS

@@ -1,19 +1,16 @@
-"""What an episode's table looks like: the objects on it, and the physical properties of the scene."""
+"""What lies on an episode's table: how many objects, where, and what they look like."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_env.checks import check_choice, check_number, shown
+from dream_env.checks import check_array, shown
 from dream_env.nicol.constants import SETPOINT_HIGH, SETPOINT_LOW
 from dream_env.nicol.language import COLORS
+from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks.task import CUBE_SIZE
-
-if TYPE_CHECKING:
-    from dream_env.nicol.shift import Shift
 
 COLOR_NAMES = list(COLORS)
 """Colors that sentences name: those of cubes."""
@@ -23,8 +20,6 @@ PALETTE_NAMES = [*COLORS, "orange", "purple"]
 SHAPES = ("cube", "ball", "cylinder", "bar")
 NAMED = ("cube", "bar")
 """Shapes of which sentences speak."""
-TEXTURES = ("plain", "checks", "stripes", "wood", "speckles")
-"""Patterns of a table, in assets/nicol/textures."""
 CUBES = 3
 """Objects on the table of the standard scene, all of them cubes."""
 OBJECTS = 5
@@ -51,49 +46,6 @@ SIZE_LOW, SIZE_HIGH = 0.035, 0.06
 """Smallest and largest object (m): what the hand can hold."""
 TRIES = 2000
 """Places that are drawn for the objects of one table before it is begun anew."""
-
-
-@dataclass(frozen=True)
-class Physics:
-    """Physical properties of a scene, which a test of robustness shifts and a varied scene draws.
-
-    Attributes:
-        friction: Lateral friction of objects and table.
-        mass: Mass of an object (kg).
-        light: Direction to the light (m).
-        brightness: Strength of the light.
-        camera_jitter: Shift of the policy camera's target in x and y (m).
-        camera_shift: Shift of the policy camera itself (m).
-        shadow: Whether objects throw shadows; such a picture takes three times as long.
-        table: Color of the table, RGB in [0, 1]; None for the robot's own white one.
-        texture: Pattern of a table that has a color, one of `TEXTURES`.
-    """
-
-    friction: float = 1.0
-    mass: float = 0.06
-    light: tuple[float, float, float] = (0.4, -0.4, 1.5)
-    brightness: float = 1.0
-    camera_jitter: tuple[float, float] = (0.0, 0.0)
-    camera_shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    shadow: bool = False
-    table: tuple[float, float, float] | None = None
-    texture: str = "plain"
-
-    def __post_init__(self) -> None:
-        """Checks every value, and makes tuples of lists, as YAML and JSON give them."""
-        for name in ("friction", "mass", "brightness"):
-            check_number(f"physics[{name!r}]", getattr(self, name), low=1e-6 if name == "mass" else 0.0, high=1000)
-        for name, length in (("light", 3), ("camera_jitter", 2), ("camera_shift", 3), ("table", 3)):
-            if name == "table" and self.table is None:
-                continue
-            values = _numbers(f"physics[{name!r}]", getattr(self, name), (length,))
-            if np.abs(values).max() > 1000:
-                raise ValueError(f"physics[{name!r}]={shown(values.tolist())}; accepted: numbers from -1000 to 1000")
-            object.__setattr__(self, name, tuple(values.astype(float).tolist()))
-        if self.table is not None and not all(0 <= value <= 1 for value in self.table):
-            raise ValueError(f"physics['table']={shown(self.table)}; accepted: red, green and blue from 0 to 1")
-        check_choice("physics['shadow']", self.shadow, [False, True])
-        check_choice("physics['texture']", self.texture, TEXTURES)
 
 
 @dataclass(frozen=True)
@@ -130,7 +82,7 @@ class Layout:
             object.__setattr__(self, "sizes", np.full(count, CUBE_SIZE))
         for name in ("positions", "yaws", "colors", "shapes", "sizes"):
             shape, whole = (count, 2) if name == "positions" else (count,), name in ("colors", "shapes")
-            array = _numbers(f"layout.{name}", getattr(self, name), shape, "iu" if whole else "iuf")
+            array = check_array(f"layout.{name}", getattr(self, name), shape, "iu" if whole else "iuf")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         places = self.positions
@@ -244,15 +196,3 @@ def _gap(places: np.ndarray) -> float:
     """Returns the smallest distance between two places of `(N, 2)`; infinity for one."""
     gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
     return float(gaps[~np.eye(len(places), dtype=bool)].min(initial=np.inf))
-
-
-def _numbers(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
-    """Returns finite numbers as a new array."""
-    try:
-        array = np.array(value)
-        fits = array.shape == shape and array.dtype.kind in kinds and bool(np.isfinite(array).all())
-    except (TypeError, ValueError, RuntimeError):
-        fits = False
-    if not fits:
-        raise ValueError(f"{name}={shown(value)}; accepted: {shape[0]} finite numbers, shape {shape}")
-    return array

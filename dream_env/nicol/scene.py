@@ -26,8 +26,8 @@ from dream_env.nicol.layout import (
     PALETTE,
     SHAPES,
     Layout,
-    Physics,
 )
+from dream_env.nicol.physics import Physics
 from dream_env.nicol.robot import Nicol
 from dream_env.nicol.tasks.task import LINE_X, TABLE_Z, SimState, in_hand
 

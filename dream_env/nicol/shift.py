@@ -7,12 +7,10 @@ anew in every episode, so that who learns in it meets them all. Both are a `Shif
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from dream_env.nicol.layout import Physics
+from dream_env.nicol.physics import TEXTURES, Physics
 
 Area = tuple[tuple[float, float], tuple[float, float]]
 
@@ -98,8 +96,6 @@ def _table_color(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def _texture(rng: np.random.Generator) -> str:
-    from dream_env.nicol.layout import TEXTURES
-
     return str(rng.choice(TEXTURES))
 
 

@@ -32,7 +32,7 @@ from dream_env.files import replacing, write_json
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.episode import Crowded, draw_start
 from dream_env.nicol.goal_renderer import GoalRenderer
-from dream_env.nicol.layout import Physics
+from dream_env.nicol.physics import Physics
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.progress import progress_bar
