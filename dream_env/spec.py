@@ -71,6 +71,12 @@ class WorldSpec:
         """Names of the vectors in an observation."""
         return tuple(name for name, space in self.observation.spaces.items() if _is_vector(space))
 
+    @property
+    def forms(self) -> dict[str, tuple[int, ...] | None]:
+        """Shapes of all observations by name, and of the action: two worlds that differ in them are different ones."""
+        spaces_ = {**self.observation.spaces, "action": self.action}
+        return {name: space.shape for name, space in spaces_.items()}
+
     @classmethod
     def of_env(cls, env: gym.Env, **known: Any) -> WorldSpec:
         """Reads the spec of a Gymnasium environment.

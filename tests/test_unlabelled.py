@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dream_env.agents.eval.results import EpisodeResult, save_results
-from dream_env.agents.studies.unlabelled import command, lifts
+from dream_env.agents.studies.unlabelled import command, labelled, lifts
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, real_success
 from dream_env.agents.studies.unlabelled.probe import Seen, fit_probe
@@ -118,6 +118,46 @@ def test_the_shipped_model_dreams_of_nicol_and_pays_the_squared_distance():
     assert 1 < apart < 40  # about the control steps to go
     _, reward, *_ = env.step(np.zeros(4, np.float32))
     assert reward == pytest.approx(-apart / len(obs["goal"]), abs=0.1)
+
+
+def test_told_positions_are_measured_in_centimeters_of_the_cube_that_has_the_color():
+    """Eight episodes with another color missing in each; the first cube is lifted in the second half of each."""
+    steps, count = 25, 8
+
+    class Data:
+        offsets = np.arange(count + 1) * steps
+        observation = {"pixels": np.arange(count * steps)}
+        labels = {
+            "objects": np.zeros((count * steps, 9), np.float32),
+            "colors": np.array([[c for c in range(4) if c != i % 4] for i in range(count)]).repeat(steps, 0),
+        }
+        __len__ = lambda self: count  # noqa: E731
+
+    heights = 0.1 * (np.arange(count * steps) % steps > steps // 2)
+    Data.labels["objects"][:, 2] = heights
+    Data.labels["objects"][:, 4] = 0.3
+
+    class Model:
+        """Slot 3 - c is the cube of color c; told 2 cm aside, and 1 cm too low while it is lifted."""
+
+        def encode(self, seen):
+            slots = torch.zeros(len(seen["pixels"]), 4, FEATURES)
+            for row, color in enumerate(Data.labels["colors"][seen["pixels"].numpy()]):
+                slots[row, 3 - color, SEEN] = 1
+            return {"slots": slots, "frame": seen["pixels"]}
+
+        def positions(self, state):
+            told = torch.full((len(state["frame"]), 4, 3), torch.nan)
+            for row, frame in enumerate(state["frame"]):
+                place = torch.tensor(Data.labels["objects"][frame]).view(3, 3) + torch.tensor([0.02, 0, 0])
+                place[0, 2] -= 0.01 * bool(heights[frame])
+                told[row, 3 - Data.labels["colors"][frame]] = place
+            return told
+
+    found = labelled.centimeters(Model(), Data(), np.array([2]))
+    assert found == pytest.approx(
+        {"moved_cm": 2.24, "moved_height_cm": 1.0, "lifted_height_cm": 1.0, "resting_cm": 2.0}
+    )
 
 
 def test_a_hand_that_closes_at_a_cube_and_rises_tries_to_lift_it():

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import blocks as toy_blocks
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your_robot.md").read_text()
 SMALL = {
     "collect": "--episodes 3 --max-steps 4 --workers 1",
     "fit": "--updates 2 --picture-updates 2 --width 8 --members 2 --latent 4 --batch 4 --picture-size 16",
+    "slots": "--updates 2 --distance-updates 2 --own-updates 2 --position-updates 2 --width 8 --batch 4",
     "clone": "--updates 2 --batch 8 --width 16 --latents 2 --depth 1",
     "train": "--steps 40 --n-envs 2",
     "evaluate": "--episodes 1",
@@ -67,7 +69,8 @@ def run(found):
                 continue
             name = words[2].removeprefix("agents.")
             asked = [word for word in words[3:]]
-            for option, value in zip(*[iter(shlex.split(SMALL[name]))] * 2, strict=True):
+            small = SMALL["slots" if "slots" in asked else name]
+            for option, value in zip(*[iter(shlex.split(small))] * 2, strict=True):
                 if option in asked:
                     asked[asked.index(option) + 1] = value
                 else:
@@ -87,7 +90,18 @@ def test_the_page_on_an_environment_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_on_a_recording_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     robot(tmp_path / "data" / "robot")
-    assert run(blocks("## A recording", "## When it does worse")) == ["fit", "clone", "train"]
+    assert run(blocks("## A recording", "## A few labelled episodes")) == ["fit", "clone", "train"]
+
+
+def test_the_page_on_labelled_episodes_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, seeds in (("robot", range(8)), ("tracked", range(8, 33))):
+        episodes = [toy_blocks.episode(seed) for seed in seeds]
+        for one in episodes:
+            places = np.pad(one.labels.pop("pose").reshape(-1, 2, 2), ((0, 0), (0, 0), (0, 1)))
+            one.labels |= {"places": places.reshape(-1, 6)} if name == "tracked" else {}
+        small_world.write(tmp_path / "data" / name, *episodes, spec=toy_blocks.spec())
+    assert run(blocks("## A few labelled episodes", "## When it does worse")) == ["fit"]
 
 
 def test_ends_are_goals_where_there_are_none(tmp_path):

@@ -96,11 +96,7 @@ class EncodedFrames:
 
 def check_world(model: WorldModel, data: EpisodeDataset) -> None:
     """Raises ValueError for data of another world than the world model's."""
-
-    def forms(spec: Any) -> dict[str, Any]:
-        return {name: space.shape for name, space in spec.observation.spaces.items()} | {"action": spec.action.shape}
-
-    given, accepted = forms(data.spec), forms(model.spec)
+    given, accepted = data.spec.forms, model.spec.forms
     if wrong := [name for name in accepted if given.get(name) != accepted[name]]:
         raise ValueError(
             f"data of {data.spec.name} have {wrong[0]} {given.get(wrong[0])}; accepted by this world model of "

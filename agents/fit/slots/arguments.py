@@ -30,6 +30,11 @@ class Arguments:
         word_order: Lets the order of words count, as where one thing is put on another.
         pointing: Scale of the numbers beside the distance that show policies where the named things are, such as 0.3,
             which adds next to nothing to the distance; 0 leaves them out.
+        labelled: Episodes, drawn among those that are fitted to, whose labels are read: they teach it to tell where
+            things are, and the distance to count that. 0 reads none.
+        label: Column of the data (`privileged.NAME`) in which positions are, in meters, of any number of things.
+        label_size: Numbers of a thing in it, of which the first three at most are its position.
+        position_updates: Updates of the stage that learns positions.
         batch: Windows of a batch, for each network of the ensemble.
         ahead: Steps of a window, predicted from predictions.
         learning_rate: Peak of the learning rate.
@@ -57,6 +62,10 @@ class Arguments:
     queries: int = 1
     word_order: bool = False
     pointing: float = 0.0
+    labelled: int = 0
+    label: str = "objects"
+    label_size: int = 3
+    position_updates: int = 1500
     batch: int = 64
     ahead: int = 8
     learning_rate: float = 2e-3

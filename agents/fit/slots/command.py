@@ -1,7 +1,7 @@
-"""Fits a world model without labels: `python -m agents.fit --model slots --data DIR --out DIR`.
+"""Fits a world model without labels, or with a few: `python -m agents.fit --model slots --data DIR --out DIR`.
 
 Learns from pictures, the robot's own state, actions and time; from sentences and success marks where there are any.
-Nothing privileged is read. A killed run goes on when the command is given again.
+Nothing privileged is read but what `--labelled` allows. A killed run goes on when the command is given again.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from dream_env.agents.fit.dynamics_fit import initial_states
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.slots import stages
+from dream_env.agents.fit.slots import labels, stages
 from dream_env.agents.fit.slots.arguments import Arguments
+from dream_env.agents.fit.slots.card import card
 from dream_env.agents.fit.slots.colours import Colours, find_colours
 from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
 from dream_env.agents.fit.slots.figures import figures as measure
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.run.config import check_out
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
@@ -62,7 +66,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         save_seconds: Time between two saves of the run's state.
 
     Raises:
-        ValueError: If there are fewer than two episodes or no pictures, or `args.out` holds something else.
+        ValueError: If there are fewer than two episodes, no pictures, or fewer labels than asked for, or `args.out`
+            holds something else.
     """
     check_out(args.out, SlotModel.kind, *args.data)
     if len(episodes) < 2:
@@ -77,6 +82,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     spec = replace(episodes.spec, goals=True)
     base = None if args.init is None else _base(args.init, spec)
     counted = np.sort(rng.permutation(len(episodes))[:COUNTED])
+    looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
+    parts = _split(episodes, args, rng)
+    known = labels.choose(args, episodes, parts[1]) if args.labelled else None
     colours = _colours(episodes, spec, args, counted) if base is None else colours_of(base)
     config = SlotConfig(
         slots=colours.slots,
@@ -88,13 +96,15 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         queries=args.queries,
         word_order=args.word_order,
         pointing=args.pointing,
+        position=0 if known is None else known.place.shape[-1],
         success=marked,
         success_by_goal=marked and bool(episodes.goal),
         rewards=episodes.reward is not None,
         terminates=bool(episodes.terminated.any()),
     )
     if base is not None:
-        told = ("success", "success_by_goal", "word_order", "pointing", "rewards", "terminates")
+        told = ["success", "success_by_goal", "word_order", "pointing", "rewards", "terminates"]
+        told += ["position"] if args.labelled else []
         config = replace(base.config, **{name: getattr(config, name) for name in told})
     model = SlotModel(config, spec)
     if base is not None:
@@ -103,7 +113,6 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if base is None:
         _prepare(model, colours, episodes)
-    looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
     shown = pictures(episodes, looked if args.own_updates else looked[:: max(1, len(looked) // 400)], args.picture_size)
     if base is None:
         model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
@@ -114,7 +123,10 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     everything = encoded(model, episodes)
     if base is None:
         stages.find_place(model, everything)
-    targets, parts = _targets(model, episodes, everything, marked), _split(episodes, args, rng)
+    if known is not None:
+        pairs = labels.pair(model, everything, known, args.seed)
+        run.train(labels.position_stage(model, pairs, args.position_updates))
+    targets = _targets(model, episodes, everything, marked)
     (held_out, its), (train, own_targets) = (
         (everything.take(np.sort(some)), targets_at(targets, np.sort(some))) for some in parts
     )
@@ -128,12 +140,13 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "slots": {"colours": (255 * colours.shown).round().int().tolist(), "explained": colours.explained},
         "parameters": sum(p.numel() for p in model.parameters()),
         **measure(model, held_out, its),
+        **({} if known is None else {"labelled": {"episodes": args.labelled, **labels.figures(model, pairs)}}),
         "held_out_seeds": episodes.seed[np.sort(parts[0])].tolist(),
         "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
         "wall_minutes": round((time.monotonic() - began) / 60, 2),
     }
     model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
-    checkpoint.save(model, args.out, card(args, spec, found))
+    checkpoint.save(model, args.out, card(args, model, found))
     write_json(args.out / "metrics.json", found)
     starts(episodes, args).save(args.out / FILE)
     return Fitted(model, found, held_out)
@@ -161,20 +174,24 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
 def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows of held-out episodes and of the others; what a base was not fitted to stays held out."""
     order = rng.permutation(len(episodes))
-    file = None if args.init is None else checkpoint.resolve(args.init) / "metrics.json"
-    if file is not None and file.is_file():
-        known = np.isin(episodes.seed[order], json.loads(file.read_text(encoding="utf-8")).get("held_out_seeds", []))
-        if known.any() and not known.all():
-            return order[known], order[~known]
+    seen = {} if args.init is None else figures_of(checkpoint.resolve(args.init))
+    known = np.isin(episodes.seed[order], seen.get("held_out_seeds", []))
+    if known.any() and not known.all():
+        return order[known], order[~known]
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
     return order[:held], order[held:]
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """Returns what a checkpoint's `metrics.json` holds; {} if there is none."""
+    file = folder / "metrics.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _base(path: str, spec: WorldSpec) -> SlotModel:
     """Returns the model to go on from; ValueError if it is of another kind or world."""
     base: Any = checkpoint.load(path)
-    forms = [{name: space.shape for name, space in one.observation.spaces.items()} for one in (base.spec, spec)]
-    if base.kind != SlotModel.kind or forms[0] != forms[1] or base.spec.action.shape != spec.action.shape:
+    if base.kind != SlotModel.kind or base.spec.forms != spec.forms:
         raise ValueError(
             f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: slots, of these data"
         )
@@ -187,9 +204,22 @@ def colours_of(model: SlotModel) -> Colours:
 
 
 def _take_over(model: SlotModel, base: SlotModel) -> None:
-    """Copies all weights that fit; what tells success does not, if it is told by something else."""
+    """Copies all weights that fit; what tells success does not, if it is told by something else.
+
+    Positions that only the new model has count for nothing at first, so distances begin as they were.
+    """
     own, given = model.state_dict(), base.state_dict()
+    if more := model.config.position - base.config.position:
+        for name in ("phi.net.weights.0", "success_net.weights.0"):
+            if name in given:
+                given[name] = _widened(given[name], base.embedded_slots, base.related_dim, more)
     model.load_state_dict(own | {name: part for name, part in given.items() if part.shape == own[name].shape})
+
+
+def _widened(weight: Tensor, slots: int, numbers: int, more: int) -> Tensor:
+    """Returns weights `(E, inputs, made)` of a first layer with `more` inputs behind each slot's numbers."""
+    first, rest = weight.split([slots * numbers, weight.shape[1] - slots * numbers], 1)
+    return torch.cat([F.pad(first.unflatten(1, (slots, numbers)), (0, 0, 0, more)).flatten(1, 2), rest], 1)
 
 
 @torch.no_grad()
@@ -238,7 +268,7 @@ def targets_at(targets: stages.Targets, rows: np.ndarray) -> stages.Targets:
 
 def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
     """Takes initial states: of the episodes that succeeded, where that is known, so that their goals can be reached."""
-    kept = np.arange(len(data))
+    data, kept = replace(data, labels={}), np.arange(len(data))
     if args.use_success and data.success is not None and data.solved.any():
         kept = np.flatnonzero(data.solved)
     kept = np.sort(np.random.default_rng(args.seed).permutation(kept)[: max(1, args.most_starts // args.starts)])
@@ -252,42 +282,9 @@ def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
     return replace(found, goal_observation=goal, goal=episode)
 
 
-def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
-    """Writes the card of a model."""
-    error = found["pixels_off"]
-    ahead = list(error["moved"])
-    rows = [f"| {name} | " + " | ".join(str(error[name][k]) for k in ahead) + " |" for name in error]
-    lines = [
-        f"# World model of {spec.name}, without labels",
-        "",
-        f"- Command: `{command_line('fit', args)}`",
-        f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
-        f"{found['episodes']['held_out']} held-out ones. Pictures, states, actions"
-        + (", sentences" if spec.instructions else "")
-        + ". Nothing privileged is read.",
-        f"- Slots: {len(found['slots']['colours'])}, colours {found['slots']['colours']}",
-        f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
-        "",
-        "Median error of slots in pixels, predicted from the first frame without a look between.",
-        "",
-        "| steps ahead | " + " | ".join(ahead) + " |",
-        "|" + "---|" * (len(ahead) + 1),
-        *rows,
-        "",
-    ]
-    if "steps_rank" in found:
-        lines.append(f"- Distance to the goal and time until it: rank correlation {found['steps_rank']}")
-    if "success" in found:
-        lines.append(
-            "- Success at an episode's end: {found} of them found, {false} of others taken for one; shown another "
-            "episode's goal, {other_goal} are".format(**found["success"])
-        )
-    return "\n".join([*lines, ""])
-
-
 def main(args: Arguments) -> None:
     """Runs the command."""
-    fitted = fit(args, EpisodeDataset.load(*args.data))
+    fitted = fit(args, labels.load(args.data, args.label if args.labelled else None))
     shown = {name: value for name, value in fitted.figures.items() if name not in ("held_out_seeds", "slots")}
     print(json.dumps(shown, indent=2))
     print(f"World model: {args.out.resolve()}")

@@ -10,19 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.slots.errors import MOVED, outcome_error
 from dream_env.agents.fit.trainer import Stage
 from dream_env.world_models.slots.model import SlotModel
-from dream_env.world_models.slots.outcomes import Outcomes
-from dream_env.world_models.slots.reader import FEATURES, SEEN
+from dream_env.world_models.slots.reader import FEATURES
 
 CHANGED = 16 / 255
 """Difference to the background from which on a pixel belongs to something."""
 RECALLED = (0, 1, 2)
 """Steps of a window in which recorded slots are seen: drawn for each window."""
-MOVED = 1.0
-"""Pixels in a step from which on a slot counts as moved, and its error more."""
-HIDDEN = 0.3
-"""How much it counts that what is hidden shows no pixel."""
 MOVING_SHARE = 0.6
 """Share of the windows in which some slot moves; most recorded time nothing does."""
 
@@ -171,68 +167,6 @@ def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
     return soon.nonzero()[:, 0]
 
 
-def outcome_error(
-    model: SlotModel, slots: Tensor, outcomes: Outcomes, truth: Tensor, visible: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Returns how unlikely the outcomes make what happened, `(E, b)`, and which of them most probably is the one.
-
-    A rollout goes on from that one, so it never has to make good for chance that it did not foresee, and learns from
-    what is known at every step, not from what came of it. The negative log-likelihood of a slot counts by the spread
-    that is expected (Seitzer et al. 2022), or else what rests, and is foreseen well, would be all that counts; not by
-    what came, or chances would be learned wrong.
-
-    Args:
-        model: The model.
-        slots: Slots before the step, `(E, b, K, n)`.
-        outcomes: What may come of it.
-        truth: What was before and after it, `(E, b, 2, K, n)`.
-        visible: Whether that is seen after it, `(E, b, K, C)`.
-
-    Returns:
-        The error, and the numbers of outcomes `(E, b, K)`.
-    """
-    every = slots.unsqueeze(3).expand(*slots.shape[:3], outcomes.number, -1)
-    every = model.moved(every, outcomes.change)  # (E, b, K, J, n)
-    if outcomes.number == 1:  # a median instead: more of those that moved, as what seldom comes would be left out
-        return slot_error(model, every.squeeze(3), truth, visible), outcomes.likeliest()
-    off, numbers = _apart(model, every, truth[:, :, 1].unsqueeze(3), visible.unsqueeze(3))
-    joint = outcomes.log_joint(off, numbers)
-    which = joint.argmax(-1)
-    spread = (outcomes.logit.softmax(-1) * outcomes.spread).sum(-1).detach()
-    return (-spread * joint.logsumexp(-1)).sum(-1), which
-
-
-def slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
-    """Returns the error of predicted slots `(E, b, K, n)` in pixels, `(E, b)`; more of those that moved.
-
-    Args:
-        model: The model.
-        slots: What is predicted.
-        truth: What was before and after it, `(E, b, 2, K, n)`.
-        visible: Whether that is seen after it, `(E, b, K, C)`.
-    """
-    pixels = model.config.picture_size / 2
-    found, before, after = (
-        part.unflatten(-1, (model.cameras, FEATURES)) * pixels for part in (slots, truth[:, :, 0], truth[:, :, 1])
-    )
-    wrong = F.smooth_l1_loss(found, after, beta=0.2, reduction="none")
-    jumped = 1 + ((after - before)[..., :2].norm(dim=-1) > MOVED).float()
-    # How large something looks tells how near it is, in parts of a pixel, so that counts as much as its place.
-    seen = (wrong[..., :2].sum(-1) + wrong[..., 2:SEEN].sum(-1)) * visible
-    hidden = HIDDEN * wrong[..., 2] * (after[..., SEEN] > 0) * ~visible
-    return (jumped * seen + hidden).sum((-1, -2))
-
-
-def _apart(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the error of slots `(..., n)` in pixels `(...)`, and of how many numbers it is the sum."""
-    pixels = model.config.picture_size / 2
-    found, after = (part.unflatten(-1, (model.cameras, FEATURES)) * pixels for part in (slots, truth))
-    wrong = F.smooth_l1_loss(found, after.expand_as(found), beta=0.2, reduction="none")[..., :SEEN]
-    hidden = HIDDEN * ((after[..., SEEN] > 0) & ~visible)
-    error = (wrong.sum(-1) * visible + wrong[..., 2] * hidden).sum(-1)
-    return error, (SEEN * visible + hidden).sum(-1)
-
-
 def _told_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
     parts = [part for slots, own in states for part in (slots["slots"].flatten(-2), own)]
     assert model.told is not None
@@ -292,7 +226,8 @@ def distance_stage(
         chosen = torch.cat([frame, frame + 1, end, later])
         state = {name: torch.cat([data.observation[name][chosen], targets.goal[name][which]]) for name in names}
         words = None if targets.instruction is None else targets.instruction[which].repeat(5, 1)
-        slots, own = model.related(state)
+        with torch.no_grad():
+            slots, own = model.related(state)
         slots = slots + 0.015 * torch.randn(slots.shape, generator=generator) * (slots != 0)
         own = own + 0.03 * torch.randn(own.shape, generator=generator)
         inputs = model.phi.inputs(slots, own, words)
@@ -312,7 +247,8 @@ def distance_stage(
         near = (now - after).square().sum(-1) - 1
         total = total + 0.1 * hindsight.relu().square().clamp(max=100).mean() + 0.1 * near.relu().square().mean()
         if model.success_net is not None and targets.reached is not None and targets.marked:
-            begun = model.related({name: data.observation[name][data.first[which]] for name in names})
+            with torch.no_grad():
+                begun = model.related({name: data.observation[name][data.first[which]] for name in names})
             words = None if targets.instruction is None else targets.instruction[which]
             rows = torch.cat([inputs[:, 2 * batch : 3 * batch], model.phi.inputs(*begun, words)], 1)
             shown = goal.repeat(1, 2, 1).transpose(0, 1).flatten(1) * model.config.nets**-0.5

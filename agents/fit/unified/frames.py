@@ -17,7 +17,8 @@ from torch import Tensor
 from dream_env.agents.clone.encoded_frames import EncodedFrames, encode
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.encoded import encoded
-from dream_env.agents.fit.slots.stages import before_moves, slot_error
+from dream_env.agents.fit.slots.errors import slot_error
+from dream_env.agents.fit.slots.stages import before_moves
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import replacing
 from dream_env.world_models.protocol import State

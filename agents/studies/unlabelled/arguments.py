@@ -9,7 +9,7 @@ from dream_env.agents.studies.reward_audit.arguments import SEED
 from dream_env.checks import check_choice
 from dream_env.nicol.tasks import STANDARD
 
-PARTS = ("probe", "audit", "speed", "practice")
+PARTS = ("probe", "audit", "speed", "practice", "labelled")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class Arguments:
     """Tasks whose reward is audited: those of the episodes."""
     scenes: int = 15
     """Scenes of each task for the audit of the reward."""
+    labelled: tuple[int, ...] = (0, 20, 50, 200)
+    """Numbers of labelled episodes with which distance and success are learned anew, of the data."""
+    label_seeds: int = 1
+    """Fits for each of them."""
+    label_updates: int = 2000
+    """Updates of the distance in each of them."""
+    label_rate: float = 2e-3
+    """Their learning rate; a small one keeps, where the data are few, what the world model learned of more."""
+    fits: Path = Path("runs/labelled")
+    """Folder of these fits; what stands there is not fitted again."""
     seed: int = SEED
     """First seed of the scenes."""
     cache: Path = Path("runs/reward_audit")

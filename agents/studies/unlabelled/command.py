@@ -20,7 +20,7 @@ from dream_env.agents.studies.bench.cases import dream
 from dream_env.agents.studies.bench.clock import Case, clock
 from dream_env.agents.studies.reward_audit.command import audit
 from dream_env.agents.studies.reward_audit.scenes import play_scenes
-from dream_env.agents.studies.unlabelled import lifts, probe
+from dream_env.agents.studies.unlabelled import labelled, lifts, probe
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_text
@@ -72,12 +72,16 @@ def measure(args: Arguments) -> dict[str, Any]:
             found[f"reward_spearman_{task}"] = found["audit"]["raw"][task]["spearman"]
     if "speed" in args.parts:
         found |= speed(str(folder))
+    if "labelled" in args.parts and args.data:
+        scenes = play_scenes(labelled.TASKS, args.scenes, args.seed, args.cache, args.workers)
+        found["labelled"] = labelled.rows(folder, args, scenes)
     if "practice" in args.parts and args.evaluated:
         found |= practice_figures(args.evaluated)
     for name, path in (one.split("=", 1) for one in args.real):
         results = json.loads(Path(path).read_text(encoding="utf-8"))
         found[name] = real_success(results)
-    done = [part for part in args.parts if part != "practice" or args.evaluated]
+    needed = {"probe": args.data, "labelled": args.data, "practice": args.evaluated}
+    done = [part for part in args.parts if needed.get(part, True)]
     found["commands"] |= dict.fromkeys(done, command_line("studies.unlabelled", args))
     return found
 
@@ -179,6 +183,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         rows = [[p, task, *(row[n] for n in names)] for p, part in found["audit"].items() for task, row in part.items()]
         rows = [[f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
         lines += ["Audit of rewards:", "", markdown_table(["reward by", "task", *names], rows), ""]
+    if "labelled" in found:
+        names = list(found["labelled"][-1])
+        rows = [[row[name] for name in names] for row in found["labelled"]]
+        lines += ["Learned anew with labelled episodes, from the same data:", "", markdown_table(names, rows), ""]
     if "practice" in found:
         rows = [
             [row["policy"], *(f"{100 * row[w]['value']:.0f} % ({row[w]['episodes']})" for w in ("physics", "dream"))]

@@ -27,6 +27,7 @@ class SlotConfig:
         net_width: Width of their three hidden layers.
         pointing: Scale of the numbers in the embedding that tell where in the pictures what a sentence names is, so
             that policies need not learn to read it off the others; 0 leaves them out.
+        position: Numbers of each thing's position, which labelled episodes told; 0 without any.
         success: Whether the data tell which episodes succeeded.
         success_by_goal: Whether success is told by the goal, too.
         rewards: Whether rewards were recorded.
@@ -53,6 +54,7 @@ class SlotConfig:
     net_dim: int = 32
     net_width: int = 192
     pointing: float = 0.0
+    position: int = 0
     success: bool = True
     success_by_goal: bool = False
     rewards: bool = False
@@ -65,6 +67,8 @@ class SlotConfig:
         for name in (*positive, "outcomes", "net_dim", "net_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")
+        if not 0 <= self.position <= 3:
+            raise ValueError(f"position={self.position}; accepted: 0 to 3")
         if not 0 <= self.pointing <= 1:
             raise ValueError(f"pointing={self.pointing}; accepted: 0 to 1")
         if self.picture_size < 16 or self.picture_size % 16:

@@ -23,6 +23,7 @@ from dream_env.world_models.slots.distance import StepEmbedding
 from dream_env.world_models.slots.dynamics import MOVING, Layers, SlotDynamics
 from dream_env.world_models.slots.own import OwnReader, Place
 from dream_env.world_models.slots.painter import Painter
+from dream_env.world_models.slots.position import Position
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE, SlotReader
 
 BOUND = 1.5
@@ -62,10 +63,9 @@ class SlotModel(nn.Module):
         self.embedding_dim = config.nets * config.net_dim
         if config.word_order:
             self.instruction = embed_in_order  # of this object, as others read sentences as all models do
+        self.related_dim = (FEATURES + 2) * self.cameras + config.position
         if config.pointing:
-            self.embedding_dim += (
-                (config.queries if spec.instructions else config.slots) * (FEATURES + 2) * self.cameras
-            )
+            self.embedding_dim += self.embedded_slots * self.related_dim
         action = spec.action
         choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
         slots, cameras, own, side = config.slots, self.cameras, self.own, config.picture_size
@@ -86,7 +86,7 @@ class SlotModel(nn.Module):
         )
         self.phi = StepEmbedding(
             slots,
-            (FEATURES + 2) * cameras,
+            self.related_dim,
             own + 2 * cameras,
             INSTRUCTION_DIM if spec.instructions else 0,
             config.queries,
@@ -101,6 +101,8 @@ class SlotModel(nn.Module):
         telling = config.rewards or config.terminates
         self.told = nn.Sequential(nn.Linear(about, 128), nn.SiLU(), nn.Linear(128, 2)) if telling else None
         self.painter = Painter(slots, cameras, own, side)
+        told = (FEATURES * cameras, own, config.position, config.nets)
+        self.position = Position(*told) if config.position else None
         for name, numbers, value in (
             ("own_mean", own, 0.0),
             ("own_scale", own, 1.0),
@@ -132,6 +134,11 @@ class SlotModel(nn.Module):
     def remembered(self) -> int:
         """Numbers that a slot remembers, those of all members: none of them can read what another one wrote."""
         return self.config.members * self.config.memory
+
+    @property
+    def embedded_slots(self) -> int:
+        """Number of slots that the embedding is of: those that a sentence names, or all."""
+        return self.config.queries if self.spec.instructions else self.config.slots
 
     @property
     def state_spaces(self) -> dict[str, spaces.Box]:
@@ -265,6 +272,17 @@ class SlotModel(nn.Module):
         inputs = self.success_inputs(self.phi.inputs(slots, own, state.get("instruction")), state.get("goal"))
         return self.success_net(inputs)[..., 0].mean(0).float().sigmoid()
 
+    def positions(self, state: State) -> Tensor:
+        """Returns where the things of all slots are, `(B, K, D)` in meters as they were labelled; unseen ones NaN.
+
+        Raises:
+            ValueError: If it was fitted without labelled episodes.
+        """
+        if self.position is None:
+            raise ValueError("this world model tells no positions; accepted: one of `agents.fit --labelled N`")
+        told = self.position.meters(self.position(state["slots"], self.own_of(state)))
+        return told.where(self.there(state["slots"]), torch.nan)
+
     def decode(self, state: State) -> dict[str, Tensor]:
         """Returns the observations that states stand for, within their spaces."""
         own = self.own_of(state)
@@ -301,10 +319,20 @@ class SlotModel(nn.Module):
         return bounded.flatten(-2)
 
     def related(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns slots with their way from the hand `(B, K, n)`, and the own state with the place of the hand."""
-        own = self.own_of(state)
+        """Returns slots with their way from the hand `(B, K, n)`, and the own state with the place of the hand.
+
+        Where positions were learned, they stand last among a slot's numbers, standardized.
+        """
+        own, slots = self.own_of(state), state["slots"]
         hand = self.place(own)
-        return self.from_hand(state["slots"], hand), torch.cat([own, hand], -1)
+        related = self.from_hand(slots, hand)
+        if self.position is not None:
+            related = torch.cat([related, self.position(slots, own) * self.there(slots)], -1)
+        return related, torch.cat([own, hand], -1)
+
+    def there(self, slots: Tensor) -> Tensor:
+        """Returns which of slots `(..., K, C * FEATURES)` any camera has seen, `(..., K, 1)` bool."""
+        return (slots[..., SEEN::FEATURES] > 0).any(-1, keepdim=True)
 
     def from_hand(self, slots: Tensor, hand: Tensor) -> Tensor:
         """Returns slots `(..., K, C * FEATURES)` with their way from the hand `(..., C * 2)` in the picture."""

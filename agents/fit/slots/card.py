@@ -1,0 +1,50 @@
+"""The card of a world model of slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dream_env.agents.fit.slots.arguments import Arguments
+from dream_env.agents.run.config import command_line
+from dream_env.world_models.slots.model import SlotModel
+
+
+def card(args: Arguments, model: SlotModel, found: dict[str, Any]) -> str:
+    """Writes the card of a model from the figures of its `metrics.json`."""
+    error, spec, without = found["pixels_off"], model.spec, model.position is None
+    labels = f"Labels ({args.label!r}) of {args.labelled} episodes are read"
+    if not args.labelled:
+        labels = "Nothing privileged is read" if without else f"Labels were read when {args.init} was fitted"
+    ahead = list(error["moved"])
+    rows = [f"| {name} | " + " | ".join(str(error[name][k]) for k in ahead) + " |" for name in error]
+    lines = [
+        f"# World model of {spec.name}, {'without' if without else 'with a few'} labels",
+        "",
+        f"- Command: `{command_line('fit', args)}`",
+        f"- Data: {found['episodes']['train']} episodes, {found['frames']} frames; measured on "
+        f"{found['episodes']['held_out']} held-out ones. Pictures, states, actions"
+        + (", sentences" if spec.instructions else "")
+        + f". {labels}.",
+        f"- Slots: {len(found['slots']['colours'])}, colours {found['slots']['colours']}",
+        f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
+        "",
+        "Median error of slots in pixels, predicted from the first frame without a look between.",
+        "",
+        "| steps ahead | " + " | ".join(ahead) + " |",
+        "|" + "---|" * (len(ahead) + 1),
+        *rows,
+        "",
+    ]
+    if "steps_rank" in found:
+        lines.append(f"- Distance to the goal and time until it: rank correlation {found['steps_rank']}")
+    if "labelled" in found:
+        lines.append(
+            "- Positions: a slot was found for {paired} of the labelled things; where they are told, the median is off "
+            "by {off} m in these very episodes".format(**found["labelled"])
+        )
+    if "success" in found:
+        lines.append(
+            "- Success at an episode's end: {found} of them found, {false} of others taken for one; shown another "
+            "episode's goal, {other_goal} are".format(**found["success"])
+        )
+    return "\n".join([*lines, ""])
