@@ -111,7 +111,7 @@ class Arguments:
     of the run, at most 6 rollouts; 2 of sac."""
     rate: float | None = None
     """Learning rate, for ppo at first: it falls to zero, as late updates follow noise more than merit. None takes what
-    suits the algorithm."""
+    suits algorithm and clone."""
     validate_every: int = 50_000
     """Control steps between two validations in the real world, which are saves of the run's state too."""
     validation_episodes: int = 30

@@ -79,6 +79,9 @@ CLONES = {
     ),
 }
 """Learners that start from a clone, with NICOL's numbers."""
+PRACTISED_RATE = 3e-5
+"""Learning rate of ppo for a clone that is no small head on features: its first updates, each as far as the rate in
+every weight, would undo in one rollout what cloning took thousands to learn."""
 LEARNERS = {
     "ppo": Learner(
         PPO,
@@ -172,6 +175,7 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
         policy = VLAPolicy if args.algo == "ppo" else VLASACPolicy
         if not isinstance(registry.load(args.init), VLA):
             policy = PractisedPolicy
+            rate = PRACTISED_RATE if args.algo == "ppo" and args.rate is None else rate
         kwargs |= {"policy_kwargs": {"clone": args.init}, "kl_coef": args.kl_coef}
         if args.algo == "ppo":
             kwargs["n_steps"] = rollout_steps(args)

@@ -60,13 +60,15 @@ class Arguments:
     """Updates of a clone."""
     hindsight: float = 0.5
     """Share of a clone's batches that comes from all recorded episodes, see `agents.clone --policy transformer`."""
+    std: float = 0.08
+    """Deviation of the actions that practice tries, as a share of half their bounds: a cube is put down exactly."""
     noise: float = 0.05
     """Noise on embeddings in cloning, in their deviations; as little as centimetres are told by."""
     steps: int = 300_000
     """Steps of practice in the dream."""
     reward: RewardName = "success"
     """What practice is paid by."""
-    temperature: float = 1.0
+    temperature: float = 1.5
     """How far noise leads the dreams of practice from what is likeliest."""
     kl_coef: float = 0.02
     """Weight of the KL divergence of practice to the clone."""
@@ -100,6 +102,7 @@ class Arguments:
         for seed in self.seeds:
             check_number("seeds", seed)
         check_choice("reward", self.reward, RewardName)
+        check_number("std", self.std, 1e-3)
         check_number("noise", self.noise)
         check_number("hindsight", self.hindsight, high=1)
         check_number("temperature", self.temperature)

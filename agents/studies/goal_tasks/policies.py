@@ -83,6 +83,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
         imitates="expert",
         goal=cell.row == "clone",
         hindsight=args.hindsight,
+        std=args.std,
         noise=args.noise,
         language="sentence",
         depth=1,
