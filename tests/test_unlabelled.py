@@ -11,7 +11,7 @@ import torch
 from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.studies.unlabelled import command, labelled, lifts
 from dream_env.agents.studies.unlabelled.arguments import Arguments
-from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, real_success
+from dream_env.agents.studies.unlabelled.command import HEAD, markdown, practice_figures, probe_figures, robot_figures
 from dream_env.agents.studies.unlabelled.probe import Seen, fit_probe
 from dream_env.world_models import checkpoint
 from dream_env.world_models.slots.reader import FEATURES, SEEN
@@ -93,9 +93,13 @@ def test_episodes_that_all_were_fitted_to_are_refused():
         probe_figures(None, Data(), {"held_out_seeds": [1]})
 
 
-def test_another_robot_s_figure_is_the_last_policy_s_in_the_real_world():
-    rows = [{"world": "real", "success": 0.2}, {"world": "dream", "success": 1.0}, {"world": "real", "success": 0.9}]
-    assert real_success({"rows": rows}) == 0.9
+def test_another_robot_s_figures_are_those_of_its_study(tmp_path):
+    file = tmp_path / "your_robot.json"
+    with pytest.raises(FileNotFoundError, match="agents.studies.your_robot"):
+        robot_figures(file)
+    file.write_text(json.dumps({"summary": {"panda_reach": 0.9, "panda_push": 0.5}, "cases": {}}))
+    assert robot_figures(file) == {"panda_reach": 0.9, "panda_push": 0.5}
+    assert {*robot_figures(file)} < {*HEAD}
 
 
 def test_the_page_shows_every_figure():

@@ -21,13 +21,14 @@ from dream_env.data.episodes import EpisodeDataset
 PAGE = (Path(__file__).parents[1] / "docs" / "your_robot.md").read_text()
 SMALL = {
     "collect": "--episodes 3 --max-steps 4 --workers 1",
-    "fit": "--updates 2 --picture-updates 2 --width 8 --members 2 --latent 4 --batch 4 --picture-size 16",
-    "slots": "--updates 2 --distance-updates 2 --own-updates 2 --position-updates 2 --width 8 --batch 4",
+    "fit": "--updates 2 --width 8 --members 2 --batch 4 --picture-size 16",
     "clone": "--updates 2 --batch 8 --width 16 --latents 2 --depth 1",
     "train": "--steps 40 --n-envs 2",
     "evaluate": "--episodes 1",
 }
 """What is added to the commands of the page."""
+OF_KIND = {"slots": "--distance-updates 2 --own-updates 2 --position-updates 2", "dynamics": "--picture-updates 2 --latent 4"}
+"""And to fits of a kind of world model."""
 
 
 def panda():
@@ -69,8 +70,8 @@ def run(found):
                 continue
             name = words[2].removeprefix("agents.")
             asked = [word for word in words[3:]]
-            small = SMALL["slots" if "slots" in asked else name]
-            for option, value in zip(*[iter(shlex.split(small))] * 2, strict=True):
+            more = OF_KIND[asked[asked.index("--model") + 1]] if name == "fit" else ""
+            for option, value in zip(*[iter(shlex.split(f"{SMALL[name]} {more}"))] * 2, strict=True):
                 if option in asked:
                     asked[asked.index(option) + 1] = value
                 else:
@@ -118,15 +119,16 @@ def test_the_goal_picture_shows_what_will_be_seen_there_and_taking_it_moves_noth
     module = panda()
     env = gym.make(module.REACH)
     first, _ = env.reset(seed=1)
-    goal = env.get_wrapper_attr("goal_observation")["pixels"]
+    goal = env.get_wrapper_attr("goal_observation")["left"]
     robot, task = env.get_wrapper_attr("robot"), env.get_wrapper_attr("task")
-    np.testing.assert_array_equal(first, env.reset(seed=1)[0])
-    assert env.observation_space.contains(first) and np.abs(first.astype(int) - goal).mean() > 1
+    np.testing.assert_equal(first, env.reset(seed=1)[0])
+    assert env.observation_space.contains(first) and np.abs(first["left"].astype(int) - goal).mean() > 1
+    np.testing.assert_allclose(first["hand"][:3], robot.get_ee_position(), atol=1e-6)
     for _ in range(20):
         action = np.clip((task.get_goal() - robot.get_ee_position()) / 0.05, -1, 1).astype(np.float32)
         last, _, terminated, truncated, info = env.step(action)
     assert info["is_success"] and truncated and not terminated
-    apart, before = (np.abs(one.astype(int) - goal).mean() for one in (last, first))
+    apart, before = (np.abs(one["left"].astype(int) - goal).mean() for one in (last, first))
     assert apart < 0.3 * before
 
 
@@ -143,7 +145,7 @@ def test_playing_meets_the_object():
             yield from module.play(world.env)(space, rng, obs)
 
         one = behaviors.record(world, behaviors.Job(seed, "play", seed, ""), acts)
-        assert one.goal is not None and one.observation["pixels"].shape == (41, 64, 64, 3)
+        assert one.goal is not None and one.observation["right"].shape == (41, 64, 64, 3)
         moved.append(np.linalg.norm(np.array(sim.get_base_position("object")) - before[0]) > 0.01)
     assert sum(moved) >= 2
 
@@ -153,7 +155,7 @@ def test_the_study_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     args = Arguments(tmp_path / "out", tmp_path / "work", ("reach",), seeds=1, evaluated=2, her=False, short=True)
     study.main(args)
     before = (tmp_path / "out" / "your_robot.json").read_text()
-    monkeypatch.setattr(study, "fit", None)  # nothing is done again
+    monkeypatch.setattr(study, "FITS", {})  # nothing is done again
     monkeypatch.setattr(study, "train", None)
     study.main(args)
     assert (tmp_path / "out" / "your_robot.json").read_text() == before

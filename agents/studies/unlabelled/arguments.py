@@ -9,7 +9,7 @@ from dream_env.agents.studies.reward_audit.arguments import SEED
 from dream_env.checks import check_choice
 from dream_env.nicol.tasks import STANDARD
 
-PARTS = ("probe", "audit", "speed", "practice", "labelled")
+PARTS = ("probe", "audit", "speed", "practice", "labelled", "robot")
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,9 @@ class Arguments:
     evaluated: tuple[Path, ...] = ()
     """Folders of `agents.evaluate` with this world model: of each, the first policy is a clone, the others practised
     from it. NAME, NAME-1, NAME-2 are seeds of one practice. The gain that stands at the top is the first one's."""
-    real: tuple[str, ...] = ()
-    """Figures of other robots, as "panda_reach=FILE": results.json of `agents.evaluate`, its last policy's success."""
     parts: tuple[str, ...] = PARTS
-    """What is measured now; what was measured before stays."""
+    """What is measured now; what was measured before stays. "robot" takes the figures of another robot from
+    your_robot.json in the same folder."""
     tasks: tuple[str, ...] = STANDARD
     """Tasks whose reward is audited: those of the episodes."""
     scenes: int = 15

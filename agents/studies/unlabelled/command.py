@@ -77,9 +77,8 @@ def measure(args: Arguments) -> dict[str, Any]:
         found["labelled"] = labelled.rows(folder, args, scenes)
     if "practice" in args.parts and args.evaluated:
         found |= practice_figures(args.evaluated)
-    for name, path in (one.split("=", 1) for one in args.real):
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
-        found[name] = real_success(results)
+    if "robot" in args.parts:
+        found |= robot_figures(args.out / "your_robot.json")
     needed = {"probe": args.data, "labelled": args.data, "practice": args.evaluated}
     done = [part for part in args.parts if needed.get(part, True)]
     found["commands"] |= dict.fromkeys(done, command_line("studies.unlabelled", args))
@@ -161,10 +160,15 @@ def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int],
     return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, "physics")}
 
 
-def real_success(results: Mapping[str, Any]) -> float | None:
-    """Returns the success of the last policy of a report of `agents.evaluate` in its real environment."""
-    rows = [row for row in results["rows"] if row["world"] == "real"]
-    return rows[-1]["success"] if rows else None
+def robot_figures(file: Path) -> dict[str, float]:
+    """Returns the success on another robot, `panda_reach` and `panda_push`, of what `agents.studies.your_robot` wrote.
+
+    Raises:
+        FileNotFoundError: If it has not been run.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file}; write it by python -m agents.studies.your_robot --out {file.parent}")
+    return json.loads(file.read_text(encoding="utf-8"))["summary"]
 
 
 def markdown(found: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dream_env.checks import check_choice, check_number
 
 CASES = ("reach", "push")
+KINDS = ("slots", "dynamics")
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,14 @@ class Arguments:
     """Folder of episodes, world models, policies and what is finished."""
     cases: tuple[str, ...] = CASES
     """What is done: reach, push."""
+    kinds: tuple[str, ...] = KINDS
+    """Kinds of world models that are fitted: slots, dynamics. Of the first one is the figure at the top."""
     seeds: int = 3
     """Training seeds of the policies."""
     evaluated: int = 100
     """Real episodes that each policy is evaluated on."""
+    held_out: bool = True
+    """Evaluates on held-out seeds; else on those of validation, for whoever changes something."""
     her: bool = True
     """Trains SAC with hindsight replay in the real environment too, on its true numbers, for as many steps as were
     recorded."""
@@ -34,5 +39,7 @@ class Arguments:
         """Checks what can be checked without files."""
         for case in self.cases:
             check_choice("cases", case, CASES)
+        for kind in self.kinds:
+            check_choice("kinds", kind, KINDS)
         check_number("seeds", self.seeds, 1)
         check_number("evaluated", self.evaluated, 1)

@@ -1,13 +1,14 @@
-"""panda-gym by pictures alone: an arm that sees through a camera and is shown its goal as a picture.
+"""panda-gym by pictures: an arm that sees by two cameras, feels where its hand is, and is shown its goal as pictures.
 
-panda-gym (Gallouédec et al. 2021) tells where everything is. Here a policy is told nothing: it sees a picture, and
-the goal is a picture too, of the arm (reach) or the object (push) where it is to be. The marker of the goal is hidden.
+panda-gym (Gallouédec et al. 2021) tells where everything is. Here a policy is told what a robot has: pictures, and of
+its own hand where it is and how fast. The goal is a picture, too, of the arm (reach) or the object (push) where it is
+to be. The marker of the goal is hidden.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,15 +27,21 @@ _HIDDEN = np.array([0.0, 0.0, -9.0])
 _UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
 _DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 """Orientations: of objects, and of the hand that points down."""
-_PLACE = {"cameraTargetPosition": (0.0, 0.0, 0.13), "distance": 1.05, "roll": 0, "upAxisIndex": 2}
-_CAMERAS = ({"yaw": 90, "pitch": -20}, {"yaw": 0, "pitch": -20})
-"""From the front and from the side: a single camera hardly tells how far the hand is, and a policy drifts that way."""
+_PLACE = {"cameraTargetPosition": (0.0, 0.0, 0.08), "distance": 0.85, "pitch": -35, "roll": 0, "upAxisIndex": 2}
+_CAMERAS = {"left": 0, "right": 180}
+"""Yaw of each, in degrees: what the hand hides from one is seen by the other, and together they tell depth."""
+_FARTHEST, _FASTEST = 2.0, 5.0
+"""Bounds of what is told of the hand, in m and m/s."""
+_LOW, _HIGH, _REACH = 0.02, 0.1, 0.15
+"""Heights of a hand that pushes and that passes over, and half the side of the square on which objects are, in m."""
+_STEP = 0.05
+"""Way of the hand in a step at full action, in m."""
 
 
 class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows a panda-gym environment as a picture; success counts at the end of the episode.
+    """Shows a panda-gym environment as pictures; success counts at the end of the episode.
 
-    The picture `(64, 64, 3)` uint8 holds those of two cameras, side by side.
+    Observations are `left` and `right` `(64, 64, 3)` uint8, and `hand` `(6,)`: x, y, z and their velocities.
 
     Args:
         env: PandaReach or PandaPush, control by the hand's displacement.
@@ -48,17 +55,21 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         self.sim, self.robot, self.task = world.sim, world.robot, world.task
         self.client = self.sim.physics_client
         self.moves_object = "object" in self.sim._bodies_idx
-        self.observation_space = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-        self._views = [self.client.computeViewMatrixFromYawPitchRoll(**_PLACE, **one) for one in _CAMERAS]
-        self._lens = self.client.computeProjectionMatrixFOV(fov=45, aspect=1 / len(_CAMERAS), nearVal=0.1, farVal=5)
+        bound = np.repeat(np.float32([_FARTHEST, _FASTEST]), 3)
+        shown = {name: spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8) for name in _CAMERAS}
+        self.observation_space = spaces.Dict({**shown, "hand": spaces.Box(-bound, bound)})
+        self._views = {
+            name: self.client.computeViewMatrixFromYawPitchRoll(**_PLACE, yaw=yaw) for name, yaw in _CAMERAS.items()
+        }
+        self._lens = self.client.computeProjectionMatrixFOV(fov=45, aspect=1, nearVal=0.1, farVal=5)
 
     @property
     def goal_observation(self) -> dict[str, np.ndarray]:
-        """The picture of this episode's goal."""
-        return {"pixels": self._goal}
+        """The pictures of this episode's goal."""
+        return self._goal
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets the environment, and takes the picture of its goal."""
+        """Resets the environment, and takes the pictures of its goal."""
         obs, info = self.env.reset(seed=seed, options=options)
         self.sim.set_base_pose("target", _HIDDEN, _UPRIGHT)
         before = self.sim.save_state()
@@ -68,49 +79,63 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
             for _ in range(10):  # each begins where the one before has ended
                 angles = self.robot.inverse_kinematics(self.robot.ee_link, obs["desired_goal"], _DOWN)
                 self.robot.set_joint_angles(angles)
-        self._goal = self.render()
+        self._goal = self._pictures()
         self.sim.restore_state(before)
         self.sim.remove_state(before)
-        return self.render(), info
+        return self._observed(), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Moves the arm; nothing ends an episode but its time."""
         _, reward, _, truncated, info = self.env.step(action)
-        return self.render(), float(reward), False, truncated, info
+        return self._observed(), float(reward), False, truncated, info
 
     def render(self) -> Any:
+        """Returns the pictures of all cameras, side by side."""
+        return np.concatenate(list(self._pictures().values()), 1)
+
+    def _observed(self) -> dict[str, np.ndarray]:
+        hand = np.concatenate([self.robot.get_ee_position(), self.robot.get_ee_velocity()]).astype(np.float32)
+        return {**self._pictures(), "hand": hand}
+
+    def _pictures(self) -> dict[str, np.ndarray]:
         """Takes a picture by each camera, without shadows, which take most of the time."""
-        width, seen = SIDE // len(_CAMERAS), []
-        for view in self._views:
+        seen = {}
+        for name, view in self._views.items():
             *_, rgba, _, _ = self.client.getCameraImage(
-                width, SIDE, view, self._lens, shadow=0, renderer=self.client.ER_TINY_RENDERER,
+                SIDE, SIDE, view, self._lens, shadow=0, renderer=self.client.ER_TINY_RENDERER,
                 flags=self.client.ER_NO_SEGMENTATION_MASK,
             )  # fmt: skip
-            seen.append(np.asarray(rgba, np.uint8).reshape(SIDE, width, 4)[..., :3])
-        return np.concatenate(seen, 1)
+            seen[name] = np.asarray(rgba, np.uint8).reshape(SIDE, SIDE, 4)[..., :3].copy()
+        return seen
 
 
 def play(env: gym.Env) -> Callable[..., Behavior]:
-    """Returns a behavior that meets the object, as a person at the controls does, and pushes it somewhere.
+    """Returns a behavior that pushes the object about the table, as a person at the controls does.
 
-    It knows where the object is; what is recorded of it are pictures and actions.
+    Between two pushes it goes back to where it began, as pictures of goals show it: what never was seen, no distance
+    can be learned to. It knows where the object is, and no goal; recorded are pictures, the hand's state and actions.
     """
-    world: Any = env.get_wrapper_attr("sim"), env.get_wrapper_attr("robot")
+    sim, robot = env.get_wrapper_attr("sim"), env.get_wrapper_attr("robot")
 
     def acts(space: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-        sim, robot = world
+        def to(target: np.ndarray, height: float, pace: float = 1.0) -> Iterator[np.ndarray]:
+            for _ in range(12):
+                left = np.append(target, height) - robot.get_ee_position()
+                if np.linalg.norm(left) < 0.015:
+                    break
+                yield left * min(1 / _STEP, pace / np.abs(left).max()) + rng.normal(0, 0.1, 3)
+
+        home = robot.get_ee_position()
         while True:
-            place, angle = np.array(sim.get_base_position("object")), rng.uniform(-np.pi, np.pi)
-            way = np.array([np.cos(angle), np.sin(angle), 0.0])
-            before, after = place - rng.uniform(0.05, 0.08) * way, place + rng.uniform(-0.02, 0.15) * way
-            for target, height in ((before, 0.1), (before, 0.02), (after, 0.02)):
-                target[2] = height
-                for _ in range(8):
-                    left = target - robot.get_ee_position()
-                    if np.linalg.norm(left) < 0.015:
-                        break
-                    yield left / 0.05 + rng.normal(0, 0.15, 3)
-            yield rng.uniform(-1, 1, 3)
+            place, spot = np.array(sim.get_base_position("object"))[:2], rng.uniform(-_REACH, _REACH, 2)
+            way = (spot - place) / max(np.linalg.norm(spot - place), 1e-6)
+            way += rng.normal(0, 0.1, 2)  # nobody hits the middle
+            before = place - rng.uniform(0.06, 0.09) * way
+            yield from to(before, _HIGH)
+            yield from to(before, _LOW)
+            yield from to(spot - 0.03 * way, _LOW, rng.uniform(0.3, 1.0))
+            yield from to(robot.get_ee_position()[:2] - 0.02 * way, _HIGH)
+            yield from to(home[:2], home[2])
 
     return acts
 
