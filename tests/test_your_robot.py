@@ -27,7 +27,10 @@ SMALL = {
     "evaluate": "--episodes 1",
 }
 """What is added to the commands of the page."""
-OF_KIND = {"slots": "--distance-updates 2 --own-updates 2 --position-updates 2", "dynamics": "--picture-updates 2 --latent 4"}
+OF_KIND = {
+    "slots": "--distance-updates 2 --own-updates 2 --position-updates 2",
+    "dynamics": "--picture-updates 2 --latent 4",
+}
 """And to fits of a kind of world model."""
 
 
