@@ -55,7 +55,7 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         self.sim, self.robot, self.task = world.sim, world.robot, world.task
         self.client = self.sim.physics_client
         self.moves_object = "object" in self.sim._bodies_idx
-        bound = np.repeat(np.array([_FARTHEST, _FASTEST], np.float32), 3)
+        bound: np.ndarray = np.repeat(np.array([_FARTHEST, _FASTEST], np.float32), 3)
         shown = {name: spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8) for name in _CAMERAS}
         self.observation_space = spaces.Dict({**shown, "hand": spaces.Box(-bound, bound)})
         self._views = {
