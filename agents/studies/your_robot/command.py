@@ -91,7 +91,14 @@ _SLOTS = {
     "batch": 24,
 }
 _CLONE = {"goal": True, "hindsight": 1.0, "held_out": 0.0, "noise": 0.05, "depth": 1, "latents": 4, "updates": 800}
-_TRAIN = {"reward": "energy", "temperature": 1.5, "n_envs": 128, "steps": 100_000, "validation_episodes": 0}
+_TRAIN = {
+    "reward": "energy",
+    "temperature": 1.5,
+    "rate": 3e-4,
+    "n_envs": 128,
+    "steps": 100_000,
+    "validation_episodes": 0,
+}
 SIZES = {
     "reach": Case(
         panda.REACH,
