@@ -119,8 +119,8 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         summary[f"gain_{task}_points"] = _points(gain(found, demos, "physics", task).value)
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
-        cell = next((one for one in found if (one.row, one.demos) == (method, demos)), None)
-        value = UNKNOWN if cell is None else rate(starts(found[cell], world, "place"))
+        own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
+        value = rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, "place").items()})
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
     for policy in ("clone", "dream"):
         own = [one for cell, some in found.items() if (cell.row, cell.demos) == (policy, demos) for one in some]
