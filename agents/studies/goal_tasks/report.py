@@ -123,8 +123,8 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         value = rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, "place").items()})
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
     for policy in ("clone", "dream"):
-        own = [one for cell, some in found.items() if (cell.row, cell.demos) == (policy, demos) for one in some]
-        summary[f"{policy}_named_touched_first"] = touched_first(own)
+        every = [one for cell, some in found.items() if (cell.row, cell.demos) == (policy, demos) for one in some]
+        summary[f"{policy}_named_touched_first"] = touched_first(every)
     spoken = gain(found, demos, "physics", method="clone/held-out phrasing")
     summary["heldout_phrasing_points"] = _points(spoken.value)
     ahead = gain(found, demos, "physics", over="physics")
