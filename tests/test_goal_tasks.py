@@ -9,12 +9,12 @@ import pytest
 from toy import ToyWorldModel, initial_states
 
 import dream_env  # noqa: F401  registers the ids
+from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.run.worlds import tasks_of
-from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.goal_tasks import command as study
 from dream_env.agents.studies.goal_tasks import policies, report
 from dream_env.agents.studies.goal_tasks.arguments import METHODS, Arguments

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from dataset import make_episode, write
 
+from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.policies import registry
-from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.policies import command as study
 from dream_env.agents.studies.policies import report, rows
 from dream_env.agents.studies.policies.arguments import Arguments

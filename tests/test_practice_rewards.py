@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.practice_rewards import command as study
 from dream_env.agents.studies.practice_rewards import report, rows
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, Arguments

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from dream_env.agents.eval.cells import play_each
 from dream_env.agents.run.config import check_out, command_line
-from dream_env.agents.studies.cells import play_each
 from dream_env.agents.studies.goal_tasks.arguments import Arguments
 from dream_env.agents.studies.goal_tasks.policies import cells, play
 from dream_env.agents.studies.goal_tasks.report import markdown, reduce, summarize, table

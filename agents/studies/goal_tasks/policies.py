@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dream_env.agents.clone.transformer_arguments import Arguments as Clone
 from dream_env.agents.clone.transformer_clone import clone
+from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
-from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, SHIFTED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice

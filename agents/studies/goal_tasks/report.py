@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, wilson
-from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
 from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE

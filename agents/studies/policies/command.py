@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from dream_env.agents.eval.cells import play_each
 from dream_env.agents.run.config import check_out, check_settings, command_line
-from dream_env.agents.studies.cells import play_each
 from dream_env.agents.studies.policies.arguments import Arguments
 from dream_env.agents.studies.policies.report import report
 from dream_env.agents.studies.policies.rows import ROWS, cells, run

@@ -15,10 +15,10 @@ import numpy as np
 
 from dream_env.agents.clone.kinds import KINDS
 from dream_env.agents.clone.transformer_clone import clone
+from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import EpisodeResult, save_results
 from dream_env.agents.nicol.rollouts import Batch, play
 from dream_env.agents.policies import registry
-from dream_env.agents.studies.cells import EPISODES, Cell
 from dream_env.agents.studies.policies import one_network
 from dream_env.agents.studies.policies.arguments import SIZES, Arguments
 from dream_env.data.episodes import EpisodeDataset

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from dream_env.agents.eval.cells import play_each
 from dream_env.agents.run.config import check_out, command_line
-from dream_env.agents.studies.cells import play_each
 from dream_env.agents.studies.practice_rewards.arguments import Arguments
 from dream_env.agents.studies.practice_rewards.report import markdown, reduce, summarize, table
 from dream_env.agents.studies.practice_rewards.rows import cells, play

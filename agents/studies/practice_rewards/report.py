@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
-from dream_env.agents.studies.cells import Cell
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS
 
 ENERGY = "energy"
