@@ -14,7 +14,7 @@ import pytest
 
 from dream_env import deprecated, progress
 from dream_env.agents.run import cli
-from dream_env.agents.run.cli import command, commands, expand_home, one_line, parse
+from dream_env.agents.run.cli import NOT_RESUMED, command, commands, expand_home, one_line, parse
 from dream_env.agents.run.config import command_line, program
 
 ROOT = Path(__file__).parents[1]
@@ -160,10 +160,15 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pyt
     assert line == "dream-env evaluate --policy x=runs/a runs/b --out o"
 
 
+def test_commands_that_start_over_exist() -> None:
+    """So a command that is renamed does not promise to resume."""
+    assert {*commands()} > NOT_RESUMED
+
+
 def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     handled = []
     monkeypatch.setattr(signal, "signal", lambda number, action: handled.append(number))
-    for name, message in (("train", "\ninterrupted; the same command goes on from here"), ("report", "\ninterrupted")):
+    for name, message in (("train", "\ninterrupted; run the same command again to resume"), ("report", "\ninterrupted")):
         with pytest.raises(SystemExit) as end, one_line(name):
             raise KeyboardInterrupt
         assert end.value.code == message

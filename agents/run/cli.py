@@ -33,6 +33,10 @@ ON_THE_HUB = {name: "model" for name in ("world_model", "policy", "policies", "i
     name: "dataset" for name in ("data", "test")
 }
 """Options that take `hf://user/name` as well as a folder, and the kind of repository that each means."""
+NOT_RESUMED = {"evaluate", "foresee", "plan", "report", "share", "view"} | {
+    f"studies.{name}" for name in ("bench", "fused", "imagined", "phrasings", "unlabelled")
+}
+"""Commands that start over when they are given again; all others resume an interrupted run."""
 EXPECTED = (ValueError, OSError, ImportError, MemoryError, BrokenProcessPool)
 """Errors that tell what is wrong in their message."""
 
@@ -241,9 +245,8 @@ def one_line(name: str) -> Iterator[None]:
         # What workers have in hand may take a while. They end with this process.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, lambda *_: os._exit(1))
-        text = " ".join(description(name).split())
-        again = "resum" in text or "goes on" in text
-        raise SystemExit("\ninterrupted" + "; the same command goes on from here" * again) from None
+        resumes = name not in NOT_RESUMED
+        raise SystemExit("\ninterrupted" + "; run the same command again to resume" * resumes) from None
     except BrokenPipeError:  # `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
