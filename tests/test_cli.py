@@ -168,7 +168,8 @@ def test_commands_that_start_over_exist() -> None:
 def test_ctrl_c_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     handled = []
     monkeypatch.setattr(signal, "signal", lambda number, action: handled.append(number))
-    for name, message in (("train", "\ninterrupted; run the same command again to resume"), ("report", "\ninterrupted")):
+    resumed = "\ninterrupted; run the same command again to resume"
+    for name, message in (("train", resumed), ("report", "\ninterrupted")):
         with pytest.raises(SystemExit) as end, one_line(name):
             raise KeyboardInterrupt
         assert end.value.code == message
