@@ -1,6 +1,6 @@
 """Learned world models as Gymnasium environments: `Dream-v0`, and NICOL's `NicoLDream-v0` and `NicoLReal-v0`.
 
-Importing this package registers the ids and loads neither torch nor pybullet.
+Importing this package registers the environment ids. It imports neither torch nor pybullet.
 """
 
 from gymnasium.envs.registration import register
@@ -21,10 +21,10 @@ register(
 )
 register(
     id="NicoLReal-v0",
-    entry_point="dream_env.nicol.real:make",  # truncates by itself: every task has a horizon of its own
+    entry_point="dream_env.nicol.real:make",  # applies the time limit itself: it differs between tasks
 )
 register(
-    id="NicoLBothArms-v0",  # what data sets and world models of both arms are of: bare physics, the dream is Dream-v0
+    id="NicoLBothArms-v0",  # physics only, to record two-arm datasets; their dream is Dream-v0
     entry_point="dream_env.nicol.real:make",
     kwargs={"task": "lift_bar", "world_model": None},
 )

@@ -1,4 +1,4 @@
-"""Lists the commands, and runs one: `python -m dream_env COMMAND ...`."""
+"""Command line: `python -m dream_env` lists the commands, `python -m dream_env COMMAND ...` runs one."""
 
 from importlib import import_module
 

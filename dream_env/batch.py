@@ -1,4 +1,4 @@
-"""A batch of dreams in numpy: what the single and the vector environment have in common."""
+"""A batch of dreams with a numpy interface, shared by the single and the vector environment."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from dream_env.observations import to_numpy, to_tensors
 from dream_env.world_models.precision import insulated
 
 RENDER_SIZE = 256
-"""Side in pixels from which on `render()` does not enlarge the decoder's picture any more."""
+"""`render()` enlarges decoded images by the largest whole factor that keeps their height within this many pixels."""
 
 
 class DreamBatch:
-    """The dreams of a `DreamEnv` or `DreamVectorEnv`.
+    """The B parallel dreams of a `DreamEnv` (B = 1) or `DreamVectorEnv`.
 
     Args:
         num_envs: Number of dreams B.
-        config: What is dreamed.
+        config: Options of the dreams.
         horizon: As in `DreamEngine`.
     """
 
     OPTIONS: tuple[str, ...] = ("task", "start", "instruction", "observation", "goal")
-    """Keys that `reset(options=...)` takes."""
+    """Keys that `reset(options=...)` accepts."""
 
     @insulated
     def __init__(self, num_envs: int, config: DreamConfig, horizon: int | str | None) -> None:
@@ -46,18 +46,18 @@ class DreamBatch:
 
     @property
     def initial_states(self) -> InitialStates:
-        """The recorded states that dreams begin with."""
+        """The recorded states from which dreams start."""
         return self.engine.initial_states
 
     @property
     def carry(self) -> Carry:
-        """What the dreams carry from step to step."""
+        """The current `Carry` of the engine: everything that is passed from step to step."""
         self.check_running()
         assert self._carry is not None
         return self._carry
 
     def check_running(self) -> None:
-        """Raises ResetNeeded unless there is an episode."""
+        """Raises ResetNeeded before the first reset and after `close`."""
         if self._carry is None:
             raise ResetNeeded("no episode before reset() and after close(); call reset() first")
 
@@ -66,12 +66,12 @@ class DreamBatch:
         self._carry = None
 
     def set_task(self, task: str) -> None:
-        """Takes another task for the episodes to come, one of the initial states', or "all"."""
+        """Sets the task of future episodes: a task name from the initial states, or "all"."""
         self._chances = self.initial_states.chances(task, self.config.middle_share)
         self.task = task
 
     def set_temperature(self, temperature: float) -> None:
-        """Takes another temperature for the steps to come."""
+        """Sets the temperature of future steps."""
         self.config = self.engine.config = replace(self.config, temperature=temperature)
 
     # --- reset and step
@@ -79,16 +79,16 @@ class DreamBatch:
     @insulated
     @torch.inference_mode()
     def restart(self, index: np.ndarray, chance: np.ndarray, options: dict[str, Any]) -> None:
-        """Starts new episodes.
+        """Starts new episodes in some of the dreams.
 
         Args:
-            index: Which dreams start, `(K,)`.
-            chance: A random number in [0, 1) for each, `(K,)`, that chooses its initial state.
-            options: The reset's options.
+            index: Indices of the dreams to start, `(K,)`.
+            chance: One random number in [0, 1) per started dream, `(K,)`; selects its initial state.
+            options: The `options` of `reset`.
 
         Raises:
-            ValueError: If an option is not accepted; the episodes in hand go on.
-            ResetNeeded: If some dreams have never started.
+            ValueError: If an option is not accepted. The running episodes are not affected.
+            ResetNeeded: If only some dreams are reset before all have been started once.
         """
         if self._carry is None and len(index) < self.num_envs:
             raise ResetNeeded("the first reset starts every dream; call reset() without a mask")
@@ -109,7 +109,15 @@ class DreamBatch:
         self.task_name[index] = self.initial_states.task[rows]
 
     def noise(self, generators: Sequence[np.random.Generator], going: np.ndarray | None = None) -> np.ndarray | None:
-        """Draws `(B, noise_dim)` for the dreams that go on, each from its own generator; None at temperature 0."""
+        """Draws uniform noise `(B, noise_dim)` for one step, each row from the generator of its dream.
+
+        Args:
+            generators: One generator per dream.
+            going: Mask `(B,)` of the dreams that take a step; the other rows are 0 and draw nothing. None for all.
+
+        Returns:
+            The noise in [0, 1), float32; None at temperature 0 or for a model without noise.
+        """
         dim = self.engine.model.noise_dim
         if not self.config.temperature or not dim:
             return None
@@ -121,43 +129,43 @@ class DreamBatch:
     @insulated
     @torch.inference_mode()
     def step(self, actions: np.ndarray, noise: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Moves every dream by one action.
+        """Advances every dream by one control step.
 
         Args:
-            actions: `(B, ...)` of the action space.
-            noise: Of `noise`.
+            actions: Actions `(B, ...)` within the action space.
+            noise: Output of the method `noise`.
 
         Returns:
-            `reward`, `terminated` and `truncated`, `(B,)` each.
+            Dict with `reward`, `terminated` and `truncated`, `(B,)` each.
         """
         device = self.engine.device
         drawn = None if noise is None else torch.from_numpy(noise).to(device)
         self._carry, result = self.engine.advance(self.carry, torch.from_numpy(actions).to(device), drawn)
-        told = self._numpy(result)
-        ends = {name: told.pop(name) for name in ("reward", "terminated", "truncated")}
-        self._info = told
+        info = self._numpy(result)
+        ends = {name: info.pop(name) for name in ("reward", "terminated", "truncated")}
+        self._info = info
         return ends
 
-    # --- what can be seen
+    # --- observations, infos, images
 
     @insulated
     @torch.inference_mode()
     def observation(self) -> Any:
-        """Returns the observations of all dreams, fresh arrays with a leading axis."""
+        """Returns the observations of all dreams as new arrays with a leading batch axis."""
         return to_numpy(self.engine.observe(self.carry))
 
     @insulated
     def info(self) -> dict[str, np.ndarray]:
-        """Returns the infos of all dreams, fresh arrays `(B,)`."""
+        """Returns the infos of all dreams as new arrays `(B,)`."""
         return {name: part.copy() for name, part in self._info.items()}
 
     @insulated
     @torch.inference_mode()
     def frames(self) -> np.ndarray:
-        """Decodes all dreams to enlarged pictures `(B, H, W, 3)` uint8, cameras side by side.
+        """Decodes all dreams to enlarged images `(B, H, W, 3)` uint8, with the cameras side by side.
 
         Raises:
-            ValueError: If the world has no pictures.
+            ValueError: If the environment was recorded without images.
         """
         decoded, names = self.engine.model.decode(self.engine.state(self.carry)), self.engine.spec.pictures
         if not names:
@@ -165,7 +173,7 @@ class DreamBatch:
                 f"render: {self.engine.spec.name} was recorded without pictures; accepted: render_mode=None"
             )
         shown = [decoded[name].cpu().numpy() for name in names]
-        height = max(part.shape[1] for part in shown)  # smaller ones stand on black
+        height = max(part.shape[1] for part in shown)  # pad smaller images with black below
         shown = [np.pad(part, ((0, 0), (0, height - part.shape[1]), (0, 0), (0, 0))) for part in shown]
         frames = np.concatenate(shown, axis=2)
         zoom = max(1, RENDER_SIZE // frames.shape[1])
@@ -175,17 +183,17 @@ class DreamBatch:
 
     @insulated
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns copies of everything that decides how the dreams go on, apart from later random draws."""
+        """Returns copies of everything that determines how the dreams continue, except the random generators."""
         words = {"sentence": self.instruction.astype(str), "task_name": self.task_name.astype(str)}
         return {name: part.cpu().numpy().copy() for name, part in self.carry.items()} | words
 
     @insulated
     @torch.inference_mode()
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a state of `get_state`.
+        """Restores a state that `get_state` returned.
 
         Raises:
-            ValueError: If it is not the state of that many dreams of this world model; nothing has changed then.
+            ValueError: If it does not match the world model or the number of dreams. Nothing is changed in that case.
         """
         if self._carry is None:
             self.restart(np.arange(self.num_envs), np.zeros(self.num_envs), {})
@@ -193,16 +201,16 @@ class DreamBatch:
         if not isinstance(state, Mapping) or state.keys() != expected.keys():
             given = sorted(map(str, state)) if isinstance(state, Mapping) else shown(state)
             raise ValueError(f"state has {given}; accepted, as get_state gives it: {sorted(expected)}")
-        for name, own in expected.items():
+        for name, old in expected.items():
             array = np.asarray(state[name])
-            kinds = {"f": "iuf", "i": "iu", "b": "b", "U": "U"}[own.dtype.kind]
-            if array.shape != own.shape or array.dtype.kind not in kinds:
-                raise ValueError(f"state[{name!r}] is {array.dtype} {array.shape}; accepted: {own.dtype} {own.shape}")
+            kinds = {"f": "iuf", "i": "iu", "b": "b", "U": "U"}[old.dtype.kind]
+            if array.shape != old.shape or array.dtype.kind not in kinds:
+                raise ValueError(f"state[{name!r}] is {array.dtype} {array.shape}; accepted: {old.dtype} {old.shape}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"state[{name!r}] holds NaN or infinity; accepted: finite numbers")
             if name in ("_steps", "_streak") and (array < 0).any():
                 raise ValueError(f"state[{name!r}] holds {array.min()}; accepted: counts of steps")
-            arrays[name] = array if own.dtype.kind == "U" else array.astype(own.dtype)
+            arrays[name] = array if old.dtype.kind == "U" else array.astype(old.dtype)
         known = (*self.initial_states.tasks, "")
         if not np.isin(arrays["task_name"], known).all():
             raise ValueError(f"state['task_name'] holds {sorted(set(arrays['task_name'].tolist()))}; accepted: {known}")
@@ -211,7 +219,7 @@ class DreamBatch:
         self._carry = {name: torch.from_numpy(array.copy()).to(self.engine.device) for name, array in arrays.items()}
         self._info = self._numpy(self.engine.info(self._carry))
 
-    # --- the options of a reset
+    # --- reset options
 
     def _sentences(self, options: dict[str, Any], count: int) -> list[str] | None:
         if "instruction" not in options:
@@ -227,7 +235,7 @@ class DreamBatch:
         return [str(sentence) for sentence in sentences]
 
     def _rows(self, options: dict[str, Any], sentences: list[str] | None, chance: np.ndarray) -> np.ndarray:
-        """Returns the initial states `(K,)` that dreams start with, those that the options name or that are drawn."""
+        """Returns the rows of the initial states `(K,)` to start from: given by the options, or drawn."""
         task, states = options.get("task"), self.initial_states
         if task is not None:
             check_choice("options['task']", task, (*states.tasks, "all"))
@@ -249,7 +257,7 @@ class DreamBatch:
         return draw(chances, chance)
 
     def fitting(self, sentence: str, task: str | None, chance: float) -> int:
-        """Draws an initial state whose goal shows what a sentence asks for: one with the most similar sentence."""
+        """Draws an initial state whose recorded instruction is most similar to `sentence`, so that its goal fits."""
         known, inverse = np.unique(self.initial_states.instruction, return_inverse=True)
         likeness = similarity(sentence, tuple(known.tolist()), self.engine.model)
         among = (likeness >= likeness.max() - 1e-6)[inverse]
@@ -257,7 +265,7 @@ class DreamBatch:
         return draw(chances, chance)
 
     def _given(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Checks observations among the options, and returns them as batches of one."""
+        """Checks the observations in the options and returns them as batches of size 1."""
         spec = self.engine.spec
         given: dict[str, Any] = {}
         for key in ("observation", "goal"):

@@ -1,4 +1,4 @@
-"""Checks of arguments: errors that name the argument, what was given and what is accepted."""
+"""Argument checks whose errors name the argument, the value given and the values accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 
 def shown(value: object, length: int = 80) -> str:
-    """Returns a value as an error message shows it: its `repr` on one line, at most `length` characters."""
+    """Formats a value for an error message: its `repr` on one line, cut to `length` characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else f"{text[:length]}..."
 
@@ -19,7 +19,7 @@ def shown(value: object, length: int = 80) -> str:
 def check_choice(name: str, value: object, accepted: Any) -> None:
     """Raises ValueError unless `value` is one of `accepted` (a Literal type or an iterable of values)."""
     choices = get_args(accepted) or tuple(accepted)
-    if not isinstance(value, str | Number | None) or value not in choices:  # an array equals nothing as a whole
+    if not isinstance(value, str | Number | None) or value not in choices:  # `in` fails on arrays
         raise ValueError(f"{name}={shown(value)} is not known; accepted: {', '.join(map(repr, choices))}")
 
 
@@ -30,10 +30,18 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_number(name: str, value: object, low: float = 0.0, high: float = np.inf, *, beside: str = "") -> None:
-    """Raises ValueError unless `value` is a finite number from `low` to `high`; `beside` tells what else is."""
+    """Raises ValueError unless `value` is a finite number in [low, high].
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        low: Smallest accepted number.
+        high: Largest accepted number.
+        beside: Text for the message that lists other accepted values, such as "None, ".
+    """
     try:
         number = float(value) if not isinstance(value, bool) and isinstance(value, Real) else np.nan
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer too large for a float
         number = np.inf
     if not low <= number <= high or np.isinf(number):
         bounds = f"at least {low:g}" if high == np.inf else f"{low:g} to {high:g}"
@@ -41,10 +49,16 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = np.in
 
 
 def check_array(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
-    """Returns finite numbers of a shape and of dtypes of some `kinds` as a new array.
+    """Returns `value` as a new array of finite numbers.
+
+    Args:
+        name: Name of the argument.
+        value: Anything that `numpy.array` accepts.
+        shape: Required shape.
+        kinds: Accepted dtype kinds (numpy's letters).
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the shape or the dtype differs, or a number is not finite.
     """
     try:
         array = np.array(value)
@@ -57,10 +71,10 @@ def check_array(name: str, value: object, shape: tuple[int, ...], kinds: str = "
 
 
 def check_options(options: object, accepted: Sequence[str]) -> dict[str, Any]:
-    """Returns the `options` of a reset as a new dict; None is an empty one.
+    """Returns a copy of the `options` of `reset`; None becomes an empty dict.
 
     Raises:
-        ValueError: If it is no dict, or has a key that is not accepted.
+        ValueError: If `options` is not a dict, or has a key that is not accepted.
     """
     if options is None:
         return {}
@@ -72,7 +86,7 @@ def check_options(options: object, accepted: Sequence[str]) -> dict[str, Any]:
 
 
 def check_seed(seed: object) -> int | None:
-    """Returns a seed as a Python integer, as Gymnasium wants it; None stays.
+    """Returns a seed as a Python integer, as Gymnasium requires; None is returned as it is.
 
     Raises:
         ValueError: If it is neither None nor an integer of at least 0.
@@ -85,44 +99,44 @@ def check_seed(seed: object) -> int | None:
 
 
 def check_seeds(seed: object, num_envs: int) -> list[int | None]:
-    """Returns one seed for each env of a vector env.
+    """Returns one seed for each environment of a vector environment.
 
     Args:
-        seed: Seed of env 0 (env i takes seed + i), None, or a sequence or array of `num_envs` seeds.
-        num_envs: Number of envs.
+        seed: Seed of env 0 (env i gets seed + i), None, or a sequence or array of `num_envs` seeds.
+        num_envs: Number of environments.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If `seed` has another form.
     """
     if isinstance(seed, np.ndarray):
         seed = seed.tolist()
     if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
         if len(seed) != num_envs:
             raise ValueError(f"seed has {len(seed)} entries; accepted: None, an integer or {num_envs} of them")
-        return [check_seed(one) for one in seed]
+        return [check_seed(each) for each in seed]
     first = check_seed(seed)
     return [None if first is None else first + i for i in range(num_envs)]
 
 
 def check_action(action: Any, space: spaces.Space) -> np.ndarray:
-    """Returns one action as an env computes with it.
+    """Converts an action to the array that an environment uses.
 
     Args:
-        action: A number, sequence, array or tensor (of any device and floating type).
+        action: A number, sequence, array or tensor (on any device, of any floating-point type).
         space: The action space, a `Box` or a `Discrete`.
 
     Returns:
-        For a `Box`: float32 of its shape, clipped to its bounds. For a `Discrete`: a 0-d int64.
+        For a `Box`: a float32 array of its shape, clipped to its bounds. For a `Discrete`: a 0-d int64 array.
 
     Raises:
-        ValueError: If the action has another shape, holds no real numbers or no finite ones, carries a gradient, or
-            names no choice of a `Discrete`.
+        ValueError: If the action has the wrong shape, is not numeric, is not finite, requires a gradient, or lies
+            outside the range of a `Discrete`.
     """
     return _checked("action", action, space, ())
 
 
 def check_actions(actions: Any, space: spaces.Space, num_envs: int) -> np.ndarray:
-    """Returns the actions `(num_envs, ...)` of a vector env, see `check_action`; `space` is that of one env."""
+    """Converts the actions `(num_envs, ...)` of a vector env; `space` is that of one env. See `check_action`."""
     return _checked("actions", actions, space, (num_envs,))
 
 
@@ -144,16 +158,16 @@ def _checked(name: str, value: Any, space: spaces.Space, batch: tuple[int, ...])
 
 
 def _numbers(name: str, value: Any, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a value as an array of one of the `kinds` (numpy's letters) of numbers and of that shape."""
+    """Returns a value as an array of the given shape whose dtype kind (numpy's letters) is one of `kinds`."""
     what = f"{'integers' if kinds == 'iu' else 'real numbers'} of shape {shape}"
     if getattr(value, "requires_grad", False):
-        raise ValueError(f"{name} carries a gradient, which ends in a Gymnasium env; accepted: action.detach()")
-    if hasattr(value, "detach"):  # a tensor; numpy knows no bfloat16
+        raise ValueError(f"{name} requires a gradient, which a Gymnasium env cannot pass on; accepted: action.detach()")
+    if hasattr(value, "detach"):  # a tensor; numpy has no bfloat16
         value = value.detach().cpu()
         value = value.float() if value.is_floating_point() else value
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or no array at all
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or not convertible
         raise ValueError(f"{name}={shown(value)}; accepted: {what}") from error
     if array.dtype.kind not in kinds:
         raise ValueError(f"{name}={shown(value)} is of type {array.dtype}; accepted: {what}")

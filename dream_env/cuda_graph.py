@@ -1,4 +1,4 @@
-"""A step that is recorded once and then replayed on a GPU, with nothing left for Python to do in between."""
+"""Records a function of tensors as a CUDA graph on its first call and replays it on later calls."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Calls before the recording, in which libraries choose their kernels and take their memory."""
+"""Calls before the recording, in which libraries select kernels and allocate memory."""
 
 
 class Recorded:
-    """Calls a function of tensors by replaying a CUDA graph of its first call.
+    """Wraps a function of tensors: the first call records a CUDA graph, every call replays it.
 
-    Launching the few hundred kernels of a step one by one takes Python milliseconds, whatever the batch; a graph is one
-    launch. Results are copies: later calls leave them alone.
+    Launching the few hundred kernels of a step one by one costs milliseconds in Python at any batch size; replaying a
+    graph is a single launch. The results are copies, so later calls do not overwrite them.
 
     Args:
-        function: Maps tensors on a GPU to a tuple of dictionaries or named tuples of tensors there. It changes none of
-            its inputs, draws no random numbers, and never waits for the device.
+        function: Maps GPU tensors to a tuple of dicts or named tuples of GPU tensors. It must not modify its inputs,
+            draw random numbers, or synchronize with the device.
     """
 
     def __init__(self, function: Callable[..., tuple[Any, ...]]) -> None:
@@ -30,13 +30,13 @@ class Recorded:
         self._outputs: tuple[Any, ...] = ()
 
     def __call__(self, *inputs: Tensor) -> tuple[Any, ...]:
-        """Calls the function; shapes, types and device of the inputs are those of the first call."""
+        """Calls the function; the inputs must have the shapes, dtypes and device of the first call."""
         if self._graph is None:
             with torch.cuda.device(inputs[0].device):
                 self._record(inputs)
         assert self._graph is not None
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
+        for buffer, given in zip(self._inputs, inputs, strict=True):
+            buffer.copy_(given)
         self._graph.replay()
         return tuple(_copy(group) for group in self._outputs)
 

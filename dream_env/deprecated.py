@@ -1,4 +1,4 @@
-"""Names that modules and commands had before version 0.2: they work, with a warning, for one version."""
+"""Keeps the module and command names of before version 0.2 importable, with a warning, for one version."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "dream_env.agents.hyperparams": ("dream_env.agents.run.zoo_ppo",),
     "dream_env.agents.hyperparams_sac": ("dream_env.agents.run.zoo_sac",),
 }
-"""Old name of a module, and where its names are now."""
+"""Maps the old name of a module to the modules that now contain its names."""
 COMMANDS = {
     "ablate": "studies.ablation",
     "bench": "studies.bench",
@@ -60,23 +60,23 @@ COMMANDS = {
     "gate": "studies.reward_audit",
     "phrasings": "studies.phrasings",
 }
-"""Old and new name of commands."""
+"""Maps old to new command names."""
 CLASSES = {
     "StartBank": "InitialStates",
     "LatentModel": "StateGroundedModel",
     "LatentConfig": "StateGroundedConfig",
     "TensorDreams": "DreamEngine",
 }
-"""Old and new name of classes, within the modules above."""
+"""Maps old to new names of classes in the modules above."""
 
 
 class _Loader(Loader):
-    """Makes the module of an old name."""
+    """Creates a stand-in module for an old name."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Returns a module that looks its names up where they are now."""
+        """Returns a module whose attributes are looked up in the new modules; warns."""
         old, new = spec.name, MODULES.get(spec.name, ())
-        words = f"{old} is {' and '.join(new)} now; the old name goes with the next version"
+        words = f"{old} is {' and '.join(new)} now; the old name will be removed in the next version"
         warnings.warn(words, DeprecationWarning, stacklevel=2)
         module = ModuleType(old, words)
 
@@ -95,19 +95,19 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Has nothing to do."""
+        """Does nothing: the module has no code of its own."""
 
     def get_code(self, name: str) -> CodeType:
-        """Returns what `python -m` runs under the old name of a command."""
+        """Returns the code that `python -m` runs for the old name of a command."""
         command = name.rpartition(".")[2]
         return compile(f"from dream_env.agents.run.cli import run_old\nrun_old({command!r})\n", name, "exec")
 
 
 class _Finder(MetaPathFinder):
-    """Finds old names, once everything else has failed to."""
+    """Resolves old names after all other finders have failed."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns a spec for an old name."""
+        """Returns a module spec if `name` is an old name, else None."""
         package, _, last = name.rpartition(".")
         if name in MODULES or (package in ("agents", "dream_env.agents") and last in COMMANDS):
             return ModuleSpec(name, _Loader(), origin="dream_env.deprecated")
@@ -115,6 +115,6 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Makes old names importable."""
+    """Makes the old names importable."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

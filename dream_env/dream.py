@@ -31,78 +31,85 @@ GoalReward = Callable[[np.ndarray, np.ndarray, Any], np.ndarray]
 
 
 class DreamEnv(gym.Env[Obs, Any]):
-    """A learned world model as an environment: its simulator is a network.
+    """An environment that is simulated by a learned world model.
 
     ## Description
-    A state is what the world model's encoder makes of a recorded observation, and a step is one pass through the model.
-    Spaces, length of an episode, sentences and goals are those of the world that it was fitted to (its `spec`). Weights
-    and recorded states are loaded once per process and shared by all environments.
+    `reset` encodes a recorded observation into a latent state; `step` is one forward pass of the world model. The
+    spaces, the time limit, and whether there are instructions and goals come from the world model's `spec`, which
+    describes the environment it was fitted to (the "world" below). Weights and recorded states are loaded once per
+    process and shared by all environments.
 
     ## Action Space
-    That of the world.
+    The action space of the world: a `Box` vector or `Discrete`.
 
     ## Observation Space
-    With `obs_type="embedding"` a flat `Dict` of float32 boxes:
+    With `obs_type="embedding"`, a flat `Dict` of float32 boxes:
 
     | key | shape | meaning |
     |---|---|---|
     | `embedding` | (E,) | embedding of the predicted state |
-    | `goal` | (E,) | embedding of the goal's observation, in a world with goals |
-    | `instruction` | (64,) | embedding of the sentence, in a world with sentences |
-    | the model's `observed` | (n,) | vectors that the model predicts exactly, such as proprioception |
+    | `goal` | (E,) | goal embedding: that of an observation of the goal; only in a world with goals |
+    | `instruction` | (64,) | embedding of the language instruction; only in a world with instructions |
+    | names in the model's `observed` | (n,) | vectors that the model predicts directly, such as proprioception |
 
-    With "words" the sentence word by word beside these; with "state" that, and what else of its state the model goes on
-    from, for planners; with "pixels" the decoder's pictures; with "native" what the real environment shows, decoded, so
-    that a policy needs no wrapper there.
+    The other values of `obs_type`:
+
+    * "words": adds `words`, the instruction word by word.
+    * "state": as "words", plus the remaining entries of the latent state that the model needs to continue from this
+      observation. Planners use it.
+    * "pixels": as "embedding", plus the decoded images.
+    * "native": the observation of the real environment, decoded, so that a policy needs no wrapper in the real one.
 
     ## Rewards
     | `reward` | meaning |
     |---|---|
     | `energy` | minus the mean squared distance between embedding and goal; the default in a world with goals |
     | `bounded` | exp(-distance / 0.4) |
-    | `progress` | the decrease of the distance in this step |
-    | `metric`, `metric_bounded`, `metric_progress` | the same of a learned distance in control steps, with scale 4 |
-    | `success` | 1 while the predicted success holds |
-    | `environment` | the environment's own, as predicted; the default in a world without goals |
+    | `progress` | decrease of the distance in this step |
+    | `metric`, `metric_bounded`, `metric_progress` | the same with a learned distance in control steps; scale 4 |
+    | `success` | 1 while `info["is_success"]` is True, else 0 |
+    | `environment` | the environment's own reward, as predicted; the default in a world without goals |
 
     ## Starting State
-    A recorded start, with its goal and sentence. With `starts="any"` 40 % of the dreams begin with a recorded
-    mid-episode state.
+    The recorded first observation of an episode, with its goal and instruction. With `starts="any"`, 40 % of the
+    episodes start from a recorded mid-episode state.
 
     ## Episode End
-    Terminated where the world model predicts it. Truncated after the world's horizon, or where the ensemble disagrees
-    by more than `max_disagreement`. `info["is_success"]` tells whether the predicted condition has held for the world's
-    `hold_steps`; its value at the end of an episode counts. The other infos are `distance`, `success_probability`,
-    `metric_distance` and `disagreement`, as far as the world has a goal and the model tells.
+    The episode terminates when the world model predicts termination. It is truncated at the world's time limit, or when
+    the disagreement of the ensemble exceeds `max_disagreement`. `info["is_success"]` is True when success has been
+    predicted for the last `hold_steps` steps of the world; the value at the end of the episode decides. Depending on
+    the world and the model, `info` also has `distance`, `success_probability`, `metric_distance` and `disagreement`.
 
     ## Arguments
-    * `world_model`: "default", a checkpoint folder, or an object with the protocol of
-      `dream_env.world_models.protocol`.
-    * `task`: one of the tasks of the initial states, or "all" for a random one in each episode.
+    * `world_model`: "default", a checkpoint folder, or an object that implements
+      `dream_env.world_models.protocol.WorldModel`.
+    * `task`: task name from the initial states, or "all" to draw a task in every episode.
     * `obs_type`: "embedding", "words", "state", "pixels" or "native", see above.
-    * `reward`: a name from the table above; None for the world's default.
-    * `goal_env`: observation / achieved_goal / desired_goal form with `compute_reward`, for hindsight replay; takes the
-      rewards "energy" and "bounded".
-    * `initial_states`: None for the checkpoint's `initial_states.npz` (the default's for an object), a file, or an
-      `InitialStates`.
-    * `starts`: "episode", "any", or the share of mid-episode states in [0, 1].
-    * `disagreement_penalty`: weight with which the ensemble's disagreement is taken off the reward.
-    * `max_disagreement`: disagreement at which an episode is truncated; "calibrated" for the world model's own
-      threshold, None for never.
-    * `temperature`: how far noise leads from what is likeliest: at 1 (default) as the world model believes, at 0 the
-      likeliest always happens (Ha & Schmidhuber 2018, section 4).
-    * `precision`: "float32" (default), or "bfloat16" for the model's products: faster for batches where the processor
-      has instructions for it (avx512_bf16, amx), slower elsewhere and for single environments.
-    * `compile`: puts the world model through `torch.compile`, which takes a minute or two and a C++ compiler.
-    * `device`: device of a world model that is named, "cpu" or "cuda".
-    * `render_mode`: None, or "rgb_array" for the decoder's picture, enlarged.
+    * `reward`: name from the table above; None for the world's default.
+    * `goal_env`: True for observations with `observation`, `achieved_goal` and `desired_goal`, and a `compute_reward`
+      method, for hindsight relabelling. Requires the reward "energy" or "bounded".
+    * `initial_states`: `.npz` file or `InitialStates` object. None for the checkpoint's `initial_states.npz`, or that
+      of the default checkpoint if `world_model` is an object.
+    * `starts`: "episode" (episode starts only), "any", or the share of mid-episode states in [0, 1].
+    * `disagreement_penalty`: weight of the ensemble's disagreement, which is subtracted from the reward.
+    * `max_disagreement`: disagreement above which an episode is truncated; "calibrated" for the threshold stored in
+      the world model, None for never.
+    * `temperature`: scales the effect of the noise. At 1 (default) outcomes follow the distribution that the world
+      model predicts, at 0 the most likely outcome always happens (Ha & Schmidhuber 2018, section 4).
+    * `precision`: "float32" (default), or "bfloat16" for the model's matrix products. The latter is faster for batches
+      on processors with bfloat16 instructions (avx512_bf16, amx), and slower elsewhere and for single environments.
+    * `compile`: True to compile the world model with `torch.compile`. This takes a minute or two and needs a C++
+      compiler.
+    * `device`: "cpu" or "cuda"; where a world model given by name or folder is loaded.
+    * `render_mode`: None, or "rgb_array" for the enlarged decoded image.
 
-    `reset(options=...)` takes `task`; `instruction`, a sentence; `start`, a row of the initial states; `observation`, a
-    dict of the parts of one; and `goal`, the goal's. They replace what is drawn.
+    `reset(options=...)` accepts `task`; `instruction`, a text; `start`, a row of the initial states; `observation`, a
+    dict with the parts of an observation; and `goal`, a dict with the parts of a goal observation. Each replaces what
+    would be drawn.
 
     ## Vectorized environment
-    `gymnasium.make_vec("Dream-v0", num_envs=256, ...)` makes a `DreamVectorEnv`: the same dreams, moved by one forward
-    pass. Its row i equals this environment reset with seed + i, up to rounding.
+    `gymnasium.make_vec("Dream-v0", num_envs=256, ...)` returns a `DreamVectorEnv`, which advances all environments with
+    one forward pass. Row i equals this environment reset with seed + i, up to rounding.
 
     ## Version History
     * v0: initial version.
@@ -111,14 +118,14 @@ class DreamEnv(gym.Env[Obs, Any]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     batch_class = DreamBatch
     compute_reward: GoalReward
-    """Only a goal env has it: learners take its presence for the form of the observation."""
+    """Defined only with `goal_env=True`: RL libraries detect a goal environment by this attribute."""
 
     def __init__(self, **kwargs: Any) -> None:
         self.config = DreamConfig.of(kwargs)
         self.render_mode = self.config.render_mode
         self.dreams = self.batch_class(1, self.config, "spec")
         self.world_spec = self.dreams.engine.spec
-        self._max_episode_steps = self.world_spec.horizon  # where LeRobot looks for the length of an episode
+        self._max_episode_steps = self.world_spec.horizon  # LeRobot reads the episode length here
         if self.world_spec.control_hz:
             self.metadata = {**self.metadata, "render_fps": self.world_spec.control_hz}
         self.observation_space, self.action_space = self.dreams.engine.form.space, self.world_spec.action
@@ -126,10 +133,10 @@ class DreamEnv(gym.Env[Obs, Any]):
             self.compute_reward = goal_reward(self.dreams.engine.reward)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, Info]:
-        """Draws a recorded start and returns the first observation.
+        """Starts an episode from a recorded state and returns the first observation.
 
         Raises:
-            ValueError: If an option is unknown, or has another shape or type than accepted.
+            ValueError: If an option is unknown, or its value has the wrong shape or type.
         """
         super().reset(seed=check_seed(seed))
         self.dreams.restart(np.zeros(1, int), self.np_random.random(1), check_options(options, self.dreams.OPTIONS))
@@ -139,7 +146,7 @@ class DreamEnv(gym.Env[Obs, Any]):
         """Predicts one control step.
 
         Raises:
-            ValueError: If the action is not one of the action space, or not finite.
+            ValueError: If the action has the wrong shape or type, or is not finite.
             ResetNeeded: Before the first reset, and after `close`.
         """
         dreams = self.dreams
@@ -150,16 +157,16 @@ class DreamEnv(gym.Env[Obs, Any]):
         return self._one(dreams.observation()), float(result["reward"][0]), *ends, self._info()
 
     def render(self) -> np.ndarray | None:
-        """Returns the decoder's picture `(H, W, 3)` uint8, or None without a render mode."""
+        """Returns the decoded image `(H, W, 3)` uint8; None if `render_mode` is None."""
         return None if self.render_mode is None else self.dreams.frames()[0]
 
     def close(self) -> None:
-        """Ends the episode; a reset begins another one."""
+        """Ends the episode. `reset` may be called again afterwards."""
         self.dreams.close()
 
     @property
     def task(self) -> str:
-        """The task of the episodes, or "all"; may be changed for those to come."""
+        """The task of the episodes, or "all". Setting it takes effect at the next reset."""
         return self.dreams.task
 
     @task.setter
@@ -168,12 +175,12 @@ class DreamEnv(gym.Env[Obs, Any]):
 
     @property
     def instruction(self) -> str:
-        """The sentence of this episode."""
+        """The instruction of this episode."""
         return str(self.dreams.instruction[0])
 
     @property
     def task_description(self) -> str:
-        """The sentence of this episode, by the name that LeRobot looks for."""
+        """The instruction of this episode, under the name that LeRobot reads."""
         return self.instruction
 
     @property
@@ -182,14 +189,14 @@ class DreamEnv(gym.Env[Obs, Any]):
         return str(self.dreams.task_name[0])
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that `set_state` needs to go on from here, by new noise; a wrapper's step count is not in it."""
+        """Returns the simulation state for `set_state`, without random generators and the step counts of wrappers."""
         return self.dreams.get_state()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a state of `get_state`, of this env or of another with the same world model.
+        """Restores a state that `get_state` of this or another env with the same world model returned.
 
         Raises:
-            ValueError: If it is no such state; the episode in hand goes on.
+            ValueError: If the state does not fit this env. The running episode is not affected.
         """
         self.dreams.set_state(state)
 
@@ -201,23 +208,24 @@ class DreamEnv(gym.Env[Obs, Any]):
 
 
 class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
-    """Many dreams moved by one forward pass, see `DreamEnv`.
+    """Vectorized `DreamEnv`: advances all environments with one forward pass.
 
-    Env i draws from a generator of its own, seeded with seed + i, so it equals the single environment with that seed,
-    up to rounding; the same seed and number of dreams repeat exactly.
+    Env i has its own random generator, seeded with seed + i, so it equals the single environment with that seed, up to
+    rounding. The same seed and number of environments reproduce a run exactly.
 
     Args:
-        num_envs: Number of dreams.
-        max_episode_steps: Steps after which an episode is truncated; None takes the world's own.
-        autoreset_mode: When an ended dream starts anew: in the same step (default; `info["final_obs"]` and
-            `info["final_info"]` hold the end), in the next one, or by `reset(options={"reset_mask": ...})`.
+        num_envs: Number of environments.
+        max_episode_steps: Steps after which an episode is truncated; None for the world's own time limit.
+        autoreset_mode: When an env whose episode has ended is reset: in the same step (default; `info["final_obs"]` and
+            `info["final_info"]` hold the end of the episode), in the next step, or only by
+            `reset(options={"reset_mask": ...})`.
         **kwargs: As in `DreamEnv`.
     """
 
     metadata = {**DreamEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
     batch_class = DreamBatch
     compute_reward: GoalReward
-    """Only a goal env has it."""
+    """Defined only with `goal_env=True`."""
 
     def __init__(
         self,
@@ -254,11 +262,13 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Obs, Info]:
-        """Starts every dream anew, or those of `options["reset_mask"]` `(num_envs,)` bool.
+        """Resets all environments, or those selected by the mask `options["reset_mask"]`, `(num_envs,)` bool.
 
         Args:
-            seed: Seed of env 0 (env i takes seed + i), a seed for each env, or None to go on drawing.
-            options: As in `DreamEnv`, for every dream that starts; `start` and `instruction` may hold one for each.
+            seed: Seed of env 0 (env i gets seed + i), one seed per env, or None to continue with the current
+                generators.
+            options: As in `DreamEnv`, applied to every env that is reset; `start` and `instruction` may also hold one
+                value per reset env.
         """
         seeds = check_seeds(seed, self.num_envs)
         super().reset(seed=seeds[0])
@@ -268,16 +278,16 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
             raise ValueError(f"reset_mask={mask}; accepted: ({self.num_envs},) bool, not all False")
         index = np.flatnonzero(mask)
         for i in index.tolist():
-            if (own := seeds[i]) is not None:
-                self._generators[i] = seeding.np_random(own)[0]
+            if (given := seeds[i]) is not None:
+                self._generators[i] = seeding.np_random(given)[0]
         self._restart(index, options)
         return self.dreams.observation(), _with_masks(self.dreams.info(), mask)
 
     def step(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Info]:
-        """Predicts one control step of every dream; an ended one starts anew as `autoreset_mode` says.
+        """Predicts one control step in every environment; ended episodes are reset according to `autoreset_mode`.
 
         Raises:
-            ValueError: If the actions are not of the action space, or not finite.
+            ValueError: If the actions have the wrong shape or type, or are not finite.
             ResetNeeded: Before the first reset, and after `close`.
         """
         dreams, mode, before = self.dreams, self.autoreset_mode, self._ended
@@ -301,7 +311,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         return dreams.observation(), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Returns the decoder's pictures `(H, W, 3)` uint8, or None without a render mode."""
+        """Returns one decoded image `(H, W, 3)` uint8 per environment; None if `render_mode` is None."""
         return None if self.render_mode is None else tuple(self.dreams.frames())
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -310,7 +320,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
 
     @property
     def task(self) -> str:
-        """The task of the episodes, or "all"; may be changed for those to come."""
+        """The task of the episodes, or "all". Setting it takes effect in the episodes that start afterwards."""
         return self.dreams.task
 
     @task.setter
@@ -324,12 +334,12 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
 
     @property
     def instruction(self) -> tuple[str, ...]:
-        """The sentences of the current episodes."""
+        """The instructions of the current episodes."""
         return tuple(self.dreams.instruction)
 
     @property
     def task_description(self) -> tuple[str, ...]:
-        """The sentences of the current episodes."""
+        """The instructions of the current episodes, under the name that LeRobot reads."""
         return self.instruction
 
     @property
@@ -338,14 +348,14 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         return tuple(self.dreams.task_name)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns all that `set_state` needs to go on from here, by new noise: generators are not in it."""
+        """Returns the simulation state for `set_state`, without the random generators."""
         return {**self.dreams.get_state(), "ended": self._ended.copy()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a state of `get_state`, of this env or of another with the same world model.
+        """Restores a state that `get_state` of this or another env with the same world model returned.
 
         Raises:
-            ValueError: If it is no such state; the episodes in hand go on.
+            ValueError: If the state does not fit this env. The running episodes are not affected.
         """
         given = dict(state)
         ended = np.asarray(given.pop("ended", None))
@@ -360,7 +370,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         self._ended[index] = False
 
     def _final(self, ended: np.ndarray) -> Info:
-        """Returns last observations and infos of the ended dreams, as Gymnasium's vector envs give them."""
+        """Returns `final_obs` and `final_info` of the ended episodes in the form of Gymnasium's vector environments."""
         batch, obs = self.dreams.observation(), np.full(self.num_envs, None, object)
         for i in np.flatnonzero(ended):
             obs[i] = {name: part[i] for name, part in batch.items()} if isinstance(batch, dict) else batch[i]
@@ -371,5 +381,5 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
 
 
 def _with_masks(infos: Info, given: np.ndarray) -> Info:
-    """Adds the mask `_key` of every key: which dreams have this info."""
+    """Adds for every key the mask `_key` of the environments that have this info, as Gymnasium does."""
     return infos | {f"_{name}": given.copy() for name in infos}

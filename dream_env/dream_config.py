@@ -1,4 +1,4 @@
-"""The options of a dream, checked, and the world model and initial states that they name."""
+"""Checks the options of a dream environment and loads the world model and initial states that they name."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dream_env.world_models.protocol import WorldModel
 
 Precision = Literal["float32", "bfloat16"]
 RENAMED = {"bank": "initial_states"}
-"""Options of before, and what they are called now."""
+"""Maps old to new names of options."""
 
 
 @dataclass(frozen=True)
 class DreamConfig:
-    """Keyword arguments of a dream, see `dream_env.dream.DreamEnv`.
+    """Keyword arguments of a dream environment; `dream_env.dream.DreamEnv` describes them.
 
     Raises:
         ValueError: If a value is not among the accepted ones.
@@ -49,22 +49,22 @@ class DreamConfig:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> DreamConfig:
-        """Makes one of an env's keyword arguments.
+        """Creates a config from an environment's keyword arguments.
 
         Raises:
-            TypeError: If there is no such argument.
+            TypeError: If an argument is unknown.
         """
-        accepted = [one.name for one in fields(cls)]
+        accepted = [field.name for field in fields(cls)]
         for old in options.keys() & RENAMED.keys():
             warnings.warn(f"{old}= is called {RENAMED[old]}= now", DeprecationWarning, stacklevel=3)
         options = {RENAMED.get(name, name): value for name, value in options.items()}
         if unknown := sorted(options.keys() - set(accepted)):
-            # As Python says it: TorchRL tries an argument of its own, and goes on where this is what it is told.
+            # Worded as Python does: TorchRL tries an extra argument, and retries without it on this message.
             raise TypeError(f"got an unexpected keyword argument '{unknown[0]}'; accepted: {', '.join(accepted)}")
         return cls(**options)
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks everything that can be checked without reading files."""
         check_choice("obs_type", self.obs_type, ObsType)
         check_choice("reward", self.reward, (None, *RewardName.__args__))  # type: ignore[attr-defined]
         check_choice("goal_env", self.goal_env, (False, True))
@@ -86,29 +86,30 @@ class DreamConfig:
             raise ValueError(f"initial_states={self.initial_states!r}; accepted: None, a file, or an `InitialStates`")
         if self.goal_env and self.disagreement_penalty:
             raise ValueError(
-                "disagreement_penalty: the reward of a relabelled goal cannot hold it; accepted with goal_env=True: 0"
+                f"disagreement_penalty={self.disagreement_penalty}: compute_reward cannot include it; accepted with "
+                "goal_env=True: 0"
             )
 
     def computing(self, device: torch.device) -> AbstractContextManager:
-        """Gives the context in which the world model's products are computed in `precision`; states stay float32.
+        """Returns a context in which the world model's matrix products use `precision`; states stay float32.
 
         Args:
-            device: Where the world model is: one that is given as an object may be elsewhere than `self.device`.
+            device: Device of the world model. It may differ from `self.device` for a model given as an object.
         """
         kind, halved = device.type, self.precision == "bfloat16"
         if not halved and not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
-            return nullcontext()  # turning off what is off takes its time
+            return nullcontext()  # entering autocast only to disable it would cost time in every step
         return torch.autocast(kind, torch.bfloat16, enabled=halved)
 
     @property
     def middle_share(self) -> float:
-        """Share of the dreams that begin with a recorded mid-episode state."""
+        """Share of episodes that start from a recorded mid-episode state."""
         if isinstance(self.starts, str):
             return 0.4 if self.starts == "any" else 0.0
         return self.starts
 
     def open(self) -> tuple[WorldModel, InitialStates]:
-        """Loads world model and initial states; an object is taken as it is.
+        """Loads the world model and the initial states; objects are used as they are.
 
         Raises:
             FileNotFoundError: If a file is missing.
@@ -127,14 +128,17 @@ class DreamConfig:
         return model, initial if isinstance(initial, InitialStates) else InitialStates.load(initial)
 
     def pays(self, model: WorldModel) -> RewardName:
-        """Returns the reward: the one that is named, else the distance to the goal, or the environment's own."""
+        """Returns the name of the reward: `reward` if set, else "energy" with goals, "environment" without."""
         return self.reward or (DEFAULT_REWARD if model.spec.goals else "environment")
 
     def limit(self, calibrated: float | None) -> float | None:
-        """Returns the disagreement at which an episode is truncated, None for never; the world model may have its own.
+        """Returns the disagreement above which an episode is truncated; None for never.
+
+        Args:
+            calibrated: Threshold stored in the world model, or None.
 
         Raises:
-            ValueError: If the world model's own is asked for, and there is none.
+            ValueError: If `max_disagreement` is "calibrated" and the world model has no threshold.
         """
         if self.max_disagreement != "calibrated":
             return self.max_disagreement
@@ -148,5 +152,5 @@ class DreamConfig:
 
 @lru_cache(maxsize=8)
 def _compiled(model: Any) -> Any:
-    """Compiles a model once, for all environments that share it."""
+    """Compiles a model once for all environments that share it."""
     return model.compiled()

@@ -1,7 +1,7 @@
-"""The engine of every dream: batches of tensors in and out, on any device, with gradients if asked for.
+"""The batched core of all dream environments: tensors in, tensors out, on any device, optionally with gradients.
 
-`DreamEngine` is a pure function of what a dream carries from step to step; the environments of `dream_env.dream` add
-Gymnasium's form and random numbers from numpy, `dream_env.tensors` learners that live on a GPU.
+`DreamEngine` keeps no episode state of its own: the caller passes the `Carry` from step to step. `dream_env.dream`
+wraps it as Gymnasium environments with numpy random numbers, `dream_env.tensors` for training on one device.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ from dream_env.world_models.protocol import (
 )
 
 Carry = dict[str, Tensor]
-"""What a batch of dreams is from one step to the next: the entries of the world model's state, and those of `OWN`."""
+"""Everything that a batch of dreams passes from step to step: the world model's state and the entries in `OWN`."""
 OWN = ("_goal", "_goal_vector", "_distance", "_steps", "_streak")
-"""Beside the state: the goal's embedding `(B, E)` and the vector that the reward measures by `(B, M)`; the distance to
-it; the steps since the start; those for which the condition of success has held, `(B,)` each."""
+"""Entries of a `Carry` that are not part of the world model's state: the goal embedding `(B, E)`; the goal vector
+`(B, M)` from which the reward's distance is computed; that distance, the steps since the start, and the number of
+consecutive steps for which the success condition has held, `(B,)` each."""
 TERMINATED = 0.5
-"""Probability from which on an episode counts as ended (Ha & Schmidhuber 2018, appendix A.3)."""
+"""An episode terminates at this predicted probability or above (Ha & Schmidhuber 2018, appendix A.3)."""
 
 
 class DreamEngine:
-    """Begins dreams, moves them by actions, and tells what is seen of them and what is paid.
+    """Starts and steps batches of dreams, and computes their observations, rewards and infos.
 
     Args:
-        config: What is dreamed.
-        horizon: Control steps after which an episode is truncated; None for never, "spec" for the world's own.
+        config: Options of the dreams.
+        horizon: Control steps after which an episode is truncated; None for no limit, "spec" for the world's own.
 
     Raises:
-        ValueError: If the world model cannot give what the options ask for.
+        ValueError: If the world model does not support the options.
     """
 
     def __init__(self, config: DreamConfig, horizon: int | str | None = "spec") -> None:
@@ -62,34 +63,37 @@ class DreamEngine:
 
     @property
     def continuous(self) -> bool:
-        """Whether actions are vectors, and not numbers of choices."""
+        """Whether actions are vectors (`Box`) rather than indices (`Discrete`)."""
         return hasattr(self.spec.action, "low")
 
-    # --- a dream's steps
+    # --- start and step
 
     @torch.no_grad()
     def begin(self, rows: np.ndarray, instruction: list[str] | None = None, **given: Mapping[str, Tensor]) -> Carry:
         """Starts dreams.
 
         Args:
-            rows: Rows of the initial states `(K,)`.
-            instruction: Sentences in the place of theirs, K of them.
-            **given: `observation` and `goal`, observations `(K, ...)` or `(1, ...)` in the place of theirs.
+            rows: Rows of the initial states to start from, `(K,)`.
+            instruction: K instructions that replace the recorded ones.
+            **given: `observation` and `goal`: observations `(K, ...)` or `(1, ...)` that replace the recorded ones.
+
+        Returns:
+            The carry of K dreams.
         """
         count, goals = len(rows), self.spec.goals
         state = self.initial_states.states(self.model, rows)
         if instruction is not None or "observation" in given:
             parts = self.initial_states.observation
-            seen = given.get("observation") or {k: torch.from_numpy(v[rows]).to(self.device) for k, v in parts.items()}
-            seen = {name: part.expand(count, *part.shape[1:]) for name, part in seen.items()}
+            start = given.get("observation") or {k: torch.from_numpy(v[rows]).to(self.device) for k, v in parts.items()}
+            start = {name: part.expand(count, *part.shape[1:]) for name, part in start.items()}
             if self.spec.instructions:
-                seen["instruction"] = self._words(rows, instruction)
-            state = self.model.encode(seen)
+                start["instruction"] = self._words(rows, instruction)
+            state = self.model.encode(start)
         if self.form.words:
-            told = self.initial_states.instruction[rows] if instruction is None else instruction
+            sentences = self.initial_states.instruction[rows] if instruction is None else instruction
             state = {
                 **state,
-                "words": torch.from_numpy(np.stack([word_rows(str(one)) for one in told])).to(self.device),
+                "words": torch.from_numpy(np.stack([word_rows(str(each)) for each in sentences])).to(self.device),
             }
         if "goal" in given:
             shown = {name: part.expand(count, *part.shape[1:]) for name, part in given["goal"].items()}
@@ -113,44 +117,48 @@ class DreamEngine:
         return torch.from_numpy(words).to(self.device)
 
     def advance(self, carry: Carry, action: Tensor, noise: Tensor | None = None) -> tuple[Carry, dict[str, Tensor]]:
-        """Takes dreams one step further, from what they carry, the action and the noise, and from nothing else.
+        """Advances dreams by one control step; the result depends on the arguments only.
 
         Args:
-            carry: Of B dreams.
-            action: `(B, A)` float32 or `(B,)` int64, within `spec.action`.
-            noise: Uniform random numbers `(B, noise_dim)` in [0, 1); None for the likeliest.
+            carry: Carry of B dreams.
+            action: Actions `(B, A)` float32 or `(B,)` int64, within `spec.action`.
+            noise: Uniform random numbers `(B, noise_dim)` in [0, 1); None for the most likely outcome.
 
         Returns:
-            What the dreams carry then; and by name `reward` `(B,)`, `terminated`, `truncated`, and everything that
-            `info` gives.
+            The new carry; and a dict with `reward`, `terminated`, `truncated`, `(B,)` each, and the entries of `info`.
         """
         config, model, before = self.config, self.model, self.state(carry)
         with config.computing(self.device):
-            state, told = model.step(before, action, noise, config.temperature)
-        told = Prediction(*(part if part is None else part.float() for part in told))  # also in lower precision
+            state, predicted = model.step(before, action, noise, config.temperature)
+        predicted = Prediction(*(part if part is None else part.float() for part in predicted))  # may be bfloat16
         vector, steps = self.distance.vector(state), carry["_steps"] + 1
         distance = self.distance(vector, carry["_goal_vector"])
-        met = torch.zeros_like(steps, dtype=torch.bool) if told.success is None else self._met(told.success)
+        met = torch.zeros_like(steps, dtype=torch.bool) if predicted.success is None else self._met(predicted.success)
         streak = torch.where(met, carry["_streak"] + 1, 0)
         after = {**state, "_steps": steps, "_streak": streak, "_distance": distance}
         after |= {name: carry[name] for name in ("_goal", "_goal_vector")}
-        result = self.info(after, told)
-        reward = rewards.reward(self.reward, carry["_distance"], distance, result["is_success"], told.reward)
+        result = self.info(after, predicted)
+        reward = rewards.reward(self.reward, carry["_distance"], distance, result["is_success"], predicted.reward)
         truncated = torch.zeros_like(met) if self.horizon is None else steps >= self.horizon
-        if told.disagreement is not None:
+        if predicted.disagreement is not None:
             if config.disagreement_penalty:
-                reward = reward - config.disagreement_penalty * told.disagreement
+                reward = reward - config.disagreement_penalty * predicted.disagreement
             if self.max_disagreement is not None:
-                truncated = truncated | (told.disagreement > self.max_disagreement)
-        ended = torch.zeros_like(met) if told.terminated is None else told.terminated >= TERMINATED
+                truncated = truncated | (predicted.disagreement > self.max_disagreement)
+        ended = torch.zeros_like(met) if predicted.terminated is None else predicted.terminated >= TERMINATED
         return after, {"reward": reward, "terminated": ended, "truncated": truncated & ~ended, **result}
 
     def info(self, carry: Carry, told: Prediction | None = None) -> dict[str, Tensor]:
-        """Tells of dreams what their infos hold, `(B,)` each; without a prediction it is that of a start.
+        """Returns the infos of dreams, `(B,)` each.
 
-        `is_success` (the predicted condition has held for `hold_steps`); in a world with goals `distance` (that of the
-        embeddings); and as far as the world model tells: `success_probability`, `metric_distance` with a learned
-        reward, `disagreement` (0 at a start).
+        * `is_success`: whether the predicted success condition has held for `hold_steps` steps;
+        * `distance`: distance of the embedding to the goal embedding, in a world with goals;
+        * `metric_distance`: learned distance to the goal, if the reward uses it;
+        * `success_probability` and `disagreement` (0 at a start), if the world model predicts them.
+
+        Args:
+            carry: Carry of B dreams.
+            told: The prediction of the step that led here; None at a start.
         """
         state, result = self.state(carry), {"is_success": carry["_streak"] >= self.spec.hold_steps}
         if self.spec.goals:
@@ -169,12 +177,12 @@ class DreamEngine:
         return result
 
     def _start_success(self, state: State) -> Tensor | None:
-        told = isinstance(self.model, HasSuccess) and knows_success(self.model, state)
-        return self.model.success(state) if told else None  # type: ignore[attr-defined]
+        known = isinstance(self.model, HasSuccess) and knows_success(self.model, state)
+        return self.model.success(state) if known else None  # type: ignore[attr-defined]
 
     @property
     def tells_disagreement(self) -> bool:
-        """Whether steps tell the disagreement of an ensemble, found out by a step."""
+        """Whether the model predicts an ensemble's disagreement; found by taking one step, on first use."""
         if not hasattr(self, "_tells"):
             carry = self.begin(np.zeros(1, np.int64))
             with torch.no_grad():
@@ -182,7 +190,7 @@ class DreamEngine:
         return self._tells
 
     def still(self, count: int) -> Tensor:
-        """Returns actions that do nothing, or the nearest to it, `(count, A)` or `(count,)`."""
+        """Returns idle actions `(count, A)` or `(count,)`: zeros clipped to the action space, or the first index."""
         space: Any = self.spec.action
         if not self.continuous:
             return torch.full((count,), int(space.start), dtype=torch.int64, device=self.device)
@@ -190,11 +198,11 @@ class DreamEngine:
         return torch.from_numpy(np.tile(zero, (count, 1))).to(self.device)
 
     def state(self, carry: Carry) -> State:
-        """Returns the world model's state of dreams."""
+        """Returns the world model's state, without the entries in `OWN`."""
         return {name: part for name, part in carry.items() if name not in OWN}
 
     def observe(self, carry: Carry) -> Any:
-        """Returns the observations of dreams, in the form that `obs_type` and `goal_env` ask for."""
+        """Returns the observations of dreams in the form set by `obs_type` and `goal_env`."""
         return self.form.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
 
     def _met(self, success: Tensor) -> Tensor:
@@ -202,14 +210,14 @@ class DreamEngine:
 
 
 class GoalDistance:
-    """The distance to the goal that a reward measures: of embeddings, or of a learned metric's vectors.
+    """The distance to the goal used by a reward: between embeddings, or between vectors of a learned metric.
 
     Args:
         model: A world model.
         reward: Name of the reward.
 
     Raises:
-        ValueError: If the reward needs a goal or a metric that the model has not.
+        ValueError: If the reward needs goals or a learned metric, and the model has none.
     """
 
     def __init__(self, model: WorldModel, reward: rewards.RewardName) -> None:
@@ -226,16 +234,16 @@ class GoalDistance:
             )
 
     def vector(self, state: State) -> Tensor:
-        """Returns what distances are taken of, `(B, M)`."""
+        """Returns the vectors between which distances are computed, `(B, M)`."""
         return self.model.metric(state) if self.learned else self.model.embedding(state)  # type: ignore[attr-defined]
 
     def __call__(self, vector: Tensor, goal: Tensor) -> Tensor:
-        """Returns the distances `(B,)` of vectors `(B, M)` to a goal's; 0 in a world without goals."""
+        """Returns the distances `(B,)` of vectors `(B, M)` to goal vectors `(B, M)`; 0 in a world without goals."""
         if not goal.shape[-1]:
             return torch.zeros(len(vector), dtype=torch.float32, device=vector.device)
         return rewards.metric_distance(vector, goal) if self.learned else rewards.distance(vector, goal)
 
 
 def merge(ended: Tensor, fresh: Carry, old: Carry) -> Carry:
-    """Returns what dreams carry where those that have ended `(B,)` begin anew."""
+    """Returns the carry `fresh` in the rows where `ended` `(B,)` is True, and `old` elsewhere."""
     return {name: torch.where(ended.view(-1, *[1] * (part.dim() - 1)), fresh[name], part) for name, part in old.items()}

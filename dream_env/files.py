@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that one process writes at a time."""
+"""Atomic file writes, and locks for folders that only one process may write to at a time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any
 
 LOCK = ".lock"
-"""File in a folder that a process writes; it holds one line about that process."""
+"""Name of the lock file in an output folder; it contains one line about the process that writes there."""
 _HELD: set[str] = set()
 _HOST = re.sub(r"\W", "-", socket.gethostname())
-_FULL = re.compile(r"unexpected pos|os error 28|No space left")  # torch and safetensors, which raise no OSError
+_FULL = re.compile(r"unexpected pos|os error 28|No space left")  # torch and safetensors raise no OSError
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path that takes the place of `path` at the end, but not on an error.
+    """Yields a temporary path, and moves it to `path` at the end unless an error occurred.
 
-    Its name ends as that of `path`, which decides for some writers what they write. The file gets the mode that the
-    umask says, whatever its writer gave it, and what killed writers of the same file have left is removed.
+    The temporary name has the same suffix as `path`, since some writers choose the format by it. The file gets the mode
+    set by the umask, whatever mode its writer chose. Temporary files left by killed writers of `path` are removed.
 
     Raises:
-        OSError: If the disk is full or the folder cannot be written to; it names the file.
+        OSError: If the disk is full or the folder is not writable; the message names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.touch()
         mode = temporary.stat().st_mode & 0o777
         yield temporary
-        os.chmod(temporary, mode)  # safetensors leaves 0600
+        os.chmod(temporary, mode)  # safetensors creates files with mode 0600
         os.replace(temporary, path)
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.ENOSPC or not _full(error):
@@ -51,22 +51,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file atomically."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def check_npz(path: str | os.PathLike[str]) -> None:
-    """Refuses an .npz whose headers promise more than the file holds, before anything of that size is allocated.
+    """Checks that the array sizes in the headers of an .npz match its contents, before numpy allocates the arrays.
 
     Raises:
-        ValueError: If it does so, or holds something else than arrays of numbers and texts.
-        OSError: If it cannot be read.
+        ValueError: If they do not match, or the file contains anything else than arrays of numbers and strings.
+        OSError: If the file cannot be read.
     """
     import math
     import zipfile
@@ -89,20 +89,20 @@ def check_npz(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Keeps a folder for this process, as long as it writes there.
+    """Locks an output folder for this process while the context is active.
 
     Args:
-        folder: The folder, made if needed, and removed at the end if nothing was written.
+        folder: The folder. It is created if needed, and removed at the end if it was created here and is empty.
 
     Raises:
-        ValueError: If another process writes there; it says which.
-        OSError: If the folder cannot be written to.
+        ValueError: If another process writes there; the message names it.
+        OSError: If the folder is not writable.
     """
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
     place = str(folder.resolve())
-    if place in _HELD:  # a command that is part of another one
+    if place in _HELD:  # this process holds the lock: a command that runs inside another one
         yield
         return
     made = not folder.exists()
@@ -123,7 +123,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         _HELD.discard(place)
-        file.unlink(missing_ok=True)  # while it is held: who waits for the old file sees that it is gone
+        file.unlink(missing_ok=True)  # before the release, so that waiting processes notice
         lock.release()
         if made:
             with suppress(OSError):
@@ -135,10 +135,10 @@ def _full(error: Exception) -> bool:
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes temporary files of the same target whose writers, processes of this machine, are gone."""
+    """Removes temporary files of `path` whose writers ran on this machine and no longer exist."""
     with suppress(OSError):
         for file in path.parent.glob(f".*.{path.name.replace('[', '[[]')}"):
-            # The form of 0.1.0 was .PID.NAME.
+            # Version 0.1.0 named them .PID.NAME.
             found = re.fullmatch(rf"\.(?:{re.escape(_HOST)}\.)?(\d+)(?:\.\d+)?\.{re.escape(path.name)}", file.name)
             if found and not _alive(int(found[1])):
                 file.unlink(missing_ok=True)

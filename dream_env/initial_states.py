@@ -1,4 +1,4 @@
-"""Where dreams begin: recorded observations, with the goals and sentences that belong to them."""
+"""Initial states of dreams: recorded observations with their goals and instructions."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from dream_env.language import embedder
 from dream_env.world_models.protocol import State, WorldModel, take
 
 FILE = "initial_states.npz"
-"""Name of the file beside a world model."""
+"""Name of the file in the checkpoint folder of a world model."""
 _PARTS = {"observation": "observation.", "goal_observation": "goal_observation."}
-"""Dicts of arrays, and what their names begin with in a file."""
+"""Attributes that are dicts of arrays, and the prefix of their keys in a file."""
 _COLUMNS = {"goal": np.integer, "task": np.str_, "instruction": np.str_, "step": np.integer}
 
 
 @dataclass(eq=False)
 class InitialStates:
-    """Recorded states, row by row; observations only, so the same file serves every world model of a world.
+    """N recorded states. They are stored as observations, so one file serves every world model of the same world.
 
     Attributes:
-        observation: The parts of the observations by name, `(N, ...)`: pictures uint8, vectors float32.
-        goal_observation: The parts of the goals' observations, `(M, ...)`; empty in a world without goals.
-        goal: Row of `goal_observation` that belongs to each state, `(N,)` int.
-        task: Name of the task, `(N,)` str; "" in a world without tasks.
-        instruction: The sentence, `(N,)` str; "" in a world without sentences.
-        step: Step of the episode at which the state was recorded, `(N,)` int; 0 is an episode's start.
+        observation: Parts of the observations by name, `(N, ...)`: images uint8, vectors float32.
+        goal_observation: Parts of the goal observations by name, `(M, ...)`; empty in a world without goals.
+        goal: Row of `goal_observation` for each state, `(N,)` int.
+        task: Task name, `(N,)` str; "" in a world without tasks.
+        instruction: Language instruction, `(N,)` str; "" in a world without instructions.
+        step: Control step of the episode at which the state was recorded, `(N,)` int; 0 at an episode's start.
 
     Raises:
-        ValueError: If an array's shape, type or values are not the ones above.
+        ValueError: If an array has another shape, type or values than described above.
     """
 
     observation: dict[str, np.ndarray]
@@ -52,7 +52,7 @@ class InitialStates:
     )
 
     def __post_init__(self) -> None:
-        """Checks every array."""
+        """Checks the arrays."""
         if not self.observation or not len(self):
             raise ValueError("initial states: no rows; accepted: at least one state")
         goals = {len(part) for part in self.goal_observation.values()} or {1}
@@ -69,26 +69,26 @@ class InitialStates:
             raise ValueError(f"initial states: goal holds rows outside 0..{max(goals) - 1}")
 
     def __len__(self) -> int:
-        """Number of states."""
+        """Returns the number of states."""
         return len(next(iter(self.observation.values())))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what a copy or a pickle takes along: all but what was encoded."""
+        """Returns the attributes to copy or pickle: all except the cache of encoded states."""
         return {name: value for name, value in vars(self).items() if name != "_memo"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes over what `__getstate__` gave."""
+        """Restores what `__getstate__` returned, with an empty cache."""
         vars(self).update(state, _memo=WeakKeyDictionary())
 
     # --- files
 
     @staticmethod
     def load(path: str | Path) -> InitialStates:
-        """Reads a file; one that has not been written anew is read once per process, and its encoded rows are shared.
+        """Reads a file. An unchanged file is read once per process, and the encoded states are shared.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is truncated or holds something else.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If it is damaged or contains something else.
         """
         path = Path(path).expanduser().resolve()
         if not path.is_file():
@@ -99,7 +99,7 @@ class InitialStates:
         return _load(path, path.stat().st_mtime_ns)
 
     def save(self, path: str | Path) -> None:
-        """Writes a compressed npz without pickle; a reader never sees half a file."""
+        """Writes a compressed `.npz` without pickle, atomically."""
         arrays = {name: getattr(self, name) for name in _COLUMNS}
         for part, prefix in _PARTS.items():
             arrays |= {prefix + name: array for name, array in getattr(self, part).items()}
@@ -107,7 +107,7 @@ class InitialStates:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     def select(self, index: np.ndarray) -> InitialStates:
-        """Returns some of the states, by indices or a mask; the goals stay."""
+        """Returns the states at indices or in a mask; `goal_observation` is kept whole."""
         columns = {name: getattr(self, name)[index] for name in _COLUMNS}
         return InitialStates({k: v[index] for k, v in self.observation.items()}, self.goal_observation, **columns)
 
@@ -115,22 +115,23 @@ class InitialStates:
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks, sorted."""
+        """Task names, sorted."""
         return tuple(np.unique(self.task).tolist())
 
     def chances(self, task: str = "all", middle_share: float = 0.0, among: np.ndarray | None = None) -> np.ndarray:
-        """Returns the probability `(N,)` that a dream begins with each state.
+        """Returns the probability of each state to be drawn as an initial state, `(N,)`.
 
-        Tasks are alike likely; within a task episodes' starts and mid-episode states have their shares, and among those
-        all states are alike likely.
+        All tasks are equally likely. Within a task, mid-episode states together have the probability `middle_share` and
+        episode starts the rest; within each of these two groups all states are equally likely.
 
         Args:
-            task: Name of a task, or "all".
+            task: Task name, or "all".
             middle_share: Share of mid-episode states, 0 to 1.
-            among: The states that are in question, `(N,)` bool; None for all.
+            among: Mask of the states that may be drawn, `(N,)` bool; None for all. The shares of missing groups go to
+                the others.
 
         Raises:
-            ValueError: If there are no such states.
+            ValueError: If a group with a nonzero share is empty (only checked without `among`), or all of them are.
         """
         check_choice("task", task, (*self.tasks, "all"))
         chances, asked = np.zeros(len(self)), np.ones(len(self), bool) if among is None else among
@@ -143,28 +144,28 @@ class InitialStates:
                 if among is None and share and not states.any():
                     raise ValueError(
                         f"starts: there are no {kind} of task {name!r} among the initial states; accepted: a share of "
-                        "mid-episode states that they can serve"
+                        "mid-episode states that does not need them"
                     )
                 chances[states] = share / max(1, states.sum())
         if not chances.any():
-            raise ValueError("there is no such initial state; accepted: what `InitialStates` holds")
+            raise ValueError("no initial state matches; accepted: a selection that contains at least one state")
         return chances / chances.sum()
 
     # --- through a world model
 
     def states(self, model: WorldModel, rows: np.ndarray) -> State:
-        """Encodes states `(K,)` and their sentences; each is encoded once per model, when it is first asked for."""
+        """Encodes the states in rows `(K,)` with their instructions. Each is encoded once per model and then cached."""
         return self._encoded(model, "observation", rows)
 
     def goals(self, model: WorldModel, rows: np.ndarray) -> State:
-        """Encodes the goals of states `(K,)`, and gives them the states' sentences, as some embeddings ask for them."""
+        """Encodes the goals of rows `(K,)`, with the instructions of the rows, which some embeddings depend on."""
         state = self._encoded(model, "goal_observation", self.goal[rows])
         if model.spec.instructions:
             state["instruction"] = torch.from_numpy(self.words(model, rows)).to(model.device)
         return state
 
     def words(self, model: WorldModel, rows: np.ndarray) -> np.ndarray:
-        """Embeds the sentences of states `(K,)` as the world model does, `(K, I)` float32."""
+        """Returns the model's embeddings of the instructions in rows `(K,)`: `(K, I)` float32."""
         memo = self._memo.setdefault(model, {})
         if "words" not in memo:
             sentences, inverse = np.unique(self.instruction, return_inverse=True)
@@ -172,7 +173,7 @@ class InitialStates:
             memo["words"] = np.stack([embed(str(sentence)) for sentence in sentences])[inverse]
         return memo["words"][rows]
 
-    @torch.inference_mode(False)  # dreams ask in inference mode, but learners may take gradients
+    @torch.inference_mode(False)  # called in inference mode, but the cache may be used with gradients
     @torch.no_grad()
     def _encoded(self, model: WorldModel, part: str, rows: np.ndarray) -> State:
         arrays, memo = getattr(self, part), self._memo.setdefault(model, {})
@@ -195,14 +196,14 @@ class InitialStates:
 
 
 def draw(chances: np.ndarray, uniform: Any) -> Any:
-    """Turns random numbers in [0, 1), `()` or `(K,)`, into rows of initial states with these `chances` `(N,)`."""
+    """Maps random numbers in [0, 1), `()` or `(K,)`, to rows that are drawn with the probabilities `chances` `(N,)`."""
     below = np.cumsum(chances)
     return np.minimum(np.searchsorted(below, uniform, side="right"), np.flatnonzero(chances)[-1])
 
 
 @lru_cache(maxsize=4)
 def _load(path: Path, changed: int) -> InitialStates:
-    """Reads a file; `changed`, its time of change, makes a rewritten file a new entry."""
+    """Reads a file. `changed`, its modification time, is part of the cache key, so a rewritten file is read again."""
     try:
         check_npz(path)
         with np.load(path, allow_pickle=False) as file:

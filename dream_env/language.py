@@ -1,9 +1,8 @@
-"""Sentences as vectors.
+"""Embeddings of language instructions.
 
-A sentence is embedded as the weighted mean of static word vectors (smooth inverse frequency: Arora
-et al. 2017, "A simple but tough-to-beat baseline for sentence embeddings"), read from the table in
-`assets/language`. It is a fixed function, so a policy meets a phrasing that it never trained on as
-a point near those that it did.
+A sentence is embedded as the weighted mean of static word vectors (smooth inverse frequency: Arora et al. 2017, "A
+simple but tough-to-beat baseline for sentence embeddings") from the table in `assets/language`. The embedding is fixed,
+not trained, so a phrasing that a policy was not trained on lies near similar phrasings that it was trained on.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ INSTRUCTION_DIM = 64
 """Length of a sentence embedding."""
 
 WORDS = 16
-"""Words of a sentence that `word_rows` tells apart."""
+"""Maximum number of words of a sentence in `word_rows`."""
 UNKNOWN_ROWS = 64
-"""Rows that words share which are not in the table, each by a checksum of its letters."""
+"""Number of rows shared by all words that are not in the table; a checksum of the word selects its row."""
 FADING = 1.5
-"""How much more the first word of a sentence counts than the last one in `embed_in_order`, as a power of e."""
+"""In `embed_in_order`, the first word of a sentence has e^FADING times the weight of the last one."""
 SCALE = 0.4 * INSTRUCTION_DIM**0.5
-"""Length of an embedding before clipping: 0.4 root mean square, so about 1 % of the values clip."""
+"""Norm of an embedding before clipping: a root mean square of 0.4, so that about 1 % of the values are clipped."""
 
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[dict[str, int], np.ndarray]:
-    """Loads the word table: row of each word, and weighted word vectors `(W, 64)` float32."""
+    """Loads the word table: the row of each word, and the weighted word vectors `(W, 64)` float32."""
     file = resources.files("dream_env.assets") / "language" / "words.safetensors"
     remake = "`python -m dream_env.assets.language.make_words --wheel PATH` makes it (assets/language/README.md)"
     if not file.is_file():
@@ -50,24 +49,24 @@ def _table() -> tuple[dict[str, int], np.ndarray]:
 
 
 def words(sentence: str) -> list[str]:
-    """Returns the words of a sentence in lower case; marks that are not seen, as of writing direction, do not count."""
+    """Returns the words of a sentence in lower case; invisible format characters are removed first."""
     text = "".join(char for char in unicodedata.normalize("NFKC", sentence) if unicodedata.category(char) != "Cf")
     return re.findall(r"[a-z]+", text.lower())
 
 
 @lru_cache(maxsize=4096)
 def embed(sentence: str) -> np.ndarray:
-    """Embeds a sentence; case, punctuation, word order and unknown words do not count.
+    """Embeds a sentence; case, punctuation, word order and unknown words are ignored.
 
     Args:
-        sentence: English text with at least one word of the table.
+        sentence: English text with at least one word that is in the table.
 
     Returns:
-        Embedding, `(64,)` float32 in [-1, 1], read-only: the weighted mean of the word vectors,
-        brought to the length `SCALE` so that a longer sentence is not a weaker one, and clipped.
+        Embedding, `(64,)` float32 in [-1, 1], read-only: the weighted mean of the word vectors, scaled to the norm
+        `SCALE` so that the norm does not shrink with the length of the sentence, and clipped.
 
     Raises:
-        ValueError: If no word of the sentence is known.
+        ValueError: If no word of the sentence is in the table.
         FileNotFoundError: If the word table is missing.
     """
     return to_length(_known(sentence).mean(axis=0))
@@ -75,11 +74,13 @@ def embed(sentence: str) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def embed_in_order(sentence: str) -> np.ndarray:
-    """Embeds a sentence as `embed` does, but early words count more: what is put on what is said by their order.
+    """Embeds a sentence like `embed`, but with larger weights for earlier words.
+
+    Word order tells, for example, which object is to be put on which.
 
     Raises:
-        ValueError: As `embed`.
-        FileNotFoundError: As `embed`.
+        ValueError: As in `embed`.
+        FileNotFoundError: As in `embed`.
     """
     known = _known(sentence)
     weights = np.exp(-FADING * np.arange(len(known)) / max(1, len(known) - 1))
@@ -87,7 +88,7 @@ def embed_in_order(sentence: str) -> np.ndarray:
 
 
 def _known(sentence: str) -> np.ndarray:
-    """Returns the weighted vectors of the words that the table has, `(n, 64)`; ValueError if it has none."""
+    """Returns the weighted vectors of the n words that are in the table, `(n, 64)`; ValueError if n is 0."""
     rows, vectors = _table()
     known = [rows[word] for word in words(sentence) if word in rows]
     if not known:
@@ -97,13 +98,13 @@ def _known(sentence: str) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def word_rows(sentence: str) -> np.ndarray:
-    """Tells the words of a sentence in their order, for policies that read them one by one.
+    """Returns the words of a sentence in order as row indices, for policies that read them one by one.
 
     Args:
-        sentence: Any text; words after the first `WORDS` do not count.
+        sentence: Any text; words after the first `WORDS` are dropped.
 
     Returns:
-        Rows of `word_vectors`, `(WORDS,)` float32, as all parts of observations are; 0 where there is no word.
+        Rows of `word_vectors`, `(WORDS,)`, padded with 0. The type is float32, as in all vectors of observations.
     """
     rows, vectors = _table()
     found = [rows.get(word, len(vectors) + zlib.crc32(word.encode()) % UNKNOWN_ROWS) for word in words(sentence)]
@@ -115,7 +116,7 @@ def word_rows(sentence: str) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def word_vectors() -> np.ndarray:
-    """Returns a vector of root mean square 1 for each row of `word_rows`, `(W, 64)` float32; that of no word is 0."""
+    """Returns the vectors that `word_rows` indexes, `(W, 64)` float32, root mean square 1; row 0 (padding) is zero."""
     _, vectors = _table()
     unknown = np.random.default_rng(0).standard_normal((UNKNOWN_ROWS, INSTRUCTION_DIM))
     found = np.concatenate([vectors, unknown])
@@ -124,26 +125,26 @@ def word_vectors() -> np.ndarray:
 
 
 def to_length(vector: np.ndarray) -> np.ndarray:
-    """Brings a vector `(64,)` to the length `SCALE` and clips it to [-1, 1]; float32, read-only."""
+    """Scales a vector `(64,)` to the norm `SCALE` and clips it to [-1, 1]; float32, read-only."""
     embedding = np.clip(SCALE * vector / np.linalg.norm(vector), -1.0, 1.0).astype(np.float32)
     embedding.setflags(write=False)
     return embedding
 
 
 def embedder(model: Any) -> Callable[[str], np.ndarray]:
-    """Returns what embeds instructions beside a world model: its own `instruction` if it has one, else `embed`."""
+    """Returns the function that embeds instructions for a model: its method `instruction` if present, else `embed`."""
     return getattr(model, "instruction", embed)
 
 
 def similarity(sentence: str, known: tuple[str, ...], model: Any = None) -> np.ndarray:
-    """Returns the cosine of a sentence's embedding with those of others, `(S,)`.
+    """Returns the cosine similarity between the embedding of a sentence and the embeddings of others, `(S,)`.
 
     Args:
-        sentence: English.
-        known: The other sentences.
-        model: World model whose embedding of sentences counts; None for `embed`.
+        sentence: English text.
+        known: The S other sentences.
+        model: World model whose sentence embedding is used; None for `embed`.
     """
-    words = embedder(model)
-    vectors = np.stack([words(one) for one in (sentence, *known)])
+    function = embedder(model)
+    vectors = np.stack([function(each) for each in (sentence, *known)])
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors[1:] @ vectors[0]

@@ -1,4 +1,4 @@
-"""What a policy sees of a world, in the form that dream and real environment share."""
+"""Observation spaces and observations that the dream and the real environment share."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from dream_env.world_models.protocol import State, WorldModel
 
 ObsType = Literal["embedding", "words", "state", "pixels", "native"]
 EMBEDDING_BOUND = 20.0
-"""Embeddings have about unit variance; observations are clipped here."""
+"""Embeddings in observations are clipped to this magnitude; they have about unit variance."""
 
 
 class ObservationForm:
-    """Makes observations of states, and knows their space.
+    """Builds observations from latent states, and defines their space.
 
     Args:
         model: A world model.
-        obs_type: "embedding": a flat `Dict` of `embedding`; `goal`, the goal's embedding, in a world with goals; the
-            vectors that the model's `observed` names; and `instruction`, the sentence's embedding, in a world with
-            sentences. "words": the same and in such a world `words`, the sentence word by word (rows of
-            `dream_env.language.word_vectors`). "state": the same and the model's `state_spaces`, for whoever imagines
-            from here. "pixels": as "embedding", and the pictures. "native": what the environment itself shows, decoded.
-        goal_env: Gives the `observation / achieved_goal / desired_goal` form for hindsight replay, where the first
-            holds vectors and instruction, or the embedding where there are none.
+        obs_type: Content of the observations:
+
+            * "embedding": a flat `Dict` with `embedding`; `goal`, the goal embedding, in a world with goals; the
+              vectors named in the model's `observed`; and `instruction`, its embedding, in a world with instructions.
+            * "words": also `words`, the instruction word by word (rows of `dream_env.language.word_vectors`), in a
+              world with instructions.
+            * "state": as "words", and the entries in the model's `state_spaces`, from which rollouts can be started.
+            * "pixels": as "embedding", and the images.
+            * "native": the observation of the environment itself, decoded.
+        goal_env: True for a `Dict` of `observation`, `achieved_goal` and `desired_goal`, for hindsight relabelling.
+            `observation` concatenates the vectors and the instruction, or is the embedding if there are none.
 
     Raises:
-        ValueError: If the form is not accepted for this world.
+        ValueError: If this world does not support the form.
     """
 
     def __init__(self, model: WorldModel, obs_type: ObsType = "embedding", goal_env: bool = False) -> None:
@@ -55,18 +59,18 @@ class ObservationForm:
 
     @property
     def words(self) -> bool:
-        """Whether observations hold words, so that states have to."""
+        """Whether observations contain `words`, which then have to be in the states."""
         return self.obs_type in ("words", "state") and self.model.spec.instructions
 
     def build(self, state: State, goal: Tensor | None) -> Any:
-        """Makes observations of states and their goals' embeddings `(B, E)`; every tensor is a fresh one."""
+        """Builds observations from states and their goal embeddings `(B, E)` (None without goals), as new tensors."""
         if self.obs_type == "native":
             decoded, own = self.model.decode(state), bare(self.model.spec)
             return decoded[own] if own else decoded
         embedding = _bounded(self.model.embedding(state))
-        told = ["instruction", *(["words"] if self.words else [])] if self.model.spec.instructions else []
-        names = [*self.shown, *told]
-        parts = {name: state[name].clone() for name in names}  # a learner may change what it is given
+        language = ["instruction", *(["words"] if self.words else [])] if self.model.spec.instructions else []
+        names = [*self.shown, *language]
+        parts = {name: state[name].clone() for name in names}  # copies, since the caller may modify them
         if self.goal_env:
             assert goal is not None
             rest = torch.cat(list(parts.values()), dim=-1) if parts else embedding.clone()
@@ -86,15 +90,15 @@ def observation_space(
     goal_env: bool = False,
     observed_spaces: Mapping[str, spaces.Space] | None = None,
 ) -> spaces.Space:
-    """Builds the space of `ObservationForm`.
+    """Builds the observation space of `ObservationForm`.
 
     Args:
-        spec: The world.
+        spec: Spec of the world.
         embedding_dim: Length E of an embedding.
-        observed: Entries of the world model's state that are shown as they are.
+        observed: Entries of the world model's state that are part of the observation.
         obs_type: As in `ObservationForm`.
         goal_env: As in `ObservationForm`.
-        observed_spaces: Spaces of those that are no vectors of the world, such as a memory.
+        observed_spaces: Spaces of the entries in `observed` that are not vectors of the spec, such as a memory.
     """
     if obs_type == "native":
         own = bare(spec)
@@ -119,13 +123,13 @@ def observation_space(
 
 
 def bare(spec: WorldSpec) -> str | None:
-    """Returns the name of the only part of an environment's observation that is not a dict; None of a dict."""
+    """Returns the name of the only part if the environment's observation is a single array; None if it is a dict."""
     names = tuple(spec.observation.spaces)
     return names[0] if names in ((PICTURE,), (VECTOR,)) else None
 
 
 def to_tensors(observation: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:
-    """Makes a batch of one of an observation: pictures stay uint8, vectors become float32."""
+    """Converts an observation to tensors with batch size 1: images stay uint8, vectors become float32."""
     arrays = {name: np.asarray(value) for name, value in observation.items()}
     return {
         name: torch.from_numpy(np.array(a if a.dtype == np.uint8 else a.astype(np.float32))[None]).to(device)
@@ -134,7 +138,7 @@ def to_tensors(observation: Mapping[str, Any], device: torch.device) -> dict[str
 
 
 def to_numpy(observation: Any) -> Any:
-    """Makes arrays of an observation of `ObservationForm.build`."""
+    """Converts an observation from `ObservationForm.build` to numpy arrays."""
     if isinstance(observation, Tensor):
         return observation.cpu().numpy()
     return {name: part.cpu().numpy() for name, part in observation.items()}

@@ -1,6 +1,7 @@
-"""What is done to an environment before it is recorded: frames skipped, actions limited, pictures cropped and resized.
+"""Preprocessing of an environment: frame skip, tighter action bounds, cropped and resized images.
 
-The spec of recorded episodes keeps it, so that whatever was learned from them meets the same environment again.
+It is stored in the spec of recorded episodes, so that a model or policy trained on them is evaluated in the same
+environment.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from PIL import Image
 from dream_env.spec import WorldSpec, is_picture
 
 LISTS = ("crop", "low", "high")
-"""Attributes of a preparation that are several numbers."""
+"""Attributes of `Preparation` that are tuples of numbers."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How an environment is made and shown.
+    """Arguments and preprocessing of an environment.
 
     Attributes:
-        options: Arguments of `gymnasium.make`, name and value.
-        part: The one part of a `Dict` observation that is shown; None for all.
-        crop: Rows and columns cut off every picture: top, bottom, left, right.
-        size: Side to which pictures are resized then; None leaves them.
-        skip: Steps of the environment for which an action is repeated; rewards are added up.
-        first: Steps after a reset that nobody sees, without action: an opening in which nothing can be learned.
-        low: Lower bounds of the actions that are taken, if they are tighter than the environment's own.
-        high: Upper ones.
+        options: Keyword arguments of `gymnasium.make`, as pairs of name and value.
+        part: Name of the only part of a `Dict` observation that is kept; None keeps all.
+        crop: Rows and columns to cut off every image: top, bottom, left, right.
+        size: Height and width in pixels to which images are resized after cropping; None for no resizing.
+        skip: Number of environment steps for which each action is repeated; their rewards are summed.
+        first: Number of steps to skip after a reset, with idle actions; for an opening in which nothing can be learned.
+        low: Lower bounds of the actions, within the environment's own bounds; None for the latter.
+        high: Upper bounds of the actions, in the same way.
 
     Raises:
         ValueError: If a number is out of range.
@@ -63,10 +64,10 @@ class Preparation:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preparation:
-        """Makes one of what a spec holds.
+        """Creates a preparation from the `preparation` of a spec.
 
         Raises:
-            ValueError: If it holds something else.
+            ValueError: If a key or a value is not accepted.
         """
         try:
             given: dict[str, Any] = {k: tuple(value) if k in LISTS else value for k, value in values.items()}
@@ -76,7 +77,7 @@ class Preparation:
             raise ValueError(f"preparation={dict(values)}: {error}; accepted: what a spec's file holds") from error
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what differs from an environment as it is, as what JSON can hold."""
+        """Returns the values that differ from the defaults, in a form that JSON can store."""
         found: dict[str, Any] = {"options": dict(self.options), "part": self.part, "crop": [*self.crop]}
         found |= {"size": self.size, "skip": self.skip, "first": self.first}
         found |= {name: bound and [*bound] for name, bound in (("low", self.low), ("high", self.high))}
@@ -85,7 +86,7 @@ class Preparation:
 
 
 def parse_options(text: str) -> tuple[tuple[str, Any], ...]:
-    """Parses "frame_skip=4,continuous=False" to names and values.
+    """Parses a text such as "frame_skip=4,continuous=False" into pairs of name and value.
 
     Raises:
         ValueError: If it is not of this form.
@@ -97,23 +98,23 @@ def parse_options(text: str) -> tuple[tuple[str, Any], ...]:
             raise ValueError(f"env_options={text!r}; accepted: NAME=VALUE, several joined by commas")
         try:
             result.append((name.strip(), ast.literal_eval(value.strip())))
-        except (ValueError, SyntaxError):  # a word
+        except (ValueError, SyntaxError):  # a plain word is a string
             result.append((name.strip(), value.strip()))
     return tuple(result)
 
 
 def make(name: str, preparation: Preparation | None = None, **options: Any) -> gym.Env:
-    """Makes an environment and prepares it; no window is opened.
+    """Creates an environment and applies a preparation; no window is opened.
 
     Args:
-        name: Its id, MODULE:ID where a module registers it.
-        preparation: What is done to it; None for nothing.
+        name: Environment id, or MODULE:ID if a module has to be imported to register it.
+        preparation: The preparation; None for none.
         **options: Further arguments of `gymnasium.make`.
 
     Raises:
-        ValueError: If there is no such environment, or it cannot be prepared so.
+        ValueError: If the environment cannot be created, or the preparation does not fit it.
     """
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame's environments ask for a display without it
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # otherwise pygame's environments need a display
     preparation = preparation or Preparation()
     try:
         env = gym.make(name, **dict(preparation.options), **options)
@@ -139,10 +140,12 @@ def make(name: str, preparation: Preparation | None = None, **options: Any) -> g
 
 
 def make_of(spec: WorldSpec, **options: Any) -> gym.Env:
-    """Makes the environment that episodes of a spec were recorded in; one without a time limit gets the spec's.
+    """Creates the environment in which the episodes of a spec were recorded.
+
+    If it has no time limit of its own, that of the spec is applied.
 
     Raises:
-        ValueError: If there is no such environment.
+        ValueError: If the environment cannot be created.
     """
     env = make(spec.name, Preparation.of(spec.preparation), **options)
     unlimited = env.spec is None or env.spec.max_episode_steps is None
@@ -150,16 +153,16 @@ def make_of(spec: WorldSpec, **options: Any) -> gym.Env:
 
 
 def steps(limit: int | None, preparation: Preparation) -> int | None:
-    """Returns the time limit of a prepared environment, of one that has a limit itself."""
+    """Returns the time limit after preparation, given that of the unprepared environment; None for no limit."""
     return limit if limit is None else max(1, ceil((limit - preparation.first) / preparation.skip))
 
 
 class Skip(gym.Wrapper[Any, Any, Any, Any]):
-    """Repeats every action, and adds up the rewards.
+    """Repeats every action and sums the rewards (frame skip).
 
     Args:
         env: Any environment.
-        count: Steps for each action.
+        count: Environment steps per action.
     """
 
     def __init__(self, env: gym.Env, count: int) -> None:
@@ -167,7 +170,7 @@ class Skip(gym.Wrapper[Any, Any, Any, Any]):
         self.count = count
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Takes the steps, fewer where the episode ends."""
+        """Repeats the action; stops early if the episode ends."""
         total = 0.0
         for _ in range(self.count):
             obs, reward, terminated, truncated, info = self.env.step(action)
@@ -178,11 +181,13 @@ class Skip(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class SkipFirst(gym.Wrapper[Any, Any, Any, Any]):
-    """Leaves out the first steps after a reset; no action, or the first of those that are discrete, is taken in them.
+    """Skips the first steps after a reset.
+
+    The skipped steps use zeros, clipped to the action space, or the first action of a `Discrete`.
 
     Args:
-        env: Any environment.
-        count: Steps. An episode that ends within them is not left out.
+        env: Any environment with `Box` or `Discrete` actions.
+        count: Number of steps to skip. If the episode ends within them, it is reset again and nothing is skipped.
     """
 
     def __init__(self, env: gym.Env, count: int) -> None:
@@ -196,7 +201,7 @@ class SkipFirst(gym.Wrapper[Any, Any, Any, Any]):
             raise ValueError(f"first={count} with actions of {space}; accepted: a Box or discrete ones")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets, and takes the steps."""
+        """Resets the environment and takes the skipped steps."""
         obs, info = self.env.reset(seed=seed, options=options)
         for _ in range(self.count):
             obs, _, terminated, truncated, info = self.env.step(self.idle)
@@ -206,15 +211,17 @@ class SkipFirst(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Limited(gym.Wrapper[Any, Any, Any, Any]):
-    """Takes actions of tighter bounds, and no others: whatever acts at random, or learns, knows of these alone.
+    """Narrows the action space; actions are clipped to it.
+
+    Random and learned policies then only use actions within the narrower bounds.
 
     Args:
-        env: Its actions are in a `Box`.
-        low: Lower bounds, one for each number of an action; None for the environment's own.
-        high: Upper ones.
+        env: Environment with a `Box` action space.
+        low: Lower bounds, one per action dimension; None for the environment's own.
+        high: Upper bounds, in the same way.
 
     Raises:
-        ValueError: If bounds are not within those of the environment.
+        ValueError: If the bounds are not within those of the environment.
     """
 
     def __init__(self, env: gym.Env, low: tuple[float, ...] | None = None, high: Any = None) -> None:
@@ -238,22 +245,22 @@ class Limited(gym.Wrapper[Any, Any, Any, Any]):
         self.action_space = spaces.Box(given[0], given[1], own.shape, own.dtype.type)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Takes a step."""
+        """Clips the action and steps the environment."""
         space: Any = self.action_space
         return self.env.step(np.clip(action, space.low, space.high))
 
 
 class Pictures(gym.ObservationWrapper[Any, Any, Any]):
-    """Crops and resizes the pictures of observations.
+    """Crops and resizes the images in observations.
 
     Args:
-        env: Observations are a picture, or a flat `Dict` with some.
-        part: The one part of a `Dict` that is shown, bare; None for all.
-        crop: Rows and columns cut off: top, bottom, left, right.
-        size: Side of the result; None leaves what is left.
+        env: Environment whose observation is an image, or a flat `Dict` with images.
+        part: Part of a `Dict` that becomes the whole observation; None keeps all parts.
+        crop: Rows and columns to cut off: top, bottom, left, right.
+        size: Height and width of the result in pixels; None for no resizing.
 
     Raises:
-        ValueError: If there is no such part, no picture, or nothing is left of it.
+        ValueError: If the part does not exist, there is no image, or cropping leaves nothing of it.
     """
 
     def __init__(
@@ -274,11 +281,11 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
         self.observation_space = spaces.Dict(shown) if isinstance(space, spaces.Dict) else shown[""]
 
     def observation(self, observation: Any) -> Any:
-        """Returns an observation, its pictures cropped and resized."""
-        seen = observation if self.part is None else observation[self.part]
-        if isinstance(seen, Mapping):
-            return {name: self._prepared(np.asarray(each)) for name, each in seen.items()}
-        return self._prepared(np.asarray(seen))
+        """Returns the observation with cropped and resized images."""
+        kept = observation if self.part is None else observation[self.part]
+        if isinstance(kept, Mapping):
+            return {name: self._prepared(np.asarray(each)) for name, each in kept.items()}
+        return self._prepared(np.asarray(kept))
 
     def _shown(self, space: spaces.Space) -> spaces.Space:
         if not is_picture(space):
@@ -297,5 +304,5 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
         part = image[top : height - bottom, left : width - right]
         if self.size is None or part.shape[:2] == (self.size, self.size):
             return part.copy()
-        # Bilinear with a support as wide as the reduction: small things are averaged, and not missed.
+        # Pillow's bilinear filter widens with the reduction factor, so that small objects are averaged and not lost.
         return np.asarray(Image.fromarray(part).resize((self.size, self.size), Image.Resampling.BILINEAR))

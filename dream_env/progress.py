@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal as usual; in a log file one line a minute, and none for what is done sooner."""
+"""Progress bars: animated on a terminal; elsewhere one line per minute, and none for tasks of less than a minute."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 SECONDS = 60.0
-"""Time between two lines where there is no terminal."""
+"""Seconds between two lines if the output is not a terminal."""
 
 
 class _Lines(tqdm):
-    """A bar whose frames are lines of their own, at least `SECONDS` apart."""
+    """A `tqdm` that prints each update as a separate line, at least `SECONDS` apart."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         every = {"mininterval": SECONDS, "maxinterval": SECONDS, "delay": SECONDS, "ncols": 100, "miniters": 1}
         super().__init__(*args, **{**options, **every})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Writes a line."""
+        """Prints a line to stderr."""
         print(msg or str(self), file=sys.stderr, flush=True)
 
     def set_postfix(self, ordered_dict: Any = None, refresh: bool | None = True, **values: Any) -> None:
-        """Keeps figures for the next line."""
+        """Stores values to show in the next line."""
         super().set_postfix(ordered_dict, refresh=False, **values)
 
     def close(self) -> None:
-        """Ends without a line."""
+        """Closes the bar without printing."""
         self.leave = False
         self.disable = True
 
@@ -39,5 +39,5 @@ def progress_bar(items: Iterable[Item], *args: Any, **options: Any) -> tqdm[Item
 @overload
 def progress_bar(*args: Any, **options: Any) -> tqdm[Any]: ...
 def progress_bar(*args: Any, **options: Any) -> Any:
-    """Returns a progress bar; arguments and interface are those of `tqdm`."""
+    """Returns a progress bar with the arguments and the interface of `tqdm`."""
     return (tqdm if sys.stderr is not None and sys.stderr.isatty() else _Lines)(*args, **options)

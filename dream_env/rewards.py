@@ -1,4 +1,4 @@
-"""Distances to a goal and rewards: one function for every world."""
+"""Goal distances and rewards, the same functions for the dream and the real environment."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ RewardName = Literal[
     "energy", "bounded", "progress", "metric", "metric_bounded", "metric_progress", "success", "environment"
 ]
 BOUNDED_SCALE = 0.4
-"""Distance at which the `bounded` reward has fallen to 1/e."""
+"""Distance at which the `bounded` reward is 1/e."""
 METRIC_SCALE = 4.0
-"""Learned distance (control steps) at which the `metric_bounded` reward has fallen to 1/e."""
+"""Learned distance (control steps) at which the `metric_bounded` reward is 1/e."""
 DEFAULT_REWARD: RewardName = "energy"
-"""Reward of worlds with goals where none is named; those without goals pay the environment's own."""
+"""Default reward in worlds with goals. In worlds without goals the default is "environment"."""
 OF_TWO_EMBEDDINGS = ("energy", "bounded")
-"""Rewards that can be told from an embedding and a goal's alone, which hindsight replay asks for."""
+"""Rewards that depend only on the embedding and the goal embedding, as hindsight relabelling requires."""
 
 
 class Payment(NamedTuple):
-    """Which steps of an episode a learner is paid for.
+    """Weights for the rewards of an episode's steps during training.
 
     Attributes:
-        others: Weight of the reward of every step but the last.
+        others: Weight of the reward of every step except the last.
         last: Weight of the reward of an episode's last step.
-        beyond: Whether what would follow after a time limit counts, as the critic estimates it. Without it an episode
-            is all there is: with rewards that are never positive, and a discount of 1, that is what is wanted.
+        beyond: Whether the critic's value estimate is added at a truncation. If False, nothing counts after the time
+            limit, which is appropriate for rewards that are never positive with a discount of 1.
     """
 
     others: float = 1.0
@@ -40,40 +40,41 @@ class Payment(NamedTuple):
 
 
 EVERY_STEP = Payment()
-"""As Gymnasium has it."""
+"""All rewards as they are, as in Gymnasium."""
 OUTCOME = Payment(0.0, 1.0, beyond=False)
-"""The last step alone."""
+"""The reward of the last step only."""
 
 
 def distance(embedding: Tensor, goal: Tensor) -> Tensor:
-    """Mean squared distance `(...)` of embeddings `(..., E)`: the energy of V-JEPA 2-AC with a squared norm."""
+    """Returns the mean squared distance `(...)` of embeddings `(..., E)`: V-JEPA 2-AC's energy with a squared norm."""
     return (embedding - goal).square().mean(-1)
 
 
 def metric_distance(vector: Tensor, goal: Tensor) -> Tensor:
-    """Euclidean distance `(...)` of vectors `(..., M)` of a learned metric: about the control steps to go."""
-    return (vector - goal).square().sum(-1).clamp_min(1e-12).sqrt()  # the root of 0 has no gradient
+    """Returns the Euclidean distance `(...)` of learned metric vectors `(..., M)`: about the control steps to go."""
+    return (vector - goal).square().sum(-1).clamp_min(1e-12).sqrt()  # the square root has no finite gradient at 0
 
 
 def is_learned(name: RewardName) -> bool:
-    """Tells whether a reward measures by the world model's learned metric, and not by the embedding distance."""
+    """Returns whether a reward uses the world model's learned metric instead of the embedding distance."""
     return name.startswith("metric")
 
 
 def needs_goal(name: RewardName) -> bool:
-    """Tells whether a reward is a function of a distance to the goal."""
+    """Returns whether a reward is a function of a distance to the goal."""
     return name not in ("success", "environment")
 
 
 def reward(name: RewardName, previous: Tensor, current: Tensor, success: Tensor, own: Tensor | None = None) -> Tensor:
-    """Gives the rewards of one step.
+    """Computes the rewards of one step.
 
     Args:
-        name: Of the embedding distance, "energy": minus the distance; "progress": its decrease in this step;
-            "bounded": exp(-distance / 0.4). Of the learned metric's distance, alike: "metric", "metric_progress",
-            "metric_bounded" with scale 4. "success": 1 while success holds, else 0. "environment": the environment's
-            own, true or predicted.
-        previous: Distance to the goal before the step, `(...)`; the raw or the learned one, see `is_learned`.
+        name: Name of the reward. With the embedding distance: "energy" is minus the distance, "progress" its decrease
+            in this step, "bounded" is exp(-distance / 0.4). With the learned distance: "metric", "metric_progress" and
+            "metric_bounded" are the same, with scale 4. "success" is 1 while success holds, else 0. "environment" is
+            the environment's own reward, true or predicted.
+        previous: Distance to the goal before the step, `(...)`: the embedding distance or the learned one, see
+            `is_learned`.
         current: Distance to the goal after the step, `(...)`.
         success: Whether success holds after the step, `(...)` bool.
         own: The environment's own reward, `(...)`.
@@ -82,7 +83,7 @@ def reward(name: RewardName, previous: Tensor, current: Tensor, success: Tensor,
         The rewards, `(...)` float32.
 
     Raises:
-        ValueError: If the environment's own is asked for and there is none.
+        ValueError: If `name` is "environment" and `own` is None.
     """
     if name == "environment":
         if own is None:
@@ -100,10 +101,10 @@ def reward(name: RewardName, previous: Tensor, current: Tensor, success: Tensor,
 
 
 def goal_reward(name: RewardName) -> Callable[[Any, Any, Any], np.ndarray]:
-    """Returns the `compute_reward(achieved_goal, desired_goal, info)` of a goal env, vectorized over rows.
+    """Returns the method `compute_reward(achieved_goal, desired_goal, info)` of a goal env, vectorized over rows.
 
     Raises:
-        ValueError: If the reward cannot be told from the two embeddings alone.
+        ValueError: If the reward needs more than the two embeddings.
     """
     if name not in OF_TWO_EMBEDDINGS:
         names = ", ".join(map(repr, OF_TWO_EMBEDDINGS))

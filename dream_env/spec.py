@@ -1,4 +1,4 @@
-"""What a world offers and asks for: its spaces, its clock, and whether it has sentences and goals."""
+"""The `WorldSpec`: spaces, time limit, control rate, instructions and goals of an environment (a "world")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gymnasium import spaces
 from dream_env.files import replacing
 
 PICTURE, VECTOR = "pixels", "state"
-"""Names under which an observation that is not a dict, but a single picture or vector, is kept."""
+"""Names given to an observation that is a single image or vector instead of a dict."""
 ACCEPTED = "a float vector (Box of shape (n,)), a picture (uint8 Box of shape (H, W, 3)), or a flat Dict of these"
 
 
@@ -25,15 +25,15 @@ class WorldSpec:
 
     Attributes:
         name: Id of the environment, or name of the robot.
-        observation: Flat `Dict` of boxes: pictures `(H, W, 3)` uint8 and vectors `(n,)` float32.
-        action: Actions, a `Box` vector or `Discrete`.
+        observation: Observation space, a flat `Dict` of boxes: images `(H, W, 3)` uint8 and vectors `(n,)` float32.
+        action: Action space, a `Box` vector or `Discrete`.
         horizon: Control steps after which an episode is truncated; None for no limit.
-        control_hz: Control steps per second, where time is meant to be real.
-        hold_steps: Success counts once its condition has held for so many control steps.
-        instructions: Whether episodes have sentences.
+        control_hz: Control steps per second; None if steps do not correspond to real time.
+        hold_steps: Number of consecutive control steps for which the success condition must hold to count as success.
+        instructions: Whether episodes have a language instruction.
         goals: Whether episodes have an observation of their goal.
-        names: Names, with units, of the numbers of a vector (by its name) or of the action (under "action").
-        preparation: What was done to the environment before it was recorded, see `dream_env.preparation`.
+        names: Names, with units, of the elements of a vector (by its name) or of the action (under "action").
+        preparation: Preprocessing of the environment before recording, see `dream_env.preparation`.
 
     Raises:
         ValueError: If a space or a number is not of the accepted kind.
@@ -51,7 +51,7 @@ class WorldSpec:
     preparation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks the spaces."""
+        """Checks the spaces and the numbers."""
         for name, space in self.observation.spaces.items():
             if not (is_picture(space) or _is_vector(space)):
                 raise ValueError(f"observation {name!r} is {space}; accepted: {ACCEPTED}")
@@ -63,7 +63,7 @@ class WorldSpec:
 
     @property
     def pictures(self) -> tuple[str, ...]:
-        """Names of the pictures in an observation."""
+        """Names of the images in an observation."""
         return tuple(name for name, space in self.observation.spaces.items() if is_picture(space))
 
     @property
@@ -73,20 +73,20 @@ class WorldSpec:
 
     @property
     def forms(self) -> dict[str, tuple[int, ...] | None]:
-        """Shapes of all observations by name, and of the action: two worlds that differ in them are different ones."""
+        """Shapes of the observations by name, and of "action"; specs of the same world agree in them."""
         spaces_ = {**self.observation.spaces, "action": self.action}
         return {name: space.shape for name, space in spaces_.items()}
 
     @classmethod
     def of_env(cls, env: gym.Env, **known: Any) -> WorldSpec:
-        """Reads the spec of a Gymnasium environment.
+        """Creates the spec of a Gymnasium environment.
 
         Args:
-            env: Its observations are what `observe` takes.
-            **known: Attributes that the environment does not tell, such as `control_hz`.
+            env: Environment whose observations `observe` accepts.
+            **known: Attributes that replace or add to those found in the environment, such as `control_hz`.
 
         Raises:
-            ValueError: If its spaces are not of the accepted kinds.
+            ValueError: If a space is not of an accepted kind.
         """
         space = env.observation_space
         parts = space.spaces if isinstance(space, spaces.Dict) else {_single(space): space}
@@ -104,7 +104,7 @@ class WorldSpec:
     # --- files
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the spec as what JSON can hold."""
+        """Returns the spec in a form that JSON can store."""
         return {
             "name": self.name,
             "observation": {name: space_to_json(space) for name, space in self.observation.spaces.items()},
@@ -120,7 +120,7 @@ class WorldSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> WorldSpec:
-        """Makes a spec of what `to_json` gave.
+        """Creates a spec from the result of `to_json`.
 
         Raises:
             ValueError: If a field is missing, unknown, or not of the accepted kind.
@@ -141,10 +141,10 @@ class WorldSpec:
 
     @classmethod
     def load(cls, path: str | Path) -> WorldSpec:
-        """Reads a JSON file of `save`.
+        """Reads a JSON file written by `save`.
 
         Raises:
-            FileNotFoundError: If there is none.
+            FileNotFoundError: If the file does not exist.
             ValueError: If it is damaged.
         """
         try:
@@ -154,7 +154,7 @@ class WorldSpec:
 
 
 def observe(observation: Any) -> dict[str, np.ndarray]:
-    """Gives an environment's observation the form of a `WorldSpec`: a flat dict of arrays."""
+    """Converts an environment's observation to the form of a `WorldSpec`: a flat dict of arrays."""
     if isinstance(observation, Mapping):
         return {name: np.asarray(value) for name, value in observation.items()}
     array = np.asarray(observation)
@@ -162,12 +162,12 @@ def observe(observation: Any) -> dict[str, np.ndarray]:
 
 
 def _single(space: spaces.Space) -> str:
-    """Returns the name under which an observation that is not a dict is kept."""
+    """Returns the name given to an observation that is not a dict."""
     return PICTURE if is_picture(space) else VECTOR
 
 
 def is_picture(space: spaces.Space | None) -> bool:
-    """Tells whether a space is that of pictures, uint8 `(H, W, 3)`."""
+    """Returns whether a space is one of images, uint8 `(H, W, 3)`."""
     if space is None:
         return False
     shape = space.shape or ()
@@ -180,7 +180,7 @@ def _is_vector(space: spaces.Space) -> bool:
 
 
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
-    """Returns a space as what JSON can hold; infinite bounds are None."""
+    """Returns a space in a form that JSON can store; infinite bounds become None."""
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     assert isinstance(space, spaces.Box) and space.shape is not None and space.dtype is not None
@@ -196,10 +196,10 @@ def _finite(bound: Any) -> float | None:
 
 
 def space_from_json(values: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
-    """Makes a space of what a spec's file says.
+    """Creates a space from the result of `space_to_json`.
 
     Raises:
-        ValueError: If it is of another type than "Box" and "Discrete", or too large to be meant.
+        ValueError: If it is neither a "Box" nor a "Discrete", or has more than 1e8 elements.
     """
     if values["type"] == "Discrete":
         return spaces.Discrete(int(values["n"]), start=int(values.get("start", 0)))

@@ -1,4 +1,4 @@
-"""Dreams for learners that live on a GPU: tensors in, tensors out, and nothing goes through the host in between."""
+"""Batched dreams with a tensor interface, for training that stays on one device such as a GPU."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Info = dict[str, Any]
 
 
 class TensorDreams:
-    """A batch of dreams as tensors on one device, tens of thousands at a time.
+    """A batch of dreams as tensors on one device; tens of thousands can run in parallel.
 
-    A step copies nothing to the host and never waits for the device; an ended dream starts anew in it. On a GPU the
-    first step is recorded as a CUDA graph and later ones replay it, so a few hundred dreams do not wait for Python
-    either. With `differentiable=True` rewards have gradients with respect to all actions since the last `reset` or
-    `detach`, so a policy can be trained by backpropagation through the dream (Hafner et al. 2020, "Dream to control",
-    section 3):
+    A step copies nothing to the host and never synchronizes with the device. Ended dreams are reset in the same step.
+    On a GPU the first step is recorded as a CUDA graph that later steps replay, which removes the Python overhead that
+    dominates small batches. With `differentiable=True` rewards have gradients with respect to all actions since the
+    last `reset` or `detach`, so a policy can be trained by backpropagation through the dream (Hafner et al. 2020,
+    "Dream to control", section 3):
 
         dreams = TensorDreams(256, differentiable=True)
         obs, _ = dreams.reset(seed=0)
@@ -35,20 +35,21 @@ class TensorDreams:
             total = total + reward.mean()
         (-total).backward()
 
-    Outside the action space actions are clipped and have no gradient: let the policy end in a tanh. Of the rewards
-    `success` has none, but `info["success_probability"]` has.
+    Actions outside the action space are clipped and get no gradient, so let the policy end in a tanh. The reward
+    `success` has no gradient; `info["success_probability"]` has one.
 
     Args:
         num_envs: Number of dreams B.
-        seed: Seed of all that is drawn; each kind of device draws other numbers from it.
-        max_episode_steps: Steps after which an episode is truncated; None takes the world's own.
-        differentiable: Keeps what gradients need, unless the caller forbids it by `torch.no_grad`.
-        capture: Records steps as a CUDA graph, on a GPU and where no gradients are asked for. Turn it off for a world
-            model of your own whose methods wait for the device.
-        **kwargs: As in `dream_env.dream.DreamEnv`, such as `task`, `reward`, `device`; not `goal_env`, `render_mode`.
+        seed: Seed of the random generator. The same seed gives different numbers on a CPU and on a GPU.
+        max_episode_steps: Steps after which an episode is truncated; None for the world's own time limit.
+        differentiable: True to keep the graph for gradients, except under `torch.no_grad`.
+        capture: True to record steps as a CUDA graph; has no effect on a CPU or with `differentiable=True`. Set it to
+            False for a custom world model whose methods synchronize with the device.
+        **kwargs: As in `dream_env.dream.DreamEnv`, such as `task`, `reward`, `device`; not `goal_env`, `render_mode` or
+            `obs_type="native"`.
 
     Raises:
-        ValueError: If an argument is not among the accepted ones.
+        ValueError: If an argument is not accepted.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class TensorDreams:
         if num_envs < 1 or config.goal_env or config.render_mode or config.obs_type == "native":
             raise ValueError(
                 f"num_envs={num_envs}, goal_env={config.goal_env}, render_mode={config.render_mode}, "
-                f"obs_type={config.obs_type!r}; accepted of tensors: at least 1, False, None, 'embedding' or 'pixels'"
+                f"obs_type={config.obs_type!r}; accepted: at least 1, False, None, any obs_type except 'native'"
             )
         self.num_envs, self.differentiable = num_envs, differentiable
         self.engine = engine = DreamEngine(config, max_episode_steps or "spec")
@@ -86,11 +87,14 @@ class TensorDreams:
         self.reset()
 
     def reset(self, *, seed: int | None = None, start: Tensor | None = None) -> tuple[Any, Info]:
-        """Starts every dream anew.
+        """Resets all dreams.
 
         Args:
-            seed: Seed of all that is drawn from here on; None goes on drawing.
-            start: Rows of the initial states `(B,)`; None draws them.
+            seed: New seed of the random generator; None to continue with its current state.
+            start: Rows of the initial states to start from, `(B,)`; None to draw them.
+
+        Returns:
+            The observations and an empty info.
         """
         if seed is not None:
             self._generator.manual_seed(seed)
@@ -99,15 +103,15 @@ class TensorDreams:
         return self._obs, {}
 
     def step(self, action: Tensor) -> tuple[Any, Tensor, Tensor, Tensor, Info]:
-        """Predicts one control step of every dream; ended ones start anew.
+        """Predicts one control step of every dream; ended dreams are reset in the same step.
 
         Args:
-            action: `(B, A)` of floats, clipped to the action space, or `(B,)` int64; on the dreams' device. Not checked
-                to be finite.
+            action: Actions on the dreams' device: floats `(B, A)`, clipped to the action space, or `(B,)` int64. They
+                are not checked to be finite.
 
         Returns:
-            Observations; rewards `(B,)`; terminated `(B,)`; truncated `(B,)`; and infos of the state that the step led
-            to, before any new start: `final_obs` (the observations) and those of `DreamEngine.info`.
+            Observations; rewards `(B,)`; terminated `(B,)`; truncated `(B,)`; and infos, which describe the state that
+            the step led to, before any reset: `final_obs` (its observations) and the entries of `DreamEngine.info`.
         """
         shape = (self.num_envs, *self.single_action_space.shape)
         if action.shape != shape:
@@ -123,15 +127,15 @@ class TensorDreams:
 
     @property
     def state(self) -> State:
-        """The present states of all dreams."""
+        """The current latent states of all dreams."""
         return self.engine.state(self._carry)
 
     def detach(self) -> None:
-        """Cuts the gradients here: what comes has none with respect to actions before."""
+        """Detaches the states: later rewards have no gradient with respect to earlier actions."""
         self._carry = {name: part.detach() for name, part in self._carry.items()}
         self._obs = {name: part.detach() for name, part in self._obs.items()}
 
-    # --- how it is done
+    # --- internals
 
     def _uniform(self, *shape: int) -> Tensor:
         size = (self.num_envs, *shape)
@@ -141,7 +145,7 @@ class TensorDreams:
         return torch.searchsorted(self._below, chance, right=True).clamp_max(len(self._below) - 1)
 
     def _check_rows(self, start: Tensor) -> Tensor:
-        """Returns rows of the initial states on the device, or raises ValueError; this waits for the device."""
+        """Returns rows of the initial states on the device, or raises ValueError; synchronizes with the device."""
         row, count = torch.as_tensor(start, device=self.device), len(self._below)
         whole = not row.dtype.is_floating_point and row.dtype is not torch.bool
         if row.shape != (self.num_envs,) or not whole or not bool(((row >= 0) & (row < count)).all()):
@@ -151,7 +155,7 @@ class TensorDreams:
         return row
 
     def _advance(self, *parts: Tensor) -> tuple[Carry, Any, Any, Info]:
-        """Takes every dream one step further: tensors alone, so that a CUDA graph can record it."""
+        """Advances every dream by one step and resets ended ones; uses only tensors, so that it can be captured."""
         count = len(self._names)
         carry, (action, chance, *noise) = dict(zip(self._names, parts[:count], strict=True)), parts[count:]
         now, info = self.engine.advance(carry, action, noise[0] if noise else None)
@@ -159,6 +163,6 @@ class TensorDreams:
         after, end = {name: now[name] for name in self._names}, self.engine.observe(now)
         if self.device.type == "cpu" and not ended.any():
             return after, end, end, info
-        # For all rows alike, as choosing some asks the host, which is far from a GPU.
+        # Draws for all rows: selecting the ended ones would synchronize with the host.
         after = merge(ended, take(self._table, self._draw(chance)), after)
         return after, self.engine.observe(after), end, info

@@ -1,4 +1,4 @@
-"""What makes a real environment the dream's twin: embedding, goal and reward of a world model, around any env."""
+"""Wraps a real environment so that it has the observations and rewards of the dream environment."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from dream_env.world_models.protocol import State
 
 
 class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows and pays in a real environment what `DreamEnv` shows and pays in the dream of it.
+    """Gives a real environment the observations and rewards of `DreamEnv`, by encoding what it observes.
 
-    The environment knows nothing of the world model. Where its world has sentences, it has an attribute
-    `task_description`, or an `instruction` in its observations; where it has goals, `goal_observation`, a dict, or
-    `goal_image`, a picture of the first camera.
+    The environment does not have to know about the world model. With instructions, it needs an attribute
+    `task_description`, or `instruction` in its observations. With goals, it needs an attribute `goal_observation` (a
+    dict), or `goal_image` (an image of the first camera).
 
     Args:
-        env: Its observations are those of the world model's `spec`.
-        world_model: "default", a checkpoint folder, or a world model.
+        env: Environment whose spaces are those of the world model's `spec`.
+        world_model: "default", a checkpoint folder, or a world model object.
         obs_type: As in `DreamEnv`.
-        reward: As in `DreamEnv`; "success" and "environment" are the true ones.
+        reward: As in `DreamEnv`, but "success" and "environment" use the environment's `info["is_success"]` and reward.
         goal_env: As in `DreamEnv`.
-        device: Device of a world model that is named.
+        device: Device on which a world model given by name or folder is loaded.
 
     Raises:
-        ValueError: If the environment is not of the world that the model was fitted to.
+        ValueError: If the spaces are not those that the world model was fitted to.
     """
 
     @insulated
@@ -77,46 +77,46 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     @insulated
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets the environment, and encodes its observation and its goal."""
+        """Resets the environment and encodes its observation and its goal."""
         obs, info = self.env.reset(seed=seed, options=options)
         self._start(obs)
         return self.observation(), {**info, **self._info()}
 
     @torch.inference_mode()
     def _start(self, obs: Any) -> None:
-        """Takes an episode's first observation, and its goal."""
+        """Encodes the first observation of an episode and its goal."""
         self._words = self._instruction(obs)
-        self._rows = {"words": torch.from_numpy(word_rows(self._told)[None].copy())} if self.form.words else {}
-        self.state = self.model.encode(self._seen(obs))
+        self._rows = {"words": torch.from_numpy(word_rows(self._sentence)[None].copy())} if self.form.words else {}
+        self.state = self.model.encode(self._model_input(obs))
         self._goal = self._vector = torch.zeros(1, 0)
         if self.spec_of_world.goals:
             words = {} if self._words is None else {"instruction": self._words}
             goal = self.model.encode(to_tensors(self.goal_observation | words, self.model.device))
             self._goal, self._vector = self.model.embedding(goal), self.distance.vector(goal)
-        self._apart = self.distance(self.distance.vector(self.state), self._vector)
+        self._distance = self.distance(self.distance.vector(self.state), self._vector)
 
     @insulated
     @torch.inference_mode()
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Moves the environment, and encodes its observation."""
+        """Steps the environment and encodes its observation."""
         obs, own, terminated, truncated, info = self.env.step(action)
-        previous, expected = self._apart, None
+        previous, expected = self._distance, None
         if getattr(self.model, "has_memory", False):
             given = torch.from_numpy(np.asarray(action)[None].copy()).to(self.model.device)
             expected, _ = self.model.step(self.state, given)
-        self.state = self.model.encode(self._seen(obs), expected)
-        self._apart = self.distance(self.distance.vector(self.state), self._vector)
+        self.state = self.model.encode(self._model_input(obs), expected)
+        self._distance = self.distance(self.distance.vector(self.state), self._vector)
         true = {"success": info.get("is_success", False), "own": own}
         success, own = (torch.tensor([float(value)], dtype=torch.float32) for value in true.values())
-        reward = rewards.reward(self.reward, previous, self._apart, success, own)
+        reward = rewards.reward(self.reward, previous, self._distance, success, own)
         return self.observation(), float(reward[0]), terminated, truncated, {**info, **self._info()}
 
     @insulated
     @torch.inference_mode()
     def observation(self) -> Any:
-        """Returns the present observation in the dream's form."""
+        """Returns the current observation in the form of `DreamEnv`."""
         obs = to_numpy(self.form.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None))
-        if self.form.obs_type in ("pixels", "native"):  # what the camera saw, not what the decoder makes of it
+        if self.form.obs_type in ("pixels", "native"):  # the camera images, not decoded ones
             true = {name: value for name, value in self._true.items() if name in self.spec_of_world.observation.spaces}
             if not isinstance(obs, dict):
                 return next(iter(true.values())).copy()
@@ -134,43 +134,43 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         return {self.spec_of_world.pictures[0]: self.env.get_wrapper_attr("goal_image")}
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the environment's state, see its `get_state`."""
+        """Returns the result of the environment's own `get_state`."""
         return self.env.get_wrapper_attr("get_state")()
 
     @insulated
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to a state of `get_state`; a model with memory begins to remember there."""
+        """Restores a state that `get_state` returned. The memory of a model with memory starts empty."""
         self.env.get_wrapper_attr("set_state")(state)
         self._start(self.env.get_wrapper_attr("last_observation"))
 
-    def _seen(self, obs: Any) -> dict[str, torch.Tensor]:
+    def _model_input(self, obs: Any) -> dict[str, torch.Tensor]:
         self._true = observe(obs)
         own = {name: self._true[name] for name in self.spec_of_world.observation.spaces}
         words = {} if self._words is None else {"instruction": self._words}
         return to_tensors({**own, **words}, self.model.device)
 
     def _instruction(self, obs: Any) -> np.ndarray | None:
-        """Returns the embedding of the episode's sentence: the model's own, else the one that is observed."""
+        """Returns the instruction's embedding: by the model's own method, else the observed one, else by `embed`."""
         if not self.spec_of_world.instructions:
             return None
         observed = observe(obs).get("instruction")
         if observed is not None and not hasattr(self.model, "instruction"):
             return observed
-        return embedder(self.model)(self._told)
+        return embedder(self.model)(self._sentence)
 
     @property
-    def _told(self) -> str:
-        """The episode's sentence."""
+    def _sentence(self) -> str:
+        """The instruction given to the policy: the attribute `spoken` if there is one, else `task_description`."""
         return self.env.get_wrapper_attr("spoken" if self.env.has_wrapper_attr("spoken") else "task_description")
 
     def _info(self) -> dict[str, Any]:
         if not self.spec_of_world.goals:
             return {}
         raw = rewards.distance(self.model.embedding(self.state), self._goal)
-        learned = {"metric_distance": float(self._apart[0])} if self.distance.learned else {}
+        learned = {"metric_distance": float(self._distance[0])} if self.distance.learned else {}
         return {"distance": float(raw[0]), **learned}
 
 
 def _form(space: Any) -> Any:
-    """Returns what of a space has to be alike."""
+    """Returns the properties in which two spaces have to agree."""
     return None if space is None else (type(space), space.shape, space.dtype, getattr(space, "n", None))
