@@ -174,7 +174,7 @@ def test_pictures_that_fit_nowhere_are_refused(root: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pictures.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
     assert len(EpisodeDataset.load(root)) == 2 and not list((root / "cache").glob("*.npy")), "held in memory"
     monkeypatch.setattr(pictures.psutil, "virtual_memory", lambda: SimpleNamespace(available=10))
-    with pytest.raises(ValueError, match="decoded pictures take 0.0 GB; accepted: so much free space in .*cache"):
+    with pytest.raises(ValueError, match="decoded pictures take 0.0 GB; accepted: that much free space in .*cache"):
         EpisodeDataset.load(root)
 
 

@@ -1,1 +1,1 @@
-"""Dreams for learners with an interface of their own: Stable-Baselines3, rl_zoo3, skrl."""
+"""Adapters of the dream environments to Stable-Baselines3, rl_zoo3, skrl and LeRobot."""

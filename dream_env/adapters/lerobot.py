@@ -1,7 +1,7 @@
-"""LeRobot's rollouts in these environments: observations, sentence and length by the names that it looks for.
+"""Environments for LeRobot's rollouts: observations, instruction and episode length under the names that it reads.
 
-`make_env` is the function that LeRobot calls in the `env.py` of a repository on the Hub (EnvHub); with every world
-model, `dream_env.hub.push_to_hub` uploads such a file, which calls `make_dream_env`. LeRobot itself is not needed here.
+LeRobot calls `make_env` in the `env.py` of a repository on the Hub (EnvHub). `dream_env.hub.push_to_hub` uploads such a
+file with every world model; it calls `make_dream_env`. LeRobot does not have to be installed here.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from dream_env.checks import check_flag, check_number
 from dream_env.spec import observe
 
 ENV_ID = "NicoLReal-v0"
-"""Environment that is made where the configuration names none."""
+"""Environment id used if the config does not name one."""
 DREAMS = ("Dream-v0", "NicoLDream-v0")
 EMBEDDINGS = ("embedding", "goal", "instruction")
-"""Parts of an observation that are no state of the robot."""
+"""Parts of an observation that are not part of the robot's state."""
 NEW_ROLLOUT = "lerobot_new_rollout"
-"""Option with which LeRobot marks the reset of a new rollout; it is for a wrapper of its own."""
+"""Reset option that LeRobot passes at the start of a rollout, for a wrapper of its own; it is dropped here."""
 
 
 class LeRobotEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows an environment as LeRobot's rollout wants it.
+    """Converts an environment's observations to the form that LeRobot's rollout expects.
 
-    Observations are `pixels`, a dict of the pictures `(H, W, 3)` uint8 by camera (one alone stands without a dict), and
-    `agent_pos`, all vectors but embeddings one after the other. LeRobot makes `observation.image` (or
-    `observation.images.CAMERA`) and `observation.state` of them.
+    Observations have `pixels`, the images `(H, W, 3)` uint8 as a dict by camera (or a single image without a dict), and
+    `agent_pos`, the concatenation of all vectors except embeddings. LeRobot renames them to `observation.image` (or
+    `observation.images.CAMERA`) and `observation.state`.
 
     Args:
-        env: Shows pictures or vectors.
+        env: Environment whose observations contain images or vectors.
 
     Raises:
-        ValueError: If it shows neither.
+        ValueError: If they contain neither.
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -62,7 +62,7 @@ class LeRobotEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def task_description(self) -> str:
-        """The sentence that the policy is told; empty where there is none."""
+        """The instruction given to the policy; empty if there is none."""
         for name in ("spoken", "task_description"):
             if self.env.has_wrapper_attr(name):
                 return str(self.env.get_wrapper_attr(name))
@@ -70,24 +70,24 @@ class LeRobotEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def task(self) -> str:
-        """The task's name, or the environment's id."""
+        """The task name, or the environment id if there is none."""
         if self.env.has_wrapper_attr("task"):
             return str(self.env.get_wrapper_attr("task"))
         return "" if self.spec is None else self.spec.id
 
     @property
     def _max_episode_steps(self) -> int:
-        """Control steps of an episode."""
+        """Time limit of an episode in control steps."""
         return int(self.env.get_wrapper_attr("_max_episode_steps"))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets the environment; LeRobot's own option is left out."""
+        """Resets the environment; LeRobot's own option is dropped."""
         own = {name: value for name, value in (options or {}).items() if name != NEW_ROLLOUT}
         obs, info = self.env.reset(seed=seed, options=own or None)
         return self._shown(obs), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps the environment; `info["is_success"]` is what LeRobot counts."""
+        """Steps the environment; LeRobot reads `info["is_success"]`."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         return self._shown(obs), reward, terminated, truncated, info
 
@@ -104,19 +104,19 @@ class LeRobotEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _named(space: spaces.Space) -> dict[str, spaces.Space]:
-    """Names a `Box` as recorded episodes do: a picture `pixels`, a vector `state`."""
+    """Names a single `Box` as in recorded episodes: `pixels` for an image, `state` for a vector."""
     return {"pixels" if len(space.shape or ()) == 3 else "state": space}
 
 
 def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None) -> dict[str, dict[int, VectorEnv]]:
-    """Makes what LeRobot's `make_env` returns: vector environments by suite and number.
+    """Creates what LeRobot's `make_env` returns: vector environments by suite and index.
 
     Args:
-        n_envs: Environments of the vector env.
-        use_async_envs: Each in a process of its own.
-        cfg: LeRobot's `EnvConfig`, or whatever has some of its fields: `task`, an environment id ("NicoLReal-v0",
-            "NicoLDream-v0", any of Gymnasium) or a task of NICOL; `gym_kwargs`, keyword arguments of `gymnasium.make`,
-            and `id`, where `task` is a task.
+        n_envs: Number of environments in the vector environment.
+        use_async_envs: Whether each environment runs in a separate process.
+        cfg: LeRobot's `EnvConfig`, or an object with some of its fields: `task`, an environment id ("NicoLReal-v0",
+            "NicoLDream-v0" or any other registered id) or a task name of NICOL; `gym_kwargs`, keyword arguments of
+            `gymnasium.make`, and the environment `id` if `task` is a task name.
 
     Raises:
         ValueError: If an argument is not accepted.
@@ -130,7 +130,7 @@ def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None) -> 
     elif task is not None:
         kwargs["task"] = task
     if env_id == ENV_ID:
-        kwargs.setdefault("world_model", None)  # pictures, without a world model's embedding
+        kwargs.setdefault("world_model", None)  # observations without embeddings
     elif env_id in DREAMS:
         kwargs.setdefault("obs_type", "native")
     makers: list[Callable[[], gym.Env]] = [partial(_make, env_id, kwargs)] * n_envs
@@ -141,13 +141,13 @@ def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None) -> 
 def make_dream_env(
     world_model: Any, n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None
 ) -> dict[str, dict[int, VectorEnv]]:
-    """Makes the dreams of one world model: what the `env.py` of its repository on the Hub calls.
+    """Creates dream environments of one world model; called by the `env.py` of its repository on the Hub.
 
     Args:
-        world_model: Folder, or `hf://user/name@revision`.
-        n_envs: Environments of the vector env.
-        use_async_envs: Each in a process of its own.
-        cfg: As in `make_env`; its `task` is a task of the world, where that has several.
+        world_model: Checkpoint folder, or `hf://user/name@revision`.
+        n_envs: Number of environments in the vector environment.
+        use_async_envs: Whether each environment runs in a separate process.
+        cfg: As in `make_env`; its `task` is a task name from the initial states.
     """
     kwargs = {"id": DREAMS[0], "world_model": str(world_model), **(getattr(cfg, "gym_kwargs", None) or {})}
     task = getattr(cfg, "task", None)
@@ -155,6 +155,6 @@ def make_dream_env(
 
 
 def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
-    import dream_env  # noqa: F401  (registers the ids in a process of its own)
+    import dream_env  # noqa: F401  (registers the ids in a worker process)
 
     return LeRobotEnv(gym.make(env_id, **kwargs))

@@ -1,4 +1,4 @@
-"""Batched dreams for Stable-Baselines3 and rl_zoo3, which take a `VecEnv` rather than a Gymnasium `VectorEnv`."""
+"""Batched dreams for Stable-Baselines3 and rl_zoo3, which use `VecEnv` instead of Gymnasium's `VectorEnv`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from dream_env.dream import DreamEnv, DreamVectorEnv
 from dream_env.rewards import Payment
 
 PER_DREAM = ("instruction", "task_description", "task_name")
-"""Attributes of the vector env that hold one value per dream; every other attribute belongs to all dreams."""
+"""Attributes of the vector env with one value per dream; all other attributes are shared by the dreams."""
 
 
 class DreamVecEnv(VecEnv):
-    """Many dreams moved by one forward pass, as a Stable-Baselines3 `VecEnv`.
+    """A Stable-Baselines3 `VecEnv` whose dreams are advanced together by one forward pass.
 
-    Only infos of ended episodes hold anything: `terminal_observation`, `TimeLimit.truncated`,
-    `is_success`, the other infos of the last step, and `episode` as `Monitor` would give it. So no
-    `VecMonitor` is needed.
+    Infos are empty except at the end of an episode, where they have `terminal_observation`, `TimeLimit.truncated`,
+    `is_success`, the other infos of the last step, and `episode` as `Monitor` writes it. No `VecMonitor` is needed.
 
     Args:
         num_envs: Number of dreams.
         task: As in `DreamEnv`.
-        **kwargs: As in `DreamVectorEnv`, apart from `autoreset_mode`, which is SB3's.
+        **kwargs: As in `DreamVectorEnv`, except `autoreset_mode`, which is set as SB3 requires.
     """
 
     def __init__(self, num_envs: int = 64, task: str = "all", **kwargs: Any) -> None:
@@ -46,10 +45,10 @@ class DreamVecEnv(VecEnv):
         self._started = time.time()
 
     def reset(self) -> VecEnvObs:
-        """Starts every dream anew, with the seeds and options that were set before.
+        """Resets all dreams, with the seeds and options set by `seed` and `set_options`.
 
         Raises:
-            ValueError: If the options differ from dream to dream.
+            ValueError: If the options differ between dreams.
         """
         if not all(_same(options, self._options[0]) for options in self._options):
             raise ValueError("options differ from dream to dream; accepted: one dict for all of them")
@@ -60,11 +59,11 @@ class DreamVecEnv(VecEnv):
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Takes the actions `(num_envs, ...)` of the next `step_wait`."""
+        """Stores the actions `(num_envs, ...)` for the next `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Predicts one control step of every dream; ended ones start anew."""
+        """Predicts one control step of every dream; ended dreams are reset."""
         obs, rewards, terminated, truncated, batch = self.dreams.step(self._actions)
         dones = terminated | truncated
         self._returns += rewards
@@ -89,11 +88,11 @@ class DreamVecEnv(VecEnv):
         self.dreams.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Returns the decoder's picture of every dream."""
+        """Returns the decoded image of every dream, or None for each without a render mode."""
         return self.dreams.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns an attribute of the vector env, for each of the dreams asked for."""
+        """Returns an attribute of the vector env for the selected dreams."""
         value = getattr(self.dreams, attr_name)
         rows = self._get_indices(indices)
         return [value[i] if attr_name in PER_DREAM else value for i in rows]
@@ -102,7 +101,7 @@ class DreamVecEnv(VecEnv):
         """Sets an attribute of the vector env, which all dreams share.
 
         Raises:
-            ValueError: If `indices` names some dreams only.
+            ValueError: If `indices` does not include all dreams.
         """
         self._check_all(indices, f"attribute {attr_name!r}")
         setattr(self.dreams, attr_name, value)
@@ -110,12 +109,12 @@ class DreamVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Calls a method of the vector env once, and returns its result for each of the dreams asked for."""
+        """Calls a method of the vector env once and returns its result for each of the selected dreams."""
         result = getattr(self.dreams, method_name)(*method_args, **method_kwargs)
         return [result for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Says yes for `Monitor`, whose `episode` infos are here, and for no other wrapper."""
+        """Returns True for `Monitor`, whose `episode` infos this class provides, and False for other wrappers."""
         return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
 
     def _check_all(self, indices: VecEnvIndices, what: str) -> None:
@@ -124,22 +123,22 @@ class DreamVecEnv(VecEnv):
 
 
 class BatchedDream(VecEnvWrapper):
-    """Replaces n dreams of a `DummyVecEnv` by one batch of n, seeds and monitor files included.
+    """Replaces the n dream environments in a `DummyVecEnv` by one batch with the same seeds and monitor files.
 
-    `rl_zoo3` and `make_vec_env` build n single environments. Named as the zoo's `vec_env_wrapper`
-    (`vec_env_wrapper: dream_env.adapters.sb3.BatchedDream`), this class reads what they dream and steps them
-    by one forward pass. Each dream still starts from its own seed, and its episodes are still
-    written to its `Monitor`'s file.
+    `rl_zoo3` and `make_vec_env` create n single environments. Used as the zoo's `vec_env_wrapper`
+    (`vec_env_wrapper: dream_env.adapters.sb3.BatchedDream`), this class takes over their arguments and steps all of
+    them with one forward pass. Each dream keeps its own seed, and its episodes are still written to the file of its
+    `Monitor`.
 
     Args:
-        venv: Vector env of `Dream-v0` or `NicoLDream-v0` environments with equal arguments.
+        venv: A `DummyVecEnv` of `Dream-v0` or `NicoLDream-v0` environments with equal arguments.
 
     Raises:
-        ValueError: If it holds anything else, or a wrapper that a batch would leave out.
+        ValueError: If it contains other environments, or wrappers that the batch would drop.
     """
 
     KNOWN = (Monitor, TimeLimit, OrderEnforcing, PassiveEnvChecker)
-    """Wrappers whose work the batch does itself."""
+    """Wrappers whose function the batch provides itself."""
 
     def __init__(self, venv: VecEnv) -> None:
         envs = venv.envs if isinstance(venv, DummyVecEnv) else []
@@ -161,11 +160,11 @@ class BatchedDream(VecEnvWrapper):
         self._monitors = [next((w for w in row if isinstance(w, Monitor)), None) for row in chain]
 
     def reset(self) -> VecEnvObs:
-        """Starts every dream anew."""
+        """Resets all dreams."""
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Steps the batch, and writes ended episodes to the files of their monitors."""
+        """Steps the batch and writes ended episodes to the monitor files."""
         obs, rewards, dones, infos = self.venv.step_wait()
         for i in np.flatnonzero(dones):
             if (monitor := self._monitors[i]) is not None:
@@ -175,7 +174,7 @@ class BatchedDream(VecEnvWrapper):
         return obs, rewards, dones, infos
 
     def close(self) -> None:
-        """Closes the dreams and the monitors' files."""
+        """Closes the dreams and the monitor files."""
         for monitor in self._monitors:
             if monitor is not None and monitor.results_writer is not None:
                 monitor.results_writer.close()
@@ -186,7 +185,7 @@ class PaidSteps(VecEnvWrapper):
     """Weights the rewards of an episode's steps.
 
     Args:
-        venv: Env to learn in.
+        venv: Vector env to train in.
         others: As in `Payment`.
         last: As in `Payment`.
         beyond: As in `Payment`.
@@ -197,28 +196,28 @@ class PaidSteps(VecEnvWrapper):
         self.payment = Payment(others, last, beyond)
 
     def reset(self) -> VecEnvObs:
-        """Starts every episode anew."""
+        """Resets all environments."""
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Ends a step; what the infos say of an episode's return stays as it is."""
+        """Steps the environments and weights the rewards; the returns in infos are not weighted."""
         obs, rewards, dones, infos = self.venv.step_wait()
         if not self.payment.beyond:
             for row in np.flatnonzero(dones):
-                infos[row]["TimeLimit.truncated"] = False  # or a critic's guess at what follows would be paid too
+                infos[row]["TimeLimit.truncated"] = False  # or SB3 would add the critic's estimate
         weights = np.where(dones, self.payment.last, self.payment.others).astype(np.float32)
         return obs, rewards * weights, dones, infos
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Tells whether options hold the same, dicts of arrays included."""
+    """Returns whether options are equal; compares arrays in nested dicts."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return np.array_equal(one, other)
 
 
 def _wrappers(env: gym.Env) -> list[gym.Wrapper]:
-    """Returns the wrappers around an environment, the outermost first."""
+    """Returns the wrappers around an environment, outermost first."""
     chain: list[gym.Wrapper] = []
     while isinstance(env, gym.Wrapper):
         chain.append(env)

@@ -1,4 +1,4 @@
-"""Dreams for skrl, whose learners (PPO, SAC, TD3, ...) keep everything on one device: GPU practice from end to end."""
+"""Batched dreams for skrl, whose agents (PPO, SAC, TD3, ...) train entirely on one device such as a GPU."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ except ImportError as error:
 
 
 class SkrlDreams(Wrapper):
-    """`TensorDreams` as an environment of skrl (Serrano-Munoz et al. 2023), for its agents and trainers.
+    """Wraps `TensorDreams` as an environment of skrl (Serrano-Munoz et al. 2023), for its agents and trainers.
 
-    Observations are one flat vector, as skrl stores them; `skrl.utils.spaces.torch.unflatten_tensorized_space` with
-    `observation_space` gives a model their parts again. An episode's end is told as a termination: after a truncation
-    skrl looks for the value of the next observation, which here is the next episode's first.
+    Observations are flat vectors, as skrl stores them. In a model,
+    `skrl.utils.spaces.torch.unflatten_tensorized_space` with `observation_space` restores their parts. Every end of an
+    episode is reported as a termination: at a truncation skrl would bootstrap from the next observation, which here
+    already belongs to the next episode.
 
     Args:
         num_envs: Number of dreams B.
         **kwargs: As in `TensorDreams`.
 
     Raises:
-        ValueError: If an argument is not among the accepted ones.
+        ValueError: If an argument is not accepted.
     """
 
     def __init__(self, num_envs: int, **kwargs: Any) -> None:
@@ -39,16 +40,16 @@ class SkrlDreams(Wrapper):
 
     @property
     def observation_space(self) -> spaces.Space:
-        """Space of one dream's observation."""
+        """Observation space of one dream."""
         return self.dreams.single_observation_space
 
     @property
     def action_space(self) -> spaces.Space:
-        """Space of one dream's action."""
+        """Action space of one dream."""
         return self.dreams.single_action_space
 
     def reset(self) -> tuple[Tensor, dict[str, Any]]:
-        """Starts every dream anew, the first time only: later on each of them does so itself when it ends."""
+        """Resets all dreams on the first call; later calls return the current observations, as ended dreams reset."""
         if not self._begun:
             self._obs, _ = self.dreams.reset()
             self._begun = True
@@ -56,11 +57,14 @@ class SkrlDreams(Wrapper):
 
     @torch.no_grad()
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Predicts one control step of every dream under actions `(B, A)`.
+        """Predicts one control step of every dream.
+
+        Args:
+            actions: Actions, `(B, A)`.
 
         Returns:
-            Observations `(B, D)`; rewards, ends, and False for each dream, `(B, 1)`; and infos, of which trainers note
-            the share of dreams whose condition holds, `episode/is_success`.
+            Observations `(B, D)`; rewards, terminated (True at every end of an episode) and truncated (always False),
+            `(B, 1)` each; and infos. Trainers log `episode/is_success`, the share of dreams with `is_success`.
         """
         self._obs, reward, terminated, truncated, info = self.dreams.step(actions)
         ended = terminated | truncated
@@ -68,11 +72,11 @@ class SkrlDreams(Wrapper):
         return flatten_tensorized_space(self._obs), reward[:, None], ends, torch.zeros_like(ends), info
 
     def state(self) -> None:
-        """Returns no state beside the observation."""
+        """Returns None: there is no state besides the observation."""
 
     def render(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Draws every dream, `(B, H, W, 3)` uint8, as its first camera sees it."""
+        """Returns the decoded images of the first camera of every dream, `(B, H, W, 3)` uint8."""
         return self.dreams.model.decode(self.dreams.state)[self.dreams.engine.spec.pictures[0]]
 
     def close(self) -> None:
-        """Releases nothing: the dreams go with their last reference."""
+        """Does nothing: the dreams are freed with their last reference."""

@@ -1,1 +1,1 @@
-"""Recorded episodes: on disk in the LeRobotDataset v3 layout, in memory as arrays."""
+"""Recorded episodes: stored on disk in the LeRobotDataset v3 layout, and loaded as arrays."""

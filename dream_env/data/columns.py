@@ -1,4 +1,4 @@
-"""The columns of a data set: what stands where, and the `WorldSpec` that a foreign data set amounts to."""
+"""Column names of a dataset, and how to derive a `WorldSpec` from a dataset that another tool wrote."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dream_env.spec import WorldSpec
 
 ACTION, REWARD, SUCCESS, DONE, TERMINATED = "action", "next.reward", "next.success", "next.done", "next.terminated"
 LABELS = "privileged."
-"""Prefix of what only a simulator knows: LeRobot makes inputs of `observation.*` and outputs of `action*`."""
+"""Prefix of simulator labels: LeRobot uses columns `observation.*` as policy inputs and `action*` as policy outputs."""
 HOLDS = f"{LABELS}success"
-"""Whether success holds in the frame itself; `next.success` is that of the frame after it."""
+"""Column with the success in the frame itself; `next.success` is the success in the following frame."""
 
 
 @dataclass
 class Columns:
-    """Columns of a data set by what they hold.
+    """Column names of a dataset by content.
 
     Attributes:
-        observation: Name of an observation to its column.
-        goal: Name of an observation to the column of its goal.
-        labels: Name of a label to its column.
+        observation: Maps the name of an observation to its column.
+        goal: Maps the name of an observation to the column of its goal.
+        labels: Maps the name of a label to its column.
     """
 
     observation: dict[str, str]
@@ -34,17 +34,22 @@ class Columns:
     labels: dict[str, str] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Lists the columns of observations and goals: name of the observation, and column."""
+        """Returns pairs of observation name and column, for observations and goals."""
         return [*self.observation.items(), *self.goal.items()]
 
     @classmethod
     def of_spec(cls, spec: WorldSpec, features: Mapping[str, Any]) -> Columns:
-        """Says where a data set with these features keeps the observations of a spec, its goals and labels.
+        """Returns the columns for the observations, goals and labels of a spec.
 
-        The only vector of a spec is `observation.state`, where LeRobot's policies look for it, whatever its name.
+        If a spec has exactly one vector, its column is `observation.state` whatever its name, since LeRobot's policies
+        read that column.
+
+        Args:
+            spec: Spec of the episodes.
+            features: Features of the dataset; goals and labels are only included if they are among them.
 
         Raises:
-            ValueError: If a name cannot be a column's, or two would be the same.
+            ValueError: If a name is not valid in a column, or two columns would have the same name.
         """
         observation, goal = {}, {}
         for name in spec.observation.spaces:
@@ -66,14 +71,14 @@ class Columns:
 def features(
     spec: WorldSpec, *, goal: tuple[str, ...] = (), reward: bool, success: bool, labels: Mapping[str, int]
 ) -> dict[str, dict]:
-    """Lists the features of a frame as LeRobot's info.json has them, without those of the index.
+    """Returns the features of a frame in the form of LeRobot's info.json, without the index columns.
 
     Args:
-        spec: What the episodes are of.
-        goal: Observations that episodes have goals of.
-        reward: Whether there are rewards.
-        success: Whether success is known.
-        labels: Label to how many numbers it has.
+        spec: Spec of the episodes.
+        goal: Names of the observations that goals consist of.
+        reward: Whether the episodes have rewards.
+        success: Whether the episodes have success labels.
+        labels: Maps the name of a label to its number of elements.
     """
     wanted = {
         column: spec.observation[name].shape
@@ -105,18 +110,18 @@ def _numbers(dtype: str, size: int, names: tuple[str, ...] | None = None) -> dic
 
 
 def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool) -> tuple[WorldSpec, Columns]:
-    """Makes the spec of a data set that another tool has written.
+    """Derives the spec and the columns of a dataset that another tool wrote.
 
-    Pictures, and vectors among `observation.*`, become the observation; what else there is is left out. The bounds of
-    the action are the smallest and largest recorded ones.
+    Images, and vectors among `observation.*`, become the observation, except `goal_NAME`, which becomes the goal of
+    NAME. Other columns are ignored. The bounds of the action are the smallest and largest recorded values.
 
     Args:
-        info: Its meta/info.json.
-        stats: Its meta/stats.json, or {}.
-        instructions: Whether it has sentences.
+        info: Content of meta/info.json.
+        stats: Content of meta/stats.json, or {}.
+        instructions: Whether the episodes have instructions.
 
     Raises:
-        ValueError: If there is no observation or no action in it.
+        ValueError: If it has no observation or no action.
     """
     found: dict[str, spaces.Space] = {}
     columns, names, features = Columns({}), {}, info["features"]
@@ -154,7 +159,7 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
 
 
 def _action_space(feature: Mapping[str, Any], stats: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
-    """Returns the space of recorded actions; without statistics it is unbounded."""
+    """Returns the action space from the recorded minimum and maximum; unbounded without statistics."""
     shape = tuple(feature["shape"])
     if len(shape) != 1:
         raise ValueError(f"{ACTION} has the shape {shape}; accepted: (n,)")

@@ -1,4 +1,4 @@
-"""Arrays that stand one after the other and are not copied for it: pictures on disk stay on disk."""
+"""Concatenation of arrays without copying them, so that memory-mapped images stay on disk."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 
 class Concat:
-    """Arrays joined along their first axis; it can be indexed, and made an array, as what `np.concatenate` gives.
+    """Arrays joined along their first axis. Indexing and conversion work as on the result of `np.concatenate`.
 
     Args:
-        parts: Arrays `(N_i, ...)` of one type, alike but for their lengths.
+        parts: Arrays `(N_i, ...)` with the same dtype and the same shape apart from the first axis.
 
     Raises:
-        ValueError: If there are none, or they differ.
+        ValueError: If there is no array, or they differ in dtype or shape.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
@@ -29,7 +29,7 @@ class Concat:
         self.dtype, self.shape = parts[0].dtype, (int(self.starts[-1]), *parts[0].shape[1:])
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Returns the number of rows."""
         return self.shape[0]
 
     @property
@@ -38,25 +38,25 @@ class Concat:
         return len(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Returns rows, as a copy unless it is a single one: a number, a slice, a mask or indices `(K,)`.
+        """Returns rows at an index, a slice, a mask or indices `(K,)`; several rows are returned as a copy.
 
-        With more keys, the second may hold an index for each of the rows.
+        Further keys index the other axes; a key that is an array has one index per row.
         """
         rows, *rest = key if isinstance(key, tuple) else (key,)
         index = np.arange(len(self))[rows]
         part = np.searchsorted(self.starts, index, side="right") - 1
         if index.ndim == 0:
-            one = (index - self.starts[part], *rest)
-            return self.parts[part][one]
-        some = (index[:0], *(each[:0] if isinstance(each, np.ndarray) else each for each in rest))
-        result = np.empty((len(index), *self.parts[0][some].shape[1:]), self.dtype)
+            place = (index - self.starts[part], *rest)
+            return self.parts[part][place]
+        empty = (index[:0], *(each[:0] if isinstance(each, np.ndarray) else each for each in rest))
+        result = np.empty((len(index), *self.parts[0][empty].shape[1:]), self.dtype)
         for i in np.unique(part):
             here = part == i
-            own = [each[here] if isinstance(each, np.ndarray) else each for each in rest]
-            some = (index[here] - self.starts[i], *own)
-            result[here] = self.parts[i][some]
+            others = [each[here] if isinstance(each, np.ndarray) else each for each in rest]
+            place = (index[here] - self.starts[i], *others)
+            result[here] = self.parts[i][place]
         return result
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Makes one array of all rows."""
+        """Returns all rows as one array."""
         return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)

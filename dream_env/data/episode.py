@@ -1,4 +1,4 @@
-"""One recorded episode of any robot or environment, and what is checked of it."""
+"""One recorded episode of any robot or environment, and its checks."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from gymnasium import spaces
 from dream_env.spec import WorldSpec
 
 UNKNOWN = "unknown"
-"""Kind and task of episodes of which a data set does not tell them."""
+"""Kind and task of episodes if the dataset does not contain them."""
 
 
 @dataclass
 class Episode:
-    """One episode of T actions and T + 1 frames; T is any number from 1 on.
+    """One episode of T >= 1 actions and T + 1 frames.
 
     Attributes:
-        observation: Name to frames: pictures `(T + 1, H, W, 3)` uint8, vectors `(T + 1, n)` float32.
-        action: Executed actions, `(T, n)` float32, or `(T,)` int64 where actions are discrete.
-        reward: Reward of every action, `(T,)` float32; None if there is none.
-        terminated: Whether the last frame is a terminal state; an episode that was cut off (truncated) has none.
-        success: Whether success holds in each frame, `(T + 1,)` bool; None if nobody knows.
-        instruction: The task in words, or "".
-        goal: Name of an observation to the one that is to be reached, `(H, W, 3)` or `(n,)`; None without goals.
-        labels: What only a simulator knows: name to `(T + 1,)` or `(T + 1, ...)` floats; of T a zero one is added.
-        seed: Identity of the episode among those of a data set.
-        kind: What acted, such as "random".
-        task: Name of the task.
+        observation: Frames by observation name: images `(T + 1, H, W, 3)` uint8, vectors `(T + 1, n)` float32.
+        action: Executed actions, `(T, n)` float32, or `(T,)` int64 for discrete actions.
+        reward: Reward of every action, `(T,)` float32; None if unknown.
+        terminated: Whether the last frame is a terminal state; False for a truncated episode.
+        success: Whether the task is solved in each frame, `(T + 1,)` bool; None if unknown.
+        instruction: Language instruction, or "".
+        goal: Goal by observation name, `(H, W, 3)` or `(n,)`; None without goals.
+        labels: Simulator labels by name, `(T + 1,)` or `(T + 1, ...)` floats. A label of length T is padded with 0.
+        seed: Unique id of the episode within a dataset.
+        kind: Policy that acted, such as "random".
+        task: Task name.
 
     Raises:
-        ValueError: If an array has another length or type.
+        ValueError: If an array has the wrong length or type.
     """
 
     observation: dict[str, np.ndarray]
@@ -48,7 +48,7 @@ class Episode:
     task: str = UNKNOWN
 
     def __post_init__(self) -> None:
-        """Gives every array its type, and checks lengths."""
+        """Converts the arrays to their types and checks their lengths."""
         self.action = np.asarray(self.action)
         self.action = _typed("action", self.action, np.int64 if self.action.ndim == 1 else np.float32)
         steps = len(self.action)
@@ -79,11 +79,11 @@ class Episode:
                 raise ValueError(f"{name} has length {len(value)}; accepted: {lengths[name]} ({steps} actions)")
 
     def __len__(self) -> int:
-        """Returns the number of actions, T."""
+        """Returns the number of actions T."""
         return len(self.action)
 
     def check(self, spec: WorldSpec) -> None:
-        """Raises ValueError unless the episode is one of `spec`."""
+        """Raises ValueError unless the episode conforms to `spec`."""
         if (given := {*self.observation}) != {*spec.observation.spaces}:
             raise ValueError(f"observation has {sorted(given)}; accepted: {sorted(spec.observation.spaces)}")
         for name, space in spec.observation.spaces.items():
@@ -109,7 +109,7 @@ def _typed(name: str, value: Any, dtype: type) -> np.ndarray:
 
 
 def check_values(name: str, values: np.ndarray, space: spaces.Space) -> None:
-    """Raises ValueError unless `values` `(rows, ...)` are finite and lie in a space of one row."""
+    """Raises ValueError unless all rows of `values` `(rows, ...)` are finite and within `space`."""
     shape: Any
     if isinstance(space, spaces.Discrete):
         shape, low, high = (), space.start, space.start + space.n - 1
@@ -122,7 +122,7 @@ def check_values(name: str, values: np.ndarray, space: spaces.Space) -> None:
         return
     if not np.isfinite(values).all():
         raise ValueError(f"{name} holds NaN or infinity; accepted: finite values")
-    # The bounds as they are stored, or a value on a bound would lie beyond it.
+    # Compare in the dtype of the values: rounding could otherwise put a value on a bound outside of it.
     low, high = (np.asarray(bound).astype(values.dtype) for bound in (low, high))
     if (values < low).any() or (values > high).any():
         raise ValueError(f"{name} holds {values.min()} to {values.max()}; accepted: {low.min()} to {high.max()}")

@@ -1,7 +1,7 @@
-"""All recorded episodes of a data set in memory, of any robot or environment.
+"""Datasets of recorded episodes in memory, from any robot or environment.
 
-On disk they are a LeRobotDataset (see `dream_env.data.lerobot`). `python -m dream_env.data.episodes DIR`
-finishes an interrupted dataset and tells what is in it.
+On disk they are stored as a LeRobotDataset (see `dream_env.data.lerobot`). `python -m dream_env.data.episodes DIR`
+completes a dataset whose writing was interrupted, and prints a summary of it.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from dream_env.spec import WorldSpec
 
 @dataclass
 class EpisodeDataset:
-    """N episodes in memory, of any length: their F frames one after the other.
+    """N episodes of any length, with their F frames concatenated.
 
-    Pictures of a loaded data set are read-only memory maps; of several at once they are a `Concat` of theirs, which is
+    Images of a loaded dataset are read-only memory maps. If several datasets are joined, they are a `Concat`, which is
     indexed like an array.
 
     Attributes:
-        spec: What the episodes are of.
-        offsets: First frame of every episode, and F at the end, `(N + 1,)` int64.
-        observation: Name to frames, `(F, ...)`.
-        action: `(F, n)` float32 or `(F,)` int64; that of an episode's last frame is 0 and means nothing.
-        terminated: `(N,)` bool.
-        instruction: `(N,)` str.
-        seed: `(N,)` int64.
-        kind: `(N,)` str.
-        task: `(N,)` str.
-        reward: `(F,)` float32, or None; that of an episode's last frame is 0 and means nothing.
-        success: Whether success holds in each frame, `(F,)` bool, or None.
-        goal: Name to `(N, ...)`, or {}.
-        labels: Name to `(F,)` or `(F, n)` float32.
+        spec: Spec of the episodes.
+        offsets: Index of the first frame of every episode, and F at the end, `(N + 1,)` int64.
+        observation: Frames by observation name, `(F, ...)`.
+        action: Actions, `(F, n)` float32 or `(F,)` int64; 0 without meaning in the last frame of an episode.
+        terminated: Whether each episode ended in a terminal state, `(N,)` bool.
+        instruction: Language instructions, `(N,)` str.
+        seed: Unique ids of the episodes, `(N,)` int64.
+        kind: Policies that acted, `(N,)` str.
+        task: Task names, `(N,)` str.
+        reward: Rewards, `(F,)` float32, or None; 0 without meaning in the last frame of an episode.
+        success: Whether the task is solved in each frame, `(F,)` bool, or None.
+        goal: Goals by observation name, `(N, ...)`, or {}.
+        labels: Simulator labels by name, `(F,)` or `(F, n)` float32.
     """
 
     spec: WorldSpec
@@ -61,40 +61,41 @@ class EpisodeDataset:
 
     @classmethod
     def load(cls, *roots: str | Path, spec: WorldSpec | None = None) -> EpisodeDataset:
-        """Reads data sets, several as one; pictures are decoded once and then memory-mapped from a cache.
+        """Reads one or more datasets as one. Images are decoded once and then memory-mapped from a cache.
 
         Args:
-            *roots: Folders in the LeRobotDataset v3 layout, whoever wrote them; or `hf://user/name@revision`.
-            spec: What the episodes are of; by default what meta/spec.json says, or what the columns amount to.
+            *roots: Folders in the LeRobotDataset v3 layout, written by any tool; or `hf://user/name@revision`.
+            spec: Spec of the episodes; None to read it from meta/spec.json, or to derive it from the columns if that
+                file does not exist.
 
         Raises:
-            FileNotFoundError: If there is no dataset, or only staged episodes.
-            ValueError: If one is damaged or half consolidated, with the remedy; if they do not go together; or if no
-                folder is named.
+            FileNotFoundError: If a folder contains no dataset, or only staged episodes.
+            ValueError: If a dataset is damaged or only partly consolidated (the message says how to repair it), if the
+                datasets do not fit together, or if no folder is given.
         """
         return cls.concatenate([cls(**read(root, spec)) for root in roots])
 
     @classmethod
     def from_pretrained(cls, repo: str, revision: str | None = None) -> EpisodeDataset:
-        """Reads a data set from the Hugging Face Hub.
+        """Reads a dataset from the Hugging Face Hub.
 
         Args:
             repo: "user/name".
-            revision: Branch, tag or commit; None for the newest.
+            revision: Branch, tag or commit; None for the latest.
 
         Raises:
-            FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+            FileNotFoundError: If it does not exist, or if the Hub cannot be reached and it is not in the cache.
             ImportError: If `huggingface_hub` is not installed.
-            ValueError: If there is nothing that can be loaded safely.
+            ValueError: If the repository has no files that can be loaded safely.
         """
         return cls.load(hub.pull(repo, "dataset", revision))
 
     @classmethod
     def stack(cls, episodes: Sequence[Episode], spec: WorldSpec) -> EpisodeDataset:
-        """Makes a data set of episodes that never were on disk.
+        """Creates a dataset from episodes in memory.
 
         Raises:
-            ValueError: If there is none, or one is not of `spec`.
+            ValueError: If there are no episodes, or one does not conform to `spec`.
         """
         if not episodes:
             raise ValueError("episodes=[]; accepted: one or more")
@@ -125,12 +126,12 @@ class EpisodeDataset:
 
     @classmethod
     def concatenate(cls, parts: Sequence[EpisodeDataset]) -> EpisodeDataset:
-        """Joins data sets in their order; one is returned as it is, and the pictures of several stay where they are.
+        """Joins datasets in order, without copying images. A single dataset is returned as it is.
 
-        Rewards, success, goals and labels that only some of them have are left out.
+        Rewards, success, goals and labels are dropped unless all of the datasets have them.
 
         Raises:
-            ValueError: If there is none, or they have other observations or actions.
+            ValueError: If there are no datasets, or they differ in observations or actions.
         """
         if not parts:
             raise ValueError("parts=[]; accepted: one dataset or more")
@@ -165,7 +166,7 @@ class EpisodeDataset:
         return len(self.seed)
 
     def __getitem__(self, i: int) -> Episode:
-        """Returns one episode."""
+        """Returns episode `i`."""
         i = range(len(self))[i]
         frames, steps = slice(*self.offsets[i : i + 2]), slice(self.offsets[i], self.offsets[i + 1] - 1)
         return Episode(
@@ -189,21 +190,24 @@ class EpisodeDataset:
 
     @property
     def solved(self) -> np.ndarray:
-        """Whether success held over the last `spec.hold_steps` frames of each episode, `(N,)` bool.
+        """Whether the task was solved in all of the last `spec.hold_steps` frames of each episode, `(N,)` bool.
 
         Raises:
-            ValueError: If success is not known.
+            ValueError: If the dataset has no success labels.
         """
         if self.success is None:
-            raise ValueError("these episodes do not tell success; accepted: a data set with `next.success`")
+            raise ValueError("these episodes have no success labels; accepted: a data set with `next.success`")
         last = self.offsets[1:, None] - 1 - np.arange(self.spec.hold_steps)
         return self.success[np.maximum(last, self.offsets[:-1, None])].all(1)
 
     def stacked(self, name: str) -> np.ndarray:
-        """Returns what all frames, or all actions, have of one name, where all episodes are of one length.
+        """Returns one array with an axis for episodes, if all episodes have the same length T.
 
         Args:
-            name: An observation, a label or "success", `(N, T + 1, ...)`; "action" or "reward", `(N, T, ...)`.
+            name: Name of an observation or a label, "success", "action" or "reward".
+
+        Returns:
+            `(N, T, ...)` for "action" and "reward", else `(N, T + 1, ...)`.
 
         Raises:
             ValueError: If the name is unknown, or episodes differ in length.
@@ -216,7 +220,7 @@ class EpisodeDataset:
             )
         lengths = np.diff(self.offsets)
         if (lengths != lengths[0]).any():
-            raise ValueError(f"episodes have {lengths.min()} to {lengths.max()} frames; accepted: all alike")
+            raise ValueError(f"episodes have {lengths.min()} to {lengths.max()} frames; accepted: equal lengths")
         shape = (-1, lengths[0], *values.shape[1:])
         if isinstance(values, Concat):
             return Concat([part.reshape(shape) for part in values.parts])  # type: ignore[return-value]
@@ -224,7 +228,7 @@ class EpisodeDataset:
         return frames[:, :-1] if name in ("action", "reward") else frames
 
     def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
-        """Returns the episodes at `rows`: indices, a mask, or a slice; neighbors in order are not copied."""
+        """Returns the episodes at `rows`: indices, a mask, or a slice. Consecutive episodes are not copied."""
         chosen = np.arange(len(self))[rows]
         if len(chosen) and (np.diff(chosen) == 1).all():
             frames: Any = slice(self.offsets[chosen[0]], self.offsets[chosen[-1] + 1])
@@ -248,19 +252,25 @@ class EpisodeDataset:
         success: bool | None = None,
         limit: int | None = None,
     ) -> EpisodeDataset:
-        """Returns the first `limit` episodes of a kind, task and outcome; None takes all.
+        """Returns the episodes of a kind, task and outcome.
+
+        Args:
+            kind: Kind of the episodes; None for all.
+            task: Task name; None for all.
+            success: Whether the episodes are solved; None for all.
+            limit: Maximum number of episodes, taken from the start; None for all.
 
         Raises:
-            ValueError: If no episode has this kind or task, or success is not known.
+            ValueError: If no episode has this kind or task, or `success` is given and there are no success labels.
         """
         return self.take(matching(self, kind, task, None if success is None else self.solved == success)[:limit])
 
 
 def matching(data: Any, kind: str | None, task: str | None, mask: np.ndarray | None) -> np.ndarray:
-    """Returns the rows of `data` that are of a kind and task, and in a mask; None takes all.
+    """Returns the rows of `data` that have a kind and a task and are in a mask; None selects all.
 
     Raises:
-        ValueError: If there is none of this kind or task.
+        ValueError: If the kind or the task does not occur in `data`.
     """
     mask = np.ones(len(data), bool) if mask is None else mask
     for name, value in (("kind", kind), ("task", task)):
@@ -277,7 +287,7 @@ def matching(data: Any, kind: str | None, task: str | None, mask: np.ndarray | N
 
 
 def _joint(a: WorldSpec, b: WorldSpec) -> WorldSpec:
-    """Returns the spec of two data sets together: that of the first, with the wider bounds."""
+    """Returns the spec of two joined datasets: that of the first, with bounds that include both."""
 
     def wider(name: str, one: spaces.Space | None, other: spaces.Space | None) -> spaces.Space:
         if one is not None and one == other:
@@ -288,11 +298,11 @@ def _joint(a: WorldSpec, b: WorldSpec) -> WorldSpec:
             return spaces.Box(low, high, one.shape, one.dtype)  # type: ignore[union-attr, arg-type]
         if isinstance(one, spaces.Discrete) and isinstance(other, spaces.Discrete) and one.start == other.start:
             return max(one, other, key=lambda each: each.n)
-        raise ValueError(f"data sets differ in {name}: {one} and {other}; accepted: those of one robot")
+        raise ValueError(f"data sets differ in {name}: {one} and {other}; accepted: data sets of one robot")
 
     if a.preparation != b.preparation:
         raise ValueError(f"data sets differ in preparation: {dict(a.preparation)} and {dict(b.preparation)}; accepted: "
-                         "those of one environment, prepared alike")  # fmt: skip
+                         "data sets of one environment with the same preparation")  # fmt: skip
     names: Mapping[str, Any] = a.observation.spaces | b.observation.spaces
     observation = {n: wider(n, a.observation.spaces.get(n), b.observation.spaces.get(n)) for n in names}
     return replace(

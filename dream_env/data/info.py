@@ -1,4 +1,4 @@
-"""meta/info.json of a LeRobotDataset, and what all episodes of a data set have in common."""
+"""Reads meta/info.json of a LeRobotDataset; the header that all episodes of a dataset share."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ INDICES: dict[str, dict] = {
     "index": _INDEX,
     "task_index": _INDEX,
 }
-"""Features of every LeRobot dataset; the last three are known once episodes are consolidated."""
+"""Index features of every LeRobot dataset; the last three are added when episodes are consolidated."""
 
 
 class Head(NamedTuple):
-    """What all episodes of a data set have in common.
+    """Header that all episodes of a dataset share.
 
     Attributes:
-        spec: Their `WorldSpec` as JSON.
-        features: Feature to `{"dtype", "shape", "names"}`, without `INDICES`.
+        spec: The `WorldSpec` as JSON.
+        features: Maps each feature to `{"dtype", "shape", "names"}`, without `INDICES`.
     """
 
     spec: dict[str, Any]
@@ -34,15 +34,15 @@ class Head(NamedTuple):
 
     @property
     def fps(self) -> int:
-        """Frames per second as info.json says it; 10 where time means nothing."""
+        """Frames per second for info.json: `control_hz` rounded, or 10 if the spec has none."""
         return max(1, round(self.spec["control_hz"] or 10))
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Reads and checks a meta/info.json.
+    """Reads and checks meta/info.json.
 
     Raises:
-        ValueError: If it cannot be read, or is not what LeRobot writes.
+        ValueError: If it cannot be read, or does not have the form that LeRobot writes.
     """
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def _fault(info: Any) -> str | None:
-    """Says what is wrong with the content; None if nothing is."""
+    """Returns a description of what is wrong with the content; None if it is valid."""
     if not isinstance(info, dict):
         return f"it holds {type(info).__name__}, no object"
     if info.get("codebase_version") != VERSION:

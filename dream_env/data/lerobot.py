@@ -1,11 +1,11 @@
-"""The LeRobotDataset v3.0 layout on disk, written and read with pyarrow alone.
+"""Reads and writes the LeRobotDataset v3.0 layout on disk, with pyarrow only.
 
-LeRobot needs another interpreter than PyBullet, so the layout is met by contract: files, columns,
-schemas and statistics follow `src/lerobot/datasets` of huggingface/lerobot (7427f3180, 2026-08).
+LeRobot itself is not used, since it needs another Python version than PyBullet. Files, columns, schemas and statistics
+follow `src/lerobot/datasets` of huggingface/lerobot (7427f3180, 2026-08).
 
-    meta/info.json                            features, counts, paths; written last, it commits all
-    meta/spec.json                            the `WorldSpec`, which LeRobot knows nothing of
-    meta/checksums.json                       SHA-256 of every file, compared when a data set is loaded
+    meta/info.json                            features, counts, paths; written last, which commits the dataset
+    meta/spec.json                            the `WorldSpec`; LeRobot ignores it
+    meta/checksums.json                       SHA-256 of every file, verified when a dataset is loaded
     meta/stats.json, meta/tasks.parquet       statistics of every feature; one row per instruction
     meta/episodes/chunk-000/file-000.parquet  one row per episode
     data/chunk-000/file-000.parquet           one row per frame, one row group per episode
@@ -47,25 +47,24 @@ OWN = ("name", "kind", "task_name", "seed")
 
 
 class LeRobotStore:
-    """A dataset folder to which episodes are staged one by one and then consolidated.
+    """A dataset folder. Episodes are staged one by one and then consolidated into the dataset's files.
 
-    Every file is written beside its place and moved there, and `meta/info.json` comes last: an
-    interruption at any moment loses at most the episode in hand, and `consolidate` may be called
-    again at any time.
+    Every file is written atomically, and `meta/info.json` last. An interruption at any time loses at most the episode
+    that is being written, and `consolidate` can be called again.
 
     Attributes:
         root: The dataset folder.
     """
 
     def __init__(self, root: str | Path) -> None:
-        """Touches nothing on disk, but downloads a data set that is named by `hf://user/name`."""
+        """Changes nothing in the folder; a dataset given as `hf://user/name` is downloaded."""
         self.root = Path(hub.folder(root, "dataset")).expanduser()
         self.spec_path = self.root / "meta" / "spec.json"
         self._sums = self.root / "meta" / "checksums.json"
         self._info, self._staging = self.root / "meta" / "info.json", self.root / "staging"
 
     def check_writable(self) -> None:
-        """Raises ValueError if the folder holds something else than episodes of this package."""
+        """Raises ValueError if the folder contains anything that this package did not write."""
         if self._info.exists():
             self.info()
             for path in self.files("meta/episodes").values():
@@ -79,10 +78,10 @@ class LeRobotStore:
             raise ValueError(f"{self.root} is not empty and holds no dataset (no {self._info}); choose another folder")
 
     def head(self) -> Head | None:
-        """Returns what all episodes have in common; None if there is no episode yet.
+        """Returns the header that all episodes share; None if there is no episode yet.
 
         Raises:
-            ValueError: If the folder holds a data set of another layout.
+            ValueError: If the dataset was written by another tool or an earlier version.
         """
         if not self._info.exists():
             staged = self._staged_files()
@@ -103,10 +102,10 @@ class LeRobotStore:
 
         Args:
             name: Unique name; episodes are consolidated in the order of their names.
-            head: What it has in common with all others.
-            columns: Feature to frames `(length, ...)`.
-            instruction: The episode's task in words.
-            extra: Further columns of the episode's row in meta/episodes.
+            head: Header that all episodes share.
+            columns: Frames `(length, ...)` by feature.
+            instruction: Language instruction of the episode.
+            extra: Additional columns of the episode's row in meta/episodes.
         """
         frame = np.arange(len(next(iter(columns.values()))))
         columns = {**columns, "timestamp": frame / head.fps, "frame_index": frame}
@@ -118,17 +117,17 @@ class LeRobotStore:
             pq.write_table(table.replace_schema_metadata(about), path)
 
     def staged(self) -> dict[Path, dict]:
-        """Returns the rows of the staged episodes, in order.
+        """Returns the meta/episodes rows of the staged episodes by file, in order.
 
         Raises:
-            ValueError: If a file is damaged or something else, or an episode has other columns than the rest; the
-                message names it.
+            ValueError: If a file is damaged or is not a staged episode, or its header differs from the others; the
+                message names the file.
         """
         rows, head = {}, self.head()
         for path in self._staged_files():
-            rows[path], own = self._staged(path)
-            if head is not None and own != head:
-                theirs, ours = ({**one.features, "spec": one.spec} for one in (head, own))
+            rows[path], found = self._staged(path)
+            if head is not None and found != head:
+                theirs, ours = ({**each.features, "spec": each.spec} for each in (head, found))
                 differs = sorted(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
                 raise ValueError(
                     f"{path} differs from the episodes of {self.root} in {', '.join(differs)}; delete this file, and "
@@ -144,15 +143,18 @@ class LeRobotStore:
             raise ValueError(f"{path} is no staged episode ({error!r}); delete this file, collect it again") from error
 
     def names(self) -> list[str]:
-        """Returns the names of all episodes, staged ones included; quick among thousands too."""
+        """Returns the names of all episodes, including staged ones; reads only the name column, so it is fast."""
         stored = (read_parquet(path, ["name"])["name"].to_pylist() for path in self.files("meta/episodes").values())
         return [*chain(*stored), *(path.stem for path in self._staged_files())]
 
     def consolidate(self) -> int:
-        """Moves staged episodes to the dataset's own files; returns the number of all episodes.
+        """Moves staged episodes into the dataset's files.
+
+        Returns:
+            The number of episodes in the dataset.
 
         Raises:
-            ValueError: If the dataset is foreign or damaged.
+            ValueError: If the dataset was written by another tool, or is damaged.
         """
         self.check_writable()
         head, staged, rows = self.head(), self.staged(), self.rows(stats=True)
@@ -182,13 +184,14 @@ class LeRobotStore:
     def _write_file(
         self, number: int, head: Head, staged: dict[Path, dict], before: list[dict], tasks: dict[str, int]
     ) -> list[dict]:
-        """Writes one data file and its file of episodes; returns the rows of the latter."""
+        """Writes one data file and its meta/episodes file; returns the rows of the latter."""
         chunk, file = divmod(number, CHUNK_FILES)
         name = PATHS.format(chunk_index=chunk, file_index=file)
         start = before[-1]["dataset_to_index"] if before else 0
         rows: list[dict] = []
         schema = make_schema({**head.features, **INDICES})
-        # Rows take their place before the data file does: there is none without rows that tell whose it is.
+        # The context managers exit in reverse order: meta/episodes is moved into place before the data file, so that
+        # every data file has rows that describe it.
         with (
             replacing(self.root / "data" / name) as data,
             replacing(self.root / "meta" / "episodes" / name) as meta,
@@ -220,10 +223,10 @@ class LeRobotStore:
         return rows
 
     def _write_meta(self, head: Head, rows: Sequence[dict], tasks: Mapping[str, int], kept: Mapping[str, str]) -> None:
-        """Writes tasks, spec, statistics and, last of all, info.json."""
+        """Writes tasks, checksums, spec, statistics and finally info.json."""
         features = {**head.features, **INDICES}
         table = pa.table({"task_index": list(tasks.values()), "task": list(tasks)})
-        # LeRobot looks tasks up by the index of a pandas frame, which this metadata names.
+        # LeRobot looks up tasks by the index of a pandas DataFrame, which this metadata defines.
         kinds = {"pandas_type": "unicode", "numpy_type": "object", "metadata": None}
         column = {"name": "task", "field_name": "task", **kinds}
         index = {"index_columns": ["task"], "columns": [column], "column_indexes": []}
@@ -263,7 +266,7 @@ class LeRobotStore:
         return path.relative_to(self.root).as_posix()
 
     def _known_sums(self) -> dict[str, str]:
-        """Reads the checksums; {} where another tool has written the data set."""
+        """Returns the checksums by file; {} if there are none, as in datasets of other tools."""
         if not self._sums.exists():
             return {}
         try:
@@ -272,7 +275,7 @@ class LeRobotStore:
             raise ValueError(f"{self._sums} is damaged ({error}); delete it, or {RECOLLECT}") from error
 
     def verify(self) -> None:
-        """Raises ValueError if a file is not what was written, with the remedy."""
+        """Raises ValueError, with a remedy, if a file does not match its checksum."""
         for name, digest in self._known_sums().items():
             path = self.root / name
             if not path.is_file() or checksum(path) != digest:
@@ -286,7 +289,7 @@ class LeRobotStore:
 
         Raises:
             FileNotFoundError: If there is no dataset, or only staged episodes.
-            ValueError: If it is not JSON or belongs to another kind of dataset.
+            ValueError: If it is not valid JSON, or not the info of a LeRobotDataset v3.0.
         """
         if not self._info.exists():
             if self._staged_files():
@@ -298,11 +301,16 @@ class LeRobotStore:
         return read_info(self._info)
 
     def rows(self, stats: bool = False) -> list[dict]:
-        """Reads the row of every episode that info.json counts.
+        """Returns the meta/episodes rows of the episodes that info.json counts.
+
+        Additional rows and data files are accepted if their episodes are still staged: an interrupted consolidation
+        leaves them.
+
+        Args:
+            stats: Whether to include the columns with statistics.
 
         Raises:
-            ValueError: If a file is lost. Further rows and data files are no damage as long as their episodes are
-                staged: an interrupted consolidation left them.
+            ValueError: If a file is missing or damaged.
         """
         total, rows = self.info()["total_episodes"] if self._info.exists() else 0, []
         for path in self.files("meta/episodes").values():
@@ -326,11 +334,11 @@ class LeRobotStore:
         return rows[:total]
 
     def episodes(self) -> list[dict]:
-        """Reads the row of every episode.
+        """Returns the meta/episodes row of every episode of a complete dataset.
 
         Raises:
-            FileNotFoundError: See `info`.
-            ValueError: If the dataset is foreign, damaged or half consolidated.
+            FileNotFoundError: As in `info`.
+            ValueError: If the dataset has another layout, is damaged, or is only partly consolidated.
         """
         total, rows = self.info()["total_episodes"], self.rows()
         if self._leftovers(rows):
@@ -340,14 +348,14 @@ class LeRobotStore:
         return rows
 
     def files(self, folder: str) -> dict[str, Path]:
-        """Returns the numbered files of "data" or "meta/episodes" by their `PATHS`, in order."""
+        """Returns the numbered files in "data" or "meta/episodes" by their name in the form of `PATHS`, in order."""
         paths = sorted((self.root / folder).glob("chunk-*/file-*.parquet"))
         return {path.relative_to(self.root / folder).as_posix(): path for path in paths}
 
     def _leftovers(self, rows: Sequence[dict]) -> list[Path]:
-        """Returns the files that none of the dataset's rows names: an interrupted consolidation's.
+        """Returns the files that no row refers to, which an interrupted consolidation leaves.
 
-        Other tools do not name the files of meta/episodes as those of data.
+        Returns nothing for datasets of other tools, whose meta/episodes files may be named differently from data files.
         """
         if rows and "name" not in rows[0]:
             return []
@@ -362,7 +370,7 @@ class LeRobotStore:
 
 
 _PLACES = {"episode_index", "tasks", "length", "data/chunk_index", "data/file_index"}
-"""Columns of meta/episodes that LeRobot's layout has, and reading needs."""
+"""Columns of LeRobot's meta/episodes that are needed for reading."""
 
 
 def checksum(path: Path) -> str:
@@ -375,13 +383,13 @@ def checksum(path: Path) -> str:
 
 
 def _named(rows: Sequence[dict]) -> set[str]:
-    """Returns the `PATHS` of the files of these rows, the same in data as in meta/episodes."""
+    """Returns the file names, in the form of `PATHS`, that rows refer to; equal in data and meta/episodes."""
     places = {(row["data/chunk_index"], row["data/file_index"]) for row in rows}
     return {PATHS.format(chunk_index=chunk, file_index=file) for chunk, file in places}
 
 
 def _flatten(columns: Mapping[str, np.ndarray]) -> dict[str, list]:
-    """Returns the statistics of all columns as "stats/<feature>/<statistic>"."""
+    """Returns the statistics of all columns by "stats/FEATURE/STATISTIC"."""
     return {
         f"stats/{key}/{name}": value for key, values in columns.items() for name, value in statistics(values).items()
     }

@@ -1,4 +1,4 @@
-"""Frames as parquet columns: types, pictures as PNG, and the statistics that LeRobot keeps."""
+"""Conversion of frames to and from parquet columns, PNG encoding of images, and LeRobot's statistics."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from PIL import Image
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 RECOLLECT = "restore the file, or delete the dataset folder and collect it again"
-"""The remedy where a file is lost or damaged."""
+"""Remedy in messages about missing or damaged files."""
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encodes a picture `(H, W, 3)` uint8 without loss."""
+    """Encodes an image `(H, W, 3)` uint8 as PNG, which is lossless."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def decode_picture(data: bytes) -> np.ndarray:
-    """Decodes a PNG or JPEG to `(H, W, 3)` uint8; gray pictures become gray RGB."""
+    """Decodes a PNG or JPEG to `(H, W, 3)` uint8; other color modes are converted to RGB."""
     image = Image.open(io.BytesIO(data))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -36,11 +36,11 @@ def make_schema(features: Mapping[str, dict]) -> pa.Schema:
     """Builds the schema of LeRobot's data files.
 
     Args:
-        features: Name to `{"dtype", "shape", "names"}`.
+        features: Maps each name to `{"dtype", "shape", "names"}`.
 
     Returns:
-        One field per feature: a scalar, a list of fixed size, or a picture `{bytes, path}`; with
-        the metadata by which Hugging Face `datasets` knows the pictures.
+        Schema with one field per feature: a scalar, a list of fixed size, or an image `{bytes, path}`; with the
+        metadata by which Hugging Face `datasets` recognizes images.
     """
     fields, hints = [], {}
     hint: dict[str, Any]
@@ -60,9 +60,9 @@ def make_schema(features: Mapping[str, dict]) -> pa.Schema:
 
 
 def to_arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Converts frames `(rows, ...)` to a column of a type of `make_schema`.
+    """Converts frames `(rows, ...)` to a column with a type from `make_schema`.
 
-    Equal pictures in a row are encoded once, and parquet's dictionary then stores them once.
+    Consecutive equal images are encoded once, and parquet's dictionary encoding stores them once.
     """
     if pa.types.is_fixed_size_list(kind):
         flat = pa.array(values.reshape(-1), kind.value_type)
@@ -78,10 +78,10 @@ def to_arrow(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 
 def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """Converts a column of numbers, or of lists of one length, to `(rows,)` or `(rows, size)`.
+    """Converts a column of numbers to `(rows,)`, or a column of lists of equal length to `(rows, size)`.
 
     Raises:
-        ValueError: If it holds nulls, lists of several lengths, or no numbers.
+        ValueError: If it contains nulls, lists of different lengths, or values that are not numbers.
     """
     array = column.combine_chunks()
     rows, width = len(array), None
@@ -99,16 +99,16 @@ def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _offsets(array: pa.Array) -> np.ndarray:
-    """Returns where the lists of an array begin; those of a fixed size need none."""
+    """Returns the offsets of the lists in an array; empty for lists of fixed size."""
     fixed = pa.types.is_fixed_size_list(array.type)
     return np.zeros(0, int) if fixed else array.offsets.to_numpy(zero_copy_only=False)
 
 
 def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Reads a parquet file, row group by row group: data files hold one per episode.
+    """Yields the row groups of a parquet file; data files written by this package have one per episode.
 
     Raises:
-        ValueError: If the file is missing or damaged, or lacks a column; the message names it.
+        ValueError: If the file is missing or damaged, or lacks a column; the message names the file.
     """
     with _named(path):
         file = _opened(path, columns)
@@ -117,7 +117,7 @@ def row_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads a parquet file whole; raises as `row_groups` does, and if it is empty."""
+    """Reads a whole parquet file; raises ValueError as `row_groups` does, and if the file has no rows."""
     with _named(path):
         table = _opened(path, columns).read(columns=columns, use_threads=False)
     if not table.num_rows:
@@ -134,18 +134,18 @@ def _opened(path: Path, columns: Sequence[str] | None) -> pq.ParquetFile:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Names the file in what its reader raises."""
+    """Turns errors while reading `path` into a ValueError that names the file."""
     try:
         yield
-    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:  # of a damaged schema, too
+    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:  # also if the schema is damaged
         raise ValueError(f"{path} cannot be read ({error}); {RECOLLECT}") from error
 
 
 def statistics(values: np.ndarray) -> dict[str, list]:
-    """Computes one episode's statistics of a feature, `(rows, ...)`, as LeRobot names them.
+    """Computes the statistics of one feature in one episode, `(rows, ...)`, under LeRobot's names.
 
-    Those of pictures are per channel, in [0, 1] and of shape `(3, 1, 1)`, from every fourth row and
-    column of pixels: LeRobot samples too.
+    Statistics of images are per channel, in [0, 1], with shape `(3, 1, 1)`. They use every fourth row and column of
+    pixels; LeRobot also subsamples.
     """
     shape: tuple[int, ...] = (-1,)
     flat = values.reshape(len(values), -1).astype(np.float64)
@@ -159,9 +159,10 @@ def statistics(values: np.ndarray) -> dict[str, list]:
 
 
 def aggregate(parts: Mapping[str, np.ndarray]) -> dict[str, list]:
-    """Merges one feature's statistics over episodes; every array is `(episodes, ...)`.
+    """Merges the statistics of one feature over episodes; every array is `(episodes, ...)`.
 
-    Mean and deviation are exact; quantiles are the envelope of LeRobot's `aggregate_feature_stats`.
+    Mean and standard deviation are exact. Quantiles up to the median are the minimum over episodes, higher ones the
+    maximum: bounds rather than estimates, as in LeRobot's `aggregate_feature_stats`.
     """
     mean, count = parts["mean"], parts["count"].reshape(-1, *[1] * (parts["mean"].ndim - 1))
     total = (mean * count).sum(0) / count.sum()

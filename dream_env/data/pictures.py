@@ -1,4 +1,4 @@
-"""Pictures of a data set, decoded once: a cache of arrays that are mapped into memory."""
+"""Cache of the decoded images of a dataset, as memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from dream_env.progress import progress_bar
 
 
 class Wanted(NamedTuple):
-    """What is wanted of a column of pictures.
+    """Request for the images of one column.
 
     Attributes:
-        shape: Height, width and 3.
-        frames: Frames that are wanted, `(K,)` in order: all, or the first of each episode.
-        video: Where they are, if not in the data files.
+        shape: Shape of an image, (H, W, 3).
+        frames: Indices of the requested frames in ascending order, `(K,)`: all, or the first of each episode.
+        video: Location of the images if the column is stored as video; None if they are in the data files.
     """
 
     shape: tuple[int, ...]
@@ -38,92 +38,99 @@ class Wanted(NamedTuple):
 
 
 def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) -> dict[str, np.ndarray]:
-    """Gives the pictures of some columns, each `(K, H, W, 3)` uint8, from a cache that follows the data files.
+    """Returns the images of columns by name, `(K, H, W, 3)` uint8 each; they are decoded once and cached.
 
-    The cache lies beside the data, or in the user's cache folder where they are read-only; if that cannot be written
-    to either, pictures are held in memory.
+    The cache is rebuilt when the data files change. It is in the dataset's folder, or in the user's cache folder if
+    that is read-only. If neither is writable or has enough space, the images are kept in memory.
+
+    Args:
+        root: Folder of the dataset.
+        files: Data files in order.
+        wanted: Requests by column.
 
     Raises:
-        ImportError: If they are videos, and PyAV is not installed.
-        ValueError: If a picture cannot be decoded or is of another size; the message names its file. If there is
-            neither space nor memory for them.
+        ImportError: If a column is a video and PyAV is not installed.
+        ValueError: If an image cannot be decoded or has another size (the message names its file), or if there is not
+            enough disk space or memory.
     """
     files = list(files)
     if not wanted:
         return {}
-    videos = {name: one.video for name, one in wanted.items() if one.video is not None}
+    videos = {name: request.video for name, request in wanted.items() if request.video is not None}
     sources = [*files, *(path for video in videos.values() for path in video.files())]
     state = [(path.name, path.parent.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
     state += [(name, hashlib.sha256(video.time.tobytes()).hexdigest(), 0, 0) for name, video in videos.items()]
-    about = [(name, one.shape, len(one.frames)) for name, one in wanted.items()]
+    about = [(name, request.shape, len(request.frames)) for name, request in wanted.items()]
     key = hashlib.sha256(repr((state, about)).encode()).hexdigest()[:16]
-    needed = sum(len(one.frames) * prod(one.shape) for one in wanted.values())
+    needed = sum(len(request.frames) * prod(request.shape) for request in wanted.values())
     for folder in folders(root):
         paths = {name: folder / f"{name}-{key}.npy" for name in wanted}
         try:
             return {name: _mapped(path, wanted[name]) for name, path in paths.items()}
-        except (OSError, ValueError, EOFError):  # not there, or damaged: it is made anew
+        except (OSError, ValueError, EOFError):  # missing or damaged: build the cache below
             pass
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in folder.glob("[!.]*.npy"):  # what begins with a dot, another process may be writing
+            for stale in folder.glob("[!.]*.npy"):  # another process may be writing files with a leading dot
                 stale.unlink(missing_ok=True)
-            if shutil.disk_usage(folder).free < needed:  # a file that is mapped would grow beyond the disk, and crash
+            if shutil.disk_usage(folder).free < needed:  # writing to a mapped file on a full disk would crash
                 continue
             for name, path in paths.items():
                 with replacing(path) as part:
-                    one = wanted[name]
-                    array = open_memmap(part, "w+", np.uint8, (len(one.frames), *one.shape))
-                    _decode(files, name, one, array)
+                    request = wanted[name]
+                    array = open_memmap(part, "w+", np.uint8, (len(request.frames), *request.shape))
+                    _decode(files, name, request, array)
                     array.flush()
             return {name: _mapped(path, wanted[name]) for name, path in paths.items()}
-        except OSError:  # no right, or no space
+        except OSError:  # no permission, or no space
             continue
     if psutil.virtual_memory().available < needed:
         raise ValueError(
-            f"{root}: its decoded pictures take {needed / 1e9:.1f} GB; accepted: so much free space in "
-            f"{' or '.join(map(str, folders(root)))} (XDG_CACHE_HOME leads elsewhere), or memory"
+            f"{root}: its decoded pictures take {needed / 1e9:.1f} GB; accepted: that much free space in "
+            f"{' or '.join(map(str, folders(root)))} (set XDG_CACHE_HOME for another folder), or memory"
         )
-    arrays = {name: np.empty((len(one.frames), *one.shape), np.uint8) for name, one in wanted.items()}
+    arrays = {name: np.empty((len(request.frames), *request.shape), np.uint8) for name, request in wanted.items()}
     for name, held in arrays.items():
         _decode(files, name, wanted[name], held)
     return arrays
 
 
 def folders(root: Path) -> list[Path]:
-    """Lists where the cache of a data set may be: beside the data, else in the user's cache folder."""
+    """Returns the possible cache folders of a dataset: in its own folder, and in the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    own = [] if hub.named(root) != root else [root / "cache"]  # nothing is written into the Hub's cache
-    return [*own, home / "dream_env" / name]
+    inside = [] if hub.named(root) != root else [root / "cache"]  # do not write into the cache of the Hub
+    return [*inside, home / "dream_env" / name]
 
 
-def _mapped(path: Path, one: Wanted) -> np.ndarray:
+def _mapped(path: Path, request: Wanted) -> np.ndarray:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.shape != (len(one.frames), *one.shape) or array.dtype != np.uint8:
+    if array.shape != (len(request.frames), *request.shape) or array.dtype != np.uint8:
         raise ValueError(f"{path} holds {array.dtype} {array.shape}")
     return array
 
 
-def _decode(files: Iterable[Path], column: str, one: Wanted, array: np.ndarray) -> None:
-    """Decodes the wanted pictures of a column into an array."""
-    bar = progress_bar(total=len(one.frames), desc=f"decoding {column}", unit="picture", disable=len(one.frames) < 2500)
-    if one.video is not None:
-        for places, image in one.video.pictures(one.frames):
-            array[places] = _checked(image, one.shape, f"{column} of frame {one.frames[places[0]]}")
+def _decode(files: Iterable[Path], column: str, request: Wanted, array: np.ndarray) -> None:
+    """Decodes the requested images of a column into an array."""
+    bar = progress_bar(
+        total=len(request.frames), desc=f"decoding {column}", unit="picture", disable=len(request.frames) < 2500
+    )
+    if request.video is not None:
+        for places, image in request.video.pictures(request.frames):
+            array[places] = _checked(image, request.shape, f"{column} of frame {request.frames[places[0]]}")
             bar.update(len(places))
         bar.close()
         return
     frame = done = 0
     for path in files:
-        # Frame by frame: a file that another tool has written anew has other row groups than one per episode.
+        # Count frames instead of row groups: other tools may not write one row group per episode.
         for table in row_groups(path, [column]):
             last = frame + table.num_rows
-            here = one.frames[done : np.searchsorted(one.frames, last)]
+            here = request.frames[done : np.searchsorted(request.frames, last)]
             struct = pa.types.is_struct(table.schema.field(column).type)
             contents = pc.struct_field(table[column], "bytes") if struct else table[column]
             for n, data in zip(here, contents.take(here - frame).to_pylist(), strict=True):
-                array[done] = _picture(data, one.shape, f"{path}: {column} of frame {n}")
+                array[done] = _picture(data, request.shape, f"{path}: {column} of frame {n}")
                 done += 1
             bar.update(len(here))
             frame = last

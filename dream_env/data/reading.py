@@ -1,4 +1,4 @@
-"""Reads a LeRobotDataset into memory, whoever wrote it, and checks what it reads."""
+"""Reads a LeRobotDataset, written by any tool, into memory, and checks its contents."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from dream_env.data.videos import Video
 from dream_env.spec import WorldSpec
 
 TIME = "timestamp"
-"""Seconds since the beginning of the episode; asked for where pictures are videos."""
+"""Column with the seconds since the start of the episode; read only if images are stored as videos."""
 
 
 def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
-    """Reads one data set.
+    """Reads one dataset.
 
     Args:
-        root: Its folder.
-        spec: What the episodes are of; by default what meta/spec.json says, or what the columns amount to.
+        root: Folder of the dataset.
+        spec: Spec of the episodes; None to read it from meta/spec.json, or to derive it from the columns if that file
+            does not exist.
 
     Returns:
         The fields of a `dream_env.data.episodes.EpisodeDataset`.
 
     Raises:
         FileNotFoundError: If there is no dataset, or only staged episodes.
-        ImportError: If its pictures are videos, and PyAV is not installed.
-        ValueError: If it is damaged, half consolidated or of something else, with file and remedy.
+        ImportError: If images are stored as videos and PyAV is not installed.
+        ValueError: If the dataset is damaged, only partly consolidated, or does not fit the spec; the message names the
+            file and a remedy.
     """
     store = LeRobotStore(root)
     info, rows = store.info(), store.episodes()
@@ -62,7 +64,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     action = frames[ACTION].reshape(-1) if isinstance(spec.action, spaces.Discrete) else frames[ACTION]
     for name in (ACTION, REWARD):
         if name in frames:
-            frames[name][last] = 0  # nothing follows the last frame; other tools record an action there, too
+            frames[name][last] = 0  # no step follows the last frame; other tools store an action there
     named = {place: column for place, column in columns.observation.items() if place in spec.pictures}
     wanted = {column: Wanted(_shape(spec, name), np.arange(offsets[-1])) for name, column in named.items()}
     wanted |= {
@@ -108,7 +110,7 @@ def _stats(store: LeRobotStore) -> dict[str, Any]:
 
 
 def _check_features(store: LeRobotStore, spec: WorldSpec, columns: Columns, features: dict[str, dict]) -> None:
-    """Refuses a data set in which a column of the spec is missing or of another size."""
+    """Raises ValueError if a column required by the spec is missing or has another shape."""
     action = (1,) if isinstance(spec.action, spaces.Discrete) else spec.action.shape
     needed = {column: _shape(spec, name) for name, column in columns.pairs()}
     for column, shape in (needed | {ACTION: action}).items():
@@ -118,14 +120,14 @@ def _check_features(store: LeRobotStore, spec: WorldSpec, columns: Columns, feat
                 f"it, or it is of another robot than {spec.name!r}; collect it again, or load the folder it was made of"
             )
         given = tuple(features[column]["shape"])
-        if given != shape and not (len(shape) == 3 and {*given} >= {*shape[:2]}):  # channels may come first
+        if given != shape and not (len(shape) == 3 and {*given} >= {*shape[:2]}):  # accept channels first
             raise ValueError(f"{store.root}/meta/info.json: {column} is {given}; accepted: {shape} of {spec.name!r}")
 
 
 def _frames(
     store: LeRobotStore, spec: WorldSpec, columns: Columns, features: dict, offsets: np.ndarray, bounded: bool
 ) -> dict[str, np.ndarray]:
-    """Reads all columns of numbers, file by file, and checks them: column to `(F,)` or `(F, n)`."""
+    """Reads and checks all numeric columns, file by file; returns arrays `(F,)` or `(F, n)` by column."""
     spaces_ = {column: spec.observation[name] for name, column in columns.pairs()} | {ACTION: spec.action}
     names = [name for name in spaces_ if features[name]["dtype"] not in ("image", "video")]
     names += [*columns.labels.values()]
@@ -161,7 +163,7 @@ def _frames(
 def _checked(
     name: str, values: np.ndarray, space: spaces.Space | None, feature: dict[str, Any], bounded: bool
 ) -> np.ndarray:
-    """Returns a column in the type that an episode has it in; ValueError if it holds what it must not."""
+    """Converts a column to the dtype used in episodes; raises ValueError if a value is not accepted."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinity")
     if space is None:
@@ -184,7 +186,7 @@ def _terminated(frames: dict[str, np.ndarray], offsets: np.ndarray) -> np.ndarra
 
 
 def _success(frames: dict[str, np.ndarray], offsets: np.ndarray) -> np.ndarray | None:
-    """Returns whether success holds in each frame; `next.success` tells it of all but the first ones."""
+    """Returns the success in each frame, `(F,)`; `next.success` does not cover first frames, which become False."""
     if HOLDS in frames:
         return frames[HOLDS].reshape(-1) > 0.5
     if SUCCESS not in frames:
@@ -192,5 +194,5 @@ def _success(frames: dict[str, np.ndarray], offsets: np.ndarray) -> np.ndarray |
     after, last = frames[SUCCESS].reshape(-1).astype(bool), offsets[1:] - 1
     success = np.roll(after, 1)
     success[offsets[:-1]] = False
-    success[last] |= after[last]  # what other tools do not record a frame of
+    success[last] |= after[last]  # other tools record no frame after the last action
     return success

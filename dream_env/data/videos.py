@@ -1,7 +1,7 @@
-"""Pictures of a LeRobotDataset that are kept as videos: frame after frame, found by their time.
+"""Reads images of a LeRobotDataset that are stored as videos; frames are located by their timestamps.
 
-A video file holds the pictures of one camera of several episodes, one episode after the other; meta/episodes tells the
-time in the file at which each begins. Decoding is PyAV's, which is what LeRobot decodes with, too.
+A video file contains the images of one camera for several consecutive episodes; meta/episodes has the time in the file
+at which each episode starts. Videos are decoded with PyAV, which LeRobot also uses.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy as np
 from dream_env.data.parquet import RECOLLECT
 
 TOLERANCE = 0.2
-"""How far a picture may be from its time, as a share of the time from one picture to the next."""
+"""Accepted difference between the time of an image and that of its frame, as a fraction of the time between images."""
 
 
 @dataclass
 class Video:
-    """Where the pictures of a column are.
+    """Location of the images of one column.
 
     Attributes:
-        path: File of every episode.
-        time: Time of every frame in its file, in seconds, `(F,)`.
-        offsets: First frame of every episode, and F at the end.
-        fps: Frames per second of the data set.
+        path: Video file of every episode.
+        time: Time of every frame within its video file in seconds, `(F,)`.
+        offsets: Index of the first frame of every episode, and F at the end, `(N + 1,)`.
+        fps: Frames per second of the dataset.
     """
 
     path: list[Path]
@@ -45,18 +45,18 @@ class Video:
         offsets: np.ndarray,
         time: np.ndarray,
     ) -> Video:
-        """Reads where the pictures of a column are.
+        """Locates the images of a column from the metadata of a dataset.
 
         Args:
-            root: Folder of the data set.
-            info: Its meta/info.json.
-            rows: Those of meta/episodes.
+            root: Folder of the dataset.
+            info: Content of meta/info.json.
+            rows: Rows of meta/episodes.
             column: Name of the column.
-            offsets: First frame of every episode, and F at the end.
-            time: `timestamp` of every frame, from the beginning of its episode, `(F,)`.
+            offsets: Index of the first frame of every episode, and F at the end, `(N + 1,)`.
+            time: `timestamp` of every frame, in seconds since the start of its episode, `(F,)`.
 
         Raises:
-            ValueError: If meta/ does not tell.
+            ValueError: If the metadata is incomplete.
         """
         keys = [f"videos/{column}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
         if missing := [key for key in keys if any(row.get(key) is None for row in rows)]:
@@ -75,10 +75,10 @@ class Video:
         return cls([root / place for place in places], begins + time, offsets, float(info["fps"]))
 
     def files(self) -> list[Path]:
-        """Lists the files, each once.
+        """Returns the video files without duplicates.
 
         Raises:
-            ValueError: If one is lost.
+            ValueError: If a file is missing.
         """
         files = list(dict.fromkeys(self.path))
         if lost := [str(path) for path in files if not path.is_file()]:
@@ -86,17 +86,17 @@ class Video:
         return files
 
     def pictures(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Decodes pictures, each once.
+        """Decodes the images of frames; every image is decoded once.
 
         Args:
-            frames: Which ones, `(K,)`.
+            frames: Indices of frames, `(K,)`.
 
         Yields:
-            Positions in `frames` of one picture, and the picture `(H, W, 3)` uint8.
+            The positions in `frames` that show an image, and the image `(H, W, 3)` uint8.
 
         Raises:
             ImportError: If PyAV is not installed.
-            ValueError: If a file is lost or cut short, cannot be decoded, or has no picture for a frame.
+            ValueError: If a file is missing or truncated, cannot be decoded, or has no image for a frame.
         """
         episode = np.searchsorted(self.offsets, frames, "right") - 1
         number = {path: i for i, path in enumerate(self.files())}
@@ -107,7 +107,7 @@ class Video:
             yield from self._decoded(path, here, frames[here])
 
     def _decoded(self, path: Path, places: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Decodes frames of one file, in order of time."""
+        """Decodes frames of one file, in the order of their times."""
         try:
             import av
         except ImportError as error:
@@ -134,7 +134,7 @@ class Video:
                     if end > done:
                         yield places[done:end], picture.to_ndarray(format="rgb24")
                         done = end
-        except (av.FFmpegError, IndexError) as error:  # an index error if there is no video in it
+        except (av.FFmpegError, IndexError) as error:  # IndexError: the file has no video stream
             raise ValueError(f"{path} cannot be decoded after {number} pictures ({error}); {RECOLLECT}") from error
         if done < len(times):
             raise ValueError(
@@ -143,6 +143,6 @@ class Video:
             )
 
     def _name(self, frame: int) -> str:
-        """Names a frame by its episode."""
+        """Describes a frame by its position in its episode, for messages."""
         episode = int(np.searchsorted(self.offsets, frame, "right")) - 1
         return f"frame {frame - self.offsets[episode]} of episode {episode}"

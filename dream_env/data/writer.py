@@ -1,4 +1,4 @@
-"""The writer that collects episodes into a data set, and the command that finishes an interrupted one."""
+"""Writes episodes to a dataset; contains the command that completes an interrupted dataset."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from dream_env.spec import WorldSpec
 
 
 class EpisodeWriter:
-    """Adds episodes to a dataset: safe on disk after `add`, part of the dataset after `close`.
+    """Adds episodes to a dataset. An episode is on disk after `add`, and part of the dataset after `close`.
 
-    Several processes may `add` to one folder at a time; `close` when all have finished.
+    Several processes may call `add` on the same folder at the same time; call `close` when all have finished.
     """
 
     def __init__(self, root: str | Path, spec: WorldSpec | None = None) -> None:
-        """Opens a folder, which is made where missing.
+        """Opens a dataset folder; it is created if it does not exist.
 
         Args:
             root: The folder.
-            spec: What its episodes are of; by default what it has already.
+            spec: Spec of the episodes; None for that of the episodes already in the folder.
 
         Raises:
-            ValueError: If the folder holds something else than episodes, or episodes of something else.
+            ValueError: If the folder contains anything but a dataset, or a dataset with another spec.
         """
         self._store = LeRobotStore(root)
         self._store.check_writable()
@@ -49,25 +49,25 @@ class EpisodeWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the writer, whatever happened."""
+        """Closes the writer, also after an error."""
         self.close()
 
     def seeds(self) -> set[int]:
-        """Returns the seeds of the episodes in the folder, staged ones included; ValueError names what is damaged."""
+        """Returns the seeds of all episodes, including staged ones; raises ValueError if a file is damaged."""
         return {row["seed"] for row in [*self._store.rows(), *self._store.staged().values()]}
 
     def add(self, episode: Episode, order: int | None = None) -> None:
         """Stages one episode.
 
         Args:
-            episode: The episode; its seed must be new to the folder.
-            order: Its rank among the episodes added until `close`; by default that of the calls.
+            episode: The episode; its seed must not be in the dataset yet.
+            order: Position among the episodes added before the next `close`; None for the order of the calls.
 
         Raises:
-            ValueError: If it is not of the writer's spec, or the folder has an episode of this seed.
+            ValueError: If the episode does not conform to the spec, or its seed is in the dataset already.
         """
         if self.spec is None:
-            raise ValueError(f"spec=None; accepted: what the episodes of {self._store.root} are of")
+            raise ValueError(f"spec=None; accepted: the WorldSpec of the episodes of {self._store.root}")
         for name in self._store.names():
             if name.split("-", 2)[-1] == str(episode.seed):
                 raise ValueError(f"seed={episode.seed} is in {self._store.root} already ({name}); accepted: a new one")
@@ -76,19 +76,19 @@ class EpisodeWriter:
         head, frames = frames_of(episode, self.spec)
         success = {} if episode.success is None else {"success": bool(episode.success[-self.spec.hold_steps :].all())}
         extra = {"kind": episode.kind, "task_name": episode.task, "seed": episode.seed, **success}
-        words = episode.instruction or self.spec.name  # LeRobot wants some
+        words = episode.instruction or self.spec.name  # LeRobot requires a nonempty text
         self._store.stage(f"{order:08d}-{episode.kind}-{episode.seed}", head, frames, words, extra)
 
     def close(self) -> int:
-        """Consolidates what was added and returns the number of all episodes; ValueError names what is damaged."""
+        """Consolidates the added episodes and returns the total number; raises ValueError if a file is damaged."""
         return self._store.consolidate()
 
 
 def frames_of(episode: Episode, spec: WorldSpec) -> tuple[Head, dict[str, np.ndarray]]:
-    """Lays an episode out in columns.
+    """Converts an episode to columns.
 
     Returns:
-        What it has in common with others of its kind, and column to frames `(T + 1, ...)`.
+        The header that all episodes of the dataset share, and the frames `(T + 1, ...)` by column.
     """
     features = columns.features(
         spec,
@@ -99,17 +99,17 @@ def frames_of(episode: Episode, spec: WorldSpec) -> tuple[Head, dict[str, np.nda
     )
     places, length = Columns.of_spec(spec, features), len(episode) + 1
 
-    def still(values: np.ndarray) -> np.ndarray:  # nothing follows the last frame
+    def padded(values: np.ndarray) -> np.ndarray:  # no step follows the last frame
         return np.concatenate([values, np.zeros_like(values[:1])])
 
     frames = {column: episode.observation[name] for name, column in places.observation.items()}
     for name, column in places.goal.items():
         goal = (episode.goal or {})[name]
         frames[column] = np.broadcast_to(goal, (length, *goal.shape))
-    frames[ACTION] = still(episode.action)
+    frames[ACTION] = padded(episode.action)
     frames |= {f"{LABELS}{name}": values for name, values in episode.labels.items()}
     if episode.reward is not None:
-        frames[REWARD] = still(episode.reward)
+        frames[REWARD] = padded(episode.reward)
     if episode.success is not None:
         frames[HOLDS] = episode.success.astype(np.float32)
         frames[SUCCESS] = np.append(episode.success[1:], episode.success[-1])
@@ -119,7 +119,7 @@ def frames_of(episode: Episode, spec: WorldSpec) -> tuple[Head, dict[str, np.nda
 
 
 def inspect(root: Path, /) -> None:
-    """Finishes an interrupted dataset and tells what is in it.
+    """Completes an interrupted dataset and prints a summary of it.
 
     Args:
         root: The dataset folder.
@@ -143,7 +143,7 @@ def inspect(root: Path, /) -> None:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Runs the command line."""
     import tyro
 
     try:

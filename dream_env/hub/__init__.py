@@ -1,11 +1,11 @@
-"""World models, policies and data sets on the Hugging Face Hub, by `hf://user/name@revision`.
+"""Shares world models, policies and datasets on the Hugging Face Hub, by names such as `hf://user/name@revision`.
 
-    push_to_hub("runs/model", "user/my-robot")                      # a folder of any of the three kinds
-    gym.make("Dream-v0", world_model="hf://user/my-robot@v1")       # and in every option that names one
+    push_to_hub("runs/model", "user/my-robot")                      # uploads a world model, policy or dataset
+    gym.make("Dream-v0", world_model="hf://user/my-robot@v1")       # names are accepted wherever a folder is
     checkpoint.from_pretrained("user/my-robot", revision="v1")
 
-What travels is safetensors, json, npz, parquet and mp4: nothing that is loaded can run code. `huggingface_hub` is an
-extra, `pip install dream_env[hub]`, and is imported when a name needs it.
+Only safetensors, json, npz, parquet and mp4 files are loaded, none of which can run code. `huggingface_hub` is an
+optional dependency (`pip install dream_env[hub]`); it is imported when it is needed.
 """
 
 from dream_env.hub.names import is_hub_name, label, named

@@ -1,4 +1,4 @@
-"""Cards of repositories on the Hub: the metadata by which they are found, the folder's own card, and how it is used."""
+"""Cards (README.md) of repositories on the Hub: search metadata, the folder's own README, and a usage example."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from dream_env.hub.pull import library
 
 FIGURES = 20
-"""Measured figures in the metadata, at most; all of them stand in metrics.json."""
+"""Maximum number of metrics in the metadata; metrics.json has all of them."""
 COUNTS = ("episodes", "parameters", "seconds", "updates")
-"""Entries of metrics.json that tell how it was made, and measure nothing."""
+"""Entries of metrics.json that describe the training and are not metrics."""
 USES = {
     "world model": """```python
 import gymnasium as gym
@@ -35,13 +35,13 @@ A [LeRobot](https://github.com/huggingface/lerobot) data set as well: `LeRobotDa
 
 
 def make_card(folder: Path, kind: str, repo: str, license: str) -> str:
-    """Returns the card of a repository: YAML metadata, the folder's own README.md, and how to use it.
+    """Returns the card of a repository: YAML metadata, the folder's own README.md, and a usage example.
 
     Args:
-        folder: What is uploaded. A README.md that has metadata already is taken as it is.
+        folder: Folder to upload. If its README.md already has metadata, it is returned unchanged.
         kind: "world model", "policy" or "data set".
         repo: "user/name".
-        license: As the Hub abbreviates it.
+        license: License id as used on the Hub.
     """
     own = folder / "README.md"
     text = own.read_text(encoding="utf-8") if own.is_file() else f"# {repo}\n"
@@ -74,7 +74,7 @@ def _metadata(folder: Path, kind: str, repo: str, license: str, world: str | Non
 
 
 def _results(folder: Path, world: str | None) -> Iterator[Any]:
-    """Yields the first figures of metrics.json as the Hub's metadata has them."""
+    """Yields the first metrics of metrics.json in the form of the Hub's metadata."""
     file = folder / "metrics.json"
     if not file.is_file():
         return

@@ -1,4 +1,4 @@
-"""Names of what lies on the Hub, `hf://user/name@revision`, and the folders of the local cache that they stand for."""
+"""Names on the Hub, `hf://user/name@revision`, and their folders in the local cache."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Literal
 
 RepoType = Literal["model", "dataset"]
 ACCEPTED = "hf://user/name, hf://user/name@revision, and hf://datasets/user/name for a data set"
-_PREFIX = re.compile(r"hf:/{1,2}")  # pathlib makes hf:/ of hf://
+_PREFIX = re.compile(r"hf:/{1,2}")  # pathlib turns hf:// into hf:/
 _NAME = re.compile(
     r"hf:/{1,2}(?:(?P<type>models|datasets)/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w.-][\w./-]*))?/?"
 )
 _CACHED = re.compile(r"(?P<type>models|datasets)--(?P<user>.+?)--(?P<name>.+)")
-"""Folder of a repository in the cache of `huggingface_hub`; snapshots/COMMIT lies in it."""
+"""Folder name of a repository in the cache of `huggingface_hub`; it contains snapshots/COMMIT."""
 
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository on the Hub, and a revision of it.
+    """A repository on the Hub at a revision.
 
     Attributes:
         repo: "user/name".
-        revision: Branch, tag or commit; None for the newest.
-        type: Kind of repository; None where the name does not tell.
+        revision: Branch, tag or commit; None for the latest.
+        type: Type of repository; None if the name does not include it.
     """
 
     repo: str
@@ -33,10 +33,10 @@ class HubName:
 
     @classmethod
     def parse(cls, name: str | Path) -> HubName:
-        """Reads a name.
+        """Parses a name.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If it is not a valid name.
         """
         found = _NAME.fullmatch(str(name))
         if not found:
@@ -45,20 +45,20 @@ class HubName:
         return cls(found["repo"], found["revision"], kinds.get(found["type"]))
 
     def __str__(self) -> str:
-        """Returns the name as it is written."""
+        """Returns the name in the form `hf://...`."""
         kind = "datasets/" if self.type == "dataset" else ""
         return f"hf://{kind}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
 def is_hub_name(name: object) -> bool:
-    """Tells whether a text or path names something on the Hub."""
+    """Returns whether a string or path is a name on the Hub."""
     return isinstance(name, str | Path) and _PREFIX.match(str(name)) is not None
 
 
 def named(value: object) -> object:
-    """Returns `hf://user/name@commit` for a folder of the Hub's cache; everything else stays as it is.
+    """Returns `hf://user/name@commit` for a folder in the Hub's cache, and any other value unchanged.
 
-    Such names, and not the folders of one machine, are written into configs and cards.
+    Configs and cards contain these names instead of local paths, so that they are valid on other machines.
     """
     if not isinstance(value, str | Path) or "--" not in str(value):
         return value
@@ -72,6 +72,6 @@ def named(value: object) -> object:
 
 
 def label(path: str | Path) -> str:
-    """Returns a short name for a folder: that of the repository for one of the Hub's cache, else its last part."""
+    """Returns a short name for a folder: the name of the repository if it is in the Hub's cache, else its last part."""
     name = named(path)
     return HubName.parse(str(name)).repo.split("/")[1] if is_hub_name(name) else Path(path).name

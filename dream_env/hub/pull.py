@@ -1,4 +1,4 @@
-"""Downloads from the Hub: only files that cannot hold code, and only from repositories that have what is loaded."""
+"""Downloads from the Hub: only files that cannot contain code, and only from repositories with the required files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FILES: dict[RepoType, tuple[str, ...]] = {
     "model": ("config.json", "model.safetensors", "spec.json", "initial_states.npz", "metrics.json", "README.md"),
     "dataset": ("meta/*.json", "meta/*.parquet", "data/*.parquet", "videos/*.mp4", "README.md"),
 }
-"""What travels, as patterns of paths in a repository; a `*` stands for folders, too."""
+"""Path patterns of the files that are uploaded and downloaded; `*` also matches `/`."""
 NEEDED: dict[RepoType, tuple[str, ...]] = {
     "model": ("config.json", "model.safetensors"),
     "dataset": ("meta/info.json", "data/*.parquet"),
 }
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".pickle", ".pkl", ".pt", ".pth", ".zip")
-"""Endings of files that may run code when they are loaded; none of them is ever downloaded or uploaded."""
+"""Suffixes of files that may run code when they are loaded. Such files are never downloaded or uploaded."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -33,19 +33,19 @@ def library() -> Any:
     """Returns `huggingface_hub`.
 
     Raises:
-        ImportError: If it is not installed; the message tells how to.
+        ImportError: If it is not installed; the message says how to install it.
     """
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
-        if error.name != "huggingface_hub":  # it is there, and something that it needs is not
+        if error.name != "huggingface_hub":  # it is installed, but one of its dependencies is not
             raise
         raise ImportError("names on the Hub need huggingface_hub: pip install dream_env[hub]") from error
     return huggingface_hub
 
 
 def client(token: str | None = None) -> Any:
-    """Returns an `HfApi`, of the Hub that HF_ENDPOINT names in the environment."""
+    """Returns an `HfApi` for the Hub given by the environment variable HF_ENDPOINT, or the default one."""
     from dream_env import __version__
 
     endpoint = os.environ.get("HF_ENDPOINT")
@@ -54,23 +54,23 @@ def client(token: str | None = None) -> Any:
 
 @lru_cache(maxsize=64)
 def pull(name: str, type: RepoType = "model", revision: str | None = None) -> Path:
-    """Downloads a world model, a policy or a data set into the cache of `huggingface_hub`, once per process.
+    """Downloads a world model, policy or dataset into the cache of `huggingface_hub`, once per process.
 
-    A commit that is in the cache needs no network. A branch or tag is looked up first; if the Hub cannot be reached,
-    what the cache has of it is taken, with a warning.
+    A commit in the cache needs no network. A branch or tag is looked up on the Hub first; if the Hub cannot be reached,
+    the cached copy is used, with a warning.
 
     Args:
         name: `user/name` or `hf://user/name@revision`.
-        type: Kind of repository, where the name does not tell.
-        revision: Branch, tag or commit; None takes that of the name, or the newest.
+        type: Type of repository, if the name does not include it.
+        revision: Branch, tag or commit; None for the one in the name, or the latest.
 
     Returns:
-        Folder of the snapshot.
+        Folder of the snapshot in the cache.
 
     Raises:
-        FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+        FileNotFoundError: If it does not exist, or if the Hub cannot be reached and it is not in the cache.
         ImportError: If `huggingface_hub` is not installed.
-        ValueError: If the name is malformed, or there is nothing that can be loaded safely.
+        ValueError: If the name is malformed, or the repository has no files that can be loaded safely.
     """
     given = HubName.parse(name if name.startswith("hf:/") else f"hf://{name}")
     given = HubName(given.repo, revision or given.revision, given.type or type)
@@ -87,7 +87,7 @@ def pull(name: str, type: RepoType = "model", revision: str | None = None) -> Pa
         raise FileNotFoundError(
             f"{given}: there is no such {kind} on {api.endpoint}, or it is private (`hf auth login`)"
         ) from None
-    except Exception as error:  # of the transport, whose library is not the same in all versions of the Hub's
+    except Exception as error:  # network errors: their types differ between versions of huggingface_hub
         if there := cached.look():
             warnings.warn(f"{given}: the Hub cannot be reached; the copy in the cache is used", stacklevel=2)
             return there
@@ -95,20 +95,20 @@ def pull(name: str, type: RepoType = "model", revision: str | None = None) -> Pa
         raise FileNotFoundError(
             f"{given}: {api.endpoint} cannot be reached ({why}), and this revision is not in the cache"
         ) from None
-    check_files(str(given), kind, [one.rfilename for one in found.siblings or ()])
+    check_files(str(given), kind, [file.rfilename for file in found.siblings or ()])
     return cached.get()
 
 
 def check_files(name: str, kind: RepoType, files: Sequence[str]) -> None:
-    """Refuses a repository that lacks what is loaded.
+    """Checks that a repository has the required files.
 
     Args:
-        name: How it is called in the message.
-        kind: Kind of repository.
-        files: Paths in it.
+        name: Name of the repository for the message.
+        kind: Type of the repository.
+        files: Paths of the files in it.
 
     Raises:
-        ValueError: If files are missing; it tells of pickles that are there instead.
+        ValueError: If required files are missing; the message mentions a pickle file if there is one.
     """
     missing = [need for need in NEEDED[kind] if not any(fnmatch(file, need) for file in files)]
     if not missing:
@@ -134,7 +134,7 @@ class _Download:
         self._kind = kind
 
     def look(self) -> Path | None:
-        """Returns the folder, if all of it is in the cache."""
+        """Returns the folder if the cache contains all required files, else None."""
         try:
             found = Path(self._api.snapshot_download(**self._what, local_files_only=True))
         except Exception:
@@ -143,14 +143,14 @@ class _Download:
         return found if all(any(fnmatch(file, need) for file in files) for need in NEEDED[self._kind]) else None
 
     def get(self) -> Path:
-        """Returns the folder; what is missing is downloaded."""
+        """Downloads missing files and returns the folder."""
         with _bars(self._hub):
             return Path(self._api.snapshot_download(**self._what))
 
 
 @contextmanager
 def _bars(hub: Any) -> Iterator[None]:
-    """Shows the Hub's progress bars in a terminal only."""
+    """Disables the Hub's progress bars unless stderr is a terminal."""
     utils = hub.utils
     if sys.stderr.isatty() or utils.are_progress_bars_disabled():
         yield
@@ -163,19 +163,19 @@ def _bars(hub: Any) -> Iterator[None]:
 
 
 def folder(name_or_path: str | Path, type: RepoType = "model") -> str | Path:
-    """Returns the local folder of a name on the Hub, downloaded if need be; everything else stays as it is.
+    """Returns the local folder of a name on the Hub, downloading it if needed; other values are returned unchanged.
 
-    The one place where names of the Hub become folders: `checkpoint.resolve`, the registry of policies,
-    `LeRobotStore` and the command line call it.
+    `checkpoint.resolve`, the registry of policies, `LeRobotStore` and the command line all resolve names through this
+    function.
 
     Args:
-        name_or_path: A path, a name that the package knows, or `hf://user/name@revision`.
-        type: Kind of repository, where the name does not tell.
+        name_or_path: A path, a name defined by this package, or `hf://user/name@revision`.
+        type: Type of repository, if the name does not include it.
 
     Raises:
-        FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+        FileNotFoundError: If it does not exist, or if the Hub cannot be reached and it is not in the cache.
         ImportError: If `huggingface_hub` is not installed.
-        ValueError: If the name is malformed, or there is nothing that can be loaded safely.
+        ValueError: If the name is malformed, or the repository has no files that can be loaded safely.
     """
     if not is_hub_name(name_or_path):
         return name_or_path

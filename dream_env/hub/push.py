@@ -1,4 +1,4 @@
-"""Uploads to the Hub: a world model, a policy or a data set, with a card, and an `env.py` for LeRobot's EnvHub."""
+"""Uploads world models, policies and datasets to the Hub, with a card; world models also get LeRobot's `env.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dream_env.hub.pull import FILES, _bars, client, library
 
 Kind = Literal["world model", "policy", "data set"]
 ENV_FILE = "env.py"
-ENV = '''"""LeRobot's EnvHub: `make_env("{repo}", trust_remote_code=True)` of lerobot.envs.factory makes it."""
+ENV = '''"""LeRobot's EnvHub loads this file: `make_env("{repo}", trust_remote_code=True)` of lerobot.envs.factory."""
 
 from pathlib import Path
 
@@ -27,18 +27,18 @@ WORLD_MODEL = HERE if str(HERE).startswith("hf://") else "hf://{repo}"  # the sa
 
 
 def make_env(n_envs=1, use_async_envs=False, cfg=None):
-    """Makes vector environments by suite and number; `cfg` may have `task` and `gym_kwargs`."""
+    """Returns vector environments by suite and index; `cfg` may have `task` and `gym_kwargs`."""
     return make_dream_env(WORLD_MODEL, n_envs, use_async_envs, cfg)
 '''
-"""The file that LeRobot loads. It is written from this text only; nothing here ever runs one that was downloaded."""
+"""Content of the file that LeRobot loads. This package only uploads it, and never runs a downloaded one."""
 
 
 def kind_of(folder: str | Path) -> Kind:
-    """Returns what a folder holds.
+    """Returns the kind of content of a folder.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it holds none of the three.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it contains neither a world model, nor a policy, nor a dataset.
     """
     from dream_env.world_models.checkpoint import CONFIG, KINDS, WEIGHTS
 
@@ -68,26 +68,26 @@ def push_to_hub(
     license: str = "mit",
     token: str | None = None,
 ) -> str:
-    """Uploads a world model, a policy or a data set in one commit; the repository is made if there is none.
+    """Uploads a world model, policy or dataset in one commit; the repository is created if it does not exist.
 
     Args:
-        folder: Folder that a command has written.
+        folder: Output folder of a command.
         repo: "user/name".
-        world_model: For a policy that sees through a world model of this machine: where that is on the Hub,
+        world_model: For a policy that uses the encoder of a local world model: the name of that world model on the Hub,
             `hf://user/name`.
-        revision: Branch to upload to; None for the main one.
+        revision: Branch to upload to; None for the main branch.
         private: Whether a new repository is private.
-        license: Licence for the card, as the Hub abbreviates it.
-        token: Token of the Hub; None takes that of `hf auth login`.
+        license: License id for the card, as used on the Hub.
+        token: Access token of the Hub; None for the one stored by `hf auth login`.
 
     Returns:
-        The name of what was uploaded, `hf://user/name@commit`.
+        The name of the uploaded commit, `hf://user/name@commit`.
 
     Raises:
-        FileNotFoundError: If the folder is missing.
+        FileNotFoundError: If the folder does not exist.
         ImportError: If `huggingface_hub` is not installed.
-        OSError: If the Hub cannot be reached, or refuses it.
-        ValueError: If the folder holds something else, or a policy names a world model that nobody else has.
+        OSError: If the Hub cannot be reached, or rejects the upload.
+        ValueError: If the folder has another content, or the config of a policy refers to a local world model.
     """
     folder, given = Path(folder).expanduser(), HubName.parse(f"hf://{repo.removeprefix('hf://')}")
     kind = kind_of(folder)
@@ -95,7 +95,7 @@ def push_to_hub(
     if kind == "data set":
         from dream_env.data.lerobot import LeRobotStore
 
-        LeRobotStore(folder).episodes()  # refuses a damaged one
+        LeRobotStore(folder).episodes()  # raises if it is damaged
     hub, api = library(), client(token)
     contents = dict(_contents(folder, kind, type, given.repo, license, world_model))
     try:
@@ -114,7 +114,7 @@ def push_to_hub(
             _tag(api, given.repo, json.loads((folder / "meta" / "info.json").read_text())["codebase_version"])
     except Exception as error:
         why = " ".join(str(error).split())[:200] or error.__class__.__name__
-        raise OSError(f"repo={given.repo!r}: {api.endpoint} did not take it: {why}") from error
+        raise OSError(f"repo={given.repo!r}: {api.endpoint} upload failed: {why}") from error
     return str(HubName(given.repo, commit.oid, type))
 
 
@@ -125,7 +125,7 @@ def _travels(name: str, type: RepoType) -> bool:
 def _contents(
     folder: Path, kind: Kind, type: RepoType, repo: str, license: str, world_model: str | None
 ) -> Iterator[tuple[str, str | bytes]]:
-    """Yields the path in the repository, and the local path or the bytes, of every file."""
+    """Yields the path in the repository and the local path or the content of every file."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and _travels(name, type) and not any(part.startswith(".") for part in path.parts[-2:]):
@@ -138,10 +138,10 @@ def _contents(
 
 
 def _portable_config(file: Path, world_model: str | None) -> bytes | None:
-    """Returns a policy's config that names a world model on the Hub; None where the file may stay as it is.
+    """Returns a policy's config with the world model's name on the Hub; None if the file needs no change.
 
     Raises:
-        ValueError: If the world model is a folder of this machine, and no other is named.
+        ValueError: If the config refers to a local world model and `world_model` is None.
     """
     config = json.loads(file.read_text(encoding="utf-8"))
     if world_model is not None:
@@ -151,13 +151,13 @@ def _portable_config(file: Path, world_model: str | None) -> bytes | None:
     if named == "default" or is_hub_name(named):
         return None
     raise ValueError(
-        f"folder={str(file.parent)!r}: the policy sees through the world model {named!r}, which only this machine has; "
+        f"folder={str(file.parent)!r}: the policy uses the world model {named!r}, which only this machine has; "
         "accepted: upload that first, and name it: world_model='hf://user/name'"
     )
 
 
 def _tag(api: Any, repo: str, version: str) -> None:
-    """Tags a data set with the version of its layout, by which LeRobot finds it."""
+    """Tags a dataset with the version of its layout, which LeRobot uses as the revision."""
     if re.fullmatch(r"v\d+\.\d+", version):
         if any(tag.name == version for tag in api.list_repo_refs(repo, repo_type="dataset").tags):
             api.delete_tag(repo, tag=version, repo_type="dataset")
