@@ -93,8 +93,8 @@ class InitialStates:
         path = Path(path).expanduser().resolve()
         if not path.is_file():
             raise FileNotFoundError(
-                f"initial_states: there is no {path}; `python -m agents.fit` writes one beside its world model, and "
-                "any file of `InitialStates.save` is accepted"
+                f"initial_states: {path} does not exist; `python -m agents.fit` writes such a file next to its "
+                "world model, and any file of `InitialStates.save` is accepted"
             )
         return _load(path, path.stat().st_mtime_ns)
 

@@ -21,7 +21,7 @@ ACCEPTED = "a float vector (Box of shape (n,)), a picture (uint8 Box of shape (H
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """Everything that a data set, a world model and an environment must agree on.
+    """Properties that a dataset, a world model and an environment must share.
 
     Attributes:
         name: Id of the environment, or name of the robot.

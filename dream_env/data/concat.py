@@ -21,7 +21,7 @@ class Concat:
     def __init__(self, parts: Sequence[Any]) -> None:
         forms = {(part.dtype.name, part.shape[1:]) for part in parts}
         if len(forms) != 1:
-            raise ValueError(f"parts are of {sorted(forms)}; accepted: one or more of one type and shape")
+            raise ValueError(f"parts have {sorted(forms)}; accepted: one or more arrays of the same dtype and shape")
         self.parts: list[np.ndarray] = []
         for part in parts:
             self.parts += part.parts if isinstance(part, Concat) else [part]

@@ -30,7 +30,7 @@ dream-env evaluate --policy hf://{repo}
 dream-env fit --data hf://{repo} --out runs/model
 ```
 
-A [LeRobot](https://github.com/huggingface/lerobot) data set as well: `LeRobotDataset("{repo}")`.""",
+Also loads as a [LeRobot](https://github.com/huggingface/lerobot) dataset: `LeRobotDataset("{repo}")`.""",
 }
 
 

@@ -45,7 +45,7 @@ def kind_of(folder: str | Path) -> Kind:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"folder={str(folder)!r} does not exist; accepted: that of a world model, policy or data set"
+            f"folder={str(folder)!r} does not exist; accepted: the folder of a world model, policy or data set"
         )
     if (folder / "meta" / "info.json").is_file():
         return "data set"
