@@ -223,7 +223,7 @@ def test_a_slip_shows_before_the_stages(data, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"data=\(\); accepted: one folder or more"):
         command.main(replace(args, data=()))
     monkeypatch.setattr(EpisodeDataset, "load", lambda root: replace(toy(4, 24), kind=np.full(4, "play")))
-    with pytest.raises(ValueError, match="episodes hold no start"):
+    with pytest.raises(ValueError, match="episodes contain no usable start"):
         command.main(args)
     assert not args.out.exists()
 

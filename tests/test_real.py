@@ -281,7 +281,7 @@ def test_bad_options_and_actions(env: NicoLRealEnv) -> None:
         ({"task": "dance"}, "task='dance'"),
         ({"layout": [[0.5, -0.2]]}, "accepted: a `dream_env.nicol.layout.Layout`"),
         ({"state": {}}, "state lacks.*get_state"),
-        ({"state": {}, "task": "push"}, "accepted beside it: nothing"),
+        ({"state": {}, "task": "push"}, "accepted: .state. alone"),
     ],
 )
 def test_bad_options_are_named(env: NicoLRealEnv, options: dict, message: str) -> None:

@@ -204,7 +204,7 @@ def test_a_task_of_two_cubes_with_a_horizon_of_its_own(monkeypatch):
 def test_a_goal_that_the_expert_misses_is_no_goal(monkeypatch):
     monkeypatch.setitem(TASKS, "never", Never())
     env = NicoLRealEnv("never")
-    with pytest.raises(ValueError, match="the expert of 'never' misses its goal within 4 steps in 10 starts"):
+    with pytest.raises(ValueError, match="the expert of 'never' failed within 4 steps in 10 starts"):
         env.reset(seed=0)
     env.close()
 

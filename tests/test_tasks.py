@@ -164,7 +164,7 @@ def test_different_lengths_are_one_data_set_but_not_one_array(recorded):
     )
     both = general.EpisodeDataset.stack([bare, short], spec)
     assert [len(both[i]) for i in range(2)] == [40, 24]
-    with pytest.raises(ValueError, match="25 to 41 frames.*tasks of different horizons are read one by one"):
+    with pytest.raises(ValueError, match="25 to 41 frames.*load tasks with different horizons one at a time"):
         EpisodeDataset.of(both)
 
 

@@ -1,6 +1,6 @@
-"""NICOL, the humanoid of Knowledge Technology (Hamburg), as primitive shapes in PyBullet.
+"""NICOL, the humanoid robot of the Knowledge Technology group (Hamburg), modeled with primitive shapes in PyBullet.
 
-`urdf` writes the robot description, `kinematics` solves the arms, `robot` drives it in a PyBullet
-client and `grasp` holds the hand preset of a friction grasp. Importing this package is light:
-PyBullet is imported by `robot` alone.
+`urdf` writes the robot description, `kinematics` solves forward and inverse kinematics of the arms, `robot` controls
+the robot in a PyBullet client, and `grasp` holds the hand preset of a friction grasp. Importing this package does not
+import PyBullet.
 """

@@ -1,4 +1,4 @@
-"""PyBullet, which only NICOL's physics needs, or what to do where it is missing."""
+"""Imports PyBullet, which only NICOL's physics needs, or explains how to install it."""
 
 import os
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def _silent_errors() -> Iterator[None]:
-    """Silences the standard error: on import PyBullet writes when it was built, in every process, past `sys.stderr`."""
+    """Silences file descriptor 2: on import, PyBullet prints its build time there, bypassing `sys.stderr`."""
     try:
         kept = os.dup(2)
-    except OSError:  # there is none
+    except OSError:  # the process has no standard error
         yield
         return
     try:
@@ -29,8 +29,9 @@ except ModuleNotFoundError as error:
     if error.name != "pybullet":
         raise
     raise ImportError(
-        "NICOL's physics (NicoLReal-v0, and commands that play it) needs PyBullet, which has no wheels above CPython "
-        "3.11: pip install pybullet on CPython 3.10 or 3.11; dreams, fitting and practice in them need none"
+        "NICOL's physics (NicoLReal-v0, and commands that run it) needs PyBullet, which has no wheels above CPython "
+        "3.11: pip install pybullet on CPython 3.10 or 3.11; the dream environments, and fitting and training in them, "
+        "do not need it"
     ) from error
 
 __all__ = ["pybullet"]

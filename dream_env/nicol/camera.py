@@ -1,4 +1,4 @@
-"""NICOL's cameras: where they stand, what they see, and the picture itself."""
+"""NICOL's cameras: their poses, fields of view and image sizes, and how an image is rendered."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dream_env.nicol.bullet import pybullet
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera, world frame.
+    """A pinhole camera in the world frame.
 
     Attributes:
         position: Optical center (m).
-        target: Point looked at (m).
-        up: Direction that stands upright in the picture.
+        target: Point that the camera looks at (m).
+        up: Direction that points up in the image.
         fov: Vertical field of view (degrees).
-        size: Width and height of the picture (pixels).
+        size: Width and height of the image (pixels).
     """
 
     position: tuple[float, float, float]
@@ -28,7 +28,7 @@ class Camera:
     size: tuple[int, int]
 
     def mirrored(self) -> Camera:
-        """Returns this camera mirrored in y, for the left arm."""
+        """Returns this camera mirrored in y, for use with the left arm."""
         (px, py, pz), (tx, ty, tz), (ux, uy, uz) = self.position, self.target, self.up
         return replace(self, position=(px, -py, pz), target=(tx, -ty, tz), up=(ux, -uy, uz))
 
@@ -39,10 +39,17 @@ class Camera:
         brightness: float = 1.0,
         shadow: bool = False,
     ) -> np.ndarray:
-        """Takes a picture `(height, width, 3)` uint8 with PyBullet's CPU renderer.
+        """Renders an image `(height, width, 3)` uint8 with PyBullet's CPU renderer.
 
-        Shadows, which take twice as long as all the rest, are off by default, and so is the segmentation mask. A small
-        field of view loses nothing: near and far planes stand close around the scene.
+        Shadows are off by default, since they take twice as long as the rest of the rendering. The segmentation mask
+        is never computed. The near and far planes (0.05 m and 6 m) enclose the scene closely, so cameras with a small
+        field of view lose nothing.
+
+        Args:
+            client: Id of a connected PyBullet client.
+            light: Direction to the light (m).
+            brightness: Strength of the light.
+            shadow: Whether objects cast shadows.
         """
         width, height = self.size
         view = pybullet.computeViewMatrix(self.position, self.target, self.up)
@@ -53,7 +60,7 @@ class Camera:
             view,
             projection,
             lightDirection=light,
-            lightColor=(brightness,) * 3,  # always told: PyBullet keeps that of the picture before
+            lightColor=(brightness,) * 3,  # always passed, as PyBullet otherwise keeps the value of the last image
             shadow=int(shadow),
             flags=pybullet.ER_NO_SEGMENTATION_MASK,
             renderer=pybullet.ER_TINY_RENDERER,
@@ -63,15 +70,15 @@ class Camera:
 
 
 CAMERAS = {
-    # The policy's picture, from NICOL's left and a little in front of the hand: before, in and after a grasp the cube
-    # shows between thumb and fingers, and height can be told from the picture. From further in front, from the right
-    # and from above (the frame's RealSense) the hand hides the cube that it grasps; from further back and from lower
-    # down the cubes hide each other.
+    # The policy camera, on NICOL's left and slightly in front of the hand: before, during and after a grasp the cube is
+    # visible between thumb and fingers, and its height can be estimated from the image. From further in front, from
+    # the right and from above (the RealSense on the frame), the hand occludes the cube that it grasps; from further
+    # back and from lower down, the cubes occlude each other.
     "workspace": Camera((0.795, 0.549, 1.451), (0.54, -0.15, 0.91), (0, 0, 1), 27.5, (64, 64)),
-    # The policy's picture in tasks for both arms: from the front, above both hands.
+    # The policy camera in tasks for both arms: from the front, above both hands.
     "workspace_both": Camera((1.40, 0.0, 1.50), (0.42, 0.0, 0.92), (0, 0, 1), 42.0, (64, 64)),
     # The RealSense D435 of NICOL's frame (nicol.md 3.3).
     "frame": Camera((0.859, 0.035, 1.950), (0.56, 0.035, 0.80), (-1, 0, 0), 42.6, (640, 360)),
     "video": Camera((1.75, -0.75, 1.65), (0.30, -0.10, 1.0), (0, 0, 1), 42.0, (480, 360)),
 }
-"""Fixed cameras by name; `eye` (NICOL's left eye) moves with the head, see `dream_env.nicol.scene`."""
+"""Fixed cameras by name. The camera `eye` (NICOL's left eye) is not listed here, see `TableScene.picture`."""

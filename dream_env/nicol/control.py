@@ -1,4 +1,4 @@
-"""Position control: actions that name the set-point itself, around NICOL's dream and its physics alike."""
+"""Position control: a wrapper for NICOL's dream and physics environments whose actions are absolute set-points."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dream_env.nicol.constants import to_delta
 
 
 class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
-    """Takes the set-point as an action, `(4,)` or `(8,)` in [-1, 1], and approaches it as far as one step goes.
+    """Takes the desired set-point as the action, `(4,)` or `(8,)` in [-1, 1], and moves towards it by at most one step.
 
     Args:
-        env: NICOL's dream or physics; its observations have `proprio`, the set-point (as a goal env they begin
-            `observation` with it).
+        env: NICOL's dream or physics environment. Its observations must contain `proprio`, the set-point; in the
+            goal-env form, `observation` must begin with it.
 
     Raises:
-        ValueError: If the observations do not show the set-point.
+        ValueError: If the observations do not contain the set-point.
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -37,11 +37,11 @@ class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
         return obs, info
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Moves the set-point towards the one that the action names.
+        """Moves the set-point towards the one given by the action.
 
         Raises:
-            ValueError: If the action has another shape than the set-point or is not finite.
-            ResetNeeded: Before the first reset.
+            ValueError: If the shape of the action is not that of the set-point, or the action is not finite.
+            ResetNeeded: If called before the first reset.
         """
         goal = check_action(action, self.action_space)
         if self._proprio is None:

@@ -1,4 +1,4 @@
-"""NICOL at its table in PyBullet, without any world model; `dream_env.nicol.real` puts one around it."""
+"""NICOL at its table in PyBullet, without a world model; `dream_env.nicol.real` wraps it with one."""
 
 from __future__ import annotations
 
@@ -28,70 +28,80 @@ from dream_env.nicol.tasks import STANDARD, TASKS, SimState
 
 
 class NoEpisode(ResetNeeded, AttributeError):
-    """There is no episode, before `reset()` and after `close()`; to `hasattr`, its attributes are not there."""
+    """Raised when there is no episode: before `reset()` and after `close()`.
+
+    It is an `AttributeError` too, so that `hasattr` returns False for the attributes of an episode.
+    """
 
 
 class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
-    """NICOL at its table, in rigid-body physics.
+    """NICOL at its table, simulated by rigid-body physics.
 
     ## Description
-    NICOL, a humanoid with two OpenManipulator-P arms and RH8D hands, stands at a table with three 5 cm cubes of
-    different colors. An instruction names one of them: hold the hand above it (`reach`), push it over the tape line
-    (`push`), lift it (`lift`), or put it where the goal picture shows it (`place`); or it names two: put one on the
-    other (`stack`), or both where the goal picture shows them (`arrange`). The fingers hold a cube by friction alone.
-    `lift_bar` takes both arms: two bars of 44 cm and 1.2 kg lie there, and the named one is to be lifted level.
+    NICOL, a humanoid robot with two OpenManipulator-P arms and RH8D hands, stands at a table with three 5 cm cubes of
+    different colors. An instruction names one cube: hold the hand above it (`reach`), push it over the tape line
+    (`push`), lift it (`lift`), or put it where the goal image shows it (`place`). Or it names two cubes: put one on
+    the other (`stack`), or put both where the goal image shows them (`arrange`). The fingers hold a cube by friction
+    alone. `lift_bar` uses both arms: two bars of 44 cm and 1.2 kg lie on the table, and the named one has to be lifted
+    and kept level.
 
     ## Action Space
-    `Box(-1, 1, (4,), float32)`, at 10 Hz; x points away from the robot, y to its left, z up. Of `lift_bar` `(8,)`: the
-    right arm's four, then the left one's.
+    `Box(-1, 1, (4,), float32)`, at 10 Hz. x points away from the robot, y to its left, z up. In `lift_bar` the shape is
+    `(8,)`: the right arm's four numbers, then the left arm's.
 
-    | index | meaning | unit of 1.0 |
+    | index | meaning | effect of 1.0 |
     |---|---|---|
     | 0, 1, 2 | displacement of the grasp point along x, y, z | 4 cm |
-    | 3 | closing of the hand (+) or opening (-) | a quarter of the whole way |
+    | 3 | closing of the hand (+) or opening (-) | a quarter of the full range |
 
     ## Observation Space
-    A flat `Dict` of float32 boxes.
+    A flat `Dict`, of float32 boxes unless noted.
 
     | key | shape | meaning |
     |---|---|---|
-    | `pixels` | (64, 64, 3) uint8 | the camera picture |
-    | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized; of `lift_bar` (8,) |
-    | `instruction` | (64,) | embedding of the sentence |
+    | `pixels` | (64, 64, 3) uint8 | image of the policy camera |
+    | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized; (8,) in `lift_bar` |
+    | `instruction` | (64,) | embedding of the instruction |
 
     ## Rewards
     1 while success holds, else 0.
 
     ## Starting State
-    Cubes at random places at least 12 cm apart, three of four colors; the hand open above the table at a random
-    place. The goal picture shows the same scene after the scripted expert has done the task; where the expert misses,
-    under shifted friction or mass, it shows what it does with the usual ones, and a start where it misses even so is
-    not used.
+    Three cubes of different colors, drawn from four, at random positions at least 12 cm apart. The hand is open, at a
+    random position above the table. The goal image shows the same scene after the scripted expert has done the task.
+    If the expert fails under shifted friction or mass, the goal image shows its result with the default values; an
+    initial state in which it fails even then is not used.
 
     ## Episode End
-    Truncated after the task's horizon, never terminated: 24 steps of `reach`, `push` and `lift`, 32 of `lift_bar`, 40
-    of `place` and `stack`, 70 of `arrange`. `info["is_success"]` tells whether the task's condition has held for the
-    last 3 steps; its value at the end of the episode counts.
+    Episodes are never terminated. They are truncated after the task's horizon: 24 steps for `reach`, `push` and
+    `lift`, 32 for `lift_bar`, 40 for `place` and `stack`, 70 for `arrange`. `info["is_success"]` is True if the task's
+    condition has held for the last 3 steps; its value at the end of the episode counts.
 
     ## Arguments
     * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode; "place", "stack",
       "arrange" or "lift_bar".
-    * `arm`: "right" or "left", in tasks for one; the left arm's world is the right one's mirrored in y.
+    * `arm`: "right" or "left", in tasks for one arm. The left arm's scene is the right arm's, mirrored in y.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
     * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it, in tasks for one arm.
-    * `physics`: dict of physical properties, see `dream_env.nicol.layout.Physics`.
-    * `shift`: "none", or a named change of them: "friction", "mass", "lighting", "camera", "table"; see
-      `dream_env.nicol.shift`.
-    * `scene`: "standard", or "varied": in every episode another light, with shadows or without, another table, a
-      camera some centimetres off, and one to five objects, cubes of other sizes, a ball and a cylinder among them.
-    * `horizon`: control steps after which an episode is truncated; None for the task's own.
+    * `physics`: dict of physical properties, see `dream_env.nicol.physics.Physics`.
+    * `shift`: change of the physical properties: "none", "friction", "mass", "lighting", "camera" or "table".
+    * `scene`: "standard" or "varied". The varied scene draws in every episode the light, shadows, the look of the
+      table, a camera displacement of some centimetres, and one to five objects: cubes of different sizes, a ball and a
+      cylinder.
+    * `horizon`: control steps after which an episode is truncated; None for the task's own horizon.
     * `render_mode`: None, "rgb_array", or "human" for PyBullet's window.
 
-    `reset(options=...)` takes `task`, `instruction` (a sentence; it sets the task, unless `task` does, and puts a cube
-    of the color that it names on the table), `spoken` (what the policy is told when it differs from the instruction,
-    for controls), `layout` (a `dream_env.nicol.layout.Layout`), `goals` (where the goal picture of `place` and
-    `arrange` shows the named cubes, `(1, 2)` or `(2, 2)` in m), `goal_image` (what is shown as the goal's picture when
-    it differs from the goal, for controls), or `state` (of `get_state`) alone.
+    `reset(options=...)` takes:
+
+    * `task`: as above.
+    * `instruction`: a sentence. It sets the task, unless `task` is given, and a cube of the color that it names is put
+      on the table.
+    * `spoken`: the sentence that the policy is told if it differs from the instruction, for control experiments.
+    * `layout`: a `dream_env.nicol.layout.Layout`.
+    * `goals`: positions at which the goal image of `place` and `arrange` shows the named cubes, `(1, 2)` or `(2, 2)`
+      in m.
+    * `goal_image`: the image given as the goal image if it differs from the true one, for control experiments.
+    * `state`: a state of `get_state`; it cannot be combined with other options.
 
     ## Version History
     * v0: initial version.
@@ -124,7 +134,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.assisted_grasp = assisted_grasp
         if not isinstance(physics, dict | None):
             raise ValueError(
-                f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.layout.Physics`"
+                f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.physics.Physics`"
             )
         for key in physics or {}:
             checks.check_choice("physics key", key, [field.name for field in fields(Physics)])
@@ -152,11 +162,11 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Draws a scene and an instruction, pictures the goal, and returns the first observation.
+        """Draws a scene and an instruction, renders the goal image, and returns the first observation.
 
         Raises:
-            ValueError: If seed or options are not accepted, or the expert misses the goal in every start that is
-                drawn; the episode in hand goes on.
+            ValueError: If seed or options are not accepted, or the expert fails in every initial state that is drawn.
+                The current episode is then kept.
         """
         seed, options = checks.check_seed(seed), check_reset_options(options)
         if "state" in options:
@@ -175,8 +185,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         """Moves the set-point by one action and lets physics run for 0.1 s.
 
         Raises:
-            ValueError: If the action has another shape than the action space or is not finite.
-            ResetNeeded: If there is no episode, before the first reset and after `close`.
+            ValueError: If the shape of the action is not that of the action space, or the action is not finite.
+            ResetNeeded: If there is no episode: before the first reset and after `close`.
         """
         delta = checks.check_action(action, self.action_space)
         self._check_running()
@@ -185,14 +195,14 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return self.last_observation, float(self.is_success), False, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
-        """Returns the picture of `camera` `(H, W, 3)` uint8; PyBullet's window draws itself."""
+        """Returns the image of `camera`, `(H, W, 3)` uint8; None unless `render_mode` is "rgb_array"."""
         if self.render_mode != "rgb_array":
             return None
         self._check_running()
         return self.scene.picture(self.camera)
 
     def close(self) -> None:
-        """Ends the simulation; may be called again."""
+        """Closes the simulation; may be called more than once."""
         self._goals.close()
         if self._scene is not None:
             self._scene.close()
@@ -203,7 +213,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     @property
     def scene(self) -> TableScene:
-        """The simulation, opened at first use."""
+        """The simulation, created on first use."""
         if self._scene is None:
             gui = self.render_mode == "human"
             self._scene = TableScene(self.arm, self.assisted_grasp, self.physics, gui, self.arms)
@@ -211,7 +221,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     @property
     def start(self) -> EpisodeStart:
-        """How the episode began.
+        """The start of the episode.
 
         Raises:
             ResetNeeded: Before the first reset.
@@ -227,43 +237,43 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     @property
     def instruction(self) -> str:
-        """The sentence of this episode, which says what success is."""
+        """The instruction of this episode, which defines success."""
         return self.start.instruction
 
     @property
     def task_description(self) -> str:
-        """The sentence of this episode, by the name that LeRobot looks for."""
+        """The instruction of this episode, under the name that LeRobot reads."""
         return self.start.instruction
 
     @property
     def spoken(self) -> str:
-        """The sentence that the policy is told."""
+        """The sentence given to the policy."""
         return self.start.spoken
 
     @property
     def target(self) -> int:
-        """Index of the named cube."""
+        """Index of the object that the instruction names first."""
         return self.start.target
 
     @property
     def layout(self) -> Layout:
-        """Which objects stood where at the start."""
+        """The objects on the table and their positions at the start of the episode."""
         return self.start.layout
 
     @property
     def goal_image(self) -> np.ndarray:
-        """The goal's picture `(64, 64, 3)` uint8."""
+        """The goal image, `(64, 64, 3)` uint8."""
         self.start  # noqa: B018  (raises before the first reset)
         return self._goal_image.copy()
 
     @property
     def _max_episode_steps(self) -> int:
-        """Control steps of an episode, where LeRobot looks for them."""
+        """Largest number of control steps of an episode, under the name that LeRobot reads."""
         return self.horizon or max(TASKS[name].horizon for name in (STANDARD if self.task == "all" else (self.task,)))
 
     @property
     def episode_steps(self) -> int:
-        """Control steps of this episode."""
+        """Number of control steps of this episode."""
         return self.horizon or TASKS[self.task_name].horizon
 
     @property
@@ -273,7 +283,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     @property
     def last_observation(self) -> dict[str, np.ndarray]:
-        """The present observation: the policy's picture, the set-point and the sentence that the policy is told."""
+        """The current observation: image of the policy camera, set-point, and embedding of the spoken sentence."""
         self._check_running()
         pixels = self.scene.picture("workspace")
         return {"pixels": pixels, "proprio": self.proprio.copy(), "instruction": self._words.copy()}
@@ -290,13 +300,16 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         )
 
     def expert_action(self) -> np.ndarray:
-        """Returns the scripted expert's delta action, `(4,)` or `(8,)`, in the present state."""
+        """Returns the scripted expert's delta action in the current state, `(4,)` or `(8,)`."""
         return TASKS[self.task_name].expert(self.sim_state())
 
     def truth(self) -> dict[str, Any]:
-        """Returns what physics knows: objects, colors, target, hand, held, condition, and the cubes touched so far.
+        """Returns the simulator's labels for the current state.
 
-        `touched` lists them in the order of the robot's first contact with each.
+        Returns:
+            A dict with `objects` (positions in m), `colors`, `target`, `other`, `hand` (grasp point in m), `held`,
+            `condition`, and `touched`: the indices of the objects that the robot has touched in this episode, in the
+            order of first contact.
         """
         now = self.sim_state()
         return {
@@ -311,7 +324,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Returns everything that `set_state` needs to go on exactly from here: the start, and the actions since.
+        """Returns everything that `set_state` needs to continue exactly from here: the start, and the actions since.
 
         Raises:
             ResetNeeded: If there is no episode.
@@ -322,22 +335,22 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return SavedState(self.start, deltas, self._goal_image, rng).to_dict()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to a state of `get_state`, of this env or of another with the same arguments.
+        """Restores a state of `get_state`, of this environment or of another one with the same arguments.
 
-        The episode is played again up to that state: PyBullet's own snapshots leave out what its solver remembers of
-        contacts, and would go on a little differently.
+        The episode is replayed up to that state, because PyBullet's own snapshots leave out the solver's memory of
+        contacts, so the simulation would continue slightly differently.
 
         Raises:
-            ValueError: If it is no such state; the episode in hand goes on.
+            ValueError: If `state` is not accepted. The current episode is then kept.
         """
         self._go_to(SavedState.of(state))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what a copy or a pickle takes along: all but the simulation."""
+        """Returns the state for copying and pickling: everything except the simulation."""
         return vars(self) | {"_scene": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes over what `__getstate__` gave, and plays the episode again in a simulation of its own."""
+        """Restores the state of `__getstate__`, and replays the episode in a new simulation."""
         vars(self).update(state)
         if self._running:
             self._replay(self.start, self._goal_image, self._deltas)
@@ -354,13 +367,13 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._replay(saved.start, saved.goal_image, list(saved.deltas))
 
     def _replay(self, start: EpisodeStart, goal: np.ndarray, deltas: list[np.ndarray]) -> None:
-        """Plays an episode again from its start."""
+        """Replays an episode from its start."""
         self._begin(start, goal)
         for delta in deltas:
             self._advance(delta)
 
     def _begin(self, start: EpisodeStart, goal: np.ndarray) -> None:
-        """Builds the scene with the hand at the first set-point."""
+        """Builds the scene, with the hand at the first set-point."""
         self._start, self._goal_image, self.proprio = start, goal, start.start.copy()
         self._deltas, self._held_for = [], 0
         self._touched: tuple[int, ...] = ()
@@ -370,7 +383,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self._running = True
 
     def _advance(self, delta: np.ndarray) -> None:
-        """Moves the set-point, runs physics, and counts how long the condition has held."""
+        """Moves the set-point, runs physics, and counts for how many steps the condition has held."""
         self._deltas.append(delta)
         self.proprio = constants.integrate(self.proprio, delta)
         self.scene.step(constants.denormalize(self.proprio))

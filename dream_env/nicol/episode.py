@@ -1,4 +1,4 @@
-"""How an episode of NICOL's physics begins: drawn, as told by the options of a reset, or out of a saved state."""
+"""Starts of physics episodes: drawn at random, set by the options of a reset, or restored from a saved state."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import STANDARD, TASKS, task_of
 
 OPTIONS = ("task", "instruction", "spoken", "layout", "goals", "goal_image", "state")
-"""Keys that `NicoLRealEnv.reset(options=...)` takes."""
+"""Keys that `NicoLRealEnv.reset(options=...)` accepts."""
 START_LOW = np.array([0.34, -0.38, 0.95, 0.0])
 START_HIGH = np.array([0.56, 0.02, 1.06, 0.0])
-"""Box of the set-point at the start (m, closing)."""
+"""Bounds of the set-point at the start (m, m, m, closing)."""
 START_APART = -0.14
-"""Largest y of the right hand at the start where the left one acts, too (m): the hands do not meet."""
+"""Largest y of the right hand at the start in tasks for both arms (m), so that the hands do not collide."""
 GOAL_LOW, GOAL_HIGH = np.array([0.42, -0.36]), np.array([0.60, 0.0])
-"""Where goal pictures show cubes that have to be placed: x and y of their centers (m)."""
+"""Bounds of goal positions: x and y of a cube's center (m)."""
 GOAL_SPACING = 0.11
-"""Smallest distance from there to any other object's center, so that the open hand does not touch it (m)."""
+"""Smallest distance of a goal position to the center of any other object, so that the open hand clears it (m)."""
 GOAL_FAR = 0.08
-"""Smallest distance from there to the cube's own start (m)."""
+"""Smallest distance of a goal position to the cube's own initial position (m)."""
 TRIES = 1000
-"""Goals that are drawn before a layout counts as too crowded."""
+"""Number of positions drawn for the goals before a layout counts as too crowded."""
 
 
 class Crowded(ValueError):
-    """The objects on the table leave no room for a goal."""
+    """Raised when the objects on the table leave no room for a goal."""
 
 
 @dataclass(frozen=True)
 class EpisodeStart:
-    """All that decides an episode before its first action.
+    """Everything that determines an episode before its first action.
 
     Attributes:
-        task_name: Name of its task.
-        instruction: The sentence that says what success is.
-        spoken: The sentence that the policy is told.
-        target: Index of the named cube.
-        other: Index of the second cube that is named, in a task of two.
-        layout: Which objects stand where.
-        start: The set-point, normalized, `(4,)` float32, or `(8,)` of both arms; read-only.
+        task_name: Name of the task.
+        instruction: The sentence that defines success.
+        spoken: The sentence given to the policy.
+        target: Index of the object that the instruction names first.
+        other: Index of the second named cube, in tasks that name two; else None.
+        layout: The objects on the table and their positions.
+        start: The normalized set-point, `(4,)` float32, or `(8,)` for both arms; read-only.
         physics: Physical properties.
-        goals: Where the goal picture shows the named cubes, `(1, 2)` or `(2, 2)` in m, read-only; None in a task
-            without such.
+        goals: Positions at which the goal image shows the named cubes, `(1, 2)` or `(2, 2)` in m, read-only; None in
+            tasks without goal positions.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -95,13 +95,13 @@ class EpisodeStart:
 
 @dataclass(frozen=True)
 class SavedState:
-    """What `NicoLRealEnv.get_state` gives, checked.
+    """A validated state of `NicoLRealEnv.get_state`.
 
     Attributes:
-        start: How the episode began.
-        deltas: The actions since, `(T, 4)` or `(T, 8)` float32 in [-1, 1].
-        goal_image: Picture of the goal, `(64, 64, 3)` uint8.
-        rng: State of the env's generator.
+        start: The start of the episode.
+        deltas: The delta actions taken since, `(T, 4)` or `(T, 8)` float32 in [-1, 1].
+        goal_image: The goal image, `(64, 64, 3)` uint8.
+        rng: State of the environment's random generator.
     """
 
     start: EpisodeStart
@@ -110,19 +110,19 @@ class SavedState:
     rng: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns it as a flat dict of copies."""
-        own = {name: getattr(self.start, name) for name in _START}
-        own["start"] = self.start.start.copy()
+        """Returns the state as a flat dict with copies of the arrays."""
+        fields = {name: getattr(self.start, name) for name in _START}
+        fields["start"] = self.start.start.copy()
         if self.start.goals is not None:
-            own["goals"] = self.start.goals.copy()
-        return own | {"deltas": self.deltas.copy(), "goal_image": self.goal_image.copy(), "rng": self.rng}
+            fields["goals"] = self.start.goals.copy()
+        return fields | {"deltas": self.deltas.copy(), "goal_image": self.goal_image.copy(), "rng": self.rng}
 
     @classmethod
     def of(cls, state: object) -> SavedState:
-        """Makes it of such a dict.
+        """Builds a saved state from a dict of `to_dict`.
 
         Raises:
-            ValueError: If it is none, or a value is not accepted.
+            ValueError: If `state` is not such a dict, or a value is not accepted.
         """
         names = {*_START, "deltas", "goal_image", "rng"}
         if not isinstance(state, Mapping):
@@ -149,14 +149,14 @@ _START = tuple(EpisodeStart.__dataclass_fields__)
 
 
 def check_reset_options(options: object) -> dict[str, Any]:
-    """Returns the options of a reset.
+    """Returns the options of a reset after checking them.
 
     Raises:
-        ValueError: If a reset cannot take them.
+        ValueError: If an option is not accepted.
     """
     taken = check_options(options, OPTIONS)
     if "state" in taken and len(taken) > 1:
-        raise ValueError(f"options: a state is all of an episode; accepted beside it: nothing (given: {[*taken]})")
+        raise ValueError(f"options={[*taken]}: 'state' determines the whole episode; accepted: 'state' alone")
     if "task" in taken:
         check_choice("task", taken["task"], [*TASKS, "all"])
     for name in taken.keys() & {"instruction", "spoken"}:
@@ -170,7 +170,7 @@ def check_reset_options(options: object) -> dict[str, Any]:
 
 
 def check_arms(task: str, start: EpisodeStart) -> None:
-    """Raises ValueError if an episode's task moves another number of arms than an env's task does."""
+    """Raises ValueError if an episode's task and the environment's task use different numbers of arms."""
     arms, own = TASKS[start.task_name].arms, 1 if task == "all" else TASKS[task].arms
     if arms != own:
         raise ValueError(
@@ -180,7 +180,7 @@ def check_arms(task: str, start: EpisodeStart) -> None:
 
 
 def check_goal_image(picture: object) -> np.ndarray:
-    """Returns a copy of the picture of a goal.
+    """Returns a copy of a goal image.
 
     Raises:
         ValueError: If it is not `(64, 64, 3)` uint8.
@@ -192,18 +192,18 @@ def check_goal_image(picture: object) -> np.ndarray:
 
 
 def check_sentence(name: str, value: object) -> None:
-    """Raises ValueError unless a value is a sentence with a word that is known."""
+    """Raises ValueError unless a value is a string with at least one known word."""
     if not isinstance(value, str):
         raise ValueError(f"{name}={shown(value)}; accepted: a sentence")
     embed(value)
 
 
 def draw_task(rng: np.random.Generator, task: str, options: Mapping[str, Any]) -> str:
-    """Draws the task of an episode; "all" is one of the standard ones.
+    """Returns the task of an episode; for "all", draws one of the standard tasks.
 
     Args:
-        rng: The env's generator.
-        task: The env's task.
+        rng: The environment's random generator.
+        task: The environment's task, used unless the options give one.
         options: Options of the reset.
     """
     name = options.get("task", task)
@@ -213,19 +213,20 @@ def draw_task(rng: np.random.Generator, task: str, options: Mapping[str, Any]) -
 def draw_start(
     rng: np.random.Generator, task: str, options: Mapping[str, Any], physics: Physics, shift: Shift, scene: Shift
 ) -> EpisodeStart:
-    """Draws how an episode begins, as far as the options leave it open.
+    """Draws the start of an episode, as far as the options leave it open.
 
     Args:
-        rng: The env's generator.
-        task: Name of the episode's task; a sentence in the options sets another, unless they name one, too.
-        options: Options of the reset, checked.
-        physics: Physical properties of the env.
-        shift: What the episode changes of them.
-        scene: What it draws anew, the objects on the table among it.
+        rng: The environment's random generator.
+        task: Name of the episode's task. An instruction in the options sets the task instead, unless the options
+            contain a task too.
+        options: Checked options of the reset.
+        physics: Physical properties of the environment.
+        shift: Shift of the physical properties.
+        scene: Scene, from which the objects on the table and further properties are drawn.
 
     Raises:
-        ValueError: If there is no room for the goals, or the sentence asks for nothing that is known, or for a cube
-            that the given layout lacks.
+        ValueError: If there is no room for the goals, the instruction matches no known task, or it names a cube that
+            the given layout does not contain.
     """
     if "instruction" in options and "task" not in options:
         wanted = min(2, len(colors_of(options["instruction"])))
@@ -265,16 +266,24 @@ def draw_start(
 
 
 def start_box(arms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the bounds of the set-point at the start, `(4,)` or `(8,)` in m and closing."""
+    """Returns lower and upper bounds of the set-point at the start, `(4,)` or `(8,)` in m and closing."""
     high = START_HIGH if arms == 1 else np.minimum(START_HIGH, [1.0, START_APART, 2.0, 1.0])
     return constants.box(START_LOW, high, arms)
 
 
 def draw_goals(rng: np.random.Generator, layout: Layout, named: Sequence[int]) -> np.ndarray:
-    """Draws where named cubes are to stand, `(len(named), 2)` in m: on free places, far from each other.
+    """Draws goal positions for the named cubes, clear of the other objects and of each other.
+
+    Args:
+        rng: The environment's random generator.
+        layout: The objects on the table.
+        named: Indices of the named cubes.
+
+    Returns:
+        The positions, `(len(named), 2)` in m.
 
     Raises:
-        ValueError: If the table is too crowded.
+        Crowded: If there is no room for the goals.
     """
     goals: list[np.ndarray] = []
     for _ in range(TRIES):
@@ -292,7 +301,11 @@ def draw_goals(rng: np.random.Generator, layout: Layout, named: Sequence[int]) -
 
 
 def check_goals(value: object, count: int) -> np.ndarray:
-    """Returns places for cubes `(count, 2)` in m; ValueError if they are none, or out of the hand's reach."""
+    """Returns goal positions `(count, 2)` in m.
+
+    Raises:
+        ValueError: If they are not numbers of this shape, are out of the hand's reach, or too close to each other.
+    """
     try:
         goals = np.array(value, np.float64)
         fits = goals.shape == (count, 2) and bool(((goals >= PLACE_LOW) & (goals <= PLACE_HIGH)).all())
@@ -301,14 +314,25 @@ def check_goals(value: object, count: int) -> np.ndarray:
     if not fits or (count == 2 and np.linalg.norm(goals[0] - goals[1]) < APART):
         (x, y), (far_x, far_y) = PLACE_LOW, PLACE_HIGH
         raise ValueError(
-            f"goals={shown(value)}; accepted: {count} places (x, y) with x from {x:g} to {far_x:g} and y from {y:g} to "
-            f"{far_y:g} m, at least {APART:g} m apart"
+            f"goals={shown(value)}; accepted: {count} positions (x, y) with x from {x:g} to {far_x:g} and y from "
+            f"{y:g} to {far_y:g} m, at least {APART:g} m apart"
         )
     return goals
 
 
 def _with(layout: Layout, index: int, color: str, given: bool, sentence: str) -> tuple[Layout, int]:
-    """Returns a layout with a cube of a color, and its index: cube `index` takes the color if there is none yet."""
+    """Returns a layout that contains an object of a color, and that object's index.
+
+    Args:
+        layout: The layout.
+        index: The object that is recolored if no object has the color yet.
+        color: The color.
+        given: Whether the layout was given by the user; it is then not changed.
+        sentence: The instruction, for the error message.
+
+    Raises:
+        ValueError: If a given layout has no object of this color.
+    """
     on_table = [PALETTE_NAMES[i] for i in layout.colors]
     if color in on_table:
         return layout, on_table.index(color)
@@ -320,7 +344,11 @@ def _with(layout: Layout, index: int, color: str, given: bool, sentence: str) ->
 
 
 def _array(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns numbers in [-1, 1] as a new float32 array."""
+    """Returns a value as a new float32 array.
+
+    Raises:
+        ValueError: If it does not hold numbers of this shape in [-1, 1].
+    """
     try:
         array = np.array(value)
         fits = array.shape == shape and array.dtype.kind in "iuf" and bool((np.abs(array) <= 1).all())

@@ -1,6 +1,7 @@
-"""NICOL's episodes: the arrays that fitting, cloning and studies read, the simulator's labels among them.
+"""NICOL's episodes as plain arrays for fitting, cloning and studies, including the simulator's labels.
 
-On disk and in `dream_env.data` they are episodes as any other robot has them; this is a view of those.
+On disk and in `dream_env.data`, NICOL's episodes have the same format as those of any other robot. This module converts
+between that format and NICOL's arrays.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import task_of
 
 KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
-"""What acted: see `dream_env.agents.nicol.behaviors`."""
+"""Behaviors that can have recorded an episode, see `dream_env.agents.nicol.behaviors`."""
 CUBES = ("cube_0", "cube_1", "cube_2")
 
 
 def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
-    """Returns shape and dtype of every array of an episode of so many actions."""
+    """Returns shape and dtype of every array of an episode with `steps` actions."""
     frames = steps + 1
     return {
         "images": ((frames, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
@@ -45,38 +46,38 @@ def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
 
 
 ARRAYS = arrays(EPISODE_STEPS)
-"""Those of an episode of a standard task."""
+"""Shape and dtype of every array of an episode of a standard task."""
 _RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {
     "colors": (0, len(COLORS) - 1),
     "target": (0, len(CUBES) - 1),
 }
 LABELS = ("expert", "objects", "colors", "target", "hand", "held")
-"""Labels of the simulator in a data set; the task's condition is its success."""
+"""Names of the simulator's labels in a dataset; the task's condition is stored as the dataset's success."""
 
 
 @dataclass
 class Episode:
-    """One episode of T actions and T + 1 frames; T is the horizon of its task.
+    """One episode of T actions and T + 1 frames, where T is the horizon of the task.
 
     Attributes:
-        seed: Identity of the episode among those of a dataset.
-        kind: What acted, one of `KINDS`.
+        seed: Seed of the episode; it identifies the episode within a dataset.
+        kind: The behavior that recorded it, one of `KINDS`.
         task: Name of the task.
-        instruction: The task in words.
-        images: Pictures of the policy camera, `(T + 1, 64, 64, 3)` uint8.
-        goal_image: Picture of the goal, `(64, 64, 3)` uint8.
+        instruction: The instruction.
+        images: Images of the policy camera, `(T + 1, 64, 64, 3)` uint8.
+        goal_image: The goal image, `(64, 64, 3)` uint8.
         proprio: Normalized set-points, `(T + 1, 4)` float32 in [-1, 1].
         action: Executed actions, `(T, 4)` float32 in [-1, 1].
         label: The scripted expert's actions in the same states, `(T, 4)` float32 in [-1, 1].
-        objects: World positions of the cubes (m), `(T + 1, 3, 3)` float32.
+        objects: Positions of the cubes (m), `(T + 1, 3, 3)` float32.
         colors: Indices of the cubes' colors in `list(COLORS)`, `(3,)` int64.
-        target: Index of the named cube, 0 to 2.
-        hand: World position of the grasp point (m), `(T + 1, 3)` float32.
-        held: Whether the target is in the hand, `(T + 1,)` bool.
+        target: Index of the target cube, 0 to 2.
+        hand: Position of the grasp point (m), `(T + 1, 3)` float32.
+        held: Whether the target is held, `(T + 1,)` bool.
         condition: Whether the task's condition holds, `(T + 1,)` bool.
 
     Raises:
-        ValueError: If kind or target is unknown, or an array has another shape or holds values that are not accepted.
+        ValueError: If kind or target is unknown, or an array has the wrong shape, dtype or range.
     """
 
     seed: int
@@ -117,7 +118,7 @@ class Episode:
         return bool(self.condition[-HOLD_STEPS:].all())
 
     def general(self) -> one.Episode:
-        """Returns it as an episode of any robot."""
+        """Converts the episode to the format shared by all robots."""
         frames = np.ones((len(self.proprio), 1))
         return one.Episode(
             observation={"pixels": self.images, "proprio": self.proprio},
@@ -137,7 +138,7 @@ class Episode:
 
 
 def _check(name: str, array: np.ndarray, place: str = "") -> None:
-    """Raises ValueError if an array holds values that are not accepted; `place` says where it was found."""
+    """Raises ValueError if an array holds non-finite or out-of-range values; `place` is a prefix for the message."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{place}{name} holds NaN or infinity; accepted: finite values")
     low, high = _RANGES.get(name, (-np.inf, np.inf))
@@ -148,10 +149,10 @@ def _check(name: str, array: np.ndarray, place: str = "") -> None:
 def _of_three_cubes(
     data: general.EpisodeDataset, objects: np.ndarray, colors: np.ndarray, root: str | Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Leaves out the empty places of `objects` and `colors`, which data sets of five places have.
+    """Removes the empty object slots of `objects` and `colors`, for datasets that store five slots.
 
     Raises:
-        ValueError: If an episode has other objects than three cubes.
+        ValueError: If the objects of an episode are not three cubes.
     """
     if "shapes" not in data.labels:
         return objects, colors
@@ -165,23 +166,23 @@ def _of_three_cubes(
 
 
 class EpisodeWriter(writer.EpisodeWriter):
-    """Adds NICOL's episodes to a dataset, see `dream_env.data.writer.EpisodeWriter`."""
+    """Writes NICOL's episodes to a dataset, see `dream_env.data.writer.EpisodeWriter`."""
 
     def __init__(self, root: str | Path) -> None:
-        """Opens the folder `root`, which is made where missing; ValueError if it holds something else."""
+        """Opens the folder `root`, creating it if missing; raises ValueError if it is not a matching dataset."""
         super().__init__(root, SPEC)
 
     def add(self, episode: Episode | one.Episode, order: int | None = None) -> None:
-        """Stages one episode; ValueError if the folder has one of its seed."""
+        """Stages one episode; raises ValueError if the dataset already has an episode with its seed."""
         super().add(episode.general() if isinstance(episode, Episode) else episode, order)
 
 
 @dataclass
 class EpisodeDataset:
-    """N episodes in memory; the attributes are those of `Episode`, stacked along a new first axis.
+    """N episodes in memory, with the attributes of `Episode` stacked along a new first axis.
 
-    `images` of a loaded dataset is a read-only memory map; of several at once it is a `Concat` of theirs, which is
-    indexed like an array.
+    `images` of a loaded dataset is a read-only memory map. If several datasets are joined, it is a `Concat` of their
+    images, which is indexed like an array.
     """
 
     seed: np.ndarray
@@ -202,19 +203,20 @@ class EpisodeDataset:
 
     @classmethod
     def load(cls, *roots: str | Path) -> EpisodeDataset:
-        """Reads datasets, several as one; raises as `dream_env.data.episodes.EpisodeDataset.load` does."""
+        """Loads one or more datasets as one; raises the errors of `dream_env.data.episodes.EpisodeDataset.load`."""
         return cls.concatenate([cls.of(general.EpisodeDataset.load(root, spec=SPEC), root) for root in roots])
 
     @classmethod
     def of(cls, data: general.EpisodeDataset, root: str | Path = "the data set") -> EpisodeDataset:
-        """Views a data set as NICOL's.
+        """Converts a dataset in the format shared by all robots.
 
         Args:
-            data: The data set.
-            root: Its folder, for messages.
+            data: The dataset.
+            root: Its folder, for error messages.
 
         Raises:
-            ValueError: If it lacks a label of the simulator, or holds what NICOL's episodes cannot.
+            ValueError: If it lacks a label of the simulator, its episodes differ in length, or an array has a shape or
+                values that NICOL's episodes cannot have.
         """
         if missing := [name for name in LABELS if name not in data.labels] + ["success"] * (data.success is None):
             raise ValueError(
@@ -225,11 +227,11 @@ class EpisodeDataset:
         try:
             label = {name: data.stacked(name) for name in LABELS}
         except ValueError as error:
-            raise ValueError(f"{root}: {error}; tasks of different horizons are read one by one") from error
+            raise ValueError(f"{root}: {error}; load tasks with different horizons one at a time") from error
         label["objects"], label["colors"] = _of_three_cubes(data, label["objects"], label["colors"], root)
-        lost = data.task == one.UNKNOWN
+        unknown = data.task == one.UNKNOWN
         task = np.array(
-            [task_of(words) if no else old for words, no, old in zip(data.instruction, lost, data.task, strict=True)]
+            [task_of(words) if no else old for words, no, old in zip(data.instruction, unknown, data.task, strict=True)]
         )
         columns = {
             "images": data.stacked("pixels"),
@@ -256,15 +258,15 @@ class EpisodeDataset:
 
     @classmethod
     def stack(cls, episodes: Sequence[Episode]) -> EpisodeDataset:
-        """Stacks episodes that never were on disk."""
+        """Stacks episodes in memory."""
         return cls(**{f.name: np.stack([getattr(e, f.name) for e in episodes]) for f in fields(cls)})
 
     @classmethod
     def concatenate(cls, parts: Sequence[EpisodeDataset]) -> EpisodeDataset:
-        """Joins datasets in their order; one is returned as it is, and the pictures of several stay where they are.
+        """Joins datasets in order; a single one is returned unchanged, and images are not copied.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If `parts` is empty.
         """
         if not parts:
             raise ValueError("parts=[]; accepted: one dataset or more")
@@ -289,7 +291,7 @@ class EpisodeDataset:
         return np.all(self.condition[:, -HOLD_STEPS:], axis=1)
 
     def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
-        """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing but `Concat` pictures)."""
+        """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing except `Concat` images)."""
         return EpisodeDataset(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def select(
@@ -299,7 +301,7 @@ class EpisodeDataset:
         success: bool | None = None,
         limit: int | None = None,
     ) -> EpisodeDataset:
-        """Returns the first `limit` episodes of a kind, task and outcome; None takes all.
+        """Returns the first `limit` episodes of a kind, task and outcome; None selects all.
 
         Raises:
             ValueError: If no episode has this kind or task.

@@ -1,4 +1,4 @@
-"""The goal picture in physics: the scene that the scripted expert leaves behind; and episodes that have one."""
+"""Renders goal images in physics (the scene after the scripted expert has acted) and draws episodes that have one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks import TASKS
 
 DRAWS = 10
-"""Starts that are drawn before a reset gives up, where the expert misses the goal that it is to show."""
+"""Number of starts that a reset draws before it gives up because the expert failed in all of them."""
 GOALS = 512
-"""Goal pictures that are remembered: whoever plays the same starts again waits for the expert once."""
+"""Number of goal images that are cached, so that the expert acts only once in starts that are used repeatedly."""
 
 
 class GoalRenderer:
-    """Shows the expert's end of an episode.
+    """Renders the scene after the scripted expert has acted, and caches the images.
 
-    The expert acts in a simulation of its own: an engine's snapshot would not bring back all of the start, and the
-    window shows the episode only.
+    The expert acts in a separate simulation: a snapshot of the physics engine would not restore the start exactly, and
+    the window then shows only the episode.
 
     Args:
         arm: The arm that acts.
@@ -40,15 +40,15 @@ class GoalRenderer:
         self._goals: dict[tuple[Any, ...], np.ndarray | None] = {}
 
     def picture(self, start: EpisodeStart, physics: Physics) -> np.ndarray | None:
-        """Lets the expert do an episode's task and takes the policy's picture.
+        """Lets the expert do an episode's task and renders the policy camera's image of the result.
 
         Args:
-            start: How the episode begins.
-            physics: Physical properties, in place of the episode's.
+            start: The start of the episode.
+            physics: Physical properties, used instead of the episode's.
 
         Returns:
-            The picture `(64, 64, 3)` uint8, or None where the expert misses: the task's condition has not held for
-            `HOLD_STEPS` at the end.
+            The image `(64, 64, 3)` uint8, or None if the expert failed: at the end, the task's condition had not held
+            for `HOLD_STEPS` steps.
         """
         layout = start.layout
         arrays = (*vars(layout).values(), start.start, np.array(start.goals))
@@ -61,17 +61,17 @@ class GoalRenderer:
         return self._goals[key]
 
     def close(self) -> None:
-        """Ends the simulation; the next new picture opens another one."""
+        """Closes the simulation; the next image that is not cached opens a new one."""
         if self._scene is not None:
             self._scene.close()
         self._scene = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what a copy or a pickle takes along: all but the simulation."""
+        """Returns the state for copying and pickling: everything except the simulation."""
         return vars(self) | {"_scene": None}
 
     def _act(self, start: EpisodeStart, physics: Physics) -> np.ndarray | None:
-        """Does a task until it is done and the hand stands still, or the episode's steps are used up."""
+        """Runs the expert until success holds and the hand stands still, or the task's horizon is reached."""
         arms = TASKS[start.task_name].arms
         if self._scene is None or len(self._scene.arms) != arms:
             self.close()
@@ -98,20 +98,22 @@ def draw_episode(
     world: tuple[Physics, Shift, Shift],
     goals: GoalRenderer,
 ) -> tuple[EpisodeStart, np.ndarray]:
-    """Draws a start, and another where the expert misses its goal.
+    """Draws the start of an episode; draws again while the expert fails.
+
+    If the expert fails, it tries again with the default friction and mass before another start is drawn.
 
     Args:
-        rng: The env's generator.
-        task: The env's task, or "all".
-        options: Options of the reset, checked.
-        world: The env's physical properties, its shift, and its scene.
-        goals: Shows the goal.
+        rng: The environment's random generator.
+        task: The environment's task, or "all".
+        options: Checked options of the reset.
+        world: The environment's physical properties, its shift, and its scene.
+        goals: Renders the goal image.
 
     Returns:
-        How the episode begins, and the goal's picture `(64, 64, 3)` uint8.
+        The start of the episode, and the goal image `(64, 64, 3)` uint8.
 
     Raises:
-        ValueError: If the options are not accepted, or the expert misses its goal in every start that is drawn.
+        ValueError: If the options are not accepted, or the expert fails in every start that is drawn.
     """
     name = draw_task(rng, task, options)
     for _ in range(DRAWS):
@@ -127,7 +129,7 @@ def draw_episode(
             if (goal := goals.picture(start, physics)) is not None:
                 return start, goal
     raise ValueError(
-        f"the expert of {start.task_name!r} misses its goal within {TASKS[start.task_name].horizon} steps in {DRAWS} "
-        f"starts, the last of them {shown(start.layout.positions.tolist())}; accepted: a layout, an instruction and "
+        f"the expert of {start.task_name!r} failed within {TASKS[start.task_name].horizon} steps in {DRAWS} starts, "
+        f"last with layout.positions={shown(start.layout.positions.tolist())}; accepted: a layout, an instruction and "
         "physics in which the task can be done"
     )

@@ -1,4 +1,4 @@
-"""Where dreams of NICOL begin: states of recorded episodes whose goal the scripted expert has shown."""
+"""Initial states of NICOL's dreams: recorded states whose goal image shows the scripted expert's result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dream_env.nicol.episodes import Episode, EpisodeDataset
 
 MIDDLE_STEPS = (3, 6)
-"""Steps after the first, and before the last one of an episode, between which a state may become a mid-episode one."""
+"""Mid-episode states are taken from this step on, and up to this many steps before the end of the episode."""
 
 
 def of_pictures(
@@ -24,16 +24,16 @@ def of_pictures(
     goal: np.ndarray | None = None,
     step: np.ndarray | None = None,
 ) -> InitialStates:
-    """Makes initial states of NICOL.
+    """Builds initial states from arrays.
 
     Args:
-        images: `(N, 64, 64, 3)` uint8.
+        images: Images of the policy camera, `(N, 64, 64, 3)` uint8.
         proprio: Set-points `(N, 4)` in [-1, 1].
-        goal_images: `(M, 64, 64, 3)` uint8.
+        goal_images: Goal images, `(M, 64, 64, 3)` uint8.
         task: Names of the tasks, `(N,)`.
-        instruction: The sentences, `(N,)`.
-        goal: Row of `goal_images` of each, `(N,)`; None where M is N.
-        step: Step of the episode, `(N,)`; None for 0.
+        instruction: The instructions, `(N,)`.
+        goal: Row in `goal_images` of each state's goal, `(N,)`; None if row i belongs to state i (M = N).
+        step: Step of the episode at which each state was recorded, `(N,)`; None for 0.
     """
     return InitialStates(
         observation={"pixels": np.array(images), "proprio": np.asarray(proprio, np.float32)},
@@ -50,14 +50,14 @@ def from_episodes(
 ) -> InitialStates:
     """Collects initial states from recorded episodes.
 
-    Only episodes of the expert whose condition held at their end count: theirs is a start that can be solved, and a
-    goal picture that shows it solved. States in which the condition already holds are left out. Besides random steps,
-    the last step before the hand closes and the one before the cube is held are taken: near contact a dream is least
-    sure, and practice pays most.
+    Only episodes of kind "expert" or "demo" are used that start unsolved and end in success: their starts can be
+    solved, and their goal images show the solution. States in which the condition already holds are left out. In
+    addition to random mid-episode steps, the last step before the hand closes and the last one before the cube is held
+    are used: near contact the world model is least certain, and training is most useful.
 
     Args:
-        episodes: The episodes; those that are not used are skipped.
-        middles: Random mid-episode states per episode, see `MIDDLE_STEPS`: from steps 3 to 18 of 24.
+        episodes: The episodes; those that do not qualify are skipped.
+        middles: Number of random mid-episode states per episode, see `MIDDLE_STEPS`: steps 3 to 18 of 24.
         limit: Largest number of episodes per task; None for all.
         seed: Seed of the random steps.
 
@@ -80,14 +80,14 @@ def from_episodes(
         goals.append(episode.goal_image)
     if not rows:
         raise ValueError(
-            "episodes hold no start; accepted: expert or demo episodes that begin unsolved and end in success"
+            "episodes contain no usable start; accepted: expert or demo episodes that start unsolved and end in success"
         )
     images, proprio, goal, task, instruction, steps = (np.array(column) for column in zip(*rows, strict=True))
     return of_pictures(images, proprio, np.array(goals), task, instruction, goal, steps)
 
 
 def _middle_steps(episode: Episode, count: int, rng: np.random.Generator) -> list[int]:
-    """Chooses mid-episode steps: keyframes before contact, and random ones."""
+    """Returns mid-episode steps of an episode: keyframes before contact, and `count` random steps."""
     first, last = MIDDLE_STEPS[0], len(episode.action) - MIDDLE_STEPS[1]
     closing = episode.proprio[:, 3] - episode.proprio[0, 3] > 0.5
     keyframes = [int(flags.argmax()) - 1 for flags in (closing, episode.held) if flags.any()]
