@@ -141,7 +141,7 @@ def cards() -> Iterator[tuple[str, str]]:
             parts.append(f'| held out for evaluation | "{held_out[0]}", and {len(held_out) - 1} more |')
         if horizon := getattr(task, "horizon", None):
             parts.append(f"| steps of an episode | {horizon} |")
-        success = " ".join((inspect.getdoc(task.condition) or "").split()).removeprefix("Tells whether ")
+        success = " ".join((inspect.getdoc(task.condition) or "").split()).removeprefix("Returns whether ")
         parts.append(f"| success | {success} |")
         parts.append(f"| scripted expert | {' '.join((inspect.getdoc(task.expert) or '').split())} |\n")
     yield "tasks", "\n".join(parts)

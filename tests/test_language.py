@@ -153,7 +153,7 @@ def test_bad_grammar_arguments_are_named() -> None:
         Grammar(("lift the {color} {object}",), ())
     with pytest.raises(ValueError, match="templates holds 'lift the {object}'"):
         Grammar(("lift the {object}",), ("raise the {color} {object}",))
-    with pytest.raises(ValueError, match="stand in templates too"):
+    with pytest.raises(ValueError, match="are in templates too"):
         Grammar(("lift the {color} {object}",), ("lift the {color} {object}",))
 
 

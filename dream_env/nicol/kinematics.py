@@ -1,8 +1,8 @@
-"""Forward and inverse kinematics of NICOL's arms: eight joints, closed tables, no simulator.
+"""Forward and inverse kinematics of NICOL's arms (eight joints each), without a simulator.
 
-The inverse is a damped least-squares search (Wampler 1986; Nakamura and Hanafusa 1986) over the six
-arm and two wrist joints inside their limits. It starts from a given rest pose, so it has no memory:
-the same pose and rest give the same joints, and a simulation is never touched.
+Inverse kinematics is solved by damped least squares (Wampler 1986; Nakamura and Hanafusa 1986) over the six arm and two
+wrist joints, within their limits. The search starts from a given rest pose, so the result depends only on the target
+pose and the rest pose.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dream_env.nicol import tables, urdf
 
 Arm = Literal["right", "left"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
-"""Both arms, in the order in which set-points and actions hold them."""
+"""Both arms, in the order in which they appear in set-points and actions."""
 Array = NDArray[np.float64]
 
 MIRROR = np.array([-1.0, 1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0])
-"""Joint signs that turn a right arm's pose into the left arm's mirror image."""
+"""Joint signs that convert a right arm's joint angles to their mirror image on the left arm."""
 HOME = np.array([1.57, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-"""NICOL's home of the right arm (rad): upper arm out, forearm and hand forward."""
+"""Home position of the right arm (rad): upper arm to the side, forearm and hand forward."""
 READY = np.array([1.28, 0.08, 0.48, -0.92, 0.07, -0.62, 0.61, 0.02])
-"""Right arm with the hand over the table, as for a grasp (rad): where the inverse starts unless told."""
-POSITION_TOLERANCE, ANGLE_TOLERANCE = 5e-5, 5e-4  # m, rad: where the search stops
-_ANGLE_WEIGHT = 0.3  # meters that one radian of orientation error counts
+"""Right arm with the hand over the table, as for a grasp (rad): default start of the inverse kinematics search."""
+POSITION_TOLERANCE, ANGLE_TOLERANCE = 5e-5, 5e-4  # m, rad: the search stops below both
+_ANGLE_WEIGHT = 0.3  # weight of the orientation error, in meters per radian
 _STEPS = 60
 _DAMPING = 1e-6
 _MAX_STEP = 0.6  # rad per iteration
@@ -37,7 +37,7 @@ _SIDES: dict[str, Literal["r", "l"]] = {"right": "r", "left": "l"}
 
 
 def side(arm: str) -> Literal["r", "l"]:
-    """The prefix of an arm's links and joints in the URDF.
+    """Returns the prefix of an arm's links and joints in the URDF.
 
     Raises:
         ValueError: If `arm` is neither "right" nor "left".
@@ -48,12 +48,12 @@ def side(arm: str) -> Literal["r", "l"]:
 
 
 def mirrored(arm: str, joints: Array) -> Array:
-    """A right arm's joints (8,) for `arm`: as they are, or mirrored for the left."""
+    """Returns a right arm's joint angles (8,) for `arm`: a copy, or mirrored for the left arm."""
     return joints * MIRROR if side(arm) == "l" else joints.copy()
 
 
 def matrix_from_quaternion(quaternion: ArrayLike) -> Array:
-    """Rotation matrix (3, 3) of a quaternion (x, y, z, w), normalized first."""
+    """Returns the rotation matrix (3, 3) of a quaternion (x, y, z, w), which need not be normalized."""
     q = np.asarray(quaternion, np.float64)
     x, y, z, w = q / np.sqrt(q @ q)
     return np.array(
@@ -66,20 +66,21 @@ def matrix_from_quaternion(quaternion: ArrayLike) -> Array:
 
 
 class ArmKinematics:
-    """Kinematics of one arm, from the world to a tip that is fixed in its palm.
+    """Kinematics of one arm, from the world frame to a tip frame that is fixed in the palm.
 
     Attributes:
         low: Lower joint limits, (8,) rad.
         high: Upper joint limits, (8,) rad.
-        rest: The pose from which `inverse` starts by default, (8,) rad.
+        rest: Joint angles from which `inverse` starts by default, (8,) rad.
+        tip: Pose (4, 4) of the tip in the palm's frame.
     """
 
     def __init__(self, arm: Arm, tip: Array | None = None) -> None:
-        """Prepares the chain.
+        """Prepares the kinematic chain.
 
         Args:
             arm: "right" or "left".
-            tip: Pose (4, 4) of the tip in the palm's frame; the `laser` frame unless given.
+            tip: Pose (4, 4) of the tip in the palm's frame; None for the `laser` frame.
         """
         prefix = side(arm)
         mount, *joints = tables.arm_joints(prefix)
@@ -112,18 +113,18 @@ class ArmKinematics:
         self._seeds = [self.rest, *generator.uniform(self.low, self.high, (_RESTARTS, 8))]
 
     def forward(self, joints: ArrayLike) -> Array:
-        """Pose (4, 4) of the tip in the world at joint angles (8,) rad."""
+        """Returns the pose (4, 4) of the tip in the world at joint angles (8,) rad."""
         return self._chain(np.asarray(joints, np.float64))[-1] @ self.tip
 
     def _chain(self, q: Array) -> Array:
-        """Poses (8, 4, 4) of the links behind the joints."""
+        """Returns the world poses (8, 4, 4) of the joints' child links."""
         local = self._constant + np.sin(q)[:, None, None] * self._sine + np.cos(q)[:, None, None] * self._cosine
         for i in range(1, 8):
             np.dot(local[i - 1], local[i], out=local[i])
         return local
 
     def _linearize(self, q: Array, position: Array, turn: Array) -> tuple[Array, Array, float, float]:
-        """Weighted error (6,) to the target, Jacobian (6, 8), and the errors in m and rad."""
+        """Returns the weighted error (6,) to the target, the Jacobian (6, 8), and the errors in m and rad."""
         chain = self._chain(q)
         tip = chain[-1] @ self.tip
         delta = position - tip[:3, 3]
@@ -153,7 +154,7 @@ class ArmKinematics:
         )
 
     def _search(self, q: Array, position: Array, turn: Array) -> tuple[Array, float]:
-        """Damped least squares from `q`; the best joints and their weighted error."""
+        """Runs damped least squares from `q`; returns the best joint angles and their squared weighted error."""
         best, least = q, np.inf
         for _ in range(_STEPS):
             error, jacobian, distance, angle = self._linearize(q, position, turn)
@@ -163,7 +164,7 @@ class ArmKinematics:
             if distance < POSITION_TOLERANCE and angle < ANGLE_TOLERANCE:
                 break
             free = np.ones(8)
-            for _ in range(3):  # a joint that would pass its limit is held and the others solve again
+            for _ in range(3):  # a joint that would exceed its limit is fixed, and the others are solved again
                 active = jacobian * free
                 square = active @ active.T
                 square.flat[::7] += _DAMPING + 1e-2 * total
@@ -179,18 +180,18 @@ class ArmKinematics:
         return best, least
 
     def inverse(self, position: ArrayLike, orientation: ArrayLike, rest: ArrayLike | None = None) -> Array:
-        """Joint angles that bring the tip to a pose, as near as limits and reach allow.
+        """Computes joint angles that bring the tip to a pose, as closely as joint limits and reach allow.
 
         Args:
-            position: Target in the world, (3,) m.
+            position: Target position in the world, (3,) m.
             orientation: Target quaternion (x, y, z, w).
-            rest: Joints (8,) from which the search starts; `self.rest` unless given.
+            rest: Joint angles (8,) from which the search starts; None for `self.rest`.
 
         Returns:
-            Joint angles (8,) rad inside the limits.
+            Joint angles (8,) rad within the limits.
 
         Raises:
-            ValueError: If position or orientation are not finite numbers of the right length.
+            ValueError: If position or orientation are not finite numbers of the right length, or all zero.
         """
         position, orientation = (
             np.asarray(position, np.float64),

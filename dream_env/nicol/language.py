@@ -1,4 +1,4 @@
-"""The words of NICOL's sentences: colors, objects, and the grammar of every task."""
+"""The language of NICOL's instructions: words for colors and objects, and the grammar of a task."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ COLORS: dict[str, tuple[float, float, float, float]] = {
     "blue": (0.08, 0.22, 0.88, 1.0),
     "yellow": (0.98, 0.80, 0.02, 1.0),
 }
-"""Colors of objects, RGBA in [0, 1], that stand out on the white table and from each other."""
+"""Colors of objects, RGBA in [0, 1], chosen to differ clearly from the white table and from each other."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words for one thing: those of both splits, and those of the test split only."""
+    """Words for one concept.
+
+    Attributes:
+        train: Words used in both splits.
+        held_out: Words used in the test split only.
+    """
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]
 
     def of(self, split: Split) -> tuple[str, ...]:
-        """Returns the words that sentences of this split use."""
+        """Returns the words that sentences of a split use."""
         return self.train if split == "train" else self.train + self.held_out
 
 
@@ -47,17 +52,17 @@ BAR_WORDS = Words(("bar", "rail"), ("board",))
 
 @dataclass(frozen=True)
 class Grammar:
-    """The phrasings of one task's prompt.
+    """The phrasings of one task's instruction.
 
     Args:
-        templates: Sentences of the train split, each with `{color}` and `{object}`; and, where a task is about two
-            cubes, with `{other_color}` and `{other_object}` after them.
-        held_out: Sentences of the test split; since they differ from `templates`, no test sentence occurs in train.
+        templates: Templates of the train split, each with the fields `{color}` and `{object}` and, in tasks about two
+            cubes, then `{other_color}` and `{other_object}`.
+        held_out: Templates of the test split. They differ from `templates`, so no test sentence occurs in training.
         nouns: Words for the objects.
 
     Raises:
-        ValueError: If a tuple is empty, a template lacks a field, or a template stands in both
-        tuples.
+        ValueError: If a tuple is empty, a template does not have exactly these fields in this order, or a template is
+            in both tuples.
     """
 
     templates: tuple[str, ...]
@@ -74,24 +79,23 @@ class Grammar:
                     accepted = " and ".join(f"{{{field}}}" for field in _FIELDS[: 2 * self.cubes])
                     raise ValueError(f"{name} holds {template!r}; accepted: fields {accepted}")
         if both := set(self.templates) & set(self.held_out):
-            raise ValueError(f"held_out={sorted(both)} stand in templates too; accepted: others")
+            raise ValueError(f"held_out={sorted(both)} are in templates too; accepted: templates that are not")
 
     @property
     def cubes(self) -> int:
-        """How many objects a sentence names, 1 or 2."""
+        """Number of objects that a sentence names, 1 or 2."""
         return 2 if "{other_color}" in self.templates[0] else 1
 
     def sentences(self, color: str, split: Split = "train", other: str | None = None) -> list[str]:
-        """Lists all sentences about an object of this color.
+        """Lists all sentences about an object of a color.
 
         Args:
             color: One of `COLORS`.
-            split: "train" for `templates` with train words, "test" for `held_out` with train and
-            held-out words.
-            other: Color of the second object, for a grammar of two.
+            split: "train" for `templates` with train words, "test" for `held_out` with train and held-out words.
+            other: Color of the second object, for a grammar that names two objects; else None.
 
         Raises:
-            ValueError: If a color or the split is not known, or `other` is missing or too much.
+            ValueError: If a color or the split is not known, or `other` is missing or not expected.
         """
         check_choice("color", color, COLORS)
         check_choice("split", split, Split)
@@ -106,33 +110,33 @@ class Grammar:
         ]
 
     def sample(self, rng: np.random.Generator, color: str, split: Split = "train", other: str | None = None) -> str:
-        """Draws one of `sentences(color, split, other)` uniformly."""
+        """Draws one of `sentences(color, split, other)` uniformly at random."""
         sentences = self.sentences(color, split, other)
         return sentences[rng.integers(len(sentences))]
 
 
 _FIELDS = ["color", "object", "other_color", "other_object"]
-"""Fields of a template, in their order."""
+"""Fields of a template, in order."""
 
 
 def colors_of(sentence: str) -> tuple[str, ...]:
-    """Returns the colors that a sentence names, of `COLORS`, in the order in which it names them.
+    """Returns the colors that a sentence names, as keys of `COLORS`, in order of first mention.
 
     Raises:
-        ValueError: If it names none.
+        ValueError: If the sentence names no color.
     """
-    meant = {word: color for color, each in COLOR_WORDS.items() for word in each.of("test")}
-    named = tuple(dict.fromkeys(meant[word] for word in words(sentence) if word in meant))
+    color_by_word = {word: color for color, each in COLOR_WORDS.items() for word in each.of("test")}
+    named = tuple(dict.fromkeys(color_by_word[word] for word in words(sentence) if word in color_by_word))
     if not named:
-        raise ValueError(f"sentence={shown(sentence)} names no color; accepted: one of {', '.join(meant)}")
+        raise ValueError(f"sentence={shown(sentence)} names no color; accepted: one of {', '.join(color_by_word)}")
     return named
 
 
 def color_of(sentence: str) -> str:
-    """Returns the one color that a sentence names, one of `COLORS`.
+    """Returns the only color that a sentence names, a key of `COLORS`.
 
     Raises:
-        ValueError: If it names no color, or more than one.
+        ValueError: If the sentence names no color, or more than one.
     """
     named = colors_of(sentence)
     if len(named) > 1:

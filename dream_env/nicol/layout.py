@@ -1,4 +1,4 @@
-"""What lies on an episode's table: how many objects, where, and what they look like."""
+"""The layout of an episode's table: number, positions, shapes, sizes and colors of the objects."""
 
 from __future__ import annotations
 
@@ -13,53 +13,54 @@ from dream_env.nicol.shift import Shift
 from dream_env.nicol.tasks.task import CUBE_SIZE
 
 COLOR_NAMES = list(COLORS)
-"""Colors that sentences name: those of cubes."""
+"""Names of the colors that instructions use; cubes and bars have these colors."""
 PALETTE = [*COLORS.values(), (0.95, 0.45, 0.05, 1.0), (0.50, 0.15, 0.65, 1.0)]
-"""Colors of objects, RGBA: those of `COLORS`, then orange and purple, which a ball and a cylinder have."""
+"""Colors of objects, RGBA: those of `COLORS`, then orange and purple, which only balls and cylinders have."""
 PALETTE_NAMES = [*COLORS, "orange", "purple"]
 SHAPES = ("cube", "ball", "cylinder", "bar")
 NAMED = ("cube", "bar")
-"""Shapes of which sentences speak."""
+"""Shapes that instructions name."""
 CUBES = 3
-"""Objects on the table of the standard scene, all of them cubes."""
+"""Number of cubes on the table of the standard scene."""
 OBJECTS = 5
-"""Most objects on a table."""
+"""Largest number of objects on a table."""
 AREA_LOW, AREA_HIGH = np.array([0.43, -0.34]), np.array([0.56, -0.04])
-"""Where cubes stand at the start: x and y of their centers (m), right arm."""
+"""Bounds of the cubes' initial positions for the right arm: x and y of their centers (m)."""
 SPACING = 0.12
 """Smallest distance between two cubes' centers at the start (m)."""
 PLACE_LOW, PLACE_HIGH = (bound[:2].astype(float).round(6) for bound in (SETPOINT_LOW, SETPOINT_HIGH))
-"""Where a layout of one's own may put objects: x and y of their centers (m), where the right hand reaches."""
+"""Bounds of positions in any layout, within reach of the right hand: x and y of the objects' centers (m)."""
 APART = 0.071
-"""Smallest distance between two objects' centers in any layout (m): a cube's diagonal, so that none overlap."""
+"""Smallest distance between two objects' centers in any layout (m): a cube's diagonal, so that cubes cannot overlap."""
 BARS = 2
-"""Bars on the table of a task about bars, side by side, from the robot's right to its left."""
+"""Number of bars on the table in tasks about bars. Their long axes point from the robot's right to its left."""
 BAR_LENGTH, BAR_SIZE, BAR_WEIGHT = 0.44, 0.045, 20.0
-"""Length of a bar, its height and width (m), and how many times heavier than another object it is."""
+"""Length of a bar (m), its height and width (m), and its mass as a multiple of another object's mass."""
 BAR_LOW, BAR_HIGH = np.array([0.42, -0.04]), np.array([0.60, 0.04])
-"""Where bars lie at the start: x and y of their centers (m), in the reach of both hands."""
+"""Bounds of the bars' initial positions, within reach of both hands: x and y of their centers (m)."""
 BAR_SPACING = 0.14
 """Smallest distance along x between two bars' centers, so that a hand fits between them (m)."""
 BAR_YAW = 0.12
-"""Largest rotation of a bar about z at the start (rad): hands do not turn with it."""
+"""Largest initial rotation of a bar about z (rad); it is small because the hands cannot rotate with the bar."""
 SIZE_LOW, SIZE_HIGH = 0.035, 0.06
-"""Smallest and largest object (m): what the hand can hold."""
+"""Smallest and largest object that the hand can hold (m)."""
 TRIES = 2000
-"""Places that are drawn for the objects of one table before it is begun anew."""
+"""Number of positions drawn for the objects of a varied scene before starting again with an empty table."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A start on the table with N objects, in the right arm's frame.
+    """N objects on the table at the start of an episode, in the right arm's frame.
+
+    The arrays are copied and made read-only.
 
     Attributes:
-        positions: Centers of the objects, `(N, 2)` in m, from `PLACE_LOW` to `PLACE_HIGH` and `APART` from each other.
+        positions: Centers of the objects, `(N, 2)` in m, from `PLACE_LOW` to `PLACE_HIGH` and at least `APART` from
+            each other.
         yaws: Rotation of each object about z, `(N,)` in [-pi, pi] rad.
         colors: Index of each object's color in `PALETTE`, `(N,)`, all different; cubes and bars have one of `COLORS`.
         shapes: Index of each object's shape in `SHAPES`, `(N,)`; None for cubes.
         sizes: Height of each object (m), `(N,)`; None for `CUBE_SIZE`.
-
-    The arrays are copies, and read-only.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -109,7 +110,7 @@ class Layout:
         self._check_bars()
 
     def _check_bars(self) -> None:
-        """Raises ValueError where a bar might lie on another object, or as no hand grasps it."""
+        """Raises ValueError if a bar could overlap another object, or is rotated too far to be grasped."""
         assert self.shapes is not None
         for i in self.of("bar"):
             others = np.delete(self.positions[:, 0], i)
@@ -129,13 +130,13 @@ class Layout:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Shift | None = None, cubes: int = 1, shape: str = "cube") -> Layout:
-        """Draws three cubes of different colors at least `SPACING` apart, or what a scene has in their place; or bars.
+        """Draws a random layout: three cubes of different colors at least `SPACING` apart, a varied scene, or two bars.
 
         Args:
-            rng: The episode's generator.
-            scene: What may be on the table; None, or one that says nothing of objects, for three cubes.
-            cubes: How many cubes there have to be at least.
-            shape: "cube", or "bar" for two bars in any scene.
+            rng: The episode's random generator.
+            scene: The scene. None, or a scene without `objects`, draws the three cubes.
+            cubes: Smallest number of cubes in a varied scene.
+            shape: "cube", or "bar" to draw two bars in any scene.
         """
         if shape == "bar":
             return cls._draw_bars(rng)
@@ -168,7 +169,7 @@ class Layout:
 
     @classmethod
     def _draw_varied(cls, rng: np.random.Generator, scene: Shift, cubes: int) -> Layout:
-        """Draws as many objects as a scene has: cubes first, and a ball and a cylinder among the others."""
+        """Draws a varied scene: at least `cubes` cubes, and at most one ball and one cylinder among the others."""
         assert scene.objects is not None
         count = int(rng.integers(max(cubes, scene.objects[0]), scene.objects[1] + 1))
         shapes = np.zeros(count, np.int64)
@@ -188,11 +189,11 @@ class Layout:
                 place = rng.uniform(scene.area[0], scene.area[1], (1, 2))
                 if _gap(np.concatenate([positions, place])) >= scene.spacing:
                     positions = np.concatenate([positions, place])
-        order = rng.permutation(count)  # or the first ones would lie more freely
+        order = rng.permutation(count)  # otherwise the first objects would always have more free space around them
         return cls(positions[order], rng.uniform(-0.2, 0.2, count), colors, shapes, sizes)
 
 
 def _gap(places: np.ndarray) -> float:
-    """Returns the smallest distance between two places of `(N, 2)`; infinity for one."""
+    """Returns the smallest distance between any two of the positions `(N, 2)`; infinity for a single one."""
     gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
     return float(gaps[~np.eye(len(places), dtype=bool)].min(initial=np.inf))

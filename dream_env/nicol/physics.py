@@ -1,4 +1,4 @@
-"""The physical properties of a scene: friction and mass, light, camera and table."""
+"""The physical properties of a scene: friction, mass, light, camera displacement and the look of the table."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from dream_env.checks import check_array, check_choice, check_number, shown
 
 TEXTURES = ("plain", "checks", "stripes", "wood", "speckles")
-"""Patterns of a table, in assets/nicol/textures."""
+"""Patterns of the table, stored in assets/nicol/textures."""
 
 
 @dataclass(frozen=True)
 class Physics:
-    """Physical properties of a scene, which a test of robustness shifts and a varied scene draws.
+    """Physical properties of a scene, which a robustness test shifts and a varied scene draws at random.
 
     Attributes:
         friction: Lateral friction of objects and table.
         mass: Mass of an object (kg).
         light: Direction to the light (m).
         brightness: Strength of the light.
-        camera_jitter: Shift of the policy camera's target in x and y (m).
-        camera_shift: Shift of the policy camera itself (m).
-        shadow: Whether objects throw shadows; such a picture takes three times as long.
-        table: Color of the table, RGB in [0, 1]; None for the robot's own white one.
-        texture: Pattern of a table that has a color, one of `TEXTURES`.
+        camera_jitter: Displacement of the point that the policy camera looks at, in x and y (m).
+        camera_shift: Displacement of the policy camera in x, y and z (m).
+        shadow: Whether objects cast shadows; an image with shadows takes three times as long to render.
+        table: Color of the table, RGB in [0, 1]; None for the default white table.
+        texture: Pattern of the table, one of `TEXTURES`; used only if `table` is set.
     """
 
     friction: float = 1.0
@@ -39,7 +39,7 @@ class Physics:
     texture: str = "plain"
 
     def __post_init__(self) -> None:
-        """Checks every value, and makes tuples of lists, as YAML and JSON give them."""
+        """Checks every value, and converts lists (from YAML and JSON) to tuples."""
         for name in ("friction", "mass", "brightness"):
             check_number(f"physics[{name!r}]", getattr(self, name), low=1e-6 if name == "mass" else 0.0, high=1000)
         for name, length in (("light", 3), ("camera_jitter", 2), ("camera_shift", 3), ("table", 3)):

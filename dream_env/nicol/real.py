@@ -1,4 +1,4 @@
-"""`NicoLReal-v0`: NICOL's physics, with a world model's embedding, goal and reward around it."""
+"""`NicoLReal-v0`: NICOL's physics, wrapped with a world model's embedding, goal and reward."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def make(
     goal_env: bool = False,
     **physics: Any,
 ) -> gym.Env:
-    """Makes NICOL at its table in PyBullet, as the twin of `NicoLDream-v0`.
+    """Creates NICOL's table-top environment in PyBullet, the physical counterpart of `NicoLDream-v0`.
 
     Args:
-        task: "reach", "push", "lift", or "all" for a random one in each episode; "place", "stack", "arrange", or
-            "lift_bar", whose actions move both arms, and which the shipped world models do not know.
-        world_model: "default", a checkpoint folder, or a world model; None for the bare physics, whose observations
-            hold `pixels`, `proprio` and `instruction`, and whose reward is 1 while success holds.
+        task: "reach", "push", "lift", or "all" for a random one of them in each episode; "place", "stack", "arrange";
+            or "lift_bar", whose actions move both arms and which the shipped world models do not support.
+        world_model: "default", a checkpoint folder, or a world model. None creates the physics environment without a
+            world model: observations have `pixels`, `proprio` and `instruction`, and the reward is 1 while success
+            holds.
         obs_type: As in `dream_env.dream.DreamEnv`.
         reward: As in `dream_env.dream.DreamEnv`.
         goal_env: As in `dream_env.dream.DreamEnv`.
@@ -51,8 +52,8 @@ def make(
     known = (checkpoint.load(world_model) if isinstance(world_model, str | Path) else world_model).spec
     if known.action.shape != env.action_space.shape:
         raise ValueError(
-            f"task={task!r} has actions of shape {env.action_space.shape}, and world_model={world_model!r}, which was "
-            f"fitted to {known.name}, of {known.action.shape}; accepted: world_model=None for the bare physics, or one "
-            f"that was fitted to {spec_of(task).name}"
+            f"task={task!r} has actions of shape {env.action_space.shape}, but world_model={world_model!r} was fitted "
+            f"to {known.name}, with actions of shape {known.action.shape}; accepted: world_model=None for physics "
+            f"without a world model, or one that was fitted to {spec_of(task).name}"
         )
     return WorldModelWrapper(env, world_model, obs_type=obs_type, reward=reward, goal_env=goal_env)

@@ -1,8 +1,8 @@
-"""NICOL in a PyBullet client: arms by position control, hands by tendons, a head that looks.
+"""NICOL in a PyBullet client: position-controlled arms, tendon-driven hands, and a head that can be turned.
 
-Joints that a simulation never moves are welded when the robot is loaded (`urdf.merged`), because the
-cost of a PyBullet substep grows with the square of the degrees of freedom. A hand does not collide
-with itself or its own arm; everything else of the robot collides with everything.
+Joints that a simulation never moves are fixed when the robot is loaded (`urdf.merged`), because the cost of a PyBullet
+substep grows with the square of the number of degrees of freedom. Links of an arm and its hand do not collide with each
+other, and links of the trunk and head do not collide with each other or with the table; all other pairs collide.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from dream_env.nicol.kinematics import HOME, Arm, ArmKinematics, mirrored, side
 Array = NDArray[np.float64]
 
 HEAD_HOME = (0.0, 0.5)
-"""Yaw and pitch of the head at home, rad (neutral of the Chatty demos)."""
+"""Yaw and pitch of the head in the home position (rad), the neutral pose of the Chatty demos."""
 TIME_STEP = 1.0 / 240.0
 SOLVER_ITERATIONS = 20
 FINGER_GAIN, THUMB_GAIN = 0.45 * 2 * np.pi, 0.35 * 2 * np.pi
-"""Summed joint travel (rad) of a finger and of the thumb over the motor's whole range, measured on NICOL."""
-_ARM_GAIN, _HAND_GAIN = 0.2, 0.2  # share of the position error that a motor removes in a substep
+"""Summed joint travel (rad) of a finger and of the thumb over the motor's full range, measured on NICOL."""
+_ARM_GAIN, _HAND_GAIN = 0.2, 0.2  # fraction of the position error that a motor removes in one substep
 _FRICTION = {"hand": 1.3, "table": 1.0}
-# Collision groups: PyBullet's own for free (1) and static (2) bodies, then ours.
+# Collision groups: PyBullet's defaults for free (1) and static (2) bodies, then the robot's trunk and its two sides.
 _FREE, _STATIC, _BODY, _SIDE = 1, 2, 4, {"r": 8, "l": 16}
 
 
 def tendon(closing: float, limits: ArrayLike, gain: float, order: tuple[int, ...] = (0, 1, 2)) -> Array:
-    """Joint angles (3,) of a finger whose tendon bends one joint after another.
+    """Returns the joint angles (3,) of a finger whose tendon bends one joint after another.
 
     Args:
         closing: Motor position, 0 open to 1 closed.
         limits: Upper limits of proximal, middle and tip joint, (3,) rad.
-        gain: Summed travel at closing 1, rad.
-        order: Sequence in which the joints bend; fingers bend the proximal joint first, the thumb the middle one.
+        gain: Summed joint travel at closing 1 (rad).
+        order: Order in which the joints bend. Fingers bend the proximal joint first, the thumb its middle joint.
     """
     limits, angles, left = (
         np.asarray(limits, np.float64),
@@ -55,7 +55,10 @@ def tendon(closing: float, limits: ArrayLike, gain: float, order: tuple[int, ...
 
 
 def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> dict[str, float]:
-    """Angles (rad) of a hand's 16 joints, named without side, at one closing of all its tendons in [0, 1]."""
+    """Returns the angles (rad) of a hand's 16 joints at a common closing of all tendons in [0, 1].
+
+    The names have no prefix for the side.
+    """
     thumb = tendon(closing, tables.THUMB_LIMITS, THUMB_GAIN, (1, 0, 2))
     finger = tendon(closing, tables.FINGER_LIMITS, FINGER_GAIN)
     targets = {"jointT0": thumb_abduction}
@@ -66,7 +69,7 @@ def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> di
 
 
 def _home() -> dict[str, float]:
-    """Angle of every joint at home."""
+    """Returns the angle of every joint in the home position (rad)."""
     home = {j.name: 0.0 for j in tables.all_joints() if j.axis is not None}
     home["joint_head_z"], home["joint_head_y"] = HEAD_HOME
     for arm in ("right", "left"):
@@ -77,9 +80,9 @@ def _home() -> dict[str, float]:
 
 @lru_cache
 def _welded(arms: tuple[Arm, ...], active_head: bool, active_tips: bool) -> tuple[urdf.Model, str]:
-    """Returns NICOL with what does not move welded at home, and its URDF: once, as every episode builds its robot anew.
+    """Returns NICOL with inactive joints fixed at their home angles, and its URDF text.
 
-    See `Nicol` for the arguments.
+    The result is cached because the robot is loaded again in every episode. See `Nicol` for the arguments.
     """
     active = {side(arm) for arm in arms}
     frozen = {
@@ -97,9 +100,9 @@ class Nicol:
 
     Attributes:
         body: PyBullet id of the robot.
-        table: PyBullet id of the table plate, a static body of its own.
+        table: PyBullet id of the table plate, a separate static body.
         joints: Index of every movable joint by name.
-        kinematics: `ArmKinematics` of both arms, with the grasp point as the tip.
+        kinematics: `ArmKinematics` of each arm, with the grasp point as the tip.
     """
 
     def __init__(
@@ -109,14 +112,15 @@ class Nicol:
         active_head: bool = True,
         active_tips: bool = False,
     ) -> None:
-        """Loads NICOL at home.
+        """Loads NICOL in its home position.
 
         Args:
             client: Id of a connected PyBullet client.
-            active_arms: Arms that move; an idle arm is welded at home.
-            active_head: Whether the head moves.
-            active_tips: Whether the outermost joint of each digit bends. On the real hand it hardly does (0.0 to 0.1
-                rad, middle finger 0.5); welded, physics is faster and the grasp of `nicol.grasp`, found so, is firmer.
+            active_arms: Arms that can move; the joints of any other arm are fixed in the home position.
+            active_head: Whether the head can move.
+            active_tips: Whether the outermost joint of each digit can bend. On the real hand it hardly bends (0.0 to
+                0.1 rad, middle finger 0.5). With this joint fixed, physics is faster and the grasp of `nicol.grasp`,
+                which was found in that setting, is firmer.
 
         Raises:
             ValueError: If an arm is not "right" or "left".
@@ -160,7 +164,7 @@ class Nicol:
             os.remove(path)
 
     def _add_table(self) -> int:
-        """The plate as a static rigid body: contacts with it are far cheaper than with a robot's link."""
+        """Adds the table plate as a static body: contacts with it are much cheaper than with a link of the robot."""
         (plate,) = tables.link_table("plate_link")[1]
         center = np.add(plate.xyz, (0, 0, tables.TABLE_HEIGHT))
         shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=np.array(plate.size) / 2, physicsClientId=self.client)
@@ -181,7 +185,7 @@ class Nicol:
             p.changeDynamics(self.body, link, lateralFriction=_FRICTION["hand"], physicsClientId=c)
 
     def home(self) -> None:
-        """Puts every joint at home, at rest, and holds it there."""
+        """Resets every joint to its home angle with zero velocity, and holds it there."""
         for name, index in self.joints.items():
             p.resetJointState(self.body, index, self._rest[name], physicsClientId=self.client)
         self._hold(self._rest, _ARM_GAIN)
@@ -204,18 +208,18 @@ class Nicol:
         return [f"{side(arm)}_joint{i}" for i in range(1, 9)]
 
     def arm_joints(self, arm: Arm) -> Array:
-        """Angles (8,) of an arm's joints, rad."""
+        """Returns the angles of an arm's joints, (8,) rad."""
         indices = [self.joints[name] for name in self._arm_names(arm)]
         return np.array([s[0] for s in p.getJointStates(self.body, indices, physicsClientId=self.client)])
 
     def set_arm(self, arm: Arm, joints: ArrayLike) -> None:
-        """Puts an arm at joint angles (8,) at once, at rest, and holds it there."""
+        """Resets an arm to joint angles (8,) rad with zero velocity, and holds it there."""
         for name, angle in zip(self._arm_names(arm), np.asarray(joints, np.float64), strict=True):
             p.resetJointState(self.body, self.joints[name], angle, physicsClientId=self.client)
         self.set_arm_target(arm, joints)
 
     def set_arm_target(self, arm: Arm, joints: ArrayLike) -> None:
-        """Lets an arm's motors drive to joint angles (8,) rad, clipped to the limits."""
+        """Sets the target angles (8,) rad of an arm's motors, clipped to the joint limits."""
         chain = self.kinematics[arm]
         angles = np.clip(np.asarray(joints, np.float64), chain.low, chain.high)
         self._hold(dict(zip(self._arm_names(arm), angles.tolist(), strict=True)), _ARM_GAIN)
@@ -227,13 +231,13 @@ class Nicol:
         thumb_abduction: float = THUMB_ABDUCTION,
         at_once: bool = False,
     ) -> None:
-        """Drives all digits of a hand by their tendons; motors of limited effort stop at an object.
+        """Drives all digits of a hand by their tendons; the motors have limited effort and stop at an object.
 
         Args:
             arm: "right" or "left".
             closing: 0 open to 1 closed.
-            thumb_abduction: Angle of the thumb's base (rad); the default opposes the fingers.
-            at_once: Puts the joints there, at rest, instead of driving them.
+            thumb_abduction: Angle of the thumb's base joint (rad); by default the thumb opposes the fingers.
+            at_once: Resets the joints to the target angles instead of only driving them there.
         """
         self._arm_names(arm)
         targets = {f"{side(arm)}_{name}": angle for name, angle in hand_targets(closing, thumb_abduction).items()}
@@ -243,13 +247,13 @@ class Nicol:
         self._hold(targets, _HAND_GAIN)
 
     def look_at(self, point: ArrayLike) -> None:
-        """Turns the head so that the line from its pitch axis, level at pitch 0, meets a world point (3,) m."""
+        """Turns the head so that the eyes look at a world point (3,) m."""
         if "joint_head_z" not in self.joints:
             raise ValueError("active_head=False welded the head; accepted: a Nicol with active_head=True")
         yaw_axis = np.array([0.187, -0.001, 0.425 + 0.1415 + 0.0605 + tables.TABLE_HEIGHT])
         x, y, z = np.asarray(point, np.float64) - yaw_axis
         distance = float(np.hypot(x, y))
-        # The eyes sit 0.0985 m above the pitch axis: their line of sight has to pass that much higher.
+        # The eyes are 0.0985 m above the pitch axis, so the head has to pitch down by this angle in addition.
         lift = np.arcsin(np.clip(0.0985 / max(np.hypot(distance - 0.007, z), 0.2), 0, 1))
         yaw, pitch = float(np.arctan2(y, x)), float(-np.arctan2(z, distance - 0.007) + lift)
         self._hold(
@@ -261,7 +265,7 @@ class Nicol:
         )
 
     def link(self, name: str) -> int:
-        """PyBullet's index of the body that carries a link of NICOL's URDF; -1 is the welded base."""
+        """Returns PyBullet's index of the link that a link of NICOL's URDF is merged into; -1 for the fixed base."""
         self._check_frame(name)
         return self._links[self._frames[name][0]]
 
@@ -270,7 +274,7 @@ class Nicol:
             raise ValueError(f"frame={frame!r} is not known; accepted: a link name of NICOL's URDF")
 
     def frame_pose(self, frame: str) -> Array:
-        """World pose (4, 4) of any link of NICOL's URDF, also of welded frames such as `left_eye_cam`.
+        """Returns the world pose (4, 4) of any link of NICOL's URDF, including merged ones such as `left_eye_cam`.
 
         Raises:
             ValueError: If NICOL has no such link.
@@ -284,12 +288,12 @@ class Nicol:
         return urdf.transform(state[4], turn) @ offset
 
     def hand_pose(self, arm: Arm, frame: str = "grasp") -> tuple[Array, Array]:
-        """Where a hand is: position (3,) m and quaternion (x, y, z, w) in the world.
+        """Returns a hand's position (3,) m and quaternion (x, y, z, w) in the world.
 
         Args:
             arm: "right" or "left".
-            frame: "grasp", the tip of `solve_ik`: the point between thumb and fingers; or "laser", NICOL's palm
-                sensor. Both have x along the palm's normal and -y along the fingers.
+            frame: "grasp" for the grasp point between thumb and fingers, which is the tip of `solve_ik`; or "laser" for
+                NICOL's palm sensor. Both have x along the palm's normal and -y along the fingers.
         """
         if frame == "grasp":
             pose = self._grasp(arm)
@@ -300,13 +304,13 @@ class Nicol:
         return pose[:3, 3].copy(), urdf.quaternion(pose[:3, :3])
 
     def grasp_point(self, arm: Arm) -> Array:
-        """Position (3,) m of a hand's grasp point in the world, as of `hand_pose`."""
+        """Returns the position of a hand's grasp point in the world, (3,) m; see `hand_pose`."""
         return self._grasp(arm)[:3, 3].copy()
 
     def _grasp(self, arm: Arm) -> Array:
         return self.frame_pose(f"{side(arm)}_palm") @ self.kinematics[arm].tip
 
     def solve_ik(self, arm: Arm, position: ArrayLike, orientation: ArrayLike, rest: ArrayLike | None = None) -> Array:
-        """Joint angles (8,) rad that bring the grasp point to a world pose; see `ArmKinematics.inverse`."""
+        """Computes joint angles (8,) rad that bring the grasp point to a world pose; see `ArmKinematics.inverse`."""
         side(arm)
         return self.kinematics[arm].inverse(position, orientation, rest)

@@ -1,4 +1,4 @@
-"""The table-top scene: NICOL, the objects before it, a tape line, physics and cameras."""
+"""The simulated table-top scene: NICOL, the objects in front of it, the tape line, and the cameras."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from dream_env.nicol.robot import Nicol
 from dream_env.nicol.tasks.task import LINE_X, TABLE_Z, SimState, in_hand
 
 SUBSTEPS = 24
-"""Physics steps in one control step; one is 1/240 s."""
+"""Physics steps per control step; one physics step is 1/240 s."""
 TARGETS = 4
-"""Joint targets sent in one control step, evenly between the old pose and the new one."""
+"""Joint targets sent per control step, interpolated linearly between the old pose and the new one."""
 LINE_SIZE, LINE_COLOR = (0.012, 0.50, 0.001), (0.35, 0.35, 0.38, 1.0)
-"""The tape line: its size (m) and color."""
+"""Size (m) and color of the tape line."""
 CLOTH_SIZE = (1.0, 2.0, 0.001)
-"""What gives the table another color: a cloth without thickness to the touch (m)."""
+"""Size of the visual-only sheet that changes the color of the table (m); it has no collision shape."""
 RENEWED = 10
-"""Resets after which a scene takes a new PyBullet client."""
+"""Number of resets after which a scene connects to a new PyBullet client."""
 ASSIST_DISTANCE = 0.055
-"""A cube within this distance of the grasp point is taken by an assisted grasp (m)."""
+"""An assisted grasp takes a cube within this distance of the grasp point (m)."""
 
 
 def _disconnect(client: int) -> None:
@@ -51,9 +51,10 @@ def _disconnect(client: int) -> None:
 
 
 class TableScene:
-    """NICOL before the table, simulated; positions are in the right arm's frame, mirrored in y for the left.
+    """NICOL at the table, simulated in PyBullet.
 
-    With both arms set-points are `(8,)` and grasp points `(6,)`: the right one's, then the left one's, of one world.
+    Positions are in the right arm's frame; they are mirrored in y if the left arm acts alone. With both arms,
+    set-points are `(8,)` and grasp points `(6,)`: the right arm's, then the left arm's, both in the world frame.
     """
 
     def __init__(
@@ -64,17 +65,17 @@ class TableScene:
         gui: bool = False,
         arms: int = 1,
     ) -> None:
-        """Prepares a simulation; `reset` opens it.
+        """Prepares a simulation; `reset` starts it.
 
         Args:
-            arm: The arm that acts, "right" or "left"; with both, "right".
-            assisted_grasp: Fixes a cube to the palm while the closed hand encloses it.
-            physics: Physical properties.
-            gui: Opens PyBullet's window.
-            arms: How many arms act, 1 or 2.
+            arm: The arm that acts, "right" or "left"; "right" if both act.
+            assisted_grasp: Whether to fix a cube to the palm while the closed hand encloses it.
+            physics: Physical properties; None for the defaults.
+            gui: Whether to open PyBullet's window.
+            arms: Number of arms that act, 1 or 2.
 
         Raises:
-            RuntimeError: If the window has no display to open on.
+            RuntimeError: If `gui` is set and there is no display.
         """
         self.arm, self.assisted_grasp, self.physics = arm, assisted_grasp, physics or Physics()
         self.arms: tuple[Arm, ...] = ARMS if arms == 2 else (arm,)
@@ -89,12 +90,12 @@ class TableScene:
         self._grip: int | None = None
 
     def close(self) -> None:
-        """Closes the simulation, as the end of the process or of this object does, too."""
+        """Closes the simulation; this also happens when the process ends or this object is garbage-collected."""
         if self._closer is not None:
             self._closer()
 
     def _open(self) -> None:
-        """Empties the simulation; every few times opens another, as an emptied one keeps 40 KB of every robot."""
+        """Empties the simulation, or opens a new one every `RENEWED` resets: emptying leaks 40 KB per robot."""
         self._resets += 1
         if self._closer is not None and self._closer.alive and (self.gui or self._resets % RENEWED):
             pybullet.resetSimulation(physicsClientId=self.client)
@@ -106,10 +107,10 @@ class TableScene:
     # ------------------------------------------------------------------------------------------------ simulate
 
     def reset(self, layout: Layout, setpoint: np.ndarray) -> None:
-        """Puts cubes and hand at their start and lets them settle for one control step.
+        """Places objects and hands at their initial positions and lets them settle for one control step.
 
         Args:
-            layout: Which objects stand where.
+            layout: The objects and their positions.
             setpoint: Grasp point (m) and closing of each hand, `(4,)` or `(8,)`.
         """
         self._build(layout)
@@ -120,7 +121,7 @@ class TableScene:
         self.step(setpoint)
 
     def step(self, setpoint: np.ndarray) -> None:
-        """Brings each hand to its set-point, `(4,)` or `(8,)`, within one control step of physics."""
+        """Simulates one control step in which each hand moves to its set-point, `(4,)` or `(8,)`."""
         joints, closing = self._solve(setpoint)
         self._touched: list[int] = []
         for part in np.arange(1, TARGETS + 1) / TARGETS:
@@ -135,20 +136,20 @@ class TableScene:
             self._assist()
 
     def snapshot(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Returns where the simulation stands, for `restore` until the next reset.
+        """Returns a snapshot of the simulation for `restore`, valid until the next reset.
 
-        Unlike `NicoLRealEnv.get_state` it leaves out what the solver remembers of contacts: what follows is a little
-        different, and comes at no replay. For trying out actions.
+        Use it to try out actions. Unlike `NicoLRealEnv.get_state` it needs no replay, but it does not contain the
+        solver's memory of contacts, so the simulation continues slightly differently.
         """
         return pybullet.saveState(physicsClientId=self.client), self._joints, self._closing
 
     def restore(self, snapshot: tuple[int, np.ndarray, np.ndarray]) -> None:
-        """Goes back to a snapshot."""
+        """Restores a snapshot."""
         state, self._joints, self._closing = snapshot
         pybullet.restoreState(state, physicsClientId=self.client)
 
     def place_cube(self, cube: int, place: np.ndarray) -> None:
-        """Puts a cube elsewhere on the table, or beside it, at `place` `(2,)` in m, without a way there."""
+        """Teleports a cube to the x and y of `place`, `(2,)` in m, on the table or outside it; its height stays."""
         body = self._cubes[cube]
         center, turn = pybullet.getBasePositionAndOrientation(body, physicsClientId=self.client)
         moved = mirror(np.array([*place, center[2]]), self.arm)
@@ -166,7 +167,7 @@ class TableScene:
         return np.concatenate([mirror(self.robot.grasp_point(arm), self.arm) for arm in self.arms])
 
     def ends(self) -> np.ndarray | None:
-        """Returns the right and the left end of each object's long axis, `(N, 2, 3)` in m; None where none is long."""
+        """Returns the right and left end of each object's long axis, `(N, 2, 3)` in m; None without a bar."""
         if not self._lengths.any():
             return None
         turns = [pybullet.getBasePositionAndOrientation(body, physicsClientId=self.client)[1] for body in self._cubes]
@@ -179,13 +180,13 @@ class TableScene:
         return list(self._touched)
 
     def held(self, index: int) -> bool:
-        """Tells whether a cube is in the hand, or a bar in every hand, and off the table."""
-        held, ends = self.objects()[index], self.ends()
-        if ends is not None:  # of a bar, the point that is nearest to each hand
+        """Returns whether a cube is in the hand, or a bar in every hand, and off the table."""
+        center, ends = self.objects()[index], self.ends()
+        if ends is not None:  # use the point on the bar's axis that is nearest to each hand
             axis, hands = ends[index, 1] - ends[index, 0], self.hand().reshape(-1, 3)
-            along = np.clip((hands - held) @ axis / max(axis @ axis, 1e-9), -0.5, 0.5)
-            return bool(in_hand(held + along[:, None] * axis, hands, float(self._sizes[index])).all())
-        return bool(in_hand(held, self.hand(), float(self._sizes[index])))
+            along = np.clip((hands - center) @ axis / max(axis @ axis, 1e-9), -0.5, 0.5)
+            return bool(in_hand(center + along[:, None] * axis, hands, float(self._sizes[index])).all())
+        return bool(in_hand(center, self.hand(), float(self._sizes[index])))
 
     def speeds(self) -> np.ndarray:
         """Returns the objects' speeds `(N,)` in m/s."""
@@ -195,13 +196,13 @@ class TableScene:
     def sim_state(
         self, target: int, setpoint: np.ndarray, other: int | None = None, goals: np.ndarray | None = None
     ) -> SimState:
-        """Returns what a task may know.
+        """Returns the simulator's state in the form that tasks use.
 
         Args:
-            target: Index of the named cube.
+            target: Index of the object that the instruction names first.
             setpoint: The controller's set-point, `(4,)` or `(8,)`.
-            other: Index of the second cube that is named.
-            goals: Where the named cubes are to stand, `(1, 2)` or `(2, 2)` in m.
+            other: Index of the second named cube.
+            goals: Goal positions of the named cubes, `(1, 2)` or `(2, 2)` in m.
         """
         return SimState(
             self.objects(),
@@ -218,13 +219,13 @@ class TableScene:
         )
 
     def picture(self, camera: str) -> np.ndarray:
-        """Takes the picture `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye").
+        """Renders the image `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye").
 
-        "workspace", the policy's, stands elsewhere where both arms act.
+        "workspace", the policy's camera, has another pose if both arms act.
         """
         if camera == "eye":
-            # Looks at the cubes without turning the head, which is welded: where it stands moves the last digits of the
-            # base's mass, and with them contacts.
+            # Looks at the cubes without turning the head, which is fixed: its angles would change the last digits of
+            # the base's mass, and with them the contacts.
             eye, (x, y) = self.robot.frame_pose("left_eye_cam")[:3, 3], (AREA_LOW + AREA_HIGH) / 2
             view = Camera(tuple(eye), (x, self._y(y), TABLE_Z), (0.0, 0.0, 1.0), 75.0, (640, 480))
         else:
@@ -239,14 +240,14 @@ class TableScene:
     # -------------------------------------------------------------------------------------------------- inside
 
     def _build(self, layout: Layout) -> None:
-        """Builds the scene anew: reusing it would let the engine's caches carry a trace of earlier episodes."""
+        """Builds the scene from scratch: if it were reused, the engine's caches would depend on earlier episodes."""
         self._open()
         client, physics = self.client, self.physics
         self._grip = None
         self.robot = Nicol(client, active_arms=self.arms, active_head=False)
         pybullet.setTimeStep(1 / (CONTROL_HZ * SUBSTEPS), physicsClientId=client)
         pybullet.changeDynamics(self.robot.table, -1, lateralFriction=physics.friction, physicsClientId=client)
-        if len(self.arms) == 1:  # the line lies where one hand pushes
+        if len(self.arms) == 1:  # only tasks for one arm use the line
             self._box(LINE_SIZE, (LINE_X, self._y(-0.18), TABLE_Z + LINE_SIZE[2] / 2), LINE_COLOR)
         if physics.table is not None:
             self._lay_cloth(physics.table, physics.texture)
@@ -256,7 +257,7 @@ class TableScene:
         self._cubes = [self._add_object(layout, i) for i in range(len(layout))]
 
     def _touches(self, index: int) -> bool:
-        """Tells whether the robot presses on a cube now; Bullet's points without a force are near, not touching."""
+        """Returns whether the robot touches an object now; Bullet's contact points without a force are only near."""
         points = pybullet.getContactPoints(self.robot.body, self._cubes[index], physicsClientId=self.client)
         return any(point[9] > 0 for point in points)
 
@@ -264,13 +265,13 @@ class TableScene:
         return -y if self.arm == "left" else y
 
     def _box(self, size: Sequence[float], position: Sequence[float], rgba: Sequence[float]) -> int:
-        """Adds a box that is a picture on the table, which nothing touches."""
+        """Adds a visual-only box without a collision shape."""
         half, client = [side / 2 for side in size], self.client
         visual = pybullet.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=rgba, physicsClientId=client)
         return pybullet.createMultiBody(0, -1, visual, basePosition=position, physicsClientId=client)
 
     def _lay_cloth(self, color: tuple[float, float, float], texture: str) -> None:
-        """Gives the table another color, and a pattern."""
+        """Covers the table with a sheet of another color and pattern."""
         cloth = self._box(CLOTH_SIZE, (CLOTH_SIZE[0] / 2, 0.0, TABLE_Z - CLOTH_SIZE[2] / 2 + 3e-4), (*color, 1.0))
         if texture != "plain":
             file = str(resources.files("dream_env.assets") / "nicol" / "textures" / f"{texture}.png")
@@ -278,7 +279,7 @@ class TableScene:
             pybullet.changeVisualShape(cloth, -1, textureUniqueId=pattern, physicsClientId=self.client)
 
     def _add_object(self, layout: Layout, index: int) -> int:
-        """Adds an object of a layout, standing on the table."""
+        """Adds an object of a layout on the table; returns its PyBullet id."""
         assert layout.shapes is not None and layout.sizes is not None
         client, physics, size = self.client, self.physics, float(layout.sizes[index])
         (x, y), yaw, rgba = layout.positions[index], self._y(layout.yaws[index]), PALETTE[layout.colors[index]]
@@ -303,9 +304,9 @@ class TableScene:
         return body
 
     def _solve(self, setpoint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Arm joints `(A, 8)` and closings `(A,)` of a set-point.
+        """Returns arm joint angles `(A, 8)` and hand closings `(A,)` of a set-point.
 
-        The search starts at one rest pose, so the arm's shape is a function of the set-point.
+        The search always starts at the same rest pose, so the joint angles depend on the set-point only.
         """
         hands = np.asarray(setpoint, np.float64).reshape(len(self.arms), -1)
         places = mirror(hands[:, :3], self.arm)
@@ -313,7 +314,7 @@ class TableScene:
         return np.stack(joints), hands[:, 3]
 
     def _assist(self) -> None:
-        """Fixes the nearest cube to the palm while the hand is closed around it, and lets it go when it opens."""
+        """Fixes a cube within `ASSIST_DISTANCE` to the palm while the hand is closed; releases it when it opens."""
         if self._closing[0] < 0.5:
             self._release()
         elif self._grip is None:

@@ -1,7 +1,7 @@
-"""Shifted physics and varied scenes: worlds that are not quite the usual one.
+"""Shifted physics and varied scenes, both described by a `Shift`.
 
-A named shift changes one thing, to see what a policy survives that never met it. The varied scene draws many things
-anew in every episode, so that who learns in it meets them all. Both are a `Shift`.
+A named shift changes one property, to test how robust a policy is that was not trained with the change. The varied
+scene draws many properties in every episode, for training on all of them (domain randomization).
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ Area = tuple[tuple[float, float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Shift:
-    """What is changed of a scene; the defaults change nothing.
+    """Changes to a scene; the defaults change nothing.
 
     Attributes:
-        friction: Factor of the lateral friction of objects and table. Bullet multiplies the coefficients of two bodies:
-            with half of both, the hand has half the grip on a cube and the table a quarter.
+        friction: Factor of the lateral friction of objects and table. Bullet multiplies the coefficients of the two
+            bodies in contact: with a factor of 0.5, friction between hand and cube is halved, and friction between cube
+            and table is a quarter.
         mass: Factor of the objects' mass.
-        light: Direction to the light (m); None leaves it where it is.
-        brightness: Factor of the light.
-        jitter: How far the policy's camera, and the point it looks at, may be off along each axis (m); uniform, drawn
-            anew in every episode.
-        elevation: Lowest height of the light over the horizon (degrees): drawn from there to 85, from any side; None
-            leaves the light where it is.
-        dimming: How much dimmer the light may be, a share; drawn.
-        shadows: Share of the episodes in which objects throw shadows.
-        tables: Share of the episodes in which the table has another color, most of them with a pattern.
-        objects: Fewest and most objects; None for the three cubes of the standard scene.
-        sizes: Smallest and largest object (m), where there are `objects`.
-        spacing: Smallest distance between their centers (m).
-        area: Low and high corner of the area where they stand, x and y (m).
+        light: Direction to the light (m); None keeps it.
+        brightness: Factor of the light's strength.
+        jitter: Largest displacement along each axis (m) of the policy camera and of the point it looks at; drawn
+            uniformly in every episode.
+        elevation: Smallest elevation of the light above the horizon (degrees). In every episode the elevation is drawn
+            from this value to 85 and the azimuth from all directions. None keeps the light's direction.
+        dimming: Largest fraction by which the light is dimmed; drawn uniformly in every episode.
+        shadows: Fraction of the episodes in which objects cast shadows.
+        tables: Fraction of the episodes in which the table has another color, most of them with a pattern.
+        objects: Smallest and largest number of objects; None for the three cubes of the standard scene.
+        sizes: Smallest and largest size of an object (m); used only if `objects` is set.
+        spacing: Smallest distance between the centers of the `objects` (m).
+        area: Lower and upper corner, x and y (m), of the area in which the `objects` are placed.
     """
 
     friction: float = 1.0
@@ -53,11 +54,11 @@ class Shift:
     area: Area = ((0.42, -0.36), (0.58, -0.02))
 
     def apply(self, physics: Physics, rng: np.random.Generator) -> Physics:
-        """Returns the physics of one episode.
+        """Returns the physical properties of one episode.
 
         Args:
-            physics: What is shifted.
-            rng: The episode's generator; asked only where there is something to draw.
+            physics: The properties before the shift.
+            rng: The episode's random generator; used only if the shift has something to draw.
         """
         changed = replace(
             physics,
@@ -82,14 +83,14 @@ class Shift:
 
 
 def _light(rng: np.random.Generator, lowest: float) -> tuple[float, float, float]:
-    """Draws the direction to a light (m), 1.6 m away."""
+    """Draws the direction to a light (m), at a distance of 1.6 m and at least `lowest` degrees above the horizon."""
     side, height = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(lowest, 85))
     flat = 1.6 * np.cos(height)
     return float(flat * np.cos(side)), float(flat * np.sin(side)), float(1.6 * np.sin(height))
 
 
 def _table_color(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Draws a pale color, on which cubes of strong colors stand out."""
+    """Draws a pale color, on which the strongly colored cubes remain visible."""
     value, tint = rng.uniform(0.45, 1.0), rng.uniform(-0.12, 0.12, 3)
     red, green, blue = np.clip(value + tint - tint.mean(), 0.2, 1.0).tolist()
     return red, green, blue
@@ -107,12 +108,12 @@ SHIFTS: dict[str, Shift] = {
     "camera": Shift(jitter=0.01),
     "table": Shift(tables=1.0),
 }
-"""Named shifts: half the friction, cubes twice as heavy, a dimmer light from the other side, the camera 1 cm off, a
-table of another color and pattern."""
+"""Named shifts: half the friction, cubes twice as heavy, a dimmer light from the other side, a camera displaced by up
+to 1 cm along each axis, and a table of another color and pattern."""
 SCENES: dict[str, Shift] = {
     "standard": Shift(),
     "varied": Shift(
         jitter=0.025, elevation=35, dimming=0.25, shadows=0.5, tables=0.8, objects=(1, 5), sizes=(0.044, 0.055)
     ),
 }
-"""Scenes by name: three cubes on a white table, or one to five objects on any table, seen from about the same place."""
+"""Scenes by name: three cubes on a white table; or one to five objects, with varied table, light and camera pose."""

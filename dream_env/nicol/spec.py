@@ -1,4 +1,4 @@
-"""NICOL's worlds, with one arm and with both: what data sets, world models and environments agree on."""
+"""World specifications of NICOL with one arm and with both arms, shared by datasets, world models and environments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dream_env.spec import WorldSpec
 
 
 def _spec(name: str, arms: tuple[str, ...]) -> WorldSpec:
-    """Returns the world in which an action moves so many arms; their names stand before those of the numbers."""
+    """Returns the specification for actions that move `arms`, whose names are prefixes of the number names."""
     names = {
-        key: tuple(f"{arm} {number}".strip() for arm in arms for number in own)
-        for key, own in (("proprio", constants.PROPRIO_NAMES), ("action", constants.ACTION_NAMES))
+        key: tuple(f"{arm} {number}".strip() for arm in arms for number in numbers)
+        for key, numbers in (("proprio", constants.PROPRIO_NAMES), ("action", constants.ACTION_NAMES))
     }
     picture = spaces.Box(0, 255, (constants.IMAGE_SIZE, constants.IMAGE_SIZE, 3), np.uint8)
     proprio = spaces.Box(-1.0, 1.0, (len(names["proprio"]),), np.float32)
@@ -34,13 +34,13 @@ def _spec(name: str, arms: tuple[str, ...]) -> WorldSpec:
 
 
 SPEC = _spec("NicoLReal-v0", ("",))
-"""Pictures of the policy camera, the controller's set-point, and displacements of it; numbers normalized to [-1, 1]."""
+"""One arm: images of the policy camera, the controller's set-point, and changes of it; normalized to [-1, 1]."""
 BOTH_ARMS = _spec("NicoLBothArms-v0", ("right", "left"))
-"""The same of both arms, `(8,)`: a world of its own, and an environment's id of its own."""
+"""Both arms: the same with set-points and actions `(8,)`; it has its own environment id."""
 
 
 def spec_of(task: str) -> WorldSpec:
-    """Returns the world of a task, or of "all", with its horizon."""
+    """Returns the specification of a task, or of "all", with the task's horizon."""
     if task not in TASKS:
         return SPEC
     return replace((SPEC, BOTH_ARMS)[TASKS[task].arms - 1], horizon=TASKS[task].horizon)

@@ -1,13 +1,13 @@
-"""The tables of numbers from which `dream_env.nicol.urdf` writes NICOL.
+"""The numbers from which `dream_env.nicol.urdf` writes NICOL's robot description.
 
-They are the robot: joints (where, which axis, how far, how strong) and links (mass and
-primitive shapes). Lengths are in meters, angles in radians, masses in kilograms.
+They describe joints (origin, axis, limits, effort, velocity, damping) and links (mass and primitive shapes). Lengths
+are in meters, angles in radians, masses in kilograms.
 
 Sources of the numbers:
     [B]   NICOL.urdf of Knowledge Technology, University of Hamburg (kinematics, limits, arrangement)
     [OM]  ROBOTIS OpenMANIPULATOR-P description and e-manual, Apache-2.0 (motors, sizes)
     [SD]  Seed Robotics RH8D description, MIT, after N. Frick's NICOL hand, MIT (finger limits, masses)
-    [fit] our boxes and cylinders, fitted to published bounding boxes and inertias
+    [fit] boxes and cylinders of this package, fitted to published bounding boxes and inertias
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Y: Triple = (0.0, 1.0, 0.0)
 Z: Triple = (0.0, 0.0, 1.0)
 
 TABLE_HEIGHT = 0.8
-"""World z of the table top; `base_link` stands there [B]."""
+"""World z of the table top (m), where `base_link` is located [B]."""
 
 COLORS: dict[str, tuple[float, float, float, float]] = {
     "white": (0.93, 0.93, 0.92, 1.0),
@@ -37,10 +37,10 @@ COLORS: dict[str, tuple[float, float, float, float]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """One primitive in its link's frame.
+    """One primitive shape in its link's frame.
 
-    `size` is (x, y, z) of a box or (radius, length) of a cylinder along z; `role` says where it
-    counts: "v" visual, "c" collision, "vc" both.
+    `size` is (x, y, z) for a box, or (radius, length) for a cylinder along z. `role` is "v" for visual, "c" for
+    collision, or "vc" for both.
     """
 
     size: tuple[float, ...]
@@ -52,7 +52,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Joint:
-    """A joint with its URDF origin; `axis` None makes it fixed."""
+    """A joint with its URDF origin; it is fixed if `axis` is None."""
 
     name: str
     parent: str
@@ -67,8 +67,8 @@ class Joint:
 
 
 # ---------------------------------------------------------------------------------------- the arms
-# name, parent, child, xyz, rpy, axis [B]; limits of the right arm [B]; effort N m and speed rad/s of
-# the Dynamixel PH54-200, PH54-100 and PH42-020 motors [OM], of the wrist (a simulation tuning) [SD].
+# name, parent, child, xyz, rpy, axis [B]; limits of the right arm [B]; effort (N m) and speed (rad/s) of the Dynamixel
+# PH54-200, PH54-100 and PH42-020 motors [OM], and of the wrist, where they are tuned for simulation [SD]; damping.
 _ARM: list[tuple] = [
     ("joint1", "link1", "link2", (0, 0, 0.126), (0, 0, -pi / 2), Z, (0, 2.5), 44.7, 3.04, 0.1),
     ("joint2", "link2", "link3", (0, 0.069, 0.033), ZERO, Y, (-1.5, 1.8), 44.7, 3.04, 0.1),
@@ -107,7 +107,7 @@ _ARM_BASE = {
 }
 
 # --------------------------------------------------------------------------------------- the hands
-# Knuckles of the right hand in the palm's frame [B]; the left has z, roll and pitch negated [B].
+# Knuckles of the right hand in the palm's frame [B]; for the left hand, z, roll and pitch are negated [B].
 _KNUCKLES: dict[str, tuple[Triple, Triple]] = {
     "I": ((-0.0043044918, 0.0812907302, 0.0367863551), (-0.08267713, 0.17715231, -2.93857995)),
     "M": ((-0.0012008743, 0.0828960623, 0.0118294206), (0.00408466, 0.08719979, -2.92246721)),
@@ -125,14 +125,14 @@ _THUMB_BASE: dict[str, tuple[Triple, Triple, Triple]] = {
 }
 FINGERS = ("I", "M", "R", "L")
 FINGER_LIMITS = (1.57, 1.57, 1.0)
-"""Upper limits of proximal, middle and tip joint, index to little [SD]; T0 keeps 0..pi/2 of [B]."""
+"""Upper limits of proximal, middle and tip joint (rad), index to little finger [SD]; T0 keeps 0 to pi/2 of [B]."""
 THUMB_LIMITS = (0.8, 1.57, 0.4)
-_FINGER_EFFORT, _FINGER_SPEED = 1.0, 8.0  # N m, rad/s: simulation tunings, not measurements
+_FINGER_EFFORT, _FINGER_SPEED = 1.0, 8.0  # N m, rad/s: tuned for simulation, not measured
 _BUMPER = ((0.00674, -0.01638, 0.0), (0.0, 0.0, -0.35))  # fingertip pad [B]
 _LASER = (
     (-0.00030337, 0.04498324, 0.0),
     (0.0, 0.0, pi),
-)  # palm distance sensor, the tip of the IK [B]
+)  # palm distance sensor, the default tip for inverse kinematics [B]
 
 # ---------------------------------------------------------------------------------------- the head
 _HEAD = [
@@ -182,7 +182,7 @@ _STAND = [
 
 
 def hand_joints(side: str) -> list[Joint]:
-    """The 16 revolute joints of a hand (T0-T3, I, M, R, L 1-3) and its fixed frames."""
+    """Returns the 16 revolute joints of a hand (T0 to T3, and 1 to 3 of I, M, R and L) and its fixed frames."""
     sign = 1.0 if side == "r" else -1.0
 
     def mirrored(pose: tuple[Triple, Triple]) -> tuple[Triple, Triple]:
@@ -252,7 +252,7 @@ def hand_joints(side: str) -> list[Joint]:
 
 
 def arm_joints(side: str) -> list[Joint]:
-    """The arm's mount and its eight revolute joints; only joint1's limits differ between the sides."""
+    """Returns an arm's mount and its eight revolute joints; only joint1's limits differ between the sides."""
     joints = [Joint(f"{side}_joint_mount", "base_link", f"{side}_link1", *_ARM_BASE[side])]
     for name, parent, child, xyz, rpy, axis, (low, high), effort, velocity, damping in _ARM:
         limits = (-high, -low) if (side, name) == ("l", "joint1") else (low, high)
@@ -274,7 +274,7 @@ def arm_joints(side: str) -> list[Joint]:
 
 
 def all_joints() -> list[Joint]:
-    """Every joint, parents before children."""
+    """Returns every joint, parents before children."""
     joints = [*_STAND, *_HEAD]
     for side in ("r", "l"):
         joints += [*arm_joints(side), *hand_joints(side)]
@@ -371,7 +371,7 @@ for _finger in FINGERS:
 
 
 def link_table(name: str) -> tuple[float, list[Shape]]:
-    """Mass and shapes of a link; frames without a body weigh one gram and have no shape."""
+    """Returns the mass and shapes of a link; frames without a body have a mass of one gram and no shape."""
     bare = name[2:] if name[:2] in ("r_", "l_") else name
     for table in (_STAND_LINKS, _HEAD_LINKS, _ARM_LINKS):
         if bare in table:

@@ -18,12 +18,12 @@ from dream_env.nicol.tables import COLORS, ZERO, Joint, Shape, Triple, all_joint
 
 URDF_PATH = Path(__file__).resolve().parents[2] / "assets" / "nicol" / "nicol.urdf"
 INERTIA_FLOOR = 1e-6
-"""Least principal inertia of a link, kg m^2: lighter phalanges make the solver stiff."""
+"""Smallest principal inertia of a link (kg m^2); smaller values of the finger links would make the solver stiff."""
 
 
 # ------------------------------------------------------------------------------------------ geometry
 def rotation(rpy: Triple) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3) of URDF roll, pitch, yaw (fixed axes)."""
+    """Returns the rotation matrix (3, 3) of URDF roll, pitch, yaw (rad, fixed axes)."""
     (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
     return np.array(
         [
@@ -35,14 +35,17 @@ def rotation(rpy: Triple) -> NDArray[np.float64]:
 
 
 def axis_rotation(axis: Triple, angle: float) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3) by `angle` about a unit `axis` (Rodrigues)."""
+    """Returns the rotation matrix (3, 3) by `angle` (rad) about a unit `axis` (Rodrigues' formula)."""
     x, y, z = axis
     k = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     return np.eye(3) + np.sin(angle) * k + (1.0 - np.cos(angle)) * (k @ k)
 
 
 def roll_pitch_yaw(matrix: NDArray[np.float64]) -> Triple:
-    """Inverse of `rotation` for a pitch inside (-pi/2, pi/2); at the poles yaw is set to 0."""
+    """Returns roll, pitch and yaw of a rotation matrix: the inverse of `rotation`.
+
+    It is exact for a pitch in (-pi/2, pi/2); at a pitch of -pi/2 or pi/2, yaw is set to 0.
+    """
     horizontal = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     pitch = float(np.arctan2(-matrix[2, 0], horizontal))
     if horizontal < 1e-9:
@@ -55,7 +58,7 @@ def roll_pitch_yaw(matrix: NDArray[np.float64]) -> Triple:
 
 
 def quaternion(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quaternion (x, y, z, w) with w >= 0 of a rotation matrix (3, 3)."""
+    """Returns the quaternion (x, y, z, w) with w >= 0 of a rotation matrix (3, 3)."""
     m = matrix
     squares = np.array(
         [
@@ -79,7 +82,7 @@ def quaternion(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def transform(xyz: ArrayLike, turn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Homogeneous transform (4, 4) of a translation and a rotation matrix."""
+    """Returns the homogeneous transform (4, 4) of a translation and a rotation matrix."""
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turn, xyz
     return pose
@@ -90,7 +93,7 @@ def _triple(values: NDArray[np.float64]) -> Triple:
 
 
 def _volume_and_inertia(shape: Shape) -> tuple[float, NDArray[np.float64]]:
-    """Volume and the diagonal inertia per unit mass (3,) of a primitive about its center."""
+    """Returns volume and diagonal inertia per unit mass (3,) of a primitive about its center."""
     if len(shape.size) == 3:
         a, b, c = np.square(shape.size)
         return float(np.prod(shape.size)), np.array([b + c, a + c, a + b]) / 12.0
@@ -100,7 +103,7 @@ def _volume_and_inertia(shape: Shape) -> tuple[float, NDArray[np.float64]]:
 
 
 def inertial(mass: float, shapes: Sequence[Shape]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Center of mass (3,) and inertia about it (3, 3) of primitives of one density."""
+    """Returns the center of mass (3,) and the inertia about it (3, 3) of primitives with the same density."""
     if not shapes:
         return np.zeros(3), INERTIA_FLOOR * np.eye(3)
     parts = [(*_volume_and_inertia(s), rotation(s.rpy), np.array(s.xyz)) for s in shapes]
@@ -185,14 +188,21 @@ def _joint(joint: Joint) -> list[str]:
 
 @dataclass(frozen=True)
 class Model:
-    """A robot description: `bodies` maps a link to mass and shapes, `frames` a merged link to its carrier and pose."""
+    """A robot description.
+
+    Attributes:
+        joints: The joints, parents before children.
+        bodies: Mass and shapes of each link, by name.
+        frames: For each link of the unmerged robot, the link that it was merged into, and its pose (4, 4) in that
+            link's frame; empty for the unmerged robot.
+    """
 
     joints: list[Joint]
     bodies: dict[str, tuple[float, list[Shape]]]
     frames: dict[str, tuple[str, NDArray[np.float64]]]
 
     def to_xml(self) -> str:
-        """The URDF text."""
+        """Returns the URDF text."""
         lines = [
             '<?xml version="1.0"?>',
             "<!-- Written by `python -m dream_env.nicol.urdf`; edit the tables there. -->",
@@ -205,24 +215,24 @@ class Model:
 
 
 def full() -> Model:
-    """NICOL with every link and joint of its software: 50 revolute joints."""
+    """Returns NICOL with every link and joint of its original description: 50 revolute joints."""
     joints = all_joints()
     return Model(joints, {name: link_table(name) for name in ("world", *(j.child for j in joints))}, {})
 
 
 def merged(frozen: Mapping[str, float], without_collision: Collection[str] = ()) -> Model:
-    """NICOL with fixed and frozen joints welded: fewer bodies and degrees of freedom, so faster physics.
+    """Returns NICOL with links merged across fixed and frozen joints, which makes physics faster.
 
     Args:
-        frozen: Joint name to the angle (rad) at which it is welded.
-        without_collision: Links whose shapes are to be seen only.
+        frozen: Joint names, and the angles (rad) at which these joints are fixed.
+        without_collision: Links whose shapes are visual only.
 
     Raises:
-        ValueError: If `frozen` names a joint that NICOL does not have.
+        ValueError: If `frozen` names a joint that is not a revolute joint of NICOL.
     """
     joints = all_joints()
     if unknown := set(frozen) - {j.name for j in joints if j.axis is not None}:
-        raise ValueError(f"frozen={sorted(unknown)} are no revolute joints of NICOL; accepted: names in its URDF")
+        raise ValueError(f"frozen={sorted(unknown)} are not revolute joints of NICOL; accepted: names in its URDF")
     frames = {"world": ("world", np.eye(4))}
     masses, shapes, moving = {"world": 0.0}, {"world": list[Shape]()}, []
     for joint in joints:
@@ -253,7 +263,7 @@ def merged(frozen: Mapping[str, float], without_collision: Collection[str] = ())
 
 
 def write(path: str | os.PathLike[str] = URDF_PATH) -> Path:
-    """Writes the full URDF to `path` (atomically) and returns the path."""
+    """Writes the full URDF to `path` atomically, and returns the path."""
     with replacing(path) as part:
         part.write_text(full().to_xml(), encoding="utf-8")
     return Path(path)

@@ -1,4 +1,4 @@
-"""Tasks at NICOL's table: prompts, success and scripted experts; one task, one file, entered in `registry`."""
+"""NICOL's tasks: instructions, success conditions and scripted experts; one file per task, listed in `registry`."""
 
 from dream_env.nicol.tasks.arrange import Arrange
 from dream_env.nicol.tasks.lift import Lift

@@ -1,4 +1,4 @@
-"""Arrange: put two named cubes where the goal picture shows them."""
+"""Arrange: put two named cubes where the goal image shows them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from dream_env.nicol.tasks.place import TOLERANCE
 from dream_env.nicol.tasks.task import SimState, Task
 
 RISE = 6.0
-"""Control steps from one cube, let go, to above it and on the way to the next."""
+"""Control steps to rise from a released cube and start moving to the next one."""
 
 
 class Arrange(Task):
-    """Put both named cubes on the table where the goal picture shows them, and let them go; no word says where."""
+    """Put both named cubes on the table where the goal image shows them, and release them.
+
+    The instruction does not say where the cubes go.
+    """
 
     name = "arrange"
     horizon = 70
@@ -41,18 +44,18 @@ class Arrange(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether both named cubes stand at their places, at rest and let go."""
+        """Returns whether both named cubes are at their goal positions, at rest and released."""
         return all(there(now, cube, place, TOLERANCE) and now.let_go(cube) for cube, place in self._moves(now))
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Places one cube, then the other: first the one whose place no cube is on; goes on where it holds one."""
+        """Places the first named cube at its goal position, then the second one; then stays above the nearer one."""
         moves = [move for move in self._moves(now) if not self._done(now, *move)]
         if not moves:
             return carry(now, *min(self._moves(now), key=lambda move: _distance(now, move[0])))
         return carry(now, *moves[0])
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps for the cubes that are not there yet."""
+        """Estimates the expert's steps for the cubes that are not placed yet."""
         if self.condition(now):
             return 0.0
         left = [carry_steps(now, *move) for move in self._moves(now) if not self._done(now, *move)]
@@ -60,13 +63,13 @@ class Arrange(Task):
 
     @staticmethod
     def _moves(now: SimState) -> list[tuple[int, np.ndarray]]:
-        """Returns the two named cubes and their places."""
+        """Returns index and goal position, `(3,)` in m, of the two named cubes."""
         assert now.other is not None, "its sentences name two cubes"
         return [(now.target, now.goal(0)), (now.other, now.goal(1))]
 
     @staticmethod
     def _done(now: SimState, cube: int, place: np.ndarray) -> bool:
-        """Tells whether a cube is at its place and the hand has risen from it."""
+        """Returns whether a cube is at its goal position and the hand has risen from it."""
         return there(now, cube, place) and _distance(now, cube) > HOVER - 0.03
 
 

@@ -1,4 +1,4 @@
-"""Grasp a cube, carry it to a place, put it down, let it go, and rise: what the experts of several tasks share."""
+"""Pick and place (grasp a cube, carry it, put it down, release it, rise), shared by the experts of several tasks."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from dream_env.nicol.constants import SETPOINT_LOW
 from dream_env.nicol.tasks.task import HELD_DISTANCE, TABLE_Z, SimState, go, height_after, steps
 
 HOVER = 0.12
-"""Height of the grasp point above a cube's center before it comes down, and after it let the cube go (m)."""
+"""Height of the grasp point above a cube's center before the hand comes down and after it released the cube (m)."""
 GRASP_Z = 0.035
-"""Height of the grasp point above the table, or above what the cube stands on, at which the hand closes (m)."""
+"""Height of the grasp point above the table, or above the object that the cube is on, at which the hand closes (m)."""
 GRASP_X = 0.015
-"""How far behind the grasp point's place a cube's center is when the hand comes down around it (m)."""
+"""Distance along x from a cube's center to the grasp point when the hand comes down around the cube (m)."""
 GRIP = 0.65
-"""How far the hand closes around a cube; closed all the way, it twists the cube, which then falls over when let go."""
+"""Closing of the hand around a cube. A fully closed hand twists the cube, which then falls over when released."""
 LET_GO = 0.35
-"""A hand that is opened further than this does not touch the cube any more."""
+"""Closing below which the hand no longer touches the cube."""
 SETTLES = 3
-"""Control steps that the hand and the cube take to settle on the way."""
+"""Control steps that hand and cube need to settle during a carry."""
 GRIPPED = GRIP - 0.08
-"""A hand that is closed further than this holds a cube."""
+"""Closing above which the hand holds a cube."""
 CLEAR = 0.085
-"""Height of a carried cube's center above its place on the table, at which it passes over other cubes (m)."""
+"""Height of a carried cube's center above its resting height at which it clears other cubes (m)."""
 NEAR = 0.012
-"""What is this close to its place, across the table, comes down: the hand to a cube, a cube to its place (m)."""
+"""Horizontal distance below which the hand comes down to a cube, or a carried cube to its goal position (m)."""
 DOWN = 0.006
-"""A cube this close above its place is let go (m)."""
+"""Largest vertical distance of a cube to its goal position at which it is released (m)."""
 SLIP = 0.028
-"""A cube this close to its place, across the table, is left there: the opening hand shifts it (m)."""
+"""Horizontal distance to its goal position below which a cube is left there; the opening hand moves it a little (m)."""
 FALL = 0.03
-"""Largest height over its place at which a cube is let go where the hand cannot go further down (m)."""
+"""Largest height above its goal position at which a cube is released if the hand cannot go further down (m)."""
 
 
 def carry(now: SimState, index: int, place: np.ndarray) -> np.ndarray:
-    """Returns the expert's action `(4,)` that brings a cube to a place.
+    """Returns the expert's action `(4,)` for carrying a cube to a goal position.
 
     Args:
-        now: The present state.
-        index: The cube.
-        place: Where its center goes, `(3,)` in m; it may be on top of another one.
+        now: The current state.
+        index: Index of the cube.
+        place: Goal position of the cube's center, `(3,)` in m; it may be on top of another cube.
     """
     cube, setpoint = now.objects[index], now.setpoint
     offset, around = now.hand - cube, cube[:2] + (GRASP_X, 0.0)
@@ -48,14 +48,14 @@ def carry(now: SimState, index: int, place: np.ndarray) -> np.ndarray:
             return go(now, setpoint[:3], 0.0)
         beside = float(np.linalg.norm(setpoint[:2] - around))
         centered = beside < 2 * NEAR or setpoint[2] > cube[2] + 0.06
-        # First so far aside that neither fingers nor thumb take the cube along.
+        # First center the hand around the cube, so that neither fingers nor thumb drag it along.
         return go(now, np.append(around, cube[2] + HOVER if centered else setpoint[2]), 0.0)
     if setpoint[3] > GRIPPED and np.linalg.norm(offset) < HELD_DISTANCE:
         goal, apart = place + offset, float(np.linalg.norm(place[:2] - cube[:2]))
         high = max(place[2], TABLE_Z + now.size(index) / 2) + CLEAR
-        if apart < (NEAR if cube[2] > high - 0.03 else 2 * NEAR):  # once on its way down, it need not be as near
+        if apart < (NEAR if cube[2] > high - 0.03 else 2 * NEAR):  # the tolerance is larger once the cube goes down
             return go(now, goal, GRIP)
-        if cube[2] < high - 0.03:  # first off the table, and over what is in the way
+        if cube[2] < high - 0.03:  # first lift the cube over anything in the way
             return go(now, np.append(setpoint[:2], high + offset[2]), GRIP)
         return go(now, np.append(goal[:2], high + offset[2]), GRIP)
     above, aside = setpoint[2] - cube[2], float(np.linalg.norm(setpoint[:2] - around))
@@ -69,7 +69,7 @@ def carry(now: SimState, index: int, place: np.ndarray) -> np.ndarray:
 
 
 def _to_let_go(now: SimState, index: int, place: np.ndarray) -> bool:
-    """Tells whether the hand should be open: the cube is at its place, or over it and cannot come down further."""
+    """Returns whether the hand should open: the cube is at its goal position, or above it and cannot go lower."""
     apart, (_, _, height, closing) = now.objects[index] - place, now.setpoint
     lowest = height < SETPOINT_LOW[2] + 0.002
     across = float(np.linalg.norm(apart[:2]))
@@ -78,13 +78,13 @@ def _to_let_go(now: SimState, index: int, place: np.ndarray) -> bool:
 
 
 def there(now: SimState, index: int, place: np.ndarray, tolerance: float = SLIP) -> bool:
-    """Tells whether a cube is at its place: near enough across the table, and at its height."""
+    """Returns whether a cube is at a position: within `tolerance` (m) horizontally and `DOWN` vertically."""
     apart = now.objects[index] - place
     return bool(np.linalg.norm(apart[:2]) < tolerance and abs(apart[2]) < DOWN)
 
 
 def carry_steps(now: SimState, index: int, place: np.ndarray) -> float:
-    """Estimates the control steps that `carry` takes until the cube is let go at its place."""
+    """Estimates the control steps that `carry` takes until the cube is released at its goal position."""
     cube, setpoint = now.objects[index], now.setpoint
     let_go = max(1.0, steps(setpoint[3] - LET_GO, axis=3))
     if _to_let_go(now, index, place):

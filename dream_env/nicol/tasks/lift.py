@@ -8,9 +8,9 @@ from dream_env.nicol.language import Grammar
 from dream_env.nicol.tasks.task import TABLE_Z, SimState, Task, go, height_after, steps
 
 CLEARANCE = 0.06
-"""How far above its place on the table the cube must be (m)."""
+"""Height above its resting height that the cube must exceed (m)."""
 HOVER = 0.12
-"""Height of the grasp point above the cube's center before it comes down (m)."""
+"""Height of the grasp point above the cube's center before the hand comes down (m)."""
 GRASP_Z = TABLE_Z + 0.03
 """Height of the grasp point at which the hand closes (m)."""
 LIFT_Z = TABLE_Z + 0.18
@@ -51,11 +51,11 @@ class Lift(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether the named cube is in the hand and high enough."""
+        """Returns whether the named cube is in the hand and high enough."""
         return bool(now.held and now.cube[2] - TABLE_Z - now.size(now.target) / 2 > CLEARANCE)
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Comes down on the cube with an open hand, closes, lifts; opens and starts again if the cube is lost."""
+        """Comes down on the cube with an open hand, closes, and lifts; opens and starts again if the cube is lost."""
         cube, setpoint = now.cube, now.setpoint
         above, aside = setpoint[2] - cube[2], np.linalg.norm(setpoint[:2] - cube[:2])
         grasping = self._grasping(now)
@@ -68,7 +68,7 @@ class Lift(Task):
         return go(now, np.append(cube[:2], cube[2] + HOVER), 0.0)
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps: above the cube with an open hand, down, close, up."""
+        """Estimates the expert's steps: move above the cube with an open hand, go down, close, lift."""
         if self.condition(now):
             return 0.0
         setpoint, cube = now.setpoint, now.cube
@@ -82,6 +82,6 @@ class Lift(Task):
         return across + down + steps(1.0, axis=3) + up
 
     def _grasping(self, now: SimState) -> bool:
-        """Tells whether the hand closes around the named cube."""
+        """Returns whether the hand is closing around the named cube."""
         above, aside = now.setpoint[2] - now.cube[2], np.linalg.norm(now.setpoint[:2] - now.cube[:2])
         return bool(now.setpoint[3] > 0.1 and above < 0.04 and aside < 0.05)

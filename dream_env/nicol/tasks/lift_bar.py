@@ -1,4 +1,4 @@
-"""Lift bar: both arms lift the named bar, which is too heavy for one hand, and keep it level."""
+"""Lift bar: lift the named bar, which is too heavy for one hand, with both arms, and keep it level."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dream_env.nicol.language import BAR_WORDS, Grammar
 from dream_env.nicol.tasks.task import HELD_DISTANCE, TABLE_Z, SimState, Task, height_after, steps
 
 CLEARANCE = 0.06
-"""How far above their place on the table both ends must be (m)."""
+"""Height above their resting height that both ends must exceed (m)."""
 LEVEL = 0.03
-"""Largest difference in height between the two ends (m): four degrees."""
+"""Largest difference in height between the two ends (m), which is four degrees."""
 GRIP = 0.15
-"""Where hands grasp the bar: how far from its center (m)."""
+"""Distance from the bar's center at which the hands grasp it (m)."""
 HOVER = 0.12
 """Height of a grasp point above the bar's axis before the hand comes down (m)."""
 GRASP_Z = TABLE_Z + 0.03
@@ -23,20 +23,22 @@ GRASP_Z = TABLE_Z + 0.03
 LIFT_Z = TABLE_Z + 0.15
 """Height to which the expert lifts the bar's axis (m)."""
 AHEAD = 0.015
-"""How far beyond the bar's axis the grasp points come down (m): closing hands pull it towards them."""
+"""Distance along x beyond the bar's axis at which the grasp points come down (m); closing hands pull the bar towards
+the grasp points."""
 OPEN = 0.12
-"""A hand that is closed less than this comes down around a bar."""
+"""Closing below which a hand comes down around a bar."""
 NEAR = 0.015
-"""A hand that is this close to its place, across the table, comes down (m); once on its way, twice as far."""
+"""Horizontal distance to its grasp position below which a hand comes down (m); doubled once it is low."""
 CLOSED, STILL_CLOSED = 0.9, 0.6
-"""Hands that are closed further than this lift; a bar in the air they hold as long as they are this far closed."""
+"""Closing of both hands above which they start to lift, and above which they keep holding a bar in the air."""
 
 
 class LiftBar(Task):
-    """Hold both ends of the named bar at least 6 cm above the table, level within 3 cm.
+    """Lift both ends of the named bar more than 6 cm above their resting height, level within 3 cm.
 
-    Only where the bar is counts, not what holds it. One hand alone cannot do it: grasped at its middle the bar, of 1.2
-    kg, slips through the fingers or turns in them; grasped elsewhere, its far end stays on the table.
+    The condition depends on the bar's pose only, not on what holds it. One hand alone cannot do it: grasped at its
+    middle, the bar of 1.2 kg slips through the fingers or rotates in them; grasped elsewhere, its far end stays on the
+    table.
     """
 
     name = "lift_bar"
@@ -73,19 +75,19 @@ class LiftBar(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether both ends of the named bar are high enough, and as high as each other."""
+        """Returns whether both ends of the named bar are high enough, and at about the same height."""
         right, left = self._ends(now)[:, 2] - now.rest_z
         return bool(min(right, left) > CLEARANCE and abs(right - left) < LEVEL)
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Comes down on the bar with open hands, closes both once both are down, and lifts once both are closed."""
+        """Moves both open hands down to the bar, closes them once both are down, and lifts once both are closed."""
         hands, grips = now.setpoint.reshape(2, 4), self.grips(now)
         goals, around, places = hands.copy(), self._around(now), grips[:, :2] + (AHEAD, 0.0)
         if around.all():
             goals[:, 3] = 1.0
             in_air = self._ends(now)[:, 2].min() > now.rest_z + 0.01
             if (hands[:, 3] > (STILL_CLOSED if in_air else CLOSED)).all():
-                # Side by side, as far apart as on the bar, and both ends at one height: or it turns in the fingers.
+                # Keep the hands at their distance on the bar and at one height, or the bar rotates in the fingers.
                 goals[:, :2] = hands[:, :2].mean(0) + [(0, -GRIP), (0, GRIP)]
                 goals[:, 2] += LIFT_Z - grips[:, 2]
         else:
@@ -96,7 +98,7 @@ class LiftBar(Task):
         return np.clip((goals - hands) / SETPOINT_STEP, -1, 1).ravel().astype(np.float32)
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps: both hands over the bar, down, closed, up; the slower hand counts."""
+        """Estimates the expert's steps: both hands above the bar, down, close, lift; the slower hand counts."""
         if self.condition(now):
             return 0.0
         hands, grips = now.setpoint.reshape(2, 4), self.grips(now)
@@ -112,7 +114,7 @@ class LiftBar(Task):
 
     @classmethod
     def grips(cls, now: SimState) -> np.ndarray:
-        """Returns where the right and the left hand grasp the named bar, on its axis, `(2, 3)` in m."""
+        """Returns the points on the named bar's axis that the right and left hand grasp, `(2, 3)` in m."""
         apart = cls._ends(now) - now.cube
         return now.cube + GRIP * apart / np.linalg.norm(apart, axis=1, keepdims=True)
 
@@ -120,12 +122,12 @@ class LiftBar(Task):
     def _ends(now: SimState) -> np.ndarray:
         """Returns the right and the left end of the named bar, `(2, 3)` in m."""
         if now.ends is None:
-            raise ValueError("ends=None: nothing says how the bar lies; accepted: the simulator's state")
+            raise ValueError("ends=None: the pose of the bar is not known; accepted: the simulator's state")
         return now.ends[now.target]
 
     @classmethod
     def _around(cls, now: SimState) -> np.ndarray:
-        """Tells which hands are open and down around the bar, or closed with the bar in them, `(2,)` bool."""
+        """Returns which hands are open and down around the bar, or closed and holding it, `(2,)` bool."""
         hands, grips = now.setpoint.reshape(2, 4), cls.grips(now)
         held = np.linalg.norm(now.hand.reshape(2, 3) - grips, axis=1) < HELD_DISTANCE
         aside = np.linalg.norm(hands[:, :2] - grips[:, :2] - (AHEAD, 0.0), axis=1)

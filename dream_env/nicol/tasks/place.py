@@ -1,4 +1,4 @@
-"""Place: put the named cube where the goal picture shows it."""
+"""Place: put the named cube where the goal image shows it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dream_env.nicol.tasks.carry import carry, carry_steps, there
 from dream_env.nicol.tasks.task import SimState, Task
 
 TOLERANCE = 0.03
-"""Largest distance of a cube's center to its place in the goal picture, across the table (m)."""
+"""Largest horizontal distance of a cube's center to its position in the goal image (m)."""
 
 
 class Place(Task):
-    """Put the named cube on the table where the goal picture shows it, and let it go; no word says where."""
+    """Put the named cube on the table where the goal image shows it, and release it.
+
+    The instruction does not say where the cube goes.
+    """
 
     name = "place"
     horizon = 40
@@ -48,13 +51,13 @@ class Place(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether the named cube stands at its place, at rest and let go."""
+        """Returns whether the named cube is at its goal position, at rest and released."""
         return there(now, now.target, now.goal(0), TOLERANCE) and now.let_go(now.target)
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Grasps the named cube, carries it to its place, puts it down, and rises."""
+        """Grasps the named cube, carries it to its goal position, puts it down, releases it, and rises."""
         return carry(now, now.target, now.goal(0))
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps: over the cube, down, close, up, across, down, open."""
+        """Estimates the expert's steps: move above the cube, go down, close, lift, carry, lower, open."""
         return 0.0 if self.condition(now) else carry_steps(now, now.target, now.goal(0))

@@ -1,4 +1,4 @@
-"""Push: bring the named cube over the tape line, away from the robot."""
+"""Push: push the named cube over the tape line, away from the robot."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dream_env.nicol.language import Grammar
 from dream_env.nicol.tasks.task import LINE_X, TABLE_Z, SimState, Task, go, height_after, steps
 
 BEHIND = 0.11
-"""How far behind the cube's center the grasp point comes down (m)."""
+"""Distance behind the cube's center at which the grasp point comes down (m)."""
 TRAVEL_Z = TABLE_Z + 0.145
-"""Height at which the hand passes over cubes (m)."""
+"""Height of the grasp point at which the hand clears the cubes (m)."""
 PUSH_Z = TABLE_Z + 0.05
-"""Height of the grasp point while it pushes (m)."""
+"""Height of the grasp point while the hand pushes (m)."""
 MARGIN = 0.015
-"""How far beyond the line the expert brings the cube (m)."""
+"""Distance beyond the line to which the expert pushes the cube (m)."""
 CONTACT = 0.06
-"""How far before the line the grasp point has surely brought the cube over it; they touch at 8 to 9 cm (m)."""
+"""Distance of the grasp point before the line at which the cube is certainly over it (m). Hand and cube touch when the
+grasp point is 8 to 9 cm behind the cube's center."""
 
 
 class Push(Task):
-    """Push the named cube until its center has crossed the line at x = 0.63 m, still standing on the table."""
+    """Push the named cube until its center has crossed the line at x = 0.63 m, with the cube still on the table."""
 
     name = "push"
     grammar = Grammar(
@@ -53,7 +54,7 @@ class Push(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether the named cube lies beyond the line, on the table."""
+        """Returns whether the named cube is beyond the line, on the table."""
         return bool(now.cube[0] > LINE_X and abs(now.cube[2] - TABLE_Z - now.size(now.target) / 2) < 0.02)
 
     def expert(self, now: SimState) -> np.ndarray:
@@ -69,7 +70,7 @@ class Push(Task):
         return go(now, np.array([cube[0] - BEHIND, cube[1], TRAVEL_Z]), 0.0)
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps: behind the cube, down, forward; or, with the cube in the air, to let it go."""
+        """Estimates the expert's steps: move behind the cube, go down, push; or release a cube held beyond the line."""
         if self.condition(now):
             return 0.0
         if now.cube[0] > LINE_X + MARGIN:
@@ -82,6 +83,6 @@ class Push(Task):
         return across + down + steps(LINE_X - CONTACT - behind[0])
 
     def _pushing(self, now: SimState) -> bool:
-        """Tells whether the hand is down behind the named cube."""
+        """Returns whether the hand is down behind the named cube."""
         behind, aside = now.cube[0] - now.setpoint[0], abs(now.setpoint[1] - now.cube[1])
         return bool(now.setpoint[2] < PUSH_Z + 0.02 and -0.04 < behind < BEHIND + 0.03 and aside < 0.03)

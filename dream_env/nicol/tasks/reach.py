@@ -10,7 +10,7 @@ from dream_env.nicol.tasks.task import SimState, Task, go, steps
 HOVER = 0.11
 """Height of the grasp point above the cube's center (m)."""
 TOLERANCE = 0.04
-"""Largest distance of the grasp point to the hover point (m); cubes stand at least 12 cm apart."""
+"""Largest distance of the grasp point to the hover point (m); cubes are at least 12 cm apart."""
 
 
 class Reach(Task):
@@ -47,13 +47,13 @@ class Reach(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether the hand hovers above the named cube."""
+        """Returns whether the hand is above the named cube."""
         return bool(np.linalg.norm(now.hand - now.cube - (0, 0, HOVER)) < TOLERANCE)
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Goes straight to the hover point with an open hand."""
+        """Moves straight to the hover point with an open hand."""
         return go(now, now.cube + (0, 0, HOVER), 0.0)
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps: the way to the hover point."""
+        """Estimates the expert's steps: move to the hover point."""
         return 0.0 if self.condition(now) else steps(now.cube + (0, 0, HOVER) - now.setpoint[:3])

@@ -1,4 +1,4 @@
-"""Every task by its name: to add one, write its file and enter it in `TASKS`."""
+"""All tasks by name. To add a task, write its file and add an instance to `TASKS`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dream_env.nicol.tasks.stack import Stack
 from dream_env.nicol.tasks.task import Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), Lift(), Place(), Stack(), Arrange(), LiftBar())}
-"""Every task by its name."""
+"""All tasks by name."""
 STANDARD = ("reach", "push", "lift")
-"""The tasks that "all" stands for: seeded episodes of "all" stay what they are when another task is entered."""
+"""The tasks that "all" stands for. The list is fixed, so seeded episodes of "all" do not change with new tasks."""
 
 if TYPE_CHECKING:
     TaskName = str
 else:
     _NAMES = (*TASKS, "all")
     TaskName = Literal[_NAMES]
-"""What the commands' `--task` takes: a task, or "all" for the standard ones in turn."""
+"""Values of the commands' `--task`: a task, or "all" for the standard tasks."""

@@ -1,7 +1,7 @@
-"""What a sentence of one's own asks for: the task of the known sentence that it is like, or a refusal with the nearest.
+"""Infers the task of a free-form sentence from the most similar known phrasing, or raises an error that suggests one.
 
-A sentence is compared without its words for colors and objects, which say nothing of the task and would make any
-sentence about a cube look like a command.
+Words for colors and objects are removed before the comparison. They do not depend on the task, and would make any
+sentence about a cube similar to a known instruction.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from dream_env.nicol.language import COLOR_WORDS, OBJECT_WORDS, colors_of
 from dream_env.nicol.tasks.registry import STANDARD, TASKS
 
 LEAST_SIMILARITY = 0.5
-"""Cosine to the nearest known phrasing that a sentence needs. Held-out phrasings have 0.495 to 0.96 to those of the
-training split; "throw away the red cube" and "sing a song about a red rose" have 0.50, "paint the red cube" 0.15."""
+"""Smallest cosine similarity to the nearest known phrasing that is accepted. Held-out phrasings have 0.495 to 0.96 to
+those of the training split; "throw away the red cube" and "sing a song about a red rose" have 0.50, "paint the red
+cube" 0.15."""
 NEGATIONS = frozenset(
     "not never no dont cannot without avoid nothing neither nor none except refrain stop cease ignore skip".split()
 )
-"""Words that turn a command around; the embedding hardly hears them."""
+"""Words that negate a command; they hardly change the sentence embedding."""
 SEQUENCE = frozenset("then before after afterwards afterward while".split())
 """Words that join two commands."""
 _NOUNS = (OBJECT_WORDS, *(task.grammar.nouns for task in TASKS.values()))
@@ -36,11 +37,11 @@ def task_of(sentence: str) -> str:
         sentence: English that names the color of one cube (of two, where a task's grammar names two).
 
     Returns:
-        Name of the task of the known phrasing which the sentence is most like.
+        Name of the task of the most similar known phrasing.
 
     Raises:
-        ValueError: If it names no color or too many, says what not to do, gives two commands, or is like no known
-            sentence; the error offers the nearest one.
+        ValueError: If the sentence names no color or the wrong number of colors, contains a negation, gives two
+            commands, or is not similar to any known phrasing; the message then shows the nearest one.
     """
     named, tasks = len(colors_of(sentence)), _about(sentence)
     phrasings, verbs = _known(tasks), _own_verbs(tasks)
@@ -50,17 +51,17 @@ def task_of(sentence: str) -> str:
     negated = sorted(NEGATIONS.intersection(said)) or re.findall(r"\w+n['’´`]t\b", sentence.lower())
     if negated:
         raise ValueError(f"sentence={shown(sentence)} says what not to do ({negated[0]!r}); accepted: what to do")
-    for task in (name for name, own in verbs.items() if own.intersection(said)):
+    for task in (name for name, task_verbs in verbs.items() if task_verbs.intersection(said)):
         if (cubes := TASKS[task].grammar.cubes) != named:
             raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted by {task!r}: {cubes}")
-    fitting = [one for one in phrasings if TASKS[phrasings[one]].grammar.cubes == named]
+    fitting = [pattern for pattern in phrasings if TASKS[phrasings[pattern]].grammar.cubes == named]
     if not fitting:
         raise ValueError(f"sentence={shown(sentence)} names {named} colors; accepted: one, as in {_examples(sentence)}")
     _check_one_command(sentence, said, tasks)
     left = _pattern(sentence)
     try:
         similarity = np.stack([_unit(one) for one in fitting]) @ _unit(left)
-    except ValueError:  # no word left that is known
+    except ValueError:  # no known word is left
         raise ValueError(
             f"sentence={shown(sentence)} does not say what to do; accepted: sentences like {_examples(sentence)}"
         ) from None
@@ -74,20 +75,20 @@ def task_of(sentence: str) -> str:
 
 
 def _about(sentence: str) -> tuple[str, ...]:
-    """Returns the tasks of which a sentence may speak: those whose objects it names, else those of cubes."""
+    """Returns the tasks that a sentence may refer to: those whose objects it names, else all tasks about cubes."""
     said = set(words(sentence))
     nouns = {name: task.grammar.nouns for name, task in TASKS.items()}
-    own = tuple(name for name, each in nouns.items() if each != OBJECT_WORDS and said.intersection(each.of("test")))
-    return own or tuple(name for name, each in nouns.items() if each == OBJECT_WORDS)
+    named = tuple(name for name, each in nouns.items() if each != OBJECT_WORDS and said.intersection(each.of("test")))
+    return named or tuple(name for name, each in nouns.items() if each == OBJECT_WORDS)
 
 
 def _usual(tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the standard ones of some tasks, all of them where none is."""
+    """Returns the standard tasks among `tasks`, or all of `tasks` if none is standard."""
     return tuple(name for name in STANDARD if name in tasks) or tasks
 
 
 def _check_one_command(sentence: str, said: list[str], tasks: tuple[str, ...]) -> None:
-    """Raises ValueError where a sentence gives two commands."""
+    """Raises ValueError if a sentence gives two commands."""
     asked = [task for task, verbs in _own_verbs(tasks).items() if verbs.intersection(said)]
     known = _known(tasks).items()
     joined = {word for one, _ in known for word in _after_and(one.split())}
@@ -103,7 +104,7 @@ def _after_and(said: list[str]) -> list[str]:
 
 
 def _pattern(sentence: str) -> str:
-    """Returns a sentence's words without those for colors and objects."""
+    """Returns a sentence without its words for colors and objects."""
     return " ".join(word for word in words(sentence) if word not in _THINGS)
 
 
@@ -115,15 +116,15 @@ def _unit(pattern: str) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _known(tasks: tuple[str, ...]) -> dict[str, str]:
-    """Returns the task of every known phrasing of some tasks, without its words for colors and objects."""
+    """Returns a dict from every known phrasing of the given tasks, as a `_pattern`, to its task."""
     texts = {name: (*TASKS[name].grammar.templates, *TASKS[name].grammar.held_out) for name in tasks}
     return {_pattern(re.sub("{.*?}", "", text)): name for name, each in texts.items() for text in each}
 
 
 @lru_cache(maxsize=8)
 def _own_verbs(tasks: tuple[str, ...]) -> dict[str, set[str]]:
-    """Returns the verbs of each of some tasks that no other one's sentences have."""
-    texts = {name: [one.split() for one, task in _known(tasks).items() if task == name] for name in tasks}
+    """Returns for each of the given tasks its verbs that do not occur in sentences of the other tasks."""
+    texts = {name: [pattern.split() for pattern, task in _known(tasks).items() if task == name] for name in tasks}
     verbs = {
         name: {text[i] for text in each for i in range(len(text)) if i == 0 or text[i - 1] == "and"}
         for name, each in texts.items()
@@ -133,7 +134,7 @@ def _own_verbs(tasks: tuple[str, ...]) -> dict[str, set[str]]:
 
 
 def _example(phrasings: dict[str, str], pattern: str, sentence: str) -> str:
-    """Returns a known sentence of a pattern, about the objects that a sentence names."""
+    """Returns the known phrasing with a pattern, filled with the colors that a sentence names."""
     grammar, colors = TASKS[phrasings[pattern]].grammar, colors_of(sentence)
     noun = grammar.nouns.train[0]
     texts = (*grammar.templates, *grammar.held_out)
@@ -142,6 +143,6 @@ def _example(phrasings: dict[str, str], pattern: str, sentence: str) -> str:
 
 
 def _examples(sentence: str) -> str:
-    """Returns one known sentence of each usual task, about the first object that a sentence names."""
+    """Returns one known sentence per task that the sentence may refer to, with the first color that it names."""
     color = colors_of(sentence)[0]
     return ", ".join(repr(TASKS[name].grammar.sentences(color)[0]) for name in _usual(_about(sentence)))

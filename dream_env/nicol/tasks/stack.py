@@ -1,4 +1,4 @@
-"""Stack: put the named cube on another named one."""
+"""Stack: put the first named cube on the second one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dream_env.nicol.tasks.carry import carry, carry_steps
 from dream_env.nicol.tasks.task import TABLE_Z, SimState, Task
 
 TOLERANCE = 0.025
-"""Largest distance between the two cubes' centers, across the table (m): half a cube's side."""
+"""Largest horizontal distance between the two cubes' centers (m), which is half the side of a cube."""
 
 
 class Stack(Task):
-    """Put the first named cube on the second one, and let it go; the second one still stands on the table.
+    """Put the first named cube on the second one, and release it, while the second one stays on the table.
 
-    The words of both orders ("the red cube on the blue one", and the other way round) are the same, and so is their
-    embedding: which cube goes on top is told by the order of the words, and by the goal picture.
+    Both orders ("the red cube on the blue cube", and the other way round) consist of the same words, so their
+    embeddings are equal. Which cube goes on top follows from the order of the words, and from the goal image.
     """
 
     name = "stack"
@@ -45,22 +45,22 @@ class Stack(Task):
     )
 
     def condition(self, now: SimState) -> bool:
-        """Tells whether the named cube rests on the other one, let go, and that one stands on the table."""
+        """Returns whether the first cube rests on the second one, released, and the second one is on the table."""
         apart, place = now.cube - now.second, self._place(now)
         below = abs(now.second[2] - TABLE_Z - now.size(now.other or 0) / 2) < 0.01
         on_top = np.linalg.norm(apart[:2]) < TOLERANCE and abs(now.cube[2] - place[2]) < 0.01
         return bool(below and on_top and now.let_go(now.target))
 
     def expert(self, now: SimState) -> np.ndarray:
-        """Grasps the named cube, carries it over the other one, puts it down there, and rises."""
+        """Grasps the first cube, carries it above the second one, puts it down there, releases it, and rises."""
         return carry(now, now.target, self._place(now))
 
     def steps_to_go(self, now: SimState) -> float:
-        """Estimates the expert's steps: over the cube, down, close, up, across, down, open."""
+        """Estimates the expert's steps: move above the cube, go down, close, lift, carry, lower, open."""
         return 0.0 if self.condition(now) else carry_steps(now, now.target, self._place(now))
 
     @staticmethod
     def _place(now: SimState) -> np.ndarray:
-        """Returns where the named cube's center goes, `(3,)` in m."""
+        """Returns the goal position of the first cube's center, `(3,)` in m."""
         height = (now.size(now.target) + now.size(now.other or 0)) / 2
         return now.second + (0, 0, height)
