@@ -136,10 +136,10 @@ def test_what_learned_from_readings_is_played_in_physics(folders, tmp_path):
 
 def test_refuses_what_has_nothing_to_read(folders):
     world, reads, looks = folders
-    with pytest.raises(ValueError, match="looks at tokens itself; accepted: queries=0"):
+    with pytest.raises(ValueError, match="reads tokens directly; accepted: queries=0"):
         ObjectStateVecEnv(DreamVecEnv(2, world_model=world), looks)
     read = ObjectStateVecEnv(DreamVecEnv(2, world_model=world), reads).observation_space
-    with pytest.raises(ValueError, match="which queries=8 look at; accepted: a VLA with queries=0"):
+    with pytest.raises(ValueError, match="which queries=8 needs; accepted: a VLA with queries=0"):
         Trunk(read, policy.load(looks).config)
     with pytest.raises(ValueError, match="accepted: a Dict with embedding and goal"):
         ObjectStateVecEnv(make_vec_env("CartPole-v1", 2), reads)

@@ -287,7 +287,7 @@ def test_critic_sees_the_goal(clone):
 def test_a_world_of_another_size_is_refused(clone):
     with pytest.raises(ValueError, match="1024"):
         VLAPolicy(observation_space(512), action_space(), lambda _: 1e-3, clone=str(clone))
-    with pytest.raises(ValueError, match="sees nothing; accepted"):
+    with pytest.raises(ValueError, match="no visual input; accepted"):
         VLA(VLAConfig(queries=0))
     assert json.loads((clone / "config.json").read_text())["kind"] == "vla"
 

@@ -1,1 +1,1 @@
-"""What the commands share about episodes: behaviors that record them, encoded data sets, start states."""
+"""Recording of episodes, shared by the commands."""

@@ -1,6 +1,6 @@
-"""Records episodes of any Gymnasium environment: what acts, and how it is written down.
+"""Behaviors that act in any Gymnasium environment, and functions that record their episodes.
 
-`dream_env.agents.collect` takes the same names from a module of an environment's own, if it has one.
+An environment can have its own module with the same names, which `dream_env.agents.collect` then uses instead.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dream_env.spec import WorldSpec, observe
 
 Observation = Mapping[str, np.ndarray]
 Behavior = Generator[np.ndarray, Observation, None]
-"""Yields an action per step, not yet clipped, and is sent the observation after it."""
+"""A generator that yields one unclipped action per step, and is sent the observation that follows it."""
 
 HELD = 10
-"""Largest number of steps for which `held` repeats an action unless told otherwise; each draw has its own."""
+"""Default of the largest number of steps for which `held` repeats an action."""
 CORRELATION = 0.9
 """Correlation of `correlated` actions from one step to the next."""
 STD = 0.6
-"""Standard deviation of `correlated` actions, as a share of half their range."""
+"""Standard deviation of `correlated` actions, as a fraction of half the action range."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Job:
     """One episode to record.
 
     Attributes:
-        order: Its rank in the collection.
-        kind: What acts, a key of `BEHAVIORS`.
-        seed: Seed of the environment's reset and of what acts.
-        task: Id of the environment, or name of its task where it has several.
-        policy: Folder of the policy where `kind` is one of `POLICIES`.
-        world_model: Checkpoint in which a behavior dreams.
+        order: Index of the episode in the collection.
+        kind: The behavior, a key of `BEHAVIORS`.
+        seed: Seed of the environment's reset and of the behavior.
+        task: Id of the environment, or the name of a task if the environment has several.
+        policy: Folder of the policy if `kind` is one of `POLICIES`.
+        world_model: World model checkpoint for behaviors that act in a dream.
         env: Id of the environment.
-        max_steps: Largest number of actions; None for the environment's own.
-        preparation: What is done to the environment.
-        scene: Name of its scene where the environment has several; None for its usual one.
+        max_steps: Largest number of actions; None for the environment's own limit.
+        preparation: Preparation of the environment, such as frame skip, action bounds and cropping.
+        scene: Name of the scene if the environment has several; None for the default.
         hold: Largest number of steps for which `held` repeats an action.
     """
 
@@ -61,17 +61,17 @@ class Job:
     hold: int = HELD
 
 
-# --- what acts
+# --- behaviors
 
 
 def random(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Draws every action uniformly."""
+    """Draws every action uniformly at random."""
     while True:
         yield _uniform(space, rng)
 
 
 def held(space: spaces.Space, rng: np.random.Generator, obs: Observation, hold: int = HELD) -> Behavior:
-    """Draws actions uniformly, and holds each for a random number of steps, `hold` at most."""
+    """Draws actions uniformly at random and repeats each for a random number of steps, from 1 to `hold`."""
     while True:
         action = _uniform(space, rng)
         for _ in range(rng.integers(1, hold + 1)):
@@ -79,10 +79,10 @@ def held(space: spaces.Space, rng: np.random.Generator, obs: Observation, hold: 
 
 
 def correlated(space: spaces.Space, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Moves at random, smoothly: an Ornstein-Uhlenbeck process in its stationary state.
+    """Draws temporally correlated random actions from a stationary Ornstein-Uhlenbeck process.
 
     Raises:
-        ValueError: If actions are discrete.
+        ValueError: If the action space is not a `Box`.
     """
     if not isinstance(space, spaces.Box):
         raise ValueError(
@@ -96,7 +96,10 @@ def correlated(space: spaces.Space, rng: np.random.Generator, obs: Observation) 
 
 
 def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts by a saved policy, stochastically where it is stochastic; one that sees by a world model does so here."""
+    """Acts with a saved policy, sampling its actions if it is stochastic.
+
+    If the policy needs inputs that the environment does not provide, they are computed with the policy's world model.
+    """
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))
@@ -108,8 +111,8 @@ def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path
         sight = Sight(actor.config.world_model, getattr(actor.config, "obs_type", "embedding"))
     action = None
     while True:
-        seen = {name: value[None] for name, value in obs.items()} if sight is None else sight(obs, action)
-        action = actor.act(seen, deterministic=False)[0]
+        inputs = {name: value[None] for name, value in obs.items()} if sight is None else sight(obs, action)
+        action = actor.act(inputs, deterministic=False)[0]
         obs = yield action
 
 
@@ -122,7 +125,7 @@ def _uniform(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
 
 def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     if not space.is_bounded():
-        raise ValueError(f"actions are of {space}; accepted: bounded ones (see gymnasium.wrappers.RescaleAction)")
+        raise ValueError(f"action_space={space}; accepted: a bounded Box (see gymnasium.wrappers.RescaleAction)")
     return space.low.astype(np.float64), space.high.astype(np.float64)
 
 
@@ -139,23 +142,23 @@ TASKS: tuple[str, ...] = ()
 
 
 def load_policy(path: str) -> Any:
-    """Reads a policy once per process."""
+    """Loads a policy; it is cached per process."""
     from dream_env.agents.policies.registry import load_once
 
     return load_once(path)
 
 
-# --- how it is recorded
+# --- recording
 
 
 @dataclass
 class World:
-    """An environment that is recorded.
+    """An environment to record.
 
     Attributes:
         env: The environment.
-        spec: What it offers.
-        tells_success: Whether `info` has "is_success" or "success".
+        spec: Its specification.
+        tells_success: Whether its `info` has "is_success" or "success".
     """
 
     env: gym.Env
@@ -165,16 +168,16 @@ class World:
 
 @lru_cache
 def make_env(task: str, policy: str | None = None, preparation: Preparation | None = None) -> World:
-    """Makes this process's environment of an id.
+    """Creates the environment with an id; it is cached per process.
 
     Raises:
-        ValueError: If there is none of this id, or its spaces cannot be recorded; it says what is accepted.
+        ValueError: If there is no environment with this id, or its spaces cannot be recorded.
     """
     preparation = preparation or Preparation()
     env = make(task, preparation)
     limit = env.spec.max_episode_steps if env.spec is not None else None
     known: dict[str, Any] = {"horizon": steps(limit, preparation), "preparation": preparation.to_json()}
-    if ":" in task:  # without its module it could not be made again
+    if ":" in task:  # keep the module in the name, as the environment could not be created again without it
         known["name"] = task
     try:
         spec = _single_precision(WorldSpec.of_env(env, **known))
@@ -187,10 +190,10 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
 
 
 def spec_of(world: World, max_steps: int | None) -> WorldSpec:
-    """Returns what the episodes of an environment are of.
+    """Returns the specification of an environment's episodes, with their horizon.
 
     Raises:
-        ValueError: If nothing ends an episode.
+        ValueError: If neither the environment nor `max_steps` limits the length of an episode.
     """
     limits = [limit for limit in (world.spec.horizon, max_steps) if limit is not None]
     if not limits:
@@ -199,16 +202,16 @@ def spec_of(world: World, max_steps: int | None) -> WorldSpec:
 
 
 def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) -> Episode:
-    """Records one episode: the same job gives the same episode.
+    """Records one episode. The same job gives the same episode.
 
     Args:
         world: The environment.
         job: The episode.
-        acts: A behavior of one's own in the place of the one that `job.kind` names.
+        acts: A custom behavior, used instead of the one that `job.kind` names.
     """
     env, limit = world.env, spec_of(world, job.max_steps).horizon
-    seen, info = env.reset(seed=job.seed)
-    obs = _within(world.spec, seen)
+    raw, info = env.reset(seed=job.seed)
+    obs = _within(world.spec, raw)
     given: dict[str, Any] = {} if job.policy is None else {"path": job.policy}
     if job.kind == "held":
         given["hold"] = job.hold
@@ -220,14 +223,14 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
     terminated = truncated = False
     while not (terminated or truncated or len(actions) == limit):
         action = _typed(env.action_space, behavior.send(obs) if actions else next(behavior))
-        seen, reward, terminated, truncated, info = env.step(action)
-        obs = _within(world.spec, seen)
+        raw, reward, terminated, truncated, info = env.step(action)
+        obs = _within(world.spec, raw)
         observations.append(obs)
         actions.append(action)
         rewards.append(float(reward))
         success.append(bool(_success(info)))
     return Episode(
-        observation={name: np.stack([one[name] for one in observations]) for name in observations[0]},
+        observation={name: np.stack([obs[name] for obs in observations]) for name in observations[0]},
         action=np.stack(actions),
         reward=np.array(rewards, np.float32),
         terminated=bool(terminated),
@@ -241,29 +244,29 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
 
 
 def _goal(env: gym.Env) -> dict[str, np.ndarray] | None:
-    """Returns the observation of an episode's goal, as `dream_env.wrappers.WorldModelWrapper` finds it, if any."""
+    """Returns the environment's `goal_observation`, which `dream_env.wrappers.WorldModelWrapper` uses too, or None."""
     if env.has_wrapper_attr("goal_observation"):
         return {name: np.array(part) for name, part in env.get_wrapper_attr("goal_observation").items()}
     return None
 
 
 def _sentence(env: gym.Env) -> str | None:
-    """Returns the episode's sentence, where the environment tells one."""
+    """Returns the environment's `task_description`, or None if it has none."""
     return str(env.get_wrapper_attr("task_description")) if env.has_wrapper_attr("task_description") else None
 
 
 def _typed(space: spaces.Space, action: Any) -> Any:
-    """Returns an action as the environment takes it, rounded as it is recorded."""
+    """Returns an action clipped to the action space, in its dtype, rounded to the precision of the recording."""
     if isinstance(space, spaces.Discrete):
         return np.int64(action)
     assert isinstance(space, spaces.Box)
-    # Bounds in single precision, too: rounding must not lead out of them.
+    # The bounds are rounded to single precision too, so that the rounded action does not exceed them.
     low, high = space.low.astype(np.float32), space.high.astype(np.float32)
     return np.clip(np.asarray(action, np.float32), low, high).astype(space.dtype)
 
 
 def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
-    """Returns an observation in the form of the spec; what an environment shows beyond its own space is clipped."""
+    """Returns an observation in the format of the spec; vectors are clipped to the bounds of their space."""
     result = observe(observation)
     for name in spec.vectors:
         space = spec.observation[name]
@@ -273,7 +276,7 @@ def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
 
 
 def _single_precision(spec: WorldSpec) -> WorldSpec:
-    """Returns a spec whose vectors and actions are float32, as they are recorded."""
+    """Returns a spec whose vectors and actions are float32, which is the format of the recording."""
 
     def single(space: Any) -> Any:
         if not isinstance(space, spaces.Box) or space.dtype == np.uint8:

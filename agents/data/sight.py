@@ -1,4 +1,4 @@
-"""What a policy that sees by a world model is shown of a recorded environment."""
+"""Computes world model observations for policies that act in an environment without a world model wrapper."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dream_env.world_models.protocol import State
 
 
 class Sight:
-    """Shows an episode's observations as `WorldModelWrapper` does; they are recorded as the environment gives them.
+    """Converts an episode's observations for a policy, in the same way as `WorldModelWrapper`.
 
-    Worlds with goals or sentences show these to policies in their own ways, and not here.
+    The recording keeps the environment's own observations. Goals and instructions are not supported here.
 
     Args:
         world_model: Name or folder of the world model.
@@ -32,11 +32,11 @@ class Sight:
     @insulated
     @torch.inference_mode()
     def __call__(self, obs: Mapping[str, np.ndarray], action: Any = None) -> dict[str, np.ndarray]:
-        """Returns what is seen now, `(1, ...)` by name.
+        """Returns the policy's current observation, with entries of shape `(1, ...)`.
 
         Args:
             obs: The environment's observation.
-            action: What was done before it; None at a start.
+            action: The action that led to it; None at the start of an episode.
         """
         expected = None
         if action is not None and getattr(self.model, "has_memory", False):

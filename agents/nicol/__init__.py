@@ -1,1 +1,1 @@
-"""What the commands share for NICOL alone: its VLA, behaviors, encoded episodes and rollouts in physics."""
+"""Parts of the commands that are specific to NICOL: its VLA, behaviors, encoded episodes and evaluation rollouts."""

@@ -1,4 +1,4 @@
-"""Records NICOL's episodes; what acts are experts, good and bad, play, chance, and saved policies."""
+"""Records NICOL's episodes with scripted experts, imperfect attempts, play, random actions, and saved policies."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from dream_env.nicol.tasks.task import TABLE_Z
 from dream_env.spec import WorldSpec
 
 TASKS = (*tasks.TASKS, "all")
-"""What `--task` takes."""
+"""Values of `--task`."""
 SCENES = tuple(scenes.SCENES)
-"""What `--scene` takes."""
+"""Values of `--scene`."""
 GRASPING = tuple(name for name in tasks.TASKS if name not in ("reach", "push"))
-"""Tasks in which a hand has to close."""
+"""Tasks in which the hand has to grasp."""
 MIX = "demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05"
-"""For world models: few of these are demonstrations."""
+"""Default mix of behaviors, meant for fitting world models; few of the episodes are demonstrations."""
 DEMO_NOISE = 0.15
 """Standard deviation of the noise on demonstrated actions."""
 EXPERT_NOISE = 0.5
-"""Largest standard deviation of the noise on the expert's actions; each episode draws its own."""
+"""Largest standard deviation of the noise on the expert's actions; each episode draws a value up to this."""
 MISJUDGMENT = 0.025
-"""Largest standard deviation of the error in where `misjudge` sees the cubes (m); each episode draws its own."""
+"""Largest standard deviation of the error of the cube positions in `misjudge` (m); each episode draws a value up to
+this."""
 RANDOM_NOISE = 0.7
 """Standard deviation of random actions."""
 PERSISTENCE = 0.97
-"""Correlation of `misjudge`'s error from one step to the next: nearly one error per episode."""
+"""Correlation of `misjudge`'s position error from one step to the next: it is almost constant in an episode."""
 CORRELATION = 0.8
 """Correlation of `expert` and `random` noise from one step (0.1 s) to the next."""
 
@@ -46,7 +47,7 @@ CORRELATION = 0.8
 def noise(
     rng: np.random.Generator, std: float, size: int, correlation: float = CORRELATION
 ) -> Generator[np.ndarray, None, None]:
-    """Yields an Ornstein-Uhlenbeck process `(size,)` in its stationary state."""
+    """Yields samples `(size,)` of a stationary Ornstein-Uhlenbeck process."""
     value = rng.normal(0, std, size)
     while True:
         yield value
@@ -54,42 +55,42 @@ def noise(
 
 
 def demo(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Demonstrates: the scripted expert under slight noise.
+    """Records demonstrations: the scripted expert with slight action noise.
 
-    The noise shows how mistakes are corrected; the clean action is the label (DART, Laskey et al.
-    2017).
+    The noise makes the episodes show how mistakes are corrected; the label is the expert's action without noise (DART,
+    Laskey et al. 2017).
     """
     while True:
         yield env.expert_action() + rng.normal(0, DEMO_NOISE, len(obs["proprio"]))
 
 
 def expert(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Follows the scripted expert under correlated noise, from none to so much that it fails."""
+    """Follows the scripted expert with correlated noise, whose strength ranges from none to so much that it fails."""
     for disturbance in noise(rng, rng.uniform(0, EXPERT_NOISE), len(obs["proprio"])):
         yield env.expert_action() + disturbance
 
 
 def misjudge(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Follows the expert's plan for cubes that it sees in a wrong place, slightly shaking.
+    """Follows the expert for wrong positions of the cubes, with slight action noise.
 
-    Most of what it does ends in a near miss: a grasp on the cube's edge, a push past its side. A dream that never saw
-    those lets every attempt succeed.
+    Most episodes end in a near miss: a grasp at the cube's edge, or a push past its side. A world model that was fitted
+    without such episodes predicts that every attempt succeeds.
     """
     std, size = rng.uniform(0, MISJUDGMENT), len(obs["proprio"])
     for shift, shake in zip(noise(rng, std, size, PERSISTENCE), noise(rng, DEMO_NOISE, size), strict=True):
-        seen = env.sim_state()
+        now = env.sim_state()
         error = np.array([*shift[:2], 0.3 * shift[2]])
-        ends = None if seen.ends is None else seen.ends + error
-        yield tasks.TASKS[env.task_name].expert(replace(seen, objects=seen.objects + error, ends=ends)) + shake
+        ends = None if now.ends is None else now.ends + error
+        yield tasks.TASKS[env.task_name].expert(replace(now, objects=now.objects + error, ends=ends)) + shake
 
 
 def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Tries the task in a way of its own: straight at the cube, beside it, too early, too late, too fast.
+    """Attempts the task imperfectly: goes straight at the cube or next to it, closes early or not at all, lifts early.
 
-    Policies in training reach, grasp and push so long before they do it well. What physics makes of that has to be in
-    the data, or a dream will flatter them. Once there, the hand goes on towards the robot's middle (y = 0) as well:
-    cubes are dragged aside, too, and one that is lifted is swung. One that has a place to go is brought near it, and
-    let go from some height. With both arms, see `both_arms`.
+    Policies in training act like this long before they act well. The outcomes in physics have to be in the data, or the
+    world model will be too optimistic about such policies. Afterwards the hand also moves towards the robot's middle
+    (y = 0), so cubes are dragged sideways too, and lifted cubes are swung. In tasks that place a cube, it is carried
+    near its goal and released from some height. For tasks with both arms, see `both_arms`.
     """
     if tasks.TASKS[env.task_name].arms == 2:
         yield from both_arms.attempt(env, rng, obs)
@@ -121,7 +122,7 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
 
 
 def _way_to_place(env: Any, rng: np.random.Generator, lifted: np.ndarray) -> list[np.ndarray]:
-    """Returns set-points from a lifted cube to near its place, where the hand opens; none in tasks without a place."""
+    """Returns set-points that carry a lifted cube near its goal position and release it; none for standard tasks."""
     if env.task_name in tasks.STANDARD:
         return []
     now = env.sim_state()
@@ -132,12 +133,15 @@ def _way_to_place(env: Any, rng: np.random.Generator, lifted: np.ndarray) -> lis
 
 
 def random(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Moves at random, smoothly."""
+    """Draws temporally correlated random actions."""
     yield from noise(rng, RANDOM_NOISE, len(obs["proprio"]))
 
 
 def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Plays without a task: approaches some cube, grasps, drags or lifts it, and again; so does each of two hands."""
+    """Plays without a task: repeatedly approaches a random cube, and grasps, drags or lifts it.
+
+    For tasks with both arms, see `both_arms`.
+    """
     if tasks.TASKS[env.task_name].arms == 2:
         yield from both_arms.play(env, rng, obs)
     while True:
@@ -162,7 +166,7 @@ def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
 
 
 def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts by a saved policy, stochastically."""
+    """Acts with a saved policy, sampling its actions."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))
@@ -173,10 +177,10 @@ def policy(env: Any, rng: np.random.Generator, obs: Observation, path: str) -> B
 
 
 def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, world_model: str | None = None) -> Behavior:
-    """Carries out what a saved policy does in a dream that begins here, open loop.
+    """Executes open-loop the actions that a saved policy takes in a dream with the same initial state.
 
-    In physics a policy sees what its actions lead to, and corrects itself. What it does where a dream flatters it, it
-    does in dreams only; here physics gives its answer to that.
+    In physics, a policy sees the effect of its actions and corrects itself, so it never takes the actions that exploit
+    errors of the world model. This behavior records what happens in physics when these actions are taken.
     """
     import torch
 
@@ -187,11 +191,11 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
     dream = make_dream(world_model)
     start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
     noise = int(rng.integers(2**31))
-    seen, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
+    imagined, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
     torch.manual_seed(int(rng.integers(2**63)))
     while True:
-        action = actor.act({name: value[None] for name, value in seen.items()}, deterministic=False)[0]
-        seen, *_ = dream.step(action)
+        action = actor.act({name: value[None] for name, value in imagined.items()}, deterministic=False)[0]
+        imagined, *_ = dream.step(action)
         yield action
 
 
@@ -211,7 +215,7 @@ BEHAVIORS: dict[str, Callable[..., Behavior]] = {
 
 @lru_cache
 def make_dream(world_model: str) -> Any:
-    """Makes a dream once per process."""
+    """Creates the dream environment of a world model; it is cached per process."""
     from dream_env.nicol.dream import NicoLDreamEnv
 
     return NicoLDreamEnv("all", world_model=world_model, reward="success")
@@ -219,7 +223,7 @@ def make_dream(world_model: str) -> Any:
 
 @lru_cache
 def make_env(task: str, policy: str | None = None, scene: str = "standard") -> Any:
-    """Makes this process's physics env; a policy needs its world model's embeddings."""
+    """Creates a physics environment, with the world model's embeddings if there is a policy; cached per process."""
     from dream_env.nicol import real
 
     if policy is None:
@@ -230,7 +234,7 @@ def make_env(task: str, policy: str | None = None, scene: str = "standard") -> A
 
 
 def spec_of(env: Any, max_steps: int | None) -> WorldSpec:
-    """Returns what NICOL's episodes are of; ValueError for another length than their task has."""
+    """Returns the specification of an environment's episodes; raises ValueError if `max_steps` is not their length."""
     steps = env.unwrapped._max_episode_steps
     if max_steps not in (None, steps):
         raise ValueError(f"max_steps={max_steps}; accepted: {steps}, the length of every episode of this task")
@@ -238,11 +242,11 @@ def spec_of(env: Any, max_steps: int | None) -> WorldSpec:
 
 
 FACTS = ("objects", "colors", "target", "hand", "held")
-"""What `truth` tells of every frame, of the labels that all data sets of NICOL have."""
+"""Labels in all of NICOL's datasets that are taken from `NicoLRealEnv.truth` in every frame."""
 
 
 def padded(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Fills `objects` `(T, N, 3)` and `colors` `(T, N)` up to five objects: with zeros, and with the color -1."""
+    """Pads `objects` `(T, N, 3)` and `colors` `(T, N)` to five objects, with zeros and with color -1."""
     missing = OBJECTS - labels["colors"].shape[1]
     return labels | {
         "objects": np.pad(labels["objects"], ((0, 0), (0, missing), (0, 0))),
@@ -251,30 +255,34 @@ def padded(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def scene_labels(physics: Any, frames: int) -> dict[str, np.ndarray]:
-    """Returns what was drawn for an episode, alike in all its frames.
+    """Returns labels of the scene that was drawn for an episode, repeated for all of its frames.
 
-    `other` is the index of the second named cube (-1: none), `goals` where the goal picture shows the named cubes
-    (x and y in m of both, zeros where it does not say), `shapes` and `sizes` those of the objects (-1 and 0: none), and
-    `scene` the light's direction (3), its strength, the camera's shift (3) and that of the point it looks at (2),
-    whether there are shadows, the table's color (3; -1: its own) and the index of its pattern.
+    Returns:
+        A dict of float32 arrays `(frames, ...)`:
+
+        - `other`: index of the second named cube, -1 for none;
+        - `goals` (4): x and y (m) at which the goal image shows the named cubes, zeros if there are none;
+        - `shapes` (5) and `sizes` (5): shape and size of the objects, -1 and 0 for empty slots;
+        - `scene` (14): direction of the light (3), its strength, displacement of the camera (3) and of the point it
+          looks at (2), whether there are shadows, color of the table (3; -1 for the default), and index of its pattern.
     """
-    start, seen = physics.start, physics.scene.physics
+    start, look = physics.start, physics.scene.physics
     empty = OBJECTS - len(start.layout)
     places = np.zeros(4) if start.goals is None else np.pad(start.goals.ravel(), (0, 4 - start.goals.size))
-    camera = (*seen.camera_shift, *seen.camera_jitter)
-    table = (-1, -1, -1) if seen.table is None else seen.table
+    camera = (*look.camera_shift, *look.camera_jitter)
+    table = (-1, -1, -1) if look.table is None else look.table
     values = {
         "other": -1 if start.other is None else start.other,
         "goals": places,
         "shapes": np.pad(start.layout.shapes, (0, empty), constant_values=-1),
         "sizes": np.pad(start.layout.sizes, (0, empty)),
-        "scene": (*seen.light, seen.brightness, *camera, seen.shadow, *table, TEXTURES.index(seen.texture)),
+        "scene": (*look.light, look.brightness, *camera, look.shadow, *table, TEXTURES.index(look.texture)),
     }
     return {name: np.repeat(np.array(value, np.float32)[None], frames, axis=0) for name, value in values.items()}
 
 
 def record(env: Any, job: Job) -> Episode:
-    """Records one episode: the same job gives the same episode."""
+    """Records one episode. The same job gives the same episode."""
     obs, _ = env.reset(seed=job.seed)
     physics = env.unwrapped
     given = {"path": job.policy, "world_model": job.world_model}

@@ -1,4 +1,4 @@
-"""What acts with both arms beside experts and chance: attempts that go wrong, and play."""
+"""Behaviors for both arms: imperfect attempts and play."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from dream_env.nicol.constants import SETPOINT_STEP, denormalize
 from dream_env.nicol.tasks.task import TABLE_Z
 
 LIFT = 0.14
-"""How far attempts lift (m)."""
+"""Mean height by which attempts lift the hands (m)."""
 
 
 def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Goes straight at both ends of the named object: beside them, too early, each hand at a time of its own.
+    """Attempts to lift the target with errors: hands miss its axis, close too early, and act at different times.
 
-    One hand alone lifts in one of four episodes, and hands rise to different heights: the object tilts, turns in the
-    fingers, or stays. A dream that never saw this would let one hand do the work of two.
+    In one of four episodes only one hand lifts, and the hands rise to different heights, so the object tilts, rotates
+    in the fingers, or stays on the table. A world model that was fitted without such episodes would predict that one
+    hand can do the work of two.
     """
     speed, low = rng.uniform(0.5, 1.0), TABLE_Z + rng.uniform(0.025, 0.05)
     along, beside = rng.uniform(0.3, 0.95, 2), rng.normal(0, rng.uniform(0.005, 0.025), (2, 2))
@@ -36,13 +37,13 @@ def attempt(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
         lifts = bool((hands[:, 3] >= grip - 0.01)[acts].all())
         for i in np.flatnonzero(closing):
             targets[i] = np.append(goals[i] + [0, 0, rise[i] * lifts], grip[i])
-        targets[~acts, 2] += 0.1  # the other one waits above
+        targets[~acts, 2] += 0.1  # the hand that does not lift waits above
         step = np.clip((targets - hands) / SETPOINT_STEP, -speed, speed).ravel()
         obs = yield step + rng.normal(0, 0.05, 8)
 
 
 def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-    """Plays without a task: each hand for itself approaches some place of an object, grasps, drags or lifts it."""
+    """Plays without a task: each hand independently approaches a point of an object, and grasps, drags or lifts it."""
     stops: list[list[tuple[np.ndarray, float]]] = [[], []]
     left, speeds = np.zeros(2, int), np.ones(2)
     while True:
@@ -62,7 +63,7 @@ def play(env: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
 
 
 def _stops(rng: np.random.Generator, now: Any, hand: int) -> list[tuple[np.ndarray, float]]:
-    """Returns the places and closings through which a hand goes: over an object, down, closed, elsewhere."""
+    """Returns positions and closings for a hand to pass through: above an object, down, closed, moved away."""
     index = rng.integers(len(now.objects))
     center, end = now.objects[index], now.ends[index, hand]
     place = center + rng.uniform(0.3, 0.95) * (end - center) + [*rng.normal(0, 0.02, 2), 0]

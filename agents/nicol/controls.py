@@ -1,16 +1,16 @@
-"""How keys move NICOL's hand: as the policy's camera shows it, left is left."""
+"""Keyboard controls of NICOL's hand: directions are those of the policy camera's image."""
 
 from __future__ import annotations
 
 from dream_env.agents.view.controls import DOWN_UP, LEFT_RIGHT, LOWER_RAISE, TOGGLES, Axis
 
 AHEAD = (-0.343, -0.939)
-"""Direction on the table in which the policy's camera looks, of length 1; here as numbers, since the cameras come with
-the physics engine."""
+"""Unit vector on the table in the policy camera's viewing direction. It is hard-coded because importing the cameras
+would import PyBullet."""
 
 
 def axes() -> tuple[Axis, ...]:
-    """Returns the ways to move: along the table as in the picture, up and down, and the hand's opening and closing."""
+    """Returns the control axes: left and right, near and far, up and down, and closing of the hand."""
     x, y = AHEAD
 
     def axis(label: str, keys: tuple[tuple[str, ...], tuple[str, ...]], up: tuple[float, ...]) -> Axis:

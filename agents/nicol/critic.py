@@ -1,4 +1,4 @@
-"""What the critics of a VLA see: the goal picture too, which the VLA does not (asymmetric: Pinto et al. 2018)."""
+"""The critics' feature extractor for a VLA, which also reads the goal (asymmetric actor-critic: Pinto et al. 2018)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from dream_env.world_models.readout import LanguageReadout
 
 
 class GoalTrunk(BaseFeaturesExtractor):
-    """The critics' trunk: compares what is to what the goal picture shows.
+    """The critics' trunk, which compares the current state with the goal.
 
-    Beside a VLA that reads where the named cube is, a critic reads where hand and cubes are, and where they are to be.
-    Beside one that looks, it looks at the tokens and at their difference to the goal's tokens, and is told the squared
-    difference per channel: its mean is what the dense reward is made of.
+    For a VLA that reads the object state (`reads`), the critic reads the object state of hand and cubes, and that of
+    the goal. For a VLA with a readout of the tokens (`queries`), the critic has a readout of the tokens and of their
+    difference to the goal's tokens. It also reads the mean squared difference per channel, whose mean the dense reward
+    is based on.
 
     Args:
-        space: Space of the observations, with `goal`.
+        space: Observation space, with `goal`.
         config: Sizes of the VLA.
     """
 
@@ -46,7 +47,7 @@ class GoalTrunk(BaseFeaturesExtractor):
         self.layers = mlp(rest, config.hidden)
 
     def ground(self, trunk: Trunk) -> None:
-        """Reads as the trunk of a VLA does."""
+        """Copies the weights of the state estimator and target selector from the trunk of a VLA."""
         for mine, known in (
             (self.state_estimator, trunk.state_estimator),
             (self.target_selector, trunk.target_selector),

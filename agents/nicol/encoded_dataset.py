@@ -1,4 +1,4 @@
-"""Recorded episodes as a world model's latents, encoded once and held in memory."""
+"""Recorded episodes, encoded once to the latent tokens of a world model and held in memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from dream_env.nicol.world_model.state_estimator import CENTER, SCALE
 from dream_env.progress import progress_bar
 
 _GRAY = 24
-"""Spread of the channels up to which a pixel counts as gray; table and robot have 8 at most, cubes 60 or more."""
+"""Largest difference between the channels of a pixel that counts as gray; table and robot have at most 8, cubes at
+least 60."""
 
 
 class Episodes(Protocol):
-    """What is needed of `dream_env.nicol.episodes.EpisodeDataset`: arrays of N episodes of T steps."""
+    """The attributes of `dream_env.nicol.episodes.EpisodeDataset` that are used here, for N episodes of T steps."""
 
     kind: np.ndarray
     images: np.ndarray
@@ -46,12 +47,12 @@ class EncodedDataset(NamedTuple):
         action: `(N, T, 4)` float32.
         instruction: Sentence embeddings, `(N, 64)` float32.
         condition: Whether the task's condition holds, `(N, T + 1)` float32, 0 or 1.
-        cubes: World x, y, z of the cube of each color, `(N, T + 1, colors, 3)` cm, NaN for a color not on the table;
-            this and the rest are what physics knows, and no policy sees.
-        named: Color that the instruction names, `(N,)` int64.
-        hand: World x, y, z of the grasp point, `(N, T + 1, 3)` cm.
-        held: Whether the hand, at least half closed, holds the cube of each color off the table,
-            `(N, T + 1, colors)` bool; an open hand may tip a cube up, but does not hold it.
+        cubes: x, y, z of the cube of each color, `(N, T + 1, colors, 3)` in cm, NaN for a color that is not on the
+            table. This and the following attributes are the simulator's labels, which policies do not observe.
+        named: Index of the target's color, `(N,)` int64.
+        hand: x, y, z of the grasp point, `(N, T + 1, 3)` in cm.
+        held: Whether the hand is at least half closed and holds the cube of each color off the table,
+            `(N, T + 1, colors)` bool. An open hand may tip a cube up, but does not hold it.
     """
 
     tokens: Tensor
@@ -76,12 +77,12 @@ class EncodedDataset(NamedTuple):
 
     @staticmethod
     def concatenate(parts: Sequence[EncodedDataset]) -> EncodedDataset:
-        """Puts episodes one after the other."""
+        """Concatenates episodes."""
         return EncodedDataset(*map(torch.cat, zip(*parts, strict=True)))
 
 
 class Truth(NamedTuple):
-    """What physics knows of the frames of N episodes; each as in `EncodedDataset`."""
+    """The simulator's labels of the frames of N episodes, in the formats of `EncodedDataset`."""
 
     proprio: Tensor
     cubes: Tensor
@@ -90,7 +91,10 @@ class Truth(NamedTuple):
 
 
 def recorded_truth(episodes: Episodes, which: np.ndarray, recolored: int = 0) -> Truth:
-    """Gathers what physics knows of the episodes `which` `(N,)`, their cubes `recolored`, see `encode_episodes`."""
+    """Returns the simulator's labels of the episodes with indices `which`, `(N,)`.
+
+    For `recolored`, see `encode_episodes`.
+    """
     proprio = torch.from_numpy(np.asarray(episodes.proprio[which], np.float32))
     colors, objects = (episodes.colors[which] + recolored) % len(COLORS), episodes.objects[which]
     cubes = np.full((*objects.shape[:2], len(COLORS), 3), np.nan, np.float32)
@@ -102,10 +106,11 @@ def recorded_truth(episodes: Episodes, which: np.ndarray, recolored: int = 0) ->
 
 
 def true_object_state(frames: EncodedDataset | Truth) -> tuple[Tensor, Tensor]:
-    """Returns what a `dream_env.nicol.world_model.state_estimator.StateEstimator` should estimate of recorded frames.
+    """Returns the targets of a `dream_env.nicol.world_model.state_estimator.StateEstimator` for recorded frames.
 
     Returns:
-        The object states, `(N, T + 1, R)`, and which of them exist: a color that is not on the table has no place.
+        The object states, `(N, T + 1, R)`, and which of their entries are defined, `(N, T + 1, R)` bool: for a color
+        that is not on the table, only `present` is.
     """
     held, present = frames.held[..., None].float(), ~frames.cubes[..., :1].isnan()
     cubes = torch.cat([frames.cubes.nan_to_num() / 100, held, present.float()], dim=-1)
@@ -118,14 +123,14 @@ def true_object_state(frames: EncodedDataset | Truth) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def encode_episodes(model: Any, episodes: Episodes, rows: Tensor | None = None, recolored: int = 0) -> EncodedDataset:
-    """Encodes every frame and goal picture of some episodes.
+    """Encodes every frame and every goal image of episodes.
 
     Args:
-        model: The world model that sees them.
-        episodes: Where they are.
-        rows: Which ones, `(N,)`; by default all.
-        recolored: Gives every cube the color that comes this number of places later, see `recolor`. The sentences stay,
-            so they name another cube.
+        model: The world model.
+        episodes: The episodes.
+        rows: Indices of the episodes to encode, `(N,)`; None for all.
+        recolored: Shift of the cubes' color indices, see `recolor`. The instructions are not changed, so they then name
+            another color than that of the target.
     """
     which = np.arange(len(episodes.images)) if rows is None else rows.numpy()
     known = recorded_truth(episodes, which, recolored)
@@ -134,7 +139,7 @@ def encode_episodes(model: Any, episodes: Episodes, rows: Tensor | None = None, 
         pictures = torch.from_numpy(recolor(np.array(images), recolored))
         return model.encode({"pixels": pictures})["tokens"].half()
 
-    watch = getattr(model, "watch", None)  # of models that remember what is hidden
+    watch = getattr(model, "watch", None)  # models with memory encode an episode as a sequence
     frames = []
     for i, n in enumerate(progress_bar(which, "encode", unit="episode")):
         if watch is None:
@@ -156,27 +161,30 @@ def encode_episodes(model: Any, episodes: Episodes, rows: Tensor | None = None, 
         hand=known.hand,
         held=known.held,
     )
-    return EncodedDataset(*(part.clone() for part in parts))  # out of inference mode: for training
+    return EncodedDataset(*(part.clone() for part in parts))  # inference tensors cannot be used in training
 
 
 def recolor(images: np.ndarray, places: int) -> np.ndarray:
-    """Draws cubes in other colors, as the camera would have seen them: how a color is lit depends on the face alone.
+    """Changes the colors of the cubes in camera images.
+
+    The result is what the camera would have recorded, because the shading of a cube's face does not depend on its
+    color.
 
     Args:
-        images: Pictures of the policy's camera, `(..., 64, 64, 3)` uint8. Only cubes are colored in them.
-        places: Every color becomes the one that comes so many places later in `COLORS`, and the first after the last.
+        images: Images of the policy camera, `(..., 64, 64, 3)` uint8, in which only cubes are colored.
+        places: Shift of the color indices: each color is replaced by the one `places` later in `COLORS`, cyclically.
 
     Returns:
-        Pictures of the same shape.
+        Images of the same shape.
     """
     if places % len(COLORS) == 0:
         return images
     paint = np.array([rgba[:3] for rgba in COLORS.values()], np.float32)
     colored = np.ptp(images, axis=-1) > _GRAY
-    seen = images[colored].astype(np.float32)
-    shade = seen @ (paint / np.square(paint).sum(1, keepdims=True)).T
-    color = (seen @ (paint / np.linalg.norm(paint, axis=1, keepdims=True)).T).argmax(1)
-    painted = shade[np.arange(len(seen)), color, None] * paint[(color + places) % len(paint)]
+    pixels = images[colored].astype(np.float32)
+    shade = pixels @ (paint / np.square(paint).sum(1, keepdims=True)).T
+    color = (pixels @ (paint / np.linalg.norm(paint, axis=1, keepdims=True)).T).argmax(1)
+    painted = shade[np.arange(len(pixels)), color, None] * paint[(color + places) % len(paint)]
     result = images.copy()
     result[colored] = painted.round().clip(0, 255).astype(np.uint8)
     return result

@@ -1,4 +1,4 @@
-"""How good a world model is on held-out episodes: its rollouts, what can be read off them, its success head."""
+"""Evaluates a world model on held-out episodes: open-loop error, probe errors, and the success head."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ HORIZONS = (1, 3, 6, 12, 24)
 
 
 def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = HORIZONS) -> dict:
-    """Compares dreams with what was recorded.
+    """Compares open-loop rollouts with the recorded episodes.
 
     Args:
         tokens: Encoded frames `(N, K + 1, T, C)`.
-        predicted: Tokens of `open_loop` from frame 0, of the same shape.
-        horizons: Steps ahead; those beyond K are left out.
+        predicted: Tokens predicted by `open_loop` from frame 0, of the same shape.
+        horizons: Numbers of steps ahead; those beyond K are left out.
 
     Returns:
-        `{"predicted": {h: ...}, "copied": {h: ...}}`: squared error over variance (that of each token and channel over
-        episodes and time), of the dream and of copying the first frame.
+        `{"predicted": {h: ...}, "copied": {h: ...}}`: mean squared error of the rollout, and of the baseline that
+        copies the first frame. Both are divided by the mean variance of each token and channel over episodes and time.
     """
     tokens, predicted = tokens.float(), predicted.float()
     variance = tokens.flatten(0, 1).var(0).mean()
@@ -46,7 +46,7 @@ def rollout_errors(tokens: Tensor, predicted: Tensor, horizons: Sequence[int] = 
 
 
 def success_figures(probability: Tensor, condition: Tensor, threshold: float) -> dict[str, float]:
-    """AUC, false-positive rate and recall of probabilities against the truth, both of one shape."""
+    """Returns AUC, false-positive rate and recall of probabilities, given the true condition in the same shape."""
     score, truth = probability.flatten(), condition.flatten()
     called = (score >= threshold).float()
     return {
@@ -58,7 +58,7 @@ def success_figures(probability: Tensor, condition: Tensor, threshold: float) ->
 
 @torch.inference_mode()
 def steps_per_second(model: Any, batch: int, seconds: float = 0.5) -> float:
-    """Imagined steps per second of CPU time of one thread of torch: a second one would mostly wait."""
+    """Measures the predicted steps per second of CPU time, with one torch thread, as a second one would mostly wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     images = torch.zeros(batch, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
@@ -76,17 +76,17 @@ def steps_per_second(model: Any, batch: int, seconds: float = 0.5) -> float:
 def measure(
     model: StateGroundedModel, train: EncodedDataset, held_out: EncodedDataset, threshold: float, updates: int = 3000
 ) -> dict:
-    """Measures everything that stands on a world model's card.
+    """Computes all metrics of a world model's model card.
 
     Args:
         model: The world model, in eval mode.
-        train: Episodes that the probes are trained on.
-        held_out: Episodes that no training saw.
-        threshold: Probability from which on the success head says yes.
-        updates: Updates of the probe.
+        train: Episodes on which the probe is trained.
+        held_out: Episodes that were not used in any training.
+        threshold: Probability at and above which the success head predicts success.
+        updates: Number of updates of the probe.
 
     Returns:
-        JSON-able figures.
+        The metrics, as JSON-serializable numbers.
     """
     steps = held_out.action.shape[1]
     predicted = open_loop(model, first(model, held_out), held_out.action)[0]["tokens"]
@@ -103,7 +103,7 @@ def measure(
 
 
 def first(model: StateGroundedModel, episodes: EncodedDataset, frame: int = 0) -> State:
-    """Returns the states that episodes are in at a frame."""
+    """Returns the states of episodes at a frame."""
     return encoded_state(model, episodes.tokens[:, frame], episodes.proprio[:, frame], episodes.instruction)
 
 
@@ -115,7 +115,13 @@ def success_on(model: StateGroundedModel, episodes: EncodedDataset) -> Tensor:
 def posterior_rollout(
     model: StateGroundedModel, episodes: EncodedDataset, start: int = 0, steps: int | None = None
 ) -> State:
-    """Dreams on from a frame; of what may come of a contact, dreams take what was recorded (teacher forcing).
+    """Rolls out recorded actions from a frame, with the mixture components that fit the recording (teacher forcing).
+
+    Args:
+        model: The world model.
+        episodes: N episodes.
+        start: Frame at which the rollout starts.
+        steps: Number of steps; None for the rest of the episode.
 
     Returns:
         The states, `(N, steps + 1, ...)` in every entry, see `open_loop`.
@@ -132,49 +138,49 @@ def posterior_rollout(
 def success_ahead(
     model: StateGroundedModel, episodes: EncodedDataset, steps: int, teacher_forced: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Predicts the condition's probability on states dreamt `steps` ahead from several frames of each episode.
+    """Predicts the condition's probability in states predicted `steps` ahead, from several frames of each episode.
 
     Args:
         model: The world model.
         episodes: N episodes.
-        steps: Steps ahead.
-        teacher_forced: Of what may come of a contact, dreams take what was recorded, so that the condition is the
-            recorded one; else what is likeliest.
+        steps: Number of steps ahead.
+        teacher_forced: Whether rollouts use the mixture components that fit the recording, so that the true condition
+            is the recorded one; otherwise they use the most likely components.
 
     Returns:
         Probabilities and true conditions, `(N, starts)` each.
     """
     last = episodes.action.shape[1] - steps
     starts = sorted({0, last // 2, last})
-    told = []
+    probabilities = []
     for start in starts:
         if teacher_forced:
             states = posterior_rollout(model, episodes, start, steps)
         else:
             states, _ = open_loop(model, first(model, episodes, start), episodes.action[:, start : start + steps])
-        told.append(each_step(model.success, take(states, (slice(None), slice(steps, None)))))
-    return torch.cat(told, dim=1), episodes.condition[:, [start + steps for start in starts]]
+        probabilities.append(each_step(model.success, take(states, (slice(None), slice(steps, None)))))
+    return torch.cat(probabilities, dim=1), episodes.condition[:, [start + steps for start in starts]]
 
 
 def _positions(
     train: EncodedDataset, held_out: EncodedDataset, predicted: Tensor, updates: int
 ) -> dict[str, dict[str, float]]:
-    """Median errors (cm) of a probe of the named cube and of the hand, on encoded and on predicted frames.
+    """Returns median errors (cm) of a probe for the target cube and the hand, on encoded and on predicted frames.
 
-    `moved_h` is how far the thing went in h steps: the error of a dream in which it stands still.
+    `moved_h` is the median displacement in h steps, which is the error of a model that predicts no motion.
     """
     probe = fit_probe(train, updates)
     rows = torch.arange(len(predicted))
-    encoded, dreamt = (read(probe, tokens, held_out.proprio) for tokens in (held_out.tokens, predicted))
-    named = [where.cubes[rows, :, held_out.named] for where in (encoded, dreamt, held_out)]
+    encoded, imagined = (read(probe, tokens, held_out.proprio) for tokens in (held_out.tokens, predicted))
+    named = [where.cubes[rows, :, held_out.named] for where in (encoded, imagined, held_out)]
     figures = {}
-    for name, (seen, imagined, truth) in (
+    for name, (on_encoded, on_imagined, truth) in (
         ("target_probe_cm", named),
-        ("hand_probe_cm", [encoded.hand, dreamt.hand, held_out.hand]),
+        ("hand_probe_cm", [encoded.hand, imagined.hand, held_out.hand]),
     ):
-        figures[name] = {"encoded": float((seen - truth).norm(dim=-1).median())}
+        figures[name] = {"encoded": float((on_encoded - truth).norm(dim=-1).median())}
         for h in (12, 24):
             if h < truth.shape[1]:
-                figures[name][f"predicted_{h}"] = float((imagined - truth)[:, h].norm(dim=-1).median())
+                figures[name][f"predicted_{h}"] = float((on_imagined - truth)[:, h].norm(dim=-1).median())
                 figures[name][f"moved_{h}"] = float((truth[:, h] - truth[:, 0]).norm(dim=-1).median())
     return figures

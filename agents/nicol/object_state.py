@@ -1,4 +1,4 @@
-"""The object state in the place of the tokens that it is estimated from, once instead of in every update."""
+"""Replaces the tokens in observations by the object state, so that it is estimated once and not in every update."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ Obs = dict[str, np.ndarray]
 
 
 def reads_only(config: VLAConfig) -> bool:
-    """Whether a VLA looks at nothing but the object state, so that it learns from that as well as from tokens."""
+    """Returns whether a VLA uses tokens only to estimate the object state, so that the object state is enough."""
     return config.reads and not config.queries
 
 
 class Preparation:
-    """Makes of observations what a VLA makes of them first, and no learning changes.
+    """Computes the first, frozen part of a VLA: the object state, and the nearest known sentence.
 
     Args:
-        vla: Its estimator and its known sentences are taken.
-        space: Space of the observations.
+        vla: The VLA whose state estimator and known sentences are used.
+        space: Observation space.
 
     Raises:
-        ValueError: If the VLA looks at tokens itself, or the observations have none.
+        ValueError: If the VLA has a readout of the tokens, or the observations lack embedding or goal.
     """
 
     def __init__(self, vla: VLA, space: spaces.Space) -> None:
         if not reads_only(vla.config):
-            raise ValueError(f"{vla.config} looks at tokens itself; accepted: queries=0, reads=True")
+            raise ValueError(f"{vla.config} reads tokens directly; accepted: queries=0, reads=True")
         if not isinstance(space, spaces.Dict) or not set(OBJECT_STATE_KEYS) <= set(space.spaces):
             raise ValueError(f"observations are {space}; accepted: a Dict with {' and '.join(OBJECT_STATE_KEYS)}")
         assert vla.trunk.state_estimator is not None
@@ -48,39 +48,44 @@ class Preparation:
         self.space = spaces.Dict({**new, **kept})
 
     def observed(self, obs: Mapping[str, Tensor], lasting: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns prepared observations of tokens `(B, E)` and of what `lasting` gave at the start of the episodes."""
+        """Prepares observations.
+
+        Args:
+            obs: A batch of observations, with embeddings `(B, E)`.
+            lasting: The result of `lasting` at the start of the episodes.
+        """
         kept = {key: part for key, part in obs.items() if key not in OBJECT_STATE_KEYS}
         return kept | self._estimate(obs, "embedding") | dict(lasting)
 
     def lasting(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns what stays the same during an episode: the goal's object state, and the sentence."""
+        """Returns the parts that are constant during an episode: the goal's object state, and the instruction."""
         return self._estimate(obs, "goal") | {"instruction": nearest_known(obs["instruction"], self.known)}
 
     @torch.no_grad()
     def _estimate(self, obs: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
         return {
             OBJECT_STATE_KEYS[part]: chunked(
-                lambda some: object_state(self.state_estimator, {part: some}, part), obs[part]
+                lambda tokens: object_state(self.state_estimator, {part: tokens}, part), obs[part]
             )
         }
 
 
 class ObjectStateVecEnv(VecEnvWrapper):
-    """Replaces embedding and goal by the object state that a VLA estimates of them, which no learning changes.
+    """Replaces embedding and goal in observations by the object states that a VLA's frozen estimator computes.
 
-    An episode's observations are looked at by the actor, by the clone that it stays near and by the critic, in every
-    epoch anew. Each of them would estimate where hand and cubes are from 64 tokens; here that is done once.
+    In every epoch, the actor, the cloned policy that it is kept close to, and the critic each process all observations.
+    Each of them would estimate the object state from 64 tokens; this wrapper does it once.
 
-    What learned behind it acts behind it:
+    An agent that was trained with this wrapper must also be run with it:
 
         agent = make_model(arguments, env)  # dream_env.agents.train.learners
         load_algorithm_into(agent, "runs/ppo/checkpoint.safetensors")  # dream_env.agents.run.sb3_state
         evaluate_policy(agent, ObjectStateVecEnv(make_vec_env("dream_env:NicoLReal-v0")))
 
     Args:
-        venv: Env of either world.
-        clone: Saved VLA whose estimator it is, see `dream_env.agents.nicol.vla.load`.
-        device: Where to estimate.
+        venv: Vector environment, dream or physics.
+        clone: Saved VLA whose estimator is used, see `dream_env.agents.nicol.vla.load`.
+        device: Device of the estimator.
 
     Raises:
         ValueError: As in `Preparation`.
@@ -93,13 +98,13 @@ class ObjectStateVecEnv(VecEnvWrapper):
         self._lasting: Obs = {}
 
     def reset(self) -> VecEnvObs:
-        """Starts every episode anew."""
+        """Resets all environments."""
         obs: Any = self.venv.reset()
         self._lasting = self._once(obs)
         return self._observed(obs, self._lasting)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Ends a step; what lasts for an episode is estimated where one begins."""
+        """Waits for a step; estimates the constant parts of environments that start a new episode."""
         obs: Any
         obs, rewards, dones, infos = self.venv.step_wait()
         if (ended := np.flatnonzero(dones)).size:

@@ -1,4 +1,4 @@
-"""The starts of physics for dreams: both worlds begin an episode in the same state, so its outcomes can be compared."""
+"""Initial states of physics episodes, for starting dreams in the same states, so that outcomes can be compared."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from dream_env.nicol.env import NicoLRealEnv
 
 OFFSET = 0.003
-"""Standard deviation of a cube's displacement in x and y (m): about what can be read off the policy's picture."""
+"""Standard deviation of a cube's displacement in x and y (m): about the precision with which the policy camera's image
+shows its position."""
 
 
 @lru_cache
 def shown_physics(shift: str = "none", scene: str = "standard") -> NicoLRealEnv:
-    """Makes the process's physics env that shows starts, and what follows from them."""
+    """Creates the physics environment for starts and open-loop execution; it is cached per process."""
     from dream_env.nicol.env import NicoLRealEnv
 
     return NicoLRealEnv("all", shift=shift, scene=scene)
@@ -30,18 +31,18 @@ def shown_physics(shift: str = "none", scene: str = "standard") -> NicoLRealEnv:
 def carry_out(
     task: str, seed: int, actions: np.ndarray, offset: float = 0.0, shift: str = "none", scene: str = "standard"
 ) -> NicoLRealEnv:
-    """Carries out actions in physics, open loop, from the start that a seed stands for.
+    """Executes actions open-loop in physics, from the start with a seed.
 
     Args:
         task: Name of the task.
         seed: Seed of the start.
-        actions: Deltas `(T, 4)` in [-1, 1].
-        offset: Standard deviation of a displacement of every cube in x and y (m), which the seed fixes.
+        actions: Delta actions `(T, 4)` in [-1, 1].
+        offset: Standard deviation of a displacement of every cube in x and y (m), which is fixed by the seed.
         shift: Name of a shift of physics.
         scene: Name of a scene.
 
     Returns:
-        The env as it is afterwards; the process's next call uses it again.
+        The environment after the actions. The next call in this process reuses it.
     """
     env = shown_physics(shift, scene)
     env.reset(seed=seed, options={"task": task})
@@ -49,20 +50,20 @@ def carry_out(
     layout = state["layout"]
     places = layout.positions + offset * np.random.default_rng([seed, 2]).normal(0, 1, layout.positions.shape)
     deltas = list(checks.check_actions(actions, env.action_space, len(actions)))
-    # As `step` does, without a picture of every step.
+    # The same as calling `step` for every action, without rendering an image in every step.
     env.set_state({**state, "layout": replace(layout, positions=places), "deltas": deltas})
     return env
 
 
 class Start(NamedTuple):
-    """How physics begins an episode.
+    """The start of a physics episode.
 
     Attributes:
-        image: The camera's picture, `(64, 64, 3)` uint8.
-        proprio: Set-point `(4,)`.
-        goal_image: `(64, 64, 3)` uint8.
-        instruction: The sentence.
-        solved: Whether the condition of success holds already.
+        image: Image of the policy camera, `(64, 64, 3)` uint8.
+        proprio: Normalized set-point `(4,)`.
+        goal_image: Goal image, `(64, 64, 3)` uint8.
+        instruction: The instruction.
+        solved: Whether the task's condition already holds.
     """
 
     image: np.ndarray
@@ -74,7 +75,7 @@ class Start(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def physics_start(task: str, seed: int, scene: str = "standard") -> Start:
-    """Resets physics to the start that a seed stands for, once per process however many policies begin there."""
+    """Returns the physics start with a seed; it is cached per process, so several policies can use it."""
     env = shown_physics(scene=scene)
     obs, _ = env.reset(seed=seed, options={"task": task})
     return Start(obs["pixels"], obs["proprio"], env.goal_image, env.instruction, bool(env.truth()["condition"]))
@@ -84,10 +85,10 @@ def physics_start(task: str, seed: int, scene: str = "standard") -> Start:
 def physics_starts(
     task: str, seeds: tuple[int, ...], scene: str = "standard"
 ) -> tuple[InitialStates, tuple[bool, ...]]:
-    """Makes the bank in which a dream finds the starts that physics has for these seeds.
+    """Builds initial states for dreams from the physics starts with the given seeds.
 
     Returns:
-        The bank, row i for seed i, and whether each start is solved already.
+        The initial states, with row i for seed i, and whether each start is solved already.
     """
     image, proprio, goal_image, instruction, solved = zip(
         *(physics_start(task, seed, scene) for seed in seeds), strict=True

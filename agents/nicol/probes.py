@@ -1,4 +1,4 @@
-"""Reads positions and grasps off a latent state: what a dream holds, in centimeters that a user understands."""
+"""Probes that read positions and grasps from latent states, to report prediction errors in centimeters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dream_env.progress import progress_bar
 
 
 class Reading(NamedTuple):
-    """What a probe reads off a batch of states.
+    """A probe's output for a batch of states.
 
     Attributes:
-        cubes: World x, y, z of a cube of each color, `(B, colors, 3)` cm; means nothing for a color not on the table.
-        held: Logit that the hand holds the cube of that color off the table, `(B, colors)`.
-        hand: World x, y, z of the grasp point, `(B, 3)` cm.
+        cubes: x, y, z of the cube of each color, `(B, colors, 3)` in cm; meaningless for a color not on the table.
+        held: Logit that the hand holds the cube of each color off the table, `(B, colors)`.
+        hand: x, y, z of the grasp point, `(B, 3)` in cm.
     """
 
     cubes: Tensor
@@ -30,23 +30,23 @@ class Reading(NamedTuple):
 
 
 class Probe(nn.Module):
-    """Finds the cubes and the hand in a token map.
+    """Estimates the positions of the cubes and the hand from a token map.
 
-    A convolution lets each token see its neighbors; each color has a query of its own, which attends over the map and
-    brings back where it looks (a soft-argmax: Levine et al. 2016, section 4.3) and what it sees there. On encoded
-    pictures of the first default world model that reads a resting cube to 0.25 cm, where a plain MLP of three times
-    the size reads it to 0.8 cm, so what is measured is the state and not the probe.
+    A convolution combines each token with its neighbors. Each color has its own query, which attends over the map and
+    returns the attended position (a soft-argmax: Levine et al. 2016, section 4.3) and the attended features. On encoded
+    images of the first default world model, its error for a resting cube is 0.25 cm, while that of a plain MLP of three
+    times the size is 0.8 cm, so the errors measure the state and not the probe.
 
     Args:
         channels: Channels C of one token.
-        tokens: Number of tokens; a map, row by row, where that is a square, else a list.
+        tokens: Number of tokens. A square number is treated as a map in row-major order, any other as a sequence.
         width: Channels of the convolution.
         hidden: Hidden width of the heads.
     """
 
     def __init__(self, channels: int, tokens: int = 64, width: int = 64, hidden: int = 128) -> None:
         super().__init__()
-        width = max(width, channels)  # so that the first layer can pass on all of a single vector
+        width = max(width, channels)  # so that the first layer can preserve a state that is a single vector
         side = math.isqrt(tokens)
         self.grid = (side, side) if side**2 == tokens else (1, tokens)
         proprio, colors = len(PROPRIO_NAMES), len(COLORS)
@@ -63,17 +63,17 @@ class Probe(nn.Module):
         self.register_buffer("scale", torch.ones(2, 3))
 
     def forward(self, tokens: Tensor, proprio: Tensor) -> Reading:
-        """Reads tokens `(B, T, C)` with set-points `(B, 4)`."""
+        """Maps tokens `(B, T, C)` and set-points `(B, 4)` to a reading."""
         rows, length = tokens.shape[:2]
         place = self.position.expand(rows, -1, -1)
         parts = torch.cat([tokens, place, proprio[:, None].expand(-1, length, -1)], dim=-1)
-        seen = self.look(parts.transpose(1, 2).unflatten(2, self.grid))
-        seen = F.silu(seen).flatten(2).transpose(1, 2)
-        weights = self.queries(seen).softmax(dim=1).transpose(1, 2)
+        features = self.look(parts.transpose(1, 2).unflatten(2, self.grid))
+        features = F.silu(features).flatten(2).transpose(1, 2)
+        weights = self.queries(features).softmax(dim=1).transpose(1, 2)
         colors = weights.shape[1]
-        found = torch.cat([weights @ seen, weights @ place, proprio[:, None].expand(-1, colors, -1)], dim=-1)
-        own = torch.arange(colors)
-        each = self.cube(found).unflatten(-1, (colors, 4))[:, own, own]
+        found = torch.cat([weights @ features, weights @ place, proprio[:, None].expand(-1, colors, -1)], dim=-1)
+        index = torch.arange(colors)
+        each = self.cube(found).unflatten(-1, (colors, 4))[:, index, index]
         hand = self.hand(torch.cat([tokens.flatten(1), proprio], dim=1))
         return Reading(
             self.center[0] + self.scale[0] * each[..., :3], each[..., 3], self.center[1] + self.scale[1] * hand
@@ -81,17 +81,17 @@ class Probe(nn.Module):
 
 
 def fit_probe(train: EncodedDataset, updates: int = 3000, batch: int = 128, rate: float = 3e-3, seed: int = 0) -> Probe:
-    """Trains a probe on encoded pictures and nothing else.
+    """Trains a probe on encoded images only.
 
-    A dreamt state is then read as the picture that it claims to be. A probe that also trained on dreamt states with
-    true positions could learn the dream's habits and undo its errors; it reads moved cubes 0.2 cm better, so the
-    strict way costs little.
+    Predicted states are then read in the same way as encoded images. A probe that is also trained on predicted states
+    with true positions could learn systematic errors of the world model and correct them. Its error for moved cubes is
+    only 0.2 cm smaller, so training on encoded images only costs little.
 
     Args:
         train: Episodes with true positions.
         updates: Number of updates.
-        batch: Frames per update.
-        rate: Peak of the learning rate.
+        batch: Number of frames per update.
+        rate: Peak learning rate.
         seed: Seed of weights and batches.
     """
     with torch.random.fork_rng(devices=[]):
@@ -120,15 +120,18 @@ def fit_probe(train: EncodedDataset, updates: int = 3000, batch: int = 128, rate
 
 
 def _error(difference: Tensor, scale: Tensor) -> Tensor:
-    """Error in units of the spread, square near 0 and linear from a tenth on: as good at resting as at lost cubes."""
+    """Returns the Huber error in units of the standard deviation, linear above 0.1.
+
+    It gives weight to small errors of resting cubes as well as to large errors of lost ones.
+    """
     scaled = difference / scale
     return F.smooth_l1_loss(scaled, torch.zeros_like(scaled), beta=0.1)
 
 
 @torch.inference_mode()
 def read(probe: Probe, tokens: Tensor, proprio: Tensor, chunk: int = 512) -> Reading:
-    """Reads any number of states: tokens `(..., T, C)` and set-points `(..., 4)`, in chunks of rows."""
+    """Applies a probe to any number of states, tokens `(..., T, C)` and set-points `(..., 4)`, in chunks."""
     leading = tokens.shape[:-2]
     rows = zip(tokens.flatten(0, -3).split(chunk), proprio.flatten(0, -2).split(chunk), strict=True)
-    parts = zip(*(probe(some.float(), setpoint) for some, setpoint in rows), strict=True)
+    parts = zip(*(probe(token_chunk.float(), setpoint) for token_chunk, setpoint in rows), strict=True)
     return Reading(*(torch.cat(part).unflatten(0, leading).clone() for part in parts))

@@ -1,7 +1,8 @@
-"""The cheap baseline: (picture, goal picture, steps left) regressed on the demonstrated actions.
+"""A simple baseline: behavior cloning from the image, the goal image and the remaining steps to the action.
 
-No language, no dream, no reward: the goal picture tells it what to do (goal-conditioned behavior cloning with a
-horizon: GCSL, Ghosh et al. 2021, section 3). A world model that is worth its price lets a policy do better.
+It uses neither language nor a world model's predictions nor rewards: the goal image defines the task (goal-conditioned
+behavior cloning with a horizon: GCSL, Ghosh et al. 2021, section 3). A policy that is trained with a world model should
+be better than this.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ class RegressorConfig:
 
 
 class Regressor(nn.Module):
-    """A perceptron from a state, a goal and the steps that are left to the next action.
+    """An MLP from the embedding, the goal, the set-point and the number of remaining steps to the next action.
 
     Args:
-        config: Sizes.
+        config: Sizes; None for the defaults.
     """
 
     kind = "regressor"
@@ -61,13 +62,13 @@ class Regressor(nn.Module):
         self.observation_space = spaces.Dict({name: space[name] for name in INPUTS})
         hidden = self.config.hidden
         self.seen = mlp(2 * self.config.embedding_dim + len(PROPRIO_NAMES), hidden)
-        # Beside two embeddings the time would be one input in a hundred, and learned last.
+        # Next to two embeddings, the time would be one of many inputs and learned last, so it enters a later layer.
         self.layers = mlp(hidden + EPISODE_STEPS, hidden)
         self.action = nn.Linear(hidden, len(ACTION_NAMES))
         self.reset()
 
     def reset(self) -> None:
-        """Starts to count the steps that are left."""
+        """Resets the counter of the remaining steps."""
         self._memory: Any = None
 
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
@@ -76,7 +77,7 @@ class Regressor(nn.Module):
         return action
 
     def forward(self, obs: Mapping[str, Tensor], left: Tensor) -> Tensor:
-        """Maps a batch of observations and the steps that are left `(B,)` int64, 1 to 24, to actions `(B, 4)`."""
+        """Maps a batch of observations and the remaining steps `(B,)` int64, 1 to 24, to actions `(B, 4)`."""
         seen = self.seen(torch.cat([obs[name] for name in INPUTS], dim=-1))
         return torch.tanh(self.action(self.layers(torch.cat([seen, one_hot(left - 1, EPISODE_STEPS)], dim=-1))))
 
@@ -92,10 +93,10 @@ class Regressor(nn.Module):
         """Chooses actions, with the signature of stable-baselines3's `predict`.
 
         Args:
-            observation: A batch of observations of either world.
-            state: What the call before gave back: the steps taken, `(B,)`; None at the start of the episodes.
-            episode_start: Rows that begin anew, `(B,)` bool.
-            deterministic: Not needed: it always takes its mean action.
+            observation: A batch of observations of the dream or of physics.
+            state: The state returned by the previous call: the steps taken, `(B,)`; None at the start of episodes.
+            episode_start: Which rows start a new episode, `(B,)` bool.
+            deterministic: Ignored; the policy is always deterministic.
 
         Returns:
             Actions `(B, 4)` in [-1, 1], and the next state.
@@ -118,16 +119,16 @@ def regress(
     held_out: float = 0.1,
     seed: int = 0,
 ) -> Regressor:
-    """Regresses the demonstrated actions and returns the regressor as it was when its held-out error was least.
+    """Trains a regressor on demonstrated actions and returns the weights with the smallest held-out error.
 
     Args:
         demos: Encoded demonstrations, N episodes of T steps.
         labels: The expert's actions, `(N, T, 4)`.
         config: Sizes.
         updates: Number of updates of 256 frames.
-        rate: Peak learning rate of AdamW, which falls to 0 as a cosine.
+        rate: Initial learning rate of AdamW, with cosine decay to 0.
         token_noise: Standard deviation of the noise on both embeddings, as in `dream_env.agents.clone`.
-        held_out: Part of the demonstrations that is measured on.
+        held_out: Fraction of the demonstrations used for validation.
         seed: Seed of weights, batches and split.
     """
     torch.manual_seed(seed)
@@ -145,9 +146,9 @@ def regress(
         return {name: part[n, t].float() for name, part in obs.items()}, left[n, t], labels[n, t]
 
     def error() -> float:
-        seen, rest, wanted = batch(order[:aside].repeat_interleave(steps), torch.arange(steps).repeat(aside))
+        inputs, rest, wanted = batch(order[:aside].repeat_interleave(steps), torch.arange(steps).repeat(aside))
         with torch.no_grad():
-            return ((model(seen, rest) - wanted) ** 2).mean().item()
+            return ((model(inputs, rest) - wanted) ** 2).mean().item()
 
     model = Regressor(config)
     best, least = model.state_dict(), float("inf")
@@ -155,10 +156,10 @@ def regress(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     for update in progress_bar(range(updates), desc="regressor", unit="update"):
         n = order[aside:][torch.randint(episodes - aside, (256,))]
-        seen, rest, wanted = batch(n, torch.randint(steps, (256,)))
+        inputs, rest, wanted = batch(n, torch.randint(steps, (256,)))
         for name in ("embedding", "goal"):
-            seen[name] += token_noise * torch.randn_like(seen[name])
-        loss = ((model(seen, rest) - wanted) ** 2).mean()
+            inputs[name] += token_noise * torch.randn_like(inputs[name])
+        loss = ((model(inputs, rest) - wanted) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

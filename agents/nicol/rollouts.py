@@ -1,4 +1,4 @@
-"""Plays any policy through episodes of either world, and records what a comparison needs."""
+"""Evaluates any policy in the dream or in physics, and records what a comparison needs."""
 
 from __future__ import annotations
 
@@ -29,39 +29,40 @@ if TYPE_CHECKING:
 
 Actor = Callable[[dict[str, np.ndarray]], np.ndarray]
 SCRIPTED = ("expert", "random", "zero")
-"""Policies that are words, not files; "expert" knows the physical state, so it has no dream."""
+"""Policies that are not files. "expert" needs the simulator's state, so it cannot act in the dream."""
 
 ACCEPTED = (
     "a folder with config.json and model.safetensors (`python -m agents.clone` makes one), a .zip of "
     f"stable-baselines3, or one of {', '.join((*SHIPPED, *SCRIPTED))}"
 )
-"""What names a policy."""
+"""Accepted names of policies, for error messages."""
 OTHER_SCENE = 1_000_000
-"""What is added to a seed for the scene whose goal picture is shown in the place of its own."""
+"""Offset that is added to the seed to draw another scene, whose goal image replaces the episode's own."""
 NO_WORDS = "please"
-"""A sentence that names neither task nor color: the control without an instruction."""
+"""A sentence that names neither task nor color, for the control experiment without an instruction."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some episodes to play: the unit of work that a process takes.
+    """A batch of evaluation episodes, which one worker process runs.
 
     Attributes:
         policy: Folder with config.json and model.safetensors, an SB3 .zip, or one of `SCRIPTED`.
         label: Name of the policy in the results.
-        world: Where to play.
+        world: Where to run the episodes: the dream or physics.
         task: Name of the task.
         seeds: One seed per episode.
-        world_model: Checkpoint of the world model; None plays physics without embeddings.
-        instruction: What the policy is told, see `spoken`.
+        world_model: Checkpoint of the world model; None runs physics without embeddings.
+        instruction: Which instruction the policy is given, see `spoken`.
         shift: Name of a shift of physics, see `dream_env.nicol.shift`.
-        temperature: How much noise decides in a dream, see `dream_env.dream.NicoLDreamEnv`.
-        reward: What is summed up; without a world model it is always "success".
+        temperature: Temperature of the dream's noise, see `dream_env.dream.DreamEnv`.
+        reward: Reward that is summed over the episode; without a world model it is always "success".
         scene: Name of a scene, see `dream_env.nicol.shift`.
-        confirm: Carries out in physics, open loop, what the policy did in the dream. In physics a policy sees where a
-            dream was wrong and corrects itself; this shows what it was taught there. What it did in physics is the
-            measure for that: it is repeated with every cube `OFFSET` elsewhere, as no dream knows them better.
-        goal: Whose goal picture the policy is shown, see `other_goal`.
+        confirm: Whether to execute the policy's actions again in physics, open-loop. For the dream, this shows whether
+            the actions that succeed there also succeed in physics, where a policy could otherwise see the dream's
+            errors and correct itself. For physics, it gives the reference for that: the actions are repeated with every
+            cube displaced by `OFFSET`, since no world model knows their positions better.
+        goal: Which goal image the policy is given, see `other_goal`.
     """
 
     policy: str
@@ -80,26 +81,32 @@ class Batch:
 
 
 def inputs(policy: str) -> tuple[str, ...]:
-    """Returns the parts of the observation that a policy reads."""
+    """Returns the names of the observation entries that a policy reads."""
     if policy in SCRIPTED:
         return ()
     return tuple(load_once(policy).inputs)
 
 
 def make_actor(policy: str, seeds: Sequence[int], size: int = len(ACTION_NAMES)) -> Actor:
-    """Makes the function from a batch of observations to actions `(B, size)`; seeds fix it."""
+    """Returns a function from a batch of observations to actions `(B, size)`.
+
+    Args:
+        policy: As in `Batch`, except "expert".
+        seeds: One seed per row of the batch, for "random".
+        size: Length of an action, for scripted policies.
+    """
     if policy == "zero":
         return lambda obs: np.zeros((len(seeds), size), np.float32)
     if policy == "random":
         generators = [np.random.default_rng(seed) for seed in seeds]
         return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
-    saved = copy.copy(load_once(policy))  # which counts the steps of its own episodes
+    saved = copy.copy(load_once(policy))  # a copy, as policies may keep state during an episode
     saved.reset()
     return saved.act
 
 
 class Timed:
-    """Measures the processor time of an actor.
+    """Wraps an actor and measures its CPU time.
 
     Args:
         act: The actor.
@@ -109,7 +116,7 @@ class Timed:
         self.act, self.seconds, self.actions = act, 0.0, 0
 
     def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """Acts."""
+        """Returns the actor's actions."""
         before = time.process_time()
         actions = self.act(obs)
         self.seconds += time.process_time() - before
@@ -118,20 +125,20 @@ class Timed:
 
     @property
     def milliseconds(self) -> float:
-        """Milliseconds per action."""
+        """CPU time in milliseconds per action."""
         return 1000 * self.seconds / max(1, self.actions)
 
 
 def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
-    """Returns the env arguments whose observations the policy takes.
+    """Returns the environment arguments that give the observations which a policy reads.
 
     Args:
         policy: As in `Batch`.
-        world_model: Checkpoint; "default" is that of the policy where it names one.
+        world_model: Checkpoint; "default" stands for the policy's own world model if its config names one.
         reward: As in `Batch`.
 
     Raises:
-        ValueError: If the policy learned to see through another encoder, or sees through one and there is none.
+        ValueError: If the policy was trained with another encoder, or needs a world model and there is none.
     """
     keys, saved = inputs(policy), None if policy in SCRIPTED else load_once(policy)
     if world_model is None:
@@ -155,13 +162,13 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
 
 
 def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
-    """Returns what the policy is told in the episode that `env` has drawn; what is judged stays.
+    """Returns the sentence for the policy in the episode that `env` has drawn; success is judged as before.
 
     Args:
-        mode: "normal": the instruction; "heldout": a phrasing of it that no training saw;
-            "swapped": names another cube on the table, or two in the other order; "shuffled": the sentence of some
-            other episode, of any task and color; "absent": `NO_WORDS`.
-        env: The physics env after its reset.
+        mode: "normal": the instruction itself. "heldout": a phrasing of it that is not used in training. "swapped": an
+            instruction that names another cube on the table, or the two cubes in the other order. "shuffled": a
+            sentence of a random standard task and color. "absent": `NO_WORDS`.
+        env: The physics environment after its reset.
         seed: Seed of the choice.
     """
     rng = np.random.default_rng([seed, 1])
@@ -184,13 +191,13 @@ def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
 
 
 def play(batch: Batch) -> list[EpisodeResult]:
-    """Plays a batch of episodes to their end; the function that worker processes run."""
+    """Runs a batch of episodes to their end; this is the function that worker processes run."""
     return _play_dream(batch) if batch.world == "dream" else [_play_physics(batch, s) for s in batch.seeds]
 
 
 @lru_cache(maxsize=2)
 def _physics(task: str, form: tuple[tuple[str, Any], ...]) -> Any:
-    """Makes the process's physics env once per form of observation; "all" plays any task for one arm."""
+    """Creates a physics environment, cached per process and arguments; with "all" it runs any task for one arm."""
     from dream_env.nicol import real
 
     return real.make(task, **dict(form))
@@ -212,7 +219,7 @@ def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str,
 
 
 def other_goal(task: str, instruction: str, seed: int, scene: str = "standard") -> np.ndarray:
-    """Returns the goal picture `(64, 64, 3)` of another scene in which the same sentence can be followed."""
+    """Returns the goal image `(64, 64, 3)` of another scene that has the same instruction."""
     options = {"task": task, "instruction": instruction}
     env = shown_physics(scene=scene)
     env.reset(seed=OTHER_SCENE + seed, options=options)
@@ -226,7 +233,7 @@ def _actions(batch: Batch, seed: int, env: NicoLRealEnv) -> Actor:
 
 
 def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
-    """Plays one episode in physics."""
+    """Runs one episode in physics."""
     env, obs, info = _reset_physics(batch, seed)
     physics: Any = env.unwrapped
     solved = bool(physics.truth()["condition"])
@@ -255,10 +262,11 @@ def _play_physics(batch: Batch, seed: int) -> EpisodeResult:
 
 
 def physics_episode(batch: Batch, seed: int, act: Actor) -> tuple[bool, bool]:
-    """Plays one episode in physics with an actor of one's own, on what the batch's policy observes.
+    """Runs one episode in physics with a custom actor, on the observations of the batch's policy.
 
     Returns:
-        Whether the condition of success held at the start, and whether success held at the end.
+        Whether the task's condition held at the start (the episode is then not run), and whether success held at the
+        end.
     """
     env, obs, info = _reset_physics(batch, seed)
     solved = bool(env.unwrapped.truth()["condition"])
@@ -268,7 +276,7 @@ def physics_episode(batch: Batch, seed: int, act: Actor) -> tuple[bool, bool]:
 
 
 def _play_dream(batch: Batch) -> list[EpisodeResult]:
-    """Plays all episodes of a batch as one batched dream; each begins as physics does for its seed."""
+    """Runs all episodes of a batch in one vectorized dream, from the initial states that physics has for the seeds."""
     from dream_env.nicol.dream import NicoLDreamVectorEnv
 
     bank, solved = physics_starts(batch.task, batch.seeds, batch.scene)
@@ -308,12 +316,12 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
 
 
 def _other_goals(batch: Batch, envs: Any) -> dict[str, np.ndarray]:
-    """Returns what dreams show as their goals: the embeddings of other scenes' under the same sentences."""
-    model, words = envs.dreams.engine.model, envs.instruction
-    seen = zip(words, batch.seeds, strict=True)
-    pictures = np.stack([other_goal(batch.task, sentence, seed, batch.scene) for sentence, seed in seen])
-    told = np.stack([embedder(model)(sentence) for sentence in words])
-    given = {"pixels": torch.from_numpy(pictures), "instruction": torch.from_numpy(told)}
+    """Returns the goal entry of observations, replaced by embeddings of other scenes' goals for the instructions."""
+    model, sentences = envs.dreams.engine.model, envs.instruction
+    pairs = zip(sentences, batch.seeds, strict=True)
+    images = np.stack([other_goal(batch.task, sentence, seed, batch.scene) for sentence, seed in pairs])
+    words = np.stack([embedder(model)(sentence) for sentence in sentences])
+    given = {"pixels": torch.from_numpy(images), "instruction": torch.from_numpy(words)}
     with torch.inference_mode():
         goal = model.embedding(model.encode({key: part.to(model.device) for key, part in given.items()}))
     name = "desired_goal" if envs.config.goal_env else "goal"
@@ -321,15 +329,18 @@ def _other_goals(batch: Batch, envs: Any) -> dict[str, np.ndarray]:
 
 
 def _succeeds(batch: Batch, seed: int, actions: np.ndarray, offset: float = 0.0) -> bool:
-    """Tells whether actions `(T, 4)` end in success, see `carry_out`."""
+    """Returns whether actions `(T, 4)` end in success in physics, see `carry_out`."""
     return carry_out(batch.task, seed, actions, offset, batch.shift, batch.scene).is_success
 
 
 def record(batch: Batch) -> list[Clip]:
-    """Plays a batch in physics and the same actions, from the same start, open-loop in the dream.
+    """Runs a batch in physics, and the same actions open-loop in the dream from the same initial states.
+
+    Returns:
+        Clips with the images of both.
 
     Raises:
-        ValueError: If the batch names no world model to dream with.
+        ValueError: If the batch has no world model.
     """
     from dream_env.nicol.dream import NicoLDreamEnv
 

@@ -1,4 +1,4 @@
-"""Every sentence that the grammars of the standard tasks make: those that the shipped policy knows."""
+"""Lists all sentences that the grammars of the standard tasks generate, which the shipped policy was trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dream_env.nicol.tasks import STANDARD, TASKS
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and what it means."""
+    """A sentence with its task and color."""
 
     words: str
     task: str
@@ -18,7 +18,7 @@ class Sentence:
 
 
 def sentences(split: Split) -> list[Sentence]:
-    """Lists all sentences of a split, of every standard task and color."""
+    """Lists all sentences of a split, for every standard task and color."""
     return [
         Sentence(words, name, color)
         for name in STANDARD

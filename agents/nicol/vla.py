@@ -1,8 +1,8 @@
-"""The VLA policy: frozen vision tokens and sentence embedding under a small trained action head.
+"""The VLA (vision-language-action) policy: a small trained network on frozen vision tokens and sentence embeddings.
 
-`VLA` is what is cloned, trained, shipped and evaluated; `dream_env.agents.policies.actors` puts the same
-network into stable-baselines3 as the actor of its algorithms. It sees no goal picture: a VLA is
-told what to do in words.
+`VLA` is the policy that is cloned, trained, shipped and evaluated. `dream_env.agents.policies.actors` uses the same
+network as the actor of stable-baselines3 algorithms. The goal image is not an input: the task is given by the
+instruction.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from dream_env.world_models.precision import insulated
 from dream_env.world_models.readout import LanguageReadout
 
 INPUTS = ("embedding", "proprio", "instruction")
-"""Parts of the observation that the VLA reads."""
+"""Entries of the observation that the VLA reads."""
 OBJECT_STATE_KEYS = {"embedding": "object_state", "goal": "goal_object_state"}
-"""Parts that hold tokens, and what `dream_env.agents.nicol.object_state.ObjectStateVecEnv` puts
-in the place of each."""
+"""Observation entries that hold tokens, and the entries with which
+`dream_env.agents.nicol.object_state.ObjectStateVecEnv` replaces them."""
 _BOUNDS = (
     ("channels", 1, 4096),
     ("grid", 1, 256),
@@ -45,7 +45,8 @@ _BOUNDS = (
     ("hidden", 1, 16_384),
 )
 _SIMILAR = 0.25
-"""Cosine from which on a sentence is taken for a known one; those of the test split have 0.32 and more."""
+"""Cosine similarity above which a sentence is replaced by the nearest known one; sentences of the test split have at
+least 0.32."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,23 @@ class VLAConfig:
     Attributes:
         channels: Channels of one vision token.
         grid: Side of the square token map.
-        queries: Language queries of a readout of the tokens; 0 for none, which leaves it what it reads.
-        values: Channels that each query brings back.
+        queries: Number of language queries that attend over the tokens; 0 for no such readout, which requires `reads`.
+        values: Number of channels that each query returns.
         width: Width of the readout's keys and queries.
-        reads: Whether it reads the target's object state with the world model's estimator, which stays as it is.
-        sentences: Number of sentences that it knows, see `nearest_known`; 0 takes every sentence as it is.
+        reads: Whether the VLA reads the target's object state, with a frozen copy of the world model's estimator.
+        sentences: Number of known sentences, see `nearest_known`; 0 uses every sentence as it is.
         hidden: Width of the two hidden layers.
-        std: Standard deviation of the stochastic policy, alike in all four actions.
-        world_model: Name or folder of the world model whose encoder makes the tokens.
+        std: Standard deviation of the stochastic policy, the same for all four actions.
+        world_model: Name or folder of the world model whose encoder computes the tokens.
         encoder_id: Fingerprint of that world model's encoder, see `dream_env.agents.policies.encoder_id`; None for
-            policies from before it was kept.
+            older policies that were saved without one.
 
     Raises:
         ValueError: If a size or the standard deviation is not a number of the accepted kind.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"eyes": "encoder_id"}
-    """Fields of before version 0.2, and their names of now."""
+    """Names of fields before version 0.2, and their current names."""
 
     channels: int = 16
     grid: int = 8
@@ -86,7 +87,7 @@ class VLAConfig:
     encoder_id: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks what would take all memory, or make no policy."""
+        """Checks that sizes are within bounds and the standard deviation is positive."""
         for name, least, most in _BOUNDS:
             value = getattr(self, name)
             if not isinstance(value, int) or not least <= value <= most:
@@ -100,27 +101,32 @@ class VLAConfig:
         return self.grid**2 * self.channels
 
     def check_encoder(self, world_model: str) -> None:
-        """Refuses a world model through which the policy would not see, or be told, what it learned from.
+        """Checks that a world model has the image and text encoders with which the policy was trained.
 
         Args:
-            world_model: Name or folder of the one that it is to be run with; without an `encoder_id` every one passes.
+            world_model: Name or folder of the world model to run the policy with. Policies without an `encoder_id`
+                accept every world model.
 
         Raises:
-            ValueError: If the world model has another encoder or other words.
+            ValueError: If the world model's encoder or sentence embeddings differ.
         """
         if self.encoder_id is not None:
             encoder_id.check(self.encoder_id, self.world_model, world_model)
 
 
 class Trunk(BaseFeaturesExtractor):
-    """What is seen and read of what the instruction names, the set-point and the instruction into two hidden layers.
+    """The VLA's feature extractor, with two hidden layers.
+
+    Its inputs are the set-point, the instruction, the tokens through a language-conditioned readout (`queries`), and
+    the target's object state (`reads`).
 
     Args:
-        space: Space of the observations.
+        space: Observation space.
         config: Sizes.
 
     Raises:
-        ValueError: If the space lacks a part that the VLA reads, its embedding does not fit, or it sees nothing.
+        ValueError: If the space lacks an entry that the VLA reads, the embedding has the wrong size, or the VLA has
+            neither `queries` nor `reads`.
     """
 
     def __init__(self, space: spaces.Dict, config: VLAConfig) -> None:
@@ -135,11 +141,11 @@ class Trunk(BaseFeaturesExtractor):
             )
         if given and config.queries:
             raise ValueError(
-                f"observation space has the object state in place of tokens, which queries={config.queries} look at; "
+                f"observation space has the object state instead of tokens, which queries={config.queries} needs; "
                 "accepted: a VLA with queries=0, or environments without ObjectStateVecEnv"
             )
         if not (config.queries or config.reads):
-            raise ValueError("queries=0 and reads=False: a VLA that sees nothing; accepted: one of them at least")
+            raise ValueError("queries=0 and reads=False: the VLA has no visual input; accepted: at least one of them")
         self.channels = config.channels
         inputs = len(PROPRIO_NAMES) + INSTRUCTION_DIM
         self.readout: LanguageReadout | None = None
@@ -148,7 +154,7 @@ class Trunk(BaseFeaturesExtractor):
             self.readout = LanguageReadout(config.channels, INSTRUCTION_DIM, *sizes)
             inputs += self.readout.output_dim
         self.state_estimator: StateEstimator | None = None
-        if config.reads:  # its weights stay as they are; gradients pass through it to what it reads
+        if config.reads:  # frozen weights; gradients still flow to its inputs
             self.state_estimator = StateEstimator(config.channels, config.grid).requires_grad_(False)
         self.target_selector = TargetSelector() if config.reads else None
         inputs += len(CUBE) if config.reads else 0
@@ -170,15 +176,15 @@ class Trunk(BaseFeaturesExtractor):
 
 
 def object_state(estimator: StateEstimator, obs: Mapping[str, Tensor], part: str) -> Tensor:
-    """Returns the object state of a part of observations, estimated now or given already.
+    """Returns the object state of an observation entry: the given one, or an estimate.
 
     Args:
-        estimator: Of a VLA or its critic.
-        obs: Batch of observations, with the part `(B, E)` or its object state.
+        estimator: State estimator of a VLA or its critic.
+        obs: Batch of observations that has the entry `part`, `(B, E)`, or its object state.
         part: "embedding" or "goal".
 
     Returns:
-        Numbers `(B, R)`, those of `dream_env.nicol.world_model.state_estimator`; gradients pass to the part.
+        Object states `(B, R)`, see `dream_env.nicol.world_model.state_estimator`. Gradients flow to the entry.
     """
     given = OBJECT_STATE_KEYS[part]
     return obs[given] if given in obs else estimator(obs[part].unflatten(-1, (estimator.grid**2, -1)))
@@ -186,17 +192,17 @@ def object_state(estimator: StateEstimator, obs: Mapping[str, Tensor], part: str
 
 @torch.no_grad()
 def nearest_known(instruction: Tensor, known: Tensor) -> Tensor:
-    """Replaces sentences that were not trained on by the nearest ones that were.
+    """Replaces sentence embeddings by the nearest embedding, in cosine similarity, of the training sentences.
 
-    Two sentences that mean the same are nearer to each other than to any other (`python -m agents.studies.phrasings`),
-    but a network trained on a few hundred of them makes something else of one beside them. Nearness is the cosine.
+    Sentences with the same meaning are closest to each other (`python -m agents.studies.phrasings`), but a network that
+    was trained on a few hundred sentences does not generalize to embeddings next to them.
 
     Args:
         instruction: Embeddings `(B, I)`.
-        known: Embeddings of the sentences that were trained on, `(S, I)`; none leaves everything as it is.
+        known: Embeddings of the training sentences, `(S, I)`; if S is 0, nothing is replaced.
 
     Returns:
-        Embeddings `(B, I)`; what is like no known sentence stays what it is.
+        Embeddings `(B, I)`. Those that are not similar to any known sentence are unchanged.
     """
     if not len(known):
         return instruction
@@ -205,16 +211,16 @@ def nearest_known(instruction: Tensor, known: Tensor) -> Tensor:
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Returns linear layers of these widths, each followed by a GELU."""
+    """Returns linear layers with the given widths, each followed by a GELU."""
     pairs = zip(widths, widths[1:], strict=False)
     return nn.Sequential(*(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.GELU())))
 
 
 class VLA(nn.Module):
-    """Vision, language and proprioception to an action: the policy by itself.
+    """The policy network, from vision, language and proprioception to an action.
 
     Args:
-        config: Sizes; None takes those that fit the default world model.
+        config: Sizes; None for the defaults, which fit the default world model.
     """
 
     RENAMED_WEIGHTS: ClassVar[dict[str, str]] = {
@@ -222,7 +228,7 @@ class VLA(nn.Module):
         "trunk.reader.": "trunk.state_estimator.",
         "trunk.named.": "trunk.target_selector.",
     }
-    """Beginnings of the names of weights before version 0.2, and of now."""
+    """Prefixes of weight names before version 0.2, and their current prefixes."""
     kind = "vla"
     config_class = VLAConfig
     inputs = INPUTS
@@ -255,16 +261,17 @@ class VLA(nn.Module):
         """Chooses actions, with the signature of stable-baselines3's `predict`.
 
         Args:
-            observation: One observation of either world, or a batch of them.
-            state: Handed back as it is: the VLA has no memory.
-            episode_start: Not needed without a memory.
-            deterministic: Mean action; otherwise a sample around it from torch's global generator.
+            observation: One observation of the dream or of physics, or a batch of them.
+            state: Returned unchanged, since the VLA has no memory.
+            episode_start: Ignored, since the VLA has no memory.
+            deterministic: Whether to return the mean action; otherwise the action is sampled around it with torch's
+                global generator.
 
         Returns:
             Actions `(4,)` or `(B, 4)` in [-1, 1], and `state`.
 
         Raises:
-            ValueError: If a part of the observation is missing or has the wrong shape.
+            ValueError: If an entry of the observation is missing or has the wrong shape.
         """
         if missing := set(INPUTS) - set(observation):
             raise ValueError(f"observation lacks {sorted(missing)}; a VLA reads {INPUTS}")
@@ -284,7 +291,7 @@ class VLA(nn.Module):
         return (action[0] if single else action).cpu().numpy(), state
 
     def reset(self) -> None:
-        """Forgets nothing: it has no memory."""
+        """Does nothing, since the VLA has no memory."""
 
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
         """Chooses actions `(B, 4)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
@@ -293,39 +300,39 @@ class VLA(nn.Module):
     @insulated
     @torch.no_grad()
     def act_on_pixels(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
-        """Chooses the action for one camera picture: all the way from pixels and words.
+        """Chooses the action for one camera image and instruction, using the policy's world model as the encoder.
 
         Args:
-            image: Picture of the policy's camera, `(64, 64, 3)` uint8.
+            image: Image of the policy camera, `(64, 64, 3)` uint8.
             proprio: Normalized set-point `(4,)`, see `dream_env.nicol.constants.normalize`.
-            instruction: What to do, such as "grab the red cube".
+            instruction: The instruction, such as "grab the red cube".
 
         Returns:
             The mean action `(4,)` in [-1, 1].
 
         Raises:
-            ValueError: If the world model has another encoder by now.
+            ValueError: If the world model's encoder differs from the one that the policy was trained with.
         """
         self.config.check_encoder(self.config.world_model)
         model = checkpoint.load(self.config.world_model, str(self.device))
-        seen = {"pixels": torch.tensor(image), "proprio": torch.tensor(proprio, dtype=torch.float32)}
-        state = model.encode({name: part[None].to(self.device) for name, part in seen.items()})
+        observed = {"pixels": torch.tensor(image), "proprio": torch.tensor(proprio, dtype=torch.float32)}
+        state = model.encode({name: part[None].to(self.device) for name, part in observed.items()})
         embedding = model.embedding(state)[0].cpu().numpy()
         obs = {"embedding": embedding, "proprio": proprio, "instruction": embedder(model)(instruction)}
         return self.predict(obs)[0]
 
 
 def save(policy: VLA, path: str | Path, card: str) -> None:
-    """Writes a VLA as `config.json`, `model.safetensors` and a card."""
+    """Saves a VLA as `config.json`, `model.safetensors` and a card with the text `card`."""
     registry.save(policy, path, card)
 
 
 def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:
-    """Reads a VLA, see `dream_env.agents.policies.registry.load`, which reads every kind.
+    """Loads a VLA; see `dream_env.agents.policies.registry.load`, which loads every kind of policy.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
-        ValueError: If a file is damaged, or the policy is of another kind.
+        ValueError: If a file is damaged, or the policy is not a VLA.
     """
     policy = registry.load(path, device)
     if not isinstance(policy, VLA):

@@ -1,1 +1,1 @@
-"""The state-grounded world model of NICOL: fitted with the labels that its simulator gives."""
+"""The state-grounded world model of NICOL, which is fitted with labels of the simulator."""

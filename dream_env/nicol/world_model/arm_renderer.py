@@ -1,4 +1,4 @@
-"""Drawing the arm on the token map: what is known without looking at it."""
+"""Draws the arm on the token map from its set-point and hand state."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 
 _FREQUENCIES = (math.pi, 2 * math.pi, 4 * math.pi)
-"""Angular frequencies of the sines and cosines of its numbers that `ArmRenderer` sees."""
+"""Angular frequencies of the sines and cosines that `ArmRenderer` adds to its inputs."""
 
 
 class ArmRenderer(nn.Module):
-    """Draws the arm before and after a step, as two token maps, from the few numbers that say where it is.
+    """Draws the arm before and after a step, as two token maps, from the few numbers that determine its pose.
 
-    So the predictor need not move a picture of it from token to token, which blurs; it is left with the cubes.
+    The predictor then does not have to move an image of the arm from token to token, which would blur it, and only
+    has to predict the cubes.
 
     Args:
         channels: Channels C of one token.
         tokens: Number T of tokens.
-        numbers: Length n of what tells where the arm is before or after: the set-point, and where the hand is, which is
-            some steps behind.
+        numbers: Number n of inputs per time step: the set-point, and the hand state, which lags some steps behind.
         width: Hidden width.
     """
 
@@ -38,9 +38,9 @@ class ArmRenderer(nn.Module):
         self.register_buffer("frequencies", torch.tensor(_FREQUENCIES), persistent=False)
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Draws the arm from its numbers `(B, n)` before and after a step, `(B, T, 2 C)`."""
+        """Maps the arm's numbers before and after a step, `(B, n)` each, to two token maps, `(B, T, 2 C)`."""
         numbers = torch.cat([before, after], dim=1)
-        # Smooth networks are slow to learn how fast a picture changes (Tancik et al. 2020, Fourier features).
+        # Networks are slow to learn high-frequency functions of few inputs (Tancik et al. 2020, Fourier features).
         phases = (numbers.unsqueeze(1) * self.frequencies.unsqueeze(1)).flatten(1)
         drawn = self.draw(torch.cat([numbers, phases.sin(), phases.cos()], dim=1))
         return drawn.unflatten(1, (-1, 2 * self.channels))

@@ -1,4 +1,4 @@
-"""A learned metric: vectors whose distances tell how many control steps one picture is from another."""
+"""A learned metric: an embedding whose distances predict the number of control steps between two states."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import nn
 
 
 class MetricHead(nn.Sequential):
-    """Maps object states to vectors; Euclidean distances between such vectors are trained to be steps.
+    """Maps object states to vectors whose Euclidean distances are trained to be numbers of control steps.
 
-    It sees neither instruction nor set-point: what has to be done must be told by the two pictures alone. Regressing
-    the distance of embedded states onto the time between them is temporal-distance learning (Hartikainen et al. 2020,
-    "Dynamical distance learning"; Park et al. 2024, "Foundation policies with Hilbert representations").
+    Neither the instruction nor the set-point is an input: the distance depends only on what the two images show.
+    Regressing the distance of embedded states onto the time between them is temporal-distance learning (Hartikainen et
+    al. 2020, "Dynamical distance learning"; Park et al. 2024, "Foundation policies with Hilbert representations").
 
     Args:
         inputs: Length R of an object state, see `dream_env.nicol.world_model.state_estimator`.
-        dim: Length M of the vector.
+        dim: Dimension M of the embedding.
         widths: Widths of the hidden layers.
     """
 

@@ -1,4 +1,4 @@
-"""The state-grounded world model: a token map for what is seen, and an object state that moves in numbers."""
+"""The state-grounded world model: its state is a token map (appearance) and an object state (positions)."""
 
 from __future__ import annotations
 
@@ -29,26 +29,31 @@ from dream_env.world_models.protocol import Prediction, State
 from dream_env.world_models.traced import Traced
 
 GRID = 8
-"""Side of the token map."""
+"""Side of the square token map."""
 _STATE = ("tokens", "proprio", "object_state")
 _PURE = ("_mode_step", "_sample_step", "_posterior_step", "_metric", "_success")
-"""Methods that map tensors to tensors."""
+"""Methods that only map tensors to tensors, which `compiled` and `traced` replace."""
 
 
 class StateGroundedModel(nn.Module):
     """A world model of NICOL, see `dream_env.world_models.protocol.WorldModel`.
 
-    A state holds "tokens" `(B, T, C)`, what the auto-encoder sees; "proprio" `(B, 4)`, the controller's set-point; and
-    "object_state" `(B, R)`, where hand and cubes are, see `state_estimator.OBJECT_STATE`: estimated from the tokens of
-    an observation, and from then on moved by the object dynamics. "instruction" `(B, 64)` is there if the observation
-    had one. Gradients pass through every method except `decode`; callers who need none use `torch.inference_mode`.
+    A state has these entries:
+
+    - "tokens" `(B, T, C)`: latent tokens of the autoencoder;
+    - "proprio" `(B, 4)`: the controller's set-point;
+    - "object_state" `(B, R)`: positions of hand and cubes, see `state_estimator.OBJECT_STATE`. It is estimated from
+      the tokens of an observation, and then predicted by the object dynamics in every step;
+    - "instruction" `(B, 64)`: only if the observation has one.
+
+    Gradients flow through every method except `decode`; use `torch.inference_mode` if you do not need them.
 
     Args:
-        config: Architecture.
-        spec: The world that it is fitted to.
+        config: Architecture; None for the defaults.
+        spec: Specification of the world that the model is fitted to.
 
     Raises:
-        ValueError: If a number of the config does not fit the others.
+        ValueError: If the values of the config do not fit together.
     """
 
     kind = "state_grounded"
@@ -56,7 +61,7 @@ class StateGroundedModel(nn.Module):
     noise_dim = 1
     observed = ("proprio",)
     metric_state = ("proprio", "object_state")
-    """Entries of a state that tell the distance to a goal, see `step`."""
+    """Entries of a state that suffice to compute the learned distance to a goal, see `step`."""
 
     def __init__(self, config: StateGroundedConfig | None = None, spec: WorldSpec = SPEC) -> None:
         super().__init__()
@@ -83,15 +88,15 @@ class StateGroundedModel(nn.Module):
         return self.setpoint_step.device
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
-        """Encodes observations into a state; all of it is seen in them, so `previous` does not count.
+        """Encodes observations into states. The model has no memory, so `previous` is ignored.
 
         Args:
-            observation: "pixels" `(B, 64, 64, 3)` uint8; "proprio", set-points `(B, 4)` in [-1, 1], zeros without it;
-                and "instruction", sentence embeddings `(B, 64)`, if there is one.
+            observation: "pixels" `(B, 64, 64, 3)` uint8; optionally "proprio", set-points `(B, 4)` in [-1, 1] (default
+                zeros), and "instruction", sentence embeddings `(B, 64)`.
             previous: Not used.
 
         Raises:
-            ValueError: If the pictures have another shape or type.
+            ValueError: If the images have the wrong shape or dtype.
         """
         images, shape = observation["pixels"], (IMAGE_SIZE, IMAGE_SIZE, 3)
         if images.dtype != torch.uint8 or images.shape[1:] != shape:
@@ -100,36 +105,38 @@ class StateGroundedModel(nn.Module):
         return self.state_of(tokens, observation.get("proprio"), observation.get("instruction"))
 
     def state_of(self, tokens: Tensor, proprio: Tensor | None = None, instruction: Tensor | None = None) -> State:
-        """Makes a state of tokens `(B, T, C)` and the rest of an observation; the object state is estimated."""
+        """Builds states from tokens `(B, T, C)` and the rest of an observation; estimates the object state."""
         if proprio is None:
             proprio = tokens.new_zeros(len(tokens), len(PROPRIO_NAMES))
         state = {"tokens": tokens, "proprio": proprio, "object_state": chunked(self.state_estimator, tokens)}
         return state if instruction is None else state | {"instruction": instruction}
 
     def restore(self, observation: Mapping[str, Tensor]) -> State:
-        """Returns the states that policies' observations show: "embedding" `(B, E)`, and the rest as in `encode`."""
+        """Rebuilds states from observations of policies: "embedding" `(B, E)`, and the rest as in `encode`."""
         tokens = observation["embedding"].unflatten(-1, (-1, self.config.channels))
         return self.state_of(tokens, observation.get("proprio"), observation.get("instruction"))
 
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> tuple[State, Prediction]:
-        """Predicts the next state: the mean of the networks' modes, or, by noise, a sample of one network's mixture.
+        """Predicts the next states.
 
-        A network drawn anew at every step is the trajectory sampling TS1 of PETS (Chua et al. 2018, section 5.1). What
-        is drawn is where cubes go.
+        Without noise, the next object state is the mean of the ensemble members' most likely components. With noise,
+        it is a sample from the mixture of one ensemble member, drawn in every step: this is the trajectory sampling TS1
+        of PETS (Chua et al. 2018, section 5.1). Only the motion of the cubes is random.
 
         Args:
-            state: Current states. Those of `metric_state` alone are moved in the same way, ten times faster, as tokens
-                have no part in where hand and cubes go; nothing is told of success then, and disagreement is that about
-                hand and cubes.
-            action: `(B, 4)` in [-1, 1].
-            noise: Uniform random numbers `(B, 1)` in [0, 1); None gives the likeliest.
-            temperature: How far noise can lead from the likeliest, see `Mixture.sample`.
+            state: Current states. States with only the entries of `metric_state` are predicted in the same way, ten
+                times faster, since tokens do not affect the motion of hand and cubes. In that case success is not
+                predicted, and the disagreement is that of the object dynamics only.
+            action: Actions `(B, 4)` in [-1, 1].
+            noise: Uniform random numbers `(B, 1)` in [0, 1); None predicts the most likely outcome.
+            temperature: Divides the logits of the mixture, see `Mixture.sample`.
 
         Returns:
-            The next states; and of the step the disagreement (variance of heads and networks, each in its own unit, so
-            that a decimeter counts as much as everything that can be seen) and, of states with an instruction, success.
+            The next states, and a prediction with the disagreement and, for states with an instruction, the success
+            probability. The disagreement is the variance between the predictor's heads plus that between the object
+            dynamics' networks, each in its own units, so that a decimeter counts as much as everything in the tokens.
         """
         chance = () if noise is None else (noise[:, 0], torch.full_like(noise[:, 0], temperature))
         if "tokens" not in state:
@@ -141,15 +148,16 @@ class StateGroundedModel(nn.Module):
         return self._outputs(state, chunked(step, *chance, *self._inputs(state, action)))
 
     def posterior_step(self, state: State, action: Tensor, next_object_state: Tensor, known: Tensor) -> State:
-        """Predicts the next state by the components that most probably are the ones that happened (teacher forcing).
+        """Predicts the next states with the mixture components that best explain the recording (teacher forcing).
 
-        So a dream under recorded actions is of what was recorded, also where a cube by chance slipped or did not.
+        A rollout with recorded actions then follows the recording even where the outcome was random, such as a cube
+        that slipped or did not.
 
         Args:
             state: Current states.
-            action: `(B, 4)` in [-1, 1].
-            next_object_state: What happened: the object state `(B, R)` of the frame after it.
-            known: Which of its numbers exist, `(B, R)` bool.
+            action: Actions `(B, 4)` in [-1, 1].
+            next_object_state: The recorded object state after the step, `(B, R)`.
+            known: Which of its entries are defined, `(B, R)` bool.
         """
         inputs = self._inputs(state, action)
         return self._outputs(state, chunked(self._posterior_step, next_object_state, known, *inputs))[0]
@@ -188,7 +196,7 @@ class StateGroundedModel(nn.Module):
         return self.object_dynamics(object_state, proprio, self.next_setpoint(proprio, action))
 
     def next_setpoint(self, proprio: Tensor, action: Tensor) -> Tensor:
-        """Moves set-points `(B, 4)` by actions `(B, 4)`, as the controller does."""
+        """Moves set-points `(B, 4)` by actions `(B, 4)`, in the same way as the controller."""
         return constants.integrate(proprio, action, self.setpoint_step)
 
     def _rendered(
@@ -201,11 +209,16 @@ class StateGroundedModel(nn.Module):
         action: Tensor,
         *instruction: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Draws the next tokens; returns the next state's parts, the disagreement and, told an instruction, success."""
+        """Predicts the next tokens.
+
+        Returns:
+            The next tokens, set-points and object states, the disagreement and, if an instruction is given, the success
+            probability.
+        """
         setpoint = self.next_setpoint(proprio, action)
         heads = self.predictor(tokens, action, proprio, setpoint, object_state, next_object_state)
         after = heads.mean(0), setpoint, next_object_state
-        # `Tensor.var` takes as long as all the rest.
+        # `Tensor.var` would take as long as the rest of the step.
         disagreement = (heads - after[0]).square().mean((0, 2, 3)) + mixture.disagreement()
         success = [self.success_head.probability(after[0], setpoint, each, after[2]) for each in instruction]
         return *after, disagreement, *success
@@ -219,11 +232,12 @@ class StateGroundedModel(nn.Module):
         return state["tokens"].flatten(1)
 
     def features(self, state: State) -> dict[str, Tensor]:
-        """Returns the few numbers that a small controller needs, of the hand and of the cube that the sentence names.
+        """Returns low-dimensional features of the hand and the target cube, as inputs of a small controller.
 
-        "way" `(B, 3)` leads from the set-point to the cube, "lag" `(B, 3)` from the hand to the set-point, in
-        decimeters; "set_point" `(B, 4)` is "proprio"; "grip" `(B, 2)` tells how far the hand is closed, and whether it
-        holds the cube.
+        Returns:
+            "way" `(B, 3)`, the vector from the set-point to the cube, in decimeters; "lag" `(B, 3)`, the vector from
+            the hand to the set-point, in decimeters; "set_point" `(B, 4)`, the same as "proprio"; and "grip" `(B, 2)`,
+            the closing of the hand and whether it holds the cube, in the units of an object state.
 
         Raises:
             ValueError: If the states have no instruction.
@@ -241,7 +255,7 @@ class StateGroundedModel(nn.Module):
         }
 
     def metric(self, state: State) -> Tensor:
-        """Maps states to vectors `(B, M)` by their object state, see `MetricHead`."""
+        """Maps the object states of states to vectors `(B, M)` of the learned metric, see `MetricHead`."""
         return chunked(self._metric, state["object_state"])
 
     def _metric(self, object_state: Tensor) -> Tensor:
@@ -249,7 +263,7 @@ class StateGroundedModel(nn.Module):
 
     @torch.no_grad()
     def decode(self, state: State) -> dict[str, Tensor]:
-        """Draws states: "pixels" `(B, 64, 64, 3)` uint8, and "proprio" as it is."""
+        """Decodes states to "pixels" `(B, 64, 64, 3)` uint8, and returns "proprio" unchanged."""
         if self.painter is None:
             images = chunked(self.autoencoder.decode, state["tokens"])
         else:
@@ -257,7 +271,7 @@ class StateGroundedModel(nn.Module):
         return {"pixels": (images * 255).round().clamp(0, 255).to(torch.uint8), "proprio": state["proprio"]}
 
     def success(self, state: State) -> Tensor:
-        """Predicts the calibrated probability `(B,)` that the condition of the states' instruction holds now.
+        """Predicts the calibrated probability `(B,)` that the condition of the instruction holds in each state.
 
         Raises:
             ValueError: If the states have no instruction.
@@ -271,22 +285,22 @@ class StateGroundedModel(nn.Module):
         return self.success_head.probability(*inputs)
 
     def compiled(self) -> StateGroundedModel:
-        """Returns a model with the same weights whose dreams run through `torch.compile`.
+        """Returns a model with the same weights whose prediction methods run through `torch.compile`.
 
-        The first step of each kind takes up to a minute and needs a C++ compiler (on a GPU Triton); torch keeps what
-        it made. Results differ from those of the plain model in their last bits.
+        The first call of each method takes up to a minute and needs a C++ compiler (Triton on a GPU); torch caches the
+        result. Predictions differ from those of the plain model in the last bits.
         """
         return self._with(torch.compile)
 
     def traced(self) -> StateGroundedModel:
-        """Returns a model with the same weights, which must stay as they are, that is faster on small batches.
+        """Returns a model with the same weights that is faster on small batches, see `Traced`.
 
-        See `Traced`.
+        The weights must not be changed afterwards.
         """
         return self._with(Traced)
 
     def _with(self, how: Callable[[Any], Any]) -> StateGroundedModel:
-        """Returns a model with the same weights that calls its `_PURE` methods in another way."""
+        """Returns a model with the same weights whose `_PURE` methods are wrapped by `how`."""
         model = copy.copy(self)
         for name in _PURE:
             vars(model).pop(name, None)

@@ -1,4 +1,4 @@
-"""What the hand does to the cubes, in numbers: to move a few positions is easier than to move their picture."""
+"""The object dynamics: predicts hand and cube positions as numbers, which is easier than predicting their image."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from dream_env.nicol.language import COLORS
 from dream_env.nicol.world_model.state_estimator import CENTER, CUBE, HAND, SCALE, cubes
 
 PLACE, HELD, PRESENT = slice(0, 3), 3, 4
-"""Where position, held and present stand in the object state of a cube."""
+"""Indices of position, held and present in the object state of a cube."""
 _STEP = 0.1
-"""Unit in which a cube's displacement in a control step is predicted, in those of an object state: one centimeter."""
+"""Unit of predicted displacements per control step, in the units of an object state: one centimeter."""
 CENTIMETER = 0.1
-"""One centimeter in the units of an object state: from there on errors count linearly."""
+"""One centimeter in the units of an object state; larger errors count linearly."""
 BLUR = 0.01
-"""Error of a component that makes it e times less likely to be the one that happened: that of four millimeters."""
+"""Scale of a component's error in its likelihood: an error of this size, which corresponds to about four millimeters,
+makes the component e times less likely."""
 _NEVER = -1e4
-"""Logit of a component that cannot be."""
+"""Logit of an impossible component."""
 _ASTRAY = 0.02
-"""Standard deviation of the last weights of all components but the first, before they are trained."""
+"""Standard deviation of the initial last-layer weights of all components except the first."""
 
 
 class Mixture(NamedTuple):
-    """What may come of a step: of each of E networks, K components for every cube, one of which will be.
+    """Predicted distribution of the next object states: a mixture of K components for each network and cube.
+
+    There are E networks, B states and one cube slot per color.
 
     Attributes:
-        hand: Where the hand will be, `(B, len(HAND))`; of that there is no doubt.
-        cubes: Place and held of every cube in every component, `(E, B, colors, K, 4)`.
-        logits: Of how likely the components are, `(E, B, colors, K)`.
-        present: Whether the cubes are there, `(E, B, colors, 1)`.
+        hand: Next hand state, `(B, len(HAND))`; it is deterministic.
+        cubes: Position and held flag of every cube in every component, `(E, B, colors, K, 4)`.
+        logits: Logits of the components, `(E, B, colors, K)`.
+        present: Whether a cube of each color is on the table, `(E, B, colors, 1)`.
     """
 
     hand: Tensor
@@ -42,29 +45,29 @@ class Mixture(NamedTuple):
     present: Tensor
 
     def mean(self) -> Tensor:
-        """Returns the mean of every network's components, as object states `(E, B, R)`."""
+        """Returns the mean of every network's mixture, as object states `(E, B, R)`."""
         return self._object_state((self.logits.softmax(-1).unsqueeze(-1) * self.cubes).sum(-2))
 
     def mode(self) -> Tensor:
-        """Returns every network's likeliest component, as object states `(E, B, R)`."""
+        """Returns every network's most likely component, as object states `(E, B, R)`."""
         return self._select(self.logits.argmax(-1))
 
     def posterior_mode(self, truth: Tensor, known: Tensor) -> Tensor:
-        """Returns every network's component that most probably is the one that happened, as object states `(E, B, R)`.
+        """Returns every network's most likely component given the true next state, as object states `(E, B, R)`.
 
-        Arguments as in `log_joint`.
+        See `log_joint` for the arguments.
         """
         return self._select(self.log_joint(truth, known).argmax(-1))
 
     def log_joint(self, truth: Tensor, known: Tensor) -> Tensor:
-        """Returns the logarithm of every component's weight times the likelihood that it gives to what happened.
+        """Returns the log-weight of every component plus its log-likelihood of the true next state.
 
         Args:
-            truth: What happened, as object states `(B, R)`.
-            known: Which of its numbers exist, `(B, R)` bool.
+            truth: True next object states, `(B, R)`.
+            known: Which of their entries are defined, `(B, R)` bool.
 
         Returns:
-            The logarithms, `(E, B, colors, K)`.
+            The log joint probabilities, up to a constant, `(E, B, colors, K)`.
         """
         there = cubes(truth)[:, :, None, :PRESENT].expand_as(self.cubes)
         error = F.smooth_l1_loss(self.cubes, there, beta=CENTIMETER, reduction="none")
@@ -75,22 +78,22 @@ class Mixture(NamedTuple):
 
         Args:
             noise: Uniform random numbers `(B,)` in [0, 1).
-            temperature: What the logits are divided by, `(B,)` (Ha & Schmidhuber 2018, section 4): the lower, the more
-                often it is the likeliest component.
+            temperature: Divisor of the logits, `(B,)` (Ha & Schmidhuber 2018, section 4). The lower it is, the more
+                often the most likely component is drawn.
         """
         scaled = noise * len(self.cubes)
         network, rows = scaled.long(), torch.arange(len(noise), device=noise.device)
-        one = Mixture(self.hand, *(part[network, rows].unsqueeze(0) for part in self[1:]))
-        chances = (one.logits / temperature.clamp_min(1e-6)[:, None, None]).softmax(-1).cumsum(-1)[..., :-1]
-        return one._select((chances <= (scaled - network)[:, None, None]).sum(-1))[0]
+        drawn = Mixture(self.hand, *(part[network, rows].unsqueeze(0) for part in self[1:]))
+        chances = (drawn.logits / temperature.clamp_min(1e-6)[:, None, None]).softmax(-1).cumsum(-1)[..., :-1]
+        return drawn._select((chances <= (scaled - network)[:, None, None]).sum(-1))[0]
 
     def disagreement(self) -> Tensor:
-        """Returns the variance `(B,)` between the networks' means, averaged over the numbers of an object state."""
+        """Returns the variance `(B,)` between the networks' means, averaged over the entries of an object state."""
         means = self.mean()
         return (means - means.mean(0)).square().mean((0, 2))
 
     def _select(self, component: Tensor) -> Tensor:
-        """Returns one component of every cube, by their numbers `(E, B, colors)`."""
+        """Returns the components with indices `(E, B, colors)`, one per cube, as object states `(E, B, R)`."""
         number = component[..., None, None].expand(*component.shape, 1, self.cubes.shape[-1])
         return self._object_state(self.cubes.gather(-2, number).squeeze(-2))
 
@@ -101,24 +104,27 @@ class Mixture(NamedTuple):
 
 
 class ObjectDynamics(nn.Module):
-    """Moves hand and cubes by where they are and where the set-point goes.
+    """Predicts hand and cubes from their positions and the motion of the set-point.
 
-    The hand follows its set-point, some steps behind. One network serves every cube (interaction networks: Battaglia et
-    al. 2016): it sees the hand before and after the step and the other cubes from where the cube is. What is predicted
-    is predicted from, step after step, and never goes through a picture, where a cube behind the hand would be lost.
+    The hand follows its set-point with a lag of some steps. The same network is applied to every cube (interaction
+    networks: Battaglia et al. 2016): its inputs are the hand before and after the step and the other cubes, relative to
+    the cube. In a rollout, predictions are inputs of the next step and are never rendered in between, so a cube that
+    the hand occludes is not lost.
 
-    A cube stays in the hand or slips out of it, by what no picture shows. So every network predicts some components and
-    how likely each is, a mixture (mixture density networks: Bishop 1994; in a world model: Ha & Schmidhuber 2018). One
-    guess would be neither; and as recorded policies see a cube slip and go back for it, it would learn to tell what
-    has happened from how they go on, and believe in every grasp of one that does not.
+    Whether a cube stays in the hand or slips depends on details that no image shows. Therefore every network predicts a
+    mixture of several outcomes with their probabilities (mixture density networks: Bishop 1994; in a world model: Ha &
+    Schmidhuber 2018). A single prediction would be an average of the outcomes. It would also learn to infer the outcome
+    from the actions that follow it, since the recorded policies see that a cube slipped and go back for it; for a
+    policy that does not go back, it would then predict that every grasp succeeds.
 
-    An ensemble of such networks, each fitted to its own part of the episodes: what comes of a contact is in doubt where
-    they differ. Where the hand will be is not in doubt, and told by one.
+    The cubes are predicted by an ensemble of such networks, each fitted to its own part of the episodes; their
+    disagreement measures the uncertainty about the outcome of a contact. The hand is predicted by a single network,
+    since its motion is certain.
 
     Args:
         width: Hidden width.
-        ensemble: Number E of networks that move the cubes.
-        components: Number K of components that each of them tells apart.
+        ensemble: Number E of networks that predict the cubes.
+        components: Number K of mixture components of each network.
     """
 
     def __init__(self, width: int, ensemble: int = 1, components: int = 1) -> None:
@@ -128,12 +134,12 @@ class ObjectDynamics(nn.Module):
         self.components = components
         self.hand_dynamics = Ensemble(1, 3 * 3 + 3, width, len(HAND))
         self.cube_dynamics = Ensemble(ensemble, inputs, width, width, components * (PRESENT + 1))
-        with torch.no_grad():  # components that begin alike would stay so
+        with torch.no_grad():  # components with equal initial weights would stay equal
             self.cube_dynamics.weights[-1].unflatten(-1, (components, -1))[..., 1:, :].normal_(0, _ASTRAY)
         low, high = torch.from_numpy(constants.SETPOINT_LOW), torch.from_numpy(constants.SETPOINT_HIGH)
         center, scale = torch.tensor(CENTER), torch.tensor(SCALE)
         cube = slice(len(HAND), len(HAND) + 3)
-        # All places in the units of a cube's: the set-point's from [-1, 1], the hand's from its own middle.
+        # Convert all positions to the units of a cube's position: the set-point from [-1, 1], the hand by its offset.
         self.slope: Tensor
         self.middle: Tensor
         self.above: Tensor
@@ -146,17 +152,17 @@ class ObjectDynamics(nn.Module):
         self.register_buffer("unit", torch.tensor([*[_STEP] * 3, 1.0]), persistent=False)
 
     def __len__(self) -> int:
-        """Number of networks that move the cubes."""
+        """Returns the number of networks that predict the cubes."""
         return len(self.cube_dynamics)
 
     def forward(self, object_state: Tensor, setpoint: Tensor, next_setpoint: Tensor) -> Mixture:
-        """Predicts what may come of a step; cubes that are present stay so.
+        """Predicts the distribution of the next object states; whether a cube is present does not change.
 
         Args:
-            object_state: Where hand and cubes are, `(B, R)`, see `state_estimator.OBJECT_STATE`; or where they are to
-                each network, `(E, B, R)`, and the hand to all of them.
-            setpoint: Set-points `(B, 4)` before the step.
-            next_setpoint: Set-points `(B, 4)` after it.
+            object_state: Object states `(B, R)`, see `state_estimator.OBJECT_STATE`; or different ones for each
+                network, `(E, B, R)`, of which the hand is taken from the first.
+            setpoint: Set-points before the step, `(B, 4)`.
+            next_setpoint: Set-points after the step, `(B, 4)`.
         """
         hand, cube = object_state[..., : len(HAND)], cubes(object_state)
         hand = hand[0] if hand.dim() > 2 else hand
@@ -168,28 +174,30 @@ class ObjectDynamics(nn.Module):
 
         place, present = cube[..., PLACE], cube[..., PRESENT:]
         points = [hand[..., :3] + self.above, next_hand[..., :3] + self.above, after]
-        parts = [2 * (point.unsqueeze(1) - place) for point in points]  # a decimeter is far away
+        parts = [2 * (point.unsqueeze(1) - place) for point in points]  # scaled up, as even a decimeter is far away
         grip = torch.cat([closing, next_hand[..., 3:]], dim=1).unsqueeze(1)
         parts += [grip.expand(*place.shape[:-1], -1), cube]
         for turn in range(1, len(COLORS)):
             other = cube.roll(turn, dims=-2)
             there = other[..., PRESENT:]
             parts += [(other[..., PLACE] - place).clamp(-2, 2) * there, there]
-        told = self.cube_dynamics(torch.cat(parts, dim=-1).flatten(-3, -2)).unflatten(1, place.shape[-3:-1])
-        told = told.unflatten(-1, (self.components, -1))
-        next_cubes = cube[..., None, :PRESENT] + self.unit * told[..., :PRESENT]
-        # Of a cube that is not held it is known what a hand does to it: it has the first component alone.
+        output = self.cube_dynamics(torch.cat(parts, dim=-1).flatten(-3, -2)).unflatten(1, place.shape[-3:-1])
+        output = output.unflatten(-1, (self.components, -1))
+        next_cubes = cube[..., None, :PRESENT] + self.unit * output[..., :PRESENT]
+        # The motion of a cube that is not held is not random: only the first component is possible.
         loose = (cube[..., HELD:PRESENT] < 0.5) & (self.number > 0)
-        logits = told[..., PRESENT].masked_fill(loose, _NEVER)
+        logits = output[..., PRESENT].masked_fill(loose, _NEVER)
         return Mixture(next_hand, next_cubes, logits, present.expand(len(self), *present.shape[-3:]))
 
 
 class Ensemble(nn.Module):
-    """Networks of one form, computed side by side; they predict no change until they are trained.
+    """An ensemble of MLPs with the same layer sizes, computed in parallel.
+
+    The last layer is initialized to zero, so untrained networks predict no change.
 
     Args:
         count: Number E of networks.
-        *widths: Inputs, hidden layers, outputs.
+        *widths: Widths of inputs, hidden layers and outputs.
     """
 
     def __init__(self, count: int, *widths: int) -> None:
@@ -198,21 +206,21 @@ class Ensemble(nn.Module):
         self.weights = nn.ParameterList(torch.empty(count, *size) for size in sizes)
         self.biases = nn.ParameterList(torch.empty(count, 1, outputs) for _, outputs in sizes)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            bound = weight.shape[1] ** -0.5  # as `nn.Linear` begins
+            bound = weight.shape[1] ** -0.5  # the initialization of `nn.Linear`
             for each in (weight, bias):
                 nn.init.uniform_(each, -bound, bound)
         nn.init.zeros_(self.weights[-1])
         nn.init.zeros_(self.biases[-1])
 
     def __len__(self) -> int:
-        """Number of networks."""
+        """Returns the number of networks."""
         return len(self.weights[0])
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps inputs `(E, N, I)`, or `(N, I)` that are the same for all, to outputs `(E, N, O)`."""
+        """Maps inputs `(E, N, I)`, or `(N, I)` shared by all networks, to outputs `(E, N, O)`."""
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if inputs.dim() == 2:  # one product for all networks
+            if inputs.dim() == 2:  # shared inputs: a single matrix product for all networks
                 joint = torch.addmm(bias.flatten(), inputs, weight.transpose(0, 1).flatten(1))
                 inputs = joint.unflatten(1, (len(self), -1)).transpose(0, 1)
             else:

@@ -1,4 +1,4 @@
-"""Drawing a state sharply: cubes where its numbers say they are, the arm as they say it stands."""
+"""A decoder that draws cubes and arm sharply, at the positions of the object state."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from dream_env.nicol.world_model.projection import Projection, gaussian_heatmap
 from dream_env.nicol.world_model.state_estimator import HAND, cubes
 
 _WIDTH = 0.09
-"""Standard deviation of a cube's mark, in units of half the map: a third of how large a cube shows."""
+"""Standard deviation of a cube's Gaussian, in units of half the map: a third of a cube's size in the image."""
 
 
 class Painter(nn.Module):
-    """A decoder that is told more than the tokens.
+    """A decoder whose inputs are the tokens, the set-point and the object state.
 
-    A dream's tokens blur where things move, and a cube that was carried goes pale. Where it is, the object state knows
-    better, to centimeters; so the picture is drawn of both.
+    In a rollout, predicted tokens blur where things move, and a carried cube fades. The object state knows its position
+    to centimeters, so the image is drawn from both.
 
     Args:
         channels: Channels C of one token.
         grid: Side of the token map, T = grid * grid.
-        image_size: Side of the pictures, eight times the grid's.
-        width: Channels of the largest picture within; the smaller ones have two and three times as many.
+        image_size: Side of the images, which must be 8 * grid.
+        width: Channels of the feature map with the highest resolution; the smaller ones have two and three times as
+            many.
 
     Raises:
-        ValueError: If the picture has another side.
+        ValueError: If `image_size` is not 8 * grid.
     """
 
     def __init__(self, channels: int, grid: int, image_size: int, width: int) -> None:
@@ -49,17 +50,17 @@ class Painter(nn.Module):
         )
         self.last = nn.Conv2d(width, 3, 3, 1, 1)
         for side in (4 * grid, 8 * grid):
-            # Rows and columns in the units of the token map, whose ends are the middles of its outer tokens.
+            # Pixel rows and columns in the units of the token map, where -1 and 1 are the centers of the outer tokens.
             pixel = (torch.arange(side) + 0.5) * grid / side - 0.5
             self.register_buffer(f"axis{side}", 2 * pixel / (grid - 1) - 1, persistent=False)
 
     def forward(self, tokens: Tensor, proprio: Tensor, object_state: Tensor) -> Tensor:
-        """Draws states as differences to the background, `(B, H, W, 3)`.
+        """Decodes states to images, as differences to the background, `(B, H, W, 3)`.
 
         Args:
-            tokens: `(B, T, C)`.
+            tokens: Tokens `(B, T, C)`.
             proprio: Set-points `(B, 4)`.
-            object_state: `(B, R)`, see `state_estimator.OBJECT_STATE`.
+            object_state: Object states `(B, R)`, see `state_estimator.OBJECT_STATE`.
         """
         every = cubes(object_state)
         places, present = self.projection(every[..., PLACE]), every[..., PRESENT:].clamp(0, 1)
@@ -74,6 +75,6 @@ class Painter(nn.Module):
 
     @staticmethod
     def _picture(rows: Tensor) -> Tensor:
-        """Lays `(B, side * side, C)` out as `(B, C, side, side)`."""
+        """Reshapes `(B, side * side, C)` to `(B, C, side, side)`."""
         side = round(rows.shape[1] ** 0.5)
         return rows.unflatten(1, (side, side)).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The predictor: how the token map looks after a control step."""
+"""The predictor of the token map after a control step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from dream_env.nicol.world_model.projection import Projection, gaussian_heatmap
 from dream_env.nicol.world_model.state_estimator import CUBE, HAND, cubes
 
 _WIDTH = 0.35
-"""Width of the Gaussian at the hand's place on the map, in units of half the map."""
+"""Standard deviation of the Gaussian at the hand's position on the map, in units of half the map."""
 
 
 class Normalize(nn.Module):
-    """Layer normalization without weights, given weights of one all the same: torch's kernel for that is faster."""
+    """Layer normalization without learned weights.
+
+    It passes constant weights of one and biases of zero, since torch's kernel with weights is faster.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -28,23 +31,23 @@ class Normalize(nn.Module):
         self.register_buffer("zero", torch.zeros(width), persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Gives the last axis of `(..., W)` mean 0 and variance 1."""
+        """Normalizes the last axis of `(..., W)` to mean 0 and variance 1."""
         return F.layer_norm(hidden, self.one.shape, self.one, self.zero)
 
 
 class Block(nn.Module):
-    """A residual block: AdaLN (Peebles & Xie 2023, section 3.2), convolution over neighbors, SiLU, linear."""
+    """A residual block: AdaLN (Peebles & Xie 2023, section 3.2), 3x3 convolution, SiLU, linear layer."""
 
     def __init__(self, width: int, grid: int) -> None:
         super().__init__()
         self.grid, self.normalize = grid, Normalize(width)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
-        # Otherwise every call puts the kernel in this order anew.
+        # Otherwise every call would convert the kernel to this memory format.
         self.mix.weight.data = self.mix.weight.data.contiguous(memory_format=torch.channels_last)
         self.project = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, modulation: Tensor) -> Tensor:
-        """Updates `(B, T, W)` under a scale and a shift `(B, 1, 2 W)`."""
+        """Updates `(B, T, W)`, modulated by a scale and a shift `(B, 1, 2 W)`."""
         scale, shift = modulation.chunk(2, dim=-1)
         normal = torch.addcmul(shift, self.normalize(hidden), 1 + scale)
         # A view of (B, rows, columns, W) as channels-last: the convolution copies nothing.
@@ -54,14 +57,14 @@ class Block(nn.Module):
 
 
 class Heads(nn.Module):
-    """An ensemble of small networks with one hidden layer each, computed side by side.
+    """An ensemble of small networks with one hidden layer each, computed in parallel.
 
-    They predict no change until they are trained.
+    The output layer is initialized to zero, so untrained heads predict no change.
 
     Args:
-        width: Width of their common input.
-        hidden: Hidden width of each.
-        channels: Width of their outputs.
+        width: Width W of the shared input.
+        hidden: Hidden width of each head.
+        channels: Width C of the outputs.
         ensemble: Number E of heads.
     """
 
@@ -72,7 +75,7 @@ class Heads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(ensemble, 1, channels))
 
     def __len__(self) -> int:
-        """Number of heads."""
+        """Returns the number of heads."""
         return len(self.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -82,11 +85,11 @@ class Heads(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Draws the next token map of what is known of a step: an ensemble of small heads on one convolutional trunk.
+    """Predicts the next token map with an ensemble of small heads on one convolutional trunk.
 
-    A step moves the hand by at most 0.7 token, so 3x3 mixing is enough for the motion; the conditioning, which also
-    sees the mean token, carries what is global. Where hand and cubes will be it is told, see `ObjectDynamics`, and the
-    arm is drawn by `ArmRenderer`; the trunk does the rest.
+    A step moves the hand by at most 0.7 tokens, so 3x3 convolutions are enough for the motion. Global information comes
+    from the conditioning, which includes the mean token. The next positions of hand and cubes are inputs, see
+    `ObjectDynamics`, and the arm is drawn by `ArmRenderer`.
 
     Args:
         channels: Channels C of one token.
@@ -95,8 +98,9 @@ class Predictor(nn.Module):
         blocks: Residual blocks of the trunk.
         ensemble: Number E of heads.
         head_width: Hidden width of one head.
-        arm_renderer_width: Hidden width of the arm renderer; 0 for none.
-        cube_heatmaps: Adds a Gaussian for each cube's place, before and after the step, to the trunk's input.
+        arm_renderer_width: Hidden width of the arm renderer; 0 for no arm renderer.
+        cube_heatmaps: Whether to add a Gaussian at each cube's position, before and after the step, to the trunk's
+            input.
     """
 
     def __init__(
@@ -137,15 +141,15 @@ class Predictor(nn.Module):
         object_state: Tensor,
         next_object_state: Tensor,
     ) -> Tensor:
-        """Predicts one step.
+        """Predicts the tokens after one step.
 
         Args:
-            tokens: `(B, T, C)`.
+            tokens: Tokens before the step, `(B, T, C)`.
             action: Actions `(B, 4)`.
-            setpoint: Set-points `(B, 4)` before the step.
-            next_setpoint: Set-points `(B, 4)` after it.
-            object_state: Where hand and cubes are before the step, `(B, R)`, see `state_estimator.OBJECT_STATE`.
-            next_object_state: Where they are after it, `(B, R)`.
+            setpoint: Set-points before the step, `(B, 4)`.
+            next_setpoint: Set-points after the step, `(B, 4)`.
+            object_state: Object states before the step, `(B, R)`, see `state_estimator.OBJECT_STATE`.
+            next_object_state: Object states after the step, `(B, R)`.
 
         Returns:
             Next tokens of every head, `(E, B, T, C)`.
@@ -162,11 +166,11 @@ class Predictor(nn.Module):
             arm = [(setpoint, object_state), (next_setpoint, next_object_state)]
             parts.append(self.arm_renderer(*(torch.cat([each, hand[:, : len(HAND)]], dim=1) for each, hand in arm)))
         hidden = self.input(torch.cat(parts, dim=-1))
-        for block, one in zip(self.blocks, modulation.chunk(len(self.blocks), dim=-1), strict=True):
-            hidden = block(hidden, one)
+        for block, scale_shift in zip(self.blocks, modulation.chunk(len(self.blocks), dim=-1), strict=True):
+            hidden = block(hidden, scale_shift)
         return tokens + self.heads(self.normalize(hidden))
 
     def _near(self, place: Tensor) -> list[Tensor]:
-        """Returns where each token is relative to a place `(B, 2)` on the map: the offset, and a Gaussian of it."""
+        """Returns each token's offset from a position `(B, 2)` on the map, and a Gaussian of that offset."""
         offset = self.position - place.unsqueeze(1)
         return [offset, torch.exp(offset.square().sum(-1, keepdim=True) / (-2 * _WIDTH**2))]

@@ -1,4 +1,4 @@
-"""From places in the room to places on the token map."""
+"""Projects world positions to positions on the token map."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 _WIDTH = 0.25
-"""Standard deviation of the Gaussians of `gaussian_heatmap`, in units of half the map; a token is as wide."""
+"""Default standard deviation of the Gaussians of `gaussian_heatmap`, in units of half the map: about one token."""
 
 
 class Projection(nn.Module):
-    """A small perspective camera: where a place in the room appears on the token map.
+    """A learned perspective projection from world positions to positions on the token map.
 
-    The set-point before and after a step is known exactly, so the predictor need not find the hand to know which tokens
-    will change; cubes are where the object state says. The projection starts from a least-squares fit (`fit`) and is
-    trained with the predictor.
+    The set-points before and after a step are known exactly, so the predictor does not have to find the hand to know
+    which tokens change; the positions of the cubes come from the object state. The projection is initialized by a
+    least-squares fit (`fit`) and trained with the predictor.
     """
 
     def __init__(self) -> None:
@@ -24,35 +24,40 @@ class Projection(nn.Module):
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, places: Tensor) -> Tensor:
-        """Projects places `(..., 3 or more)`, of which the first three count, to row and column `(..., 2)`.
+        """Projects positions to row and column, which range from -1 to 1 on the map.
 
-        Both are -1 to 1 over the map.
+        Args:
+            places: Positions `(..., 3 or more)`; only the first three numbers are used.
+
+        Returns:
+            Rows and columns, `(..., 2)`.
         """
         projected = self.projection(places[..., :3])
         return projected[..., :2] / (1 + 0.5 * torch.tanh(projected[..., 2:]))
 
     @torch.no_grad()
     def fit(self, places: Tensor, centers: Tensor) -> None:
-        """Sets the affine part by least squares from places `(N, 3 or more)` to rows and columns `(N, 2)`."""
+        """Fits the affine part by least squares from positions `(N, 3 or more)` to rows and columns `(N, 2)`."""
         inputs = torch.cat([places[:, :3], torch.ones_like(places[:, :1])], dim=1)
-        # In double precision, so that what is left after rounding can be repeated; LAPACK's last bits cannot. And by
-        # singular values: where all places are at one height the default driver is wrong, not always in the same way.
+        # Double precision makes the rounded result reproducible, as LAPACK's last bits are not. The SVD driver is
+        # needed because the default driver gives wrong, varying results if all positions have the same height.
         solution = torch.linalg.lstsq(inputs.double(), centers.double(), driver="gelsd").solution.float()
         self.projection.weight[:2] = solution[:3].T
         self.projection.bias[:2] = solution[3]
 
 
 def gaussian_heatmap(places: Tensor, present: Tensor, axis: Tensor, width: float = _WIDTH) -> Tensor:
-    """Draws places on the token map, finer than a token.
+    """Draws positions on a map with sub-token resolution.
 
     Args:
-        places: Rows and columns `(B, n, 2)`, -1 to 1 over the map.
-        present: How strongly each is drawn, `(B, n, 1)`.
-        axis: Where the map's rows and columns are, `(side,)`.
+        places: Rows and columns of n positions, `(B, n, 2)`, from -1 to 1 on the map.
+        present: Factor of each Gaussian, `(B, n, 1)`.
+        axis: Coordinates of the map's rows and columns, `(side,)`.
         width: Standard deviation of the Gaussians, in units of half the map.
 
     Returns:
-        Of each place a Gaussian, and the same times the distance in rows and in columns, `(B, T, n * 3)`.
+        For each position a Gaussian, and the Gaussian times its row and column offsets in units of `width`,
+        `(B, T, n * 3)`.
     """
     offset = (axis - places[..., None]) / width
     near = torch.exp(offset.square() / -2)

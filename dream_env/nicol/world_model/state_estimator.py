@@ -1,4 +1,4 @@
-"""Estimating the object state from the tokens: where the hand and every color's cube are, and what is held."""
+"""Estimates the object state from the tokens: positions of the hand and of the cube of each color, and what is held."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from dream_env.nicol.language import COLORS
 HAND = ("x", "y", "z", "closing")
 CUBE = ("x", "y", "z", "held", "present")
 OBJECT_STATE = (*(f"hand.{name}" for name in HAND), *(f"{color}.{name}" for color in COLORS for name in CUBE))
-"""Names of the R numbers of an object state."""
+"""Names of the R entries of an object state."""
 CENTER = (0.5, -0.2, 0.95, 0.5, *(0.5, -0.2, 0.85, 0.0, 0.0) * len(COLORS))
 SCALE = (0.1, 0.1, 0.1, 0.5, *(0.1, 0.1, 0.1, 1.0, 1.0) * len(COLORS))
-"""Middle and unit of the numbers (m; closing, held and present: 0 to 1): an entry is (number - CENTER) / SCALE."""
+"""Center and scale of the entries. An entry is (value - CENTER) / SCALE, where positions are in m, and closing, held
+and present are from 0 to 1."""
 
 
 def cubes(object_state: Tensor) -> Tensor:
-    """Returns what object states `(..., R)` say of the cube of every color, `(..., colors, len(CUBE))`."""
+    """Returns the entries of object states `(..., R)` for the cube of each color, `(..., colors, len(CUBE))`."""
     return object_state[..., len(HAND) :].unflatten(-1, (len(COLORS), len(CUBE)))
 
 
 class StateEstimator(nn.Module):
-    """Estimates positions to a few millimetres: some attention maps per color, then what is seen where they look.
+    """Estimates positions to a few millimetres, with spatial attention for each color.
 
-    Each color attends over the map (spatial softmax: Levine et al. 2016, section 4.3) and gets the attended places and
-    features; the hand is read from the whole map. A cube in the hand is mostly hidden by it, but is where the hand is,
-    so what was read of the hand is shown to every color as well. Only the tokens are looked at, not the set-point, so
-    the same estimator serves pictures of which no set-point is known, such as goals.
+    Each color has attention maps over the tokens (spatial softmax: Levine et al. 2016, section 4.3), from which it gets
+    the attended positions and features. The hand is estimated from the whole map. A cube in the hand is mostly occluded
+    but close to the hand, so the estimate of the hand is an input for every color. The set-point is not an input, so
+    the estimator also works for images without a known set-point, such as goals.
 
     Args:
         channels: Channels C of one token.
         grid: Side of the token map, T = grid * grid.
         width: Channels of the features.
         hidden: Width of the hidden layers.
-        maps: Attention maps of each color; with one, a color in some seeds is never found.
+        maps: Number of attention maps of each color. With only one, some training seeds never find some color.
     """
 
     def __init__(self, channels: int, grid: int = 8, width: int = 24, hidden: int = 64, maps: int = 2) -> None:
@@ -56,30 +57,34 @@ class StateEstimator(nn.Module):
         attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
         attended = attended.unflatten(1, (len(COLORS), self.maps)).flatten(2)
         hand = self.hand(tokens.flatten(1))
-        # Every color has an output layer of its own on shared hidden units: the blocks on the diagonal.
+        # Every color has its own output layer on shared hidden units: take the blocks on the diagonal.
         blocks = self.cube(torch.cat([attended, hand.unsqueeze(1).expand(-1, len(COLORS), -1)], dim=-1))
         cubes = torch.diagonal(blocks.unflatten(-1, (len(COLORS), len(CUBE))), dim1=1, dim2=2).transpose(1, 2)
         return torch.cat([hand, cubes.flatten(1)], dim=1)
 
     def attended_places(self, tokens: Tensor) -> Tensor:
-        """Returns where each color looks in tokens `(B, T, C)`: rows and columns `(B, colors, maps, 2)`, -1 to 1."""
+        """Returns the attended rows and columns of each color in tokens `(B, T, C)`.
+
+        Returns:
+            Rows and columns from -1 to 1, `(B, colors, maps, 2)`.
+        """
         return (self._attend(tokens)[1] @ self.position).unflatten(1, (len(COLORS), self.maps))
 
     def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the features `(B, T, F)` and the attention over them `(B, colors * maps, T)`."""
+        """Returns features `(B, T, F)` and attention weights over the tokens, `(B, colors * maps, T)`."""
         picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         seen = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
         return seen, torch.softmax(self.attention(seen).transpose(1, 2), dim=-1)
 
 
 class TargetSelector(nn.Module):
-    """What an object state says of the cube that an instruction names."""
+    """Selects the object state of the cube whose color an instruction names, with a learned soft selection."""
 
     def __init__(self) -> None:
         super().__init__()
         self.color = nn.Linear(INSTRUCTION_DIM, len(COLORS))
 
     def forward(self, object_state: Tensor, instruction: Tensor) -> Tensor:
-        """Picks from object states `(B, R)` under instructions `(B, I)`, `(B, len(CUBE))`."""
+        """Maps object states `(B, R)` and instructions `(B, I)` to the target cube's entries, `(B, len(CUBE))`."""
         named = torch.softmax(self.color(instruction), dim=-1)
         return torch.bmm(named.unsqueeze(1), cubes(object_state)).squeeze(1)

@@ -1,4 +1,4 @@
-"""Whether the condition of an instruction holds."""
+"""Predicts whether the condition of an instruction holds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from dream_env.world_models.readout import LanguageReadout
 
 
 class SuccessHead(nn.Module):
-    """Logit of the task's condition, from what the instruction names in the tokens and in the object state.
+    """Predicts the logit of the task's condition from the tokens and the object state, given the instruction.
 
-    What can be seen of it in the tokens says whether a cube is held; where it is, to the millimetre, the object state
-    knows better.
+    The tokens show whether a cube is held; the object state has its position more precisely, to millimetres.
 
     Args:
         channels: Channels of one token.
@@ -35,18 +34,18 @@ class SuccessHead(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, tokens: Tensor, proprio: Tensor, instruction: Tensor, object_state: Tensor) -> Tensor:
-        """Gives logits `(B,)`, before temperature.
+        """Returns logits `(B,)`, before the division by the calibration temperature.
 
         Args:
-            tokens: `(B, T, C)`.
+            tokens: Tokens `(B, T, C)`.
             proprio: Set-points `(B, 4)`.
             instruction: Sentence embeddings `(B, I)`.
-            object_state: Where hand and cubes are, `(B, R)`.
+            object_state: Object states `(B, R)`.
         """
         target = self.target_selector(object_state, instruction)
         parts = [self.readout(tokens, instruction), proprio, instruction, object_state[:, : len(HAND)], target]
         return self.logit(torch.cat(parts, dim=1)).squeeze(-1)
 
     def probability(self, *inputs: Tensor) -> Tensor:
-        """Gives the calibrated probability `(B,)`; inputs as in `forward`."""
+        """Returns the calibrated probability `(B,)`; the inputs are those of `forward`."""
         return torch.sigmoid(self(*inputs) / self.temperature)
