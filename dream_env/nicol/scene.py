@@ -292,11 +292,11 @@ class TableScene:
             form = {"shapeType": pybullet.GEOM_SPHERE if kind == "ball" else pybullet.GEOM_CYLINDER, "radius": size / 2}
         if kind == "cylinder":
             length = {"length": size}
-        seen = pybullet.createVisualShape(**form, **length, rgbaColor=rgba, physicsClientId=client)
-        felt = pybullet.createCollisionShape(**form, **({"height": size} if length else {}), physicsClientId=client)
+        visual = pybullet.createVisualShape(**form, **length, rgbaColor=rgba, physicsClientId=client)
+        collider = pybullet.createCollisionShape(**form, **({"height": size} if length else {}), physicsClientId=client)
         place, turn = (x, self._y(y), TABLE_Z + size / 2), pybullet.getQuaternionFromEuler((0, 0, yaw))
         mass = physics.mass * (BAR_WEIGHT if kind == "bar" else 1.0)
-        body = pybullet.createMultiBody(mass, felt, seen, place, turn, physicsClientId=client)
+        body = pybullet.createMultiBody(mass, collider, visual, place, turn, physicsClientId=client)
         rolling = {} if kind in NAMED else {"rollingFriction": 0.002}
         pybullet.changeDynamics(
             body, -1, lateralFriction=physics.friction, spinningFriction=0.002, **rolling, physicsClientId=client

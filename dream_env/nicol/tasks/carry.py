@@ -46,8 +46,8 @@ def carry(now: SimState, index: int, place: np.ndarray) -> np.ndarray:
     if _to_let_go(now, index, place):
         if setpoint[3] > 0.05:
             return go(now, setpoint[:3], 0.0)
-        beside = float(np.linalg.norm(setpoint[:2] - around))
-        centered = beside < 2 * NEAR or setpoint[2] > cube[2] + 0.06
+        aside = float(np.linalg.norm(setpoint[:2] - around))
+        centered = aside < 2 * NEAR or setpoint[2] > cube[2] + 0.06
         # First center the hand around the cube, so that neither fingers nor thumb drag it along.
         return go(now, np.append(around, cube[2] + HOVER if centered else setpoint[2]), 0.0)
     if setpoint[3] > GRIPPED and np.linalg.norm(offset) < HELD_DISTANCE:

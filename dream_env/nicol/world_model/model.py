@@ -74,8 +74,8 @@ class StateGroundedModel(nn.Module):
         self.words = SentenceProjection(config.text) if config.text else None
         self.state_estimator = StateEstimator(channels, GRID)
         self.object_dynamics = ObjectDynamics(config.dynamics_width, config.ensemble, config.mixture_components)
-        heads, seen = (config.ensemble, config.head_width), (config.arm_renderer_width, config.cube_heatmaps)
-        self.predictor = Predictor(channels, GRID, config.width, config.blocks, *heads, *seen)
+        heads, inputs = (config.ensemble, config.head_width), (config.arm_renderer_width, config.cube_heatmaps)
+        self.predictor = Predictor(channels, GRID, config.width, config.blocks, *heads, *inputs)
         self.painter = Painter(channels, GRID, IMAGE_SIZE, config.painter_width) if config.painter_width else None
         self.success_head = SuccessHead(channels, GRID, config.success_width)
         self.metric_head = MetricHead(len(OBJECT_STATE), config.metric_dim, config.metric_widths)

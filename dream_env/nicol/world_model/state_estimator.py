@@ -53,8 +53,8 @@ class StateEstimator(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens `(B, T, C)` to object states `(B, R)`."""
-        seen, weights = self._attend(tokens)
-        attended = torch.cat([torch.bmm(weights, seen), weights @ self.position], dim=-1)
+        features, weights = self._attend(tokens)
+        attended = torch.cat([torch.bmm(weights, features), weights @ self.position], dim=-1)
         attended = attended.unflatten(1, (len(COLORS), self.maps)).flatten(2)
         hand = self.hand(tokens.flatten(1))
         # Every color has its own output layer on shared hidden units: take the blocks on the diagonal.
@@ -73,8 +73,8 @@ class StateEstimator(nn.Module):
     def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features `(B, T, F)` and attention weights over the tokens, `(B, colors * maps, T)`."""
         picture = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        seen = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
-        return seen, torch.softmax(self.attention(seen).transpose(1, 2), dim=-1)
+        features = self.features(picture).permute(0, 2, 3, 1).flatten(1, 2)
+        return features, torch.softmax(self.attention(features).transpose(1, 2), dim=-1)
 
 
 class TargetSelector(nn.Module):
