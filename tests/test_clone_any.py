@@ -22,7 +22,7 @@ from dream_env.agents.policies.transformer_vla import TransformerVLA
 from dream_env.agents.run.cli import command
 from dream_env.agents.train.arguments import Arguments as TrainArguments
 from dream_env.agents.train.command import train
-from dream_env.agents.train.learners import PRACTISED_RATE, make_env, make_model
+from dream_env.agents.train.learners import CRITIC_RATE, PRACTISED_RATE, make_env, make_model
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.language import word_rows
 from dream_env.world_models import checkpoint
@@ -262,6 +262,9 @@ def evaluated_and_practised(folder, world, out):
     )
     rates = [make_model(each, make_env(each)).lr_schedule(1.0) for each in (asked, replace(asked, rate=1e-3))]
     assert rates == [PRACTISED_RATE, 1e-3], "a first update of the usual rate would undo the clone"
+    learner = make_model(asked, make_env(asked)).learn(asked.steps)
+    actor, critic = (group["lr"] for group in learner.policy.optimizer.param_groups)
+    assert critic == pytest.approx(CRITIC_RATE * actor) and actor > 0
     train(asked, make_env(asked), None, progress=False)
     practised = registry.load(out)
     assert not torch.equal(practised.trunk.latents, registry.load(folder).trunk.latents)

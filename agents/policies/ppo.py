@@ -61,6 +61,8 @@ class ClonePPO(PPO):
         env: Env of stable-baselines3.
         kl_coef: Weight of the divergence, in standard deviations of the advantage per nat.
         critic_warmup: Rollouts that train the critic only.
+        critic_rate: Learning rate of the critic, as a multiple of the actor's. A large network that is fine-tuned takes
+            small steps; its critic starts at random and has to learn faster.
         **kwargs: PPO's further arguments.
     """
 
@@ -73,10 +75,24 @@ class ClonePPO(PPO):
         env: Any = None,
         kl_coef: float = 0.02,
         critic_warmup: int = 6,
+        critic_rate: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        self.kl_coef, self.critic_warmup = kl_coef, critic_warmup
+        self.kl_coef, self.critic_warmup, self.critic_rate = kl_coef, critic_warmup, critic_rate
         super().__init__(policy, env, **kwargs)
+
+    def _setup_model(self) -> None:
+        """Builds the policy and its optimizer, with one parameter group for the actor and one for the critic."""
+        super()._setup_model()
+        policy = self.policy
+        groups = [{"params": policy.actor_parameters()}, {"params": policy.critic_parameters()}]
+        policy.optimizer = policy.optimizer_class(groups, lr=self.lr_schedule(1), **policy.optimizer_kwargs)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Sets the actor's learning rate to that of the schedule, and the critic's to its multiple."""
+        super()._update_learning_rate(optimizers)
+        _, critic = optimizers.param_groups
+        critic["lr"] *= self.critic_rate
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """Acts for some steps in all environments, and keeps what happened in `rollout`; False if the callback ends."""
@@ -178,7 +194,8 @@ class ClonePPO(PPO):
                 for of_actor, _ in rest:
                     for weight, gradient in zip(actor, of_actor, strict=True):
                         weight.grad = gradient
-                nn.utils.clip_grad_norm_(critic if warming_up else critic + actor, self.max_grad_norm)
+                for weights in [critic] if warming_up else [actor, critic]:  # apart: the critic's may be far larger
+                    nn.utils.clip_grad_norm_(weights, self.max_grad_norm)
                 policy.optimizer.step()
             self._n_updates += 1
             if not going:

@@ -80,8 +80,10 @@ CLONES = {
 }
 """Learners that start from a clone, with NICOL's numbers."""
 PRACTISED_RATE = 3e-5
-"""Learning rate of ppo for a clone that is no small head on features: its first updates, each as far as the rate in
-every weight, would undo in one rollout what cloning took thousands to learn."""
+"""Learning rate of ppo's actor for a clone that is a whole network, not a small head on features: at the usual rate the
+first rollout's updates would undo what cloning learned in thousands."""
+CRITIC_RATE = 10.0
+"""The critic's learning rate beside it, as a multiple: it starts at random."""
 LEARNERS = {
     "ppo": Learner(
         PPO,
@@ -175,7 +177,9 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
         policy = VLAPolicy if args.algo == "ppo" else VLASACPolicy
         if not isinstance(registry.load(args.init), VLA):
             policy = PractisedPolicy
-            rate = PRACTISED_RATE if args.algo == "ppo" and args.rate is None else rate
+            if args.algo == "ppo":
+                rate = PRACTISED_RATE if args.rate is None else rate
+                kwargs["critic_rate"] = CRITIC_RATE
         kwargs |= {"policy_kwargs": {"clone": args.init}, "kl_coef": args.kl_coef}
         if args.algo == "ppo":
             kwargs["n_steps"] = rollout_steps(args)
