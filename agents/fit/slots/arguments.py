@@ -36,7 +36,7 @@ class Arguments:
             0.3 hardly changes the distance; 0 omits them.
         labelled: Number of labelled episodes to use, drawn from the training episodes. Their labels train the
             prediction of object positions, which then also enters the distance. 0 uses no labels.
-        label: Column of the data (`privileged.NAME`) with the positions of all objects in meters, concatenated.
+        label: NAME of the label column (`privileged.NAME`) with the concatenated positions of all objects in meters.
         label_size: Numbers per object in that column; the first three at most are its position.
         position_updates: Updates of the stage that trains position predictions.
         batch: Windows per batch, for each ensemble member.

@@ -193,7 +193,7 @@ def _base(path: str, spec: WorldSpec) -> SlotModel:
     base: Any = checkpoint.load(path)
     if base.kind != SlotModel.kind or base.spec.forms != spec.forms:
         raise ValueError(
-            f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: slots, of these data"
+            f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: kind slots, of the same world"
         )
     return base
 

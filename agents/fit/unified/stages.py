@@ -19,7 +19,7 @@ from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 
 Obs = dict[str, Tensor]
 GROWN = 0.6
-"""Share of the updates after which windows have full length. Single steps are learned first; short windows cost less."""
+"""Share of the updates at which windows reach full length. Single steps are learned first; short windows are cheap."""
 
 
 class NextTokens:

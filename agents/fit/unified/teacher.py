@@ -68,7 +68,7 @@ def dreams(policy: Any, world_model: str, model: UnifiedModel, count: int, seed:
     seen: list[Obs] = []
     mean_actions: list[Tensor] = []
     steps = min(engine.horizon or LONGEST, LONGEST)
-    for begin in progress_bar(range(0, count, TOGETHER), "teacher's dreams", unit="batch"):
+    for begin in progress_bar(range(0, count, TOGETHER), "teacher rollouts", unit="batch"):
         together = min(TOGETHER, count - begin)
         carry = engine.begin(rng.integers(rows, size=together))
         spread = torch.tensor(SPREAD)[torch.randint(len(SPREAD), (together, 1), generator=generator)]

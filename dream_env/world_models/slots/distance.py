@@ -61,7 +61,7 @@ class StepEmbedding(nn.Module):
         if not self.instruction:
             return torch.cat([slots.flatten(1), own], -1).expand(self.nets, -1, -1)
         if instruction is None:
-            raise ValueError("the state has no 'instruction'; accepted: observations encoded with their sentence's")
+            raise ValueError("the state has no 'instruction'; accepted: states of observations with 'instruction'")
         words = instruction.expand(self.nets, -1, -1)
         chosen = self.attention(instruction) @ slots  # (N, B, Q, n)
         parts = [chosen.flatten(2), own.expand(self.nets, -1, -1), self.code(words)]
