@@ -1,1 +1,1 @@
-"""The package's data, found through `importlib.resources`: robot, checkpoints, start bank."""
+"""Data files of the package, loaded through `importlib.resources`: robot, checkpoints, initial states."""

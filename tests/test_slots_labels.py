@@ -206,7 +206,7 @@ def test_a_label_of_one_folder_is_unknown_in_the_other(tmp_path):
     [
         ({"label": "contact"}, "label='contact' is not in the data; accepted: 'pose'"),
         ({"label_size": 3}, "label_size=3; accepted: a divisor of the 4 numbers of 'pose'"),
-        ({"labelled": 9}, r"labelled=9; accepted: at most 6, the episodes of the fit that 'pose' is known in"),
+        ({"labelled": 9}, r"labelled=9; accepted: at most 6, the training episodes in which 'pose' is known"),
     ],
 )
 def test_labels_that_are_not_there_are_refused(changes, message, tmp_path):

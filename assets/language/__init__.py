@@ -1,1 +1,1 @@
-"""The table of word vectors and the tool that makes it."""
+"""Table of word vectors, and the script that builds it."""

@@ -3,10 +3,9 @@
     pip download --no-deps wordllama==0.4.0.post1
     python -m dream_env.assets.language.make_words --wheel wordllama-0.4.0.post1-*.whl
 
-WordLlama (Miller 2024, MIT) recycles the token embeddings of large language models as context-less
-vectors. The table keeps a few thousand English words of it: those of `DOMAIN`, and the first
-whole-word tokens of the vocabulary, which a byte-pair vocabulary lists roughly by frequency. They
-are projected on 64 principal axes.
+WordLlama (Miller 2024, MIT) reuses the token embeddings of large language models as static, context-free vectors. The
+table contains a few thousand English words: the words in `DOMAIN`, and the first whole-word tokens of the vocabulary,
+because a byte-pair vocabulary is ordered roughly by frequency. The vectors are projected on 64 principal axes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 SIF = 1e-3
 """The `a` of the SIF weight a / (a + p(word)), Arora et al. 2017, section 3."""
 FIRST_TOKEN = 259
-"""Index of the vocabulary's first token that is neither special nor a single byte."""
+"""Index of the first token in the vocabulary that is neither a special token nor a single byte."""
 
 DOMAIN = """
 a an the to of in on at by it is up go me my we he as be do or so us no if and with from into onto
@@ -64,7 +63,7 @@ full half slow slowly fast quick quickly gently carefully please now then again 
 after not only just high higher low lower far closer nearer straight steady still this that these
 those your its their which what where when who how one
 """
-"""Words of tabletop manipulation, kept whatever their frequency; they span the principal axes."""
+"""Words of tabletop manipulation. They are always included, and the principal axes are computed from them."""
 
 
 @dataclass
@@ -72,22 +71,22 @@ class Args:
     """Writes the word table of `dream_env.language` from a WordLlama wheel."""
 
     wheel: Path
-    """WordLlama wheel, as `pip download --no-deps wordllama==0.4.0.post1` brings it."""
+    """WordLlama wheel, downloaded with `pip download --no-deps wordllama==0.4.0.post1`."""
     out: Path = Path("assets/language/words.safetensors")
-    """Where the table goes."""
+    """Output file."""
     words: int = 4500
-    """Number of words to keep."""
+    """Number of words in the table."""
 
 
 def read_wheel(path: Path) -> tuple[np.ndarray, dict[str, int], dict[tuple[str, str], int]]:
-    """Reads vectors, vocabulary and merges off the wheel; its own loader would download.
+    """Reads vectors, vocabulary and merges from the wheel; WordLlama's own loader would download them.
 
     Returns:
-        Token vectors `(V, 256)` float32, token -> index, and pair of pieces -> rank of its merge.
+        Token vectors `(V, 256)` float32, the index of each token, and the merge rank of each pair of pieces.
 
     Raises:
         FileNotFoundError: If the wheel does not exist.
-        ValueError: If it is not a wheel that holds `VECTORS` and `TOKENIZER`.
+        ValueError: If it is not a wheel that contains `VECTORS` and `TOKENIZER`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"wheel={path} does not exist; `pip download wordllama` brings one")
@@ -129,14 +128,13 @@ def table(
 ) -> dict[str, np.ndarray]:
     """Computes the unit vectors `(W, 64)` and the SIF weights `(W,)` of the words, float16.
 
-    A word that splits into several tokens is their mean, and as frequent as the rarest of them; the
-    frequency of a token follows Zipf's law over its index. Mean and principal axes are those of the
-    words in `DOMAIN`, so 64 axes keep what tells a red block from a blue one rather than what tells
-    politics from code; taking off the mean removes the direction that all these sentences share
-    (Arora et al. 2017, algorithm 1).
+    A word of several tokens gets the mean of their vectors, and the frequency of the rarest token. The frequency of a
+    token follows Zipf's law over its index. Mean and principal axes are computed from the words in `DOMAIN`, so that
+    the 64 axes distinguish a red block from a blue one rather than politics from code. Subtracting the mean removes the
+    direction that all these sentences share (Arora et al. 2017, algorithm 1).
 
     Raises:
-        ValueError: If there are too few words in `DOMAIN` for so many axes.
+        ValueError: If too few words are in `DOMAIN` to span the axes.
     """
     tokens = [[vocabulary[piece] for piece in split(word, merges)] for word in words]
     full = np.stack([vectors[indices].mean(0) for indices in tokens])

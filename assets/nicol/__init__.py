@@ -1,1 +1,1 @@
-"""NICOL's description, a picture of it, and patterns of tables."""
+"""NICOL's robot description, an image of the robot, and table textures."""

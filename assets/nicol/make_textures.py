@@ -1,4 +1,4 @@
-"""Makes the patterns of tables, gray pictures of 128 x 128: `python -m dream_env.assets.nicol.make_textures`."""
+"""Creates the table textures, gray images of 128 x 128 pixels: `python -m dream_env.assets.nicol.make_textures`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ SIZE = 128
 
 
 def smooth(noise: np.ndarray, rounds: int, axis: int) -> np.ndarray:
-    """Blurs a picture along one axis, over its edges, and brings it back to [0, 1]."""
+    """Blurs an image along one axis, with wrap-around at the edges, and rescales it to [0, 1]."""
     for _ in range(rounds):
         noise = (np.roll(noise, 1, axis) + 2 * noise + np.roll(noise, -1, axis)) / 4
     return (noise - noise.min()) / (noise.max() - noise.min())
 
 
 def patterns() -> dict[str, np.ndarray]:
-    """Returns brightness factors `(128, 128)` by the name of the pattern."""
+    """Returns brightness factors `(128, 128)` by name of the texture."""
     rng, (rows, columns) = np.random.default_rng(0), np.indices((SIZE, SIZE))
     grain = smooth(smooth(rng.random((SIZE, SIZE)), 200, 1), 1, 0)
     return {
@@ -30,7 +30,7 @@ def patterns() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Writes the pictures beside this file."""
+    """Writes the textures into the folder `textures` next to this file."""
     folder = Path(__file__).parent / "textures"
     folder.mkdir(exist_ok=True)
     for name, pattern in patterns().items():

@@ -1,1 +1,1 @@
-"""World models: the protocol, the latent token model, and their files."""
+"""World models: the protocol, the models and their building blocks, and checkpoints."""

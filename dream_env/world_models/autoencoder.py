@@ -1,8 +1,8 @@
-"""The local convolutional auto-encoder: a picture becomes a small map of tokens, and back.
+"""Convolutional auto-encoder that maps an image to a small grid of tokens, and back.
 
-A map keeps small, still objects that a single latent vector forgets (DINO-WM, Zhou et al. 2024, and V-JEPA 2-AC,
-Assran et al. 2025, predict patch tokens for the same reason). Both halves work on the difference to a background
-picture, so an empty table costs the tokens nothing.
+A token map keeps small, static objects that a single latent vector tends to lose (DINO-WM, Zhou et al. 2024, and
+V-JEPA 2-AC, Assran et al. 2025, predict patch tokens for the same reason). Encoder and decoder work on the difference
+to a background image, so no token capacity is spent on the static background.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 
 class AutoEncoder(nn.Module):
-    """Pictures `(B, 64, 64, 3)` uint8 to tokens `(B, grid * grid, channels)` of unit variance, and back.
+    """Encodes images `(B, S, S, 3)` uint8 as tokens `(B, grid * grid, channels)` of unit variance, and decodes them.
 
-    Three convolutions of stride 2 with a receptive field of 22 pixels, mirrored by the decoder. A linear layer makes
-    the tokens of what they see, each of its own part of the picture; with `grid` 1 it is the bottleneck of a common
-    auto-encoder, and the one token a vector.
+    Three convolutions of stride 2 with a receptive field of 22 pixels, mirrored by the decoder. A linear layer then
+    projects each cell of the grid to one token. With `grid=1` it is the bottleneck of an ordinary auto-encoder, and the
+    single token is a latent vector.
 
     Args:
         channels: Channels of one token.
-        widths: Channels after the first, second and third halving of the picture.
-        image_size: Side of the pictures in pixels, a multiple of 8.
-        grid: Side of the token map; divides `image_size // 8`.
+        widths: Channels after the first, second and third downsampling of the image.
+        image_size: Side S of the images in pixels, a multiple of 8.
+        grid: Side of the token map; must divide `image_size // 8`.
 
     Raises:
-        ValueError: If the grid does not divide the picture.
+        ValueError: If the grid does not divide the image.
     """
 
     def __init__(self, channels: int, widths: tuple[int, int, int], image_size: int, grid: int = 8) -> None:
@@ -58,19 +58,19 @@ class AutoEncoder(nn.Module):
         self.register_buffer("background", torch.full((image_size, image_size, 3), 0.5))
 
     def prepare(self, images: Tensor) -> None:
-        """Takes the background from pictures `(N, H, W, 3)` uint8, before any training."""
+        """Sets the background to the median of images `(N, H, W, 3)` uint8; call it before training."""
         self.background.copy_(images.median(0).values.float() / 255)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encodes pictures `(B, H, W, 3)` uint8 into tokens `(B, T, C)`, row by row of the grid.
+        """Encodes images `(B, H, W, 3)` uint8 into tokens `(B, T, C)`, in row-major order of the grid.
 
-        In training mode the statistics of the batch normalize the tokens, else the frozen ones.
+        Tokens are normalized by batch statistics in training mode, and by the running statistics in eval mode.
         """
         difference = images.float() / 255 - self.background
         features = self.encoder(difference.permute(0, 3, 1, 2))
         return self.normalize(features).permute(0, 2, 3, 1).flatten(1, 2)
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Draws tokens `(B, T, C)` as pictures `(B, H, W, 3)` float, 0 to 1 up to the network's error."""
+        """Decodes tokens `(B, T, C)` into images `(B, H, W, 3)` float; values are about 0 to 1, but not clipped."""
         features = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         return self.decoder(features).permute(0, 2, 3, 1) + self.background

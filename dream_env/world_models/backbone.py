@@ -1,4 +1,4 @@
-"""Pretrained vision and text encoders of the transformers library, frozen and read from the local disk."""
+"""Frozen pretrained vision and text encoders of the transformers library, loaded from the local disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Part = Literal["vision", "text"]
 Read = TypeVar("Read")
 
 _PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
-"""Files in which transformers keeps how pictures are prepared, from its version 5 on and before it."""
+"""Files in which transformers stores the image preprocessing: the first since version 5, the others before."""
 _EXTRA = "pretrained encoders need transformers; install it with: pip install 'dream_env[vla]'"
 _LOCAL = (
     "a folder that `save_pretrained` or `hf download` wrote, with safetensors weights, or a name in the local Hugging "
@@ -26,12 +26,12 @@ _LOCAL = (
 
 
 class Preparation(NamedTuple):
-    """How a vision encoder wants its pictures.
+    """Image preprocessing that a vision encoder expects.
 
     Attributes:
-        size: Side in pixels.
-        mean: Of each color, of numbers in [0, 1].
-        std: Standard deviation of each color.
+        size: Side of the input image in pixels.
+        mean: Mean of each color channel, for values in [0, 1].
+        std: Standard deviation of each color channel, for values in [0, 1].
     """
 
     size: int
@@ -40,22 +40,23 @@ class Preparation(NamedTuple):
 
 
 class VisionLanguageBackbone:
-    """Features of a pretrained vision encoder, a pretrained text encoder, or both.
+    """Computes features with a pretrained vision encoder, a pretrained text encoder, or both.
 
-    Vision: any vision transformer that `AutoModel` reads and that has one token per patch, such as V-JEPA 2, DINOv2,
-    DINOv3, SigLIP, CLIP. Text: any text model that it reads, such as MiniLM, BERT, E5, T5, or the text half of SigLIP.
-    Both may name the same checkpoint. The weights are read when they are first needed, once per process, in float32; on
-    a GPU they work in bfloat16. The object itself is light: it can be copied and holds no parameters.
+    Vision: any vision transformer that `AutoModel` can load and that has one token per patch, such as V-JEPA 2, DINOv2,
+    DINOv3, SigLIP, CLIP. Text: any text model that it can load, such as MiniLM, BERT, E5, T5, or the text half of
+    SigLIP. Both may name the same checkpoint. The weights are loaded on first use, once per process, in float32; on a
+    GPU the encoders run in bfloat16 autocast. The object itself is light: it can be copied and holds no parameters.
 
     Args:
-        vision: Folder of the vision encoder, or its name in the local Hugging Face cache; None for none.
-        text: The same of the text encoder.
-        device: Where the encoders work; None takes the GPU if there is one. Features come back to the caller's device.
+        vision: Folder of the vision encoder, or its name in the local Hugging Face cache; None for no vision encoder.
+        text: Folder of the text encoder, or its name in the local Hugging Face cache; None for no text encoder.
+        device: Device that the encoders run on; None uses the GPU if there is one. Patch features are returned on the
+            device of the images, sentence features on the CPU.
 
     Raises:
         ImportError: If transformers is not installed.
-        FileNotFoundError: If an encoder is not there.
-        ValueError: If what is there is damaged or no encoder of that sort.
+        FileNotFoundError: If an encoder does not exist.
+        ValueError: If a checkpoint is damaged, or is not an encoder of the expected type.
     """
 
     def __init__(self, vision: str | None = None, text: str | None = None, device: str | None = None) -> None:
@@ -68,12 +69,12 @@ class VisionLanguageBackbone:
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How pictures are prepared, from the files of the checkpoint's own processor."""
+        """Image preprocessing, read from the processor files of the checkpoint."""
         return _preparation(self._named("vision"))
 
     @torch.no_grad()
     def patches(self, images: Tensor) -> Tensor:
-        """Maps pictures `(B, H, W, 3)` uint8 to features of their patches `(B, D, rows, columns)` float32."""
+        """Maps images `(B, H, W, 3)` uint8 to patch features `(B, D, rows, columns)` float32."""
         path, (size, mean, std) = self._named("vision"), self.preparation
         model = _model(path, "vision", str(self.device))
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() / 255
@@ -81,7 +82,7 @@ class VisionLanguageBackbone:
         pixels = (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
         with self._precision():
             if model.main_input_name == "pixel_values_videos":
-                # A video encoder sees one picture as a still clip, as in V-JEPA 2-AC (Assran et al. 2025, section 3).
+                # A video encoder gets one image as a static clip, as in V-JEPA 2-AC (Assran et al. 2025, section 3).
                 clip = pixels[:, None].expand(-1, model.config.tubelet_size, -1, -1, -1)
                 tokens = model(pixel_values_videos=clip, skip_predictor=True).last_hidden_state
             else:
@@ -92,7 +93,7 @@ class VisionLanguageBackbone:
                 f"vision={path!r} gives {tuple(tokens.shape[1:])} features for {side} x {side} patches; accepted: a "
                 "vision transformer with one token per patch"
             )
-        # What comes before the patches is class and register tokens.
+        # Class and register tokens come before the patch tokens; drop them.
         patches = tokens[:, -(side**2) :].float().to(images.device)
         return patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
@@ -100,7 +101,7 @@ class VisionLanguageBackbone:
     def sentence(self, sentence: str) -> Tensor:
         """Maps a sentence to the mean feature of its tokens, `(D,)` float32 on the CPU.
 
-        One at a time: without padding, no sentence depends on those beside it.
+        Sentences are encoded one at a time: without padding, the result does not depend on other sentences in a batch.
         """
         path = self._named("text")
         tokens = _tokenizer(path)(sentence, truncation=True, return_tensors="pt").to(self.device)
@@ -116,12 +117,12 @@ class VisionLanguageBackbone:
         return path
 
     def _precision(self) -> torch.autocast:
-        """Mixed precision on a GPU; on a CPU none, whatever stands around the call."""
+        """Returns bfloat16 autocast on a GPU; disables autocast on a CPU, even inside another autocast context."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "cpu")
 
 
 def _read(path: str, part: Part, read: Callable[..., Read]) -> Read:
-    """Calls a `from_pretrained` for local files, and says what is wrong if it fails."""
+    """Calls a `from_pretrained` function with local files only, and raises an explanatory error if it fails."""
     try:
         return read(path, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
@@ -140,7 +141,7 @@ def _transformers() -> Any:
 
 @lru_cache
 def _config(path: str, part: Part) -> Any:
-    """Reads the config of the half of a checkpoint that sees, or reads."""
+    """Reads the config of the vision or the text part of a checkpoint."""
     config = _read(path, part, _transformers().AutoConfig.from_pretrained)
     config = getattr(config, f"{part}_config", config)
     needed = {"vision": ("patch_size", "vision transformer"), "text": ("vocab_size", "text model")}[part]
@@ -155,9 +156,9 @@ def _patch_size(path: str) -> int:
 
 
 @lru_cache(maxsize=4)
-@torch.inference_mode(False)  # dreams encode in inference mode, but learners may take gradients
+@torch.inference_mode(False)  # environments encode in inference mode, but learners may need gradients
 def _model(path: str, part: Part, device: str) -> Any:
-    """Reads the weights of an encoder."""
+    """Loads an encoder in eval mode with frozen weights."""
     library = _transformers()
 
     def read(path: str, **kwargs: Any) -> Any:
@@ -177,7 +178,7 @@ def _tokenizer(path: str) -> Any:
 
 @lru_cache
 def _preparation(path: str) -> Preparation:
-    """Reads how pictures are prepared; the processors themselves would need torchvision."""
+    """Reads the image preprocessing from JSON, because the processor classes themselves need torchvision."""
     from transformers.utils import cached_file
 
     for name in _PROCESSORS:

@@ -1,4 +1,4 @@
-"""Batches in chunks that stay in a processor's cache, shared among threads."""
+"""Runs a function on a large batch in cache-sized chunks that are spread over threads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 CHUNK = 256
-"""Elements worked on at a time on a CPU: more leave its cache, and are slower."""
+"""Largest chunk on a CPU, in batch elements: larger chunks do not fit into the cache and are slower."""
 FEWEST = 32
-"""Elements that are worth a thread."""
+"""Smallest chunk for which a thread pays off, in batch elements."""
 
 
 def threads() -> int:
-    """Returns how many threads share a batch on the CPU: `DREAM_ENV_THREADS`, or one for every core."""
+    """Returns the number of threads that share a batch on the CPU: `DREAM_ENV_THREADS`, or one per available core."""
     if given := os.environ.get("DREAM_ENV_THREADS"):
         if not given.isdecimal() or not int(given):
             raise ValueError(f"DREAM_ENV_THREADS={given}; accepted: a whole number from 1 on")
@@ -28,16 +28,18 @@ def threads() -> int:
 
 
 def chunked(function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """Calls a function on a batch, `(B, ...)` each; on a CPU in chunks, by several threads.
+    """Calls a function on batched inputs; on a CPU the batch is split into chunks that run in several threads.
 
-    Threads of torch itself meet after every layer, which costs more than layers of this size take; these meet once.
+    torch's own threads synchronize after every layer, which costs more than layers of this size take. The threads
+    here synchronize only once, at the end. While gradients are enabled, all chunks run in the calling thread.
 
     Args:
-        function: Maps tensors `(B, ...)` to a tensor or to a tuple of tensors `(B, ...)`, each element on its own.
-        inputs: Its arguments.
+        function: Maps tensors `(B, ...)` to a tensor or a tuple of tensors `(B, ...)`; each batch element must be
+            computed independently of the others.
+        inputs: Its arguments, `(B, ...)` each.
 
     Returns:
-        What the function returns for the whole batch.
+        The function's result for the whole batch.
     """
     if inputs[0].device.type != "cpu" or len(inputs[0]) <= FEWEST:
         return function(*inputs)
@@ -47,10 +49,10 @@ def chunked(function: Callable[..., Any], *inputs: Tensor) -> Any:
     if len(chunks) == 1:
         return function(*inputs)
     if sharing == 1:
-        parts = [function(*some) for some in chunks]
+        parts = [function(*piece) for piece in chunks]
     else:
         settings = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-        parts = list(_pool(sharing).map(lambda some: _inferred(function, some, *settings), chunks))
+        parts = list(_pool(sharing).map(lambda piece: _inferred(function, piece, *settings), chunks))
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
     return torch.cat(parts)
@@ -58,7 +60,7 @@ def chunked(function: Callable[..., Any], *inputs: Tensor) -> Any:
 
 @torch.inference_mode()
 def _inferred(function: Callable[..., Any], inputs: tuple[Tensor, ...], halved: bool, dtype: torch.dtype) -> Any:
-    """Calls a function in another thread, where modes of torch have to be entered anew."""
+    """Calls a function in a worker thread, where torch's inference mode and autocast must be entered again."""
     with torch.autocast("cpu", dtype) if halved else nullcontext():
         return function(*inputs)
 

@@ -1,4 +1,4 @@
-"""World models on disk: a folder with `config.json`, `model.safetensors` and a card, never a pickle."""
+"""Saves and loads world models: a folder with `config.json`, `model.safetensors` and a card, without pickle."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ KINDS = {
     "unified": "dream_env.world_models.unified.model:UnifiedModel",
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
-built from its config and the spec of its world."""
+constructed from its config and the spec of its world."""
 
 SHIPPED = {"default": "world_model", "unlabelled": "unlabelled"}
-"""World models of NICOL that come with the package, and their folders in `assets`."""
+"""NICOL world models that ship with the package, and their folders in `assets`."""
 CONFIG, WEIGHTS, CARD, SPEC = "config.json", "model.safetensors", "README.md", "spec.json"
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
 
 
 def save(model: Any, path: str | Path, card: str) -> None:
-    """Writes a world model into folder `path`, each file whole or not at all; other files there stay.
+    """Saves a world model to a folder; each file is written atomically, and other files in the folder are kept.
 
     Args:
         model: A model of one of `KINDS`.
-        path: Folder, made if needed.
+        path: Folder; created if needed.
         card: Text of the card: command, data, seed, measured figures.
     """
     folder = Path(path)
@@ -49,7 +49,7 @@ def save(model: Any, path: str | Path, card: str) -> None:
     config = {"kind": model.kind, **{key: hub.named(value) for key, value in asdict(model.config).items()}}
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
-    if hasattr(model, "spec"):  # a world model's; policies have none
+    if hasattr(model, "spec"):  # world models have a spec, policies do not
         model.spec.save(folder / SPEC)
     for name, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
         with replacing(folder / name) as part:
@@ -57,10 +57,12 @@ def save(model: Any, path: str | Path, card: str) -> None:
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu") -> Any:
-    """Loads a world model for inference; one that has not been written anew is loaded once per process and device.
+    """Loads a world model for inference.
+
+    Models are cached per process and device; a model whose files have changed is loaded again.
 
     Args:
-        name_or_path: "default" for the model that comes with the package, a folder written by `save`, or
+        name_or_path: "default" or "unlabelled" for a model that ships with the package, a folder written by `save`, or
             `hf://user/name@revision`, see `dream_env.hub`.
         device: Device of the weights.
 
@@ -69,7 +71,7 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
-        ValueError: If a file is damaged or does not fit the others.
+        ValueError: If a file is damaged or does not match the others.
     """
     folder, device = resolve(name_or_path), check_device(device)
     for file in (folder, folder / CONFIG, folder / WEIGHTS):
@@ -81,7 +83,7 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """Returns the absolute folder of a checkpoint: those of `SHIPPED` come with the package, `hf://user/name` not."""
+    """Returns the absolute folder of a checkpoint: a name in `SHIPPED`, a local folder or `hf://user/name`."""
     if str(name_or_path) not in SHIPPED:
         return Path(hub.folder(name_or_path)).expanduser().resolve()
     return Path(str(files("dream_env.assets") / SHIPPED[str(name_or_path)])).resolve()
@@ -96,9 +98,9 @@ def from_pretrained(repo: str, revision: str | None = None, device: str | torch.
         device: Device of the weights.
 
     Raises:
-        FileNotFoundError: If it is not there, or the Hub cannot be reached and it is not in the cache.
+        FileNotFoundError: If the repository does not exist, or the Hub cannot be reached and the model is not cached.
         ImportError: If `huggingface_hub` is not installed.
-        ValueError: If there is nothing that can be loaded safely.
+        ValueError: If the repository has no files that can be loaded safely.
     """
     return load(hub.pull(repo, "model", revision), device)
 
@@ -112,15 +114,15 @@ def sha256(path: str | Path) -> str:
 
 @runtime_checkable
 class Traceable(Protocol):
-    """A world model that is faster once its weights stay as they are."""
+    """A world model that has a faster form for inference with fixed weights."""
 
     def traced(self) -> Any:
-        """Returns the faster form."""
+        """Returns the model in its faster form."""
 
 
 @lru_cache(maxsize=8)
 def _load(folder: Path, device: str, *written: int) -> Any:
-    """Reads a model; `written`, when its files were, makes rewritten files a new entry."""
+    """Loads a model; `written` holds the files' modification times, so that changed files make a new cache entry."""
     model_class, values = _described(folder / CONFIG)
     spec = folder / SPEC
 
@@ -134,7 +136,7 @@ def _load(folder: Path, device: str, *written: int) -> Any:
 
 
 def _described(file: Path) -> tuple[Any, dict[str, Any]]:
-    """Returns the class and the fields of the config that a `config.json` names."""
+    """Returns the model class and the config fields that a `config.json` describes."""
     values = read_config(file, "world_model", _REMEDY)
     kind = values.pop("kind")
     if kind not in [*KINDS]:

@@ -1,9 +1,10 @@
-"""A world model of any environment with vectors, pictures or both: an ensemble that predicts the change of a code.
+"""World model for any environment with vector or image observations: an ensemble over a latent code.
 
-Vectors are standardized, every picture is coded by a convolutional auto-encoder; together they are the code. An
-ensemble of networks, each with a Gaussian as its answer, predicts how an action changes it (PETS, Chua et al. 2018;
-MBPO, Janner et al. 2019). One picture shows no velocities, so a recurrent network remembers what was before (World
-Models, Ha & Schmidhuber 2018). Nothing privileged is needed: it learns from observations, actions, rewards and ends.
+The code is the concatenation of the standardized vectors and one auto-encoder latent per image. A probabilistic
+ensemble predicts how an action changes the code; each member outputs a Gaussian (PETS, Chua et al. 2018; MBPO, Janner
+et al. 2019). A single image shows no velocities, so an optional recurrent network carries memory between steps (World
+Models, Ha & Schmidhuber 2018). No privileged data is needed: the model learns from observations, actions, rewards and
+terminations.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from dream_env.world_models.ensemble import Ensemble
 from dream_env.world_models.protocol import Prediction, State
 
 MARGIN = 0.1
-"""A code stays within the range of the recorded ones, widened by this share on each side."""
+"""Predicted codes are clamped to the range of recorded codes, widened by this share of the range on each side."""
 
 
 @dataclass(frozen=True)
 class DynamicsConfig:
-    """Shape of a model.
+    """Configuration of a `DynamicsModel`.
 
     Attributes:
-        members: Networks of the ensemble.
+        members: Number of ensemble members.
         width: Width of hidden layers.
-        depth: Hidden layers.
-        memory: Numbers that remember what was before; 0 where one observation tells everything.
-        latent: Numbers that a picture is coded by.
-        channels: Channels of the auto-encoder after each halving of a picture.
-        picture_size: Side to which pictures are resized, a multiple of 8.
-        rewards: Whether rewards were recorded.
-        terminates: Whether recorded episodes end by themselves.
-        disagreement_threshold: What `max_disagreement="calibrated"` stands for.
+        depth: Number of hidden layers.
+        memory: Size of the recurrent memory; 0 if a single observation contains the full state.
+        latent: Size of the latent vector of each image.
+        channels: Channels of the auto-encoder after each downsampling of an image.
+        picture_size: Side length in pixels to which images are resized, a multiple of 8.
+        rewards: Whether the data contain rewards, so that the model predicts them.
+        terminates: Whether recorded episodes terminate, so that the model predicts termination.
+        disagreement_threshold: Value used for `max_disagreement="calibrated"`.
 
     Raises:
         ValueError: If a number is out of range.
@@ -58,7 +59,7 @@ class DynamicsConfig:
     disagreement_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Validates the fields."""
         for name in ("members", "width", "depth", "latent"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")
@@ -69,15 +70,15 @@ class DynamicsConfig:
 
 
 class DynamicsModel(nn.Module):
-    """See the module; meets `dream_env.world_models.protocol.WorldModel`.
+    """Ensemble world model; see the module docstring. Implements `dream_env.world_models.protocol.WorldModel`.
 
     The state holds `code` `(B, Z)`, `memory` `(B, M)` if the model has one, and `instruction` if it was given. The
-    embedding is the code and the memory, all that a policy needs; in a world with goals the code alone, so that
-    distances to a goal are those of what can be seen.
+    embedding is the code and the memory, which is all that a policy needs. In a world with goals it is the code alone,
+    so that distances to a goal compare observable quantities only.
 
     Args:
-        config: Its shape.
-        spec: The world.
+        config: Configuration of the model.
+        spec: Spec of the world.
 
     Raises:
         ValueError: If the world has no observation.
@@ -143,7 +144,7 @@ class DynamicsModel(nn.Module):
 
     @property
     def state_spaces(self) -> dict[str, spaces.Box]:
-        """Spaces of what an embedding does not tell of a state: the memory, in a world with goals."""
+        """Spaces of the state entries that the embedding does not contain: the memory, in a world with goals."""
         if not (self.has_memory and self.spec.goals):
             return {}
         return {"memory": spaces.Box(-np.inf, np.inf, (self.config.memory,), np.float32)}
@@ -151,14 +152,15 @@ class DynamicsModel(nn.Module):
     # --- the protocol
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
-        """Encodes observations; what was remembered until now is taken from `previous`.
+        """Encodes observations; the memory is taken from `previous`.
 
         Args:
-            observation: The parts by name, `(B, ...)`; vectors that are missing, as in goals, count as their mean.
-            previous: The state predicted for this moment; None at a start.
+            observation: Observation parts by name, `(B, ...)`. Missing vectors, as in goal observations, are replaced
+                by their mean.
+            previous: The state predicted for this step; None at the start of an episode.
 
         Raises:
-            ValueError: If a picture is missing, or everything.
+            ValueError: If an image is missing, or the observation has no known part at all.
         """
         if missing := [name for name in self.spec.pictures if name not in observation]:
             raise ValueError(f"observation has no {missing[0]!r}; accepted: {list(self.spec.observation)}")
@@ -177,13 +179,14 @@ class DynamicsModel(nn.Module):
         return state
 
     def start(self, code: Tensor) -> State:
-        """Returns the states of codes `(B, Z)` before which there was nothing."""
+        """Returns the initial states of episodes that start at codes `(B, Z)`, with an empty (zero) memory."""
         return {"code": code} | ({"memory": code.new_zeros(len(code), self.config.memory)} if self.has_memory else {})
 
     def restore(self, observation: Mapping[str, Tensor]) -> State:
-        """Returns the states that policies' observations show: "embedding" `(B, E)`, and "instruction" if there is one.
+        """Rebuilds states from policy observations: "embedding" `(B, E)`, and "instruction" if present.
 
-        In a world with goals the embedding does not hold the memory, which is empty then unless "memory" is there, too.
+        In a world with goals the embedding does not contain the memory; it is then taken from "memory" if the
+        observation has it, and zero otherwise.
         """
         embedding = observation["embedding"]
         state = {"code": embedding[..., : self.noise_dim - 1]}
@@ -198,13 +201,15 @@ class DynamicsModel(nn.Module):
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> tuple[State, Prediction]:
-        """Predicts the next state: the first number of the noise picks a member of the ensemble, the rest its errors.
+        """Predicts the next state.
+
+        The first noise value selects an ensemble member; the others are turned into its Gaussian noise.
 
         Args:
             state: Current states.
-            action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
-            noise: `(B, noise_dim)` in [0, 1); None gives the mean of the members.
-            temperature: Factor of the distance to the mean of the members.
+            action: `(B, A)` float32, or `(B,)` int64 if actions are discrete.
+            noise: Uniform random numbers `(B, noise_dim)` in [0, 1); None uses the mean of the members.
+            temperature: Scales the deviation of the sample from the mean of the members.
         """
         context, memory = self.context(state, self.normalized(action))
         mean, log_std = self.ensemble(context)
@@ -216,21 +221,21 @@ class DynamicsModel(nn.Module):
             drawn = mean[member, rows] + log_std[member, rows].exp() * normal
             change = middle + temperature * (drawn - middle)
         code = self.moved(state["code"], change)
-        paid, ends = self.told(context, code)
+        reward, end_logit = self.told(context, code)
         after = {**state, "code": code} | ({} if memory is None else {"memory": memory})
         return after, Prediction(
-            reward=paid * self.reward_scale + self.reward_mean if self.config.rewards else None,
-            terminated=ends.float().sigmoid() if self.config.terminates else None,
+            reward=reward * self.reward_scale + self.reward_mean if self.config.rewards else None,
+            terminated=end_logit.float().sigmoid() if self.config.terminates else None,
             disagreement=mean.float().var(0, unbiased=False).mean(-1),
         )
 
     def embedding(self, state: State) -> Tensor:
-        """Returns `(B, E)`: the code, and the memory in a world without goals."""
-        seen = not self.has_memory or self.spec.goals
-        return state["code"] if seen else torch.cat([state["code"], state["memory"]], -1)
+        """Returns embeddings `(B, E)`: the code, and also the memory in a world without goals."""
+        code_only = not self.has_memory or self.spec.goals
+        return state["code"] if code_only else torch.cat([state["code"], state["memory"]], -1)
 
     def decode(self, state: State) -> dict[str, Tensor]:
-        """Returns the observations that states stand for, within their spaces."""
+        """Decodes states into observations, clipped to the observation spaces."""
         code, result, begin = state["code"], {}, 0
         values = code[:, : self.numbers] * self.vector_scale + self.vector_mean
         for name in self.spec.vectors:
@@ -249,40 +254,40 @@ class DynamicsModel(nn.Module):
             result[name] = (255 * drawn).round().clamp(0, 255).to(torch.uint8)
         return {name: result[name] for name in self.spec.observation.spaces}
 
-    # --- its parts, for the fit
+    # --- used by the fit
 
     def normalized(self, action: Tensor) -> Tensor:
-        """Returns actions `(..., A)` of about unit size; those that are discrete `(...)` as one of n."""
+        """Scales actions `(..., A)` to about unit size; discrete actions `(...)` become one-hot vectors."""
         if isinstance(self.spec.action, spaces.Discrete):
             return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
         return (action.float() - self.action_mean) / self.action_scale
 
     def context(self, state: State, action: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns what a step depends on, `(..., C)`, and what is remembered after it.
+        """Returns the input of the ensemble `(..., C)`, and the memory after the step (None without memory).
 
         Args:
             state: Code and memory, `(..., Z)` and `(..., M)`.
-            action: From `normalized`, `(..., A)`.
+            action: Actions from `normalized`, `(..., A)`.
         """
-        seen = torch.cat([state["code"], action], -1)
+        inputs = torch.cat([state["code"], action], -1)
         if self.recurrent is None:
-            return seen, None
-        lead, before = seen.shape[:-1], state["memory"]
-        memory = self.recurrent(seen.flatten(0, -2), before.flatten(0, -2)).unflatten(0, lead)
-        return torch.cat([seen, memory], -1), memory
+            return inputs, None
+        lead, before = inputs.shape[:-1], state["memory"]
+        memory = self.recurrent(inputs.flatten(0, -2), before.flatten(0, -2)).unflatten(0, lead)
+        return torch.cat([inputs, memory], -1), memory
 
     def moved(self, code: Tensor, change: Tensor) -> Tensor:
-        """Returns the codes after changes, in units of recorded ones, within the range of recorded codes."""
+        """Adds changes, in units of `change_scale`, to codes, and clamps the result to the range of recorded codes."""
         return (code + self.change_scale * change).clamp(self.code_low, self.code_high)
 
     def told(self, context: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the standardized reward and the logit of an end, `(...)` each, of steps that lead to a code."""
+        """Predicts the standardized reward and the termination logit, `(...)` each, of steps that lead to `code`."""
         both = self.head(torch.cat([context, code], -1))
         return both[..., 0], both[..., 1]
 
     @torch.no_grad()
     def measure_data(self, vectors: Tensor, action: Tensor, reward: Tensor | None) -> None:
-        """Takes the scales of vectors `(F, V)`, actions and rewards `(S,)` from recorded ones."""
+        """Sets the normalization of vectors `(F, V)`, actions `(S, A)` and rewards `(S,)` from recorded data."""
         self.vector_mean.copy_(vectors.mean(0))
         self.vector_scale.copy_(_scale(vectors))
         space = self.spec.action
@@ -297,12 +302,12 @@ class DynamicsModel(nn.Module):
 
     @torch.no_grad()
     def measure_codes(self, codes: Tensor, changes: Tensor) -> None:
-        """Takes the range of codes `(F, Z)` and the scale of their changes `(S, Z)` from recorded ones."""
+        """Sets the range of codes `(F, Z)` and the scale of their changes `(S, Z)` from recorded data."""
         low, high = codes.min(0).values, codes.max(0).values
         self.code_low.copy_(low - MARGIN * (high - low))
         self.code_high.copy_(high + MARGIN * (high - low))
         begin = 0
-        for name in self.spec.vectors:  # and within the bounds of their space
+        for name in self.spec.vectors:  # vectors also stay within the bounds of their space
             space = self._box(name)
             size = space.shape[0]
             part = slice(begin, begin + size)
@@ -326,7 +331,7 @@ class DynamicsModel(nn.Module):
 
 
 def resized(pictures: Tensor, side: int) -> Tensor:
-    """Resizes pictures `(B, H, W, 3)` uint8 to `(B, side, side, 3)`."""
+    """Resizes images `(B, H, W, 3)` uint8 to `(B, side, side, 3)` uint8."""
     if pictures.shape[1:3] == (side, side):
         return pictures
     small = F.interpolate(pictures.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
@@ -334,6 +339,6 @@ def resized(pictures: Tensor, side: int) -> Tensor:
 
 
 def _scale(values: Tensor) -> Tensor:
-    """Returns the standard deviation of columns `(N, n)`, 1 where nothing varies."""
+    """Returns the standard deviation of each column of `(N, n)`; 1 for constant columns."""
     spread = values.std(0) if len(values) > 1 else torch.zeros(values.shape[1:])
     return torch.where(spread > 1e-6, spread, torch.ones_like(spread))

@@ -1,4 +1,4 @@
-"""Several small networks in one pass: the probabilistic ensemble of PETS (Chua et al. 2018)."""
+"""Probabilistic ensemble of PETS (Chua et al. 2018), evaluated in one batched pass."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LOG_STD = (-6.0, 1.0)
-"""Range of the logarithm of a standard deviation; what is narrower or wider is not learned."""
+"""Range of the logarithm of the standard deviations; the predictions are softly bounded to it."""
 
 
 class Ensemble(nn.Module):
-    """Fully connected networks of equal shape, each with a Gaussian as its answer.
+    """Fully connected networks of equal shape, each of which outputs a diagonal Gaussian.
 
     Args:
         inputs: Length of the input.
-        outputs: Length Z of the answer.
+        outputs: Length Z of the mean, and of the standard deviation.
         members: Number E of networks.
         width: Width of the hidden layers.
         depth: Number of hidden layers.
@@ -31,10 +31,10 @@ class Ensemble(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(members, 1, made)))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns means and logarithms of standard deviations, `(E, B, Z)` each.
+        """Returns the means and the logarithms of the standard deviations, `(E, B, Z)` each.
 
         Args:
-            inputs: The same for every member, `(B, inputs)`, or one for each, `(E, B, inputs)`.
+            inputs: Inputs shared by all members, `(B, inputs)`, or one batch per member, `(E, B, inputs)`.
         """
         hidden = inputs.expand(len(self.weights[0]), *inputs.shape[-2:])
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):

@@ -1,7 +1,7 @@
-"""M of World Models: a recurrent network with a mixture of Gaussians as its answer (Ha & Schmidhuber 2018, A.2).
+"""MDN-RNN, the M of World Models: an LSTM that outputs a mixture of Gaussians (Ha & Schmidhuber 2018, A.2).
 
-Mixture density networks: Bishop (1994); with an LSTM: Graves (2013). Every number of the next code has a mixture of its
-own. The same network tells the reward of a step and whether the episode ends with it.
+Mixture density networks: Bishop (1994); with an LSTM: Graves (2013). Every element of the next code has its own
+mixture. The same network also predicts the reward of a step and whether the episode terminates with it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class Mixture(NamedTuple):
-    """Mixtures of K normal distributions, one for each number of a code, `(..., Z, K)` each.
+    """Mixtures of K normal distributions, one mixture for each element of a code; tensors are `(..., Z, K)`.
 
     Attributes:
-        logit: Logits of the components' weights.
-        mean: Means.
-        log_std: Logarithms of the standard deviations.
+        logit: Logits of the component weights.
+        mean: Means of the components.
+        log_std: Logarithms of their standard deviations.
     """
 
     logit: Tensor
@@ -29,23 +29,23 @@ class Mixture(NamedTuple):
     log_std: Tensor
 
     def log_likelihood(self, code: Tensor) -> Tensor:
-        """Returns the logarithm of the density at codes `(..., Z)`, for each number."""
+        """Returns the log density of codes `(..., Z)`, for each element."""
         away = (code[..., None] - self.mean) * (-self.log_std).exp()
         each = -0.5 * away**2 - self.log_std - 0.5 * math.log(2 * math.pi)
         return torch.logsumexp(self.logit.log_softmax(-1) + each, -1)
 
     def likeliest(self) -> Tensor:
-        """Returns the mean of the component of the largest weight, `(..., Z)`."""
+        """Returns the mean of the component with the largest weight, `(..., Z)`."""
         return self._of(self.mean, self.logit.argmax(-1))
 
     def draw(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Draws codes.
+        """Samples codes.
 
         Args:
-            noise: Uniform random numbers `(..., 2 Z)` in [0, 1): the first half picks the components, the other one
-                says where in them the codes lie, each by the inverse of a distribution function.
-            temperature: Divides the logits of the weights and multiplies the variances, as the paper does: towards 0
-                only the likeliest component's mean is left.
+            noise: Uniform random numbers `(..., 2 Z)` in [0, 1). The first half selects the components, the second half
+                the values within them; both use inverse transform sampling.
+            temperature: Divides the logits of the weights and multiplies the variances, as in the paper. Towards 0 the
+                sample becomes the mean of the most likely component.
 
         Returns:
             Codes `(..., Z)`.
@@ -65,13 +65,13 @@ class Mixture(NamedTuple):
 
 
 class MDNRNN(nn.Module):
-    """See the module.
+    """LSTM with a mixture density head; see the module docstring.
 
     Args:
-        latent: Numbers Z of a code.
-        action: Numbers of an action.
+        latent: Size Z of a code.
+        action: Size A of an action.
         memory: Width H of the LSTM.
-        mixtures: Components K of a mixture.
+        mixtures: Number K of components of a mixture.
     """
 
     def __init__(self, latent: int, action: int, memory: int, mixtures: int) -> None:
@@ -79,59 +79,64 @@ class MDNRNN(nn.Module):
         self.latent, self.mixtures = latent, mixtures
         self.lstm = nn.LSTM(latent + action, memory, batch_first=True)
         bias: Any = self.lstm.bias_ih_l0
-        with torch.no_grad():  # forgets little at first (Jozefowicz et al. 2015)
+        with torch.no_grad():  # forget-gate bias of 1, so that little is forgotten at first (Jozefowicz et al. 2015)
             bias[memory : 2 * memory] = 1.0
         self.head = nn.Linear(memory, 3 * latent * mixtures + 2)
-        # A code is much like the one before it: how much, each number of it learns for itself.
+        # Consecutive codes are similar: a learned factor per element adds a share of the previous code to the means.
         self.kept = nn.Parameter(torch.zeros(latent))
 
     def cell(self, seen: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes the LSTM one step further.
+        """Advances the LSTM by one step.
 
         Args:
             seen: Codes and actions, `(B, Z + A)`.
-            hidden: What it gave out before, `(B, H)`.
-            cell: What it keeps, `(B, H)`.
-        """
-        own: Any = self.lstm
-        return self._moved(F.linear(seen, own.weight_ih_l0, own.bias_ih_l0), hidden, cell)
+            hidden: Hidden state of the LSTM, `(B, H)`.
+            cell: Cell state of the LSTM, `(B, H)`.
 
-    def _moved(self, entered: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        own: Any = self.lstm
-        gates = entered + F.linear(hidden, own.weight_hh_l0, own.bias_hh_l0)
+        Returns:
+            The next hidden and cell states, `(B, H)` each.
+        """
+        lstm: Any = self.lstm
+        return self._update(F.linear(seen, lstm.weight_ih_l0, lstm.bias_ih_l0), hidden, cell)
+
+    def _update(self, projected: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies the LSTM gates to projected inputs `(B, 4 H)`."""
+        lstm: Any = self.lstm
+        gates = projected + F.linear(hidden, lstm.weight_hh_l0, lstm.bias_hh_l0)
         enter, forget, fresh, leave = gates.float().chunk(4, -1)
         cell = forget.sigmoid() * cell + enter.sigmoid() * fresh.tanh()
         return leave.sigmoid() * cell.tanh(), cell
 
     def sequences(self, seen: PackedSequence) -> Tensor:
-        """Takes the LSTM through sequences that begin with an empty memory, and returns its outputs `(N, H)`.
+        """Runs the LSTM over whole sequences from a zero state, and returns its outputs `(N, H)`.
 
-        What `nn.LSTM` makes of them, but in a third of the time on a CPU: its gradients fill N rows for each step.
+        The result equals that of `nn.LSTM`, in a third of its time on a CPU: the backward pass of `nn.LSTM` fills N
+        rows of gradients for each step.
 
         Args:
-            seen: Codes and actions, N in all.
+            seen: Packed codes and actions, N rows in total.
         """
-        own: Any = self.lstm
-        entered = F.linear(seen.data, own.weight_ih_l0, own.bias_ih_l0).split(seen.batch_sizes.tolist())
-        hidden = cell = seen.data.new_zeros(len(entered[0]), own.hidden_size)
-        found = []
-        for one in entered:
-            hidden, cell = self._moved(one, hidden[: len(one)], cell[: len(one)])
-            found.append(hidden)
-        return torch.cat(found)
+        lstm: Any = self.lstm
+        steps = F.linear(seen.data, lstm.weight_ih_l0, lstm.bias_ih_l0).split(seen.batch_sizes.tolist())
+        hidden = cell = seen.data.new_zeros(len(steps[0]), lstm.hidden_size)
+        outputs = []
+        for step in steps:
+            hidden, cell = self._update(step, hidden[: len(step)], cell[: len(step)])
+            outputs.append(hidden)
+        return torch.cat(outputs)
 
     def told(self, hidden: Tensor, code: Tensor) -> tuple[Mixture, Tensor, Tensor]:
-        """Returns what the LSTM says of the next moment.
+        """Predicts the next step from the output of the LSTM.
 
         Args:
-            hidden: `(..., H)`.
-            code: The codes before, `(..., Z)`.
+            hidden: Outputs of the LSTM, `(..., H)`.
+            code: The current codes, `(..., Z)`.
 
         Returns:
-            The mixtures of the next codes, their rewards (standardized) and the logits of an end, `(...)`.
+            The mixtures of the next codes, the standardized rewards `(...)` and the termination logits `(...)`.
         """
-        answer = self.head(hidden).float()
-        mixture = answer[..., :-2].unflatten(-1, (3, self.latent, self.mixtures))
+        output = self.head(hidden).float()
+        mixture = output[..., :-2].unflatten(-1, (3, self.latent, self.mixtures))
         logit, mean, log_std = mixture.unbind(-3)
         mean = mean + (self.kept * code)[..., None]
-        return Mixture(logit, mean, log_std.clamp(-6, 3)), answer[..., -2], answer[..., -1]
+        return Mixture(logit, mean, log_std.clamp(-6, 3)), output[..., -2], output[..., -1]

@@ -1,4 +1,4 @@
-"""What torch's process-wide settings must not change: numbers and devices of models, policies and environments."""
+"""Keeps torch's process-wide settings (default dtype, device, autocast) from affecting models and environments."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Result = TypeVar("Result")
 
 
 def standard() -> AbstractContextManager:
-    """Gives a context of float32, tensors on the CPU unless told otherwise, no autocast, no inference mode.
+    """Returns a context with torch's standard settings: float32, CPU as the default device, no autocast.
 
-    It costs a microsecond where nothing differs from that. Gradients are left as they are.
+    Inference mode is replaced by `no_grad`; otherwise the gradient mode is left as it is. If the settings are standard
+    already, the context costs about a microsecond.
     """
     plain = (
         torch.get_default_dtype() is torch.float32
@@ -33,9 +34,9 @@ def _standard() -> Iterator[None]:
     before = torch.get_default_dtype()
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))  # its tensors could not be used outside
+            stack.enter_context(torch.inference_mode(False))  # inference tensors could not be used outside of it
             stack.enter_context(torch.no_grad())
-        if torch.get_default_device().type != "cpu":  # the context costs every call of torch some microseconds
+        if torch.get_default_device().type != "cpu":  # a device context costs every torch call some microseconds
             stack.enter_context(torch.device("cpu"))
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
@@ -48,7 +49,7 @@ def _standard() -> Iterator[None]:
 
 
 def insulated(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Has a function run in the `standard` context, for example the `step` of an environment."""
+    """Decorates a function to run in the `standard` context, for example the `step` of an environment."""
 
     @wraps(function)
     def inside(*args: Given.args, **kwargs: Given.kwargs) -> Result:
@@ -59,10 +60,14 @@ def insulated(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 def check_device(device: str | torch.device, name: str = "device") -> torch.device:
-    """Returns a device that this machine has.
+    """Returns the torch device, after checking that it exists on this machine.
+
+    Args:
+        device: 'cpu', 'cuda' or 'cuda:N'.
+        name: Name of the argument, for error messages.
 
     Raises:
-        ValueError: If it names none, or one that is not there.
+        ValueError: If it is not the name of a device, or the device does not exist.
     """
     try:
         found = torch.device(device)

@@ -1,4 +1,4 @@
-"""What a world model is to the rest of the package: small protocols, batched first."""
+"""Protocols that world models implement. All of them work on batches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from dream_env.spec import WorldSpec
 
 State = dict[str, Tensor]
-"""State of a batch of dreams: every entry has the batch as its leading axis."""
+"""Latent state of a batch of rollouts: every entry has the batch as its leading axis."""
 
 
 class Prediction(NamedTuple):
-    """What a model tells of a step beside the next state, `(B,)` each; None where it cannot tell.
+    """Predictions of a step other than the next state, `(B,)` each; None if the model does not predict it.
 
     Attributes:
-        reward: The environment's own reward of the step.
-        terminated: Probability that the episode has ended with it.
-        success: Probability that the condition of success holds after it.
-        disagreement: How far the members of an ensemble lie apart about it.
+        reward: Reward of the environment for the step.
+        terminated: Probability that the episode terminates with the step.
+        success: Probability that the success condition holds after the step.
+        disagreement: Disagreement of the ensemble members about the next state.
     """
 
     reward: Tensor | None = None
@@ -32,32 +32,38 @@ class Prediction(NamedTuple):
 
 
 class WorldModel(Protocol):
-    """The one object that RL, planning, evolution, synthesis and the viewer share.
+    """A latent dynamics model: the object that RL, planning, evolution, synthesis and the viewer share.
 
-    Every method takes and returns batches on `device` and is pure: equal inputs give equal outputs, and row i is the
-    same as that row alone, up to rounding. An object is told from another one by its identity.
+    Every method takes and returns batches on `device` and is pure: equal inputs give equal outputs, and row i of a
+    batch gives the same result as that row alone, up to rounding. Models are compared by object identity.
 
-    What a model may have beside: the methods of `HasSuccess`, `HasMetric`, `HasWords`; `compiled()`, a form of itself
-    through `torch.compile`; `has_memory`, True where `encode` needs `previous`; `restore(observation)`, the state that
-    an observation with an embedding stands for; `features(state)`, a dict of vectors `(B, n)`, the few numbers that a
-    small controller needs where an embedding has thousands; `metric_state`, the entries of the state that the metric
-    needs, which `step` moves by themselves; `observed_spaces`, the spaces of those entries of `observed` that are no
-    vectors of `spec.observation`, such as a memory; `state_spaces`, the spaces of those entries of the state that
-    `restore` needs beside embedding and `observed`, and which `obs_type="state"` shows; `sentence_in_embedding`, True
-    where `embedding` is under the sentence; `success_by_goal`, True where success is told of a state together with its
-    goal's embedding, see `with_goal`; and in an attribute `config` the numbers `success_threshold`, the
-    probability from which on a dream counts its condition as met (0.5 without it), and `disagreement_threshold`, which
-    `max_disagreement="calibrated"` asks for.
+    A model may also have:
+
+    - the methods of `HasSuccess`, `HasMetric` and `HasWords`;
+    - `compiled()`: the model in a form that uses `torch.compile`;
+    - `has_memory`: True if `encode` needs `previous`;
+    - `restore(observation)`: the state for an observation that contains an embedding;
+    - `features(state)`: a dict of vectors `(B, n)`, a compact input for small controllers, for models whose embedding
+      has thousands of elements;
+    - `metric_state`: the state entries that the metric needs; `step` also accepts states with only these entries;
+    - `observed_spaces`: the spaces of the entries of `observed` that are not vectors of `spec.observation`, such as a
+      memory;
+    - `state_spaces`: the spaces of the state entries that `restore` needs in addition to the embedding and `observed`;
+      `obs_type="state"` adds them to observations;
+    - `sentence_in_embedding`: True if `embedding` depends on the instruction;
+    - `success_by_goal`: True if `success` needs the embedding of the goal in the state, see `with_goal`;
+    - `config.success_threshold`: the probability at or above which the success condition counts as met (default 0.5);
+    - `config.disagreement_threshold`: the limit that `max_disagreement="calibrated"` uses.
     """
 
     spec: WorldSpec
-    """The world that it was fitted to."""
+    """Spec of the world that the model was fitted to."""
     embedding_dim: int
     """Length E of an embedding."""
     noise_dim: int
-    """Uniform random numbers that a step takes for each row."""
+    """Number of uniform random numbers that a step takes for each row."""
     observed: tuple[str, ...]
-    """Entries of the state that an observation shows as they are, such as proprioception."""
+    """State entries that are copied unchanged into observations, such as proprioception."""
 
     @property
     def device(self) -> torch.device:
@@ -68,10 +74,10 @@ class WorldModel(Protocol):
         """Encodes observations into a state.
 
         Args:
-            observation: The parts that `spec.observation` names, `(B, ...)`: pictures uint8, vectors float32. May hold
-                "instruction", sentence embeddings `(B, I)`, which success is told by; of a goal's observation, vectors
-                may be missing.
-            previous: The state that was predicted for this moment, for models with memory; None at a start.
+            observation: The parts of `spec.observation` by name, `(B, ...)`: images uint8, vectors float32. May contain
+                "instruction", sentence embeddings `(B, I)`, which success depends on. Goal observations may lack
+                vectors.
+            previous: The state predicted for this step, for models with memory; None at the start of an episode.
         """
         ...
 
@@ -82,28 +88,29 @@ class WorldModel(Protocol):
 
         Args:
             state: Current states.
-            action: Actions `(B, A)` float32, or `(B,)` int64 where they are discrete, in the units of `spec.action`.
-            noise: Uniform random numbers `(B, noise_dim)` in [0, 1) that decide what could go either way; None gives
-                the likeliest.
-            temperature: How far noise can lead from the likeliest; at 1 as far as the model believes.
+            action: Actions `(B, A)` float32, or `(B,)` int64 if they are discrete, in the units of `spec.action`.
+            noise: Uniform random numbers `(B, noise_dim)` in [0, 1) for sampling the next state; None returns the
+                most likely one.
+            temperature: Sampling temperature: 1 samples from the predicted distribution, lower values stay closer to
+                the most likely next state.
         """
         ...
 
     def embedding(self, state: State) -> Tensor:
-        """Returns `(B, E)`: what policies see and distances are taken of."""
+        """Returns embeddings `(B, E)`: the input of policies, and what distances to the goal are measured on."""
         ...
 
     def decode(self, state: State) -> dict[str, Tensor]:
-        """Returns the observations that states stand for, by the names of `spec.observation`."""
+        """Decodes states into observations, by the names of `spec.observation`."""
         ...
 
 
 @runtime_checkable
 class HasSuccess(Protocol):
-    """A model that tells whether the condition of success holds."""
+    """A model that predicts success."""
 
     def success(self, state: State) -> Tensor:
-        """Returns the probability `(B,)` that the condition holds in these states."""
+        """Returns the probability `(B,)` that the success condition holds in these states."""
         ...
 
 
@@ -112,36 +119,39 @@ class HasMetric(Protocol):
     """A model with a learned distance."""
 
     def metric(self, state: State) -> Tensor:
-        """Maps states to vectors `(B, M)` whose Euclidean distances are about control steps."""
+        """Maps states to vectors `(B, M)` whose Euclidean distance approximates the number of control steps."""
         ...
 
 
 @runtime_checkable
 class HasWords(Protocol):
-    """A model that embeds sentences in its own way."""
+    """A model with its own sentence embedding."""
 
     def instruction(self, sentence: str) -> np.ndarray:
-        """Embeds a sentence, `(I,)` float32."""
+        """Embeds a sentence as `(I,)` float32."""
         ...
 
 
 def with_goal(model: WorldModel, state: State, goal: Tensor | None) -> State:
-    """Returns states of which the model can tell success.
+    """Adds the goal to states, for models whose success prediction needs it.
 
     Args:
         model: The world model.
         state: States.
-        goal: The embeddings `(B, E)` of their goals, kept in the entry "goal" where `success_by_goal`; None if unknown.
+        goal: Embeddings `(B, E)` of the goals; None if unknown.
+
+    Returns:
+        The states, with `goal` as the entry "goal" if the model has `success_by_goal` and the goal is known.
     """
     return {**state, "goal": goal} if goal is not None and getattr(model, "success_by_goal", False) else state
 
 
 def knows_success(model: WorldModel, state: Mapping[str, Any]) -> bool:
-    """Tells whether states hold what a model tells success by: the sentence in a world with sentences, and the goal."""
+    """Returns whether states contain what success prediction needs: the instruction and the goal, if used."""
     needed = ["instruction"] * model.spec.instructions + ["goal"] * getattr(model, "success_by_goal", False)
     return all(name in state for name in needed)
 
 
 def take(state: Mapping[str, Tensor], index: Any) -> State:
-    """Returns some rows of a state: at indices, a mask or a slice."""
+    """Returns the rows of a state that an index array, a mask or a slice selects."""
     return {name: part[index] for name, part in state.items()}

@@ -1,4 +1,4 @@
-"""What an instruction names on a map of tokens: the attention that policies and success head share."""
+"""Attention of an instruction over a map of tokens, used by policies and success heads."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import torch
 from torch import Tensor, nn
 
 SHARPNESS = 4.0
-"""Factor on the usual attention scores: a query has to single out one token of 64, and learns it sooner so."""
+"""Factor on the usual attention scores: each query has to select one token of 64, and learns that faster this way."""
 
 
 class LanguageReadout(nn.Module):
-    """Language queries attend over the token map and bring back where they look and what they see there.
+    """Reads a token map with queries computed from the instruction.
 
-    A few queries made from the instruction score every token; each query returns the attended position in the grid
-    (a soft-argmax, as in spatial softmax: Levine et al. 2016, section 4.3) and the attended values. Few numbers come
-    out, so a head on top learns from a hundred demonstrations without memorizing them.
+    A few queries, computed from the instruction, attend over all tokens. Each query returns the attended position in
+    the grid (a soft-argmax, as in spatial softmax: Levine et al. 2016, section 4.3) and the attended values. The output
+    is small, so a head on top can learn from a hundred demonstrations without memorizing them.
 
     Args:
         channels: Channels C of one token.
         instruction_dim: Length of the sentence embedding.
         grid: Side of the square token map; T = grid * grid.
-        queries: Number of language queries; with 2 one seed in two never learns to tell the colors apart.
-        values: Channels brought back by each query.
+        queries: Number of language queries; with 2, one seed in two never learns to distinguish the colors.
+        values: Number of value channels that each query returns.
         width: Width of keys and queries.
     """
 
@@ -51,6 +51,6 @@ class LanguageReadout(nn.Module):
         return torch.softmax(torch.bmm(query, key.transpose(1, 2)) * SHARPNESS / key.shape[-1] ** 0.5, dim=-1)
 
     def forward(self, tokens: Tensor, instruction: Tensor) -> Tensor:
-        """Reads tokens `(B, T, C)` under instructions `(B, I)` into `(B, output_dim)`."""
+        """Maps tokens `(B, T, C)` and instructions `(B, I)` to features `(B, output_dim)`."""
         weights = self.attention(tokens, instruction)
         return torch.cat([weights @ self.position, self.value(torch.bmm(weights, tokens))], dim=-1).flatten(1)

@@ -1,4 +1,4 @@
-"""Functions of tensors that are recorded once per shape, and from then on run without Python."""
+"""Runs functions of tensors as TorchScript traces, which are recorded once per combination of input shapes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 RECURRING = 8
-"""Calls with the same shapes after which recording, which takes as long as some fifty of them, pays."""
+"""Number of calls with the same shapes before a trace is recorded; recording takes as long as about fifty calls."""
 SHAPES = 16
-"""Combinations of shapes that one function is recorded for."""
+"""Largest number of shape combinations for which one function is recorded."""
 
 _lock = threading.Lock()
 
 
 class Traced:
-    """Calls a function of tensors on a CPU by TorchScript's recording of it, where it has one.
+    """Wraps a function of tensors, and calls its TorchScript trace on a CPU once one was recorded.
 
-    What falls away is Python between the kernels, and with it half the time of a step of one dream; and other threads
-    have the interpreter meanwhile.
+    A trace runs no Python between the kernels. That halves the time of a step of a single rollout, and leaves the
+    Python interpreter free for other threads meanwhile.
 
     Args:
-        function: Maps tensors to a tensor or a tuple of tensors. What else it reads, such as weights, never changes,
-            and what it does depends on nothing but the shapes.
+        function: Maps tensors to a tensor or a tuple of tensors. Anything else that it reads, such as weights, must
+            never change, and its control flow may depend only on the shapes of the inputs.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -35,7 +35,7 @@ class Traced:
         self._recorded: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """Calls the function; with gradients, in lower precision and on other devices as it stands."""
+        """Calls the trace; with gradients, under autocast or on other devices, calls the function itself."""
         if torch.is_grad_enabled() or inputs[0].device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return self.function(*inputs)
         shapes = tuple(x.shape for x in inputs)
@@ -50,15 +50,15 @@ class Traced:
         return self.function(*inputs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves recordings behind when it is copied or sent to another process: the copy's weights may change."""
+        """Drops the traces when the object is copied or pickled, because the weights of the copy may change."""
         return {"function": self.function, "_calls": {}, "_recorded": {}}
 
 
 def _record(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
     try:
         trace = torch.jit.trace
-    except AttributeError:  # torch means to be rid of TorchScript one day
+    except AttributeError:  # torch plans to remove TorchScript
         return function
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of that, and that shapes are constants, as they are here
-        return trace(lambda *given: function(*given), inputs, check_trace=False)  # it takes no bound methods
+        warnings.simplefilter("ignore")  # warnings that TorchScript is deprecated, and that shapes become constants
+        return trace(lambda *given: function(*given), inputs, check_trace=False)  # trace accepts no bound methods

@@ -1,7 +1,7 @@
-"""World Models (Ha & Schmidhuber 2018) as one of this package's: V codes a picture, M remembers and predicts.
+"""World Models (Ha & Schmidhuber 2018): V encodes images, M remembers and predicts, C is the policy.
 
-`dream_env.world_models.vae` is V, `dream_env.world_models.mdn_rnn` is M. C, the controller, is any policy; what it sees
-is the code z as `embedding`, and M's memory as `hidden` and `cell` beside it.
+`dream_env.world_models.vae` is V and `dream_env.world_models.mdn_rnn` is M. C, the controller, can be any policy; its
+observation is the code z as `embedding`, and the LSTM state of M as `hidden` and `cell`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"latent": 64, "channels": (32, 64, 128, 256), "memory": 512, "mixtures": 5},
     "small": {"latent": 32, "channels": (16, 32, 64, 128), "memory": 256, "mixtures": 5},
 }
-"""Sizes: those of the paper for Doom (for CarRacing `latent` is 32 and `memory` 256), and some for two cores."""
+"""Model sizes: "paper" is the paper's for Doom (for CarRacing it has `latent` 32 and `memory` 256), "small" suits two
+CPU cores."""
 
 
 @dataclass(frozen=True)
 class VMCConfig:
-    """Shape of a model.
+    """Configuration of a `VMCModel`.
 
     Attributes:
-        latent: Numbers Z that a picture is coded by.
-        channels: Channels of V after each halving of a picture.
-        memory: Width H of M's LSTM.
-        mixtures: Components of a mixture.
-        rewards: Whether rewards were recorded.
-        terminates: Whether recorded episodes end by themselves.
+        latent: Size Z of the latent code of an image.
+        channels: Channels of V after each downsampling of an image.
+        memory: Width H of the LSTM of M.
+        mixtures: Number of components of a mixture.
+        rewards: Whether the data contain rewards, so that the model predicts them.
+        terminates: Whether recorded episodes terminate, so that the model predicts termination.
 
     Raises:
         ValueError: If a number is out of range.
@@ -53,7 +54,7 @@ class VMCConfig:
     terminates: bool = True
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Validates the fields."""
         for name in ("latent", "memory", "mixtures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")
@@ -62,17 +63,17 @@ class VMCConfig:
 
 
 class VMCModel(nn.Module):
-    """See the module; meets `dream_env.world_models.protocol.WorldModel`.
+    """World Models (2018); see the module docstring. Implements `dream_env.world_models.protocol.WorldModel`.
 
-    The state holds `code` `(B, Z)`; `hidden` and `cell` `(B, H)`, which are 0 at a start; and `instruction` if it was
-    given. The embedding is the code alone.
+    The state holds `code` `(B, Z)`; `hidden` and `cell` `(B, H)`, which are 0 at the start of an episode; and
+    `instruction` if it was given. The embedding is the code alone.
 
     Args:
-        config: Its shape.
-        spec: The world.
+        config: Configuration of the model.
+        spec: Spec of the world.
 
     Raises:
-        ValueError: If an observation is anything else than one picture.
+        ValueError: If the observation is anything other than a single image.
     """
 
     kind = "vmc"
@@ -113,7 +114,7 @@ class VMCModel(nn.Module):
     reward_mean: Tensor
     reward_scale: Tensor
     end_shift: Tensor
-    """Added to the logit of an end, so that ends are as probable as they are frequent in the recorded episodes."""
+    """Added to the termination logit, so that the predicted frequency of terminations matches the recorded episodes."""
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +123,7 @@ class VMCModel(nn.Module):
 
     @property
     def observed_spaces(self) -> dict[str, spaces.Box]:
-        """Spaces of what `observed` names."""
+        """Spaces of the entries that `observed` names."""
         size = (self.config.memory,)
         return {
             "hidden": spaces.Box(-1.0, 1.0, size, np.float32),
@@ -132,14 +133,14 @@ class VMCModel(nn.Module):
     # --- the protocol
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
-        """Encodes pictures by the means of their codes; what was remembered until now is taken from `previous`.
+        """Encodes images as the means of their codes; the LSTM state is taken from `previous`.
 
         Args:
-            observation: The picture by its name, `(B, H, W, 3)` uint8.
-            previous: The state predicted for this moment; None at a start.
+            observation: The image by its name, `(B, H, W, 3)` uint8.
+            previous: The state predicted for this step; None at the start of an episode.
 
         Raises:
-            ValueError: If the picture is missing.
+            ValueError: If the image is missing.
         """
         if self.picture not in observation:
             raise ValueError(f"observation has no {self.picture!r}; accepted: {list(self.spec.observation)}")
@@ -151,12 +152,12 @@ class VMCModel(nn.Module):
         return state
 
     def start(self, code: Tensor) -> State:
-        """Returns the states of codes `(B, Z)` before which there was nothing."""
+        """Returns the initial states of episodes that start at codes `(B, Z)`, with a zero LSTM state."""
         empty = code.new_zeros(len(code), self.config.memory)
         return {"code": code, "hidden": empty, "cell": empty.clone()}
 
     def restore(self, observation: Mapping[str, Tensor]) -> State:
-        """Returns the states that policies' observations show; without a memory in them, as in goals, it is empty."""
+        """Rebuilds states from policy observations; the LSTM state is zero if they lack it, as in goals."""
         state = self.start(observation["embedding"])
         return state | {name: observation[name] for name in (*self.observed, "instruction") if name in observation}
 
@@ -165,27 +166,28 @@ class VMCModel(nn.Module):
     ) -> tuple[State, Prediction]:
         """Predicts the next state.
 
-        With noise, an end is drawn as the code is, so that its probability is 0 or 1: most ends are improbable in the
-        step before, and a threshold of 0.5 would never tell them. Towards temperature 0 it is that threshold.
+        With noise, termination is sampled like the code, so `terminated` is exactly 0 or 1: most terminations are
+        improbable in the step before, and a threshold of 0.5 would never detect them. As the temperature approaches 0,
+        sampling becomes that threshold.
 
         Args:
             state: Current states.
-            action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
-            noise: `(B, noise_dim)` in [0, 1): 2 Z numbers for `Mixture.draw`, and one for the end if there are ends;
-                None gives the mean of the likeliest component, and the probability of an end.
-            temperature: Of the mixtures, see `Mixture.draw`; divides the logits of an end, too.
+            action: `(B, A)` float32, or `(B,)` int64 if actions are discrete.
+            noise: `(B, noise_dim)` in [0, 1): 2 Z numbers for `Mixture.draw`, and one for termination if the model
+                predicts it. None returns the mean of the most likely component, and the termination probability.
+            temperature: Temperature of the mixtures, see `Mixture.draw`; it also divides the termination logits.
         """
         seen = torch.cat([state["code"], self.normalized(action)], -1)
         hidden, cell = self.rnn.cell(seen, state["hidden"], state["cell"])
-        mixture, paid, ends = self.rnn.told(hidden, state["code"])
-        ends = ends + self.end_shift
+        mixture, reward, end_logit = self.rnn.told(hidden, state["code"])
+        end_logit = end_logit + self.end_shift
         if noise is None or temperature <= 0:
-            code, ended = mixture.likeliest(), ends.sigmoid()
+            code, ended = mixture.likeliest(), end_logit.sigmoid()
         else:
             code = mixture.draw(noise[..., : 2 * self.config.latent], temperature)
-            ended = (noise[..., -1] < (ends / temperature).sigmoid()).float()
+            ended = (noise[..., -1] < (end_logit / temperature).sigmoid()).float()
         return {**state, "code": code, "hidden": hidden, "cell": cell}, Prediction(
-            reward=paid * self.reward_scale + self.reward_mean if self.config.rewards else None,
+            reward=reward * self.reward_scale + self.reward_mean if self.config.rewards else None,
             terminated=ended if self.config.terminates else None,
         )
 
@@ -194,7 +196,7 @@ class VMCModel(nn.Module):
         return state["code"]
 
     def decode(self, state: State) -> dict[str, Tensor]:
-        """Returns the pictures that states stand for."""
+        """Decodes states into images, `(B, H, W, 3)` uint8 by name."""
         drawn = self.vae.decode(state["code"]).float()
         shape = self.spec.observation[self.picture].shape
         assert shape is not None
@@ -203,17 +205,17 @@ class VMCModel(nn.Module):
             drawn = drawn.permute(0, 2, 3, 1)
         return {self.picture: (255 * drawn).round().clamp(0, 255).to(torch.uint8)}
 
-    # --- for the fit
+    # --- used by the fit
 
     def normalized(self, action: Tensor) -> Tensor:
-        """Returns actions `(..., A)` of about unit size; those that are discrete `(...)` as one of n."""
+        """Scales actions `(..., A)` to about unit size; discrete actions `(...)` become one-hot vectors."""
         if isinstance(self.spec.action, spaces.Discrete):
             return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
         return (action.float() - self.action_mean) / self.action_scale
 
     @torch.no_grad()
     def measure_rewards(self, reward: Tensor) -> None:
-        """Takes the scale of rewards `(S,)`."""
+        """Sets the mean and the scale of rewards from recorded rewards `(S,)`."""
         spread = reward.std() if len(reward) > 1 else torch.zeros(())
         self.reward_mean.copy_(reward.mean()[None])
         self.reward_scale.copy_(torch.where(spread > 1e-6, spread, torch.ones(()))[None])

@@ -1,4 +1,4 @@
-"""Weights from files that somebody else may have written: sizes are bounded by the file, shapes and numbers checked."""
+"""Loads configs and weights from untrusted files: sizes are limited by the file, shapes and values are checked."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from dream_env.world_models.precision import standard
 
 LARGEST = 2**20
-"""Largest number that a field of a config may have."""
+"""Largest absolute value of a number in a config."""
 
 
 def read_config(file: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Reads a `config.json`: a mapping with a `kind`, and with numbers that are finite and of a sane size.
+    """Reads a `config.json`: a mapping with a `kind`, whose numbers are finite and at most `LARGEST`.
+
+    Args:
+        file: The `config.json`.
+        what: Name of the argument that gave the file, for error messages.
+        remedy: Advice at the end of error messages.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is a folder, damaged, or holds something else.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is a folder, is damaged, or holds something else.
     """
     if not file.exists():
         raise FileNotFoundError(f"{what}: {file} does not exist; {remedy}")
@@ -44,21 +49,23 @@ def read_config(file: Path, what: str, remedy: str) -> dict[str, Any]:
 
 
 def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: Mapping[str, str] | None = None) -> Any:
-    """Builds a module and gives it the weights of a file.
+    """Builds a module and loads its weights from a file.
 
     Args:
-        build: Makes the untrained module; it may not have more weights than the file.
-        file: A file of safetensors.
-        what: Argument that named the file, for errors.
-        remedy: What to do about it, for errors.
-        renamed: Beginnings of the names of weights before, and of now.
+        build: Builds the untrained module, which must not have more weights than the file.
+        file: A safetensors file.
+        what: Name of the argument that gave the file, for error messages.
+        remedy: Advice at the end of error messages.
+        renamed: Old to new parts of weight names; each occurrence in a name is replaced. Used for old checkpoints.
 
     Returns:
-        The module, in float32 on the CPU, whatever torch's defaults are; torch's random numbers go on as before.
+        The module, in float32 on the CPU regardless of torch's defaults. The state of torch's global random number
+        generator is not changed.
 
     Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If it is damaged or does not fit, if it holds NaN or infinity, or if the module cannot be built.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, does not match the module or holds NaN or infinity, or if the module cannot
+            be built.
     """
     if not file.exists():
         raise FileNotFoundError(f"{what}: {file} does not exist; {remedy}")
@@ -82,7 +89,7 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
 
 @contextmanager
 def _no_larger_than(sizes: Mapping[str, int]) -> Iterator[None]:
-    """Stops the construction of modules that have more, or larger, parameters than a file."""
+    """Stops the construction of a module that has more, or larger, parameters than a file."""
     count, largest, here = 0, max(sizes.values(), default=0), threading.get_ident()
 
     def check(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -103,7 +110,7 @@ def _no_larger_than(sizes: Mapping[str, int]) -> Iterator[None]:
 def _check(
     expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], file: Path, what: str, remedy: str
 ) -> None:
-    """Raises ValueError unless both hold tensors of the same names, shapes and types, and finite numbers."""
+    """Raises ValueError unless both hold tensors of the same names, shapes and dtypes, and all values are finite."""
     problems = [f"{name} is missing" for name in expected.keys() - given.keys()]
     problems += [f"{name} is not known" for name in given.keys() - expected.keys()]
     for name in expected.keys() & given.keys():

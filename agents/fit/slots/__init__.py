@@ -1,4 +1,4 @@
-"""Fit of `dream_env.world_models.slots`: `colours` finds what slots there are, `stages` train, `command` runs it.
+"""Fits `dream_env.world_models.slots`: `colours` finds the slots, `stages` trains, and `command` runs the fit.
 
-A few labelled episodes come in by `labels`.
+`labels` trains position predictions from a few labelled episodes.
 """

@@ -1,4 +1,4 @@
-"""What `agents.fit --model slots` can be told."""
+"""Options of `agents.fit --model slots`."""
 
 from __future__ import annotations
 
@@ -9,42 +9,48 @@ from typing import Any
 
 @dataclass
 class Arguments:
-    """Arguments of the command.
+    """Fits a world model of object slots without labels, or with a few labelled episodes.
 
     Attributes:
-        data: Folders of recorded episodes with a picture.
-        out: Folder of the world model and of the run.
-        init: World model of this kind to go on from. Its shape and its way of seeing stay, and what gets no updates:
-            with `--updates 0 --own-updates 0` only distance and success are learned, in minutes.
-        updates: Updates of the stage that learns how slots move.
-        distance_updates: Updates of the stage that learns how many steps are between states.
-        own_updates: Updates of the stage that learns how the robot looks; left out where it has no vectors.
-        relight: Share of the pictures that are shown under another light, on other ground, while the robot's state is
-            learned to be read: of a goal nothing else tells it.
-        most_slots: Largest number of slots; how many there are, the pictures tell.
-        picture_size: Side to which pictures are resized, a multiple of 16.
-        members: Networks of the ensemble that moves slots.
+        data: Folders of recorded episodes that contain at least one image per step.
+        out: Output folder for the world model and the state of the run.
+        init: Slot world model to fine-tune. Its sizes, colours and encoder are kept, and stages with 0 updates keep
+            their weights: with `--updates 0 --own-updates 0` only distance and success are trained, which takes
+            minutes.
+        updates: Updates of the stage that trains the slot dynamics.
+        distance_updates: Updates of the stage that trains the embedding, whose distance counts steps, and success.
+        own_updates: Updates of the stage that trains the robot's appearance: state estimation from images, and
+            rendering. Skipped if the data have no vectors.
+        relight: Share of the training images that are augmented with random light and random table colours while the
+            robot state estimation is trained, 0 to 1. Increase it if light or table vary: the robot state of a goal
+            image is only known from this estimate.
+        most_slots: Largest number of slots; the actual number is determined from the images.
+        picture_size: Side length in pixels to which images are resized, a multiple of 16.
+        members: Number of members of the dynamics ensemble.
         width: Width of their hidden layers.
-        outcomes: Outcomes of a step that each of them tells apart, as a thing is held or slips.
-        queries: Slots that a sentence can name at once.
-        word_order: Lets the order of words count, as where one thing is put on another.
-        pointing: Scale of the numbers beside the distance that show policies where the named things are, such as 0.3,
-            which adds next to nothing to the distance; 0 leaves them out.
-        labelled: Episodes, drawn among those that are fitted to, whose labels are read: they teach it to tell where
-            things are, and the distance to count that. 0 reads none.
-        label: Column of the data (`privileged.NAME`) in which positions are, in meters, of any number of things.
-        label_size: Numbers of a thing in it, of which the first three at most are its position.
-        position_updates: Updates of the stage that learns positions.
-        batch: Windows of a batch, for each network of the ensemble.
-        ahead: Steps of a window, predicted from predictions.
-        learning_rate: Peak of the learning rate.
-        far: Steps from which on states are equally far from each other; None takes 1.25 of the median episode.
-        use_success: Learns from success marks, where the data have them: one an episode, of its end.
-        held_out: Share of the episodes that figures are measured on.
-        starts: Initial states of each episode: its first frame, and others at random.
-        most_starts: Largest number of initial states.
-        seed: Of weights, batches and what is held out.
-        threads: Threads of torch.
+        outcomes: Number of alternative outcomes of a step that each member predicts, such as an object that stays in
+            the hand or slips; 1 predicts a single outcome.
+        queries: Number of slots that an instruction can refer to at once.
+        word_order: Use sentence embeddings that depend on word order, needed for instructions such as "put A on B".
+        pointing: Scale of additional embedding elements with the slots that the instruction refers to, for policies.
+            0.3 hardly changes the distance; 0 omits them.
+        labelled: Number of labelled episodes to use, drawn from the training episodes. Their labels train the
+            prediction of object positions, which then also enters the distance. 0 uses no labels.
+        label: NAME of the label column (`privileged.NAME`) with the concatenated positions of all objects in meters.
+        label_size: Numbers per object in that column; the first three at most are its position.
+        position_updates: Updates of the stage that trains position predictions.
+        batch: Windows per batch, for each ensemble member.
+        ahead: Length of a training window in steps, predicted open-loop.
+        learning_rate: Peak learning rate.
+        far: Distance in steps beyond which all states count as equally far; None uses 1.25 times the median episode
+            length.
+        use_success: Train on success marks if the data have them: one per episode, for its final state.
+        held_out: Share of the episodes that is held out for evaluation, between 0 and 1. With `init`, the episodes that
+            were held out from that model are used instead, if the data contain any.
+        starts: Initial states to save per episode: its first frame, and random others.
+        most_starts: Largest number of initial states to save.
+        seed: Seed of weights, batches and the held-out split.
+        threads: Number of torch threads.
     """
 
     data: tuple[Path, ...]
@@ -78,5 +84,5 @@ class Arguments:
     threads: int = 1
 
     def settings(self) -> dict[str, Any]:
-        """Returns what fixes the course of a run."""
+        """Returns the options that determine the result of a run."""
         return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts", "most_starts")}

@@ -1,4 +1,4 @@
-"""The card of a world model of slots."""
+"""Model card of a slot world model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from dream_env.world_models.slots.model import SlotModel
 
 
 def card(args: Arguments, model: SlotModel, found: dict[str, Any]) -> str:
-    """Writes the card of a model from the figures of its `metrics.json`."""
+    """Returns the text of the model card.
+
+    Args:
+        args: Options of the fit.
+        model: The fitted model.
+        found: Figures of its `metrics.json`.
+    """
     error, spec, without = found["pixels_off"], model.spec, model.position is None
     labels = f"Labels ({args.label!r}) of {args.labelled} episodes are read"
     if not args.labelled:
@@ -28,7 +34,7 @@ def card(args: Arguments, model: SlotModel, found: dict[str, Any]) -> str:
         f"- Slots: {len(found['slots']['colours'])}, colours {found['slots']['colours']}",
         f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
         "",
-        "Median error of slots in pixels, predicted from the first frame without a look between.",
+        "Median open-loop error of slots in pixels, predicted from the first frame only.",
         "",
         "| steps ahead | " + " | ".join(ahead) + " |",
         "|" + "---|" * (len(ahead) + 1),
@@ -36,15 +42,15 @@ def card(args: Arguments, model: SlotModel, found: dict[str, Any]) -> str:
         "",
     ]
     if "steps_rank" in found:
-        lines.append(f"- Distance to the goal and time until it: rank correlation {found['steps_rank']}")
+        lines.append(f"- Rank correlation of the distance to the goal with the steps to go: {found['steps_rank']}")
     if "labelled" in found:
         lines.append(
-            "- Positions: a slot was found for {paired} of the labelled things; where they are told, the median is off "
-            "by {off} m in these very episodes".format(**found["labelled"])
+            "- Positions: share of labelled objects that were matched to a slot {paired}; median error {off} m, on the "
+            "labelled training episodes themselves".format(**found["labelled"])
         )
     if "success" in found:
         lines.append(
-            "- Success at an episode's end: {found} of them found, {false} of others taken for one; shown another "
-            "episode's goal, {other_goal} are".format(**found["success"])
+            "- Success prediction for final states: true positive rate {found}, false positive rate {false}; with "
+            "another episode's goal, {other_goal} of the successes are still predicted".format(**found["success"])
         )
     return "\n".join([*lines, ""])

@@ -1,9 +1,9 @@
-"""Which colours belong to things: those that move, and that the robot's own state does not explain.
+"""Finds the colours of objects: colours that move, and whose motion the robot state does not explain.
 
-Pixels that differ from the background are clustered by colour. The robot is where its own state says (set-points,
-joint angles), so what shows in its colours can be foretold from that, if not where the ground is another one in every
-episode, then of what changes within them; a thing stands somewhere else in every episode. What never changes within an
-episode is no thing either. The number of slots is what is left.
+Pixels that differ from the background are clustered by colour. Where the robot's colours appear can be predicted from
+the robot state (set-points, joint angles), either over all images, or, if the background differs between episodes, for
+the changes within episodes. Where objects appear cannot, because they are elsewhere in every episode. Colours that
+never change within an episode are not objects either. Each remaining colour becomes a slot.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from torch import Tensor
 from dream_env.world_models.slots.reader import colour_features
 
 DIFFERENT = 24
-"""Difference to the background, of 255, from which on a pixel shows something else."""
+"""Difference to the background, out of 255, above which a pixel counts as foreground."""
 CLUSTERS = 24
-"""Colours before like ones are joined."""
+"""Number of colour clusters before similar ones are merged."""
 ALIKE = 0.3
-"""Distance of colours that are one thing's, in shades."""
+"""Clusters closer than this, in the space of `colour_features`, are merged as shades of one object."""
 EXPLAINED = 0.2
-"""Share of the variance of a colour's places that its own state explains, from which on it is the robot's."""
+"""A colour belongs to the robot if the robot state explains at least this share of its positional variance."""
 RARE = 0.01
-"""Least share of a thing's colour of the pixels that are no robot's and differ from the background."""
+"""Smallest share of an object's colour in the foreground pixels that do not belong to the robot."""
 SAMPLE = 20_000
-"""Pixels that are clustered."""
+"""Number of pixels that are clustered."""
 GRID = 4
-"""Places are told apart by a grid of so many cells a side."""
+"""Cells per side of the grid on which the positions of colours are compared."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """What pixels are told apart by.
+    """Colours by which pixels are assigned to slots.
 
     Attributes:
-        colour: Features of colours, `(n, 4)`.
-        owner: The slot of each, `(n,)` int64; K for those that are no thing's.
-        shown: How each slot looks, `(K, 3)` of 0 to 1.
-        explained: Share that the robot's state explains of each slot and of what was left out, for the report.
+        colour: Features of the colours, `(n, 4)`.
+        owner: Slot of each colour, `(n,)` int64; K for colours that belong to no slot.
+        shown: Mean colour of each slot, `(K, 3)` in [0, 1].
+        explained: Share of positional variance that the robot state explains, for each slot and then for each rejected
+            colour; for the report.
     """
 
     colour: Tensor
@@ -54,33 +55,33 @@ class Colours:
 
 
 def find_colours(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12, seed: int = 0) -> Colours:
-    """Finds the colours of things.
+    """Finds the colours of objects.
 
     Args:
-        pictures: Pictures `(N, H, W, 3)` uint8 of all cameras.
-        own: What the robot knows of itself at that time, `(N, P)`; P may be 0.
-        episode: The episode that each is of, `(N,)`; several of each.
+        pictures: Images `(N, H, W, 3)` uint8, with all cameras side by side.
+        own: Robot state for each image, `(N, P)`; P may be 0.
+        episode: Episode index of each image, `(N,)`; several images per episode.
         most: Largest number of slots; the rarest colours are left out.
-        seed: Of the choice of pixels.
+        seed: Seed of the pixel sampling.
     """
     generator = torch.Generator().manual_seed(seed)
     background = pictures.median(0).values
     differs = changed(pictures, background)  # (N, H, W)
     pixels = pictures[differs]
-    if len(pixels) < CLUSTERS:  # nothing ever happens: one slot that nobody sees
+    if len(pixels) < CLUSTERS:  # hardly any foreground: a single slot that owns no colour
         return Colours(colour_features(background.flatten(0, 1)[:1]), torch.ones(1).long(), torch.ones(1, 3), [])
     centre = joined(k_means(colour_features(balanced(pixels, generator)), CLUSTERS, generator))
-    some = pixels[torch.randint(len(pixels), (SAMPLE,), generator=generator)]
-    nearest = torch.cdist(colour_features(some), centre).argmin(1)
-    share = torch.bincount(nearest, minlength=len(centre)) / len(some)
+    sample = pixels[torch.randint(len(pixels), (SAMPLE,), generator=generator)]
+    nearest = torch.cdist(colour_features(sample), centre).argmin(1)
+    share = torch.bincount(nearest, minlength=len(centre)) / len(sample)
     where = places(pictures, differs, centre)  # (N, n, GRID * GRID)
     moving = places(pictures, changed(pictures, backgrounds(pictures, episode)), centre)
     order = torch.randperm(int(episode.max()) + 1, generator=generator)[episode].argsort(stable=True)
-    told = torch.tensor(
-        [max(explained(one[order, k], own[order], seed) for one in (where, moving)) for k in range(len(centre))]
+    by_robot = torch.tensor(
+        [max(explained(grid[order, k], own[order], seed) for grid in (where, moving)) for k in range(len(centre))]
     )
     moves = torch.tensor([changes(where[:, k], episode) for k in range(len(centre))])
-    foreign = told < EXPLAINED
+    foreign = by_robot < EXPLAINED
     share = share / share[foreign].sum().clamp(min=1e-9)
     things = foreign & (share > RARE) & (moves > 0.02)
     if not things.any():
@@ -90,33 +91,33 @@ def find_colours(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12,
     owner = torch.full((len(centre) + len(still),), len(kept))
     for slot, k in enumerate(kept):
         owner[k] = slot
-    looks = torch.stack([some[nearest == k].float().mean(0) for k in kept]) / 255
+    shown = torch.stack([sample[nearest == k].float().mean(0) for k in kept]) / 255
     others = [k for k in range(len(centre)) if k not in kept]
-    report = [round(told[k].item(), 3) for k in (*kept, *others)]
-    return Colours(torch.cat([centre, still]), owner, looks, report)
+    report = [round(by_robot[k].item(), 3) for k in (*kept, *others)]
+    return Colours(torch.cat([centre, still]), owner, shown, report)
 
 
 def changed(pictures: Tensor, background: Tensor) -> Tensor:
-    """Returns which pixels `(N, H, W)` of pictures `(N, H, W, 3)` show something else than a background like them."""
+    """Returns the foreground mask `(N, H, W)` of images `(N, H, W, 3)`, given one background or one for each."""
     return (pictures.int() - background.int()).abs().amax(-1) > DIFFERENT
 
 
 def backgrounds(pictures: Tensor, episode: Tensor) -> Tensor:
-    """Returns what each picture's episode `(N,)` shows most of its time, `(N, H, W, 3)` uint8."""
-    return torch.stack([pictures[episode == one].median(0).values for one in range(int(episode.max()) + 1)])[episode]
+    """Returns the median image of each image's episode `(N,)`, `(N, H, W, 3)` uint8."""
+    return torch.stack([pictures[episode == i].median(0).values for i in range(int(episode.max()) + 1)])[episode]
 
 
 def balanced(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws pixels `(n, 3)` uint8 of which rare colours have more than their share, or small things would be missed."""
+    """Samples pixels `(SAMPLE, 3)` uint8 with rare colours overrepresented, so that small objects are not missed."""
     level = (pixels >> 3).long()
     colour = (level[:, 0] * 32 + level[:, 1]) * 32 + level[:, 2]
-    some = torch.randint(len(pixels), (50 * SAMPLE,), generator=generator)  # of millions
-    weight = torch.bincount(colour, minlength=32**3)[colour[some]].float() ** -0.5
-    return pixels[some[torch.multinomial(weight, SAMPLE, replacement=True, generator=generator)]]
+    rows = torch.randint(len(pixels), (50 * SAMPLE,), generator=generator)  # there may be millions of pixels
+    weight = torch.bincount(colour, minlength=32**3)[colour[rows]].float() ** -0.5
+    return pixels[rows[torch.multinomial(weight, SAMPLE, replacement=True, generator=generator)]]
 
 
 def k_means(points: Tensor, count: int, generator: torch.Generator, rounds: int = 12) -> Tensor:
-    """Returns centres of clusters, at most `count`, begun as k-means++ does (Arthur & Vassilvitskii 2007)."""
+    """Returns at most `count` cluster centres, by k-means with k-means++ seeding (Arthur & Vassilvitskii 2007)."""
     centre = points[torch.randint(len(points), (1,), generator=generator)]
     for _ in range(count - 1):
         far = torch.cdist(points, centre).amin(1) ** 2
@@ -132,7 +133,7 @@ def k_means(points: Tensor, count: int, generator: torch.Generator, rounds: int 
 
 
 def joined(centre: Tensor) -> Tensor:
-    """Joins centres that are nearer to each other than `ALIKE`, the nearest first."""
+    """Merges centres that are closer to each other than `ALIKE`, the closest pair first."""
     groups = [[k] for k in range(len(centre))]
     while len(groups) > 1:
         mean = torch.stack([centre[group].mean(0) for group in groups])
@@ -145,20 +146,20 @@ def joined(centre: Tensor) -> Tensor:
 
 
 def places(pictures: Tensor, differs: Tensor, centre: Tensor) -> Tensor:
-    """Returns how much of each cell of a grid shows each colour before the background, `(N, n, GRID * GRID)`."""
+    """Returns the share of each grid cell that is foreground of each colour, `(N, n, GRID * GRID)`."""
     found = []
-    for some, changed in zip(pictures.split(100), differs.split(100), strict=True):
-        nearest = torch.cdist(colour_features(some).flatten(0, 2), centre).argmin(1).view(some.shape[:3])
-        mask = torch.nn.functional.one_hot(nearest, len(centre)) * changed[..., None]
+    for batch, foreground in zip(pictures.split(100), differs.split(100), strict=True):
+        nearest = torch.cdist(colour_features(batch).flatten(0, 2), centre).argmin(1).view(batch.shape[:3])
+        mask = torch.nn.functional.one_hot(nearest, len(centre)) * foreground[..., None]
         cells = torch.nn.functional.adaptive_avg_pool2d(mask.permute(0, 3, 1, 2).float(), GRID)
         found.append(cells.flatten(2))
     return torch.cat(found)
 
 
 def explained(where: Tensor, own: Tensor, seed: int = 0) -> float:
-    """Returns the share of a colour's variance over the grid that the robot's state explains, on held-out pictures.
+    """Returns the share of a colour's variance over the grid that the robot state explains, on held-out images.
 
-    By ridge regression on random Fourier features of the state (Rahimi & Recht 2007).
+    Uses ridge regression on random Fourier features of the state (Rahimi & Recht 2007).
     """
     if not own.shape[1]:
         return 0.0
@@ -167,7 +168,7 @@ def explained(where: Tensor, own: Tensor, seed: int = 0) -> float:
     wave = torch.randn(own.shape[1], 300, generator=generator) * 0.7
     phase = 6.2832 * torch.rand(300, generator=generator)
     features = torch.cat([torch.cos(scaled @ wave + phase), torch.ones(len(own), 1)], 1)
-    train = torch.arange(len(own)) < 0.8 * len(own)  # episodes come one after another
+    train = torch.arange(len(own)) < 0.8 * len(own)  # rows are grouped by episode, so this splits by episode
     mean = where[train].mean(0)
     gram = features[train].T @ features[train] + 1.0 * torch.eye(features.shape[1])
     weight = torch.linalg.solve(gram, features[train].T @ (where[train] - mean))

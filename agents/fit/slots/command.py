@@ -1,7 +1,7 @@
-"""Fits a world model without labels, or with a few: `python -m agents.fit --model slots --data DIR --out DIR`.
+"""Fits a slot world model without labels, or with a few: `python -m agents.fit --model slots --data DIR --out DIR`.
 
-Learns from pictures, the robot's own state, actions and time; from sentences and success marks where there are any.
-Nothing privileged is read but what `--labelled` allows. A killed run goes on when the command is given again.
+The model learns from images, robot states, actions and time, and from instructions and success marks if the data have
+them. Privileged labels are only used with `--labelled`. An interrupted run resumes when the command is run again.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.model import SlotModel
 
 LOOKED_AT = 12_000
-"""Pictures that the robot's looks are learned from."""
+"""Number of frames from which the appearance of the robot is learned."""
 COUNTED = 400
-"""Episodes whose colours are looked at, five frames of each."""
+"""Number of episodes in which colours are searched, with five frames of each."""
 
 
 @dataclass
 class Fitted:
-    """A model after its fit, with what it was measured on.
+    """A fitted model with its evaluation.
 
     Attributes:
         model: The world model, in eval mode.
-        figures: What `metrics.json` holds.
-        held_out: Episodes that it was not trained on, as slots.
+        figures: Contents of `metrics.json`.
+        held_out: The held-out episodes, encoded as slots.
     """
 
     model: SlotModel
@@ -58,16 +58,16 @@ class Fitted:
 
 
 def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> Fitted:
-    """Fits a world model to episodes, and writes it with its initial states, figures and card into `args.out`.
+    """Fits a world model to episodes, and saves it with its initial states, figures and card in `args.out`.
 
     Args:
-        args: See `Arguments`; `args.data` only names the data.
-        episodes: Recorded episodes of any lengths, with pictures.
-        save_seconds: Time between two saves of the run's state.
+        args: See `Arguments`; `args.data` is only used as the name of the data.
+        episodes: Recorded episodes of any lengths, with images.
+        save_seconds: Time in seconds between saves of the run's state.
 
     Raises:
-        ValueError: If there are fewer than two episodes, no pictures, or fewer labels than asked for, or `args.out`
-            holds something else.
+        ValueError: If there are fewer than two episodes, no images, or fewer labelled episodes than requested, or if
+            `args.out` contains something else.
     """
     check_out(args.out, SlotModel.kind, *args.data)
     if len(episodes) < 2:
@@ -103,9 +103,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         terminates=bool(episodes.terminated.any()),
     )
     if base is not None:
-        told = ["success", "success_by_goal", "word_order", "pointing", "rewards", "terminates"]
-        told += ["position"] if args.labelled else []
-        config = replace(base.config, **{name: getattr(config, name) for name in told})
+        changed = ["success", "success_by_goal", "word_order", "pointing", "rewards", "terminates"]
+        changed += ["position"] if args.labelled else []
+        config = replace(base.config, **{name: getattr(config, name) for name in changed})
     model = SlotModel(config, spec)
     if base is not None:
         _take_over(model, base)
@@ -128,7 +128,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         run.train(labels.position_stage(model, pairs, args.position_updates))
     targets = _targets(model, episodes, everything, marked)
     (held_out, its), (train, own_targets) = (
-        (everything.take(np.sort(some)), targets_at(targets, np.sort(some))) for some in parts
+        (everything.take(np.sort(rows)), targets_at(targets, np.sort(rows))) for rows in parts
     )
     far = args.far or 1.25 * float(np.median(episodes.lengths))
     run.train(stages.distance_stage(model, train, own_targets, args.distance_updates, far, 1.5 * args.learning_rate))
@@ -153,7 +153,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
 
 
 def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen: np.ndarray) -> Colours:
-    """Looks for the colours of things in a few frames of the chosen episodes."""
+    """Finds the colours of objects in a few frames of the chosen episodes."""
     if not spec.pictures:
         raise ValueError(f"data of {spec.name} has no pictures; accepted: data with pictures, or --model dynamics")
     frames = np.concatenate(
@@ -172,7 +172,7 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
 
 
 def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows of held-out episodes and of the others; what a base was not fitted to stays held out."""
+    """Returns the indices of held-out and training episodes; episodes held out from the base model stay held out."""
     order = rng.permutation(len(episodes))
     seen = {} if args.init is None else figures_of(checkpoint.resolve(args.init))
     known = np.isin(episodes.seed[order], seen.get("held_out_seeds", []))
@@ -183,30 +183,30 @@ def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) 
 
 
 def figures_of(folder: Path) -> dict[str, Any]:
-    """Returns what a checkpoint's `metrics.json` holds; {} if there is none."""
+    """Returns the contents of a checkpoint's `metrics.json`; {} if there is none."""
     file = folder / "metrics.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _base(path: str, spec: WorldSpec) -> SlotModel:
-    """Returns the model to go on from; ValueError if it is of another kind or world."""
+    """Loads the model to fine-tune; raises ValueError if it has another kind or belongs to another world."""
     base: Any = checkpoint.load(path)
     if base.kind != SlotModel.kind or base.spec.forms != spec.forms:
         raise ValueError(
-            f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: slots, of these data"
+            f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: kind slots, of the same world"
         )
     return base
 
 
 def colours_of(model: SlotModel) -> Colours:
-    """Returns the colours that a model tells apart."""
+    """Returns the colours of a fitted model."""
     return Colours(model.reader.colours, model.reader.owner, model.painter.shown, [])
 
 
 def _take_over(model: SlotModel, base: SlotModel) -> None:
-    """Copies all weights that fit; what tells success does not, if it is told by something else.
+    """Copies all weights of equal shape; the success network is not copied if its inputs differ.
 
-    Positions that only the new model has count for nothing at first, so distances begin as they were.
+    If only the new model has positions, their input weights start at zero, so that distances are unchanged at first.
     """
     own, given = model.state_dict(), base.state_dict()
     if more := model.config.position - base.config.position:
@@ -217,14 +217,14 @@ def _take_over(model: SlotModel, base: SlotModel) -> None:
 
 
 def _widened(weight: Tensor, slots: int, numbers: int, more: int) -> Tensor:
-    """Returns weights `(E, inputs, made)` of a first layer with `more` inputs behind each slot's numbers."""
+    """Adds `more` zero-weight inputs after each slot's features to first-layer weights `(E, inputs, outputs)`."""
     first, rest = weight.split([slots * numbers, weight.shape[1] - slots * numbers], 1)
     return torch.cat([F.pad(first.unflatten(1, (slots, numbers)), (0, 0, 0, more)).flatten(1, 2), rest], 1)
 
 
 @torch.no_grad()
 def _prepare(model: SlotModel, colours: Colours, episodes: EpisodeDataset) -> None:
-    """Sets what is measured and not trained."""
+    """Sets the buffers that are measured rather than trained: colours and normalization."""
     model.reader.colours.copy_(colours.colour)
     model.reader.owner.copy_(colours.owner)
     model.reader.look_up()
@@ -232,11 +232,11 @@ def _prepare(model: SlotModel, colours: Colours, episodes: EpisodeDataset) -> No
     acted = np.setdiff1d(np.arange(int(episodes.offsets[-1])), episodes.offsets[1:] - 1)
     vectors = [torch.from_numpy(np.array(episodes.observation[name])).float() for name in model.spec.vectors]
     action = torch.from_numpy(episodes.action[acted]).float()
-    told = None if episodes.reward is None else torch.from_numpy(episodes.reward[acted])
+    reward = None if episodes.reward is None else torch.from_numpy(episodes.reward[acted])
     for name, values in (
         ("own", torch.cat(vectors, 1) if vectors else None),
         ("action", action if episodes.action.ndim > 1 else None),
-        ("reward", None if told is None else told[:, None]),
+        ("reward", None if reward is None else reward[:, None]),
     ):
         if values is not None:
             spread = values.std(0)
@@ -245,11 +245,12 @@ def _prepare(model: SlotModel, colours: Colours, episodes: EpisodeDataset) -> No
 
 
 def _targets(model: SlotModel, data: EpisodeDataset, episodes: Recorded, marked: bool) -> stages.Targets:
+    """Collects goals, instruction embeddings and outcomes of all episodes."""
     words = None
     if model.spec.instructions:
         sentences, inverse = np.unique(data.instruction, return_inverse=True)
         embed = embedder(model)
-        words = torch.from_numpy(np.stack([embed(str(one)) for one in sentences])[inverse])
+        words = torch.from_numpy(np.stack([embed(str(sentence)) for sentence in sentences])[inverse])
     reached = None if data.goal else torch.ones(len(data), dtype=torch.bool)
     if marked and data.goal:
         reached = torch.from_numpy(data.solved)
@@ -267,18 +268,18 @@ def targets_at(targets: stages.Targets, rows: np.ndarray) -> stages.Targets:
 
 
 def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
-    """Takes initial states: of the episodes that succeeded, where that is known, so that their goals can be reached."""
+    """Collects initial states, from successful episodes only if success is known, so that their goals are reachable."""
     data, kept = replace(data, labels={}), np.arange(len(data))
     if args.use_success and data.success is not None and data.solved.any():
         kept = np.flatnonzero(data.solved)
     kept = np.sort(np.random.default_rng(args.seed).permutation(kept)[: max(1, args.most_starts // args.starts)])
-    some = EpisodeDataset.stack([data[int(i)] for i in kept], data.spec)
-    found = initial_states(some, args.starts, args.seed)
+    chosen = EpisodeDataset.stack([data[int(i)] for i in kept], data.spec)
+    found = initial_states(chosen, args.starts, args.seed)
     if data.goal:
         return found
-    last = some.offsets[1:] - 1
-    goal = {name: np.asarray(some.observation[name][last]) for name in data.spec.pictures}
-    episode = np.cumsum(found.step == 0) - 1  # each one's states begin with its first frame
+    last = chosen.offsets[1:] - 1
+    goal = {name: np.asarray(chosen.observation[name][last]) for name in data.spec.pictures}
+    episode = np.cumsum(found.step == 0) - 1  # the initial states of each episode begin with its first frame
     return replace(found, goal_observation=goal, goal=episode)
 
 

@@ -1,4 +1,4 @@
-"""Recorded episodes as slots: what is hidden for a while is filled in between the times at which it was seen."""
+"""Encodes recorded episodes as slots; gaps in which a slot is hidden are interpolated."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE
 
 CHUNK = 500
-"""Pictures that are held at a time."""
+"""Number of frames that are encoded at a time."""
 
 
 def pictures(data: EpisodeDataset, frames: np.ndarray, side: int) -> Tensor:
-    """Returns the pictures of all cameras at frames `(N,)`, resized, `(N, C, side, side, 3)` uint8."""
+    """Returns the images of all cameras at frames `(N,)`, resized, `(N, C, side, side, 3)` uint8."""
     names = data.spec.pictures
     found = torch.empty(len(frames), len(names), side, side, 3, dtype=torch.uint8)
     for part in np.array_split(np.arange(len(frames)), max(1, len(frames) // CHUNK)):
         for camera, name in enumerate(names):
-            some = np.array(data.observation[name][frames[part]])
-            found[part, camera] = resized(torch.from_numpy(some), side)
+            images = np.array(data.observation[name][frames[part]])
+            found[part, camera] = resized(torch.from_numpy(images), side)
     return found
 
 
 @torch.no_grad()
 def encoded(model: SlotModel, data: EpisodeDataset) -> Recorded:
-    """Reads every frame into slots.
+    """Encodes every frame as slots.
 
     Returns:
-        Episodes whose observations are the robot's vectors by name; `slots` `(F, K, C * FEATURES)`, filled in where
-        they are hidden; and `visible` `(F, K, C)`, whether they are not.
+        Episodes whose observations are the robot's vectors by name; `slots` `(F, K, C * FEATURES)`, interpolated where
+        they are hidden; and `visible` `(F, K, C)`, True where they are visible.
     """
     model.eval()
     slots = torch.cat(list(_chunks(model, data))).unflatten(-1, (model.cameras, FEATURES))
@@ -54,15 +54,21 @@ def encoded(model: SlotModel, data: EpisodeDataset) -> Recorded:
 def _chunks(model: SlotModel, data: EpisodeDataset) -> Iterator[Tensor]:
     for i in progress_bar(range(0, int(data.offsets[-1]), CHUNK), "read slots", unit="chunk"):
         frames = np.arange(i, min(i + CHUNK, int(data.offsets[-1])))
-        some = pictures(data, frames, model.config.picture_size)
-        yield model.encode(dict(zip(data.spec.pictures, some.unbind(1), strict=True)))["slots"]
+        images = pictures(data, frames, model.config.picture_size)
+        yield model.encode(dict(zip(data.spec.pictures, images.unbind(1), strict=True)))["slots"]
 
 
 def fill(slots: Tensor, visible: Tensor, first: Tensor, last: Tensor) -> None:
-    """Fills in slots `(F, K, C, FEATURES)` where they are hidden, from `first` to `last` frames of episodes.
+    """Fills in hidden slots in place, separately for each episode.
 
-    Between two times of being seen along a line, after the last one where it was; before the first one nothing is
-    known.
+    Between two visible frames the features are interpolated linearly; after the last visible frame they stay constant.
+    Frames before the first visible one are left at zero. The size of hidden slots is 0.
+
+    Args:
+        slots: `(F, K, C, FEATURES)`.
+        visible: Whether they are visible, `(F, K, C)` bool.
+        first: First frame of every episode, `(N,)`.
+        last: Last frame of every episode, `(N,)`.
     """
     values, shown = slots.numpy(), visible.numpy()
     for begin, end in zip(first.tolist(), last.tolist(), strict=True):
@@ -78,7 +84,7 @@ def fill(slots: Tensor, visible: Tensor, first: Tensor, last: Tensor) -> None:
 
 @torch.no_grad()
 def goals(model: SlotModel, data: EpisodeDataset, episodes: Recorded) -> dict[str, Tensor]:
-    """Encodes the goal of every episode: its goal's observation, or its last frame where there is none."""
+    """Encodes the goal of every episode: its goal observation, or its last frame if the data have no goals."""
     if not data.goal:
         return {name: part[episodes.last] for name, part in episodes.observation.items() if name != "visible"}
     parts = []

@@ -1,4 +1,4 @@
-"""How far predicted slots are off, in pixels."""
+"""Training losses of predicted slots, in pixels."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from dream_env.world_models.slots.outcomes import Outcomes
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE
 
 MOVED = 1.0
-"""Pixels in a step from which on a slot counts as moved, and its error more."""
+"""Displacement in pixels per step above which a slot counts as moved; errors of moved slots have twice the weight."""
 HIDDEN = 0.3
-"""How much it counts that what is hidden shows no pixel."""
+"""Weight of the size error of hidden slots, which should cover no pixels."""
 
 
 def outcome_error(
     model: SlotModel, slots: Tensor, outcomes: Outcomes, truth: Tensor, visible: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns how unlikely the outcomes make what happened, `(E, b)`, and which of them most probably is the one.
+    """Returns the negative log-likelihood of what happened under the predicted outcomes, and the best outcome.
 
-    A rollout goes on from that one, so it never has to make good for chance that it did not foresee, and learns from
-    what is known at every step, not from what came of it. The negative log-likelihood of a slot counts by the spread
-    that is expected (Seitzer et al. 2022), or else what rests, and is foreseen well, would be all that counts; not by
-    what came, or chances would be learned wrong.
+    Training rollouts continue from the best outcome, so that they do not have to correct for random events that could
+    not be predicted. The likelihood of a slot is weighted by the expected spread (Seitzer et al. 2022); otherwise
+    resting slots, which are predicted precisely, would dominate. It is not weighted by the spread of the outcome that
+    happened, because the outcome probabilities would then be biased.
 
     Args:
         model: The model.
         slots: Slots before the step, `(E, b, K, n)`.
-        outcomes: What may come of it.
-        truth: What was before and after it, `(E, b, 2, K, n)`.
-        visible: Whether that is seen after it, `(E, b, K, C)`.
+        outcomes: Predicted outcomes of the step.
+        truth: True slots before and after the step, `(E, b, 2, K, n)`.
+        visible: Whether the slots are visible after the step, `(E, b, K, C)`.
 
     Returns:
-        The error, and the numbers of outcomes `(E, b, K)`.
+        The loss `(E, b)`, and the indices of the outcomes that best explain what happened, `(E, b, K)`.
     """
     every = slots.unsqueeze(3).expand(*slots.shape[:3], outcomes.number, -1)
     every = model.moved(every, outcomes.change)  # (E, b, K, J, n)
-    if outcomes.number == 1:  # a median instead: more of those that moved, as what seldom comes would be left out
+    if outcomes.number == 1:  # L1 loss, which fits the median: moved slots get more weight, or rare moves are ignored
         return slot_error(model, every.squeeze(3), truth, visible), outcomes.likeliest()
     visible = visible.unsqueeze(3)
     wrong, hidden = _off(model, every, truth[:, :, 1].unsqueeze(3), visible)
@@ -49,13 +49,13 @@ def outcome_error(
 
 
 def slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
-    """Returns the error of predicted slots `(E, b, K, n)` in pixels, `(E, b)`; more of those that moved.
+    """Returns the error of predicted slots in pixels, `(E, b)`; moved slots have twice the weight.
 
     Args:
         model: The model.
-        slots: What is predicted.
-        truth: What was before and after it, `(E, b, 2, K, n)`.
-        visible: Whether that is seen after it, `(E, b, K, C)`.
+        slots: Predicted slots, `(E, b, K, n)`.
+        truth: True slots before and after the step, `(E, b, 2, K, n)`.
+        visible: Whether the slots are visible after the step, `(E, b, K, C)`.
     """
     wrong, hidden = _off(model, slots, truth[:, :, 1], visible)
     way = (truth[:, :, 1] - truth[:, :, 0]).unflatten(-1, (model.cameras, FEATURES))[..., :2]
@@ -64,10 +64,10 @@ def slot_error(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) 
 
 
 def _off(model: SlotModel, slots: Tensor, truth: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the errors of slots under each camera in pixels, `(..., C, SEEN)`, and the weight of hidden ones.
+    """Returns the errors of slot features per camera in pixels, `(..., C, SEEN)`, and the weight of hidden slots.
 
-    How large something looks tells how near it is, in parts of a pixel, so that counts as much as its place. Of what
-    is hidden only its size does: it should show no pixel; `(..., C)`.
+    Size and spread count as much as the position, because small differences in apparent size indicate the distance to
+    the camera. For hidden slots only the size error is used, with the weight `(..., C)`: they should cover no pixels.
     """
     found, after = (
         part.unflatten(-1, (model.cameras, FEATURES)) * (model.config.picture_size / 2) for part in (slots, truth)

@@ -1,4 +1,4 @@
-"""How well a model of slots foresees held-out episodes, in pixels and in steps; no label is needed."""
+"""Evaluates a slot model on held-out episodes: prediction errors in pixels and in steps, without labels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
 AHEAD = (1, 6, 12, 24)
-"""Steps ahead of which errors are told."""
+"""Prediction horizons, in steps, for which errors are reported."""
 FAR_MOVED = 4.0
-"""Pixels from its start from which on a slot counts as one that was moved."""
+"""Displacement in pixels from the first frame above which a slot counts as moved."""
 QUANTILE = 0.999
-"""Share of predicted steps that agree better than the threshold of disagreement."""
+"""Quantile of the disagreement of predicted steps that is used as the calibrated threshold."""
 LIMIT = 2000
-"""Most windows that are measured on."""
+"""Largest number of episodes that are evaluated."""
 
 
 @torch.no_grad()
 def open_loop(
     model: SlotModel, data: Recorded, steps: int, chance: torch.Generator | None = None
 ) -> tuple[list[State], Tensor, Tensor]:
-    """Predicts episodes from their first frames on: what is likeliest, or what `chance` draws.
+    """Predicts episodes open-loop from their first frames.
+
+    Args:
+        model: The model.
+        data: Encoded episodes.
+        steps: Number of steps to predict.
+        chance: Generator of the noise; None predicts the most likely states.
 
     Returns:
-        The states of N episodes, that of the start and `steps` more; their disagreement `(N, steps)`; and the frames
-        that they are of, `(N, steps + 1)`, the last one again where an episode is shorter.
+        The `steps + 1` states of N episodes, starting with the initial ones; the disagreement `(N, steps)`; and the
+        corresponding frames `(N, steps + 1)`, where shorter episodes repeat their last frame.
     """
     window = data.windows(data.first[:LIMIT], steps)
     state: State = {name: part[window.frame[:, 0]] for name, part in data.observation.items() if name != "visible"}
@@ -42,23 +48,26 @@ def open_loop(
     found, spread = [state], []
     for k in range(steps):
         noise = None if chance is None else torch.rand(len(window.frame), model.noise_dim, generator=chance)
-        state, told = model.step(state, window.action[:, k], noise)
-        assert told.disagreement is not None
+        state, prediction = model.step(state, window.action[:, k], noise)
+        assert prediction.disagreement is not None
         found.append(state)
-        spread.append(told.disagreement)
+        spread.append(prediction.disagreement)
     return found, torch.stack(spread, 1), window.frame
 
 
 @torch.no_grad()
 def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any]:
-    """Measures a model on episodes that it was not trained on.
+    """Evaluates a model on episodes that it was not trained on.
 
     Returns:
-        `pixels_off`: median error of slots by steps ahead, those `moved` and `resting`, and if they had stayed;
-        `moves`: shares of resting ones that drawn dreams have moved in the end (`false`), and of moved ones that they
-        have not (`missed`);
-        `steps_off`, `steps_rank`: error and rank correlation of the distance to the goal with the time until the end,
-        where the goal was reached; `success`: shares of ends told rightly; `disagreement_quantile`.
+        `pixels_off`: median slot error by prediction horizon, for slots that `moved`, for the same slots with a
+        prediction of no motion (`moved_if_still`), and for `resting` slots; `moved_slots`: number of moved slots at the
+        longest horizon;
+        `moves`: share of resting slots that moved in sampled rollouts at the longest horizon (`false`), and of moved
+        slots that did not move there (`missed`);
+        `steps_off`, `steps_rank`: mean absolute error and rank correlation of the distance to the goal with the steps
+        to go, for episodes that reached their goal; `success`: see `success_figures`; `disagreement_quantile`: the
+        calibrated disagreement threshold.
     """
     longest = int((data.last - data.first).max())
     ahead = sorted({min(k, longest) for k in AHEAD})
@@ -71,13 +80,13 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
         there &= (data.first[:LIMIT] + k == frame[:, k])[:, None, None]
         guess = found[k]["slots"].unflatten(-1, (model.cameras, FEATURES))[..., :2]
         truth, start = place[frame[:, k]], place[frame[:, 0]]
-        off, way = ((one - truth).norm(dim=-1) * pixels for one in (guess, start))
-        for name, value, some in (
+        off, way = ((centre - truth).norm(dim=-1) * pixels for centre in (guess, start))
+        for name, value, chosen in (
             ("moved", off, way > FAR_MOVED),
             ("moved_if_still", way, way > FAR_MOVED),
             ("resting", off, way <= FAR_MOVED),
         ):
-            error[name][str(k)] = _median(value[there & some])
+            error[name][str(k)] = _median(value[there & chosen])
     result: dict[str, Any] = {"pixels_off": error, "moved_slots": int((there & (way > FAR_MOVED)).sum())}
     drawn = open_loop(model, data, max(ahead), torch.Generator().manual_seed(0))[0][-1]["slots"]
     went = (drawn.unflatten(-1, (model.cameras, FEATURES))[..., :2] - start).norm(dim=-1) * pixels > FAR_MOVED
@@ -94,23 +103,23 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
 
 
 def success_figures(model: SlotModel, data: Recorded, targets: Targets, reached: Tensor) -> dict[str, float]:
-    """Measures what success is told of at the ends of episodes.
+    """Evaluates the success prediction for the final states of episodes.
 
     Returns:
-        Shares that are called one: of those `found` that were, of the others (`false`), and of those that were if they
-        are shown another one's goal (`other_goal`).
+        Share of predicted successes among successful episodes (`found`), among the other episodes (`false`), and among
+        successful episodes that are paired with the goal of another episode (`other_goal`).
     """
     words = {} if targets.instruction is None else {"instruction": targets.instruction}
     state, shares = state_at(data, data.last, targets.instruction), []
     for shift in (0, 1):
         goal = model.embedding({name: part.roll(shift, 0) for name, part in targets.goal.items()} | words)
         shares.append((model.success(with_goal(model, state, goal)) > 0.5).float())
-    told = {"found": shares[0][reached], "false": shares[0][~reached], "other_goal": shares[1][reached]}
-    return {name: round(share.mean().item(), 4) for name, share in told.items()}
+    groups = {"found": shares[0][reached], "false": shares[0][~reached], "other_goal": shares[1][reached]}
+    return {name: round(share.mean().item(), 4) for name, share in groups.items()}
 
 
 def state_at(data: Recorded, frame: Tensor, instruction: Tensor | None) -> State:
-    """Returns the states at frames `(B,)`, with the sentences of their episodes."""
+    """Returns the states at frames `(B,)`, with the instruction embeddings `(B, I)` of their episodes, if any."""
     state = {name: part[frame] for name, part in data.observation.items() if name != "visible"}
     return state if instruction is None else state | {"instruction": instruction}
 
@@ -118,16 +127,16 @@ def state_at(data: Recorded, frame: Tensor, instruction: Tensor | None) -> State
 def _distance_figures(model: SlotModel, data: Recorded, targets: Targets, reached: Tensor) -> dict[str, float]:
     words = targets.instruction
     goal = model.embedding(dict(targets.goal) | ({} if words is None else {"instruction": words}))
-    told, true = [], []
+    distances, steps_to_go = [], []
     for i in reached.nonzero()[:LIMIT, 0].tolist():
         frame = torch.arange(int(data.first[i]), int(data.last[i]) + 1)
-        some = None if words is None else words[i].expand(len(frame), -1)
-        now = model.embedding(state_at(data, frame, some))
-        told.append(rewards.distance(now, goal[i]) * now.shape[-1])
-        true.append((data.last[i] - frame).float())
-    if not told:
+        sentence = None if words is None else words[i].expand(len(frame), -1)
+        now = model.embedding(state_at(data, frame, sentence))
+        distances.append(rewards.distance(now, goal[i]) * now.shape[-1])
+        steps_to_go.append((data.last[i] - frame).float())
+    if not distances:
         return {}
-    distance, steps = torch.cat(told).numpy(), torch.cat(true).numpy()
+    distance, steps = torch.cat(distances).numpy(), torch.cat(steps_to_go).numpy()
     return {
         "steps_rank": round(float(spearman(distance, steps)), 4),
         "steps_off": round(float(np.abs(distance - steps).mean()), 3),
@@ -138,5 +147,5 @@ def _median(values: Tensor) -> float | None:
     return float(f"{values.median().item():.3g}") if len(values) else None
 
 
-def _share(some: Tensor) -> float | None:
-    return round(some.float().mean().item(), 4) if len(some) else None
+def _share(mask: Tensor) -> float | None:
+    return round(mask.float().mean().item(), 4) if len(mask) else None

@@ -1,6 +1,6 @@
-"""A few labelled episodes: where things are in them teaches a model of slots to tell positions, and nothing else does.
+"""Trains the position prediction of a slot model from a few labelled episodes.
 
-All that the other episodes have of labels is left alone, so it may be unknown (NaN), or missing in some of the folders.
+Labels of all other episodes are ignored, so they may be unknown (NaN), or missing in some of the folders.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dream_env.data.episodes import EpisodeDataset
 from dream_env.world_models.slots.model import SlotModel
 
 SPACE = 3
-"""Numbers of a position at most: what comes after them in a label, such as an orientation, is left out."""
+"""Largest dimension of a position; further numbers of a label, such as an orientation, are ignored."""
 STRAYED = 0.015, 0.03
-"""How far slots and states of the robot are strayed while positions are learned, so that few labels say more."""
+"""Standard deviation of the noise added to slots and to robot states in training; augments the few labels."""
 
 
 def load(folders: tuple[Path, ...], label: str | None) -> EpisodeDataset:
-    """Loads folders of episodes as one; a label that only some of them have is NaN in the others."""
+    """Loads and concatenates folders of episodes; a label that only some folders have is NaN in the others."""
     parts = [EpisodeDataset.load(folder) for folder in folders]
     data = EpisodeDataset.concatenate(parts)
     has = [label in part.labels for part in parts]
@@ -41,11 +41,11 @@ def load(folders: tuple[Path, ...], label: str | None) -> EpisodeDataset:
 
 @dataclass(frozen=True)
 class Labels:
-    """Positions of things in some episodes.
+    """Positions of objects in the labelled episodes.
 
     Attributes:
-        place: Meters, `(F, M, D)`; read in the labelled episodes alone.
-        rows: The labelled episodes, `(N,)`.
+        place: Positions in meters, `(F, M, D)`; only read in the labelled episodes.
+        rows: Indices of the labelled episodes, `(N,)`.
     """
 
     place: np.ndarray
@@ -53,10 +53,10 @@ class Labels:
 
 
 def column(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
-    """Returns the positions of things in all frames, `(F, M, D)`, as views of the column.
+    """Returns the positions of objects in all frames, `(F, M, D)`, as a view of the label column.
 
     Raises:
-        ValueError: If there is no such column, or its length is no multiple of `label_size`.
+        ValueError: If there is no such column, or its length is not a multiple of `label_size`.
     """
     if args.label not in episodes.labels:
         known = ", ".join(map(repr, episodes.labels)) or "data with a column privileged.NAME; these have none"
@@ -70,15 +70,15 @@ def column(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
 
 
 def choose(args: Arguments, episodes: EpisodeDataset, order: np.ndarray) -> Labels:
-    """Takes the first episodes in an order whose labels are known.
+    """Selects the first `args.labelled` episodes, in a given order, whose labels are known in every frame.
 
     Args:
-        args: How many, and where their labels are.
+        args: Options of the fit: number of episodes, name and size of the labels.
         episodes: All episodes.
-        order: Those that may be taken, at random.
+        order: Indices of the episodes that may be selected, shuffled.
 
     Raises:
-        ValueError: If there are fewer, or see `column`.
+        ValueError: If there are fewer labelled episodes, or for the reasons given in `column`.
     """
     place, found = column(args, episodes), list[int]()
     for i in order:
@@ -86,20 +86,20 @@ def choose(args: Arguments, episodes: EpisodeDataset, order: np.ndarray) -> Labe
             found.append(int(i))
     if len(found) < args.labelled:
         raise ValueError(
-            f"labelled={args.labelled}; accepted: at most {len(found)}, the episodes of the fit that {args.label!r} is "
-            "known in"
+            f"labelled={args.labelled}; accepted: at most {len(found)}, the training episodes in which {args.label!r} "
+            "is known"
         )
     return Labels(place, np.sort(found))
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Slots whose positions are known, S of them.
+    """S training examples: slots whose position is known.
 
     Attributes:
-        given: Slot and the robot's standardized state, `(S, n + P)`.
-        place: Meters, `(S, D)`.
-        paired: Share of the labelled things, a thing of an episode each, that a slot was found for.
+        given: Slots and standardized robot states, `(S, n + P)`.
+        place: Positions in meters, `(S, D)`.
+        paired: Share of the labelled objects, counted per episode, that were matched to a slot.
     """
 
     given: Tensor
@@ -108,16 +108,16 @@ class Pairs:
 
 
 def pair(model: SlotModel, data: Recorded, labels: Labels, seed: int) -> Pairs:
-    """Finds which slot each labelled thing is, and returns all frames in which it is seen.
+    """Matches labelled objects to slots, and returns all frames in which the slots are visible.
 
     Args:
         model: The model.
-        data: What `encoded` gave of all episodes.
-        labels: Positions in some of them.
-        seed: Of the search.
+        data: All episodes, from `encoded`.
+        labels: Positions in the labelled episodes.
+        seed: Seed of the search.
 
     Raises:
-        ValueError: If no thing could be paired.
+        ValueError: If no object could be matched.
     """
     slots, seen = data.observation["slots"], data.observation["visible"].any(-1)
     spans = [(int(data.first[i]), int(data.last[i])) for i in labels.rows]
@@ -125,28 +125,28 @@ def pair(model: SlotModel, data: Recorded, labels: Labels, seed: int) -> Pairs:
     place = labels.place[looks]
     pairs = match(slots[looks].double().numpy(), seen[looks].numpy(), place.astype(float), seed)
     things = int(np.any(place != 0, axis=(1, 3)).sum())
-    own, given, told = model.own_of(data.observation).float(), [], []
+    own, given, places = model.own_of(data.observation).float(), [], []
     for (first, last), slot_is in zip(spans, pairs, strict=True):
         for slot in np.flatnonzero(slot_is >= 0):
             frames = torch.arange(first, last + 1)[seen[first : last + 1, slot]]
             given.append(torch.cat([slots[frames, slot], own[frames]], -1))
-            told.append(torch.from_numpy(labels.place[frames.numpy(), slot_is[slot]]).float())
+            places.append(torch.from_numpy(labels.place[frames.numpy(), slot_is[slot]]).float())
     if not given:
         raise ValueError("label: no slot is seen in the labelled episodes; accepted: more of them")
-    return Pairs(torch.cat(given), torch.cat(told), round(len(given) / max(1, things), 4))
+    return Pairs(torch.cat(given), torch.cat(places), round(len(given) / max(1, things), 4))
 
 
 def position_stage(model: SlotModel, pairs: Pairs, updates: int, batch: int = 256) -> Stage:
-    """Trains what tells positions.
+    """Trains the position prediction.
 
-    Most of the time things lie where they always lie. What is lifted or far away is seldom seen, so it is shown more
-    often, the farther it is from the usual place; or it would be taken for an outlier.
+    Objects are mostly at their usual position. Lifted or distant objects are rare and would be treated as outliers, so
+    examples are sampled more often the farther they are from the mean position.
 
     Args:
         model: The model.
-        pairs: Slots whose positions are known.
+        pairs: Slots with known positions.
         updates: Number of updates.
-        batch: Slots of a batch.
+        batch: Number of slots per batch.
     """
     position = model.position
     assert position is not None
@@ -164,8 +164,8 @@ def position_stage(model: SlotModel, pairs: Pairs, updates: int, batch: int = 25
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         rows = torch.multinomial(weight, batch, replacement=True, generator=generator)
         given = pairs.given[rows]
-        told = position.every(given + strayed * torch.randn(given.shape, generator=generator) * (given != 0))
-        return F.smooth_l1_loss(told, truth[rows].expand_as(told), beta=0.1)
+        predicted = position.every(given + strayed * torch.randn(given.shape, generator=generator) * (given != 0))
+        return F.smooth_l1_loss(predicted, truth[rows].expand_as(predicted), beta=0.1)
 
     average = max(0.0, min(0.99, 1 - 20 / max(1, updates)))
     return Stage("position", position, loss, updates, 2e-3, average=average, begin=begin)
@@ -173,7 +173,11 @@ def position_stage(model: SlotModel, pairs: Pairs, updates: int, batch: int = 25
 
 @torch.no_grad()
 def figures(model: SlotModel, pairs: Pairs) -> dict[str, float]:
-    """Returns how far told positions of the labelled episodes themselves are off, a median in meters."""
+    """Evaluates the position prediction on the labelled training episodes themselves.
+
+    Returns:
+        `paired`: see `Pairs`; `off`: median error in meters.
+    """
     assert model.position is not None
-    told = model.position.meters(model.position.every(pairs.given).mean(0))
-    return {"paired": pairs.paired, "off": float(f"{(told - pairs.place).norm(dim=-1).median().item():.3g}")}
+    predicted = model.position.meters(model.position.every(pairs.given).mean(0))
+    return {"paired": pairs.paired, "off": float(f"{(predicted - pairs.place).norm(dim=-1).median().item():.3g}")}

@@ -1,8 +1,8 @@
-"""Which labelled thing each slot is: found by how well one map from slots to positions can serve all of them.
+"""Matches slots to labelled objects, by fitting one linear map from slots to positions for all of them.
 
-Labels come in any order, another one in every episode. A slot is paired with the thing whose position a linear map of
-its numbers tells best, the map is fitted to these pairs, and so on; begun from several random pairings, as the first
-one may lead astray.
+The order of labels is arbitrary and may differ between episodes. The algorithm alternates: slots are matched to the
+objects whose positions the linear map predicts best, then the map is fitted to these pairs. It starts from several
+random matchings, because a single start can end in a poor local optimum.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 LOOKS = 12
-"""Frames of an episode that are compared."""
+"""Number of frames per episode that are compared."""
 TRIES = 40
-"""Random pairings that are begun from."""
+"""Number of random initial matchings."""
 ROUNDS = 15
-"""Most times that each is improved."""
+"""Largest number of iterations from each initial matching."""
 KEPT = 0.8
-"""Share of the pairs, those that fit best, that the map is fitted to."""
+"""Share of the pairs, the best ones, to which the map is fitted."""
 NOWHERE = 1e3
-"""Cost (m) of a slot that is not seen, or a thing that is not there."""
+"""Cost in meters of a slot that is never visible, or an object that is absent."""
 
 
 def match(slots: np.ndarray, seen: np.ndarray, places: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Pairs slots with things.
+    """Matches slots to objects.
 
     Args:
         slots: Slots of N episodes, L frames of each, `(N, L, K, n)`.
-        seen: Whether they are seen, `(N, L, K)` bool.
-        places: Positions of M things in meters, `(N, L, M, D)`; a thing that is at zero all the time is not there.
-        seed: Of the pairings that are begun from.
+        seen: Whether they are visible, `(N, L, K)` bool.
+        places: Positions of M objects in meters, `(N, L, M, D)`; an object that is always at zero is absent.
+        seed: Seed of the initial matchings.
 
     Returns:
-        The thing that each slot of each episode is, `(N, K)`; -1 for none.
+        Index of the object of each slot in each episode, `(N, K)`; -1 for none.
     """
     rng = np.random.default_rng(seed)
     given = np.concatenate([np.ones((*slots.shape[:-1], 1)), slots], -1)
@@ -53,23 +53,23 @@ def match(slots: np.ndarray, seen: np.ndarray, places: np.ndarray, seed: int = 0
 
 
 def _assigned(costs: np.ndarray, possible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the cheapest pairs by costs `(N, K, M)`, and what each of them costs, `(N, K)`."""
-    pairs, paid = np.full(costs.shape[:2], -1), np.full(costs.shape[:2], np.inf)
+    """Returns the optimal assignment for costs `(N, K, M)`, and the cost of each pair, `(N, K)`."""
+    pairs, pair_costs = np.full(costs.shape[:2], -1), np.full(costs.shape[:2], np.inf)
     for i, (cost, can) in enumerate(zip(costs, possible, strict=True)):
         slot, thing = linear_sum_assignment(np.where(can, cost, NOWHERE))
-        some = can[slot, thing]
-        pairs[i, slot[some]], paid[i, slot[some]] = thing[some], cost[slot[some], thing[some]]
-    return pairs, paid
+        valid = can[slot, thing]
+        pairs[i, slot[valid]], pair_costs[i, slot[valid]] = thing[valid], cost[slot[valid], thing[valid]]
+    return pairs, pair_costs
 
 
-def _costs(told: np.ndarray, seen: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Returns how far what is told, `(N, L, K, D)`, is from each thing, a mean over frames, `(N, K, M)`."""
-    off = np.linalg.norm(told[:, :, :, None] - places[:, :, None], axis=-1)
+def _costs(predicted: np.ndarray, seen: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Returns the distance of predicted positions `(N, L, K, D)` to each object, a mean over frames, `(N, K, M)`."""
+    off = np.linalg.norm(predicted[:, :, :, None] - places[:, :, None], axis=-1)
     return (off * seen[..., None]).sum(1) / np.maximum(seen.sum(1), 1)[..., None]
 
 
 def _fitted(given: np.ndarray, seen: np.ndarray, places: np.ndarray, pairs: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Returns the linear map `(n + 1, D)` of the pairs that fit best, by ridge regression."""
+    """Fits the linear map `(n + 1, D)` to the best pairs, by ridge regression."""
     kept = (pairs >= 0) & (cost <= np.quantile(cost[pairs >= 0], KEPT))
     row, slot = np.nonzero(kept)
     there = seen[row, :, slot]

@@ -1,4 +1,4 @@
-"""The stages of a fit of `dream_env.world_models.slots`: the robot's looks, the slots' ways, and the distance."""
+"""Training stages of `dream_env.world_models.slots`: robot appearance, slot dynamics, and distance with success."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
 CHANGED = 16 / 255
-"""Difference to the background from which on a pixel belongs to something."""
+"""Difference to the background, for values in [0, 1], above which a pixel counts as foreground."""
 RECALLED = (0, 1, 2)
-"""Steps of a window in which recorded slots are seen: drawn for each window."""
+"""Number of steps after the first in which a window continues from recorded instead of predicted slots; drawn at random
+for each window."""
 MOVING_SHARE = 0.6
-"""Share of the windows in which some slot moves; most recorded time nothing does."""
+"""Share of the windows that start shortly before a slot moves; in most of the recorded time nothing moves."""
 
 
 def relit(model: SlotModel, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns pictures `(B, C, S, S, 3)` uint8 as under another light, on striped ground of two other colours.
+    """Augments images `(B, C, S, S, 3)` uint8 with random light and a striped background of two random colours.
 
-    What looks as the background does gets a colour; then all of a picture gets brighter or darker.
+    Background pixels are replaced by the stripes; then the brightness of the whole image is scaled.
     """
     values, count, side = pictures.float() / 255, len(pictures), pictures.shape[2]
     still = (values - model.painter.background).abs().amax(-1, keepdim=True) < CHANGED
@@ -42,29 +43,29 @@ def relit(model: SlotModel, pictures: Tensor, generator: torch.Generator) -> Ten
 def own_stage(
     model: SlotModel, pictures: Tensor, own: Tensor, updates: int, batch: int = 48, relight: float = 0.0
 ) -> Stage:
-    """Trains what reads the robot's state from pictures, and what draws the robot as its state says.
+    """Trains the estimation of the robot state from images, and the rendering of the robot from its state.
 
     Args:
-        model: The model; its background and colours are known.
+        model: The model; its background and colours must be set.
         pictures: `(N, C, S, S, 3)` uint8.
-        own: Standardized states `(N, P)` at that time.
+        own: Standardized robot states `(N, P)` for the images.
         updates: Number of updates.
-        batch: Pictures of a batch.
-        relight: Share of them that the state is read from as `relit`.
+        batch: Number of images per batch.
+        relight: Share of the images that are augmented by `relit` for the state estimation, 0 to 1.
     """
     parts = nn.ModuleList([part for part in (model.own_reader, model.painter.robot) if part is not None])
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         rows = torch.randint(len(own), (batch,), generator=generator)
-        some = pictures[rows]
+        images = pictures[rows]
         total = torch.zeros(())
         if model.own_reader is not None:
             other = round(relight * batch)
-            seen = torch.cat([relit(model, some[:other], generator), some[other:]]) if other else some
+            seen = torch.cat([relit(model, images[:other], generator), images[other:]]) if other else images
             total = total + F.smooth_l1_loss(model.own_reader(model.seen(seen)), own[rows], beta=0.1)
         few = batch // 3
-        some, target = some[:few], some[:few].float() / 255
-        thing = model.reader.masks(some.flatten(0, 1)).sum(-1).view(target.shape[:4])
+        images, target = images[:few], images[:few].float() / 255
+        thing = model.reader.masks(images.flatten(0, 1)).sum(-1).view(target.shape[:4])
         changed = (target - model.painter.background).abs().amax(-1) > CHANGED
         weight = (1 + 4 * changed) * (1 - thing)
         wrong = (model.painter.scene(own[rows[:few]]) - target).abs().mean(-1)
@@ -75,7 +76,16 @@ def own_stage(
 
 @torch.no_grad()
 def find_place(model: SlotModel, data: Recorded, rounds: int = 8, keep: float = 0.7) -> None:
-    """Finds where in the pictures things move when the robot has a state, by least squares that leave out outliers."""
+    """Fits `Place`, the image position at which objects move as a function of the robot state.
+
+    Uses least squares over all slots that moved, and drops outliers in several rounds.
+
+    Args:
+        model: The model, whose `place` is set.
+        data: Episodes from `encoded`.
+        rounds: Number of rounds.
+        keep: Share of the samples, those with the smallest errors, to which each round after the first is fitted.
+    """
     slots = data.observation["slots"].unflatten(-1, (model.cameras, FEATURES))
     visible, here = data.observation["visible"], data.acted
     features = model.place.features(model.own_of(data.observation).float())
@@ -96,15 +106,15 @@ def find_place(model: SlotModel, data: Recorded, rounds: int = 8, keep: float = 
 
 
 def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, ahead: int, rate: float) -> Stage:
-    """Trains how slots and robot move, over several steps predicted from predictions.
+    """Trains the dynamics of slots and robot on open-loop predictions over several steps.
 
     Args:
         model: The model.
-        data: What `encoded` gave.
+        data: Episodes from `encoded`.
         updates: Number of updates.
-        batch: Windows of a batch, for each member of the ensemble.
-        ahead: Steps of a window after those in which recorded slots may be seen.
-        rate: Learning rate.
+        batch: Windows per batch, for each ensemble member.
+        ahead: Length of the open-loop part of a window in steps, after the steps that start from recorded slots.
+        rate: Peak learning rate.
     """
     parts = nn.ModuleList([part for part in (model.dynamics, model.told) if part is not None])
     own = model.own_of(data.observation)
@@ -124,7 +134,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
         frame, action, known = (
             part.unflatten(0, (members, -1)) for part in (window.frame, window.action, window.known)
         )
-        done, truth = model.normalized(action), data.observation["slots"][frame]  # (E, b, W + 1, K, n)
+        unit_action, truth = model.normalized(action), data.observation["slots"][frame]  # (E, b, W + 1, K, n)
         visible, mine = data.observation["visible"][frame], own[frame]
         slots, now = truth[:, :, 0], mine[:, :, 0]
         memory = slots.new_zeros(*slots.shape[:3], model.config.memory)
@@ -134,19 +144,19 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
             slots = torch.where(seen, truth[:, :, k], slots) if k else slots
             now = torch.where(seen[..., 0], mine[:, :, k], now) if k else now
             here, before = now, slots
-            outcomes, now = model.dynamics(slots, memory, now, done[:, :, k], model.place(now), model.place)
-            wrong, which = outcome_error(model, slots, outcomes, truth[:, :, k : k + 2], visible[:, :, k + 1])
+            outcomes, now = model.dynamics(slots, memory, now, unit_action[:, :, k], model.place(now), model.place)
+            error, which = outcome_error(model, slots, outcomes, truth[:, :, k : k + 2], visible[:, :, k + 1])
             change, memory = outcomes.pick(which)
             slots = model.moved(slots, change)
             used = known[:, :, k].float() * (recall[..., 0, 0] + ahead > k)
-            wrong = wrong + F.smooth_l1_loss(now / scale, mine[:, :, k + 1] / scale, beta=0.1, reduction="none").sum(-1)
+            error = error + F.smooth_l1_loss(now / scale, mine[:, :, k + 1] / scale, beta=0.1, reduction="none").sum(-1)
             if model.told is not None:
                 states = ({"slots": before.detach()}, here.detach()), ({"slots": slots.detach()}, now.detach())
-                told = (window.reward, window.terminated)
-                wrong = wrong + _told_error(
-                    model, states, done[:, :, k], *(t.unflatten(0, (members, -1))[:, :, k] for t in told)
+                targets = (window.reward, window.terminated)
+                error = error + _reward_error(
+                    model, states, unit_action[:, :, k], *(t.unflatten(0, (members, -1))[:, :, k] for t in targets)
                 )
-            total, used_steps = total + (wrong * used).sum(), used_steps + used.sum()
+            total, used_steps = total + (error * used).sum(), used_steps + used.sum()
         return total / used_steps.clamp(min=1)
 
     average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))
@@ -154,7 +164,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
 
 
 def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
-    """Returns the frames within `ahead` steps after which a slot moves."""
+    """Returns the frames from which some visible slot moves within `ahead` steps."""
     place = data.observation["slots"].unflatten(-1, (model.cameras, FEATURES))[..., :2]
     shown = data.observation["visible"]
     moves = torch.zeros(data.frames, dtype=torch.bool)
@@ -167,27 +177,28 @@ def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
     return soon.nonzero()[:, 0]
 
 
-def _told_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, ends: Tensor) -> Tensor:
+def _reward_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, terminated: Tensor) -> Tensor:
+    """Returns the error of the predicted reward and termination."""
     parts = [part for slots, own in states for part in (slots["slots"].flatten(-2), own)]
     assert model.told is not None
-    told = model.told(torch.cat([*parts, action], -1))
-    wrong = torch.zeros_like(reward)
+    output = model.told(torch.cat([*parts, action], -1))
+    error = torch.zeros_like(reward)
     if model.config.rewards:
-        wrong = wrong + (told[..., 0] - (reward - model.reward_mean) / model.reward_scale) ** 2
+        error = error + (output[..., 0] - (reward - model.reward_mean) / model.reward_scale) ** 2
     if model.config.terminates:
-        wrong = wrong + F.binary_cross_entropy_with_logits(told[..., 1], ends, reduction="none")
-    return wrong
+        error = error + F.binary_cross_entropy_with_logits(output[..., 1], terminated, reduction="none")
+    return error
 
 
 @dataclass
 class Targets:
-    """What the distance is learned from, beside the episodes.
+    """Training targets of the distance, in addition to the episodes.
 
     Attributes:
-        goal: State of the goal of each episode, parts `(N, ...)`.
-        instruction: Embedding of each one's sentence, `(N, I)`; None in a world without.
-        reached: Whether each one ended at its goal, `(N,)` bool; None where nobody knows.
-        marked: Whether `reached` is a success mark, and not a goal that was made of the end.
+        goal: Goal states of the N episodes, `(N, ...)` by name.
+        instruction: Instruction embeddings of the episodes, `(N, I)`; None in a world without instructions.
+        reached: Whether each episode reached its goal, `(N,)` bool; None if unknown.
+        marked: Whether `reached` comes from success marks, rather than from goals taken from the end of episodes.
     """
 
     goal: Mapping[str, Tensor]
@@ -199,19 +210,20 @@ class Targets:
 def distance_stage(
     model: SlotModel, data: Recorded, targets: Targets, updates: int, far: float, rate: float, batch: int = 256
 ) -> Stage:
-    """Trains the embedding as a shortest path, and what tells success.
+    """Trains the embedding, whose squared distance is a shortest-path length, and the success prediction.
 
-    The distance to the goal is as large as possible while a step changes it by no more than one (the linear program of
-    shortest paths; QRL, Wang et al. 2023, is alike), and as large as time tells where episodes reached their goal.
+    The distance to the goal is maximized subject to the constraint that a step reduces it by at most one (the linear
+    program of shortest paths; similar to QRL, Wang et al. 2023). In episodes that reached their goal it is also
+    regressed on the steps to go.
 
     Args:
         model: The model.
-        data: What `encoded` gave.
-        targets: Goals, sentences and outcomes.
+        data: Episodes from `encoded`.
+        targets: Goals, instructions and outcomes.
         updates: Number of updates.
-        far: Steps from which on all is equally far.
-        rate: Learning rate.
-        batch: States of a batch.
+        far: Distance in steps beyond which all states count as equally far.
+        rate: Peak learning rate.
+        batch: Number of states per batch.
     """
     parts = nn.ModuleList([part for part in (model.phi, model.success_net) if part is not None])
     episode = torch.zeros(data.frames, dtype=torch.int64)
@@ -233,11 +245,11 @@ def distance_stage(
         inputs = model.phi.inputs(slots, own, words)
         now, after, last, then, goal = model.phi.net(inputs).chunk(5, 1)  # (N, B, dim) each
         total = path_loss((now - goal).square().sum(-1), (after - goal).square().sum(-1), far)
-        togo = (end - frame).float()
+        steps_to_go = (end - frame).float()
         ended = (last - goal).square().sum(-1)
         if targets.reached is not None:
             reached = targets.reached[which].float()
-            over = (now - goal).square().sum(-1) - togo
+            over = (now - goal).square().sum(-1) - steps_to_go
             anchor = torch.where(over > 0, 0.85, 0.15) * F.smooth_l1_loss(
                 over, torch.zeros_like(over), reduction="none"
             )
@@ -253,7 +265,7 @@ def distance_stage(
             rows = torch.cat([inputs[:, 2 * batch : 3 * batch], model.phi.inputs(*begun, words)], 1)
             shown = goal.repeat(1, 2, 1).transpose(0, 1).flatten(1) * model.config.nets**-0.5
             logit = model.success_net(model.success_inputs(rows, shown).detach())[..., 0].mean(0)
-            truth = torch.cat([reached, torch.zeros_like(reached)])  # a start is none, but counts for less
+            truth = torch.cat([reached, torch.zeros_like(reached)])  # first frames are failures, with a lower weight
             weight = torch.cat([torch.ones(batch), torch.full((batch,), 0.3)])
             total = total + F.binary_cross_entropy_with_logits(logit, truth, weight=weight)
         return total
@@ -262,5 +274,11 @@ def distance_stage(
 
 
 def path_loss(now: Tensor, after: Tensor, far: float) -> Tensor:
-    """Loss of distances to the goal `(N, B)` of states and of those one step later."""
+    """Returns the shortest-path loss.
+
+    Args:
+        now: Distances to the goal, `(N, B)`.
+        after: Distances to the goal one step later, `(N, B)`.
+        far: Distance in steps above which it is not increased further.
+    """
     return -0.2 * now.clamp(max=far).mean() + 4 * (now - 1 - after).relu().square().mean()

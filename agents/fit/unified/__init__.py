@@ -1,1 +1,1 @@
-"""The fit of `dream_env.world_models.unified`: world model and policy in one network."""
+"""Fits `dream_env.world_models.unified`: world model and policy in one network."""

@@ -1,10 +1,10 @@
-"""Fits world model and policy in one network: `python -m agents.fit --model unified --base W --data DIR --out DIR`.
+"""Fits a world model and a policy in one network: `python -m agents.fit --model unified --base W --data DIR --out DIR`.
 
-Encoder, decoder and embedding are those of the base, a world model of kind slots or dynamics. Next tokens are learned
-from all episodes, actions from demonstrations. With `--teacher-policy` the network is distilled instead: actions from
-a policy that has practised, next tokens from recorded episodes and from the dreams in which that policy acts. The
-folder is a world model for `Dream-v0` and a policy for `agents.evaluate`, and `agents.train --world-model OUT --init
-OUT` practises its actions in its own dream. A killed run goes on when the command is given again.
+Encoder, decoder and embedding come from the base, a world model of kind slots or dynamics. Next tokens are learned from
+all episodes, actions from demonstrations. With `--teacher-policy` the network is distilled instead: actions from a
+trained policy, next tokens from recorded episodes and from rollouts of that policy in a world model. The output folder
+is a world model for `Dream-v0` and a policy for `agents.evaluate`; `agents.train --world-model OUT --init OUT` trains
+the policy further in its own world model. An interrupted run resumes when the command is run again.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ from dream_env.world_models.unified.model import UnifiedModel
 
 
 def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> tuple[UnifiedModel, dict[str, Any]]:
-    """Fits a model, and writes it with initial states, figures and card into `args.out`.
+    """Fits a model, and saves it with initial states, figures and card in `args.out`.
 
     Args:
-        args: See `Arguments`; `args.data` only names the data.
-        episodes: Recorded episodes of the base's world.
-        save_seconds: Time between two saves of the run's state.
+        args: See `Arguments`; `args.data` is only used as the name of the data.
+        episodes: Recorded episodes of the base model's world.
+        save_seconds: Time in seconds between saves of the run's state.
 
     Returns:
-        The model, in eval mode, and what `metrics.json` holds.
+        The model, in eval mode, and the contents of `metrics.json`.
 
     Raises:
-        ValueError: If the base has no tokens, the parts do not go together, or `args.out` holds something else.
+        ValueError: If this kind of base model is not supported, if base, teacher and data do not fit together, or if
+            `args.out` contains something else.
     """
     check_out(args.out, UnifiedModel.kind, *args.data, args.base, args.teacher_policy)
     if len(episodes) < 2:
@@ -69,7 +70,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     held = held_out(args, episodes)
     recorded = tokens_of(model, base, episodes, args.cache)
     train, test = recorded.take(np.flatnonzero(~held)), recorded.take(np.flatnonzero(held))
-    examples, dreamt, told = _examples(args, model, base, episodes)
+    examples, dreamt, example_figures = _examples(args, model, base, episodes)
     if examples is not None:
         assert model.acts is not None
         obs, _, _ = examples.draw(replace(args, examples=4096), 1, torch.Generator().manual_seed(args.seed))
@@ -81,7 +82,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     found = {
         "episodes": {"train": len(train.first), "held_out": len(test.first)},
         "frames": train.frames,
-        **told,
+        **example_figures,
         "parameters": parameters(model),
         **figures(model, base, test),
         "held_out_seeds": episodes.seed[held].tolist(),
@@ -102,7 +103,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
 
 
 def held_out(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
-    """Returns which episodes are measured on, `(N,)` bool: those of the base, else a share of them."""
+    """Returns which episodes are held out, `(N,)` bool: those of the base if known, otherwise a random share."""
     file = checkpoint.resolve(args.base) / "metrics.json"
     seeds = json.loads(file.read_text(encoding="utf-8")).get("held_out_seeds", []) if file.is_file() else []
     found = np.isin(episodes.seed, seeds)
@@ -116,7 +117,7 @@ def held_out(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
 def _examples(
     args: Arguments, model: UnifiedModel, base: Any, episodes: EpisodeDataset
 ) -> tuple[Examples | None, Recorded | None, dict[str, Any]]:
-    """Returns what actions are learned from, a teacher's dreams, and what is told of both."""
+    """Returns the action examples, the teacher's rollouts, and figures about both for `metrics.json`."""
     if model.acts is None or not args.action_weight:
         return None, None, {}
     if args.teacher_policy is None:
@@ -125,21 +126,21 @@ def _examples(
         return Examples(encode(Shown(base, model), demos, args.imitates), every), None, {"demonstrations": len(demos)}
     policy = registry.load(args.teacher_policy)
     obs, mean = teacher.means(policy, observations(model, base, episodes, args.cache))
-    dreamt, seen, said = teacher.dreams(policy, args.teacher or args.base, model, args.dreams, args.seed)
+    dreamt, dreamt_obs, dreamt_mean = teacher.dreams(policy, args.teacher or args.base, model, args.dreams, args.seed)
     names = (*model.observed, *model.acts.names)
-    both = {name: torch.cat([obs[name].float(), seen[name]]) for name in names}
-    told = {"teacher_parameters": sum(p.numel() for p in policy.parameters()), "dreams": args.dreams}
-    return Examples(taught=(both, torch.cat([mean, said]))), dreamt, told
+    both = {name: torch.cat([obs[name].float(), dreamt_obs[name]]) for name in names}
+    counts = {"teacher_parameters": sum(p.numel() for p in policy.parameters()), "dreams": args.dreams}
+    return Examples(taught=(both, torch.cat([mean, dreamt_mean]))), dreamt, counts
 
 
 def parameters(model: UnifiedModel) -> dict[str, int]:
-    """Returns the numbers of weights: of the trunk, of each stream, and of what is the base's."""
+    """Returns the number of parameters of the trunk, of each stream, and of the base model."""
     parts = {"trunk": model.trunk, "dream": model.dream, "actions": model.acts, "base": model.base}
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
 
 
 def made(model: UnifiedModel, args: Arguments) -> str:
-    """Names what was fitted, and what of it has learned nothing."""
+    """Returns a title that says which parts of the network were trained."""
     if model.acts is None:
         return "World model"
     if not args.action_weight:
@@ -148,7 +149,7 @@ def made(model: UnifiedModel, args: Arguments) -> str:
 
 
 def card(args: Arguments, model: UnifiedModel, found: dict[str, Any]) -> str:
-    """Writes the card of a model: command, data, seed and measured figures."""
+    """Returns the text of the model card: command, data, seed and measured figures."""
     rows = found["open_loop"]
     names = list(next(iter(rows.values())))
     weights = ", ".join(f"{name} {count:,}" for name, count in found["parameters"].items())
@@ -161,7 +162,7 @@ def card(args: Arguments, model: UnifiedModel, found: dict[str, Any]) -> str:
             f"{found['episodes']['held_out']} held-out ones. Seed {args.seed}.",
             f"- Base: `{args.base}`. Parameters: {weights}; {found['wall_minutes']} minutes.",
             "",
-            "Median error of tokens, predicted from the first frame without a look between; base: its own dynamics.",
+            "Median open-loop error of tokens, predicted from the first frame only; base: the base model's dynamics.",
             "",
             "| steps ahead | " + " | ".join(names) + " |",
             "|" + "---|" * (len(names) + 1),

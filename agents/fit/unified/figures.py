@@ -1,4 +1,4 @@
-"""How well a world model foresees held-out episodes token by token, beside another one; no label is needed."""
+"""Compares the token predictions of a unified model and its base model on held-out episodes, without labels."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dream_env.world_models.slots.reader import FEATURES
 from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 
 AHEAD = (1, 6, 12, 24)
-"""Steps ahead of which errors are told."""
+"""Prediction horizons, in steps, for which errors are reported."""
 
 
 @torch.no_grad()
 def figures(model: UnifiedModel, base: Any, data: Recorded) -> dict[str, Any]:
-    """Measures how far predictions from first frames lie from what was recorded.
+    """Measures the error of open-loop predictions from the first frames.
 
     Args:
-        model: The model.
-        base: The world model that it was made of, with its own dynamics.
+        model: The unified model.
+        base: Its base world model, with its own dynamics.
         data: Held-out episodes as tokens.
 
     Returns:
-        `open_loop`: by steps ahead, median errors of tokens, `unified`, `base` and, of slots (in pixels), of those that
-        `moved` and if they had stayed; `disagreement_quantile`.
+        `open_loop`: by prediction horizon, the median token errors of `unified` and `base`; for slots also the errors
+        in pixels from `_pixels`. `disagreement_quantile`: the calibrated disagreement threshold.
     """
     longest = int((data.last - data.first).max())
     ahead = sorted({min(k, longest) for k in AHEAD})
@@ -40,10 +40,10 @@ def figures(model: UnifiedModel, base: Any, data: Recorded) -> dict[str, Any]:
     for name, world in (("unified", model), ("base", base)):
         state = start(model, world, tokens, own)
         for k in range(max(ahead)):
-            state, told = world.step(state, window.action[:, k])
+            state, prediction = world.step(state, window.action[:, k])
             if name == "unified":
-                assert told.disagreement is not None
-                spread = torch.cat([spread, told.disagreement[window.known[:, k]]])
+                assert prediction.disagreement is not None
+                spread = torch.cat([spread, prediction.disagreement[window.known[:, k]]])
             if k + 1 in ahead:
                 rows[name, k + 1] = model.tokens.of(state)[0]
     result: dict[str, Any] = {}
@@ -63,7 +63,7 @@ def figures(model: UnifiedModel, base: Any, data: Recorded) -> dict[str, Any]:
 
 
 def start(model: UnifiedModel, world: Any, tokens: Tensor, own: Tensor) -> State:
-    """Returns states of a world model, the unified one or its base, of tokens and own numbers, without a memory."""
+    """Returns states of the unified model or its base for tokens and robot states, with an empty memory."""
     state = model.tokens.state(tokens, own)
     if world is model:
         state |= {TOKENS: tokens.flatten(1)}
@@ -76,7 +76,12 @@ def start(model: UnifiedModel, world: Any, tokens: Tensor, own: Tensor) -> State
 def _pixels(
     model: UnifiedModel, found: dict[str, Tensor], start: Tensor, truth: Tensor, visible: Tensor, there: Tensor
 ) -> dict[str, Any]:
-    """Returns median errors of slots' places in pixels, of those that moved far and of others."""
+    """Returns median errors of slot positions in pixels, for each model in `found`.
+
+    Returns:
+        `moved_NAME` and `resting_NAME`: errors of slots that moved by more than `FAR_MOVED`, and of the others;
+        `moved_if_still`: error for moved slots with a prediction of no motion.
+    """
     half = model.base.config.picture_size / 2
 
     def place(tokens: Tensor) -> Tensor:
@@ -93,7 +98,7 @@ def _pixels(
 
 
 def model_seen(tokens: Tensor) -> Tensor:
-    """Returns which slots of tokens `(B, T, n)` are visible, `(B, T, C)`."""
+    """Returns which slots in tokens `(B, T, n)` are visible, i.e. have a positive size, `(B, T, C)`."""
     return tokens.unflatten(-1, (-1, FEATURES))[..., 2] > 0
 
 

@@ -1,4 +1,4 @@
-"""Recorded episodes as the tokens of a unified model, and what is wrong about predicted tokens."""
+"""Encodes recorded episodes as tokens of a unified model, and computes the errors of predicted tokens."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 
 
 class Shown:
-    """A base model, with its dynamics, that shows tokens beside its embedding as a unified model does.
+    """Wraps a base model so that its states and observations also contain tokens, as those of a unified model do.
 
     Args:
-        base: The base model.
+        base: The base model, with its dynamics.
         model: A unified model around it.
     """
 
@@ -39,7 +39,7 @@ class Shown:
         self.observed, self.observed_spaces = model.observed, model.observed_spaces
 
     def __getattr__(self, name: str) -> Any:
-        """Returns what else the base model has."""
+        """Returns all other attributes from the base model."""
         return getattr(self.base, name)
 
     def encode(self, observation: Any, previous: State | None = None) -> State:
@@ -49,27 +49,30 @@ class Shown:
 
 
 class Frames(Protocol):
-    """What the fit asks for a kind of tokens."""
+    """Functions that the fit needs for each kind of base model."""
 
     def read(self, model: UnifiedModel, data: EpisodeDataset) -> Recorded:
-        """Returns episodes whose observations are `tokens` `(F, T, n)`, `own` `(F, P)` and `visible`."""
+        """Encodes episodes; the observations are `tokens` `(F, T, n)`, `own` `(F, P)` and `visible` `(F, T, C)`."""
 
     def wrong(self, model: UnifiedModel, found: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
         """Returns the error `(B,)` of predicted tokens.
 
         Args:
             model: The model.
-            found: What is predicted, `(B, T, n)`.
-            truth: What was before and after it, `(B, 2, T, n)`.
-            visible: Which of that is seen after it.
+            found: Predicted tokens, `(B, T, n)`.
+            truth: True tokens before and after the step, `(B, 2, T, n)`.
+            visible: Whether the tokens are visible after the step, `(B, T, C)`.
         """
 
     def eventful(self, model: UnifiedModel, data: Recorded, ahead: int) -> Tensor:
-        """Returns the frames soon after which something moves, from which more windows begin; none for all alike."""
+        """Returns the frames from which something moves within `ahead` steps; more windows start at them.
+
+        Empty if all frames are equally likely to start a window.
+        """
 
 
 class SlotFrames:
-    """Slots; what is hidden for a while is filled in between the times at which it was seen."""
+    """Slots; gaps in which a slot is hidden are interpolated."""
 
     def read(self, model: UnifiedModel, data: EpisodeDataset) -> Recorded:
         """See `Frames`."""
@@ -78,7 +81,7 @@ class SlotFrames:
         return replace(found, observation=seen | {"visible": found.observation["visible"]})
 
     def wrong(self, model: UnifiedModel, found: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
-        """See `Frames`: in pixels, more of slots that moved."""
+        """See `Frames`: in pixels; moved slots have a larger weight."""
         return slot_error(model.base, found[None], truth[None], visible[None])[0]
 
     def eventful(self, model: UnifiedModel, data: Recorded, ahead: int) -> Tensor:
@@ -89,12 +92,12 @@ class SlotFrames:
 
     @staticmethod
     def visible(tokens: Tensor) -> Tensor:
-        """Returns what of tokens `(..., T, n)` has been seen, `(..., T, C)`."""
+        """Returns which tokens `(..., T, n)` have been seen by each camera, `(..., T, C)`."""
         return tokens.unflatten(-1, (-1, FEATURES))[..., SEEN] > 0
 
 
 class CodeFrames:
-    """Codes; all of them are seen."""
+    """Codes, which are always visible."""
 
     def read(self, model: UnifiedModel, data: EpisodeDataset) -> Recorded:
         """See `Frames`."""
@@ -108,7 +111,7 @@ class CodeFrames:
         return replace(found, observation=seen)
 
     def wrong(self, model: UnifiedModel, found: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
-        """See `Frames`: in units of recorded changes."""
+        """See `Frames`: in units of the standard deviation of recorded changes."""
         apart = (found - truth[:, 1]) / model.base.change_scale
         return F.smooth_l1_loss(apart, torch.zeros_like(apart), beta=0.1, reduction="none").mean((-1, -2))
 
@@ -118,7 +121,7 @@ class CodeFrames:
 
     @staticmethod
     def visible(tokens: Tensor) -> Tensor:
-        """Returns what of tokens `(..., T, n)` has been seen, `(..., T, 1)`."""
+        """Returns True for all tokens `(..., T, n)`, `(..., T, 1)`."""
         return torch.ones(*tokens.shape[:-1], 1, dtype=torch.bool)
 
 
@@ -126,11 +129,11 @@ KINDS: dict[str, SlotFrames | CodeFrames] = {"slots": SlotFrames(), "dynamics": 
 
 
 def tokens_of(model: UnifiedModel, base: Any, data: EpisodeDataset, cache: Path | None) -> Recorded:
-    """Returns episodes as tokens, see `Frames.read`; from the cache if they are there."""
+    """Encodes episodes as tokens, see `Frames.read`, or loads them from the cache."""
 
     def make() -> dict[str, Tensor]:
-        made = KINDS[model.config.base].read(model, data)
-        return {name: part.contiguous() for name, part in made.observation.items()}
+        recorded = KINDS[model.config.base].read(model, data)
+        return {name: part.contiguous() for name, part in recorded.observation.items()}
 
     seen = _cached(cache, "tokens", base, data, make)
     terminated = torch.zeros(int(data.offsets[-1]))
@@ -141,15 +144,18 @@ def tokens_of(model: UnifiedModel, base: Any, data: EpisodeDataset, cache: Path 
 
 
 def observations(model: UnifiedModel, base: Any, data: EpisodeDataset, cache: Path | None) -> EncodedFrames:
-    """Returns episodes as policies see them, each frame with what came before it, and nothing of what came after."""
+    """Encodes episodes as policies observe them: each frame uses earlier frames only. Loads them from the cache if set.
+
+    Unlike `tokens_of`, hidden slots are not interpolated with later frames.
+    """
     found: list[EncodedFrames] = []
 
     def make() -> dict[str, Tensor]:
-        made = encode(Shown(base, model), data)
-        found.append(made)
-        vectors = {f"vectors.{name}": part for name, part in made.vectors.items()}
+        frames = encode(Shown(base, model), data)
+        found.append(frames)
+        vectors = {f"vectors.{name}": part for name, part in frames.vectors.items()}
         names = ("embedding", "target", "episode", "last", "goal", "instruction", "words")
-        own = {name: getattr(made, name) for name in names if getattr(made, name) is not None}
+        own = {name: getattr(frames, name) for name in names if getattr(frames, name) is not None}
         return {name: part.contiguous() for name, part in (vectors | own).items()}
 
     parts = _cached(cache, "observations", base, data, make)
@@ -163,6 +169,7 @@ def observations(model: UnifiedModel, base: Any, data: EpisodeDataset, cache: Pa
 def _cached(
     folder: Path | None, name: str, base: torch.nn.Module, data: EpisodeDataset, make: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
+    """Returns `make()`, or its result from an earlier call with the same base weights, actions and seeds."""
     if folder is None:
         return make()
     digest = hashlib.sha256()

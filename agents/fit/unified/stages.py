@@ -1,4 +1,4 @@
-"""What a unified model is trained by: next tokens over several steps, and actions."""
+"""Training of a unified model: next tokens over several steps, and actions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 
 Obs = dict[str, Tensor]
 GROWN = 0.6
-"""Share of the updates after which windows are as long as they get: single steps are learned first, and are cheaper."""
+"""Share of the updates at which windows reach full length. Single steps are learned first; short windows are cheap."""
 
 
 class NextTokens:
-    """The loss of next tokens, over several steps predicted from predictions.
+    """Next-token loss on open-loop predictions over several steps.
 
     Args:
         model: The model.
-        data: Episodes as `tokens`, `own` and `visible`.
-        batch: Windows of a batch, for each head of the dream stream.
-        ahead: Steps of a window after those in which recorded tokens may be seen.
+        data: Episodes with the observations `tokens`, `own` and `visible`.
+        batch: Windows per batch, for each head of the dynamics stream.
+        ahead: Length of the open-loop part of a window in steps, after the steps that start from recorded tokens.
     """
 
     def __init__(self, model: UnifiedModel, data: Recorded, batch: int, ahead: int) -> None:
@@ -40,7 +40,7 @@ class NextTokens:
         self.scale = (own[data.acted + 1] - own[data.acted]).square().mean(0).sqrt().clamp(min=1e-3)
 
     def __call__(self, generator: torch.Generator, progress: float) -> Tensor:
-        """Returns the loss of a fresh batch; windows grow until the stage's progress in [0, 1) is `GROWN`."""
+        """Returns the loss of a new batch; windows grow until `progress`, in [0, 1), reaches `GROWN`."""
         model, data, most = self.model, self.data, max(RECALLED)
         ahead = max(1, min(self.ahead, round(progress / GROWN * self.ahead)))
         count = self.batch * model.config.members
@@ -51,8 +51,8 @@ class NextTokens:
         window = data.windows(begin, ahead + most)
         recall = torch.tensor(RECALLED)[torch.randint(len(RECALLED), (count,), generator=generator)]
         truth, visible, mine = (data.observation[name][window.frame] for name in (TOKENS, "visible", "own"))
-        done, rows = model.base.normalized(window.action), torch.arange(count)
-        head = rows // self.batch  # every head has windows of its own
+        unit_action, rows = model.base.normalized(window.action), torch.arange(count)
+        head = rows // self.batch  # every head is trained on its own windows
         tokens, own = truth[:, 0], mine[:, 0]
         memory = tokens.new_zeros(*tokens.shape[:2], model.config.memory)
         total, steps = torch.zeros(()), torch.zeros(())
@@ -63,24 +63,24 @@ class NextTokens:
                 own = torch.where(seen[:, None], mine[:, k], own)
             robot = model.tokens.robot_of(own)
             scene = model.trunk(model.tokens.related(tokens, robot), robot)
-            heads, own = model.foresee(scene, tokens, memory, own, robot, done[:, k])
+            heads, own = model.foresee(scene, tokens, memory, own, robot, unit_action[:, k])
             change, memory = model.dream.parts(heads[head, rows])
             tokens = model.tokens.moved(tokens, change)
-            wrong = self.frames.wrong(model, tokens, truth[:, k : k + 2], visible[:, k + 1])
-            apart = F.smooth_l1_loss(own / self.scale, mine[:, k + 1] / self.scale, beta=0.1, reduction="none")
+            error = self.frames.wrong(model, tokens, truth[:, k : k + 2], visible[:, k + 1])
+            own_error = F.smooth_l1_loss(own / self.scale, mine[:, k + 1] / self.scale, beta=0.1, reduction="none")
             used = window.known[:, k].float() * (recall + ahead > k)
-            total, steps = total + ((wrong + apart.sum(-1)) * used).sum(), steps + used.sum()
+            total, steps = total + ((error + own_error.sum(-1)) * used).sum(), steps + used.sum()
         return total / steps.clamp(min=1)
 
 
 @dataclass
 class Examples:
-    """Where actions are learned from.
+    """Training data of the action stream.
 
     Attributes:
         demos: Demonstrations; None with a teacher.
-        every: All episodes, for hindsight; None without.
-        taught: Observations and the teacher's mean actions in them, `(N, ...)`; None without a teacher.
+        every: All episodes, for hindsight relabelling; None without it.
+        taught: Observations and the teacher's mean actions for them, `(N, ...)`; None without a teacher.
     """
 
     demos: EncodedFrames | None = None
@@ -88,7 +88,7 @@ class Examples:
     taught: tuple[Obs, Tensor] | None = None
 
     def draw(self, args: Arguments, chunk: int, generator: torch.Generator) -> tuple[Obs, Tensor, Tensor]:
-        """Returns observations, chunks `(B, chunk, A)` and which of it was done `(B, chunk)`."""
+        """Samples observations, action chunks `(B, chunk, A)` and a mask of the valid actions `(B, chunk)`."""
         if self.taught is not None:
             rows = torch.randint(len(self.taught[1]), (args.examples,), generator=generator)
             obs = {name: part[rows].float() for name, part in self.taught[0].items()}
@@ -98,9 +98,9 @@ class Examples:
         parts: list[Any] = [self._of(self.demos, args.examples - late, chunk, generator)]
         if late and self.every is not None:
             parts.append(self._of(self.every, late, chunk, generator, hindsight=True))
-        obs = {name: torch.cat([one[0][name] for one in parts]) for name in parts[0][0]}
+        obs = {name: torch.cat([part[0][name] for part in parts]) for name in parts[0][0]}
         obs[TOKENS] = obs[TOKENS] + args.noise * torch.randn(obs[TOKENS].shape, generator=generator)
-        chunks, known = (torch.cat([one[i] for one in parts]) for i in (1, 2))
+        chunks, known = (torch.cat([part[i] for part in parts]) for i in (1, 2))
         return obs, chunks, known
 
     @staticmethod
@@ -113,13 +113,13 @@ class Examples:
 
 
 def noisy(model: UnifiedModel, obs: Obs, strength: float, generator: torch.Generator) -> Obs:
-    """Returns observations with noise on what actions are told beside the tokens, but for the goal.
+    """Adds noise to the inputs of the action stream other than the tokens and the goal.
 
     Args:
-        model: The model, whose action stream knows the spread of all that.
+        model: The model, whose action stream has measured the standard deviation of its inputs.
         obs: Observations.
-        strength: Standard deviation, in the spread of each number.
-        generator: Source of the noise.
+        strength: Standard deviation of the noise, in units of the standard deviation of each input.
+        generator: Random generator of the noise.
     """
     assert model.acts is not None
     result = dict(obs)
@@ -130,9 +130,12 @@ def noisy(model: UnifiedModel, obs: Obs, strength: float, generator: torch.Gener
 
 
 def action_loss(model: UnifiedModel, obs: Obs, chunk: Tensor, known: Tensor) -> Tensor:
-    """Returns half the squared error of mean actions over their variance: of a teacher's of equal variance, the KL."""
-    apart = (model.chunks(obs) - chunk) / (model.config.std * model.span)
-    return (apart.square().mean(-1) * known).sum() / known.sum() / 2
+    """Returns half the squared error of mean actions over the action variance.
+
+    For a teacher with the same variance this is its KL divergence, averaged over action dimensions.
+    """
+    error = (model.chunks(obs) - chunk) / (model.config.std * model.span)
+    return (error.square().mean(-1) * known).sum() / known.sum() / 2
 
 
 def stage(
@@ -142,14 +145,14 @@ def stage(
     examples: Examples | None,
     dreamt: Recorded | None,
 ) -> Stage:
-    """Trains trunk and both streams together.
+    """Trains the trunk and both streams jointly.
 
     Args:
         model: The model.
         args: See `Arguments`.
-        recorded: Episodes as tokens.
-        examples: What actions are learned from; None trains the world model alone.
-        dreamt: Dreams of a teacher as tokens; None without one.
+        recorded: Recorded episodes as tokens.
+        examples: Training data of the action stream; None trains the world model only.
+        dreamt: Rollouts of a teacher as tokens; None without a teacher.
     """
     parts = nn.ModuleList([part for part in (model.trunk, model.dream, model.acts) if part is not None])
     real = NextTokens(model, recorded, args.batch, args.ahead)
@@ -162,10 +165,10 @@ def stage(
         if args.token_weight:
             total = args.token_weight * source(generator, progress)
         if examples is not None and args.action_weight:
-            obs, *done = examples.draw(args, model.config.chunk, generator)
+            obs, *target = examples.draw(args, model.config.chunk, generator)
             if examples.taught is None and args.told_noise:
                 obs = noisy(model, obs, args.told_noise, generator)
-            total = total + args.action_weight * action_loss(model, obs, *done)
+            total = total + args.action_weight * action_loss(model, obs, *target)
         return total
 
     return Stage(

@@ -1,4 +1,4 @@
-"""A practised policy and the world model that it practised in, as teachers of one smaller network."""
+"""Distillation targets: a trained policy and the world model in which it was trained teach one smaller network."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 
 TOGETHER = 256
-"""Dreams side by side."""
+"""Number of rollouts in a batch."""
 SPREAD = (0.0, 1.0, 2.0)
-"""Standard deviations, in those of the policy, of what is added to its actions: drawn for each dream."""
+"""Scales of the action noise, in standard deviations of the policy; one is drawn at random for each rollout."""
 LONGEST = 50
-"""Steps of a dream in a world without a horizon."""
+"""Largest number of steps of a rollout."""
 
 
 @torch.inference_mode()
 def means(policy: Any, frames: EncodedFrames) -> tuple[Obs, Tensor]:
-    """Returns the observations of recorded frames and the policy's mean actions in them.
+    """Returns the observations of recorded frames and the policy's mean actions for them.
 
     Raises:
-        ValueError: If the policy tells no mean action, or looks at what the frames do not show.
+        ValueError: If the policy has no mean action, or reads observation entries that the frames do not contain.
     """
     if not isinstance(policy, Practicable):
         raise ValueError(
-            f"teacher_policy is of kind {policy.kind!r}, which tells no mean action; accepted: one as `agents.clone "
-            "--policy transformer` or `--policy latent` makes"
+            f"teacher_policy is of kind {policy.kind!r}, which has no mean action; accepted: a policy of `agents.clone "
+            "--policy transformer` or `--policy latent`"
         )
     obs = frames.observed(frames.acted)
     if missing := [name for name in policy.inputs if name not in obs]:  # type: ignore[attr-defined]
-        raise ValueError(f"teacher_policy reads {missing}; accepted: one that reads of {list(obs)}")
+        raise ValueError(f"teacher_policy reads {missing}; accepted: a policy that only reads {list(obs)}")
     found = [policy.distribution({k: v[i].float() for k, v in obs.items()})[0] for i in _split(len(frames.acted))]
     return obs, torch.cat(found).clone()
 
 
 @torch.inference_mode()
 def dreams(policy: Any, world_model: str, model: UnifiedModel, count: int, seed: int) -> tuple[Recorded, Obs, Tensor]:
-    """Lets the policy act in dreams, by the mean of the world model's ensemble.
+    """Rolls out the teacher policy in a world model, without model noise (mean of the ensemble).
 
     Args:
-        policy: The teacher.
+        policy: The teacher policy.
         world_model: Name or folder of the world model that it acts in.
-        model: The unified model, whose tokens are told.
-        count: Dreams.
-        seed: Of their starts and of what is added to actions.
+        model: The unified model, which defines the tokens.
+        count: Number of rollouts.
+        seed: Seed of the initial states and of the action noise.
 
     Returns:
-        The dreams as tokens; the observations in which something was done; and the policy's mean actions there.
+        The rollouts as tokens; the observations in which the policy acted; and the policy's mean actions for them.
     """
     obs_type = getattr(policy.config, "obs_type", "embedding")
     config = DreamConfig.of({"world_model": str(checkpoint.resolve(world_model)), "obs_type": obs_type})
@@ -66,9 +66,9 @@ def dreams(policy: Any, world_model: str, model: UnifiedModel, count: int, seed:
     rng, rows = np.random.default_rng(seed), len(engine.initial_states)
     parts: list[Recorded] = []
     seen: list[Obs] = []
-    told: list[Tensor] = []
+    mean_actions: list[Tensor] = []
     steps = min(engine.horizon or LONGEST, LONGEST)
-    for begin in progress_bar(range(0, count, TOGETHER), "teacher's dreams", unit="batch"):
+    for begin in progress_bar(range(0, count, TOGETHER), "teacher rollouts", unit="batch"):
         together = min(TOGETHER, count - begin)
         carry = engine.begin(rng.integers(rows, size=together))
         spread = torch.tensor(SPREAD)[torch.randint(len(SPREAD), (together, 1), generator=generator)]
@@ -83,7 +83,7 @@ def dreams(policy: Any, world_model: str, model: UnifiedModel, count: int, seed:
             for name, part in ((TOKENS, tokens), ("own", own), ("action", action)):
                 columns[name].append(part)
             seen.append({name: part[going] for name, part in (obs | {TOKENS: tokens.flatten(1)}).items()})
-            told.append(mean[going])
+            mean_actions.append(mean[going])
             carry, info = engine.advance(carry, action)
             lengths += going
             going = going & ~info["terminated"]
@@ -91,12 +91,12 @@ def dreams(policy: Any, world_model: str, model: UnifiedModel, count: int, seed:
         for name, part in ((TOKENS, tokens), ("own", own), ("action", torch.zeros_like(action))):
             columns[name].append(part)
         parts.append(_recorded(model, {name: torch.stack(part, 1) for name, part in columns.items()}, lengths))
-    obs = {name: torch.cat([one[name] for one in seen]).clone() for name in seen[0]}
-    return _joined(parts), obs, torch.cat(told).clone()
+    obs = {name: torch.cat([batch[name] for batch in seen]).clone() for name in seen[0]}
+    return _joined(parts), obs, torch.cat(mean_actions).clone()
 
 
 def _recorded(model: UnifiedModel, columns: dict[str, Tensor], lengths: Tensor) -> Recorded:
-    """Returns dreams `(B, steps + 1, ...)`, each as long as it went on, one after the other."""
+    """Concatenates rollouts `(B, steps + 1, ...)`, each cut to its length in steps `(B,)`."""
     there = torch.arange(columns["action"].shape[1]) <= lengths[:, None]
     flat = {name: part[there].clone() for name, part in columns.items()}
     last = (lengths + 1).cumsum(0) - 1
@@ -106,14 +106,15 @@ def _recorded(model: UnifiedModel, columns: dict[str, Tensor], lengths: Tensor) 
 
 
 def _joined(parts: list[Recorded]) -> Recorded:
+    """Concatenates batches of rollouts."""
     shift = np.cumsum([0, *(part.frames for part in parts[:-1])])
     return Recorded(
-        {name: torch.cat([one.observation[name] for one in parts]) for name in parts[0].observation},
-        torch.cat([one.action for one in parts]),
+        {name: torch.cat([part.observation[name] for part in parts]) for name in parts[0].observation},
+        torch.cat([part.action for part in parts]),
         None,
-        torch.cat([one.terminated for one in parts]),
+        torch.cat([part.terminated for part in parts]),
         *(
-            torch.cat([getattr(one, name) + int(begin) for one, begin in zip(parts, shift, strict=True)])
+            torch.cat([getattr(part, name) + int(begin) for part, begin in zip(parts, shift, strict=True)])
             for name in ("first", "last")
         ),
     )

@@ -1,5 +1,6 @@
-"""A world model that needs no labels: things of one colour each as slots, and an embedding that counts steps.
+"""Object-centric world model that needs no labels: one slot per object colour, and a step-count embedding.
 
-`model` is the world model; `config` its shape; `reader` finds slots in pictures, `dynamics` moves them, `distance`
-embeds them under a sentence, and `painter` draws them. A few labels add `position`.
+`model` is the world model and `config` its configuration. `reader` extracts slots from images, `dynamics` predicts
+them, `distance` computes the embedding (conditioned on the instruction), and `painter` renders slots as images. With a
+few labelled episodes, `position` predicts object positions in meters.
 """

@@ -1,4 +1,4 @@
-"""Shape of a world model of slots."""
+"""Configuration of the slot world model."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SlotConfig:
-    """Shape of a model.
+    """Configuration of a `SlotModel`.
 
     Attributes:
-        slots: Slots K, one for each thing that is told by its colour.
-        colours: Colours that pixels are told apart by, those of slots and others.
-        picture_size: Side to which pictures are resized, a multiple of 16.
-        members: Networks of the ensemble that moves slots.
+        slots: Number K of slots, one for each object; objects are identified by their colour.
+        colours: Number of colours to which pixels are assigned, including colours that belong to no slot.
+        picture_size: Side length in pixels to which images are resized, a multiple of 16.
+        members: Number of members of the dynamics ensemble.
         width: Width of its hidden layers.
-        depth: Hidden layers.
-        memory: Numbers that each slot remembers.
-        message: Numbers that slots tell each other.
-        outcomes: Outcomes of a step that each member tells apart; checkpoints that do not say have one.
-        queries: Slots that a sentence can name at once.
-        word_order: Whether the order of words counts, see `dream_env.language.embed_in_order`.
-        code: Numbers that a sentence's task is coded by.
-        nets: Networks of the embedding.
-        net_dim: Numbers of the embedding that each of them gives.
+        depth: Number of its hidden layers.
+        memory: Size of the memory that each ensemble member keeps for each slot.
+        message: Size of the messages between slots.
+        outcomes: Number of alternative outcomes of a step that each member predicts; 1 for checkpoints without this
+            field.
+        queries: Number of slots that an instruction can refer to at once.
+        word_order: Whether the sentence embedding depends on word order, see `dream_env.language.embed_in_order`.
+        code: Size of the task code computed from the instruction.
+        nets: Number of networks of the embedding.
+        net_dim: Embedding elements that each network computes.
         net_width: Width of their three hidden layers.
-        pointing: Scale of the numbers in the embedding that tell where in the pictures what a sentence names is, so
-            that policies need not learn to read it off the others; 0 leaves them out.
-        position: Numbers of each thing's position, which labelled episodes told; 0 without any.
-        success: Whether the data tell which episodes succeeded.
-        success_by_goal: Whether success is told by the goal, too.
-        rewards: Whether rewards were recorded.
-        terminates: Whether recorded episodes end by themselves.
-        disagreement_threshold: What `max_disagreement="calibrated"` stands for.
+        pointing: Scale of the additional embedding elements with the slots that the instruction refers to, so that
+            policies need not infer them from the other elements; 0 omits them.
+        position: Dimension of object positions, learned from labelled episodes; 0 without labels.
+        success: Whether the data record which episodes succeeded.
+        success_by_goal: Whether the success prediction also takes the goal as input.
+        rewards: Whether the data contain rewards, so that the model predicts them.
+        terminates: Whether recorded episodes terminate, so that the model predicts termination.
+        disagreement_threshold: Value used for `max_disagreement="calibrated"`.
 
     Raises:
         ValueError: If a number is out of range.
@@ -62,7 +63,7 @@ class SlotConfig:
     disagreement_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Validates the fields."""
         positive = ("slots", "colours", "members", "width", "depth", "memory", "message", "queries", "code", "nets")
         for name in (*positive, "outcomes", "net_dim", "net_width"):
             if getattr(self, name) < 1:

@@ -1,7 +1,7 @@
-"""The embedding: of the slot that a sentence names and the robot's own state; squared distances count steps.
+"""Embedding of the slots that the instruction refers to and of the robot state; squared distances count steps.
 
-A sentence chooses slots by a softmax that is learned from the distance alone, and says by a short code what is to be
-done. In a world without sentences all slots are taken.
+The instruction selects slots by softmax attention, which is learned from the distance loss alone, and also yields a
+short code for the task. In a world without instructions all slots are used.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dream_env.world_models.slots.dynamics import Layers
 
 
 class StepEmbedding(nn.Module):
-    """Embeds slots and own state under a sentence, so that `|phi(s) - phi(g)|^2` is about the steps from s to g.
+    """Embeds slots and robot state, given an instruction: `|phi(s) - phi(g)|^2` is about the steps from s to g.
 
     Args:
-        slots: Slots K.
-        numbers: Numbers of a slot, with those that relate it to the robot's hand.
-        own: Numbers of the robot's own state, with the place of its hand.
-        instruction: Length of a sentence's embedding; 0 in a world without.
-        queries: Slots that a sentence can name.
-        code: Numbers of a task's code.
-        nets: Networks N.
-        dim: Numbers that each gives.
+        slots: Number K of slots.
+        numbers: Size n of a slot, including its offset from the robot's hand.
+        own: Size P of the robot state, including the image position of the hand.
+        instruction: Length I of a sentence embedding; 0 in a world without instructions.
+        queries: Number Q of slots that an instruction can refer to.
+        code: Size of the task code.
+        nets: Number N of networks.
+        dim: Output size of each network.
         width: Width of their three hidden layers.
     """
 
@@ -48,37 +48,46 @@ class StepEmbedding(nn.Module):
         self.net = Layers(nets, [inputs, width, width, width, dim])
 
     def inputs(self, slots: Tensor, own: Tensor, instruction: Tensor | None) -> Tensor:
-        """Returns what is embedded, `(N, B, inputs)`: slots `(B, K, n)`, own `(B, P)`, instruction `(B, I)`."""
+        """Returns the inputs of the networks, `(N, B, inputs)`.
+
+        Args:
+            slots: `(B, K, n)`.
+            own: Robot states `(B, P)`.
+            instruction: Sentence embeddings `(B, I)`; None in a world without instructions.
+
+        Raises:
+            ValueError: If the instruction is missing in a world with instructions.
+        """
         if not self.instruction:
             return torch.cat([slots.flatten(1), own], -1).expand(self.nets, -1, -1)
         if instruction is None:
-            raise ValueError("the state has no 'instruction'; accepted: observations encoded with their sentence's")
+            raise ValueError("the state has no 'instruction'; accepted: states of observations with 'instruction'")
         words = instruction.expand(self.nets, -1, -1)
         chosen = self.attention(instruction) @ slots  # (N, B, Q, n)
         parts = [chosen.flatten(2), own.expand(self.nets, -1, -1), self.code(words)]
         return torch.cat(parts, -1)
 
     def attention(self, instruction: Tensor) -> Tensor:
-        """Returns which slots sentences `(B, I)` name, `(N, B, queries, K)`."""
+        """Returns the attention weights of instructions `(B, I)` over slots, `(N, B, queries, K)`."""
         scores = self.query(instruction.expand(self.nets, -1, -1))
         return scores.unflatten(-1, (self.queries, self.slots)).softmax(-1)
 
     def named(self, slots: Tensor, instruction: Tensor | None) -> Tensor:
-        """Returns the slots that sentences name, alone and as they are, `(B, queries * n)`; all in a world without."""
+        """Returns the slots with the largest attention, `(B, queries * n)`; all slots without an instruction."""
         if not self.instruction or instruction is None:
             return slots.flatten(1)
         chosen = self.attention(instruction).mean(0).argmax(-1)  # (B, Q)
         return slots.gather(1, chosen[..., None].expand(-1, -1, slots.shape[-1])).flatten(1)
 
     def forward(self, slots: Tensor, own: Tensor, instruction: Tensor | None) -> Tensor:
-        """Returns embeddings `(B, N * dim)`; the squared distance of two is the mean of the networks'."""
+        """Returns embeddings `(B, N * dim)`; their squared distance is the mean of the networks' squared distances."""
         return self.embedded(self.inputs(slots, own, instruction)).transpose(0, 1).flatten(1)
 
     def embedded(self, inputs: Tensor) -> Tensor:
-        """Returns each network's part of embeddings, `(N, B, dim)`, from `(N, B, inputs)`."""
+        """Maps inputs `(N, B, inputs)` to each network's part of the embedding, `(N, B, dim)`."""
         return self.net(inputs) * self.nets**-0.5
 
     def apart(self, inputs: Tensor, goal: Tensor) -> Tensor:
-        """Returns the differences `(N, B, dim)` of what is embedded, `(N, B, inputs)`, to embeddings `(B, E)`."""
+        """Returns the differences `(N, B, dim)` of embedded inputs `(N, B, inputs)` to goal embeddings `(B, E)`."""
         embedded = self.embedded(inputs)
         return embedded - goal[:, : self.nets * embedded.shape[-1]].unflatten(-1, (self.nets, -1)).transpose(0, 1)

@@ -1,7 +1,8 @@
-"""How slots move: one network for all of them, which hears of the others and of the robot, in an ensemble.
+"""Slot dynamics: an ensemble of networks, shared by all slots, with messages between slots.
 
-Each slot is told where it is, where the robot's hand shows in the picture, what the robot's state and action are, and
-what the other slots say (interaction networks, Battaglia et al. 2016); it says what may come of it, see `outcomes`.
+The input for a slot is its own features, the image position of the robot's hand, the robot state and action, and
+messages from the other slots (interaction networks, Battaglia et al. 2016). The output is a set of alternative
+outcomes, see `outcomes`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from dream_env.world_models.slots.outcomes import Outcomes
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 MOVING = FEATURES - 1
-"""Numbers of a slot under one camera that change: all but whether it was seen."""
+"""Slot features per camera that change in a step: all but the flag `SEEN`."""
 SHARPEST, WIDEST = 1.5, 6.0
-"""Least and largest spread of an outcome, in pixels: what lies nearer together is one, or all would be split that a
-network cannot foresee yet, and dreams would jitter."""
+"""Smallest and largest spread of an outcome, in pixels. Changes that are closer together count as one outcome;
+otherwise the mixture would also split what the network cannot predict yet, and rollouts would jitter."""
 
 
 class Layers(nn.Module):
-    """A fully connected network for each member of an ensemble, in one pass.
+    """Fully connected networks, one per ensemble member, evaluated in one batched pass.
 
     Args:
         members: Number E of networks.
@@ -36,26 +37,26 @@ class Layers(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(members, 1, made)))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps `(E, N, inputs)`, one part for each member, to `(E, N, outputs)`."""
+        """Maps inputs `(E, N, inputs)`, one batch per member, to outputs `(E, N, outputs)`."""
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             inputs = torch.baddbmm(bias, F.silu(inputs) if layer else inputs, weight)
         return inputs
 
 
 class SlotDynamics(nn.Module):
-    """Predicts slots and the robot's own state one step ahead.
+    """Predicts slots and the robot state one step ahead.
 
     Args:
-        slots: Slots K.
-        cameras: Cameras C.
-        own: Numbers P of the robot's own state; 0 for none.
-        action: Numbers A of an action.
-        members: Networks E of the ensemble.
+        slots: Number K of slots.
+        cameras: Number C of cameras.
+        own: Size P of the robot state; 0 for none.
+        action: Size A of an action.
+        members: Number E of ensemble members.
         width: Width of hidden layers.
-        depth: Hidden layers.
-        memory: Numbers M that a slot remembers.
-        message: Numbers of a message.
-        outcomes: Outcomes J that each member tells apart.
+        depth: Number of hidden layers.
+        memory: Size M of the memory of a slot.
+        message: Size of a message between slots.
+        outcomes: Number J of outcomes that each member predicts.
     """
 
     def __init__(
@@ -75,10 +76,10 @@ class SlotDynamics(nn.Module):
         self.slots, self.cameras, self.members, self.memory = slots, cameras, members, memory
         self.outcomes = outcomes
         numbers = FEATURES * cameras
-        seen = numbers + memory + slots + 4 * cameras + 2 * own + action
+        inputs = numbers + memory + slots + 4 * cameras + 2 * own + action
         self.speak, self.listen = (Layers(members, [numbers + slots, message]) for _ in range(2))
-        told = MOVING * cameras + memory + (2 if outcomes > 1 else 0)
-        self.net = Layers(members, [seen + message, *[width] * depth, outcomes * told])
+        outputs = MOVING * cameras + memory + (2 if outcomes > 1 else 0)
+        self.net = Layers(members, [inputs + message, *[width] * depth, outcomes * outputs])
         self.own_net = Layers(members, [own + action, *[width] * depth, own]) if own else None
         self.register_buffer("identity", torch.eye(slots), persistent=False)
         self.identity: Tensor
@@ -86,31 +87,35 @@ class SlotDynamics(nn.Module):
     def forward(
         self, slots: Tensor, memory: Tensor, own: Tensor, action: Tensor, hand: Tensor, place: nn.Module
     ) -> tuple[Outcomes, Tensor]:
-        """Returns what may come of slots, whose moving numbers are C * MOVING, and the own state `(E, B, P)` after it.
+        """Predicts the next slots and robot state, separately for each ensemble member.
 
         Args:
-            slots: `(E, B, K, C * FEATURES)`, one part for each member.
+            slots: `(E, B, K, C * FEATURES)`.
             memory: `(E, B, K, M)`.
-            own: The robot's state, standardized, `(E, B, P)`.
+            own: Standardized robot state, `(E, B, P)`.
             action: `(E, B, A)`, of about unit size.
-            hand: Where the robot's hand shows, `(E, B, C * 2)`.
-            place: Tells that of its next state.
+            hand: Image position of the robot's hand, `(E, B, C * 2)`.
+            place: Module that maps a robot state to the image position of the hand.
+
+        Returns:
+            The alternative outcomes for each slot, with changes of C * MOVING features, and the next robot state
+            `(E, B, P)`.
         """
         after = own if self.own_net is None else own + self.own_net(torch.cat([own, action], -1))
         shift = place(after.detach()) - hand
         members, batch, count = slots.shape[:3]
         name = self.identity.expand(members, batch, count, count)
-        self_told = torch.cat([slots, name], -1)
-        spoken, heeded = (
-            part(self_told.flatten(1, 2)).view(members, batch, count, -1) for part in (self.speak, self.listen)
+        features = torch.cat([slots, name], -1)
+        sent, received = (
+            part(features.flatten(1, 2)).view(members, batch, count, -1) for part in (self.speak, self.listen)
         )
-        there = slots[..., SEEN::FEATURES].amax(-1)  # (E, B, K)
-        apart = there.unsqueeze(2) * (1 - self.identity)  # (E, B, K, K): who is heard by whom
-        heard = (F.silu(heeded.unsqueeze(3) + spoken.unsqueeze(2)) * apart.unsqueeze(-1)).sum(3)
+        seen = slots[..., SEEN::FEATURES].amax(-1)  # (E, B, K)
+        senders = seen.unsqueeze(2) * (1 - self.identity)  # (E, B, K, K): 1 if slot i receives a message from slot j
+        messages = (F.silu(received.unsqueeze(3) + sent.unsqueeze(2)) * senders.unsqueeze(-1)).sum(3)
         centre = slots.unflatten(-1, (self.cameras, FEATURES))[..., :2].flatten(-2)
         robot = torch.cat([own, after.detach(), action, shift], -1).unsqueeze(2).expand(-1, -1, count, -1)
-        told = torch.cat([self_told, memory, hand.unsqueeze(2) - centre, robot, heard], -1)
-        out = self.net(told.flatten(1, 2)).view(members, batch, count, self.outcomes, -1)
+        inputs = torch.cat([features, memory, hand.unsqueeze(2) - centre, robot, messages], -1)
+        out = self.net(inputs.flatten(1, 2)).view(members, batch, count, self.outcomes, -1)
         change, kept = out[..., : MOVING * self.cameras], out[..., MOVING * self.cameras :]
         kept, more = kept.split([self.memory, kept.shape[-1] - self.memory], -1)
         if self.outcomes == 1:

@@ -1,7 +1,8 @@
-"""A world model without labels: from pictures, states, actions and sentences alone, for any robot.
+"""Slot world model: learned without labels from images, robot states, actions and instructions, for any robot.
 
-Pictures become slots of consistent identity, a network shared by all slots moves them, and the embedding of what the
-sentence names is trained by time: the squared distance to the goal's embedding is about the control steps to go.
+Images are encoded as slots of consistent identity, and a network shared by all slots predicts their motion. The
+embedding of the slots that the instruction refers to is trained on time: its squared distance to the embedding of the
+goal is about the number of control steps to go.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from dream_env.world_models.slots.position import Position
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE, SlotReader
 
 BOUND = 1.5
-"""Slots stay within so many halves of a picture's side from its middle."""
+"""Slots stay within this distance from the image center, in units of half the image side."""
 
 
 class SlotModel(nn.Module):
-    """See the module; meets `dream_env.world_models.protocol.WorldModel`.
+    """Slot world model; see the module docstring. Implements `dream_env.world_models.protocol.WorldModel`.
 
-    The state holds the robot's own vectors by name, `slots` `(B, K, C * FEATURES)`, `memory` `(B, K, E * M)`, each
-    member's of the ensemble its own, and `instruction` if it was given. A slot that is hidden stays where it was
-    predicted to be (`previous`).
+    The state holds the robot's vectors by name, `slots` `(B, K, C * FEATURES)`, `memory` `(B, K, E * M)` with a
+    separate part for each ensemble member, and `instruction` if it was given. A hidden slot stays at its predicted
+    position (`previous`).
 
     Args:
-        config: Its shape.
-        spec: The world; it has a picture.
+        config: Configuration of the model.
+        spec: Spec of the world, with at least one image.
 
     Raises:
-        ValueError: If the world has no picture.
+        ValueError: If the world has no image.
     """
 
     kind = "slots"
@@ -62,7 +63,7 @@ class SlotModel(nn.Module):
         self.cameras, self.own = len(spec.pictures), sum(_length(spec, name) for name in spec.vectors)
         self.embedding_dim = config.nets * config.net_dim
         if config.word_order:
-            self.instruction = embed_in_order  # of this object, as others read sentences as all models do
+            self.instruction = embed_in_order  # set per instance: without it, the model does not meet `HasWords`
         self.related_dim = (FEATURES + 2) * self.cameras + config.position
         if config.pointing:
             self.embedding_dim += self.embedded_slots * self.related_dim
@@ -97,12 +98,12 @@ class SlotModel(nn.Module):
         )
         inputs = self.phi.net.weights[0].shape[1] + config.success_by_goal * config.net_dim
         self.success_net = Layers(config.nets, [inputs, 64, 64, 1]) if config.success else None
-        about = 2 * (slots * cameras * FEATURES + own) + choices
-        telling = config.rewards or config.terminates
-        self.told = nn.Sequential(nn.Linear(about, 128), nn.SiLU(), nn.Linear(128, 2)) if telling else None
+        transition = 2 * (slots * cameras * FEATURES + own) + choices
+        predicts = config.rewards or config.terminates
+        self.told = nn.Sequential(nn.Linear(transition, 128), nn.SiLU(), nn.Linear(128, 2)) if predicts else None
         self.painter = Painter(slots, cameras, own, side)
-        told = (FEATURES * cameras, own, config.position, config.nets)
-        self.position = Position(*told) if config.position else None
+        sizes = (FEATURES * cameras, own, config.position, config.nets)
+        self.position = Position(*sizes) if config.position else None
         for name, numbers, value in (
             ("own_mean", own, 0.0),
             ("own_scale", own, 1.0),
@@ -127,37 +128,37 @@ class SlotModel(nn.Module):
 
     @property
     def success_by_goal(self) -> bool:
-        """Whether success is told of a state together with its goal's embedding."""
+        """Whether the success prediction needs the embedding of the goal in the state."""
         return self.config.success and self.config.success_by_goal
 
     @property
     def remembered(self) -> int:
-        """Numbers that a slot remembers, those of all members: none of them can read what another one wrote."""
+        """Memory size of a slot over all ensemble members; each member reads and writes only its own part."""
         return self.config.members * self.config.memory
 
     @property
     def embedded_slots(self) -> int:
-        """Number of slots that the embedding is of: those that a sentence names, or all."""
+        """Number of slots in the embedding: those that the instruction refers to, or all without instructions."""
         return self.config.queries if self.spec.instructions else self.config.slots
 
     @property
     def state_spaces(self) -> dict[str, spaces.Box]:
-        """Spaces of what an embedding does not tell of a state, see `restore`."""
+        """Spaces of the state entries that cannot be recovered from the embedding, see `restore`."""
         slots, numbers = self.config.slots, {"slots": self.cameras * FEATURES, "memory": self.remembered}
         return {name: spaces.Box(-np.inf, np.inf, (slots, size), np.float32) for name, size in numbers.items()}
 
     # --- the protocol
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
-        """Encodes observations; what is hidden is where `previous` has it.
+        """Encodes observations; hidden slots keep their position in `previous`.
 
         Args:
-            observation: The parts by name, `(B, ...)`; vectors that are missing, as in goals, are read from pictures,
-                and a camera that is missing sees nothing.
-            previous: The state predicted for this moment; None at a start.
+            observation: Observation parts by name, `(B, ...)`. Missing vectors, as in goals, are estimated from the
+                images; a missing camera is replaced by its background.
+            previous: The state predicted for this step; None at the start of an episode.
 
         Raises:
-            ValueError: If there is no picture.
+            ValueError: If the observation has no image.
         """
         shown = [name for name in self.spec.pictures if name in observation]
         if not shown:
@@ -170,13 +171,13 @@ class SlotModel(nn.Module):
             for camera, name in enumerate(self.spec.pictures)
         ]
         state = self._own_of(observation, pictures)
-        slots = torch.stack([self.reader(one) for one in pictures], 2)  # (B, K, C, FEATURES)
+        slots = torch.stack([self.reader(picture) for picture in pictures], 2)  # (B, K, C, FEATURES)
         memory = slots.new_zeros(*slots.shape[:2], self.remembered)
         if previous is not None:
             before = previous["slots"].unflatten(-1, (self.cameras, FEATURES))
-            gone = before.clone()
-            gone[..., SIZE] = 0
-            slots = torch.where(slots[..., SEEN:] > 0, slots, gone)
+            hidden = before.clone()
+            hidden[..., SIZE] = 0
+            slots = torch.where(slots[..., SEEN:] > 0, slots, hidden)
             memory = previous["memory"]
         state |= {"slots": slots.flatten(2), "memory": memory}
         if "instruction" in observation:
@@ -184,13 +185,13 @@ class SlotModel(nn.Module):
         return state
 
     def restore(self, observation: Mapping[str, Tensor]) -> State:
-        """Returns the states that observations with `state_spaces` in them stand for.
+        """Rebuilds states from observations that contain the entries of `state_spaces`.
 
         Args:
-            observation: `slots`, `memory`, the world's vectors, and "instruction" and "goal" if there are, `(B, ...)`.
+            observation: `slots`, `memory`, the world's vectors, and "instruction" and "goal" if present, `(B, ...)`.
 
         Raises:
-            ValueError: If one is missing: the embedding is too short to tell them.
+            ValueError: If an entry is missing; the embedding is too short to recover it.
         """
         names = (*self.spec.vectors, *self.state_spaces)
         if missing := [name for name in names if name not in observation]:
@@ -201,23 +202,23 @@ class SlotModel(nn.Module):
     def step(
         self, state: State, action: Tensor, noise: Tensor | None = None, temperature: float = 1.0
     ) -> tuple[State, Prediction]:
-        """Predicts the next state: noise picks a member of the ensemble and one of its outcomes.
+        """Predicts the next state: the noise selects an ensemble member and one of its outcomes.
 
-        Every member remembers of what happened what its own outcome that is nearest to it would have it remember.
+        Each member's memory is updated by its own outcome that best explains the change that was selected.
 
         Args:
             state: Current states.
-            action: `(B, A)` float32, or `(B,)` int64 where they are discrete.
-            noise: `(B, 1)` in [0, 1); None gives the mean of the members' likeliest outcomes.
-            temperature: Factor of the distance of members to their mean, and divisor of the logits of outcomes: at 0
-                it is the likeliest.
+            action: `(B, A)` float32, or `(B,)` int64 if actions are discrete.
+            noise: `(B, 1)` in [0, 1); None uses the mean of the members' most likely outcomes.
+            temperature: Scales the deviation of the member from the mean of the members, and divides the outcome
+                logits; at 0 the result is that of `noise=None`.
         """
         members = self.config.members
-        own, done = self.own_of(state), self.normalized(action)
+        own, unit_action = self.own_of(state), self.normalized(action)
         slots = state["slots"].expand(members, *state["slots"].shape)
         memory = state["memory"].unflatten(-1, (members, -1)).movedim(-2, 0)
-        own_every, done_every = (part.expand(members, *part.shape) for part in (own, done))
-        outcomes, own_afters = self.dynamics(slots, memory, own_every, done_every, self.place(own_every), self.place)
+        own_all, action_all = (part.expand(members, *part.shape) for part in (own, unit_action))
+        outcomes, own_afters = self.dynamics(slots, memory, own_all, action_all, self.place(own_all), self.place)
         modes, _ = outcomes.pick(outcomes.likeliest())
         change, own_after = modes.mean(0), own_afters.mean(0)
         if noise is not None:
@@ -231,25 +232,26 @@ class SlotModel(nn.Module):
         means = outcomes.mean()
         after = {**state, **self.vectors(own_after), "slots": self.moved(state["slots"], change)}
         after["memory"] = memory.movedim(0, -2).flatten(-2)
-        reward, ends = None, None
+        reward, terminated = None, None
         if self.told is not None:
-            told = self.tell(state, after, done)
-            reward = told[..., 0] * self.reward_scale + self.reward_mean if self.config.rewards else None
-            ends = told[..., 1].float().sigmoid() if self.config.terminates else None
+            output = self.tell(state, after, unit_action)
+            reward = output[..., 0] * self.reward_scale + self.reward_mean if self.config.rewards else None
+            terminated = output[..., 1].float().sigmoid() if self.config.terminates else None
         return after, Prediction(
             reward=reward,
-            terminated=ends,
+            terminated=terminated,
             success=self.success(after) if self.success_net is not None and knows_success(self, after) else None,
             disagreement=means.float().var(0, unbiased=False).mean((-1, -2)),
         )
 
     def embedding(self, state: State) -> Tensor:
-        """Returns `(B, E)`; the sum of squares of the difference of two is about the control steps between them.
+        """Returns embeddings `(B, E)`; the squared distance of two is about the number of control steps between them.
 
-        With `pointing` the last numbers tell where what the sentence names is, too small to count in that sum.
+        With `pointing`, the last elements are the scaled slots that the instruction refers to; they are too small to
+        change the distance much.
 
         Raises:
-            ValueError: If the world has sentences and the state has none.
+            ValueError: If the world has instructions and the state has none.
         """
         slots, own = self.related(state)
         words = state.get("instruction")
@@ -259,10 +261,10 @@ class SlotModel(nn.Module):
         return torch.cat([embedded, self.config.pointing * self.phi.named(slots, words)], -1)
 
     def success(self, state: State) -> Tensor:
-        """Returns the probability `(B,)` that an episode which ended so would count as a success; 0 if unknown.
+        """Returns the probability `(B,)` that an episode that ends in this state is a success; 0 if not predicted.
 
         Raises:
-            ValueError: If the state has no "goal" and success is told by it.
+            ValueError: If the prediction needs the goal and the state has no "goal".
         """
         if self.success_net is None:
             return self.own_mean.new_zeros(len(state["slots"]))
@@ -273,45 +275,45 @@ class SlotModel(nn.Module):
         return self.success_net(inputs)[..., 0].mean(0).float().sigmoid()
 
     def positions(self, state: State) -> Tensor:
-        """Returns where the things of all slots are, `(B, K, D)` in meters as they were labelled; unseen ones NaN.
+        """Returns the positions of all slots, `(B, K, D)` in meters, in the frame of the labels; NaN if never seen.
 
         Raises:
-            ValueError: If it was fitted without labelled episodes.
+            ValueError: If the model was fitted without labelled episodes.
         """
         if self.position is None:
-            raise ValueError("this world model tells no positions; accepted: one of `agents.fit --labelled N`")
-        told = self.position.meters(self.position(state["slots"], self.own_of(state)))
-        return told.where(self.there(state["slots"]), torch.nan)
+            raise ValueError("this world model predicts no positions; accepted: a model of `agents.fit --labelled N`")
+        meters = self.position.meters(self.position(state["slots"], self.own_of(state)))
+        return meters.where(self.there(state["slots"]), torch.nan)
 
     def decode(self, state: State) -> dict[str, Tensor]:
-        """Returns the observations that states stand for, within their spaces."""
+        """Decodes states into observations, clipped to the observation spaces."""
         own = self.own_of(state)
         drawn = self.painter(state["slots"].unflatten(-1, (self.cameras, FEATURES)), own)
         result = self.vectors(own)
         for camera, name in enumerate(self.spec.pictures):
             height, width = (self.spec.observation[name].shape or ())[:2]
-            one = drawn[:, camera].permute(0, 3, 1, 2)
-            if (height, width) != one.shape[2:]:
-                one = F.interpolate(one, (height, width), mode="bilinear", antialias=True)
-            result[name] = (255 * one).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+            picture = drawn[:, camera].permute(0, 3, 1, 2)
+            if (height, width) != picture.shape[2:]:
+                picture = F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+            result[name] = (255 * picture).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         return {name: result[name] for name in self.spec.observation.spaces}
 
-    # --- its parts, for the fit
+    # --- used by the fit
 
     def own_of(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Returns the robot's own state, standardized, `(..., P)`."""
-        some = state[self.spec.vectors[0] if self.own else "slots"]
+        """Returns the standardized robot state, `(..., P)`."""
+        like = state[self.spec.vectors[0] if self.own else "slots"]
         parts = [state[name].float() for name in self.spec.vectors]
-        return (torch.cat(parts, -1) - self.own_mean) / self.own_scale if parts else some.new_zeros(len(some), 0)
+        return (torch.cat(parts, -1) - self.own_mean) / self.own_scale if parts else like.new_zeros(len(like), 0)
 
     def normalized(self, action: Tensor) -> Tensor:
-        """Returns actions `(..., A)` of about unit size; those that are discrete `(...)` as one of n."""
+        """Scales actions `(..., A)` to about unit size; discrete actions `(...)` become one-hot vectors."""
         if isinstance(self.spec.action, spaces.Discrete):
             return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
         return (action.float() - self.action_mean) / self.action_scale
 
     def moved(self, slots: Tensor, change: Tensor) -> Tensor:
-        """Returns slots `(..., K, C * FEATURES)` after changes `(..., K, C * MOVING)` in pixels; unseen ones stay."""
+        """Adds changes `(..., K, C * MOVING)` in pixels to slots `(..., K, C * FEATURES)`; never-seen slots stay."""
         numbers = slots.unflatten(-1, (self.cameras, FEATURES))
         seen, change = numbers[..., SEEN:], change.unflatten(-1, (self.cameras, MOVING))
         after = numbers[..., :SEEN] + change * (2 / self.config.picture_size) * seen
@@ -319,9 +321,9 @@ class SlotModel(nn.Module):
         return bounded.flatten(-2)
 
     def related(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns slots with their way from the hand `(B, K, n)`, and the own state with the place of the hand.
+        """Returns slots with their offset from the hand, `(B, K, n)`, and the robot state with the hand's position.
 
-        Where positions were learned, they stand last among a slot's numbers, standardized.
+        If positions were learned, the standardized position is appended to each slot.
         """
         own, slots = self.own_of(state), state["slots"]
         hand = self.place(own)
@@ -331,20 +333,20 @@ class SlotModel(nn.Module):
         return related, torch.cat([own, hand], -1)
 
     def there(self, slots: Tensor) -> Tensor:
-        """Returns which of slots `(..., K, C * FEATURES)` any camera has seen, `(..., K, 1)` bool."""
+        """Returns which slots `(..., K, C * FEATURES)` have been seen by any camera, `(..., K, 1)` bool."""
         return (slots[..., SEEN::FEATURES] > 0).any(-1, keepdim=True)
 
     def from_hand(self, slots: Tensor, hand: Tensor) -> Tensor:
-        """Returns slots `(..., K, C * FEATURES)` with their way from the hand `(..., C * 2)` in the picture."""
+        """Appends to slots `(..., K, C * FEATURES)` their image offset from the hand, given as `(..., C * 2)`."""
         numbers = slots.unflatten(-1, (self.cameras, FEATURES))
         away = (numbers[..., :2] - hand[..., None, :].unflatten(-1, (self.cameras, 2))) * numbers[..., SEEN:]
         return torch.cat([numbers, away], -1).flatten(-2)
 
     def success_inputs(self, inputs: Tensor, goal: Tensor | None) -> Tensor:
-        """Returns what success is told by: what is embedded, `(N, B, inputs)`, and how it differs from goals `(B, E)`.
+        """Returns the inputs of the success prediction: `(N, B, inputs)`, and the embedding's difference to the goal.
 
-        The embedding was trained to tell ends that reached their goal from others, so where goals are near one another
-        little is left to be learned.
+        The embedding is already trained to separate final states that reached their goal from others, so little is left
+        to learn from the difference to the goal `(B, E)` where goals are close to each other.
         """
         if not self.success_by_goal:
             return inputs
@@ -352,13 +354,13 @@ class SlotModel(nn.Module):
         return torch.cat([inputs, self.phi.apart(inputs, goal)], -1)
 
     def tell(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], action: Tensor) -> Tensor:
-        """Returns standardized reward and logit of the end of steps with normalized actions, `(B, 2)`."""
+        """Predicts the standardized reward and the termination logit of steps with normalized actions, `(B, 2)`."""
         parts = [part for state in (before, after) for part in (state["slots"].flatten(-2), self.own_of(state))]
         assert self.told is not None
         return self.told(torch.cat([*parts, action], -1))
 
     def _own_of(self, observation: Mapping[str, Tensor], pictures: list[Tensor]) -> State:
-        """Returns the vectors of observations, those that are missing as pictures show them."""
+        """Returns the vectors of observations; missing ones are estimated from the images."""
         if all(name in observation for name in self.spec.vectors):
             return {name: observation[name].float() for name in self.spec.vectors}
         found = self.own_mean.new_zeros(len(pictures[0]), self.own)
@@ -367,11 +369,11 @@ class SlotModel(nn.Module):
         return self.vectors(found) | {n: observation[n].float() for n in self.spec.vectors if n in observation}
 
     def seen(self, pictures: Tensor) -> Tensor:
-        """Returns how pictures `(B, C, S, S, 3)` uint8 differ from the background, floats."""
+        """Returns the difference of images `(B, C, S, S, 3)` uint8 to the background, float in [-1, 1]."""
         return pictures.float() / 255 - self.painter.background
 
     def vectors(self, own: Tensor) -> State:
-        """Returns vectors by name of standardized states `(B, P)`, within their spaces."""
+        """Converts standardized robot states `(B, P)` to vectors by name, clipped to their spaces."""
         values, result, begin = own * self.own_scale + self.own_mean, {}, 0
         for name in self.spec.vectors:
             space, size = self.spec.observation[name], _length(self.spec, name)

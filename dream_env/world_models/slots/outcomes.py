@@ -1,8 +1,8 @@
-"""What may come of a step: each member of the ensemble tells some outcomes of every slot, one of which will be.
+"""Alternative outcomes of a step: each ensemble member predicts a mixture of outcomes for every slot.
 
-A thing stays in a hand or slips out of it by what no picture shows. One guess would be neither, or always what comes
-more often; a mixture tells both, and how likely each is (mixture density networks: Bishop 1994; in a world model: Ha &
-Schmidhuber 2018).
+Whether an object stays in the hand or slips may depend on something that no image shows. A single prediction would be
+the average of both, or always the more frequent one. A mixture predicts both, with their probabilities (mixture density
+networks: Bishop 1994; in a world model: Ha & Schmidhuber 2018).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 class Outcomes(NamedTuple):
-    """Outcomes J of each of E members for K slots.
+    """J outcomes of each of E members for K slots.
 
     Attributes:
-        change: How the moving numbers of slots change, in pixels, `(E, B, K, J, n)`.
-        logit: Of how likely each outcome is, `(E, B, K, J)`.
-        spread: How far off each outcome is, when it is the one, in pixels, `(E, B, K, J)`.
-        memory: What slots remember after each, `(E, B, K, J, M)`.
+        change: Changes of the moving slot features, in pixels, `(E, B, K, J, n)`.
+        logit: Logits of the outcome probabilities, `(E, B, K, J)`.
+        spread: Scale of the Laplace distribution around each outcome, in pixels, `(E, B, K, J)`.
+        memory: Memory of the slots after each outcome, `(E, B, K, J, M)`.
     """
 
     change: Tensor
@@ -33,16 +33,18 @@ class Outcomes(NamedTuple):
         return self.logit.shape[-1]
 
     def log_joint(self, off: Tensor, numbers: Tensor | float) -> Tensor:
-        """Returns the logarithm of each outcome's weight times the likelihood that it gives to what happened.
+        """Returns the log of each outcome's probability times its likelihood of the true change, up to a constant.
+
+        The likelihood is a Laplace density with scale `spread`.
 
         Args:
-            off: How far each is from it, a sum of absolute differences in pixels, `(E, B, K, J)`.
-            numbers: How many numbers that sum is of, `(E, B, K, 1)`, as Laplace's density has each.
+            off: Distance of each outcome to the true change: a sum of absolute errors in pixels, `(E, B, K, J)`.
+            numbers: Number of terms in that sum, `(E, B, K, 1)` or a number; each adds one normalization term.
         """
         return self.logit.log_softmax(-1) - off / self.spread - numbers * self.spread.log()
 
     def pick(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns changes `(E, B, K, n)` and memories `(E, B, K, M)` of outcomes by number, `(E, B, K)`."""
+        """Returns the changes `(E, B, K, n)` and memories `(E, B, K, M)` of outcomes at indices `(E, B, K)`."""
         if self.number == 1:
             return self.change[..., 0, :], self.memory[..., 0, :]
         change, memory = (
@@ -52,22 +54,24 @@ class Outcomes(NamedTuple):
         return change, memory
 
     def likeliest(self) -> Tensor:
-        """Returns the number of each member's likeliest outcome, `(E, B, K)`."""
+        """Returns the index of each member's most likely outcome, `(E, B, K)`."""
         return self.logit.argmax(-1)
 
     def drawn(self, chance: Tensor, temperature: float) -> Tensor:
-        """Returns the number of an outcome of each member, drawn by chances `(B,)` in [0, 1), `(E, B, K)`.
+        """Samples the index of an outcome of each member, `(E, B, K)`.
 
-        The lower the temperature, the more often it is the likeliest.
+        Args:
+            chance: Uniform random numbers `(B,)` in [0, 1).
+            temperature: Divides the logits; towards 0 the most likely outcome is always selected.
         """
         below = (self.logit / max(temperature, 1e-6)).softmax(-1).cumsum(-1)[..., :-1]
         return (below <= chance[:, None, None]).sum(-1)
 
     def nearest(self, change: Tensor) -> Tensor:
-        """Returns the number of each member's outcome that most probably is the one that happened, `(E, B, K)`.
+        """Returns the index of each member's outcome that best explains a change, `(E, B, K)`.
 
         Args:
-            change: What happened, `(B, K, n)`.
+            change: The change that happened, `(B, K, n)`.
         """
         if self.number == 1:
             return self.likeliest()
@@ -75,7 +79,7 @@ class Outcomes(NamedTuple):
         return self.log_joint(off, change.shape[-1]).argmax(-1)
 
     def mean(self) -> Tensor:
-        """Returns the mean of every member's outcomes, `(E, B, K, n)`."""
+        """Returns the mean change of each member's outcomes, `(E, B, K, n)`."""
         if self.number == 1:
             return self.change[..., 0, :]
         return (self.logit.softmax(-1).unsqueeze(-1) * self.change).sum(-2)

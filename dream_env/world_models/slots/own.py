@@ -1,4 +1,7 @@
-"""The robot in its picture: its state from a picture, for goals that come without, and where its hand shows."""
+"""The robot in the image: estimates the robot state from images, and the image position of the hand from the state.
+
+The first is needed for goals that consist of images only.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from torch import Tensor, nn
 
 
 class OwnReader(nn.Module):
-    """Reads the robot's own state, standardized, from the pictures of all cameras.
+    """Estimates the standardized robot state from the images of all cameras.
 
     Args:
-        cameras: Cameras C.
-        own: Numbers P of the state.
-        picture_size: Side of the pictures.
+        cameras: Number C of cameras.
+        own: Size P of the robot state.
+        picture_size: Side of the images in pixels.
     """
 
     def __init__(self, cameras: int, own: int, picture_size: int) -> None:
@@ -34,16 +37,16 @@ class OwnReader(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Maps pictures `(B, C, H, W, 3)`, floats around 0, to states `(B, P)`."""
+        """Maps differences of images to the background `(B, C, H, W, 3)`, float, to robot states `(B, P)`."""
         return self.net(pictures.permute(0, 1, 4, 2, 3).flatten(1, 2))
 
 
 class Place(nn.Module):
-    """Where in the pictures things move when the robot has a state: a quadratic function of it.
+    """Maps the robot state to the image position at which objects move, i.e. that of the hand, by a quadratic function.
 
     Args:
-        own: Numbers P of the state.
-        cameras: Cameras C.
+        own: Size P of the robot state.
+        cameras: Number C of cameras.
     """
 
     weight: Tensor
@@ -58,10 +61,10 @@ class Place(nn.Module):
         self.register_buffer("weight", torch.zeros(1 + own + len(row), 2 * cameras))
 
     def features(self, own: Tensor) -> Tensor:
-        """Returns 1, the numbers of standardized states `(..., P)` and their products, `(..., n)`."""
+        """Returns the features `(..., n)` of standardized states `(..., P)`: 1, the elements, and their products."""
         products = own[..., self.row] * own[..., self.column]
         return torch.cat([own.new_ones(*own.shape[:-1], 1), own, products], -1)
 
     def forward(self, own: Tensor) -> Tensor:
-        """Maps states `(..., P)` to x, y under each camera, `(..., 2 * C)`, of -1 to 1 within the picture."""
+        """Maps states `(..., P)` to x, y in each camera, `(..., 2 * C)`; -1 to 1 is inside the image."""
         return self.features(own) @ self.weight

@@ -1,7 +1,7 @@
-"""Pictures for people: the background, the robot in front of it as its state says, and every slot where it is.
+"""Renders states as images for viewing: the background, the robot according to its state, and every slot.
 
-A slot is drawn as a patch of its colour over the pixels that it is predicted to show, so a thing that moves leaves
-nothing behind and does not fade. Nothing is learned from these pictures.
+A slot is drawn as a rectangle of its colour over the pixels that it is predicted to cover, so moving objects leave no
+trace and do not fade. Nothing is learned from these images.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from dream_env.world_models.slots.reader import SIZE, SPREAD_X, SPREAD_Y, X, Y
 
 EDGE = 1.9
-"""Half the side of a square is so many (3 ** 0.5, and the blur of pixels) of its standard deviations."""
+"""Half the side of a rectangle, in standard deviations of its pixels: 3 ** 0.5 for a uniform square, plus some blur."""
 
 
 class Painter(nn.Module):
-    """Draws the pictures of C cameras.
+    """Renders the images of C cameras.
 
     Args:
-        slots: Slots K.
-        cameras: Cameras C.
-        own: Numbers P of the robot's own state.
-        picture_size: Side S of the pictures.
+        slots: Number K of slots.
+        cameras: Number C of cameras.
+        own: Size P of the robot state.
+        picture_size: Side S of the images in pixels.
     """
 
     background: Tensor
@@ -55,7 +55,7 @@ class Painter(nn.Module):
             )
 
     def scene(self, own: Tensor) -> Tensor:
-        """Draws background and robot, `(B, C, S, S, 3)` of 0 to 1, of states `(B, P)`."""
+        """Renders background and robot for robot states `(B, P)`, `(B, C, S, S, 3)` in [0, 1]."""
         background = self.background.expand(len(own), -1, -1, -1, -1)
         if self.robot is None:
             return background
@@ -64,16 +64,16 @@ class Painter(nn.Module):
         return background * (1 - opaque) + layers[..., :3].sigmoid() * opaque
 
     def patches(self, slots: Tensor) -> Tensor:
-        """Returns how much of each pixel slots `(B, K, C, FEATURES)` cover, `(B, K, C, S, S)` of 0 to 1."""
+        """Returns the share of each pixel that slots `(B, K, C, FEATURES)` cover, `(B, K, C, S, S)` in [0, 1]."""
         x, y, size, wide, high = (slots[..., i, None] for i in (X, Y, SIZE, SPREAD_X, SPREAD_Y))
         sharp = self.side / 2
         across = ((EDGE * wide - (self.axis - x).abs()) * sharp).add(0.5).clamp(0, 1)
         down = ((EDGE * high - (self.axis - y).abs()) * sharp).add(0.5).clamp(0, 1)
-        there = ((size * sharp - 1.0) / 1.0).clamp(0, 1)[..., None]  # at least about 3 pixels
+        there = ((size * sharp - 1.0) / 1.0).clamp(0, 1)[..., None]  # slots fade out between 4 and 1 visible pixels
         return down[..., :, None] * across[..., None, :] * there
 
     def forward(self, slots: Tensor, own: Tensor) -> Tensor:
-        """Draws pictures `(B, C, S, S, 3)` of 0 to 1: slots `(B, K, C, FEATURES)` in front of robot and background."""
+        """Renders slots `(B, K, C, FEATURES)` in front of robot and background, `(B, C, S, S, 3)` in [0, 1]."""
         picture, cover = self.scene(own), self.patches(slots)
         for k in range(slots.shape[1]):
             opaque = cover[:, k, ..., None]

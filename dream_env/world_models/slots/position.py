@@ -1,4 +1,4 @@
-"""Where things are in meters: learned from a few labelled episodes, and told of every slot."""
+"""Predicts object positions in meters from slots; learned from a few labelled episodes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ WIDTH = 64
 
 
 class Position(nn.Module):
-    """Tells where a thing is from its slot under all cameras and the robot's own state.
+    """Predicts the position of an object from its slot in all cameras and the robot state.
 
-    A picture alone does not tell well how high or how far away a thing is; where the robot's hand is says more of what
-    it holds. One network serves all slots, so that every label of a thing teaches it about the others.
+    Height and distance are hard to estimate from the image alone; for an object in the hand, the robot state determines
+    them better. The same networks are used for all slots, so labels of one object also help for the others.
 
     Args:
-        slot: Numbers of a slot under all cameras.
-        own: Numbers P of the robot's own state.
-        numbers: Numbers D of a position.
-        nets: Networks, of which the mean is taken.
+        slot: Size n of a slot over all cameras.
+        own: Size P of the robot state.
+        numbers: Dimension D of a position.
+        nets: Number N of networks, whose outputs are averaged.
     """
 
     middle: Tensor
@@ -35,14 +35,14 @@ class Position(nn.Module):
         self.register_buffer("spread", torch.ones(numbers))
 
     def forward(self, slots: Tensor, own: Tensor) -> Tensor:
-        """Maps slots `(B, K, n)` and standardized states `(B, P)` to standardized positions, `(B, K, D)`."""
+        """Maps slots `(B, K, n)` and standardized robot states `(B, P)` to standardized positions `(B, K, D)`."""
         given = torch.cat([slots, own.unsqueeze(1).expand(-1, slots.shape[1], -1)], -1)
         return self.every(given.flatten(0, 1)).mean(0).unflatten(0, slots.shape[:2])
 
     def every(self, given: Tensor) -> Tensor:
-        """Returns what each network tells, `(N, B, D)`, of slots with the robot's state, `(B, n + P)`."""
+        """Returns the prediction of each network, `(N, B, D)`, for slots with robot states, `(B, n + P)`."""
         return self.net(given.expand(self.nets, *given.shape))
 
     def meters(self, position: Tensor) -> Tensor:
-        """Returns standardized positions `(..., D)` in meters."""
+        """Converts standardized positions `(..., D)` to meters."""
         return position * self.spread + self.middle

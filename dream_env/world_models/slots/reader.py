@@ -1,8 +1,8 @@
-"""Pictures to slots: pixels of one colour are one thing, in every picture and under every camera the same slot.
+"""Extracts slots from images: all pixels of an object's colour form one slot, the same in every image and camera.
 
-A slot is where the visible pixels of its colour are, how many, and how far they spread. The colours come from the data
-(`dream_env.agents.fit.slots.colours`); a slot may have several of them, and those of the background and of the robot
-itself are nobody's.
+A slot describes the position, number and spread of the visible pixels of its colour. The colours are found in the data
+(`dream_env.agents.fit.slots.colours`). A slot may have several colours; the colours of the background and of the robot
+belong to no slot.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEATURES = 6
-"""Numbers of a slot under one camera: x, y (-1 to 1), size, spread along x and y (all in halves of a picture's side),
+"""Features of a slot in one camera: x, y (-1 to 1), size, spread along x and y (all in units of half the image side),
 and 1 if it has been seen, else 0."""
 X, Y, SIZE, SPREAD_X, SPREAD_Y, SEEN = range(FEATURES)
 LEVELS = 32
-"""Levels of red, green and blue that colours are told apart by."""
+"""Quantization levels of red, green and blue in the colour lookup table."""
 SHARPNESS = 25.0
-"""How soft masks are: minus the squared distance of two colours times this is a log-probability."""
+"""Sharpness of the soft masks: factor on the negative squared colour distances, which are the logits."""
 LIGHTNESS = 0.35
-"""Weight of lightness beside hue: a thing's light and dark sides have the same hue."""
+"""Weight of lightness relative to hue; small, because the light and dark sides of an object have the same hue."""
 FEWEST = 3.0 / 4096
-"""Share of a picture that has to show a slot before it counts as visible."""
+"""Smallest share of an image's pixels with which a slot counts as visible."""
 
 
 def colour_features(pixels: Tensor) -> Tensor:
-    """Describes colours `(..., 3)` of 0 to 255 by hue and lightness, `(..., 4)`; hue does not change with shading."""
+    """Maps colours `(..., 3)` in 0 to 255 to hue and lightness, `(..., 4)`; hue is invariant to shading."""
     pixels = pixels.float()
     light = pixels.mean(-1, keepdim=True)
     return torch.cat([(pixels - light) / (light + 32), LIGHTNESS * light / 128], -1)
 
 
 class SlotReader(nn.Module):
-    """Finds K slots in pictures of C cameras.
+    """Extracts K slots from images.
 
     Args:
         slots: Number K of slots.
-        colours: Number of colours, those of slots and others.
-        picture_size: Side of the pictures.
+        colours: Number of colours, including those that belong to no slot.
+        picture_size: Side of the images in pixels.
     """
 
     colours: Tensor
@@ -59,12 +59,12 @@ class SlotReader(nn.Module):
         self.register_load_state_dict_post_hook(_look_up)
 
     def masks(self, pictures: Tensor) -> Tensor:
-        """Returns the share of each pixel that is each slot's, `(B, H * W, K)`, of pictures `(B, H, W, 3)` uint8."""
+        """Returns the soft assignment of pixels to slots, `(B, H * W, K)`, for images `(B, H, W, 3)` uint8."""
         level = (pictures.flatten(1, 2) >> 3).int()
         return F.embedding((level[..., 0] * LEVELS + level[..., 1]) * LEVELS + level[..., 2], self.table)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Reads pictures `(B, H, W, 3)` uint8 into slots `(B, K, FEATURES)`; those that cannot be seen are all 0."""
+        """Maps images `(B, H, W, 3)` uint8 to slots `(B, K, FEATURES)`; slots that are not visible are all 0."""
         pixels = pictures.shape[1] * pictures.shape[2]
         moments = self.masks(pictures).transpose(1, 2) @ self.basis  # (B, K, 5)
         count = moments[..., :1]
@@ -76,7 +76,7 @@ class SlotReader(nn.Module):
 
     @torch.no_grad()
     def look_up(self) -> None:
-        """Makes the table of all colours anew, after `colours` or `owner` have changed."""
+        """Rebuilds the colour lookup table; call it after `colours` or `owner` have changed."""
         level = (torch.arange(LEVELS, device=self.colours.device) * 8 + 4).float()
         near = colour_features(torch.cartesian_prod(level, level, level))
         near = (-SHARPNESS * torch.cdist(near, self.colours) ** 2).softmax(-1)

@@ -1,5 +1,5 @@
-"""World model and policy in one network: a shared trunk reads the state, one stream acts, one foresees.
+"""World model and policy in one network: a shared trunk with a dynamics stream and an action stream.
 
-`model` is the world model; `config` its shape; `tokens` how states of other kinds become tokens, and `net` the network.
-The policy of the same folder is `dream_env.agents.policies.unified`.
+`model` is the world model, `config` its configuration, `tokens` converts states of the base models to tokens, and `net`
+is the network. The policy that a checkpoint also contains is `dream_env.agents.policies.unified`.
 """

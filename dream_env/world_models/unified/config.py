@@ -1,4 +1,4 @@
-"""Shape of a unified model."""
+"""Configuration of the unified model."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _BOUNDS = (
 
 @dataclass(frozen=True)
 class UnifiedConfig:
-    """Shape of a model, in both of its roles.
+    """Configuration of a `UnifiedModel`, as world model and as policy.
 
     Attributes:
-        base: Kind of the world model that encoder, decoder and embedding are of.
-        base_config: Its config.
+        base: Kind of the base world model, which provides encoder, decoder and embedding.
+        base_config: Config of the base model.
         width: Width W of tokens.
-        heads: Heads of attention.
-        hidden: Width of the hidden layer behind attention.
-        trunk: Layers that both streams share.
-        layers: Layers of each stream.
-        members: Heads of the dream stream, an ensemble on top of one network.
-        memory: Numbers that each token remembers.
-        queries: Action queries.
-        features: Numbers that actions are made of.
-        goal: Whether the action stream is told the goal's embedding, in a world with goals.
-        sees: Whether the action stream looks at the embedding beside the tokens.
-        chunk: Actions that are chosen at once.
-        execute: How many of them are carried out before it looks again.
-        std: Standard deviation of drawn actions, as a share of half the bounds.
+        heads: Number of attention heads.
+        hidden: Width of the hidden layer after attention.
+        trunk: Number of layers that both streams share.
+        layers: Number of layers of each stream.
+        members: Number of output heads of the dynamics stream, an ensemble on top of one network.
+        memory: Size of the memory of each token.
+        queries: Number of action queries.
+        features: Size of the last hidden layer of the action stream.
+        goal: Whether the action stream takes the goal embedding as input, in a world with goals.
+        sees: Whether the action stream takes the embedding as input in addition to the tokens.
+        chunk: Number of actions predicted at once (action chunk).
+        execute: Number of actions of a chunk that are executed before the next prediction.
+        std: Standard deviation of sampled actions, as a share of half the action range.
         encoder_id: Fingerprint of the encoder, see `dream_env.agents.policies.encoder_id`.
-        disagreement_threshold: What `max_disagreement="calibrated"` stands for.
-        acts: Whether its actions were learned; where not, it is a world model alone and no policy.
+        disagreement_threshold: Value used for `max_disagreement="calibrated"`.
+        acts: Whether the action stream was trained; if not, the model is a world model only, and no policy.
 
     Raises:
         ValueError: If a number is out of range.
@@ -71,7 +71,7 @@ class UnifiedConfig:
     acts: bool = True
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Validates the fields."""
         for name, least, most in _BOUNDS:
             value = getattr(self, name)
             if not isinstance(value, int) or not least <= value <= most:

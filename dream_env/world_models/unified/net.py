@@ -1,9 +1,10 @@
-"""The network of a unified model: a trunk that both streams share, a stream that foresees and one that acts.
+"""Network of the unified model: a shared trunk, a dynamics stream and an action stream.
 
-The order is that of a causal transformer whose blocks are [tokens of the state], [what was asked for, action query],
-[action], [next tokens]: the trunk sees the state alone, so nothing of an action or of what follows can reach the action
-query, and what was asked for cannot reach the dream. Streams have their own norms and heads (DUST, 2510.27607, found
-that they should), and layers of their own behind the trunk, so that practice can leave the dream as it is.
+The information flow is that of a causal transformer with the blocks [state tokens], [goal or instruction, action
+queries], [action], [next tokens]. The trunk sees the state only, so the action queries cannot depend on the action or
+on what follows, and the dynamics cannot depend on the goal or the instruction. Each stream has its own norms and heads
+(as DUST, 2510.27607, recommends) and its own layers after the trunk, so that policy training can leave the dynamics
+unchanged.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 
 
 class Layer(nn.Module):
-    """Tokens look at a context, which may be themselves, and think about it: attention and a hidden layer.
+    """Pre-norm transformer layer: self-attention or cross-attention, followed by an MLP.
 
     Args:
         width: Width W of tokens.
-        heads: Heads of attention.
-        hidden: Width of the hidden layer.
-        outside: Whether the context is another one than the tokens.
+        heads: Number of attention heads.
+        hidden: Width of the hidden layer of the MLP.
+        outside: Uses cross-attention to a separate context instead of self-attention.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, outside: bool = False) -> None:
@@ -36,7 +37,7 @@ class Layer(nn.Module):
         self.think = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """Maps tokens `(B, N, W)` to tokens; the context is `(B, M, W)`."""
+        """Maps tokens `(B, N, W)` to tokens; `context` `(B, M, W)` is only used with cross-attention."""
         normal = self.before(tokens)
         if self.query is None or self.context is None:
             query, key, value = self._heads(self.looks(normal), 3)
@@ -51,21 +52,21 @@ class Layer(nn.Module):
         return tokens + self.think(tokens)
 
     def _heads(self, values: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Splits `(B, N, parts * W)` into parts `(B, heads, N, W / heads)`."""
+        """Splits `(B, N, parts * W)` into `parts` tensors `(B, heads, N, W / heads)`."""
         return values.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class Trunk(nn.Module):
-    """Reads the tokens of a state, each beside the robot's numbers.
+    """Encodes the tokens of a state; the robot features are added to every token.
 
     Args:
-        count: Tokens T.
-        seen: Numbers of a token.
-        robot: The robot's numbers.
+        count: Number T of tokens.
+        seen: Size of a token's features.
+        robot: Size of the robot features; 0 for none.
         width: Width W.
-        heads: Heads of attention.
+        heads: Number of attention heads.
         hidden: Width of hidden layers.
-        layers: Layers.
+        layers: Number of layers.
     """
 
     def __init__(self, count: int, seen: int, robot: int, width: int, heads: int, hidden: int, layers: int) -> None:
@@ -76,7 +77,7 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(layers))
 
     def forward(self, tokens: Tensor, robot: Tensor) -> Tensor:
-        """Maps tokens `(B, T, seen)` and the robot `(B, robot)` to `(B, T, W)`."""
+        """Maps token features `(B, T, seen)` and robot features `(B, robot)` to `(B, T, W)`."""
         found = self.enter(tokens) + self.name
         if self.robot is not None:
             found = found + self.robot(robot).unsqueeze(-2)
@@ -86,20 +87,20 @@ class Trunk(nn.Module):
 
 
 class DreamStream(nn.Module):
-    """Predicts how tokens and the robot change under an action, and what tokens remember.
+    """Dynamics stream: predicts how an action changes the tokens, their memory and the robot state.
 
     Args:
-        seen: Numbers that are seen of a token.
-        own: The robot's own numbers P, which move by themselves; 0 for none.
-        robot: All of the robot's numbers.
-        action: Numbers A of an action.
-        changes: Numbers of a token's change.
-        memory: Numbers M that a token remembers.
-        members: Heads E.
+        seen: Size of a token's features.
+        own: Size P of the robot state, which is predicted separately from the tokens; 0 for none.
+        robot: Size of the robot features.
+        action: Size A of an action.
+        changes: Size of a token's change.
+        memory: Size M of a token's memory.
+        members: Number E of output heads.
         width: Width W.
-        heads: Heads of attention.
+        heads: Number of attention heads.
         hidden: Width of hidden layers.
-        layers: Layers.
+        layers: Number of layers.
     """
 
     def __init__(
@@ -128,47 +129,47 @@ class DreamStream(nn.Module):
         self.leave = nn.Linear(width, members * (changes + memory))
 
     def own_after(self, own: Tensor, action: Tensor) -> Tensor:
-        """Returns the robot's own numbers after an action, `(..., P)`."""
+        """Predicts the robot state after an action, `(..., P)`."""
         return own if self.own is None else own + self.own(torch.cat([own, action], -1))
 
     def forward(
         self, scene: Tensor, seen: Tensor, memory: Tensor, robot: Tensor, after: Tensor, action: Tensor
     ) -> Tensor:
-        """Returns what the heads say, `(E, B, T, changes + M)`, see `parts`.
+        """Returns the outputs of the heads, `(E, B, T, changes + M)`, see `parts`.
 
         Args:
-            scene: What the trunk makes of the state, `(B, T, W)`.
-            seen: What will be seen of the tokens after the action if they stay as they are, `(B, T, seen)`.
+            scene: Output of the trunk, `(B, T, W)`.
+            seen: Token features relative to the robot after the action, with unchanged tokens, `(B, T, seen)`.
             memory: `(B, T, M)`.
-            robot: The robot's numbers `(B, robot)` now.
-            after: And after the action.
+            robot: Robot features before the action, `(B, robot)`.
+            after: Robot features after the action, `(B, robot)`.
             action: `(B, A)`, of about unit size.
         """
-        done = self.done(torch.cat([robot, after - robot, action], -1))
-        tokens = scene + self.enter(torch.cat([seen, memory], -1)) + done.unsqueeze(-2)
+        action_embedding = self.done(torch.cat([robot, after - robot, action], -1))
+        tokens = scene + self.enter(torch.cat([seen, memory], -1)) + action_embedding.unsqueeze(-2)
         for layer in self.layers:
             tokens = layer(tokens)
         return self.leave(self.norm(tokens)).unflatten(-1, (self.members, -1)).permute(2, 0, 1, 3)
 
     def parts(self, told: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns changes `(..., changes)` and memories `(..., M)` of what heads say, or of what is made of it."""
+        """Splits outputs of heads, or a combination of them, into changes `(..., changes)` and memories `(..., M)`."""
         change, kept = told.split(self.sizes, -1)
         return change, kept.tanh()
 
 
 class ActionStream(nn.Module):
-    """Makes a chunk of actions of what the trunk sees and of what was asked for.
+    """Predicts an action chunk from the output of the trunk and from conditions such as the goal and the instruction.
 
     Args:
-        robot: The robot's numbers.
-        asked: Numbers of what was asked for, by name, such as a goal's embedding and a sentence's.
-        numbers: Numbers of the answer.
-        queries: Action queries Q.
-        features: Numbers that the answer is made of.
+        robot: Size of the robot features.
+        asked: Sizes of the conditions by name, such as the goal embedding and the instruction embedding.
+        numbers: Output size.
+        queries: Number Q of action queries.
+        features: Size of the last hidden layer.
         width: Width W.
-        heads: Heads of attention.
+        heads: Number of attention heads.
         hidden: Width of hidden layers.
-        layers: Layers.
+        layers: Number of layers.
     """
 
     def __init__(
@@ -185,10 +186,10 @@ class ActionStream(nn.Module):
     ) -> None:
         super().__init__()
         self.names, self.lengths = tuple(asked), [robot, *asked.values()]
-        about = sum(self.lengths)
-        self.about = nn.Linear(about, width) if about else None
-        self.register_buffer("shift", torch.zeros(about))
-        self.register_buffer("factor", torch.ones(about))
+        total = sum(self.lengths)
+        self.about = nn.Linear(total, width) if total else None
+        self.register_buffer("shift", torch.zeros(total))
+        self.register_buffer("factor", torch.ones(total))
         self.query = nn.Parameter(torch.randn(queries, width))
         self.layers = nn.ModuleList(Layer(width, heads, hidden, outside=True) for _ in range(layers))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Flatten(), nn.Linear(queries * width, features), nn.SiLU())
@@ -199,27 +200,27 @@ class ActionStream(nn.Module):
 
     @torch.no_grad()
     def measure(self, robot: Tensor, asked: Mapping[str, Tensor]) -> None:
-        """Takes mean and spread of what queries are told, from some of it; arguments as of `forward`."""
+        """Sets the normalization of robot features and conditions from samples; arguments as in `forward`."""
         values = torch.cat([robot, *(asked[name] for name in self.names)], -1)
         self.factor.copy_(1 / values.std(0).clamp_min(0.05))
         self.shift.copy_(-values.mean(0) * self.factor)
 
     def spreads(self) -> dict[str, Tensor]:
-        """Returns the spread of every number of what was asked for, by name, as it was measured."""
+        """Returns the standard deviations of the conditions by name, as set by `measure`."""
         return dict(zip(self.names, (1 / self.factor).split(self.lengths)[1:], strict=True))
 
     def forward(self, scene: Tensor, robot: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
-        """Returns `(B, numbers)`.
+        """Returns the outputs `(B, numbers)`.
 
         Args:
-            scene: What the trunk makes of the state, `(B, T, W)`.
-            robot: The robot's numbers `(B, robot)`.
-            asked: What was asked for, `(B, n)` by name.
+            scene: Output of the trunk, `(B, T, W)`.
+            robot: Robot features, `(B, robot)`.
+            asked: Conditions by name, `(B, n)` each.
         """
         queries = self.query.expand(len(scene), -1, -1)
         if self.about is not None:
-            told = torch.cat([robot, *(asked[name] for name in self.names)], -1)
-            queries = queries + self.about(torch.addcmul(self.shift, told, self.factor))[:, None]
+            conditions = torch.cat([robot, *(asked[name] for name in self.names)], -1)
+            queries = queries + self.about(torch.addcmul(self.shift, conditions, self.factor))[:, None]
         for layer in self.layers:
             queries = layer(queries, scene)
         return self.head(self.leave(queries))

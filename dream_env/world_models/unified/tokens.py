@@ -1,7 +1,7 @@
-"""States of other kinds of world models as tokens, and what changes of tokens mean.
+"""Converts states of base world models to tokens, and applies predicted token changes.
 
-Each class wraps a base model of one kind, whose own dynamics is left out: tokens `(..., T, n)` and the robot's own
-numbers `(..., P)` are all that the network sees of a state, and all that it moves.
+Each class wraps a base model of one kind without its dynamics. Tokens `(..., T, n)` and the robot state `(..., P)` are
+all of a state that the network takes as input, and all that it predicts.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from dream_env.world_models.slots.reader import FEATURES
 
 
 class Tokens(Protocol):
-    """A base model's states as tokens.
+    """Conversion between states of a base model and tokens.
 
     Attributes:
         base: The base model, without its dynamics.
-        count: Tokens T.
-        numbers: Numbers n of a token.
-        seen: Numbers that the network sees of a token, with those that relate it to the robot.
-        own: The robot's own numbers P, which move by themselves; 0 for none.
-        robot: Numbers that the network sees of the robot.
-        changes: Numbers of a token's change.
+        count: Number T of tokens.
+        numbers: Size n of a token.
+        seen: Size of a token's features: the token, and its relation to the robot.
+        own: Size P of the robot state, which is predicted separately from the tokens; 0 for none.
+        robot: Size of the robot features.
+        changes: Size of a token's change.
     """
 
     base: Any
@@ -43,37 +43,44 @@ class Tokens(Protocol):
     changes: int
 
     def of(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns tokens `(B, T, n)` and own numbers `(B, P)`, standardized, of states."""
+        """Returns the tokens `(B, T, n)` and the standardized robot state `(B, P)` of states."""
 
     def state(self, tokens: Tensor, own: Tensor) -> State:
-        """Returns the entries of states that tokens and own numbers stand for."""
+        """Returns the state entries for tokens and a robot state."""
 
     def robot_of(self, own: Tensor) -> Tensor:
-        """Returns what the network sees of the robot, `(..., robot)`."""
+        """Returns the robot features that the network takes as input, `(..., robot)`."""
 
     def related(self, tokens: Tensor, robot: Tensor) -> Tensor:
-        """Returns what the network sees of tokens, `(..., T, seen)`; `robot` is from `robot_of`."""
+        """Returns the token features that the network takes as input, `(..., T, seen)`; `robot` is from `robot_of`."""
 
     def moved(self, tokens: Tensor, change: Tensor) -> Tensor:
-        """Returns tokens after changes `(..., T, changes)`, which are of about unit size."""
+        """Adds changes `(..., T, changes)`, which are of about unit size, to tokens."""
 
     def told(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Returns reward `(B,)` and logit of the end of steps with normalized actions; None where nobody knows."""
+        """Predicts the reward `(B,)` and the termination logit `(B,)` of steps; None if the base model does not.
+
+        Args:
+            before: States before the step.
+            after: States after the step.
+            action: Normalized actions, `(B, A)`.
+        """
 
 
 NEAR = 8.0
-"""Slots see their way from the hand times this, too, squashed: what happens, happens near the hand."""
+"""Factor on the offset from the hand before it is squashed by tanh and added to the features of a slot; gives a fine
+resolution near the hand, where things happen."""
 
 
 class SlotTokens:
-    """The slots of `dream_env.world_models.slots`; each sees how far it is from the robot's hand."""
+    """Tokens of `dream_env.world_models.slots`: the slots, with their offset from the robot's hand as features."""
 
     def __init__(self, config: Mapping[str, Any], spec: WorldSpec) -> None:
-        made = SlotModel.config_class(**{**config, "members": 1})
-        self.base = SlotModel(made, spec)
+        slot_config = SlotModel.config_class(**{**config, "members": 1})
+        self.base = SlotModel(slot_config, spec)
         del self.base.dynamics
         cameras = self.base.cameras
-        self.count, self.numbers, self.changes = made.slots, cameras * FEATURES, cameras * MOVING
+        self.count, self.numbers, self.changes = slot_config.slots, cameras * FEATURES, cameras * MOVING
         self.own = self.base.own
         self.seen, self.robot = self.numbers + 4 * cameras, self.own + 2 * cameras
 
@@ -87,11 +94,11 @@ class SlotTokens:
         return {**self.base.vectors(own), "slots": tokens}
 
     def robot_of(self, own: Tensor) -> Tensor:
-        """See `Tokens`: own numbers, and where the hand shows."""
+        """See `Tokens`: the robot state, and the image position of the hand."""
         return torch.cat([own, self.base.place(own)], -1)
 
     def related(self, tokens: Tensor, robot: Tensor) -> Tensor:
-        """See `Tokens`: with their way from the hand."""
+        """See `Tokens`: the slots with their offset from the hand, plain and scaled by `NEAR`."""
         found = self.base.from_hand(tokens, robot[..., self.own :])
         away = found.unflatten(-1, (self.base.cameras, -1))[..., FEATURES:].flatten(-2)
         return torch.cat([found, (NEAR * away).tanh()], -1)
@@ -102,24 +109,29 @@ class SlotTokens:
 
     def told(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See `Tokens`."""
-        base, paid, ends = self.base, None, None
+        base, reward, end_logit = self.base, None, None
         if base.told is not None:
-            told = base.tell(before, after, action)
-            paid = told[..., 0] * base.reward_scale + base.reward_mean if base.config.rewards else None
-            ends = told[..., 1] if base.config.terminates else None
-        return paid, ends
+            output = base.tell(before, after, action)
+            reward = output[..., 0] * base.reward_scale + base.reward_mean if base.config.rewards else None
+            end_logit = output[..., 1] if base.config.terminates else None
+        return reward, end_logit
 
 
 class CodeTokens:
-    """The code of `dream_env.world_models.dynamics`, one token; without a memory, which the network has itself."""
+    """Tokens of `dream_env.world_models.dynamics`: the code as a single token.
+
+    The base model must have no memory, because the network of the unified model has its own.
+    """
 
     count, own, robot = 1, 0, 0
 
     def __init__(self, config: Mapping[str, Any], spec: WorldSpec) -> None:
-        made = DynamicsConfig(**{**config, "members": 1})
-        if made.memory:
-            raise ValueError(f"base: its memory is {made.memory}; accepted: `agents.fit --model dynamics --memory 0`")
-        self.base = DynamicsModel(made, spec)
+        code_config = DynamicsConfig(**{**config, "members": 1})
+        if code_config.memory:
+            raise ValueError(
+                f"base: its memory is {code_config.memory}; accepted: `agents.fit --model dynamics --memory 0`"
+            )
+        self.base = DynamicsModel(code_config, spec)
         del self.base.ensemble
         self.numbers = self.seen = self.changes = self.base.noise_dim - 1
 
@@ -148,41 +160,41 @@ class CodeTokens:
         """See `Tokens`."""
         base = self.base
         context, _ = base.context(before, action)
-        paid, ends = base.told(context, after["code"])
+        reward, end_logit = base.told(context, after["code"])
         return (
-            paid * base.reward_scale + base.reward_mean if base.config.rewards else None,
-            ends if base.config.terminates else None,
+            reward * base.reward_scale + base.reward_mean if base.config.rewards else None,
+            end_logit if base.config.terminates else None,
         )
 
 
 BASES: dict[str, type[SlotTokens] | type[CodeTokens]] = {"slots": SlotTokens, "dynamics": CodeTokens}
-"""Kinds of base models, and what makes tokens of their states."""
+"""Supported kinds of base models, and the token class of each."""
 
 
 def tokens_of(kind: str, config: Mapping[str, Any], spec: WorldSpec) -> Tokens:
-    """Makes an untrained base model of a kind, without its dynamics, and what makes tokens of its states.
+    """Creates the token conversion of a kind, with an untrained base model that has no dynamics.
 
     Raises:
-        ValueError: If there are no tokens of that kind, or its config does not fit.
+        ValueError: If this kind of base model is not supported, or its config does not fit.
     """
     check_base(kind)
     return BASES[kind]({name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}, spec)
 
 
 def check_base(kind: str) -> None:
-    """Raises ValueError for a kind of world model whose states have no tokens here."""
+    """Raises ValueError if a kind of world model is not supported as a base."""
     if kind not in BASES:
         raise ValueError(f"base is a world model of kind {kind!r}; accepted: {', '.join(BASES)}")
 
 
 def base_config(base: nn.Module) -> dict[str, Any]:
-    """Returns the config of a base model as `UnifiedConfig.base_config` has it."""
+    """Returns the config of a base model in the form of `UnifiedConfig.base_config`."""
     config: Any = replace(base.config, members=1)  # type: ignore[type-var]
-    return {one.name: getattr(config, one.name) for one in fields(config)}
+    return {field.name: getattr(config, field.name) for field in fields(config)}
 
 
 @torch.no_grad()
 def take_over(own: nn.Module, base: nn.Module) -> None:
-    """Copies the weights of a base model into one of `tokens_of`, all but its dynamics'."""
+    """Copies the weights of a base model, except those of its dynamics, into the base model of `tokens_of`."""
     known = base.state_dict()
     own.load_state_dict({name: known[name] for name in own.state_dict()})
