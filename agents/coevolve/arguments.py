@@ -1,4 +1,4 @@
-"""What `agents.coevolve` can be told."""
+"""Command-line arguments of `agents.coevolve`."""
 
 from __future__ import annotations
 

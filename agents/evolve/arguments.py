@@ -1,4 +1,4 @@
-"""What `agents.evolve` can be told."""
+"""Command-line arguments of `agents.evolve`."""
 
 from __future__ import annotations
 

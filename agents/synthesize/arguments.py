@@ -1,4 +1,4 @@
-"""What `agents.synthesize` can be told."""
+"""Command-line arguments of `agents.synthesize`."""
 
 from __future__ import annotations
 
