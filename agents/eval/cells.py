@@ -29,7 +29,7 @@ class Cell:
     seed: int
 
     def folder(self, work: Path) -> Path:
-        """Returns the folder of the cell within a study's folder; with policy/, episodes.jsonl and the training time."""
+        """Returns the cell's folder within a study's folder, with policy/, episodes.jsonl and the training time."""
         return work / f"demos{self.demos}" / f"{re.sub(', |/', '-', self.row).replace(' ', '_')}-{self.seed}"
 
     def played(self, work: Path) -> list[EpisodeResult]:
