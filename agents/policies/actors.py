@@ -96,7 +96,7 @@ class _VLAActor:
         """Returns the actor's trunk and the linear layer that outputs actions."""
 
     def imitate(self, vla: VLA) -> None:
-        """Copies the weights of `vla`; the trunks of the critics start from its trunk, too."""
+        """Copies the weights of `vla`; critics get its state estimator and its target selector, too."""
         trunk, action = self.parts()
         trunk.load_state_dict(vla.trunk.state_dict())
         action.load_state_dict(vla.action.state_dict())
