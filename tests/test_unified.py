@@ -340,7 +340,7 @@ def test_it_is_told_which_half_has_learned_nothing(folder, weights, said):
 def test_a_folder_whose_actions_learned_nothing_is_no_policy(base, data, tmp_path):
     fit(Arguments(data=(), out=tmp_path / "world", base=base, action_weight=0, **SMALL), data)
     assert DreamEnv(world_model=tmp_path / "world").reset(seed=0)[0]
-    with pytest.raises(ValueError, match="learned nothing.*accepted of a policy: .*--teacher-policy"):
+    with pytest.raises(ValueError, match="were not trained.*accepted of a policy: .*--teacher-policy"):
         registry.load(tmp_path / "world")
 
 

@@ -125,7 +125,7 @@ class ClonePPO(PPO):
         return True
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Uses the progress at the start of the rollout, so that a decaying learning rate is not zero in the last one."""
+        """Uses the progress at the start of the rollout, so a decaying learning rate is above zero in the last one."""
         super()._update_current_progress_remaining(num_timesteps - self.n_steps * self.n_envs, total_timesteps)
 
     @property
