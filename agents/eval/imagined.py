@@ -57,8 +57,8 @@ def strip(
     rows, later = moments(end, ahead, count)
     obs = frames.observed(torch.from_numpy(rows))
     made = torch.from_numpy(policy.imagine({name: part.numpy() for name, part in obs.items()}))
-    told = {"instruction": obs["instruction"]} if model.spec.instructions else {}
-    state = model.restore({**{name: part.to(model.device) for name, part in obs.items()}, "embedding": made, **told})
+    words = {"instruction": obs["instruction"]} if model.spec.instructions else {}
+    state = model.restore({**{name: part.to(model.device) for name, part in obs.items()}, "embedding": made, **words})
     name, begin = model.spec.pictures[0], int(data.offsets[episode])
     drawn = model.decode(state)[name].cpu().numpy()
     seen = np.asarray(data.observation[name][begin : begin + end + 1])

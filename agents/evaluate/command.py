@@ -180,7 +180,7 @@ def main(args: Arguments) -> None:
     if world_model and world_of(args.tasks) != spec_of(world_model).name:
         raise ValueError(
             f"tasks={','.join(args.tasks)} are of {world_of(args.tasks)}, and world_model={world_model!r} of "
-            f"{spec_of(world_model).name}; accepted: a world model of the same, or None for physics alone"
+            f"{spec_of(world_model).name}; accepted: a world model of the tasks' world, or None for physics only"
         )
     settings = Settings(
         parse_policies(args.policy),
@@ -217,7 +217,7 @@ def world_of(tasks: Iterable[str]) -> str:
     """Returns the name of the world that NICOL's tasks belong to; raises ValueError if they belong to two."""
     worlds = {nicol.spec_of(task).name for task in tasks}
     if len(worlds) > 1:
-        raise ValueError(f"tasks={','.join(tasks)} move one arm and both; accepted: tasks of one kind")
+        raise ValueError(f"tasks={','.join(tasks)} move one arm and both; accepted: all with one arm, or with both")
     return worlds.pop()
 
 
@@ -226,16 +226,16 @@ def check_general(args: Arguments, world: str) -> None:
     if "expert" in parse_policies(args.policy).values():
         raise ValueError(
             f"policy='expert' in the world {world} of the world model; accepted: random, zero or a saved policy, or "
-            "--world-model None, in which experts of NICOL's tasks play"
+            "--world-model None, which evaluates experts of NICOL's tasks in physics only"
         )
     usual = {one.name: one.default for one in fields(args)}
     given = [name for name in NICOLS if getattr(args, name) != usual[name]]
     if "tasks" in given and world_of(args.tasks) == world:  # tasks of that world are accepted
         given.remove("tasks")
     if given:
-        told = ", ".join(f"{name}={getattr(args, name)!r}" for name in given)
+        named = ", ".join(f"{name}={getattr(args, name)!r}" for name in given)
         raise ValueError(
-            f"{told}: accepted in the world {world}: none of {', '.join(NICOLS)}, which are of NICOL's tasks"
+            f"{named}: accepted in the world {world}: none of {', '.join(NICOLS)}, which only NICOL's tasks accept"
         )
 
 

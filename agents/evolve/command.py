@@ -114,12 +114,12 @@ class Evolution:
         """Runs one generation and saves the state of the run."""
         args, number = self.args, self.strategy.generation
         candidates = self.strategy.ask()
-        paid = self.evaluator.returns(self.controller, candidates, args.rollouts, (args.seed, EVOLVING, number))
-        self.strategy.tell(paid.mean(1) - args.weight_decay * np.square(candidates).mean(1))
+        returns = self.evaluator.returns(self.controller, candidates, args.rollouts, (args.seed, EVOLVING, number))
+        self.strategy.tell(returns.mean(1) - args.weight_decay * np.square(candidates).mean(1))
         value = np.nan
         if (number + 1) % args.validate_every == 0:
             value = self.validate()
-        self.curves.append((float(paid.mean(1).max()), float(paid.mean()), self.strategy.sigma, value))
+        self.curves.append((float(returns.mean(1).max()), float(returns.mean()), self.strategy.sigma, value))
         self._save()
 
     def validate(self) -> float:
@@ -156,8 +156,8 @@ class Evolution:
     def dreamt(self) -> dict[str, dict[str, float]]:
         """Returns the returns of the controllers in dreams on new seeds, with the dream settings of the run."""
         both = np.stack([self.best, self.strategy.mean])
-        paid = self.dreams.returns(self.controller, both, self.args.validation_dreams, (self.args.seed, EVALUATING))
-        rows = zip(("best", "mean"), paid, strict=True)
+        returns = self.dreams.returns(self.controller, both, self.args.validation_dreams, (self.args.seed, EVALUATING))
+        rows = zip(("best", "mean"), returns, strict=True)
         return {name: {"mean": float(row.mean()), "std": float(row.std()), "dreams": len(row)} for name, row in rows}
 
 

@@ -60,18 +60,18 @@ class DreamPopulation:
             carry, advance = {name: part for name, part in carry.items() if name in kept}, self._advance_metric
         place = torch.arange(count * rollouts, device=engine.device)  # index of each batch row in the result
         own, going = everyone, torch.ones_like(place, dtype=torch.bool)
-        paid = torch.zeros(len(place), dtype=torch.float64, device=engine.device)
+        total = torch.zeros(len(place), dtype=torch.float64, device=engine.device)
         outcome = engine.reward == "success"
         for _ in range(self.horizon):
             action = self._act(controller, carry, own)
             noise = self._noise(rollouts, generator)
-            carry, told = advance(carry, action, None if noise is None else noise[place % rollouts])
+            carry, info = advance(carry, action, None if noise is None else noise[place % rollouts])
             self.steps += len(place)
             if outcome:
-                paid[place[going]] = told["is_success"].double()[going]
+                total[place[going]] = info["is_success"].double()[going]
             else:
-                paid[place] += torch.where(going, told["reward"], 0.0)
-            going = going & ~(told["terminated"] | told["truncated"])
+                total[place] += torch.where(going, info["reward"], 0.0)
+            going = going & ~(info["terminated"] | info["truncated"])
             alive = int(going.sum())
             if not alive:
                 break
@@ -79,7 +79,7 @@ class DreamPopulation:
                 place, own = place[going], everyone[place[going] // rollouts]
                 carry = {name: part[going] for name, part in carry.items()}
                 going = going[going]
-        return paid.view(count, rollouts).cpu().numpy()
+        return total.view(count, rollouts).cpu().numpy()
 
     def _advance(self, carry: Carry, action: Tensor, noise: Tensor | None) -> tuple[Carry, dict[str, Tensor]]:
         return self.engine.advance(carry, action, noise)
@@ -107,10 +107,10 @@ class DreamPopulation:
         engine, steps = self.engine, carry["_steps"] + 1
         state, _ = engine.model.step(engine.state(carry), action, noise, engine.config.temperature)
         distance = engine.distance(engine.distance.vector(state), carry["_goal_vector"])
-        paid = reward(engine.reward, carry["_distance"], distance, torch.zeros_like(distance))
+        value = reward(engine.reward, carry["_distance"], distance, torch.zeros_like(distance))
         never = torch.zeros_like(steps, dtype=torch.bool)
         return {**carry, **state, "_steps": steps, "_distance": distance}, {
-            "reward": paid,
+            "reward": value,
             "terminated": never,
             "truncated": never if engine.horizon is None else steps >= engine.horizon,
         }
@@ -162,8 +162,8 @@ class DreamPopulation:
                 seen = seen if isinstance(seen, dict) else {str(bare(engine.spec)): seen}
                 action = torch.as_tensor(act.act(seen), device=engine.device)
             actions.append(action[going])
-            carry, told = engine.advance(carry, action, self._noise(dreams, generator))
-            going = going & ~(told["terminated"] | told["truncated"])
+            carry, info = engine.advance(carry, action, self._noise(dreams, generator))
+            going = going & ~(info["terminated"] | info["truncated"])
             if not going.any():
                 break
         return torch.cat(inputs), torch.cat(actions)

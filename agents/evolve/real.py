@@ -72,7 +72,7 @@ class RealPopulation:
         jobs = [Job(self.world, tuple(each), seeds) for each in np.asarray(weights, np.float64).tolist()]
         played = list(pool.imap(play, jobs, self.workers, ordered=True))
         self.steps += sum(steps for _, steps in played)
-        return np.array([paid for paid, _ in played])
+        return np.array([returns for returns, _ in played])
 
     def visited(self, episodes: int, seed: Sequence[int]) -> torch.Tensor:
         """Takes random actions, each held for several steps, and returns the controllers' inputs, `(N, I)`."""

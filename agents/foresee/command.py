@@ -131,7 +131,7 @@ def main(args: Arguments) -> None:
     check_number("candidates", args.candidates, 2)  # the first is the policy without changes
     plan.check_task(args.task, args.world_model)
     if args.oracle and not tasks_of(args.world_model):
-        raise ValueError(f"oracle={args.oracle}: physics of NICOL alone is asked; accepted in another world: 0")
+        raise ValueError(f"oracle={args.oracle}: only NICOL's physics can be tried; accepted in another world: 0")
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
     policies = {hub.label(args.policy): args.policy}
     for pick in ("best", "random", "worst") if args.controls else ("best",):

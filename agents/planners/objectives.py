@@ -47,21 +47,21 @@ def metric(imagined: Imagined) -> Tensor:
 
 def success(imagined: Imagined) -> Tensor:
     """Negative logarithm of the probability that the success condition holds."""
-    return -_told(imagined, "success").clamp_min(1e-6).log()
+    return -_predicted(imagined, "success").clamp_min(1e-6).log()
 
 
 def disagreement(imagined: Imagined) -> Tensor:
     """Disagreement of the ensemble."""
-    return _told(imagined, "disagreement")
+    return _predicted(imagined, "disagreement")
 
 
 def reward(imagined: Imagined) -> Tensor:
     """Negative predicted reward of the environment, weighted by the probability that the episode has not yet ended."""
-    paid = _told(imagined, "reward")
+    predicted = _predicted(imagined, "reward")
     if imagined.told[0].terminated is None:
-        return -paid
-    going = torch.cumprod(1 - _told(imagined, "terminated"), 0)
-    return -paid * torch.cat([torch.ones_like(going[:1]), going[:-1]])
+        return -predicted
+    going = torch.cumprod(1 - _predicted(imagined, "terminated"), 0)
+    return -predicted * torch.cat([torch.ones_like(going[:1]), going[:-1]])
 
 
 TERMS = {
@@ -136,8 +136,8 @@ class Objective:
         return total if self.value is None else total - self.value(imagined.states[-1])
 
 
-def _told(imagined: Imagined, name: str) -> Tensor:
-    parts = [getattr(told, name) for told in imagined.told]
+def _predicted(imagined: Imagined, name: str) -> Tensor:
+    parts = [getattr(each, name) for each in imagined.told]
     if not parts or parts[0] is None:
         raise ValueError(f"objective: {type(imagined.model).__name__} predicts no {name}; accepted: another objective")
     return torch.stack(parts)

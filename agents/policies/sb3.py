@@ -106,11 +106,11 @@ class SB3Policy(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         return inputs(self.observation_space)
 
     def reset(self) -> None:
-        """Forgets nothing: it has no memory."""
+        """Does nothing: the policy has no memory."""
 
     @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
@@ -137,11 +137,11 @@ class ZipPolicy:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         return inputs(self.observation_space)
 
     def reset(self) -> None:
-        """Forgets nothing: it has no memory."""
+        """Does nothing: the policy has no memory."""
 
     @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:

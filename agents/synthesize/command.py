@@ -110,19 +110,19 @@ def dream(
             "accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
         )
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
-    held = torch.stack([told.success >= threshold for told in one.told if told.success is not None], 1)
+    held = torch.stack([each.success >= threshold for each in one.told if each.success is not None], 1)
     actions = box.actions(torch.stack(one.actions, 1))
     confirmed = held[:, -model.spec.hold_steps :].all(1).long()
     for _ in range(draws - 1):
         again = noise.uniform(variants, horizon, model.noise_dim).flatten(0, 1).transpose(0, 1)
         other = imagine(model, rows, lambda t, _: actions[:, t], horizon, goals, again)
-        last = [told.success >= threshold for told in other.told[-model.spec.hold_steps :] if told.success is not None]
+        last = [each.success >= threshold for each in other.told[-model.spec.hold_steps :] if each.success is not None]
         confirmed += torch.stack(last, 1).all(1)
     nearer = torch.ones(len(actions), dtype=torch.bool, device=model.device)
     if goals is not None:
         far = [_apart(model, each, goals) for each in (rows, one.states[-1])]
         nearer = far[1] < far[0]
-    disagreement = torch.stack([told.disagreement for told in one.told if told.disagreement is not None], 1)
+    disagreement = torch.stack([each.disagreement for each in one.told if each.disagreement is not None], 1)
     begins = model.success(rows) >= threshold if isinstance(model, HasSuccess) else torch.zeros_like(held[:, 0])
     success = torch.cat([begins[:, None], held], 1)
     return Dreamt([rows, *one.states], actions, success, disagreement, confirmed, nearer)
