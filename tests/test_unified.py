@@ -305,7 +305,7 @@ def test_a_world_of_numbers_with_goals_becomes_tokens_too(tmp_path):
 def test_what_does_not_fit_is_refused(base, folder, data, tmp_path):
     with pytest.raises(ValueError, match="kind 'state_grounded'; accepted: slots, dynamics"):
         UnifiedModel.around(checkpoint.load("default"))
-    with pytest.raises(ValueError, match="shows .* no 'tokens'"):
+    with pytest.raises(ValueError, match="provides .* no 'tokens'"):
         registry.load(folder).config.check_encoder(base)
     registry.load(folder).config.check_encoder(folder)
     with pytest.raises(ValueError, match="recorded_weight"):
@@ -340,7 +340,7 @@ def test_it_is_told_which_half_has_learned_nothing(folder, weights, said):
 def test_a_folder_whose_actions_learned_nothing_is_no_policy(base, data, tmp_path):
     fit(Arguments(data=(), out=tmp_path / "world", base=base, action_weight=0, **SMALL), data)
     assert DreamEnv(world_model=tmp_path / "world").reset(seed=0)[0]
-    with pytest.raises(ValueError, match="learned nothing.*accepted of a policy: .*--teacher-policy"):
+    with pytest.raises(ValueError, match="were not trained.*accepted of a policy: .*--teacher-policy"):
         registry.load(tmp_path / "world")
 
 

@@ -1,1 +1,1 @@
-"""agents.coevolve: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.coevolve` command: `arguments` defines its options, `command` implements it."""

@@ -1,4 +1,4 @@
-"""`python -m agents.coevolve`."""
+"""Runs `python -m agents.coevolve`."""
 
 from dream_env.agents.run.cli import command
 

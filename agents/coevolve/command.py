@@ -1,11 +1,11 @@
-"""Shows a world model what a policy does: `python -m agents.coevolve --policy DIR --data DIR --out DIR`.
+"""Refits a world model to a policy's behavior: `python -m agents.coevolve --policy DIR --data DIR --out DIR`.
 
-A policy that practiced in a dream ends up where the recorded episodes are thin, and there the dream is wrong in its
-favor. So: record the policy in physics, half of the time as it acts there, half of the time what it does in a dream
-that begins alike; refit the world model on the old and the new episodes from where it stands (the encoder stays, so
-policies still fit), and measure the fidelity before and after on held-out seeds, with the policy among those that
-act. WMPO (arXiv:2511.09515) too fits its world model to what the policy does. A killed run goes on when the same
-command is given again.
+A policy that was trained in a dream moves to states that are rare in the recorded episodes, and there the dream errs in
+its favor. This command therefore records the policy in physics: in half of the episodes the policy acts in physics, in
+the other half physics executes the actions that it chooses in a dream with the same initial state. It then continues to
+fit the world model to the old and the new episodes (the encoder stays fixed, so existing policies still fit), and
+measures the fidelity before and after on held-out seeds, also under this policy. WMPO (arXiv:2511.09515) also fits its
+world model to the policy's behavior. An interrupted run continues when the same command is given again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ SHOWN = {
     "success_auc": "success, AUC",
     "success_fpr": "success, false positives",
 }
-"""Figures of `agents.fidelity` in the report."""
+"""Metrics of `agents.fidelity` that the report contains, and their labels."""
 OTHERS = {*KINDS} - {"state_grounded"}
-"""Kinds of world models that are fitted by other commands than the one that refits here."""
+"""Kinds of world models that this command cannot refit."""
 
 
 def coevolve(args: Arguments) -> dict[str, Any]:
-    """Runs all steps that are not done yet and returns the report, JSON-able; errors as in `record_and_refit`."""
+    """Runs all steps that are not done yet and returns the report as JSON values; errors as in `record_and_refit`."""
     refitted = record_and_refit(args)
     before = _fidelity(args, args.world_model, args.out / "before")
     after = _fidelity(args, str(refitted), args.out / "after")
@@ -61,11 +61,11 @@ def coevolve(args: Arguments) -> dict[str, Any]:
 
 
 def record_and_refit(args: Arguments) -> Path:
-    """Records the policy and refits the world model, where that is not done yet; returns the folder of the latter.
+    """Records the policy and refits the world model, unless already done; returns the folder of the new world model.
 
     Raises:
-        FileNotFoundError: If policy, data or world model are missing.
-        ValueError: If the policy sees through another encoder, or `args.out` holds a run with other settings.
+        FileNotFoundError: If the policy, the data or the world model is missing.
+        ValueError: If the policy was trained with another encoder, or `args.out` holds a run with other settings.
     """
     check(args)
     recorded, refitted = args.out / "episodes", args.out / "world_model"
@@ -86,8 +86,11 @@ def record_and_refit(args: Arguments) -> Path:
 
 
 def check(args: Arguments) -> None:
-    """Refuses now what would fail after the recording, and notes the settings; errors as in `record_and_refit`."""
-    file = args.out / "coevolve_settings.json"  # settings.json here is that of `agents.studies.transfer`
+    """Raises errors now that would otherwise occur after recording, and saves the settings.
+
+    Errors as in `record_and_refit`.
+    """
+    file = args.out / "coevolve_settings.json"  # `agents.studies.transfer` uses settings.json
     if file.is_file():
         check_settings(args.out, json.loads(file.read_text()), args.settings())
     model: Any = checkpoint.load(args.world_model)
@@ -103,7 +106,7 @@ def check(args: Arguments) -> None:
 
 
 def refit(args: Arguments, recorded: Path, out: Path) -> None:
-    """Fits predictor and heads on, with the start bank of the world model that it began with."""
+    """Continues to fit the predictor and the heads; keeps the initial states of the original world model."""
     settings = fit.Arguments(
         data=(*args.data, recorded),
         out=out,
@@ -119,14 +122,14 @@ def refit(args: Arguments, recorded: Path, out: Path) -> None:
         success_updates=args.updates,
         metric_updates=args.updates,
         painter_updates=0,
-        held_out=0.15,  # of few episodes enough to set thresholds on
+        held_out=0.15,  # enough episodes to set thresholds on
         seed=args.seed,
         threads=args.threads,
     )
     old = EpisodeDataset.load(*args.data)
     rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
     out.mkdir(parents=True, exist_ok=True)
-    # Before the fit, whose figures say that all is done.
+    # Copied before the fit, because its metrics.json marks the refit as complete.
     shutil.copy(checkpoint.resolve(args.world_model) / "initial_states.npz", out / "initial_states.npz")
     fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
 
@@ -148,13 +151,13 @@ def _fidelity(args: Arguments, world_model: str, out: Path) -> dict[str, Any]:
 
 
 def _headline(report: dict[str, Any]) -> dict[str, Any]:
-    """Picks what changes from a fidelity report."""
+    """Selects the metrics of a fidelity report that the comparison shows."""
     tasks = {task: {key: report["tasks"][task][key] for key in SHOWN} for task in STANDARD}
     return {"tasks": tasks, "success_apart_points": report["policy_mae_points"]}
 
 
 def table(report: dict[str, Any]) -> str:
-    """Renders the report as Markdown."""
+    """Formats the report as a Markdown table."""
     rows = [
         [task, text, *(_number(report[when]["tasks"][task][key]) for when in ("before", "after"))]
         for task in STANDARD

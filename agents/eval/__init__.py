@@ -1,1 +1,1 @@
-"""What the commands share about evaluation: rollouts, results, statistics, pictures."""
+"""Evaluation code shared by the commands: rollouts, results, statistics and pictures."""

@@ -1,4 +1,4 @@
-"""Plays a policy in any real environment, and in the dream of it: returns, and success where there is one."""
+"""Evaluates a policy in any real environment and in its dream: returns, and success rates if success is defined."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dream_env.world_models import checkpoint
 
 SCRIPTED = ("random", "zero")
 MOST_STEPS = 10_000
-"""Steps after which an episode of a world without a horizon is left."""
+"""Maximum number of steps in an episode of a world without a horizon."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """Episodes of a policy.
+    """Outcomes of the episodes of a policy.
 
     Attributes:
-        returns: Sums of rewards, one for each episode.
-        success: Whether it succeeded, where its world tells.
-        steps: Their lengths.
+        returns: Sum of rewards of each episode.
+        success: Whether each episode succeeded; empty if the world reports no success.
+        steps: Number of steps of each episode.
     """
 
     returns: list[float]
@@ -40,14 +40,16 @@ class Played:
 
 
 def play_real(policy: str, env: str | None, world_model: str, episodes: int, seed: int) -> Played:
-    """Plays episodes in the real environment, bare for policies that take its observations as they are.
+    """Runs episodes in the real environment.
+
+    The environment is not wrapped for policies that take its observations as they are (`obs_type="native"`).
 
     Args:
         policy: Folder of a policy, or one of `SCRIPTED`.
-        env: Id of the environment; None takes the one that the world model was fitted to.
+        env: Id of the environment; None for the one that the world model was fitted to.
         world_model: Name or folder of the world model.
         episodes: Number of episodes.
-        seed: Seed of the first; the others follow.
+        seed: Seed of the first episode; the others use consecutive seeds.
     """
     world = make_real(env, world_model, obs_type=obs_type(policy))
     played = Played([], [], [])
@@ -68,7 +70,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
 
 
 def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Played:
-    """Plays episodes side by side in the dream, from recorded starts; arguments as of `play_real`."""
+    """Runs episodes as one batch in the dream, from recorded initial states; arguments as in `play_real`."""
     seeds, model = list(range(seed, seed + episodes)), checkpoint.load(world_model)
     dreams = DreamVectorEnv(
         episodes, world_model=world_model, obs_type=obs_type(policy), autoreset_mode=AutoresetMode.NEXT_STEP
@@ -87,12 +89,12 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
         if not going.any():
             break
     dreams.close()
-    tells = hasattr(model, "success") or bool(success.any())
-    return Played(total.tolist(), success.tolist() if tells else [], steps.tolist())
+    known = hasattr(model, "success") or bool(success.any())
+    return Played(total.tolist(), success.tolist() if known else [], steps.tolist())
 
 
 def obs_type(policy: str) -> Any:
-    """Returns what a policy sees; scripted ones see nothing."""
+    """Returns the `obs_type` of a policy; "native" for scripted ones, which read no observation."""
     if policy in SCRIPTED:
         return "native"
     saved = load_once(policy)
@@ -100,7 +102,7 @@ def obs_type(policy: str) -> Any:
 
 
 class _Actor:
-    """Actions of a policy for episodes side by side."""
+    """Chooses a policy's actions for a batch of episodes."""
 
     def __init__(self, policy: str, space: gym.Space, seeds: list[int]) -> None:
         self.policy, self.space = policy, space
@@ -125,7 +127,21 @@ class _Actor:
 def evaluate(
     policies: dict[str, str], env: str | None, world_model: str, episodes: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Plays every policy in both worlds, and returns a row for each: return and success, with 95 % intervals."""
+    """Evaluates policies in the real environment and in the dream.
+
+    Args:
+        policies: Folders, or names of `SCRIPTED`, by label.
+        env: As in `play_real`.
+        world_model: As in `play_real`.
+        episodes: As in `play_real`.
+        seed: As in `play_real`.
+
+    Returns:
+        One row per policy and world: mean return and success rate, with 95 % intervals, and mean length.
+
+    Raises:
+        ValueError: If a policy was trained with another encoder than the world model's.
+    """
     rows = []
     for policy in policies.values():
         if policy not in SCRIPTED and hasattr(config := load_once(policy).config, "check_encoder"):
@@ -145,7 +161,7 @@ def evaluate(
 
 
 def mean_interval(values: list[float]) -> tuple[float, float]:
-    """Returns a 95 % bootstrap interval of a mean; nan for fewer than two values, or equal ones."""
+    """Returns the 95 % bootstrap interval of the mean; the value itself twice for a single value or equal values."""
     if len(values) < 2 or min(values) == max(values):
         return values[0], values[0]
     found = bootstrap((values,), np.mean, rng=np.random.default_rng(0), n_resamples=2000, method="percentile")
@@ -153,13 +169,13 @@ def mean_interval(values: list[float]) -> tuple[float, float]:
 
 
 def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
-    """Writes results.json and results.md, and returns the latter."""
+    """Writes results.json and results.md, and returns the text of results.md."""
     table = []
     for row in rows:
         success = row.get("success")
         won = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})" if success else "–"
-        told = f"{row['return']:.4g} ({row['low']:.4g} to {row['high']:.4g})"
-        table.append([row["policy"], row["world"], told, won, f"{row['steps']:.4g}", row["episodes"]])
+        mean = f"{row['return']:.4g} ({row['low']:.4g} to {row['high']:.4g})"
+        table.append([row["policy"], row["world"], mean, won, f"{row['steps']:.4g}", row["episodes"]])
     header = ["policy", "world", "return", "success", "steps", "episodes"]
     text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
     shown = [dict(zip(header, line, strict=True)) for line in table]

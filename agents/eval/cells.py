@@ -1,4 +1,4 @@
-"""What studies of policies share: a cell is one policy and its episodes, kept in a folder, and played once."""
+"""Cells of studies: a cell is one policy of a study and its evaluation episodes, which are run once and saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dream_env.agents.eval.results import EpisodeResult, load_results
 from dream_env.progress import progress_bar
 
 EPISODES = "episodes.jsonl"
-"""File of a cell's episodes; a cell that has it is finished."""
+"""File with a cell's episodes; a cell that has this file is finished."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Cell:
     """One policy of a study.
 
     Attributes:
-        row: Name of its row: how it was made, and what it is played under.
-        demos: Demonstrations of each task that it learned from.
+        row: Name of its row in the table: how it was trained, and the conditions of its evaluation.
+        demos: Number of demonstrations per task that it was trained on.
         seed: Seed of its training.
     """
 
@@ -29,22 +29,24 @@ class Cell:
     seed: int
 
     def folder(self, work: Path) -> Path:
-        """Returns where it is kept within a study's folder: policy/, episodes.jsonl, and what it took."""
+        """Returns the cell's folder within a study's folder, with policy/, episodes.jsonl and the training time."""
         return work / f"demos{self.demos}" / f"{re.sub(', |/', '-', self.row).replace(' ', '_')}-{self.seed}"
 
     def played(self, work: Path) -> list[EpisodeResult]:
-        """Returns its episodes; none where it was not played."""
+        """Returns its episodes; an empty list if it has not been evaluated."""
         file = self.folder(work) / EPISODES
         return load_results(file) if file.is_file() else []
 
 
 def play_each(cells: Iterable[Cell], play: Callable[[Cell], None], report: Callable[[], str]) -> str:
-    """Plays cells and returns the report, which is written after every one: a killed study has told what it has.
+    """Evaluates cells and returns the report.
+
+    The report is written after every cell, so an interrupted study has a report of what is finished.
 
     Args:
-        cells: What to play.
-        play: Plays one, unless that is done.
-        report: Writes the report of all that is there, and returns it.
+        cells: Cells to evaluate.
+        play: Evaluates one cell, unless it is finished.
+        report: Writes the report of all finished cells, and returns it.
     """
     for cell in (bar := progress_bar(list(cells), "policies", unit="policy")):
         bar.set_postfix_str(f"{cell.row}, {cell.demos} demonstrations, seed {cell.seed}")

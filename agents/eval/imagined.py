@@ -1,4 +1,4 @@
-"""Draws what a policy imagined beside what then happened."""
+"""Draws the future that a policy imagined next to the one that was recorded."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dream_env.agents.eval.pictures import enlarge
 from dream_env.data.episodes import EpisodeDataset
 
 GAP = 4
-"""Pixels between pictures."""
+"""Distance between pictures, in pixels."""
 
 
 def can_draw(model: Any) -> bool:
-    """Tells whether a world model can draw what an embedding stands for, with nothing else told of its state."""
+    """Returns whether a world model can decode pictures from an embedding, without further entries of its state."""
     return hasattr(model, "restore") and bool(model.spec.pictures) and not getattr(model, "state_spaces", ())
 
 
 def moments(end: int, ahead: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns steps `(count,)` spread over an episode of `end` steps, and the ones that many steps ahead of them."""
+    """Returns steps `(count,)` spread over an episode of `end` steps, and the steps `ahead` of them, up to the end."""
     rows = np.linspace(0, max(0, end - ahead), count).round().astype(int)
     return rows, np.minimum(rows + ahead, end)
 
@@ -32,20 +32,20 @@ def moments(end: int, ahead: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 def strip(
     policy: Any, model: Any, data: EpisodeDataset, episode: int, count: int = 6
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draws moments of a recorded episode: what was seen, what was imagined for later, and what was seen then.
+    """Draws steps of a recorded episode: the picture, the imagined picture some steps later, and the true later one.
 
     Args:
-        policy: One with `imagine` and `config.ahead`.
-        model: World model that it sees through, with `restore`.
+        policy: Policy with `imagine` and `config.ahead`.
+        model: World model whose encoder the policy uses, with `restore`.
         data: Recorded episodes.
-        episode: Which of them.
-        count: Moments, spread over the episode.
+        episode: Index of the episode.
+        count: Number of steps to draw, spread over the episode.
 
     Returns:
-        Pictures `(count, H, W, 3)` uint8 by what they are, and the steps of the moments `(count,)`.
+        Pictures `(count, H, W, 3)` uint8 by label, and the numbers of the drawn steps `(count,)`.
 
     Raises:
-        ValueError: If the world model cannot draw an embedding.
+        ValueError: If the world model cannot decode pictures from an embedding.
     """
     if not can_draw(model):
         raise ValueError(
@@ -57,8 +57,8 @@ def strip(
     rows, later = moments(end, ahead, count)
     obs = frames.observed(torch.from_numpy(rows))
     made = torch.from_numpy(policy.imagine({name: part.numpy() for name, part in obs.items()}))
-    told = {"instruction": obs["instruction"]} if model.spec.instructions else {}
-    state = model.restore({**{name: part.to(model.device) for name, part in obs.items()}, "embedding": made, **told})
+    words = {"instruction": obs["instruction"]} if model.spec.instructions else {}
+    state = model.restore({**{name: part.to(model.device) for name, part in obs.items()}, "embedding": made, **words})
     name, begin = model.spec.pictures[0], int(data.offsets[episode])
     drawn = model.decode(state)[name].cpu().numpy()
     seen = np.asarray(data.observation[name][begin : begin + end + 1])
@@ -68,13 +68,13 @@ def strip(
 def labelled(
     rows: Mapping[str, np.ndarray], steps: Sequence[int] | np.ndarray, said: str, side: int = 112
 ) -> Image.Image:
-    """Puts rows of pictures under one another, with their names, the steps above, and the sentence on top.
+    """Arranges rows of pictures in one image, with a label per row, a step above each column, and the sentence on top.
 
     Args:
-        rows: Pictures `(N, H, W, 3)` uint8 by name.
+        rows: Pictures `(N, H, W, 3)` uint8 by label.
         steps: Step of each column.
         said: The sentence; "" for none.
-        side: Height of a picture.
+        side: Height of a picture, in pixels.
     """
     font = ImageFont.load_default(15)
     parts = {name: [enlarge(one, side) for one in pictures] for name, pictures in rows.items()}

@@ -1,4 +1,4 @@
-"""Open-loop rollouts: what a world model predicts of actions that were recorded."""
+"""Open-loop rollouts: predictions of a world model under recorded actions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.world_models.protocol import Prediction, State, with_goal
 
 Step = Callable[[State, Tensor, int], tuple[State, Prediction]]
-"""Predicts a step from a state `(B, ...)`, actions `(B, A)` and the number of the step."""
+"""Predicts one step from states `(B, ...)`, actions `(B, A)` and the number of the step."""
 
 
 @torch.inference_mode()
@@ -23,14 +23,14 @@ def open_loop(
 
     Args:
         model: A `WorldModel`.
-        state: Where the predictions begin.
+        state: Initial states.
         actions: `(B, K, A)`.
-        noise: Uniform random numbers `(B, K, noise_dim)`; None for the likeliest.
-        step: Takes the place of `model.step`.
+        noise: Uniform random numbers `(B, K, noise_dim)`; None for the most likely future.
+        step: Function to use instead of `model.step`.
 
     Returns:
-        The states, `(B, K + 1, ...)` in every entry, with maps (entries of three axes) in float16; and the predictions
-        of the steps, `(B, K)` each, None where the model cannot tell.
+        The states, `(B, K + 1, ...)` in every entry, where entries of a state with three or more axes, such as feature
+        maps, are float16; and the predictions of the steps, `(B, K)` each, None where the model predicts none.
     """
     states, predictions = [state], list[Prediction]()
     for k, action in enumerate(actions.unbind(1)):
@@ -41,7 +41,6 @@ def open_loop(
         states.append(state)
         predictions.append(prediction)
     parts = (None if part[0] is None else torch.stack(part, dim=1).clone() for part in zip(*predictions, strict=True))
-    # Clones leave inference mode.
     return {name: _stack([one[name] for one in states]).clone() for name in state}, Prediction(*parts)
 
 
@@ -50,19 +49,19 @@ def _stack(parts: list[Tensor]) -> Tensor:
 
 
 def at(states: State, step: int) -> State:
-    """Returns the states `(B, ...)` at one step of those that `open_loop` stacked."""
+    """Returns the states `(B, ...)` at one step of stacked states, as returned by `open_loop`."""
     return {name: part[:, step].float() for name, part in states.items()}
 
 
 @torch.inference_mode()
 def each_step(function: Callable[[State], Tensor], states: State) -> Tensor:
-    """Returns what a function makes of states `(B, F, ...)`, `(B, F, ...)`, one step after the other."""
+    """Applies a function to stacked states `(B, F, ...)` step by step; returns the stacked results `(B, F, ...)`."""
     frames = next(iter(states.values())).shape[1]
     return torch.stack([function(at(states, step)) for step in range(frames)], dim=1).clone()
 
 
 def encoded_state(model: Any, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> State:
-    """Makes the states of encoded pictures `(B, T, C)`, set-points and sentences."""
+    """Returns the states of encoded pictures `(B, T, C)`, set-points and sentence embeddings."""
     if hasattr(model, "state_of"):
         return model.state_of(tokens.float(), proprio, instruction)
     return {"tokens": tokens.float(), "proprio": proprio, "instruction": instruction}
@@ -76,9 +75,9 @@ def recorded_states(
 
     Args:
         model: A `WorldModel`.
-        episodes: The episodes.
-        frames: Which of their frames.
-        goal: Embeddings of their goals `(N, E)`, for models that tell success by them.
+        episodes: Encoded episodes.
+        frames: Which of their frames to use.
+        goal: Goal embeddings `(N, E)`, for models that predict success from them.
     """
     parts = (episodes.tokens[:, frames].unbind(1), episodes.proprio[:, frames].unbind(1))
     states = [

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: bars with intervals, and both worlds under the same actions."""
+"""Figures of an evaluation: success rates with intervals, and GIFs of both worlds under the same actions."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GIF_BYTES = 1_500_000
-"""Largest size of a GIF; bigger ones are drawn smaller."""
+"""Maximum size of a GIF, in bytes; larger ones are drawn again with smaller pictures."""
 TILES = (224, 192, 160, 128)
-"""Sides of one picture in the GIF to try, in pixels."""
+"""Side lengths of one picture in the GIF to try, in pixels."""
 BLUR = 0.4
 """Standard deviation of the blur of enlarged pictures, in pixels of the original."""
 COLORS = ("#9aa5b1", "#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#b7791f")
 
 
 def subplots(rows: int, columns: int, size: tuple[float, float], **kwargs: Any) -> tuple[Figure, np.ndarray]:
-    """Makes a figure of panels without top and right spines.
+    """Creates a figure with a grid of panels without top and right spines.
 
     Args:
         rows: Rows of panels.
         columns: Columns of panels.
         size: Width and height, in inches.
-        **kwargs: Of `Figure.subplots`.
+        **kwargs: Further arguments of `Figure.subplots`.
 
     Returns:
         The figure and its axes, `(rows, columns)`.
     """
-    from matplotlib.figure import Figure  # takes as long as the rest of a command's imports together
+    from matplotlib.figure import Figure  # slow: takes as long as all other imports of a command together
 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
@@ -57,8 +57,8 @@ def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequenc
     """Draws success rates as grouped bars with their intervals and writes a PNG.
 
     Args:
-        panels: For each panel (a world) and each bar color (a policy), one interval per group.
-        groups: Names under the groups of bars (the tasks).
+        panels: For each panel (a world) and each color of bars (a policy), one interval per group.
+        groups: Names of the groups of bars (the tasks).
         path: File to write.
     """
     figure, grid = subplots(1, len(panels), (4.6 * len(panels), 4.0), sharey=True)
@@ -92,9 +92,9 @@ def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequenc
 
 
 def enlarge(picture: np.ndarray, side: int) -> Image.Image:
-    """Enlarges a picture `(H, W, 3)` uint8 smoothly to a height; one that is higher already stays as it is.
+    """Enlarges a picture `(H, W, 3)` uint8 smoothly to a height of `side` pixels; never shrinks it.
 
-    A blur of less than a pixel of the original takes the stairs off slanted edges, which interpolation keeps.
+    A blur of less than one pixel of the original removes the staircase at slanted edges, which interpolation keeps.
     """
     image = Image.fromarray(picture)
     if image.height >= side:
@@ -105,15 +105,15 @@ def enlarge(picture: np.ndarray, side: int) -> Image.Image:
 
 
 def write_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
-    """Writes frames as a looping GIF; the last one stays eight times as long.
+    """Writes frames as a looping GIF; the last frame is shown eight times as long.
 
     Args:
-        frames: Of one size.
+        frames: Frames of equal size.
         path: File to write.
-        milliseconds: Time of a frame.
+        milliseconds: Duration of a frame.
     """
     both = np.concatenate([np.asarray(frames[i]) for i in (0, len(frames) // 2, -1)])
-    # By an octree: a median cut has no colors left for the dark side of a cube that fills few pixels.
+    # An octree, because a median cut leaves no colors for the dark side of a cube that covers few pixels.
     palette = Image.fromarray(both).quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     duration = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
@@ -122,13 +122,15 @@ def write_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> N
 
 
 def gif(clips: Sequence[Clip], path: Path, columns: int = 1, milliseconds: int = 160) -> None:
-    """Writes the clips as one looping GIF, all playing at once, at most `GIF_BYTES` large.
+    """Writes the clips as one looping GIF, all playing at once.
+
+    Tries smaller and smaller pictures until the file has at most `GIF_BYTES`.
 
     Args:
-        clips: What to show, row by row.
+        clips: Clips to show, row by row.
         path: File to write.
         columns: Clips per row.
-        milliseconds: Time per control step; the last picture stays longer.
+        milliseconds: Duration of a control step; the last one is shown longer.
 
     Raises:
         ValueError: If there is no clip.
@@ -142,7 +144,7 @@ def gif(clips: Sequence[Clip], path: Path, columns: int = 1, milliseconds: int =
 
 
 def gifs(clips: Sequence[Clip], path: Path) -> None:
-    """Writes a GIF with the first clip of every task, and beside it `NAME_TASK.gif` with the clips of each."""
+    """Writes a GIF with the first clip of every task and, if there are several tasks, a `NAME_TASK.gif` for each."""
     by_task = {clip.task: [one for one in clips if one.task == clip.task] for clip in clips}
     gif([own[0] for own in by_task.values()], path)
     for task, own in by_task.items() if len(by_task) > 1 else []:
@@ -150,10 +152,10 @@ def gifs(clips: Sequence[Clip], path: Path) -> None:
 
 
 def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Image:
-    """Draws step t of every clip: physics, dream, and what was said above them."""
+    """Draws step t of every clip: physics and dream side by side, with the instruction above them."""
     columns, gap = min(columns, len(clips)), tile // 16
     width = 2 * tile + 3 * gap
-    # A phone shows the whole width on some 360 points: letters of a 24th of it are 15 high there.
+    # A phone shows the whole width on about 360 points: letters of a 24th of the width are 15 points high there.
     size = max(11, columns * width // 26)
     font, small, line = ImageFont.load_default(size), ImageFont.load_default(0.8 * size), round(1.3 * size)
     wrapped = [textwrap.wrap(f"“{clip.instruction}”", int(2 * tile / (0.5 * size)))[:2] for clip in clips]

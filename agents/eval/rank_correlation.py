@@ -1,7 +1,7 @@
-"""Rank correlation of distances to the goal with the steps to go that a task's scripted expert counts.
+"""Rank correlation between distances to the goal and the steps to go counted by a task's scripted expert.
 
-The learned metric is trained on the same count (`dream_env.agents.fit.state_grounded.pairs`), so on held-out episodes
-these figures show that it generalizes, and not that the count is right.
+The learned metric is trained on the same count (`dream_env.agents.fit.state_grounded.pairs`). On held-out episodes
+these values therefore show that the metric generalizes, not that the count is right.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dream_env.agents.eval.statistics import spearman
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 
 APART = 2.0
-"""Two states of an episode are compared if their steps to go differ by at least this."""
+"""Pairs of states of an episode are compared if their steps to go differ by at least this."""
 
 
 def progressed(steps: np.ndarray) -> np.ndarray:
-    """Marks the states of an episode between which something happened: one step or more since the last that is marked.
+    """Marks the states of an episode that show progress: at least one step to go more or less than the last marked one.
 
-    A hand that trembles before the cube, and one that rests on it, stand in many pictures of the same progress; how a
-    distance ranks those among themselves means nothing.
+    A hand that trembles or rests gives many frames with the same progress; how a distance ranks these among each other
+    has no meaning.
 
     Args:
         steps: Steps to go, `(N, T)`.
 
     Returns:
-        The marks, `(N, T)` bool; an episode's first state has one.
+        The marks, `(N, T)` bool; the first state of an episode is marked.
     """
     marked, last = np.zeros(steps.shape, bool), np.full(len(steps), np.inf)
     for t, now in enumerate(steps.T):
@@ -40,20 +40,24 @@ def progressed(steps: np.ndarray) -> np.ndarray:
 
 
 def rank_figures(distance: np.ndarray, steps: np.ndarray) -> dict[str, float]:
-    """Compares distances to the goal with steps to go, `(N, T)` each, in N episodes.
+    """Compares distances to the goal with steps to go.
+
+    Args:
+        distance: Distances to the goal in N episodes, `(N, T)`.
+        steps: Steps to go, `(N, T)`.
 
     Returns:
-        `spearman`: the rank correlation over the states of all episodes, see `progressed`; `spearman_within`: that of
-        an episode, mean over those that have 3 states or more; `pairwise`: the share of pairs of states of one episode,
-        at least `APART` steps apart, that are ordered rightly.
+        `spearman`: rank correlation over the marked states of all episodes, see `progressed`. `spearman_within`: rank
+        correlation within an episode, averaged over the episodes with 3 or more marked states. `pairwise`: share of
+        correctly ordered pairs among the pairs of states of one episode that are at least `APART` steps apart.
     """
     moved = progressed(steps)
     within = [spearman(d[on], s[on]) for d, s, on in zip(distance, steps, moved, strict=True) if on.sum() > 2]
-    told = [one for one in within if not np.isnan(one)]
+    defined = [one for one in within if not np.isnan(one)]
     further = steps[:, :, None] - steps[:, None] >= APART
     return {
         "spearman": spearman(distance[moved], steps[moved]),
-        "spearman_within": float(np.mean(told)) if told else float("nan"),
+        "spearman_within": float(np.mean(defined)) if defined else float("nan"),
         "pairwise": share((distance[:, :, None] > distance[:, None])[further]),
     }
 
@@ -64,13 +68,13 @@ def metric_figures(
     """Measures the learned distance to the goal picture on recorded episodes.
 
     Args:
-        model: The world model; without a metric there are no figures.
+        model: The world model.
         episodes: N encoded episodes.
         steps: The expert's steps to go, `(N, T + 1)`.
-        tasks: Names of their tasks, `(N,)`.
+        tasks: Names of the episodes' tasks, `(N,)`.
 
     Returns:
-        `rank_figures` and the mean absolute error in steps, by task.
+        By task: `rank_figures`, and `error_steps`, the mean absolute error in steps. Empty if the model has no metric.
     """
     if not model.config.metric_dim:
         return {}
@@ -87,5 +91,5 @@ def metric_figures(
 
 
 def share(answers: np.ndarray) -> float:
-    """Returns the share of true answers; NaN where there are none."""
+    """Returns the share of true answers; NaN if there are no answers."""
     return float(answers.mean()) if answers.size else float("nan")

@@ -1,4 +1,4 @@
-"""Results of episodes: kept on disk, reduced to success rates, and written as a report."""
+"""Results of episodes: saving and loading, success rates, and the report."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ WORLDS: tuple[World, ...] = get_args(World)
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One episode as results keep it.
+    """Result of one episode.
 
     Attributes:
         label: Name of the policy.
-        world: Where it was played.
+        world: World in which the episode ran.
         task: Name of the task.
         seed: Seed of the episode.
-        spoken: What the policy was told.
-        solved_at_start: Whether the condition of success held before the first step.
-        success: Whether success held at the end.
+        spoken: Instruction given to the policy.
+        solved_at_start: Whether the success condition held before the first step.
+        success: Whether the success condition held at the end.
         total: Sum of the rewards.
-        distance: Distance to the goal's embedding at the end; None without a world model.
+        distance: Distance to the goal embedding at the end; None without a world model.
         named: Color of the cube that the original instruction names; None in a dream.
         touched: Color of the cube that the robot touched first; None in a dream, or if it touched none.
-        confirmed: Whether the same actions, open loop, succeed in physics, see `Batch.confirm`; None if nobody asked.
-        milliseconds: Processor time that the policy took for an action; None if nobody measured.
+        confirmed: Whether the same actions succeed in physics, open loop, see `Batch.confirm`; None if not tested.
+        milliseconds: CPU time of the policy per action (ms); None if not measured.
     """
 
     label: str
@@ -64,7 +64,7 @@ class EpisodeResult:
 
     @property
     def told(self) -> str | None:
-        """Color that the policy was told, None if it was told none."""
+        """Color in the instruction given to the policy; None if the instruction names no color."""
         try:
             return color_of(self.spoken)
         except ValueError:
@@ -73,14 +73,14 @@ class EpisodeResult:
 
 @dataclass(frozen=True)
 class Clip:
-    """One episode in both worlds, from the same start under the same actions.
+    """One episode in both worlds, from the same initial state under the same actions.
 
     Attributes:
         task: Name of the task.
-        instruction: What the policy was told.
+        instruction: Instruction given to the policy.
         success: Whether the episode succeeded in physics.
-        physics: The policy camera's pictures, `(T + 1, 64, 64, 3)` uint8.
-        dream: The decoder's pictures, `(T + 1, 64, 64, 3)` uint8.
+        physics: Pictures of the policy's camera, `(T + 1, 64, 64, 3)` uint8.
+        dream: Pictures of the decoder, `(T + 1, 64, 64, 3)` uint8.
     """
 
     task: str
@@ -91,12 +91,14 @@ class Clip:
 
 
 def summarize(results: Iterable[EpisodeResult]) -> dict[str, list[dict[str, Any]]]:
-    """Reduces episodes to a row per policy, world and task, and to paired comparisons.
+    """Summarizes episodes per policy, world and task, and compares policies on paired seeds.
+
+    Episodes that were solved at the start are dropped.
 
     Returns:
-        `rows` with success, its interval, mean return and mean final distance; `comparisons` of
-        the first policy with each other one: the paired difference of success, its interval and
-        McNemar's p. The task "all" pools the tasks.
+        `rows` with success rate, its interval, mean return and mean final distance; and `comparisons` of the first
+        policy with each other policy: the paired difference of success, its interval and McNemar's p-value. The task
+        "all" pools the tasks.
     """
     everything = list(results)
     kept = [o for o in everything if not o.solved_at_start]
@@ -142,13 +144,13 @@ def _row(label: str, world: World, task: str, own: Sequence[EpisodeResult]) -> d
 
 
 def confirmed(results: Iterable[EpisodeResult]) -> float | None:
-    """Returns the share of successes that physics confirms; None without any that were put to it."""
+    """Returns the share of successes that physics confirms; None if no success was tested."""
     asked = [o.confirmed for o in results if o.success and o.confirmed is not None]
     return float(np.mean(asked)) if asked else None
 
 
 def interval(summary: Mapping[str, Any], policy: str, world: str, task: str) -> Interval:
-    """Looks up the success rate of a policy in a world at a task; nan where it was not played."""
+    """Returns the success rate of a policy in a world on a task; nan if the summary has none."""
     for row in summary["rows"]:
         if (row["policy"], row["world"], row["task"]) == (policy, world, task):
             return Interval(row["value"], row["low"], row["high"])
@@ -156,7 +158,7 @@ def interval(summary: Mapping[str, Any], policy: str, world: str, task: str) -> 
 
 
 def tables(summary: Mapping[str, Any]) -> str:
-    """Renders the summary as Markdown: both worlds side by side, then paired differences."""
+    """Formats the summary as Markdown: a table with both worlds side by side, and a table of paired differences."""
     if not summary["rows"]:
         return "No episode counts: the condition of success held at every start.\n"
     found = {(r["policy"], r["world"], r["task"]): r for r in summary["rows"]}
@@ -193,13 +195,16 @@ def tables(summary: Mapping[str, Any]) -> str:
 
 
 def write_report(results: Sequence[EpisodeResult], clips: Sequence[Clip], about: Mapping[str, Any], out: Path) -> str:
-    """Writes results.json, .md and .png, episodes.jsonl, rollouts.gif and one of each task; returns the Markdown.
+    """Writes results.json, results.md, results.png, episodes.jsonl, and rollouts.gif with one GIF per task.
 
     Args:
-        results: Every episode played.
-        clips: What the GIF shows; none leaves it out.
-        about: What to keep in results.json beside the figures.
-        out: Folder to write into.
+        results: All episodes.
+        clips: Clips of the GIFs; empty writes no GIF.
+        about: Further entries of results.json.
+        out: Folder to write to.
+
+    Returns:
+        The text of results.md.
     """
     from dream_env.agents.eval import pictures
 

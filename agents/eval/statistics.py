@@ -1,6 +1,6 @@
 """Statistics: intervals of success rates, paired comparisons, correlations, and Markdown tables.
 
-scipy and tabulate do the work. scipy takes most of a second to import, so it is imported where something is counted.
+Uses scipy and tabulate. Importing scipy takes most of a second, so it is imported inside the functions that need it.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from tabulate import tabulate
 
 
 class Interval(NamedTuple):
-    """An estimate with its 95 % interval; three nan where there is no data."""
+    """An estimate with its 95 % interval; all three are nan without data."""
 
     value: float
     low: float
     high: float
 
     def percent(self) -> str:
-        """Writes a rate as `84 % (76-90)`, or a dash without data."""
+        """Formats a rate as `84 % (76–90)`, or as a dash without data."""
         if np.isnan(self.value):
             return "–"
         return f"{100 * self.value:.0f} % ({100 * self.low:.0f}–{100 * self.high:.0f})"
 
     def points(self) -> str:
-        """Writes a paired difference in percentage points as `+12 (+3 to +21)`, or a dash without data."""
+        """Formats a paired difference in percentage points as `+12 (+3 to +21)`, or as a dash without data."""
         if np.isnan(self.value):
             return "–"
-        if self.value == self.low == self.high == 0:  # pairs all alike have nothing to resample, and prove nothing
+        if self.value == self.low == self.high == 0:  # without a differing pair, the bootstrap interval has no meaning
             return "+0 (no pair differs)"
         return f"{100 * self.value:+.0f} ({100 * self.low:+.0f} to {100 * self.high:+.0f})"
 
 
 UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
-"""The estimate without data."""
+"""Estimate without data."""
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """Gives a success rate with its 95 % Wilson score interval (Wilson 1927).
+    """Returns a success rate with its 95 % Wilson score interval (Wilson 1927).
 
-    Unlike the normal interval it stays inside [0, 1] and is honest at 0 and at 100 % (Brown, Cai
-    and DasGupta 2001).
+    Unlike the normal approximation, it stays within [0, 1] and has good coverage near 0 and 100 % (Brown, Cai and
+    DasGupta 2001).
 
     Args:
         successes: Number of successes.
-        trials: Number of episodes; none gives nan.
+        trials: Number of episodes; 0 gives nan.
 
     Raises:
         ValueError: If not `0 <= successes <= trials`.
@@ -65,14 +65,14 @@ def wilson(successes: int, trials: int) -> Interval:
 def paired_difference(
     before: Sequence[float], after: Sequence[float], resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Gives the mean of `after - before` over pairs with its 95 % percentile bootstrap interval.
+    """Returns the mean of `after - before` over pairs with its 95 % percentile bootstrap interval.
 
-    Pairs are resampled whole (Efron and Tibshirani 1993, chapter 13), so what a start has in common
-    for both policies cancels.
+    Whole pairs are resampled (Efron and Tibshirani 1993, chapter 13), so the effect of an initial state that is common
+    to both policies cancels.
 
     Args:
-        before: One figure per seed, `(N,)`.
-        after: The other policy's figures for the same seeds, `(N,)`.
+        before: One value per seed, `(N,)`.
+        after: The other policy's values for the same seeds, `(N,)`.
         resamples: Number of bootstrap samples.
         seed: Seed of the resampling.
 
@@ -92,10 +92,10 @@ def paired_difference(
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
-    """Gives the two-sided p-value of McNemar's exact test on paired successes (McNemar 1947).
+    """Returns the two-sided p-value of McNemar's exact test on paired successes (McNemar 1947).
 
-    Only episodes that one policy solves and the other does not count: under the null hypothesis
-    each of them falls to either side with probability 1/2.
+    Only episodes that exactly one of the two policies solves count: under the null hypothesis, either policy is the one
+    with probability 1/2.
 
     Args:
         before: One success per seed, `(N,)`.
@@ -118,19 +118,19 @@ def _pairs(before: Sequence[float], after: Sequence[float]) -> tuple[np.ndarray,
 
 
 def p_text(p: float) -> str:
-    """Writes a p-value as `0.012`; none is 0."""
+    """Formats a p-value as `0.012`, or as `<0.001` if it is smaller."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def pearson(first: ArrayLike, second: ArrayLike) -> float:
-    """Gives the linear correlation of two samples `(N,)`; nan where one of them is constant."""
+    """Returns the linear correlation of two samples `(N,)`; nan if one of them is constant."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, first, second)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Gives the rank correlation (Spearman 1904) of two samples `(N,)`; nan where one of them is constant."""
+    """Returns the rank correlation (Spearman 1904) of two samples `(N,)`; nan if one of them is constant."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, first, second)
@@ -144,22 +144,22 @@ def _correlation(function: Callable[..., Any], first: ArrayLike, second: ArrayLi
 
 
 def auc(score: ArrayLike, truth: ArrayLike) -> float:
-    """Gives the area under the ROC curve of scores `(N,)` for a truth `(N,)` of 0 and 1.
+    """Returns the area under the ROC curve of scores `(N,)` for a truth `(N,)` of 0 and 1.
 
-    It is the probability that a positive scores above a negative (Mann and Whitney), an equal score counting half; nan
-    if there is no positive or no negative.
+    It is the probability that a positive has a higher score than a negative, where equal scores count half (Mann and
+    Whitney); nan if there is no positive or no negative.
     """
     from scipy.stats import mannwhitneyu
 
     scores, true = np.asarray(score), np.asarray(truth) > 0.5
     if true.all() or not true.any():
         return float("nan")
-    # The p-value is not of interest; the asymptotic one takes no time.
+    # The p-value is not used; the asymptotic method is the fast one.
     above = mannwhitneyu(scores[true], scores[~true], method="asymptotic").statistic
     return float(above / (true.sum() * (~true).sum()))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Renders a Markdown table that also reads well in a terminal."""
+    """Formats a Markdown table that is also readable in a terminal."""
     cells = [list(map(str, row)) for row in rows]
     return tabulate(cells, header, tablefmt="github", disable_numparse=True)

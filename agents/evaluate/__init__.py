@@ -1,1 +1,1 @@
-"""agents.evaluate: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.evaluate` command: `arguments` defines its options, `command` implements it."""

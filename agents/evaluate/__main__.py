@@ -1,4 +1,4 @@
-"""`python -m agents.evaluate`."""
+"""Runs `python -m agents.evaluate`."""
 
 from dream_env.agents.run.cli import command
 

@@ -1,4 +1,4 @@
-"""What `agents.evaluate` can be told."""
+"""Command-line arguments of `agents.evaluate`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.tasks import STANDARD, TASKS
 
 HELD_OUT_SEED = 100_000
-"""Seeds from here on are for evaluation, and for nothing else."""
+"""First seed reserved for evaluation: seeds from here on are used for nothing else."""
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises ValueError unless every task is known and named once: statistics take each episode for another one."""
+    """Raises ValueError unless every task is known and named once: the statistics assume independent episodes."""
     for task in tasks:
         check_choice("tasks", task, TASKS)
     if len(set(tasks)) < len(tasks):
@@ -29,56 +29,62 @@ class Arguments:
     """Evaluates saved policies in physics and in the dream, on the same held-out seeds."""
 
     policy: tuple[str, ...] = ()
-    """What to evaluate, as PATH or LABEL=PATH, one or more. PATH is a folder with
-    config.json and model.safetensors, a stable-baselines3 .zip, or a word: default or bc5 (shipped
-    clones), expert, random, zero."""
+    """Policies to evaluate, each as PATH or LABEL=PATH; the first is the baseline of the paired comparisons.
+    PATH is a folder with config.json and model.safetensors, a .zip of stable-baselines3, or one of these names:
+    default or bc5 (shipped behavior clones), expert (scripted, physics only), random, zero."""
     tasks: tuple[str, ...] = STANDARD
-    """Tasks to evaluate on, of reach, push, lift, place, stack and arrange; or lift_bar, which takes both arms."""
+    """Tasks to evaluate on: any of reach, push, lift, place, stack and arrange; or lift_bar, which uses both arms."""
     episodes: int = 100
-    """Episodes per task, policy and world."""
+    """Number of episodes per task, policy and world (physics and dream)."""
     seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
+    """First held-out seed; the episodes of a task use consecutive seeds from here on."""
     instruction: Instruction = "normal"
-    """What the policy is told; all but normal are controls in physics, judged by the original
-    instruction. heldout: a phrasing that no training saw; swapped: names another cube on the table;
-    shuffled: some other episode's sentence; absent: please."""
+    """Instruction given to the policy. Every value but normal is a control: it runs in physics only,
+    and success is still judged by the original instruction.
+    heldout: a phrasing that was not used in training.
+    swapped: names another cube on the table. shuffled: the sentence of another episode.
+    absent: the sentence "please", which names no task and no color."""
     goal: Goal = "own"
-    """Whose goal picture the policy is shown. other: that of another scene in which the same sentence can be followed,
-    a control, judged by the original goal. In the dream a world model may know no goal of success, see
-    `dream_env.world_models.protocol.WorldModel`."""
+    """Goal picture given to the policy. own: that of the episode.
+    other: a control, the goal picture of another scene in which the same sentence can be followed.
+    Success is still judged by the original goal; in the dream, by the sentence alone
+    where the world model does not predict success from the goal."""
     shift: str = "none"
-    """Another physics than the one that policies practiced for, in physics only: friction (half), mass
-    (cubes twice as heavy), lighting (dimmer, from the other side), camera (up to 1 cm off), table (another color)."""
+    """Change of the physics that the policies were not trained for; runs in physics only.
+    friction (half), mass (cubes twice as heavy), lighting (dimmer, from the other side),
+    camera (up to 1 cm off), table (another color and pattern), or none."""
     scene: str = "standard"
-    """standard: three cubes on a white table; varied: another light, table and camera in every episode, one to five
-    objects."""
+    """standard: three cubes on a white table.
+    varied: one to five objects, and another light, table and camera in every episode."""
     world_model: str | None = "default"
-    """Checkpoint of the world model; by default the one of another world that the policies learned in, else
-    NICOL's. None plays physics alone, for expert, random and zero. The default one knows one
-    arm: for tasks that take both it stands for None."""
+    """Checkpoint of the world model; None evaluates in physics only, for expert, random and zero.
+    By default the one that all policies were trained in if it belongs to another world than NICOL's, else NICOL's.
+    NICOL's default world model has one arm: tasks with both arms are then evaluated in physics only."""
     env: str | None = None
-    """Id of the real environment of a world model that is not NICOL's; None takes the one that it was fitted to. What
-    is asked by tasks, instruction, goal, shift, scene and confirm is NICOL's alone, and refused elsewhere."""
+    """Id of the real environment, for a world model that is not NICOL's.
+    None uses the environment that the world model was fitted to.
+    Such worlds do not accept tasks, instruction, goal, shift, scene or confirm."""
     confirm: bool = False
-    """Carries out in physics, open loop, what policies did in the dream: the share of the dream's successes that hold
-    there tells how far a policy exploits what the dream gets wrong. The measure for it is physics itself, repeated with
-    every cube 3 mm elsewhere."""
+    """Repeats in physics, open loop, the actions that policies chose in the dream.
+    The share of dream successes that also succeed in physics shows how far a policy exploits errors of the dream.
+    As a reference, actions chosen in physics are repeated there with every cube displaced by about 3 mm."""
     gif_episodes: int = 2
-    """Episodes per task in the side-by-side GIF of the last policy; 0 leaves it out."""
+    """Episodes per task in the side-by-side GIF of the last policy; 0 writes no GIF."""
     workers: int | None = None
-    """Processes; all cores by default."""
+    """Number of processes; by default one per core."""
     ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+    """Uses all cores of a Ray cluster instead, or of this machine if Ray finds no cluster; needs the extra `ray`."""
     trust: bool = False
-    """Loads zips of stable-baselines3 too: that runs the code in them, so trust their author."""
+    """Also loads .zip files of stable-baselines3.
+    Loading such a file runs code in it: use this only if you trust its author."""
     out: Path = Path("evaluation")
-    """Folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
+    """Output folder for results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files.
+        """Checks the values that can be checked without reading files.
 
         Raises:
-            ValueError: If there is no policy, or a task is unknown or named twice.
+            ValueError: If no policy is given, or a task is unknown or named twice.
         """
         if not self.policy:
             raise ValueError("no --policy given; accepted: PATH or LABEL=PATH, one or more")

@@ -1,10 +1,10 @@
-"""Evaluates saved policies in physics and in the dream: success, returns, pictures.
+"""Evaluates saved policies in physics and in the dream: success rates, returns and pictures.
 
     python -m agents.evaluate --policy assets/policy --policy runs/ppo --out runs/evaluation
 
-Physics decides; the dream's figures stand beside it. All policies play the same held-out seeds in
-both worlds: a dream begins with the picture that physics has for its seed. Starts that are already
-solved are dropped, and success counts at the end of the episode.
+The results in physics are the ones that count; those in the dream are reported next to them. All policies run on the
+same held-out seeds in both worlds: a dream starts from the picture that physics shows for its seed. Episodes whose
+initial state is already solved are dropped, and success is judged at the end of the episode.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 PHYSICS_CHUNK = 5
-"""Physics episodes that a process takes at a time."""
+"""Physics episodes in one unit of work."""
 DREAM_CHUNK = 128
-"""Dreams in one batch."""
+"""Dream episodes in one unit of work, which run as one batch."""
 NICOLS = ("tasks", "instruction", "goal", "shift", "scene", "confirm")
-"""Arguments that mean something in NICOL's world with one arm alone."""
+"""Arguments that are accepted only in NICOL's world with one arm."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an evaluation plays; results keep it.
+    """Settings of an evaluation; they are saved with its results.
 
     Attributes:
-        policies: Label and path (or word) of each; the first is what the others are compared with.
+        policies: Path (or name) of each policy by its label; the others are compared with the first.
         tasks: Names of the tasks.
-        episodes: Held-out seeds per task, counted from `seed`.
+        episodes: Number of held-out seeds per task, counted from `seed`.
         seed: First seed.
-        world_model: Checkpoint of the world model; None plays physics alone, without embeddings.
-        instruction: What policies are told; other than "normal" plays physics alone.
-        shift: Name of a shift of physics; other than "none" plays physics alone.
+        world_model: Checkpoint of the world model; None evaluates in physics only, without embeddings.
+        instruction: Instruction given to the policies; any but "normal" evaluates in physics only.
+        shift: Name of a shift of physics; any but "none" evaluates in physics only.
         scene: Name of a scene.
-        confirm: Carries out in physics what policies did in the dream, see `Batch`.
-        goal: Whose goal picture policies are shown; judged by their own.
+        confirm: Whether to repeat in physics the actions chosen in the dream, see `Batch`.
+        goal: Goal picture given to the policies; success is judged by the episode's own goal.
     """
 
     policies: Mapping[str, str]
@@ -79,12 +79,12 @@ class Settings:
 
     @property
     def worlds(self) -> tuple[World, ...]:
-        """The worlds in which these settings can be played."""
+        """Worlds in which these settings can be evaluated."""
         usual = (self.instruction, self.shift) == ("normal", "none")
         return WORLDS if self.world_model and usual else ("physics",)
 
     def batches(self) -> list[Batch]:
-        """Cuts the evaluation into units of work; dreams first, as they are the longest."""
+        """Splits the evaluation into units of work; dreams first, because they take longest."""
         seeds = range(self.seed, self.seed + self.episodes)
         return [
             Batch(
@@ -110,11 +110,18 @@ class Settings:
 
 
 def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeResult]:
-    """Plays every episode of the settings over all cores, see `pool.Workers`, with a progress bar.
+    """Runs all episodes of the settings in parallel, with a progress bar.
+
+    Args:
+        settings: What to evaluate.
+        workers: See `pool.Workers`.
+
+    Returns:
+        Results sorted by policy, world, task and seed.
 
     Raises:
         FileNotFoundError: If a policy or its world model is missing.
-        ValueError: If one of them is damaged, or they do not go together.
+        ValueError: If a file is damaged, or a policy and the world model do not fit together.
     """
     for policy in settings.policies.values():
         if world_model := env_form(policy, settings.world_model)["world_model"]:
@@ -134,7 +141,12 @@ def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeRe
 
 
 def parse_policies(given: Iterable[str]) -> dict[str, str]:
-    """Maps labels to policies from `PATH`, which is called by its last part, or `LABEL=PATH`; paths may hold a "=".
+    """Parses policies given as `PATH`, whose label is the last part of the path, or as `LABEL=PATH`.
+
+    An existing path may contain a "=".
+
+    Returns:
+        Paths by label.
 
     Raises:
         ValueError: If two policies would have the same label.
@@ -159,7 +171,7 @@ def main(args: Arguments) -> None:
     if world_model == "default" and (own := learned_in(parse_policies(args.policy).values())):
         args = replace(args, world_model=own)
         world_model = own
-        print(f"world model: {own}, in which the policies learned")
+        print(f"world model: {own}, in which the policies were trained")
     if world_model == "default" and not args.env and world_of(args.tasks) != spec_of(world_model).name:
         world_model = None
     if world_model and (args.env or not tasks_of(world_model)):
@@ -168,7 +180,7 @@ def main(args: Arguments) -> None:
     if world_model and world_of(args.tasks) != spec_of(world_model).name:
         raise ValueError(
             f"tasks={','.join(args.tasks)} are of {world_of(args.tasks)}, and world_model={world_model!r} of "
-            f"{spec_of(world_model).name}; accepted: a world model of the same, or None for physics alone"
+            f"{spec_of(world_model).name}; accepted: a world model of the tasks' world, or None for physics only"
         )
     settings = Settings(
         parse_policies(args.policy),
@@ -189,10 +201,10 @@ def main(args: Arguments) -> None:
 
 
 def learned_in(policies: Iterable[str]) -> str | None:
-    """Returns the world model that all policies name, where it is of another world than the default one; else None.
+    """Returns the world model that all policies were trained in if it is not of NICOL's world, else None.
 
     Raises:
-        FileNotFoundError: If it is no more where they name it.
+        FileNotFoundError: If that world model no longer exists.
     """
     saved = [load_once(policy) for policy in policies if Path(policy).is_dir() or Path(policy).suffix == ".json"]
     named = {getattr(one.config, "world_model", "default") for one in saved}
@@ -202,33 +214,33 @@ def learned_in(policies: Iterable[str]) -> str | None:
 
 
 def world_of(tasks: Iterable[str]) -> str:
-    """Returns the name of the world of NICOL's tasks; ValueError if they are of two."""
+    """Returns the name of the world that NICOL's tasks belong to; raises ValueError if they belong to two."""
     worlds = {nicol.spec_of(task).name for task in tasks}
     if len(worlds) > 1:
-        raise ValueError(f"tasks={','.join(tasks)} move one arm and both; accepted: tasks of one kind")
+        raise ValueError(f"tasks={','.join(tasks)} move one arm and both; accepted: all with one arm, or with both")
     return worlds.pop()
 
 
 def check_general(args: Arguments, world: str) -> None:
-    """Raises ValueError for what only NICOL's tasks with one arm can be asked, in another world."""
+    """Raises ValueError for arguments that only NICOL's tasks with one arm accept, in another world."""
     if "expert" in parse_policies(args.policy).values():
         raise ValueError(
             f"policy='expert' in the world {world} of the world model; accepted: random, zero or a saved policy, or "
-            "--world-model None, in which experts of NICOL's tasks play"
+            "--world-model None, which evaluates experts of NICOL's tasks in physics only"
         )
     usual = {one.name: one.default for one in fields(args)}
     given = [name for name in NICOLS if getattr(args, name) != usual[name]]
-    if "tasks" in given and world_of(args.tasks) == world:  # the tasks of that world
+    if "tasks" in given and world_of(args.tasks) == world:  # tasks of that world are accepted
         given.remove("tasks")
     if given:
-        told = ", ".join(f"{name}={getattr(args, name)!r}" for name in given)
+        named = ", ".join(f"{name}={getattr(args, name)!r}" for name in given)
         raise ValueError(
-            f"{told}: accepted in the world {world}: none of {', '.join(NICOLS)}, which are of NICOL's tasks"
+            f"{named}: accepted in the world {world}: none of {', '.join(NICOLS)}, which only NICOL's tasks accept"
         )
 
 
 def evaluate_any(args: Arguments) -> None:
-    """Evaluates in any real environment, and in the dream of it."""
+    """Evaluates in a real environment that is not NICOL's, and in its dream."""
     from dream_env.agents.eval import any_world
 
     world_model = args.world_model or "default"

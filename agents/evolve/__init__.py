@@ -1,1 +1,1 @@
-"""Evolution of small controllers inside the dream."""
+"""The `agents.evolve` command: evolves small controllers inside a world model."""

@@ -1,4 +1,4 @@
-"""`python -m agents.evolve`."""
+"""Runs `python -m agents.evolve`."""
 
 from dream_env.agents.run.cli import command
 

@@ -1,4 +1,4 @@
-"""What `agents.evolve` can be told."""
+"""Command-line arguments of `agents.evolve`."""
 
 from __future__ import annotations
 
@@ -16,73 +16,76 @@ class Arguments:
     """Evolves a small controller inside a learned world model, by CMA-ES."""
 
     out: Path
-    """Folder of the controller, of tensorboard's curves, and of the run's state."""
+    """Output folder for the controller, the tensorboard logs and the state of the run."""
     world_model: str = "default"
     """Checkpoint of the world model: a folder, or "default" for NICOL's, which is shipped."""
     world: Literal["dream", "real"] = "dream"
-    """World to evolve in."""
+    """World to evolve in: the dream or the real environment."""
     env: str | None = None
-    """Id of the real environment; None takes the one that the world model knows."""
+    """Id of the real environment; None uses the one that the world model was fitted to."""
     task: str = "all"
-    """Task to evolve for, "all" for a random one in each episode. NICOL's tasks differ more than one small controller
-    can do: --task reach."""
+    """Task to evolve for; "all" selects a random one for each episode.
+    NICOL's tasks are too different for one small controller: choose one, such as --task reach."""
     inputs: tuple[str, ...] = ()
-    """What the controller looks at: parts of an observation (embedding, goal, ...), entries of the world model's state,
-    or of its `features`. Nothing takes all features of a model that has some, else the whole observation."""
+    """Inputs of the controller: parts of an observation (embedding, goal, ...), entries of the world model's state,
+    or entries of its `features`. By default all features if the model has some, else the whole observation."""
     obs_type: Literal["embedding", "native"] = "embedding"
-    """"native" looks at what the environment itself shows in numbers, without a world model's encoder."""
+    """Observations that the controller takes: "embedding" those encoded by the world model,
+    "native" the vectors that the environment itself returns, without the encoder."""
     hidden: int = 0
-    """Width of a hidden layer; 0 for a linear controller."""
+    """Width of the hidden layer; 0 for a linear controller."""
     components: int = 0
-    """Principal components of the inputs that weights are spent on, measured under random actions in the world to
-    evolve in; 0 for all inputs. Few weights take few generations."""
+    """Number of principal components of the inputs that the controller uses; 0 uses the inputs themselves.
+    They are computed under random actions in the world to evolve in. Fewer weights need fewer generations."""
     init: str = "none"
-    """A policy whose actions the first controller is fitted to by least squares: a folder, or "default" or "bc5", which
-    are shipped. "none" begins with zeros."""
+    """Policy to start from, whose actions the first controller is fitted to by least squares:
+    a folder, or "default" or "bc5", which are shipped. "none" starts with zero weights."""
     reward: RewardName | None = None
-    """What pays: the sum of these rewards; "success" pays once, at the end. None takes the world's own."""
+    """Reward whose sum over an episode is maximized; "success" counts once, at the end of the episode.
+    None uses the default reward of the world."""
     generations: int = 100
-    """Generations; a larger number evolves on."""
+    """Total number of generations; repeat the command with a larger number to continue a finished run."""
     population: int = 64
-    """Controllers of a generation."""
+    """Number of controllers in a generation."""
     rollouts: int = 16
-    """Dreams, or real episodes, of each controller; all meet the same initial states and the same noise."""
+    """Dreams, or real episodes, per controller; all controllers get the same initial states and the same noise."""
     antithetic: bool = False
-    """Lets half of the dreams meet the mirrored noise of the others."""
+    """Uses antithetic noise: half of the dreams get the mirrored noise of the other half."""
     sigma: float = 0.1
-    """Standard deviation of the weights at first; inputs have unit variance."""
+    """Initial standard deviation of the weights; inputs have unit variance."""
     weight_decay: float = 0.01
-    """Taken off a controller's mean return, times the mean square of its weights: what makes no difference stays small,
-    and actions do not saturate (as in the authors' own code of Ha & Schmidhuber 2018)."""
+    """Factor of the mean squared weights, which are subtracted from a controller's mean return.
+    Keeps weights without effect small and actions from saturating (as in the code of Ha & Schmidhuber 2018)."""
     diagonal: bool = False
-    """Adapts variances only, which is faster above some thousand weights."""
+    """Adapts variances only, which is faster with more than a few thousand weights."""
     temperature: float = 1.0
-    """How far noise leads from what is likeliest: at 1 as the model believes; above 1 a dream is harder to cheat."""
+    """Strength of the noise in dreams: 0 for the most likely future, 1 for the model's own distribution.
+    Above 1, errors of the dream are harder to exploit."""
     starts: Literal["episode", "any"] = "episode"
-    """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
+    """Initial states of dreams: "episode" uses the starts of recorded episodes, "any" takes 40 % from mid-episode."""
     initial_states: Path | None = None
-    """Starts of dreams, a file of `dream_env.initial_states.InitialStates.save`; None takes the world model's."""
+    """File of initial states, written by `dream_env.initial_states.InitialStates.save`; None uses the world model's."""
     max_steps: int = 1000
-    """Steps after which an episode is left at the latest."""
+    """Maximum number of steps in an episode."""
     disagreement_penalty: float = 0.0
-    """Weight with which the ensemble's disagreement is taken off the reward of dreams."""
+    """Weight of the ensemble's disagreement, which is subtracted from the reward in dreams."""
     validate_every: int = 10
-    """Generations between two evaluations of the mean on fresh seeds; the controller that is best then is kept."""
+    """Generations between two evaluations of the distribution's mean on validation seeds; the best one is saved."""
     validation_dreams: int = 1024
-    """Dreams of such an evaluation; in the real world it is four times `rollouts` episodes."""
+    """Dreams in such an evaluation. In the real environment it uses 4 * rollouts episodes instead."""
     episodes: int = 100
-    """Episodes, per task, of the evaluation in both worlds at the end; 0 for none."""
+    """Episodes per task in the final evaluation in both worlds; 0 skips it."""
     workers: int | None = None
-    """Processes for real episodes; all cores by default."""
+    """Number of processes for real episodes; by default one per core."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the world model's products: "bfloat16" is faster where the processor has instructions for it."""
+    """Precision of the world model's matrix products; "bfloat16" is faster on processors that support it."""
     seed: int = 0
-    """Seed of all that is drawn."""
+    """Seed of all random numbers."""
     device: str = "cpu"
-    """Device of dreams and controllers."""
+    """Torch device of dreams and controllers."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the values that can be checked without reading files."""
         object.__setattr__(self, "inputs", split(self.inputs))
         if self.init.lower() == "none":
             object.__setattr__(self, "init", "none")
@@ -100,7 +103,7 @@ class Arguments:
             check_number("workers", self.workers, 1, beside="None, or ")
 
     def settings(self) -> dict[str, Any]:
-        """Returns what a run cannot change on its way, JSON-able."""
+        """Returns the arguments that must stay the same when a run is resumed, as JSON values."""
         free = ("out", "generations", "episodes", "workers", "device")
         kept = {key: value for key, value in asdict(self).items() if key not in free}
         paths = {**kept, "init": None if self.init == "none" else self.init, "inputs": list(self.inputs)}

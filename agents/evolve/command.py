@@ -1,10 +1,11 @@
 """Evolves a small controller inside a learned world model: `python -m agents.evolve --task reach --out runs/evolve`.
 
-World Models (Ha & Schmidhuber 2018): CMA-ES finds the weights of a linear controller, or of one with a hidden layer, by
-what they are paid in dreams. A generation is one batch of dreams, the same initial states and noise for all. The
-controller whose dreams on fresh seeds paid most, and the last mean, are evaluated in both worlds at the end. The result
-is a policy that `agents.evaluate`, `agents.plan --prior` and the others take. A killed run goes on when the same
-command is given again, exactly as one without a pause; a larger `--generations` evolves on.
+As in World Models (Ha & Schmidhuber 2018), CMA-ES optimizes the weights of a linear controller, or of one with a hidden
+layer, by their returns in dreams. A generation is one batch of dreams, with the same initial states and noise for all
+controllers. At the end, the controller with the highest return on validation seeds and the last mean of the
+distribution are evaluated in both worlds. The result is a policy that `agents.evaluate`, `agents.plan --prior` and
+other commands accept. An interrupted run continues when the same command is given again, with the same result as
+without interruption; a larger `--generations` continues a finished run.
 
     python -m agents.evolve --task reach --generations 60 --sigma 0.3 --out runs/evolve
     python -m agents.evolve --world-model runs/cartpole --out runs/evolve --temperature 1.2
@@ -39,11 +40,11 @@ from dream_env.world_models.precision import check_device
 
 STATE, SETTINGS, SUMMARY = "evolution.npz", "settings.json", "evolution.json"
 EVOLVING, VALIDATING, EVALUATING = 0, 1, 2
-"""What the seeds of a run are told apart by."""
+"""Parts of the seeds that keep random numbers of evolution, validation and the final evaluation apart."""
 
 
 class Evolution:
-    """A run: what it knows, from its folder or anew, and how it goes on.
+    """A run of evolution, new or resumed from its folder.
 
     Args:
         args: See `Arguments`.
@@ -51,7 +52,7 @@ class Evolution:
     Raises:
         FileNotFoundError: If a world model or a policy is missing.
         ImportError: If `cma` is not installed.
-        ValueError: If an argument is not accepted, or the folder holds another run.
+        ValueError: If an argument is not accepted, or the folder holds a run with other settings.
     """
 
     def __init__(self, args: Arguments) -> None:
@@ -61,9 +62,9 @@ class Evolution:
             check_settings(args.out, json.loads((args.out / SETTINGS).read_text()), args.settings())
         engine = DreamEngine(dream_config(args))
         check_choice("task", args.task, (*engine.initial_states.tasks, "all"))
-        if args.reward == "success" and "success_probability" not in _told(engine):
+        if args.reward == "success" and "success_probability" not in _step_info(engine):
             raise ValueError(
-                f"reward='success': the world model of {engine.spec.name} tells no success; accepted: 'environment'"
+                f"reward='success': the world model of {engine.spec.name} predicts no success; accepted: 'environment'"
                 + (", or the distance to the goal, such as 'energy'" if engine.spec.goals else "")
             )
         self.dreams = DreamPopulation(engine, args.task, args.max_steps, args.antithetic)
@@ -79,13 +80,13 @@ class Evolution:
             self.evaluator = self._real("form")
 
     def _real(self, name: str) -> RealPopulation:
-        """Returns the real environment for controllers of the present form."""
+        """Returns the real environment for controllers with the current config and input statistics."""
         args, form = self.args, self.args.out / name
         registry.save(self.controller, form, "What evolves here, before it does.\n")
         return RealPopulation(World(str(form), args.env, args.task, args.reward, args.max_steps), args.workers)
 
     def _load(self) -> None:
-        """Takes up the run from its folder, or begins it."""
+        """Resumes the run from its folder, or starts it."""
         args, file = self.args, self.args.out / STATE
         given: dict[str, np.ndarray] = {}
         if file.exists():
@@ -106,23 +107,23 @@ class Evolution:
 
     @property
     def _measured(self) -> tuple[str, ...]:
-        """Buffers of the controller that were measured at the beginning."""
+        """Buffers of the controller that were measured at the start of the run."""
         return ("center", "spread", *(["axes"] if self.controller.config.components else []))
 
     def generation(self) -> None:
-        """Evolves for a generation, and keeps it."""
+        """Runs one generation and saves the state of the run."""
         args, number = self.args, self.strategy.generation
         candidates = self.strategy.ask()
-        paid = self.evaluator.returns(self.controller, candidates, args.rollouts, (args.seed, EVOLVING, number))
-        self.strategy.tell(paid.mean(1) - args.weight_decay * np.square(candidates).mean(1))
+        returns = self.evaluator.returns(self.controller, candidates, args.rollouts, (args.seed, EVOLVING, number))
+        self.strategy.tell(returns.mean(1) - args.weight_decay * np.square(candidates).mean(1))
         value = np.nan
         if (number + 1) % args.validate_every == 0:
             value = self.validate()
-        self.curves.append((float(paid.mean(1).max()), float(paid.mean()), self.strategy.sigma, value))
+        self.curves.append((float(returns.mean(1).max()), float(returns.mean()), self.strategy.sigma, value))
         self._save()
 
     def validate(self) -> float:
-        """Evaluates the mean on fresh seeds, always the same ones, and keeps it if it is the best so far."""
+        """Evaluates the mean on validation seeds, always the same ones, and keeps it if it is the best so far."""
         count = self.args.validation_dreams if self.args.world == "dream" else 4 * self.args.rollouts
         seed = (self.args.seed, VALIDATING)
         value = float(self.evaluator.returns(self.controller, self.strategy.mean[None], count, seed).mean())
@@ -144,7 +145,7 @@ class Evolution:
             np.savez(file, allow_pickle=False, **arrays)
 
     def policies(self) -> dict[str, Path]:
-        """Writes the controllers, and returns their folders by name: the best in validation, and the last mean."""
+        """Saves the best controller in validation and the last mean; returns their folders by name."""
         made = {"best": self.args.out, "mean": self.args.out / "mean"}
         for (name, folder), weights in zip(made.items(), (self.best, self.strategy.mean), strict=True):
             self.controller.weights.copy_(torch.from_numpy(np.asarray(weights, np.float32)))
@@ -153,20 +154,20 @@ class Evolution:
         return made
 
     def dreamt(self) -> dict[str, dict[str, float]]:
-        """Returns what the controllers are paid in dreams on fresh seeds, of the kind that they evolved in."""
+        """Returns the returns of the controllers in dreams on new seeds, with the dream settings of the run."""
         both = np.stack([self.best, self.strategy.mean])
-        paid = self.dreams.returns(self.controller, both, self.args.validation_dreams, (self.args.seed, EVALUATING))
-        rows = zip(("best", "mean"), paid, strict=True)
+        returns = self.dreams.returns(self.controller, both, self.args.validation_dreams, (self.args.seed, EVALUATING))
+        rows = zip(("best", "mean"), returns, strict=True)
         return {name: {"mean": float(row.mean()), "std": float(row.std()), "dreams": len(row)} for name, row in rows}
 
 
-def _told(engine: DreamEngine) -> dict[str, torch.Tensor]:
-    """Returns what a dream's step tells."""
+def _step_info(engine: DreamEngine) -> dict[str, torch.Tensor]:
+    """Returns what the engine reports of a step: reward, termination and the like."""
     return engine.advance(engine.begin(np.zeros(1, np.int64)), engine.still(1))[1]
 
 
 def dream_config(args: Arguments) -> DreamConfig:
-    """Returns the dreams that the arguments ask for."""
+    """Returns the config of the dreams that the arguments describe."""
     return DreamConfig(
         task=args.task,
         reward=args.reward,
@@ -181,7 +182,7 @@ def dream_config(args: Arguments) -> DreamConfig:
 
 
 def card(run: Evolution, name: str) -> str:
-    """Writes the card of a controller."""
+    """Returns the model card of a controller."""
     config, count = run.controller.config, run.controller.weights.numel()
     which = "the best in validation" if name == "best" else "the last mean"
     layer = f", {config.hidden} hidden units" if config.hidden else ""
@@ -192,7 +193,7 @@ def card(run: Evolution, name: str) -> str:
 
 
 def evolve(args: Arguments, progress: bool = True) -> dict[str, Any]:
-    """Evolves, or goes on evolving, and writes the controllers; returns what `evolution.json` holds.
+    """Starts or continues a run, saves the controllers, and returns the contents of `evolution.json`.
 
     Raises:
         FileNotFoundError: If a world model or a policy is missing.
@@ -216,7 +217,7 @@ def evolve(args: Arguments, progress: bool = True) -> dict[str, Any]:
             bar.update()
     logger.close()
     seconds, stepped = time.perf_counter() - began, run.evaluator.steps - stepped
-    if not np.isfinite(run.curves[-1][-1]):  # the last mean has its chance, too
+    if not np.isfinite(run.curves[-1][-1]):  # the last mean is a candidate for the best, too
         run.validate()
     run.policies()
     done = run.strategy.generation - first
@@ -246,7 +247,7 @@ def main(args: Arguments) -> None:
 
 
 def evaluation(args: Arguments) -> Any:
-    """Returns the arguments of `agents.evaluate` with which the controllers are evaluated in both worlds."""
+    """Returns the arguments of `agents.evaluate` for the final evaluation in both worlds."""
     from dream_env.agents.evaluate.arguments import Arguments as Evaluate
 
     asked: dict[str, Any] = {}

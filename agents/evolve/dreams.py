@@ -1,4 +1,4 @@
-"""A whole population evaluated as one batch of dreams."""
+"""Evaluates a whole population as one batch of dreams."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dream_env.rewards import reward
 from dream_env.world_models.precision import insulated
 
 SHRINK = 0.75
-"""Share of the dreams still going on below which the ended ones are left out of the batch."""
+"""The batch drops dreams that have ended when the share of running ones falls below this."""
 
 
 class DreamPopulation:
-    """Returns of controllers in dreams; all of them meet the same initial states and the same noise.
+    """Measures returns of controllers in dreams; all controllers get the same initial states and the same noise.
 
     Args:
-        engine: The dreams.
+        engine: Engine of the dreams.
         task: Task of the initial states, or "all".
-        max_steps: Steps after which a dream is left, in a world without a horizon.
-        antithetic: Lets the second half of the rollouts meet the noise of the first half mirrored, u and 1 - u.
+        max_steps: Maximum number of steps in a dream; the horizon of the world if that is shorter.
+        antithetic: Whether the second half of the rollouts gets the mirrored noise of the first half, u and 1 - u.
     """
 
     def __init__(self, engine: DreamEngine, task: str = "all", max_steps: int = 1000, antithetic: bool = False) -> None:
@@ -34,20 +34,20 @@ class DreamPopulation:
         self.horizon = min(max_steps, engine.horizon or max_steps)
         self._chances = engine.initial_states.chances(task, engine.config.middle_share)
         self.steps = 0
-        """Steps of dreams until now."""
+        """Dream steps so far."""
 
     @insulated
     @torch.no_grad()
     def returns(self, controller: Controller, weights: np.ndarray, rollouts: int, seed: tuple[int, ...]) -> np.ndarray:
-        """Dreams, and returns what each dream paid, `(C, R)`.
+        """Runs R dreams of each of C controllers, and returns the return of each dream, `(C, R)`.
 
-        With `reward="success"` that is 1 if success holds at the end, else 0; otherwise it is the sum of rewards.
+        With `reward="success"` the return is 1 if success holds at the end, else 0; otherwise it is the sum of rewards.
 
         Args:
-            controller: Its form is that of all.
-            weights: Of each controller, `(C, n)`.
-            rollouts: Dreams R of each.
-            seed: Of initial states and noise.
+            controller: Controller whose config all share.
+            weights: Weights of each controller, `(C, n)`.
+            rollouts: Dreams R per controller.
+            seed: Seed of initial states and noise.
         """
         engine, count = self.engine, len(weights)
         rng = np.random.default_rng(seed)
@@ -58,20 +58,20 @@ class DreamPopulation:
         if self._needs_no_picture(controller):
             kept = {*engine.model.metric_state, *OWN, "instruction"}  # type: ignore[attr-defined]
             carry, advance = {name: part for name, part in carry.items() if name in kept}, self._advance_metric
-        place = torch.arange(count * rollouts, device=engine.device)  # where a row of the batch is in the result
+        place = torch.arange(count * rollouts, device=engine.device)  # index of each batch row in the result
         own, going = everyone, torch.ones_like(place, dtype=torch.bool)
-        paid = torch.zeros(len(place), dtype=torch.float64, device=engine.device)
+        total = torch.zeros(len(place), dtype=torch.float64, device=engine.device)
         outcome = engine.reward == "success"
         for _ in range(self.horizon):
             action = self._act(controller, carry, own)
             noise = self._noise(rollouts, generator)
-            carry, told = advance(carry, action, None if noise is None else noise[place % rollouts])
+            carry, info = advance(carry, action, None if noise is None else noise[place % rollouts])
             self.steps += len(place)
             if outcome:
-                paid[place[going]] = told["is_success"].double()[going]
+                total[place[going]] = info["is_success"].double()[going]
             else:
-                paid[place] += torch.where(going, told["reward"], 0.0)
-            going = going & ~(told["terminated"] | told["truncated"])
+                total[place] += torch.where(going, info["reward"], 0.0)
+            going = going & ~(info["terminated"] | info["truncated"])
             alive = int(going.sum())
             if not alive:
                 break
@@ -79,13 +79,16 @@ class DreamPopulation:
                 place, own = place[going], everyone[place[going] // rollouts]
                 carry = {name: part[going] for name, part in carry.items()}
                 going = going[going]
-        return paid.view(count, rollouts).cpu().numpy()
+        return total.view(count, rollouts).cpu().numpy()
 
     def _advance(self, carry: Carry, action: Tensor, noise: Tensor | None) -> tuple[Carry, dict[str, Tensor]]:
         return self.engine.advance(carry, action, noise)
 
     def _needs_no_picture(self, controller: Controller) -> bool:
-        """Tells whether only a few entries of the state are paid for and looked at: those are moved much faster."""
+        """Returns whether reward and controller need only the state entries in `metric_state`.
+
+        The world model steps these much faster than the whole state.
+        """
         engine = self.engine
         few = getattr(engine.model, "metric_state", ())
         if not few or not engine.distance.learned or engine.config.disagreement_penalty:
@@ -100,20 +103,20 @@ class DreamPopulation:
         return True
 
     def _advance_metric(self, carry: Carry, action: Tensor, noise: Tensor | None) -> tuple[Carry, dict[str, Tensor]]:
-        """Takes dreams of `metric_state` alone a step further, see `DreamEngine.advance`."""
+        """Steps dreams whose state has only the entries of `metric_state`, see `DreamEngine.advance`."""
         engine, steps = self.engine, carry["_steps"] + 1
         state, _ = engine.model.step(engine.state(carry), action, noise, engine.config.temperature)
         distance = engine.distance(engine.distance.vector(state), carry["_goal_vector"])
-        paid = reward(engine.reward, carry["_distance"], distance, torch.zeros_like(distance))
+        value = reward(engine.reward, carry["_distance"], distance, torch.zeros_like(distance))
         never = torch.zeros_like(steps, dtype=torch.bool)
         return {**carry, **state, "_steps": steps, "_distance": distance}, {
-            "reward": paid,
+            "reward": value,
             "terminated": never,
             "truncated": never if engine.horizon is None else steps >= engine.horizon,
         }
 
     def _act(self, controller: Controller, carry: Carry, own: Tensor) -> Tensor:
-        """Returns the actions of the batch: of every controller in `own` `(C, n)` equally many rows."""
+        """Returns the actions of the batch; each controller in `own` `(C, n)` acts in an equal number of rows."""
         state, goal = self.engine.state(carry), carry["_goal"] if self.engine.spec.goals else None
         inputs = controller.imagined(self.engine.model, state, goal)
         return controller.choose(own, inputs.unflatten(0, (len(own), -1))).flatten(0, 1)
@@ -130,13 +133,16 @@ class DreamPopulation:
     @insulated
     @torch.no_grad()
     def visited(self, controller: Controller, act: Any, dreams: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Dreams by a policy, and returns what a controller would have seen, `(N, I)`, and what was done, `(N, ...)`.
+        """Runs dreams with a policy and collects pairs of controller inputs and actions.
 
         Args:
-            controller: Its inputs are taken.
-            act: A policy; None acts at random, every action held for some steps.
+            controller: Controller whose inputs are collected.
+            act: A policy; None takes random actions, each held for several steps.
             dreams: Number of dreams.
-            seed: Of initial states, noise and actions.
+            seed: Seed of initial states, noise and actions.
+
+        Returns:
+            Inputs `(N, I)` and actions `(N, ...)` of all steps.
         """
         engine, rng = self.engine, np.random.default_rng(seed)
         form = None if act is None else ObservationForm(engine.model, getattr(act.config, "obs_type", "embedding"))
@@ -156,8 +162,8 @@ class DreamPopulation:
                 seen = seen if isinstance(seen, dict) else {str(bare(engine.spec)): seen}
                 action = torch.as_tensor(act.act(seen), device=engine.device)
             actions.append(action[going])
-            carry, told = engine.advance(carry, action, self._noise(dreams, generator))
-            going = going & ~(told["terminated"] | told["truncated"])
+            carry, info = engine.advance(carry, action, self._noise(dreams, generator))
+            going = going & ~(info["terminated"] | info["truncated"])
             if not going.any():
                 break
         return torch.cat(inputs), torch.cat(actions)

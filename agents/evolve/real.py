@@ -1,4 +1,4 @@
-"""A population evaluated in the real environment, over all cores."""
+"""Evaluates a population in the real environment, over all cores."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dream_env.agents.run.worlds import make_real, tasks_of
 from dream_env.spec import observe
 
 SEEDS = 90_000
-"""Real seeds below are for evolution; those from here on are for validation, those from 100,000 on for evaluation."""
+"""Seeds of real episodes in `RealPopulation` are below this; evaluation uses those from 100,000 on."""
 
 HOLD = 3
-"""Steps for which a random action is held at most where inputs are measured."""
+"""Maximum number of steps for which a random action is held while inputs are measured."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class World:
     """A real environment.
 
     Attributes:
-        form: Folder of a controller, of which the weights do not count.
-        env: Its id; None for the world model's own.
+        form: Folder of a controller with the config of the population; its weights are not used.
+        env: Id of the environment; None for the one that the world model was fitted to.
         task: Task, or "all".
-        reward: What pays; "success" pays once, at the end.
-        max_steps: Steps after which an episode is left.
+        reward: Name of the reward; "success" counts once, at the end. None for the default of the world.
+        max_steps: Maximum number of steps in an episode.
     """
 
     form: str
@@ -46,7 +46,7 @@ class World:
 
 @dataclass(frozen=True)
 class Job:
-    """Some episodes of one controller: its weights, none to act at random, and a seed for each."""
+    """Episodes of one controller: its weights, empty for random actions, and a seed for each episode."""
 
     world: World
     weights: tuple[float, ...]
@@ -54,35 +54,35 @@ class Job:
 
 
 class RealPopulation:
-    """Returns of controllers in the real environment, all on the same seeds; see `DreamPopulation`.
+    """Measures returns of controllers in the real environment, all on the same seeds; see `DreamPopulation`.
 
     Args:
         world: The environment.
-        workers: Processes, see `dream_env.agents.run.workers.Workers`.
+        workers: See `dream_env.agents.run.workers.Workers`.
     """
 
     def __init__(self, world: World, workers: pool.Workers = None) -> None:
         self.world, self.workers = world, workers
         self.steps = 0
-        """Steps until now."""
+        """Environment steps so far."""
 
     def returns(self, controller: Controller, weights: np.ndarray, rollouts: int, seed: Sequence[int]) -> np.ndarray:
-        """Plays, and returns what each episode paid, `(C, R)`."""
+        """Runs R episodes of each of C controllers, and returns the return of each episode, `(C, R)`."""
         seeds = tuple(np.random.default_rng(seed).integers(0, SEEDS, rollouts).tolist())
         jobs = [Job(self.world, tuple(each), seeds) for each in np.asarray(weights, np.float64).tolist()]
         played = list(pool.imap(play, jobs, self.workers, ordered=True))
         self.steps += sum(steps for _, steps in played)
-        return np.array([paid for paid, _ in played])
+        return np.array([returns for returns, _ in played])
 
     def visited(self, episodes: int, seed: Sequence[int]) -> torch.Tensor:
-        """Acts at random, every action held for some steps, and returns what the controllers would see, `(N, I)`."""
+        """Takes random actions, each held for several steps, and returns the controllers' inputs, `(N, I)`."""
         seeds = np.random.default_rng(seed).integers(0, SEEDS, episodes).tolist()
         seen = pool.imap(visit, [Job(self.world, (), (each,)) for each in seeds], self.workers, ordered=True)
         return torch.from_numpy(np.concatenate(list(seen)))
 
 
 def visit(job: Job) -> np.ndarray:
-    """Acts at random in the episode of a job, and returns the inputs of its controller, `(N, I)`."""
+    """Takes random actions in the episode of a job, and returns the inputs of its controller, `(N, I)`."""
     controller, env = _made(job.world)
     (seed,) = job.seeds
     behavior, inputs, ended = None, [], False
@@ -109,7 +109,7 @@ def _made(world: World) -> tuple[Controller, Any]:
 
 
 def play(job: Job) -> tuple[list[float], int]:
-    """Plays the episodes of a job; the function that worker processes run. Returns what each paid, and the steps."""
+    """Runs the episodes of a job in a worker process; returns the return of each and the total number of steps."""
     world = job.world
     controller, env = _made(world)
     controller.weights.copy_(torch.tensor(job.weights))

@@ -1,4 +1,4 @@
-"""Where evolution begins: the scale of the inputs, and weights of zero or those of a fit to a policy."""
+"""Initializes evolution: measures the scale of the inputs, and sets the first weights to zero or to a fitted policy."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from dream_env.agents.policies.controller import Controller
 from dream_env.agents.policies.registry import load_once
 
 DREAMS = 128
-"""Dreams in which inputs are measured, and a policy is looked at."""
+"""Dreams in which inputs are measured, and in which the actions of a policy are collected."""
 EPISODES = 16
-"""Real episodes in which inputs are measured where evolution is in the real environment."""
+"""Real episodes in which inputs are measured when evolving in the real environment."""
 RIDGE = 1e-3
-"""Weight of the squared weights beside the mean squared error, with inputs of unit variance."""
+"""Weight of the squared weights in ridge regression, relative to the mean squared error; inputs have unit variance."""
 MEASURING, FITTING = 3, 4
-"""What the seeds are told apart by."""
+"""Parts of the seeds that keep the random numbers of the two uses apart."""
 
 
 def begin(
     controller: Controller, dreams: DreamPopulation, init: str, seed: int, real: RealPopulation | None = None
 ) -> np.ndarray:
-    """Measures the controller's inputs, and returns the weights to begin with, `(n,)`.
+    """Measures the controller's inputs, and returns the initial weights, `(n,)`.
 
     Args:
-        controller: Its `center` and `spread` are set.
-        dreams: Where inputs are measured.
-        init: A saved policy, or "none".
-        seed: Of the dreams.
-        real: Where inputs are measured instead.
+        controller: Controller whose `center`, `spread` and `axes` are set.
+        dreams: Dreams in which inputs are measured.
+        init: A saved policy to fit, or "none" for zero weights.
+        seed: Seed of the dreams.
+        real: Real environment in which inputs are measured instead, if given.
     """
     if real is None:
         inputs, _ = dreams.visited(controller, None, DREAMS, (seed, MEASURING))
@@ -56,15 +56,15 @@ def begin(
 
 
 def fit(controller: Controller, inputs: Tensor, actions: Tensor, seed: int = 0) -> np.ndarray:
-    """Returns weights `(n,)` with which a controller does nearly the same: ridge regression of what is done.
+    """Fits a controller to actions by ridge regression, and returns its weights `(n,)`.
 
-    Units of a hidden layer are drawn at random, and what is made of them is fitted.
+    The weights of a hidden layer are random; only the output layer is fitted.
 
     Args:
-        controller: Its form.
-        inputs: `(N, I)`.
-        actions: `(N, ...)`.
-        seed: Of the hidden layer.
+        controller: Controller with measured inputs.
+        inputs: Controller inputs, `(N, I)`.
+        actions: Actions to imitate, `(N, ...)`.
+        seed: Seed of the hidden layer.
     """
     signal, parts = controller.signal(inputs), []
     hidden = controller.config.hidden

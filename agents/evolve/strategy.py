@@ -1,4 +1,4 @@
-"""CMA-ES by the library `cma`, in a form that goes on from what candidates were worth, and needs no pickle."""
+"""CMA-ES of the library `cma`, restored from past returns instead of a pickle."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 class Strategy:
     """The covariance matrix adaptation evolution strategy (Hansen 2016, "The CMA evolution strategy: a tutorial").
 
-    Everything that it is follows from its arguments and from the returns that candidates had: given those of earlier
-    generations it is exactly where it was.
+    Its state is fully determined by its arguments and the returns of earlier candidates: given these returns, it is
+    restored exactly.
 
     Args:
-        mean: Where it begins, `(n,)`.
-        sigma: Standard deviation at the beginning.
-        population: Candidates of a generation.
-        seed: Seed of all that is drawn.
-        diagonal: Adapts variances only, linear in n (Ros & Hansen 2008).
-        returns: Of earlier generations, `(G, population)`.
+        mean: Initial mean, `(n,)`.
+        sigma: Initial standard deviation.
+        population: Candidates per generation.
+        seed: Seed of all random numbers.
+        diagonal: Adapts variances only, with costs linear in n (Ros & Hansen 2008).
+        returns: Returns of earlier generations, `(G, population)`.
 
     Raises:
         ImportError: If `cma` is not installed.
@@ -42,7 +42,7 @@ class Strategy:
         generator = np.random.RandomState(seed)
         options: dict[str, Any] = {
             "popsize": population,
-            "seed": np.nan,  # cma's own generator is numpy's global one
+            "seed": np.nan,  # keeps cma from seeding numpy's global generator
             "randn": generator.randn,
             "CMA_diagonal": diagonal,
             "verbose": -9,
@@ -57,12 +57,12 @@ class Strategy:
 
     @property
     def returns(self) -> np.ndarray:
-        """What candidates were worth until now, `(G, population)`."""
+        """Returns of all candidates so far, `(G, population)`."""
         return np.array(self._returns).reshape(-1, self._strategy.popsize)
 
     @property
     def generation(self) -> int:
-        """Generations until now."""
+        """Number of generations so far."""
         return len(self._returns)
 
     @property
@@ -76,17 +76,17 @@ class Strategy:
         return float(self._strategy.sigma)
 
     def ask(self) -> np.ndarray:
-        """Draws the candidates of a generation, `(population, n)`."""
+        """Samples the candidates of a generation, `(population, n)`."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._asked = self._strategy.ask()
         return np.array(self._asked)
 
     def tell(self, returns: np.ndarray) -> None:
-        """Learns what the candidates were worth, `(population,)`; more is better.
+        """Updates the distribution with the returns of the candidates, `(population,)`; higher is better.
 
         Raises:
-            ValueError: If one is not a finite number.
+            ValueError: If a return is not finite.
         """
         values = np.asarray(returns, np.float64)
         if not np.isfinite(values).all():

@@ -1,1 +1,1 @@
-"""agents.foresee: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.foresee` command: `arguments` defines its options, `command` implements it."""

@@ -1,4 +1,4 @@
-"""`python -m agents.foresee`."""
+"""Runs `python -m agents.foresee`."""
 
 from dream_env.agents.run.cli import command
 

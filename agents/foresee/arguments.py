@@ -1,4 +1,4 @@
-"""What `agents.foresee` can be told."""
+"""Command-line arguments of `agents.foresee`."""
 
 from __future__ import annotations
 
@@ -13,42 +13,44 @@ class Arguments:
     """Evaluates a policy with and without foresight, in physics and in the dream."""
 
     policy: str = "few"
-    """The policy that proposes: default, few, or a path."""
+    """Policy whose behavior is improved by foresight: default, few, or a path."""
     candidates: int = 16
-    """Behaviors that are compared; the first is the policy's own."""
+    """Number of candidate behaviors to compare, 2 or more; the first is the policy without changes."""
     objective: tuple[str, ...] = ()
-    """Terms of the cost, NAME or NAME=WEIGHT, see `python -m agents.plan --help`; by default "metric disagreement=200"
-    where the world model has a learned distance, else "energy"."""
+    """Terms of the cost, each as NAME or NAME=WEIGHT, see `python -m agents.plan --help`.
+    By default "metric disagreement=200" if the world model has a learned distance, else "energy"."""
     path: float = 0.25
-    """How much the path counts beside its end."""
+    """Weight of the mean cost along the path; the cost at its end has weight 1.
+    Does not affect reward and disagreement, which are summed over the steps."""
     horizon: int = 8
-    """Steps that are imagined."""
+    """Control steps to imagine ahead."""
     execute: int = 4
-    """Steps for which the chosen behavior is kept."""
+    """Control steps for which the chosen behavior is kept before choosing again."""
     std: float = 0.3
-    """Noise on the policy's actions, as a share of half the action box."""
+    """Standard deviation of the noise on the policy's actions, as a share of half the action box."""
     draws: int = 4
-    """Draws of noise that every candidate is imagined with."""
+    """Noise samples with which each candidate is imagined, the same for all; 0: only the most likely future."""
     margin: float = 0.0
-    """Another behavior is chosen only if its cost is lower than the policy's own by so much; good policies need
-    about 3, with --draws 8 --sure 4."""
+    """Chooses another behavior only if its cost is lower than the policy's own by more than this.
+    Good policies need about 3, with --draws 8 --sure 4."""
     sure: float = 0.0
-    """And only if it leads by so many standard errors over the draws of noise (with --draws 8, 3 is p < .01)."""
+    """In addition, chooses another behavior only if its lead exceeds this many standard errors over the noise samples.
+    With --draws 8, a value of 3 means p < .01; 0 requires nothing."""
     controls: bool = True
-    """Plays the random and the worst-scored candidate, too."""
+    """Also evaluates two controls: choosing a random candidate, and choosing the candidate with the worst score."""
     oracle: int = 0
-    """Variations of every episode that physics itself chooses from; 0 for none."""
+    """Variations of every episode to try in physics, which gives the pass@K upper bound; 0 skips it."""
     task: str = "all"
-    """reach, push, lift, or all; in a world that is not NICOL's, all."""
+    """Task: reach, push, lift, or all of these. In a world that is not NICOL's, only all is accepted."""
     episodes: int = 100
-    """Episodes per task."""
+    """Number of episodes per task."""
     seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
+    """First held-out seed; the episodes of a task use consecutive seeds from here on."""
     world_model: str = "default"
-    """Checkpoint that imagines."""
+    """Checkpoint of the world model to imagine with."""
     gif_episodes: int = 0
-    """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
+    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF."""
     workers: int | None = None
-    """Processes; all cores by default."""
+    """Number of processes; by default one per core."""
     out: Path = Path("foresight")
-    """Folder for foresight.json, results.json, episodes.jsonl, results.md and results.png."""
+    """Output folder for foresight.json, results.json, episodes.jsonl, results.md and results.png."""

@@ -1,10 +1,11 @@
-"""Lets a policy look ahead: it proposes several behaviors, each is imagined, and the best is carried out.
+"""Adds foresight to a policy: it proposes several behaviors, each is imagined, and the best one is executed.
 
     python -m agents.foresee --policy few --candidates 16 --out runs/foresee
 
-Played on the same seeds: the policy by itself (pass@1), the policy with foresight, and the controls, a random and the
-worst-scored candidate. With --oracle K, physics itself tells what the best of K variations of each episode would have
-been (pass@K): the headroom. Writes foresight.json: a policy that `python -m agents.evaluate --policy` takes.
+It evaluates on the same seeds the policy alone (pass@1), the policy with foresight, and two controls: choosing a random
+candidate and choosing the one with the worst score. With --oracle K, it tries K variations of each episode in physics
+and reports how often at least one succeeds (pass@K), which is the headroom. Writes foresight.json, a policy that
+`python -m agents.evaluate --policy` accepts.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from dream_env.world_models import checkpoint
 
 @dataclass(frozen=True)
 class Variations:
-    """An episode of physics that is tried with several variations of a policy: the unit of work of a process.
+    """One physics episode to try with several variations of a policy: the unit of work of a process.
 
     Attributes:
-        config: The foresight whose variations are tried; its horizon is the episode.
+        config: Foresight whose variations are tried, over the whole episode.
         task: Name of the task.
-        seed: Seed of the start.
-        count: Variations K; the first is the policy itself.
+        seed: Seed of the initial state.
+        count: Number of variations K; the first is the policy without changes.
     """
 
     config: ForesightConfig
@@ -52,7 +53,7 @@ class Variations:
 
 
 def try_all(item: Variations) -> list[bool]:
-    """Tells which variations of an episode succeed in physics; none of a start that is solved already."""
+    """Returns which variations of an episode succeed in physics; empty if the initial state is already solved."""
     box, config = ActionBox(SPEC.action), item.config
     noise = Noise([config.seed + item.seed])
     kept = -(-EPISODE_STEPS // config.execute)
@@ -77,17 +78,17 @@ def try_all(item: Variations) -> list[bool]:
 def oracle(
     config: ForesightConfig, tasks: Sequence[str], seeds: Sequence[int], count: int, workers: Any = None
 ) -> dict[str, Any]:
-    """Measures pass@1 and pass@K in physics: what a perfect choice among whole episodes would be worth.
+    """Measures pass@1 and pass@K in physics: the gain of a perfect choice among whole episodes.
 
     Args:
-        config: Of the foresight.
-        tasks: Names of tasks.
-        seeds: Starts of each.
-        count: Variations K.
+        config: Config of the foresight.
+        tasks: Names of the tasks.
+        seeds: Seeds of the initial states of each task.
+        count: Number of variations K.
         workers: See `dream_env.agents.run.workers.Workers`.
 
     Returns:
-        Per task: `episodes`, `pass_1`, `mean` (of a random variation) and `pass_k`.
+        Per task: `episodes`, `pass_1`, `mean` (success rate of a random variation) and `pass_k`.
     """
     items = [Variations(config, task, seed, count) for task in tasks for seed in seeds]
     found: dict[str, list[list[bool]]] = {task: [] for task in tasks}
@@ -107,7 +108,7 @@ def oracle(
 
 
 def config(args: Arguments) -> ForesightConfig:
-    """Returns the foresight that the arguments ask for."""
+    """Returns the config of the foresight that the arguments describe."""
     return ForesightConfig(
         args.policy,
         args.world_model,
@@ -127,10 +128,10 @@ def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out)
     check_number("oracle", args.oracle)
-    check_number("candidates", args.candidates, 2)  # the first is the policy by itself
+    check_number("candidates", args.candidates, 2)  # the first is the policy without changes
     plan.check_task(args.task, args.world_model)
     if args.oracle and not tasks_of(args.world_model):
-        raise ValueError(f"oracle={args.oracle}: physics of NICOL alone is asked; accepted in another world: 0")
+        raise ValueError(f"oracle={args.oracle}: only NICOL's physics can be tried; accepted in another world: 0")
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
     policies = {hub.label(args.policy): args.policy}
     for pick in ("best", "random", "worst") if args.controls else ("best",):

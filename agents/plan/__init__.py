@@ -1,1 +1,1 @@
-"""agents.plan: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.plan` command: `arguments` defines its options, `command` implements it."""

@@ -1,4 +1,4 @@
-"""`python -m agents.plan`."""
+"""Runs `python -m agents.plan`."""
 
 from dream_env.agents.run.cli import command
 

@@ -1,4 +1,4 @@
-"""What `agents.plan` can be told."""
+"""Command-line arguments of `agents.plan`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,41 @@ class Arguments:
     """Plans with a world model, and evaluates the plans in physics and in the dream."""
 
     solver: str = "icem"
-    """cem, icem, mppi, gradient, or random (shooting at equal budget, the control)."""
+    """Solver: cem, icem, mppi, gradient, or random (random shooting with the same budget, as a control)."""
     objective: tuple[str, ...] = ("energy",)
-    """Terms of the cost, NAME or NAME=WEIGHT: energy (distance to the goal's embedding), metric (learned distance),
-    success (minus its logarithm), reward (minus the environment's, as predicted), disagreement (of the ensemble)."""
+    """Terms of the cost, each as NAME or NAME=WEIGHT.
+    energy: distance to the goal embedding. metric: learned distance to the goal.
+    success: negative log-probability of success. reward: negative predicted reward of the environment.
+    disagreement: of the world model's ensemble."""
     path: float = 0.25
-    """How much the path counts beside its end."""
+    """Weight of the mean cost along the path; the cost at its end has weight 1.
+    Does not affect reward and disagreement, which are summed over the steps."""
     prior: str = "none"
-    """A policy that proposes plans: default, few, or a path; none for none."""
+    """Policy that proposes plans: default, few, or a path; none plans without a policy."""
     anchor: float = 0.0
-    """Cost of leaving what the prior does, times the mean square of the difference."""
+    """Weight of the mean squared difference between a plan and the prior's actions; keeps plans close to the prior."""
     samples: int | None = None
-    """Candidates per iteration; the solver's own by default. Of fewer than its elites a quarter are elites."""
+    """Candidates per iteration; the solver's default if not given.
+    With fewer samples than the solver has elites, a quarter of the samples are elites."""
     iterations: int | None = None
-    """Iterations of the solver; its own by default."""
+    """Iterations of the solver; the solver's default if not given."""
     horizon: int = 8
-    """Steps that a plan looks ahead."""
+    """Length of a plan, in control steps."""
     execute: int = 3
-    """Steps of a plan that are carried out before the next one is made."""
+    """Steps of a plan to execute before planning again."""
     draws: int = 0
-    """Draws of noise that a candidate is imagined with; 0 imagines what is likeliest."""
+    """Noise samples with which each candidate is imagined; their costs are averaged. 0: only the most likely future."""
     task: str = "all"
-    """reach, push, lift, or all; in a world that is not NICOL's, all."""
+    """Task: reach, push, lift, or all of these. In a world that is not NICOL's, only all is accepted."""
     episodes: int = 100
-    """Episodes per task."""
+    """Number of episodes per task."""
     seed: int = HELD_OUT_SEED
-    """First of the held-out seeds."""
+    """First held-out seed; the episodes of a task use consecutive seeds from here on."""
     world_model: str = "default"
-    """Checkpoint that plans."""
+    """Checkpoint of the world model to plan with."""
     gif_episodes: int = 2
-    """Episodes per task in the GIF of imagined against real futures; 0 leaves it out."""
+    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF."""
     workers: int | None = None
-    """Processes; all cores by default."""
+    """Number of processes; by default one per core."""
     out: Path = Path("plan")
-    """Folder for planner.json, results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""
+    """Output folder for planner.json, results.json, episodes.jsonl, results.md, results.png and rollouts.gif."""

@@ -1,10 +1,10 @@
-"""Plans with a world model, and tells what plans are worth, in physics and in the dream.
+"""Plans with a world model, and evaluates the plans in physics and in the dream.
 
     python -m agents.plan --solver icem --objective energy --task push --episodes 100 --out runs/plan
     python -m agents.plan --prior few --objective metric disagreement=20 --out runs/plan_few
 
-Writes planner.json beside the report: a policy that `python -m agents.evaluate --policy` takes. With a prior, the
-prior by itself is played on the same seeds.
+In addition to the report it writes planner.json, a policy that `python -m agents.evaluate --policy` accepts. With a
+prior, the prior policy alone is evaluated on the same seeds, as a baseline.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dream_env.nicol.tasks import STANDARD
 
 
 def weights(terms: Sequence[str]) -> dict[str, float]:
-    """Reads terms of an objective, NAME or NAME=WEIGHT.
+    """Parses the terms of an objective, each as NAME or NAME=WEIGHT, into weights by name.
 
     Raises:
-        ValueError: If a weight is no number.
+        ValueError: If a weight is not a number.
     """
     found = {}
     for term in terms:
@@ -42,15 +42,15 @@ def weights(terms: Sequence[str]) -> dict[str, float]:
 
 
 def tasks(task: str) -> tuple[str, ...]:
-    """Returns the tasks that "all" or a name stands for."""
+    """Returns the tasks to evaluate: the standard tasks for "all", else the one that is named."""
     return STANDARD if task == "all" else (task,)
 
 
 def config(args: Arguments) -> PlannerConfig:
-    """Returns the planner that the arguments ask for."""
+    """Returns the config of the planner that the arguments describe."""
     given: dict[str, Any] = {"samples": args.samples, "iterations": args.iterations}
     usual: Any = SOLVERS.get(args.solver)
-    if args.samples and args.samples < getattr(usual, "elites", 0):  # of few candidates a quarter
+    if args.samples and args.samples < getattr(usual, "elites", 0):
         given["elites"] = max(1, args.samples // 4)
         given["kept"] = min(usual.kept, given["elites"])
     return PlannerConfig(
@@ -68,12 +68,12 @@ def config(args: Arguments) -> PlannerConfig:
 
 
 def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) -> None:
-    """Plays policies in a world that is not NICOL's, and in the dream of it, and writes and prints the report.
+    """Evaluates policies in a world that is not NICOL's and in its dream; writes and prints the report.
 
     Args:
         policies: Files and folders by label.
-        args: `Arguments` of this command, or of another with the same names.
-        about: What the report notes of them.
+        args: `Arguments` of this command, or of another command with the same names.
+        about: Further entries of results.json.
     """
     rows = any_world.evaluate(policies, None, args.world_model, args.episodes, args.seed)
     noted = {"policies": policies, "world_model": args.world_model, "seed": args.seed, **about}
@@ -82,13 +82,13 @@ def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) ->
 
 
 def check_task(task: str, world_model: str) -> None:
-    """Raises ValueError for a task, which NICOL has, in another world."""
+    """Raises ValueError if a task is named in a world other than NICOL's, which has no tasks."""
     if task != "all" and not tasks_of(world_model):
         raise ValueError(f"task={task!r}: {spec_of(world_model).name} has no tasks to choose from; accepted: 'all'")
 
 
 def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path, about: Mapping[str, Any]) -> None:
-    """Plays what the settings ask for, writes the report and prints it, with the time that actions take."""
+    """Evaluates the policies of the settings; writes and prints the report, and prints the time per action."""
     results = evaluate(settings, workers)
     clips = record_clips(settings, gif_episodes) if gif_episodes else []
     print("\n" + write_report(results, clips, {**asdict(settings), **about}, out))
@@ -97,7 +97,7 @@ def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path
             r.milliseconds for r in results if r.label == label and r.world == "physics" and r.milliseconds is not None
         ]
         if own:
-            print(f"{label}: {sum(own) / len(own):.1f} ms of processor time an action")
+            print(f"{label}: {sum(own) / len(own):.1f} ms of CPU time per action")
     print(f"Report: {out.resolve()}")
 
 

@@ -1,4 +1,4 @@
-"""Planning with a world model: solvers, objectives, imagination and priors, composable, see docs/planning.md."""
+"""Planning with a world model: composable solvers, objectives, rollouts and priors, see docs/planning.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 
 def load(path: str | Path) -> Any:
-    """Reads what plans or foresees, kept as a JSON file; a policy, see `dream_env.agents.policies.protocol.Policy`.
+    """Loads a planner or a foresight from its JSON file.
+
+    Both are policies, see `dream_env.agents.policies.protocol.Policy`.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,4 +1,4 @@
-"""The cross-entropy method, and the form of it that is meant for planning at every step (iCEM)."""
+"""The cross-entropy method, and iCEM, its variant for planning at every step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from dream_env.agents.planners.problem import Plan, Problem, best_of, cheapest, 
 
 @dataclass(frozen=True)
 class CEM:
-    """Fits a Gaussian to the cheapest candidates, again and again (Rubinstein 1999; PETS, Chua et al. 2018).
+    """Fits a Gaussian to the candidates of lowest cost, iteratively (Rubinstein 1999; PETS, Chua et al. 2018).
+
+    In the last iteration, the mean is one of the candidates (Pinneri et al. 2020).
 
     Attributes:
         samples: New candidates per iteration.
-        iterations: Number of them; the budget is their product.
-        elites: Candidates that the Gaussian is fitted to.
-        std: First standard deviation, as a share of half the action box.
-        momentum: Share of the old mean and deviation that an iteration keeps.
-        beta: Color of the noise along the horizon, see `Noise.colored`.
-        kept: Elites that stand among the candidates of the next iteration.
+        iterations: Number of iterations; the budget is `samples * iterations`.
+        elites: Number of candidates that the Gaussian is fitted to.
+        std: Initial standard deviation, as a share of half the action box.
+        momentum: Share of the old mean and standard deviation that an iteration keeps.
+        beta: Exponent of the noise spectrum along the horizon, see `Noise.colored`.
+        kept: Number of elites that are candidates of the next iteration, too.
     """
 
     samples: int = 96
@@ -42,7 +44,7 @@ class CEM:
         """See `Solver`."""
         mean, seen = problem.mean, []
         std = (self.std * problem.box.half).expand_as(mean)
-        pool = mean[:, None][:, :0], mean.new_zeros(len(mean), 0)  # the elites so far, and what they cost
+        pool = mean[:, None][:, :0], mean.new_zeros(len(mean), 0)  # the elites so far, and their costs
         for i in range(self.iterations):
             new = (problem.first if i == 0 else partial(problem.sample, mean))(std, self.samples, self.beta)
             if 0 < i == self.iterations - 1:
@@ -58,7 +60,7 @@ class CEM:
 
 @dataclass(frozen=True)
 class ICEM(CEM):
-    """CEM with colored noise, elites that stay, and the mean among the last candidates (Pinneri et al. 2020)."""
+    """CEM with colored noise and kept elites (Pinneri et al. 2020)."""
 
     beta: float = 2.0
     kept: int = 5

@@ -1,4 +1,4 @@
-"""Foresight: a policy proposes several behaviors, each is imagined, and the best is carried out."""
+"""Foresight: a policy proposes several behaviors, each is imagined, and the best one is executed."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ Pick = Literal["best", "random", "worst"]
 
 @dataclass(frozen=True)
 class ForesightConfig:
-    """Everything that a foresight is made of.
+    """Config of a foresight.
 
     Attributes:
-        policy: The policy that proposes.
-        world_model: Name or folder.
-        candidates: Behaviors K that are compared; the first is what the policy does by itself. Those of a policy whose
-            head has modes are the chunks that it proposes, after which it goes on by itself.
-        objective: Weight of each term of their cost, see `dream_env.agents.planners.objectives.TERMS`.
-        path: How much the path counts beside its end.
-        horizon: Steps that are imagined.
+        policy: Name or path of the policy that proposes behaviors.
+        world_model: Name or folder of the world model.
+        candidates: Number K of behaviors to compare; the first is the policy without changes. For a policy whose action
+            head has modes, the candidates are the chunks that it proposes, after which the policy acts without changes.
+        objective: Weight of each term of the cost, see `dream_env.agents.planners.objectives.TERMS`.
+        path: Weight of the mean cost along the path, see `Objective`.
+        horizon: Steps to imagine.
         execute: Steps for which the chosen behavior is kept.
-        std: Standard deviation of what is added to the actions of other policies, as a share of half the action box.
-        beta: Color of that noise along the horizon, see `Noise.colored`.
-        draws: Draws of noise that every candidate is imagined with, the same for all; 0 imagines what is likeliest.
-        temperature: How far noise leads from the likeliest.
-        margin: Another behavior is chosen only if its cost is lower than the policy's own by so much.
-        sure: And only if, over the draws of noise, its mean lead is larger than so many standard errors of that mean: a
-            one-sided paired t-test. What leads by less may lead by chance. 0 asks for nothing.
-        pick: "best"; or the controls "random" and "worst".
-        seed: Of all random numbers; row i takes seed + i.
+        std: Standard deviation of the noise that is added to the actions of a policy without modes, as a share of half
+            the action box.
+        beta: Exponent of the spectrum of that noise along the horizon, see `Noise.colored`.
+        draws: Noise samples with which every candidate is imagined, the same for all; 0 imagines the most likely
+            future.
+        temperature: Strength of the world model's noise, as in `WorldModel.step`.
+        margin: Another behavior is chosen only if its cost is lower than that of the policy by more than this.
+        sure: And only if its mean lead over the noise samples is larger than this number of standard errors of the
+            mean: a one-sided paired t-test, because a smaller lead may be due to chance. 0 requires nothing.
+        pick: Which candidate to choose: "best", or as controls "random" and "worst".
+        seed: Seed of all random numbers; row i uses seed + i.
     """
 
     policy: str = "few"
@@ -66,14 +68,14 @@ class ForesightConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks what does not need the world model."""
+        """Checks the values that can be checked without the world model."""
         check_counts(candidates=self.candidates, horizon=self.horizon, execute=self.execute)
         check_choice("pick", self.pick, Pick)
         check_number("margin", self.margin)
         check_number("sure", self.sure)
         if self.sure and self.draws < 2:
             raise ValueError(
-                f"sure={self.sure} with draws={self.draws}; accepted: 2 draws or more, whose spread it asks"
+                f"sure={self.sure} with draws={self.draws}; accepted: 2 draws or more, to estimate the standard error"
             )
         if self.execute > self.horizon:
             raise ValueError(f"execute={self.execute}; accepted: 1 to horizon={self.horizon}")
@@ -81,18 +83,18 @@ class ForesightConfig:
 
 
 class Foresight:
-    """A policy that looks ahead; meets `dream_env.agents.policies.protocol.Policy`.
+    """A policy with lookahead; implements `dream_env.agents.policies.protocol.Policy`.
 
-    What is chosen is what to add to the policy's actions in the next steps, so the policy stays in the loop, or what to
-    do in their place; with neither it is the policy itself.
+    A candidate is noise that is added to the policy's actions in the next steps, so the policy still reacts to
+    observations, or a chunk of actions that replaces them. The first candidate changes nothing.
 
     Args:
-        config: What it is made of.
-        model: World model; None loads the config's.
-        policy: The policy; None loads the config's.
+        config: Config of the foresight.
+        model: World model; None loads the one in the config.
+        policy: The policy; None loads the one in the config.
 
     Raises:
-        ValueError: If the parts do not go together.
+        ValueError: If the policy, the objective or the horizon does not fit the world model.
     """
 
     kind = "foresight"
@@ -110,8 +112,8 @@ class Foresight:
         self.prior = Prior(self.policy, config.std, config.beta)
         if self.prior.obs_type == "native" and getattr(self.model, "state_spaces", None):
             raise ValueError(
-                f"policy={config.policy!r} sees what {spec.name} itself shows, and the world model has a memory, which "
-                "that does not tell; accepted: a policy of `agents.train --obs-type embedding`"
+                f"policy={config.policy!r} reads the observations of {spec.name} itself, which do not contain the "
+                "memory of the world model; accepted: a policy of `agents.train --obs-type embedding`"
             )
         self.objective = Objective(config.objective, config.path)
         self.objective.check(self.model)
@@ -120,16 +122,16 @@ class Foresight:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         return tuple(dict.fromkeys((*states.inputs(self.model), *self.policy.inputs)))
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it looks at, see `dream_env.observations.ObservationForm`."""
+        """Form of the observations that it reads, see `dream_env.observations.ObservationForm`."""
         return "native" if self.prior.obs_type == "native" else states.form(self.model, self.inputs)
 
     def reset(self) -> None:
-        """Forgets the episodes so far; random numbers begin anew."""
+        """Resets the policy, the chosen behavior and the random numbers."""
         self.policy.reset()
         self._noise: Noise | None = None
         self._chosen: list[tuple[Tensor, Tensor | None]] = []
@@ -137,10 +139,10 @@ class Foresight:
 
     @torch.no_grad()
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; it draws nothing else."""
+        """Returns actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
         if not self._chosen:
             if hasattr(self.policy, "propose"):
-                self.policy.reset()  # begins a chunk here, as it does in imagination
+                self.policy.reset()  # starts a new chunk here, as it does in imagination
             seen = states.seen(self.model, observation)
             self._chosen = self._choose(
                 states.state_of(self.model, seen), states.goal_of(self.model, seen), observation
@@ -152,7 +154,7 @@ class Foresight:
     def _choose(
         self, state: State, goal: State | None, observation: Mapping[str, np.ndarray]
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """Returns what to add to the next actions `(B, A)`, and what to do in their place, see `varied`."""
+        """Returns, for each of the next steps, the arguments `added` and `instead` of `varied`, `(B, A)` each."""
         config, count = self.config, len(next(iter(state.values())))
         if self._noise is None or len(self._noise.generators) != count:
             self._noise = Noise([config.seed + i for i in range(count)], self.model.device)
@@ -179,12 +181,17 @@ class Foresight:
     def costs(
         self, state: State, goal: State | None, variations: Tensor, chance: Tensor | None, chunks: Tensor | None = None
     ) -> Tensor:
-        """Returns the costs `(B, K, D)` of the policy with variations `(B, K, H, A)` under each of D draws.
+        """Returns the costs `(B, K, D)` of K variations of the policy under each of D noise samples.
 
-        `chunks` as in `Prior.imagine`.
+        Args:
+            state: B states.
+            goal: Their goals; None without goals.
+            variations: See `Prior.imagine`, `(B, K, H, A)`.
+            chance: See `Prior.imagine`, `(B, D, H, noise_dim)`.
+            chunks: See `Prior.imagine`.
 
         Raises:
-            ValueError: If a cost is not a number.
+            ValueError: If a cost is NaN or infinite.
         """
         temperature = self.config.temperature
         imagined = self.prior.imagine(self.model, self.box, state, goal, variations, chance, temperature, chunks)
@@ -194,20 +201,20 @@ class Foresight:
         return costs
 
     def save(self, path: str | Path) -> None:
-        """Writes the config as a JSON file, which `python -m agents.evaluate --policy` takes."""
+        """Writes the config as a JSON file, which `python -m agents.evaluate --policy` accepts."""
         write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
 
 
 def looking(policy: str, world_model: str, candidates: int = 0) -> Any:
-    """Reads a policy that is to act with a world model, and lets it look ahead.
+    """Loads a policy, and adds foresight to it if `candidates` is not 0.
 
     Args:
-        policy: See `dream_env.agents.policies.registry.load`; also the file of a planner or a foresight.
-        world_model: Name or folder.
-        candidates: Behaviors among which it chooses, with the usual objective; 0 for the policy as it is.
+        policy: See `dream_env.agents.policies.registry.load`; may be the file of a planner or a foresight.
+        world_model: Name or folder of the world model that it is used with.
+        candidates: Number of behaviors to compare with the default objective; 0 for the policy without foresight.
 
     Raises:
-        ValueError: If it sees through, or plans with, another world model.
+        ValueError: If the policy was trained with another encoder, or plans with another world model.
     """
     loaded = load_policy(policy, world_model)
     plans = isinstance(loaded.config, ForesightConfig | PlannerConfig)
@@ -221,12 +228,12 @@ def looking(policy: str, world_model: str, candidates: int = 0) -> Any:
 
 
 def leads(lead: Tensor, margin: float = 0.0, sure: float = 0.0) -> Tensor:
-    """Tells where a lead is large enough, `(B,)` bool.
+    """Returns where a lead is large enough, `(B,)` bool.
 
     Args:
-        lead: By how much the policy's own cost is higher under each draw of noise, `(B, D)`.
-        margin: Least mean.
-        sure: Least number of standard errors of the mean.
+        lead: Cost of the policy minus cost of the candidate under each noise sample, `(B, D)`.
+        margin: The mean lead has to be larger than this.
+        sure: The mean lead has to be larger than this number of its standard errors; 0 skips the test.
     """
     enough = lead.mean(1) > margin
     if sure:

@@ -1,4 +1,4 @@
-"""Gradient descent through the differentiable dream."""
+"""Gradient descent through a differentiable world model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dream_env.agents.planners.problem import Plan, Problem, best_of, cheapest, 
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """Descends the cost from several starting points by Adam, within the box, and takes the cheapest point it met.
+    """Minimizes the cost with Adam from several starting points, and returns the candidate of lowest cost on the way.
 
     Attributes:
-        samples: Starting points: the mean, the proposals, and samples.
+        samples: Number of starting points: the mean, the proposals, and random samples.
         iterations: Steps of Adam.
-        rate: Length of a step, as a share of half the action box.
-        std: Deviation of the starting points, as such a share.
-        beta: Color of their noise along the horizon, see `Noise.colored`.
+        rate: Learning rate, as a share of half the action box.
+        std: Standard deviation of the starting points, as a share of half the action box.
+        beta: Exponent of the spectrum of their noise along the horizon, see `Noise.colored`.
     """
 
     samples: int = 8
@@ -42,7 +42,7 @@ class GradientDescent:
             raise ValueError("solver='gradient' with discrete actions; accepted: 'cem', 'icem', 'mppi', 'random'")
         with torch.inference_mode(False), torch.enable_grad():
             std = (self.std * box.half).expand_as(problem.mean)
-            # In units of the box, so that one rate fits all actions.
+            # In units of the box, so that one learning rate fits all actions.
             first = (problem.first(std, self.samples, self.beta) - box.center) / box.half
             point = first.clone().requires_grad_()
             optimizer = torch.optim.Adam([point], lr=self.rate)

@@ -9,18 +9,18 @@ from dream_env.agents.planners.problem import Plan, Problem, best_of, cheapest, 
 
 @dataclass(frozen=True)
 class MPPI:
-    """Moves the mean to the candidates' average, weighted by `exp(-cost / temperature)` (Williams et al. 2017).
+    """Moves the mean to the average of the candidates, weighted by `exp(-cost / temperature)` (Williams et al. 2017).
 
-    Costs are taken in units of their own spread, so the temperature fits every objective; the deviation follows the
-    weighted one, as in TD-MPC2 (Hansen et al. 2024).
+    Costs are divided by their standard deviation, so one temperature fits every objective. The standard deviation of
+    new candidates is the weighted one, as in TD-MPC2 (Hansen et al. 2024).
 
     Attributes:
         samples: Candidates per iteration.
-        iterations: Number of them.
-        temperature: The lower, the more the cheapest ones count.
-        std: First standard deviation, as a share of half the action box.
-        least: Least standard deviation, as such a share.
-        beta: Color of the noise along the horizon, see `Noise.colored`.
+        iterations: Number of iterations.
+        temperature: Lower values give more weight to the candidates of lowest cost.
+        std: Initial standard deviation, as a share of half the action box.
+        least: Minimum standard deviation, as a share of half the action box.
+        beta: Exponent of the noise spectrum along the horizon, see `Noise.colored`.
     """
 
     samples: int = 96

@@ -1,4 +1,4 @@
-"""What plans are judged by: terms of a cost along an imagined path, lower is better, and weighted sums of them."""
+"""Objectives of planning: terms of a cost along an imagined path, and their weighted sums. Lower is better."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Term(NamedTuple):
     """One term of an objective.
 
     Attributes:
-        cost: Maps what was imagined to costs `(H, N)`, one for each step.
-        place: Whether it is about where a path leads: the end counts, and the path by the objective's weight. Else it
-            is summed over the steps.
-        needs: What it asks for: "goal", "metric", "instruction", or an entry of `Prediction`.
+        cost: Maps imagined rollouts to costs `(H, N)` of every step.
+        place: Whether the cost depends on the state that is reached. If so, the cost of the last step counts, plus the
+            mean over the path with the weight `Objective.path`; otherwise costs are summed over the steps.
+        needs: What the term requires: "goal", "metric", "instruction", or an entry of `Prediction`.
     """
 
     cost: Callable[[Imagined], Tensor]
@@ -31,14 +31,14 @@ class Term(NamedTuple):
 
 
 def energy(imagined: Imagined) -> Tensor:
-    """Mean squared distance to the goal's embedding: the energy of V-JEPA 2-AC (Assran et al. 2025)."""
+    """Mean squared distance to the goal embedding: the energy of V-JEPA 2-AC (Assran et al. 2025)."""
     assert imagined.goal is not None
     goal = goal_embedding(imagined.model, imagined.goal)
     return torch.stack([rewards.distance(imagined.model.embedding(state), goal) for state in imagined.states])
 
 
 def metric(imagined: Imagined) -> Tensor:
-    """Learned distance to the goal: about the control steps to go."""
+    """Learned distance to the goal: approximately the control steps to go."""
     model, goal = imagined.model, imagined.goal
     assert isinstance(model, HasMetric) and goal is not None
     end = model.metric(goal)
@@ -46,22 +46,22 @@ def metric(imagined: Imagined) -> Tensor:
 
 
 def success(imagined: Imagined) -> Tensor:
-    """Minus the logarithm of the probability that the condition of success holds."""
-    return -_told(imagined, "success").clamp_min(1e-6).log()
+    """Negative logarithm of the probability that the success condition holds."""
+    return -_predicted(imagined, "success").clamp_min(1e-6).log()
 
 
 def disagreement(imagined: Imagined) -> Tensor:
     """Disagreement of the ensemble."""
-    return _told(imagined, "disagreement")
+    return _predicted(imagined, "disagreement")
 
 
 def reward(imagined: Imagined) -> Tensor:
-    """Minus the predicted reward of the environment, as far as the episode has not ended."""
-    paid = _told(imagined, "reward")
+    """Negative predicted reward of the environment, weighted by the probability that the episode has not yet ended."""
+    predicted = _predicted(imagined, "reward")
     if imagined.told[0].terminated is None:
-        return -paid
-    going = torch.cumprod(1 - _told(imagined, "terminated"), 0)
-    return -paid * torch.cat([torch.ones_like(going[:1]), going[:-1]])
+        return -predicted
+    going = torch.cumprod(1 - _predicted(imagined, "terminated"), 0)
+    return -predicted * torch.cat([torch.ones_like(going[:1]), going[:-1]])
 
 
 TERMS = {
@@ -71,11 +71,11 @@ TERMS = {
     "reward": Term(reward, False, ("reward",)),
     "disagreement": Term(disagreement, False, ("disagreement",)),
 }
-"""The terms by name."""
+"""Terms by name."""
 
 
 def usual(model: WorldModel) -> dict[str, float]:
-    """Returns the weights that foresight takes by itself: as the world model has a learned distance, or not."""
+    """Returns the default weights of foresight, which depend on whether the world model has a learned distance."""
     return {"metric": 1.0, "disagreement": 200.0} if isinstance(model, HasMetric) else {"energy": 1.0}
 
 
@@ -85,8 +85,9 @@ class Objective:
 
     Attributes:
         weights: Weight of each term by its name in `TERMS`.
-        path: How much the mean along the path counts beside the end, in terms about places.
-        value: What is still to be earned from states on, `(N,)`, such as a critic; taken off at the end.
+        path: Weight of the mean along the path, relative to the end, in terms with `place`.
+        value: Maps states to their expected future return `(N,)`, such as a critic; subtracted from the cost of the
+            last state.
 
     Raises:
         ValueError: If a term is unknown, or there is none.
@@ -107,11 +108,11 @@ class Objective:
 
     @property
     def needs(self) -> set[str]:
-        """What the terms ask for."""
+        """Everything that the terms require."""
         return {need for name in self.weights for need in TERMS[name].needs}
 
     def check(self, model: WorldModel) -> None:
-        """Raises ValueError if a world model cannot tell what the terms ask for, as far as that shows beforehand."""
+        """Raises ValueError if a world model lacks what the terms require, as far as this is known before a rollout."""
         spec, needs = model.spec, self.needs
         for need, there in (
             ("goal", spec.goals),
@@ -135,8 +136,8 @@ class Objective:
         return total if self.value is None else total - self.value(imagined.states[-1])
 
 
-def _told(imagined: Imagined, name: str) -> Tensor:
-    parts = [getattr(told, name) for told in imagined.told]
+def _predicted(imagined: Imagined, name: str) -> Tensor:
+    parts = [getattr(each, name) for each in imagined.told]
     if not parts or parts[0] is None:
         raise ValueError(f"objective: {type(imagined.model).__name__} predicts no {name}; accepted: another objective")
     return torch.stack(parts)

@@ -1,4 +1,4 @@
-"""A planner as a policy: a world model, a solver, an objective and perhaps a prior, kept as a small JSON file."""
+"""Planner as a policy: a world model, a solver, an objective and optionally a prior, saved as a small JSON file."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ SOLVERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """Everything that a planner is made of.
+    """Config of a planner.
 
     Attributes:
-        world_model: Name or folder.
+        world_model: Name or folder of the world model.
         solver: A name of `SOLVERS`.
-        options: Numbers of the solver, by the names of its attributes.
-        objective: Weight of each term, see `dream_env.agents.planners.objectives.TERMS`.
-        path: How much the path counts beside its end.
-        horizon: Steps that a plan looks ahead.
-        execute: Steps of a plan that are carried out before the next one is made.
+        options: Attributes of the solver by name; others keep their defaults.
+        objective: Weight of each term of the cost, see `dream_env.agents.planners.objectives.TERMS`.
+        path: Weight of the mean cost along the path, see `Objective`.
+        horizon: Length of a plan, in steps.
+        execute: Steps of a plan to execute before planning again.
         prior: Policy that proposes plans; None for no prior.
         share: Share of the samples that the prior proposes.
-        anchor: Cost of leaving what the prior does: times the mean square of the difference, in units of half the
-            action box. A free search finds what the world model gets wrong; this keeps plans near the prior.
+        anchor: Weight of the mean squared difference to the prior's actions, in units of half the action box. A search
+            without it exploits errors of the world model; it keeps plans close to the prior.
         prior_std: Noise on the prior's proposals, as a share of half the action box.
-        draws: Draws of noise that a candidate is imagined with; 0 imagines what is likeliest.
-        temperature: How far noise leads from the likeliest.
-        seed: Of all random numbers; row i takes seed + i.
+        draws: Noise samples with which a candidate is imagined; 0 imagines the most likely future.
+        temperature: Strength of the world model's noise, as in `WorldModel.step`.
+        seed: Seed of all random numbers; row i uses seed + i.
     """
 
     world_model: str = "default"
@@ -74,7 +74,7 @@ class PlannerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks what does not need the world model."""
+        """Checks the values that can be checked without the world model."""
         check_choice("solver", self.solver, SOLVERS)
         check_counts(horizon=self.horizon, execute=self.execute)
         if self.execute > self.horizon:
@@ -88,7 +88,7 @@ class PlannerConfig:
         """Builds the solver.
 
         Raises:
-            ValueError: If it does not take the options.
+            ValueError: If it does not accept an option.
         """
         kind, known = SOLVERS[self.solver], [one.name for one in fields(SOLVERS[self.solver])]
         if unknown := sorted(set(self.options) - set(known)):
@@ -97,19 +97,19 @@ class PlannerConfig:
 
 
 class Planner:
-    """Plans at every few steps, carries the first actions out, and begins the next plan with the rest of it.
+    """Plans every few steps, executes the first actions, and starts the next search from the rest of the plan.
 
-    Meets `dream_env.agents.policies.protocol.Policy`. It plans from what policies observe, see
+    Implements `dream_env.agents.policies.protocol.Policy`. It plans from the observations of policies, see
     `dream_env.agents.planners.states`.
 
     Args:
-        config: What it is made of.
-        model: World model; None loads the config's.
-        policy: The prior's policy; None loads the config's.
-        value: What is still to be earned from states on, see `Objective`.
+        config: Config of the planner.
+        model: World model; None loads the one in the config.
+        policy: Policy of the prior; None loads the one in the config.
+        value: Expected future return of states, see `Objective`.
 
     Raises:
-        ValueError: If the parts do not go together.
+        ValueError: If the objective, the prior or the horizon does not fit the world model.
     """
 
     kind = "planner"
@@ -136,17 +136,17 @@ class Planner:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         own = () if self.prior is None else self.prior.policy.inputs
         return tuple(dict.fromkeys((*states.inputs(self.model), *own)))
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it looks at, see `dream_env.observations.ObservationForm`."""
+        """Form of the observations that it reads, see `dream_env.observations.ObservationForm`."""
         return states.form(self.model, self.inputs)
 
     def reset(self) -> None:
-        """Forgets the episodes so far; random numbers begin anew."""
+        """Discards the current plans and resets the random numbers."""
         self._noise: Noise | None = None
         self._left: list[torch.Tensor] = []
         self._elites: torch.Tensor | None = None
@@ -155,13 +155,14 @@ class Planner:
 
     @torch.no_grad()
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; it draws nothing else.
+        """Returns actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`; ignores `deterministic`.
 
         Raises:
-            ValueError: If the observation or the imagined costs do not serve.
+            ValueError: If a part of the observation is missing, or imagined costs are not finite.
         """
         seen = states.seen(self.model, observation)
-        memory = getattr(self.model, "has_memory", False) and "embedding" not in seen  # else it is in what is seen
+        # Observations with an embedding already contain the memory.
+        memory = getattr(self.model, "has_memory", False) and "embedding" not in seen
         if not self._left or memory:
             state = states.state_of(self.model, seen, self._expected)
         if not self._left:
@@ -215,36 +216,36 @@ class Planner:
         return plan.actions
 
     def _shifted(self, plans: torch.Tensor) -> torch.Tensor:
-        """Moves plans `(B, K, H, A)` on by what was carried out; their last action is repeated."""
+        """Shifts plans `(B, K, H, A)` by the executed steps, repeating their last action."""
         done = self.config.execute
         return torch.cat([plans[:, :, done:], plans[:, :, -1:].expand(-1, -1, done, -1)], 2)
 
     def save(self, path: str | Path) -> None:
-        """Writes the config as a JSON file, which `python -m agents.evaluate --policy` takes."""
+        """Writes the config as a JSON file, which `python -m agents.evaluate --policy` accepts."""
         write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
 
 
 def needed(model: WorldModel, objective: Objective, state: State) -> State:
-    """Returns the entries of a state that have to be imagined: fewer are faster."""
+    """Returns the entries of a state that the objective requires: imagining fewer entries is faster."""
     needs = objective.needs
     if "metric" in objective.weights and set(objective.weights) <= {"metric", "disagreement"} and not objective.value:
         names = getattr(model, "metric_state", tuple(state))
     else:
-        told = "success" in needs or getattr(model, "sentence_in_embedding", False)
-        names = tuple(name for name in state if name != "instruction" or told)
+        sentence = "success" in needs or getattr(model, "sentence_in_embedding", False)
+        names = tuple(name for name in state if name != "instruction" or sentence)
     return {name: state[name] for name in names}
 
 
 def read(path: str | Path, classes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Reads the kind and the values of a config that is kept as a JSON file.
+    """Reads the kind and the values of a config from a JSON file.
 
     Args:
         path: The file.
-        classes: Dataclass of each kind.
+        classes: Config dataclass of each accepted kind.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or of another kind.
+        ValueError: If the file is damaged, or of another kind.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(

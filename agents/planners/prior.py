@@ -1,4 +1,4 @@
-"""A policy as the prior of plans: what it would do, and variations of that, carried out in imagination."""
+"""A policy as the prior of plans: imagined rollouts of the policy and of variations of its actions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dream_env.world_models.protocol import State, WorldModel
 
 @dataclass
 class Prior:
-    """Proposes what a policy does, in a closed loop with imagined states.
+    """Proposes the actions of a policy, in a closed loop with imagined states.
 
     Attributes:
-        policy: See `dream_env.agents.policies.protocol.Policy`; a copy, to which what is imagined is an episode.
+        policy: See `dream_env.agents.policies.protocol.Policy`. Copied, because imagined rollouts reset it.
         std: Standard deviation of the noise on its actions, as a share of half the action box.
-        beta: Color of that noise along the horizon: at 2 a variation is kept over the whole of it.
+        beta: Exponent of the spectrum of that noise, see `Noise.colored`: at 2, a variation lasts the whole horizon.
     """
 
     policy: Any
@@ -33,21 +33,21 @@ class Prior:
     beta: float = 2.0
 
     def __post_init__(self) -> None:
-        """Makes the copy."""
+        """Copies the policy."""
         self.policy = copy.copy(self.policy)
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that the policy looks at."""
+        """Form of the observations that the policy reads."""
         usual: ObsType = "words" if "words" in self.policy.inputs else "embedding"
-        told = getattr(getattr(self.policy, "config", None), "obs_type", usual)
-        return getattr(self.policy, "obs_type", told)
+        configured = getattr(getattr(self.policy, "config", None), "obs_type", usual)
+        return getattr(self.policy, "obs_type", configured)
 
     def variations(self, noise: Noise, box: ActionBox, count: int, horizon: int) -> Tensor:
-        """Returns what is added to the policy's actions, `(B, count, H, A)`; the first is nothing.
+        """Returns the noise to add to the policy's actions, `(B, count, H, A)`; zero for the first variation.
 
         Raises:
-            ValueError: If no proposal is asked for.
+            ValueError: If `count` is below 1.
         """
         if count < 1:
             raise ValueError(f"an empty prior: {count} proposals; accepted: 1 or more, or no prior")
@@ -58,17 +58,18 @@ class Prior:
     def chunks(
         self, observation: Mapping[str, np.ndarray], noise: Noise, box: ActionBox, count: int, horizon: int
     ) -> Tensor | None:
-        """Lets a policy with modes propose what to do; None of one that has none, see `TransformerVLA.propose`.
+        """Returns chunks of actions that a policy with modes proposes, see `TransformerVLA.propose`.
 
         Args:
             observation: Arrays `(B, ...)` by name.
-            noise: Decides which.
-            box: Actions.
-            count: Proposals K.
+            noise: Random numbers that select the proposals.
+            box: Box of the actions.
+            count: Number of proposals K.
             horizon: Steps H.
 
         Returns:
-            Candidates `(B, K, H, A)`, NaN where the policy goes on by itself: after a chunk, and all along the first.
+            Candidates `(B, K, H, A)`, NaN where the policy acts without changes: after the chunk, and in all steps of
+            the first candidate. None for a policy without modes.
         """
         if not getattr(self.policy, "has_modes", False):
             return None
@@ -90,20 +91,21 @@ class Prior:
         temperature: float = 1.0,
         chunks: Tensor | None = None,
     ) -> Imagined:
-        """Carries out the policy with variations added to its actions.
+        """Imagines rollouts of the policy with variations added to its actions.
 
         Args:
             model: The world model.
-            box: Its actions.
-            state: B rows.
-            goal: B rows, states or what `dream_env.agents.planners.states.goal_of` knows of them; or None.
-            variations: `(B, K, H, A)`.
-            chance: Uniform numbers `(B, D, H, noise_dim)`, the same for all of K; None for the likeliest.
+            box: Box of its actions.
+            state: Initial states, B rows.
+            goal: Goals, B rows: states, or a result of `dream_env.agents.planners.states.goal_of`; None without goals.
+            variations: What to add to the policy's actions, `(B, K, H, A)`.
+            chance: Uniform random numbers `(B, D, H, noise_dim)` for D noise samples, the same for all K variations;
+                None for the most likely future.
             temperature: As in `WorldModel.step`.
-            chunks: What is done in the place of the policy's actions where it is a number, `(B, K, H, A)`.
+            chunks: Candidates that replace the policy's actions except where they are NaN, `(B, K, H, A)`.
 
         Returns:
-            N = B * K * D rows; the actions as candidates.
+            Rollouts of N = B * K * D rows; their actions are candidates.
         """
         count, several, horizon, _ = variations.shape
         draws = 1 if chance is None else chance.shape[1]
@@ -129,30 +131,30 @@ class Prior:
         return imagined
 
     def act(self, form: ObservationForm, state: State, goal: Tensor | None) -> np.ndarray:
-        """Returns the policy's actions in imagined states."""
+        """Returns the policy's actions in imagined states, given the embeddings of their goals."""
         built = form.build(state, goal)
         parts = {next(iter(form.model.spec.observation)): built} if isinstance(built, Tensor) else built
         return self.policy.act({name: part.cpu().numpy() for name, part in parts.items()})
 
 
 def varied(actions: np.ndarray, added: Tensor, box: ActionBox, instead: Tensor | None = None) -> Tensor:
-    """Returns candidates `(N, A)` within the box: a policy's actions with something added.
+    """Returns candidates `(N, A)` within the box: a policy's actions plus `added` `(N, A)`.
 
-    Where `instead` `(N, A)` is a number, it takes the place of both.
+    Where `instead` `(N, A)` is not NaN, it replaces this sum.
     """
     candidates = box.candidates(torch.as_tensor(actions, device=added.device)) + added
     return box.clip(candidates if instead is None else torch.where(instead.isnan(), candidates, instead))
 
 
 def load_policy(path: str, world_model: str | None = None) -> Any:
-    """Reads a saved policy, see `Prior.policy`.
+    """Loads a policy, and checks that it fits a world model.
 
     Args:
         path: See `dream_env.agents.policies.registry.load`.
-        world_model: Name or folder of the one through which it is to see; None leaves that open.
+        world_model: Name or folder of the world model whose encoder the policy will use; None skips the check.
 
     Raises:
-        ValueError: If it learned to see through another encoder.
+        ValueError: If the policy was trained with another encoder.
     """
     from dream_env.agents.policies.registry import load_once
 

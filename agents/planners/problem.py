@@ -1,7 +1,7 @@
-"""What a solver is given and what it returns: the conventions that every solver of this package shares.
+"""Inputs and outputs of solvers, which are the same for every solver of this package.
 
-Candidates are `(B, S, H, A)` (environments, samples, horizon, numbers of an action), costs `(B, S)`; lower is better.
-Environments are independent of each other: every one has a random generator of its own.
+Candidates have the shape `(B, S, H, A)` (environments, samples, horizon, action dimensions), costs `(B, S)`; lower is
+better. Environments are independent of each other, and each has its own random generator.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Cost = Callable[[Tensor], Tensor]
 
 
 class Plan(NamedTuple):
-    """What a solver found.
+    """Result of a solver.
 
     Attributes:
-        actions: The cheapest candidate that was seen, `(B, H, A)`.
+        actions: The candidate of lowest cost, `(B, H, A)`.
         cost: Its cost, `(B,)`.
-        elites: The cheapest candidates `(B, K, H, A)`, cheapest first, worth a look at the next step.
+        elites: The candidates of lowest cost `(B, K, H, A)`, sorted by cost; proposals for the next search.
     """
 
     actions: Tensor
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 
 
 class Solver(Protocol):
-    """Finds actions of low cost."""
+    """Searches for actions of low cost."""
 
     def solve(self, problem: Problem) -> Plan:
         """Returns the best plan within the solver's budget."""
@@ -41,16 +41,16 @@ class Solver(Protocol):
 
 
 class ActionBox:
-    """The box that candidates live in, and what of it an environment takes.
+    """The box of candidates, and the conversion between candidates and actions of the environment.
 
-    The box of a `Discrete` space of n choices is `[-1, 1]^n`; the largest number is the choice.
+    The box of a `Discrete` space of n choices is `[-1, 1]^n`; the choice is the index of the largest number.
 
     Args:
         space: A `Box` with finite limits and one axis, or a `Discrete`.
         device: Device of the candidates.
 
     Raises:
-        ValueError: If it is another space.
+        ValueError: If the space is of another kind.
     """
 
     def __init__(self, space: spaces.Space, device: torch.device | str = "cpu") -> None:
@@ -66,44 +66,44 @@ class ActionBox:
 
     @property
     def center(self) -> Tensor:
-        """Middle of the box `(A,)`."""
+        """Center of the box `(A,)`."""
         return (self.low + self.high) / 2
 
     @property
     def half(self) -> Tensor:
-        """Half the widths of the box `(A,)`."""
+        """Half the width of the box `(A,)`."""
         return (self.high - self.low) / 2
 
     @property
     def spread(self) -> Tensor:
-        """What noise on a policy's actions is a share of, `(A,)`: half the widths; more of a choice.
+        """Scale of the noise on a policy's actions `(A,)`: half the width of the box, four times that if discrete.
 
-        A policy's choice stands two halves above all others, so that little noise would never change it: at a share of
-        0.3 it changes one in eight choices of two.
+        The number of a policy's discrete choice is larger than all others by twice half the width, so weak noise would
+        never change the choice. With this scale, a share of 0.3 changes one in eight choices between two actions.
         """
         return self.half if self.start is None else 4 * self.half
 
     def clip(self, candidates: Tensor) -> Tensor:
-        """Brings candidates `(..., A)` into the box."""
+        """Clips candidates `(..., A)` to the box."""
         return torch.maximum(torch.minimum(candidates, self.high), self.low)
 
     def actions(self, candidates: Tensor) -> Tensor:
-        """Returns what the environment takes: `(..., A)` float32, or `(...)` int64 where actions are discrete."""
+        """Converts candidates to actions of the environment: `(..., A)` float32, or `(...)` int64 if discrete."""
         return self.clip(candidates) if self.start is None else candidates.argmax(-1) + self.start
 
     def candidates(self, actions: Tensor) -> Tensor:
-        """Returns the candidates `(..., A)` that stand for actions of the environment."""
+        """Converts actions of the environment to candidates `(..., A)`."""
         if self.start is None:
             return actions
         return 2.0 * torch.nn.functional.one_hot(actions.long() - self.start, len(self.low)).float() - 1
 
 
 class Noise:
-    """Random numbers for a batch of environments, drawn on the CPU so that every device gets the same.
+    """Random numbers for a batch of environments, generated on the CPU so that they are the same on every device.
 
     Args:
-        seeds: One for each environment.
-        device: Where the numbers go.
+        seeds: One seed per environment.
+        device: Device of the returned tensors.
     """
 
     def __init__(self, seeds: list[int], device: torch.device | str = "cpu") -> None:
@@ -121,14 +121,14 @@ class Noise:
     def colored(self, count: int, horizon: int, size: int, beta: float) -> Tensor:
         """Returns noise `(B, count, horizon, size)` of unit variance whose power falls with frequency as `1 / f^beta`.
 
-        At 0 it is white; at 2 neighboring actions are much alike (iCEM, Pinneri et al. 2020, section 3.1; the recipe is
-        that of Timmer and König 1995).
+        At `beta=0` it is white noise; at 2, consecutive actions are strongly correlated (iCEM, Pinneri et al. 2020,
+        section 3.1; method of Timmer and König 1995).
         """
         white = self.normal(count, size, horizon)
         if beta == 0 or horizon == 1 or count == 0:
             return white.transpose(-1, -2)
         frequency = torch.fft.rfftfreq(horizon, device=white.device)
-        frequency[0] = 1 / horizon  # the constant part is as strong as the slowest wave
+        frequency[0] = 1 / horizon  # the constant component is as strong as the lowest frequency
         scale = frequency ** (-beta / 2)
         mirrored = torch.full_like(scale, 2.0)
         mirrored[0] = 1
@@ -140,13 +140,13 @@ class Noise:
 
 @dataclass
 class Problem:
-    """What to minimize, and where to begin.
+    """An optimization problem: the cost to minimize, and where the search starts.
 
     Attributes:
-        cost: Of candidates.
-        box: Where candidates live.
-        mean: Where the search begins, `(B, H, A)`.
-        noise: Random numbers, one generator for each of B.
+        cost: Cost function of candidates.
+        box: Box of the candidates.
+        mean: Initial mean of the search, `(B, H, A)`.
+        noise: Random numbers, with one generator for each of the B environments.
         proposals: Candidates to try first, `(B, K, H, A)`; K may be 0.
     """
 
@@ -157,15 +157,15 @@ class Problem:
     proposals: Tensor | None = None
 
     def sample(self, mean: Tensor, std: Tensor, count: int, beta: float = 0.0) -> Tensor:
-        """Draws candidates `(B, count, H, A)` around a mean `(B, H, A)`, within the box."""
+        """Samples candidates `(B, count, H, A)` around a mean `(B, H, A)`, clipped to the box."""
         drawn = self.noise.colored(count, mean.shape[1], mean.shape[2], beta)
         return self.box.clip(mean[:, None] + std[:, None] * drawn)
 
     def first(self, std: Tensor, count: int, beta: float = 0.0) -> Tensor:
-        """Draws the first candidates: the mean itself, the proposals, and samples up to `count`.
+        """Returns the first candidates: the mean, the proposals, and random samples up to `count`.
 
         Raises:
-            ValueError: If there are more proposals than that.
+            ValueError: If the mean and the proposals are more than `count`.
         """
         given = [self.mean[:, None], *([] if self.proposals is None else [self.proposals])]
         known = self.box.clip(torch.cat(given, 1))
@@ -175,20 +175,20 @@ class Problem:
 
 
 def cheapest(candidates: Tensor, costs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the cheapest candidates `(B, count, H, A)` and their costs `(B, count)`, cheapest first."""
+    """Returns the candidates of lowest cost `(B, count, H, A)` and their costs `(B, count)`, sorted by cost."""
     least, index = costs.topk(count, dim=1, largest=False)
     return candidates[torch.arange(len(index), device=index.device)[:, None], index], least
 
 
 def best_of(seen: list[tuple[Tensor, Tensor]]) -> Plan:
-    """Makes a plan of the cheapest among candidates `(B, K, H, A)` with costs `(B, K)`."""
+    """Returns the plan of lowest cost among all given candidates `(B, K, H, A)` with their costs `(B, K)`."""
     candidates, costs = (torch.cat(parts, 1) for parts in zip(*seen, strict=True))
     best, cost = cheapest(candidates, costs, 1)
     return Plan(best[:, 0], cost[:, 0], best)
 
 
 def check_counts(**counts: Any) -> None:
-    """Raises ValueError unless every count is a whole number from 1 on."""
+    """Raises ValueError unless every count is an integer of 1 or more."""
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name}={count!r}; accepted: a whole number from 1 on")

@@ -1,4 +1,4 @@
-"""Imagination: candidates of actions carried out by a world model, many rows in one batch."""
+"""Imagined rollouts: a world model executes candidate actions, with many rows in one batch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dream_env.agents.planners.problem import ActionBox
 from dream_env.world_models.protocol import Prediction, State, WorldModel, take
 
 ROWS = 4096
-"""Rows that are imagined at a time: more would only take memory."""
+"""Maximum number of rows in a batch: more rows need more memory and are not faster."""
 
 
 @dataclass
 class Imagined:
-    """What N paths of H steps led to.
+    """N imagined rollouts of H steps.
 
     Attributes:
         model: The world model.
-        states: After each step, H entries of N rows.
-        told: What was predicted of each step.
+        states: States after each step, H entries of N rows.
+        told: Predictions of each step, H entries.
         goal: The goals, see `dream_env.agents.planners.states.goal_of`, N rows; None without goals.
-        actions: What was done, H entries `(N, ...)`.
+        actions: Actions of each step, H entries `(N, ...)`.
     """
 
     model: WorldModel
@@ -43,23 +43,23 @@ def imagine(
     noise: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Imagined:
-    """Moves N dreams through H steps.
+    """Imagines N rollouts of H steps.
 
     Args:
         model: The world model.
-        state: Where they begin, N rows.
-        choose: Returns the actions `(N, ...)` at a step, from its number and the states: a plan or a policy.
+        state: Initial states, N rows.
+        choose: Returns the actions `(N, ...)` of a step, given its number and the states: a plan or a policy.
         horizon: Steps H.
-        goal: Kept beside, N rows.
-        noise: `(H, N, noise_dim)` in [0, 1); None for the likeliest.
+        goal: Goals of the rollouts, N rows, stored in the result; None without goals.
+        noise: Uniform random numbers `(H, N, noise_dim)` in [0, 1); None for the most likely future.
         temperature: As in `WorldModel.step`.
     """
     result = Imagined(model, [], [], goal, [])
     for t in range(horizon):
         drawn = None if noise is None else noise[t]
         action = choose(t, state)
-        state, told = model.step(state, action, drawn, temperature)
-        result.told.append(told)
+        state, prediction = model.step(state, action, drawn, temperature)
+        result.told.append(prediction)
         result.states.append(state)
         result.actions.append(action)
     return result
@@ -67,17 +67,18 @@ def imagine(
 
 @dataclass
 class Imagination:
-    """The cost of candidates as a world model imagines them: what solvers minimize.
+    """Cost of candidates in imagined rollouts: the function that solvers minimize.
 
-    All candidates of an environment meet the same noise, so they differ by their actions alone.
+    All candidates of an environment get the same noise, so their costs differ by their actions only.
 
     Attributes:
         model: The world model.
-        box: Where candidates live.
-        state: Where B environments are.
-        objective: Gives costs `(N,)`.
-        goal: The goals' states, B rows; None without goals.
-        noise: Uniform numbers `(B, D, H, noise_dim)` for D draws, whose mean is the cost; None for the likeliest.
+        box: Box of the candidates.
+        state: Current states of B environments.
+        objective: Maps rollouts to costs `(N,)`.
+        goal: Goals of the environments, B rows; None without goals.
+        noise: Uniform random numbers `(B, D, H, noise_dim)` for D noise samples, over which costs are averaged; None
+            for the most likely future.
         temperature: As in `WorldModel.step`.
     """
 
@@ -93,7 +94,7 @@ class Imagination:
         """Returns the costs `(B, S)` of candidates `(B, S, H, A)`.
 
         Raises:
-            ValueError: If a cost is not a number.
+            ValueError: If a cost is NaN or infinite.
         """
         several = 1 if self.noise is None else self.noise.shape[1]
         size = max(1, ROWS // (candidates.shape[1] * several))
@@ -115,10 +116,10 @@ class Imagination:
             noise = own.flatten(0, 2).transpose(0, 1)
         state = repeat(take(self.state, part), samples * several)
         goal = None if self.goal is None else repeat(take(self.goal, part), samples * several)
-        told = imagine(self.model, state, lambda t, _: actions[:, t], horizon, goal, noise, self.temperature)
-        return self.objective(told).view(count, samples, several).mean(2)
+        imagined = imagine(self.model, state, lambda t, _: actions[:, t], horizon, goal, noise, self.temperature)
+        return self.objective(imagined).view(count, samples, several).mean(2)
 
 
 def repeat(state: State, times: int) -> State:
-    """Repeats every row of a state."""
+    """Repeats every row of a state, with the repetitions next to each other."""
     return {name: part.repeat_interleave(times, 0) for name, part in state.items()}

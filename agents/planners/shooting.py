@@ -1,4 +1,4 @@
-"""Random shooting: the control for every other solver."""
+"""Random shooting: the baseline of every other solver."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dream_env.agents.planners.problem import Plan, Problem, best_of, check_coun
 
 @dataclass(frozen=True)
 class RandomShooting:
-    """Draws the whole budget at once and takes the cheapest candidate.
+    """Samples the whole budget at once and returns the candidate of lowest cost.
 
     Attributes:
         samples: Candidates per iteration.
-        iterations: Their product with it is the budget, as of the other solvers.
+        iterations: Number of iterations; as in the other solvers, the budget is `samples * iterations`.
         std: Standard deviation, as a share of half the action box.
-        beta: Color of the noise along the horizon, see `Noise.colored`.
+        beta: Exponent of the noise spectrum along the horizon, see `Noise.colored`.
     """
 
     samples: int = 96

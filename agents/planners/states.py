@@ -1,4 +1,4 @@
-"""The state that a world model begins to imagine with, from what a policy observes."""
+"""Initial states of imagined rollouts, from the observations of a policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dream_env.world_models.protocol import HasMetric, State, WorldModel
 
 
 def seen(model: WorldModel, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Puts what a planner looks at in a batch of observations on the model's device; vectors become float32."""
+    """Moves the parts of observations `(B, ...)` that a planner reads to the model's device; vectors become float32."""
     shown = (
         (*inputs(model), "words") if "embedding" in observation else (*model.spec.observation, "instruction", "goal")
     )
@@ -23,37 +23,37 @@ def seen(model: WorldModel, observation: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def inputs(model: WorldModel) -> tuple[str, ...]:
-    """Names of the parts of an observation that show a world model's state and goal."""
+    """Returns the names of the parts of an observation that contain a world model's state and goal."""
     spec = model.spec
-    told = dict.fromkeys(("embedding", *model.observed, *getattr(model, "state_spaces", ())))
-    seen = told if hasattr(model, "restore") else spec.observation
+    state = dict.fromkeys(("embedding", *model.observed, *getattr(model, "state_spaces", ())))
+    seen = state if hasattr(model, "restore") else spec.observation
     return (*seen, *(["goal"] if spec.goals else []), *(["instruction"] if spec.instructions else []))
 
 
 def form(model: WorldModel, inputs: tuple[str, ...]) -> ObsType:
-    """Returns the form of observations in which a world model's state is shown, and all of `inputs`."""
+    """Returns the form of observations that contains a world model's state and all of `inputs`."""
     if not hasattr(model, "restore"):
         return "native"
     return "state" if getattr(model, "state_spaces", ()) else "words" if "words" in inputs else "embedding"
 
 
 def state_of(model: WorldModel, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
-    """Returns the states that observations `(B, ...)` stand for.
+    """Returns the world model's states for observations `(B, ...)`.
 
-    Where they hold the world model's embedding, as policies see it in both worlds, nothing is encoded anew: a dream
-    goes on from what it is, and in the real environment `dream_env.wrappers.WorldModelWrapper` has encoded it already.
-    Else what the environment itself shows is encoded.
+    If an observation contains the world model's embedding, the state is restored from it without encoding again: in a
+    dream it is the current state, and in the real environment `dream_env.wrappers.WorldModelWrapper` has encoded it
+    already. Otherwise the observation of the environment itself is encoded.
 
     Args:
         model: The world model.
         observation: Parts by name.
-        previous: The states predicted for this moment, for models with memory.
+        previous: States that were predicted for this step, for models with memory.
 
     Raises:
-        ValueError: If the observation has neither.
+        ValueError: If the observation contains neither.
     """
     if "embedding" in observation and hasattr(model, "restore"):
-        words = {"words": observation["words"]} if "words" in observation else {}  # which a policy may read
+        words = {"words": observation["words"]} if "words" in observation else {}  # a policy may read them
         return {**model.restore(observation), **words}
     if set(model.spec.observation) <= set(observation):
         names = [*model.spec.observation, *(["instruction"] if "instruction" in observation else [])]
@@ -65,9 +65,9 @@ def state_of(model: WorldModel, observation: Mapping[str, Tensor], previous: Sta
 
 
 def goal_of(model: WorldModel, observation: Mapping[str, Tensor]) -> State | None:
-    """Returns what is known of the goals in observations: "embedding", and what a learned distance needs beside.
+    """Returns the goals in observations as "embedding" and the entries that a learned distance needs.
 
-    None without goals. A goal is looked at, never imagined from, so its embedding is enough.
+    No rollout starts from a goal, so its embedding is enough. Returns None without goals.
     """
     if "goal" not in observation:
         return None
@@ -76,5 +76,5 @@ def goal_of(model: WorldModel, observation: Mapping[str, Tensor]) -> State | Non
 
 
 def goal_embedding(model: WorldModel, goal: State) -> Tensor:
-    """Returns the embeddings `(B, E)` of goals, which are states or what `goal_of` knows of them."""
+    """Returns the embeddings `(B, E)` of goals, which are states or results of `goal_of`."""
     return goal["embedding"] if "embedding" in goal else model.embedding(goal)

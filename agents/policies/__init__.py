@@ -1,1 +1,1 @@
-"""Policies: what maps observations to actions, and the learners' forms of them."""
+"""Policies, which map observations to actions, and their wrappers for reinforcement learning."""

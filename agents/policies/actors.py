@@ -1,7 +1,7 @@
 """The VLA as the actor of stable-baselines3's PPO and SAC.
 
-Every policy here holds exactly one VLA: it can start from a saved clone (`clone=`), and `vla()`
-gives the trained one back.
+Every policy here contains exactly one VLA: it can start from a saved clone (`clone=`), and `vla()` returns the trained
+VLA.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from dream_env.agents.nicol.vla import VLA, Trunk, VLAConfig, load
 
 
 class _VLAActor:
-    """What all policies here share; stands before stable-baselines3's class among the bases.
+    """Mixin with the code shared by all policies here; precedes the class of stable-baselines3 among the bases.
 
     Args:
-        observation_space: Space of either world.
+        observation_space: Observation space of the dream or of the real environment.
         action_space: Box of the actions.
-        lr_schedule: Learning rate by remaining progress.
-        config: Sizes; a clone brings its own.
+        lr_schedule: Learning rate as a function of the remaining progress.
+        config: Sizes of the VLA; not used with a clone, which has its own.
         clone: Saved VLA to start from, see `dream_env.agents.nicol.vla.load`; None for random weights.
-        **kwargs: stable-baselines3's further policy arguments.
+        **kwargs: Further policy arguments of stable-baselines3.
     """
 
     FIXED: Mapping[str, Any] = {}
-    """Arguments of stable-baselines3's class that the form of the VLA settles."""
+    """Arguments of the class of stable-baselines3 that are determined by the architecture of the VLA."""
     prior: VLA | None
-    """The clone, frozen: what the learner stays near to."""
+    """The frozen clone, to which the learner stays close; None without a clone."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class _VLAActor:
         }
 
     def obs_to_tensor(self, observation: Any) -> Any:
-        """As in stable-baselines3, but tells which wrapper shows what a policy has learned from.
+        """As in stable-baselines3, but the error for a missing part names the wrapper that provides it.
 
         Raises:
             ValueError: If a part of the observation is missing.
@@ -93,10 +93,10 @@ class _VLAActor:
 
     @abstractmethod
     def parts(self) -> tuple[Any, Any]:
-        """Returns the actor's trunk and the linear layer that makes actions."""
+        """Returns the actor's trunk and the linear layer that outputs actions."""
 
     def imitate(self, vla: VLA) -> None:
-        """Takes over the weights of `vla`; critics read as it does."""
+        """Copies the weights of `vla`; critics get its state estimator and its target selector, too."""
         trunk, action = self.parts()
         trunk.load_state_dict(vla.trunk.state_dict())
         action.load_state_dict(vla.action.state_dict())
@@ -105,7 +105,7 @@ class _VLAActor:
                 part.ground(vla.trunk)
 
     def vla(self) -> VLA:
-        """Returns a copy of the VLA inside."""
+        """Returns a copy of the trained VLA."""
         trunk, action = self.parts()
         vla = VLA(self.config)
         vla.trunk.load_state_dict(trunk.state_dict())
@@ -114,13 +114,13 @@ class _VLAActor:
 
 
 class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
-    """The VLA with a critic that sees the goal, for PPO; the standard deviation stays `config.std`.
+    """The VLA as PPO's actor, with a critic that reads the goal; the standard deviation stays `config.std`.
 
     Args:
-        observation_space: Space of either world, with `goal`.
+        observation_space: Observation space of the dream or of the real environment, with `goal`.
         action_space: Box of the actions.
-        lr_schedule: Learning rate by remaining progress.
-        **kwargs: `config`, `clone` and stable-baselines3's further policy arguments.
+        lr_schedule: Learning rate as a function of the remaining progress.
+        **kwargs: `config`, `clone` and further policy arguments of stable-baselines3.
     """
 
     FIXED = {"ortho_init": False}
@@ -138,16 +138,16 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
         self.log_std.requires_grad_(False)
 
     def parts(self) -> tuple[Any, Any]:
-        """Returns the actor's trunk and the linear layer that makes actions."""
+        """Returns the actor's trunk and the linear layer that outputs actions."""
         assert isinstance(self.action_net, nn.Sequential)
         return self.pi_features_extractor, self.action_net[0]
 
     def actor_parameters(self) -> list[nn.Parameter]:
-        """Returns the weights of the VLA inside that are trained."""
+        """Returns the trainable weights of the VLA."""
         return [weight for part in self.parts() for weight in part.parameters() if weight.requires_grad]
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """Returns the weights of the critic that are trained."""
+        """Returns the trainable weights of the critic."""
         parts = (self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net)
         return [weight for part in parts for weight in part.parameters() if weight.requires_grad]
 
@@ -161,31 +161,35 @@ class VLAPolicy(_VLAActor, MultiInputActorCriticPolicy):
 
 
 class VLASACPolicy(_VLAActor, SACPolicy):
-    """The VLA as SAC's actor, and Q-functions that see the goal; the mode of the squashed Gaussian is its action."""
+    """The VLA as SAC's actor, with Q-functions that read the goal.
+
+    The mode of the squashed Gaussian is the action of the VLA.
+    """
 
     FIXED = {"net_arch": {"pi": [], "qf": [128, 128]}}
     actor: Actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
-        """Builds the Q-functions upon a trunk that sees the goal."""
+        """Builds the Q-functions on a trunk that reads the goal."""
         assert isinstance(self.observation_space, spaces.Dict)
         return super().make_critic(features_extractor or GoalTrunk(self.observation_space, self.config))
 
     def parts(self) -> tuple[Any, Any]:
-        """Returns the actor's trunk and the linear layer that makes actions."""
+        """Returns the actor's trunk and the linear layer that outputs actions."""
         return self.actor.features_extractor, self.actor.mu
 
     def imitate(self, vla: VLA) -> None:
-        """Takes over the weights of `vla`, and acts as near to it as it did itself."""
+        """Copies the weights of `vla`, and sets the standard deviation of the actor to that of `vla`."""
         super().imitate(vla)
         log_std: Any = self.actor.log_std
         nn.init.zeros_(log_std.weight)
         nn.init.constant_(log_std.bias, math.log(vla.config.std))
 
     def drawn(self, obs: Any) -> tuple[Tensor, Tensor]:
-        """Returns actions `(B, 4)` that are drawn, and the KL divergence `(B,)` to the clone, 0 without one.
+        """Samples actions `(B, 4)`, and returns them with the KL divergence `(B,)` to the clone, 0 without a clone.
 
-        Squashing both distributions alike does not change how far they are apart, so that is computed before.
+        The divergence is computed before squashing, because squashing both distributions the same way does not change
+        it.
         """
         mean, log_std, _ = self.actor.get_action_dist_params(obs)
         squashed: Any = self.actor.action_dist

@@ -1,7 +1,7 @@
-"""A controller of a few hundred weights: linear, or with one hidden layer, on what a world model makes of the world.
+"""A controller with a few hundred weights: linear, or with one hidden layer, on the features of a world model.
 
-It is the C of World Models (Ha & Schmidhuber 2018, section 2.3), which sees the code z and the memory h, for any world
-model and any action space. `python -m agents.evolve` finds its weights.
+It is the controller C of World Models (Ha & Schmidhuber 2018, section 2.3), which reads the code z and the memory h,
+for any world model and any action space. `python -m agents.evolve` optimizes its weights.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from dream_env.world_models.protocol import State
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """What a controller sees, and how large it is.
+    """Config of a controller: its inputs and its size.
 
     Attributes:
-        inputs: Names of what it looks at: parts of an observation, entries of the world model's state, or of what the
-            model's `features` gives.
-        sizes: Lengths of these.
-        reads: Parts of an observation that these are taken from.
-        action_space: Of its actions, as `dream_env.spec.space_to_json` gives it.
-        hidden: Width of a hidden layer; 0 for none.
-        components: Principal components of the inputs that weights are spent on; 0 for the inputs themselves.
+        inputs: Names of its inputs: parts of an observation, entries of the world model's state, or entries of the
+            model's `features`.
+        sizes: Lengths of the inputs.
+        reads: Parts of an observation from which the inputs are computed.
+        action_space: Action space, as returned by `dream_env.spec.space_to_json`.
+        hidden: Width of the hidden layer; 0 for none.
+        components: Number of principal components of the inputs to use; 0 for the inputs themselves.
         obs_type: Which observations it takes, see `dream_env.dream.DreamEnv`.
-        world_model: Name or folder of the world model that it sees through.
+        world_model: Name or folder of the world model that computes the inputs.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -51,7 +51,7 @@ class ControllerConfig:
     world_model: str = "default"
 
     def __post_init__(self) -> None:
-        """Checks what a file could have wrong."""
+        """Checks the values, which may come from a damaged file."""
         if not self.inputs or len(self.inputs) != len(self.sizes) or not 0 < min(self.sizes) <= sum(self.sizes) < 1e5:
             raise ValueError(f"inputs={self.inputs} of sizes={self.sizes}; accepted: one or more, and a size for each")
         if not 0 <= self.hidden <= 4096:
@@ -71,18 +71,18 @@ class ControllerConfig:
         components: int = 0,
         obs_type: ObsType = "embedding",
     ) -> ControllerConfig:
-        """Describes a controller in a world.
+        """Creates the config of a controller for a world model.
 
         Args:
             model: The world model.
             world_model: Its name or folder.
-            inputs: See above; none takes what `default_inputs` says.
-            hidden: See above.
-            components: See above.
-            obs_type: See above.
+            inputs: See the class; empty for `default_inputs`.
+            hidden: See the class.
+            components: See the class.
+            obs_type: See the class.
 
         Raises:
-            ValueError: If an input is not known, or no vector.
+            ValueError: If an input is not known, or is not a vector.
         """
         names = inputs or default_inputs(model, obs_type)
         if not names:
@@ -100,10 +100,10 @@ class ControllerConfig:
 
 
 class Controller(nn.Module):
-    """See the module; a policy as `dream_env.agents.policies.protocol.Policy` says.
+    """The controller, see the module; implements `dream_env.agents.policies.protocol.Policy`.
 
     Args:
-        config: What it sees, and how large it is.
+        config: Its inputs and its size.
     """
 
     kind = "controller"
@@ -133,29 +133,29 @@ class Controller(nn.Module):
             self.register_buffer("_limit", torch.where(bounded, 1.0, torch.inf), persistent=False)
 
     weights: Tensor
-    """All of them in one vector: of every layer a matrix, row by row, and then its bias."""
+    """All weights in one vector `(n,)`: for each layer its matrix, row by row, followed by its bias."""
     center: Tensor
-    """What is taken off the inputs `(I,)`."""
+    """Mean `(I,)` that is subtracted from the inputs."""
     spread: Tensor
-    """What they are divided by then `(I,)`."""
+    """Standard deviation `(I,)` by which the centered inputs are divided."""
     axes: Tensor
-    """What they are projected on then `(I, components)`."""
+    """Principal components `(I, components)` on which the standardized inputs are projected."""
     _middle: Tensor
     _half: Tensor
     _limit: Tensor
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         return self.config.reads
 
     def reset(self) -> None:
-        """Forgets nothing: it has no memory but the world model's."""
+        """Does nothing: the controller has no memory of its own."""
 
     @insulated
     @torch.no_grad()
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions `(B, ...)` for observations `(B, ...)`; it is always sure.
+        """Returns actions `(B, ...)` for observations `(B, ...)`; they are always deterministic.
 
         Raises:
             ValueError: If a part of the observation is missing.
@@ -167,7 +167,7 @@ class Controller(nn.Module):
         return self.choose(self.weights[None], self.seen(seen)[None])[0].cpu().numpy()
 
     def seen(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Returns the inputs `(B, I)` of observations `(B, ...)`."""
+        """Returns the inputs `(B, I)` computed from observations `(B, ...)`."""
         names = self.config.inputs
         if set(names) <= set(observation):
             return torch.cat([observation[name] for name in names], -1)
@@ -176,28 +176,28 @@ class Controller(nn.Module):
         return torch.cat(_parts(model, names, self.config.obs_type, state, observation.get("goal")), -1)
 
     def imagined(self, model: Any, state: State, goal: Tensor | None) -> Tensor:
-        """Returns the inputs `(B, I)` of a world model's states and their goals' embeddings."""
+        """Returns the inputs `(B, I)` computed from a world model's states and goal embeddings."""
         return torch.cat(_parts(model, self.config.inputs, self.config.obs_type, state, goal), -1)
 
-    # --- many at once
+    # --- several controllers at once
 
     def choose(self, weights: Tensor, inputs: Tensor) -> Tensor:
-        """Lets C controllers act at once.
+        """Returns the actions of C controllers at once.
 
         Args:
-            weights: Theirs, `(C, n)`.
-            inputs: Of each R rows, `(C, R, I)`.
+            weights: Weights of each controller, `(C, n)`.
+            inputs: R rows of inputs for each controller, `(C, R, I)`.
 
         Returns:
-            Actions `(C, R, A)`, or `(C, R)` where they are discrete.
+            Actions `(C, R, A)`, or `(C, R)` if they are discrete.
         """
-        told = self.network(weights, inputs)
+        output = self.network(weights, inputs)
         if self.discrete:
-            return told.argmax(-1) + int(self.space.start)
-        return self._middle + self._half * torch.clamp(told, -self._limit, self._limit)
+            return output.argmax(-1) + int(self.space.start)
+        return self._middle + self._half * torch.clamp(output, -self._limit, self._limit)
 
     def network(self, weights: Tensor, inputs: Tensor) -> Tensor:
-        """Returns what the last layers give, `(C, R, outputs)`; arguments as of `choose`."""
+        """Returns the outputs of the last layer, `(C, R, outputs)`; arguments as in `choose`."""
         signal, begin = self.signal(inputs), 0
         widths = [self.config.hidden, self.outputs] if self.config.hidden else [self.outputs]
         for i, width in enumerate(widths):
@@ -211,12 +211,12 @@ class Controller(nn.Module):
         return signal
 
     def signal(self, inputs: Tensor) -> Tensor:
-        """Returns what the first layer gets of inputs `(..., I)`: numbers of unit variance."""
+        """Standardizes inputs `(..., I)` and projects them on the principal components, if any, for the first layer."""
         signal = (inputs - self.center) / self.spread
         return signal @ self.axes if self.config.components else signal
 
     def targets(self, action: Tensor) -> Tensor:
-        """Returns what `network` has to give for actions `(N, ...)`, `(N, outputs)`."""
+        """Returns the outputs `(N, outputs)` of `network` that result in actions `(N, ...)`."""
         if self.discrete:
             choice = action.long() - int(self.space.start)
             return 2.0 * torch.nn.functional.one_hot(choice, self.outputs).float() - 1
@@ -224,7 +224,7 @@ class Controller(nn.Module):
 
 
 def observed(model: Any, obs_type: ObsType = "embedding") -> tuple[str, ...]:
-    """Returns the names of the vectors in the observations of a world."""
+    """Returns the names of the vectors in the observations of a world model's world."""
     spec = model.spec
     if obs_type == "native":
         return tuple(spec.vectors)
@@ -233,17 +233,17 @@ def observed(model: Any, obs_type: ObsType = "embedding") -> tuple[str, ...]:
 
 
 def default_inputs(model: Any, obs_type: ObsType = "embedding") -> tuple[str, ...]:
-    """Returns what a controller looks at unless it is told: the model's `features`, else what is observed."""
+    """Returns the default inputs of a controller: the model's `features`, or all observed vectors without features."""
     if obs_type == "native" or not hasattr(model, "features"):
         return observed(model, obs_type)
     return ("features",)
 
 
 def _parts(model: Any, names: tuple[str, ...], obs_type: ObsType, state: State, goal: Tensor | None) -> list[Tensor]:
-    """Returns the inputs of states, one for each name.
+    """Returns the inputs computed from states, one tensor per name.
 
     Raises:
-        ValueError: If a name is not known, or what it names is no vector.
+        ValueError: If a name is not known, or does not name a vector.
     """
     made: dict[str, Tensor] = {}
     if obs_type == "native":
@@ -265,5 +265,5 @@ def _parts(model: Any, names: tuple[str, ...], obs_type: ObsType, state: State, 
 
 
 def _example(space: Any) -> np.ndarray:
-    """Returns a batch of one observation, all zeros."""
+    """Returns a batch with one observation of zeros."""
     return np.zeros((1, *space.shape), space.dtype)

@@ -1,4 +1,4 @@
-"""Whether a world model lets a policy see what it learned from: a fingerprint of its encoder and its words."""
+"""Fingerprint of a world model's encoder, to check that a policy runs with the encoder it was trained with."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dream_env.world_models import checkpoint
 
 @torch.no_grad()
 def fingerprint(model: Any) -> tuple[float, ...]:
-    """Boils down what a policy perceives through a world model: some noise and a sentence.
+    """Returns a few numbers computed from a world model's embeddings of random inputs and of a sentence.
 
-    The numbers are the same for world models that share encoder and words, up to what another machine or device
-    makes of them, which a digest of the bytes would not survive.
+    World models with the same encoder and the same sentence embeddings have the same fingerprint, up to numerical
+    differences between machines and devices. A hash of the weights would not allow such differences.
     """
     rng, spec, seen = np.random.default_rng(0), model.spec, {}
     for name in spec.pictures:
@@ -28,12 +28,12 @@ def fingerprint(model: Any) -> tuple[float, ...]:
         for name in spec.vectors:
             noise = rng.standard_normal((4, *spec.observation[name].shape)).astype(np.float32)
             seen[name] = torch.from_numpy(noise).to(model.device)
-    told = embedder(model)("lift the red cube") if spec.instructions else None
-    if told is not None:  # some embeddings are those of a sentence
-        seen["instruction"] = torch.from_numpy(np.tile(told, (4, 1))).to(model.device)
+    sentence = embedder(model)("lift the red cube") if spec.instructions else None
+    if sentence is not None:  # some embeddings depend on the sentence
+        seen["instruction"] = torch.from_numpy(np.tile(sentence, (4, 1))).to(model.device)
     found = [(8, model.embedding(model.encode(seen)).flatten().cpu().numpy())]
-    if told is not None:
-        found.append((4, told))
+    if sentence is not None:
+        found.append((4, sentence))
     parts = [rng.standard_normal((count, len(x))) @ x / len(x) ** 0.5 for count, x in found]
     return tuple(np.concatenate(parts).round(3).tolist())
 
@@ -44,23 +44,23 @@ def _of(folder: Path, written: int) -> tuple[float, ...]:
 
 
 def check(known: tuple[float, ...], learned: str, world_model: str) -> None:
-    """Refuses a world model through which a policy would not see, or be told, what it learned from.
+    """Checks that a world model has the encoder and the sentence embeddings that a policy was trained with.
 
     Args:
-        known: Fingerprint of the world model that it learned through, as it was then.
-        learned: Name or folder of that one.
-        world_model: Name or folder of the one that it is to be run with.
+        known: Fingerprint of the world model at the time when the policy was trained.
+        learned: Name or folder of that world model.
+        world_model: Name or folder of the world model to run the policy with.
 
     Raises:
-        ValueError: If it has another encoder or other words.
+        ValueError: If the encoder or the sentence embeddings differ.
     """
-    checkpoint.load(world_model)  # tells what is missing
+    checkpoint.load(world_model)  # reports what is missing
     folder = checkpoint.resolve(world_model)
-    found = _of(folder, (folder / checkpoint.WEIGHTS).stat().st_mtime_ns)  # a refit may have written it anew
+    found = _of(folder, (folder / checkpoint.WEIGHTS).stat().st_mtime_ns)  # a refit may have replaced the file
     if len(found) != len(known) or not np.allclose(found, known, rtol=0.02, atol=0.05):
         raise ValueError(
             f"world_model={world_model!r}: its encoder (fingerprint {found[:2]}, ...) is not the one that this policy "
-            f"learned through, that of {learned!r} as it was then (fingerprint {known[:2]}, ...); accepted: a world "
-            "model with that encoder, or a policy cloned through this one "
+            f"was trained with, that of {learned!r} at that time (fingerprint {known[:2]}, ...); accepted: a world "
+            "model with that encoder, or a policy cloned with this world model "
             f"(`python -m agents.clone --world-model {world_model}`)"
         )

@@ -1,9 +1,9 @@
-"""A VLA with a world model inside: beside its actions it learns to foresee the embedding some steps ahead.
+"""A VLA with an auxiliary task: in addition to actions, it learns to predict the embedding some steps ahead.
 
-A few more latents of the same network, the future queries, look at what its latents have found and foresee the world
-model's embedding (FLARE: Zheng et al. 2025, "Robot learning with implicit world modeling", section 3). Nothing looks at
-them, so they are left out in acting: what the VLA does, and how long it takes, is that of
-`dream_env.agents.policies.transformer_vla` with other weights.
+Additional latents of the same network, the future queries, attend to its other latents and predict the world model's
+embedding (FLARE: Zheng et al. 2025, "Robot learning with implicit world modeling", section 3). No other latent attends
+to them, so they are left out when acting: the policy and its speed are those of
+`dream_env.agents.policies.transformer_vla`, with other weights.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dream_env.world_models.precision import insulated
 
 @dataclass(frozen=True)
 class LatentVLAConfig(TransformerVLAConfig):
-    """What a policy sees, its sizes, and what it foresees.
+    """Config of a policy: observations, sizes, and the prediction task. Further attributes as in the base class.
 
     Attributes:
-        queries: Future queries.
-        ahead: Control steps to the embedding that is foreseen.
+        queries: Number of future queries.
+        ahead: Control steps from an observation to the predicted embedding.
 
     Raises:
-        ValueError: If a number is not of the accepted kind.
+        ValueError: If a value is not accepted.
     """
 
     queries: int = 4
@@ -44,9 +44,9 @@ class LatentVLAConfig(TransformerVLAConfig):
 
 
 class LatentVLA(TransformerVLA):
-    """See the module; meets the protocols that `TransformerVLA` does.
+    """The policy, see the module; implements the same protocols as `TransformerVLA`.
 
-    Without its queries it is a `TransformerVLA`, of the same first weights under the same seed.
+    Without its queries it is a `TransformerVLA`, with the same initial weights under the same seed.
     """
 
     kind = "latent"
@@ -56,7 +56,7 @@ class LatentVLA(TransformerVLA):
     def __init__(self, config: LatentVLAConfig) -> None:
         super().__init__(config)
         width, numbers = config.width, config.tokens * config.channels
-        with torch.random.fork_rng(devices=[]):  # what is drawn later is drawn as without queries
+        with torch.random.fork_rng(devices=[]):  # keeps later random numbers the same as without queries
             self.queries = nn.Parameter(0.5 * torch.randn(config.queries, width))
             self.future = nn.Sequential(
                 nn.LayerNorm(width),
@@ -70,7 +70,7 @@ class LatentVLA(TransformerVLA):
     change: Tensor
 
     def measure(self, now: Tensor, later: Tensor) -> None:
-        """Takes by how much channels change over `ahead` steps from embeddings `(N, E)` of two moments."""
+        """Sets the scale of the channels' changes over `ahead` steps, from embeddings `(N, E)` now and later."""
         apart = (later.float() - now.float()).unflatten(1, (self.config.tokens, -1)).flatten(0, 1)
         spread = apart.square().mean(0).sqrt()
         self.change.copy_(spread.clamp_min(0.05 * float(spread.square().mean().sqrt()) + 1e-6))
@@ -80,16 +80,16 @@ class LatentVLA(TransformerVLA):
         return self.change.repeat(self.config.tokens)
 
     def foreseen(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Returns how the embedding is expected to change over `ahead` steps, in its spreads, `(B, E)`."""
+        """Returns the predicted change of the embedding over `ahead` steps, scaled to unit spread, `(B, E)`."""
         return self.future(self.trunk.gather(obs, self.queries)[:, -len(self.queries) :])
 
     def future_loss(self, obs: Mapping[str, Tensor], now: Tensor, later: Tensor) -> Tensor:
-        """Returns the mean squared error `(B,)` of what is foreseen.
+        """Returns the mean squared error `(B,)` of the prediction.
 
         Args:
             obs: Observations, which may be noisy.
-            now: Their embeddings without noise, `(B, E)`.
-            later: Those of `ahead` steps later, `(B, E)`; without gradients.
+            now: Embeddings of the observations without noise, `(B, E)`.
+            later: Embeddings `ahead` steps later, `(B, E)`; they get no gradients.
         """
         target = ((later - now) / self._spread).detach()
         return (self.foreseen(obs) - target).square().mean(1)
@@ -97,6 +97,6 @@ class LatentVLA(TransformerVLA):
     @insulated
     @torch.no_grad()
     def imagine(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns the embeddings `(B, E)` that are expected `ahead` steps after observations `(B, ...)`."""
+        """Returns the embeddings `(B, E)` predicted for `ahead` steps after observations `(B, ...)`."""
         obs = self._tensors(observation)
         return (obs["embedding"] + self._spread * self.foreseen(self._own(obs))).cpu().numpy()

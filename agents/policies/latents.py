@@ -1,7 +1,7 @@
-"""The network of `dream_env.agents.policies.transformer_vla`: latents that gather what matters of an observation.
+"""The network of `dream_env.agents.policies.transformer_vla`: a few latents that attend to an observation.
 
-Layer by layer they look (Perceiver: Jaegle et al. 2021, section 3) at words and vectors by cross-attention, at the
-tokens of the embedding by cross-attention, and at each other by self-attention.
+In every layer (Perceiver: Jaegle et al. 2021, section 3), the latents attend to words and vectors by cross-attention,
+to the tokens of the embedding by cross-attention, and to each other by self-attention.
 """
 
 from __future__ import annotations
@@ -33,37 +33,38 @@ _BOUNDS = (
     ("modes", 1, 64),
 )
 SPREAD = 4
-"""Tokens that are made of an embedding that is a single vector."""
+"""Number of tokens that an embedding with a single vector is mapped to."""
 
 
 @dataclass(frozen=True)
 class TransformerVLAConfig:
-    """What a policy sees, and its sizes.
+    """Config of a policy: its observations and its sizes.
 
     Attributes:
-        tokens: Tokens T of the embedding; 1 where it is a single vector.
-        channels: Numbers C of a token.
-        vectors: Vectors that it sees beside the embedding, such as proprioception: name to length.
-        language: "words" reads the sentence word by word, "sentence" its embedding, "none" neither.
-        goal: Whether it sees the goal's embedding.
-        compares: Whether it has weights for goals: with a goal, or where it learned from goals but is not shown any.
-        action_low: Bounds of the actions, `(A,)`.
-        action_high: Bounds of the actions, `(A,)`.
-        head: See `dream_env.agents.policies.action_heads`.
-        modes: Gaussians of the head "k".
-        chunk: Actions that are chosen at once.
-        execute: How many of them are carried out before it looks again.
-        std: Standard deviation of drawn actions, as a share of half the bounds.
-        width: Width of latents.
-        latents: Their number.
-        depth: Layers.
-        heads: Heads of attention.
-        hidden: Length of the features that the head gets.
-        world_model: Name or folder of the world model whose encoder sees.
+        tokens: Number of tokens T of the embedding; 1 if it is a single vector.
+        channels: Length C of a token.
+        vectors: Vectors that it reads in addition to the embedding, such as proprioception: length by name.
+        language: "words" reads the instruction word by word, "sentence" reads its embedding, "none" reads neither.
+        goal: Whether it reads the goal embedding.
+        compares: Whether the network has weights for goals: if the policy reads the goal, or if it was trained with
+            goals but does not read any when acting.
+        action_low: Lower bounds of the actions, `(A,)`.
+        action_high: Upper bounds of the actions, `(A,)`.
+        head: Action head, see `dream_env.agents.policies.action_heads`.
+        modes: Number of Gaussians of the head "k".
+        chunk: Number of actions in a chunk, which are chosen at once.
+        execute: Number of these actions to execute before choosing the next chunk.
+        std: Standard deviation of sampled actions, as a share of half the width between the bounds.
+        width: Width of the latents.
+        latents: Number of latents.
+        depth: Number of layers.
+        heads: Number of attention heads.
+        hidden: Length of the features that the action head takes.
+        world_model: Name or folder of the world model whose encoder computes the embedding.
         encoder_id: Fingerprint of that encoder, see `dream_env.agents.policies.encoder_id`.
 
     Raises:
-        ValueError: If a number is not of the accepted kind.
+        ValueError: If a value is not accepted.
     """
 
     tokens: int
@@ -88,7 +89,7 @@ class TransformerVLAConfig:
     encoder_id: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks what would take all memory, or make no policy."""
+        """Checks the values, which may come from a damaged file."""
         for name, least, most in _BOUNDS:
             value = getattr(self, name)
             if not isinstance(value, int) or not least <= value <= most:
@@ -112,13 +113,13 @@ class TransformerVLAConfig:
         return "words" if self.language == "words" else "embedding"
 
     def check_encoder(self, world_model: str) -> None:
-        """Raises ValueError for a world model through which it would not see what it learned from."""
+        """Raises ValueError if a world model has another encoder than the one that the policy was trained with."""
         if self.encoder_id is not None:
             encoder_id.check(self.encoder_id, self.world_model, world_model)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of latents `(B, N, W)` to a context `(B, M, W)`, without its `hidden` rows `(B, M)`."""
+    """Multi-head attention of latents `(B, N, W)` to a context `(B, M, W)`, with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -129,9 +130,13 @@ class Attention(nn.Module):
     def forward(
         self, latents: Tensor, context: Tensor | None = None, hidden: Tensor | None = None, private: int = 0
     ) -> Tensor:
-        """Returns the latents with what they have found; no context is themselves.
+        """Returns the updated latents `(B, N, W)`.
 
-        So many of the last rows of the context are `private`: only as many last latents look at them.
+        Args:
+            latents: `(B, N, W)`.
+            context: Tokens to attend to, `(B, M, W)`; None for the latents themselves (self-attention).
+            hidden: Rows of the context that are masked out, `(B, M)` bool; None for none.
+            private: Number of last rows of the context to which only the same number of last latents attend.
         """
         normal = self.before(latents)
         query, key, value = (
@@ -147,7 +152,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Latents look at words and vectors, then at tokens, then at each other, and think about it."""
+    """One layer: latents attend to words and vectors, then to tokens, then to each other, followed by an MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -157,7 +162,15 @@ class Layer(nn.Module):
         )
 
     def forward(self, latents: Tensor, told: Tensor, hidden: Tensor, seen: Tensor, private: int = 0) -> Tensor:
-        """Maps latents `(B, N, W)` to latents; so many last ones are looked at by each other alone."""
+        """Returns the updated latents `(B, N, W)`.
+
+        Args:
+            latents: `(B, N, W)`.
+            told: Embedded words and vectors, `(B, M, W)`.
+            hidden: Rows of `told` that are masked out, `(B, M)` bool.
+            seen: Embedded tokens of the observation, `(B, T, W)`.
+            private: Number of last latents that the other latents do not attend to.
+        """
         latents = self.each(self.seen(self.told(latents, told, hidden), seen), private=private)
         return latents + self.mlp(latents)
 
@@ -166,7 +179,7 @@ class Trunk(nn.Module):
     """Maps observations to features `(B, hidden)`, see the module.
 
     Args:
-        config: What is seen; with `compares` the goal too, as far as an observation has one.
+        config: Observations and sizes. With `compares` it also reads the goal, if an observation contains one.
     """
 
     def __init__(self, config: TransformerVLAConfig) -> None:
@@ -195,25 +208,26 @@ class Trunk(nn.Module):
     table: Tensor
 
     def measure(self, embedding: Tensor) -> None:
-        """Takes mean and spread of channels from embeddings `(N, E)`."""
+        """Sets the mean and standard deviation of the channels from embeddings `(N, E)`."""
         tokens = embedding.float().unflatten(-1, (self.config.tokens, -1)).flatten(0, 1)
         self.mean.copy_(tokens.mean(0))
         self.scale.copy_(tokens.std(0).clamp_min(1e-3 * tokens.std() + 1e-6))
 
     def tokens(self, embedding: Tensor) -> Tensor:
-        """Returns the standardized tokens `(B, T, C)` of embeddings."""
+        """Returns the standardized tokens `(B, T, C)` of embeddings `(B, E)`."""
         return (embedding.unflatten(-1, (self.config.tokens, -1)) - self.mean) / self.scale
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Maps a batch of observations to features; of a goal that is not there, or NaN, nothing is seen."""
+        """Maps a batch of observations to features; a goal that is missing or NaN is masked with zeros."""
         return F.gelu(self.leave(self.gather(obs)))
 
     def gather(self, obs: Mapping[str, Tensor], further: Tensor | None = None) -> Tensor:
-        """Returns what latents have found in a batch of observations.
+        """Returns the latents of the last layer for a batch of observations.
 
         Args:
-            obs: As of `forward`.
-            further: Latents `(Q, W)` beside its own, which see these, and are not seen by them.
+            obs: As in `forward`.
+            further: Additional latents `(Q, W)`, which attend to the network's own latents, but not the other way
+                around.
 
         Returns:
             `(B, N, W)`; with `further` `(B, N + Q, W)`, of which the first N are the same as without.
@@ -247,7 +261,7 @@ class Trunk(nn.Module):
 
 
 class Critic(nn.Module):
-    """Says what observations are worth, `(B,)`; it sees the goal where there is one, even if the policy does not."""
+    """Estimates the values `(B,)` of observations; reads the goal if there is one, even if the policy does not."""
 
     def __init__(self, config: TransformerVLAConfig) -> None:
         super().__init__()
@@ -260,7 +274,10 @@ class Critic(nn.Module):
 
 
 def _places(count: int, width: int) -> Tensor:
-    """Returns what tokens begin to know of their places, `(count, width)`: on a square map its waves."""
+    """Returns the initial position embeddings of tokens, `(count, width)`.
+
+    On a square map they are coordinates, sines and cosines plus noise; otherwise, and below 3 by 3 tokens, noise only.
+    """
     side = math.isqrt(count)
     noise = 0.1 * torch.randn(count, width)
     if side < 3 or side**2 != count:

@@ -1,7 +1,7 @@
-"""PPO that starts from a clone and stays near to it: in dreams on a CPU or a GPU, and in any env of SB3.
+"""PPO that starts from a clone and stays close to it: in dreams on a CPU or a GPU, and in any env of SB3.
 
-The whole algorithm (Schulman et al. 2017) stands here; stable-baselines3's PPO gives what is around it: saving,
-loading, logs, callbacks.
+The whole algorithm (Schulman et al. 2017) is implemented here; the PPO class of stable-baselines3 provides saving,
+loading, logging and callbacks.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from dream_env.world_models.batching import chunked, threads
 
 
 class Rollout(NamedTuple):
-    """N steps to learn from, on the learner's device.
+    """N collected steps, on the learner's device.
 
     Attributes:
         obs: Observations `(N, ...)`.
-        action: Actions as they were drawn `(N, A)`, before clipping.
-        log_prob: Their log-probabilities `(N,)`.
-        advantage: `(N,)`.
-        target: What the critic should have said, `(N,)`.
-        value: What it said, `(N,)`.
+        action: Sampled actions `(N, A)`, before clipping.
+        log_prob: Log-probabilities of the actions `(N,)`.
+        advantage: Advantages `(N,)`.
+        target: Targets of the critic `(N,)`.
+        value: Values estimated by the critic during the rollout `(N,)`.
     """
 
     obs: Obs
@@ -47,23 +47,24 @@ class Rollout(NamedTuple):
 
 
 class ClonePPO(PPO):
-    """PPO for a policy that can already do something, in a world that is only nearly true.
+    """PPO for a pretrained policy in an approximate world.
 
-    Two things keep the clone's skill. At first only the critic is trained: a fresh critic's advantages are noise, and a
-    few updates on noise undo a clone. Then the loss holds `kl_coef` times the KL divergence to the clone on the visited
-    states (KL-regularized RL: Galashov et al. 2019), so the actor leaves the clone, and the states that the world model
-    knows, only where the dream promises more than that costs.
+    Two measures preserve the clone's skill. First, only the critic is trained for some rollouts: the advantages of an
+    untrained critic are noise, and a few updates on noise undo a clone. Second, the loss contains `kl_coef` times the
+    KL divergence to the clone on the visited states (KL-regularized RL: Galashov et al. 2019). The actor therefore
+    leaves the clone, and the states that the world model has learned, only where the predicted gain is larger than this
+    penalty.
 
-    In a `TensorVecEnv` rollouts stay on the device as tensors.
+    In a `TensorVecEnv`, rollouts stay on the device as tensors.
 
     Args:
         policy: A `VLAPolicy` or a `PractisedPolicy`; `policy_kwargs={"clone": FOLDER}` names the clone.
-        env: Env of stable-baselines3.
+        env: Environment of stable-baselines3.
         kl_coef: Weight of the divergence, in standard deviations of the advantage per nat.
-        critic_warmup: Rollouts that train the critic only.
+        critic_warmup: Number of first rollouts that train the critic only.
         critic_rate: Learning rate of the critic, as a multiple of the actor's. A large network that is fine-tuned takes
-            small steps; its critic starts at random and has to learn faster.
-        **kwargs: PPO's further arguments.
+            small steps; its critic starts from random weights and has to learn faster.
+        **kwargs: Further arguments of PPO.
     """
 
     policy: VLAPolicy | PractisedPolicy
@@ -95,7 +96,7 @@ class ClonePPO(PPO):
         critic["lr"] *= self.critic_rate
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
-        """Acts for some steps in all environments, and keeps what happened in `rollout`; False if the callback ends."""
+        """Collects `n_rollout_steps` per environment into `rollout`; returns False if the callback stops training."""
         if isinstance(env, TensorVecEnv):
             return self._collect(env, callback, n_rollout_steps)
         if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
@@ -117,13 +118,13 @@ class ClonePPO(PPO):
             mean = self.policy.mean(obs)
             action = mean + std * torch.randn_like(mean)
             seen.append(obs)
-            told = self.policy.value(obs), action, log_prob(action, mean, std)
+            acted = self.policy.value(obs), action, log_prob(action, mean, std)
             step = env.move(action)
             reward = step.reward
-            if step.cut is not None:  # what would have followed is estimated
+            if step.cut is not None:  # bootstraps the value of truncated episodes
                 late, where = step.cut
                 reward = reward.index_add(0, where, self.gamma * self.policy.value(late))
-            rows.append((*told, reward, step.done.to(reward.dtype)))
+            rows.append((*acted, reward, step.done.to(reward.dtype)))
             obs = step.obs
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
@@ -140,21 +141,21 @@ class ClonePPO(PPO):
         return True
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Takes the progress at the start of the rollout: the rate falls to zero after the last one, not in it."""
+        """Uses the progress at the start of the rollout, so a decaying learning rate is above zero in the last one."""
         super()._update_current_progress_remaining(num_timesteps - self.n_steps * self.n_envs, total_timesteps)
 
     @property
     def warming_up(self) -> bool:
-        """Whether the rollout in hand trains the critic only."""
+        """Whether the current rollout trains the critic only."""
         return self.num_timesteps <= self.critic_warmup * self.n_steps * self.n_envs
 
     def train(self) -> None:
-        """Updates the critic and, after the warm-up, the actor on the rollout in hand."""
+        """Updates the critic and, after the warm-up, the actor on the current rollout."""
         policy, data = self.policy, self.rollout
         policy.set_training_mode(True)
         self._update_learning_rate(policy.optimizer)
         actor, critic = policy.actor_parameters(), policy.critic_parameters()
-        std, told = policy.log_std.detach().exp(), Figures()
+        std, logged = policy.log_std.detach().exp(), Figures()
         clip = float(self.clip_range(self._current_progress_remaining))  # type: ignore[operator]
         clone = self._clone_means(data.obs)
 
@@ -171,7 +172,7 @@ class ClonePPO(PPO):
             ratio = change.exp()
             gain = torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
             loss, figures = -gain, {"policy_gradient_loss": -gain.detach()}
-            if clone is not None:  # of two normal distributions of the same deviation
+            if clone is not None:  # KL divergence of two normal distributions with the same standard deviation
                 apart = ((mean - clone[rows]) / std).square().sum(-1).mean() / 2
                 loss, figures["kl_to_clone"] = loss + self.kl_coef * apart, apart.detach()
             figures["approx_kl"] = (ratio.detach() - 1 - change.detach()).mean()
@@ -183,9 +184,9 @@ class ClonePPO(PPO):
                 obs = {name: part[rows] for name, part in data.obs.items()}
                 work = [critic_gradients] if warming_up else [critic_gradients, actor_gradients]
                 (of_critic, figures), *rest = at_once(work, rows, obs)
-                told.add(figures)
+                logged.add(figures)
                 for _, more in rest:
-                    told.add(more)
+                    logged.add(more)
                     going = self.target_kl is None or float(more["approx_kl"]) <= 1.5 * self.target_kl
                 if not going:
                     break
@@ -202,13 +203,13 @@ class ClonePPO(PPO):
                 break
         policy.optimizer.zero_grad(set_to_none=True)
         unexplained = (data.target - data.value).var() / data.target.var()
-        for name, value in {**told.means(), "explained_variance": 1 - float(unexplained)}.items():
+        for name, value in {**logged.means(), "explained_variance": 1 - float(unexplained)}.items():
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     @torch.no_grad()
     def _clone_means(self, obs: Obs) -> Tensor | None:
-        """Returns the clone's actions `(N, A)`, once for all updates."""
+        """Returns the clone's actions `(N, A)` for a whole rollout; None without a clone or during the warm-up."""
         prior, names = self.policy.prior, list(obs)
         if prior is None or self.warming_up:
             return None
@@ -219,23 +220,23 @@ class ClonePPO(PPO):
 
 
 class Figures:
-    """Means of what updates tell; they wait for the device only in the end."""
+    """Averages logged values over updates; values stay on the device until the end, to avoid synchronization."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[Tensor]] = {}
 
     def add(self, figures: dict[str, Tensor]) -> None:
-        """Keeps the figures of an update."""
+        """Stores the values of an update."""
         for name, value in figures.items():
             self.found.setdefault(name, []).append(value)
 
     def means(self) -> dict[str, float]:
-        """Returns the mean of each."""
+        """Returns the mean of each value."""
         return {name: float(torch.stack(values).mean()) for name, values in self.found.items()}
 
 
 def log_prob(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Returns log-probabilities `(B,)` of actions `(B, A)` under normal distributions."""
+    """Returns the log-probabilities `(B,)` of actions `(B, A)` under diagonal normal distributions."""
     return -(((action - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(-1)
 
 
@@ -244,11 +245,11 @@ def advantages(reward: Tensor, value: Tensor, done: Tensor, last: Tensor, gamma:
 
     Args:
         reward: `(T, B)`.
-        value: What the critic said of the states that were acted in, `(T, B)`.
+        value: Values of the states before each step, `(T, B)`.
         done: 1 where an episode ended with the step, `(T, B)`.
-        last: What it says of the states after the last step, `(B,)`.
-        gamma: Discount.
-        lambda_: Weight of longer returns.
+        last: Values of the states after the last step, `(B,)`.
+        gamma: Discount factor.
+        lambda_: Trade-off between bias (0) and variance (1) of the estimate.
     """
     result, following, ahead = torch.zeros_like(reward), last, torch.zeros_like(last)
     for t in range(len(reward) - 1, -1, -1):
@@ -259,9 +260,9 @@ def advantages(reward: Tensor, value: Tensor, done: Tensor, last: Tensor, gamma:
 
 
 def at_once(work: list[Callable[..., Any]], rows: Tensor, obs: Obs) -> list[Any]:
-    """Calls functions of the same inputs; on a CPU with several cores side by side.
+    """Calls functions with the same inputs, in parallel threads on a CPU with several cores.
 
-    Torch's own threads meet after every layer, which takes longer than layers of this size do.
+    Torch's own threads synchronize after every layer, which takes longer than layers of this size.
     """
     if rows.device.type != "cpu" or threads() == 1 or len(work) == 1:
         return [each(rows, obs) for each in work]

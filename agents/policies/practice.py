@@ -1,4 +1,4 @@
-"""Any policy of ours as the actor of stable-baselines3's PPO: what it needs is `protocol.Practicable`."""
+"""Any policy of this package as the actor of stable-baselines3's PPO; it has to implement `protocol.Practicable`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from dream_env.agents.policies.protocol import Practicable
 
 
 class PractisedPolicy(MultiInputActorCriticPolicy):
-    """A clone that is improved, a critic of its making, and the clone as it was.
+    """An actor that starts from a clone, the critic that the clone creates, and the frozen clone.
 
     Args:
-        observation_space: Space of either world.
+        observation_space: Observation space of the dream or of the real environment.
         action_space: Box of the actions.
-        lr_schedule: Learning rate by remaining progress.
+        lr_schedule: Learning rate as a function of the remaining progress.
         clone: Folder of the policy to start from.
-        **kwargs: stable-baselines3's further policy arguments.
+        **kwargs: Further policy arguments of stable-baselines3.
 
     Raises:
-        ValueError: If it cannot be practised, or reads what the world does not show.
+        ValueError: If the policy is not `Practicable`, or reads observations that the environment does not have.
     """
 
     prior: Any
-    """The clone, frozen: what the learner stays near to."""
+    """The frozen clone, to which the learner stays close."""
     actor: Any
 
     def __init__(
@@ -51,21 +51,21 @@ class PractisedPolicy(MultiInputActorCriticPolicy):
         assert isinstance(self.observation_space, spaces.Dict)
         clone = load(self.clone_folder)
         if missing := [name for name in clone.inputs if name not in self.observation_space.spaces]:
-            raise ValueError(f"the policy {self.clone_folder!r} reads {missing}; this world shows "
+            raise ValueError(f"the policy {self.clone_folder!r} reads {missing}; this environment has "
                              f"{[*self.observation_space.spaces]}")  # fmt: skip
         self.actor, self.critic = clone, clone.critic(self.observation_space)
         self.log_std = nn.Parameter(torch.zeros(self.action_space.shape or ()), requires_grad=False)
         shown: dict[str, Any] = dict(self.observation_space.spaces)
         used = self._reached({name: torch.zeros(1, *space.shape) for name, space in shown.items()})
-        for weight in self.actor.parameters():  # a head's other ways, which the mean action does not show
+        for weight in self.actor.parameters():  # freezes weights that do not affect the mean action
             weight.requires_grad_(id(weight) in used)
         trained: Any = [*self.actor_parameters(), *self.critic_parameters()]
         self.optimizer = self.optimizer_class(trained, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
-        # Set last: `nn.Module.parameters` of the whole policy has it too, but nothing trains it.
+        # Frozen, and not in the optimizer, although `parameters` of the whole policy includes it.
         self.prior = copy.deepcopy(clone).requires_grad_(False)
 
     def _reached(self, obs: Mapping[str, Tensor]) -> set[int]:
-        """Returns which weights the mean action depends on, and takes over the standard deviation."""
+        """Returns the ids of the weights that the mean action depends on, and copies the standard deviation."""
         weights = [weight for weight in self.actor.parameters() if weight.requires_grad]
         with torch.inference_mode(False), torch.enable_grad():
             mean, std = self.actor.distribution(obs)
@@ -74,11 +74,11 @@ class PractisedPolicy(MultiInputActorCriticPolicy):
         return {id(weight) for weight, gradient in zip(weights, found, strict=True) if gradient is not None}
 
     def actor_parameters(self) -> list[nn.Parameter]:
-        """Returns the weights of the policy that are trained."""
+        """Returns the trainable weights of the actor."""
         return [weight for weight in self.actor.parameters() if weight.requires_grad]
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """Returns the weights of the critic that are trained."""
+        """Returns the trainable weights of the critic."""
         return [weight for weight in self.critic.parameters() if weight.requires_grad]
 
     def mean(self, obs: Mapping[str, Tensor]) -> Tensor:
@@ -90,24 +90,24 @@ class PractisedPolicy(MultiInputActorCriticPolicy):
         return self.critic(obs)
 
     def vla(self) -> Any:
-        """Returns a copy of the policy inside, which looks anew at every step, as it has practised."""
+        """Returns a copy of the trained policy, which executes one action per observation, as in training."""
         return practised(copy.deepcopy(self.actor).requires_grad_(True)).eval()
 
-    # --- what stable-baselines3 asks of a policy
+    # --- interface of stable-baselines3
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Returns actions, values `(B, 1)` and log-probabilities."""
-        chosen = self.get_distribution(obs)
-        action = chosen.get_actions(deterministic=deterministic)
-        return action, self.predict_values(obs), chosen.log_prob(action)
+        distribution = self.get_distribution(obs)
+        action = distribution.get_actions(deterministic=deterministic)
+        return action, self.predict_values(obs), distribution.log_prob(action)
 
     def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Returns values, log-probabilities of actions and entropies."""
-        chosen = self.get_distribution(obs)
-        return self.predict_values(obs), chosen.log_prob(actions), chosen.entropy()
+        distribution = self.get_distribution(obs)
+        return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: Any) -> Distribution:
-        """Returns the Gaussian of the next action."""
+        """Returns the Gaussian distribution of the next action."""
         assert isinstance(self.action_dist, DiagGaussianDistribution)
         return self.action_dist.proba_distribution(self.mean(obs), self.log_std)
 
@@ -120,19 +120,19 @@ class PractisedPolicy(MultiInputActorCriticPolicy):
 
 
 def load(folder: str) -> Any:
-    """Reads a policy to be practised.
+    """Loads a policy to improve by reinforcement learning.
 
     Raises:
-        ValueError: If its kind cannot be.
+        ValueError: If it is not `Practicable`.
     """
     policy = registry.load(folder)
     if not isinstance(policy, Practicable):
-        raise ValueError(f"policy={folder!r} is of kind {policy.kind!r}, which has no `distribution` to be practised")
+        raise ValueError(f"policy={folder!r} is of kind {policy.kind!r}, which has no `distribution` to train by RL")
     return policy
 
 
 def practised(policy: Any) -> Any:
-    """Returns a policy that carries out one action at a time, where it had carried out several."""
+    """Sets a policy to execute one action of a chunk before choosing again, and returns it."""
     from dataclasses import replace
 
     if getattr(policy.config, "execute", 1) > 1:

@@ -1,4 +1,4 @@
-"""What a policy is: something that chooses actions for batches of observations."""
+"""Protocols of policies, which choose actions for batches of observations."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Policy(Protocol):
-    """Chooses actions for episodes that run side by side.
+    """A policy that acts in a batch of parallel episodes.
 
-    Kinds that `dream_env.agents.policies.registry` keeps on disk have besides `kind`, a dataclass `config_class` and
-    its instance `config`, and are `torch.nn.Module`s built from that.
+    Policies that `dream_env.agents.policies.registry` saves and loads are `torch.nn.Module`s that are built from a
+    config. They also have the attributes `kind` (name), `config_class` (dataclass) and `config` (its instance).
     """
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
 
     def reset(self) -> None:
-        """Forgets the episodes so far; called before the first `act` of new ones."""
+        """Resets the internal state; called before the first `act` of new episodes."""
 
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses the next actions.
+        """Returns the next actions.
 
         Args:
-            observation: Arrays `(B, ...)` by name; B stays the same until the next `reset`. More than `inputs` may be
-                there.
-            deterministic: The most probable action; otherwise one that is drawn.
+            observation: Arrays `(B, ...)` by name. It may have more parts than `inputs`. B must not change until the
+                next `reset`.
+            deterministic: Whether to return the most likely action instead of a sampled one.
 
         Returns:
-            Actions `(B, ...)` of the action space.
+            Actions `(B, ...)` in the action space.
         """
 
 
 @runtime_checkable
 class Practicable(Protocol):
-    """A policy, a `torch.nn.Module`, that `dream_env.agents.policies.practice` lets reinforcement learning improve.
+    """A policy that reinforcement learning can improve, see `dream_env.agents.policies.practice`.
 
-    Observations are tensors `(B, ...)` by name, actions in the units of the action space. Called, it gives the mean of
-    `distribution` alone.
+    It is a `torch.nn.Module` whose `forward` returns the mean of `distribution`. Observations are tensors `(B, ...)` by
+    name; actions are in the units of the action space.
     """
 
     def distribution(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns mean `(B, A)`, with gradients, and standard deviation `(A,)` of a Gaussian of the next action."""
+        """Returns mean `(B, A)`, with gradients, and standard deviation `(A,)` of a Gaussian over the next action."""
 
     def critic(self, space: spaces.Dict) -> nn.Module:
-        """Makes a network that says what observations of a space are worth, `(B,)`."""
+        """Creates a network that maps observations of a space to values `(B,)`."""

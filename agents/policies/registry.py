@@ -1,4 +1,4 @@
-"""Every kind of saved policy, and the one way to read and to write them: `config.json`, `model.safetensors`, a card."""
+"""Registry of all kinds of policies, and their saving and loading: `config.json`, `model.safetensors` and a card."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ KINDS = {
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""
 SHIPPED = {"default": "policy", "bc5": "policy_bc5"}
-"""Policies that the package ships, and their folders: clones of 100 demonstrations per task, and of 5."""
+"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task."""
 ALIASES = {"few": "bc5"}
-"""Former names of shipped policies."""
+"""Former names of shipped policies, and their current names."""
 _REMEDY = "`python -m agents.clone --out FOLDER` makes one, or `python -m agents.train`"
 
 
 def is_shipped(name: str | Path | None) -> bool:
-    """Tells whether a name stands for a policy of the package, and is no path."""
+    """Returns whether a name refers to a shipped policy, and is not a path."""
     return ALIASES.get(str(name), str(name)) in SHIPPED
 
 
 def resolve(path: str | Path) -> Path:
-    """Returns the folder of a policy that is named, whose folder is given, or that is on the Hub, `hf://user/name`."""
+    """Returns the folder of a policy, given its name, its path, or its address on the Hub, `hf://user/name`."""
     name = ALIASES.get(str(path), str(path))
     if name in SHIPPED:
         return Path(str(resources.files("dream_env.assets"))) / SHIPPED[name]
@@ -49,21 +49,22 @@ def resolve(path: str | Path) -> Path:
 
 
 def save(policy: Any, path: str | Path, card: str) -> None:
-    """Writes a policy of one of `KINDS` into a folder, each file whole or not at all."""
+    """Saves a policy of one of `KINDS` to a folder; each file is written atomically."""
     checkpoint.save(policy, path, card)
 
 
 def load(path: str | Path = "default", device: str | torch.device = "cpu") -> Any:
-    """Reads a policy that `save` wrote, of any kind.
+    """Loads a policy of any kind.
 
     Args:
-        path: Folder, or one that the package ships, see `SHIPPED`; `hf://user/name@revision`, see `dream_env.hub`; or a
-            .zip of Stable-Baselines3, which is a pickle: read only those that you made.
-        device: Where to put the weights.
+        path: Folder written by `save`; name of a shipped policy, see `SHIPPED`; `hf://user/name@revision`, see
+            `dream_env.hub`; .json file of a planner or a foresight; or .zip of Stable-Baselines3, which is a pickle:
+            load only files that you trust.
+        device: Device of the weights.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
-        ValueError: If a file is damaged, or of a kind that is not known.
+        ValueError: If a file is damaged, or of an unknown kind.
     """
     folder = resolve(path)
     if folder.suffix == ".zip":
@@ -90,7 +91,7 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
     policy_class = class_of(kind)
     renamed = getattr(policy_class, "RENAMED_WEIGHTS", {})
     weights, spec = folder / checkpoint.WEIGHTS, folder / checkpoint.SPEC
-    about = (WorldSpec.load(spec),) if spec.is_file() else ()  # of those that are world models too
+    about = (WorldSpec.load(spec),) if spec.is_file() else ()  # policies that are also world models have a spec
     policy = fill(lambda: policy_class(_config(policy_class, values), *about), weights, "policy", _REMEDY, renamed)
     return policy.eval().to(check_device(device))
 
@@ -102,18 +103,18 @@ def from_pretrained(repo: str, revision: str | None = None, device: str | torch.
 
 @lru_cache(maxsize=32)
 def load_once(path: str) -> Any:
-    """Reads a policy for the CPU once per process; all callers share it."""
+    """Loads a policy to the CPU once per process; all callers share it."""
     return load(path)
 
 
 def class_of(kind: str) -> Any:
-    """Returns the class of a kind, imported."""
+    """Imports and returns the class of a kind."""
     module, name = KINDS[kind].split(":")
     return getattr(import_module(module), name)
 
 
 def _config(policy_class: Any, values: dict[str, Any]) -> Any:
-    """Builds a config of what JSON holds; fields of before have their names of now (`config_class.RENAMED`)."""
+    """Builds a config from JSON values; renames fields of older versions, see `config_class.RENAMED`."""
     renamed = getattr(policy_class.config_class, "RENAMED", {})
     given = {renamed.get(name, name): tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     known = [one.name for one in fields(policy_class.config_class)]

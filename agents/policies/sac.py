@@ -1,4 +1,4 @@
-"""SAC that starts from a clone and stays near to it."""
+"""SAC that starts from a clone and stays close to it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from dream_env.agents.policies.actors import VLASACPolicy
 
 
 class CloneSAC(SAC):
-    """SAC whose entropy bonus is replaced by a penalty, the KL divergence to the clone.
+    """SAC in which a penalty on the KL divergence to the clone replaces the entropy bonus.
 
-    Actions, and what follows them, are worth `kl_coef` times the divergence less, in the actor's loss and in the
-    critics' targets (KL-regularized RL: Galashov et al. 2019).
+    The actor's loss and the critics' targets subtract `kl_coef` times the divergence from the values (KL-regularized
+    RL: Galashov et al. 2019).
 
     Args:
         policy: A `VLASACPolicy`; `policy_kwargs={"clone": FOLDER}` names the clone.
-        env: Env of stable-baselines3.
-        kl_coef: Reward that a nat costs.
-        critic_warmup: Updates of the critics alone: what fresh critics say is noise, and would undo the clone.
-        **kwargs: SAC's further arguments.
+        env: Environment of stable-baselines3.
+        kl_coef: Weight of the divergence, in units of reward per nat.
+        critic_warmup: Number of first updates that train the critics only: the values of untrained critics are noise,
+            which would undo the clone.
+        **kwargs: Further arguments of SAC.
     """
 
     policy: VLASACPolicy
@@ -40,7 +41,7 @@ class CloneSAC(SAC):
         super().__init__(policy, env, **{"ent_coef": 0.0, **kwargs})
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Updates critics and, after the warm-up, the actor on samples of the replay buffer."""
+        """Updates the critics and, after the warm-up, the actor on batches from the replay buffer."""
         assert self.replay_buffer is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])

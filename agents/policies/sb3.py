@@ -1,4 +1,4 @@
-"""Policies of Stable-Baselines3 on disk, without a pickle: spaces and sizes as JSON, weights as safetensors."""
+"""Saves and loads policies of Stable-Baselines3 without pickle: spaces and sizes as JSON, weights as safetensors."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from dream_env.spec import PICTURE, VECTOR, space_from_json, space_to_json
 from dream_env.world_models.precision import insulated
 
 ALGORITHMS = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
-"""Algorithms of Stable-Baselines3 whose policies are known."""
+"""Algorithms of Stable-Baselines3 whose policies are supported."""
 _LEARNERS = ("optimizer_class", "optimizer_kwargs")
-"""Arguments of a policy that matter to a learner only."""
+"""Arguments of a policy that are used for training only."""
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 
 @dataclass(frozen=True)
 class SB3Config:
-    """What a policy of Stable-Baselines3 is built from.
+    """Config of a policy of Stable-Baselines3.
 
     Attributes:
         algorithm: One of `ALGORITHMS`.
         policy: One of `POLICIES`.
-        observation_space: A space as `dream_env.spec.space_to_json` gives it, or such by name.
-        action_space: The same.
-        policy_kwargs: Further arguments of the policy that JSON can hold, such as `net_arch`.
-        obs_type: Which observations it takes, see `dream_env.dream.DreamEnv`: "native" those of the real environment.
-        world_model: Name or folder of the world model that it learned in, and whose encoder it sees through unless its
-            observations are "native".
+        observation_space: A space as returned by `dream_env.spec.space_to_json`, or a dict of such spaces by name.
+        action_space: A space as returned by `dream_env.spec.space_to_json`.
+        policy_kwargs: Further arguments of the policy that JSON can represent, such as `net_arch`.
+        obs_type: Which observations it takes, see `dream_env.dream.DreamEnv`; "native" for those of the real
+            environment itself.
+        world_model: Name or folder of the world model that it was trained in, whose encoder it uses unless `obs_type`
+            is "native".
     """
 
     algorithm: str
@@ -51,7 +52,7 @@ class SB3Config:
     world_model: str = "default"
 
     def __post_init__(self) -> None:
-        """Checks what chooses code, or memory."""
+        """Checks the values that select code."""
         for name, accepted in (("algorithm", ALGORITHMS), ("policy", POLICIES)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r}; accepted: {', '.join(accepted)}")
@@ -60,10 +61,10 @@ class SB3Config:
 
     @classmethod
     def of(cls, model: BaseAlgorithm, obs_type: str, world_model: str) -> SB3Config:
-        """Describes the policy of an algorithm.
+        """Creates the config of the policy of an algorithm.
 
         Raises:
-            ValueError: If it is not of a known algorithm, or has arguments that JSON cannot hold.
+            ValueError: If the algorithm is not supported, or the policy has arguments that JSON cannot represent.
         """
         name = next((one.__name__ for one in type(model).__mro__ if one.__name__ in ALGORITHMS), "")
         kinds = {kind: name for name, kind in model.policy_aliases.items()}
@@ -79,10 +80,10 @@ class SB3Config:
 
 
 class SB3Policy(nn.Module):
-    """The policy of an algorithm of Stable-Baselines3, critics included.
+    """The policy of an algorithm of Stable-Baselines3, including its critics.
 
     Args:
-        config: What it is built from.
+        config: Algorithm, spaces and sizes.
     """
 
     kind = "sb3"
@@ -98,31 +99,31 @@ class SB3Policy(nn.Module):
 
     @classmethod
     def of(cls, model: BaseAlgorithm, obs_type: str, world_model: str) -> SB3Policy:
-        """Copies the policy out of an algorithm; see `SB3Config.of`."""
+        """Creates a copy of the policy of an algorithm; see `SB3Config.of`."""
         policy = cls(SB3Config.of(model, obs_type, world_model))
         policy.policy.load_state_dict(model.policy.state_dict())
         return policy.eval()
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         return inputs(self.observation_space)
 
     def reset(self) -> None:
-        """Forgets nothing: it has no memory."""
+        """Does nothing: the policy has no memory."""
 
     @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions `(B, ...)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
+        """Returns actions `(B, ...)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
         return act(self.policy, observation, deterministic)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Gives the weights; those that actor and critic share are copies, as safetensors wants them."""
+        """Returns the weights; those shared by actor and critic are copied, as safetensors requires."""
         return {name: part.clone() for name, part in super().state_dict(*args, **kwargs).items()}
 
 
 class ZipPolicy:
-    """The policy of a .zip that Stable-Baselines3 wrote.
+    """The policy of a .zip file that Stable-Baselines3 saved.
 
     Args:
         policy: A policy of Stable-Baselines3.
@@ -136,24 +137,24 @@ class ZipPolicy:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         return inputs(self.observation_space)
 
     def reset(self) -> None:
-        """Forgets nothing: it has no memory."""
+        """Does nothing: the policy has no memory."""
 
     @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions, see `dream_env.agents.policies.protocol.Policy`."""
+        """Returns actions `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
         return act(self.policy, observation, deterministic)
 
 
 def load_zip(path: Path) -> Any:
-    """Reads the policy of a .zip that Stable-Baselines3 wrote; of an algorithm that trained a VLA, that VLA.
+    """Loads the policy of a .zip file that Stable-Baselines3 saved; returns the VLA if the algorithm trained one.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is damaged, or its author is not trusted (`--trust`).
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, or loading such files is not allowed (`--trust`).
     """
     if not path.is_file():
         raise FileNotFoundError(f"policy={str(path)!r} is not there; accepted: a .zip of stable-baselines3")
@@ -173,7 +174,7 @@ def load_zip(path: Path) -> Any:
 
 
 def inputs(space: spaces.Space) -> tuple[str, ...]:
-    """Returns the names of the parts of a space; that of a bare picture or vector is what a `WorldSpec` calls it."""
+    """Returns the names of the parts of a space; a single picture or vector has its name in a `WorldSpec`."""
     if isinstance(space, spaces.Dict):
         return tuple(space.spaces)
     return (PICTURE if len(space.shape or ()) == 3 else VECTOR,)
@@ -181,7 +182,7 @@ def inputs(space: spaces.Space) -> tuple[str, ...]:
 
 @torch.no_grad()
 def act(policy: Any, observation: Mapping[str, np.ndarray], deterministic: bool) -> np.ndarray:
-    """Chooses actions `(B, ...)` by a policy of Stable-Baselines3.
+    """Returns actions `(B, ...)` of a policy of Stable-Baselines3.
 
     Raises:
         ValueError: If a part of the observation is missing.
@@ -207,10 +208,10 @@ def _space(values: Mapping[str, Any]) -> spaces.Space:
 
 
 def _plain(value: Any) -> Any:
-    """Returns arguments as JSON gives them back.
+    """Converts arguments to JSON values.
 
     Raises:
-        ValueError: If JSON cannot hold one of them.
+        ValueError: If JSON cannot represent an argument.
     """
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}

@@ -1,4 +1,4 @@
-"""Dreams for PPO that never leave their device: tensors from the world model to the update."""
+"""Dreams for PPO whose data stay on the device as tensors, from the world model to the update."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Obs = dict[str, Tensor]
 
 
 class Step(NamedTuple):
-    """What a control step of B dreams leads to.
+    """Result of one control step of B dreams.
 
     Attributes:
-        obs: Observations, of ended dreams those of their next start.
+        obs: Observations; for dreams that have ended, the first ones of their next episode.
         reward: `(B,)` float32.
         done: Which dreams have ended, `(B,)` bool.
-        cut: Observations in which dreams were truncated, and their rows; None where what follows is worth nothing.
+        cut: Final observations of truncated dreams and their rows, for bootstrapping; None if no dream was truncated,
+            or if `Payment.beyond` is False.
     """
 
     obs: Obs
@@ -35,12 +36,12 @@ class Step(NamedTuple):
 
 
 class TensorVecEnv(VecEnv):
-    """`TensorDreams` as the environment of a learner of stable-baselines3 that takes tensors.
+    """`TensorDreams` as an environment of a stable-baselines3 learner that takes tensors.
 
     Args:
         dreams: The dreams.
-        preparation: What a VLA makes of observations first; None leaves them as they are.
-        payment: Which steps are paid, see `dream_env.rewards.Payment`.
+        preparation: Preprocessing of observations for a VLA; None leaves them as they are.
+        payment: Weights of the rewards of an episode, see `dream_env.rewards.Payment`.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class TensorVecEnv(VecEnv):
         """Return, length and success of the episodes that have ended since `take_episodes`."""
 
     def start(self) -> Obs:
-        """Starts every dream anew."""
+        """Resets all dreams, and returns their observations as tensors."""
         obs, _ = self.dreams.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._returns = torch.zeros(self.num_envs, device=self.dreams.device)
@@ -65,7 +66,7 @@ class TensorVecEnv(VecEnv):
         return self.obs
 
     def move(self, action: Tensor) -> Step:
-        """Predicts one control step of every dream under actions `(B, A)`; ended ones start anew."""
+        """Steps all dreams with actions `(B, A)`; dreams that have ended are reset."""
         obs, reward, terminated, truncated, info = self.dreams.step(action)
         done, cut = terminated | truncated, None
         if self.payment != EVERY_STEP:
@@ -85,7 +86,7 @@ class TensorVecEnv(VecEnv):
         return Step(self.obs, reward, done, cut)
 
     def take_episodes(self) -> list[dict[str, Any]]:
-        """Returns what `Monitor` would tell of the episodes that have ended since the last call."""
+        """Returns the info of the episodes that have ended since the last call, in the form of SB3's `Monitor`."""
         columns = [torch.cat(column).tolist() for column in zip(*self.ended, strict=True)]
         self.ended.clear()
         rows = zip(*columns, strict=True)
@@ -94,25 +95,25 @@ class TensorVecEnv(VecEnv):
     def _prepared(self, obs: Obs, lasting: Obs) -> Obs:
         return self.preparation.observed(obs, lasting) if self.preparation else obs
 
-    # --- what stable-baselines3 asks of an environment
+    # --- interface of stable-baselines3
 
     def reset(self) -> VecEnvObs:
-        """Starts every dream anew, and returns arrays."""
+        """Resets all dreams, and returns their observations as arrays."""
         return {name: part.cpu().numpy() for name, part in self.start().items()}
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Is not there: `move` takes tensors."""
+        """Not supported: use `move`, which takes tensors."""
         raise TypeError("TensorVecEnv steps by `move`; dream_env.adapters.sb3.DreamVecEnv takes arrays")
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Is not there, see `step_async`."""
+        """Not supported, see `step_async`."""
         raise TypeError("TensorVecEnv steps by `move`")
 
     def close(self) -> None:
-        """Releases nothing: the dreams go with their last reference."""
+        """Does nothing: the dreams are freed with their last reference."""
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns an attribute that all dreams share, for each of those asked for."""
+        """Returns an attribute that all dreams share, once per index."""
         return [getattr(self.dreams, attr_name, None) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -120,9 +121,9 @@ class TensorVecEnv(VecEnv):
         setattr(self.dreams, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls a method of all dreams once."""
+        """Calls a method of the batch of dreams once, and returns its result once per index."""
         return [getattr(self.dreams, method_name)(*args, **kwargs)] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> Sequence[bool]:  # type: ignore[override]
-        """Says no: episodes are told by `take_episodes`."""
+        """Returns False: no wrapper reports episodes, `take_episodes` does."""
         return [False for _ in self._get_indices(indices)]

@@ -1,8 +1,8 @@
-"""A VLA for any robot: it looks at a world model's embedding for itself, under the words of the sentence.
+"""A VLA for any robot, which attends to a world model's embedding and to the words of the instruction.
 
-A few latents gather what matters (`dream_env.agents.policies.latents`), of which a head makes a chunk of actions (Zhao
-et al. 2023, "Learning fine-grained bimanual manipulation", section 4). Nothing here is of one robot, and nothing is
-read off that the world model's encoder does not show.
+A few latents summarize the observation (`dream_env.agents.policies.latents`), and an action head maps them to a chunk
+of actions (Zhao et al. 2023, "Learning fine-grained bimanual manipulation", section 4). Nothing here is specific to one
+robot, and the policy has no inputs beyond the outputs of the world model's encoder, the instruction and the goal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from dream_env.world_models.precision import insulated
 
 
 class TransformerVLA(nn.Module):
-    """See the module; meets `dream_env.agents.policies.protocol.Policy` and `Practicable`."""
+    """The policy, see the module; implements `dream_env.agents.policies.protocol.Policy` and `Practicable`.
+
+    Args:
+        config: Its observations and its sizes.
+    """
 
     kind = "transformer"
     config_class = TransformerVLAConfig
@@ -46,9 +50,9 @@ class TransformerVLA(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
-        told = {"words": ("words",), "sentence": ("instruction",), "none": ()}[self.config.language]
-        return ("embedding", *self.config.vectors, *told, *(["goal"] if self.config.goal else []))
+        """Names of the parts of an observation that it reads."""
+        language = {"words": ("words",), "sentence": ("instruction",), "none": ()}[self.config.language]
+        return ("embedding", *self.config.vectors, *language, *(["goal"] if self.config.goal else []))
 
     @property
     def device(self) -> torch.device:
@@ -56,34 +60,39 @@ class TransformerVLA(nn.Module):
         return self.center.device
 
     def _own(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns what the network is shown of observations."""
+        """Returns the parts of observations that the network reads when acting."""
         return {name: obs[name] for name in self.inputs}
 
     def _units(self, chunks: Tensor) -> Tensor:
-        """Gives chunks `(..., D)` in [-1, 1] the units of actions, `(..., chunk, A)`."""
+        """Converts chunks `(..., D)` in [-1, 1] to actions `(..., chunk, A)` in the units of the action space."""
         return self.center + self.span * chunks.unflatten(-1, (self.config.chunk, -1))
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Maps a batch of observations to the first actions `(B, A)` of the likeliest chunks."""
+        """Maps a batch of observations to the first actions `(B, A)` of the most likely chunks."""
         return self._units(self.head.likeliest(self.trunk(self._own(obs))))[:, 0]
 
     def loss(self, obs: Mapping[str, Tensor], chunk: Tensor, known: Tensor) -> Tensor:
-        """Returns the loss `(B,)` of imitating chunks `(B, chunk, A)`, of whose steps a part is `known` `(B, chunk)`.
+        """Returns the imitation loss `(B,)`.
 
-        Unlike in acting, a goal counts here wherever an observation has one and the policy `compares`.
+        Unlike when acting, the network reads every goal in the observations if `config.compares`.
+
+        Args:
+            obs: Observations.
+            chunk: Recorded chunks of actions `(B, chunk, A)`.
+            known: Which steps of the chunks were recorded, `(B, chunk)`.
         """
         target = ((chunk - self.center) / self.span).clamp(-1, 1).flatten(1)
         steps = known.to(target.dtype)[..., None].expand_as(chunk).flatten(1)
         return self.head.loss(self.trunk(obs), target, steps)
 
-    # --- practice, see `dream_env.agents.policies.protocol.Practicable`
+    # --- reinforcement learning, see `dream_env.agents.policies.protocol.Practicable`
 
     def distribution(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns mean `(B, A)` and standard deviation `(A,)` of a Gaussian of the first action."""
+        """Returns mean `(B, A)` and standard deviation `(A,)` of a Gaussian over the first action."""
         return self(obs), self.config.std * self.span
 
     def critic(self, space: spaces.Dict) -> nn.Module:
-        """Makes a critic for observations of a space, which begins by seeing as the policy does."""
+        """Creates a critic for observations of a space, whose trunk starts with the policy's weights."""
         goal = "goal" in space.spaces
         critic = Critic(replace(self.config, goal=goal, compares=goal or self.config.compares))
         known, own = self.trunk.state_dict(), critic.trunk.state_dict()
@@ -94,16 +103,16 @@ class TransformerVLA(nn.Module):
 
     @property
     def noise_numbers(self) -> int:
-        """Normal numbers that decide a proposal."""
+        """Number of standard normal numbers that determine a proposal."""
         return self.config.chunk * len(self.config.action_low)
 
     @property
     def has_modes(self) -> bool:
-        """Whether its proposals differ by more than noise around one chunk."""
+        """Whether proposals can be different modes, and not only noise around one chunk."""
         return self.config.head != "gaussian"
 
     def reset(self) -> None:
-        """Forgets what was left of the chunks of episodes so far."""
+        """Discards the rest of the current chunks."""
         self._left: list[np.ndarray] = []
 
     def _tensors(self, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
@@ -118,7 +127,10 @@ class TransformerVLA(nn.Module):
 
     @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions `(B, A)`, see `dream_env.agents.policies.protocol.Policy`; draws by torch's generator."""
+        """Returns actions `(B, A)`, see `dream_env.agents.policies.protocol.Policy`.
+
+        Samples with torch's global generator.
+        """
         if not self._left or len(self._left[0]) != len(observation["embedding"]):
             if deterministic:
                 chunk = self.propose(observation, 1)[:, 0]
@@ -129,7 +141,7 @@ class TransformerVLA(nn.Module):
 
     @torch.no_grad()
     def _drawn(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Draws chunks `(B, chunk, A)` of a mixture, by its weights."""
+        """Samples chunks `(B, chunk, A)` from a mixture, according to its weights."""
         features = self.trunk(self._own(self._tensors(observation)))
         several = self.head.draw(features, 2 * self.config.modes)[:, self.config.modes :]
         weights = self.head.logit(features).sort(1, descending=True).values.softmax(1)  # type: ignore[operator]
@@ -139,15 +151,16 @@ class TransformerVLA(nn.Module):
     @insulated
     @torch.no_grad()
     def propose(self, observation: Mapping[str, np.ndarray], count: int, noise: Tensor | None = None) -> np.ndarray:
-        """Proposes several chunks, for whoever looks ahead.
+        """Proposes several chunks, for planning and foresight.
 
         Args:
             observation: Arrays `(B, ...)` by name.
-            count: How many, K.
-            noise: Standard normal numbers `(B, K, noise_numbers)` that decide which; None draws by torch's generator.
+            count: Number of proposals K.
+            noise: Standard normal numbers `(B, K, noise_numbers)` that determine the proposals; None uses torch's
+                global generator.
 
         Returns:
-            Chunks `(B, K, chunk, A)` in units of actions; the first of each row is the likeliest.
+            Chunks `(B, K, chunk, A)` in units of actions; the first of each row is the most likely one.
         """
         drawn = None if noise is None else noise.to(self.device)
         return (
@@ -157,17 +170,18 @@ class TransformerVLA(nn.Module):
     @insulated
     @torch.no_grad()
     def act_on(self, seen: Mapping[str, Any], sentence: str = "", goal: Mapping[str, Any] | None = None) -> np.ndarray:
-        """Chooses an action `(A,)` for what a robot's cameras and sensors show now.
+        """Returns an action `(A,)` for the current readings of a robot's cameras and sensors.
 
-        A world model with memory is shown this moment alone; `dream_env.wrappers.WorldModelWrapper` remembers.
+        A world model with memory gets this observation only; use `dream_env.wrappers.WorldModelWrapper` to keep the
+        memory.
 
         Args:
-            seen: What the world model's spec names: pictures `(H, W, 3)` uint8, vectors `(n,)`.
-            sentence: What is to be done.
-            goal: As `seen`, of the goal; its vectors may be missing.
+            seen: The parts that the world model's spec names: pictures `(H, W, 3)` uint8, vectors `(n,)`.
+            sentence: The instruction.
+            goal: Observation of the goal, as `seen`; its vectors may be missing.
 
         Raises:
-            ValueError: If the world model has another encoder by now.
+            ValueError: If the world model now has another encoder than the one that the policy was trained with.
         """
         self.config.check_encoder(self.config.world_model)
         model = checkpoint.load(self.config.world_model, str(self.device))
@@ -177,5 +191,5 @@ class TransformerVLA(nn.Module):
         if goal is not None:
             obs["goal"] = model.embedding(model.encode(to_tensors({**goal, **words}, self.device)))
         found = {name: part.cpu().numpy() for name, part in obs.items()}
-        told = {name: vector[None] for name, vector in words.items()} | {"words": word_rows(sentence)[None]}
-        return self.act({**found, **told})[0]
+        language = {name: vector[None] for name, vector in words.items()} | {"words": word_rows(sentence)[None]}
+        return self.act({**found, **language})[0]

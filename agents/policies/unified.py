@@ -1,8 +1,8 @@
-"""World model and policy in one network: the policy, of the same folder as the world model.
+"""World model and policy in one network: the policy, which is loaded from the folder of the world model.
 
-It looks at the world model's tokens, which dreams and `dream_env.wrappers` show as `tokens`; so it runs with that world
-model, or with one that shares its encoder and shows tokens too. Practice trains the action stream alone: the trunk and
-the stream that foresees stay as they are, and with them the dream.
+It reads the world model's tokens, the part `tokens` of the observations of dreams and of `dream_env.wrappers`. It
+therefore runs with that world model, or with another one that has the same encoder and provides tokens. Reinforcement
+learning trains the action stream only: the trunk and the prediction stream stay fixed, and with them the dream.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from dream_env.world_models.unified.model import TOKENS, UnifiedModel
 
 @dataclass(frozen=True)
 class UnifiedPolicyConfig(UnifiedConfig):
-    """As of the world model, and what policies are asked."""
+    """Config of the world model, with the attributes of policies."""
 
     obs_type = "embedding"
     """Which observations it takes, see `dream_env.observations.ObservationForm`."""
 
     def check_encoder(self, world_model: str) -> None:
-        """Raises ValueError for a world model through which it would not see what it learned from."""
+        """Raises ValueError if a world model provides no tokens, or has another encoder."""
         shown = checkpoint.load(world_model).observed
         if TOKENS not in shown:
             raise ValueError(
-                f"world_model={world_model!r} shows {shown} beside its embedding, and no {TOKENS!r}; accepted: the "
+                f"world_model={world_model!r} provides {shown} besides its embedding, and no {TOKENS!r}; accepted: the "
                 "folder of this policy, which is a world model too, or another one of kind 'unified'"
             )
         if self.encoder_id is not None:
@@ -44,14 +44,14 @@ class UnifiedPolicyConfig(UnifiedConfig):
 
 
 class UnifiedPolicy(UnifiedModel):
-    """See the module; meets `dream_env.agents.policies.protocol.Policy` and `Practicable`.
+    """The policy, see the module; implements `dream_env.agents.policies.protocol.Policy` and `Practicable`.
 
     Args:
-        config: Its shape.
-        spec: The world.
+        config: Config of the network.
+        spec: The world that it was fitted to.
 
     Raises:
-        ValueError: If actions are no bounded vectors, or were not learned.
+        ValueError: If the action space is not a bounded `Box`, or the network was not trained to act.
     """
 
     config_class = UnifiedPolicyConfig
@@ -59,13 +59,13 @@ class UnifiedPolicy(UnifiedModel):
 
     def __init__(self, config: UnifiedPolicyConfig, spec: WorldSpec | None = None) -> None:
         if spec is None:
-            raise ValueError("there is no spec.json of its world beside it; accepted: a folder of `agents.fit`")
+            raise ValueError("there is no spec.json in the policy's folder; accepted: a folder of `agents.fit`")
         super().__init__(config, spec)
         if self.acts is None:
             raise ValueError(f"{spec.name} has actions {spec.action}; accepted of a policy: a bounded Box")
         if not config.acts:
             raise ValueError(
-                "it was fitted with --action-weight 0, so its actions have learned nothing: it is a world model alone; "
+                "it was fitted with --action-weight 0, so its actions were not trained: it is a world model only; "
                 "accepted of a policy: `agents.fit --model unified` with demonstrations or --teacher-policy"
             )
         self.requires_grad_(False)
@@ -74,42 +74,42 @@ class UnifiedPolicy(UnifiedModel):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the parts of an observation that it looks at."""
+        """Names of the parts of an observation that it reads."""
         assert self.acts is not None
         return (*self.observed, *self.acts.names)
 
     def requires_grad_(self, requires_grad: bool = True) -> UnifiedPolicy:
-        """Makes the action stream trainable, or nothing."""
+        """Sets whether the action stream is trainable; all other weights stay frozen."""
         super().requires_grad_(False)
         if self.acts is not None:
             self.acts.requires_grad_(requires_grad)
         return self
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Maps a batch of observations to the first actions `(B, A)` of the likeliest chunks."""
+        """Maps a batch of observations to the first actions `(B, A)` of the most likely chunks."""
         return self.chunks(obs)[:, 0]
 
-    # --- practice, see `dream_env.agents.policies.protocol.Practicable`
+    # --- reinforcement learning, see `dream_env.agents.policies.protocol.Practicable`
 
     def distribution(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns mean `(B, A)` and standard deviation `(A,)` of a Gaussian of the first action."""
+        """Returns mean `(B, A)` and standard deviation `(A,)` of a Gaussian over the first action."""
         return self(obs), self.config.std * self.span
 
     def critic(self, space: spaces.Dict) -> nn.Module:
-        """Makes a critic for observations of a space, which begins by seeing as the policy does."""
+        """Creates a critic for observations of a space, which starts with the policy's weights where they fit."""
         return UnifiedCritic(self, space)
 
     # --- acting
 
     def reset(self) -> None:
-        """Forgets what was left of the chunks of episodes so far."""
+        """Discards the rest of the current chunks."""
         self._left: list[np.ndarray] = []
 
     def _tensors(self, observation: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         if missing := [name for name in self.inputs if name not in observation]:
             raise ValueError(
                 f"observation lacks {missing}; a policy of this kind reads {self.inputs}, which a world model of kind "
-                "'unified' shows"
+                "'unified' provides"
             )
         arrays = {name: np.asarray(observation[name], np.float32) for name in self.inputs}
         if wrong := [name for name, array in arrays.items() if array.ndim != 2]:
@@ -119,7 +119,10 @@ class UnifiedPolicy(UnifiedModel):
     @insulated
     @torch.no_grad()
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
-        """Chooses actions `(B, A)`, see `dream_env.agents.policies.protocol.Policy`; draws by torch's generator."""
+        """Returns actions `(B, A)`, see `dream_env.agents.policies.protocol.Policy`.
+
+        Samples with torch's global generator.
+        """
         if not self._left or len(self._left[0]) != len(observation[TOKENS]):
             chunk = self.chunks(self._tensors(observation))
             if not deterministic:
@@ -130,11 +133,11 @@ class UnifiedPolicy(UnifiedModel):
 
 
 class UnifiedCritic(nn.Module):
-    """Says what observations are worth, `(B,)`: a trunk and an action stream of its own, which see the embedding too.
+    """Estimates the values `(B,)` of observations with its own trunk and action stream, which also read the embedding.
 
     Args:
-        policy: Whose seeing it begins with.
-        space: The observations.
+        policy: Policy whose weights it starts with.
+        space: Observation space; the critic reads the goal if the space has one.
     """
 
     def __init__(self, policy: UnifiedPolicy, space: spaces.Dict) -> None:

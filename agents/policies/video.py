@@ -1,9 +1,9 @@
-"""A policy from a generator of futures: it imagines what will be seen some steps later, and acts to get there.
+"""A policy with a generative model of futures: it imagines a future observation, and acts to reach it.
 
-A flow generates the world model's embedding `ahead` steps on (`dream_env.agents.policies.future_flow`), the goal of a
-VLA that learned which actions lead to what is seen later (`dream_env.agents.policies.transformer_vla`). As video
-policies do (Du et al. 2023, "Learning universal policies via text-guided video generation"; Hu et al. 2024, "Video
-prediction policy", of which `feature="onepass"` is the idea), in embeddings instead of pictures.
+A flow generates the world model's embedding `ahead` steps later (`dream_env.agents.policies.future_flow`). It is the
+goal of a VLA that was trained to reach later observations (`dream_env.agents.policies.transformer_vla`). This follows
+video policies (Du et al. 2023, "Learning universal policies via text-guided video generation"; Hu et al. 2024, "Video
+prediction policy", whose idea is used in `feature="onepass"`), with embeddings instead of pictures.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Feature = Literal["full", "onepass"]
 
 @dataclass(frozen=True)
 class VideoVLAConfig(TransformerVLAConfig):
-    """What a policy sees, its sizes, and what it imagines.
+    """Config of a policy: observations, sizes, and what it imagines. Further attributes as in the base class.
 
     Attributes:
-        ahead: Control steps to the embedding that is imagined.
-        end: Whether the end of the episode is imagined too.
-        steps: Steps in which the flow is integrated.
-        feature: What it acts on: "full", the generated embedding, or "onepass", a single pass of the generator, which
-            is about the mean of the futures.
-        displaced: Vector whose change is the action: then its next states are generated and give the actions, and
-            nothing else does. None where the world has no such vector.
-        per_action: By how much each number of `displaced` changes under an action of 1.
+        ahead: Control steps from an observation to the imagined embedding.
+        end: Whether the embedding at the end of the episode is imagined, too.
+        steps: Integration steps of the flow.
+        feature: Embedding that it acts on: "full" is a generated one, "onepass" the result of a single pass of the
+            generator, which is approximately the mean of the futures.
+        displaced: Name of a vector whose change per step is the action. If given, the next values of this vector are
+            generated, and the actions are computed from them alone. None if the world has no such vector.
+        per_action: Change of each number of `displaced` under an action of 1.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -57,7 +57,7 @@ class VideoVLAConfig(TransformerVLAConfig):
             check_number(name, getattr(self, name), 1)
         check_choice("feature", self.feature, get_args(Feature))
         if not self.compares:
-            raise ValueError("compares=False; accepted: True, what is imagined is a goal")
+            raise ValueError("compares=False; accepted: True, because the imagined embedding is a goal")
         if self.displaced is not None:
             check_choice("displaced", self.displaced, [*self.vectors])
             numbers = len(self.action_low)
@@ -70,9 +70,10 @@ class VideoVLAConfig(TransformerVLAConfig):
 
 
 class VideoVLA(TransformerVLA):
-    """See the module; meets the protocols that `TransformerVLA` does.
+    """The policy, see the module; implements the same protocols as `TransformerVLA`.
 
-    Practice improves how it acts, not what it imagines. Its own goal, where it has one, is for the generator alone.
+    Reinforcement learning trains how it acts, not what it imagines. The goal of an observation, if the policy reads
+    one, is an input of the generator only.
     """
 
     kind = "video"
@@ -89,15 +90,15 @@ class VideoVLA(TransformerVLA):
     per_action: Tensor
 
     def imagined(self, obs: Mapping[str, Tensor], noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Generates futures of a batch.
+        """Generates futures for a batch of observations.
 
         Args:
-            obs: Observations; NaN or missing goals are not seen.
-            noise: Where the flow begins, `(B, D)`; None in its middle.
+            obs: Observations; goals that are missing or NaN are masked.
+            noise: Start of the flow, standard normal `(B, D)`; None starts at zero.
 
         Returns:
-            Embeddings `ahead` steps on, and at the end if there is one, `(B, M, E)`; and paths of what is displaced,
-            relative to now, `(B, P)`.
+            Embeddings `(B, M, E)` `ahead` steps later and, with `config.end`, at the end of the episode; and the paths
+            of the vector `config.displaced`, relative to its current value, `(B, P)`.
         """
         changes, path = self.flow.unpacked(self.flow.generate(obs, 1 if self._single else self.config.steps, noise))
         return obs["embedding"][:, None] + changes, path
@@ -112,47 +113,47 @@ class VideoVLA(TransformerVLA):
             return own | {"goal": self.imagined(own)[0][:, 0]}
 
     def reaching(self, obs: Mapping[str, Tensor], goal: Tensor) -> Tensor:
-        """Returns the first actions `(B, A)` towards embeddings `(B, E)` that are `ahead` steps away."""
+        """Returns the first actions `(B, A)` towards goal embeddings `(B, E)` that are `ahead` steps away."""
         return self._units(self.head.likeliest(self.trunk({**obs, "goal": goal})))[:, 0]
 
     @insulated
     @torch.no_grad()
     def imagine(self, observation: Mapping[str, np.ndarray], end: bool = False) -> np.ndarray:
-        """Returns the embeddings `(B, E)` that it imagines for observations `(B, ...)`.
+        """Returns the imagined embeddings `(B, E)` for observations `(B, ...)`.
 
         Args:
-            observation: Arrays by name.
-            end: Those of the episode's end instead of those `ahead` steps on.
+            observation: Arrays `(B, ...)` by name.
+            end: Whether to return the embedding at the end of the episode instead of the one `ahead` steps later.
 
         Raises:
-            ValueError: If it does not imagine ends.
+            ValueError: If `end` is given, but the policy does not imagine the end of episodes.
         """
         if end and not self.config.end:
             raise ValueError("end=True, and this policy imagines no ends; accepted: False, or one cloned with --end")
         return self.imagined(self._tensors(observation))[0][:, int(end)].cpu().numpy()
 
-    # --- acting by what is displaced
+    # --- actions from a generated path
 
     def _displacing(self, path: Tensor) -> Tensor:
-        """Returns the chunks `(B, chunk, A)` in units of actions under which a vector goes along a path `(B, P)`."""
+        """Returns the chunks `(B, chunk, A)` in units of actions that move the vector along a path `(B, P)`."""
         places = path.unflatten(1, (self.config.chunk, -1))
         wanted = torch.diff(places, dim=1, prepend=torch.zeros_like(places[:, :1])) / self.per_action
         return self.center + torch.minimum(torch.maximum(wanted - self.center, -self.span), self.span)
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Maps a batch of observations to the first actions `(B, A)` of the likeliest chunks."""
+        """Maps a batch of observations to the first actions `(B, A)` of the most likely chunks."""
         if self.config.displaced is None:
             return super().forward(obs)
         return self._displacing(self.imagined(super()._own(obs))[1])[:, 0]
 
     @property
     def has_modes(self) -> bool:
-        """Whether its proposals differ by more than noise around one chunk."""
+        """Whether proposals can be different modes, and not only noise around one chunk."""
         return self.config.displaced is not None or super().has_modes
 
     @property
     def noise_numbers(self) -> int:
-        """Normal numbers that decide a proposal."""
+        """Number of standard normal numbers that determine a proposal."""
         return super().noise_numbers if self.config.displaced is None else self.flow.numbers
 
     @insulated

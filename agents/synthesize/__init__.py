@@ -1,1 +1,1 @@
-"""agents.synthesize: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.synthesize` command: `arguments` defines its options, `command` implements it."""

@@ -1,4 +1,4 @@
-"""`python -m agents.synthesize`."""
+"""Runs `python -m agents.synthesize`."""
 
 from dream_env.agents.run.cli import command
 

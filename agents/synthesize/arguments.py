@@ -1,4 +1,4 @@
-"""What `agents.synthesize` can be told."""
+"""Command-line arguments of `agents.synthesize`."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from dream_env.checks import check_number
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes imagined, filtered episodes of a policy as a LeRobot v3 data set."""
+    """Generates imagined, filtered episodes of a policy as a LeRobot v3 data set."""
 
     policy: str = "few"
-    """The policy that acts: default, few, or a path; or the file of a planner (`agents.plan`) or a foresight."""
+    """Policy that acts: default, few, or a path. May be the file of a planner (`agents.plan`) or of a foresight."""
     foresight: int = 0
-    """Behaviors K that the policy compares by looking ahead, as `agents.foresee` does; 0 for the policy as it is."""
+    """Number of candidate behaviors for foresight, as in `agents.foresee`; 0 uses the policy without foresight."""
     world_model: str = "default"
-    """Checkpoint that imagines."""
+    """Checkpoint of the world model to imagine with."""
     initial_states: Path | None = None
-    """File of recorded starts; that of the world model by default."""
+    """File of recorded initial states; by default the world model's."""
     task: str = "all"
-    """A task of the initial states, or all."""
+    """Task of the initial states, or all."""
     episodes: int = 2000
-    """Episodes to write."""
+    """Number of episodes to write."""
     variants: int = 4
-    """Episodes that are tried from a start before the next one is drawn."""
+    """Episodes to imagine from each initial state."""
     std: float = 0.2
-    """Noise on the actions, as a share of half the action box; the first of the variants has none."""
+    """Noise on the actions, as a share of half the action box; the first variant has none."""
     draws: int = 4
-    """Draws of the world model's noise that the actions of an episode are tried under."""
+    """Samples of the world model's noise under which the actions of an episode are tried."""
     agree: int = 3
-    """Draws in which they have to succeed."""
+    """Number of these samples under which the actions must succeed."""
     tries: int = 20
-    """Imagined episodes per wanted one after which it gives up."""
+    """Stops with an error after imagining this many episodes per requested one."""
     filtered: bool = True
-    """Keeps what passes the filter; without it everything is kept, as a control."""
+    """Keeps only episodes that pass the filter; --no-filtered keeps all, as a control."""
     seed: int = 0
-    """Seed of starts and noise."""
+    """Seed of initial states and noise."""
     out: Path = Path("dreamt")
-    """Folder of the data set."""
+    """Output folder of the data set."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

@@ -1,13 +1,14 @@
-"""Writes imagined episodes as data: what a policy does in the dream, as far as it can be trusted.
+"""Generates a data set of imagined episodes: what a policy does in the dream, filtered for episodes to be trusted.
 
     python -m agents.synthesize --policy few --episodes 2000 --out dreamt
 
-Every episode begins with a recorded start; the policy acts under some noise. With --foresight K it looks ahead, and
---policy takes what `agents.plan` or `agents.foresee` wrote, too: then episodes show what no policy can do by itself.
-An episode is kept if success holds at its end, if the same actions succeed under most other draws of the world model's
-noise too, if the ensemble agrees all the way, and if the goal has come nearer. The data set has the layout of recorded
-ones, with pictures from the decoder, kind "dream", and privileged columns `disagreement` and `parent_episode` (the row
-of the initial state). A killed run goes on when the command is given again, and a larger --episodes adds to it.
+Every episode starts from a recorded initial state, and the policy acts with some noise. With --foresight K the policy
+looks ahead; --policy also accepts files of `agents.plan` and `agents.foresee`. Episodes can then show behavior that is
+better than that of the policy alone. An episode is kept if success holds at its end, if the same actions also succeed
+under most other samples of the world model's noise, if the ensemble agrees at every step, and if the distance to the
+goal has decreased. The data set has the layout of recorded data sets, with pictures from the decoder, kind "dream", and
+privileged columns `disagreement` and `parent_episode` (row of the initial state). An interrupted run continues when the
+command is given again, and a larger --episodes adds episodes.
 """
 
 from __future__ import annotations
@@ -41,21 +42,22 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel, with_goal
 
 KIND = "dream"
-"""Kind of the episodes."""
+"""Kind under which the episodes are stored."""
 STARTS = 8
-"""Starts that are imagined at a time."""
+"""Initial states from which one batch of episodes is imagined."""
 
 
 class Dreamt(NamedTuple):
     """N imagined episodes of T steps, on the model's device.
 
     Attributes:
-        states: T + 1 entries of N rows.
-        actions: `(N, T, A)`.
-        success: Whether the condition holds, `(N, T + 1)` bool.
-        disagreement: Of every step, `(N, T)`.
-        confirmed: Draws in which the same actions succeed, the episode's own among them, `(N,)`.
-        nearer: Whether the distance to the goal, learned if there is one, has fallen, `(N,)`; True without goals.
+        states: T + 1 states of N rows.
+        actions: Actions of the environment, `(N, T, A)`, or `(N, T)` for discrete actions.
+        success: Whether the success condition holds, `(N, T + 1)` bool.
+        disagreement: Disagreement of the ensemble at every step, `(N, T)`.
+        confirmed: Number of noise samples under which the actions succeed, including the episode's own, `(N,)`.
+        nearer: Whether the distance to the goal (the learned one if the model has it) has decreased, `(N,)` bool; True
+            in a world without goals.
     """
 
     states: list[State]
@@ -66,7 +68,13 @@ class Dreamt(NamedTuple):
     nearer: Tensor
 
     def kept(self, hold_steps: int, agree: int, limit: float | None) -> Tensor:
-        """Returns which episodes pass the filter, `(N,)` bool."""
+        """Returns which episodes pass the filter, `(N,)` bool.
+
+        Args:
+            hold_steps: Last steps in which the success condition has to hold.
+            agree: Noise samples under which the actions have to succeed.
+            limit: Highest accepted disagreement of a step; None for no limit.
+        """
         passed = self.success[:, -hold_steps:].all(1) & (self.confirmed >= agree) & self.nearer
         return passed if limit is None else passed & (self.disagreement <= limit).all(1)
 
@@ -78,50 +86,59 @@ def dream(
     """Imagines episodes of a policy.
 
     Args:
-        model: The world model; it tells success.
+        model: The world model; it has to predict success and disagreement.
         prior: The policy and the noise on its actions.
-        state: B starts.
-        goal: Their goals.
-        variants: Episodes from each start; N = B * variants.
+        state: B initial states.
+        goal: Their goals; None in a world without goals.
+        variants: Episodes from each initial state; N = B * variants.
         draws: See `Arguments`.
         noise: Random numbers.
 
     Raises:
-        ValueError: If the model tells no success.
+        ValueError: If the model does not predict success or disagreement, or its world has no horizon.
     """
     box, horizon = ActionBox(model.spec.action, model.device), model.spec.horizon
     if horizon is None:
         raise ValueError(f"{model.spec.name} has no horizon; accepted: a world whose episodes have a length")
     variations = prior.variations(noise, box, variants, horizon)
-    chance = noise.uniform(variants, horizon, model.noise_dim)  # an episode has a draw of its own
+    chance = noise.uniform(variants, horizon, model.noise_dim)  # every episode has its own noise sample
     rows, goals = repeat(state, variants), None if goal is None else repeat(goal, variants)
     one = prior.imagine(model, box, rows, goals, variations.flatten(0, 1)[:, None], chance.flatten(0, 1)[:, None])
     if one.told[0].success is None or one.told[0].disagreement is None:
         raise ValueError(
-            f"the world model of {model.spec.name} tells no success or no disagreement, which the filter asks for; "
+            f"the world model of {model.spec.name} predicts no success or no disagreement, which the filter needs; "
             "accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
         )
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
-    held = torch.stack([told.success >= threshold for told in one.told if told.success is not None], 1)
+    held = torch.stack([each.success >= threshold for each in one.told if each.success is not None], 1)
     actions = box.actions(torch.stack(one.actions, 1))
     confirmed = held[:, -model.spec.hold_steps :].all(1).long()
     for _ in range(draws - 1):
         again = noise.uniform(variants, horizon, model.noise_dim).flatten(0, 1).transpose(0, 1)
         other = imagine(model, rows, lambda t, _: actions[:, t], horizon, goals, again)
-        last = [told.success >= threshold for told in other.told[-model.spec.hold_steps :] if told.success is not None]
+        last = [each.success >= threshold for each in other.told[-model.spec.hold_steps :] if each.success is not None]
         confirmed += torch.stack(last, 1).all(1)
     nearer = torch.ones(len(actions), dtype=torch.bool, device=model.device)
     if goals is not None:
         far = [_apart(model, each, goals) for each in (rows, one.states[-1])]
         nearer = far[1] < far[0]
-    disagreement = torch.stack([told.disagreement for told in one.told if told.disagreement is not None], 1)
+    disagreement = torch.stack([each.disagreement for each in one.told if each.disagreement is not None], 1)
     begins = model.success(rows) >= threshold if isinstance(model, HasSuccess) else torch.zeros_like(held[:, 0])
     success = torch.cat([begins[:, None], held], 1)
     return Dreamt([rows, *one.states], actions, success, disagreement, confirmed, nearer)
 
 
 def begun(model: WorldModel, starts: InitialStates, rows: np.ndarray) -> tuple[State, State | None]:
-    """Returns the states of recorded starts `(B,)`, with their sentences word by word, and their goals, if any."""
+    """Returns the states of recorded initial states and of their goals.
+
+    Args:
+        model: The world model.
+        starts: Recorded initial states.
+        rows: Their rows to use, `(B,)`.
+
+    Returns:
+        States of B rows, with "words" in a world with instructions; and the goals' states, None without goals.
+    """
     state = starts.states(model, rows)
     if model.spec.instructions:
         words = np.stack([word_rows(str(starts.instruction[row])) for row in rows])
@@ -131,7 +148,7 @@ def begun(model: WorldModel, starts: InitialStates, rows: np.ndarray) -> tuple[S
 
 
 def _apart(model: WorldModel, state: State, goal: State) -> Tensor:
-    """Returns the learned distance to goals, or that of embeddings, `(N,)`."""
+    """Returns the learned distance to the goals, `(N,)`, or the embedding distance if the model has no metric."""
     if isinstance(model, HasMetric):
         return metric_distance(model.metric(state), model.metric(goal))
     return distance(model.embedding(state), model.embedding(goal))
@@ -140,16 +157,16 @@ def _apart(model: WorldModel, state: State, goal: State) -> Tensor:
 def episodes(
     model: WorldModel, starts: InitialStates, args: Arguments, first: int = 0
 ) -> Iterator[tuple[int, Episode | None, bool]]:
-    """Yields imagined episodes without end, a round of `STARTS` after another, each with random numbers of its own.
+    """Yields imagined episodes without end, in rounds of `STARTS` initial states with their own random numbers.
 
     Args:
         model: The world model.
-        starts: Recorded starts.
+        starts: Recorded initial states.
         args: See `Arguments`.
-        first: Round to begin with.
+        first: Round to start with.
 
     Yields:
-        Number of an episode, itself or None if it is not to be kept, and whether it passes the filter.
+        Number of the episode, the episode (None if it is not kept), and whether it passes the filter.
     """
     chances, limit = starts.chances(args.task), getattr(getattr(model, "config", None), "disagreement_threshold", None)
     prior = Prior(looking(args.policy, args.world_model, args.foresight), args.std)
@@ -173,7 +190,10 @@ def seed_of(args: Arguments, number: int) -> int:
 
 
 def episode_of(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int, row: int, seed: int) -> Episode:
-    """Draws the imagined episode `i`, which began at a `row` of the starts; its first frame is the recorded one."""
+    """Decodes the imagined episode `i`, which started from a `row` of the initial states.
+
+    Its first frame is the recorded one.
+    """
     path = {name: torch.cat([state[name][i : i + 1] for state in dreamt.states]) for name in dreamt.states[0]}
     shown: dict[str, Any] = {name: part.cpu().numpy().copy() for name, part in model.decode(path).items()}
     for name, first in starts.observation.items():
@@ -197,7 +217,7 @@ def episode_of(model: WorldModel, starts: InitialStates, dreamt: Dreamt, i: int,
 
 
 def _settings(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what makes the episodes of a data set, of the arguments or of its `dream.json`."""
+    """Returns the settings that determine the episodes of a data set, from the arguments or from its `dream.json`."""
     free = ("out", "episodes", "tries", "source", "imagined")
     return resolve_paths({k: str(v) if isinstance(v, Path) else v for k, v in asked.items() if k not in free})
 
@@ -220,7 +240,7 @@ def main(args: Arguments) -> None:
             check_settings(args.out, _settings(json.loads(file.read_text(encoding="utf-8"))), _settings(asdict(args)))
         imagined, written = max(there, default=seed_of(args, -1)) - seed_of(args, -1), len(there)
         bar.update(min(written, args.episodes))
-        first = max(imagined - 1, 0) // (STARTS * args.variants)  # it may be unfinished
+        first = max(imagined - 1, 0) // (STARTS * args.variants)  # the last round may be unfinished
         for number, episode, _ in episodes(model, starts, args, first) if written < args.episodes else ():
             imagined = number + 1
             if episode is not None and episode.seed not in there:
