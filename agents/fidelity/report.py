@@ -60,7 +60,7 @@ OVERALL_TARGETS = (
 
 
 def headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns the figures that have targets next to these targets, one row per figure, for pages that quote the report."""
+    """Returns the figures that have targets and these targets, one row per figure, for pages that quote the report."""
     rows = []
     for target in TASK_TARGETS:
         cells = {task: target.write(figures[target.key]) for task, figures in report["tasks"].items()}
