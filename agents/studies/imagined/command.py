@@ -1,4 +1,4 @@
-"""Draws predictions of policies with a built-in world model: `agents.studies.imagined --data DIR --video FOLDER`.
+"""Draws predictions of policies with a world model: `python -m agents.studies.imagined --data DIR --video FOLDER`.
 
 For a policy that generates futures, the command draws these futures; for a policy that predicts embeddings, the nearest
 recorded frames; for a unified model, its rollout. All are shown next to what then happened. For a fused network, it
