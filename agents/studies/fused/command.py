@@ -120,7 +120,7 @@ def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
 
 
 def success(folders: tuple[Path, ...], label: str, beside: str, practised: str | None = None) -> dict[str, Any]:
-    """Counts successes in physics and in the policies' dreams, and compares all in physics with the policy `beside`.
+    """Counts successes in physics and in the policies' dreams, and compares all in physics with policy `beside`.
 
     Args:
         folders: Output folders of `agents.evaluate`.

@@ -25,7 +25,8 @@ class Arguments:
     """Episodes per task for the oracle, in which physics selects the best of 16 variations of the clone's episode; 0
     skips it."""
     data: Path | None = None
-    """Folder of demonstrations, needed for the amplification arms."""
+    """Folder of demonstrations, needed for arms whose policies the study trains: amplification, and all arms with
+    "demonstrations" in their name."""
     amplify_starts: int = 60
     """Initial states per task from which episodes are imagined for amplification."""
     amplify_variants: int = 3
