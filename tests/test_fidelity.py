@@ -214,7 +214,7 @@ def test_physics_is_asked_once(policies, toy_folder, played, tmp_path):
 def test_policies_with_other_eyes_are_refused(policies, toy_folder, tmp_path, model):
     ranking.check_policies(policies, toy_folder)
     stranger = toy.save(tmp_path / "stranger", toy.ToyWorldModel(toy.ToyConfig(seed=1)))
-    with pytest.raises(ValueError, match="policies: .* cannot see: world_model=.*stranger.* is not the one"):
+    with pytest.raises(ValueError, match="policies: .* does not fit .*stranger.* is not the one"):
         ranking.check_policies(policies, stranger)
     with pytest.raises(ValueError, match="named twice"):
         ranking.check_policies(policies[:1] * 2, toy_folder)
@@ -222,7 +222,7 @@ def test_policies_with_other_eyes_are_refused(policies, toy_folder, tmp_path, mo
     policy.save(VLA(VLAConfig(world_model="gone", encoder_id=eyes)), moved, "card")
     ranking.check_policies([moved], toy_folder)  # what counts is what it sees
     policy.save(VLA(VLAConfig(world_model=toy_folder, encoder_id=(1.0, *eyes[1:]))), moved, "card")
-    with pytest.raises(ValueError, match="moved' cannot see"):
+    with pytest.raises(ValueError, match="moved' does not fit"):
         ranking.check_policies([moved], toy_folder)
     with pytest.raises(FileNotFoundError, match="accepted: a folder"):
         ranking.check_policies([str(tmp_path)], toy_folder)

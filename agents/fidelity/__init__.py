@@ -1,6 +1,6 @@
-"""May one train in a world model? Dream against physics on held-out seeds, `python -m agents.fidelity`.
+"""Fidelity report of a world model: dream compared with physics on held-out seeds, `python -m agents.fidelity`.
 
-`command` measures it all; `replay` plays episodes in physics and repeats their actions in the dream, `figures` tells
-how far both lie apart, `uncertainty` whether the model knows it, and `ranking` whether both worlds order policies
-alike; `report` writes verdict and tables, `pictures` draws.
+`command` runs all measurements. `replay` records episodes in physics and repeats their actions in the dream, `figures`
+computes the errors, `uncertainty` compares disagreement with the errors, and `ranking` checks whether the dream ranks
+policies as physics does. `report` writes the verdict and the tables, `pictures` draws the plots.
 """

@@ -1,15 +1,15 @@
-"""Tells whether a world model may be trained in: dream against physics, on held-out seeds.
+"""Reports whether a world model is accurate enough to train in: dream against physics, on held-out seeds.
 
     python -m agents.fidelity --data data --policies runs/clone/snapshots/* runs/ppo/snapshots/*
 
-The same actions are replayed in both worlds, and the same policies act in both. The report says how
-far the dream drifts (latent error; hand and cubes in centimeters, held or not), whether its
-successes and rewards are those of physics, whether its disagreement knows where it is wrong, and
-whether it ranks policies as physics does. It ends in a verdict per task.
+The same actions are replayed in the dream and in physics, and the same policies act in both. The report contains the
+error of the dream over time (latent error; hand and cubes in centimeters; held or not), the agreement of successes and
+rewards with physics, how well disagreement predicts the error, and whether the dream ranks policies as physics does.
+It ends with a verdict per task.
 
-Physics is asked once: held-out episodes, policies' results and the probe are kept in --cache, so a
-second run, or one with another world model of the same encoder, only dreams. A killed run goes on
-when the same command is given again.
+Held-out episodes, results of policies in physics, and the probe are kept in --cache. A second run, or a run with
+another world model that has the same encoder, therefore only computes dreams. Running the same command again resumes
+an interrupted run.
 """
 
 from __future__ import annotations
@@ -43,15 +43,14 @@ from dream_env.world_models import checkpoint
 
 
 def measure(args: Arguments) -> dict[str, Any]:
-    """Measures everything and draws the strips of pictures.
+    """Runs all measurements and draws the picture strips.
 
     Returns:
-        The report, JSON-able; see the keys in `results/fidelity.json`.
+        The report, which can be written as JSON; see the keys in `results/fidelity.json`.
 
     Raises:
         FileNotFoundError: If data, world model or a policy are missing.
-        ValueError: If an argument is not accepted, a policy sees through another encoder, or the data hold held-out
-            seeds.
+        ValueError: If an argument is not accepted, a policy uses another encoder, or the data contain held-out seeds.
     """
     tasks = args.task_names()
     check_out(args.out)
@@ -133,7 +132,7 @@ def measure(args: Arguments) -> dict[str, Any]:
 
 
 def _headline(figures: dict[str, Any]) -> dict[str, Any]:
-    """Picks the figures that have targets."""
+    """Selects the figures that have targets."""
     last, middle = figures["positions"]["dream_24"], figures["positions"]["dream_12"]
     return {
         "hand_cm_24": last["hand"],
@@ -161,7 +160,7 @@ def _disagreement(model: Any, latents: EncodedDataset, physics: Rollout, dream: 
 
 
 def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, encoder: str) -> probes.Probe:
-    """Trains the probe of an encoder, or reads it if exactly this was trained before."""
+    """Trains the probe of an encoder, or loads it if it was trained before with the same data and updates."""
     some = np.random.default_rng(0).permutation(len(data))[: args.probe_episodes]
     train = data.take(np.sort(some))
     content = hashlib.sha256(train.objects.tobytes()).hexdigest()
@@ -178,7 +177,7 @@ def fitted_probe(args: Arguments, model: Any, data: EpisodeDataset, encoder: str
 
 
 def _strip(args: Arguments, model: Any, episodes: EpisodeDataset, dream: Rollout, task: str) -> None:
-    """Draws episodes of a task as the camera saw them and as the decoder draws the dream: one of each kind."""
+    """Draws one episode of each kind of a task: the camera pictures and the decoded pictures of the dream."""
     own = episodes.task == task
     shown = [np.flatnonzero(own & (episodes.kind == kind))[0] for kind in dict.fromkeys(episodes.kind[own].tolist())]
     states = ({name: part[i].float() for name, part in dream.states.items()} for i in shown)
@@ -193,7 +192,7 @@ def _digest(*parts: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as JSON has it: no NaN, and numbers as precise as they deserve."""
+    """Converts a value for JSON: NaN becomes None, and floats are rounded to four significant digits."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The figures of a fidelity report: how far dreams and physics lie apart after the same actions."""
+"""Figures of a fidelity report: how far dream and physics differ after the same actions."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from dream_env.agents.nicol.model_metrics import rollout_errors, success_figures
 from dream_env.nicol.constants import EPISODE_STEPS, PROPRIO_NAMES
 
 STARTS = {EPISODE_STEPS // 2: tuple(range(0, EPISODE_STEPS // 2 + 1, 3)), EPISODE_STEPS: (0,)}
-"""Horizons of the figures, in control steps, and the frames of an episode from which they are dreamt."""
+"""Maps each horizon of the figures, in control steps, to the frames of an episode at which the rollouts start."""
 TOUCHED = 1.0
-"""A cube that went further than this (cm) was pushed or carried."""
+"""A cube that moved further than this (cm) counts as pushed or carried."""
 FEWEST = 5
-"""Held cubes, and empty hands, below which a figure about them would be noise."""
+"""Smallest number of positives and of negatives for which an AUC is computed; with fewer it would be noise."""
 BINS = 10
 """Bins of a reliability curve."""
 
 Rollouts = Mapping[int, Rollout]
-"""Replays of the same episodes by the frame that they start from."""
+"""Maps a start frame to the replays of the same episodes from that frame."""
 
 
 class States(NamedTuple):
-    """S states some steps ahead: dreamt, as the camera saw them, and as physics knows them.
+    """S states some steps ahead: predicted by the dream, encoded from the camera pictures, and from physics.
 
     Attributes:
-        dreamt: Tokens `(S, tokens, C)`.
-        setpoint: Dreamt set-points, `(S, 4)`.
-        seen: Tokens of the encoded pictures.
-        proprio: True set-points.
-        probability: Of the condition, told in the dream, `(S,)`.
-        condition: The truth, `(S,)`.
-        cubes: `(S, colors, 3)` cm.
-        touched: Whether the cube moved on the way here, `(S, colors)` bool.
-        present: Whether there is such a cube, `(S, colors)` bool.
-        hand: `(S, 3)` cm.
-        held: Whether the hand holds any cube, `(S,)` of 0 and 1.
+        dreamt: Tokens of the dream, `(S, tokens, C)`.
+        setpoint: Set-points of the dream, `(S, 4)`.
+        seen: Tokens of the encoded pictures, `(S, tokens, C)`.
+        proprio: True set-points, `(S, 4)`.
+        probability: Probability of the success condition, predicted in the dream, `(S,)`.
+        condition: Whether the condition holds in physics, `(S,)`.
+        cubes: True positions of the cubes, `(S, colors, 3)` cm.
+        touched: Whether the cube has moved since the start frame, `(S, colors)` bool.
+        present: Whether the scene contains a cube of this color, `(S, colors)` bool.
+        hand: True position of the hand, `(S, 3)` cm.
+        held: Whether the hand holds any cube, `(S,)`, 0 or 1.
     """
 
     dreamt: Tensor
@@ -84,25 +84,26 @@ def states_ahead(latents: EncodedDataset, dreams: Rollouts, steps: int) -> State
 
 
 def latent_error(latents: EncodedDataset, dream: Rollout) -> dict[str, list[float]]:
-    """Error over variance after 1, 2, ... steps, of the dream and of a copy of the first frame."""
+    """Returns the error divided by the variance after 1, 2, ... steps, for the dream and for a copy of frame 0."""
     horizons = range(1, latents.tokens.shape[1])
     errors = rollout_errors(latents.tokens, dream.tokens, horizons)
     return {name: [each[h] for h in horizons] for name, each in errors.items()}
 
 
 def positions(probe: probes.Probe, latents: EncodedDataset, dreams: Rollouts) -> dict[str, dict[str, Any]]:
-    """Median errors (cm) of hand and cubes, and how well it can be read whether something is held.
+    """Returns median errors (cm) of hand and cubes, and how well the states show whether a cube is held.
 
     Args:
-        probe: Reads states.
+        probe: Predicts positions from states.
         latents: N held-out episodes.
-        dreams: Their replays.
+        dreams: Replays of these episodes in the dream.
 
     Returns:
-        By name of the states: `encoded_12`, `encoded_24` are pictures, whose errors are the limit of encoder and probe;
-        `dream_12`, `dream_24` are the same moments dreamt. Each has `hand`, `untouched` and `moved` (cubes that physics
-        left within `TOUCHED` on the way, and the others), their numbers, and `held_auc`: of the most certain grip on
-        any cube, against physics; `closed_auc` asks it of closed hands only, some of which missed.
+        Maps names of states to figures. `encoded_12` and `encoded_24` are encoded camera pictures, whose errors are the
+        limit of encoder and probe; `dream_12` and `dream_24` are the same moments in the dream. The figures are `hand`;
+        `untouched` and `moved` (cubes that physics moved by at most `TOUCHED` since the start frame, and the others)
+        with their counts; `held_auc`, the AUC of the largest held score of any cube against physics; and `closed_auc`,
+        the same for closed hands only, some of which missed the cube.
     """
     figures: dict[str, dict[str, Any]] = {}
     for world in ("encoded", "dream"):
@@ -130,20 +131,20 @@ def positions(probe: probes.Probe, latents: EncodedDataset, dreams: Rollouts) ->
 def success(
     encoded: Tensor, latents: EncodedDataset, dreams: Rollouts, threshold: float, again: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """How well the model tells success in states that it dreamt itself, 12 and 24 steps ahead.
+    """Measures how well the model predicts success in states of its own rollouts, 12 and 24 steps ahead.
 
     Args:
-        encoded: What the model tells of the recorded pictures, `(N, T + 1)`.
+        encoded: Success probabilities predicted from the recorded pictures, `(N, T + 1)`.
         latents: N held-out episodes.
-        dreams: Their replays.
-        threshold: Probability from which on the model calls success.
-        again: Whether the condition holds where physics itself ends, when the first M of them are repeated, `(M,)`.
+        dreams: Replays of these episodes in the dream.
+        threshold: Probability at and above which the model counts a state as success.
+        again: Whether the condition holds at the end when physics repeats the first M episodes, `(M,)`.
 
     Returns:
-        For `12`, `24` and `all` of these states, for `encoded` pictures, and for `physics_24`, where physics itself
-        ends when it is repeated: AUC, false-positive rate and recall at the threshold, the expected calibration error,
-        the numbers of states and of true successes, and the reliability curve, a list of (mean probability, true rate,
-        number) per bin.
+        Figures for the states `12`, `24` and `all` (both), for `encoded` pictures, and for `physics_24`, the ends of
+        the episodes that physics repeats. Each has the AUC, the false-positive rate and recall at the threshold, the
+        expected calibration error, the numbers of states and of true successes, and the reliability curve as a list
+        of (mean probability, true rate, number) per bin.
     """
     ahead = {str(steps): states_ahead(latents, dreams, steps) for steps in STARTS}
     told = {name: (some.probability, some.condition) for name, some in ahead.items()}
@@ -156,7 +157,7 @@ def success(
 
 
 def calibration(probability: Tensor, truth: Tensor) -> dict[str, Any]:
-    """Expected calibration error (Guo et al. 2017, section 2) and reliability curve of probabilities `(N,)`."""
+    """Returns the expected calibration error (Guo et al. 2017, section 2) and reliability curve of N probabilities."""
     place = (probability * BINS).long().clamp(0, BINS - 1)
     curve = [
         (float(probability[place == i].mean()), float(truth[place == i].mean()), int((place == i).sum()))
@@ -168,11 +169,11 @@ def calibration(probability: Tensor, truth: Tensor) -> dict[str, Any]:
 
 
 def confusion(physics: Rollout, dream: Rollout, kinds: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Confusion of `is_success` at the end of replayed episodes, for all of them and by what acted.
+    """Returns the confusion of `is_success` at the end of replayed episodes, over all episodes and per behavior.
 
     Returns:
-        For each: the number of episodes solved in `both`, `physics` only, the `dream` only and `neither`; and
-        `false_positive_rate`, the share of physics' failures that the dream calls success.
+        For each: the number of episodes solved in `both`, in `physics` only, in the `dream` only and in `neither`; and
+        `false_positive_rate`, the fraction of failures in physics that the dream counts as success.
     """
     figures = {}
     true, told = physics.success.numpy(), dream.success.numpy()
@@ -192,12 +193,12 @@ def confusion(physics: Rollout, dream: Rollout, kinds: np.ndarray) -> dict[str, 
 def reward_correlations(
     physics: Mapping[str, np.ndarray], dream: Mapping[str, np.ndarray], own: np.ndarray
 ) -> dict[str, float]:
-    """Rank correlation of the returns of both worlds for every variant of the reward, over the episodes `own`."""
+    """Returns the rank correlation of the returns in both worlds for every reward, over the episodes `own`."""
     return {name: spearman(physics[name][own], dream[name][own]) for name in physics}
 
 
 def _auc(score: Tensor, truth: Tensor) -> float:
-    """Area under the ROC curve; NaN where `FEWEST` are too many to ask for."""
+    """Returns the area under the ROC curve; NaN with fewer than `FEWEST` positives or negatives."""
     enough = min(int(truth.sum()), int((1 - truth).sum())) >= FEWEST
     return auc(score, truth) if enough else float("nan")
 

@@ -1,4 +1,4 @@
-"""Pictures of a fidelity report: four plots, and decoded pictures below the camera's."""
+"""Pictures of a fidelity report: four plots, and strips of decoded pictures below the camera pictures."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FEWEST = 5
 
 
 def strip(camera: np.ndarray, dream: np.ndarray, actors: Sequence[str], path: Path, zoom: int = 2) -> None:
-    """Draws episodes in both worlds, the camera's pictures above the dream's, with labels; writes a PNG.
+    """Draws labeled episodes, the camera pictures above the pictures of the dream, and writes a PNG.
 
     Args:
         camera: Recorded pictures, `(N, T + 1, H, W, 3)` uint8.
-        dream: Decoded ones under the same actions, of the same shape.
-        actors: What acted in each episode.
+        dream: Decoded pictures under the same actions, same shape.
+        actors: Name of the behavior in each episode.
         path: File to write.
-        zoom: Enlargement.
+        zoom: Enlargement factor.
     """
     rows = [np.concatenate(list(one[::EVERY]), axis=1) for pair in zip(camera, dream, strict=True) for one in pair]
     image = Image.fromarray(np.concatenate(rows))
@@ -41,7 +41,7 @@ def strip(camera: np.ndarray, dream: np.ndarray, actors: Sequence[str], path: Pa
 
 
 def label(image: Image.Image, actors: Sequence[str], steps: Sequence[int]) -> Image.Image:
-    """Writes what acted and the world beside each row of a strip, and the step above each column."""
+    """Labels each row of a strip with the behavior and the world, and each column with the step."""
     left, top, font = 110, 24, ImageFont.load_default(15)
     canvas = Image.new("RGB", (left + image.width, top + image.height), "white")
     canvas.paste(image.convert("RGB"), (left, top))
@@ -56,7 +56,7 @@ def label(image: Image.Image, actors: Sequence[str], steps: Sequence[int]) -> Im
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Draws a report of `dream_env.agents.fidelity`, one message for each panel, and writes a PNG."""
+    """Plots a report of `dream_env.agents.fidelity` in four panels, and writes a PNG."""
     tasks: dict[str, Any] = report["tasks"]
     figure, axes = subplots(2, 2, (8.6, 7))
     _errors(axes[0, 0], tasks)

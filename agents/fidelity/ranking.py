@@ -1,4 +1,4 @@
-"""Whether a dream ranks policies as physics does: many policies, both worlds, the same held-out starts."""
+"""Checks whether a dream ranks policies as physics does: many policies in both worlds, on the same held-out starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 PHYSICS_CHUNK, DREAM_CHUNK = 10, 256
-"""Episodes that a process takes at a time."""
+"""Episodes per batch of a process."""
 
 
 def weights(policy: str) -> str:
@@ -33,20 +33,20 @@ def weights(policy: str) -> str:
 
 
 def recordable(policies: Sequence[str]) -> tuple[str, ...]:
-    """Returns the policies that read no sentence word by word: episodes are recorded without."""
+    """Returns the policies that can be recorded: those that do not read instructions word by word."""
     return tuple(policy for policy in policies if "words" not in load(policy).inputs)
 
 
 def check_policies(policies: Sequence[str], world_model: str) -> None:
-    """Refuses policies that would not see through a world model what they learned to see.
+    """Checks that every policy was trained with the encoder of a world model.
 
     Args:
-        policies: Folders.
+        policies: Folders of the policies.
         world_model: Checkpoint of the world model.
 
     Raises:
         FileNotFoundError: If a policy is missing.
-        ValueError: If a policy learned to see through another encoder, or is named twice.
+        ValueError: If a policy was trained with another encoder, or is named twice.
     """
     for policy in policies:
         if policies.count(policy) > 1:
@@ -55,7 +55,7 @@ def check_policies(policies: Sequence[str], world_model: str) -> None:
         try:
             config.check_encoder(world_model)
         except ValueError as error:
-            raise ValueError(f"policies: {policy!r} cannot see: {error}") from error
+            raise ValueError(f"policies: {policy!r} does not fit the world model: {error}") from error
 
 
 def compare(
@@ -67,20 +67,19 @@ def compare(
     temperature: float = 1.0,
     workers: pool.Workers = None,
 ) -> list[EpisodeResult]:
-    """Plays every policy in both worlds on the same starts.
+    """Evaluates every policy in both worlds from the same initial states.
 
-    What happens in physics depends on the policy and on the encoder alone, so it is kept in `cache` and asked of
-    physics once, whatever world models are compared. What policies did is carried out in physics once more, see
-    `Batch.confirm`.
+    Results in physics depend only on the policy and the encoder. They are kept in `cache` and reused for other world
+    models. The actions of every episode are also repeated in physics, see `Batch.confirm`.
 
     Args:
-        policies: Folders.
+        policies: Folders of the policies.
         tasks: Names of the tasks.
-        seeds: Held-out seeds, for every task.
+        seeds: Held-out seeds, used for every task.
         world_model: Checkpoint of the world model.
         cache: Folder of the results of physics.
-        temperature: Of the dream.
-        workers: Processes; all cores by default.
+        temperature: Temperature of the dream.
+        workers: Number of processes, or "ray"; all cores by default.
     """
 
     def batch(world: World, policy: str, task: str, some: tuple[int, ...]) -> Batch:
@@ -103,7 +102,7 @@ def compare(
         own += played
         save_results(own, files[played[0].label])
     results = [replace(o, label=p) for p in policies for o in known[p] if (o.task, o.seed) in wanted]
-    # One policy after another on the same starts: a process resets physics to each start once, and keeps its goal.
+    # Policies are the innermost loop so that a process resets physics to each initial state once and keeps its goal.
     dreams = [
         batch("dream", policy, task, tuple(seeds[i : i + DREAM_CHUNK]))
         for task in tasks
@@ -116,7 +115,7 @@ def compare(
 
 
 def _confirmed(file: Path) -> list[EpisodeResult]:
-    """Reads kept results; those from before they were put to physics once more do not count."""
+    """Reads kept results; skips old ones whose actions were not repeated in physics."""
     return [result for result in load_results(file) if result.confirmed is not None] if file.is_file() else []
 
 
@@ -128,17 +127,18 @@ def _play(batches: Sequence[Batch], what: str, workers: pool.Workers) -> Iterato
 
 
 def agreement(results: Sequence[EpisodeResult], task: str | None = None) -> dict[str, Any]:
-    """Compares success in the dream with success in physics over policies.
+    """Compares the success rates of policies in the dream and in physics.
 
     Args:
-        results: Episodes of both worlds; starts that are solved already do not count.
-        task: Name of a task; None pools them.
+        results: Episodes of both worlds; episodes that are solved at the start are dropped.
+        task: Name of a task; None pools all tasks.
 
     Returns:
-        `spearman` and `pearson` over the policies' rates; `mae_points`, their mean absolute difference, and
-        `bias_points`, dream minus physics, both in percentage points; `same`, the share of episodes that end alike in
-        both worlds; `confirmed`, the share of the dream's successes whose actions succeed in physics as well, and
-        `confirmed_physics`, that of physics' own, whose cubes are displaced; and `rows`, one per policy.
+        `spearman` and `pearson`, correlations over the policies' success rates; `mae_points`, their mean absolute
+        difference, and `bias_points`, dream minus physics, both in percentage points; `same`, the fraction of episodes
+        with the same result in both worlds; `confirmed`, the fraction of successes in the dream whose actions also
+        succeed in physics; `confirmed_physics`, the same for successes in physics, repeated with displaced cubes; and
+        `rows`, one entry per policy.
     """
     kept = [o for o in results if not o.solved_at_start and o.task == (task or o.task)]
     rows, same = [], []

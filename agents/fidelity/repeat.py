@@ -1,8 +1,8 @@
-"""Physics repeated, with every cube a little elsewhere: how exact a prediction can be at all.
+"""Repeats episodes in physics with every cube slightly displaced, to measure how exact a prediction can be at all.
 
-Contacts multiply small differences. A dream knows the cubes as well as a picture of 64 x 64 pixels shows them, to some
-millimeters, so even perfect dynamics would go astray. What physics itself makes of such an error is the measure for
-the dream's own.
+Contacts amplify small differences. A world model knows the positions of the cubes only as exactly as a picture of
+64 x 64 pixels shows them, to a few millimeters, so even perfect dynamics would drift. The error of physics after such a
+displacement is the reference for the error of the dream.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dream_env.progress import progress_bar
 
 @dataclass(frozen=True)
 class Take:
-    """A recorded episode to play again: its seed, task, and actions `(T, 4)`."""
+    """A recorded episode to repeat: its seed, task, and actions `(T, 4)`."""
 
     seed: int
     task: str
@@ -30,27 +30,28 @@ class Take:
 
 
 class Again(NamedTuple):
-    """How N recorded episodes end when physics repeats them.
+    """Final states of N recorded episodes when physics repeats them.
 
     Attributes:
-        error: How far from its recorded place each cube ends, `(N, cubes)` cm; NaN for cubes that did not move there.
-        condition: Whether the task's condition holds then, `(N,)` bool.
+        error: Distance of each cube from its recorded final position, `(N, cubes)` cm; NaN for cubes that did not move
+            in the recording.
+        condition: Whether the success condition of the task holds at the end, `(N,)` bool.
     """
 
     error: np.ndarray
     condition: np.ndarray
 
     def take(self, rows: np.ndarray) -> Again:
-        """Returns those of some episodes, by a mask of all N."""
+        """Returns the entries of some episodes, given a mask over all N."""
         return Again(self.error[rows], self.condition[rows])
 
 
 def again(episodes: EpisodeDataset, workers: pool.Workers = None) -> Again:
-    """Plays recorded episodes again in physics, each cube displaced by `OFFSET` at the start.
+    """Repeats recorded episodes in physics, with each cube displaced by `OFFSET` at the start.
 
     Args:
         episodes: N episodes, recorded with their own seeds and tasks.
-        workers: Processes; all cores by default.
+        workers: Number of processes, or "ray"; all cores by default.
     """
     takes = [Take(*each) for each in zip(episodes.seed.tolist(), episodes.task.tolist(), episodes.action, strict=True)]
     with closing(pool.imap(play, takes, workers, ordered=True)) as results:
@@ -62,12 +63,12 @@ def again(episodes: EpisodeDataset, workers: pool.Workers = None) -> Again:
 
 
 def play(take: Take, offset: float = OFFSET) -> tuple[np.ndarray, bool]:
-    """Plays one episode again; returns where its cubes end, `(cubes, 3)` cm, and whether the task's condition holds."""
+    """Repeats one episode; returns the final cube positions `(cubes, 3)` cm and whether the success condition holds."""
     truth = carry_out(take.task, take.seed, take.action, offset).truth()
     return 100 * truth["objects"], bool(truth["condition"])
 
 
 def median(error: np.ndarray) -> dict[str, Any]:
-    """Returns the median over the cubes that moved (cm), of `Again.error`, None without any, and their number."""
+    """Returns the median of `Again.error` over the cubes that moved (cm; None without any), and their number."""
     count = int(np.isfinite(error).sum())
     return {"moved": float(np.nanmedian(error)) if count else None, "cubes_moved": count}

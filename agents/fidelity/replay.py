@@ -26,11 +26,11 @@ from dream_env.progress import progress_bar
 from dream_env.world_models.protocol import State, take
 
 ACTORS = ("expert", "misjudge", "play", "policy")
-"""What acts in the held-out episodes, in turn: good attempts, near misses, pushing about, and what RL will meet."""
+"""Behaviors of the held-out episodes, in turn: good attempts, near misses, random pushing, and learned policies."""
 
 
 def encoder_digest(model: Any) -> str:
-    """Returns a digest of what a world model sees: alike for two models exactly if their encoders are."""
+    """Returns a digest of a model's embeddings of random pictures, equal for models with the same encoder."""
     shape = (8, IMAGE_SIZE, IMAGE_SIZE, 3)
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
     given = {"pixels": pictures.to(model.device)}
@@ -45,7 +45,7 @@ def encoder_digest(model: Any) -> str:
 
 
 def jobs(tasks: Sequence[str], policies: Sequence[str], episodes: int, seed: int) -> list[collect.Job]:
-    """Lists held-out episodes: tasks in turn, within a task actors in turn, within "policy" policies in turn."""
+    """Lists held-out episodes. Tasks alternate; within a task the behaviors, and within "policy" the policies."""
     kinds = ACTORS if policies else ACTORS[:-1]
     listed = []
     for i in range(episodes):
@@ -58,13 +58,13 @@ def jobs(tasks: Sequence[str], policies: Sequence[str], episodes: int, seed: int
 def held_out(
     listed: Sequence[collect.Job], world_model: str, root: Path, workers: pool.Workers = None
 ) -> EpisodeDataset:
-    """Records held-out episodes in physics, those that are missing in `root`, and reads them.
+    """Records in physics the held-out episodes that are missing in `root`, and loads all of them.
 
     Args:
-        listed: The episodes.
-        world_model: Checkpoint through whose encoder policies see.
-        root: Folder of the episodes; it belongs to these tasks, policies and encoder.
-        workers: Processes; all cores by default.
+        listed: Episodes to record.
+        world_model: Checkpoint whose encoder computes the embeddings for the policies.
+        root: Folder of the episodes, used only for these tasks, policies and this encoder.
+        workers: Number of processes, or "ray"; all cores by default.
     """
     with EpisodeWriter(root) as writer:
         done = writer.seeds()
@@ -79,7 +79,7 @@ def held_out(
 
 
 def _make(task: str, policy: str | None, world_model: str) -> Any:
-    """Returns the process's one physics env, set to a task."""
+    """Returns the physics environment of this process, set to a task."""
     env = _physics(world_model)
     env.unwrapped.task = task
     return env
@@ -92,19 +92,19 @@ def _physics(world_model: str) -> Any:
     return real.make("all", obs_type="pixels", reward="success", world_model=world_model)
 
 
-# --- both worlds as a world model has them
+# --- rollouts of both worlds as states of a world model
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """N episodes as one of the worlds has them, from some frame on, T steps long.
+    """N episodes of T steps in the dream or in physics, from a start frame on.
 
     Attributes:
-        states: The world model's states, `(N, T + 1, ...)` in every entry; in physics those of the recorded pictures.
-        probability: Probability that the task's condition holds, `(N, T + 1)`; in physics 0 or 1.
-        held: Whether it has held for the last `HOLD_STEPS` steps after each step, which is success, `(N, T)` bool.
-        disagreement: Of the ensemble about each step, `(N, T)`.
-        error: In physics the squared token error of the prediction of each single step, `(N, T)`.
+        states: States of the world model, `(N, T + 1, ...)` in every entry; for physics, the encoded recorded pictures.
+        probability: Probability that the success condition of the task holds, `(N, T + 1)`; 0 or 1 for physics.
+        held: Whether the condition has held for the last `HOLD_STEPS` steps, which is success, `(N, T)` bool.
+        disagreement: Disagreement of the ensemble in each step, `(N, T)`.
+        error: For physics, the squared token error of predicting each single step, `(N, T)`; None for the dream.
     """
 
     states: State
@@ -131,12 +131,12 @@ class Rollout:
 
 
 def threshold(model: Any) -> float:
-    """Returns the probability from which on a model calls the condition met."""
+    """Returns the probability at and above which a model counts the success condition as met."""
     return float(getattr(getattr(model, "config", None), "success_threshold", 0.5))
 
 
 def _held(probability: Tensor, threshold: float) -> Tensor:
-    """Tells after which steps a condition of a probability `(N, T + 1)` has held for `HOLD_STEPS` steps, `(N, T)`."""
+    """Returns whether probabilities `(N, T + 1)` were above a threshold for the last `HOLD_STEPS` steps, `(N, T)`."""
     called = torch.nn.functional.pad(probability[:, 1:] >= threshold, (HOLD_STEPS - 1, 0))
     return called.unfold(1, HOLD_STEPS, 1).all(-1)
 
@@ -148,14 +148,14 @@ def dream_rollout(
     generator: torch.Generator | None = None,
     goal: Tensor | None = None,
 ) -> Rollout:
-    """Dreams on from a recorded frame under the recorded actions, to the end of the episodes.
+    """Rolls out the world model from a recorded frame with the recorded actions, to the end of the episodes.
 
     Args:
         model: The world model.
         latents: N episodes.
-        start: The frame.
-        generator: Draws the noise; without one, what is likeliest happens.
-        goal: As in `recorded_states`.
+        start: Index of the start frame.
+        generator: Draws the noise; None gives the most likely prediction.
+        goal: Goal embeddings, as in `recorded_states`.
     """
     actions, noise = latents.action[:, start:], None
     if generator is not None:
@@ -170,39 +170,39 @@ def dream_rollout(
 
 
 def physics_rollout(model: Any, latents: EncodedDataset, goal: Tensor | None = None) -> Rollout:
-    """Returns recorded episodes as they were; the ensemble is asked about each recorded step.
+    """Returns the recorded episodes as a rollout, with the disagreement and error of predicting each single step.
 
     Args:
         model: The world model.
         latents: N episodes.
-        goal: As in `recorded_states`.
+        goal: Goal embeddings, as in `recorded_states`.
     """
     states = recorded_states(model, latents, goal=goal)
-    told = [
+    predictions = [
         open_loop(model, at(states, step), latents.action[:, step : step + 1])
         for step in progress_bar(range(latents.action.shape[1]), "single steps", unit="step")
     ]
-    predicted = torch.cat([after["tokens"][:, 1:] for after, _ in told], dim=1)
+    predicted = torch.cat([after["tokens"][:, 1:] for after, _ in predictions], dim=1)
     error = (predicted.float() - latents.tokens[:, 1:].float()).square().mean((2, 3))
-    disagreement = torch.cat([each.disagreement for _, each in told if each.disagreement is not None], dim=1)
+    disagreement = torch.cat([each.disagreement for _, each in predictions if each.disagreement is not None], dim=1)
     return Rollout(states, latents.condition, _held(latents.condition, 0.5), disagreement, error)
 
 
 @torch.inference_mode()
 def goals(model: Any, latents: EncodedDataset, pictures: np.ndarray) -> tuple[State, Tensor]:
-    """Returns the states, and the embeddings `(N, E)`, of goal pictures `(N, H, W, 3)` under their sentences."""
+    """Returns the states and the embeddings `(N, E)` of goal pictures `(N, H, W, 3)`, encoded with the instructions."""
     goal = model.encode({"pixels": torch.from_numpy(np.array(pictures)), "instruction": latents.instruction})
     return goal, model.embedding(goal)
 
 
 def returns(model: Any, latents: EncodedDataset, rollout: Rollout, goal: State | None = None) -> dict[str, np.ndarray]:
-    """Sums the rewards of a rollout, `(N,)` for every variant that the world model can give.
+    """Sums the rewards of a rollout, `(N,)` for every reward that the world model supports.
 
     Args:
         model: The world model.
         latents: The N episodes, with their goals.
-        rollout: What is paid for, from frame 0 on.
-        goal: States of the goals, see `goals`; None makes them of the goals' tokens, where these tell enough.
+        rollout: Rollout of these episodes from frame 0 on.
+        goal: States of the goals, see `goals`; None derives them from the tokens of the goals, if these are sufficient.
     """
     if goal is None:
         goal = encoded_state(model, latents.goal, torch.zeros_like(latents.proprio[:, 0]), latents.instruction)
@@ -224,5 +224,5 @@ def _distances(vector: Any, distance: Any, states: State, goal: State) -> Tensor
 
 
 def has_metric(model: Any) -> bool:
-    """Tells whether a world model has a learned metric."""
+    """Returns whether a world model has a learned metric."""
     return getattr(model, "metric", None) is not None and getattr(getattr(model, "config", None), "metric_dim", 1) > 0

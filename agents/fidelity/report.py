@@ -1,4 +1,4 @@
-"""What a fidelity report says: targets, the verdict in words, and the tables."""
+"""Text of a fidelity report: targets, verdict, and tables."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dream_env.agents.eval.statistics import markdown_table
 
 
 class Target(NamedTuple):
-    """A bound on a figure.
+    """Accepted range of a figure.
 
     Attributes:
-        key: Its name in the report.
-        words: What it is, for people.
-        bound: Its largest accepted value, or its smallest.
-        least: Whether `bound` is the smallest.
-        unit: Unit; "%" figures are shares.
+        key: Name of the figure in the report.
+        words: Description of the figure.
+        bound: Largest accepted value, or smallest if `least` is set.
+        least: Whether `bound` is the smallest accepted value.
+        unit: Unit; figures in "%" are stored as fractions.
     """
 
     key: str
@@ -26,19 +26,19 @@ class Target(NamedTuple):
     unit: str = ""
 
     def passes(self, value: float | None) -> bool | None:
-        """Tells whether a figure is within its bound; None where it was not measured."""
+        """Returns whether a figure is within its bound; None if it was not measured."""
         if value is None:
             return None
         return value >= self.bound if self.least else value <= self.bound
 
     def write(self, value: float | None) -> str:
-        """Writes a figure with its unit."""
+        """Formats a figure with its unit."""
         if value is None:
             return "not measured"
         return f"{100 * value:.1f} %" if self.unit == "%" else f"{value:.2f} {self.unit}".strip()
 
     def limit(self) -> str:
-        """Writes the bound."""
+        """Formats the bound."""
         return f"{'≥' if self.least else '≤'} {self.write(self.bound)}"
 
 
@@ -60,7 +60,7 @@ OVERALL_TARGETS = (
 
 
 def headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Sets the figures that have targets beside them: a row per figure, for a page that quotes the report."""
+    """Returns the figures that have targets and these targets, one row per figure, for pages that quote the report."""
     rows = []
     for target in TASK_TARGETS:
         cells = {task: target.write(figures[target.key]) for task, figures in report["tasks"].items()}
@@ -72,7 +72,7 @@ def headline(report: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def verdict(report: Mapping[str, Any]) -> str:
-    """Says in words which tasks a policy may practice in this dream, and what keeps it from the others."""
+    """Returns the verdict: which tasks a policy may practice in this dream, and the reasons against the others."""
     trusted, reasons = [], []
     for task, figures in report["tasks"].items():
         if failed := _failed(TASK_TARGETS, figures):

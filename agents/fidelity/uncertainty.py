@@ -1,4 +1,4 @@
-"""Whether a world model knows what it does not know: disagreement against true error, and against the absurd."""
+"""Compares the disagreement of a world model with its true error, and tests it on absurd inputs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.world_models.protocol import State
 
 STEPS = 6
-"""Steps for which something absurd goes on."""
+"""Number of steps with an absurd input."""
 FALSE_ALARMS = 0.01
-"""Share of ordinary steps that may be flagged where the flagged share of absurd ones is told."""
+"""Fraction of ordinary steps above the threshold at which the flagged fraction of absurd steps is reported."""
 
 
 def frame_errors(tokens: Tensor, predicted: Tensor) -> Tensor:
-    """Mean squared error of every predicted frame but the first, `(N, T)`, of tokens `(N, T + 1, tokens, C)` each."""
+    """Returns the mean squared error `(N, T)` of predicted tokens `(N, T + 1, tokens, C)`, without the first frame."""
     return (predicted[:, 1:].float() - tokens[:, 1:].float()).square().mean((2, 3))
 
 
 def aggregates(disagreement: Tensor) -> dict[str, Tensor]:
-    """Makes one figure `(N,)` of the disagreements `(N, K)` along a rollout, in several ways."""
+    """Aggregates the disagreements `(N, K)` along a rollout into one figure `(N,)`, in several ways."""
     return {
         "sum": disagreement.sum(1),
         "sum of roots": disagreement.sqrt().sum(1),
@@ -39,16 +39,17 @@ def aggregates(disagreement: Tensor) -> dict[str, Tensor]:
 
 
 def correlations(latents: EncodedDataset, physics: Rollout, dream: Rollout) -> dict[str, Any]:
-    """Rank correlations of disagreement with true error.
+    """Returns rank correlations of disagreement with true error.
 
     Args:
         latents: N held-out episodes.
-        physics: The same, with disagreement about and error of each recorded step.
-        dream: Their replay.
+        physics: The same episodes, with the disagreement and error of each recorded step.
+        dream: Replay of these episodes in the dream.
 
     Returns:
-        `step`: of single steps from recorded states, all N x T of them. `rollout_12`, `rollout_24`: of whole rollouts,
-        N of one length each (so that none is explained by length alone), for each of `aggregates`.
+        `step`: over all N x T single steps from recorded states. `rollout_12` and `rollout_24`: over N rollouts of this
+        length, for each of `aggregates`. All rollouts of a figure have the same length, so length alone cannot explain
+        the correlation.
     """
     assert physics.error is not None
     figures: dict[str, Any] = {"step": spearman(physics.disagreement.flatten(), physics.error.flatten())}
@@ -61,17 +62,19 @@ def correlations(latents: EncodedDataset, physics: Rollout, dream: Rollout) -> d
 
 @torch.inference_mode()
 def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, Any]:
-    """How well disagreement tells the absurd from the ordinary, each for `STEPS` steps from the episodes' middle.
+    """Measures how well disagreement separates absurd from ordinary inputs, over `STEPS` steps from mid-episode.
 
-    - `actions`: full-scale actions that alternate in sign, which no recorded episode holds. They are absurd but need
-      not be hard to predict: the hand trembles in place.
-    - `proprio`: the set-point of another episode: the arm is not where it says.
-    - `chimera`: the left half of one scene and the right half of another: two arms, or none; of slots half of them.
-    - `noise`: tokens under noise of their own variance.
+    - `actions`: full-scale actions that alternate in sign, which occur in no recorded episode. They are absurd but not
+      necessarily hard to predict: the hand trembles in place.
+    - `proprio`: the set-point of another episode, so that the arm is not where the set-point says.
+    - `chimera`: the left half of one scene and the right half of another, which shows two arms or none; for slots,
+      half of the slots.
+    - `noise`: tokens with added noise of the same variance.
 
     Returns:
-        For each: `auc` of the first step's disagreement and `flagged`, the share of its steps above the threshold that
-        `FALSE_ALARMS` of the ordinary steps are above; and `flagged_by_own_threshold`, that above the model's own.
+        For each: `auc`, from the disagreement in the first step; `flagged`, the fraction of absurd steps above the
+        threshold that `FALSE_ALARMS` of the ordinary steps exceed; and `flagged_by_own_threshold`, the fraction above
+        the model's `disagreement_threshold`, if it has one.
     """
     generator = torch.Generator().manual_seed(seed)
     middle = latents.action.shape[1] // 2
@@ -107,7 +110,7 @@ def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, An
 
 
 def _disagreement(model: Any, state: State, actions: Tensor) -> Tensor:
-    """Disagreements `(N, K)` along K actions."""
+    """Returns the disagreements `(N, K)` along K actions."""
     told = open_loop(model, state, actions)[1].disagreement
     assert told is not None
     return told

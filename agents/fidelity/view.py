@@ -1,7 +1,7 @@
-"""World models without token maps as the report knows them: slots, or a code, are the tokens.
+"""Adapts world models without token maps to the fidelity report, by using their slots or code as tokens.
 
-The report reads positions off `tokens` `(B, T, C)`, set-points and sentences, of which a state can be made again. A
-world model of NICOL that reads object states keeps exactly that. Others are looked at through `TokenView`.
+The report reads positions from `tokens` `(B, T, C)`, set-points and sentences, and rebuilds states from them. NICOL's
+world model of kind "state_grounded" stores exactly these. Others are wrapped in `TokenView`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dream_env.world_models.protocol import Prediction, State
 
 
 class TokenView:
-    """A world model of kind "slots" or "unified" whose states show their slots, or their code, as `tokens`.
+    """Wraps a world model of kind "slots" or "unified" so that its states contain the slots or the code as `tokens`.
 
     Args:
         model: The world model.
@@ -26,24 +26,24 @@ class TokenView:
         self.model = model
 
     def __getattr__(self, name: str) -> Any:
-        """Returns what the model has."""
+        """Returns an attribute of the model."""
         return getattr(self.model, name)
 
     def encode(self, observation: Mapping[str, Tensor], previous: State | None = None) -> State:
-        """Encodes as the model does."""
+        """Encodes as the model does, and adds `tokens`."""
         return self._shown(self.model.encode(observation, previous))
 
     def step(self, state: State, action: Tensor, *rest: Any, **how: Any) -> tuple[State, Prediction]:
-        """Predicts as the model does."""
-        after, told = self.model.step(state, action, *rest, **how)
-        return self._shown(after), told
+        """Predicts as the model does, and adds `tokens`."""
+        after, prediction = self.model.step(state, action, *rest, **how)
+        return self._shown(after), prediction
 
     def watch(self, pictures: Tensor, proprio: Tensor) -> Tensor:
-        """Returns the tokens `(F, T, C)` of an episode's frames; what is hidden stays where it was seen last.
+        """Encodes the frames of an episode into tokens `(F, T, C)`; hidden objects stay where they were last visible.
 
         Args:
-            pictures: `(F, H, W, 3)` uint8.
-            proprio: `(F, P)`.
+            pictures: Frames, `(F, H, W, 3)` uint8.
+            proprio: Set-points, `(F, P)`.
         """
         found: list[State] = []
         for frame, own in zip(pictures.split(1), proprio.split(1), strict=True):
@@ -51,7 +51,7 @@ class TokenView:
         return torch.cat([one["tokens"] for one in found])
 
     def state_of(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> State:
-        """Makes states of tokens `(B, T, C)`, set-points and sentences; nothing is remembered in them."""
+        """Builds states from tokens `(B, T, C)`, set-points and sentences, with an empty memory."""
         own = "slots" if "slots" in self.model.state_spaces else "tokens"
         told = {"proprio": proprio, "instruction": instruction, own: tokens if own == "slots" else tokens.flatten(1)}
         hidden = self.model.state_spaces.items()
@@ -63,10 +63,10 @@ class TokenView:
 
 
 def viewed(model: Any) -> Any:
-    """Returns what the report looks at of a world model.
+    """Returns a world model in the form that the report reads, wrapped in `TokenView` if needed.
 
     Raises:
-        ValueError: If its states have no tokens, or no set-points, to look at.
+        ValueError: If the states of the world model have no tokens or no set-points.
     """
     kind = getattr(model, "kind", "")
     if kind not in ("slots", "unified", "dynamics", "vmc"):

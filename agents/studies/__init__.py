@@ -1,1 +1,1 @@
-"""What remakes the tables of the README: `python -m agents.studies.NAME`."""
+"""Commands that reproduce the tables of the README: `python -m agents.studies.NAME`."""

@@ -1,9 +1,10 @@
-"""Measures how far phrasings that no training saw are understood: `python -m agents.studies.phrasings`.
+"""Measures how well sentence embeddings handle held-out phrasings: `python -m agents.studies.phrasings`.
 
-Every sentence of the test split (other templates, and other words for colors and objects too) asks for the nearest
-sentence of the train split, by the cosine of their embeddings: does it mean the same task and the same color? A policy
-that knows what to do with the one will most likely do that with the other. Beside the package's word vectors stands a
-baseline that knows no meanings, and a pretrained text encoder if there is one.
+For every sentence of the test split (other templates, and also other words for colors and objects), the study finds the
+nearest sentence of the train split by the cosine similarity of their embeddings, and checks whether both mean the same
+task and the same color. If they do, a policy that follows the training sentence will most likely follow the test
+sentence as well. The package's word vectors are compared with a baseline without meanings (a hashed bag of words) and,
+if given, a pretrained text encoder.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from dream_env.language import INSTRUCTION_DIM, embed, to_length
 from dream_env.nicol.language import COLOR_WORDS, OBJECT_WORDS
 
 NEW_WORDS = {word for words in (*COLOR_WORDS.values(), OBJECT_WORDS) for word in words.held_out}
-"""Words of the test split only."""
+"""Words that occur in the test split only."""
 _HASHES = 10
 """Hash functions that the baseline is averaged over."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures how far sentence embeddings understand phrasings that no training saw."""
+    """Measures how well sentence embeddings handle held-out phrasings."""
 
     out: Path = Path("results/language.json")
-    """Where the figures go."""
+    """JSON file of the figures."""
     text: str | None = None
-    """Folder of a pretrained text encoder to measure as well (needs the extra `vla`)."""
+    """Folder of a pretrained text encoder to measure as well. Needs the extra `vla`."""
 
 
 def hashed(salt: int) -> Callable[[str], np.ndarray]:
-    """Returns an embedding that only counts words: each has one of 64 places and a sign, at random.
+    """Returns an embedding function that only counts words: each word has a random entry (of 64) and a random sign.
 
     This is feature hashing (Weinberger et al. 2009).
     """
@@ -56,11 +57,11 @@ def hashed(salt: int) -> Callable[[str], np.ndarray]:
 
 
 def understood(function: Callable[[str], np.ndarray]) -> dict[str, dict[str, float]]:
-    """Compares every test sentence with the train sentence that an embedding puts nearest.
+    """Compares every test sentence with the train sentence whose embedding is nearest.
 
     Returns:
-        For `known` words only, sentences with a `new` one, and `all`: the number of `sentences`, and the shares whose
-        nearest sentence has the same `color`, the same `task`, and `both`.
+        For sentences of `known` words only, sentences with a `new` word, and `all`: the number of `sentences`, and the
+        fractions whose nearest sentence has the same `color`, the same `task`, and `both`.
     """
     train, test = sentences("train"), sentences("test")
     one, other = (np.stack([function(s.words) for s in part]) for part in (test, train))

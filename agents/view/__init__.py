@@ -1,1 +1,1 @@
-"""agents.view: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.view` command: `arguments` holds its options, `command` runs it."""

@@ -1,4 +1,4 @@
-"""What `agents.view` can be told."""
+"""Command-line options of `agents.view`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Arguments:
-    """Shows a world model in the browser, to be driven by keyboard, mouse, gamepad or a policy."""
+    """Shows a world model in the browser and lets you control it by keyboard, mouse, gamepad or a policy."""
 
     world_model: str = "default"
-    """"default" for NICOL's, or the folder of any world model that agents.fit wrote."""
+    """World model to show: "default" (NICOL's), or the folder of any world model written by agents.fit."""
     policy: tuple[str, ...] = ()
-    """Policies and planners that may drive, PATH or LABEL=PATH: a folder, "default", "bc5", or the JSON file of
-    agents.plan or agents.foresee. The first one drives from the start; the page has all of them to choose from."""
+    """Policies and planners that can choose the actions, each as PATH or LABEL=PATH. PATH is a folder, "default",
+    "bc5", or the JSON file written by agents.plan or agents.foresee. The first one is active at the start; the page
+    lists all of them."""
     real: str = "auto"
-    """Real environment beside the dream, under the same actions: auto takes the one that the world model was fitted to
-    and goes without where that cannot be made; none; or an id (MODULE:ID imports a module first)."""
+    """Real environment to run next to the dream with the same actions. "auto": the environment that the world model
+    was fitted to, or none if it cannot be created. "none": no real environment. Otherwise a Gymnasium id (MODULE:ID
+    imports MODULE first)."""
     task: str = "all"
-    """Task of the starts, in a world with several."""
+    """Task of the initial states, for environments with several tasks. "all" draws from every task."""
     temperature: float = 1.0
-    """How far chance leads from the likeliest; the page has a slider for it."""
+    """Scale of the world model's noise: 0 always gives the most likely next state, 1 samples as the model was fitted.
+    The page has a slider for it."""
     seed: int = 0
-    """Seed of the starts and of chance."""
+    """Seed of the initial states and of the noise."""
     history: int = 1200
-    """Steps that one can go back."""
+    """Number of past steps to keep, that is, how far back you can rewind."""
     saves: Path = Path("view")
-    """Folder for what the page saves: GIFs, and episodes as LeRobot data sets in dream/ and real/."""
+    """Folder for files saved from the page: GIFs, and episodes as LeRobot data sets in dream/ and real/."""
     host: str = "127.0.0.1"
-    """Address to listen on. Whoever can reach it can drive."""
+    """Address to listen on. Anyone who can reach it can control the world model."""
     port: int = 8765
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 picks a free port."""
     open: bool = True
-    """Opens the page in this machine's browser."""
+    """Open the page in this machine's browser."""
     bench: Path | None = None
-    """Measures instead, in a headless Chromium, and writes the figures to this JSON file: seconds to the first picture,
-    pictures per second, milliseconds from a key to its picture."""
+    """Benchmark the viewer in a headless Chromium instead of serving the page, and write the figures to this JSON file:
+    seconds to the first picture, pictures per second, and milliseconds from a key press to its picture."""

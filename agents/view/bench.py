@@ -1,4 +1,4 @@
-"""How quick the page is, as a browser meets it: time to the first picture, rate of pictures, wait for keys."""
+"""Benchmark of the page in a real browser: time to the first picture, frame rate, and latency of key presses."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from dream_env.files import write_json
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS, KEYS = 10.0, 30
-"""How long pictures are counted, and how many keys are pressed."""
+"""Seconds for which pictures are counted, and number of key presses."""
 PATIENCE = 60.0
 
 
 def chromium() -> str:
-    """Returns the path of a Chromium.
+    """Returns the path of a Chromium executable.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ImportError: If Playwright, which drives it, is missing.
+        FileNotFoundError: If there is no Chromium on the PATH.
+        ImportError: If Playwright, which controls it, is missing.
     """
     try:
         import playwright  # noqa: F401
     except ImportError:
-        raise ImportError("a browser is driven by playwright: pip install 'dream_env[dev]'") from None
+        raise ImportError("the benchmark needs playwright: pip install 'dream_env[dev]'") from None
     for name in NAMES:
         if path := shutil.which(name):
             return path
-    raise FileNotFoundError(f"none of {', '.join(NAMES)} is on the PATH; `apt-get install chromium` brings one")
+    raise FileNotFoundError(f"none of {', '.join(NAMES)} is on the PATH; `apt-get install chromium` installs one")
 
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Opens a headless Chromium, see `chromium`."""
+    """Launches a headless Chromium, see `chromium`."""
     path = chromium()
     from playwright.sync_api import sync_playwright
 
@@ -61,14 +61,14 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def viewer(*words: str, core: int | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Runs the command on a free port, and gives the page's address.
+    """Runs `agents.view` on a free port and yields the address of its page and its process.
 
     Args:
-        *words: Its options.
-        core: The only core that it may use; None for all.
+        *words: Options of the command.
+        core: The only CPU core that the process may use; None for all.
 
     Raises:
-        ValueError: If it ends instead; it says what was printed.
+        ValueError: If the process ends before it serves the page; the message contains its output.
     """
     line = [sys.executable, "-m", "dream_env.agents.view", "--no-open", "--port", "0", *words]
     pinned = None if core is None else lambda: os.sched_setaffinity(0, {core})
@@ -90,10 +90,10 @@ def viewer(*words: str, core: int | None = None) -> Iterator[tuple[str, subproce
 
 
 def until(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Waits until something is true, and returns it.
+    """Polls a function until its result is true, and returns the result.
 
     Raises:
-        TimeoutError: If that takes longer.
+        TimeoutError: If that takes longer than `seconds`.
     """
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -104,7 +104,7 @@ def until(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 def rate(page: Any, speed: str, seconds: float) -> float:
-    """Counts the pictures that are drawn in a second."""
+    """Returns the number of pictures drawn per second at a speed setting."""
     page.select_option("#speed", speed)
     time.sleep(0.5)
     first, began = page.evaluate("dreamView.frames"), time.monotonic()
@@ -115,7 +115,7 @@ def rate(page: Any, speed: str, seconds: float) -> float:
 
 
 def latencies(page: Any, key: str, count: int) -> list[float]:
-    """Presses a key at random moments, and returns the milliseconds from each to the picture that shows its effect."""
+    """Presses a key at random times and returns the milliseconds from each press to the picture with its effect."""
     known, rng = page.evaluate("dreamView.latency.length"), random.Random(0)
     for i in range(count):
         page.keyboard.down(key)
@@ -126,11 +126,11 @@ def latencies(page: Any, key: str, count: int) -> list[float]:
 
 
 def measure(world_model: str, real: str) -> dict[str, Any]:
-    """Measures one form of the page.
+    """Measures the page with one setting of `real`.
 
     Args:
-        world_model: As in the command.
-        real: As in the command.
+        world_model: Option `world_model` of the command.
+        real: Option `real` of the command.
     """
     core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     with browser() as opened:
@@ -161,14 +161,14 @@ def measure(world_model: str, real: str) -> dict[str, Any]:
 
 
 def bench(out: Path, world_model: str) -> str:
-    """Measures the dream by itself and beside its real environment, and writes a JSON file.
+    """Measures the page without and with the real environment, and writes a JSON file.
 
     Args:
-        out: The file.
-        world_model: Name or folder.
+        out: Path of the file.
+        world_model: Name or folder of the world model.
 
     Returns:
-        The figures.
+        The figures as JSON text.
     """
     words = [] if world_model == "default" else ["--world-model", world_model]
     figures = {

@@ -1,11 +1,11 @@
-"""Opens a local page that shows a world model as it dreams, and lets you drive it.
+"""Opens a local page that shows the rollout of a world model and lets you control it.
 
-    python -m agents.view                                    # NICOL: keys move the hand, physics stands beside it
-    python -m agents.view --policy default few               # the same, with two policies to hand it to
-    python -m agents.view --world-model runs/pendulum_model  # any world model that agents.fit wrote
+    python -m agents.view                                    # NICOL: keys move the hand; physics runs next to it
+    python -m agents.view --policy default few               # the same, with two policies to choose from
+    python -m agents.view --world-model runs/pendulum_model  # any world model written by agents.fit
 
-The page shows the dream, the real environment under the same actions, the goal, and the distance to it as a curve; time
-can stand, go step by step, and go back exactly. What you do can be saved as a GIF and as an episode to learn from.
+The page shows the dream, the real environment under the same actions, the goal, and the distance to the goal as a
+curve. You can pause, step, and rewind exactly. What you do can be saved as a GIF and as an episode of training data.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ def check_extra() -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Takes an address to listen on.
+    """Opens a socket that listens on an address.
 
     Raises:
-        ValueError: If the port is taken, or the address is none of this machine.
+        ValueError: If the port is taken, or the address does not belong to this machine.
     """
     check_number("port", port, 0, 65535)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except OSError as error:
-        raise ValueError(f"host={host!r} is no address ({error.strerror}); accepted: 127.0.0.1, or one's own") from None
+        raise ValueError(
+            f"host={host!r} is no address ({error.strerror}); accepted: 127.0.0.1, or an address of this machine"
+        ) from None
     taken = socket.socket(family, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -62,7 +64,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_local(host: str) -> bool:
-    """Tells whether an address can be reached from this machine only."""
+    """Returns whether an address can be reached from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -83,7 +85,7 @@ def main(args: Arguments) -> None:
 
 
 def serve(args: Arguments, place: socket.socket) -> None:
-    """Loads everything and answers until Ctrl-C."""
+    """Loads the world model and policies, and serves the page until Ctrl-C."""
     import uvicorn
 
     from dream_env.agents.view.server import Viewer
@@ -97,13 +99,13 @@ def serve(args: Arguments, place: socket.socket) -> None:
     viewer = Viewer(session, args.saves, (*LOCAL, args.host) if local else None)
     shown = f"[{args.host}]" if ":" in args.host else args.host
     url = f"http://{shown}:{port}/"
-    beside = f"with {session.spec.name} beside it" if session.twin else "by itself"
-    print(f"{url} shows a dream of {session.spec.name}, {beside}. Ctrl-C ends it.", flush=True)
+    real = "with the real environment next to it" if session.twin else "without a real environment"
+    print(f"{url} shows the world model of {session.spec.name}, {real}. Press Ctrl-C to stop.", flush=True)
     if not local:
-        print("Whoever can reach this address can drive.", file=sys.stderr)
+        print("Anyone who can reach this address can control the world model.", file=sys.stderr)
     if args.open:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     settings = uvicorn.Config(viewer.app(), log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
-    with suppress(KeyboardInterrupt):  # the way to end it
+    with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop
         uvicorn.Server(settings).run(sockets=[place])
     session.close()

@@ -1,4 +1,4 @@
-"""What keys, mouse and gamepad do to an action, from what a world tells of its actions."""
+"""Maps keys, mouse and gamepad to actions, based on the action space and names in a world's spec."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gymnasium import spaces
 from dream_env.spec import WorldSpec
 
 MODULES = {"NicoLReal-v0": "nicol.controls"}
-"""Worlds whose pictures tell better what is left and right: name to the module in `agents` with their `axes`."""
+"""Worlds whose axes follow the directions in the picture: maps the name to the module in `agents` with its `axes`."""
 LEFT_RIGHT, DOWN_UP = (("KeyA", "ArrowLeft"), ("KeyD", "ArrowRight")), (("KeyS", "ArrowDown"), ("KeyW", "ArrowUp"))
 LOWER_RAISE = (("KeyF",), ("KeyR",))
 PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
@@ -26,25 +26,26 @@ PAIRS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("KeyK",), ("KeyI",)),
     (("KeyU",), ("KeyO",)),
 )
-"""Keys, by their place on a keyboard as browsers call it, that move a number down and up, in the order they are given
-out."""
+"""Pairs of keys that decrease and increase one action component, in the order they are assigned. Keys are named by
+their place on the keyboard, as in the browsers' `KeyboardEvent.code`."""
 TOGGLES = ("Space", "KeyG", "KeyH")
-"""Keys that change between two ends, such as a hand's."""
+"""Keys that switch between two ends, such as an open and a closed hand."""
 ARROWS = {2: ("ArrowLeft", "ArrowRight"), 3: ("ArrowLeft", "ArrowDown", "ArrowRight")}
-"""Beside number keys, the arrows of few choices, which environments order from left to right."""
+"""Arrow keys for two or three discrete actions, in addition to number keys; environments order these from left to
+right."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One way to move.
+    """One direction of control, in both senses.
 
     Attributes:
-        label: What it is called.
-        minus: Keys of the one direction.
-        plus: Keys of the other; none where a single key changes between both.
-        down: What full deflection to minus adds to the action at rest `(A,)`.
-        up: What full deflection to plus adds.
-        toggle: Whether it stays where it is put: for grippers.
+        label: Name shown on the page.
+        minus: Keys of the negative direction.
+        plus: Keys of the positive direction; empty if a single key switches between both.
+        down: What full deflection towards minus adds to the action at rest `(A,)`.
+        up: What full deflection towards plus adds.
+        toggle: Whether the axis keeps its position after the key is released, as for grippers.
     """
 
     label: str
@@ -57,10 +58,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several actions.
+    """One discrete action.
 
     Attributes:
-        label: What it is called.
+        label: Name shown on the page.
         keys: Keys that choose it.
         value: The action.
     """
@@ -72,12 +73,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Controls:
-    """Everything that moves a world.
+    """All controls of a world.
 
     Attributes:
-        rest: The action that does nothing, or the nearest to it, `(A,)`; empty where actions are choices.
-        axes: Ways to move; the first two make a plane.
-        choices: Actions to choose from.
+        rest: The zero action, clipped to the action space, `(A,)`; empty for discrete actions.
+        axes: Axes of a continuous action; the first two form the pad.
+        choices: Discrete actions.
     """
 
     rest: tuple[float, ...] = ()
@@ -85,12 +86,12 @@ class Controls:
     choices: tuple[Choice, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what the page needs."""
+        """Returns the controls as a dict for the page."""
         return asdict(self)
 
 
 def controls_of(spec: WorldSpec) -> Controls:
-    """Gives every number of an action, or every choice, its keys."""
+    """Assigns keys to every action component, or to every discrete action."""
     space, names = spec.action, spec.names.get("action", ())
     if isinstance(space, spaces.Discrete):
         arrows = ARROWS.get(int(space.n), ())
@@ -111,12 +112,12 @@ def controls_of(spec: WorldSpec) -> Controls:
 
 
 def bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the bounds of actions `(A,)`; -1 and 1 where there is none."""
+    """Returns the lower and upper bounds of actions `(A,)`; -1 and 1 replace infinite bounds."""
     return np.where(np.isfinite(space.low), space.low, -1.0), np.where(np.isfinite(space.high), space.high, 1.0)
 
 
 def _axes(names: Sequence[str], down: np.ndarray, up: np.ndarray) -> tuple[Axis, ...]:
-    """Gives x, y and z the keys of forward, left and up (the frame of ROS, REP 103), the others those that are left."""
+    """Assigns x, y and z the keys for forward, left and up (the frame of ROS, REP 103), and the rest the free keys."""
     conventions = {"x": (DOWN_UP, 1), "y": (LEFT_RIGHT, -1), "z": (LOWER_RAISE, 1)}
     letters = [_letter(name) for name in names]
     placed = {i: conventions[one] for i, one in enumerate(letters) if one and letters.count(one) == 1}
@@ -136,7 +137,7 @@ def _axes(names: Sequence[str], down: np.ndarray, up: np.ndarray) -> tuple[Axis,
 
 
 def _rank(axis: Axis) -> int:
-    """Puts the plane's axes first and what is toggled last."""
+    """Returns the sort key of an axis: axes of the pad first, toggles last."""
     order = [pair[0] for pair in PAIRS]
     return len(order) + axis.toggle if axis.minus not in order else order.index(axis.minus)
 

@@ -1,4 +1,4 @@
-"""Who drives a dream when nobody does: saved policies and planners, one observation at a time."""
+"""Drivers that choose the actions of a dream when the user does not: saved policies, planners, random actions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dream_env.observations import ObservationForm, to_numpy
 from dream_env.world_models.precision import insulated
 
 YOU, RANDOM = "you", "random"
-"""Drivers that are no policies."""
+"""Names of the drivers that are not saved policies: the user, and random actions."""
 PLANNERS = ("planner", "foresight")
-"""Kinds that plan."""
+"""Kinds of policies that plan."""
 Driver = Callable[[DreamEnv], Any]
 """Chooses the next action of a dream."""
 
 
 class Saved:
-    """A saved policy or planner.
+    """Lets a saved policy or planner choose the actions, one observation at a time.
 
     Args:
         policy: See `dream_env.agents.policies.protocol.Policy`.
-        env: The dream.
+        env: The dream environment.
 
     Raises:
-        ValueError: If it does not fit the world model.
+        ValueError: If the policy does not fit the world model.
     """
 
     def __init__(self, policy: Any, env: DreamEnv) -> None:
@@ -48,9 +48,10 @@ class Saved:
 
     @property
     def proposes(self) -> Any:
-        """The policy, if its variations can be imagined; None if not.
+        """The policy, if variations of it can be imagined; None if not.
 
-        Planners look ahead themselves, which takes too long in every imagined step; and what imagines shows embeddings.
+        Planners are excluded because planning in every imagined step takes too long, and policies that need other
+        observations than embeddings because imagination provides embeddings only.
         """
         usual = self.form.obs_type in ("embedding", "words") and not self.form.goal_env
         return self.policy if usual and getattr(self.policy, "kind", "") not in PLANNERS else None
@@ -71,10 +72,10 @@ class Saved:
 
 
 class Random:
-    """Uniform actions, each held for some steps, so that they lead somewhere.
+    """Draws uniform actions and repeats each for `HELD` steps, so that the motion covers some distance.
 
     Args:
-        seed: Of its random numbers.
+        seed: Seed of the random numbers.
     """
 
     HELD = 5

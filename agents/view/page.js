@@ -1,7 +1,7 @@
 "use strict";
-// The page of `agents.view`; dream_env/agents/view/protocol.py tells what it hears and says.
+// The page of `agents.view`; dream_env/agents/view/protocol.py describes the messages.
 const $ = (id) => document.getElementById(id);
-const TOGGLED = 700; // ms for which a toggle counts as acting, so that time moves on while a hand closes
+const TOGGLED = 700; // ms for which a toggle counts as acting, so that the dream moves on while a hand closes
 const NAMES = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Space: "space" };
 const keyName = (code) => NAMES[code] || code.replace(/^(Key|Digit)/, "");
 const number = (x) => (x == null ? "–" : Math.abs(x) >= 100 ? x.toFixed(0) : Math.abs(x) >= 10 ? x.toFixed(1) : x.toFixed(2));
@@ -19,7 +19,7 @@ function connect() {
   socket.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data)) : receive(data));
   socket.onclose = () => {
     document.body.classList.add("waiting");
-    $("banner").textContent = "the viewer has stopped; this page waits for it";
+    $("banner").textContent = "the viewer has stopped; this page reconnects when it runs again";
     setTimeout(connect, 1000);
   };
 }
@@ -30,7 +30,7 @@ function hear(message) {
   if (message.type === "role") {
     driving = message.driving;
     document.body.classList.toggle("watching", !driving);
-    $("banner").textContent = driving ? "" : "another page is driving; this one looks on";
+    $("banner").textContent = driving ? "" : "another page is driving; this one can only watch";
   }
   if (message.type === "status") show(message);
   if (message.type === "refused") message.what === "reset" ? refuse(message.text) : toast(message.text);
@@ -49,7 +49,7 @@ function receive(data) {
   ({ frame, begun, futures })[head.type](head, pictures);
 }
 
-// Enlarges smoothly: by interpolation, and by a blur of less than a pixel, which takes the stairs off slanted edges.
+// Enlarges smoothly: by interpolation, and by a blur of less than a pixel, which smooths the steps of slanted edges.
 async function enlarged(blob, height) {
   const image = await createImageBitmap(blob), times = Math.max(1, Math.round(height / image.height));
   if (times === 1) return [image, 0];
@@ -61,13 +61,13 @@ async function paint(canvas, blob) {
   const [image, blur] = await enlarged(blob, 256), pen = canvas.getContext("2d");
   if (canvas.width !== image.width || canvas.height !== image.height) Object.assign(canvas, { width: image.width, height: image.height });
   pen.filter = "none";
-  pen.drawImage(image, 0, 0); // below the blurred one, whose border lets shine through
+  pen.drawImage(image, 0, 0); // below the blurred one, whose border is transparent
   if (!blur) return;
   pen.filter = `blur(${blur}px)`;
   pen.drawImage(image, 0, 0);
 }
 
-// --- what the server tells
+// --- messages of the server
 
 function begin(hello) {
   world = hello;
@@ -132,7 +132,7 @@ async function frame(head, pictures) {
   }
   const over = $("dream").querySelector(".over");
   over.hidden = !head.terminated;
-  over.textContent = "the episode is over: go back, or take a new start";
+  over.textContent = "the episode is over: go back, or start a new episode";
   $("distance").textContent = number(world.goals ? head.distance : head.total);
   meter("success", head.success, (x) => `${Math.round(100 * x)} %`, 1);
   meter("doubt", head.disagreement, (x) => (x == null ? "–" : x.toPrecision(2)), world.disagreement_threshold || Math.max(1e-9, ...points.map((p) => (p && p.disagreement) || 0)));
@@ -146,7 +146,7 @@ function meter(id, value, text, full) {
   $(id).querySelector("meter").value = value == null ? 0 : Math.min(1, value / full);
 }
 
-// The numbers of a world without pictures, each as a curve.
+// Draws the observation of a world without pictures: each number as a curve.
 function traces() {
   const place = $("dream").querySelector(".traces");
   const all = Object.entries(now.vectors).flatMap(([name, values]) => values.map((_, i) => [world.vectors[name][i] || `${name} ${i + 1}`, name, i])).slice(0, 8);
@@ -159,7 +159,7 @@ function traces() {
   });
 }
 
-// Draws a number of the dream, and of the real environment, over the steps; a click goes back to a step.
+// Draws one number of the dream and of the real environment over the steps; a click goes back to that step.
 function draw(canvas, dream, real, floor) {
   const ratio = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight, pen = canvas.getContext("2d");
   if (canvas.width !== Math.round(width * ratio)) Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
@@ -208,7 +208,7 @@ async function futures(head, pictures) {
     const strip = strips[i][0], height = strip.height / one.steps;
     if (canvas.width !== strip.width) Object.assign(canvas, { width: strip.width, height });
     const mine = (canvas.dataset.id = String(view.frames) + Math.random());
-    let t = status.playing ? one.steps - 1 : 0; // while time runs, only where it leads; else the way there, once
+    let t = status.playing ? one.steps - 1 : 0; // while the dream runs, show only the last picture; when paused, play the strip once
     const draw = () => {
       if (canvas.dataset.id !== mine) return;
       canvas.getContext("2d").drawImage(strip, 0, t * height, strip.width, height, 0, 0, strip.width, height);
@@ -219,7 +219,7 @@ async function futures(head, pictures) {
   while ($("futures").children.length > head.futures.length) $("futures").lastChild.remove();
 }
 
-function sketch(canvas, scores, futures) { // the scores on the way, where there is no picture
+function sketch(canvas, scores, futures) { // draws the scores over the steps, for worlds without pictures
   const all = futures.flatMap((one) => one.scores || [0]), low = Math.min(...all), high = Math.max(...all, low + 1e-6), pen = canvas.getContext("2d");
   canvas.hidden = !scores;
   if (!scores) return;
@@ -283,7 +283,7 @@ function toggle(i) {
   setTimeout(send, TOGGLED + 10);
 }
 
-function wish() { // returns the action that is asked for, and whether somebody acts
+function wish() { // returns the requested action, and whether the user is acting
   const { axes, choices, rest } = world.controls, held = (codes) => codes.some((code) => down.has(code));
   if (choices.length) {
     const chosen = choices.find((choice) => held(choice.keys)), value = pressed ?? chosen?.value ?? stick?.choice ?? null;
@@ -362,7 +362,7 @@ function gamepad() {
 }
 window.addEventListener("gamepadconnected", () => requestAnimationFrame(gamepad));
 
-// --- switches
+// --- buttons and settings
 
 $("say").onsubmit = (event) => { event.preventDefault(); refuse(""); $("sentence").blur(); say({ do: "reset", instruction: $("sentence").value }); };
 $("play").onclick = COMMANDS.KeyP;
@@ -377,7 +377,7 @@ $("driver").onchange = () => say({ do: "drive", name: $("driver").value });
 $("look").onchange = () => say({ do: "look", on: $("look").checked });
 $("gif").onclick = () => say({ do: "save", what: "gif" });
 $("episode").onclick = () => say({ do: "save", what: "episode" });
-for (const one of document.querySelectorAll("button, select, input[type=range], input[type=checkbox]")) // keys are for driving again
+for (const one of document.querySelectorAll("button, select, input[type=range], input[type=checkbox]")) // give the keyboard back to the controls
   one.addEventListener(one.matches("button") ? "click" : "change", (event) => event.isTrusted && one.blur());
 
 connect();

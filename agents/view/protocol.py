@@ -1,8 +1,9 @@
-"""What page and server say to each other.
+"""Messages between the page and the server.
 
 The page sends JSON: `{"do": NAME, ...}`. The server sends JSON (`{"type": NAME, ...}`) about what changed, and binary
-messages with pictures: four bytes with the length of a JSON head (big-endian), the head, and the pictures one after the
-other, as PNG of their own size (the page enlarges them), in the order and with the sizes that `head["pictures"]` tells.
+messages with pictures. A binary message is four bytes with the length of a JSON header (big-endian), the header, and
+the pictures one after the other as PNGs of their original size (the page enlarges them). `head["pictures"]` lists
+their order and sizes in bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dream_env.agents.view.recording import DREAM, REAL, stage
 from dream_env.agents.view.session import DreamSession, Moment
 
 SENTENCES = 8
-"""Number of sentences that the page proposes."""
+"""Number of instructions that the page suggests."""
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -49,7 +50,7 @@ def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def frame(session: DreamSession, **more: Any) -> bytes:
-    """Returns the message that shows the present moment."""
+    """Returns the message that shows the current moment."""
     now, spec = session.now, session.spec
     head = {
         "type": "frame",
@@ -66,7 +67,7 @@ def frame(session: DreamSession, **more: Any) -> bytes:
 
 
 def point(moment: Moment, vectors: Sequence[str]) -> dict[str, Any]:
-    """Returns the numbers of a moment that the page keeps for its curves, those of its vectors among them."""
+    """Returns the numbers of a moment that the page keeps for its curves, including the observation's vectors."""
     info, real = moment.info, moment.real
     return {
         "step": moment.step,
@@ -86,7 +87,7 @@ def point(moment: Moment, vectors: Sequence[str]) -> dict[str, Any]:
 
 
 def begun(session: DreamSession) -> bytes:
-    """Returns the message with what an episode has from its start: sentence, goal, and its curves so far."""
+    """Returns the message that describes an episode: its instruction, goal, and curves so far."""
     pictures = [session.goal[name] for name in session.spec.pictures if name in session.goal]
     head = {
         "type": "begun",
@@ -98,12 +99,12 @@ def begun(session: DreamSession) -> bytes:
 
 
 def futures(found: Sequence[Future], names: Sequence[str], step: int) -> bytes:
-    """Returns the message with imagined futures: each a strip of pictures, one below the other.
+    """Returns the message with imagined futures, each as a strip of pictures stacked from top to bottom.
 
     Args:
         found: The futures.
-        names: Pictures to show, side by side.
-        step: The step that they go on from.
+        names: Names of the pictures to show, side by side.
+        step: The step from which they were imagined.
     """
     items, strips = [], {}
     for i, one in enumerate(found):
@@ -115,10 +116,10 @@ def futures(found: Sequence[Future], names: Sequence[str], step: int) -> bytes:
 
 
 def hello(session: DreamSession) -> dict[str, Any]:
-    """Returns what the page has to know of the world."""
+    """Returns what the page needs to know about the world model."""
     spec, starts = session.spec, session.env.dreams.initial_states
     sentences = sorted(set(starts.instruction.tolist()), key=lambda text: (len(text), text))
-    some = sentences[:: max(1, len(sentences) // SENTENCES)][:SENTENCES] if spec.instructions else []
+    suggested = sentences[:: max(1, len(sentences) // SENTENCES)][:SENTENCES] if spec.instructions else []
     names = {name: list(spec.names.get(name, ())) for name in spec.vectors}
     settings = getattr(session.engine.model, "config", None)
     return {
@@ -131,7 +132,7 @@ def hello(session: DreamSession) -> dict[str, Any]:
         "vectors": names,
         "pictures": bool(spec.pictures),
         "goals": spec.goals,
-        "sentences": some,
+        "sentences": suggested,
         "instructions": spec.instructions,
         "tasks": list(session.tasks) if len(session.tasks) > 1 else [],
         "task": session.task,

@@ -1,4 +1,4 @@
-"""Keeps what was driven: as a GIF to look at, and as an episode to learn from."""
+"""Saves an interactive rollout as a GIF and as an episode of training data."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ SIDE = 256
 """Height of a picture in a GIF."""
 DREAM, REAL = "dream", "real"
 KIND = "driven"
-"""Kind of the episodes."""
+"""Value of the episodes' `kind`."""
 
 
 def stage(moment: Moment, spec: WorldSpec, world: str) -> np.ndarray | None:
-    """Returns what there is to see of a world `(H, W, 3)` uint8, cameras side by side; None without pictures."""
+    """Returns the picture of the dream or the real environment `(H, W, 3)` uint8; None without pictures.
+
+    The cameras of a dream are side by side.
+    """
     if world == REAL:
         return None if moment.real is None else moment.real.picture
     parts = [moment.shown[name] for name in spec.pictures]
@@ -36,12 +39,12 @@ def stage(moment: Moment, spec: WorldSpec, world: str) -> np.ndarray | None:
 
 
 def save_gif(moments: Sequence[Moment], spec: WorldSpec, instruction: str, path: Path) -> Path:
-    """Writes the dream, and the real environment beside it, as a GIF at the speed of the world.
+    """Writes the dream, with the real environment next to it if there is one, as a GIF at the control rate.
 
     Args:
-        moments: What to show.
-        spec: Their world.
-        instruction: The sentence, or "".
+        moments: Moments to show.
+        spec: Spec of the world.
+        instruction: The instruction, or "".
         path: File to write.
 
     Raises:
@@ -80,26 +83,26 @@ def save_episode(
     folder: Path,
     world: str = DREAM,
 ) -> int:
-    """Adds what was driven to a LeRobot data set.
+    """Adds an interactive rollout to a LeRobot data set as one episode.
 
     Args:
-        moments: Of one episode.
-        spec: Its world.
-        instruction: The sentence, or "".
-        goal: Observation of the goal, empty without.
+        moments: Moments of one episode.
+        spec: Spec of the world.
+        instruction: The instruction, or "".
+        goal: Goal observation, empty without goals.
         task: Name of the task, or "".
-        folder: The data set.
-        world: `DREAM` for what the model decoded, `REAL` for what the real environment showed.
+        folder: Folder of the data set.
+        world: `DREAM` saves the decoded observations, `REAL` the observations of the real environment.
 
     Returns:
         Number of episodes in the data set.
 
     Raises:
-        ValueError: If nothing was done yet, or the folder holds something else.
+        ValueError: If no step was taken yet, or the folder holds something else.
     """
     if len(moments) < 2:
         raise ValueError("nothing was done yet; accepted: one step or more")
-    spec = replace(spec, horizon=None)  # whoever drives has all the time
+    spec = replace(spec, horizon=None)  # a user may take more steps than the horizon
     with locked(folder), EpisodeWriter(folder, spec) as writer:
         seeds = writer.seeds()
         episode = episode_of(moments, world)
@@ -111,7 +114,7 @@ def save_episode(
 
 
 def episode_of(moments: Sequence[Moment], world: str) -> Episode:
-    """Returns the episode of moments in one of the worlds.
+    """Converts moments to an episode of the dream or of the real environment.
 
     Raises:
         ValueError: If there was no real environment.
@@ -129,7 +132,7 @@ def episode_of(moments: Sequence[Moment], world: str) -> Episode:
         seen, rewards, ended = [r.observation for r in real], [r.reward for r in real[1:]], real[-1].ended
         success = np.array([bool(r.info["is_success"]) for r in real]) if "is_success" in real[0].info else None
     return Episode(
-        {name: np.stack([one[name] for one in seen]) for name in seen[0]},
+        {name: np.stack([observation[name] for observation in seen]) for name in seen[0]},
         actions,
         np.array(rewards, np.float32),
         terminated=ended,

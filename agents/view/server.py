@@ -1,4 +1,4 @@
-"""The web side of a session: a page, a socket, and the clock that moves the dream at its control rate."""
+"""Web server of a session: the page, a WebSocket, and the clock that steps the dream at its control rate."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ PAGES = {
     "/page.js": ("page.js", "text/javascript"),
 }
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'"
-"""What a browser lets the page load: nothing from elsewhere."""
+"""Content security policy: the page may load nothing from other servers."""
 EARLY = 0.4
-"""Share of a control step after which a fresh key need not wait for the clock."""
+"""Fraction of a control period after which a newly pressed key triggers a step without waiting for the clock."""
 IDLE = 60.0
-"""Seconds without a key after which time stands still."""
+"""Seconds without input after which the dream is paused."""
 ENDED = 1.2
-"""Seconds for which the end of a policy's episode is shown."""
+"""Seconds for which the last step of a policy's episode is shown before the next episode starts."""
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SHARE = 0.3
-"""Share of the time that imagining futures may take."""
+"""Fraction of the time that imagining futures may take."""
 
 
 class Client:
-    """One page that is open: it gets every message, but of frames only the newest that it has time for."""
+    """One open page. It receives every message, except that frames it has no time for are skipped."""
 
     def __init__(self, socket: WebSocket) -> None:
         self.socket = socket
@@ -53,7 +53,7 @@ class Client:
         self.ready = asyncio.Event()
 
     def tell(self, message: dict[str, Any] | bytes, kind: str | None = None) -> None:
-        """Sends a message as soon as there is time; of one kind only the newest."""
+        """Queues a message; with `kind`, it replaces an unsent message of the same kind."""
         if kind is None:
             self.messages.append(message)
         else:
@@ -62,7 +62,7 @@ class Client:
         self.ready.set()
 
     async def deliver(self) -> None:
-        """Sends what there is to send, for ever."""
+        """Sends queued messages, in an endless loop."""
         while True:
             await self.ready.wait()
             self.ready.clear()
@@ -75,18 +75,18 @@ class Client:
 
 
 class Viewer:
-    """Moves one session, at the wish of the first of the pages that are open.
+    """Serves one session. The first open page controls it; other pages only watch.
 
     Args:
-        session: What is shown.
-        out: Folder for what is saved.
-        hosts: Names under which the page may be asked for; None for any.
+        session: Session to serve.
+        out: Folder for saved files.
+        hosts: Accepted host names of requests; None accepts any.
     """
 
     def __init__(self, session: DreamSession, out: Path, hosts: tuple[str, ...] | None = None) -> None:
         self.session, self.out, self.hosts = session, out, hosts
         self.clients: list[Client] = []
-        self.worker = ThreadPoolExecutor(1)  # the session's only thread
+        self.worker = ThreadPoolExecutor(1)  # the only thread that uses the session
         self.wake = asyncio.Event()
         self.playing = session.engine.continuous
         self.speed, self.looking = 1.0, False
@@ -113,7 +113,7 @@ class Viewer:
         }
 
     def app(self) -> Starlette:
-        """Returns the application."""
+        """Returns the ASGI application."""
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> Any:
@@ -128,17 +128,17 @@ class Viewer:
     # --- pages
 
     async def page(self, request: Request) -> Response:
-        """Gives one of the three files."""
+        """Serves one of the three files of the page."""
         if self.hosts is not None and request.url.hostname not in self.hosts:
-            return PlainTextResponse("this page is for the machine that it runs on", 403)
+            return PlainTextResponse("this page can only be opened on the machine that runs the viewer", 403)
         name, kind = PAGES[request.url.path]
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", "X-Frame-Options": "DENY"}
         return FileResponse(HERE / name, media_type=kind, headers=headers)
 
     async def connect(self, socket: WebSocket) -> None:
-        """Speaks with one page, until it is closed."""
+        """Handles the WebSocket of one page until the page is closed."""
         origin, own = urlsplit(socket.headers.get("origin", "")), socket.headers.get("host", "")
-        foreign = origin.netloc and origin.netloc != own  # a page from elsewhere, open in the same browser
+        foreign = origin.netloc and origin.netloc != own  # a page of another site, open in the same browser
         if foreign or (self.hosts is not None and socket.url.hostname not in self.hosts):
             await socket.close(1008)
             return
@@ -163,7 +163,7 @@ class Viewer:
             self.leave(client)
 
     def leave(self, client: Client) -> None:
-        """Forgets a page; the next one may drive."""
+        """Removes a closed page; if it was in control, the next page takes over."""
         first = self.clients[0] is client
         self.clients.remove(client)
         if first:
@@ -172,28 +172,29 @@ class Viewer:
                 other.tell({"type": "role", "driving": True})
 
     async def hear(self, client: Client, text: str) -> None:
-        """Does what a page asks for, or tells it why not."""
+        """Handles a command of a page, or reports to the page why it was refused."""
         name = None
         try:
             order = dict(json.loads(text))
             name = order.pop("do", None)
             check_choice("do", name, self.orders)
             if client is not self.clients[0]:
-                raise ValueError("another page is driving; this one looks on until that is closed")
+                raise ValueError("another page is driving; this one can only watch until that page is closed")
             self.touched = time.monotonic()
             await self.orders[name](**order)
         except (ValueError, TypeError, OSError) as error:
             client.tell({"type": "refused", "what": name, "text": " ".join(str(error).split())})
 
-    # --- what a page may ask for
+    # --- commands of a page
 
     async def act(self, value: Any, active: bool = True, seq: int = 0) -> None:
-        """Holds an action: a fresh one is done at once, at least for a step.
+        """Sets the action to repeat. A new active action is taken at once and for at least one step.
 
         Args:
-            value: The action; None lets go.
-            active: Whether somebody acts; if not, it is what is done when nobody does, such as keeping a hand closed.
-            seq: Number by which the page knows its picture.
+            value: The action; None releases it.
+            active: Whether the user is acting. If not, the action is used while the user does nothing, for example to
+                keep a hand closed.
+            seq: Number that is sent back with the resulting picture, so that the page can recognize it.
         """
         value = None if value is None else self.session.typed(value)
         acts = bool(active) and value is not None
@@ -203,26 +204,26 @@ class Viewer:
         self.wake.set()
 
     async def play(self, on: bool) -> None:
-        """Lets time run, or stand still unless somebody acts."""
+        """Runs the dream continuously, or pauses it; when paused, it moves only while the user acts."""
         self.playing, self.plan = bool(on), []
         self.wake.set()
         self.tell_all(self.status())
 
     async def one_step(self) -> None:
-        """Goes one step, and stops there."""
+        """Takes one step and pauses."""
         self.playing = False
         await self.advance()
         self.tell_all(self.status())
 
     async def rewind(self, to: int) -> None:
-        """Goes back, or forward, in the history, and stops there."""
+        """Goes to a step of the history and pauses."""
         self.playing, self.plan, self.action, self.idle, self.tap = False, [], None, None, None
         await self.call(self.session.rewind, int(to))
         await self.show()
         self.tell_all(self.status())
 
     async def reset(self, instruction: str | None = None, task: str | None = None, seed: int | None = None) -> None:
-        """Begins another episode."""
+        """Starts another episode."""
         self.plan, self.idle = [], None
         await self.call(self.session.reset, seed, instruction, task)
         self.tell_all(await self.call(protocol.begun, self.session))
@@ -230,7 +231,7 @@ class Viewer:
         self.wake.set()
 
     async def drive(self, name: str) -> None:
-        """Hands the dream to a policy, or back."""
+        """Sets the driver: a policy or the user."""
         await self.call(self.session.drive, name)
         self.playing = self.playing or name != YOU
         self.plan = []
@@ -238,7 +239,7 @@ class Viewer:
         self.tell_all(self.status())
 
     async def set(self, temperature: float | None = None, speed: float | None = None) -> None:
-        """Sets the temperature, or the speed of time."""
+        """Sets the temperature or the speed."""
         if temperature is not None:
             check_number("temperature", temperature, high=10)
             self.session.temperature = temperature
@@ -248,14 +249,14 @@ class Viewer:
         self.tell_all(self.status())
 
     async def look(self, on: bool) -> None:
-        """Shows what could come next, or leaves it."""
+        """Turns the display of imagined futures on or off."""
         self.looking = bool(on)
         self.tell_all(self.status())
         if self.looking:
             await self.imagine()
 
     async def follow(self, index: int) -> None:
-        """Does what one of the futures that were shown did."""
+        """Takes the actions of one of the futures that are shown."""
         if not 0 <= int(index) < len(self.found):
             raise ValueError(f"index={index}; accepted: one of the {len(self.found)} futures that are shown")
         self.plan = list(self.found[int(index)].actions)
@@ -273,31 +274,31 @@ class Viewer:
             number = sum(1 for _ in self.out.glob("drive_*.gif")) + 1
             path = self.out / f"drive_{number:03d}.gif"
             return str(recording.save_gif(session.past, session.spec, words, path))
-        told = []
+        saved = []
         for world in (recording.DREAM, recording.REAL)[: 1 + (session.twin is not None)]:
             folder = self.out / world
             known = (session.past, session.spec, words, session.goal, session.env.task_name, folder, world)
             count = recording.save_episode(*known)
-            told.append(f"{folder} ({count} episode{'s' * (count > 1)})")
-        return ", ".join(told)
+            saved.append(f"{folder} ({count} episode{'s' * (count > 1)})")
+        return ", ".join(saved)
 
-    # --- time
+    # --- clock
 
     @property
     def going(self) -> bool:
-        """Whether time moves."""
+        """Whether the dream should be stepped."""
         if not self.clients or self.session.now.terminated:
             return False
         return self.playing or bool(self.plan) or self.action is not None or self.tap is not None
 
     @property
     def ends(self) -> bool:
-        """Whether a policy has come to the end of its episode, and nobody has done anything since."""
+        """Whether a policy has finished its episode and the user has done nothing since."""
         policy = self.playing and self.session.driver != YOU and self.tap is None and bool(self.clients)
         return policy and self.ending is self.session.now
 
     async def run(self) -> None:
-        """Is the clock."""
+        """Steps the dream at the control rate, in an endless loop."""
         last = -1e9
         while True:
             if self.ends:
@@ -325,7 +326,7 @@ class Viewer:
                 await self.play(False)
 
     async def advance(self) -> None:
-        """Goes one step, shows it, and notes where a policy has come to the end of its episode."""
+        """Takes one step, shows it, and records whether a policy has finished its episode."""
         action, self.tap = self.action if self.tap is None else self.tap, None
         by, seq = YOU, self.seq
         acted = action is not None
@@ -347,7 +348,7 @@ class Viewer:
             self.ending, self.anew_at = moment, time.monotonic() + ENDED / self.speed
 
     async def show(self, **more: Any) -> None:
-        """Sends the present moment to every page, and what could come next, if that is asked for and not too slow."""
+        """Sends the current moment to every page, and imagined futures if they are turned on and not too slow."""
         message = await self.call(lambda: protocol.frame(self.session, **more))
         for client in self.clients:
             client.tell(message, "frame")
@@ -355,7 +356,7 @@ class Viewer:
             await self.imagine()
 
     async def imagine(self) -> None:
-        """Imagines futures from the present moment and shows them."""
+        """Imagines futures from the current moment and shows them."""
         if self.session.now.terminated:
             return
         began, session = time.monotonic(), self.session
@@ -371,11 +372,11 @@ class Viewer:
         self.look_at = time.monotonic() + (took / SHARE if self.playing else 0.0)
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs something in the session's thread."""
+        """Runs a function in the session's thread."""
         return await asyncio.get_running_loop().run_in_executor(self.worker, function, *args)
 
     def status(self) -> dict[str, Any]:
-        """Returns what the page's switches show."""
+        """Returns the settings that the page's controls show."""
         return {
             "type": "status",
             "playing": self.playing,

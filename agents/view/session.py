@@ -1,4 +1,4 @@
-"""A dream that somebody drives: stepped, taken back, looked ahead from, and kept. It knows nothing of the web."""
+"""An interactive rollout of a world model: stepping, rewinding, imagining futures. Independent of the web server."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from dream_env.initial_states import draw
 
 @dataclass(frozen=True)
 class SessionConfig:
-    """What is driven.
+    """Configuration of a session.
 
     Attributes:
-        world_model: Name or folder.
-        policies: Label to policy or planner, see `dream_env.agents.policies.registry.load`; the first one drives.
-        real: See `dream_env.agents.view.twin.Twin.of`.
-        task: Task of the starts, or "all".
-        temperature: How far noise leads from the likeliest.
-        seed: Of starts and noise.
-        history: Steps that are kept.
+        world_model: Name or folder of the world model.
+        policies: Maps labels to policies or planners, see `dream_env.agents.policies.registry.load`. The first one
+            chooses the actions at the start.
+        real: Real environment, see `dream_env.agents.view.twin.Twin.of`.
+        task: Task of the initial states, or "all".
+        temperature: Scale of the world model's noise; 0 gives the most likely next state.
+        seed: Seed of the initial states and the noise.
+        history: Number of past steps to keep.
     """
 
     world_model: str = "default"
@@ -42,7 +43,7 @@ class SessionConfig:
     history: int = 1200
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Checks the numbers and the labels."""
         check_number("temperature", self.temperature)
         check_number("seed", self.seed)
         check_number("history", self.history, low=1)
@@ -52,21 +53,21 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class Moment:
-    """A dream after a step, and all that is needed to go on from there exactly.
+    """The dream after one step, with everything needed to continue from there exactly.
 
     Attributes:
-        step: Steps since the start.
-        state: Of `DreamEnv.get_state`.
-        noise: State of the generator that the next noise comes from.
-        shown: The decoded observation: pictures `(H, W, 3)` uint8 and vectors `(n,)` float32.
-        info: What `info` tells, as numbers.
-        holds: Whether the condition of success holds in this moment; None where the model cannot tell.
-        action: What led here; None at the start.
-        driver: Who chose it.
-        reward: Of the step.
+        step: Steps since the start of the episode.
+        state: State returned by `DreamEnv.get_state`.
+        noise: State of the random generator that draws the next noise.
+        shown: Decoded observation: pictures `(H, W, 3)` uint8 and vectors `(n,)` float32.
+        info: The `info` dict, as numbers.
+        holds: Whether the success condition holds at this step; None if the model does not predict success.
+        action: Action that led here; None at the start.
+        driver: Name of the driver that chose the action.
+        reward: Reward of the step.
         total: Sum of the rewards so far.
-        terminated: Whether the model says that the episode is over.
-        real: What the real environment showed; None without one.
+        terminated: Whether the model predicts that the episode has terminated.
+        real: Output of the real environment; None without one.
     """
 
     step: int
@@ -84,20 +85,20 @@ class Moment:
 
 
 class DreamSession:
-    """One dream, its history, and who drives it.
+    """One dream environment, its history, and the driver that chooses its actions.
 
     Args:
-        config: What is driven.
+        config: Configuration of the session.
 
     Raises:
         FileNotFoundError: If the world model or a policy is missing.
-        ValueError: If something is damaged, or does not fit together.
+        ValueError: If a file is damaged, or a policy or real environment does not fit the world model.
     """
 
     def __init__(self, config: SessionConfig) -> None:
         self.config = config
         policies = {label: registry.load(path) for label, path in config.policies.items()}
-        words = any("words" in policy.inputs for policy in policies.values())  # which states have to hold then
+        words = any("words" in policy.inputs for policy in policies.values())  # then states need the instruction
         form = {"obs_type": "words" if words else "embedding", "temperature": config.temperature}
         self.env = make_dream(config.world_model, task=config.task, **form)
         self.engine = self.env.dreams.engine
@@ -114,31 +115,31 @@ class DreamSession:
         self._at = 0
         self.reset()
 
-    # --- what is there
+    # --- properties
 
     @property
     def now(self) -> Moment:
-        """The moment that is shown."""
+        """The moment that is currently shown."""
         return self.moments[self._at]
 
     @property
     def past(self) -> list[Moment]:
-        """The moments up to now, as far as they are kept."""
+        """The kept moments up to and including the current one."""
         return self.moments[: self._at + 1]
 
     @property
     def instruction(self) -> str:
-        """The sentence of this episode; "" in a world without."""
+        """The instruction of this episode; "" if the world has no instructions."""
         return self.env.instruction if self.spec.instructions else ""
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that starts can be of; none in a world with one only."""
+        """Names of the tasks that initial states can belong to; empty if the world has only one task."""
         return tuple(name for name in self.env.dreams.initial_states.tasks if name)
 
     @property
     def temperature(self) -> float:
-        """How far noise leads from the likeliest, in the steps to come."""
+        """Scale of the noise in the following steps; 0 gives the most likely next state."""
         return self.engine.config.temperature
 
     @temperature.setter
@@ -147,7 +148,7 @@ class DreamSession:
         self.env.dreams.set_temperature(float(value))
 
     def drive(self, name: str) -> None:
-        """Says who chooses the actions that are not given."""
+        """Sets the driver that chooses the action when `step` is called without one."""
         check_choice("driver", name, self.drivers)
         self.driver = name
         self._forget()
@@ -155,15 +156,15 @@ class DreamSession:
     # --- time
 
     def reset(self, seed: int | None = None, instruction: str | None = None, task: str | None = None) -> Moment:
-        """Begins another episode.
+        """Starts another episode.
 
         Args:
-            seed: Of its start and noise; None takes the next one.
-            instruction: A sentence; a start that fits it is drawn.
-            task: Task of this start and those to come.
+            seed: Seed of the initial state and noise; None takes the next one.
+            instruction: A sentence; an initial state that fits it is drawn.
+            task: Task of this episode and the following ones.
 
         Raises:
-            ValueError: If something is not accepted, such as a sentence; the episode in hand goes on.
+            ValueError: If an argument, such as the sentence, is not accepted. The current episode then continues.
         """
         if task is not None:
             check_choice("task", task, (*self.tasks, "all"))
@@ -186,14 +187,14 @@ class DreamSession:
         return self.now
 
     def _row(self, seed: int, instruction: str | None, task: str) -> int:
-        """Draws the initial state that an episode begins with."""
+        """Draws the index of the initial state of an episode."""
         chance, starts = float(np.random.default_rng([seed, 3]).random()), self.env.dreams.initial_states
         if instruction is None:
             return int(draw(starts.chances(task), chance))
         return int(self.env.dreams.fitting(instruction, None, chance))
 
     def _goal_of(self, row: int | None) -> dict[str, np.ndarray]:
-        """Returns the observation of the goal, empty in a world without."""
+        """Returns the goal observation, empty if the world has no goals."""
         if not self.spec.goals:
             return {}
         if row is None:
@@ -212,14 +213,14 @@ class DreamSession:
                 driver.reset()  # type: ignore[attr-defined]
 
     def step(self, action: Any = None, by: str | None = None) -> Moment:
-        """Goes one step on from now; what came after is dropped.
+        """Takes one step from the current moment and drops later moments of the history.
 
         Args:
-            action: Within the action space, or beyond: it is clipped. None leaves the choice to the driver.
-            by: Who gave the action.
+            action: Action; values outside the action space are clipped. None lets the driver choose.
+            by: Name of the driver that gave the action.
 
         Raises:
-            ValueError: If the episode is over, or the action of another shape.
+            ValueError: If the episode is over, or the action has the wrong shape.
         """
         before = self.now
         if before.terminated:
@@ -248,10 +249,10 @@ class DreamSession:
         return self.now
 
     def rewind(self, step: int) -> Moment:
-        """Goes to a moment of the history, exactly: the same actions lead to the same steps again.
+        """Restores a moment of the history exactly: the same actions lead to the same steps again.
 
         Args:
-            step: Its step; the nearest that is kept is taken.
+            step: Step of the moment; the nearest kept one is used.
         """
         first = self.moments[0].step
         at = int(np.clip(int(step) - first, 0, len(self.moments) - 1))
@@ -263,33 +264,33 @@ class DreamSession:
         return self.now
 
     def futures(self, count: int = 6, horizon: int = 8) -> list[Future]:
-        """Imagines what could come next; nothing has happened then.
+        """Imagines possible futures, without changing the session.
 
         Args:
             count: Number of futures.
-            horizon: Steps of each.
+            horizon: Steps of each future.
         """
         driver = self.drivers[self.driver]
         policy = driver.proposes if isinstance(driver, Saved) else None
         return self.futures_of.imagine(self.env.dreams.carry, policy, count, horizon)
 
     def close(self) -> None:
-        """Ends both worlds."""
+        """Closes the dream and the real environment."""
         self.env.close()
         if self.twin is not None:
             self.twin.close()
 
-    # --- inside
+    # --- internals
 
     def _choose(self) -> Any:
         driver = self.drivers[self.driver]
         return self.engine.still(1)[0].cpu().numpy() if driver is None else driver(self.env)
 
     def typed(self, action: Any) -> Any:
-        """Returns an action as the dream takes it, within its bounds.
+        """Returns an action in the dtype of the dream's action space, clipped to its bounds.
 
         Raises:
-            ValueError: If it is of another shape, or not finite.
+            ValueError: If the action has the wrong shape or is not finite.
         """
         space: Any = self.spec.action
         array = np.asarray(action)
@@ -300,7 +301,7 @@ class DreamSession:
         return np.clip(array.astype(np.float32), space.low, space.high)
 
     def _moment(self, **known: Any) -> Moment:
-        """Takes down the present."""
+        """Records the current state of the dream as a moment."""
         dreams = self.env.dreams
         with torch.inference_mode():
             decoded = self.engine.model.decode(self.engine.state(dreams.carry))
@@ -317,7 +318,7 @@ class DreamSession:
 
 
 def labels(given: tuple[str, ...]) -> dict[str, str]:
-    """Maps labels to policies from `PATH` or `LABEL=PATH`."""
+    """Parses `PATH` and `LABEL=PATH` words into a dict from label to path."""
     found = {}
     for text in given:
         whole = "=" not in text or Path(text).exists()

@@ -1,4 +1,4 @@
-"""The real environment beside a dream: the same start, the same actions, and a way back."""
+"""Runs the real environment next to a dream: from the same initial state, with the same actions, and with rewinding."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a real environment showed after a step.
+    """Output of the real environment after one step.
 
     Attributes:
-        step: Steps since the start.
-        observation: Parts by the names of the world's observation.
-        picture: What there is to look at, `(H, W, 3)` uint8; None without.
+        step: Steps since the start of the episode.
+        observation: Parts of the observation by the names in the world's spec.
+        picture: Picture to show, `(H, W, 3)` uint8; None if the environment renders none.
         total: Sum of the rewards so far.
-        reward: Of the step.
-        ended: Whether the episode is over: terminated.
-        info: Of what `info` tells: `is_success` and `distance`.
-        saved: Of its `get_state`; None where it has none.
+        reward: Reward of the step.
+        ended: Whether the episode has terminated.
+        info: The entries `is_success` and `distance` of `info`, where present.
+        saved: State returned by the environment's `get_state`; None if it has no such method.
     """
 
     step: int
@@ -41,11 +41,11 @@ class Seen:
 
 
 class Twin:
-    """A real environment that goes where a dream goes.
+    """A real environment that follows a dream.
 
     Args:
-        env: Shows what the world's spec says.
-        spec: The world.
+        env: Environment whose observations match the world's spec.
+        spec: Spec of the world.
     """
 
     def __init__(self, env: gym.Env, spec: WorldSpec) -> None:
@@ -57,15 +57,19 @@ class Twin:
 
     @classmethod
     def of(cls, real: str, world_model: str, spec: WorldSpec) -> Twin | None:
-        """Makes the environment that a name stands for.
+        """Creates the real environment that a name stands for.
 
         Args:
-            real: An id; `NONE`; or `AUTO`, the world's own where it can be made.
+            real: A Gymnasium id; `NONE`; or `AUTO` for the environment that the world model was fitted to, if it can
+                be created.
             world_model: Name or folder of the world model.
-            spec: Its world.
+            spec: Spec of the world model.
+
+        Returns:
+            The twin; None for `NONE`, or if `AUTO` cannot create the environment.
 
         Raises:
-            ValueError: If a named environment cannot be made, or is of another world.
+            ValueError: If a named environment cannot be created or does not match the world model.
         """
         if real == NONE:
             return None
@@ -81,17 +85,17 @@ class Twin:
     def _make(name: str, world_model: str, spec: WorldSpec) -> gym.Env:
         drawn = {} if spec.pictures else {"render_mode": "rgb_array"}
         env = make_real(name, world_model, obs_type="native", **drawn)
-        if spec.goals and not isinstance(env, WorldModelWrapper):  # which knows where an environment keeps its goal
+        if spec.goals and not isinstance(env, WorldModelWrapper):  # the wrapper finds an environment's goal
             env = WorldModelWrapper(env, world_model, obs_type="native")
         if not isinstance(env, WorldModelWrapper):
             _check(env, spec)
         return env
 
     def reset(self, seed: int, **options: Any) -> Seen:
-        """Begins an episode.
+        """Starts an episode.
 
         Raises:
-            ValueError: If an option is not accepted, such as a sentence that cannot be done.
+            ValueError: If an option, such as a sentence, is not accepted.
         """
         begun: dict[str, Any] = {"seed": seed, "options": options or None}
         obs, info = self.env.reset(**begun)
@@ -99,7 +103,7 @@ class Twin:
         return self._seen(obs, info)
 
     def step(self, action: Any, before: Seen) -> Seen:
-        """Goes one step on from what was seen, going back there first if it has been left."""
+        """Takes one step from an earlier output, returning to that state first if the environment has left it."""
         if before.step != self._step:
             self._return(before)
         obs, reward, terminated, _, info = self.env.step(action)
@@ -108,7 +112,7 @@ class Twin:
         return self._seen(obs, info, before.total + float(reward), float(reward), bool(terminated))
 
     def start(self) -> dict[str, Any]:
-        """Returns what a dream of this start is told: options of its reset."""
+        """Returns the reset options with which a dream starts from the same initial state."""
         options: dict[str, Any] = {"observation": self._first}
         if self.spec.goals:
             options["goal"] = self.env.get_wrapper_attr("goal_observation")
@@ -119,13 +123,13 @@ class Twin:
         return options
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the environment."""
         self.env.close()
 
     def _return(self, to: Seen) -> None:
         if to.saved is not None:
             self.env.get_wrapper_attr("set_state")(to.saved)
-        else:  # a real environment repeats what it did for the same seed and actions
+        else:  # the same seed and actions lead a real environment to the same state
             self.env.reset(**self._begun)
             for action in self._tape[: to.step]:
                 self.env.step(action)
@@ -139,13 +143,13 @@ class Twin:
             self._first = parts
         picture = np.concatenate([parts[name] for name in self.spec.pictures], 1) if self.spec.pictures else None
         drawn = self.env.render() if picture is None else picture
-        told = {name: float(info[name]) for name in ("is_success", "distance") if name in info}
+        numbers = {name: float(info[name]) for name in ("is_success", "distance") if name in info}
         saved = self.env.get_wrapper_attr("get_state")() if self.env.has_wrapper_attr("get_state") else None
-        return Seen(self._step, parts, drawn, total, reward, ended, told, saved)  # type: ignore[arg-type]
+        return Seen(self._step, parts, drawn, total, reward, ended, numbers, saved)  # type: ignore[arg-type]
 
 
 def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
-    """Returns an observation in the form of a spec; what a real environment shows beyond its own space is clipped."""
+    """Converts an observation to the parts of a spec; values outside the observation space are clipped."""
     parts, result = observe(observation), {}
     for name, space in spec.observation.spaces.items():
         space_of: Any = space
@@ -155,7 +159,7 @@ def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
 
 
 def _check(env: gym.Env, spec: WorldSpec) -> None:
-    """Raises ValueError unless an environment shows and takes what a world model was fitted to."""
+    """Raises ValueError unless an environment has the observation and action spaces of a world model's data."""
     own = WorldSpec.of_env(env)
     shapes = {name: space.shape for name, space in own.observation.spaces.items()}
     asked = {name: space.shape for name, space in spec.observation.spaces.items()}

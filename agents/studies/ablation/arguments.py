@@ -1,4 +1,4 @@
-"""What `agents.studies.ablation` can be told."""
+"""Command-line options of `agents.studies.ablation`."""
 
 from __future__ import annotations
 
@@ -54,44 +54,45 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "map, both": "--objective both",
     },
 }
-"""By question and name: what differs from the base, as arguments of `agents.fit`. Rows of the last train an encoder."""
+"""Maps question and row name to the options of `agents.fit` that differ from the base. Rows of the last question train
+their own encoder."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What makes the world model good: one table of fits that differ in one thing each, at equal compute."""
+    """Ablates the world model: fits that differ from a base in one choice each, at equal compute."""
 
     data: tuple[Path, ...]
     """Folders of the episodes, written by `python -m agents.collect`."""
     autoencoder: Path
-    """Checkpoint whose auto-encoder the rows about the predictor share; best one that saw the same training episodes,
-    with the split of seed 0."""
+    """Checkpoint whose auto-encoder is shared by the rows about the predictor. It should have been trained on the same
+    training episodes, with the split of seed 0."""
     out: Path = Path("results")
     """Folder of ablation.json and ablation.md."""
     runs: Path = Path("runs/ablation")
-    """Folder of the rows' checkpoints and logs, and of what they share."""
+    """Folder of the rows' checkpoints and logs, and of shared intermediate results."""
     minutes: float = 4.0
     """CPU minutes of training per row."""
     encoder_minutes: float = 8.0
     """CPU minutes of training per row that trains its own encoder."""
     episodes: int = 2400
-    """Training episodes."""
+    """Number of training episodes."""
     probe_updates: int = 3000
-    """Updates of a probe."""
+    """Gradient updates of a probe."""
     questions: str = ",".join(QUESTIONS)
-    """Questions whose rows are run now, separated by commas; those of others that have run stay in the table."""
+    """Questions whose rows are run, separated by commas. Finished rows of other questions stay in the table."""
     fit: str = ""
-    """Further arguments of `agents.fit` for all rows: `--fit="--held-out 0.1"`."""
+    """Additional options of `agents.fit` for all rows, such as `--fit="--held-out 0.1"`."""
     workers: int = 2
-    """Rows that run side by side, one thread each."""
+    """Number of rows that run in parallel, one thread each."""
     ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+    """Use all cores of a Ray cluster instead, or of this machine if Ray finds no cluster. Needs the extra `ray`."""
 
     def asked(self) -> list[str]:
-        """Returns the questions.
+        """Returns the questions to run.
 
         Raises:
-            ValueError: If one is unknown, or a number is out of range.
+            ValueError: If a question is unknown, or a number is out of range.
         """
         names = [name.strip() for name in self.questions.split(",")]
         for name in names:
@@ -102,12 +103,12 @@ class Arguments:
         return names
 
     def job(self, question: str, change: str, encoder: str) -> Job:
-        """Makes the call of `agents.fit` for a row; rows that are alike make the same one.
+        """Returns the `agents.fit` job of a row; identical rows share a job.
 
         Args:
             question: The question.
-            change: What differs from the base.
-            encoder: Digest of the auto-encoder, as another one makes another run.
+            change: Options that differ from the base.
+            encoder: Digest of the auto-encoder; another auto-encoder gives another run.
         """
         own_encoder = question == "encoder"
         words = ["--data", *map(str, self.data), "--episodes", str(self.episodes), "--metric-updates", "0"]

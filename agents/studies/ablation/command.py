@@ -1,11 +1,11 @@
-"""What makes the world model good: one table of fits that differ in one thing each, at equal compute.
+"""Ablates the world model: a table of fits that differ from a base in one choice each, at equal compute.
 
     python -m agents.studies.ablation --data DIR --autoencoder CHECKPOINT --out results
 
-Every row is a call of `agents.fit` with the same CPU time, one thread, the same training and held-out episodes. Rows
-about the predictor share the auto-encoder of a checkpoint, its encoded episodes and one probe; rows about the encoder
-train their own. Rows run side by side, and a killed table goes on when the same command is given again: what stands in
-ablation.json with the same settings is not run again.
+Every row is a call of `agents.fit` with the same CPU time, one thread, and the same training and held-out episodes.
+Rows about the predictor share the auto-encoder of a checkpoint, its encoded episodes and one probe; rows about the
+encoder train their own. Rows run in parallel. Running the same command again resumes an interrupted table: rows that
+are in ablation.json with the same settings are not run again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLUMNS = {
     "CPU min, of encoder": ("cpu_minutes", "cpu_minutes_encoder"),
     "episodes": ("train_episodes",),
 }
-"""Columns of the table, and the figures in each."""
+"""Columns of the table, with the names of the figures in each."""
 
 LEGEND = """\
 Held-out episodes, one probe per encoder. Pairs `a / b` are 12 / 24 steps ahead unless the header says otherwise. Errors
@@ -57,10 +57,10 @@ budget together with the rest; all others share one.
 
 
 def ablate(args: Arguments) -> dict[str, Any]:
-    """Runs what has not run, and writes the table after every row.
+    """Runs the missing rows, and writes the table after every row.
 
     Returns:
-        What stands in ablation.json: `rows` of the table, and `runs` by name with command, settings and figures.
+        The contents of ablation.json: `rows` of the table, and `runs` by name with command, settings and figures.
 
     Raises:
         FileNotFoundError: If data or auto-encoder are missing.
@@ -106,14 +106,14 @@ def ablate(args: Arguments) -> dict[str, Any]:
 
 
 def _settings(job: Job, encoder: str) -> dict[str, Any]:
-    """Returns what fixes the figures of a row, as JSON has it."""
+    """Returns the settings that determine the figures of a row, as plain JSON values."""
     shared = encoder if job.fitting.autoencoder else None
     values = job.fitting.settings() | {"autoencoder": shared, "probe_updates": job.probe_updates}
     return dict(json.loads(json.dumps(values)))
 
 
 def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """Returns figures as JSON has them: no NaN, and as precise as they deserve."""
+    """Converts figures for JSON: NaN becomes None, and floats are rounded to four significant digits."""
     return {
         name: None if math.isnan(value) else value if isinstance(value, int) else float(f"{value:.4g}")
         for name, value in figures.items()
@@ -121,7 +121,7 @@ def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Renders the table, what its columns mean, and the command of every row."""
+    """Renders the table, the legend of its columns, and the command of every row as Markdown."""
 
     def cell(row: Mapping[str, Any], names: Sequence[str]) -> str:
         return " / ".join(_figure(row[name]) for name in names)

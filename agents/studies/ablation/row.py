@@ -1,4 +1,4 @@
-"""One row of `agents.studies.ablation`: fits a world model, and measures what it dreams of held-out episodes."""
+"""One row of `agents.studies.ablation`: fits a world model and measures its rollouts of held-out episodes."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.world_models import checkpoint
 
 FALSE_POSITIVES = 0.02
-"""Rate of false alarms for which the threshold of success is set."""
+"""False-positive rate at which the threshold of success is set."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row to be fitted and measured.
+    """A row to fit and measure.
 
     Attributes:
         name: Name of the run.
-        words: Arguments of `agents.fit`.
-        runs: Folder of what several rows share.
-        probe_updates: Updates of the probe.
+        words: Options of `agents.fit`.
+        runs: Folder of intermediate results that several rows share.
+        probe_updates: Gradient updates of the probe.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Job:
 
     @property
     def fitting(self) -> fit.Arguments:
-        """The arguments, parsed as the command itself does it."""
+        """The options, parsed as `agents.fit` parses them."""
         return tyro.cli(fit.Arguments, prog="python -m agents.fit", args=self.words)
 
 
 def run(job: Job) -> tuple[str, dict[str, Any]]:
-    """Fits and measures a row; what it has to say goes into log.txt in the folder of its checkpoint.
+    """Fits and measures a row; its output to stderr goes to log.txt in the folder of its checkpoint.
 
     Returns:
         The name of the row and its figures.
@@ -82,7 +82,7 @@ def run(job: Job) -> tuple[str, dict[str, Any]]:
 
 
 def share(job: Job) -> None:
-    """Encodes episodes and trains the probe for all rows with the same encoder, unless it is done."""
+    """Encodes the episodes and trains the probe for all rows with the same encoder, unless the files exist."""
     torch.set_num_threads(1)
     args = job.fitting
     _shared(job, args, _load(args))
@@ -93,7 +93,7 @@ def _load(args: fit.Arguments) -> EpisodeDataset:
 
 
 def _shared(job: Job, args: fit.Arguments, episodes: EpisodeDataset) -> tuple[Callable[..., EncodedDataset], Probe]:
-    """Gives the encoded episodes and the probe of the encoder of --autoencoder, from files in `job.runs`."""
+    """Returns the function that encodes episodes by --autoencoder, and its probe; both are kept in `job.runs`."""
     model = checkpoint.load(str(args.autoencoder))
     train, held_out = fit.split(replace(args, kinds=None), episodes)
     rows = torch.cat([train, held_out])
@@ -123,18 +123,18 @@ def _shared(job: Job, args: fit.Arguments, episodes: EpisodeDataset) -> tuple[Ca
 
 
 def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -> dict[str, float]:
-    """Measures a world model on episodes of 24 steps that nothing of it has seen.
+    """Measures a world model on held-out episodes of 24 steps.
 
     Args:
         model: The world model, in eval mode.
-        probe: Trained on pictures of its encoder.
+        probe: Probe trained on encoded pictures of the model's encoder.
         held_out: N encoded episodes.
 
     Returns:
-        Errors (cm) of hand and cubes, as dreamt 12 and 24 steps ahead and as encoded (`seen`); how well held and
-        success can be told; `latent_error`, relative to copying; `uncertainty`, the rank correlation over episodes of
-        the summed disagreement with the last token error; `sampled` figures are of one dream by noise; size (of
-        auto-encoder and predictor) and speed.
+        Errors (cm) of hand and cubes, predicted 12 and 24 steps ahead and read from the encoded pictures (`seen`); how
+        well held cubes and success are predicted; `latent_error`, relative to copying the first frame; `uncertainty`,
+        the rank correlation over episodes of the summed disagreement with the last token error; figures named
+        `sampled`, from one rollout with noise; and size (of auto-encoder and predictor) and speed.
     """
     dreams = {start: dream_rollout(model, held_out, start) for start in fidelity_figures.STARTS[12]}
     told = fidelity_figures.positions(probe, held_out, dreams)
@@ -166,11 +166,13 @@ def _parameters(module: torch.nn.Module) -> int:
 
 
 def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
-    """AUC, and false-positive rate and recall at a threshold for `FALSE_POSITIVES`, which is set on the other half.
+    """Returns AUC, false-positive rate and recall of success predictions.
+
+    The threshold gives `FALSE_POSITIVES` false positives; each half of the states uses the threshold of the other half.
 
     Args:
-        probability: Of the condition, `(S,)`.
-        condition: The truth, `(S,)` of 0 and 1.
+        probability: Predicted probability of the success condition, `(S,)`.
+        condition: Whether the condition holds, `(S,)`, 0 or 1.
     """
     called = torch.zeros(len(probability), dtype=torch.bool)
     for one in (0, 1):
@@ -185,7 +187,7 @@ def success(probability: Tensor, condition: Tensor) -> dict[str, float]:
 
 @torch.inference_mode()
 def mmac_per_step(model: StateGroundedModel, rows: int = 1) -> float:
-    """Counts the multiplications of one predicted step, in millions."""
+    """Counts the multiply-accumulate operations of one predicted step, in millions."""
     images = torch.zeros(rows, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     action = torch.zeros(rows, len(ACTION_NAMES))
     state = model.encode({"pixels": images})

@@ -1,5 +1,6 @@
-"""What dreaming costs on this machine: `python -m agents.studies.bench`.
+"""Benchmark of world model and environments on this machine: `python -m agents.studies.bench`.
 
-`command` runs every measurement; `cases` has those without a learner, `learn` those with one, `peers` other wrappers of
-the same world model; `clock` times a case, `start` measures starting and memory, `report` turns figures into files.
+`command` runs every measurement. `cases` defines the measurements without a learner, `learn` those with a learner,
+`peers` those of other wrappers of the same world model. `clock` times a case, `start` measures startup and memory, and
+`report` writes the files.
 """

@@ -1,4 +1,4 @@
-"""What `agents.studies.bench` can be told."""
+"""Command-line options of `agents.studies.bench`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dream_env.checks import check_number
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures what dreaming costs on this machine."""
+    """Benchmarks world model, environments, training and planning on this machine."""
 
     out: Path | None = None
-    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md; None takes results, and
+    """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md. None: results, or
     runs/bench_quick with --quick."""
     world_model: str = "default"
     """Checkpoint of the world model."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where everything is measured; "cuda" leaves out what runs on CPUs only, such as physics."""
+    """Device to measure on. "cuda" skips what runs on CPUs only, such as physics."""
     peers: bool = False
-    """Measures other wrappers of the same world model too: Gymnasium's SyncVectorEnv, and TorchRL's WorldModelEnv where
-    `pip install torchrl` was done."""
+    """Also measure other wrappers of the same world model: Gymnasium's SyncVectorEnv, and TorchRL's WorldModelEnv if
+    torchrl is installed."""
     quick: bool = False
-    """Small batches, short turns and one core, to see that everything runs; its figures mean little."""
+    """Use small batches, short turns and one core, to check that everything runs. The figures are not meaningful."""
     seconds: float = 0.8
-    """Length of a turn."""
+    """Length of a turn in seconds. A turn is one timed repetition of a row."""
     repeats: int = 3
-    """Turns of every row, of which the best counts."""
+    """Turns of every row; the fastest counts."""
 
     def __post_init__(self) -> None:
         """Checks every number."""
@@ -37,5 +37,5 @@ class Arguments:
 
     @property
     def folder(self) -> Path:
-        """The folder that is written."""
+        """The output folder."""
         return self.out or Path("runs/bench_quick" if self.quick else "results")

@@ -1,4 +1,4 @@
-"""What `agents.studies.bench` measures without a learner: both environments, the world model, matrix products."""
+"""Measurements of `agents.studies.bench` without a learner: both environments, the world model, matrix products."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State, take
 
 SQUARES = (256, 512, 1024, 2048)
-"""Sides of the matrices among which the machine's best rate is looked for."""
+"""Sizes of the square matrices from which the machine's best rate is taken."""
 Shape = tuple[int, int, int]
 """Rows, inner length and columns of a matrix product."""
 HALVED, COMPILED = "NicoLDream-v0, vector, bfloat16", "NicoLDream-v0, vector, compiled"
 
 
 def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) -> Work:
-    """Prepares steps of `NicoLDream-v0`, resets included, on encoded starts.
+    """Prepares steps of `NicoLDream-v0`, including resets, from initial states that are already encoded.
 
     Args:
         num_envs: Number of dreams.
-        world_model: Checkpoint.
-        device: Its device.
+        world_model: Checkpoint of the world model.
+        device: Device of the world model.
         form: "single", "vector" or "sb3".
         **more: Other arguments of the env.
     """
@@ -69,7 +69,7 @@ def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) 
 
 
 def encode_starts(world_model: str, device: str) -> None:
-    """Encodes the bank's starts and goals now, which is done once per process when they are first drawn."""
+    """Encodes the initial states and goals in advance; otherwise this happens when they are first drawn."""
     bank = InitialStates.load(checkpoint.resolve(world_model) / "initial_states.npz")
     model, rows = checkpoint.load(world_model, device), np.flatnonzero(bank.step == 0)
     bank.states(model, rows)
@@ -77,7 +77,7 @@ def encode_starts(world_model: str, device: str) -> None:
 
 
 def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> Work:
-    """Prepares steps of the world model alone: without a sentence, or also success and metric, which an env needs."""
+    """Prepares steps of the world model alone, without instruction; `heads` adds success and metric, as in an env."""
     model = checkpoint.load(world_model, device)
     state, action = first_state(model, num_envs, heads)
 
@@ -95,7 +95,7 @@ def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> W
 
 @torch.inference_mode()
 def first_state(model: Any, num_envs: int, words: bool = False) -> tuple[State, Tensor]:
-    """Returns states of black pictures, with a sentence or without, and actions."""
+    """Returns states of black pictures, with or without an instruction, and actions."""
     seen = {name: torch.zeros(1, *space.shape) for name, space in model.spec.observation.spaces.items()}
     seen |= {name: seen[name].to(torch.uint8) for name in model.spec.pictures}
     seen |= {"instruction": torch.zeros(1, INSTRUCTION_DIM)} if words else {}
@@ -105,12 +105,12 @@ def first_state(model: Any, num_envs: int, words: bool = False) -> tuple[State, 
 
 
 def physics(num_envs: int, form: str, world_model: str) -> Work:
-    """Prepares steps of `NicoLReal-v0`; its resets, in which the expert acts for the goal picture, do not count.
+    """Prepares steps of `NicoLReal-v0`, without resets, in which the expert acts to produce the goal picture.
 
     Args:
         num_envs: 1, in every process.
-        form: "embedding" for the twin of the dream, whose picture is taken and encoded; "picture", which is only
-            taken; "blind" for rigid bodies without a picture.
+        form: "embedding" to render and encode a picture in every step, as the counterpart of the dream; "picture" to
+            only render it; "blind" for rigid-body physics without a picture.
         world_model: Checkpoint of the encoder.
     """
     from dream_env.nicol import real
@@ -149,30 +149,30 @@ def multiply(num_envs: int, shape: Shape, dtype: str, device: str = "cpu") -> Wo
 
 
 def flops_per_step(world_model: str) -> dict[str, float]:
-    """Counts floating-point operations (two per multiplication) of one predicted step, and of what an env adds."""
+    """Counts the floating-point operations (two per multiply-add) of one predicted step, and of what an env adds."""
     model, rows = checkpoint.load(world_model), 1
 
     def count(work: Callable[[], object]) -> float:
-        with FlopCounterMode(display=False) as counter, torch.enable_grad():  # a recorded step cannot be looked into
+        with FlopCounterMode(display=False) as counter, torch.enable_grad():  # grad: no replay, which hides operations
             work()
         return counter.get_total_flops() / rows
 
     state, action = first_state(model, rows)
-    told, _ = first_state(model, rows, words=True)
+    instructed, _ = first_state(model, rows, words=True)
     return {
         "predictor": count(lambda: model.step(state, action)),
-        "success_and_metric": count(lambda: (model.success(told), model.metric(told))),
+        "success_and_metric": count(lambda: (model.success(instructed), model.metric(instructed))),
     }
 
 
 def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool = True) -> list[Case]:
-    """Lists the cases of both environments and of the bare world model.
+    """Returns the cases of both environments and of the world model alone.
 
     Args:
-        batches: Numbers of dreams side by side.
-        world_model: Checkpoint.
+        batches: Batch sizes of dreams.
+        world_model: Checkpoint of the world model.
         cores: Number of processes of the cases that use all cores.
-        compiles: Measures compiled dreams too.
+        compiles: Whether to measure compiled dreams as well.
     """
     own = {"world_model": world_model, "device": "cpu"}
     rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"})]
@@ -201,7 +201,7 @@ def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool
 
 
 def wait(device: str) -> None:
-    """Waits until a device has done what it was given."""
+    """Waits until a device has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 

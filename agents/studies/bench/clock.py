@@ -1,4 +1,4 @@
-"""Speed of a piece of work that repeats: against two clocks, in one process or in several at once."""
+"""Measures the speed of repeated work in wall time and CPU time, in one process or in several at once."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from dream_env.agents.run import workers as pool
 from dream_env.progress import progress_bar
 
 Work = Callable[[], int]
-"""Does a piece of work and returns how many steps (actions, frames) it was."""
+"""Does one piece of work and returns its number of steps (or actions, frames)."""
 Turn = tuple[int, float, float]
-"""Steps, seconds, and seconds of CPU time."""
+"""Steps, seconds of wall time, and seconds of CPU time."""
 PATIENCE = 300.0
-"""Seconds that processes wait for each other."""
+"""Seconds that processes wait for each other at most."""
 
 _gate: Any = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something to measure.
+    """One case to measure.
 
     Attributes:
-        what: Its name in the table.
-        make: A function of a module that prepares the work, called with `num_envs` and `arguments`.
-        num_envs: Environments (or rows of a batch) side by side, in each process.
+        what: Name in the table.
+        make: Module-level function that prepares the work, called with `num_envs` and `arguments`.
+        num_envs: Number of environments (or rows of a batch) in each process.
         arguments: Further arguments of `make`.
         device: Device of the networks, for the table.
-        processes: Processes that do the same at the same time.
-        threads: Threads that share a batch of dreams, in each process; torch has one, as in every command here.
-        compared: Cases of a list with the same word here are measured turn by turn.
+        processes: Number of processes that do the same work at the same time.
+        threads: Threads that share a batch of dreams, in each process; torch itself uses one thread.
+        compared: Cases of a list with the same word here are measured in turns.
     """
 
     what: str
@@ -53,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A case and its speed: the best of a few turns, since whatever else a machine does can only slow it down.
+    """A case and its speed, the best of a few turns, since other load on the machine can only slow it down.
 
     Attributes:
         what: Name of the case.
@@ -61,8 +61,8 @@ class Row:
         device: See `Case`.
         processes: See `Case`.
         threads: See `Case`.
-        steps_per_s: Steps of all processes together per second.
-        steps_per_cpu_s: The same per second of CPU time.
+        steps_per_s: Steps per second of all processes together.
+        steps_per_cpu_s: Steps per second of CPU time of all processes together.
     """
 
     what: str
@@ -75,12 +75,12 @@ class Row:
 
 
 def clock(cases: Sequence[Case], seconds: float, repeats: int) -> list[Row]:
-    """Measures cases turn by turn: what slows a machine for a while slows all of them.
+    """Measures cases in turns, so that a temporary slowdown of the machine affects all of them.
 
     Args:
-        cases: What to measure, each in as many processes as the first.
-        seconds: Length of a turn; it has at least one piece of work.
-        repeats: Number of turns of each, after one piece that does not count.
+        cases: Cases to measure, each in as many processes as the first.
+        seconds: Length of a turn; a turn has at least one piece of work.
+        repeats: Number of turns of each case, after one piece of work to warm up.
     """
     processes = cases[0].processes
     gate = multiprocessing.get_context("spawn").Barrier(processes, timeout=PATIENCE)
@@ -98,13 +98,13 @@ def clock(cases: Sequence[Case], seconds: float, repeats: int) -> list[Row]:
 def clock_all(
     lists: Mapping[str, Sequence[Case]], seconds: float, repeats: int, progress: bool = True
 ) -> dict[str, list[Row]]:
-    """Measures lists of cases, and tells every figure at once: a run that is cut short has shown what it found.
+    """Measures lists of cases, and prints every figure immediately, so that an interrupted run has shown its results.
 
     Args:
-        lists: Cases, by the name of their list.
+        lists: Maps the name of a list to its cases.
         seconds: See `clock`.
         repeats: See `clock`.
-        progress: Shows the figures and a progress bar.
+        progress: Whether to show the figures and a progress bar.
     """
     rows: dict[str, list[Row]] = {name: [] for name in lists}
     with progress_bar(total=sum(map(len, lists.values())), desc="bench", unit="row", disable=not progress) as bar:
@@ -120,7 +120,7 @@ def clock_all(
 
 
 def _groups(lists: Mapping[str, Sequence[Case]]) -> Iterator[tuple[str, list[Case]]]:
-    """Yields what is measured together, with the name of its list."""
+    """Yields the groups of cases that are measured in turns, with the name of their list."""
     for name, cases in lists.items():
         groups: dict[Any, list[Case]] = {}
         for case in cases:
@@ -129,13 +129,13 @@ def _groups(lists: Mapping[str, Sequence[Case]]) -> Iterator[tuple[str, list[Cas
 
 
 def _share(gate: Any) -> None:
-    """Gives a process the barrier at which all of them meet before every turn."""
+    """Stores in a process the barrier at which all processes wait before every turn."""
     global _gate
     _gate = gate
 
 
 def _run(cases: Sequence[Case], seconds: float, repeats: int) -> list[list[Turn]]:
-    """Takes a process's part in the turns of all cases."""
+    """Runs all turns of all cases in one of the processes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     turns: list[list[Turn]] = [[] for _ in cases]

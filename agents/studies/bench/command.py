@@ -1,8 +1,8 @@
-"""Measures what dreaming costs on this machine: `python -m agents.studies.bench`.
+"""Benchmarks world model, environments, training and planning on this machine: `python -m agents.studies.bench`.
 
-One run, one table: both environments, the bare predictor, matrix multiplication as the limit, practice, acting,
-fitting, starting, memory. It needs an idle machine: only ratios of one thread are taken per second of CPU time, which
-other jobs disturb less.
+One run measures both environments, the predictor alone, matrix multiplication as the limit, practice, acting, fitting,
+startup and memory, and writes one report. Run it on an idle machine: only the ratios of one thread are computed from
+CPU time, which other jobs affect less.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from dream_env.files import write_json, write_text
 
 BATCHES = (1, 16, 256, 1024, 4096)
 PRACTICE, ROWS = 256, 128
-"""Dreams of a learner, as `agents.train` has them; observations, or candidates of a plan, that are acted on at once."""
+"""Dreams of a learner, as in `agents.train`; and the batch size of acting, also the number of candidates of a plan."""
 DTYPES = ("float32", "bfloat16") if has_bfloat16("cpu") else ("float32",)
-"""What is multiplied; without instructions for it a single product in bfloat16 takes a minute."""
+"""Types of the matrix products. On CPUs without bfloat16 instructions a single product in bfloat16 takes a minute."""
 
 
 def run_benchmark(args: Arguments, progress: bool = True) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run_benchmark(args: Arguments, progress: bool = True) -> dict[str, Any]:
 
     Args:
         args: See `Arguments`.
-        progress: Shows a progress bar.
+        progress: Whether to show a progress bar.
 
     Returns:
         The contents of bench.json.
@@ -66,7 +66,7 @@ def run_benchmark(args: Arguments, progress: bool = True) -> dict[str, Any]:
 
 
 def _lists(args: Arguments) -> dict[str, list[Case]]:
-    """Lists what is measured, by the names of the lists in bench.json."""
+    """Returns the cases to measure, by the name of their list in bench.json."""
     batches, dreams, rows, parallel = ((1, 4), 4, 4, 1) if args.quick else (BATCHES, PRACTICE, ROWS, cores())
     model = args.world_model
     return {
@@ -79,7 +79,7 @@ def _lists(args: Arguments) -> dict[str, list[Case]]:
 
 
 def _matmuls() -> list[Case]:
-    """Lists products of squares, among which the machine's best rate is."""
+    """Returns the products of square matrices from which the machine's best rate is taken."""
     return [
         Case(f"{side} x {side} x {side}", multiply, 1, {"shape": (side, side, side), "dtype": dtype}, dtype)
         for dtype in DTYPES
@@ -88,7 +88,7 @@ def _matmuls() -> list[Case]:
 
 
 def _rates(rows: list[Row]) -> dict[str, Any]:
-    """Returns rates of multiplication (GFLOP per second of CPU time): the best one in float32, and all."""
+    """Returns the rates of matrix products (GFLOP per second of CPU time): the best in float32, and all of them."""
     rates = [{"shape": row.what, "dtype": row.device, "gflops": row.steps_per_cpu_s / 1e9} for row in rows]
     best = max(float(rate["gflops"]) for rate in rates if rate["dtype"] == "float32")  # type: ignore[arg-type]
     return {"matmul_gflops": best, "matmul": rates}
@@ -112,7 +112,7 @@ def main(args: Arguments) -> None:
 
 
 def _write(path: Path, result: dict[str, Any], text: str) -> None:
-    """Writes the files of a result, `path` with .json and .md, and shows it."""
+    """Writes a result to `path` with .json and .md, and prints the text."""
     write_json(path.with_suffix(".json"), result)
     write_text(path.with_suffix(".md"), text)
     print(text)

@@ -1,4 +1,4 @@
-"""What `agents.studies.bench --device cuda` measures: dreams and learners that stay on a GPU."""
+"""Measurements of `agents.studies.bench --device cuda`: dreams and learners that stay on a GPU."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS
 from dream_env.tensors import TensorDreams
 
 TARGET = 1_000_000
-"""Dreamt steps per second that a GPU is asked for."""
+"""Target for the dreamt steps per second on a GPU."""
 BATCHES, LEARNERS = (256, 4096, 32_768, 131_072), 4096
-"""Dreams side by side, and those of a learner."""
+"""Batch sizes of dreams, and the number of dreams of a learner."""
 SQUARES = (2048, 8192)
-"""Sides of the matrices among which the GPU's best rate is looked for."""
+"""Sizes of the square matrices from which the GPU's best rate is taken."""
 TITLES = {
     "steps": "Steps",
     "practice": "Practice, end to end",
@@ -36,7 +36,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "TensorDreams, compiled": {"compile": True},
     "TensorDreams, compiled, bfloat16": {"compile": True, "precision": "bfloat16"},
 }
-"""Dreams, and their arguments."""
+"""Variants of `TensorDreams`, and their arguments."""
 
 
 def dreams(num_envs: int, world_model: str, device: str, **more: Any) -> Work:
@@ -54,11 +54,11 @@ def dreams(num_envs: int, world_model: str, device: str, **more: Any) -> Work:
 
 
 def agreement(world_model: str, device: str, num_envs: int = 256) -> list[dict[str, Any]]:
-    """Dreams the same episodes on the CPU and in every form on the device.
+    """Rolls out the same episodes on the CPU and in every variant on the device.
 
     Returns:
-        Records of `what`, `distance` and `reward`, the mean absolute difference of the raw distance and of the
-        reward to the CPU's, and `success`, the share of steps at which both call the task done or both do not.
+        Records of `what`; `distance` and `reward`, the mean absolute differences of the raw distance and of the reward
+        from those on the CPU; and `success`, the fraction of steps at which both agree whether the task is done.
     """
     chance = np.random.default_rng(0)
     actions = torch.from_numpy(chance.uniform(-1, 1, (EPISODE_STEPS, num_envs, len(ACTION_NAMES))).astype(np.float32))
@@ -100,15 +100,15 @@ def measure(
 
     Args:
         device: Device of dreams and learners.
-        world_model: Checkpoint.
-        quick: Small batches, to see that everything runs.
+        world_model: Checkpoint of the world model.
+        quick: Whether to use small batches, to check that everything runs.
         seconds: Length of a turn.
         repeats: Turns of every row.
-        progress: Shows figures and a progress bar.
-        command: What makes the figures again.
+        progress: Whether to show figures and a progress bar.
+        command: Command that reproduces the figures.
 
     Yields:
-        The contents of bench_cuda.json, as far as they are known: a lent machine may be gone before the end.
+        The contents of bench_cuda.json so far, after every list, since a borrowed machine may be gone before the end.
     """
     flops = flops_per_step(world_model)
     result: dict[str, Any] = {
@@ -125,7 +125,7 @@ def measure(
 
 
 def _headline(steps: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Compares the fastest dreams, as they stand and in any form, with what is asked of them."""
+    """Compares the fastest dreams, in float32 and in any variant, with the target."""
     records = []
     for how, whats in {"float32, as it stands": ["TensorDreams"], "the fastest form": list(FORMS)}.items():
         value = max(row["steps_per_s"] for row in steps if row["what"] in whats)
@@ -136,7 +136,7 @@ def _headline(steps: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _lists(device: str, world_model: str, quick: bool) -> dict[str, list[Case]]:
-    """Lists what is measured, by the names of the lists in bench_cuda.json."""
+    """Returns the cases to measure, by the name of their list in bench_cuda.json."""
     own = {"world_model": world_model, "device": device}
     batches, learners, squares = ((2, 4), 4, (64,)) if quick else (BATCHES, LEARNERS, SQUARES)
     forms = {what: more for what, more in FORMS.items() if not quick or "compile" not in more}
@@ -169,7 +169,7 @@ def _lists(device: str, world_model: str, quick: bool) -> dict[str, list[Case]]:
 
 
 def page(result: dict[str, Any]) -> str:
-    """Renders bench_cuda.json as Markdown: what was asked first, then every row that there is."""
+    """Renders bench_cuda.json as Markdown: the targets first, then every row."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     flops = result["flops_per_step"]
     parts = [

@@ -1,4 +1,4 @@
-"""What `agents.studies.bench` measures with a learner: practice, acting, planning, fitting."""
+"""Measurements of `agents.studies.bench` with a learner: practice, acting, planning, fitting."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import take
 
 ROUNDS, HORIZON, ELITE = 4, 5, 16
-"""Of the planner: rounds, steps ahead, and candidates that are kept."""
+"""Settings of the planner: rounds, planning horizon, and number of candidates that are kept."""
 ZOO_CONFIG = "dream_env.agents.run.zoo_ppo"
 FIT_UPDATES = 8
-"""Updates of one piece of work of a fit, on a CPU."""
+"""Updates in one piece of work of a fit, on a CPU."""
 
 
 def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work:
-    """Prepares rollouts with their updates, as `learn` does them.
+    """Prepares rollouts with their updates, as SB3's `learn` does.
 
     Args:
         num_envs: Number of dreams.
-        world_model: Checkpoint.
+        world_model: Checkpoint of the world model.
         device: Device of world model and learner.
         learner: "vla" for `agents.train --algo ppo` after its warm-up, "mlp" for plain PPO with `MultiInputPolicy`,
-            "compiled" for that in compiled dreams, "zoo" for rl_zoo3 with `ZOO_CONFIG`.
+            "compiled" for the same in compiled dreams, "zoo" for rl_zoo3 with `ZOO_CONFIG`.
     """
     encode_starts(world_model, device)
     make: Any = {"vla": _vla, "mlp": _mlp, "compiled": partial(_mlp, compile=True), "zoo": _zoo}[learner]
     with contextlib.redirect_stdout(io.StringIO()):  # the zoo prints its settings
         model = make(num_envs, world_model, device)
     model.set_logger(configure(None, []))
-    model.target_kl = None  # every update takes all of its epochs
+    model.target_kl = None  # so that every update runs all of its epochs
     steps = num_envs * EPISODE_STEPS
 
     def iterate() -> int:
@@ -82,7 +82,7 @@ def _mlp(num_envs: int, world_model: str, device: str, compile: bool = False) ->
 def _zoo(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
     from rl_zoo3.exp_manager import ExperimentManager
 
-    sys.modules.pop(ZOO_CONFIG, None)  # the zoo writes into what it reads there
+    sys.modules.pop(ZOO_CONFIG, None)  # the zoo modifies the config that it imports
     with tempfile.TemporaryDirectory() as folder:
         manager = ExperimentManager(
             Namespace(),
@@ -97,12 +97,12 @@ def _zoo(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
             device=device,
         )
         experiment = manager.setup_experiment()
-    assert experiment is not None  # that is for a search of hyperparameters
+    assert experiment is not None  # None only in a hyperparameter search
     return experiment[0]
 
 
 def act(num_envs: int, world_model: str, pixels: bool = False) -> Work:
-    """Prepares actions of the VLA: for observations of dreams, or for a picture and words."""
+    """Prepares actions of the VLA: for observations of dreams, or for a picture and an instruction."""
     vla = policy.load("default")
     envs = gym.make_vec("NicoLDream-v0", num_envs=num_envs, task="all", world_model=world_model)
     obs, _ = envs.reset(seed=0)
@@ -119,9 +119,9 @@ def act(num_envs: int, world_model: str, pixels: bool = False) -> Work:
 
 
 def plan(num_envs: int, world_model: str, device: str) -> Work:
-    """Prepares a plan by the cross-entropy method (Rubinstein 1999): its candidates `num_envs` are dreamt side by side.
+    """Prepares planning by the cross-entropy method (Rubinstein 1999) with `num_envs` candidates in one batch.
 
-    Each of four rounds dreams candidates of five actions and keeps those that end nearest to the goal.
+    Each of four rounds rolls out candidates of five actions and keeps those that end nearest to the goal.
     """
     model = checkpoint.load(world_model, device)
     start, _ = first_state(model, num_envs)
@@ -147,14 +147,14 @@ def plan(num_envs: int, world_model: str, device: str) -> Work:
 def fitting(
     num_envs: int, world_model: str, stage: str, device: fit.Device = "cpu", updates: int = FIT_UPDATES
 ) -> Work:
-    """Prepares updates of `agents.fit` on noise; their steps are pictures, or predicted frames.
+    """Prepares updates of `agents.fit` on random data; the steps counted are pictures or predicted frames.
 
     Args:
-        num_envs: Size of a batch.
-        world_model: Checkpoint that gives the architecture.
+        num_envs: Batch size.
+        world_model: Checkpoint that defines the architecture.
         stage: "autoencoder" or "predictor".
         device: Device of the updates.
-        updates: Updates of one piece of work.
+        updates: Updates in one piece of work.
     """
     size: dict[str, Any] = {f"{stage}_batch": num_envs}
     args = fit.Arguments((), Path("."), device=device, **size)
@@ -195,7 +195,7 @@ def fitting(
     one = replace(one, updates=updates, finish=lambda: None, report=dict)
 
     def update() -> int:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # a progress bar
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # no progress bar
             Run(model, Path(folder), {}, bfloat16=args.bfloat16, device=device).train(one)
         return updates * num_envs
 
@@ -203,7 +203,7 @@ def fitting(
 
 
 def practice_cases(num_envs: int, world_model: str, cores: int, compiles: bool = True) -> list[Case]:
-    """Lists the learners, with one thread and with one per core; they are compared with each other."""
+    """Returns the cases of the learners, with one thread and with one per core; these are measured in turns."""
     learners = {"vla": "SB3 PPO, VLA (agents.train)", "mlp": "SB3 PPO, MultiInputPolicy"}
     if compiles:
         learners["compiled"] = "SB3 PPO, MultiInputPolicy, compiled"
@@ -219,7 +219,7 @@ def practice_cases(num_envs: int, world_model: str, cores: int, compiles: bool =
 
 
 def action_cases(num_envs: int, world_model: str) -> list[Case]:
-    """Lists the ways to an action."""
+    """Returns the cases of choosing an action."""
     own = {"world_model": world_model}
     return [
         Case("VLA, from tokens", act, 1, own),
@@ -230,7 +230,7 @@ def action_cases(num_envs: int, world_model: str) -> list[Case]:
 
 
 def fit_cases(world_model: str, quick: bool) -> list[Case]:
-    """Lists the stages of a fit that take its time."""
+    """Returns the cases of the stages of a fit that take most of its time."""
     sizes = {"autoencoder": 8, "predictor": 24} if quick else {"autoencoder": 64, "predictor": 512}
     return [
         Case(f"agents.fit, {stage}", fitting, size, {"world_model": world_model, "stage": stage})

@@ -1,4 +1,4 @@
-"""Other ways to wrap the same world model, measured beside ours: TorchRL's `WorldModelEnv`, a plain vector env."""
+"""Other wrappers of the same world model, for comparison: TorchRL's `WorldModelEnv`, Gymnasium's `SyncVectorEnv`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TORCHRL, SYNC = "TorchRL WorldModelEnv", "gymnasium SyncVectorEnv"
 
 
 def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
-    """Prepares steps of the world model behind TorchRL's `WorldModelEnv` (0.14), one episode at a time.
+    """Prepares steps of the world model in TorchRL's `WorldModelEnv` (0.14), one episode at a time.
 
-    It computes what `NicoLDream-v0` does: next state, default reward by the metric, predicted success. That env has no
-    starts, so it begins again from one state, which costs it nothing.
+    It computes the same as `NicoLDream-v0`: next state, reward by the learned metric, predicted success. That env has
+    no initial states, so every episode starts from the same state, which takes no time.
 
     Args:
         num_envs: Batch size.
-        world_model: Checkpoint.
-        device: Its device.
+        world_model: Checkpoint of the world model.
+        device: Device of the world model.
     """
     from tensordict import TensorDict
     from tensordict.nn import TensorDictModule
@@ -59,7 +59,7 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
         return Composite({name: Unbounded(shape, device=device) for name, shape in shapes.items()}, shape=(num_envs,))
 
     flag = Binary(shape=(num_envs, 1), dtype=torch.bool, device=device)
-    # It takes specs off another env, and of 0.14 it can only take them whole, with their batch.
+    # WorldModelEnv copies its specs from another env; version 0.14 requires them complete, with the batch size.
     specs = SimpleNamespace(
         batch_size=torch.Size([num_envs]),
         device=torch.device(device),
@@ -84,7 +84,7 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
 
 
 def sync_vector(num_envs: int, world_model: str) -> Work:
-    """Prepares steps of Gymnasium's `SyncVectorEnv` around single dreams, which share their weights."""
+    """Prepares steps of Gymnasium's `SyncVectorEnv` around single dreams, which share the model's weights."""
     kwargs: dict[str, Any] = {"task": "all", "world_model": world_model}
     envs = gym.make_vec("NicoLDream-v0", num_envs=num_envs, vectorization_mode="sync", **kwargs)
     encode_starts(world_model, "cpu")
@@ -99,7 +99,7 @@ def sync_vector(num_envs: int, world_model: str) -> Work:
 
 
 def peer_cases(batches: tuple[int, ...], world_model: str) -> list[Case]:
-    """Lists the peers: TorchRL's where it is installed, Gymnasium's for batches that it can serve in seconds."""
+    """Returns the cases of the peers: TorchRL's if it is installed, Gymnasium's for batches that take only seconds."""
     own = {"world_model": world_model}
     rows = [Case(SYNC, sync_vector, batch, own) for batch in batches if batch <= 256]
     if importlib.util.find_spec("torchrl"):

@@ -1,4 +1,4 @@
-"""The figures of `agents.studies.bench` as ratios, as a Markdown page and as a plot."""
+"""Turns the figures of `agents.studies.bench` into ratios, a Markdown page, and a plot."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TARGETS: dict[str, tuple[str, str, float]] = {
     "import_s": ("import dream_env, seconds", "≤", 0.3),
     "make_reset_s": ("make and reset after import of torch, seconds", "≤", 1.5),
 }
-"""What each ratio is, and what is asked of it."""
+"""Description, sign and target of each ratio."""
 
 
 def ratios(result: dict[str, Any]) -> dict[str, float | None]:
-    """Compares rows of one run; None where something was not measured.
+    """Computes ratios of rows of one run; None if a row was not measured.
 
-    Those of one thread are of steps per second of CPU time, the others of steps per second.
+    Ratios of one thread use steps per second of CPU time, the others steps per second of wall time.
     """
 
     def rows(what: str, where: str = "steps") -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def ratios(result: dict[str, Any]) -> dict[str, float | None]:
 
 
 def headline(figures: Mapping[str, float | None]) -> list[dict[str, str]]:
-    """Compares ratios with what is asked of them: records of `figure`, `asked`, `measured`, `met`."""
+    """Compares ratios with their targets: records of `figure`, `asked`, `measured`, `met`."""
     records = []
     for name, (what, sign, target) in TARGETS.items():
         value = figures[name]
@@ -83,7 +83,7 @@ def headline(figures: Mapping[str, float | None]) -> list[dict[str, str]]:
 
 
 def page(result: dict[str, Any]) -> str:
-    """Renders bench.json as Markdown: what was asked first, then every row."""
+    """Renders bench.json as Markdown: the targets first, then every row."""
     asked = [list(record.values()) for record in result["headline"]]
     machine, flops = result["machine"], result["flops_per_step"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -121,7 +121,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def _speeds(result: dict[str, Any], name: str) -> str:
-    """Renders one of the lists of rows, with what each figure is relative to."""
+    """Renders one of the lists of rows, with speeds relative to the bare predictor and to physics."""
     bare = {row["num_envs"]: row["steps_per_cpu_s"] for row in result["steps"] if row["what"] == BARE}
     physics = max(row["steps_per_s"] for row in result["steps"] if row["what"] == PHYSICS)
     header = ["what", "batch", "device", "processes x threads", "per second", "per CPU second"]
@@ -144,11 +144,11 @@ DRAWN = {
     TORCHRL: "TorchRL WorldModelEnv",
     SYNC: "SyncVectorEnv",
 }
-"""Curves of the plot, and what they are called there."""
+"""Curves of the plot, with their labels."""
 
 
 def draw_speeds(result: dict[str, Any], path: Path) -> None:
-    """Draws steps per CPU second over the batch, with the limits of arithmetic and of physics, as a PNG."""
+    """Plots steps per CPU second over the batch size, with the limits of matrix products and of physics, as a PNG."""
     figure, axes = subplots(1, 1, (6.8, 4.2))
     axis, rows = axes[0, 0], [row for row in result["steps"] if row["processes"] == 1]
     for (what, name), color in zip(DRAWN.items(), COLORS[1:], strict=False):

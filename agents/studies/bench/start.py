@@ -1,4 +1,4 @@
-"""The machine, and what starting costs on it: imports, `make`, first step, memory, each in a fresh process."""
+"""Describes the machine, and measures startup time and memory in fresh processes: imports, `make`, first step."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ print(json.dumps([times, int(status["VmHWM"].split()[0]) / 1024]))
 
 
 def start_up(repeats: int, world_model: str) -> list[dict[str, Any]]:
-    """Measures from a fresh interpreter to the first step of `NicoLDream-v0`.
+    """Measures the time from a fresh interpreter to the first step of `NicoLDream-v0`.
 
     Args:
-        repeats: Processes, one after the other; medians count.
-        world_model: Checkpoint.
+        repeats: Number of processes, run one after the other; the medians are returned.
+        world_model: Checkpoint of the world model.
 
     Returns:
         Records of `what`, `seconds` and `cpu_seconds`.
@@ -69,7 +69,7 @@ def start_up(repeats: int, world_model: str) -> list[dict[str, Any]]:
 
 
 def memory(batches: tuple[int, ...], world_model: str) -> list[dict[str, Any]]:
-    """Measures the largest memory (MiB) of a process after four steps; 0 dreams are a single environment."""
+    """Measures the peak memory (MiB) of a process after four steps; batch size 0 is a single environment."""
     return [{"num_envs": batch, "mib": round(_fresh(batch, world_model)[1])} for batch in (0, *batches)]
 
 
@@ -94,7 +94,7 @@ def machine() -> dict[str, Any]:
 
 
 def about(world_model: str, command: str) -> dict[str, Any]:
-    """Tells of a run: its command, when and where it was, and of what world model."""
+    """Returns the description of a run: command, date, machine, versions and world model."""
     return {
         "command": command,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -105,7 +105,7 @@ def about(world_model: str, command: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that speed depends on; those not installed are left out."""
+    """Returns the versions of Python and of the installed packages that affect speed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,1 +1,1 @@
-"""agents.studies.experts: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.studies.experts` command: `arguments` holds its options, `command` runs it."""

@@ -1,4 +1,4 @@
-"""What `agents.studies.experts` can be told."""
+"""Command-line options of `agents.studies.experts`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class Arguments:
     """Measures the scripted experts of NICOL's tasks in physics, on held-out seeds."""
 
     episodes: int = 200
-    """Starts per task and scene."""
+    """Episodes per task and scene."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     tasks: tuple[str, ...] = tuple(TASKS)
-    """Tasks that are played now, in this order; none for a report of what has been played."""
+    """Tasks to run, in this order. Without any, only the report of finished episodes is written."""
     scenes: tuple[str, ...] = tuple(SCENES)
-    """Scenes, in this order."""
+    """Scenes to run, in this order."""
     rate_episodes: int = 12
-    """Episodes per scene and task that are recorded to see how long that takes; 0 leaves it out."""
+    """Episodes per scene and task for measuring the speed of recording; 0 skips the measurement."""
     workers: int | None = None
-    """Processes; all cores by default."""
+    """Number of processes; all cores by default."""
     work: Path = Path("runs/experts")
-    """Folder of what has been played, under a digest of physics and experts."""
+    """Folder of finished episodes, in a subfolder named by a digest of the physics and expert code."""
     out: Path = Path("results")
     """Folder of experts.json, experts.md and experts.png."""
 
     def __post_init__(self) -> None:
-        """Splits what commas part."""
+        """Splits values at commas."""
         for name in ("tasks", "scenes"):
             object.__setattr__(self, name, split(getattr(self, name)))

@@ -1,11 +1,12 @@
-"""Measures the scripted experts of all of NICOL's tasks, and how fast they are recorded.
+"""Measures the success of the scripted experts of all NICOL tasks, and the speed of recording them.
 
     python -m agents.studies.experts
 
-The same command goes on where an earlier one was stopped, and the report tells of all that has been played.
+Running the same command again resumes an interrupted run. The report covers all finished episodes.
 
-Every start is one that a seed draws, also those that an episode would not use because the expert misses its goal in
-them; the expert plays each once, until the task is done and the hand stands still, or the task's steps are used up.
+The starts are all those that the seeds draw. This includes starts that the environment would reject because the expert
+fails to produce the goal picture. The expert acts once from each start, until the task is done and the hand stands
+still, or the steps of the task are used up.
 """
 
 from __future__ import annotations
@@ -38,26 +39,26 @@ from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.progress import progress_bar
 
 PICTURE_SEED = 90_000
-"""First seed of the scenes in the picture."""
+"""First seed of the scenes in experts.png."""
 RECORDED = {"standard": ("lift", "place", "lift_bar"), "varied": ("lift", "place")}
-"""Tasks whose recording is timed, by scene."""
+"""Tasks whose recording speed is measured, by scene."""
 
 
 @lru_cache
 def _goals() -> GoalRenderer:
-    """Makes this process's simulation, in which experts act."""
+    """Creates the simulation of this process, in which the experts act."""
     return GoalRenderer("right", False)
 
 
 def succeeds(cell: tuple[str, str], seed: int) -> bool | None:
-    """Lets the expert play the start that a seed draws.
+    """Runs the expert from the start that a seed draws.
 
     Args:
         cell: Scene and task.
-        seed: The seed.
+        seed: Seed of the start.
 
     Returns:
-        Whether the expert succeeded; None where the table has no room for the task.
+        Whether the expert succeeded; None if the table has no room for the task's objects.
     """
     scene, task = cell
     try:
@@ -73,9 +74,9 @@ def _job(job: tuple[tuple[str, str], int]) -> dict[str, Any]:
 
 
 def rate(scene: str, task: str, episodes: int) -> float:
-    """Returns the control steps that are recorded in a second of processor time, each with its picture.
+    """Returns the control steps, with pictures, that are recorded per second of CPU time.
 
-    Resets, with the expert's way to the goal picture, are in it.
+    The time includes resets, in which the expert acts to produce the goal picture.
     """
     env = behaviors.make_env(task, None, scene)
     env.reset(seed=PICTURE_SEED)
@@ -86,7 +87,7 @@ def rate(scene: str, task: str, episodes: int) -> float:
 
 
 def measure(args: Arguments) -> dict[str, Any]:
-    """Plays and times everything.
+    """Runs the missing episodes, measures the recording speed, and returns the report.
 
     Raises:
         ValueError: If an argument is not accepted.
@@ -120,11 +121,11 @@ def measure(args: Arguments) -> dict[str, Any]:
         results = [won for (where, what, _), won in played.items() if (where, what) == (scene, task)]
         if not results:
             continue
-        told = [won for won in results if won is not None]
+        known = [won for won in results if won is not None]
         rows.append(
-            {"scene": scene, "task": task, "episodes": len(told), "successes": sum(told)}
-            | wilson(sum(told), len(told))._asdict()
-            | {"no_room": len(results) - len(told), "horizon": TASKS[task].horizon}
+            {"scene": scene, "task": task, "episodes": len(known), "successes": sum(known)}
+            | wilson(sum(known), len(known))._asdict()
+            | {"no_room": len(results) - len(known), "horizon": TASKS[task].horizon}
         )
     pairs = [(scene, task) for scene, tasks in RECORDED.items() for task in tasks] if args.rate_episodes else []
     rates = {f"{scene} {task}": round(rate(scene, task, args.rate_episodes), 1) for scene, task in pairs}
@@ -138,7 +139,7 @@ def measure(args: Arguments) -> dict[str, Any]:
 
 
 def read(file: Path) -> dict[tuple[str, str, int], bool | None]:
-    """Reads what has been played: scene, task and seed to the outcome; a line that was cut off does not count."""
+    """Reads finished episodes: maps scene, task and seed to the outcome. Incomplete lines are skipped."""
     played: dict[tuple[str, str, int], bool | None] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         try:
@@ -166,7 +167,7 @@ def _percent(row: dict[str, Any]) -> str:
 
 
 def sheet() -> np.ndarray:
-    """Returns a picture `(H, W, 3)` uint8: start, goal and end of new tasks, and twelve varied scenes."""
+    """Returns a picture `(H, W, 3)` uint8 with start, goal and end of the newer tasks, and twelve varied scenes."""
     new = [task for task in TASKS if task not in STANDARD]
     rows = [np.concatenate([part for i in range(4) for part in _episode(task, PICTURE_SEED + i)], 1) for task in new]
     env = NicoLRealEnv("reach", scene="varied")
@@ -177,7 +178,7 @@ def sheet() -> np.ndarray:
 
 
 def _episode(task: str, seed: int) -> list[np.ndarray]:
-    """Returns start, goal and end of an episode of the expert."""
+    """Returns the start, goal and final pictures of an episode of the expert."""
     env = NicoLRealEnv(task)
     first, _ = env.reset(seed=seed)
     last, goal = first, env.goal_image

@@ -1,4 +1,4 @@
-"""One network in the place of two: `python -m agents.studies.fused`.
+"""One network instead of two: `python -m agents.studies.fused`.
 
-`command` gathers the figures of a unified model beside the world model and the policy that it replaces; `speed` clocks.
+`command` compares a unified model with the world model and the policy that it replaces; `speed` measures times.
 """

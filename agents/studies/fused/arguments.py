@@ -1,4 +1,4 @@
-"""What `agents.studies.fused` can be told."""
+"""Command-line options of `agents.studies.fused`."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ PARTS = ("parameters", "speed", "dream", "success")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Measures one network that is world model and policy beside the two that it replaces."""
+    """Compares one network that is world model and policy with the two networks that it replaces."""
 
     unified: str
     """Folder of the unified model."""
     policy: str
-    """Folder of the policy that it replaces: the one that it was taught by."""
+    """Folder of the policy that it replaces, which was its teacher."""
     world_model: str = "unlabelled"
-    """The world model that it replaces."""
+    """World model that it replaces."""
     separate: tuple[str, ...] = ()
-    """A pair of about its size: folders of a unified model of next tokens alone (--action-weight 0) and of one of
-    actions alone (--token-weight 0), each with a trunk of its own."""
+    """Two separate networks of about the same total size, for comparison: the folders of a unified model fitted to next
+    tokens only (--action-weight 0) and of one fitted to actions only (--token-weight 0)."""
     data: Path | None = None
-    """Recorded episodes; those that neither was fitted to are measured on. NICOL's, with labels, tell centimeters."""
+    """Folder of recorded episodes of NICOL with labels. Dream errors in centimeters are measured on the episodes that
+    the fit held out."""
     evaluated: tuple[Path, ...] = ()
-    """Folders of `agents.evaluate`, all on the same starts; the unified model under the name of its folder."""
+    """Output folders of `agents.evaluate`, all on the same starts. The unified model has its folder name as label."""
     beside: str | None = None
-    """Label of the policy that it replaces in those; None takes the first one's name."""
+    """Label in these results of the policy that it replaces; None takes the folder name of --policy."""
     practised: str | None = None
-    """Label of the fused policy after practice in its own dream; None where it has not practised."""
+    """Label in these results of the fused policy after practice in its own dream; None if there is none."""
     parts: tuple[str, ...] = PARTS
-    """What is measured now; what was measured before of the same models stays."""
+    """Parts to measure now. Earlier measurements of the same unified model are kept."""
     seconds: float = 0.5
-    """Time of a turn of the clock."""
+    """CPU seconds for timing each variant."""
     out: Path = Path("results")
     """Folder of fused.json and fused.md."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         if len(self.separate) not in (0, 2):
             raise ValueError(f"separate={self.separate}; accepted: none, or two folders")
         for part in self.parts:

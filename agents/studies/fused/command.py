@@ -1,8 +1,9 @@
-"""Measures one network beside two: `python -m agents.studies.fused --unified FOLDER --policy FOLDER --data data`.
+"""Compares one network with two: `python -m agents.studies.fused --unified FOLDER --policy FOLDER --data data`.
 
-The unified model is made by `agents.fit --model unified --teacher-policy FOLDER` and practised by `agents.train`. Told
-are the numbers of weights, the time of an action and an imagined step, how far dreams and recordings lie apart, and
-success in physics on the same starts. What is not measured is null; parts can be measured one by one.
+The unified model is fitted by `agents.fit --model unified --teacher-policy FOLDER` and practised by `agents.train`. The
+report has the number of weights, the time of an action and an imagined step, the error of dreams against recordings,
+and the success in physics on the same starts. Figures that were not measured are null; parts can be measured
+separately.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ HEAD = (
 """Figures at the top of the file."""
 
 SHORT = {"fused_time_share": "fused_time_share_256", "fused_dream_error_ratio": "fused_dream_error_ratio_24"}
-"""Figures that the summary of `agents.studies.policies` tells under shorter names."""
+"""Figures that the summary of `agents.studies.policies` reports under shorter names."""
 
 
 class Probed:
-    """A unified model as `dream_env.agents.studies.unlabelled.probe` knows world models of slots."""
+    """Gives a unified model the interface of slot models that `dream_env.agents.studies.unlabelled.probe` expects."""
 
     def __init__(self, model: UnifiedModel) -> None:
         self.model = model
 
     def __getattr__(self, name: str) -> Any:
-        """Returns what the model has, or its base."""
+        """Returns an attribute of the model, or of its base."""
         return getattr(self.model, name, None) or getattr(self.model.base, name)
 
 
 def measure(args: Arguments) -> dict[str, Any]:
-    """Measures what is asked for, beside what was measured before of the same unified model.
+    """Measures the requested parts, and keeps earlier figures of the same unified model.
 
     Raises:
         ValueError: If the folder holds no unified model, or there are no episodes to measure on.
@@ -87,7 +88,7 @@ def measure(args: Arguments) -> dict[str, Any]:
 
 
 def weights(model: UnifiedModel, world: Any, policy: Any) -> dict[str, Any]:
-    """Returns numbers of weights, without what both share (encoder, decoder, embedding) and with it."""
+    """Returns the number of weights, without and with the parts that both share (encoder, decoder, embedding)."""
     own = parameters(model)
     shared = own.pop("base")
     dynamics = sum(p.numel() for p in world.parameters()) - shared
@@ -101,7 +102,7 @@ def weights(model: UnifiedModel, world: Any, policy: Any) -> dict[str, Any]:
 
 
 def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
-    """Measures dreams of both against held-out episodes: in centimeters with NICOL's labels, else in their tokens."""
+    """Measures the errors of dreams on held-out episodes in centimeters, which needs NICOL's labels."""
     folder = checkpoint.resolve(args.unified)
     found = [one / "metrics.json" for one in (folder, checkpoint.resolve(args.world_model))]
     known = json.loads(next(one for one in found if one.is_file()).read_text(encoding="utf-8"))
@@ -119,16 +120,16 @@ def dream(args: Arguments, model: UnifiedModel, world: Any) -> dict[str, Any]:
 
 
 def success(folders: tuple[Path, ...], label: str, beside: str, practised: str | None = None) -> dict[str, Any]:
-    """Counts successes in physics and in each one's own dream, and pairs those of physics with the policy `beside`.
+    """Counts successes in physics and in the policies' dreams, and compares all in physics with policy `beside`.
 
     Args:
-        folders: Of `agents.evaluate`.
-        label: The fused policy, whose points stand at the top of the file.
-        beside: The policy that it replaces.
-        practised: The fused policy after practice in its own dream.
+        folders: Output folders of `agents.evaluate`.
+        label: Label of the fused policy, whose difference is a head figure of the report.
+        beside: Label of the policy that it replaces.
+        practised: Label of the fused policy after practice in its own dream; None if there is none.
 
     Raises:
-        ValueError: If one of them was not evaluated.
+        ValueError: If one of these policies was not evaluated.
     """
     results = [one for folder in folders for one in load_results(folder / "episodes.jsonl") if not one.solved_at_start]
     labels = list(dict.fromkeys(one.label for one in results))
@@ -160,7 +161,7 @@ def _rate(values: list[float]) -> dict[str, Any] | None:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Writes the figures as a page."""
+    """Renders the figures as Markdown."""
     lines = ["# One network in the place of two", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
     if "parameters" in found:
         rows = [

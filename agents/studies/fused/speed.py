@@ -1,4 +1,4 @@
-"""How long an action and an imagined step take: one network beside two."""
+"""Measures the time of an action and an imagined step, for one network and for two."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dream_env.world_models.unified.model import UnifiedModel
 
 BATCHES = (1, 256)
 TURNS = 9
-"""Turns of each way; the fastest counts."""
+"""Turns of each variant; the fastest counts."""
 WARM = 20
-"""Calls before the clock: recorded networks are recorded in them."""
+"""Calls before timing starts; networks that are recorded for replay are recorded during these calls."""
 
 
 def plain(model: UnifiedModel) -> UnifiedModel:
-    """Returns a copy of a unified model whose network is not recorded."""
+    """Returns a copy of a unified model whose network is not recorded for replay."""
     made = UnifiedModel(copy.deepcopy(model.config), model.spec)
     made.load_state_dict(model.state_dict())
     return made.eval().requires_grad_(False)
@@ -30,18 +30,19 @@ def plain(model: UnifiedModel) -> UnifiedModel:
 
 @torch.inference_mode()
 def speed(model: UnifiedModel, acts: UnifiedPolicy, world: Any, policy: Any, seconds: float) -> dict[str, Any]:
-    """Returns milliseconds of CPU for an action and an imagined step of B dreams on one core, by B and way.
+    """Returns the CPU milliseconds of an action and an imagined step of B dreams on one core, by B and variant.
 
-    Ways: `pair`, the policy's action and the world model's step; `fused`, one look of the trunk; `fused_separate`, the
-    two roles called one after the other; `fused_plain`, one look with nothing recorded. Embeddings, which rewards need
-    of either and the pair's policy looks at, are not in it.
+    Variants: `pair`, the policy's action and then the world model's step; `fused`, both from one pass of the trunk;
+    `fused_separate`, the two roles of the unified model called one after the other; `fused_plain`, as `fused` without
+    recorded networks. The times do not include computing embeddings, which rewards need in every variant and which the
+    pair's policy reads.
 
     Args:
-        model: The unified model, as `checkpoint.load` gives it.
-        acts: Its other role.
+        model: The unified model, as returned by `checkpoint.load`.
+        acts: The unified model in its role as a policy.
         world: The world model that it replaces.
         policy: The policy that it replaces.
-        seconds: Time of a turn.
+        seconds: CPU seconds for timing each variant.
     """
     policy.requires_grad_(False)
     slow, result = plain(model), {}
@@ -63,7 +64,7 @@ def speed(model: UnifiedModel, acts: UnifiedPolicy, world: Any, policy: Any, sec
 
 
 def _clock(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Returns seconds of CPU for a call, turn by turn."""
+    """Returns the CPU seconds of a call of each variant; the variants are timed in turns."""
     best = dict.fromkeys(ways, float("inf"))
     for way in ways.values():
         for _ in range(WARM):
@@ -79,7 +80,7 @@ def _clock(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, floa
 
 
 def _seen(model: UnifiedModel, count: int) -> dict[str, Tensor]:
-    """Returns observations drawn from their spaces, with a sentence's numbers."""
+    """Returns observations sampled from their spaces, with a random instruction embedding."""
     space = model.spec.observation
     space.seed(0)
     rows = [space.sample() for _ in range(count)]
@@ -88,10 +89,10 @@ def _seen(model: UnifiedModel, count: int) -> dict[str, Tensor]:
 
 
 def _given(model: UnifiedModel, count: int) -> tuple[State, dict[str, Tensor], Tensor, Tensor]:
-    """Returns states, observations of them, goals and noise."""
+    """Returns states, the observations of these states, goal embeddings, and noise."""
     torch.manual_seed(0)
     state = model.encode(_seen(model, count))
     embedding = model.embedding(state)
     goal = embedding + 0.5 * torch.randn_like(embedding)
-    told = {name: state[name] for name in (*model.observed, "instruction") if name in state}
-    return state, {**told, "embedding": embedding, "goal": goal}, goal, torch.rand(count, 1)
+    observed = {name: state[name] for name in (*model.observed, "instruction") if name in state}
+    return state, {**observed, "embedding": embedding, "goal": goal}, goal, torch.rand(count, 1)

@@ -1,1 +1,1 @@
-"""Is the core general? World models of small environments, a learner trained in them only, and the real thing."""
+"""Tests the package on small environments: learners trained only in world models, evaluated in the real environment."""

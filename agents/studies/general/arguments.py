@@ -1,4 +1,4 @@
-"""What `agents.studies.general` can be told."""
+"""Command-line options of `agents.studies.general`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Arguments:
-    """Arguments of the command.
+    """Trains learners in dreams of small environments, and evaluates them in the real environments.
 
     Attributes:
         out: Folder of general.json and general.md.
-        work: Folder of episodes, world models and what is finished.
-        seeds: Training seeds of the learners.
-        evaluated: Real episodes that each learner is evaluated on.
-        workers: Processes for the learners.
-        short: Runs everything in a minute, for a look at whether it runs.
-        envs: Environments to take; none takes all.
+        work: Folder of episodes, world models and finished results.
+        seeds: Number of training seeds of the learners.
+        evaluated: Number of real episodes for evaluating each learner.
+        workers: Number of processes for the learners.
+        short: Run everything at toy size in about a minute, to check that it runs.
+        envs: Environments to run; without any, all of them.
     """
 
     out: Path = Path("results")

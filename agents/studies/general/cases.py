@@ -1,4 +1,4 @@
-"""The environments of the study, and how each is recorded, fitted and practised in."""
+"""The environments of the study, with their settings for recording, fitting and training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Case:
     """An environment of the study.
 
     Attributes:
-        name: Its short name.
-        env: Its id, with the module that registers it.
-        episodes: Episodes that are recorded.
-        mix: What acts in them, see `dream_env.agents.collect`.
+        name: Short name.
+        env: Gymnasium id, with the module that registers it.
+        episodes: Number of recorded episodes.
+        mix: Behaviors of the recorded episodes, see `dream_env.agents.collect`.
         fit: Arguments of the fit, see `dream_env.agents.fit.dynamics_fit`.
         learner: Name of the learner.
-        steps: Steps of a learner's environments.
-        obs_type: What it sees: "native" or "embedding".
-        dream: Arguments of its dream.
+        steps: Environment steps of the learner.
+        obs_type: Observation of the learner: "native" or "embedding".
+        dream: Arguments of the dream.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Case:
     dream: dict[str, Any] = field(default_factory=dict)
 
     def short(self) -> Case:
-        """Returns a case that shows that everything runs, in seconds."""
+        """Returns the case at toy size, which runs in seconds."""
         steps = 600 if self.learner == "sac" else 1024
         fit = self.fit | {"updates": 20, "picture_updates": 10, "width": 16, "batch": 8, "members": 2}
         return replace(self, episodes=4, steps=steps, fit=fit)
 
 
 CASES = (
-    # Dreams also begin in the middle of recorded episodes (as in MBPO), some at full speed: that takes a learner longer
-    # to come to, and to get out of, where every episode begins at rest.
+    # Rollouts also start in the middle of recorded episodes (as in MBPO), some at full speed. With starts at rest only,
+    # a learner takes longer to reach such states and to learn to recover from them.
     Case(
         "Pendulum-v1",
         "Pendulum-v1",

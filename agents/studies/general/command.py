@@ -1,8 +1,9 @@
-"""Is the core general? `python -m agents.studies.general --out results` remakes results/general.json and general.md.
+"""Tests the package on small environments: `python -m agents.studies.general` writes general.json and general.md.
 
-For each small environment: record random episodes, fit a world model of kind `dynamics` to them, train a learner in
-that dream only, and evaluate it in the real environment; beside it the same learner trained in the real environment,
-and random actions. What is finished is kept in `--work`; a killed study goes on when the same command is given again.
+For each small environment, the study records random episodes, fits a world model of kind `dynamics` to them, trains a
+learner in the dream only, and evaluates it in the real environment. For comparison, it trains the same learner in the
+real environment and evaluates random actions. Finished parts are kept in `--work`; running the same command again
+resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from dream_env.files import write_json, write_text
 from dream_env.progress import progress_bar
 
 PREPARED = "prepared.json"
-"""File with the CPU minutes that recording and fitting took; it is there once both are done."""
+"""File with the CPU minutes of recording and fitting; it exists once both are done."""
 
 
 def prepare(given: tuple[Case, Path]) -> None:
-    """Records a case's episodes and fits its world model, into `data` and `model` of a folder."""
+    """Records the episodes of a case and fits its world model, in the subfolders `data` and `model` of its folder."""
     (case, work), began = given, time.process_time()
     collect(Collect(work / "data", case.episodes, case.env, mix=case.mix, workers=1))
     fit(FitArguments(data=(work / "data",), out=work / "model", **case.fit), EpisodeDataset.load(work / "data"))
@@ -42,7 +43,7 @@ def prepare(given: tuple[Case, Path]) -> None:
 
 
 class Job(NamedTuple):
-    """One learner: of a case, in the "dream" or in the "real" environment, with a seed."""
+    """One training run: a case, the "dream" or the "real" environment, and a seed."""
 
     case: Case
     work: Path
@@ -52,12 +53,12 @@ class Job(NamedTuple):
 
     @property
     def file(self) -> Path:
-        """Where its result is kept."""
+        """File of the result."""
         return self.work / f"{self.world}{self.seed}.json"
 
 
 def run(job: Job) -> None:
-    """Trains a learner, evaluates it in the real environment, keeps the returns and the CPU minutes of its training."""
+    """Trains a learner, evaluates it in the real environment, and saves the returns and the CPU minutes of training."""
     case, model, began = job.case, job.work / "model", time.process_time()
     where, dream = (None, case.dream) if job.world == "dream" else (case.env, {})
     agent = learn(case.learner, case.steps, job.seed, model, where, case.obs_type, **dream)
@@ -67,7 +68,7 @@ def run(job: Job) -> None:
 
 
 def entry(case: Case, work: Path, jobs: list[Job], evaluated: int) -> dict[str, Any]:
-    """Returns a case's entry of general.json, from the results of its jobs."""
+    """Returns the entry of a case in general.json, from the results of its jobs."""
     found = {job: json.loads(job.file.read_text()) for job in jobs}
     worlds = ("dream", "real")
     own = {w: [float(np.mean(found[job]["returns"])) for job in jobs if job.world == w] for w in worlds}
@@ -93,7 +94,7 @@ def entry(case: Case, work: Path, jobs: list[Job], evaluated: int) -> dict[str, 
 
 
 def report(entries: list[dict[str, Any]]) -> str:
-    """Writes the table of general.md."""
+    """Renders general.md."""
     rows = [
         [
             each["env"],

@@ -1,4 +1,4 @@
-"""CartPole seen by a camera: an environment whose observation is one picture, with real ends and variable lengths."""
+"""CartPole with pictures as observations: an environment with termination and episodes of different lengths."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gymnasium.envs.registration import register
 from PIL import Image, ImageDraw
 
 ENV_ID = f"{__name__}:PictureCartPole-v0"
-"""Its id, with the module that `gymnasium.make` has to import for it."""
+"""Gymnasium id, with the module that `gymnasium.make` has to import."""
 SIDE = 64
 """Side of a picture in pixels."""
 _FINE = 4
-"""Drawn so many times as large, and made smaller: what moves by less than a pixel is seen."""
+"""Factor by which pictures are drawn larger and then downscaled, so that motion of less than a pixel is visible."""
 _HALF_TRACK, _POLE = 2.4, 2.0
 """Half the width of the view, and the length at which the pole is drawn (m)."""
 
 
 class PictureObservation(gym.ObservationWrapper):
-    """Shows CartPole as a picture, `(64, 64, 3)` uint8, and nothing else; it takes no window and no pygame.
+    """Replaces the observation of CartPole with a picture, `(64, 64, 3)` uint8; needs no window and no pygame.
 
     Args:
         env: `CartPole-v1`.
@@ -32,7 +32,7 @@ class PictureObservation(gym.ObservationWrapper):
         self.observation_space = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
 
     def observation(self, observation: Any) -> np.ndarray:
-        """Draws the cart's place and the pole's angle (m, rad; the first and third number)."""
+        """Draws the cart's position (m) and the pole's angle (rad), the first and third entries of the observation."""
         size = SIDE * _FINE
         scale, ground = size / (2 * _HALF_TRACK), 0.85 * size
         x, angle = size / 2 + scale * float(observation[0]), float(observation[2])
@@ -46,7 +46,7 @@ class PictureObservation(gym.ObservationWrapper):
 
 
 def make(**kwargs: Any) -> gym.Env:
-    """Makes the environment; arguments are those of CartPole."""
+    """Creates the environment; takes the arguments of CartPole."""
     return PictureObservation(gym.make("CartPole-v1", **kwargs).unwrapped)
 
 

@@ -1,4 +1,4 @@
-"""Learners of Stable-Baselines3, the same in a dream and in the real environment."""
+"""Learners of Stable-Baselines3, with the same settings in a dream and in the real environment."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ LEARNERS: dict[str, tuple[type[BaseAlgorithm], dict[str, Any]]] = {
         },
     ),
 }
-"""Classes and settings, those of rl_zoo3 for Pendulum and CartPole with smaller networks."""
+"""Classes and settings: those of rl_zoo3 for Pendulum and CartPole, with smaller networks."""
 ENVS = {"sac": 1, "ppo": 16}
-"""Environments side by side."""
+"""Number of parallel environments."""
 
 HELD_OUT_SEED = 300_000
-"""Real seeds from here on were never looked at while anything was chosen; those from 100,000 on were."""
+"""First of the real seeds that were never used for choosing settings; those from 100,000 on were used."""
 
 
 def learn(
@@ -46,11 +46,11 @@ def learn(
 
     Args:
         learner: One of `LEARNERS`.
-        steps: Steps of environments.
-        seed: Of the learner and its environments.
-        model: Folder of a world model; with "embedding" it encodes what the real environment shows, too.
+        steps: Environment steps.
+        seed: Seed of the learner and its environments.
+        model: Folder of a world model; with "embedding", it also encodes the observations of the real environment.
         env: Id of the real environment to learn in; None learns in the dream.
-        obs_type: What is seen: "native", the environment's own observation, or "embedding".
+        obs_type: Observation: "native", the environment's own observation, or "embedding".
         **dream: Arguments of the dream.
     """
     algorithm, settings = LEARNERS[learner]
@@ -67,13 +67,13 @@ def learn(
 
 
 def real(env: str, model: Path, obs_type: str) -> gym.Env:
-    """Makes a real environment, bare where "native" is seen, else seen through a world model."""
+    """Creates a real environment, wrapped by the world model unless `obs_type` is "native"."""
     made = gym.make(env)
     return made if obs_type == "native" else WorldModelWrapper(made, str(model), obs_type="embedding")
 
 
 def evaluate(env: gym.Env, act: Callable[[Any], Any] | None, episodes: int, seed: int = HELD_OUT_SEED) -> list[float]:
-    """Returns the returns of episodes on seeds of their own; without `act` actions are random."""
+    """Returns the returns of episodes, each with its own seed; without `act`, actions are random."""
     returns = []
     env.action_space.seed(seed)
     for i in range(episodes):
@@ -88,7 +88,7 @@ def evaluate(env: gym.Env, act: Callable[[Any], Any] | None, episodes: int, seed
 
 
 def acting(agent: BaseAlgorithm) -> Callable[[Any], Any]:
-    """Returns what an agent does with an observation."""
+    """Returns a function from an observation to the agent's deterministic action."""
 
     def act(obs: Any) -> Any:
         action = agent.predict(obs, deterministic=True)[0]

@@ -1,4 +1,4 @@
-"""What `agents.studies.goal_tasks` can be told."""
+"""Command-line options of `agents.studies.goal_tasks`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICIES = {
     "no goal": "a clone that does not see the goal picture",
     "physics": "that clone, practised in physics instead, for as many control steps as the world model was fitted to",
 }
-"""What plays."""
+"""Policies of the study, with their descriptions."""
 SHIFTED = ("lighting", "camera", "table")
 """Shifts of physics, see `dream_env.nicol.shift`."""
 CONDITIONS = {
@@ -27,7 +27,7 @@ CONDITIONS = {
     "table": "in physics with a table of another color",
     "varied": "in scenes that vary: light, shadows, table, camera, one to five objects of several shapes and sizes",
 }
-"""What it is played under, beside the usual world."""
+"""Conditions of evaluation other than the standard one, with their descriptions."""
 METHODS = (
     *POLICIES,
     "clone/other goal",
@@ -36,57 +36,60 @@ METHODS = (
 )
 """Rows of the study: "POLICY" or "POLICY/CONDITION"."""
 EVERY_SEED = ("clone", "dream")
-"""Rows that are played for all numbers of demonstrations and all training seeds."""
+"""Rows that are run for all numbers of demonstrations and all training seeds."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Clones, practises and evaluates on tasks whose goal a picture shows, by a world model without labels."""
+    """Clones, practises and evaluates policies on tasks with goal pictures, by a world model fitted without labels."""
 
     data: tuple[Path, ...] = (Path("data/place"), Path("data/stack"), Path("data/tries"))
-    """Folders of the episodes that the world model was fitted to, see docs/nicol.md."""
+    """Folders of the episodes that the world model was fitted to; docs/nicol.md shows how to record them."""
     world_model: str = "runs/goal_tasks/model"
-    """Checkpoint of the world model, fitted to these data by `agents.fit --model slots`."""
+    """Checkpoint of the world model, fitted to these episodes by `agents.fit --model slots`."""
     tasks: tuple[str, ...] = ("place", "stack")
-    """Tasks that are played; policies learn all that the data have."""
+    """Tasks to evaluate. Policies learn all tasks in the data."""
     methods: tuple[str, ...] = METHODS
-    """Rows that are played, "POLICY" or "POLICY/CONDITION" such as "dream/lighting": of the policies clone, dream, no
-    goal, physics, and the conditions held-out phrasing, other goal, lighting, camera, table, varied."""
+    """Rows to run, as "POLICY" or "POLICY/CONDITION", such as "dream/lighting". Policies: clone, dream, no goal,
+    physics. Conditions: held-out phrasing, other goal, lighting, camera, table, varied."""
     demos: tuple[int, ...] = (25,)
-    """Demonstrations of each task; the first number is that of the controls and of the summary."""
+    """Demonstrations per task. The controls and the summary use the first number."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds; all rows but clone and dream are of the first."""
+    """Training seeds. All rows except clone and dream use only the first."""
     updates: int = 2000
-    """Updates of a clone."""
+    """Gradient updates of a clone."""
     hindsight: float = 0.5
-    """Share of a clone's batches that comes from all recorded episodes, see `agents.clone --policy transformer`."""
+    """Fraction of each cloning batch that comes from all recorded episodes with hindsight relabelling, see
+    `agents.clone --policy transformer`."""
     std: float = 0.08
-    """Deviation of the actions that practice tries, as a share of half their bounds: a cube is put down exactly."""
+    """Standard deviation of the exploration in practice, as a fraction of half the action range. It is small because
+    cubes have to be put down precisely."""
     noise: float = 0.05
-    """Noise on embeddings in cloning, in their deviations; as little as centimetres are told by."""
+    """Noise added to embeddings in cloning, in units of their standard deviation. It is small so that differences of
+    centimeters remain visible in the embedding."""
     steps: int = 300_000
-    """Steps of practice in the dream."""
+    """Environment steps of practice in the dream."""
     reward: RewardName = "success"
-    """What practice is paid by."""
+    """Reward of practice."""
     temperature: float = 1.5
-    """How far noise leads the dreams of practice from what is likeliest."""
+    """Temperature of the dreams in practice: 0 gives the most likely predictions, larger values more noise."""
     kl_coef: float = 0.02
-    """Weight of the KL divergence of practice to the clone."""
+    """Weight of the KL divergence to the clone in practice."""
     episodes: int = 100
-    """Held-out starts of each task, in physics and in the dream."""
+    """Held-out episodes per task, in physics and in the dream."""
     first_seed: int = HELD_OUT_SEED
-    """The first of them."""
+    """First of the held-out seeds."""
     workers: int | None = None
-    """Processes that play; all cores by default."""
+    """Number of processes for evaluation; all cores by default."""
     work: Path = Path("runs/goal_tasks")
-    """Folder of policies and episodes; what is there is not made again."""
+    """Folder of policies and episodes. Finished ones are reused."""
     out: Path = Path("results")
     """Folder of goal_tasks.json and goal_tasks.md."""
     only_report: bool = False
-    """Trains and plays nothing, and reports what is there."""
+    """Only write the report of finished episodes; train and evaluate nothing."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         for name in ("tasks", "methods"):
             object.__setattr__(self, name, split(getattr(self, name)))
         check_tasks(self.tasks)

@@ -1,8 +1,8 @@
-"""Tasks whose goal is shown, end to end without labels: `python -m agents.studies.goal_tasks`.
+"""Tasks with goal pictures, learned without simulator labels: `python -m agents.studies.goal_tasks`.
 
-By a world model of `agents.fit --model slots`: clones of a few demonstrations, practice in the dream by the distance to
-the goal picture, and controls that see no goal picture or another scene's; all of it judged in physics. What is
-finished is kept in --work; a killed study goes on when the same command is given again.
+With a world model of `agents.fit --model slots`, the study clones a few demonstrations and practises in the dream. The
+controls see no goal picture or the goal picture of another scene. All policies are evaluated in physics. Finished parts
+are kept in --work; running the same command again resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from dream_env.world_models import checkpoint
 
 
 def report(args: Arguments) -> str:
-    """Writes goal_tasks.json and goal_tasks.md of what has been played, and returns the page.
+    """Writes goal_tasks.json and goal_tasks.md from all finished episodes, and returns the page.
 
     Raises:
-        FileNotFoundError: If nothing has been played.
+        FileNotFoundError: If there are no episodes.
     """
     found = {cell: episodes for cell in cells(args) if (episodes := cell.played(args.work))}
     if not found:
@@ -58,7 +58,7 @@ def report(args: Arguments) -> str:
 
 
 def study(args: Arguments) -> str:
-    """Plays every cell that is not yet there, and returns the report.
+    """Runs every unfinished cell, and returns the report.
 
     Raises:
         FileNotFoundError: If the data or the world model is missing.

@@ -1,4 +1,4 @@
-"""Makes the policies of the study and plays their episodes; a cell is a method, demonstrations and a training seed."""
+"""Trains and evaluates the policies; a cell is a method, a number of demonstrations, and a training seed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dream_env.files import write_json
 from dream_env.world_models import checkpoint
 
 DREAMS = 128
-"""Dreams side by side in practice: half of what is usual, as episodes are nearly twice as long."""
+"""Parallel dreams in practice: half the usual number, since episodes are nearly twice as long."""
 PHYSICS_ENVS = 16
-"""Physics side by side, a process each, where practice is in physics."""
+"""Parallel physics environments for practice in physics, one process each."""
 
 
 def cells(args: Arguments) -> Iterator[Cell]:
-    """Lists the cells in the order in which they are worth having: clones and practice before the controls."""
+    """Yields the cells by importance: clones and practice before the controls."""
     every, once = ([m for m in args.methods if (m in EVERY_SEED) == often] for often in (True, False))
     for demos in args.demos:
         yield from (Cell(method, demos, seed) for seed in args.seeds for method in every)
@@ -35,13 +35,13 @@ def cells(args: Arguments) -> Iterator[Cell]:
 
 
 def parts(cell: Cell) -> tuple[str, str]:
-    """Returns what plays, and what it plays under: empty for the usual world."""
+    """Returns the policy and the condition of a cell; the condition is empty for the standard one."""
     policy, _, condition = cell.row.partition("/")
     return policy, condition
 
 
 def play(cell: Cell, args: Arguments) -> None:
-    """Trains and plays a cell, unless that is done."""
+    """Trains and evaluates a cell, unless it is finished."""
     file = cell.folder(args.work) / EPISODES
     if file.is_file():
         return
@@ -61,7 +61,7 @@ def play(cell: Cell, args: Arguments) -> None:
 
 
 def make(cell: Cell, args: Arguments) -> Path:
-    """Returns the folder of a cell's policy, trained if it is not there."""
+    """Returns the folder of a cell's policy; trains the policy if it does not exist."""
     policy, condition = parts(cell)
     if condition:
         return make(replace(cell, row=policy), args)
@@ -95,7 +95,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
-    """Practises the clone in the dream, or in physics for as many steps as the data hold."""
+    """Practises the clone in the dream, or in physics for as many steps as the data contain."""
     physics = cell.row == "physics"
     form = Practice(
         out=out,

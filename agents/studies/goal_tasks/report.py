@@ -16,13 +16,13 @@ from dream_env.nicol.tasks.place import TOLERANCE
 
 Played = Mapping[Cell, Sequence[EpisodeResult]]
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
-"""Figures of the summary that tell what the goal picture is worth, and the methods that they are of."""
+"""Figures of the summary about the value of the goal picture, with the methods that they are measured for."""
 DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "clone/other goal"}
-"""The same of what dreams predict: as much as in physics, if the world model's success knows the goal."""
+"""The same figures in the dream; they equal those in physics if the world model predicts success from the goal."""
 
 
 def starts(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> dict[tuple[str, int], bool]:
-    """Returns the outcomes in a world by task and start, without those that were solved already."""
+    """Returns the outcomes in a world by task and seed, without episodes that are solved at the start."""
     return {
         (one.task, one.seed): one.success
         for one in episodes
@@ -31,19 +31,19 @@ def starts(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> 
 
 
 def rate(outcomes: Mapping[Any, bool]) -> Interval:
-    """Returns a rate of success with its Wilson interval."""
+    """Returns the success rate with its Wilson interval."""
     return wilson(sum(outcomes.values()), len(outcomes)) if outcomes else UNKNOWN
 
 
 def distance(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> float | None:
-    """Returns the mean distance to the goal's embedding at the end, which unlike the dream's success knows the goal."""
+    """Returns the mean final distance to the goal embedding, which, unlike success in the dream, knows the goal."""
     own = starts(episodes, world, task)
     ends = [o.distance for o in episodes if o.world == world and (o.task, o.seed) in own and o.distance is not None]
     return round(float(np.mean(ends)), 4) if ends else None
 
 
 def touched_first(episodes: Sequence[EpisodeResult]) -> float | None:
-    """Returns the share of physics' episodes whose first touch was of the named object, of those that had one."""
+    """Returns the fraction of physics episodes with a touch in which the named object was touched first."""
     some = [one for one in episodes if one.world == "physics" and not one.solved_at_start and one.touched is not None]
     return round(float(np.mean([one.touched == one.named for one in some])), 4) if some else None
 
@@ -67,7 +67,7 @@ def reduce(found: Played) -> list[dict[str, Any]]:
 
 
 def table(found: Played) -> list[dict[str, Any]]:
-    """Makes a row for each method and number of demonstrations, of all training seeds together."""
+    """Returns a row for each method and number of demonstrations, over all training seeds."""
     tasks = list(dict.fromkeys(one.task for episodes in found.values() for one in episodes))
     rows = []
     for method, demos in dict.fromkeys((cell.row, cell.demos) for cell in found):
@@ -89,7 +89,7 @@ def table(found: Played) -> list[dict[str, Any]]:
 def gain(
     found: Played, demos: int, world: str, task: str = "all", method: str = "dream", over: str = "clone"
 ) -> Interval:
-    """Returns by how much a method is ahead of another one, on the same starts, of all seeds that both have."""
+    """Returns the paired difference in success between a method and another, on the starts and seeds of both."""
     before, after = list[float](), list[float]()
     for cell, episodes in found.items():
         other = found.get(Cell(over, demos, cell.seed))
@@ -103,7 +103,7 @@ def gain(
 
 
 def summarize(found: Played, demos: int) -> dict[str, Any]:
-    """Sums up what practice gains, and what the goal picture is worth to `place`; null is what was not played."""
+    """Summarizes the gain of practice and the value of the goal picture for `place`; None if not measured."""
     physics, dream = (gain(found, demos, world) for world in ("physics", "dream"))
     share = physics.value / dream.value if dream.value > 0 else float("nan")
     summary: dict[str, Any] = {
@@ -139,15 +139,15 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
 
 
 def chance() -> float:
-    """Returns the share of the places that goal pictures show which are near enough to another one, at most.
+    """Returns an upper bound on the success rate of a policy that moves the cube to any possible goal position.
 
-    Who brings the cube to any place that a goal may have succeeds so often.
+    It is the fraction of the area of goal positions that lies within the tolerance of one position.
     """
     return float(np.pi * TOLERANCE**2 / np.prod(GOAL_HIGH - GOAL_LOW))
 
 
 def markdown(about: Mapping[str, Any]) -> str:
-    """Writes the page."""
+    """Renders the page as Markdown."""
     lines = [
         "# Tasks whose goal is shown",
         "",

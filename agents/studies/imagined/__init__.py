@@ -1,4 +1,4 @@
-"""One picture of each policy with a world model inside: `python -m agents.studies.imagined`.
+"""Pictures of the predictions of policies with a built-in world model: `python -m agents.studies.imagined`.
 
-`drawings` makes them, `command` says of what.
+`drawings` draws the pictures, `command` selects models and episodes.
 """

@@ -1,4 +1,4 @@
-"""What `agents.studies.imagined` can be told."""
+"""Command-line options of `agents.studies.imagined`."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ from dream_env.checks import check_number
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draws what policies with a world model inside imagine, beside what then happened; what is not named is left."""
+    """Draws the predictions of policies with a built-in world model next to what then happened.
+
+    Only the pictures whose options are given are drawn.
+    """
 
     data: Path | None = None
-    """Folder of recorded episodes that nothing has learned from, such as of `agents.collect --seed`; for all but
-    --fused."""
+    """Folder of recorded episodes that no model was trained on, for example recorded by `agents.collect --seed`. Needed
+    for everything except --fused."""
     video: str | None = None
-    """Policy of `agents.clone --policy video` whose world model can draw embeddings: what it imagines."""
+    """Policy of `agents.clone --policy video`, with a world model that can decode embeddings. Draws the futures that it
+    imagines."""
     latent: str | None = None
-    """Policy of `agents.clone --policy latent`: the recorded frames that are nearest to what it foresees, and how far
-    that is from what comes."""
+    """Policy of `agents.clone --policy latent`. Draws the recorded frames nearest to its predicted embeddings, and the
+    distance of these predictions to the true future embeddings."""
     unified: str | None = None
-    """Folder of `agents.fit --model unified`: its dream under recorded actions, beside its base's."""
+    """Folder of a model of `agents.fit --model unified`. Draws its rollout under recorded actions next to that of its
+    base."""
     base: str = "unlabelled"
-    """World model that the unified one was made around."""
+    """World model that the unified model is based on."""
     fused: Path | None = None
-    """fused.json of `agents.studies.fused`: weights, time and error of one network and of two."""
+    """File fused.json of `agents.studies.fused`. Draws weights, time and error of one network and of two."""
     tasks: tuple[str, ...] = ()
-    """Tasks whose episodes are drawn; none for all."""
+    """Tasks whose episodes may be drawn; without any, all tasks."""
     episode: int = 0
-    """Which demonstration is drawn, of those that succeeded where success was recorded."""
+    """Index of the demonstration to draw, among the successful ones if success was recorded."""
     others: int = 200
-    """Further ones, whose frames are looked through for the nearest and over which distances are averaged."""
+    """Number of other demonstrations in which the nearest frames are searched and over which distances are averaged."""
     out: Path = Path("docs")
     """Folder of policies_NAME.png."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         check_number("episode", self.episode)
         check_number("others", self.others, 1)
         if not any((self.video, self.latent, self.unified, self.fused)):

@@ -1,8 +1,8 @@
-"""Draws what policies with a world model inside imagine: `python -m agents.studies.imagined --data DIR --video FOLDER`.
+"""Draws predictions of policies with a world model: `python -m agents.studies.imagined --data DIR --video FOLDER`.
 
-Of a policy that generates futures, what it imagines; of one that foresees embeddings, the nearest recorded frames; of a
-unified model its dream; all beside what then happened. Of a fused
-network what it saves and what it costs.
+For a policy that generates futures, the command draws these futures; for a policy that predicts embeddings, the nearest
+recorded frames; for a unified model, its rollout. All are shown next to what then happened. For a fused network, it
+plots the saved weights and time and the cost in error.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dream_env.world_models import checkpoint
 
 
 def chosen(data: EpisodeDataset, args: Arguments) -> np.ndarray:
-    """Returns the demonstrations that may be drawn: of the tasks, those that succeeded.
+    """Returns the indices of the demonstrations that may be drawn: the successful ones of the tasks.
 
     Raises:
-        ValueError: If a task is not known, or too few are left.
+        ValueError: If a task is unknown, or there are too few demonstrations.
     """
     known = sorted(set(data.task.tolist()))
     for task in args.tasks:
@@ -39,10 +39,10 @@ def chosen(data: EpisodeDataset, args: Arguments) -> np.ndarray:
 
 
 def draw(args: Arguments) -> list[str]:
-    """Draws what is named, and returns the names of the files.
+    """Draws the requested pictures, and returns the names of the files.
 
     Raises:
-        ValueError: If a policy is of another kind, or a world model cannot draw.
+        ValueError: If a policy is of another kind, or a world model cannot decode embeddings.
     """
     check_out(args.out)
     made: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The drawings: rows of pictures with their names, and curves."""
+"""Draws the figures: labelled rows of pictures, and curves."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 6
-"""Columns of a picture."""
+"""Number of frames in a row."""
 PALETTE = 128
-"""Colors of a file, which keeps it small."""
+"""Number of colors in a file, limited to keep it small."""
 
 
 def video(policy: Any, model: Any, data: EpisodeDataset, episode: int) -> Image.Image:
-    """Draws what a policy imagines, see `dream_env.agents.eval.imagined.strip`."""
+    """Draws the futures that a policy imagines, see `dream_env.agents.eval.imagined.strip`."""
     rows, steps = strip(policy, model, data, episode, SHOWN)
     return labelled(rows, steps, str(data.instruction[episode]))
 
 
 def latent(policy: Any, model: Any, data: EpisodeDataset, episode: int, others: np.ndarray) -> Image.Image:
-    """Draws the recorded frames nearest to what a policy foresees, and how far that is from what comes.
+    """Draws the recorded frames nearest to the embeddings that a policy predicts, and the error of its predictions.
 
-    Nearest is meant in the embedding, under the drawn episode's sentence: what it leaves out, may differ.
+    Frames are compared by their embeddings under the instruction of the drawn episode, so details that the embedding
+    ignores may differ.
 
     Args:
-        policy: One with `imagine` and `config.ahead`.
-        model: Its world model.
+        policy: Policy with `imagine` and `config.ahead`.
+        model: World model of the policy.
         data: Recorded episodes.
-        episode: The one to draw.
-        others: Those whose frames are looked through, and over which distances are averaged.
+        episode: Index of the episode to draw.
+        others: Indices of the episodes in which the nearest frames are searched and over which errors are averaged.
     """
     ahead, some = policy.config.ahead, data.take(others)
     frames, every = encode(model, data.take(slice(episode, episode + 1))), encode(model, some)
@@ -66,12 +67,12 @@ def latent(policy: Any, model: Any, data: EpisodeDataset, episode: int, others: 
 
 
 def foreseen(policy: Any, frames: EncodedFrames, rows: Tensor) -> Tensor:
-    """Returns the embeddings `(B, E)` that a policy expects after frames `(B,)`."""
+    """Returns the embeddings `(B, E)` that a policy predicts from frames with indices `(B,)`."""
     return torch.from_numpy(policy.imagine({name: part.numpy() for name, part in frames.observed(rows).items()}))
 
 
 def distances(policy: Any, frames: EncodedFrames) -> Figure:
-    """Draws how far what comes k steps on is from what is foreseen, and from now; squared, the mean over frames."""
+    """Plots the mean squared distance of the embedding k steps ahead from the prediction and from the current one."""
     ahead = policy.config.ahead
     rows = (frames.last[frames.episode] - torch.arange(len(frames.episode)) >= 2 * ahead).nonzero()[:, 0]
     if not len(rows):
@@ -92,12 +93,12 @@ def distances(policy: Any, frames: EncodedFrames) -> Figure:
 
 @torch.inference_mode()
 def dreams(worlds: Mapping[str, Any], data: EpisodeDataset, episode: int) -> Image.Image:
-    """Draws an episode, and what world models dream from its first frame under its actions.
+    """Draws an episode, and rollouts of world models from its first frame with its actions.
 
     Args:
         worlds: World models of the same world, by name.
         data: Recorded episodes.
-        episode: The one to draw.
+        episode: Index of the episode to draw.
     """
     begin, end = (int(data.offsets[episode + i]) for i in (0, 1))
     steps = np.linspace(0, end - 1 - begin, SHOWN).round().astype(int)
@@ -119,7 +120,7 @@ def dreams(worlds: Mapping[str, Any], data: EpisodeDataset, episode: int) -> Ima
 
 
 def fused(found: Mapping[str, Any]) -> Figure:
-    """Draws what `agents.studies.fused` measured: weights, time and error of the pair, of one network, of two small."""
+    """Plots the figures of `agents.studies.fused`: weights, time and error of the pair, one network, and two small."""
     names = {"pair": "the two it\nreplaces", "fused": "fused", "separate": "two of\nits size"}
     figure, axes = subplots(1, 3, (8.4, 2.9))
     weights, time, error = axes[0]
@@ -151,7 +152,7 @@ def fused(found: Mapping[str, Any]) -> Figure:
 
 
 def beside(picture: Image.Image, figure: Figure) -> Image.Image:
-    """Puts a figure to the right of a picture, in its height."""
+    """Places a figure to the right of a picture, at the same height."""
     right = _rendered(figure, picture.height / figure.get_figheight())
     canvas = Image.new("RGB", (picture.width + right.width, picture.height), "white")
     canvas.paste(picture, (0, 0))

@@ -1,5 +1,5 @@
-"""Policies with a world model inside, beside plain ones: `python -m agents.studies.policies`.
+"""Compares policies with a built-in world model with plain ones: `python -m agents.studies.policies`.
 
-`rows` says what each row of the table is and makes its policies, `report` reduces episodes to cells, a summary and a
-page, `command` does all of it.
+`rows` defines the rows of the table and trains their policies, `report` reduces episodes to cells, a summary and a
+page, `command` runs all.
 """

@@ -1,4 +1,4 @@
-"""What `agents.studies.policies` can be told."""
+"""Command-line options of `agents.studies.policies`."""
 
 from __future__ import annotations
 
@@ -11,49 +11,50 @@ from dream_env.agents.run.config import split
 from dream_env.checks import check_number
 
 SIZES: dict[str, Any] = {"depth": 1, "latents": 4, "batch": 128}
-"""What all rows give to `agents.clone` alike: a network that two cores train in a minute."""
+"""Options of `agents.clone` that all rows share: a network that two cores train in a minute."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Clones policies with and without a world model inside from equal demonstrations, and judges them in physics."""
+    """Compares policies with and without a built-in world model, cloned from the same demonstrations, in physics."""
 
     data: tuple[Path, ...] = ()
     """Folders of recorded episodes of NICOL; needed unless --only-report."""
     world_model: str = "unlabelled"
-    """Checkpoint of the world model whose encoder sees, fitted to such episodes."""
+    """Checkpoint of the world model whose encoder all rows use, fitted to such episodes."""
     tasks: tuple[str, ...] = ("push", "lift")
-    """Tasks that one policy learns together. Tasks of other episodes or world models are a run of their own, into the
-    same --work; the report is of all of them."""
+    """Tasks that one policy learns together. Tasks that need other episodes or another world model are a separate run
+    with the same --work; the report covers all runs."""
     policies: tuple[str, ...] = ("plain", "latent", "plain, hindsight", "video")
-    """Rows of the table: plain, latent, video, unified, fused and controls of these, such as "plain, hindsight"; a name
-    that is not known is answered with all of them."""
+    """Rows of the table: plain, latent, video, unified, fused, and controls of these, such as "plain, hindsight". An
+    unknown name gives an error that lists all of them."""
     demos: tuple[int, ...] = (25,)
-    """Demonstrations of each task."""
+    """Demonstrations per task."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of cloning."""
     others: int = 1500
-    """Episodes beside the demonstrations, the first that are none: their pictures for what is foreseen and imagined,
-    their actions for hindsight. Further demonstrations are left out, so that no row has more of them than another."""
+    """Number of recorded episodes used in addition to the demonstrations: their pictures train predictions of the
+    future, their actions hindsight relabelling. They are spread evenly over the episodes that are no demonstrations, so
+    that all rows have the same number of demonstrations."""
     updates: int = 800
-    """Updates of every row; "video" has as many more for its generator."""
+    """Gradient updates of every row; "video" has the same number again for its generator."""
     goal: bool = False
-    """Shows policies the goal picture's embedding."""
+    """Add the goal embedding to the observations of the policies."""
     practice: int = 200_000
-    """Steps of rows that practise in the dream."""
+    """Environment steps of the rows that practise in the dream."""
     episodes: int = 100
-    """Held-out seeds of each task, in physics."""
+    """Held-out episodes per task, in physics."""
     first_seed: int = HELD_OUT_SEED
-    """The first of them."""
+    """First of the held-out seeds."""
     work: Path = Path("runs/policies")
-    """Folder of policies and episodes; what is there is not made again."""
+    """Folder of policies and episodes. Finished ones are reused."""
     out: Path = Path("results")
     """Folder of policies.json and policies.md."""
     only_report: bool = False
-    """Trains and plays nothing, and reports what is there."""
+    """Only write the report of finished episodes; train and evaluate nothing."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         object.__setattr__(self, "tasks", split(self.tasks))
         given: Any = self.data
         if isinstance(given, str | Path):
@@ -70,11 +71,11 @@ class Arguments:
 
     @property
     def group(self) -> Path:
-        """Where policies of these tasks are kept."""
+        """Folder of the policies of these tasks."""
         return self.work / "+".join(self.tasks)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what cells of a group have in common, JSON-able."""
+        """Returns the settings that all cells of a group share, in a form that can be written as JSON."""
         left_out = ("policies", "demos", "seeds", "work", "out", "only_report", "data", "world_model")
         values = {name: value for name, value in asdict(self).items() if name not in left_out}
         named = {"data": [one.name for one in self.data], "world_model": Path(self.world_model).name}

@@ -1,9 +1,9 @@
-"""Compares policies with a world model inside with plain ones: `python -m agents.studies.policies --data DIR`.
+"""Compares policies with a built-in world model with plain ones: `python -m agents.studies.policies --data DIR`.
 
-From the same demonstrations, through the same world model, with as many updates, judged by physics on the same held-out
-starts. A cell (a row, a number of demonstrations, a seed) is one policy; what is finished is kept in --work, a killed
-study goes on when the same command is given again, and the report, of everything in --work, is written after every
-cell.
+All policies use the same demonstrations, the same world model as encoder and the same number of updates, and are
+evaluated in physics on the same held-out starts. A cell (a row, a number of demonstrations, a seed) is one policy.
+Finished cells are kept in --work; running the same command again resumes an interrupted study. The report covers
+everything in --work and is written after every cell.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dream_env.world_models import checkpoint
 
 
 def begin(args: Arguments) -> None:
-    """Notes what a group is told, and every command that told it.
+    """Saves the settings of a group, and every command that was run for it.
 
     Raises:
-        ValueError: If it was told something else before.
+        ValueError: If the group was started with other settings.
     """
     file = args.group / "group.json"
     settings, commands = args.settings(), list[str]()
@@ -38,14 +38,14 @@ def begin(args: Arguments) -> None:
         commands = before["commands"]
         check_settings(args.group, {name: before.get(name) for name in settings}, settings)
     model = Path(args.world_model)
-    named = replace(  # as a reader has it
+    named = replace(  # paths as a reader of the report would use them
         args,
         data=tuple(Path("data") / one.name for one in args.data),
         world_model=f"runs/{model.name}" if len(model.parts) > 1 else args.world_model,
         work=Arguments.work,
         out=Arguments.out,
     )
-    commands += [told] if (told := command_line("studies.policies", named)) not in commands else []
+    commands += [command] if (command := command_line("studies.policies", named)) not in commands else []
     write_json(file, {**settings, "commands": commands})
 
 
@@ -64,7 +64,7 @@ def main(args: Arguments) -> None:
         check_choice("policies", row, ROWS)
     torch.set_num_threads(1)
     if not args.only_report:
-        checkpoint.load(args.world_model)  # these tell what is missing, before anything is noted
+        checkpoint.load(args.world_model)  # fails early if something is missing, before settings are saved
         for folder in args.data:
             LeRobotStore(folder).info()
         begin(args)

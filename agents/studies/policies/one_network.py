@@ -1,4 +1,4 @@
-"""Rows of the study whose policy is a world model too: `unified`, its control, and `fused`."""
+"""Rows of the study whose policy is also a world model: `unified`, its control, and `fused`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ if TYPE_CHECKING:
     from dream_env.agents.studies.policies.rows import Cell
 
 TEACHER = "plain, dream RL"
-"""Row whose policy a fused network replaces, and is taught by."""
+"""Row whose policy a fused network replaces and is trained to imitate."""
 
 
 def unified(cell: Cell, args: Arguments) -> float:
-    """Fits next tokens of all episodes and actions of demonstrations together, and returns the CPU minutes.
+    """Fits one network to the next tokens of all episodes and the actions of demonstrations; returns the CPU minutes.
 
-    Actions look at the embedding beside the tokens, as every other row's do: it knows which slot a sentence names,
-    which a few demonstrations do not teach.
+    The action head also reads the embedding, as in every other row: it encodes which slot an instruction names, which a
+    few demonstrations are not enough to learn.
     """
     return _fitted(cell, args, sees=True)
 
 
 def alone(cell: Cell, args: Arguments) -> float:
-    """Fits the same network to actions alone, and returns the CPU minutes."""
+    """Fits the same network to actions only, and returns the CPU minutes."""
     return _fitted(cell, args, token_weight=0.0, sees=True)
 
 
 def fused(cell: Cell, args: Arguments) -> float:
-    """Fits one network to the practised policy and to recorded and dreamt steps; returns the CPU minutes of both.
+    """Fits one network to the practised policy and to recorded and dreamt steps.
 
-    Actions look at the embedding, as the teacher's do: without, too many grasps are lost in so few updates.
+    The action head reads the embedding, as the teacher does: without it, too many grasps fail after so few updates.
+
+    Returns:
+        The CPU minutes of the teacher and the fit.
     """
     from dream_env.agents.studies.policies.rows import made
 

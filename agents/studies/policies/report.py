@@ -1,4 +1,4 @@
-"""What the study says: cells, a summary, a page."""
+"""Reduces the episodes of the study to cells, a summary and a page."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dream_env.agents.eval.statistics import Interval, markdown_table, paired_di
 from dream_env.agents.studies.policies.rows import FIGURES, ROWS, Cell, found
 
 ROOM = ("place", "stack")
-"""Tasks that leave room, named before anything was played: gains in the summary are over those, else over all."""
+"""Tasks with room for improvement, chosen before any evaluation. The summary uses them if available, else all tasks."""
 SEEDS = 3
-"""Seeds of cloning that a claim takes."""
+"""Number of cloning seeds that a claim needs."""
 Played = Mapping[Cell, Sequence[EpisodeResult]]
 
 
 def groups(work: Path) -> dict[str, dict[str, Any]]:
-    """Returns what every group of a study was told, by the name of its folder."""
+    """Returns the saved settings of every group of a study, by the name of its folder."""
     return {
         file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(work.glob("*/group.json"))
     }
 
 
 def reduce(played: Played, group: Path) -> list[dict[str, Any]]:
-    """Returns the cells of a group, one for each task; starts that are already solved are left out."""
+    """Returns the cells of a group, one for each task, without episodes that are solved at the start."""
     rows = []
     for cell, episodes in played.items():
         figures = json.loads((cell.folder(group) / FIGURES).read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def reduce(played: Played, group: Path) -> list[dict[str, Any]]:
 
 
 def solved(played: Played, row: str, demos: int, tasks: Sequence[str]) -> dict[tuple[int, str, int], bool]:
-    """Returns the successes of a row by seed of cloning, task and seed of the episode."""
+    """Returns the outcomes of a row by cloning seed, task and episode seed."""
     return {
         (cell.seed, one.task, one.seed): one.success
         for cell, episodes in played.items()
@@ -55,14 +55,14 @@ def solved(played: Played, row: str, demos: int, tasks: Sequence[str]) -> dict[t
 
 
 def gain(played: Played, row: str, before: str, demos: int, tasks: Sequence[str]) -> Interval | None:
-    """Returns the paired difference of two rows over what both have played; None without anything."""
+    """Returns the paired difference of two rows over the episodes of both; None if there are none."""
     after, first = solved(played, row, demos, tasks), solved(played, before, demos, tasks)
     common = sorted(after.keys() & first.keys())
     return paired_difference([first[key] for key in common], [after[key] for key in common]) if common else None
 
 
 def gains(played: Played, tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns by how many points each row is above its control, and above plain, on some tasks."""
+    """Returns the difference in points of each row over its control and over plain, on given tasks."""
     rows = []
     for demos, row in dict.fromkeys((cell.demos, cell.row) for cell in played):
         for before in dict.fromkeys(name for name in (ROWS[row].control, "plain") if name and name != row):
@@ -85,11 +85,11 @@ def _points(played: Played, row: str, before: str, demos: int, tasks: Sequence[s
 
 
 def summarize(played: Played, further: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the summary: the best gains over the control, of rows with `SEEDS` seeds of cloning where there are such.
+    """Returns the summary: the best gains over the control, preferably of rows with at least `SEEDS` cloning seeds.
 
     Args:
-        played: The cells of all groups; a cell that several have stands with the episodes of all of them.
-        further: Figures that other commands have measured, such as those of a fused network.
+        played: The cells of all groups; a cell in several groups has the episodes of all of them.
+        further: Figures measured by other commands, such as those of a fused network.
     """
     tasks = list(dict.fromkeys(one.task for episodes in played.values() for one in episodes))
     room = [task for task in ROOM if task in tasks]
@@ -104,7 +104,7 @@ def summarize(played: Played, further: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(played: Played, group: Path) -> list[dict[str, Any]]:
-    """Returns a record for every row and number of demonstrations of a group, as a page shows it."""
+    """Returns a record for every row and number of demonstrations of a group, formatted for the page."""
     cells, records = reduce(played, group), []
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
     for demos, row in dict.fromkeys((cell.demos, cell.row) for cell in played):
@@ -126,14 +126,14 @@ def table(played: Played, group: Path) -> list[dict[str, Any]]:
 
 
 def report(work: Path, out: Path) -> tuple[dict[str, Any], str]:
-    """Returns what policies.json holds, and the page, of all that was played.
+    """Returns the contents of policies.json and the page, from all finished episodes.
 
     Args:
         work: Folder of the study.
-        out: Folder of results: what `agents.studies.fused` measured stands in the summary, too.
+        out: Folder of results; the figures of `agents.studies.fused` found there are added to the summary.
 
     Raises:
-        FileNotFoundError: If nothing was played.
+        FileNotFoundError: If there are no episodes.
     """
     about, everything, cells, tables = groups(work), dict[Cell, list[EpisodeResult]](), [], {}
     text = ["# Policies with a world model inside", "", _LEGEND]

@@ -1,4 +1,4 @@
-"""Makes the policies of the study, plays their episodes, and keeps both; a cell is one policy."""
+"""Trains the policies of the study, evaluates them, and saves both; a cell is one policy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 FIGURES = "figures.json"
-"""File of what a cell took."""
+"""File of a cell's parameters, training time and time per action."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,15 @@ class Row:
     """A row of the table.
 
     Attributes:
-        what: What it is, in a line.
-        kind: Kind of `agents.clone` that it is cloned as.
-        options: What it gives to that, beside what all give.
-        control: Row that is the same without what a world model adds; what gains are told over.
-        practised: Whether the policy of `begins` is practised in the dream instead.
-        begins: Row whose policies it begins with.
-        make: Makes the policy of a cell in its folder policy/ otherwise, and returns the CPU minutes that took.
-        is_world: Whether the policy's folder is the world model that it looks through.
+        what: One-line description.
+        kind: Kind of policy for `agents.clone`.
+        options: Options of `agents.clone`, in addition to those of all rows.
+        control: Row that is the same without the world model's contribution; gains are computed over it.
+        practised: Whether the policy of row `begins` is practised in the dream, instead of cloning one.
+        begins: Row whose policies practice starts from.
+        make: Function that trains the policy of a cell in another way, into its folder policy/, and returns the CPU
+            minutes.
+        is_world: Whether the policy's folder is also the world model that encodes its observations.
     """
 
     what: str
@@ -118,18 +119,18 @@ ROWS: dict[str, Row] = {
         is_world=True,
     ),
 }
-"""Rows by name; further ones are entered here, see `Row.make`."""
+"""Rows by name; add new rows here, see `Row.make`."""
 
 
 def cells(args: Arguments) -> Iterator[Cell]:
-    """Lists the cells of a run: early seeds first, all rows of each."""
+    """Yields the cells of a run: seed by seed, with all rows for each number of demonstrations."""
     for seed in args.seeds:
         for demos in args.demos:
             yield from (Cell(row, demos, seed) for row in args.policies)
 
 
 def found(group: Path) -> dict[Cell, list[EpisodeResult]]:
-    """Returns all cells of a group that have been played, in the order of `ROWS`, and their episodes."""
+    """Returns all finished cells of a group with their episodes, in the order of `ROWS`."""
     demos = sorted(int(path.name.removeprefix("demos")) for path in group.glob("demos*"))
     seeds = range(
         1 + max((int(path.parent.name.rpartition("-")[2]) for path in group.glob(f"*/*/{EPISODES}")), default=0)
@@ -140,7 +141,7 @@ def found(group: Path) -> dict[Cell, list[EpisodeResult]]:
 
 @lru_cache(maxsize=1)
 def recorded(data: tuple[Path, ...], tasks: tuple[str, ...], most: int, others: int) -> EpisodeDataset:
-    """Returns the first `most` demonstrations of each task and the first others.
+    """Returns the first `most` demonstrations of each task, and `others` other episodes spread evenly over the data.
 
     Raises:
         ValueError: If there are too few demonstrations.
@@ -157,9 +158,9 @@ def recorded(data: tuple[Path, ...], tasks: tuple[str, ...], most: int, others: 
 
 
 def episodes_of(cell: Cell, args: Arguments) -> EpisodeDataset:
-    """Returns what a cell learns from."""
+    """Returns the training episodes of a cell."""
     episodes = recorded(args.data, args.tasks, max(args.demos), args.others)
-    if cell.demos < max(args.demos):  # further demonstrations are nobody's
+    if cell.demos < max(args.demos):  # no row uses further demonstrations
         keep = episodes.kind != "demo"
         for task in args.tasks:
             keep[np.flatnonzero((episodes.kind == "demo") & (episodes.task == task))[: cell.demos]] = True
@@ -168,13 +169,13 @@ def episodes_of(cell: Cell, args: Arguments) -> EpisodeDataset:
 
 
 def cloned(cell: Cell, args: Arguments) -> float:
-    """Clones a cell's policy, unless that is done, and returns the CPU minutes."""
+    """Clones the policy of a cell, and returns the CPU minutes."""
     row = ROWS[cell.row]
     arguments, command = (import_module(name) for name in KINDS[row.kind])
     given: dict[str, Any] = {"per_task": cell.demos, "seed": cell.seed, "updates": args.updates, "goal": args.goal}
     given |= {"imitates": "expert", "tasks": args.tasks, "world_model": args.world_model, **SIZES, **row.options}
     share = row.options.get("share", 0.0)
-    folders = args.data[:1] * (2 if share else 1)  # what is read is told below
+    folders = args.data[:1] * (2 if share else 1)  # the episodes themselves are passed below
     form = arguments.Arguments(data=folders, out=cell.folder(args.group) / "policy", **given)
     episodes = episodes_of(cell, args)
     before = time.process_time()
@@ -184,7 +185,7 @@ def cloned(cell: Cell, args: Arguments) -> float:
 
 
 def practised(cell: Cell, args: Arguments) -> float:
-    """Practises the policy of another row in the dream, and returns the CPU minutes of both."""
+    """Practises the policy of another row in the dream, and returns the CPU minutes of cloning and practice."""
     from dream_env.agents.train.arguments import Arguments as Practice
     from dream_env.agents.train.command import train
     from dream_env.agents.train.learners import make_env
@@ -208,7 +209,7 @@ def practised(cell: Cell, args: Arguments) -> float:
 
 
 def made(cell: Cell, args: Arguments) -> float:
-    """Makes a cell's policy unless it is there, keeps what it took, and returns the CPU minutes."""
+    """Trains the policy of a cell unless it exists, saves the CPU minutes, and returns them."""
     file = cell.folder(args.group) / "minutes.json"
     if not file.is_file():
         row = ROWS[cell.row]
@@ -218,14 +219,14 @@ def made(cell: Cell, args: Arguments) -> float:
 
 
 def run(cell: Cell, args: Arguments) -> None:
-    """Makes and plays a cell, unless that is done."""
+    """Trains and evaluates a cell, unless it is finished."""
     folder = cell.folder(args.group)
     if (folder / EPISODES).is_file():
         return
     minutes = made(cell, args)
     policy = registry.load(folder / "policy")
     world = str(folder / "policy") if ROWS[cell.row].is_world else args.world_model
-    seen = policy.base.parameters() if ROWS[cell.row].is_world else ()  # the encoder, which is counted for nobody
+    seen = policy.base.parameters() if ROWS[cell.row].is_world else ()  # the encoder, which is not counted in any row
     seeds = range(args.first_seed, args.first_seed + args.episodes)
     results: list[EpisodeResult] = []
     for task in args.tasks:

@@ -1,4 +1,4 @@
-"""Which reward practice should pay, by what physics says of the policies: `python -m agents.studies.practice_rewards`.
+"""Compares rewards for practice by the success in physics: `python -m agents.studies.practice_rewards`.
 
-`rows` trains and plays, `report` reduces episodes to cells, a summary and a page, `command` does all of it.
+`rows` trains and evaluates, `report` reduces episodes to cells, a summary and a page, `command` runs all.
 """

@@ -1,4 +1,4 @@
-"""What `agents.studies.practice_rewards` can be told."""
+"""Command-line options of `agents.studies.practice_rewards`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
 
 CLONE = "clone"
-"""Row of the policy that practice begins with."""
+"""Row of the policy before practice."""
 REWARDS: Mapping[str, Mapping[str, Any]] = {
     "energy": {"reward": "energy"},
     "success": {"reward": "success"},
@@ -24,7 +24,7 @@ REWARDS: Mapping[str, Mapping[str, Any]] = {
     "metric_bounded discounted": {"reward": "metric_bounded", "discount": 0.97, "last_step": 1.0},
     "progress discounted": {"reward": "progress", "discount": 0.97},
 }
-"""Rows of practice in the dream, and what each gives to `agents.train`; the first ones are played first."""
+"""Rows of practice in the dream, with their options of `agents.train`. They are run in this order."""
 CONTROLS = {
     "untrained dream": "the same practice in a dream that sees as the true one does, and moves at random",
     "clone again": "no practice: another clone of as many demonstrations, those of --data, to compare the next with",
@@ -33,41 +33,42 @@ CONTROLS = {
     "was fitted to",
     "practice in physics": "the same practice in physics, for as many control steps as the world model was fitted to",
 }
-"""Rows that tell what else could explain a gain."""
+"""Control rows, which test other explanations of a gain."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Practises a clone under every reward, and judges the policies in physics."""
+    """Practises a clone in the dream with each reward, and evaluates the policies in physics."""
 
     rewards: tuple[str, ...] = tuple(REWARDS)
-    """Rewards to practise under, see `REWARDS`; energy is what the others are compared with."""
+    """Rewards of practice. The others are compared with energy."""
     controls: tuple[str, ...] = ()
-    """Controls to play as well: "untrained dream", "clone again", "longer cloning", "cloned successes", "practice in
-    physics"; all but the first need --data."""
+    """Controls to run as well: "untrained dream", "clone again", "longer cloning", "cloned successes", "practice in
+    physics". All except the first need --data."""
     demos: tuple[int, ...] = (5,)
-    """Demonstrations of each task that the clone learned from: 5 and 100 are shipped, others are cloned from --data."""
+    """Demonstrations per task that the clone was trained on. Clones of 5 and 100 are shipped, others are cloned from
+    --data."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of practice."""
+    """Training seeds of practice."""
     steps: int = 500_000
-    """Steps of practice in the dream."""
+    """Environment steps of practice in the dream."""
     episodes: int = 35
-    """Held-out seeds of each task, in physics and in the dream."""
+    """Held-out episodes per task, in physics and in the dream."""
     first_seed: int = HELD_OUT_SEED
-    """The first of them."""
+    """First of the held-out seeds."""
     world_model: str = "default"
     """Checkpoint of the world model."""
     data: Path | None = None
     """Folder of the episodes that the world model was fitted to, for clones and controls."""
     work: Path = Path("runs/practice_rewards")
-    """Folder of policies and episodes; what is there is not made again."""
+    """Folder of policies and episodes. Finished ones are reused."""
     out: Path = Path("results")
     """Folder of practice_rewards.json and practice_rewards.md."""
     only_report: bool = False
-    """Trains and plays nothing, and reports what is there."""
+    """Only write the report of finished episodes; train and evaluate nothing."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         for name in ("rewards", "controls"):
             object.__setattr__(self, name, split(getattr(self, name)))
         for reward in self.rewards:
@@ -87,4 +88,4 @@ class Arguments:
 
 
 SHIPPED = {5: "bc5", 100: "default"}
-"""Clones that the package ships, by demonstrations of each task."""
+"""Clones that the package ships, by demonstrations per task."""

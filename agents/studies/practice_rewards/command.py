@@ -1,9 +1,9 @@
-"""Practises under every reward, and asks physics: `python -m agents.studies.practice_rewards`.
+"""Compares rewards for practice in the dream: `python -m agents.studies.practice_rewards`.
 
-From the clone of a few demonstrations, with as many steps and the same learner for every reward; each policy is played
-in physics and in the dream, on the same held-out starts. A cell (a reward, a number of demonstrations, a seed of
-practice) is one run; what is finished is kept in --work, a killed study goes on when the same command is given again,
-and the report is written after every cell.
+Practice starts from the clone of a few demonstrations, with the same steps and the same learner for every reward. Each
+policy is evaluated in physics and in the dream, on the same held-out starts. A cell (a reward, a number of
+demonstrations, a training seed of practice) is one run. Finished cells are kept in --work; running the same command
+again resumes an interrupted study. The report is written after every cell.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from dream_env.agents.studies.practice_rewards.rows import cells, play
 from dream_env.files import write_json, write_text
 
 SAME = ("steps", "episodes", "first_seed")
-"""What tables of several numbers of demonstrations must have alike to stand in one report."""
+"""Settings that must be equal for tables of different numbers of demonstrations in the same report."""
 
 
 def report(args: Arguments) -> str:
-    """Writes practice_rewards.json and practice_rewards.md of what has been played, and returns the page.
+    """Writes practice_rewards.json and practice_rewards.md from all finished episodes, and returns the page.
 
-    Numbers of demonstrations that the file has, and that are not asked for, stay in it.
+    Results in the file for other numbers of demonstrations are kept.
 
     Raises:
-        FileNotFoundError: If nothing has been played.
-        ValueError: If the file is of other steps or starts.
+        FileNotFoundError: If there are no episodes.
+        ValueError: If the file has results for other numbers of steps, episodes or another first seed.
     """
     found = {cell: episodes for cell in cells(args) if (episodes := cell.played(args.work))}
     if not found:
@@ -59,10 +59,10 @@ def report(args: Arguments) -> str:
 
 
 def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Returns a report with what an older one has of other numbers of demonstrations.
+    """Returns a report extended by the results of an older one for other numbers of demonstrations.
 
     Raises:
-        ValueError: If they are of other steps or starts.
+        ValueError: If their steps, episodes or first seeds differ.
     """
     kept = {demos: command for demos, command in old["commands"].items() if demos not in new["commands"]}
     if not kept:
@@ -81,7 +81,7 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def study(args: Arguments) -> str:
-    """Plays every cell that is not yet there, and returns the report.
+    """Runs every unfinished cell, and returns the report.
 
     Raises:
         FileNotFoundError: If the data, the world model or a clone is missing.

@@ -1,4 +1,4 @@
-"""What the study says: cells, a summary, a page."""
+"""Reduces the episodes of the study to cells, a summary and a page."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS,
 
 ENERGY = "energy"
 ALL = "all"
-"""What stands for every task together."""
+"""Name for all tasks together."""
 
 
 def reduce(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]]:
-    """Returns a cell's figures by task, and of all tasks together; starts that are already solved are left out."""
+    """Returns the figures of cells by task and over all tasks, without episodes that are solved at the start."""
     rows = []
     for cell, episodes in played.items():
         kept = [one for one in episodes if not one.solved_at_start]
@@ -41,7 +41,7 @@ def _mean(values: Iterable[Any]) -> float | None:
 
 
 def pooled(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, demos: int) -> dict[tuple[int, str, int], bool]:
-    """Returns the physics successes of a row by seed of practice, task and seed of the episode."""
+    """Returns the outcomes of a row in physics by training seed, task and episode seed."""
     return {
         (cell.seed, one.task, one.seed): one.success
         for cell, episodes in played.items()
@@ -52,19 +52,19 @@ def pooled(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, demos: int)
 
 
 def gain(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, before: str, demos: int) -> Interval | None:
-    """Returns the paired difference of two rows in physics, on what both have played; None without anything."""
+    """Returns the paired difference of two rows in physics, on the episodes of both; None if there are none."""
     after, first = pooled(played, row, demos), pooled(played, before, demos)
-    if before == CLONE:  # which has no seeds of practice
+    if before == CLONE:  # the clone has only one training seed
         first = {key: first[0, key[1], key[2]] for key in after if (0, key[1], key[2]) in first}
     common = [key for key in after if key in first]
     return paired_difference([first[key] for key in common], [after[key] for key in common]) if common else None
 
 
 def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
-    """Returns the summary, at the fewest demonstrations that were played.
+    """Returns the summary, for the smallest number of demonstrations.
 
-    Energy is compared with each other reward on the seeds of practice and the starts that both have played, and
-    `energy_points_behind_best` is the worst of these differences: negative where energy is the best.
+    Energy is compared with every other reward on the training seeds and starts of both. `energy_points_behind_best` is
+    the worst of these differences; it is negative if energy is the best.
     """
     demos = min(cell.demos for cell in played)
     rewards = [row for row in dict.fromkeys(cell.row for cell in played) if row in REWARDS]
@@ -95,7 +95,7 @@ def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Writes the page."""
+    """Renders the page as Markdown."""
     commands: dict[str, list[str]] = {}
     for demos, command in report["commands"].items():
         commands.setdefault(command, []).append(demos)
@@ -128,7 +128,7 @@ def _listed(kinds: Mapping[str, int]) -> str:
 
 
 def table(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]]:
-    """Returns a record for every row and number of demonstrations, as a page shows it."""
+    """Returns a record for every row and number of demonstrations, formatted for the page."""
     figures = reduce(played)
     tasks = [task for task in dict.fromkeys(cell["task"] for cell in figures) if task != ALL]
     records = []

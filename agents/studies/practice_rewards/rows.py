@@ -1,4 +1,4 @@
-"""Makes the policies of the study, plays their episodes, and keeps both; a cell is one policy."""
+"""Trains the policies of the study, evaluates them, and saves both; a cell is one policy."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 
 DYNAMICS = ("predictor", "object_dynamics")
-"""Parts of the world model that move what is seen; an untrained dream has them at random."""
+"""Modules of the world model that predict the next state; the untrained dream has random weights in them."""
 PHYSICS_ENVS = 16
-"""Physics envs side by side, a process each, in the control that practises there."""
+"""Parallel physics environments, one process each, in the control that practises in physics."""
 MOST_CLONED = 1500
-"""Successful episodes that are cloned at most, the first of the data."""
+"""Largest number of successful episodes to clone; the first ones in the data are taken."""
 
 
 def cells(args: Arguments) -> Iterator[Cell]:
-    """Lists the cells in the order in which they are worth having: few demonstrations and early seeds first."""
+    """Yields the cells in the order in which they are run: in the given order of demonstrations and seeds."""
     for demos in args.demos:
         yield Cell(CLONE, demos, 0)
         for seed in args.seeds:
@@ -45,7 +45,7 @@ def cells(args: Arguments) -> Iterator[Cell]:
 
 
 def play(cell: Cell, args: Arguments, workers: int = 1) -> None:
-    """Trains and plays a cell, unless that is done."""
+    """Trains and evaluates a cell, unless it is finished."""
     folder = cell.folder(args.work)
     if (folder / EPISODES).is_file():
         return
@@ -60,21 +60,21 @@ def play(cell: Cell, args: Arguments, workers: int = 1) -> None:
 
 
 def make(cell: Cell, args: Arguments) -> str | Path:
-    """Returns the policy of a cell, trained if it is not there."""
+    """Returns the policy of a cell; trains it if it does not exist."""
     if cell.row == CLONE:
         return base(cell.demos, args)
     return CONTROL_MAKERS[cell.row](cell, args) if cell.row in CONTROL_MAKERS else practise(cell, args)
 
 
 def base(demos: int, args: Arguments) -> str | Path:
-    """Returns the clone of so many demonstrations: a shipped one, or one that is made."""
+    """Returns the clone of a number of demonstrations: a shipped one, or one cloned from the data."""
     if demos in SHIPPED:
         return SHIPPED[demos]
     return cloned(Cell(CLONE, demos, 0), args)
 
 
 def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwargs: Any) -> Path:
-    """Practises in the dream under the cell's reward, energy for a control; `kwargs` are other terms of practice."""
+    """Practises with the cell's reward (energy for a control); `kwargs` are other options of `agents.train`."""
     own: dict[str, Any] = {"steps": args.steps, **REWARDS.get(cell.row, REWARDS["energy"]), **kwargs}
     practice = Practice(
         out=cell.folder(args.work) / "policy",
@@ -94,7 +94,7 @@ def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwar
 
 
 def untrained_dream(cell: Cell, args: Arguments) -> Path:
-    """Practises in a dream that sees as the true one does, and moves at random."""
+    """Practises in a dream with the trained encoder but random dynamics."""
     world = cell.folder(args.work) / "world_model"
     model: Any = copy.deepcopy(checkpoint.load(args.world_model))
     torch.manual_seed(cell.seed)
@@ -112,7 +112,7 @@ def _episodes(data: Path) -> EpisodeDataset:
 
 
 def cloned(cell: Cell, args: Arguments, episodes: EpisodeDataset | None = None, **kwargs: Any) -> Path:
-    """Clones the cell's number of demonstrations of each task, of `args.data` where no episodes are given."""
+    """Clones the cell's number of demonstrations per task, from `args.data` if no episodes are given."""
     assert args.data is not None
     own: dict[str, Any] = {"per_task": cell.demos, "world_model": args.world_model, "seed": cell.seed}
     form = clone.Arguments((args.data,), cell.folder(args.work) / "policy", **(own | kwargs))
@@ -122,7 +122,7 @@ def cloned(cell: Cell, args: Arguments, episodes: EpisodeDataset | None = None, 
 
 
 def longer_cloning(cell: Cell, args: Arguments) -> Path:
-    """Clones what "clone again" does, for as much longer as practice under energy takes."""
+    """Clones as "clone again" does, with additional updates for the CPU time of practice with energy."""
     usual, practice = (replace(cell, row=row) for row in ("clone again", "energy"))
     for needed in (usual, practice):
         play(needed, args)
@@ -132,7 +132,7 @@ def longer_cloning(cell: Cell, args: Arguments) -> Path:
 
 
 def cloned_successes(cell: Cell, args: Arguments) -> Path:
-    """Clones what was done in successful episodes, whoever acted, without the expert's labels."""
+    """Clones the actions of successful episodes of any behavior, without the expert's labels."""
     assert args.data is not None
     everything = _episodes(args.data)
     chosen = everything.take(np.flatnonzero(everything.success)[:MOST_CLONED])
@@ -142,7 +142,7 @@ def cloned_successes(cell: Cell, args: Arguments) -> Path:
 
 
 def practice_in_physics(cell: Cell, args: Arguments) -> Path:
-    """Practises in physics for as many control steps as the data hold."""
+    """Practises in physics for as many control steps as the data contain."""
     assert args.data is not None
     steps = _episodes(args.data).action[..., 0].size
     write_json(cell.folder(args.work) / "steps.json", steps)
@@ -161,4 +161,4 @@ CONTROL_MAKERS: dict[str, Callable[[Cell, Arguments], Path]] = {
     "cloned successes": cloned_successes,
     "practice in physics": practice_in_physics,
 }
-"""How each of `CONTROLS` is made."""
+"""Functions that train the policy of each of `CONTROLS`."""

@@ -1,5 +1,5 @@
-"""Which rewards mean what they say, by held-out physics: `python -m agents.studies.reward_audit`.
+"""Checks which rewards measure real progress, in held-out physics: `python -m agents.studies.reward_audit`.
 
-`command` audits every reward; `scenes` plays ways to do a task and ways to only look as if, `measures` counts in them,
-and `report` writes table and plot.
+`command` audits every reward. `scenes` records ways to do a task and ways to only appear to do it, `measures` computes
+figures from them, and `report` writes the table and the plot.
 """

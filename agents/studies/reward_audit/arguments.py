@@ -1,4 +1,4 @@
-"""What `agents.studies.reward_audit` can be told."""
+"""Command-line options of `agents.studies.reward_audit`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SEED = 200_000
-"""Seeds of the scenes begin here; `agents.evaluate` and validation take lower ones."""
+"""First seed of the scenes; `agents.evaluate` and validation use lower seeds."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Tells which rewards mean what they say, on held-out scenes in physics."""
+    """Checks which rewards measure real progress, on held-out scenes in physics."""
 
     world_model: str = "default"
-    """Checkpoint whose embeddings and metric are measured."""
+    """Checkpoint whose embeddings and learned metric are audited."""
     out: Path = Path("results")
     """Folder of rewards.json, rewards.md and rewards.png."""
     scenes: int = 60
-    """Scenes of each task."""
+    """Scenes per task."""
     seed: int = SEED
     """First of the held-out seeds."""
     cache: Path = Path("runs/reward_audit")
     """Folder of the scenes."""
     workers: int | None = None
-    """Processes in physics; all cores by default."""
+    """Number of physics processes; all cores by default."""
     ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+    """Use all cores of a Ray cluster instead, or of this machine if Ray finds no cluster. Needs the extra `ray`."""

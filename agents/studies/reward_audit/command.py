@@ -1,13 +1,13 @@
-"""Tells which rewards mean what they say: `python -m agents.studies.reward_audit --world-model default --out results`.
+"""Checks which rewards measure real progress: `python -m agents.studies.reward_audit --world-model default`.
 
-A reward is a distance between two pictures, and a policy will find every way to make them look alike. So each of them
-has to show, on held-out scenes in physics, that its distance follows what is left to do: the control steps that the
-scripted expert counts to the end (which the learned metric was trained on, in other scenes), the true distance of the
-named cube to its place in the goal picture, and whether the episode will end in success. A hand in the right place
-must not do without the cube; another cube must not do for the one that was named; and hiding the cube must not pay.
+A reward is a distance between two pictures, and a policy will find every way to make the pictures similar. Therefore,
+each reward is tested on held-out scenes in physics. Its distance should follow the remaining work: the scripted
+expert's count of control steps to go (on which the learned metric was trained, in other scenes), the true distance of
+the named cube to its position in the goal picture, and whether the episode will end in success. The reward must not be
+high for a hand in the right place without the cube, for another cube than the named one, or for hiding the cube.
 
-Physics is asked once: scenes are kept in --cache, so a second run, or another world model, only measures. A killed run
-goes on when the same command is given again.
+Scenes are kept in --cache, so a second run, or a run with another world model, needs no physics. Running the same
+command again resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint
 
 SPEARMAN = 0.85
-"""Least rank correlation with the expert's steps to go."""
+"""Smallest accepted rank correlation with the expert's steps to go."""
 ENDS = 0.95
-"""Least share of pairs in which the right end scores better than a wrong one."""
+"""Smallest accepted fraction of pairs in which a right final state scores better than a wrong one."""
 POSES = 0.9
-"""Least share of scenes in which the hand alone in its place is worse than the task done, and than the cube alone."""
+"""Smallest accepted fraction of scenes in which the hand alone in its final place scores worse than the finished task,
+and worse than the cube alone."""
 OCCLUSION = 0.75
-"""Least share of pairs in which the pose that is farther from the goal scores worse although it hides the cube."""
+"""Smallest accepted fraction of pairs in which the pose farther from the goal scores worse although it hides the
+cube."""
 
 
 def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dict[str, Scored]]]:
@@ -50,8 +52,8 @@ def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dic
         scenes: Scenes of `scenes.play_scenes`.
 
     Returns:
-        By potential (see `measures.POTENTIALS`) its `rewards`, its figures by task, what it `fails`, and whether
-        it `passes`; and what each potential sees in each scene.
+        A dict from potential (see `measures.POTENTIALS`) to its `rewards`, its figures by task (`tasks`), the bounds
+        that it `fails`, and whether it `passes`; and the distances of each potential in each scene.
     """
     scored = [score_scene(model, scene) for scene in progress_bar(list(scenes), "measure", unit="scene")]
     figures: dict[str, Any] = {}
@@ -66,7 +68,7 @@ def audit(model: Any, scenes: Iterable[Scene]) -> tuple[dict[str, Any], list[dic
 
 
 def faults(row: Mapping[str, float]) -> list[str]:
-    """Returns in words what the figures of one task fail; what could not be measured is no fault."""
+    """Returns descriptions of the bounds that the figures of one task miss; NaN figures miss none."""
     bounds = {"spearman": SPEARMAN, "wrong": ENDS, "missed": ENDS, "arm": POSES, "object": POSES, "hidden": OCCLUSION}
     return [f"{name} {row[name]:.2f} < {bound:.2f}" for name, bound in bounds.items() if row[name] < bound]
 
@@ -79,11 +81,11 @@ def reward_figures(
     workers: pool.Workers = None,
     tasks: Sequence[str] = STANDARD,
 ) -> dict[str, dict[str, float]]:
-    """Returns what a fidelity report tells of a reward, by task.
+    """Returns the figures of a reward for a fidelity report, by task.
 
-    `reward_spearman` is its rank correlation with the expert's steps to go; `reward_pairwise` the share of pairs
-    of end states, one right and one wrong (another cube, no cube), in which the right one scores better.
-    There are no figures of a learned reward where the world model has no metric.
+    `reward_spearman` is its rank correlation with the expert's steps to go. `reward_pairwise` is the fraction of pairs
+    of final states, one right and one wrong (another cube, no cube), in which the right one scores better. The result
+    is empty for a learned reward if the world model has no metric.
     """
     model = checkpoint.load(world_model)
     if is_learned(reward) and not has_metric(model):
@@ -103,11 +105,11 @@ def reward_figures(
 
 
 def audit_rewards(args: Arguments) -> dict[str, Any]:
-    """Plays the scenes, measures, and writes the report.
+    """Records the scenes, measures the rewards, and writes the report.
 
     Raises:
-        ValueError: If there is no scene to play, or no folder to write to.
-        FileNotFoundError: If there is no such world model.
+        ValueError: If the number of scenes is not positive, or the output folder cannot be written to.
+        FileNotFoundError: If the world model does not exist.
     """
     if args.scenes < 1:
         raise ValueError(f"scenes={args.scenes}; accepted: 1 or more")
@@ -131,7 +133,7 @@ def audit_rewards(args: Arguments) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns a report without NaN, which JSON does not know."""
+    """Replaces NaN with None, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""What the reward audit counts in its scenes, for one distance to the goal at a time."""
+"""Figures of the reward audit, computed from its scenes for one distance to the goal at a time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
     "learned": ("metric", "metric_progress", "metric_bounded"),
     "success": ("success",),
 }
-"""What a reward goes by, and the rewards that do: those of one potential put states in one and the same order."""
+"""Maps a potential (the quantity that a reward is computed from) to its rewards; these all rank states in the same
+order."""
 
 
 class Scored(NamedTuple):
-    """A scene as one potential sees it.
+    """A scene with the distances of one potential.
 
     Attributes:
         scene: The scene.
-        distance: Distance to the goal of every frame of every take, `(F,)` each; of "success", how improbable it is.
+        distance: Distance to the goal in every frame of every take, `(F,)` each; for "success", one minus its
+            probability.
     """
 
     scene: Scene
@@ -36,12 +38,12 @@ class Scored(NamedTuple):
 
 @torch.inference_mode()
 def score_scene(model: Any, scene: Scene) -> dict[str, Scored]:
-    """Measures every frame of a scene by each of `POTENTIALS` that the model has."""
+    """Computes the distance of every frame of a scene, for each of `POTENTIALS` that the model supports."""
     names, takes = list(scene.takes), list(scene.takes.values())
     images, proprio = (np.concatenate([getattr(take, name) for take in takes]) for name in ("images", "proprio"))
     words = torch.tensor(embedder(model)(scene.instruction)).expand(len(images), -1)
     seen = {"pixels": torch.from_numpy(images), "proprio": torch.from_numpy(proprio), "instruction": words}
-    shown = {"pixels": torch.from_numpy(scene.goal_image[None]), "instruction": words[:1]}  # a picture says no more
+    shown = {"pixels": torch.from_numpy(scene.goal_image[None]), "instruction": words[:1]}  # goals have no proprio
     state, goal = (model.encode({name: part.to(model.device) for name, part in some.items()}) for some in (seen, shown))
     values = {
         "raw": rewards.distance(model.embedding(state), model.embedding(goal)),
@@ -59,7 +61,7 @@ def score_scene(model: Any, scene: Scene) -> dict[str, Scored]:
 
 
 def has_metric(model: Any) -> bool:
-    """Tells whether a world model has a learned metric."""
+    """Returns whether a world model has a learned metric."""
     return hasattr(model, "metric") and getattr(getattr(model, "config", None), "metric_dim", 1) > 0
 
 
@@ -67,13 +69,14 @@ def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
     """Measures one potential on the scenes of one task.
 
     Returns:
-        `rank_figures` on the takes of `ORDERED`, by the expert's steps to go; the same with `_pose` by the true
-        distance to the goal pose (cm); `later`, see `_later`; then shares of pairs of one scene in which the better one
-        is nearer to the goal: `wrong` (the task done right, and with another cube), `missed` (and without the cube),
-        `arm` (and the hand where it is in the end without the cube), `object` (the cube alone, and the hand alone),
-        `hidden` (two poses at least `APART` steps apart, of which the farther one hides the cube), `open` (none hides
-        it). `sensitivity` is the part of the way's distance that is left, in the median, when all but the cube is
-        right. `n_...` are the numbers of pairs.
+        `rank_figures` on the takes of `ORDERED`, by the expert's steps to go; the same figures with the suffix `_pose`,
+        by the true distance to the goal pose (cm); and `later`, see `_later`. Then the fractions of pairs of states of
+        one scene in which the better one is nearer to the goal. The first three compare the task done right with
+        `wrong` (done with another cube), `missed` (done without the cube) and `arm` (the hand in its final place
+        without the cube). `object` compares the cube alone with the hand alone; `hidden` two poses at least `APART`
+        steps apart, of which the farther one hides the cube; `open` two such poses that both show it. `sensitivity` is
+        the median fraction of the initial distance that remains when everything except the cube is right. `n_...` are
+        the numbers of pairs.
     """
     ordered = [(one.distance[name], one.scene.takes[name].steps) for one in scored for name in ORDERED]
     figures: dict[str, float | int] = dict(rank_figures(*map(np.stack, zip(*ordered, strict=True))))
@@ -104,11 +107,11 @@ def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:
 
 
 def _later(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take]) -> list[float]:
-    """Compares episodes of one start, of which one ends in success and the other does not.
+    """Compares episodes from the same start, of which one ends in success and the other does not.
 
     Returns:
-        Of each control step at which the task is not yet done in either, 1 if the one that will succeed is nearer to
-        the goal, 0 if it is farther, 0.5 for a tie. The first step says nothing, as all begin alike.
+        For each control step at which neither has done the task yet: 1 if the episode that will succeed is nearer to
+        the goal, 0 if it is farther, 0.5 for a tie. The first frame is skipped, since all episodes start the same way.
     """
     own = [name for name in BEHAVIORS if name in takes]
     answers: list[float] = []
@@ -122,6 +125,6 @@ def _later(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take]) -> lis
 
 
 def _farther(distance: Mapping[str, np.ndarray], takes: Mapping[str, Take], name: str) -> list[bool]:
-    """Tells of each pair of a pose `name` and an open one, at least `APART` steps nearer, whether it is seen so."""
+    """Compares poses `name` with open poses at least `APART` steps nearer; returns whether each distance is larger."""
     further = takes[name].steps[:, None] - takes["open"].steps[None] >= APART
     return (distance[name][:, None] > distance["open"][None])[further].tolist()

@@ -1,4 +1,4 @@
-"""The report of the reward audit: a table with a verdict, and what the distances look like on the way to the goal."""
+"""Report of the reward audit: a table with verdicts, and a plot of the distances on the way to the goal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ The verdict is on steps to go and these pairs. It is on states, not on learning:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Writes the report as a page."""
+    """Renders the report as Markdown."""
     rows = []
     for potential, part in report["potentials"].items():
         verdict = "passes" if part["passes"] else "fails"
@@ -84,7 +84,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def draw_distances(scored: Sequence[Mapping[str, Scored]], path: Path) -> None:
-    """Draws each potential's distance against the expert's steps to go: median and middle half, 1 as at the start."""
+    """Plots each potential's distance, relative to the start, over the expert's steps to go: median and quartiles."""
     potentials = list(scored[0])
     tasks = list(dict.fromkeys(one[potentials[0]].scene.task for one in scored))
     figure, axes = subplots(1, len(tasks), (4 * len(tasks), 3), sharey=True)

@@ -1,7 +1,7 @@
-"""Physics for the reward audit: ways to do a task, ways to only look as if, and the steps to go in each.
+"""Physics for the reward audit: ways to do a task, ways to only appear to do it, and the steps to go in each.
 
-Every scene is a start on a held-out seed. In it the scripted expert and others act (`BEHAVIORS`), and hand and cube are
-put where they would deceive.
+Every scene is a start of a held-out seed. From it, the scripted expert and other behaviors act (`BEHAVIORS`), and hand
+and cube are placed in poses that could deceive a reward.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from dream_env.nicol.tasks.task import CUBE_SIZE, TABLE_Z
 from dream_env.progress import progress_bar
 
 ORDERED = ("expert", "misjudge", "play")
-"""Behaviors whose states are put in order: all that happens on the way to a goal, and elsewhere."""
+"""Behaviors whose states are used for rank correlations: on the way to the goal, and elsewhere."""
 STILLS = {
     "arm": "the hand where it is in the end, the cube where it was",
     "object": "the cube where it is in the end, the hand where it was",
     "hidden": "the hand between camera and cube",
     "open": "the hand anywhere else",
 }
-"""Moments that are posed; `arm` and `object` where the task allows."""
+"""Static poses; `arm` and `object` only for tasks that allow them."""
 RIGHT = ("expert", "misjudge", "demo")
-"""Behaviors that end right in most scenes, each in its own way."""
+"""Behaviors that solve the task in most scenes, each in its own way."""
 _GRASP_OFF = (0.045, 0.065)
-"""How far beside or above the cube a grasp misses it (m)."""
+"""Range of the offset next to or above the cube with which a grasp misses it (m)."""
 _PUSH_OFF = (0.075, 0.095)
-"""How far beside the cube a push misses it (m)."""
+"""Range of the offset next to the cube with which a push misses it (m)."""
 _LOW = 0.92
-"""Lowest grasp point that touches no cube (m)."""
+"""Lowest height of the grasp point at which no cube is touched (m)."""
 _HIDDEN = 0.3
-"""A cube is hidden where less than this share of the pixels shows that it has elsewhere."""
+"""A cube counts as hidden if less than this fraction of its largest number of visible pixels is visible."""
 _AWAY = (3.0, 3.0)
-"""Where a cube is out of the picture (m)."""
+"""Position at which a cube is out of the picture (m)."""
 _MOVES = 0.02
-"""A task that brings the named cube farther than this is about the cube, others about the hand (m)."""
+"""If the expert moves the named cube farther than this (m), poses are measured by the cube, otherwise by the hand."""
 
 
 @dataclass(frozen=True)
 class Take:
-    """What happened under a behavior.
+    """Recorded frames of one behavior or pose.
 
     Attributes:
         images: Pictures, `(F, 64, 64, 3)` uint8.
         proprio: Set-points, `(F, 4)`.
-        steps: Steps to go by the count of the scripted expert, `(F,)` float32.
-        off: Distance of the named cube to where it is in the goal picture (cm), `(F,)` float32; where the task leaves
-            it in its place, that of the hand.
+        steps: Steps to go, as counted by the scripted expert, `(F,)` float32.
+        off: Distance of the named cube to its position in the goal picture (cm), `(F,)` float32; the distance of the
+            hand if the task does not move the cube.
     """
 
     images: np.ndarray
@@ -76,15 +76,14 @@ class Take:
 
 @dataclass(frozen=True)
 class Scene:
-    """One start and all that was done from it.
+    """One start and everything that was recorded from it.
 
     Attributes:
         task: Name of the task.
         seed: Seed of the start.
-        instruction: The sentence.
-        goal_image: Picture of the goal, `(64, 64, 3)` uint8.
-        takes: What was done and posed: an episode for each of `BEHAVIORS`, and single moments under `STILLS` where
-            there are any.
+        instruction: The instruction.
+        goal_image: Goal picture, `(64, 64, 3)` uint8.
+        takes: An episode for each of `BEHAVIORS`, and the static poses of `STILLS` that the scene has.
     """
 
     task: str
@@ -95,14 +94,14 @@ class Scene:
 
 
 def wrong_object(env: Any, rng: np.random.Generator, obs: behaviors.Observation) -> behaviors.Behavior:
-    """Does the task with another cube than the one that was named."""
+    """Does the task with another cube than the named one."""
     other = int(rng.choice([i for i in range(len(env.layout.colors)) if i != env.target]))
     while True:
         yield TASKS[env.task_name].expert(replace(env.sim_state(), target=other, held=env.scene.held(other)))
 
 
 def missed(env: Any, rng: np.random.Generator, obs: behaviors.Observation) -> behaviors.Behavior:
-    """Does everything but take the cube along: closes beside or above it and goes up, or pushes past its side."""
+    """Does the task but misses the cube: closes next to or above it and rises, or pushes past its side."""
     task, begun, shift = env.task_name, env.sim_state().objects, np.zeros(3)
     if task == "push":
         shift[1] = rng.uniform(*_PUSH_OFF) * rng.choice([-1, 1])
@@ -111,7 +110,7 @@ def missed(env: Any, rng: np.random.Generator, obs: behaviors.Observation) -> be
         shift[:2] *= rng.choice([-1, 1])
     while True:
         seen = replace(env.sim_state(), objects=begun + shift)
-        if task == "push":  # the cube seems to be before the hand all the way
+        if task == "push":  # the cube seems to stay in front of the hand
             seen.objects[env.target, 0] = max(seen.cube[0], seen.setpoint[0] + 0.085)
         yield TASKS[task].expert(replace(seen, held=bool(seen.setpoint[3] > 0.99)))
 
@@ -125,14 +124,14 @@ BEHAVIORS: dict[str, Callable[..., behaviors.Behavior]] = {
 
 @lru_cache
 def make_env() -> Any:
-    """Makes the process's physics env."""
+    """Creates the physics environment of this process."""
     from dream_env.nicol.env import NicoLRealEnv
 
     return NicoLRealEnv("all")
 
 
 def play_scene(cell: tuple[str, int]) -> Scene:
-    """Plays everything in one scene.
+    """Records all behaviors and poses of one scene.
 
     Args:
         cell: Name of the task, and the seed.
@@ -159,23 +158,23 @@ def play_scene(cell: tuple[str, int]) -> Scene:
 
 @dataclass(frozen=True)
 class GoalPose:
-    """Where the goal picture shows what its task moves.
+    """Position in the goal picture of what the task moves.
 
     Attributes:
-        place: `(3,)` in m: of the named cube; of the hand, where the task leaves the cube in its place.
-        of_cube: Whether it is the cube's.
+        place: Position `(3,)` in m of the named cube, or of the hand if the task does not move the cube.
+        of_cube: Whether it is the position of the cube.
     """
 
     place: np.ndarray
     of_cube: bool
 
     def off(self, now: SimState) -> float:
-        """Returns how far from there it is (cm)."""
+        """Returns the distance of the cube or hand from this position (cm)."""
         return 100 * float(np.linalg.norm((now.cube if self.of_cube else now.hand) - self.place))
 
 
 def goal_pose(env: Any, task: str, seed: int) -> GoalPose:
-    """Lets the scripted expert act as it does for the goal picture, and returns where that ends."""
+    """Runs the scripted expert as for the goal picture, and returns the final position."""
     env.reset(seed=seed, options={"task": task})
     begun = env.sim_state().cube
     for _ in range(EPISODE_STEPS):
@@ -188,14 +187,14 @@ def goal_pose(env: Any, task: str, seed: int) -> GoalPose:
 def _stills(
     env: Any, start: SimState, last: SimState | None, goal: GoalPose, rng: np.random.Generator
 ) -> Iterator[tuple[str, Take]]:
-    """Puts the hand and the named cube where they deceive.
+    """Records poses of the hand and the named cube that could deceive a reward.
 
     Args:
-        env: Physics, after an episode of the scene.
-        start: SimState at the start of the scene.
-        last: SimState at the end of an episode that did the task; None if none did.
-        goal: What the truth is told by.
-        rng: Source of chance.
+        env: Physics environment, after an episode of the scene.
+        start: State at the start of the scene.
+        last: State at the end of an episode that solved the task; None if there is none.
+        goal: Goal position from which true distances are measured.
+        rng: Random generator.
     """
     target, layout = env.target, env.layout
     place = np.append(layout.positions[target], TABLE_Z + CUBE_SIZE / 2)
@@ -222,7 +221,7 @@ def _stills(
 
 
 def _still(env: Any, goal: GoalPose, layout: Layout, setpoint: np.ndarray, place: Any = None) -> Take:
-    """Pictures the hand at a set-point over a layout, without a way there; the named cube stands at `place` `(2,)`."""
+    """Records one frame with the hand at a set-point, and the named cube at `place` `(2,)` if given."""
     env.scene.reset(layout, setpoint)
     if place is not None:
         env.scene.place_cube(env.target, place)
@@ -231,7 +230,7 @@ def _still(env: Any, goal: GoalPose, layout: Layout, setpoint: np.ndarray, place
 
 
 def _frame(env: Any, goal: GoalPose) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Returns picture, set-point, the expert's steps to go and the distance to the goal pose of this moment."""
+    """Returns the picture, the set-point, the expert's steps to go and the distance to the goal pose."""
     now = env.sim_state()
     steps = TASKS[env.task_name].steps_to_go(now)
     return env.scene.picture("workspace"), env.proprio.copy(), steps, goal.off(now)
@@ -247,14 +246,14 @@ def _parts(take: Take) -> tuple[np.ndarray, ...]:
 
 
 def play_scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, workers: pool.Workers = None) -> list[Scene]:
-    """Plays scenes in physics, those that `cache` lacks, and returns them all.
+    """Records the scenes that are missing in `cache`, and returns all of them.
 
     Args:
         tasks: Names of the tasks.
         count: Scenes of each task.
         seed: First seed.
         cache: Folder of the scenes.
-        workers: Processes; all cores by default.
+        workers: Number of processes, or "ray"; all cores by default.
     """
     cache = cache / sources.physics()
     cells = [(task, seed + i) for i in range(count) for task in tasks]
@@ -266,7 +265,7 @@ def play_scenes(tasks: Sequence[str], count: int, seed: int, cache: Path, worker
 
 
 def save_scene(scene: Scene, file: Path) -> None:
-    """Writes a scene as npz without pickle; a reader never sees half a file."""
+    """Writes a scene as npz without pickle; the file appears only when it is complete."""
     arrays = {f"{name}.{key}": value for name, take in scene.takes.items() for key, value in vars(take).items()}
     about = np.array([scene.task, str(scene.seed), scene.instruction])
     with replacing(file) as part, part.open("wb") as out:

@@ -1,5 +1,5 @@
-"""Does practice in the dream pay in physics? The transfer study, `python -m agents.studies.transfer`.
+"""The transfer study: does practice in the dream improve success in physics? `python -m agents.studies.transfer`.
 
-`command` runs the trials that `plan` lists; `methods` makes the policies and `policies` keeps them on disk; `results`
-counts what was played, and `report` writes the files.
+`command` runs the trials that `plan` lists, `methods` trains the policies, `policies` stores them on disk, `results`
+computes the figures, and `report` writes the files.
 """

@@ -1,4 +1,4 @@
-"""What `agents.studies.transfer` can be told."""
+"""Command-line options of `agents.studies.transfer`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dream_env.agents.studies.transfer.plan import DEMOS, METHODS, SEEDS, Trial,
 from dream_env.checks import check_choice, check_number
 
 RECIPE: dict[str, Any] = {"steps": demo_arguments.Arguments.steps, "validate_every": 150_000}
-"""Arguments of `agents.train` for RL in a dream, as in the main job; the others have its defaults."""
+"""Options of `agents.train` for RL in a dream, as in `agents.demo`; the other options keep their defaults."""
 PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "critic_warmup": 2}
-"""Arguments of `agents.train` for PPO in physics: few steps leave less time for the critic to warm up."""
+"""Options of `agents.train` for PPO in physics. The warm-up of the critic is shorter because there are few steps."""
 QUICK: dict[str, Any] = {
     "recipe": {"steps": 384, "n_envs": 16, "critic_warmup": 0},
     "physics_recipe": {"algo": "ppo", "critic_warmup": 0},
@@ -37,57 +37,59 @@ def _list(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that fixes how policies are made."""
+    """Settings that determine how policies are trained."""
 
     data: tuple[Path, ...] = (Path("data"),)
-    """Folders of the episodes that the world model was fitted to; the first one holds the demonstrations."""
+    """Folders of the episodes that the world model was fitted to. The first one contains the demonstrations."""
     runs: Path = Path("runs/transfer")
-    """Folder of all policies and of the episodes that they played."""
+    """Folder of all policies and their evaluation episodes."""
     world_model: str = "default"
     """Checkpoint of the frozen world model."""
     physics_steps: tuple[int, ...] = (4_800, 19_200)
-    """When the model-free learners are evaluated; 4,800 steps are the 200 episodes of co-evolution."""
+    """Steps after which the model-free learners are evaluated; 4,800 steps equal the 200 episodes of co-evolution."""
     equal_time: bool = True
-    """Evaluates them once more after the CPU time that the RL in the dream took."""
+    """Also evaluate the model-free learners after the CPU time that RL in the dream took."""
     refit_updates: int = 800
-    """Updates of predictor, success head and metric each, in the refit of co-evolution."""
+    """Gradient updates of the predictor, the success head and the metric (each) in the refit of co-evolution."""
     recipe: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=lambda: dict(RECIPE))
-    """Arguments of `agents.train` for RL in a dream."""
+    """Options of `agents.train` for RL in a dream."""
     physics_recipe: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=lambda: dict(PHYSICS_RECIPE))
-    """Arguments of `agents.train` for PPO in physics."""
+    """Options of `agents.train` for PPO in physics."""
     clone_updates: tyro.conf.Suppress[int] = clone_arguments.Arguments.updates
-    """Updates of a clone."""
+    """Gradient updates of a clone."""
     coevolution_episodes: tyro.conf.Suppress[int] = 200
-    """Physics episodes of the policy that the world model is refitted to."""
+    """Physics episodes of the policy for refitting the world model."""
     physics_envs: tyro.conf.Suppress[int] = 10
-    """Physics envs side by side in a model-free learner, in one process."""
+    """Parallel physics environments of a model-free learner, in one process."""
 
 
 @dataclass(frozen=True)
 class Arguments(Setup):
-    """Compares practice in the dream with its alternatives, in physics."""
+    """Compares practice in the dream with alternatives such as longer cloning and model-free RL, in physics."""
 
     out: Path = Path("results")
-    """Folder of transfer.json, transfer.md and transfer.png; with --quick by default the one of the runs."""
+    """Folder of transfer.json, transfer.md and transfer.png. With --quick, the default is the folder --runs."""
     archive: Path | None = None
-    """File (tar.xz) that keeps what was played: read first, if it is there, and written after every trial."""
+    """Archive (tar.xz) of the evaluation episodes. It is read at the start if it exists, and written after every
+    trial."""
     only: str = ",".join(METHODS)
-    """Methods to run, separated by commas; the report shows all that is done."""
+    """Methods to run, separated by commas. The report shows all finished trials."""
     demos: str = ",".join(map(str, DEMOS))
-    """Demonstrations per task to run, separated by commas."""
+    """Numbers of demonstrations per task to run, separated by commas."""
     seeds: str = ",".join(map(str, SEEDS))
     """Training seeds to run, separated by commas."""
     episodes: int = 100
     """Held-out episodes per task of the main comparison."""
     side_episodes: int | None = None
-    """Episodes per task of all other trials, by default as many; 34 make 102 over three tasks or three seeds."""
+    """Episodes per task of all other trials; by default the same as --episodes. 34 give 102 episodes over three tasks
+    or three seeds."""
     workers: int = 2
-    """Trials side by side, one thread each; 0 only writes the report."""
+    """Number of parallel trials, one thread each; 0 only writes the report."""
     quick: bool = False
-    """Everything in miniature, for a test; the figures say nothing."""
+    """Run everything at toy size, as a test. The figures are not meaningful."""
 
     def __post_init__(self) -> None:
-        """Checks every number, and keeps figures that say nothing away from those that do."""
+        """Checks every number, and redirects the output of --quick away from the default results folder."""
         for name, least in (("episodes", 1), ("side_episodes", 1), ("workers", 0), ("refit_updates", 1)):
             if (value := getattr(self, name)) is not None:
                 check_number(name, value, low=least)
@@ -98,11 +100,11 @@ class Arguments(Setup):
             object.__setattr__(self, "out", self.runs)
 
     def setup(self) -> Setup:
-        """Returns how policies are made."""
+        """Returns the settings for training policies."""
         return replace(self, **QUICK) if self.quick else self
 
     def trials(self, setup: Setup) -> tuple[list[Trial], list[Trial]]:
-        """Returns all trials of the plan, and those of them that are asked for."""
+        """Returns all trials of the plan, and the requested ones."""
         methods, demos, seeds = _list(self.only), [*map(int, _list(self.demos))], [*map(int, _list(self.seeds))]
         for method in methods:
             check_choice("only", method, METHODS)

@@ -1,12 +1,12 @@
-"""The transfer study: does practice in the dream pay in physics?
+"""The transfer study: does practice in the dream improve success in physics?
 
-    python -m agents.studies.transfer              # everything, for hours; the main comparison comes first
+    python -m agents.studies.transfer              # everything; takes hours; the main comparison comes first
     python -m agents.studies.transfer --only clone,dream --demos 100 --side-episodes 34
     python -m agents.studies.transfer --workers 0 --side-episodes 34 --archive results/transfer_runs.tar.xz  # report
 
-Policies are made by every method from the same demonstrations, and all of them play the same held-out starts in physics
-and in the dream. The report is written after every trial. After Ctrl-C or a kill the same command goes on; a trial that
-is done is not played again, and a policy is made anew only if something that it depends on has changed.
+All methods use the same demonstrations, and all policies are evaluated from the same held-out starts in physics and in
+the dream. The report is written after every trial. Running the same command again resumes an interrupted study:
+finished trials are not repeated, and a policy is trained again only if something that it depends on has changed.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from dream_env.world_models import checkpoint
 
 
 def result_files(trial: Trial, setup: Setup) -> dict[World, Path]:
-    """Returns the files that hold, or will hold, the episodes of a trial in every world in which it is played.
+    """Returns the files for the episodes of a trial, by world.
 
-    Those in the dream are told apart by the world model: another one has to be played anew, physics has not. What has a
-    dream of its own is fixed by its folder, and the report needs no weights.
+    File names of dream episodes contain a digest of the world model, since another world model needs new episodes;
+    episodes in physics do not depend on it. Policies with a dream of their own are already identified by their folder;
+    their files are named "own", so that the report can be written without the weights.
     """
     made, trials = trained(trial.spec, setup), folder(trial.spec, setup) / "trials"
     own = made is not None and made[trial.budget].world_model is not None
@@ -55,22 +56,22 @@ def result_files(trial: Trial, setup: Setup) -> dict[World, Path]:
 
 
 def is_done(trial: Trial, setup: Setup) -> bool:
-    """Tells whether the policy of a trial is trained, and has played all of its episodes."""
+    """Returns whether the policy of a trial is trained and evaluated."""
     return trained(trial.spec, setup) is not None and all(
         file.is_file() for file in result_files(trial, setup).values()
     )
 
 
 def episodes_of(trial: Trial, setup: Setup) -> list[EpisodeResult]:
-    """Reads the episodes of a trial that is done."""
+    """Reads the episodes of a finished trial."""
     return [result for file in result_files(trial, setup).values() for result in load_results(file)]
 
 
 def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
-    """Makes the policy of a trial and plays its episodes; the function that worker processes run.
+    """Trains and evaluates the policy of a trial; runs in worker processes.
 
     Returns:
-        The trial, and what went wrong: one failure should not end the others.
+        The trial, and the traceback of an error or None; a failed trial does not stop the others.
     """
     torch.set_num_threads(1)
     try:
@@ -80,7 +81,7 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
             for task in STANDARD
             for i in range(0, trial.episodes, DREAM_CHUNK)
         ]
-        # The reward is the cheapest that every form of env takes.
+        # "bounded" is the cheapest reward that every kind of env supports.
         form: dict[str, Any] = {"instruction": trial.instruction, "shift": trial.shift, "reward": "bounded"}
         form["world_model"] = made.world_model or setup.world_model
         for world, file in result_files(trial, setup).items():
@@ -93,7 +94,7 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
 
 
 def done(trials: Iterable[Trial], setup: Setup) -> list[PlayedTrial]:
-    """Reads the trials that are done."""
+    """Reads the finished trials."""
     return [
         PlayedTrial(trial, made[trial.budget], episodes_of(trial, setup))
         for trial in trials
@@ -102,13 +103,13 @@ def done(trials: Iterable[Trial], setup: Setup) -> list[PlayedTrial]:
 
 
 def fitted_episodes(world_model: str) -> int:
-    """Returns how many episodes a world model was fitted to, by the figures beside it; 0 where there are none."""
+    """Returns the number of episodes that a world model was fitted to, from its metrics.json; 0 without that file."""
     figures = checkpoint.resolve(world_model) / "metrics.json"
     return sum(json.loads(figures.read_text())["episodes"].values()) if figures.is_file() else 0
 
 
 def experiment(args: Arguments) -> str:
-    """Runs all trials that are asked for and not done, and writes the report after each.
+    """Runs all requested trials that are not finished, and writes the report after each.
 
     Returns:
         The report as Markdown.
@@ -116,7 +117,7 @@ def experiment(args: Arguments) -> str:
     Raises:
         ValueError: If a method is unknown, or the archive is damaged.
         FileNotFoundError: If data or world model are missing.
-        RuntimeError: If a trial failed; the others are done.
+        RuntimeError: If a trial failed; the others are finished first.
     """
     setup = args.setup()
     if args.archive and args.archive.is_file():
@@ -135,7 +136,7 @@ def experiment(args: Arguments) -> str:
 
     missing = [trial for trial in asked if not is_done(trial, setup)] if args.workers else []
     for data in args.data if missing else ():
-        EpisodeDataset.load(data)  # decodes the pictures, which workers should not all do
+        EpisodeDataset.load(data)  # decodes the pictures once, before the workers need them
     failures = {}
     with progress_bar(total=len(asked), initial=len(asked) - len(missing), desc="trials", unit="trial") as bar:
         for trial, error in pool.imap(partial(run, setup=setup), missing, args.workers) if missing else ():

@@ -1,4 +1,4 @@
-"""How the transfer study makes its policies; each is trained once, and kept with what it took."""
+"""Trains the policies of the transfer study; each is trained once and saved with its costs."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 Made = dict[str, TrainedPolicy]
-"""A policy by the budget at which it is evaluated, see `plan.budgets`."""
+"""Maps the budgets at which a policy is evaluated to its trained versions, see `plan.budgets`."""
 
 
 def make(spec: Spec, setup: Setup) -> Made:
-    """Trains a policy and what it is made from, where that is not done yet; a process that is at it is waited for."""
+    """Trains a policy and the policies it depends on, unless they exist; waits if another process is training it."""
     for each in needs(spec, setup):
         make(each, setup)
     out = folder(spec, setup)
@@ -89,7 +89,7 @@ def _clone(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 
 
 def _clone_equal_compute(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Clones anew, with as many more updates as fit into the CPU time of the dream RL."""
+    """Clones with as many additional updates as fit into the CPU time of RL in the dream."""
     base, practice = need(spec, setup, "clone"), need(spec, setup, "dream").practice_cpu_s
     more = round(setup.clone_updates * practice / base.cpu_s)
     args = _cloning(spec, setup, out, updates=setup.clone_updates + more)
@@ -113,7 +113,7 @@ def _regressor(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 
 
 def _practice(spec: Spec, setup: Setup, out: Path, world_model: str, init: str) -> int:
-    """Trains by RL in a dream, into `out`/policy, and returns the physics steps of its validations."""
+    """Trains by RL in a dream, into `out`/policy, and returns the physics steps of the validations."""
     own: dict[str, Any] = {"out": out / "policy", "init": init, "world_model": world_model, "seed": spec.seed}
     args = Practice(**{"validation_episodes": 0, **setup.recipe, **own})
     physics = train.make_physics(args.task, args.world_model) if args.validation_episodes else None
@@ -129,7 +129,7 @@ def _dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 
 
 def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Practices in a dream that sees as the true one does, and moves at random; it is evaluated in the true one."""
+    """Practises in a dream with the trained encoder but random dynamics; it is evaluated in the trained dream."""
     base, world = need(spec, setup, "clone"), out / "world_model"
     model = copy.deepcopy(checkpoint.load(setup.world_model))
     torch.manual_seed(spec.seed)
@@ -141,7 +141,7 @@ def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> M
 
 
 def _dream_coevolved(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Records the practiced policy in physics, refits the world model to that too, and practices on."""
+    """Records the practised policy in physics, refits the world model including these episodes, and practises on."""
     base, count = need(spec, setup, "dream"), setup.coevolution_episodes
     own: dict[str, Any] = {"updates": setup.refit_updates, "threads": 1, "workers": 1, "seed": spec.seed}
     args = coevolve.Arguments(Path(base.path), setup.data, out, setup.world_model, count, **own)
@@ -154,9 +154,9 @@ def _dream_coevolved(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> M
 
 
 def ppo_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Trains the clone on by PPO in physics, from the start for every budget; a run that was killed goes on.
+    """Trains the clone by PPO in physics, in a separate run for every budget; an interrupted run resumes.
 
-    So whenever it is evaluated, its learning rate has just fallen to zero.
+    With separate runs, the learning rate has decayed to zero at every evaluation.
     """
     base, made = need(spec, setup, "clone"), Made()
     for budget in budgets(spec.method, setup.physics_steps, setup.equal_time):
@@ -189,10 +189,10 @@ def ppo_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 
 
 def sac_her_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Learns from nothing; a run that was killed begins anew, as its replay buffer is not kept."""
+    """Trains SAC from scratch; an interrupted run starts over, because its replay buffer is not saved."""
     watch.restart()
     episode = setup.physics_envs * EPISODE_STEPS
-    # The raw distance: relabeling asks for rewards of whole batches, and the learned one would take longer than all.
+    # The raw distance, because relabelling computes rewards of whole batches, which is too slow with the learned one.
     model = SAC(
         "MultiInputPolicy",
         _physics_envs(setup, spec, reward="bounded", goal_env=True),
@@ -226,7 +226,7 @@ def sac_her_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Ma
 
 
 def _physics_envs(setup: Setup, spec: Spec, **kwargs: Any) -> VecEnv:
-    """Makes physics envs that share a process: each policy of the study has one core."""
+    """Creates physics environments in this process, because each policy of the study has one core."""
     kwargs = {"task": "all", "world_model": setup.world_model, **kwargs}
     return make_vec_env(
         "dream_env:NicoLReal-v0", setup.physics_envs, spec.seed, env_kwargs=kwargs, vec_env_cls=DummyVecEnv
@@ -234,7 +234,7 @@ def _physics_envs(setup: Setup, spec: Spec, **kwargs: Any) -> VecEnv:
 
 
 def _chunk(setup: Setup) -> int:
-    """Returns after how many steps a learner is saved, or its time is looked at."""
+    """Returns the number of steps between saves, or between checks of the time budget."""
     return 4 * setup.physics_envs * EPISODE_STEPS
 
 
@@ -248,4 +248,4 @@ MAKERS: dict[str, Callable[[Spec, Setup, Path, Stopwatch], Made]] = {
     "ppo_physics": ppo_physics,
     "sac_her_physics": sac_her_physics,
 }
-"""How each of `METHODS` is made."""
+"""Functions that train the policy of each of `METHODS`."""

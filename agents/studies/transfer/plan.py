@@ -1,4 +1,4 @@
-"""What the transfer study plays: every policy under every condition, the most important ones first."""
+"""Trials of the transfer study: every policy under every condition, the most important ones first."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ METHODS = {
     "ppo_physics": "clone, then PPO in physics",
     "sac_her_physics": "SAC with hindsight replay in physics, from nothing",
 }
-"""How policies are made, and in words."""
+"""Methods of training, with descriptions."""
 MAIN = ("clone", "dream", "dream_coevolved")
 CONTROLS = ("clone_equal_compute", "clone_ungrounded", "clone_looking", "untrained_dream", "regressor")
 MODEL_FREE = ("ppo_physics", "sac_her_physics")
 DEMOS, MAIN_DEMOS, SEEDS = (5, 25, 50, 100, 200), 100, (0, 1, 2)
-"""Demonstrations per task, those of the main comparison, and training seeds."""
+"""Numbers of demonstrations per task, the number in the main comparison, and training seeds."""
 CONTROL_INSTRUCTIONS: tuple[Instruction, ...] = ("swapped", "heldout", "shuffled", "absent")
 CONTROL_SHIFTS = ("friction", "mass", "lighting", "camera")
 WALL = "wall"
-"""Budget of a model-free learner: as much CPU time as the dream RL of the same demonstrations and seed."""
+"""Budget of a model-free learner: the CPU time of RL in the dream with the same demonstrations and seed."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A policy to make.
+    """A policy to train.
 
     Attributes:
         method: One of `METHODS`.
@@ -53,10 +53,10 @@ class Trial:
 
     Attributes:
         spec: The policy.
-        episodes: Held-out episodes per task, and per world where both can be played.
-        instruction: What it is told.
-        shift: How physics is shifted.
-        budget: For a model-free learner when it is looked at: physics steps as text, or `WALL`; else empty.
+        episodes: Held-out episodes per task and world.
+        instruction: Kind of instruction that the policy receives.
+        shift: Shift of physics.
+        budget: When a model-free learner is evaluated: physics steps as text, or `WALL`; empty for other methods.
     """
 
     spec: Spec
@@ -67,7 +67,7 @@ class Trial:
 
     @property
     def usual(self) -> bool:
-        """Whether nothing is changed, so that the dream can be played too."""
+        """Whether the condition is the standard one, so that the trial is also evaluated in the dream."""
         return self.instruction == "normal" and self.shift == "none"
 
     @property
@@ -78,7 +78,7 @@ class Trial:
 
 
 def budgets(method: str, physics_steps: Sequence[int], equal_time: bool = True) -> list[str]:
-    """Returns when a method's policies are looked at; once at the end, which has no name, for all but model-free RL."""
+    """Returns the budgets at which a method is evaluated; only "" (at the end) for all methods but model-free RL."""
     if method not in MODEL_FREE:
         return [""]
     return [*map(str, sorted(physics_steps)), *([WALL] if equal_time else [])]
@@ -92,15 +92,16 @@ def plan(
     physics_steps: Sequence[int] = (4_800, 19_200),
     equal_time: bool = True,
 ) -> list[Trial]:
-    """Lists all trials, so that what an interrupted run has done is what matters most.
+    """Lists all trials by importance, so that an interrupted run has finished the most important ones.
 
     Args:
-        demos: Demonstrations per task; the main comparison is made at `MAIN_DEMOS`, or the last where that is missing.
+        demos: Numbers of demonstrations per task. The main comparison uses `MAIN_DEMOS`, or the last number if
+            `MAIN_DEMOS` is not among them.
         seeds: Training seeds.
         episodes: Episodes per task of the main comparison.
-        side_episodes: Episodes per task of all other trials; as many by default.
-        physics_steps: When the model-free learners are looked at.
-        equal_time: Looks at them once more after the CPU time of the dream RL.
+        side_episodes: Episodes per task of all other trials; by default the same as `episodes`.
+        physics_steps: Steps after which the model-free learners are evaluated.
+        equal_time: Whether to evaluate them also after the CPU time of RL in the dream.
     """
     main = MAIN_DEMOS if MAIN_DEMOS in demos else demos[-1]
     side = episodes if side_episodes is None else side_episodes
@@ -110,14 +111,14 @@ def plan(
         return [
             Trial(Spec(method, number, seed), count, budget=budget, **condition)  # type: ignore[arg-type]
             for method in methods
-            # Seeds last: two workers that want the same policy would wait for each other.
+            # Seeds vary fastest: two workers that need the same policy would wait for each other.
             for budget, seed in product(budgets(method, physics_steps, equal_time), seeds)
         ]
 
     listed = trials(MAIN, main, episodes)
     listed += trials(CONTROLS, main, side)
     listed += trials(MODEL_FREE, main, side)
-    if others:  # of few demonstrations there is more left to learn
+    if others:  # few demonstrations leave more to learn
         listed += trials(MODEL_FREE[:1], min(others), side)
     for words in CONTROL_INSTRUCTIONS:
         listed += trials(["dream"], main, side, instruction=words)

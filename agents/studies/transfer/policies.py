@@ -1,4 +1,4 @@
-"""The policies of the transfer study on disk: what each depends on, where it stands, and what it took."""
+"""Policies of the transfer study on disk: their dependencies, folders, and costs of training."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from dream_env.files import replacing, write_json, write_text
 from dream_env.world_models import checkpoint
 
 ENCODER = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
-"""Weights of a world model by which policies see, or which they begin with, see `dream_env.agents.clone.ground`."""
+"""Prefixes of the world model's weights that encode observations for policies or initialize policies, see
+`dream_env.agents.clone.ground`."""
 CLONES = ("clone", "clone_ungrounded", "clone_looking")
-"""Methods that imitate, and need nothing else."""
+"""Methods that only imitate, and depend on no other policy."""
 DREAMERS = ("dream", "dream_coevolved", "untrained_dream", "clone_equal_compute")
-"""Methods that depend on all of the world model: what dreams are like, or how long they take."""
+"""Methods that depend on the whole world model, through the content of dreams or the time that they take."""
 KEPT = ("settings.json", "made.json", "trials/*.jsonl")
-"""Files of a policy's folder that the report needs; weights are made anew where they are needed."""
+"""Files of a policy's folder that the report needs. Weights are trained again if they are needed."""
 
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A policy, and what it took.
+    """A trained policy and its costs.
 
     Attributes:
         path: Folder or file of the policy.
-        world_model: Checkpoint of the dream that it is evaluated in, where that is its own; None for the setup's.
-        practice_steps: Physics steps after the demonstrations: recorded, practiced or validated.
-        practice_cpu_s: CPU time of all that came after the clone, or of its own training where it has no clone.
-        practice_wall_s: The same in wall time.
-        cpu_s: CPU time of everything, clone included.
-        wall_s: Wall time of everything.
+        world_model: Checkpoint of its own world model in whose dream it is evaluated; None for that of the setup.
+        practice_steps: Physics steps after the demonstrations: recorded, practised or validated.
+        practice_cpu_s: CPU time (s) after the clone, or of the whole training if there is no clone.
+        practice_wall_s: The same in wall time (s).
+        cpu_s: CPU time (s) of everything, including the clone.
+        wall_s: Wall time (s) of everything.
     """
 
     path: str = ""
@@ -54,15 +55,16 @@ class TrainedPolicy:
 
 
 def practice_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all that fixes a practice, defaults of `agents.train` too, apart from what differs between policies."""
+    """Returns the settings of practice, with the defaults of `agents.train`, without those that differ per policy."""
     own = ("out", "init", "world_model", "initial_states", "seed")
     return {key: value for key, value in asdict(Practice(Path(), **recipe)).items() if key not in own}
 
 
 def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
-    """Returns what the policy depends on, JSON-able; a change of anything makes another policy.
+    """Returns everything that a policy depends on, as values for JSON; any change gives another policy.
 
-    The world model stands for the episodes that it was fitted to, wherever they lie; demonstrations are the first ones.
+    The digest of the world model stands for the episodes that it was fitted to, whatever their folder. Demonstrations
+    are always the first ones.
     """
     method, model_free = spec.method, spec.method in MODEL_FREE
     # The names of the keys are part of the folders' names, and so of the archive.
@@ -96,13 +98,13 @@ def digest(world_model: str, parts: tuple[str, ...] = ()) -> str:
 
 
 def folder(spec: Spec, setup: Setup) -> Path:
-    """Returns the folder of a policy: its method, demonstrations, seed, and a digest of all that it depends on."""
+    """Returns the folder of a policy, named by method, demonstrations, seed, and a digest of its settings."""
     digest = hashlib.sha256(json.dumps(settings(spec, setup), sort_keys=True, default=str).encode()).hexdigest()[:8]
     return setup.runs / f"{spec.method}-{spec.demos}-{spec.seed}-{digest}"
 
 
 def trained(spec: Spec, setup: Setup) -> dict[str, TrainedPolicy] | None:
-    """Returns a policy by the budgets at which it is evaluated, None where it is not trained yet."""
+    """Returns a trained policy by the budgets at which it is evaluated; None if it is not trained yet."""
     file = folder(spec, setup) / "made.json"
     if not file.is_file():
         return None
@@ -110,7 +112,7 @@ def trained(spec: Spec, setup: Setup) -> dict[str, TrainedPolicy] | None:
 
 
 def needs(spec: Spec, setup: Setup) -> list[Spec]:
-    """Lists the policies that one is trained from, or measured by."""
+    """Returns the policies that must be trained before this one, as its start or for its time budget."""
     methods = {
         **dict.fromkeys((*CLONES, "regressor"), ()),
         "dream": ("clone",),
@@ -122,18 +124,18 @@ def needs(spec: Spec, setup: Setup) -> list[Spec]:
 
 
 def need(spec: Spec, setup: Setup, method: str) -> TrainedPolicy:
-    """Returns what one is trained from, which has been trained before."""
+    """Returns a policy that this one depends on, which has already been trained."""
     found = trained(Spec(method, spec.demos, spec.seed), setup)
     assert found is not None, "`methods.make` makes what is needed first"
     return found[""]
 
 
 class Stopwatch:
-    """Adds up the CPU and wall time of a piece of work over all attempts, kept in a file every few seconds.
+    """Adds up the CPU and wall time of a piece of work over all attempts, and saves it every few seconds.
 
     Args:
-        file: Where the time is kept, as JSON; what earlier attempts took is read from it.
-        every: Seconds between two savings; a kill loses no more than that.
+        file: JSON file of the times; the times of earlier attempts are read from it.
+        every: Seconds between saves; a killed process loses at most that much.
     """
 
     def __init__(self, file: Path, every: float = 5.0) -> None:
@@ -142,24 +144,24 @@ class Stopwatch:
         self._start = time.process_time() - before["cpu_s"], time.monotonic() - before["wall_s"]
 
     def __enter__(self) -> Stopwatch:
-        """Starts to save."""
+        """Starts saving."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops, whatever happened."""
+        """Stops and saves the times, also after an exception."""
         self._stop.set()
         self._thread.join()
         self._save()
 
     def restart(self) -> None:
-        """Begins at 0 again: what was done so far is lost."""
+        """Resets the times to 0, because the work starts over."""
         self._start = time.process_time(), time.monotonic()
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of this process in the work (s); its child processes do not count."""
+        """CPU time of the work in this process (s), without child processes."""
         return time.process_time() - self._start[0]
 
     @property
@@ -168,7 +170,7 @@ class Stopwatch:
         return time.monotonic() - self._start[1]
 
     def after(self, base: TrainedPolicy, path: Path, steps: int = 0, world_model: str | None = None) -> TrainedPolicy:
-        """Returns what comes of a policy by practicing for as long as was counted, with physics steps as well."""
+        """Returns the policy after practice: the costs of `base` plus the measured time and the physics steps."""
         return TrainedPolicy(
             path=str(path),
             world_model=world_model,
@@ -188,7 +190,7 @@ class Stopwatch:
 
 
 def pack(folders: Iterable[Path], file: Path) -> None:
-    """Writes what the policies in some folders are, took and played into an archive (tar.xz), which outlives them."""
+    """Writes the settings, costs and episodes of the policies in some folders to an archive (tar.xz)."""
     kept = sorted((path, one.parent) for one in folders for pattern in KEPT for path in one.glob(pattern))
     with replacing(file) as part, tarfile.open(part, "w:xz") as archive:
         for path, root in kept:  # without owners and times: the same results make the same file
@@ -198,10 +200,10 @@ def pack(folders: Iterable[Path], file: Path) -> None:
 
 
 def unpack(file: Path, runs: Path) -> None:
-    """Puts what `pack` kept back into `runs`, where it is not there already.
+    """Restores the files of an archive written by `pack` into `runs`; existing files are kept.
 
     Raises:
-        ValueError: If the file is damaged, or no such archive.
+        ValueError: If the file is damaged or not such an archive.
     """
     try:
         with tarfile.open(file, "r:xz") as archive:

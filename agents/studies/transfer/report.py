@@ -23,9 +23,9 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
     """Writes all result files and returns the Markdown.
 
     Args:
-        results: All trials that are done.
-        about: What to keep in the JSON beside the figures.
-        out: Folder to write into.
+        results: All finished trials.
+        about: Further entries of the JSON file.
+        out: Folder to write to.
     """
     few = _fewest(results)
     few_table = table(few) if few else []
@@ -62,7 +62,7 @@ def write(results: Results, about: dict[str, Any], out: Path) -> str:
 
 
 def _fewest(results: Results) -> Results | None:
-    """Returns the same results for a comparison at the fewest demonstrations, where there is most left to learn."""
+    """Returns the results for a comparison at the fewest demonstrations, which leave the most to learn."""
     fewest = min((one.trial.spec.demos for one in results.played), default=results.demos)
     return replace(results, demos=fewest) if fewest < results.demos else None
 
@@ -76,7 +76,7 @@ def _caption(results: Results) -> str:
 
 
 def table(results: Results) -> list[dict[str, str]]:
-    """Compares the methods at the demonstrations of the main comparison."""
+    """Compares the methods at the number of demonstrations of the main comparison."""
     rows = []
     for method in METHODS:
         for budget, steps in results.evaluations(method).items():
@@ -92,7 +92,7 @@ def table(results: Results) -> list[dict[str, str]]:
 
 
 def conditions(results: Results) -> list[dict[str, str]]:
-    """Shows what other instructions and shifted physics leave of the clone and of the policy after RL in the dream."""
+    """Compares clone and practised policy under other instructions and shifted physics."""
     rows = []
     listed: list[dict[str, Any]] = [{}, *({"instruction": words} for words in CONTROL_INSTRUCTIONS)]
     for condition in [*listed, *({"shift": shift} for shift in CONTROL_SHIFTS)]:
@@ -109,7 +109,7 @@ def conditions(results: Results) -> list[dict[str, str]]:
 
 
 def by_demos(results: Results) -> list[dict[str, str]]:
-    """Shows success in physics over the number of demonstrations, of methods that were given several."""
+    """Returns success in physics over the number of demonstrations, for methods with several numbers."""
     counts = sorted({one.trial.spec.demos for one in results.played})
     return [
         {"method": method, "task": task}
@@ -121,7 +121,7 @@ def by_demos(results: Results) -> list[dict[str, str]]:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draws success in physics over the demonstrations, of the clone and after practice in the dream; writes a PNG."""
+    """Plots success in physics over the demonstrations, of the clone and after practice in the dream; writes a PNG."""
     figure, axes = subplots(1, 1, (6.4, 3.6))
     axis, counts = axes[0, 0], sorted({one.trial.spec.demos for one in results.played})
     for (method, label), color in zip(DRAWN.items(), COLORS, strict=False):
@@ -144,4 +144,4 @@ DRAWN = {
     "dream": "then practice in the frozen dream",
     "dream_coevolved": "then 200 episodes in physics, refit, practice",
 }
-"""Methods of the plot, and what they are called there."""
+"""Methods of the plot, with their labels."""

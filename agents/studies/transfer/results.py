@@ -1,4 +1,4 @@
-"""What the transfer study has played: counted, compared, and summed up."""
+"""Figures of the transfer study: counts, comparisons, and a summary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.tasks import STANDARD
 
 Key = tuple[int, str, int]
-"""What pairs episodes of two policies: training seed, task, seed of the start."""
+"""Key by which episodes of two policies are paired: training seed, task, seed of the start."""
 
 
 class PlayedTrial(NamedTuple):
@@ -30,7 +30,7 @@ class PlayedTrial(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """All trials that are done.
+    """All finished trials.
 
     Attributes:
         played: The trials.
@@ -43,7 +43,7 @@ class Results:
     world_model_steps: int = 0
 
     def select(self, method: str, **condition: Any) -> list[PlayedTrial]:
-        """Returns the trials of a method under a condition: the usual one, all seeds, but for what is named."""
+        """Returns the trials of a method, of all seeds, under the standard condition except for what is given."""
         wanted = {"demos": self.demos, "instruction": "normal", "shift": "none", "budget": "", **condition}
 
         def fits(trial: Trial) -> bool:
@@ -55,7 +55,7 @@ class Results:
     def episodes(
         self, method: str, task: str = "all", world: str = "physics", **condition: Any
     ) -> dict[Key, EpisodeResult]:
-        """Returns the episodes of a method, of all training seeds; starts that are solved already are left out."""
+        """Returns the episodes of a method over all training seeds, without those that are solved at the start."""
         return {
             (one.trial.spec.seed, o.task, o.seed): o
             for one in self.select(method, **condition)
@@ -64,7 +64,7 @@ class Results:
         }
 
     def rate(self, method: str, task: str = "all", world: str = "physics", **condition: Any) -> Interval:
-        """Returns the success of a method with its Wilson interval, all training seeds together."""
+        """Returns the success rate of a method over all training seeds, with its Wilson interval."""
         won = [o.success for o in self.episodes(method, task, world, **condition).values()]
         return wilson(sum(won), len(won))
 
@@ -77,12 +77,12 @@ class Results:
         was: Mapping[str, Any] = {},
         now: Mapping[str, Any] = {},
     ) -> Interval:
-        """Returns the difference in success over the episodes that both methods have played.
+        """Returns the paired difference in success on the episodes of both methods.
 
         Args:
             before: Method to compare with.
             after: Method that is compared.
-            world: Where.
+            world: "physics" or "dream".
             was: Condition of `before`.
             now: Condition of `after`.
         """
@@ -91,7 +91,7 @@ class Results:
         return paired_difference([one[key].success for key in common], [other[key].success for key in common])
 
     def evaluations(self, method: str) -> dict[str, int]:
-        """Returns the physics steps of practice at every budget at which a method was evaluated, the least first."""
+        """Returns the physics steps of practice at every evaluated budget of a method, in increasing order."""
         steps: dict[str, int] = {}
         for one in self.played:
             if (one.trial.spec.method, one.trial.spec.demos, one.trial.usual) == (method, self.demos, True):
@@ -99,11 +99,11 @@ class Results:
         return dict(sorted(steps.items(), key=lambda item: item[1]))
 
     def contacts(self, method: str, color: str, **condition: Any) -> tuple[float, int]:
-        """Returns in which share of the episodes with a contact the first touched cube has a color, and their number.
+        """Returns the fraction of episodes with a contact in which a given cube was touched first, and their number.
 
         Args:
-            method: Method.
-            color: "named" for the cube of the original instruction, "told" for that of the spoken one.
+            method: The method.
+            color: "named" for the cube of the original instruction, "told" for that of the given instruction.
             **condition: See `select`.
         """
         pairs = [(o.touched, getattr(o, color)) for o in self.episodes(method, **condition).values()]
@@ -112,7 +112,7 @@ class Results:
 
 
 def cells(results: Results) -> list[dict[str, Any]]:
-    """Reduces every trial to a cell per task, and one for all of them."""
+    """Reduces every trial to a cell per task, and a cell over all tasks."""
     rows = []
     for one in results.played:
         trial, made, alone = one.trial, one.made, Results([one], one.trial.spec.demos)
@@ -132,11 +132,11 @@ def cells(results: Results) -> list[dict[str, Any]]:
 
 
 ENDS = ("success", "low", "high")
-"""What a cell calls the parts of an interval."""
+"""Names of the parts of an interval in a cell."""
 
 
 def figure(value: float, digits: int = 4) -> float | None:
-    """Rounds a figure; None where there is none, as JSON knows no nan."""
+    """Rounds a figure; NaN becomes None, since JSON has no NaN."""
     return None if math.isnan(value) else round(float(value), digits) + 0.0  # no -0.0
 
 
@@ -144,9 +144,10 @@ def figure(value: float, digits: int = 4) -> float | None:
 
 
 def summarize(results: Results) -> dict[str, Any]:
-    """Computes the figures of "Must show"; None where the trials for them are missing.
+    """Computes the figures of "Must show"; None if the trials for a figure are missing.
 
-    They are those of practice in the frozen dream, in which physics takes no step; co-evolution stands beside it.
+    The main figures are those of practice in the frozen dream, which takes no step in physics; the figures of
+    co-evolution are given in addition.
     """
     summary: dict[str, Any] = {"demos": results.demos}
     for task in [*STANDARD, "all"]:
@@ -175,14 +176,14 @@ def _points(name: str, found: Interval) -> dict[str, Any]:
 
 
 def _by_seed(results: Results, method: str) -> str | None:
-    """Writes the gain of every training seed: intervals are of these policies, and tell nothing of other seeds."""
+    """Formats the gain of every training seed, since the intervals do not cover the variation between seeds."""
     seeds = sorted({one.trial.spec.seed for one in results.select(method)})
     gains = [100 * results.gain("clone", method, was={"seed": s}, now={"seed": s}).value for s in seeds]
     return ", ".join("–" if math.isnan(gain) else f"{round(gain):+d}" for gain in gains) or None
 
 
 def _share(part: float, whole: float) -> float:
-    """Returns a share of a gain; nan where there is no gain to share."""
+    """Returns a share of a gain; NaN if there is no gain."""
     return part / whole if whole > 0 else math.nan
 
 
@@ -215,9 +216,9 @@ def _costs(results: Results) -> dict[str, Any]:
 
 
 def _model_free(results: Results) -> dict[str, Any]:
-    """Compares with learners that practice in physics, and tells what they need to match a dream without any.
+    """Compares with learners that practise in physics, and returns the steps they need to match the frozen dream.
 
-    They are compared at their first evaluation, after as many steps as co-evolution takes, and at equal time.
+    They are compared at their first evaluation, after as many steps as co-evolution takes, and at equal CPU time.
     """
     goal = results.rate("dream").value
     found: dict[str, Any] = {}
@@ -247,7 +248,7 @@ def _shifts(results: Results) -> dict[str, Any]:
 
 
 class Target(NamedTuple):
-    """A bound of "Must show": what it says, which figure of the summary it is about, and the bound."""
+    """A bound of "Must show": description, key in the summary, bound, and whether it is an upper bound."""
 
     text: str
     key: str
@@ -273,7 +274,7 @@ TARGETS = (
 
 
 def targets(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Holds the summary against `TARGETS`."""
+    """Compares the summary with `TARGETS`."""
     rows = []
     for text, key, bound, below in TARGETS:
         value = summary.get(key)

@@ -1,4 +1,5 @@
-"""How far a world model without labels comes: `python -m agents.studies.unlabelled`.
+"""Measures a world model fitted without labels: `python -m agents.studies.unlabelled`.
 
-`command` gathers the figures; `probe` says in centimeters where slots are, with labels that the model never saw.
+`command` collects the figures. `probe` measures positions of slots in centimeters, with labels that the model was not
+fitted to; `lifts` measures wrong lifts in dreams, and `labelled` the effect of a few labelled episodes.
 """

@@ -1,4 +1,4 @@
-"""What `agents.studies.unlabelled` can be told."""
+"""Command-line options of `agents.studies.unlabelled`."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ PARTS = ("probe", "audit", "speed", "practice", "labelled", "robot")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Tells how far NICOL's world model without labels comes: slots in centimeters, its reward, speed and practice."""
+    """Measures NICOL's world model fitted without labels: errors in centimeters, reward, speed and practice."""
 
     data: Path | None = None
-    """Folder of NICOL's episodes, with labels; those that the model was not fitted to are measured on."""
+    """Folder of NICOL's episodes, with labels. Errors are measured on the episodes that the model was not fitted to."""
     played: tuple[Path, ...] = ()
-    """Folders of more episodes in which cubes are lifted, of `agents.collect --task lift --mix policy:1 --policy
-    PRACTISED`: of grasps that a policy found by practice, dreams are wrong more often."""
+    """Folders of additional episodes in which a practised policy lifts cubes, recorded by `agents.collect --task lift
+    --mix policy:1 --policy PRACTISED`. Dreams are wrong more often about grasps that a policy found by practice."""
     world_model: str = "unlabelled"
     """Checkpoint of the world model."""
     evaluated: tuple[Path, ...] = ()
-    """Folders of `agents.evaluate` with this world model: of each, the first policy is a clone, the others practised
-    from it. NAME, NAME-1, NAME-2 are seeds of one practice. The gain that stands at the top is the first one's."""
+    """Output folders of `agents.evaluate` with this world model. In each, the first policy is a clone and the others
+    were practised from it; NAME, NAME-1 and NAME-2 are training seeds of the same practice. The gain in the summary is
+    that of the first folder."""
     parts: tuple[str, ...] = PARTS
-    """What is measured now; what was measured before stays. "robot" takes the figures of another robot from
-    your_robot.json in the same folder."""
+    """Parts to measure now; earlier measurements of other parts are kept. "robot" copies the figures of another robot
+    from your_robot.json in --out."""
     tasks: tuple[str, ...] = STANDARD
-    """Tasks whose reward is audited: those of the episodes."""
+    """Tasks whose reward is audited: the tasks of the episodes."""
     scenes: int = 15
-    """Scenes of each task for the audit of the reward."""
+    """Scenes per task for the audit of the reward."""
     labelled: tuple[int, ...] = (0, 20, 50, 200)
-    """Numbers of labelled episodes with which distance and success are learned anew, of the data."""
+    """Numbers of labelled episodes from --data with which distance and success are learned again."""
     label_seeds: int = 1
-    """Fits for each of them."""
+    """Number of fits for each number of labelled episodes."""
     label_updates: int = 2000
-    """Updates of the distance in each of them."""
+    """Gradient updates of the distance in each of these fits."""
     label_rate: float = 2e-3
-    """Their learning rate; a small one keeps, where the data are few, what the world model learned of more."""
+    """Learning rate of these fits. A small rate preserves what the world model learned from more data when there are
+    few labels."""
     fits: Path = Path("runs/labelled")
-    """Folder of these fits; what stands there is not fitted again."""
+    """Folder of these fits. Finished ones are reused."""
     seed: int = SEED
     """First seed of the scenes."""
     cache: Path = Path("runs/reward_audit")
@@ -50,9 +52,9 @@ class Arguments:
     out: Path = Path("results")
     """Folder of unlabelled.json and unlabelled.md."""
     workers: int | None = None
-    """Processes in physics; all cores by default."""
+    """Number of physics processes; all cores by default."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         for part in self.parts:
             check_choice("parts", part, PARTS)

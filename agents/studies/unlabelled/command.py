@@ -1,7 +1,8 @@
-"""Gathers what a world model without labels can do for NICOL: `python -m agents.studies.unlabelled --data data`.
+"""Measures NICOL's world model fitted without labels: `python -m agents.studies.unlabelled --data data`.
 
 The world model is fitted by `agents.fit --model slots`, its clone by `agents.clone --policy transformer`, and practised
-by `agents.train`; labels serve here alone, to measure. What is not measured is null. Parts can be measured one by one.
+by `agents.train`. Labels are used only here, for measuring. Figures that were not measured are null. Parts can be
+measured separately.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ HEAD = (
 )
 """Figures at the top of the file."""
 FEWEST_POLICIES = 4
-"""Policies below which their ranking says nothing."""
+"""Smallest number of policies for which their rank correlation is reported."""
 
 
 def measure(args: Arguments) -> dict[str, Any]:
-    """Measures what is asked for, beside what was measured before of the same world model.
+    """Measures the requested parts, and keeps earlier figures of the same world model.
 
     Raises:
-        ValueError: If the episodes have no labels, or all of them were fitted to.
+        ValueError: If the episodes have no labels, or the world model was fitted to all of them.
     """
     folder = checkpoint.resolve(args.world_model)
     model, file = checkpoint.load(folder), args.out / "unlabelled.json"
@@ -88,7 +89,7 @@ def measure(args: Arguments) -> dict[str, Any]:
 def probe_figures(
     model: Any, data: EpisodeDataset, fit: Mapping[str, Any], played: Mapping[str, EpisodeDataset] | None = None
 ) -> dict[str, Any]:
-    """Measures slots in centimeters, and lifts, on the episodes that the model was not fitted to and on `played`."""
+    """Measures errors of slots in centimeters on held-out episodes, and lifts on these and on `played`."""
     for episodes in (data, *(played or {}).values()):
         if missing := {"objects", "colors", "hand"} - set(episodes.labels):
             raise ValueError(
@@ -104,7 +105,7 @@ def probe_figures(
 
 
 def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str, Any]:
-    """Measures steps per second of CPU of 256 dreams on one core, beside those of the grounded model, turn by turn."""
+    """Measures steps per CPU second of 256 dreams on one core, in turns with those of the state-grounded model."""
     names = {"steps_per_s_256": world_model, "steps_per_s_256_grounded": "default"}
     cases = [
         Case(name, dream, 256, {"world_model": path, "device": "cpu", "form": "vector"}, compared="model")
@@ -114,10 +115,11 @@ def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str,
 
 
 def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
-    """Returns how much practice gains in physics, and whether the dream ranks all policies as physics does.
+    """Returns the gain of practice in physics, and how well the dream ranks all policies.
 
-    `practice_checkpoint_sha256` tells the world models in which it was. Folders NAME, NAME-1, NAME-2 are seeds of one
-    practice; `gains` are over the same starts, all seeds together, `gain_points` that of the first name.
+    `practice_checkpoint_sha256` lists the digests of the world models of these evaluations. Folders NAME, NAME-1 and
+    NAME-2 are training seeds of the same practice. `gains` are paired by start, over all seeds; `gain_points` is the
+    gain of the first name.
     """
     rows: list[dict[str, Any]] = []
     pairs: dict[str, tuple[list[float], list[float]]] = {}
@@ -161,10 +163,10 @@ def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int],
 
 
 def robot_figures(file: Path) -> dict[str, float]:
-    """Returns the success on another robot, `panda_reach` and `panda_push`, of what `agents.studies.your_robot` wrote.
+    """Returns the success rates on another robot, `panda_reach` and `panda_push`, from `agents.studies.your_robot`.
 
     Raises:
-        FileNotFoundError: If it has not been run.
+        FileNotFoundError: If that study has not been run.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; write it by python -m agents.studies.your_robot --out {file.parent}")
@@ -172,7 +174,7 @@ def robot_figures(file: Path) -> dict[str, float]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Writes the figures as a page."""
+    """Renders the figures as Markdown."""
     lines = ["# A world model without labels", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
     if "cm" in found:
         names = list(found["cm"]["24"])
@@ -202,7 +204,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Returns figures without NaN, which JSON does not know."""
+    """Replaces NaN with None, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list):

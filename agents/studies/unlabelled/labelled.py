@@ -1,4 +1,4 @@
-"""What a few labelled episodes add: distance and success learned anew from the same data, with more and more labels."""
+"""Measures what labelled episodes add: distance and success are learned again with different numbers of labels."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from dream_env.world_models.slots.model import SlotModel
 TASKS = ("push", "lift")
 """Tasks whose reward is audited."""
 TOLD = ("paired", "moved_cm", "moved_height_cm", "lifted_height_cm", "resting_cm")
-"""Figures of a model that tells positions."""
+"""Figures of a model that predicts positions."""
 
 
 def rows(base: Path, args: Arguments, scenes: Sequence[Scene]) -> list[dict[str, Any]]:
-    """Fits and measures a model for each number of labelled episodes; fits that are there are taken as they are.
+    """Fits and measures a model for each number of labelled episodes; existing fits are reused.
 
     Args:
-        base: Checkpoint of the world model that all of them go on from: how slots move stays as it is.
-        args: Of the study: `labelled` episodes of `data`, where 0 is the control, fitted alike.
+        base: Checkpoint of the world model that all fits start from; its slot dynamics are not changed.
+        args: Options of the study: numbers of `labelled` episodes of `data`; 0 is the control, fitted in the same way.
         scenes: Scenes of the audit.
 
     Returns:
-        First a row of the base itself, then one for each number and seed: see `row`; `paired`, the share of labelled
-        cubes that a slot was found for; and what `centimeters` gives. What it does not tell is None.
+        A row of the base, then one for each number and seed, see `row`. Rows of models that predict positions also have
+        `paired`, the fraction of labelled cubes for which a slot was found, and the figures of `centimeters`; these are
+        None in other rows.
     """
     assert args.data is not None
     episodes = EpisodeDataset.load(args.data)
@@ -57,7 +58,7 @@ def rows(base: Path, args: Arguments, scenes: Sequence[Scene]) -> list[dict[str,
 
 
 def row(count: int | str, seed: int | None, model: SlotModel, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Begins the row of a model: with the rank correlation of its reward, by distance, with the steps to go."""
+    """Returns the row of a model with the rank correlation of its distance reward with the steps to go."""
     tasks = audit(model, scenes)[0]["raw"]["tasks"]
     rewards = {f"reward_spearman_{task}": round(tasks[task]["spearman"], 3) for task in TASKS}
     return {"labelled": count, "seed": seed, **rewards, **dict.fromkeys(TOLD)}
@@ -65,27 +66,27 @@ def row(count: int | str, seed: int | None, model: SlotModel, scenes: Sequence[S
 
 @torch.inference_mode()
 def centimeters(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> dict[str, float]:
-    """Measures how far told positions are off while cubes are seen, medians in cm.
+    """Measures the errors of predicted positions of visible cubes, medians in cm.
 
     Args:
-        model: A model that tells positions.
+        model: Model that predicts positions.
         data: Episodes with the labels of NICOL's simulator.
-        held_out: Those that are measured on; which color each slot has, the others tell.
+        held_out: Indices of the episodes to measure on; the others determine the color of each slot.
 
     Returns:
-        `moved_cm` of cubes that went farther than `TOUCHED`, `moved_height_cm` their height alone, `lifted_height_cm`
-        while they are lifted, `resting_cm` of the others.
+        `moved_cm`, the error for cubes that have moved farther than `TOUCHED`; `moved_height_cm`, their error in
+        height; `lifted_height_cm`, the error in height of lifted cubes; `resting_cm`, the error for the other cubes.
     """
     others = np.setdiff1d(np.arange(len(data)), held_out)
     slot_of = slots_of_colors(model, data, others)
     frames = data.offsets[held_out][:, None] + np.arange(EPISODE_STEPS + 1)
-    told = []
+    predicted = []
     for at in frames.T:
         state = model.encode({name: torch.from_numpy(np.array(part[at])) for name, part in data.observation.items()})
         slot = torch.from_numpy(slot_of[data.labels["colors"][at].astype(int)])
-        told.append(model.positions(state).gather(1, slot[..., None].expand(-1, -1, 3)))
+        predicted.append(model.positions(state).gather(1, slot[..., None].expand(-1, -1, 3)))
     place = torch.from_numpy(data.labels["objects"][frames]).unflatten(-1, (-1, 3))
-    off, way = 100 * (torch.stack(told, 1) - place), 100 * (place - place[:, :1])
+    off, way = 100 * (torch.stack(predicted, 1) - place), 100 * (place - place[:, :1])
     seen = off.isfinite().all(-1)
     moved = way.norm(dim=-1).cummax(1).values > TOUCHED
     parts = {

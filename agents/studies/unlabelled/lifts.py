@@ -1,4 +1,4 @@
-"""Tries to lift a cube that failed, and how many of them a dream lifts: told by labels which the model never saw."""
+"""Counts failed attempts to lift a cube, and how many of them succeed in a dream, with labels unseen in the fit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import SEEN
 
 ASIDE, ABOVE = 5.0, 4.0
-"""A hand that closes so near to a cube's middle (cm) tries to take it, if it then rises by as much as `ABOVE`."""
+"""Largest horizontal and vertical distance (cm) of a closing hand from a cube's center in an attempt to lift it. The
+hand must also rise by more than `ABOVE` afterwards."""
 RISEN = 2.7
-"""Height above its start (cm) from which on a cube is lifted at an episode's end."""
+"""Height above its start (cm) above which a cube counts as lifted at the end of an episode."""
 DRAWS = 4
-"""Dreams of each episode under noise."""
+"""Number of dreams with noise per episode."""
 
 
 def tries(data: EpisodeDataset, rows: np.ndarray) -> np.ndarray:
-    """Returns which cubes of episodes a hand tried to lift, `(N, 3)` bool."""
+    """Returns which cubes the hand tried to lift, `(N, 3)` bool."""
     frames = data.offsets[rows][:, None] + np.arange(EPISODE_STEPS + 1)
     cubes = 100 * data.labels["objects"][frames].reshape(*frames.shape, 3, 3)
     hand = 100 * data.labels["hand"][frames][:, :, None]
@@ -34,17 +35,18 @@ def tries(data: EpisodeDataset, rows: np.ndarray) -> np.ndarray:
 
 
 def figures(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, fitted: Fitted) -> dict[str, Any]:
-    """Measures whether dreams under recorded actions end with those cubes lifted that physics has lifted.
+    """Measures whether dreams with the recorded actions end with the same cubes lifted as physics.
 
     Args:
         model: The world model.
         data: Episodes with the labels of NICOL's simulator.
-        rows: Those that are measured on, which the model was not fitted to.
-        fitted: What tells a cube's height.
+        rows: Indices of the episodes to measure on, which the model was not fitted to.
+        fitted: Probe that reads the height of a cube.
 
     Returns:
-        `tries`, `failed`: their numbers; `false`: the share of dreams under noise in which one that failed is lifted,
-        `missed`: in which one that was lifted is not; `false_likeliest`, `missed_likeliest`: without noise.
+        `tries` and `failed`, the numbers of attempts and of failed attempts; `false`, the fraction of failed attempts
+        that succeed in dreams with noise; `missed`, the fraction of successful attempts that fail in dreams with noise;
+        `false_likeliest` and `missed_likeliest`, the same without noise.
     """
     seen = watch(model, data, rows, fitted.slot_of, DRAWS)
     tried = torch.from_numpy(tries(data, rows)) & (seen.slots[:, 0, :, SEEN] > 0)

@@ -1,4 +1,4 @@
-"""Where slots are in centimeters: a probe that is fitted with labels which the world model never saw."""
+"""Measures the positions of slots in centimeters, by a probe fitted with labels that the world model never saw."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 TOUCHED = 1.0
-"""A cube that went further than this (cm) was touched."""
+"""A cube that moved further than this (cm) counts as touched."""
 FITTED = 500
-"""Episodes that the probe is fitted to."""
+"""Number of episodes that the probe is fitted to."""
 AHEAD = (EPISODE_STEPS // 2, EPISODE_STEPS)
-"""Steps ahead of which errors are told."""
+"""Horizons at which errors are measured, in steps."""
 
 
 class Seen(NamedTuple):
-    """Slots of N episodes' cubes, T + 1 frames of 3 cubes each.
+    """Slots of the cubes in N episodes, with T + 1 frames of 3 cubes each.
 
     Attributes:
-        slots: What pictures show and the set-point, `(N, T + 1, 3, FEATURES + 4)`.
-        dreamt: What is predicted of both from the first frame on: what is likeliest.
-        cubes: Where the cubes are, cm, `(N, T + 1, 3, 3)`.
-        drawn: What is predicted under noise, D times, `(D, N, T + 1, 3, FEATURES + 4)`.
+        slots: Slots of the encoded pictures, with the set-point, `(N, T + 1, 3, FEATURES + 4)`.
+        dreamt: The most likely prediction of both from the first frame on, same shape.
+        cubes: True positions of the cubes, cm, `(N, T + 1, 3, 3)`.
+        drawn: D predictions of both with noise, `(D, N, T + 1, 3, FEATURES + 4)`.
     """
 
     slots: Tensor
@@ -40,7 +40,7 @@ class Seen(NamedTuple):
 
 
 class Probe(nn.Module):
-    """Maps slots and set-points to places in cm; it takes the scales from inputs `(N, n)` and truth `(N, 3)`."""
+    """Maps slots and set-points to positions in cm; normalizes by the statistics of inputs `(N, n)`, truth `(N, 3)`."""
 
     def __init__(self, inputs: Tensor, truth: Tensor) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Probe(nn.Module):
 
 @torch.inference_mode()
 def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.ndarray, draws: int = 0) -> Seen:
-    """Reads and predicts episodes, under noise `draws` times; of each cube the slot that `slot_of` has of its color."""
+    """Encodes and predicts episodes, `draws` times with noise; `slot_of` maps a cube's color to its slot."""
     frames = data.offsets[rows][:, None] + np.arange(EPISODE_STEPS + 1)
 
     def observed(at: np.ndarray) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.
 
 
 def slots_of_colors(model: SlotModel, data: EpisodeDataset, rows: np.ndarray) -> np.ndarray:
-    """Returns the slot that each color's cube is: the one that is seen when there is such a cube, and else not."""
+    """Returns the slot of each color: the one whose visibility depends most on whether there is a cube of the color."""
     first = data.offsets[rows]
     pictures = {name: torch.from_numpy(np.array(part[first])) for name, part in data.observation.items()}
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def slots_of_colors(model: SlotModel, data: EpisodeDataset, rows: np.ndarray) ->
 
 
 def fit_probe(seen: Seen, updates: int = 2000) -> Probe:
-    """Fits what tells a cube's place (cm) of its slot, to what pictures show."""
+    """Fits a probe that reads the position of a cube (cm) from its slot, on encoded pictures."""
     visible = seen.slots[..., SEEN] > 0
     inputs, truth = seen.slots[visible].clone(), seen.cubes[visible].clone()
     torch.manual_seed(0)
@@ -120,25 +120,26 @@ def fit_probe(seen: Seen, updates: int = 2000) -> Probe:
 
 
 class Fitted(NamedTuple):
-    """A probe, and the slot that each color's cube is."""
+    """A probe, and the slot of each color's cube."""
 
     probe: Probe
     slot_of: np.ndarray
 
 
 def fitted(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> Fitted:
-    """Fits a probe to some of the episodes that are not held out."""
+    """Fits a probe to at most `FITTED` episodes that are not held out."""
     others = np.setdiff1d(np.arange(len(data)), held_out)[:FITTED]
     slot_of = slots_of_colors(model, data, others)
     return Fitted(fit_probe(watch(model, data, others, slot_of)), slot_of)
 
 
 def centimeters(probe: Probe, seen: Seen) -> dict[str, Any]:
-    """Measures how far dreams and physics lie apart after the same actions, medians in cm.
+    """Measures the differences between dreams and physics after the same actions, medians in cm.
 
     Returns:
-        By steps ahead, of cubes that were visible at the start: `moved`, `untouched`; what the probe tells of the true
-        pictures, `moved_seen` and `untouched_seen`; `moved_if_still`, and the number of moved cubes.
+        By steps ahead: `moved` and `untouched`, the errors for cubes that were visible at the start; `moved_seen` and
+        `untouched_seen`, the errors of the probe on the true pictures; `moved_if_still`, the error of predicting that
+        moved cubes stay at rest; and `moved_cubes`, their number.
     """
     off, off_seen = ((probe(part) - seen.cubes).norm(dim=-1) for part in (seen.dreamt, seen.slots))
     begun, visible = seen.slots[:, 0, :, SEEN] > 0, seen.slots[..., SEEN] > 0
@@ -158,6 +159,6 @@ def centimeters(probe: Probe, seen: Seen) -> dict[str, Any]:
 
 
 def figures(model: SlotModel, data: EpisodeDataset, held_out: np.ndarray) -> dict[str, Any]:
-    """Returns `centimeters` of the episodes that the model was not fitted to; the others may be those of the probe."""
+    """Returns `centimeters` of the held-out episodes; the probe is fitted to the others."""
     fit = fitted(model, data, held_out)
     return centimeters(fit.probe, watch(model, data, held_out, fit.slot_of))

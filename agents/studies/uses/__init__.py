@@ -1,1 +1,1 @@
-"""agents.studies.uses: `arguments` is what it can be told, `command` what it does."""
+"""The `agents.studies.uses` command: `arguments` holds its options, `command` runs it."""

@@ -1,7 +1,8 @@
-"""Amplification: a clone of few demonstrations imagines episodes, and what is trusted of them is cloned beside them.
+"""Amplification: imagines episodes with a clone of few demonstrations, and clones the trusted ones in addition.
 
-Imagined from starts of physics on seeds of their own, so physics can tell of every episode whether it is true: the same
-actions, from the same start, open loop. That is the oracle's filter, and measures the precision of the own one.
+Episodes are imagined from physics starts with their own seeds. Physics can therefore verify every episode, by the same
+actions from the same start, open loop. This verification is the filter of the "oracle" control, and it measures the
+precision of the filter of `agents.synthesize`.
 """
 
 from __future__ import annotations
@@ -31,31 +32,32 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 CONTROLS = ("real", "unfiltered", "filtered", "oracle", "foresight")
-"""What is cloned beside the demonstrations: nothing, all that was imagined, what `agents.synthesize` keeps, or what
-physics confirms; "foresight": what is kept of dreams in which the clone looks ahead."""
+"""Imagined episodes that are cloned in addition to the demonstrations: none ("real"), all ("unfiltered"), those that
+`agents.synthesize` keeps ("filtered"), those that physics confirms ("oracle"), or those kept from dreams in which the
+clone acts with foresight ("foresight")."""
 CANDIDATES = 16
-"""Behaviors that the clone compares where it looks ahead."""
+"""Number of candidates that the clone compares in foresight."""
 SEED = 600_000
-"""First of the seeds whose starts are imagined from; none of them is held out."""
+"""First of the seeds of starts for imagination; none of them is held out."""
 DEMOS = 5
-"""Demonstrations per task, where nothing else is said."""
+"""Default number of demonstrations per task."""
 PRACTICE = 500_000
-"""Control steps of practice by RL in the dream, by the distance to the goal picture."""
+"""Control steps of RL in the dream, with the distance to the goal picture as reward."""
 
 
 @dataclass(frozen=True)
 class Amplification:
-    """What is imagined, and how it is cloned.
+    """Settings of imagination and cloning.
 
     Attributes:
-        data: Folder with the demonstrations.
-        folder: Where policies and imagined episodes lie.
+        data: Folder of the demonstrations.
+        folder: Folder of policies and imagined episodes.
         tasks: Names of the tasks.
         starts: Starts per task.
-        variants: Episodes that are imagined from each.
-        updates: Updates of every clone.
-        share: Share of imagined frames in a batch.
-        seed: Of the policy that proposes, and of those that are cloned.
+        variants: Episodes imagined from each start.
+        updates: Gradient updates of every clone.
+        share: Fraction of imagined frames in a batch.
+        seed: Training seed of the policy that imagines, and of those that are cloned.
         demos: Demonstrations per task.
     """
 
@@ -76,20 +78,20 @@ class Amplification:
         )
 
     def imagined(self, control: str) -> Path:
-        """Folder of the imagined episodes that a control clones; looking ahead takes minutes, and is done once."""
+        """Folder of the imagined episodes of a control; those with foresight take minutes, so all seeds share them."""
         return self.folder / ("imagined-foresight-0" if control == "foresight" else f"imagined-{self.seed}")
 
 
 @dataclass(frozen=True)
 class Start:
-    """A start that episodes are imagined from: the unit of work of a process.
+    """A start from which episodes are imagined: the unit of work of a process.
 
     Attributes:
-        policy: Who acts.
+        policy: Folder of the policy.
         task: Name of the task.
-        seed: Of the start in physics.
-        variants: Episodes.
-        candidates: Behaviors that the policy compares by looking ahead; 0 for none.
+        seed: Seed of the start in physics.
+        variants: Number of episodes.
+        candidates: Number of candidates that the policy compares in foresight; 0 for no foresight.
     """
 
     policy: str
@@ -100,7 +102,7 @@ class Start:
 
 
 def imagine_from(item: Start) -> list[Episode]:
-    """Imagines episodes, of which the labels `kept` and `confirmed` tell what the filter and physics say."""
+    """Imagines episodes; their labels `kept` and `confirmed` are the decisions of the filter and of physics."""
     torch.set_num_threads(1)
     starts, solved = physics_starts(item.task, (item.seed,))
     if solved[0]:
@@ -118,22 +120,22 @@ def imagine_from(item: Start) -> list[Episode]:
     for i, actions in enumerate(dreamt.actions.numpy()):
         true = carry_out(item.task, item.seed, actions).is_success
         episode = synthesize.episode_of(model, starts, dreamt, i, 0, item.seed * 100 + i)
-        told = {
+        verdicts = {
             name: np.full(len(episode) + 1, float(value)) for name, value in (("kept", kept[i]), ("confirmed", true))
         }
-        found.append(replace(episode, labels={**episode.labels, **told}))
+        found.append(replace(episode, labels={**episode.labels, **verdicts}))
     return found
 
 
 def imagine(args: Amplification, workers: int | None = None, control: str = "filtered") -> AnyEpisodes:
-    """Imagines what has not been imagined of what a control clones, and reads all of it."""
+    """Imagines the missing episodes of a control, and loads all of them."""
     folder = args.imagined(control)
     policy = str(make("real", replace(args, seed=0) if control == "foresight" else args))
     candidates, done = CANDIDATES if control == "foresight" else 0, folder.with_name(f"{folder.name}.done")
     if not done.is_file():
         with EpisodeWriter(folder, SPEC) as writer:
             there = {seed // 100 for seed in writer.seeds()}
-            items = [  # tasks have seeds of their own
+            items = [  # every task has its own range of seeds
                 Start(policy, task, SEED + 10_000 * t + i, args.variants, candidates)
                 for i in range(args.starts)
                 for t, task in enumerate(args.tasks)
@@ -154,13 +156,13 @@ def flags(data: AnyEpisodes, label: str) -> np.ndarray:
 
 
 def chosen(data: AnyEpisodes, control: str) -> AnyEpisodes:
-    """Returns what a control clones of the imagined episodes."""
+    """Returns the imagined episodes that a control clones."""
     names = {"filtered": "kept", "oracle": "confirmed", "foresight": "kept"}
     return data.take(np.flatnonzero(flags(data, names[control]))) if control in names else data
 
 
 def make(control: str, args: Amplification, workers: int | None = None) -> Path:
-    """Clones one of `CONTROLS`, unless that is done; returns its folder."""
+    """Clones one of `CONTROLS` unless it exists; returns its folder."""
     out = args.policy(control)
     if not (out / "config.json").is_file():
         real = control == "real"
@@ -178,7 +180,7 @@ def make(control: str, args: Amplification, workers: int | None = None) -> Path:
 
 
 def practise(args: Amplification) -> Path:
-    """Practises the clone of demonstrations alone in the dream, unless that is done; returns the policy's folder."""
+    """Practises the "real" clone in the dream unless the policy exists; returns the policy's folder."""
     practice = train.Arguments(
         out=args.policy("practised"),
         init=str(make("real", args)),
@@ -193,7 +195,7 @@ def practise(args: Amplification) -> Path:
 
 
 def precision(data: AnyEpisodes, name: str = "filter") -> dict[str, float]:
-    """Returns how often physics confirms what is kept, all that succeeds in the dream, and all of it, by `name`."""
+    """Returns how often physics confirms kept, successful, and all imagined episodes; keys start with `name`."""
     kept, true = flags(data, "kept"), flags(data, "confirmed")
     interval = wilson(int((kept & true).sum()), int(kept.sum()))
     return {

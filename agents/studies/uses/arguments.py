@@ -1,4 +1,4 @@
-"""What `agents.studies.uses` can be told."""
+"""Command-line options of `agents.studies.uses`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ class Arguments:
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     arms: tuple[str, ...] = ()
-    """Which arms are played, all without a name, "none" for none; all that have been played are reported."""
+    """Arms (variants) to run: without any, all of them; "none" runs none. The report shows all finished arms."""
     tasks: tuple[str, ...] = STANDARD
-    """Tasks."""
+    """Tasks to run."""
     oracle_episodes: int = 0
-    """Episodes per task for which physics tells the best of 16 variations of the clone's episodes; 0 for none."""
+    """Episodes per task for the oracle, in which physics selects the best of 16 variations of the clone's episode; 0
+    skips it."""
     data: Path | None = None
-    """Folder of demonstrations, for the arms of amplification."""
+    """Folder of demonstrations, needed for arms whose policies the study trains: amplification, and all arms with
+    "demonstrations" in their name."""
     amplify_starts: int = 60
-    """Starts per task from which episodes are imagined."""
+    """Initial states per task from which episodes are imagined for amplification."""
     amplify_variants: int = 3
-    """Episodes that are imagined from each."""
+    """Imagined episodes per initial state."""
     amplify_updates: int = 1500
-    """Updates of every clone."""
+    """Gradient updates of every clone."""
     speed: bool = True
-    """Measures what a plan takes."""
+    """Measure the time of planning."""
     workers: int | None = None
-    """Processes; all cores by default."""
+    """Number of processes; all cores by default."""
     work: Path = Path("runs/uses")
     """Folder for the episodes."""
     out: Path = Path("results")

@@ -1,4 +1,4 @@
-"""What `agents.studies.uses` compares: ways to act, by their labels."""
+"""The arms (variants of acting) that `agents.studies.uses` compares, by their labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dream_env.agents.studies.uses.amplify import CONTROLS
 
 METRIC = {"metric": 1.0}
 CLOSED = PlannerConfig(objective=METRIC, path=1.0, execute=1, horizon=8)
-"""Planning anew at every step, found on seeds from 200,000 on."""
+"""Replans at every step. Chosen on seeds from 200,000 on."""
 NEAR = PlannerConfig(
     objective=ForesightConfig().objective,
     options={"samples": 48, "iterations": 2, "std": 0.25},
@@ -19,32 +19,33 @@ NEAR = PlannerConfig(
     anchor=2.0,
     draws=4,
 )
-"""Plans near a prior: of three ways the best on seeds from 200,000 on. A free search was worse than the prior."""
+"""Plans near a prior. The best of three variants on seeds from 200,000 on; a free search was worse than the prior."""
 SURE = ForesightConfig(draws=8, sure=4.0, margin=3.0)
-"""Leaves the policy only for a lead that is not by chance and worth three steps to the goal by the learned distance.
-Chosen on seeds from 210,000 on: without the margin even leads of twelve standard errors were the dream's mistake."""
+"""Deviates from the policy only for a significant lead of at least three steps to the goal by the learned distance.
+Chosen on seeds from 210,000 on: without the margin, even leads of twelve standard errors were errors of the dream."""
 SMALL = replace(CLOSED, execute=3, horizon=6, options={"samples": 24, "iterations": 3, "elites": 5, "kept": 2})
-"""A budget that physics can afford as the model."""
+"""A budget that is feasible with physics as the model."""
 UNLABELLED = PlannerConfig(
     world_model="unlabelled", path=1.0, execute=1, horizon=5, options={"samples": 64, "iterations": 3}
 )
-"""By the energy of the model without labels. Found on seeds from 200,000 on, where 5 steps ahead did as well as 8."""
+"""Plans by the energy of the model fitted without labels. Chosen on seeds from 200,000 on, where a horizon of 5 did as
+well as 8."""
 LIGHT = {"samples": 64, "iterations": 3}
-"""Half the usual budget, where pictures have to be imagined."""
+"""Half the usual budget, for objectives that need imagined pictures."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to act.
+    """One variant of acting.
 
     Attributes:
-        use: "clone", "plan", "bound" (with physics as the model), "foresight", "amplify", "practice", or "practice,
-            foresight", which looks ahead after it.
+        use: "clone", "plan", "bound" (planning with physics as the model), "foresight", "amplify", "practice", or
+            "practice, foresight" (foresight with the practised policy).
         demos: Demonstrations per task that its policy was cloned from; 0 without a policy.
-        config: What plans or foresees; None for the policy by itself.
-        policy: The policy by itself; one of `amplify.CONTROLS` where that is the use. Empty for one that the study
-            clones, and practises where the use is "practice".
-        seed: Of the policy's cloning and practice.
+        config: Config of the planner or foresight; None for a policy without planning.
+        policy: Name of the policy; for "amplify", one of `amplify.CONTROLS`. Empty for policies that the study clones,
+            and for "practice" also practises.
+        seed: Training seed of cloning and practice.
     """
 
     use: str
@@ -61,16 +62,16 @@ USES: dict[str, PlannerConfig | ForesightConfig | None] = {
     "practice": None,
     "practice, foresight": ForesightConfig(),
 }
-"""What is compared from the same clones."""
+"""Uses that are compared with the same clones."""
 SEEDS = {5: (0, 1, 2), 25: (0,)}
-"""Seeds of the clones that the study makes, by their demonstrations per task."""
+"""Training seeds of the clones that the study trains, by demonstrations per task."""
 MADE = {
     f"{use}, {demos} demonstrations, seed {seed}": Arm(use, demos, config, seed=seed)
     for demos, seeds in SEEDS.items()
     for seed in seeds
     for use, config in USES.items()
 }
-"""What acts with those."""
+"""Arms with these clones."""
 
 
 ARMS = {
@@ -103,4 +104,4 @@ ARMS = {
     },
     **MADE,
 }
-"""What is compared, by label, the most wanted first."""
+"""All arms by label, the most important first."""

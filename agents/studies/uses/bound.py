@@ -1,7 +1,8 @@
-"""The bound of planning: the same solver and objective with physics itself as the model.
+"""Upper bound of planning: the same solver and objective with physics as the model.
 
-Candidates are carried out in the simulation, from a snapshot of where the episode stands; where hand and cubes are is
-read off it, not estimated. So what is missed is the solver's, the budget's and the learned distance's, not the dream's.
+Candidates are simulated in physics from a snapshot of the current state, and the positions of hand and cubes are true,
+not estimated. The remaining failures are therefore due to the solver, the budget and the learned distance, not to the
+world model.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dream_env.world_models import checkpoint
 
 
 def steps_per_episode(config: PlannerConfig, horizon: int) -> int:
-    """Returns the steps of physics that the plans of an episode of so many actions take."""
+    """Returns the number of physics steps for planning an episode of `horizon` actions."""
     solver: Any = config.make_solver()
     return -(-horizon // config.execute) * solver.samples * solver.iterations * config.horizon
 
@@ -37,7 +38,8 @@ def object_states(
 ) -> Tensor:
     """Returns the true object states `(S, H, R)` of S paths of H steps: set-point `(4,)`, cubes and hand (m).
 
-    What is not true of anything, such as where a color is that is not on the table, is as in the goal's `(1, R)`.
+    Entries without a true value, such as the position of a color that is not on the table, are copied from the goal's
+    `(1, R)`.
     """
     proprio, objects, hand = (
         np.stack([np.stack([step[i] for step in path]) for path in paths]).astype(np.float32) for i in range(3)
@@ -51,13 +53,13 @@ def object_states(
 
 
 class PhysicsCost:
-    """The learned distance to the goal of candidates that physics carries out; see `Problem.cost`.
+    """Cost of candidates that are simulated in physics: the learned distance to the goal; see `Problem.cost`.
 
     Args:
-        env: Where the episode stands.
-        config: Of the planner.
-        model: Its metric measures.
-        goal: The goal's object state `(1, R)`, as the model estimates it.
+        env: Environment at the current step of the episode.
+        config: Config of the planner.
+        model: World model with the metric.
+        goal: Object state of the goal `(1, R)`, as estimated by the model.
     """
 
     def __init__(self, env: NicoLRealEnv, config: PlannerConfig, model: Any, goal: Tensor) -> None:
@@ -85,10 +87,10 @@ class PhysicsCost:
 
 
 def play(batch: Batch) -> list[EpisodeResult]:
-    """Plays a batch as `agents.nicol.rollouts.play` does, with a planner's file as the policy and physics as its model.
+    """Runs a batch as `agents.nicol.rollouts.play` does; the policy is a planner's file, its model is physics.
 
     Raises:
-        ValueError: If the objective is another than the learned distance, or there is a prior.
+        ValueError: If the objective is not the learned distance, or there is a prior.
     """
     torch.set_num_threads(1)
     config = PlannerConfig(**read(batch.policy, {Planner.kind: PlannerConfig})[1])
@@ -116,7 +118,7 @@ def _play(batch: Batch, config: PlannerConfig, seed: int) -> EpisodeResult:
         elites = plan.elites
         left = env.episode_steps - len(saved["deltas"])
         done = np.clip(plan.actions[0, : min(config.execute, left)].numpy(), -1, 1)
-        # Replayed from the start: what counts has no trace of the candidates.
+        # Replays the episode from its start, so that the candidates leave no trace in the simulation.
         env.set_state({**saved, "deltas": [*saved["deltas"], *done]})
     taken = 1000 * (time.process_time() - before) / env.episode_steps
     result = EpisodeResult(

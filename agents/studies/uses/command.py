@@ -1,9 +1,9 @@
-"""What a world model is good for without RL: planning, and foresight, measured in physics on held-out seeds.
+"""Measures planning and foresight with a world model, in physics on held-out seeds.
 
     python -m agents.studies.uses --episodes 40
 
-Plays every arm on the same starts, writes episode by episode into `--work` and goes on from there when it is called
-again, and writes `uses.json` and `uses.md` from what has been played.
+The study runs every arm from the same starts and writes uses.json and uses.md. Episodes are saved in `--work` one by
+one; running the same command again resumes an interrupted study. The report covers all finished episodes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dream_env.world_models import checkpoint
 
 
 def play_arm(label: str, args: Arguments) -> None:
-    """Plays what of an arm has not been played, one file of episodes for it."""
+    """Runs the missing episodes of an arm, which are kept in one file."""
     arm, file = ARMS[label], args.work / f"{_name(label)}.jsonl"
     done = load_results(file) if file.is_file() else []
     seen = {(result.task, result.seed) for result in done}
@@ -69,22 +69,23 @@ def play_arm(label: str, args: Arguments) -> None:
 
 
 def amplification(args: Arguments, seed: int = 0, demos: int = amplify.DEMOS) -> amplify.Amplification:
-    """Returns what is imagined and cloned for the arms whose policies the study makes.
+    """Returns the settings of amplification for the arms whose policies the study trains.
 
     Raises:
-        ValueError: If there are no demonstrations.
+        ValueError: If --data is missing.
     """
     if args.data is None:
-        raise ValueError("data=None; accepted for arms whose policies are made: a folder of agents.collect")
+        raise ValueError("data=None; accepted for arms whose policies are trained here: a folder of agents.collect")
     sizes = {name: getattr(args, f"amplify_{name}") for name in ("starts", "variants", "updates")}
     return amplify.Amplification(args.data, args.work / "amplify", args.tasks, **sizes, seed=seed, demos=demos)
 
 
 def measure_speed(draws: int = 5) -> dict[str, float]:
-    """Measures what an iCEM plan of 96 x 4 candidates x 8 steps takes of one core, by embedding and by metric.
+    """Measures the CPU time of an iCEM plan of 96 x 4 candidates x 8 steps on one core, by energy and by metric.
 
     Returns:
-        `plan_seconds` (energy), `plan_metric_seconds`, and the imagined steps per second beside the vector env's.
+        `plan_seconds` (energy), `plan_metric_seconds`, the imagined steps per second of both, and those of the vector
+        env.
     """
     torch.set_num_threads(1)
     model = checkpoint.load("default")
@@ -118,9 +119,10 @@ def measure_speed(draws: int = 5) -> dict[str, float]:
 
 
 def write(args: Arguments, extra: Mapping[str, Any]) -> str:
-    """Writes the report of everything that has been played; returns its text.
+    """Writes the report of all finished episodes; returns its text.
 
-    What a report in `args.out` tells of other arms is kept: arms are played in parts, and seldom all in one folder.
+    Results of other arms in an existing report in `args.out` are kept, because arms are often run in several parts and
+    folders.
     """
     files = [(label, args.work / f"{_name(label)}.jsonl") for label in ARMS]
     results = [r for label, file in files if file.is_file() for r in load_results(file)]

@@ -1,4 +1,4 @@
-"""The report of `agents.studies.uses`: rates of success, and what each way to act gains on the starts in common."""
+"""The report of `agents.studies.uses`: success rates, and the gains of each arm on common starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dream_env.agents.studies.uses.arms import ARMS, MADE
 from dream_env.nicol.tasks import TASKS
 
 ENOUGH = 30
-"""Episodes from which on the best of several arms says something."""
+"""Smallest number of episodes for an arm to count in the best of several arms."""
 
 
 def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Makes the cells and the summary of the report of what has been played."""
+    """Returns the cells and the summary of the report, from finished episodes."""
     played = list(results)
     rows = {(row["policy"], row["task"]): row for row in summarize(played)["rows"] if row["world"] == "physics"}
     cells = []
@@ -74,7 +74,7 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
 
 
 def gained(played: Iterable[EpisodeResult], control: str) -> Interval:
-    """Returns what cloning imagined episodes gains over real ones alone, all seeds of policies together."""
+    """Returns the gain of also cloning imagined episodes over real ones only, over all training seeds."""
     played, pairs = list(played), []
     for label, arm in ARMS.items():
         if arm.use == "amplify" and arm.policy == "real":
@@ -83,13 +83,13 @@ def gained(played: Iterable[EpisodeResult], control: str) -> Interval:
 
 
 def difference(played: Iterable[EpisodeResult], before: str, after: str) -> Interval:
-    """Returns the difference of success of two arms on the starts that both have played, all tasks together."""
+    """Returns the paired difference in success of two arms on their common starts, over all tasks."""
     pairs = paired(played, before, after)
     return paired_difference([first for first, _ in pairs], [second for _, second in pairs])
 
 
 def paired(played: Iterable[EpisodeResult], before: str, after: str) -> list[tuple[float, float]]:
-    """Returns the successes of two arms on the starts that both have played."""
+    """Returns the pairs of outcomes of two arms on their common starts."""
     played = list(played)
     first, second = (
         {(r.task, r.seed): float(r.success) for r in played if r.label == label and not r.solved_at_start}
@@ -99,18 +99,19 @@ def paired(played: Iterable[EpisodeResult], before: str, after: str) -> list[tup
 
 
 def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
-    """Returns what each of `USES` and amplification give clones of so many demonstrations, over all seeds played.
+    """Compares `USES` and amplification for each number of demonstrations, over all training seeds.
 
     Returns:
-        Rows with `demos`, `use`, `seeds`, `episodes`, successes `tasks` by name and `physics_success`, each with its
-        Wilson interval, and `gain_points` with its interval over the clone alone, on the starts that both have played.
+        Rows with `demos`, `use`, `seeds`, `episodes`, the success rates by task (`tasks`) and over all tasks
+        (`physics_success`) with Wilson intervals, and `gain_points` over the clone alone with its interval, on common
+        starts.
     """
     played = list(played)
     by_label: dict[str, list[EpisodeResult]] = {}
     for result in played:
         if not result.solved_at_start:
             by_label.setdefault(result.label, []).append(result)
-    ways: dict[tuple[int, str], list[tuple[str, str]]] = {}  # of a row: arms, and the clone that each begins with
+    ways: dict[tuple[int, str], list[tuple[str, str]]] = {}  # row -> its arms, each with the clone it is based on
     for label, arm in MADE.items():
         ways.setdefault((arm.demos, arm.use), []).append((label, label.replace(arm.use, "clone", 1)))
     for label, arm in ARMS.items():
@@ -145,7 +146,7 @@ def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
 
 
 def gains(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Returns the gains of `together` by names such as `foresight_5_low_points`, for the summary."""
+    """Returns the gains in the rows of `together` for the summary, with names such as `foresight_5_low_points`."""
     return {
         f"{row['use'].replace(', ', '_')}_{row['demos']}_{part}points": row[f"gain_{part}points"]
         for row in rows
@@ -155,7 +156,7 @@ def gains(rows: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the rows of `together` as a table shows them."""
+    """Returns the rows of `together`, formatted for a table."""
     rows = list(rows)
     tasks = [task for task in TASKS if any(task in row["tasks"] for row in rows)]
     return [
@@ -176,7 +177,7 @@ def shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict[str, float | None]:
-    """Returns pass@1 and pass@K of the oracle over its tasks, and what share of the way between foresight goes."""
+    """Returns pass@1 and pass@K of the oracle over its tasks, and foresight's gain as a fraction of the difference."""
     count = sum(row["episodes"] for row in found.values())
     one, several = (sum(row["episodes"] * row[name] for row in found.values()) / count for name in ("pass_1", "pass_k"))
     played = [result for result in results if result.task in found]
@@ -186,7 +187,7 @@ def headroom(found: Mapping[str, Any], results: Iterable[EpisodeResult]) -> dict
 
 
 def table(methods: Iterable[Mapping[str, Any]], cells: Iterable[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
-    """Renders the report of `together` and `reduce`."""
+    """Renders the results of `together` and `reduce` as Markdown."""
     cells, lines = list(cells), shown(methods)
     tasks = [task for task in (*TASKS, "all") if any(cell["task"] == task for cell in cells)]
     arms = []

@@ -1,1 +1,1 @@
-"""World Models (Ha & Schmidhuber 2018) remade small: controllers evolved in the dream, and outside."""
+"""Small reproduction of World Models (Ha & Schmidhuber 2018): controllers evolved in the dream and in the game."""

@@ -1,4 +1,4 @@
-"""What `agents.studies.world_models_2018` can be told."""
+"""Command-line options of `agents.studies.world_models_2018`."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ from dream_env.checks import check_choice, check_number
 
 TABLES = ("takecover", "carracing", "nicol", "rate")
 RACERS = ("random", "z", "z_h", "z_h_untrained", "z_dream", "z_h_dream")
-"""Controllers of CarRacing: what they see, and where they evolve if it is not the game."""
+"""Controllers of CarRacing, named by what they observe; "dream" marks those that evolve in the dream."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Evolves controllers in dreams of several temperatures, and plays them in the real environments."""
+    """Evolves controllers in dreams at several temperatures, and evaluates them in the real environments."""
 
     takecover: Path | None = None
-    """World model of Take Cover, see docs/world_models_2018.md; without it, its cells are missing."""
+    """World model of Take Cover, see docs/world_models_2018.md. Without it, the table has no results of Take Cover."""
     carracing: Path | None = None
-    """World model of CarRacing; without it, its cells are missing."""
+    """World model of CarRacing. Without it, the table has no results of CarRacing."""
     only: tuple[str, ...] = TABLES
-    """Tables to work on: takecover, carracing, nicol, rate; those that are finished are reported all the same."""
+    """Tables to compute: takecover, carracing, nicol, rate. Finished results of the others are reported as well."""
     racers: tuple[str, ...] = RACERS
-    """Controllers of CarRacing to work on: random; z, z_h and z_h_untrained (M has learned nothing) evolve in the game
-    itself as in the paper, z_dream and z_h_dream in the dream."""
+    """Controllers of CarRacing to run. "random" acts at random; z, z_h and z_h_untrained (with an untrained memory
+    model M) evolve in the game itself, as in the paper; z_dream and z_h_dream evolve in the dream."""
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 1.15, 1.3)
     """Temperatures of the dreams."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the evolutions of Take Cover, at every temperature."""
+    """Seeds of evolution for Take Cover, at every temperature."""
     episodes: int = 100
-    """Real episodes of each controller; those of CarRacing, of all seeds together, drive as many."""
+    """Real evaluation episodes per controller. For CarRacing, the controllers of all seeds share this number."""
     generations: int = 12
-    """Generations of Take Cover."""
+    """Generations of evolution for Take Cover."""
     racing_generations: int = 20
-    """Generations of CarRacing in the game, of 16 controllers and an episode each."""
+    """Generations of evolution for CarRacing in the game, with 16 controllers of one episode each."""
     racing_seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of these evolutions."""
+    """Seeds of evolution for CarRacing."""
     racing_dreams: int = 60
-    """Generations of CarRacing in the dream."""
+    """Generations of evolution for CarRacing in the dream."""
     racing_steps: int = 75
-    """Steps of an episode of CarRacing while controllers evolve in the game; at the end they play whole ones."""
+    """Steps per episode while controllers of CarRacing evolve in the game. The final evaluation uses whole episodes."""
     racing_components: int = 10
-    """Principal components of what controllers of CarRacing see."""
+    """Principal components of the features that controllers of CarRacing observe; 0 uses all features."""
     nicol_generations: int = 60
-    """Generations of NICOL."""
+    """Generations of evolution for NICOL."""
     components: int = 32
-    """Principal components of what controllers of the games see; 0 for all of it."""
+    """Principal components of the features that controllers of Take Cover observe; 0 uses all features."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the dreams of the games."""
+    """Numerical precision of the dreams of the games."""
     population: int = 32
-    """Controllers of a generation."""
+    """Controllers per generation."""
     dreams: int = 128
-    """Dreams of a game's controllers on fresh seeds."""
+    """Dream episodes on fresh seeds for evaluating a controller of a game."""
     rollouts: int = 16
-    """Dreams of each controller of a generation."""
+    """Dream episodes per controller and generation."""
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     fresh_seed: int = 300_000
-    """First of the seeds on which NICOL's controller of temperature 1 plays once more."""
+    """First of the seeds of a second evaluation of NICOL's controller of temperature 1."""
     workers: int | None = None
-    """Processes that play; all cores by default."""
+    """Number of processes for evaluation; all cores by default."""
     work: Path = Path("runs/world_models_2018")
-    """Folder of controllers and of finished cells; a killed study goes on from there."""
+    """Folder of controllers and finished results, from which an interrupted study resumes."""
     out: Path = Path("results")
     """Folder of world_models_2018.json and .md, and of world_models_2018.gif and world_models_2018_racing.gif."""
 

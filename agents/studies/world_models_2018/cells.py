@@ -1,4 +1,4 @@
-"""The cells of the study: one controller, or one measurement, each; what is finished is kept as a file."""
+"""The cells of the study: each is one controller or one measurement, and is saved as a file when finished."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from dream_env.engine import DreamEngine
 from dream_env.files import write_json
 
 CHUNK = 5
-"""Real episodes that a process takes at a time."""
+"""Real episodes per job of a process."""
 MEMORY = ("embedding", "hidden")
-"""What a controller with memory sees: z and h."""
+"""Inputs of a controller with memory: z and h."""
 CODE = ("embedding",)
-"""What one without memory sees."""
+"""Input of a controller without memory: z."""
 NICOL: dict[str, Any] = {
     "task": "reach",
     "inputs": ("way", "lag", "grip"),
@@ -37,15 +37,16 @@ NICOL: dict[str, Any] = {
     "sigma": 0.3,
     "weight_decay": 0.3,
 }
-"""How NICOL's controllers evolve; with less weight decay they come to swing about the cube, found in the dream."""
+"""Settings of evolution for NICOL. With less weight decay, controllers learned to swing around the cube, as observed in
+the dream."""
 SIGMA = 0.3
-"""Standard deviation of the weights of the games' controllers at first."""
+"""Initial standard deviation of the weights of the games' controllers."""
 DREAMS, SEED = 256, 7
-"""Dreams that tell a controller's worth there, and what their seed is told apart by."""
+"""Number of dreams for evaluating a controller of NICOL, and the number that distinguishes their seed."""
 
 
 def cell(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns a cell that is finished, or makes it, and keeps it with the CPU minutes of this process."""
+    """Returns a finished cell, or computes it and saves it with the CPU minutes of this process."""
     file = work / "cells" / f"{name}.json"
     if not file.exists():
         began = time.process_time()
@@ -55,12 +56,12 @@ def cell(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str,
 
 
 def finished(work: Path) -> dict[str, dict[str, Any]]:
-    """Returns all cells that are finished, by name."""
+    """Returns all finished cells, by name."""
     return {file.stem: json.loads(file.read_text()) for file in sorted((work / "cells").glob("*.json"))}
 
 
 def fit_minutes(model: Path | None) -> float | None:
-    """Returns the minutes that the fit of a world model took, if there is one and it tells."""
+    """Returns the minutes of the fit of a world model from its metrics.json; None without the model or that file."""
     file = model and Path(model) / "metrics.json"
     if not file or not file.exists():
         return None
@@ -71,7 +72,7 @@ def fit_minutes(model: Path | None) -> float | None:
 
 
 def game(args: Arguments, name: str, model: Path, temperature: float, seed: int) -> dict[str, Any]:
-    """Evolves a controller in the dream of a game, and plays it in the real one."""
+    """Evolves a controller in the dream of a game, and evaluates it in the real game."""
     given = evolving(args, name, model, temperature, seed)
     summary = evolve(given)
     dream = summary["dream"]["best"]
@@ -81,7 +82,7 @@ def game(args: Arguments, name: str, model: Path, temperature: float, seed: int)
 
 
 def evolving(args: Arguments, name: str, model: Path, temperature: float = 1.0, seed: int = 0) -> Evolve:
-    """Returns how a controller of Take Cover evolves."""
+    """Returns the settings of evolution for Take Cover."""
     return Evolve(
         out=args.work / name,
         world_model=str(model),
@@ -100,17 +101,17 @@ def evolving(args: Arguments, name: str, model: Path, temperature: float = 1.0, 
 
 
 def budget(given: Evolve) -> str:
-    """Returns what an evolution had to spend, in words."""
+    """Returns a description of the budget of an evolution."""
     return f"{given.generations} generations of {given.population} x {given.rollouts} dreams"
 
 
 def named(name: str, seed: int) -> str:
-    """Returns the name of a cell: that of its evolution's seed, too, if it is another one than 0."""
+    """Returns the name of a cell, with the seed of evolution if it is not 0."""
     return f"{name}@{seed}" if seed else name
 
 
 def real(policy: str, model: Path, args: Arguments, episodes: int | None = None) -> dict[str, Any]:
-    """Plays a policy, or "random", in the real game; mean and standard deviation of the returns, and an interval."""
+    """Evaluates a policy, or "random", in the real game; returns statistics of the returns, see `of_returns`."""
     last = args.seed + (episodes or args.episodes)
     seeds = range(args.seed, last, CHUNK)
     jobs = [(policy, str(model), min(CHUNK, last - seed), seed) for seed in seeds]
@@ -119,14 +120,14 @@ def real(policy: str, model: Path, args: Arguments, episodes: int | None = None)
 
 
 def of_returns(paid: list[float]) -> dict[str, Any]:
-    """Returns what is kept of real returns."""
+    """Returns mean, standard deviation and interval of real returns, their number, and the returns themselves."""
     low, high = mean_interval(paid)
     found = {"real_mean": float(np.mean(paid)), "real_std": float(np.std(paid)), "real_low": low, "real_high": high}
     return {**found, "episodes": len(paid), "returns": paid}
 
 
 def unevolved(args: Arguments, model: Path) -> dict[str, Any]:
-    """Plays controllers of the first generation in the real game, a few episodes each: what evolution began with."""
+    """Evaluates controllers of the first generation in the real game, a few episodes each: the start of evolution."""
     given = evolving(args, "takecover_unevolved", model)
     run = Evolution(given)
     paid = []
@@ -147,7 +148,7 @@ def _play(job: tuple[str, str, int, int]) -> list[float]:
 
 
 def nicol(args: Arguments, init: str, temperature: float) -> dict[str, Any]:
-    """Evolves a controller for NICOL's reach in the dream, and plays it there and in physics."""
+    """Evolves a controller for NICOL's reach in the dream, and evaluates it in the dream and in physics."""
     name = f"nicol_{init}_{temperature:g}"
     given = Evolve(
         out=args.work / name,
@@ -176,7 +177,7 @@ def nicol(args: Arguments, init: str, temperature: float) -> dict[str, Any]:
 
 
 def dream_success(given: Evolve, weights: np.ndarray | None) -> float:
-    """Returns the share of dreams in which success holds at the end; of other weights than the saved ones if given."""
+    """Returns the success rate in dreams, at the end of the episode, of the saved controller or of other weights."""
     controller = registry.load(given.out)
     engine = DreamEngine(dream_config(Evolve(**{**vars(given), "reward": "success"})))
     own = controller.weights.numpy() if weights is None else weights
@@ -185,7 +186,7 @@ def dream_success(given: Evolve, weights: np.ndarray | None) -> float:
 
 
 def physics(policy: str, args: Arguments, first: int | None = None) -> dict[str, Any]:
-    """Plays a policy in NICOL's physics: success at the end, of starts that are not solved already."""
+    """Evaluates a policy in NICOL's physics: success at the end, without episodes that are solved at the start."""
     first = args.seed if first is None else first
     seeds = range(first, first + args.episodes)
     batches = [Batch(policy, "controller", "physics", NICOL["task"], (seed,)) for seed in seeds]
@@ -204,9 +205,9 @@ def physics(policy: str, args: Arguments, first: int | None = None) -> dict[str,
 
 
 def rate(work: Path, repeats: int = 3) -> dict[str, Any]:
-    """Measures steps of dreams a second: a generation of 64 x 16, beside a vector env of as many that gets actions.
+    """Measures dreamt steps per second of a generation of 64 x 16 dreams, and of a vector env with as many dreams.
 
-    Both are in one process and in turns, in its CPU time, with NICOL's world model and the embedding reward.
+    Both run in turns in one process and are timed in its CPU time, with NICOL's world model and the embedding reward.
     """
     torch.set_num_threads(1)
     count = 64 * 16
@@ -235,5 +236,5 @@ def rate(work: Path, repeats: int = 3) -> dict[str, Any]:
             if number:  # the first of each only warms up
                 found[name].append(steps / (time.process_time() - began))
     envs.close()
-    told = {f"{name}_steps_per_second": float(np.median(values)) for name, values in found.items()}
-    return {**told, "ratio": told["generation_steps_per_second"] / told["vector_env_steps_per_second"]}
+    rates = {f"{name}_steps_per_second": float(np.median(values)) for name, values in found.items()}
+    return {**rates, "ratio": rates["generation_steps_per_second"] / rates["vector_env_steps_per_second"]}

@@ -1,12 +1,12 @@
-"""Remakes the tables of World Models (Ha & Schmidhuber 2018) small: dream beside game, by temperature.
+"""Small reproduction of the tables of World Models (Ha & Schmidhuber 2018): dream and game, by temperature.
 
     python -m agents.studies.world_models_2018 --takecover runs/takecover --carracing runs/carracing
 
-Controllers are evolved in the dream only, at each temperature, and play 100 real episodes on held-out seeds: Take Cover
-where there is a world model of it (docs/world_models_2018.md), from several seeds, and NICOL's reach in the shipped
-one, from nothing and from a fit to the clone. Those of CarRacing evolve in the game, with memory and without, from
-several seeds, and in the dream. Finished cells are kept in `--work`; a killed study goes on when the same command is
-given again, and cells that cannot be made are None.
+For Take Cover and NICOL's reach, controllers are evolved in the dream only, at each temperature, and evaluated in 100
+real episodes on held-out seeds. Take Cover needs a world model (docs/world_models_2018.md) and uses several seeds;
+NICOL uses the shipped world model, and controllers start from nothing or from a fit to the clone. Controllers of
+CarRacing are evolved in the game, with and without memory, from several seeds, and in the dream. Finished cells are
+kept in `--work`; running the same command again resumes an interrupted study. Cells that cannot be computed are null.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from dream_env.world_models.vmc import VMCModel
 DRIVER = "z_h"
 """Controller of CarRacing that is filmed."""
 WATCHED = 1.15
-"""Temperature of Take Cover at which it is looked at how ends are foreseen, see `ends`: the paper's best."""
+"""Temperature of Take Cover at which predicted ends are examined, see `ends`; the best one in the paper."""
 
 
 def work(args: Arguments) -> None:
-    """Makes the cells that are missing, the most wanted first."""
+    """Computes the missing cells, the most important first."""
     for name in ("takecover", "carracing"):
         if name in args.only and getattr(args, name):
-            spec_of(str(getattr(args, name)))  # tells what is missing, before hours of other cells
+            spec_of(str(getattr(args, name)))  # fails early if it is missing
     if "rate" in args.only:
         cells.cell(args.work, "rate", lambda: cells.rate(args.work))
     warm = sorted(args.temperatures, key=lambda t: abs(t - 1.0))
@@ -51,7 +51,7 @@ def work(args: Arguments) -> None:
 
 
 def takecover(args: Arguments, model: Path) -> None:
-    """Makes the cells of Take Cover that are missing."""
+    """Computes the missing cells of Take Cover."""
     for name in ("random", "zero"):
         cells.cell(args.work, f"takecover_{name}", lambda name=name: cells.real(name, model, args))  # type: ignore[misc]
     cells.cell(args.work, "takecover_unevolved", lambda: cells.unevolved(args, model))

@@ -1,4 +1,4 @@
-"""Whether M foresees the ends of games, and how long its dreams are if ends are drawn, or told by a threshold."""
+"""Measures whether M predicts the ends of games, and how long dreams last with sampled or thresholded ends."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from dream_env.world_models.protocol import State
 from dream_env.world_models.vmc import VMCModel
 
 GAMES, DREAMS, HOLD = 50, 64, 10
-"""Games and dreams that are looked at; steps for which a random action is held at most."""
+"""Numbers of games and dreams, and the largest number of steps for which a random action is held."""
 
 
 def looked_at(policy: str, model: Path, seed: int) -> dict[str, float]:
     """Compares ends in games and in dreams of temperature 1.
 
     Args:
-        policy: Folder of a controller, or "held" for random actions, each held for some steps, as they were recorded.
-        model: A world model of kind `vmc`.
+        policy: Folder of a controller, or "held" for random actions, each held for several steps, as in the recordings.
+        model: World model of kind `vmc`.
         seed: Seed of the first game; the others follow.
     """
     return {"games": GAMES, **of_games(policy, model, seed), **of_dreams(policy, model)}
@@ -41,11 +41,12 @@ def foreseen(model: VMCModel, before: State, after: State) -> Tensor:
 
 @torch.no_grad()
 def of_games(policy: str, model: Path, seed: int) -> dict[str, float]:
-    """Plays games, and compares the ends that came with those that M foresaw in the step before.
+    """Plays games, and compares the true ends with the predictions of M in the same step.
 
     Returns:
-        `game`, steps until an end; `came`, ends; `expected`, the sum of the probabilities of an end over all steps;
-        `threshold`, of the ends those with a probability above the threshold.
+        `game`, the mean number of steps of a game; `came`, the number of ends; `expected`, the sum of the predicted
+        probabilities of an end over all steps; `threshold`, the number of ends with a probability of at least the
+        threshold.
     """
     known: Any = checkpoint.load(str(model))
     env = make_real(None, str(model), obs_type="embedding")
@@ -65,16 +66,17 @@ def of_games(policy: str, model: Path, seed: int) -> dict[str, float]:
 
 @torch.no_grad()
 def of_dreams(policy: str, model: Path) -> dict[str, float]:
-    """Dreams without ends, and returns after how many steps they would have ended.
+    """Rolls out dreams without termination, and returns the mean number of steps after which they would have ended.
 
     Returns:
-        `dream`, where an end comes as often as M says; `dream_threshold`, where it comes when it is likely.
+        `dream`, if ends are sampled by their probability; `dream_threshold`, if an end occurs when its probability
+        reaches the threshold.
     """
     engine: Any = DreamEngine(DreamConfig(world_model=str(model)))
     known, rng = engine.model, np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     carry = engine.begin(rng.integers(0, len(engine.initial_states), DREAMS))
-    drawn, told = torch.ones(DREAMS), torch.ones(DREAMS)  # how probable it is that a dream goes on
+    drawn, told = torch.ones(DREAMS), torch.ones(DREAMS)  # probability that a dream continues
     lengths = {"dream": 0.0, "dream_threshold": 0.0}
     choose = _chooser(policy, known.spec.action, list(range(DREAMS)))
     for _ in range(engine.horizon):
@@ -89,7 +91,7 @@ def of_dreams(policy: str, model: Path) -> dict[str, float]:
 
 
 def _chooser(policy: str, space: Any, seeds: list[int]) -> Callable[[Mapping[str, Tensor]], np.ndarray]:
-    """Returns what gives actions `(B, ...)` for observations `(B, ...)`, one for each of the seeds."""
+    """Returns a function from observations `(B, ...)` to actions `(B, ...)`, with one row per seed."""
     if policy != "held":
         controller = registry.load(policy)
         return lambda obs: controller.act({name: obs[name].numpy() for name in controller.inputs})

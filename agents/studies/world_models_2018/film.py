@@ -1,4 +1,4 @@
-"""A controller in the dream of a game, and in the game, side by side."""
+"""Films a controller in the dream of a game and in the game, side by side."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dream_env.files import replacing
 from dream_env.spec import observe
 
 STEPS, EVERY, SIDE = 160, 2, 128
-"""Steps that are shown at most, of which every so manieth; side of a picture in pixels."""
+"""Largest number of steps, interval between shown steps, and side of a picture in pixels."""
 
 
 def film(policy: str, model: Path, temperature: float, path: Path, seed: int) -> None:
-    """Writes a GIF: left the dream in which a controller evolved, right the game; each until it ends."""
+    """Writes a GIF with the dream in which a controller evolved on the left and the game on the right."""
     controller = registry.load(policy)
     dream = DreamEnv(world_model=str(model), temperature=temperature, obs_type="pixels")
     real = make_real(None, str(model), obs_type="pixels")

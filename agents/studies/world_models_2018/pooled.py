@@ -1,4 +1,4 @@
-"""Controllers of several seeds as one row: means, and intervals that count seeds as well as episodes."""
+"""Combines controllers of several seeds into one row: means, and intervals over seeds and episodes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ Cell = Mapping[str, Any]
 
 
 def interval(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Returns a 95 % bootstrap interval of the mean over groups, each of the values of one seed.
+    """Returns a 95 % bootstrap interval of the mean over groups; each group has the values of one seed.
 
-    Seeds are drawn again, and episodes within each of them (Davison & Hinkley 1997, section 3.8): the episodes of one
-    controller say nothing of another evolution. With one seed it is the interval of that controller alone.
+    Both seeds and the episodes within each seed are resampled (Davison & Hinkley 1997, section 3.8), because the
+    episodes of one controller do not show the variation between evolutions. With one seed, the interval is that of the
+    single controller.
     """
     rng = np.random.default_rng(0)
     means = np.stack([rng.choice(np.asarray(one, float), (RESAMPLES, len(one))).mean(1) for one in groups])
@@ -26,7 +27,7 @@ def interval(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def pooled(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Returns a row of the cells of the same kind with different seeds; each seed's own figures are in `seeds`."""
+    """Combines cells of the same kind with different seeds into a row; `seeds` has the figures of each seed."""
     returns = [cell["returns"] for cell in cells]
     low, high = interval(returns)
     dreams = [cell for cell in cells if cell.get("dream_mean") is not None]
@@ -49,7 +50,7 @@ def pooled(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def lead(ours: Sequence[Cell], others: Sequence[Cell]) -> dict[str, Any]:
-    """Returns how much more the first cells were paid than the others, seed by seed on the same episodes.
+    """Returns the difference in returns between two kinds of cells, paired by seed and episode.
 
     Args:
         ours: Cells of one kind, in the order of their seeds.

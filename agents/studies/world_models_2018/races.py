@@ -1,4 +1,4 @@
-"""CarRacing: controllers with memory beside such without, evolved in the game as in the paper, or in the dream."""
+"""CarRacing: controllers with and without memory, evolved in the game as in the paper, or in the dream."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dream_env.initial_states import FILE
 from dream_env.world_models import checkpoint
 
 POPULATION = 16
-"""Controllers of a generation in the game, each of which plays one episode, on the same track."""
+"""Controllers per generation in the game; each plays one episode, all on the same track."""
 SIGMA = 0.2
-"""Standard deviation of the weights at first: with more, nearly all drive with the wheels turned fully."""
+"""Initial standard deviation of the weights. With larger values, nearly all controllers steer fully to one side."""
 VALIDATE = 20
 """Generations in the game between two evaluations of the mean."""
 UNTRAINED = "carracing_untrained"
-"""Folder of the world model of which M has learned nothing."""
+"""Folder of the world model with an untrained M."""
 TOLD = {"z": "z", "z_h": "z, h", "z_h_untrained": "z, h of an untrained M"}
-"""What controllers see, by the names of `arguments.RACERS`."""
+"""Inputs of controllers, by the names of `arguments.RACERS`."""
 
 
 def table(args: Arguments, model: Path) -> None:
-    """Makes the cells that are missing."""
+    """Computes the missing cells."""
     remembers = "hidden" in checkpoint.load(str(model)).observed
     for racer in args.racers:
         for seed in args.racing_seeds if racer in TOLD else (0,):
@@ -38,10 +38,10 @@ def table(args: Arguments, model: Path) -> None:
 
 
 def race(args: Arguments, racer: str, model: Path, seed: int) -> dict[str, Any]:
-    """Evolves a controller, one of `arguments.RACERS`, and lets it drive whole episodes.
+    """Evolves a controller, one of `arguments.RACERS`, and evaluates it in whole episodes.
 
-    It is the best in validation of those that evolve in the dream; in the game, where few episodes tell little, the
-    mean of the last generation.
+    In the dream, the controller with the best validation is evaluated. In the game, where the few episodes are too
+    noisy for this, it is the mean of the last generation.
     """
     if racer == "random":
         return cells.real(racer, model, args)
@@ -60,12 +60,12 @@ def race(args: Arguments, racer: str, model: Path, seed: int) -> dict[str, Any]:
 
 
 def inputs_of(racer: str) -> tuple[str, ...]:
-    """Returns what a controller looks at."""
+    """Returns the inputs of a controller."""
     return cells.MEMORY if racer.startswith("z_h") else cells.CODE
 
 
 def playing(args: Arguments, racer: str, model: Path, seed: int) -> Evolve:
-    """Returns how a controller evolves in the game."""
+    """Returns the settings of evolution in the game."""
     return Evolve(
         out=args.work / cells.named(f"carracing_{racer}", seed),
         world_model=str(model),
@@ -86,7 +86,7 @@ def playing(args: Arguments, racer: str, model: Path, seed: int) -> Evolve:
 
 
 def dreaming(args: Arguments, racer: str, model: Path) -> Evolve:
-    """Returns how a controller evolves in the dream."""
+    """Returns the settings of evolution in the dream."""
     return Evolve(
         out=args.work / f"carracing_{racer}",
         world_model=str(model),
@@ -103,7 +103,7 @@ def dreaming(args: Arguments, racer: str, model: Path) -> Evolve:
 
 
 def untrained(model: Path, folder: Path) -> Path:
-    """Saves a world model with the same V, and an M as it is before it learns; returns its folder."""
+    """Saves a world model with the same V and an untrained M; returns its folder."""
     if not (folder / FILE).exists():
         known = checkpoint.load(str(model))
         torch.manual_seed(0)

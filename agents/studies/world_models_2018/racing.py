@@ -1,7 +1,7 @@
-"""CarRacing that draws only the pictures that are seen: `gymnasium.make("MODULE:CarRacingSkip-v3", frame_skip=4)`.
+"""CarRacing that renders only the returned pictures: `gymnasium.make("MODULE:CarRacingSkip-v3", frame_skip=4)`.
 
-Drawing takes nine tenths of an environment's step, and a wrapper that repeats actions throws most pictures away. What
-is seen and paid is what `CarRacing-v3` shows and pays when each action is repeated.
+Rendering takes nine tenths of an environment's step, and a wrapper that repeats actions discards most pictures.
+Observations and rewards are the same as those of `CarRacing-v3` with repeated actions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SKIP = 4
 
 
 class SkippingCarRacing(CarRacing):
-    """See the module.
+    """CarRacing that repeats each action and renders only the last frame, see the module.
 
     Args:
-        frame_skip: Frames for which an action is repeated; rewards are added up.
-        **options: Of `CarRacing`.
+        frame_skip: Frames for which an action is repeated; rewards are summed.
+        **options: Options of `CarRacing`.
 
     Raises:
         ValueError: If `frame_skip` is not positive.
@@ -35,8 +35,8 @@ class SkippingCarRacing(CarRacing):
         self.frame_skip, self._seen = frame_skip, True
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Repeats the action, and draws the last frame."""
-        if action is None:  # `reset` does so
+        """Repeats the action, and renders the last frame."""
+        if action is None:  # `reset` calls `step(None)`
             return super().step(action)  # type: ignore[arg-type]
         total, ended, count = 0.0, False, 0
         while count < self.frame_skip and not ended:

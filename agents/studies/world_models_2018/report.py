@@ -1,4 +1,4 @@
-"""The study's files, made of the cells that are finished."""
+"""The result files of the study, from the finished cells."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ CONTROLS = {
     "zero": "standing still",
     "unevolved": "controllers of the first generation",
 }
-"""What beside is played in the real game."""
+"""Controls that are evaluated in the real game, with descriptions."""
 PAPER_RACING = {"z": "632 ± 251", "z_h": "906 ± 21"}
-"""CarRacing there, evolved in the game for 1,800 generations of 64 x 16 episodes; by the names of `RACERS`."""
+"""CarRacing in the paper, evolved in the game for 1,800 generations of 64 x 16 episodes; by the names of `RACERS`."""
 PAPER_RANDOM = "210 ± 108"
 INTERVALS = "Intervals are bootstrapped over seeds, and over the episodes of each."
 TICS = 4
-"""Tics of a step of Take Cover."""
+"""Game tics per step of Take Cover."""
 _REAL = ("real_mean", "real_std", "real_low", "real_high", "episodes")
 
 
 def summary(
     cells: Cells, temperatures: Sequence[float], command: str, fits: Mapping[str, float | None] | None = None
 ) -> dict[str, Any]:
-    """Returns what world_models_2018.json holds; None where a cell is missing.
+    """Returns the contents of world_models_2018.json; None if a cell is missing.
 
     Args:
-        cells: Those that are finished, by name.
+        cells: Finished cells, by name.
         temperatures: Temperatures of the table.
-        command: What makes it.
-        fits: Minutes that the fits of world models took, by the game's name.
+        command: Command that reproduces the results.
+        fits: Minutes of the fits of the world models, by game.
     """
     rows = _temperatures(cells, temperatures)
-    most = max((len(row["seeds"]) for row in rows), default=0)  # that of one seed may be best by chance
+    most = max((len(row["seeds"]) for row in rows), default=0)  # with fewer seeds, a row may be best by chance
     best = max((row for row in rows if len(row["seeds"]) == most), key=lambda row: row["real_mean"], default=None)
     chance, speed = cells.get("takecover_random"), cells.get("rate")
     races = _racers(cells)
@@ -112,14 +112,14 @@ def _racers(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
 def _same_seeds(
     ours: list[Mapping[str, Any]], others: list[Mapping[str, Any]]
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] | None:
-    """Returns those cells of two kinds that have a partner of the same seed; None if there is none."""
+    """Returns the cells of two kinds with the same seeds; None if they share no seed."""
     known = [{row.get("seed", 0): row for row in rows} for rows in (ours, others)]
     shared = sorted(known[0].keys() & known[1].keys())
     return ([known[0][seed] for seed in shared], [known[1][seed] for seed in shared]) if shared else None
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Writes world_models_2018.md."""
+    """Renders world_models_2018.md."""
     parts = ["# World Models (2018), remade small\n\n`" + found["command"] + "` makes this.\n"]
     if found["takecover"]:
         parts += _takecover(found)
@@ -159,7 +159,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def _takecover(found: Mapping[str, Any]) -> list[str]:
-    """Writes the parts on Take Cover."""
+    """Renders the parts about Take Cover."""
     parts = [
         "## Take Cover\n\nTics survived, mean ± standard deviation, of controllers that were evolved in the dream "
         f"only; solved at 750. {INTERVALS}\n\n" + _by_temperature(found["takecover"]) + "\n"
@@ -188,7 +188,7 @@ def _by_temperature(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _ends(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Writes the part on how ends are foreseen."""
+    """Renders the part about the prediction of ends."""
     rows = [
         ["actions at random" if who == "held" else f"evolved at {who}"]
         + [f"{TICS * row[key]:.0f}" for key in ("game", "dream", "dream_threshold")]
@@ -207,7 +207,7 @@ def _ends(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _racing(found: Mapping[str, Any]) -> str:
-    """Writes the part on CarRacing."""
+    """Renders the part about CarRacing."""
     rows = [
         [row["controller"], row["evolved_in"] or "–", row["weights"] or "–"]
         + ["–" if row["dream_mean"] is None else f"{row['dream_mean']:.0f}", f"{row['mean']:.0f} ± {row['std']:.0f}"]

@@ -1,1 +1,1 @@
-"""Somebody else's robot: panda-gym by pictures, from recording to a policy that was trained in the dream."""
+"""The pipeline on another robot: panda-gym from pictures, from recording to a policy trained in the dream."""

@@ -1,4 +1,4 @@
-"""What `agents.studies.your_robot` can be told."""
+"""Command-line options of `agents.studies.your_robot`."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ KINDS = ("slots", "dynamics")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Somebody else's robot: panda-gym by pictures, from recording to a policy that was trained in the dream only."""
+    """Runs the pipeline on another robot: panda-gym from pictures, from recording to policies trained in the dream."""
 
     out: Path = Path("results")
     """Folder of your_robot.json and your_robot.md."""
     work: Path = Path("runs/your_robot")
-    """Folder of episodes, world models, policies and what is finished."""
+    """Folder of episodes, world models, policies and finished results."""
     cases: tuple[str, ...] = CASES
-    """What is done: reach, push."""
+    """Tasks to run: reach, push."""
     kinds: tuple[str, ...] = KINDS
-    """Kinds of world models that are fitted: slots, dynamics. Of the first one is the figure at the top."""
+    """Kinds of world models to fit: slots, dynamics. The summary uses the first one."""
     seeds: int = 3
-    """Training seeds of the policies."""
+    """Number of training seeds of the policies."""
     evaluated: int = 100
-    """Real episodes that each policy is evaluated on."""
+    """Real evaluation episodes per policy."""
     held_out: bool = True
-    """Evaluates on held-out seeds; else on those of validation, for whoever changes something."""
+    """Evaluate on held-out seeds. Turn this off while you change something; then the validation seeds are used."""
     her: bool = True
-    """Trains SAC with hindsight replay in the real environment too, on its true numbers, for as many steps as were
-    recorded."""
+    """Also train SAC with hindsight experience replay in the real environment, on its true state, for as many steps as
+    were recorded."""
     short: bool = False
-    """Runs everything at toy size, for a look at whether it runs."""
+    """Run everything at toy size, to check that it runs."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks the arguments that can be checked without files."""
         for case in self.cases:
             check_choice("cases", case, CASES)
         for kind in self.kinds:

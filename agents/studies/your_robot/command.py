@@ -1,10 +1,11 @@
-"""Somebody else's robot: `python -m agents.studies.your_robot --out results` remakes results/your_robot.json and .md.
+"""Runs the pipeline on another robot: `python -m agents.studies.your_robot` writes your_robot.json and your_robot.md.
 
-panda-gym's reach and push by pictures and the hand's own state, the goal a picture too: record, fit a world model,
-clone from hindsight (no demonstration), practise in the dream by the distance to the goal picture, evaluate in the real
-environment. By each kind of world model that needs no labels. Beside it random actions, the policies before practice,
-and SAC with hindsight replay in the real environment on true positions. What is finished is kept in `--work`; a killed
-study goes on when the same command is given again.
+The tasks are panda-gym's reach and push, from pictures and the state of the hand, with goal pictures. For each kind of
+world model that needs no labels, the study records episodes, fits the world model, clones a policy by hindsight
+relabelling (without demonstrations), practises it in the dream with the distance to the goal picture as reward, and
+evaluates it in the real environment. Baselines are random actions, the policies before practice, and SAC with hindsight
+experience replay in the real environment on true positions. Finished parts are kept in `--work`; running the same
+command again resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 HELD_OUT_SEED = 300_000
-"""Real seeds from here on are evaluated on, once; what is set below was chosen on those from `VALIDATION_SEED` on."""
+"""First of the real seeds for the final evaluation; the settings below were chosen on seeds from `VALIDATION_SEED`."""
 FITS: dict[str, tuple[Any, Any]] = {
     "slots": (slots_arguments.Arguments, slots_command.fit),
     "dynamics": (dynamics_arguments.Arguments, dynamics_fit.fit),
 }
-"""Kinds of world models: arguments of the fit, and the fit."""
+"""Kinds of world models, each with the arguments class and the function of its fit."""
 RANDOM, CLONE, PRACTISED, HER = (
     "random actions",
     "clone from hindsight",
@@ -55,7 +56,7 @@ RANDOM, CLONE, PRACTISED, HER = (
     "SAC + HER, real, true positions",
 )
 POLICIES = (RANDOM, CLONE, PRACTISED, HER)
-"""Policies, as the table has them."""
+"""Policies, in the order of the table."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class Case:
 
     Attributes:
         env: Id of the environment.
-        own: Id of panda-gym's, which shows true numbers.
-        mix: What is recorded: names of behaviors, and "play"; in turn.
-        episodes: How many are recorded.
+        own: Id of panda-gym's original environment, which observes true positions.
+        mix: Behaviors of the recorded episodes, in turn; "play" is `panda.play`.
+        episodes: Number of recorded episodes.
         fit: Arguments of the fit, by kind of world model.
         clone: Arguments of the clone.
         train: Arguments of practice.
@@ -139,7 +140,7 @@ def size(case: str, short: bool) -> Case:
 
 
 def once(file: Path, work: Callable[[], Any]) -> Any:
-    """Returns what a file keeps of some work, which is done if it is not there."""
+    """Returns the contents of a JSON file; if it does not exist, does the work and writes the result to it."""
     if not file.exists():
         write_json(file, work())
     return json.loads(file.read_text())
@@ -159,7 +160,7 @@ def record(case: Case, out: Path) -> dict[str, Any]:
 
 
 def prepare(case: Case, work: Path) -> dict[str, Any]:
-    """Records, and returns what there is."""
+    """Records the missing episodes, and returns the numbers of episodes and steps."""
     record(case, work / "data")
     data = EpisodeDataset.load(work / "data")
     return {"episodes": len(data), "steps": int(data.lengths.sum())}
@@ -174,7 +175,7 @@ def fit(case: Case, work: Path, kind: str) -> dict[str, Any]:
 
 
 def practise(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
-    """Clones from hindsight and practises in the dream, into clone{seed} and dream{seed}."""
+    """Clones by hindsight relabelling and practises in the dream, into clone{seed} and dream{seed}."""
     began, world = time.process_time(), str(work / kind / "world")
     first, last = (work / kind / f"{name}{seed}" for name in ("clone", "dream"))
     arguments = CloneArguments(data=(work / "data",), out=first, world_model=world, seed=seed, **case.clone)
@@ -185,16 +186,16 @@ def practise(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
 
 
 def evaluate(policy: str, case: Case, world_model: Path, episodes: int, seed: int) -> dict[str, Any]:
-    """Plays a policy in the real environment, from a seed on."""
+    """Evaluates a policy in the real environment, on consecutive seeds."""
     played = play_real(policy, case.env, str(world_model), episodes, seed)
     return {"won": int(np.sum(played.success)), "episodes": episodes}
 
 
 def her(case: Case, steps: int, episodes: int, seed: int, first: int) -> dict[str, Any]:
-    """Trains SAC with hindsight replay in the real environment, on true positions, and plays it as we play ours."""
+    """Trains SAC with hindsight replay in the real environment on true positions, and evaluates it like the others."""
     from stable_baselines3 import SAC, HerReplayBuffer
 
-    horizon = getattr(gym.make(case.env).spec, "max_episode_steps", None)  # which imports panda-gym, too
+    horizon = getattr(gym.make(case.env).spec, "max_episode_steps", None)  # this also imports panda-gym
     began, env = time.process_time(), gym.make(case.own, max_episode_steps=horizon)
     agent = SAC(
         "MultiInputPolicy", env, seed=seed, learning_starts=500, replay_buffer_class=HerReplayBuffer, gamma=0.95
@@ -203,16 +204,16 @@ def her(case: Case, steps: int, episodes: int, seed: int, first: int) -> dict[st
     minutes, won = (time.process_time() - began) / 60, 0
     for i in range(episodes):
         obs, info = env.reset(seed=first + i)
-        for _ in range(horizon or 0):  # it is not over once it is there: success counts at the end, as with ours
+        for _ in range(horizon or 0):  # no early termination: success counts at the end
             obs, _, _, _, info = env.unwrapped.step(agent.predict(obs, deterministic=True)[0])
         won += bool(info["is_success"])
     return {"won": won, "episodes": episodes, "minutes": minutes}
 
 
 def run(args: Arguments, name: str) -> list[dict[str, Any]]:
-    """Does what is missing of a case, and returns its rows."""
+    """Runs the missing parts of a case, and returns its rows."""
     case, work, seeds = size(name, args.short), args.work / name, range(args.seeds)
-    told = once(work / "prepared.json", lambda: prepare(case, work))
+    recorded = once(work / "prepared.json", lambda: prepare(case, work))
     first = HELD_OUT_SEED if args.held_out else VALIDATION_SEED
     rows: list[dict[str, Any]] = []
 
@@ -236,21 +237,21 @@ def run(args: Arguments, name: str) -> list[dict[str, Any]]:
         for policy, folder in ((CLONE, "clone"), (PRACTISED, "dream")):
             found = [real(f"{kind}_{folder}{s}", str(work / kind / f"{folder}{s}"), world) for s in seeds]
             minutes = {"minutes": mean_minutes(practised), "fit_minutes": fitted["minutes"]}
-            row(policy, found, kind, told["steps"], **(minutes if policy == PRACTISED else {}))
+            row(policy, found, kind, recorded["steps"], **(minutes if policy == PRACTISED else {}))
     if args.her:
-        play = partial(her, case, told["steps"], args.evaluated, first=first)
+        play = partial(her, case, recorded["steps"], args.evaluated, first=first)
         trained = [once(work / f"her{s}_{first}.json", partial(play, seed=s)) for s in seeds]
-        row(HER, trained, steps=told["steps"], minutes=mean_minutes(trained))
+        row(HER, trained, steps=recorded["steps"], minutes=mean_minutes(trained))
     return rows
 
 
 def mean_minutes(parts: list[dict[str, Any]]) -> float:
-    """Returns the mean of what parts of the study took."""
+    """Returns the mean CPU minutes of parts of the study."""
     return float(np.mean([part["minutes"] for part in parts]))
 
 
 def main(args: Arguments) -> None:
-    """Runs the command; rows that the results hold and that are not asked for stay as they are."""
+    """Runs the command; rows of other cases in an existing result file are kept."""
     check_out(args.out)
     file, command = args.out / "your_robot.json", command_line("studies.your_robot", args)
     rows = {key(row): row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
@@ -264,12 +265,12 @@ def main(args: Arguments) -> None:
 
 
 def key(row: dict[str, Any]) -> tuple[str, ...]:
-    """Returns what tells a row from others."""
+    """Returns the key that identifies a row."""
     return row["task"], row["policy"], row["world_model"]
 
 
 def summary(rows: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    """Returns the success of each task after practice in the dreams of a kind of world model."""
+    """Returns the success rate of each task after practice with a kind of world model."""
     return {
         f"panda_{row['task']}": row["success"]["value"]
         for row in rows
@@ -278,7 +279,7 @@ def summary(rows: list[dict[str, Any]], kind: str) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Writes the rows as markdown."""
+    """Renders the rows as Markdown."""
     lines = []
     for row in rows:
         success = row["success"]

@@ -1,8 +1,8 @@
-"""panda-gym by pictures: an arm that sees by two cameras, feels where its hand is, and is shown its goal as pictures.
+"""panda-gym with pictures: two cameras, the state of the hand, and goal pictures.
 
-panda-gym (Gallouédec et al. 2021) tells where everything is. Here a policy is told what a robot has: pictures, and of
-its own hand where it is and how fast. The goal is a picture, too, of the arm (reach) or the object (push) where it is
-to be. The marker of the goal is hidden.
+In panda-gym (Gallouédec et al. 2021), observations contain the true positions of everything. Here, they are what a real
+robot has: pictures, and position and velocity of the hand. The goal is also given as pictures, of the arm (reach) or
+the object (push) at its target. The marker of the goal is hidden.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from dream_env.agents.data.behaviors import Behavior, Observation
 SIDE = 64
 """Side of a picture in pixels."""
 _HIDDEN = np.array([0.0, 0.0, -9.0])
-"""Where the marker of the goal is put."""
+"""Position of the hidden goal marker, in m."""
 _UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
 _DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 """Orientations: of objects, and of the hand that points down."""
 _PLACE = {"cameraTargetPosition": (0.0, 0.0, 0.08), "distance": 0.85, "pitch": -35, "roll": 0, "upAxisIndex": 2}
 _CAMERAS = {"left": 0, "right": 180}
-"""Yaw of each, in degrees: what the hand hides from one is seen by the other, and together they tell depth."""
+"""Yaw of each camera, in degrees. What the hand hides from one camera is visible to the other, and together they show
+depth."""
 _FARTHEST, _FASTEST = 2.0, 5.0
-"""Bounds of what is told of the hand, in m and m/s."""
+"""Bounds of the position and velocity of the hand, in m and m/s."""
 _LOW, _HIGH, _REACH = 0.02, 0.1, 0.15
-"""Heights of a hand that pushes and that passes over, and half the side of the square on which objects are, in m."""
+"""Heights of the hand when pushing and when passing over, and half the side of the square of objects, in m."""
 _STEP = 0.05
-"""Way of the hand in a step at full action, in m."""
+"""Distance that the hand moves in a step at full action, in m."""
 
 
 class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows a panda-gym environment as pictures; success counts at the end of the episode.
+    """Replaces the observations of a panda-gym environment with pictures; success counts at the end of the episode.
 
-    Observations are `left` and `right` `(64, 64, 3)` uint8, and `hand` `(6,)`: x, y, z and their velocities.
+    Observations are `left` and `right`, `(64, 64, 3)` uint8, and `hand`, `(6,)`: x, y, z and their velocities.
 
     Args:
-        env: PandaReach or PandaPush, control by the hand's displacement.
+        env: PandaReach or PandaPush, controlled by displacements of the hand.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
@@ -65,18 +66,18 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def goal_observation(self) -> dict[str, np.ndarray]:
-        """The pictures of this episode's goal."""
+        """The goal pictures of this episode."""
         return self._goal
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets the environment, and takes the pictures of its goal."""
+        """Resets the environment, and takes the goal pictures."""
         obs, info = self.env.reset(seed=seed, options=options)
         self.sim.set_base_pose("target", _HIDDEN, _UPRIGHT)
         before = self.sim.save_state()
         if self.moves_object:
             self.sim.set_base_pose("object", obs["desired_goal"], _UPRIGHT)
         else:
-            for _ in range(10):  # each begins where the one before has ended
+            for _ in range(10):  # each iteration starts from the previous solution
                 angles = self.robot.inverse_kinematics(self.robot.ee_link, obs["desired_goal"], _DOWN)
                 self.robot.set_joint_angles(angles)
         self._goal = self._pictures()
@@ -85,7 +86,7 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         return self._observed(), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Moves the arm; nothing ends an episode but its time."""
+        """Moves the arm; episodes are truncated but never terminate."""
         _, reward, _, truncated, info = self.env.step(action)
         return self._observed(), float(reward), False, truncated, info
 
@@ -98,7 +99,7 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         return {**self._pictures(), "hand": hand}
 
     def _pictures(self) -> dict[str, np.ndarray]:
-        """Takes a picture by each camera, without shadows, which take most of the time."""
+        """Takes a picture with each camera, without shadows, which would take most of the time."""
         seen = {}
         for name, view in self._views.items():
             *_, rgba, _, _ = self.client.getCameraImage(
@@ -110,10 +111,11 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def play(env: gym.Env) -> Callable[..., Behavior]:
-    """Returns a behavior that pushes the object about the table, as a person at the controls does.
+    """Returns a behavior that pushes the object around the table, as a person at the controls would.
 
-    Between two pushes it goes back to where it began, as pictures of goals show it: what never was seen, no distance
-    can be learned to. It knows where the object is, and no goal; recorded are pictures, the hand's state and actions.
+    Between two pushes, the hand returns to its initial position, because goal pictures show it there and no distance
+    can be learned to a state that was never recorded. The behavior knows the position of the object but no goal. Only
+    pictures, the hand's state and actions are recorded.
     """
     sim, robot = env.get_wrapper_attr("sim"), env.get_wrapper_attr("robot")
 
@@ -129,7 +131,7 @@ def play(env: gym.Env) -> Callable[..., Behavior]:
         while True:
             place, spot = np.array(sim.get_base_position("object"))[:2], rng.uniform(-_REACH, _REACH, 2)
             way = (spot - place) / max(np.linalg.norm(spot - place), 1e-6)
-            way += rng.normal(0, 0.1, 2)  # nobody hits the middle
+            way += rng.normal(0, 0.1, 2)  # real pushes are not centered
             before = place - rng.uniform(0.06, 0.09) * way
             yield from to(before, _HIGH)
             yield from to(before, _LOW)
@@ -141,7 +143,7 @@ def play(env: gym.Env) -> Callable[..., Behavior]:
 
 
 def make(name: str, **kwargs: Any) -> gym.Env:
-    """Makes the environment of a panda-gym id, such as "PandaReach-v3".
+    """Creates the environment of a panda-gym id, such as "PandaReach-v3", with pictures.
 
     Raises:
         ImportError: If panda-gym is not installed.
@@ -156,9 +158,9 @@ def make(name: str, **kwargs: Any) -> gym.Env:
 
 
 def _draw_plainly(folder: Path) -> None:
-    """Writes the arm into a folder with the shapes by which it collides as those that are seen.
+    """Writes the arm's description into a folder, with its collision meshes as visual meshes.
 
-    They have 3,500 faces in the place of 102,000: a picture takes a tenth of the time, and the arm moves as it did.
+    These have 3,500 faces instead of 102,000: a picture takes a tenth of the time, and the arm moves as before.
     """
     import pybullet_data  # type: ignore[import-untyped]
 
@@ -170,6 +172,6 @@ def _draw_plainly(folder: Path) -> None:
 
 
 REACH, PUSH = (f"{__name__}:Panda{name}Pictures-v0" for name in ("Reach", "Push"))
-"""Ids, with the module that `gymnasium.make` has to import for them."""
+"""Gymnasium ids, with the module that `gymnasium.make` has to import."""
 for _id, _name, _steps in ((REACH, "PandaReach-v3", 20), (PUSH, "PandaPush-v3", 40)):
     register(_id.split(":")[1], entry_point=f"{__name__}:make", max_episode_steps=_steps, kwargs={"name": _name})
