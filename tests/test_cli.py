@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from dream_env import deprecated, progress
 from dream_env.agents.run import cli
-from dream_env.agents.run.cli import NOT_RESUMED, command, commands, expand_home, one_line, parse
+from dream_env.agents.run.cli import NOT_RESUMED, command, commands, expand_home, one_line, option_texts, parse
 from dream_env.agents.run.config import command_line, program
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +63,16 @@ def test_help_takes_less_than_a_second(name: str) -> None:
 @pytest.mark.slow
 def test_importing_the_package_takes_less_than_three_tenths_of_a_second() -> None:
     assert seconds("-c", "import dream_env") - seconds("-c", "import gymnasium") < 0.3
+
+
+def test_help_texts_are_not_broken_where_the_source_is(capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        parse("clone", ["--policy", "latent", "--help"])
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    texts = option_texts(import_module("dream_env.agents.clone.latent_arguments").Arguments)
+    long = {text for text in texts.values() if 130 < len(text) < 200}
+    assert len(long) > 1 and all(any(text in line for line in lines) for text in long), "inherited options, too"
 
 
 def test_help_of_fit_is_short_unless_all_is_asked_for(capsys: pytest.CaptureFixture) -> None:

@@ -8,17 +8,20 @@ DREAM_ENV_TRACEBACK=1 in the environment shows where it came from.
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import fields, replace
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
@@ -101,6 +104,21 @@ def summary(name: str) -> str:
     return texts.get("Arguments", description(name)).split("\n")[0].rstrip(".")
 
 
+def option_texts(arguments: type) -> dict[str, str]:
+    """Returns the help text of every option: the docstring below the attribute, on one line.
+
+    Tyro finds these docstrings as well, but keeps their line breaks.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(arguments.__mro__[:-1]):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(tree, ast.ClassDef)
+        for field, text in pairwise(tree.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                texts[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return texts
+
+
 def parse(name: str, words: Sequence[str]) -> Any:
     """Returns the arguments that the words of a command line stand for.
 
@@ -112,14 +130,16 @@ def parse(name: str, words: Sequence[str]) -> Any:
     text, words = description(name, words), list(words)
     found = import_module(modules(name, words)[0])
     accepted, rare = found.Arguments, getattr(found, "RARE", ())
-    if "--help-all" in words:
-        words = ["--help"]
-    elif rare and {"-h", "--help"} & {*words}:
-        kinds = get_type_hints(accepted)
-        shown = {name: Annotated[kinds[name], tyro.conf.Suppress] for name in rare}
+    if {"-h", "--help", "--help-all"} & {*words}:
+        hidden = () if "--help-all" in words else rare
+        kinds, texts = get_type_hints(accepted, include_extras=True), option_texts(accepted)
         accepted = type("Arguments", (accepted,), {"__annotations__": {}, "__doc__": accepted.__doc__})
-        accepted.__annotations__ = {**kinds, **shown}
-        text += "\n\n--help-all shows the options that are rarely needed, too."
+        for option, kind in kinds.items():
+            shown = tyro.conf.Suppress if option in hidden else tyro.conf.arg(help=texts.get(option))
+            accepted.__annotations__[option] = Annotated[kind, shown]
+        words = ["--help"]
+        if hidden:
+            text += "\n\n--help-all shows the options that are rarely needed, too."
     words = renew(words, getattr(found, "RENAMED", {}))
     words = join_repeated(accepted, [expand_home(word) for word in words])
     refused = io.StringIO()
