@@ -35,7 +35,7 @@ METHODS = (
     *(f"{policy}/{condition}" for condition in (*SHIFTED, "varied") for policy in ("clone", "dream")),
 )
 """Rows of the study: "POLICY" or "POLICY/CONDITION"."""
-EVERY_SEED = ("clone", "dream")
+EVERY_SEED = ("clone", "dream", "clone/varied", "dream/varied")
 """Rows that are run for all numbers of demonstrations and all training seeds."""
 
 
@@ -55,7 +55,7 @@ class Arguments:
     demos: tuple[int, ...] = (25,)
     """Demonstrations per task. The controls and the summary use the first number."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds. All rows except clone and dream use only the first."""
+    """Training seeds. All rows except clone and dream, in standard and in varied scenes, use only the first."""
     updates: int = 2000
     """Gradient updates of a clone."""
     hindsight: float = 0.5
