@@ -1,7 +1,7 @@
-"""What the site has beside docs/: cards of environments and tasks, the reference, and files of the repository.
+"""Adds to the site what is not in docs/: cards of environments and tasks, the reference, and files of the repository.
 
-Pages of docs/ are read on a code host, too, so they link to files of the repository as they lie. On the site these are
-pages under repo/; a link to anything else that is not a page, such as a source file, becomes its text.
+Pages in docs/ are also read on code hosts, so they link to files of the repository by relative paths. On the site these
+files are pages under repo/. A link to anything else that is not a page, such as a source file, is replaced by its text.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CLASSES = {
 
 
 def on_config(config: Any) -> Any:
-    """Leaves out of the navigation what is not there yet, and enters pages that it does not name among the guides."""
+    """Removes missing pages from the navigation, and adds pages that it does not name to the guides."""
     sys.path.insert(0, str(ROOT))
     named = re.findall(r"[\w/.-]+\.md", str(config.nav))
     (guides,) = (entry["Guides"] for entry in config.nav if "Guides" in entry)
@@ -68,7 +68,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the files of the repository, the cards and the reference."""
+    """Adds files of the repository, the cards and the reference."""
     for pattern in SHOWN:
         for path in sorted(ROOT.glob(pattern)):
             files.append(File.generated(config, f"repo/{path.relative_to(ROOT).as_posix()}", abs_src_path=str(path)))
@@ -84,7 +84,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turns links to files of the repository to where they are on the site."""
+    """Rewrites links to files of the repository to their place on the site."""
     uri = page.file.src_uri
     source = uri.removeprefix("repo/") if uri.startswith("repo/") else f"docs/{uri}"
     known = {file.src_uri for file in files}
@@ -104,14 +104,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Refuses a page that loads something from elsewhere."""
+    """Raises an error if a page loads something from another host."""
     if found := LOADED.search(output):
         raise PluginError(f"{page.file.src_uri} loads something from elsewhere: {output[found.start() :][:120]}")
     return output
 
 
 def cards() -> Iterator[tuple[str, str]]:
-    """Yields a card per environment, and one of all tasks: name and Markdown."""
+    """Yields a card for every environment and one for all tasks, as name and Markdown."""
     import gymnasium as gym
 
     import dream_env  # noqa: F401  registers the ids
@@ -123,24 +123,24 @@ def cards() -> Iterator[tuple[str, str]]:
             "Import": f'`gymnasium.make("dream_env:{name}")`',
             "Action space": f"`{env.action_space}`",
             "Observation space": "<br>".join(f"`{key}`: `{box}`" for key, box in env.observation_space.items()),
-            "Steps of an episode": getattr(env.spec, "max_episode_steps", None) or "the world's horizon",
-            "In batches": f'`gymnasium.make_vec("dream_env:{name}", num_envs=64)`',
+            "Steps per episode": getattr(env.spec, "max_episode_steps", None) or "the world's horizon",
+            "Vectorized": f'`gymnasium.make_vec("dream_env:{name}", num_envs=64)`',
         }
         env.close()
         table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
         yield name, f"# {name}\n\n| | |\n|---|---|\n{table}\n\n::: {place}\n    options:\n      members: false\n"
-    parts = ["# NICOL's tasks\n\nA sentence names a cube; another phrasing of the same is understood as well.\n"]
+    parts = ["# NICOL's tasks\n\nAn instruction names one or two objects. Each task has several phrasings.\n"]
     for task in TASKS.values():
         noun = task.grammar.nouns.train[0]
         words = dict(color="red", object=noun, other_color="blue", other_object=noun)
         sentence, *more = (template.format(**words) for template in task.grammar.templates)
         held_out = [template.format(**words) for template in task.grammar.held_out]
         parts.append(f"## {task.name}\n\n{inspect.getdoc(type(task))}\n\n| | |\n|---|---|")
-        parts.append(f'| sentence | "{sentence}", and {len(more)} more |')
+        parts.append(f'| instruction | "{sentence}", and {len(more)} more |')
         if held_out:
             parts.append(f'| held out for evaluation | "{held_out[0]}", and {len(held_out) - 1} more |')
         if horizon := getattr(task, "horizon", None):
-            parts.append(f"| steps of an episode | {horizon} |")
+            parts.append(f"| steps per episode | {horizon} |")
         success = " ".join((inspect.getdoc(task.condition) or "").split()).removeprefix("Returns whether ")
         parts.append(f"| success | {success} |")
         parts.append(f"| scripted expert | {' '.join((inspect.getdoc(task.expert) or '').split())} |\n")
