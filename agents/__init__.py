@@ -1,14 +1,15 @@
-"""What learns and what acts. A command, `python -m agents.NAME`, is a folder or a file; other files are shared parts.
+"""Commands that fit world models and train, evaluate and run policies, and the code that they share.
 
-Installed as `dream_env.agents`; code imports it under that name only.
+`python -m agents.NAME` runs a command, which is a folder or a single file; `python -m agents` lists all of them. The
+package is installed as `dream_env.agents`; import it under that name only.
 """
 
 import os
 
-# torch's OpenMP threads spin while they wait, which costs small networks more than they gain.
-# Set before anything here imports torch; an OMP_NUM_THREADS of the caller's wins.
+# torch's OpenMP threads busy-wait, which costs small networks more time than parallelism saves.
+# This must be set before torch is imported; a value that the caller has set is kept.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from dream_env import deprecated  # noqa: E402  old names of commands, see there
+from dream_env import deprecated  # noqa: E402  keeps the old names of modules and commands working
 
 deprecated.install()

@@ -1,4 +1,4 @@
-"""Lists the commands, and runs one: `python -m agents COMMAND ...`."""
+"""Lists the commands, or runs one of them: `python -m agents COMMAND ...`."""
 
 from dream_env.agents.run.cli import main
 

@@ -1,12 +1,13 @@
-"""Collects episodes: `python -m agents.collect --out data/main --episodes 1000`.
+"""Collects episodes into a dataset: `python -m agents.collect --out data/main --episodes 1000`.
 
-A killed or interrupted collection goes on when the same command is given again, and a larger
-`--episodes` adds to it.
+Give the same command again to resume a collection that was interrupted or killed. A larger `--episodes` adds episodes
+to the dataset.
 
-NICOL's default mix is for world models: only 15 % of it are demonstrations. `agents.clone` takes 300 of them by
-default, which are in 2000 episodes, or in 300 with `--mix demo`. Any other Gymnasium environment is recorded by
-`python -m agents.collect --env Pendulum-v1 --policy random --out data/pendulum`. Pictures are cropped and resized on
-the way, and frames skipped: `--env CarRacing-v3 --policy held --crop 0 12 0 0 --size 64`.
+NICOL's default mix is meant for fitting world models: only 15 % of its episodes are demonstrations. `agents.clone`
+uses 300 demonstrations by default; collect 2000 episodes of the default mix, or 300 with `--mix demo`, to get them.
+Any other Gymnasium environment can be recorded as well:
+`python -m agents.collect --env Pendulum-v1 --policy random --out data/pendulum`. Pictures can be cropped and resized,
+and steps skipped, during recording: `--env CarRacing-v3 --policy held --crop 0 12 0 0 --size 64`.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from dream_env.preparation import Preparation, parse_options
 from dream_env.progress import progress_bar
 
 MODULES = {"NicoLReal-v0": "nicol.behaviors"}
-"""Environments that have behaviors and labels of their own: id to the module in `agents` that records them."""
+"""Environments with their own behaviors and labels: id, and the module in `agents` that records them."""
 
 
 def module_of(env: str) -> Any:
-    """Returns the module that records an environment: it has what `dream_env.agents.data.behaviors` has."""
+    """Returns the module that records an environment; it has the same names as `dream_env.agents.data.behaviors`."""
     return import_module(f"dream_env.agents.{MODULES.get(env.removeprefix('dream_env:'), 'data.behaviors')}")
 
 
 def run_job(job: Job, root: Path, make: Callable[[str, str | None], Any] | None = None) -> tuple[str, bool | None]:
-    """Records one episode and saves it: the function that worker processes run.
+    """Records one episode and saves it. This function runs in the worker processes.
 
     Args:
-        job: The episode.
-        root: Folder of the data set.
-        make: Makes the env of a task and a policy; called for every episode, so it should cache.
+        job: The episode to record.
+        root: Folder of the dataset.
+        make: Makes the environment for a task and a policy. It is called for every episode, so it should cache.
 
     Returns:
-        Its kind and whether it was successful, if that is known.
+        The kind of the episode (its behavior), and whether it was successful; None if success is not known.
     """
     module = module_of(job.env)
     env = (make or module.make_env)(*_made_of(job))
@@ -59,14 +60,14 @@ def run_job(job: Job, root: Path, make: Callable[[str, str | None], Any] | None 
 
 
 def _made_of(job: Job) -> tuple[Any, ...]:
-    """Returns what an environment is made of: task, policy, and its scene or what is done to it, if anything is."""
+    """Returns the arguments of `make_env`: task, policy, and the scene or the preparation if there is one."""
     if job.scene is not None:
         return job.task, job.policy, job.scene
     return (job.task, job.policy, *([job.preparation] if job.preparation != Preparation() else []))
 
 
 def parse_mix(text: str, behaviors: Iterable[str]) -> dict[str, float]:
-    """Parses "expert:0.5,play:0.5", names of behaviors and shares, to shares that sum to 1.
+    """Parses behaviors and their shares, such as "expert:0.5,play:0.5", into shares that sum to 1.
 
     Raises:
         ValueError: If a behavior is unknown or a share is not a positive number.
@@ -91,53 +92,58 @@ class Arguments:
     out: Path
     """Folder of the dataset."""
     episodes: int = 1000
-    """Episodes of this command; those that the folder has already are not collected again."""
+    """Total number of episodes. Those that the folder already has are not collected again."""
     env: str = "NicoLReal-v0"
-    """Id of a Gymnasium environment (MODULE:ID imports a module first). Its observation is a Box that is a vector or a
-    picture, or a flat Dict of these; its actions are a bounded Box or Discrete."""
+    """Id of a Gymnasium environment; MODULE:ID imports a module first. The observation must be a Box (a vector or a
+    picture) or a flat Dict of these, and the action space a bounded Box or Discrete."""
     task: str | None = None
-    """Task, where the environment has several; by default one is drawn per episode."""
+    """Task, if the environment has several. By default one is drawn for each episode."""
     scene: str | None = None
-    """Scene, where the environment has several; NICOL's are standard, and varied: another light, table and camera in
-    every episode, and one to five objects."""
+    """Scene, if the environment has several. NICOL has standard, and varied, which draws the light, the table, the
+    camera and one to five objects for each episode."""
     policy: str | None = None
-    """What acts. In any environment: random (uniform; the default), held (random actions, each held for some steps),
-    correlated (smooth random motion), or the folder of a saved policy. For NICOL a behavior of --mix, or the folder of
-    the policy that acts where --mix holds "policy" or "dreamt"."""
+    """Behavior or policy that acts. In any environment: random (uniform; the default), held (random actions, each
+    repeated for a random number of steps), correlated (smooth random motion), or the folder of a saved policy. For
+    NICOL: a behavior of --mix, or the folder of the policy that the behaviors "policy" and "dreamt" of --mix use."""
     mix: str | None = None
-    """Behaviors and their shares, such as random:0.5,held:0.5. Those of NICOL are expert (scripted, under noise of any
-    strength), demo (scripted, slight noise), misjudge (scripted, sees the cubes in a wrong place), attempt (straight at
-    the cube, as a policy in training), play (with the cubes, no task), random, policy, dreamt (what the policy does in
-    a dream that begins alike); its default is demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05."""
+    """Behaviors and their shares, such as random:0.5,held:0.5. NICOL's behaviors are expert (scripted, with noise of
+    any strength), demo (scripted, with slight noise), misjudge (scripted, with a wrong estimate of where the cubes
+    are), attempt (straight at the cube, like a policy early in training), play (handles the cubes without a task),
+    random, policy (a saved policy) and dreamt (executes the actions of a saved policy in a rollout of the world model
+    from the same start). NICOL's default is
+    demo:0.15,expert:0.2,misjudge:0.2,attempt:0.2,play:0.2,random:0.05."""
     max_steps: int | None = None
-    """Largest number of actions in an episode; by default the environment's own time limit."""
+    """Maximum number of actions per episode. By default the environment's own time limit."""
     seed: int = 0
-    """Seed; another one gives other episodes."""
+    """Seed. A different seed gives different episodes."""
     workers: int | None = None
-    """Processes; by default one per core."""
+    """Number of worker processes. By default one per core."""
     ray: bool = False
-    """Uses all cores of a Ray cluster instead, or of this machine where Ray finds none; needs the extra `ray`."""
+    """Uses all cores of a Ray cluster instead of --workers, or of this machine if there is no cluster. Needs the extra
+    `ray`."""
     world_model: str | None = None
-    """World model that "dreamt" dreams in; by default the one that the policy names."""
+    """World model for the behavior "dreamt". By default the one that the policy's config names."""
     env_options: str = ""
-    """Arguments of the environment, such as frame_skip=4,continuous=False."""
+    """Arguments for `gymnasium.make`, such as frame_skip=4,continuous=False."""
     part: str | None = None
-    """The one part of a Dict observation that is recorded, such as screen; by default all."""
+    """Key of a Dict observation to record alone, such as screen. By default all keys are recorded."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Rows and columns cut off every picture: top, bottom, left, right."""
+    """Pixels to cut off every picture: rows at the top and the bottom, columns at the left and the right."""
     size: int | None = None
-    """Side to which pictures are resized then, such as 64; by default they stay as they are."""
+    """Side length in pixels to which pictures are resized after cropping, such as 64. By default they keep their
+    size."""
     hold: int = HELD
-    """Largest number of steps for which held repeats an action: where control is fast, more leads further."""
+    """Maximum number of steps for which the behavior "held" repeats an action. Raise it at a high control rate, so that
+    random actions reach more states."""
     skip: int = 1
-    """Steps of the environment for which each action is repeated; rewards are added up."""
+    """Number of environment steps for which each action is repeated (frame skip). Rewards are summed."""
     skip_first: int = 0
-    """Steps of the environment after a reset that are left out, without action: an opening that tells nothing."""
+    """Number of environment steps to skip after each reset, without acting, such as an opening animation."""
     action_low: tuple[float, ...] | None = None
-    """Lower bounds of the actions, one for each number of an action, tighter than the environment's own: so random
-    actions lead further, and whatever learns from the episodes has these bounds, too."""
+    """Lower bounds of the actions, one per action dimension, tighter than the environment's own. Random actions then
+    explore a smaller range, and models and policies fitted to the episodes have these bounds, too."""
     action_high: tuple[float, ...] | None = None
-    """Upper bounds of the actions, likewise."""
+    """Upper bounds of the actions, as --action-low."""
 
     def acting(self) -> tuple[dict[str, float], str | None]:
         """Returns the behaviors with their shares, and the folder of the policy.
@@ -157,7 +163,7 @@ class Arguments:
         return shares, folder and str(Path(folder).expanduser())
 
     def jobs(self) -> list[Job]:
-        """Lists all episodes; number i depends on the seed, i and its behavior alone.
+        """Returns all episodes to record. Episode i depends only on the seed, i, its behavior, task, policy and scene.
 
         Raises:
             ValueError: If an argument is out of range, or policy and mix do not go together.
@@ -187,7 +193,7 @@ class Arguments:
             check_choice("scene", self.scene, module.SCENES)
         counts, jobs = Counter[str](), []
         for i in range(self.episodes):
-            # The behavior that lags most behind its share: exact shares in every prefix.
+            # Take the behavior that is furthest behind its share, so that every prefix of the list has the right mix.
             kind = max(mix, key=lambda kind: mix[kind] * (i + 1) - counts[kind])
             counts[kind] += 1
             folder = path if kind in module.POLICIES else None
@@ -202,12 +208,12 @@ class Arguments:
 
 
 def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = None) -> int:
-    """Collects the episodes that are still missing.
+    """Collects the episodes that the dataset does not have yet.
 
     Args:
-        args: What to collect.
-        make: Makes the env of a task and a policy, by default as `args.env` says; called for every episode, so it
-            should cache.
+        args: See `Arguments`.
+        make: Makes the environment for a task and a policy, by default that of `args.env`. It is called for every
+            episode, so it should cache.
 
     Returns:
         The number of episodes in the dataset.
@@ -217,7 +223,7 @@ def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = Non
     """
     jobs, out = args.jobs(), args.out.expanduser()
     spec = None
-    if jobs and make is None:  # what cannot be recorded is refused here, and not by workers
+    if jobs and make is None:  # fail here rather than in the workers if the environment cannot be recorded
         module = module_of(args.env)
         spec = module.spec_of(module.make_env(*_made_of(jobs[0])), args.max_steps)
     with locked(out), EpisodeWriter(out, spec) as writer:

@@ -1,12 +1,11 @@
-"""Writes the figures of Markdown pages from result files, so that nobody types them.
+"""Writes the figures in Markdown pages from result files, so that no figure is typed by hand.
 
-    python -m agents.report            # fills README.md and pages of docs from results/*.json
-    python -m agents.report --check    # fails if one of them is out of date
+    python -m agents.report            # fills README.md and pages in docs/ from results/*.json
+    python -m agents.report --check    # fails if one of the pages is out of date
 
-A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`: an
-evaluation becomes its tables, a list of records or a record becomes a table. `results:NAME.key.key`
-takes a part of the file, `results:NAME.TASK` the part of an evaluation that is of one task, or of all tasks together
-(`all`); a single figure is written in line.
+A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`. An evaluation is written as its
+tables, a record or a list of records as one table, a single figure in line. `results:NAME.key.key` selects a part of
+the file. `results:NAME.TASK` selects one task of an evaluation; the task `all` stands for all tasks together.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ BLOCK = re.compile(r"(<!-- results:(\S+) -->).*?(<!-- /results -->)", re.DOTALL)
 
 
 def render(value: Any) -> str:
-    """Renders a part of a result file as Markdown: a figure in line, everything else as a table.
+    """Renders a part of a result file as Markdown: a single figure in line, everything else as a table.
 
-    Of records it shows the fields that are figures.
+    A table of records leaves out fields that are lists or dicts.
 
     Raises:
         ValueError: If the value is nested deeper than a list of records.
@@ -48,7 +47,7 @@ def _is_evaluation(value: Any) -> bool:
 
 
 def _parts(value: Any) -> dict[str, Any]:
-    """Names the parts of a result: what stands under its keys, and of an evaluation what is of one task."""
+    """Returns the parts of a result by name: its keys and, for an evaluation, its tasks."""
     if not isinstance(value, dict):
         return {}
     tasks = dict.fromkeys(row["task"] for row in value["rows"]) if _is_evaluation(value) else {}
@@ -57,7 +56,7 @@ def _parts(value: Any) -> dict[str, Any]:
 
 
 def _figure(value: Any) -> str:
-    """Writes one figure: a fraction with three significant digits, thousands apart, and a dash where there is none."""
+    """Formats one figure: fractions with three significant digits, thousands separators, and a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, dict | list):
@@ -68,15 +67,15 @@ def _figure(value: Any) -> str:
 
 
 def fill(text: str, results: Path) -> str:
-    """Returns the page with every block written anew.
+    """Returns the page with every block filled from its result file.
 
     Args:
         text: Markdown with blocks.
         results: Folder of the result files.
 
     Raises:
-        FileNotFoundError: If a block names a file that is not there.
-        ValueError: If a block names a part that its file lacks.
+        FileNotFoundError: If a block names a file that does not exist.
+        ValueError: If a block names a part that its file does not have.
     """
 
     def block(match: re.Match[str]) -> str:
@@ -97,19 +96,19 @@ def fill(text: str, results: Path) -> str:
 
 
 PAGES = ("README.md", "docs/results.md", "docs/policies.md", "docs/planning.md", "docs/nicol.md")
-"""Pages with figures of results."""
+"""Pages that contain blocks to fill."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes the figures of Markdown pages from result files."""
+    """Writes the figures in Markdown pages from result files."""
 
     page: tuple[Path, ...] = tuple(Path(name) for name in PAGES)
-    """Pages with blocks `<!-- results:NAME -->...<!-- /results -->`."""
+    """Pages to fill: Markdown files with blocks `<!-- results:NAME -->...<!-- /results -->`."""
     results: Path = Path("results")
-    """Folder of NAME.json."""
+    """Folder of the result files, NAME.json."""
     check: bool = False
-    """Change nothing; fail if the page is out of date."""
+    """Changes nothing, and fails if a page is out of date."""
 
 
 def main(args: Arguments) -> None:

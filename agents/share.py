@@ -1,13 +1,13 @@
-"""Shares a world model, a policy or a data set through the Hugging Face Hub, or fetches one from there.
+"""Uploads a world model, a policy or a dataset to the Hugging Face Hub, or downloads one.
 
     python -m agents.share --push runs/model --repo user/my-robot
     python -m agents.share --push runs/policy --repo user/my-policy --world-model hf://user/my-robot
     python -m agents.share --pull datasets/user/my-episodes --out data/theirs
 
-Every command takes what is on the Hub without that, as `hf://user/name` or, so that it stays the same,
-`hf://user/name@revision`: `--world-model`, `--policy`, `--init`, `--prior` and `--data` download it into the cache.
-Only safetensors, json, npz, parquet and mp4 travel; a repository that has pickles only is refused. Uploading needs
-`hf auth login` once, or HF_TOKEN in the environment; both need `pip install dream_env[hub]`.
+Other commands do not need this download: their options `--world-model`, `--policy`, `--init`, `--prior` and `--data`
+accept `hf://user/name`, or `hf://user/name@revision` to pin a version, and download it into the Hub's cache. Only
+safetensors, json, npz, parquet and mp4 files are transferred; a repository that has only pickles is refused. Both
+directions need `pip install dream_env[hub]`. To upload, run `hf auth login` once or set HF_TOKEN.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from dream_env.files import LOCK
 
 @dataclass(frozen=True)
 class Arguments:
-    """Uploads a world model, a policy or a data set to the Hugging Face Hub, or downloads one."""
+    """Uploads a world model, a policy or a dataset to the Hugging Face Hub, or downloads one."""
 
     push: Path | None = None
-    """Folder to upload, as a command has written it."""
+    """Folder to upload, as written by a command."""
     repo: str | None = None
-    """Where to upload it: user/name. It is made if it is not there."""
+    """Repository to upload to: user/name. It is created if it does not exist."""
     pull: str | None = None
-    """What to download: user/name or user/name@revision; of a data set datasets/user/name."""
+    """Repository to download: user/name or user/name@revision; for a dataset, datasets/user/name."""
     out: Path | None = None
-    """Folder to download it to, a new one."""
+    """Folder to download to. It must be new or empty."""
     world_model: str | None = None
-    """For a policy that sees through a world model of yours: where that is on the Hub, hf://user/name."""
+    """When uploading a policy that uses your own world model: where that world model is on the Hub, hf://user/name."""
     branch: str | None = None
-    """Branch to upload to; the main one by default."""
+    """Branch to upload to. By default the main branch."""
     private: bool = False
-    """Makes a new repository private."""
+    """Makes the repository private if it is created."""
     license: str = "mit"
-    """Licence in the card, as the Hub abbreviates it: mit, apache-2.0, cc-by-4.0, ..."""
+    """License for the model card, as the Hub abbreviates it: mit, apache-2.0, cc-by-4.0, ..."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         if (self.push is None) == (self.pull is None):
             raise ValueError("accepted: --push FOLDER --repo user/name, or --pull user/name --out FOLDER")
         if self.push is not None and self.repo is None:
@@ -53,18 +53,18 @@ class Arguments:
 
 
 KEEPS_NAMES = True
-"""Names on the Hub are not replaced by folders of the cache: here they are what is meant."""
+"""Tells `run.cli` to pass `hf://` names to this command unchanged, instead of downloading them."""
 
 
 def push(args: Arguments) -> str:
-    """Uploads a folder that can be loaded, and returns its name on the Hub."""
+    """Uploads a folder, after checking that it can be loaded, and returns its name on the Hub."""
     from dream_env.agents.policies import registry
     from dream_env.hub.push import kind_of
     from dream_env.world_models import checkpoint
 
     assert args.push is not None and args.repo is not None
     kind = kind_of(args.push)
-    if kind != "data set":  # of which every file is checked when it is uploaded
+    if kind != "data set":  # the upload checks every file of a dataset
         (checkpoint if kind == "world model" else registry).load(args.push)
     return hub.push_to_hub(
         args.push,
@@ -77,10 +77,10 @@ def push(args: Arguments) -> str:
 
 
 def pull(args: Arguments) -> Path:
-    """Downloads a repository into a folder of its own, and returns that.
+    """Downloads a repository into `args.out`, and returns that folder.
 
     Raises:
-        ValueError: If the folder holds something.
+        ValueError: If the folder is not empty.
     """
     from dream_env.hub.pull import FILES
 

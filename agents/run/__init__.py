@@ -1,1 +1,1 @@
-"""What the commands share about running: workers, run folders, hashes of sources."""
+"""What all commands use to run: the command line, worker processes, run folders, hashes of sources."""

@@ -1,8 +1,8 @@
-"""One entry for all commands: `dream-env COMMAND ...`, `python -m agents.COMMAND ...`.
+"""The command line of all commands: `dream-env COMMAND ...` or `python -m agents.COMMAND ...`.
 
-A command is a folder of `agents` with `arguments.py` (a dataclass `Arguments`, which imports nothing heavy) and
-`command.py` (a function `main` that takes it), or a single file with both. What a command refuses ends in one line;
-DREAM_ENV_TRACEBACK=1 in the environment shows where it came from.
+A command is a folder in `agents` with `arguments.py` (a dataclass `Arguments`; imports nothing heavy) and `command.py`
+(a function `main` that takes it), or a single file with both. Expected errors are printed as one line; set
+DREAM_ENV_TRACEBACK=1 in the environment to see the traceback.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from dream_env.checks import check_choice
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("data", "eval", "planners", "policies", "run", "studies")
-"""Folders of `agents` that are shared by the commands, and no commands themselves."""
+"""Folders in `agents` that commands share and that are not commands themselves."""
 ON_THE_HUB = {name: "model" for name in ("world_model", "policy", "policies", "init", "prior", "autoencoder")} | {
     name: "dataset" for name in ("data", "test")
 }
-"""Options that take `hf://user/name` as well as a folder, and the kind of repository that each means."""
+"""Options that accept `hf://user/name` as well as a folder, and the kind of repository that each one names."""
 NOT_RESUMED = {"evaluate", "foresee", "plan", "report", "share", "view"} | {
     f"studies.{name}" for name in ("bench", "fused", "imagined", "phrasings", "unlabelled")
 }
 """Commands that start over when they are given again; all others resume an interrupted run."""
 EXPECTED = (ValueError, OSError, ImportError, MemoryError, BrokenProcessPool)
-"""Errors that tell what is wrong in their message."""
+"""Errors whose message tells the user what is wrong, so that no traceback is needed."""
 
 
 def commands() -> dict[str, Path]:
-    """Returns the names of all commands, and the folder or file of each."""
+    """Returns all commands: name, and folder or file."""
     found = {}
     for folder, prefix in ((ROOT, ""), (ROOT / "studies", "studies.")):
         for path in sorted(folder.iterdir()):
@@ -58,12 +58,12 @@ def commands() -> dict[str, Path]:
 
 
 def modules(name: str, words: list[str]) -> tuple[str, str]:
-    """Returns the modules of a command's arguments and of what it does; a single file is both.
+    """Returns the module with a command's `Arguments` and the module with its `main`; for a single file they are equal.
 
     Args:
         name: Name of the command.
-        words: Its options; `--model KIND`, or what `kinds.py` of a command with kinds calls it (`OPTION`), is taken out
-            of them; `kinds.py` tells what is meant without it.
+        words: Its command-line words. If the command has a `kinds.py`, the option that selects the kind (`--model`
+            or the module's `OPTION`) is removed from this list; its `default` selects the kind if it is not given.
 
     Raises:
         ValueError: If the kind is not known.
@@ -92,13 +92,13 @@ def _tree(module: str) -> ast.Module:
 
 
 def description(name: str, words: Sequence[str] = ()) -> str:
-    """Returns what a command does: the docstring of its module, which is not imported."""
+    """Returns the description of a command: the docstring of its module, read without importing it."""
     text = ast.get_docstring(_tree(modules(name, [*words])[1])) or ""
     return re.sub(r"python -m agents\.([\w.]*\w)", lambda match: program(match[1]), text)
 
 
 def summary(name: str) -> str:
-    """Returns what a command does in a line: the first one of the docstring of its arguments."""
+    """Returns a one-line summary of a command: the first line of the docstring of its `Arguments`."""
     classes = [node for node in _tree(modules(name, [])[0]).body if isinstance(node, ast.ClassDef)]
     texts = {node.name: ast.get_docstring(node) or "" for node in classes}
     return texts.get("Arguments", description(name)).split("\n")[0].rstrip(".")
@@ -120,10 +120,10 @@ def option_texts(arguments: type) -> dict[str, str]:
 
 
 def parse(name: str, words: Sequence[str]) -> Any:
-    """Returns the arguments that the words of a command line stand for.
+    """Parses a command line into the command's `Arguments`.
 
     Raises:
-        SystemExit: After help, or with one line if an option is not known or a value not accepted.
+        SystemExit: After printing help, or with a one-line message if an option is unknown or a value not accepted.
     """
     import tyro
 
@@ -139,7 +139,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
             accepted.__annotations__[option] = Annotated[kind, shown]
         words = ["--help"]
         if hidden:
-            text += "\n\n--help-all shows the options that are rarely needed, too."
+            text += "\n\n--help-all also shows the options that are rarely needed."
     words = renew(words, getattr(found, "RENAMED", {}))
     words = join_repeated(accepted, [expand_home(word) for word in words])
     refused = io.StringIO()
@@ -149,11 +149,11 @@ def parse(name: str, words: Sequence[str]) -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        raise SystemExit(f"{program(name)}: {_unboxed(refused.getvalue())}; --help tells all options") from None
+        raise SystemExit(f"{program(name)}: {_unboxed(refused.getvalue())}; --help shows all options") from None
 
 
 def _unboxed(text: str) -> str:
-    """Returns what tyro says in a box as one line."""
+    """Converts an error message that tyro prints in a box to one line."""
     lines = [line.strip("│╭╮╰╯─ ") for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()]
     said = " ".join(line for line in lines[1:] if line and not line.startswith("For full helptext"))
     if missing := re.findall(r"(--[\w.-]+) [A-Z{\[]", said) if said.startswith("Missing") else []:
@@ -162,7 +162,7 @@ def _unboxed(text: str) -> str:
 
 
 def renew(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-    """Returns words in which options have their names of now, and says so of each that had not."""
+    """Replaces old option names by their current names, and prints a notice for each one."""
     result = []
     for word in words:
         option, equals, value = word.partition("=")
@@ -173,17 +173,17 @@ def renew(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
 
 
 def expand_home(word: str) -> str:
-    """Expands `~` where a shell leaves it: in `--out=~/runs`, and in `LABEL=~/runs`."""
+    """Expands `~` where the shell does not: in `--out=~/runs`, and in `LABEL=~/runs`."""
     option, equals, path = word.rpartition("=")
     return option + equals + os.path.expanduser(path) if path == "~" or path.startswith("~/") else word
 
 
 def join_repeated(accepted: Any, words: Sequence[str]) -> list[str]:
-    """Lets an option that takes several values be given as one likes: `--policy a --policy b`, `--tasks push lift`.
+    """Allows an option that takes several values to be repeated: `--policy a --policy b` means `--policy a b`.
 
     Args:
         accepted: The dataclass of the arguments.
-        words: Words of the command line. Several values of an option that is a text are joined by commas.
+        words: Words of the command line. Several values for an option of type `str` are joined by commas.
     """
     kinds = get_type_hints(accepted)
     options = {"--" + name.replace("_", "-"): kinds[name] for name in (field.name for field in fields(accepted))}
@@ -196,7 +196,7 @@ def join_repeated(accepted: Any, words: Sequence[str]) -> list[str]:
         option = option.replace("_", "-")
         several = get_origin(options.get(option)) in (tuple, list)
         before = [values for name, values in found if name == option] if several else []
-        if before:  # what follows belongs to the option's first place
+        if before:  # append the values to those of the first occurrence
             found.append((option, before[0]))
         else:
             found.append((option, []))
@@ -214,16 +214,16 @@ def join_repeated(accepted: Any, words: Sequence[str]) -> list[str]:
 
 
 def command(name: str, words: Sequence[str] | None = None) -> None:
-    """Runs a command to its end: the way in for all of them.
+    """Runs a command from its command line. All commands start here.
 
     Args:
         name: Name of the command in `agents`.
-        words: Its options; None takes those of this process.
+        words: Words of its command line; None for those of this process.
 
     Raises:
-        SystemExit: With one line, if it was refused or interrupted.
+        SystemExit: With a one-line message, after an expected error or an interrupt.
     """
-    # torch's OpenMP threads spin while they wait; set before torch is imported.
+    # torch's OpenMP threads busy-wait; this must be set before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = sys.argv[1:] if words is None else words
     with one_line(name):
@@ -236,7 +236,7 @@ def command(name: str, words: Sequence[str] | None = None) -> None:
 
 
 def downloaded(arguments: Any) -> Any:
-    """Returns the arguments with local folders in place of names on the Hub, `hf://user/name@revision`."""
+    """Downloads what `hf://user/name@revision` names, and returns the arguments with local folders instead."""
     from dream_env import hub
 
     def local(value: Any, kind: Any) -> Any:
@@ -258,11 +258,11 @@ def downloaded(arguments: Any) -> Any:
 
 @contextmanager
 def one_line(name: str) -> Iterator[None]:
-    """Ends a command in one line after an error that says what is wrong, and after Ctrl-C; a second ends it at once."""
+    """Reports expected errors and Ctrl-C in one line instead of a traceback; a second Ctrl-C exits immediately."""
     try:
         yield
     except KeyboardInterrupt:
-        # What workers have in hand may take a while. They end with this process.
+        # Workers may need a while to finish their current items; after a second Ctrl-C they end with this process.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, lambda *_: os._exit(1))
         resumes = name not in NOT_RESUMED
@@ -271,7 +271,7 @@ def one_line(name: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except EXPECTED as error:
-        slip = isinstance(error, ImportError) and "pip install" not in str(error)  # of ours, not of the caller
+        slip = isinstance(error, ImportError) and "pip install" not in str(error)  # a bug, not a missing extra
         if slip or os.environ.get("DREAM_ENV_TRACEBACK"):
             raise
         raise SystemExit(f"{program(name)}: {said(error)}") from None
@@ -287,7 +287,7 @@ def said(error: BaseException) -> str:
 
 
 def written_by_us(arguments: Any) -> Any:
-    """Keeps the folder that a command writes for this process; of several that share a fit the first one does."""
+    """Locks the folder that a command writes to; in distributed training only rank 0 does."""
     from dream_env.files import locked
 
     out = getattr(arguments, "folder", None) or getattr(arguments, "out", None)
@@ -297,7 +297,7 @@ def written_by_us(arguments: Any) -> Any:
 
 
 def main() -> None:
-    """Runs the command that the first word names, or lists all of them."""
+    """Runs the command that the first word names, or lists all commands."""
     words, names = sys.argv[1:], commands()
     if words and words[0] in names:
         sys.argv = [f"{Path(sys.argv[0]).name} {words[0]}", *words[1:]]
@@ -313,11 +313,11 @@ def main() -> None:
     print("dream-env COMMAND ...: learned world models of robots as Gymnasium environments\n")
     for name in names:
         print(f"  {name:22} {summary(name)}")
-    print(f"\n{program('COMMAND')} --help tells the options of one.")
+    print(f"\n{program('COMMAND')} --help shows the options of a command.")
 
 
 def run_old(name: str) -> None:
-    """Runs a command under the name that it had."""
+    """Runs a command by its old name, with a notice."""
     new = import_module("dream_env.deprecated").COMMANDS[name]
     print(f"{program(name)} is called {program(new)} now; the old name goes with the next version", file=sys.stderr)
     command(new)

@@ -1,4 +1,4 @@
-"""What a command was asked for: the folder it may write to, the run it may go on with, and how that is written down."""
+"""Checks of a command's output folder and settings, and the text of its command line."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from dream_env import hub
 
 CONFIG = "config.json"
 EPISODES = "episodes"
-"""What `check_out` calls a data set."""
+"""The kind of a dataset, for `check_out`."""
 
 
 def check_out(out: Path, kind: str | None = None, *inputs: str | Path | None) -> None:
-    """Refuses, before the work, a folder in which results could not be written, or would replace something else.
+    """Checks, before a run starts, that its output folder is writable and that nothing else would be overwritten.
 
     Args:
-        out: Folder that is to be written.
-        kind: Kind of checkpoint that the run writes, as its `config.json` names it; `EPISODES` for a data set; None
-            for files that stand beside any checkpoint.
+        out: Output folder.
+        kind: Kind of checkpoint that the run writes, as in `config.json`; `EPISODES` for a dataset; None for files
+            that can be stored next to any checkpoint.
         *inputs: What the run reads: folders, or names such as "default".
 
     Raises:
-        ValueError: If it, or the nearest folder above it, is a file or not to be written to, if it is one of the
-            inputs, or if it holds a data set or another kind of checkpoint.
+        ValueError: If `out`, or its nearest existing parent, is a file or not writable, if `out` is one of the inputs,
+            or if it holds a dataset or another kind of checkpoint.
     """
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"out={out}: {there} is no folder that can be written to; accepted: one that is, or a new one")
-    accepted = "accepted: a new folder, or that of the run to go on with"
+        raise ValueError(f"out={out}: {there} is no folder that can be written to; accepted: a writable or new folder")
+    accepted = "accepted: a new folder, or that of the run to resume"
     if out.resolve() in {Path(one).resolve() for one in inputs if one is not None}:
         raise ValueError(f"out={out} is what the run reads; {accepted}")
     if kind != EPISODES and (out / "meta" / "info.json").exists():
@@ -45,7 +45,7 @@ def check_out(out: Path, kind: str | None = None, *inputs: str | Path | None) ->
 
 
 def read_kind(folder: Path) -> str | None:
-    """Returns the kind of checkpoint that a folder's `config.json` names; None if it names none."""
+    """Returns the kind of checkpoint in a folder, from its `config.json`; None if there is none."""
     try:
         kind = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -54,10 +54,11 @@ def read_kind(folder: Path) -> str | None:
 
 
 def resolve_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a run with whole paths, so that they are the same however a path was spelled.
+    """Returns the settings of a run with absolute paths, so that different spellings of a path compare equal.
 
     Args:
-        settings: Some of them name data, a policy or a world model: by a path, by what the package calls it, or None.
+        settings: Settings. Data, init, world_model and initial_states may be a path, the name of a shipped one, or
+            None.
     """
     from dream_env.agents.policies.registry import ALIASES, is_shipped
 
@@ -71,15 +72,15 @@ def resolve_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run under other settings.
+    """Checks that a run is resumed with the settings that it was started with.
 
     Args:
         out: Folder of the run.
-        before: Settings that it was begun with, in the form of `now`.
-        now: Settings that are asked for.
+        before: Settings that the run was started with, in the form of `now`.
+        now: Settings of this command.
 
     Raises:
-        ValueError: If they differ; it names those that do.
+        ValueError: If they differ; the message names those that do.
     """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
@@ -90,24 +91,25 @@ def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
 
 
 def split(names: Iterable[str]) -> tuple[str, ...]:
-    """Takes names as one writes several: apart, or with commas in between."""
+    """Splits names that are joined by commas: ("a,b", "c") becomes ("a", "b", "c")."""
     return tuple(part.strip() for name in names for part in name.split(","))
 
 
 def command_line(module: str, arguments: Any) -> str:
-    """Gives the command that a dataclass of arguments stands for, so that a card can be made again.
+    """Returns the command line of a dataclass of arguments, so that a card says how to reproduce its checkpoint.
 
-    Absolute paths, which nobody else has, are written relative to the current folder; those of the Hub's cache by name.
+    Absolute paths are written relative to the current folder, and paths in the Hub's cache as `hf://` names, because
+    other machines do not have them.
 
     Args:
         module: Name of the command in `agents`.
-        arguments: The dataclass, as tyro filled it; what has its default is left out.
+        arguments: The dataclass, as filled by tyro. Arguments that have their default value are left out.
     """
     return " ".join([program(module), shlex.join(_flags(arguments, ""))]).strip()
 
 
 def program(module: str) -> str:
-    """Returns how a command is called where one stands: by module in the checkout, elsewhere by the console script."""
+    """Returns how to call a command from the current folder: by module in a checkout, else by the console script."""
     here = Path("agents", "__init__.py")
     own = Path(__file__).parents[1] / "__init__.py"
     if here.is_file() and here.samefile(own):
@@ -116,7 +118,7 @@ def program(module: str) -> str:
 
 
 def portable(value: Any) -> str:
-    """Returns an argument as text, an absolute path relative to the current folder."""
+    """Returns an argument as text, with an absolute path made relative to the current folder."""
     text = str(hub.named(value))
     label, _, path = text.rpartition("=")  # LABEL=PATH
     if not os.path.isabs(path):
@@ -129,7 +131,7 @@ def _flags(arguments: Any, prefix: str) -> Iterator[str]:
         value, name = getattr(arguments, one.name), f"{prefix}{one.name}".replace("_", "-")
         if is_dataclass(value):
             yield from _flags(value, f"{name}.")
-        elif value == _default(one) or isinstance(value, Mapping):  # a mapping is no option of a command line
+        elif value == _default(one) or isinstance(value, Mapping):  # mappings cannot be given on the command line
             continue
         elif isinstance(value, bool) and isinstance(_default(one), bool):
             yield f"--{name}" if value else f"--{prefix}no-{one.name}".replace("_", "-")

@@ -1,4 +1,4 @@
-"""Digests of files: what other code or other weights made is not taken for what is at hand."""
+"""Digests of files, so that results of other code or other weights are not reused."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from importlib import resources
 from pathlib import Path
 
 KINDS = (".json", ".npz", ".py", ".safetensors", ".urdf")
-"""Files that figures depend on."""
+"""Suffixes of the files that results depend on."""
 PHYSICS = ("language.py", "nicol")
-"""Parts of the package that decide what happens in physics, beside the robot in its assets."""
+"""Parts of the package that define the physics simulation, in addition to the robot's assets."""
 ACTS = ("nicol/behaviors.py", "studies/reward_audit/scenes.py")
-"""What acts there."""
+"""Modules with the behaviors that act in it."""
 
 
 def package(name: str = "dream_env") -> Path:
@@ -22,7 +22,7 @@ def package(name: str = "dream_env") -> Path:
 
 
 def digest(roots: Iterable[Path], *settings: str) -> str:
-    """Returns a digest of what lies at or under some paths, and of settings."""
+    """Returns a digest of settings and of the files at or under `roots` whose suffix is in `KINDS`."""
     found = hashlib.sha256("".join(settings).encode())
     for root in roots:
         for file in [root] if root.is_file() else sorted(root.glob("**/*")):
@@ -33,6 +33,6 @@ def digest(roots: Iterable[Path], *settings: str) -> str:
 
 @lru_cache
 def physics() -> str:
-    """Returns a digest of the simulation and of what acts in it: what others played has to be played again."""
+    """Returns a digest of the simulation and of the behaviors in it; if it changes, rollouts have to be repeated."""
     parts = [package() / name for name in PHYSICS] + [package("dream_env.agents") / name for name in ACTS]
     return digest([*parts, package("dream_env.assets") / "nicol"])

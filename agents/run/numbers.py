@@ -1,4 +1,4 @@
-"""Numbers that no command can do anything with, refused before the work begins."""
+"""Checks the numbers among a command's options before the command starts."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 from dream_env.checks import check_number
 
 SIGNED = ("action_low", "action_high")
-"""Options that may be below zero."""
+"""Options that may be negative."""
 ENDLESS = ("last_step",)
 """Options that may be infinite."""
 COUNTS = ("batch", "chunk", "candidates", "horizon", "execute", "latent", "members", "skip", "hold", "size", "width")
-"""Options of which zero makes no sense, in any command; as the last word too, such as in `picture_size`."""
+"""Options that have to be at least 1, in any command; also as the last word of a name, such as in `picture_size`."""
 
 
 def check_numbers(arguments: Any) -> None:
-    """Refuses numbers below zero, NaN and infinity among the options of a command, and zero where there has to be some.
+    """Checks that the numbers among a command's options are finite and not negative, and at least 1 for `COUNTS`.
 
-    What else a command refuses it says itself.
+    Commands check further conditions themselves. Options that have their default value are not checked.
 
     Args:
-        arguments: A dataclass, which may hold others.
+        arguments: A dataclass, which may contain others.
 
     Raises:
-        ValueError: If a number is not accepted; it names the option.
+        ValueError: If a number is not accepted; the message names the option.
     """
     for one in fields(arguments):
         value = getattr(arguments, one.name)
         if is_dataclass(value):
             check_numbers(value)
-        elif one.name not in SIGNED and value != one.default:  # a default of zero leaves something out
+        elif one.name not in SIGNED and value != one.default:  # a default of 0 may stand for "off"
             least = 1 if one.name.rpartition("_")[2] in COUNTS else 0
             for number in value if isinstance(value, tuple | list) else (value,):
                 if one.name in ENDLESS and number == math.inf:

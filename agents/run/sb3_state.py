@@ -1,8 +1,8 @@
-"""What a training run of Stable-Baselines3 goes on from: one file of tensors and JSON, which runs no code when loaded.
+"""Saves and restores the training state of a Stable-Baselines3 algorithm, as safetensors and JSON instead of pickle.
 
-Kept are weights, optimizers, counters, statistics of the last episodes, the random number generators of this process
-and, if it is not too large, the replay buffer. Environments are not: a run that is resumed begins new episodes, so its
-policy is another one than that of an uninterrupted run, as if by another seed.
+The file holds weights, optimizers, counters, statistics of the last episodes, the states of this process's random
+number generators and, if it is not too large, the replay buffer. It does not hold the environments: a resumed run
+starts new episodes, so it differs from an uninterrupted run as a run with another seed does.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from stable_baselines3.common.save_util import recursive_getattr, recursive_seta
 from dream_env.files import replacing
 
 CHECKPOINT = "checkpoint.safetensors"
-"""Name of the file in the folder of a run."""
+"""Name of the file in a run's folder."""
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
-"""Numbers of an algorithm that go on."""
+"""Counters of an algorithm that are saved."""
 BUFFER_BYTES = 2**28
-"""Largest replay buffer that is kept."""
+"""Size in bytes of the largest replay buffer that is saved."""
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
 def save_algorithm(model: BaseAlgorithm, path: str | Path, buffer_bytes: int = BUFFER_BYTES) -> bool:
-    """Writes the state of an algorithm, whole or not at all.
+    """Writes the state of an algorithm to a file, atomically.
 
     Args:
-        model: PPO, SAC or another algorithm between two rollouts.
+        model: PPO, SAC or another algorithm, between two rollouts.
         path: File (.safetensors).
-        buffer_bytes: Largest replay buffer that is written.
+        buffer_bytes: Size in bytes of the largest replay buffer that is written.
 
     Returns:
-        Whether nothing that it has learned from was left out: the replay buffer, if there is one, was small enough.
+        True if the state is complete; False if the replay buffer was too large and was left out.
     """
     modules, variables = model._get_torch_save_params()
     tensors: dict[str, torch.Tensor] = {}
@@ -76,18 +76,18 @@ def save_algorithm(model: BaseAlgorithm, path: str | Path, buffer_bytes: int = B
 
 
 def load_algorithm_into(model: BaseAlgorithm, path: str | Path) -> bool:
-    """Gives a newly made algorithm, with the same arguments, the state that `save_algorithm` wrote.
+    """Loads the state that `save_algorithm` wrote into a new algorithm.
 
     Args:
-        model: The algorithm with its environments; they are seeded anew.
+        model: A new algorithm, created with the same arguments. Its environments get a new seed.
         path: The file.
 
     Returns:
-        Whether nothing is missing: the replay buffer, if the algorithm has one, goes on.
+        True if the state is complete; False if the file lacks the algorithm's replay buffer.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is damaged or of another algorithm; then the model is not to be used.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is damaged or belongs to another algorithm. Do not use the model after this error.
     """
     path = Path(path)
     if not path.exists():
@@ -135,20 +135,20 @@ def _restore(model: BaseAlgorithm, about: Mapping[str, Any], tensors: Mapping[st
             stored = tensors[f"buffer/{name}"].numpy()
             array[: len(stored)] = stored
         buffer.pos, buffer.full = int(about["buffer"][0]), bool(about["buffer"][1])
-    model.set_random_seed((model.seed or 0) + model.num_timesteps)  # other starts than the first ones
+    model.set_random_seed((model.seed or 0) + model.num_timesteps)  # not the episodes from the start of the run again
     _set_generators(about["generators"], tensors)
     return buffer is None or "buffer" in about
 
 
 def _plain(values: Any) -> list[Any] | None:
-    """Returns statistics of episodes as JSON has them."""
+    """Converts the statistics of episodes to JSON types."""
     if values is None:
         return None
     return json.loads(json.dumps(list(values), default=lambda value: value.item() if hasattr(value, "item") else None))
 
 
 def _arrays(buffer: Any, whole: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the arrays of a replay buffer by name, `whole` or as far as they are filled."""
+    """Yields names and arrays of a replay buffer: their filled part, or all rows if `whole`."""
     count = buffer.buffer_size if whole or buffer.full else buffer.pos
     for name in _ARRAYS:
         value = getattr(buffer, name, None)
@@ -159,7 +159,7 @@ def _arrays(buffer: Any, whole: bool = False) -> Iterator[tuple[str, np.ndarray]
 
 
 def _generators(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Returns the states of Python's and numpy's generators; torch's goes to the tensors."""
+    """Returns the states of Python's and NumPy's random number generators, and adds torch's states to `tensors`."""
     tensors["generator/torch"] = torch.get_rng_state()
     if torch.cuda.is_initialized():
         tensors["generator/cuda"] = torch.cuda.get_rng_state()

@@ -1,4 +1,4 @@
-"""Files that hold code: stable-baselines3's zips are pickles, and loading one runs what its author wrote."""
+"""Guards against files that contain code: stable-baselines3's zips are pickles, and loading one can run any code."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 TRUST = "DREAM_ENV_TRUST"
-"""Variable of the environment that `--trust` sets, for worker processes too."""
+"""Environment variable that `--trust` sets, so that worker processes see it, too."""
 
 
 def check_trust(path: str | Path) -> None:
-    """Refuses to load a zip of stable-baselines3 unless the caller trusts its author.
+    """Refuses to load a zip of stable-baselines3 unless the user trusts its author.
 
     Raises:
         ValueError: If neither `--trust` was given nor the variable `TRUST` is set.

@@ -1,4 +1,4 @@
-"""Weights & Biases beside TensorBoard: a run's curves are mirrored by wandb's own TensorBoard sync."""
+"""Logs a run to Weights & Biases in addition to TensorBoard, by wandb's own TensorBoard sync."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from typing import Any
 from dream_env.files import write_text
 
 ID = "wandb_id.txt"
-"""File in a run's folder that tells which run of wandb goes on when the run does."""
+"""File in a run's folder with the id of its wandb run, which is continued when the run is resumed."""
 
 
 @contextmanager
 def mirrored(out: Path, settings: Mapping[str, Any], wanted: bool = True) -> Iterator[None]:
-    """Mirrors what is written to TensorBoard inside; project, entity and mode are wandb's environment variables.
+    """Mirrors to wandb what is written to TensorBoard within this context.
+
+    Project, entity and mode are set by wandb's environment variables.
 
     Args:
-        out: Folder of the run, which gives the run its name.
-        settings: What wandb shows as its config.
-        wanted: False does nothing, and imports nothing.
+        out: Folder of the run; its name becomes the name of the wandb run.
+        settings: Config of the wandb run.
+        wanted: If False, nothing is done and wandb is not imported.
 
     Raises:
-        ImportError: If wandb is not installed; the message tells how to.
+        ImportError: If wandb is not installed; the message says how to install it.
     """
     if not wanted:
         yield
@@ -32,7 +34,7 @@ def mirrored(out: Path, settings: Mapping[str, Any], wanted: bool = True) -> Ite
     try:
         import wandb
     except ModuleNotFoundError as error:
-        if error.name != "wandb":  # it is there, and something that it needs is not
+        if error.name != "wandb":  # wandb is installed but one of its dependencies is missing
             raise
         raise ImportError("--wandb needs wandb: pip install dream_env[wandb]") from error
     file = out / ID
@@ -44,7 +46,7 @@ def mirrored(out: Path, settings: Mapping[str, Any], wanted: bool = True) -> Ite
         name=out.name,
         dir=str(out),
         config=dict(settings),
-        sync_tensorboard=True,  # before the first TensorBoard writer is made
+        sync_tensorboard=True,  # works only if set before the first TensorBoard writer is created
     )
     code = 1
     try:

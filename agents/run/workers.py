@@ -1,4 +1,4 @@
-"""Runs independent pieces of work on all cores, of this machine or of a Ray cluster: collection and evaluation do."""
+"""Runs independent work items, such as episodes, on all cores of this machine or of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Workers = int | Literal["ray"] | None
-"""Number of processes on this machine, by default (None) one per core; or "ray" for all cores of a Ray cluster."""
+"""Number of processes on this machine (None: one per core), or "ray" for all cores of a Ray cluster."""
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "DREAM_ENV_THREADS": "1"}
-"""Variables for the threads of torch, and for those that share a batch of dreams."""
+"""Environment variables that limit torch and batched dreams to one thread."""
 
 
 def imap(
@@ -30,18 +30,17 @@ def imap(
     ordered: bool = False,
     initializer: Callable[[], object] | None = None,
 ) -> Generator[Result, None, None]:
-    """Maps a function over items in worker processes, one thread each.
+    """Maps a function over items in worker processes with one thread each.
 
-    Workers are spawned, not forked: physics clients and torch's threads do not survive a fork. What
-    a worker needs for all of its items (an env, a policy) is best made by a function with
-    `functools.lru_cache` that `function` calls. Ctrl-C and errors let the workers finish what they
-    have in hand; when this process is killed, they end at once.
+    Workers are spawned, not forked, because physics clients and torch's threads do not survive a fork. To create an
+    object once per worker (an environment, a policy), call a function with `functools.lru_cache` from `function`.
+    After Ctrl-C or an error, workers finish their current item. If this process is killed, they end immediately.
 
     Args:
-        function: A function of a module, so that it can be pickled.
-        items: What to map over.
+        function: A function at the top level of a module, so that it can be pickled.
+        items: Items to map over.
         workers: See `Workers`; 1 runs everything in this process.
-        ordered: Yields results in the order of the items instead of that of their completion.
+        ordered: Yields results in the order of the items instead of the order of completion.
         initializer: Called once in every worker before its first item.
 
     Yields:
@@ -49,8 +48,8 @@ def imap(
 
     Raises:
         ValueError: If `workers` is not positive.
-        BrokenProcessPool: If a worker died, for example for want of memory.
-        ImportError: If `workers` is "ray", which is not installed.
+        BrokenProcessPool: If a worker died, for example because memory ran out.
+        ImportError: If `workers` is "ray" and Ray is not installed.
     """
     if workers == "ray":
         yield from _on_cluster(function, items, ordered, initializer)
@@ -63,12 +62,12 @@ def imap(
             initializer()
         yield from map(function, items)
         return
-    # Read when a worker imports torch: the threads of several workers would fight for the cores.
+    # Workers read these variables when they import torch. More threads per worker would compete for the cores.
     with variables(**_ONE_THREAD):
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(workers, context, _start, (initializer,))
         try:
-            with _no_interrupts():  # a worker that is being started knows not yet to ignore them
+            with _no_interrupts():  # a worker that is still starting does not ignore Ctrl-C yet
                 futures = [executor.submit(function, item) for item in items]
             for future in futures if ordered else as_completed(futures):
                 yield future.result()
@@ -77,13 +76,13 @@ def imap(
 
 
 def cores() -> int:
-    """Returns how many cores this process may use: in a container often fewer than the machine has."""
+    """Returns the number of cores that this process may use; in a container often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def variables(**values: str) -> Iterator[None]:
-    """Sets environment variables for a while."""
+    """Sets environment variables within this context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -97,7 +96,7 @@ def variables(**values: str) -> Iterator[None]:
 
 
 def _start(initializer: Callable[[], object] | None) -> None:
-    """Prepares a worker: the parent alone answers to Ctrl-C, and the worker does not outlive it."""
+    """Prepares a worker: it ignores Ctrl-C, which the parent handles, and ends when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     follow_parent()
     if initializer is not None:
@@ -106,7 +105,7 @@ def _start(initializer: Callable[[], object] | None) -> None:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Puts off Ctrl-C; processes that are started meanwhile never see it."""
+    """Blocks Ctrl-C within this context; processes started in it inherit the block."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -118,7 +117,7 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def follow_parent() -> None:
-    """Has this process end as soon as its parent has ended, even by SIGKILL."""
+    """Ends this process as soon as its parent ends, even by SIGKILL."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
@@ -138,9 +137,10 @@ def _on_cluster(
     ordered: bool,
     initializer: Callable[[], object] | None,
 ) -> Generator[Result, None, None]:
-    """Maps over items in tasks of one core each, on the cluster that Ray finds, or else on one of this machine alone.
+    """Maps over items in Ray tasks of one core each, on the cluster that Ray finds, or on a local one if there is none.
 
-    Ray runs the tasks of a lost machine again. Every machine needs this package, and this folder under the same name.
+    Ray repeats the tasks of a machine that is lost. Every machine needs this package installed, and the current folder
+    at the same path.
     """
     try:
         import ray
@@ -159,7 +159,7 @@ def _on_cluster(
 
 
 def _task(function: Callable[[Item], Result], item: Item, initializer: Callable[[], Any] | None, folder: str) -> Result:
-    """Runs in Ray's workers, which keep what they have cached from one task to the next."""
+    """Runs one item in a Ray worker. Workers keep their caches from one task to the next."""
     os.chdir(folder)
     os.environ.update(_ONE_THREAD)
     _once(initializer)

@@ -1,4 +1,4 @@
-"""One way to a real environment, in the form that a policy takes."""
+"""Makes the real environment or the dream of a world model, in the form that a policy needs."""
 
 from __future__ import annotations
 
@@ -29,36 +29,37 @@ def make_real(
     task: str = "all",
     **options: Any,
 ) -> gym.Env:
-    """Makes a real environment, seen through a world model unless a policy takes it as it is.
+    """Makes a real environment whose observations are encoded by a world model, or the bare environment.
 
     Args:
-        env: Its id, MODULE:ID where a module registers it; None takes the one that the world model was fitted to.
+        env: Id of the environment, or MODULE:ID if a module registers it; None for the one that the world model was
+            fitted to.
         world_model: Name or folder of the world model.
         obs_type: "native" for the bare environment, else as in `dream_env.dream.DreamEnv`.
-        reward: As in `dream_env.dream.DreamEnv`; None for the world's own.
-        task: Task of an environment that has several.
+        reward: As in `dream_env.dream.DreamEnv`; None for the environment's own reward.
+        task: Task, if the environment has several.
         **options: Further arguments of the environment.
 
     Raises:
-        ValueError: If there is no such environment, or it is not of the world that the model was fitted to.
+        ValueError: If there is no such environment, or its spaces are not those that the model was fitted to.
     """
     name = env or spec_of(world_model).name
     if name == SPEC.name:
-        from dream_env.nicol import real  # which loads the physics engine
+        from dream_env.nicol import real  # imported late because it loads the physics engine
 
         check_choice("task", task, (*TASKS, "all"))
         return real.make(task, world_model=world_model, obs_type=obs_type, reward=reward, **options)
-    # What was done to the environment when it was recorded is done again.
+    # Apply the same preparation (crop, resize, frame skip, ...) as when the episodes were recorded.
     made = make_of(replace(spec_of(world_model), name=name), **options)
     return made if obs_type == "native" else WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
 
 
 def make_dream(world_model: str, *, task: str = "all", **options: Any) -> DreamEnv:
-    """Makes a dream, which goes on after its horizon.
+    """Makes a dream environment without a time limit; it can be stepped beyond its horizon.
 
     Args:
         world_model: Name or folder of the world model.
-        task: Task of an environment that has several.
+        task: Task, if the environment has several.
         **options: As in `dream_env.dream.DreamEnv`.
     """
     if spec_of(world_model).name == SPEC.name:
@@ -69,12 +70,12 @@ def make_dream(world_model: str, *, task: str = "all", **options: Any) -> DreamE
 
 
 def spec_of(world_model: str) -> WorldSpec:
-    """Returns the world that a world model was fitted to."""
+    """Returns the spec of the environment that a world model was fitted to."""
     return checkpoint.load(world_model).spec
 
 
 def tasks_of(world_model: str) -> tuple[str, ...]:
-    """Returns the tasks that "all" stands for in a world, those its dreams begin with; none where it has one only."""
+    """Returns the tasks that "all" stands for: those of the model's initial states; empty if it is not NICOL's."""
     if spec_of(world_model).name != SPEC.name:
         return ()
     begun = checkpoint.resolve(world_model) / FILE

@@ -3,8 +3,8 @@
     python -m rl_zoo3.train --algo ppo --env NicoLDream-v0 --gym-packages dream_env
         --conf-file dream_env.agents.run.zoo_ppo
 
-Its `ppo` is `dream_env.agents.policies.ppo.ClonePPO` then. The zoo keeps one configuration per algorithm: SAC's is
-`dream_env.agents.run.zoo_sac`.
+This makes the zoo's `ppo` stand for `dream_env.agents.policies.ppo.ClonePPO`. The zoo reads one configuration file per
+algorithm; that of SAC is `dream_env.agents.run.zoo_sac`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from dream_env.agents.train.arguments import usual_terms
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.rewards import DEFAULT_REWARD
 
-ALGOS["ppo"] = ClonePPO  # which holds the divergence to the clone in its loss
+ALGOS["ppo"] = ClonePPO  # PPO with the KL divergence from the clone in its loss
 
 TERMS = usual_terms(DEFAULT_REWARD, "ppo", EPISODE_STEPS)
 BATCHED = "dream_env.adapters.sb3.BatchedDream"
-"""One batch instead of `n_envs` single dreams."""
+"""Replaces `n_envs` single environments by one batched dream."""
 PREPARED = {"dream_env.agents.nicol.object_state.ObjectStateVecEnv": {"clone": "default"}}
-"""What a VLA makes of observations first, once for every update."""
+"""Replaces embedding and goal by the object state that the VLA estimates from them, once instead of in every epoch."""
 DREAM: dict[str, Any] = {
     "monitor_kwargs": {"info_keywords": ("is_success",)},
     "env_kwargs": {"task": "all", "starts": "any", "reward": DEFAULT_REWARD},
     "kl_coef": 0.02,
 }
-"""What both algorithms take."""
+"""Settings that PPO and SAC share."""
 
 hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
