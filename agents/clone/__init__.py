@@ -1,1 +1,1 @@
-"""agents.clone: `arguments` is what it can be told, `command` what it does."""
+"""The command `agents.clone`: `kinds` lists the kinds of policies; each has a module of arguments and one that runs."""

@@ -1,4 +1,4 @@
-"""`python -m agents.clone`."""
+"""Entry point of `python -m agents.clone`."""
 
 from dream_env.agents.run.cli import command
 

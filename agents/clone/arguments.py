@@ -1,4 +1,4 @@
-"""What `agents.clone` can be told."""
+"""Arguments of `agents.clone` (`--policy vla`)."""
 
 from __future__ import annotations
 
@@ -13,57 +13,59 @@ from dream_env.nicol.language import COLORS
 
 @dataclass(frozen=True)
 class Arguments:
-    """Clones the scripted expert into a VLA."""
+    """Trains NICOL's VLA on demonstrations of the scripted expert (behavior cloning)."""
 
     data: tuple[Path, ...]
-    """Folders of episodes. The first has the demonstrations, written by `python -m agents.collect`; --share tells what
-    the others are for."""
+    """Folders of episodes. The first one has the demonstrations, recorded by `python -m agents.collect`. Further ones
+    are used only with --share."""
     out: Path
-    """Folder of the policy, of the curves (tensorboard/) and the run's state (last.pt)."""
+    """Output folder: the policy, the curves (tensorboard/) and the state of the run (last.pt)."""
     demos: int = 300
-    """Number of demonstrations, of all tasks together; the first ones of the data are taken."""
+    """Number of demonstrations, over all tasks. The first ones in the data are used."""
     per_task: int | None = None
-    """Number of demonstrations of each task, instead of --demos of all together."""
+    """Number of demonstrations per task, instead of --demos."""
     world_model: str = "default"
-    """Checkpoint of the world model whose encoder sees."""
+    """World model whose encoder provides the policy's observations: name or folder."""
     share: float = 0.0
-    """Share of every batch that comes from the further folders, such as those of `python -m agents.synthesize`; of
-    their successful episodes the actions that were carried out."""
+    """Share of every batch, 0 to 1, that is drawn from the further folders, such as data of
+    `python -m agents.synthesize`. Of these, successful episodes are used, with the executed actions as labels."""
     grounded: bool = True
-    """Begins with what the world model has learned from every recorded episode: to find what a sentence names, and to
-    read where it is; then few demonstrations are enough to learn what to do about it."""
+    """Initializes the policy with parts of the world model that were trained on all recorded episodes: those that find
+    the object that an instruction names, and estimate its position. Few demonstrations then suffice."""
     looks: bool = False
-    """Attends to the tokens by language queries of its own as well. A grounded VLA whose world model has one does
-    better without: what it sees for itself in few demonstrations does not hold in other pictures."""
+    """Adds language queries that attend to the vision tokens. If the world model has a state estimator (see
+    --grounded), the policy generalizes better without them: what they learn from few demonstrations does not hold in
+    other pictures."""
     recolor: int = len(COLORS) - 1
-    """How often every demonstration is seen again with its cubes in other colors, and told accordingly, 0 to 3. 0 for
-    pictures in which more than the cubes is colored."""
+    """Number of recolored copies of every demonstration, 0 to 3, as data augmentation: the cubes swap colors, and the
+    instruction changes with them. Use 0 if more than the cubes is colored in the pictures."""
     updates: int = 3000
-    """Number of updates."""
+    """Number of gradient updates."""
     batch: int = 256
-    """Frames per update."""
+    """Batch size in frames."""
     rate: float = 3e-3
-    """Peak of the learning rate, which falls to 0 as a cosine."""
+    """Peak learning rate; it decays to 0 by a cosine schedule."""
     weight_decay: float = 0.1
-    """Decay of the weights (AdamW)."""
+    """Weight decay (AdamW)."""
     token_noise: float = 0.2
-    """Standard deviation of the noise on the tokens, whose own is about 1."""
+    """Standard deviation of the Gaussian noise that is added to the vision tokens, whose own is about 1. Raise it
+    against overfitting."""
     closing_weight: float = 1.0
-    """Weight of the error in closing the hand; a displacement has 1."""
+    """Loss weight of the hand-closing action; the displacements have weight 1."""
     held_out: float = 0.1
-    """Part of the demonstrations that is measured on and not trained on."""
+    """Fraction of the demonstrations that is held out for validation."""
     seed: int = 0
-    """Seed of weights, batches and split."""
+    """Seed of the weights, the batches and the validation split."""
     save_every: int = 500
-    """Updates between two measurements, and between two saves of the run's state."""
+    """Updates between validations; the state of the run is saved at the same time."""
     snapshots: tuple[int, ...] = ()
-    """Updates after which the policy is kept as it is, in snapshots/UPDATE: policies of different
-    quality, for `python -m agents.fidelity`."""
+    """Updates after which a copy of the policy is saved to snapshots/UPDATE. This gives policies of different quality
+    for `python -m agents.fidelity`."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         given: Any = self.data
-        if isinstance(given, str | Path):  # one folder, as callers in Python may write it
+        if isinstance(given, str | Path):  # callers in Python may pass a single folder
             object.__setattr__(self, "data", (Path(given),))
         if bool(self.share) != (len(self.data) > 1):
             raise ValueError(
@@ -81,11 +83,11 @@ class Arguments:
         check_number("held_out", self.held_out, high=1)
 
     def settings(self) -> dict[str, str]:
-        """Returns what fixes the course of a run."""
+        """Returns the settings that determine the result of a run."""
         values = {key: str(value) for key, value in asdict(self).items() if key not in ("out", "snapshots")}
         values["data"] = str(self.data[0])
         if len(self.data) > 1:
             values["further"] = " ".join(str(folder.resolve()) for folder in self.data[1:])
         else:
-            del values["share"]  # runs of before there was one go on
+            del values["share"]  # so that runs from before this option existed can be resumed
         return resolve_paths(values)

@@ -1,4 +1,4 @@
-"""The batches of cloning: demonstrations, further data and hindsight, in their shares."""
+"""Batches for behavior cloning: demonstrations, further data and hindsight frames."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dream_env.agents.policies.transformer_vla import TransformerVLA
 
 
 class Batches:
-    """Draws the frames of an update: demonstrations, further data, hindsight; in their shares.
+    """Draws the batch of each update from demonstrations, further data and hindsight frames, in their shares.
 
     Args:
         args: See `Arguments`.
         own: Demonstrations.
-        more: Those of the further folders; None without.
+        more: Demonstrations of the further folders; None if there are none.
         every: All recorded episodes; None without hindsight.
     """
 
@@ -44,7 +44,7 @@ class Batches:
         return policy.loss(self.noisy(obs, policy.trunk, generator), chunk, known).mean()
 
     def noisy(self, obs: dict[str, Tensor], trunk: Trunk, generator: torch.Generator) -> dict[str, Tensor]:
-        """Returns observations with noise on their embeddings."""
+        """Returns observations with noise added to their embeddings."""
         noise = torch.randn(obs["embedding"].shape, generator=generator)
         spread = trunk.scale.repeat(trunk.config.tokens)
         return obs | {"embedding": obs["embedding"] + self.args.noise * spread * noise}
@@ -61,7 +61,7 @@ class Batches:
 
 
 def shown(obs: dict[str, Tensor], config: TransformerVLAConfig) -> dict[str, Tensor]:
-    """Returns observations with their goals only where a policy sees them, and NaN for them where it has weights."""
+    """Keeps the goals in observations only if the policy reads them; if it only has weights for goals, sets NaN."""
     rest = {name: part for name, part in obs.items() if name != "goal"}
     if config.goal:
         return obs
@@ -70,8 +70,8 @@ def shown(obs: dict[str, Tensor], config: TransformerVLAConfig) -> dict[str, Ten
 
 @torch.no_grad()
 def error(policy: TransformerVLA, frames: EncodedFrames) -> float:
-    """Returns the mean squared error of first actions, as a share of half their bounds."""
-    apart = []
+    """Returns the mean squared error of the first actions, in units of half the action range."""
+    errors = []
     for rows in frames.acted.split(512):
-        apart.append(((policy(frames.observed(rows)) - frames.target[rows]) / policy.span).square().mean(1))
-    return float(torch.cat(apart).mean())
+        errors.append(((policy(frames.observed(rows)) - frames.target[rows]) / policy.span).square().mean(1))
+    return float(torch.cat(errors).mean())

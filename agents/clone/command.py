@@ -1,11 +1,10 @@
-"""Clones the scripted expert: `python -m agents.clone --data DIR --demos 300 --out DIR`.
+"""Trains NICOL's VLA by behavior cloning: `python -m agents.clone --data DIR --demos 300 --out DIR`.
 
-Behavior cloning of the VLA on demonstrations: the label of a frame is the expert's clean action in
-that state, whatever noisy action was executed (DART: Laskey et al. 2017). Frames pass the frozen
-world model once. Noise on the tokens and fresh phrasings of the same instruction keep the small
-head from memorizing. Further folders, such as imagined episodes, give a share of every batch
-(`--data real dreamt --share 0.5`); the number of updates stays. A killed run goes on when the same
-command is given again.
+The label of a frame is the scripted expert's clean action in that state, even if a noisy action was executed (DART:
+Laskey et al. 2017). The frozen world model encodes every frame once. To keep the small action head from memorizing,
+noise is added to the vision tokens and the instruction is rephrased at random. A share of every batch can come from
+further folders, such as episodes synthesized in a world model (`--data real dreamt --share 0.5`); the number of updates
+stays the same. Give the same command again to resume a run that was killed.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ from dream_env.world_models.protocol import WorldModel
 
 
 class Frames(NamedTuple):
-    """M demonstrated frames.
+    """M frames of demonstrations.
 
     Attributes:
         embedding: Flattened tokens, `(M, E)` float16.
         proprio: Set-points, `(M, 4)` float32.
-        label: The expert's actions, `(M, 4)` float32.
-        sentences: All phrasings of all instructions, embedded, `(S, 64)` float32.
-        first: Index of the first phrasing of each frame's instruction, `(M,)` int64.
-        phrasings: Number of its phrasings, which follow each other, `(M,)` int64.
+        label: Actions to imitate, `(M, 4)` float32.
+        sentences: Embeddings of all phrasings of all instructions, `(S, 64)` float32.
+        first: Index in `sentences` of the first phrasing of each frame's instruction, `(M,)` int64.
+        phrasings: Number of phrasings of that instruction, at consecutive indices, `(M,)` int64.
     """
 
     embedding: Tensor
@@ -61,7 +60,7 @@ class Frames(NamedTuple):
     phrasings: Tensor
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Returns the observations and labels of some frames, each told in a random phrasing."""
+        """Returns the observations and labels of frames `rows`, each with a random phrasing of its instruction."""
         noise = torch.rand(len(rows), generator=generator)
         phrasing = self.first[rows] + (noise * self.phrasings[rows]).long()
         obs = {
@@ -73,21 +72,21 @@ class Frames(NamedTuple):
 
     @staticmethod
     def concatenate(parts: Sequence[Frames]) -> Frames:
-        """Puts frames one after the other."""
+        """Concatenates frames."""
         before = np.cumsum([0, *(len(part.sentences) for part in parts)]).tolist()
         moved = [part._replace(first=part.first + shift) for part, shift in zip(parts, before, strict=False)]
         return Frames(*map(torch.cat, zip(*moved, strict=True)))
 
 
 def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "train", recolored: int = 0) -> Frames:
-    """Encodes demonstrations, and embeds every phrasing of their instructions in a split.
+    """Encodes demonstrations, and embeds all phrasings of their instructions that belong to a split.
 
     Args:
-        model: World model that sees pictures and embeds words.
+        model: World model that encodes pictures and sentences.
         episodes: The demonstrations.
-        split: Which phrasings.
-        recolored: Gives every cube, and every word for it, the color so many places later (see
-            `agents.nicol.encoded_dataset.recolor`).
+        split: Split of the phrasings.
+        recolored: Number of places by which the color of every cube, in pictures and instructions, is shifted in the
+            list of colors (see `agents.nicol.encoded_dataset.recolor`).
     """
     named = episodes.colors[np.arange(len(episodes)), episodes.target] + recolored
     colors = np.array(list(COLORS))[named % len(COLORS)]
@@ -97,16 +96,16 @@ def make_frames(model: WorldModel, episodes: EpisodeDataset, split: Split = "tra
         encoded.tokens[:, :-1].flatten(2).flatten(0, 1),
         encoded.proprio[:, :-1].flatten(0, 1),
         torch.tensor(episodes.label).flatten(0, 1),
-        *_told(model, named, [episodes.label.shape[1]] * len(named), split),
+        *_embed_phrasings(model, named, [episodes.label.shape[1]] * len(named), split),
     )
 
 
 @torch.no_grad()
 def further_frames(model: WorldModel, episodes: AnyEpisodes) -> Frames:
-    """Encodes episodes that nobody has labelled, such as imagined ones: what was done in them is what is imitated.
+    """Encodes episodes without expert labels, such as synthesized ones; the executed actions are their labels.
 
     Args:
-        model: World model that sees pictures and embeds words.
+        model: World model that encodes pictures and sentences.
         episodes: Episodes of NICOL, of any length.
     """
     tasks = [
@@ -120,14 +119,14 @@ def further_frames(model: WorldModel, episodes: AnyEpisodes) -> Frames:
         torch.cat(tokens).flatten(1).half().cpu(),
         torch.from_numpy(np.concatenate([row.observation["proprio"][:-1] for row in rows])),
         torch.from_numpy(np.concatenate([row.action for row in rows])),
-        *_told(model, named, [len(row.action) for row in rows], "train"),
+        *_embed_phrasings(model, named, [len(row.action) for row in rows], "train"),
     )
 
 
-def _told(
+def _embed_phrasings(
     model: WorldModel, named: list[tuple[str, str]], steps: Sequence[int], split: Split
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeds the phrasings of a split for episodes of these tasks, colors and lengths.
+    """Embeds the phrasings of a split for episodes with the given (task, color) pairs and numbers of steps.
 
     Returns:
         `sentences`, `first` and `phrasings` of `Frames`.
@@ -145,7 +144,7 @@ def _told(
 
 @torch.no_grad()
 def errors(vla: VLA, frames: Frames) -> Tensor:
-    """Returns the mean squared error of each action `(4,)` over all frames."""
+    """Returns the mean squared error of each action dimension `(4,)` over all frames."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.arange(len(frames.label)).split(512)
     parts = [frames.batch(part, generator) for part in rows]
@@ -154,7 +153,7 @@ def errors(vla: VLA, frames: Frames) -> Tensor:
 
 @torch.no_grad()
 def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
-    """Returns the configuration of a VLA that fits the world model's tokens and remembers its encoder."""
+    """Returns the config of a VLA that fits the world model's tokens and stores the fingerprint of its encoder."""
     picture = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=model.device)
     _, tokens, channels = model.encode({"pixels": picture})["tokens"].shape
     reads = args.grounded and hasattr(model, "state_estimator")
@@ -170,20 +169,20 @@ def vla_config(args: Arguments, model: WorldModel) -> VLAConfig:
 
 
 def known_sentences(model: WorldModel) -> Tensor:
-    """Embeds every phrasing of the train split, of all tasks and colors, `(S, 64)`."""
+    """Returns the embeddings `(S, 64)` of all phrasings in the train split, over all tasks and colors."""
     words = embedder(model)
     return torch.tensor(np.stack([words(sentence.words) for sentence in sentences("train")]))
 
 
 def rate_factor(update: int, updates: int, rising: int = 100) -> float:
-    """Returns the learning rate's share of its peak: a short linear rise, then a cosine down to 0."""
+    """Returns the learning rate relative to its peak: a linear warm-up over `rising` updates, times a cosine to 0."""
     return min(1.0, (update + 1) / rising) * 0.5 * (1 + math.cos(math.pi * update / updates))
 
 
 def ground(vla: VLA, model: WorldModel) -> None:
-    """Gives a VLA what the world model knows of words and places: how its success head looks, and its state estimator.
+    """Initializes a VLA from a world model: readout and target selector of its success head, and its state estimator.
 
-    Parts of other sizes, or none, leave the VLA's own.
+    Readout and target selector are kept as they are if the world model has none of the same shapes.
     """
     head, trunk = getattr(model, "success_head", None), vla.trunk
     for name in ("readout", "target_selector"):
@@ -202,15 +201,15 @@ def clone(
     model: WorldModel | None = None,
     more: Frames | None = None,
 ) -> VLA:
-    """Trains a VLA on frames and returns it as it was when its held-out error was least.
+    """Trains a VLA on frames and returns it with the weights of the lowest held-out error.
 
     Args:
         args: See `Arguments`.
         train: Frames to imitate.
-        held_out: Frames to measure on.
-        config: Sizes and encoder of the VLA; None for those of the default.
-        model: World model that embeds sentences and grounds the VLA, see `ground`; None for neither.
-        more: Further frames, `args.share` of every batch.
+        held_out: Frames to validate on.
+        config: Config of the VLA; None for the default sizes.
+        model: World model that embeds sentences and initializes the VLA, see `ground`; None for neither.
+        more: Further frames, which make up `args.share` of every batch.
 
     Raises:
         ValueError: If `args.out` holds a run with other settings.
@@ -284,10 +283,10 @@ def clone(
 
 
 def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
-    """Returns the first demonstrations of the data: `args.demos` in all, or `args.per_task` of each task.
+    """Returns the first demonstrations of the data: `args.demos` over all tasks, or `args.per_task` of each task.
 
     Raises:
-        ValueError: If there are fewer than asked for, or fewer than two.
+        ValueError: If there are fewer than requested, or fewer than two.
     """
     check_choice("kind", "demo", sorted(set(episodes.kind.tolist())))
     there = np.flatnonzero(episodes.kind == "demo")
@@ -301,8 +300,8 @@ def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
         name, of = ("demos", "") if args.per_task is None else ("per_task", " of some task")
         raise ValueError(
             f"data={str(args.data[0])!r} holds {found} demonstrations{of}; accepted: {name}={wanted} of them, "
-            f"at least 2 in all. `--{name.replace('_', '-')} {found}` takes what is there, a larger "
-            "`agents.collect --episodes` more"
+            f"at least 2 in all. `--{name.replace('_', '-')} {found}` uses those that exist; a larger "
+            "`agents.collect --episodes` collects more"
         )
     return episodes.take(rows)
 
@@ -310,17 +309,17 @@ def demonstrations(args: Arguments, episodes: EpisodeDataset) -> EpisodeDataset:
 def run(
     args: Arguments, episodes: EpisodeDataset, model: WorldModel, further: AnyEpisodes | None = None
 ) -> dict[str, Any]:
-    """Clones, saves the policy into `args.out` and returns its figures.
+    """Trains the policy, saves it to `args.out` and returns its errors.
 
     Args:
         args: See `Arguments`.
-        episodes: Episodes that hold the demonstrations.
+        episodes: Episodes that contain the demonstrations.
         model: The world model that `args.world_model` names.
-        further: Episodes of the further folders that are imitated as they are.
+        further: Episodes of the further folders, whose executed actions are imitated.
 
     Raises:
-        ValueError: If there are fewer demonstrations than asked for, or than two, none is left to learn from, or
-            `args.out` holds a run with other settings, or something else.
+        ValueError: If there are fewer demonstrations than requested, or fewer than two, if none is left to train on, or
+            if `args.out` holds a run with other settings, or something else.
     """
     check_out(args.out, VLA.kind, *args.data, args.world_model)
     demos = demonstrations(args, episodes)
@@ -358,7 +357,7 @@ def _card(args: Arguments, demos: EpisodeDataset, figures: dict[str, float]) -> 
 
 
 def main(args: Arguments) -> None:
-    """Runs the command line."""
+    """Runs the command."""
     more = None
     if args.share:
         more = AnyEpisodes.load(*args.data[1:], spec=SPEC)

@@ -1,4 +1,4 @@
-"""Kinds of policies that `agents.clone --policy KIND` clones: their modules of arguments and of the command."""
+"""Kinds of policies that `agents.clone --policy KIND` trains: module of the arguments and module of the command."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ KINDS = {
     "latent": ("dream_env.agents.clone.latent_arguments", "dream_env.agents.clone.latent_clone"),
     "video": ("dream_env.agents.clone.video_arguments", "dream_env.agents.clone.video_clone"),
 }
-"""NICOL's state-grounded VLA, the general one, and the general ones with a world model inside."""
+"""NICOL's state-grounded VLA ("vla"), a general VLA ("transformer"), and general ones that also predict future
+embeddings ("latent", "video")."""
 
 
 def default(words: Sequence[str]) -> str:
-    """Returns the kind for the data that a command line names: "transformer" where they are not of NICOL's world."""
+    """Returns the default kind for the data of a command line: "vla" for NICOL or without data, else "transformer"."""
     data = next((b for a, b in zip(words, words[1:], strict=False) if a == "--data"), None)
     data = next((word.removeprefix("--data=") for word in words if word.startswith("--data=")), data)
     if data is not None:
-        with suppress(OSError, ValueError, AttributeError):  # the command says what is wrong with them
+        with suppress(OSError, ValueError, AttributeError):  # the command itself reports unreadable data
             info, file = json.loads((Path(data) / "meta" / "info.json").read_text(encoding="utf-8")), Path(data)
             spec = file / "meta" / "spec.json"
             name = json.loads(spec.read_text(encoding="utf-8"))["name"] if spec.exists() else info.get("robot_type")

@@ -1,4 +1,4 @@
-"""What `agents.clone --policy latent` can be told."""
+"""Arguments of `agents.clone --policy latent`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dream_env.checks import check_number
 
 @dataclass(frozen=True)
 class Arguments(transformer_arguments.Arguments):
-    """Clones demonstrations into a VLA that learns to foresee the world model's embedding from all episodes."""
+    """Trains a VLA on demonstrations, and on all episodes to predict future embeddings as an auxiliary task."""
 
     future_weight: float = 0.5
-    """Weight of the error of what is foreseen, on all recorded episodes; the error of actions, on demonstrations, has
-    1. With 0 nothing is foreseen, and what comes out are the weights of `--policy transformer`: the control."""
+    """Weight of the prediction loss, on all recorded episodes; the action loss, on demonstrations, has weight 1. 0
+    switches the prediction off and gives the same weights as `--policy transformer`, as a baseline."""
     ahead: int = 8
-    """Control steps to the embedding that is foreseen."""
+    """Control steps from the current to the predicted embedding."""
     queries: int = 4
-    """Future queries: latents that foresee, and that are left out in acting."""
+    """Number of latents (future queries) that predict the embedding. They are not computed when the policy acts."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         super().__post_init__()
         check_number("future_weight", self.future_weight)
         check_number("ahead", self.ahead, 1)

@@ -1,10 +1,10 @@
-"""Clones a VLA that foresees: `python -m agents.clone --policy latent --data DIR --world-model W --out DIR`.
+"""Trains a VLA that predicts: `python -m agents.clone --policy latent --data DIR --world-model W --out DIR`.
 
-As `--policy transformer`, and beside the actions of the demonstrations it learns from all recorded episodes, whatever
-acted in them, to foresee the world model's embedding `--ahead` steps later. That takes no actions and no further
-demonstrations: it pays where these are few and other episodes many. In acting nothing is foreseen, so an action takes
-as long as without. `--future-weight 0` is the control: the same demonstrations, batches and updates, and nothing
-foreseen.
+Works as `--policy transformer`. In addition to the actions of the demonstrations, the policy learns from all recorded
+episodes, whatever acted in them, to predict the world model's embedding `--ahead` steps later. This auxiliary loss
+needs no actions and no further demonstrations; it helps if demonstrations are few and other episodes are many. The
+prediction is left out when the policy acts, so acting takes as long as without it. `--future-weight 0` is the baseline:
+the same demonstrations, batches and updates without the prediction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dream_env.world_models.protocol import WorldModel
 
 
 class Batches(batches.Batches):
-    """Batches as of `--policy transformer`, and of all recorded episodes what comes `ahead` steps later."""
+    """Adds to the batches of `--policy transformer` frames of all episodes with the embedding `ahead` steps later."""
 
     args: Any
 
@@ -32,12 +32,12 @@ class Batches(batches.Batches):
         self.starts = foreseeable(every, args.ahead) if args.future_weight and every is not None else own.acted
 
     def loss(self, policy: Any, generator: torch.Generator) -> Tensor:
-        """Returns the loss of one fresh batch of each."""
+        """Returns the sum of the action loss and the weighted prediction loss, each on one fresh batch."""
         acting = super().loss(policy, generator)
         if not self.args.future_weight:
             return acting
         assert self.every is not None
-        # What is drawn for the demonstrations is the same with and without foreseeing: this goes on from a copy.
+        # A copy of the generator, so that the same demonstrations are drawn with and without prediction.
         own = torch.Generator()
         own.set_state(generator.get_state())
         rows = self.starts[torch.randint(len(self.starts), (self.args.batch,), generator=own)]
@@ -52,19 +52,19 @@ def longest(frames: EncodedFrames) -> int:
 
 
 def foreseeable(frames: EncodedFrames, ahead: int) -> Tensor:
-    """Returns the frames `(F,)` whose episodes go on for so many steps.
+    """Returns the frames `(F,)` that have at least `ahead` steps left in their episode.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no episode is that long.
     """
     if longest(frames) < ahead:
-        raise ValueError(f"ahead={ahead}: episodes have up to {longest(frames)} steps; accepted: up to these")
+        raise ValueError(f"ahead={ahead}: the longest episode has {longest(frames)} steps; accepted: at most these")
     left = frames.last[frames.episode] - torch.arange(len(frames.episode))
     return (left >= ahead).nonzero()[:, 0]
 
 
 class Cloning(transformer_clone.Cloning):
-    """How it is cloned."""
+    """How a `LatentVLA` is cloned."""
 
     policy_class = LatentVLA
 
@@ -74,14 +74,14 @@ class Cloning(transformer_clone.Cloning):
         return bool(self.args.hindsight or self.args.future_weight)
 
     def config(self, model: WorldModel) -> Any:
-        """Returns the shape of the policy."""
+        """Returns the config of the policy."""
         own = {"queries": self.args.queries, "ahead": self.args.ahead}
         return transformer_clone.config_of(self.args, model, self.data, self.policy_class.config_class, **own)
 
     def batches(
         self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
     ) -> Batches:
-        """Returns what draws batches; takes the spread of frames, and of what changes."""
+        """Returns the batches; first measures the scale of embeddings and of their changes for the policy."""
         super().batches(policy, own, more, every)
         made = Batches(self.args, own, more, every)
         if self.args.future_weight and every is not None:
@@ -90,7 +90,7 @@ class Cloning(transformer_clone.Cloning):
 
     @torch.no_grad()
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
-        """Measures actions and what is foreseen on demonstrations that are held out."""
+        """Returns the errors of actions and of predictions on held-out demonstrations."""
         found = super().report(policy, held_out)
         if held_out is None or not self.args.future_weight or longest(held_out) < policy.config.ahead:
             return found
@@ -101,5 +101,5 @@ class Cloning(transformer_clone.Cloning):
 
 
 def main(args: Arguments) -> None:
-    """Runs the command line."""
+    """Runs the command."""
     transformer_clone.main(args, Cloning)

@@ -1,4 +1,4 @@
-"""What `agents.clone --policy transformer` can be told."""
+"""Arguments of `agents.clone --policy transformer`."""
 
 from __future__ import annotations
 
@@ -12,67 +12,73 @@ from dream_env.checks import check_choice, check_number
 
 @dataclass(frozen=True)
 class Arguments:
-    """Clones demonstrations of any robot into a VLA that looks for itself."""
+    """Trains a transformer VLA for any robot on demonstrations (behavior cloning)."""
 
     data: tuple[Path, ...]
-    """Folders of episodes, as one; with --share the demonstrations are of the first, and the share of the others."""
+    """Folders of episodes, used as one dataset. With --share, the first folder has the demonstrations, and the share is
+    drawn from the others."""
     out: Path
-    """Folder of the policy, of the curves (tensorboard/) and the run's state (last/)."""
+    """Output folder: the policy, the curves (tensorboard/) and the state of the run (last/)."""
     world_model: str = "default"
-    """Checkpoint of the world model, of any kind, whose encoder sees."""
+    """World model, of any kind, whose encoder provides the policy's observations: name or folder."""
     demonstrations: int | None = None
-    """Number of demonstrations, the first ones of the data; None takes all."""
+    """Number of demonstrations; the first ones in the data are used. By default all."""
     per_task: int | None = None
-    """Number of demonstrations of each task, instead of --demonstrations of all together."""
+    """Number of demonstrations per task, instead of --demonstrations."""
     tasks: tuple[str, ...] = ()
-    """Tasks whose demonstrations are taken; none for all."""
+    """Tasks whose demonstrations are used. By default all."""
     kind: str | None = None
-    """Kind of the episodes that are demonstrations. None takes "demo" where there are such, else the successful ones
-    where success was recorded, else all."""
+    """Kind of the episodes that are used as demonstrations. By default "demo" if there are such episodes, else the
+    successful ones if success was recorded, else all."""
     share: float = 0.0
-    """Share of every batch that comes from the further folders, such as dreamt episodes; their successful ones."""
+    """Share of every batch, 0 to 1, that is drawn from the successful episodes of the further folders, such as episodes
+    synthesized in a world model."""
     imitates: str = "action"
-    """What is imitated: "action", what was carried out, or a recorded label of that length, such as "expert", what a
-    demonstrator meant before noise was added."""
+    """Label to imitate: "action" for the executed action, or a recorded label of the same shape, such as "expert" for
+    the demonstrator's action before noise was added."""
     goal: bool = False
-    """Shows the policy the goal, where episodes have one."""
+    """Adds the goal embedding to the policy's inputs, if episodes have goals."""
     hindsight: float = 0.0
-    """Share of every batch that comes from all recorded episodes, whatever acted: which actions lead to what was seen
-    some steps later, shown as the goal. Perception learns from it; a policy without --goal acts without goals. 1 takes
-    no demonstrations at all (Ghosh et al. 2021, "Learning to reach goals via iterated supervised learning")."""
+    """Share of every batch, 0 to 1, that is drawn from all recorded episodes with hindsight goals: an observation some
+    steps later becomes the goal of the action. This trains perception also from episodes that are not demonstrations; a
+    policy without --goal still acts without goals. 1 uses no demonstrations at all (Ghosh et al. 2021, "Learning to
+    reach goals via iterated supervised learning") and requires --goal."""
     language: Literal["words", "sentence", "none"] | None = None
-    """How the sentence is read: word by word, as one vector, or not. None takes words where episodes have sentences."""
+    """How the instruction is read: word by word, as one sentence embedding, or not at all. By default "words" if
+    episodes have instructions."""
     head: HeadName = "gaussian"
-    """What makes actions: one Gaussian, "k" of them, or a "flow"; these two keep different ways apart."""
+    """Action head: "gaussian" (one Gaussian), "k" (a mixture of Gaussians) or "flow" (flow matching). Use "k" or "flow"
+    if demonstrations solve the same situation in different ways."""
     modes: int = 4
-    """Gaussians of the head "k"."""
+    """Number of Gaussians of the head "k"."""
     chunk: int = 4
-    """Actions that are chosen at once."""
+    """Number of actions that are predicted at once."""
     execute: int = 1
-    """How many of them are carried out before the policy looks again."""
+    """Number of actions of a chunk that are executed before the next prediction."""
     std: float = 0.17
-    """Standard deviation of drawn actions, as a share of half their bounds."""
+    """Standard deviation of sampled actions, as a fraction of half the action range."""
     width: int = 64
     """Width of the network."""
     depth: int = 2
-    """Layers of the network."""
+    """Number of layers of the network."""
     latents: int = 8
-    """Latents of the network, which gather what matters."""
+    """Number of latents of the network, which attend to the observation (Perceiver)."""
     updates: int = 3000
-    """Number of updates."""
+    """Number of gradient updates."""
     batch: int = 256
-    """Frames per update."""
+    """Batch size in frames."""
     rate: float = 1e-3
-    """Peak of the learning rate, which falls to 0 as a cosine."""
+    """Peak learning rate; it decays to 0 by a cosine schedule."""
     noise: float = 0.2
-    """Standard deviation of the noise on embeddings, in their own deviations."""
+    """Standard deviation of the Gaussian noise that is added to embeddings, relative to the standard deviation of each
+    of their channels."""
     held_out: float = 0.1
-    """Part of the demonstrations that is measured on and not trained on."""
+    """Fraction of the demonstrations that is held out for validation."""
     seed: int = 0
-    """Seed of weights, batches and split."""
+    """Seed of the weights, the batches and the validation split."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         check_choice("head", self.head, HeadName)
         for name in ("demonstrations", "per_task"):
             if getattr(self, name) is not None:
@@ -92,7 +98,7 @@ class Arguments:
             raise ValueError(f"share={self.share} with {len(self.data)} folder of data; accepted: two folders or more")
 
     def settings(self) -> dict[str, Any]:
-        """Returns what fixes the course of a run, JSON-able."""
+        """Returns the settings that determine the result of a run, as JSON types."""
         values = {k: v for k, v in asdict(self).items() if k != "out"}
         values["data"] = [str(Path(one).resolve()) for one in self.data]
         return values | {"tasks": list(self.tasks), "world_model": str(self.world_model)}

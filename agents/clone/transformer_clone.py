@@ -1,9 +1,9 @@
-"""Clones demonstrations: `python -m agents.clone --policy transformer --data DIR --world-model W --out DIR`.
+"""Trains a VLA by cloning: `python -m agents.clone --policy transformer --data DIR --world-model W --out DIR`.
 
-For any data set and any kind of world model: recorded frames pass the frozen world model once, and a transformer that
-looks at its embedding learns which actions follow (behavior cloning in chunks). The policy acts in the dream, in the
-real environment (`dream_env.wrappers.WorldModelWrapper`), is evaluated by `agents.evaluate` and practised by
-`agents.train --init`. A killed run goes on when the same command is given again.
+Works with any dataset and any kind of world model. The frozen world model encodes every recorded frame once, and a
+transformer learns to predict chunks of actions from the embeddings (behavior cloning). The policy runs in the dream and
+in the real environment (`dream_env.wrappers.WorldModelWrapper`), is evaluated by `agents.evaluate` and fine-tuned by
+`agents.train --init`. Give the same command again to resume a run that was killed.
 """
 
 from __future__ import annotations
@@ -33,17 +33,22 @@ from dream_env.world_models.protocol import WorldModel
 
 
 def demonstrations(data: EpisodeDataset, args: Arguments, first: bool = True) -> EpisodeDataset:
-    """Returns the demonstrations of a data set, see `chosen`."""
+    """Returns the demonstrations of a dataset, see `chosen`."""
     return data if args.hindsight == 1 else data.take(chosen(data, args, first))
 
 
 def chosen(data: EpisodeDataset, args: Arguments, first: bool = True) -> np.ndarray:
-    """Returns which episodes of a data set are demonstrations; of further ones, not the `first`, all that succeeded.
+    """Returns the indices of the episodes that are used as demonstrations.
 
-    Where nothing but hindsight is asked for, that is all of it.
+    With hindsight only (`args.hindsight` is 1) these are all episodes.
+
+    Args:
+        data: Recorded episodes.
+        args: See `Arguments`.
+        first: Whether this is the first folder. In further folders, all successful episodes are used.
 
     Raises:
-        ValueError: If there are fewer than asked for, or of no such kind or task.
+        ValueError: If there are fewer than requested, or none of the requested kind or task.
     """
     if args.hindsight == 1:
         return np.arange(len(data))
@@ -80,12 +85,12 @@ def chosen(data: EpisodeDataset, args: Arguments, first: bool = True) -> np.ndar
 
 
 def token_shape(model: WorldModel, data: EpisodeDataset) -> tuple[int, int]:
-    """Returns how many tokens the embedding is made of, and their length; a vector is one token.
+    """Returns number and length of the tokens that make up the embedding; a plain vector is one token.
 
-    Told by the world model's state: an entry `(B, T, C)` that, flattened, is the embedding.
+    The shape is that of the entry `(B, T, C)` of the latent state that equals the embedding when it is flattened.
     """
     seen = {name: torch.from_numpy(np.array(part[:1])).to(model.device) for name, part in data.observation.items()}
-    if model.spec.instructions:  # some embeddings are those of a sentence
+    if model.spec.instructions:  # some world models need an instruction to encode
         seen["instruction"] = torch.zeros(1, INSTRUCTION_DIM, device=model.device)
     with torch.inference_mode():
         state = model.encode(seen)
@@ -99,17 +104,17 @@ def token_shape(model: WorldModel, data: EpisodeDataset) -> tuple[int, int]:
 def config_of(
     args: Arguments, model: WorldModel, data: EpisodeDataset, config_class: Any = TransformerVLAConfig, **further: Any
 ) -> Any:
-    """Returns the shape of a policy for a world model and data.
+    """Returns the config of a policy for a world model and data.
 
     Args:
         args: See `Arguments`.
-        model: World model through which it sees.
-        data: Recorded episodes of its world.
-        config_class: Class of the shape.
-        **further: What that has beside.
+        model: World model that encodes the policy's observations.
+        data: Recorded episodes of its environment.
+        config_class: Class of the config.
+        **further: Further fields of the config.
 
     Raises:
-        ValueError: If actions are not bounded vectors, or there is no goal or sentence where one is asked for.
+        ValueError: If actions are not bounded vectors, or a goal or an instruction is requested and there is none.
     """
     space, spec = model.spec.action, model.spec
     if not isinstance(space, spaces.Box) or not space.is_bounded():
@@ -136,16 +141,16 @@ def config_of(
 
 
 class Cloning:
-    """How a kind of policy is cloned; other kinds change parts of it.
+    """How one kind of policy is cloned; subclasses override parts of it for other kinds.
 
     Args:
         args: See `Arguments`.
-        data: The first folder's episodes.
+        data: Episodes of the first folder.
 
     Attributes:
-        rows: Which of them are demonstrations that are trained on.
-        aside: Which are demonstrations that are measured on.
-        others: All but the latter.
+        rows: Indices of the demonstrations to train on.
+        aside: Indices of the demonstrations that are held out.
+        others: Indices of all episodes that are not held out.
     """
 
     policy_class: Any = TransformerVLA
@@ -162,35 +167,35 @@ class Cloning:
 
     @property
     def from_all(self) -> bool:
-        """Whether it learns from all recorded episodes, not from demonstrations alone."""
+        """Whether training uses all recorded episodes, not only demonstrations."""
         return self.args.hindsight > 0
 
     def config(self, model: WorldModel) -> Any:
-        """Returns the shape of the policy."""
+        """Returns the config of the policy."""
         return config_of(self.args, model, self.data, self.policy_class.config_class)
 
     def batches(self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None) -> Any:
-        """Returns what draws batches and tells the policy's loss of them; measures first what the policy has to know.
+        """Returns the object that draws batches and computes the loss; first measures the scale of embeddings.
 
         Args:
-            policy: The policy before it is trained.
-            own: The demonstrations of `rows`.
-            more: Those of the further folders.
-            every: The episodes of `others`; None unless `from_all`.
+            policy: The policy, before training.
+            own: The demonstrations `rows`.
+            more: Demonstrations of the further folders; None if there are none.
+            every: The episodes `others`; None unless `from_all`.
         """
         policy.trunk.measure((every if self.args.hindsight and every is not None else own).embedding)
         return Batches(self.args, own, more, every)
 
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
-        """Measures a policy on demonstrations that are held out."""
+        """Returns the errors of a policy on held-out demonstrations."""
         return {} if held_out is None else {"held_out": error(policy, held_out)}
 
     def stages(self, policy: Any, batches: Any, held_out: EncodedFrames | None) -> list[Stage]:
-        """Returns the stages of the training."""
+        """Returns the stages of training."""
         return [self.acting(policy, policy, batches, held_out)]
 
     def acting(self, policy: Any, module: nn.Module, batches: Any, held_out: EncodedFrames | None) -> Stage:
-        """Returns the stage that trains a module, of which the policy's actions are made."""
+        """Returns the stage that trains `module`, the part of the policy that produces actions."""
         return Stage(
             "clone",
             module,
@@ -205,16 +210,17 @@ class Cloning:
 def clone(
     args: Any, data: list[EpisodeDataset], model: WorldModel, cloning: type[Cloning] = Cloning
 ) -> tuple[Any, dict[str, Any]]:
-    """Clones, saves the policy into `args.out`, and returns it with its figures.
+    """Trains the policy, saves it to `args.out`, and returns it with its errors and sizes.
 
     Args:
         args: See `Arguments`.
-        data: The episodes of each folder.
+        data: Episodes: the demonstrations, then those of the further folders.
         model: The world model that `args.world_model` names.
-        cloning: How the kind of policy is cloned.
+        cloning: How this kind of policy is cloned.
 
     Raises:
-        ValueError: If the parts do not go together, or `args.out` holds a run with other settings, or something else.
+        ValueError: If arguments, data and world model do not fit together, or `args.out` holds a run with other
+            settings, or something else.
     """
     kind = cloning.policy_class.kind
     check_out(args.out, kind, *args.data, args.world_model)
@@ -234,11 +240,11 @@ def clone(
     torch.manual_seed(args.seed)
     policy = how.policy_class(config)
     batches = how.batches(policy, own, more, every)
-    told = {"episodes": len(how.rows) + len(how.aside), "frames": len(own.acted)}
+    counts = {"episodes": len(how.rows) + len(how.aside), "frames": len(own.acted)}
     run = Run(
         policy,
         args.out,
-        args.settings() | told,
+        args.settings() | counts,
         seed=args.seed,
         muon=False,
         cpu_time=True,
@@ -247,7 +253,7 @@ def clone(
     for stage in how.stages(policy, batches, held_out):
         run.train(stage)
     policy.eval()
-    figures = told | {
+    figures = counts | {
         "parameters": sum(part.numel() for part in policy.parameters()),
         "train_error": error(policy, own),
         **{f"{name}_error": value for name, value in how.report(policy, held_out).items()},
@@ -258,7 +264,7 @@ def clone(
 
 
 def card(args: Any, demos: EpisodeDataset, figures: dict[str, Any], kind: str) -> str:
-    """Writes the card of a policy."""
+    """Returns the text of a policy's card."""
     rows = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items())
     tasks = ", ".join(f"{task} {(demos.task == task).sum()}" for task in sorted(set(demos.task)) if task != UNKNOWN)
     return (
@@ -275,7 +281,7 @@ def _shown(value: Any) -> str:
 
 
 def main(args: Any, cloning: type[Cloning] = Cloning) -> None:
-    """Runs the command line."""
+    """Runs the command."""
     parts = [(folder,) for folder in args.data] if args.share else [args.data]
     data = [EpisodeDataset.load(*folders) for folders in parts]
     _, figures = clone(args, data, checkpoint.load(args.world_model), cloning)

@@ -1,4 +1,4 @@
-"""What `agents.clone --policy video` can be told."""
+"""Arguments of `agents.clone --policy video`."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from dream_env.checks import check_choice, check_number
 
 @dataclass(frozen=True)
 class Arguments(transformer_arguments.Arguments):
-    """Clones a policy that imagines what will be seen, and acts to get there."""
+    """Trains a policy that generates a future embedding and acts to reach it (a video policy in latent space)."""
 
     hindsight: float = 0.5
-    """Share of every batch of the acting part that comes from all recorded episodes, whatever acted: which actions lead
-    to what was seen --ahead steps later. The rest are demonstrations, whose goals are imagined."""
+    """Share of every batch of the action stage, below 1, that is drawn from all recorded episodes, with the embedding
+    --ahead steps later as the goal. The rest are demonstrations with generated goals."""
     ahead: int = 8
-    """Control steps to what is imagined."""
+    """Control steps from the current embedding to the generated one."""
     end: bool = False
-    """Imagines the end of the episode as well, to be looked at."""
+    """Also generates the embedding at the end of the episode, for display only."""
     videos: Literal["successes", "demonstrations"] = "successes"
-    """What imagining is learned from, without a look at actions: every episode that did in the end what its sentence
-    says, whoever acted, or demonstrations alone. Failures teach to imagine what nobody asked for; they serve hindsight.
-    Where success was not recorded, demonstrations."""
+    """Episodes that the generator is trained on, without their actions: "successes" (every episode that fulfils its
+    instruction at the end) or "demonstrations". Failed episodes would teach it futures that the instruction does not
+    ask for; they are used for hindsight only. If success was not recorded, demonstrations are used."""
     imagine_updates: int | None = None
-    """Updates of the generator, before those of the acting part; None for as many."""
+    """Number of updates of the generator, which is trained first. By default as many as --updates."""
     steps: int = 4
-    """Steps in which a future is generated."""
+    """Number of integration steps in which the generator (a flow) produces a future embedding."""
     feature: Feature = "full"
-    """What is acted on: "full", the generated future, or "onepass", one pass of the generator, about the mean of the
-    futures."""
+    """Goal of the action stage: "full" for the generated embedding, or "onepass" for one pass of the generator, which
+    is faster and about the mean of the possible futures."""
     displaced: str | None = None
-    """Vector of the observation whose change is the action, such as "proprio" of NICOL: its next states are generated
-    as well and tell the actions, and nothing else does. None where there is no such vector, or for comparison."""
+    """Vector of the observation whose change is the action, such as "proprio" for NICOL. Its next values are then
+    generated as well, and the actions are computed from them instead of by an action head. By default an action head is
+    trained."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         super().__post_init__()
         check_choice("feature", self.feature, Feature)
         check_choice("videos", self.videos, ("successes", "demonstrations"))

@@ -1,9 +1,10 @@
-"""Clones a policy that imagines: `python -m agents.clone --policy video --data DIR --world-model W --out DIR`.
+"""Trains a video policy: `python -m agents.clone --policy video --data DIR --world-model W --out DIR`.
 
-Two stages. First a generator learns from episodes that did what their sentence says, without their actions, what will
-be seen `--ahead` steps later. Then the acting part learns to get there: from all recorded episodes, which actions led
-to what was seen later, and from the demonstrations, what to do about an imagined future. Where the world model can draw
-what an embedding stands for, imagined.png shows imagined pictures beside what then happened.
+There are two stages. First, a generator learns to generate the embedding `--ahead` steps later, from episodes that
+fulfil their instruction, without their actions. Second, the action head learns to reach it: from all recorded episodes,
+which actions led to the embedding that was observed later (hindsight), and from demonstrations, which action to take
+for a generated embedding. If the world model can decode embeddings to pictures, imagined.png shows generated futures
+next to what was recorded.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
 
 PICTURE = "imagined.png"
-"""File in the folder of a policy."""
+"""File in the policy's folder."""
 
 
 class Batches(batches.Batches):
@@ -36,9 +37,9 @@ class Batches(batches.Batches):
     Args:
         args: See `Arguments`.
         own: Demonstrations.
-        more: Those of the further folders; None without.
-        every: All recorded episodes; None where none but demonstrations are needed.
-        videos: What imagining is learned from.
+        more: Demonstrations of the further folders; None if there are none.
+        every: All recorded episodes; None if only demonstrations are needed.
+        videos: Episodes that the generator is trained on.
     """
 
     args: Any
@@ -55,9 +56,9 @@ class Batches(batches.Batches):
         self.videos = videos
 
     def imagine_loss(self, policy: VideoVLA, generator: torch.Generator) -> Tensor:
-        """Returns the generator's loss of one fresh batch."""
-        among = self.videos.acted
-        rows = among[torch.randint(len(among), (self.args.batch,), generator=generator)]
+        """Returns the generator's loss on one fresh batch."""
+        acted = self.videos.acted
+        rows = acted[torch.randint(len(acted), (self.args.batch,), generator=generator)]
         target = policy.flow.packed(*futures(self.videos, rows, policy))
         obs = self.noisy(shown(self.videos.observed(rows), policy.flow.config), policy.flow.trunk, generator)
         return policy.flow.loss(obs, target, generator).mean()
@@ -69,18 +70,21 @@ class Batches(batches.Batches):
         obs = frames.observed(rows)
         if how.get("hindsight"):
             obs["goal"] = frames.later(rows, self.args.ahead)
-            if not frames.bound:  # nobody knows which sentence it would have been
+            if not frames.bound:  # the instruction that would fit this goal is not known
                 obs |= {name: torch.zeros_like(obs[name]) for name in ("instruction", "words")}
         else:
             noise = torch.randn(count, policy.flow.numbers, generator=generator)
-            noise *= torch.rand(count, 1, generator=generator) < 0.5  # acting begins in the middle of the noise
+            noise *= torch.rand(count, 1, generator=generator) < 0.5  # the policy acts from zero noise
             with torch.no_grad():
                 obs["goal"] = policy.imagined(shown(obs, policy.flow.config), noise)[0][:, 0]
         return obs, *frames.chunks(rows, policy.config.chunk)
 
 
 def futures(frames: EncodedFrames, rows: Tensor, policy: VideoVLA) -> tuple[Tensor, Tensor]:
-    """Returns what comes after frames `(B,)`, as differences to now: embeddings `(B, M, E)` and a path `(B, P)`."""
+    """Returns futures of frames `(B,)`, relative to the present: embeddings `(B, M, E)` and a path `(B, P)`.
+
+    The path holds the next values of the vector `displaced`, if the policy has one.
+    """
     config, now = policy.config, frames.embedding[rows].float()
     moments = [frames.later(rows, config.ahead)]
     if config.end:
@@ -94,7 +98,7 @@ def futures(frames: EncodedFrames, rows: Tensor, policy: VideoVLA) -> tuple[Tens
 
 
 class Cloning(transformer_clone.Cloning):
-    """How it is cloned."""
+    """How a `VideoVLA` is cloned."""
 
     policy_class = VideoVLA
 
@@ -104,7 +108,7 @@ class Cloning(transformer_clone.Cloning):
         return bool(self.args.hindsight or self.args.videos == "successes")
 
     def config(self, model: WorldModel) -> Any:
-        """Returns the shape of the policy."""
+        """Returns the config of the policy."""
         own = {name: getattr(self.args, name) for name in ("ahead", "end", "steps", "feature", "displaced")}
         if self.args.displaced is not None:
             own["per_action"] = per_action(self.data, self.args.displaced)
@@ -113,16 +117,16 @@ class Cloning(transformer_clone.Cloning):
         )
 
     def videos(self) -> np.ndarray:
-        """Returns which of `others` imagining is learned from."""
-        among = np.isin(self.others, self.rows)
+        """Returns the indices into `others` of the episodes that the generator is trained on."""
+        used = np.isin(self.others, self.rows)
         if self.args.videos == "successes" and self.data.success is not None:
-            among |= self.data.solved[self.others]
-        return np.flatnonzero(among)
+            used |= self.data.solved[self.others]
+        return np.flatnonzero(used)
 
     def batches(
         self, policy: Any, own: EncodedFrames, more: EncodedFrames | None, every: EncodedFrames | None
     ) -> Batches:
-        """Returns what draws batches; takes the spread of frames, and of what changes."""
+        """Returns the batches; first measures the scale of embeddings and of their changes for the policy."""
         made = Batches(self.args, own, more, every, own if every is None else every.take(self.videos()))
         for trunk in (policy.trunk, policy.flow.trunk):
             trunk.measure((own if every is None else every).embedding)
@@ -131,7 +135,11 @@ class Cloning(transformer_clone.Cloning):
 
     @torch.no_grad()
     def report(self, policy: Any, held_out: EncodedFrames | None) -> dict[str, Any]:
-        """Measures actions, also those towards the true future, and what is imagined, on held-out demonstrations."""
+        """Returns errors on held-out demonstrations.
+
+        These are the errors of actions, of generated futures and, with an action head, of actions given the true future
+        (held_out_oracle).
+        """
         found = super().report(policy, held_out)
         if held_out is None:
             return found
@@ -146,7 +154,7 @@ class Cloning(transformer_clone.Cloning):
         return found
 
     def stages(self, policy: Any, batches: Any, held_out: EncodedFrames | None) -> list[Stage]:
-        """Returns the stages of the training: the generator, then what acts."""
+        """Returns the stages of training: first the generator, then the action head."""
         imagine = Stage(
             "imagine",
             policy.flow,
@@ -156,16 +164,16 @@ class Cloning(transformer_clone.Cloning):
             average=0.995,
             report=lambda: self.report(policy, held_out),
         )
-        if self.args.displaced is not None:  # the generator acts
+        if self.args.displaced is not None:  # actions follow from the generated path; there is no head to train
             return [imagine]
         return [imagine, self.acting(policy, nn.ModuleList([policy.trunk, policy.head]), batches, held_out)]
 
 
 def per_action(data: EpisodeDataset, name: str) -> tuple[float, ...]:
-    """Returns by how much each number of a vector changes under an action of 1, from what was recorded.
+    """Estimates from recorded episodes by how much each dimension of a vector changes under an action of 1.
 
     Raises:
-        ValueError: If the actions are no displacement of this vector.
+        ValueError: If the actions are not displacements of this vector.
     """
     vector = data.observation.get(name)
     if vector is None or vector.shape[1:] != data.action.shape[1:] or vector.ndim != 2:
@@ -187,7 +195,7 @@ def per_action(data: EpisodeDataset, name: str) -> tuple[float, ...]:
 
 
 def main(args: Arguments) -> None:
-    """Runs the command line."""
+    """Runs the command."""
     transformer_clone.main(args, Cloning)
     model = checkpoint.load(args.world_model)
     if imagined.can_draw(model):
@@ -196,4 +204,4 @@ def main(args: Arguments) -> None:
         shown = int(how.aside[0] if len(how.aside) else how.rows[0])
         rows, steps = imagined.strip(registry.load(args.out), model, data, shown)
         imagined.labelled(rows, steps, str(data.instruction[shown])).save(args.out / PICTURE)
-        print(f"seen, imagined {args.ahead} steps on, and seen then: {args.out / PICTURE}")
+        print(f"pictures: recorded, generated {args.ahead} steps ahead, recorded then: {args.out / PICTURE}")
