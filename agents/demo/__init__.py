@@ -1,1 +1,1 @@
-"""agents.demo: `arguments` is what it can be told, `command` what it does."""
+"""The command `agents.demo`: `arguments` defines its options, `command` runs it."""

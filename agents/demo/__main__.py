@@ -1,4 +1,4 @@
-"""`python -m agents.demo`."""
+"""Entry point of `python -m agents.demo`."""
 
 from dream_env.agents.run.cli import command
 

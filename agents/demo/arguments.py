@@ -1,4 +1,4 @@
-"""What `agents.demo` can be told."""
+"""Arguments of `agents.demo`."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ from typing import Any
 from dream_env.nicol.tasks import TaskName
 
 FEWEST = 40
-"""Episodes of --from-scratch, below which some stage has nothing to learn from; those of its short form."""
+"""Fewest episodes for --from-scratch: with fewer, some stage has no training data. Also the number with --short."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Trains a cloned policy's action head in the dream and checks it in physics."""
+    """Trains a cloned policy by RL in a learned world model and evaluates it in physics before and after."""
 
     task: TaskName = "all"
-    """Task to practice and to check."""
+    """Task to train and to evaluate."""
     init: str = "bc5"
-    """Clone that practices, a folder or one that the package ships: "bc5" learned from 5 demonstrations per task;
-    "default" learned from 100, which leave little to gain."""
+    """Cloned policy to start from: a folder, or one of the shipped ones, "bc5" (5 demonstrations per task) and
+    "default" (100 per task, which leaves little room for improvement)."""
     out: Path | None = None
-    """Folder of the report and of everything made on the way; None takes nicol_demo, or one with _short and
-    _from_scratch in its name for these forms."""
+    """Output folder. By default nicol_demo, with _short and _from_scratch appended for these options."""
     short: bool = False
-    """The same in miniature, in a minute or two; its figures say nothing."""
+    """Runs everything at a small size, in a minute or two, as a test of the installation. Its figures are
+    meaningless."""
     from_scratch: bool = False
-    """First collect episodes, fit a world model and clone a policy, instead of using the package's and --init."""
+    """First collects episodes, fits a world model and clones a policy, instead of using the shipped world model and
+    --init."""
     episodes: int = 50
-    """Episodes per task and world, before and after."""
+    """Evaluation episodes per task, in physics and in the world model, before and after training."""
     steps: int = 1_500_000
-    """Steps of practice in the dream."""
+    """Training steps in the world model."""
     collected: int = 4500
-    """Episodes to collect with --from-scratch."""
+    """Number of episodes to collect with --from-scratch."""
     demonstrations: int = 5
-    """Demonstrations per task to clone with --from-scratch; 150 of each, as many as are collected at the least, leave
-    little to gain."""
+    """Demonstrations per task for cloning with --from-scratch. At least a thirtieth of --collected is available for
+    each task (150 by default); so many leave little room for improvement by RL."""
     seed: int = 0
-    """Seed of all but the evaluation, whose starts are held out."""
+    """Seed of everything except the evaluation, which uses fixed held-out seeds."""
 
     def size(self) -> Arguments:
-        """Returns the arguments with everything small if the run is short."""
+        """Returns the arguments; with --short, with all sizes reduced."""
         return replace(self, episodes=2, steps=24_576, collected=FEWEST, demonstrations=1) if self.short else self
 
     @property
     def folder(self) -> Path:
-        """The folder that is written."""
+        """The output folder."""
         forms = [name for name in ("short", "from_scratch") if getattr(self, name)]
         return self.out or Path("_".join(["nicol_demo", *forms]))
 
     def settings(self) -> dict[str, Any]:
-        """Returns what a run cannot change on its way, JSON-able."""
+        """Returns the settings that cannot change when a run is resumed, as JSON types."""
         return {key: value for key, value in asdict(self).items() if key not in ("out", "episodes", "steps")}

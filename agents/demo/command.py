@@ -1,12 +1,12 @@
-"""The main job: practice in the dream, then a check in physics.
+"""The main example: trains a policy in the dream and evaluates it in physics.
 
     python -m agents.demo                  # about 3 minutes on two cores
     python -m agents.demo --from-scratch   # first collects, fits and clones: 40 minutes
 
-A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model; its action
-head practices in the dream, paid by the distance of the embedding to that of the goal picture; and it is evaluated
-again on the same held-out seeds. An interrupted run goes on where it stopped when the same command is given again; each
-form has a folder of its own.
+A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model. Its action
+head is then trained by RL in the world model, where the reward is minus the distance between the embedding and that of
+the goal picture, and it is evaluated again on the same held-out seeds. Give the same command again to resume an
+interrupted run; the short and the from-scratch form have output folders of their own.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
 DEMONSTRATED = 1 / 30
-"""Share of the collected episodes that are demonstrations of one task, at the least."""
+"""Smallest share of the collected episodes that are demonstrations of any one task."""
 MOST = 8
-"""Processes that share a fit; more have too few rows of a batch each."""
+"""Maximum number of processes for fitting; with more, each would get too small a part of a batch."""
 CODE = ("dream_env", "dream_env.agents", "dream_env.assets")
-"""Packages that the figures of an evaluation depend on; only in a wheel does the first hold the others."""
+"""Packages that evaluation results depend on. The first one contains the others only in an installed wheel."""
 FILES = {
     "results.md": "the tables above",
-    "results.json": "the figures; episodes.jsonl holds every episode",
+    "results.json": "the figures; episodes.jsonl lists every episode",
     "results.png": "success before and after, with intervals",
     "rollouts.gif": "dream and physics under the same actions",
     "minutes.json": "how long every stage took",
     "policy/": "the practiced policy",
 }
-"""What a run leaves."""
+"""Files that a run writes, and what they contain."""
 
 
 def demo(arguments: Arguments) -> str:
-    """Runs every stage that is not yet done and writes the report.
+    """Runs all stages that are not done yet, and writes the report.
 
     Returns:
         The report as Markdown.
@@ -81,7 +81,7 @@ def demo(arguments: Arguments) -> str:
         init=policy,
         world_model=world_model,
         steps=args.steps,
-        validation_episodes=0,  # the last policy is shown, whatever physics says of it
+        validation_episodes=0,  # report the last policy; do not select one by physics
         seed=args.seed,
     )
     with stage(args, f"practicing in the dream: {args.steps:,} steps of RL on the action head"):
@@ -96,11 +96,11 @@ def demo(arguments: Arguments) -> str:
 
 
 def check(args: Arguments) -> None:
-    """Refuses now what a stage would refuse, some of them after an hour, and notes the settings in settings.json.
+    """Checks the arguments of all stages, so that none fails late, and writes them to settings.json.
 
     Raises:
         ValueError: If an argument is not accepted, or the folder holds a run with other settings.
-        FileNotFoundError: If there is no such clone.
+        FileNotFoundError: If the clone does not exist.
     """
     check_choice("task", args.task, [*(name for name, task in TASKS.items() if task.arms == 1), "all"])
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
@@ -117,10 +117,10 @@ def check(args: Arguments) -> None:
 
 
 def from_scratch(args: Arguments) -> tuple[str, str]:
-    """Collects episodes, fits a world model and clones a policy; what is done is not done again.
+    """Collects episodes, fits a world model and clones a policy, as far as this is not done yet.
 
     Returns:
-        Folders of the world model and of the clone.
+        Folder of the world model, and folder of the clone.
     """
     data, world_model, policy = (args.folder / name for name in ("data", "world_model", "clone"))
     with stage(args, f"collecting {args.collected:,} episodes in physics"):
@@ -155,17 +155,17 @@ def from_scratch(args: Arguments) -> tuple[str, str]:
 
 
 def evaluated(settings: Settings, folder: Path) -> list[EpisodeResult]:
-    """Evaluates, or reads the episodes if exactly this was evaluated before.
+    """Evaluates policies, or reads the results if the same evaluation was done before.
 
-    The file's name is a digest of the settings, the policy, its world model and the package, so a
-    changed file is never answered with old figures.
+    The name of the results file is a digest of the settings, the policy, its world model and the package's code, so a
+    change of any of them leads to a new evaluation.
     """
     roots = [sources.package(name) for name in CODE]
     for policy in settings.policies.values():
         roots += [Path(policy), Path(env_form(policy, settings.world_model)["world_model"])]
     path = folder / f"{sources.digest(roots, json.dumps(asdict(settings)))}.jsonl"
     if path.is_file():
-        print(f"done before: {path}")
+        print(f"already done: {path}")
         return load_results(path)
     outcomes = evaluate(settings)
     save_results(outcomes, path)
@@ -174,7 +174,7 @@ def evaluated(settings: Settings, folder: Path) -> list[EpisodeResult]:
 
 @contextmanager
 def stage(args: Arguments, what: str) -> Iterator[None]:
-    """Prints what happens next, and adds the minutes that it took to those of the run in minutes.json."""
+    """Prints the name of a stage, and adds the time that it takes to minutes.json."""
     print(f"\n==> {what}", flush=True)
     path, began = args.folder / "minutes.json", time.monotonic()
     try:
@@ -189,15 +189,15 @@ def main(args: Arguments) -> None:
     """Runs the command."""
     length = "a minute" if args.short else "3 minutes"
     if args.from_scratch:
-        print("Collects episodes of NICOL, fits a world model, clones a policy: about 40 minutes. Then:")
+        print("Collects episodes of NICOL, fits a world model and clones a policy: about 40 minutes. Then:")
     print(
-        "NICOL's cloned policy is checked in physics, practices inside a learned world model, and is\n"
-        f"checked again: about {length} on two cores. After Ctrl-C the same command goes on."
+        "Evaluates NICOL's cloned policy in physics, trains it in a learned world model, and evaluates\n"
+        f"it again: about {length} on two cores. After Ctrl-C, give the same command again to resume."
     )
     began = time.monotonic()
     text = demo(args)
     if args.short:
-        text += "\nThis was the short form: it shows that everything runs; its figures say nothing.\n"
+        text += "\nThis was the short form, which only shows that everything runs; its figures are meaningless.\n"
     print(f"\n{text}\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Files in {args.folder.resolve()}:")
     for name, what in FILES.items():
         print(f"  {name:15} {what}")

@@ -1,1 +1,1 @@
-"""agents.train: `arguments` is what it can be told, `command` what it does."""
+"""The command `agents.train`: `arguments` defines its options, `command` runs it."""

@@ -1,4 +1,4 @@
-"""`python -m agents.train`."""
+"""Entry point of `python -m agents.train`."""
 
 from dream_env.agents.run.cli import command
 

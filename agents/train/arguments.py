@@ -1,4 +1,4 @@
-"""What `agents.train` can be told."""
+"""Arguments of `agents.train`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from dream_env.checks import check_choice, check_number
 from dream_env.rewards import DEFAULT_REWARD, OUTCOME, Payment, RewardName
 
 VALIDATION_SEED = 90_000
-"""Real seeds from here on are for validation; those of `agents.evaluate` begin at 100,000."""
+"""First seed for validation in the real environment; `agents.evaluate` uses seeds from 100,000 on."""
 Algorithm = Literal["ppo", "sac", "td3", "a2c", "ddpg", "dqn"]
 CLONE_ALGORITHMS = ("ppo", "sac")
-"""Algorithms that start from a clone, and stay near to it."""
+"""Algorithms that can start from a clone, with a KL penalty that keeps the policy near it."""
 WARMUP_SHARE, WARMUP_MOST = 1 / 8, 6
-"""Share of ppo's rollouts that train the critic only, and their number at most."""
+"""Share of PPO's rollouts that train only the critic, and their maximum number."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms a learner that starts from a clone is paid.
+    """Discount and reward weights of a learner that starts from a clone.
 
     Attributes:
-        discount: Of what is paid later. With 1 an episode is all there is, and "progress" sums to the fall of the
-            distance over it.
-        last_step: Weight of the reward of an episode's last step, where any other has 1; infinity for it alone.
+        discount: Discount factor. With 1, the return is the sum over one episode; that of the reward "progress" is then
+            the decrease of the distance over the episode.
+        last_step: Weight of the reward at the last step of an episode; all other steps have weight 1. Infinity means
+            that only the last step counts.
     """
 
     discount: float
@@ -35,105 +36,114 @@ class Terms:
 
     @property
     def payment(self) -> Payment:
-        """Which steps are paid; what would follow after the time limit is only where steps are alike and discounted."""
+        """Weights of the steps' rewards.
+
+        The value after the time limit is bootstrapped only if all steps have the same weight and are discounted.
+        """
         if math.isinf(self.last_step):
             return OUTCOME
         return Payment(1.0, self.last_step, beyond=self.discount < 1 and self.last_step == 1)
 
 
 DIFFERENCES = ("progress", "metric_progress")
-"""Rewards that are paid for the difference that a step makes; others are paid for where it leads to."""
+"""Rewards for the change of the distance in a step; other rewards depend on the state after the step."""
 
 
 def usual_terms(reward: RewardName, algo: Algorithm, horizon: int | None) -> Terms:
-    """Returns the terms that pay, by the table of `agents.studies.practice_rewards`.
+    """Returns the terms that work best, according to the table of `agents.studies.practice_rewards`.
 
     Args:
         reward: The reward.
         algo: The algorithm.
-        horizon: Control steps of an episode; None where nothing ends it.
+        horizon: Control steps of an episode; None without a time limit.
     """
     if reward == "success":
         return Terms(0.99, math.inf)
-    if algo == "sac" or reward == "environment" or horizon is None:  # sac's critic is told of single steps alone
+    if algo == "sac" or reward == "environment" or horizon is None:  # SAC's critic learns from single steps
         return Terms(0.97)
     return Terms(1.0, 1.0 if reward in DIFFERENCES else float(horizon))
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Trains a policy by reinforcement learning, in a learned world model or in the real world."""
+    """Trains a policy by reinforcement learning, in a learned world model or in the real environment."""
 
     out: Path
-    """Folder of the policy, of tensorboard's curves, and of the run's state."""
+    """Output folder: the policy, the TensorBoard curves, and the state of the run."""
     algo: Algorithm = "ppo"
-    """Algorithm. ppo and sac start from a clone and stay near to it; --init none takes stable-baselines3's own."""
+    """RL algorithm. With a clone (--init), ppo and sac, which keep the policy near the clone; with --init none, the
+    algorithms of stable-baselines3."""
     world_model: str = "default"
-    """Checkpoint of the world model: a folder, or "default" for NICOL's, which is shipped."""
+    """World model: a folder, or "default" for NICOL's, which is shipped."""
     world: Literal["dream", "real"] = "dream"
-    """World to train in."""
+    """Trains in the world model (dream) or in the real environment (real)."""
     env: str | None = None
-    """Id of the real environment, in which policies are validated; None takes the one that the world model knows."""
+    """Id of the real environment, for validation. By default the one that the world model was fitted to."""
     task: str = "all"
-    """Task to train on, "all" for a random one in each episode."""
+    """Task to train on; "all" draws one for each episode."""
     init: str | None = "default"
-    """Clone to start from: a folder, or "default" or "bc5", which are shipped and come from 100 and 5 demonstrations of
-    each task. "none" starts at random, with a policy of stable-baselines3: the only way for robots without a clone."""
+    """Cloned policy to start from: a folder, or one of the shipped ones, "default" (100 demonstrations per task) and
+    "bc5" (5 per task). "none" trains a policy of stable-baselines3 from random weights, for environments without a
+    clone."""
     steps: int = 3_000_000
-    """Control steps to train for."""
+    """Total number of environment steps."""
     n_envs: int | None = None
-    """Environments side by side; None takes what suits the algorithm."""
+    """Number of parallel environments. By default a number that suits the algorithm."""
     obs_type: Literal["embedding", "native"] | None = None
-    """What a policy without a clone sees: the world model's embedding, or what the environment shows. None takes
-    "native" where that is numbers only."""
+    """Observation of a policy without a clone: the world model's embedding, or the environment's own observation. By
+    default "native" if the environment has no pictures, else "embedding"."""
     starts: Literal["episode", "any"] = "any"
-    """Where dreams begin: at episodes' starts, or 40 % of them in mid-episode."""
+    """Initial states of rollouts in the world model: "episode" for starts of episodes only, or "any" to take 40 % of
+    them from mid-episode."""
     initial_states: Path | None = None
-    """Starts, goals and sentences to practice, a file of `dream_env.initial_states.InitialStates.save`; None takes
-    those of the world model. Where it holds none in mid-episode, --starts episode."""
+    """File with the initial states, goals and instructions to train on, written by
+    `dream_env.initial_states.InitialStates.save`. By default those of the world model. If the file has no mid-episode
+    states, add --starts episode."""
     reward: RewardName | None = None
-    """Reward of both worlds. None takes the world's own, which is "energy" where there is a goal picture: minus the
-    mean squared distance of the embedding to the goal's. With a clone, "success" is paid once, at an episode's end."""
+    """Reward in both worlds. By default "energy" if there is a goal picture, minus the mean squared distance between
+    the embedding and the goal embedding, else the environment's own. With a clone, "success" is given once, at the end
+    of an episode."""
     discount: float | None = None
-    """Discount of what is paid later, beside a clone; None takes what suits the reward, see `usual_terms`: of ppo 1, as
-    an episode is all there is, and 0.99 for "success"."""
+    """Discount factor when training from a clone. By default 1 for ppo, where the return is the sum over one episode,
+    0.99 for the reward "success", and 0.97 for sac, for the environment's own reward and without a time limit."""
     last_step: float | None = None
-    """Weight of the reward of an episode's last step beside a clone, where any other has 1. None takes what suits the
-    reward: of ppo the steps of an episode, so that the end counts as much as the way there; 1 for "progress", which
-    is paid for the difference that a step makes; and inf, the last step alone, for "success"."""
+    """Weight of the reward at the last step of an episode, when training from a clone; all other steps have weight 1.
+    By default inf for "success" (only the last step counts); 1 for "progress", the environment's own reward and sac;
+    else the number of steps in an episode, so that the end counts as much as all steps before."""
     temperature: float = 1.0
-    """How far noise leads dreams from what is likeliest: at 1 as the world model believes; above 1 they are harder to
-    cheat (Ha & Schmidhuber 2018, section 4)."""
+    """Scale of the noise in rollouts of the world model. 1 is the noise that the world model predicts; values above 1
+    make its errors harder to exploit (Ha & Schmidhuber 2018, section 4)."""
     kl_coef: float = 0.02
-    """Weight of the KL divergence to the clone."""
+    """Weight of the KL divergence from the clone. Raise it to stay closer to the clone."""
     critic_warmup: int | None = None
-    """Rollouts of ppo, or updates of sac in thousands, that train the critic only, beside a clone. None takes an eighth
-    of the run, at most 6 rollouts; 2 of sac."""
+    """Training of the critic alone, before the policy changes, when training from a clone: in rollouts for ppo, in
+    thousands of updates for sac. By default an eighth of the run, at most 6 rollouts, for ppo, and 2 for sac."""
     rate: float | None = None
-    """Learning rate, for ppo at first: it falls to zero, as late updates follow noise more than merit. None takes what
-    suits algorithm and clone."""
+    """Learning rate; for ppo the initial one, which decays linearly to 0, because late updates mostly follow noise. By
+    default a rate that suits the algorithm and the clone."""
     validate_every: int = 50_000
-    """Control steps between two validations in the real world, which are saves of the run's state too."""
+    """Environment steps between validations in the real environment; the state of the run is saved at the same
+    time."""
     validation_episodes: int = 30
-    """Real episodes per validation, over the tasks in turn; 0 for none."""
+    """Number of episodes per validation, spread over the tasks; 0 for no validation."""
     snapshots: bool = False
-    """Keeps the policy of every save as well, in snapshots/STEPS: policies of different quality, for
-    `python -m agents.fidelity`."""
+    """Also saves a copy of the policy to snapshots/STEPS at every validation. This gives policies of different quality
+    for `python -m agents.fidelity`."""
     select: Literal["last", "physics"] = "last"
-    """Which policy is kept: the last, or the best in validation."""
+    """Policy to keep at the end: the last one, or the best one in validation (physics)."""
     seed: int = 0
     """Seed of weights, actions and environments."""
     compile: bool = False
-    """Dreams through `torch.compile`, which takes a minute or two: pays on a GPU."""
+    """Compiles the world model with `torch.compile`. This takes a minute or two and is worthwhile on a GPU."""
     wandb: bool = False
-    """Mirrors the curves to Weights & Biases, beside TensorBoard; WANDB_PROJECT, WANDB_MODE=offline and wandb's other
-    variables hold. Needs pip install dream_env[wandb]."""
+    """Logs to Weights & Biases in addition to TensorBoard. Configure it by wandb's environment variables, such as
+    WANDB_PROJECT and WANDB_MODE=offline. Needs pip install dream_env[wandb]."""
     device: str = "cpu"
-    """Device of networks and dreams. On "cuda" a clone's ppo leaves all of it there, with 16,384 dreams unless --n-envs
-    says else."""
+    """Device of the networks and the world model. On "cuda", ppo from a clone keeps everything on the GPU and uses
+    16,384 environments unless --n-envs is given."""
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         if isinstance(self.init, str) and self.init.lower() == "none":
             object.__setattr__(self, "init", None)
         check_choice("algo", self.algo, Algorithm)
@@ -162,11 +172,11 @@ class Arguments:
 
     @property
     def chosen_reward(self) -> RewardName | None:
-        """The reward that is taken; None for the world's own, which without a goal picture is the environment's."""
+        """The reward to train with; None for the world's own, which is the environment's if there is no goal."""
         return self.reward or (DEFAULT_REWARD if self.init else None)
 
     def terms(self, horizon: int | None) -> Terms:
-        """Returns on which terms a learner that starts from a clone is paid, see `usual_terms`."""
+        """Returns discount and reward weights of a learner that starts from a clone, see `usual_terms`."""
         usual = usual_terms(self.reward or DEFAULT_REWARD, self.algo, horizon)
         return Terms(
             usual.discount if self.discount is None else self.discount,
@@ -175,25 +185,25 @@ class Arguments:
 
     @property
     def dreams(self) -> int:
-        """Number of environments side by side."""
+        """Number of parallel environments."""
         usual = {"ppo": 256, "sac": 64} if self.init else {"ppo": 16, "a2c": 16}
         many = 16_384 if self.device.startswith("cuda") and self.algo == "ppo" and self.init else 1
         return self.n_envs or max(usual.get(self.algo, 1), many)
 
     def warmup(self, rollouts: int) -> int:
-        """Returns how many of ppo's rollouts train the critic only."""
+        """Returns the number of PPO's rollouts that train only the critic."""
         if self.critic_warmup is not None:
             return self.critic_warmup
         return min(WARMUP_MOST, max(round(WARMUP_SHARE * rollouts), int(rollouts > 1)))
 
     def settings(self) -> dict[str, Any]:
-        """Returns what a run cannot change on its way, JSON-able."""
+        """Returns the settings that cannot change when a run is resumed, as JSON types."""
         free = "out steps validate_every validation_episodes snapshots select compile wandb device".split()
-        chosen = {**asdict(self), "reward": self.chosen_reward}  # so that a run of another default is not gone on with
-        if self.temperature == 1:  # which older runs have not been asked for
+        chosen = {**asdict(self), "reward": self.chosen_reward}  # the actual reward, as the default may change
+        if self.temperature == 1:  # older runs did not have this setting
             del chosen["temperature"]
         return resolve_paths({key: value for key, value in chosen.items() if key not in free})
 
 
 RENAMED = {"--anchor": "--kl-coef", "--warmup": "--critic-warmup"}
-"""Options of before version 0.2, and what they are called now."""
+"""Names of options before version 0.2, and their current names."""

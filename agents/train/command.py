@@ -1,11 +1,13 @@
 """Trains a policy by reinforcement learning: `python -m agents.train --init bc5 --out runs/ppo`.
 
-In a learned world model, on the CPU or (`--device cuda`) on a GPU, or in the real world. NICOL's VLA starts from a
-clone, by ppo or sac; any other world takes `--init none`, by any algorithm of stable-baselines3. Meanwhile the policy
-is validated in the real world, on seeds that neither collection nor `agents.evaluate` use. A killed run goes on when
-the same command is given again; a larger `--steps` trains on. Everything goes on but the episodes, which begin anew,
-so its policy is not bit for bit that of a run without a pause; of sac, td3, ddpg and dqn a replay buffer above 256 MB
-is not kept, which resuming tells.
+Training runs in a learned world model, on the CPU or a GPU (`--device cuda`), or in the real environment. A clone of
+`agents.clone` is fine-tuned by ppo (NICOL's VLA by sac, too); with `--init none`, any algorithm of stable-baselines3
+trains a policy from random weights. During training, the policy is validated in the real environment, on seeds that
+neither data collection nor `agents.evaluate` use.
+
+Give the same command again to resume a run that was killed, or a larger `--steps` to train longer. A resumed run starts
+new episodes, so its policy is not bit-identical to that of an uninterrupted run. A replay buffer (sac, td3, ddpg, dqn)
+above 256 MB is not saved; a message says so when the run is resumed.
 """
 
 from __future__ import annotations
@@ -47,16 +49,16 @@ from dream_env.world_models.precision import check_device
 
 
 def make_physics(task: str, world_model: str) -> gym.Env:
-    """Makes NICOL's physics, in which its policies are validated."""
+    """Makes NICOL's physics environment, for validation."""
     return make_real(None, world_model, task=task)
 
 
 def check(args: Arguments, physics: gym.Env | None) -> None:
-    """Refuses what cannot be trained.
+    """Checks the arguments before training.
 
     Raises:
         FileNotFoundError: If the clone or the world model is missing.
-        ValueError: If they do not fit each other, or an argument does not.
+        ValueError: If they do not fit each other, or an argument is not accepted.
     """
     clone: Any = registry.load(args.init) if args.init else None
     check_out(args.out, SB3Policy.kind if clone is None else clone.kind, args.init, args.world_model)
@@ -80,12 +82,12 @@ def check(args: Arguments, physics: gym.Env | None) -> None:
 
 
 def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool = True) -> Any:
-    """Trains, or goes on training, and writes the policy into `args.out`.
+    """Trains, or resumes training, and saves the policy to `args.out`.
 
     Args:
         args: See `Arguments`.
         env: Environments to train in.
-        physics: Real environment to validate in, or None.
+        physics: Real environment for validation, or None.
         progress: Shows a progress bar.
 
     Returns:
@@ -111,7 +113,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     if not resumes:
         write_json(settings, args.settings())
     elif not load_algorithm_into(model, checkpoint):
-        print("the replay buffer was too large to be kept: the run goes on with an empty one", file=sys.stderr)
+        print("the replay buffer was too large to be saved; the run resumes with an empty one", file=sys.stderr)
     if said := too_short(args, env):
         print(said, file=sys.stderr)
     model.set_logger(configure(str(args.out / "tensorboard"), ["tensorboard"]))
@@ -123,14 +125,14 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     validation.measure()
     policy = registry.load(args.out / "best") if args.select == "physics" else policy_of(args, model)
     registry.save(policy, args.out, card(args, validation.history))
-    if args.init and (starts := registry.resolve(args.init) / FILE).is_file():  # a policy that is a world model, too
+    if args.init and (starts := registry.resolve(args.init) / FILE).is_file():  # a unified policy needs them
         with replacing(args.out / FILE) as part:
             shutil.copyfile(starts, part)
     return policy
 
 
 def too_short(args: Arguments, env: VecEnv) -> str | None:
-    """Returns what to say of a run that leaves the policy as it is; None of others."""
+    """Returns a warning if the run is so short that only the critic is trained; else None."""
     if not args.init or args.algo != "ppo":
         return None
     count = rollouts(args, env)
@@ -144,7 +146,7 @@ def too_short(args: Arguments, env: VecEnv) -> str | None:
 
 
 def main(args: Arguments) -> None:
-    """Runs the command line."""
+    """Runs the command."""
     check_device(args.device)
     torch.set_num_threads(1)
     physics = None

@@ -1,4 +1,4 @@
-"""What learns in `agents.train`, and the environments that it learns in."""
+"""Algorithms of `agents.train`, with their hyperparameters, and the environments that they train in."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ from dream_env.rewards import EVERY_STEP
 from dream_env.tensors import TensorDreams
 
 MOST_STEPS = 50
-"""Of a rollout of a clone's ppo, where episodes are longer."""
+"""Maximum number of steps per rollout for PPO from a clone; a rollout is one episode if that is shorter."""
 MINIBATCHES = 12
-"""Of a rollout of a clone's ppo, at most: what more dreams add makes them larger, which a GPU likes."""
+"""Maximum number of minibatches per rollout for PPO from a clone. With more environments the minibatches become larger
+instead, which a GPU computes more efficiently."""
 
 
 @dataclass(frozen=True)
 class Learner:
-    """An algorithm.
+    """An algorithm and its hyperparameters.
 
     Attributes:
-        algorithm: Its class.
-        rate: Its learning rate.
-        falls: Whether that falls to zero.
-        kwargs: Its other arguments.
+        algorithm: Class of the algorithm.
+        rate: Learning rate.
+        falls: Whether the learning rate decays linearly to 0.
+        kwargs: Further arguments of the class.
     """
 
     algorithm: type[BaseAlgorithm]
@@ -78,12 +79,13 @@ CLONES = {
         {"buffer_size": 50_000, "learning_starts": 0, "batch_size": 256, "gradient_steps": 8},
     ),
 }
-"""Learners that start from a clone, with NICOL's numbers."""
+"""Learners that start from a clone, with hyperparameters for NICOL."""
 PRACTISED_RATE = 3e-5
-"""Learning rate of ppo's actor for a clone that is a whole network, not a small head on features: at the usual rate the
-first rollout's updates would undo what cloning learned in thousands."""
+"""Learning rate of PPO's actor for clones other than NICOL's VLA, which trains only a small head. At the usual rate, the
+updates of the first rollout would undo what cloning has learned in thousands of updates."""
 CRITIC_RATE = 10.0
-"""The critic's learning rate beside it, as a multiple: it starts at random."""
+"""Learning rate of the critic of such a clone, as a multiple of the actor's, because the critic starts from random
+weights."""
 LEARNERS = {
     "ppo": Learner(
         PPO,
@@ -97,18 +99,18 @@ LEARNERS = {
     "ddpg": Learner(DDPG, 1e-3, False, {**_REPLAY, **_NET}),
     "dqn": Learner(DQN, 1e-3, False, {**_REPLAY, "target_update_interval": 250, "exploration_fraction": 0.2, **_NET}),
 }
-"""Learners of stable-baselines3 that start at random, in any world; the numbers are those of small environments."""
+"""Learners of stable-baselines3 that start from random weights, with hyperparameters for small environments."""
 
 
 def obs_type_of(args: Arguments) -> ObsType:
-    """Returns what the policy sees."""
+    """Returns the type of observation that the policy needs."""
     if args.init:
         return getattr(registry.load(args.init).config, "obs_type", "embedding")
     return args.obs_type or ("embedding" if spec_of(args.world_model).pictures else "native")
 
 
 def terms_of(args: Arguments) -> Terms:
-    """Returns on which terms a learner that starts from a clone is paid."""
+    """Returns discount and reward weights of a learner that starts from a clone."""
     return args.terms(spec_of(args.world_model).horizon)
 
 
@@ -117,7 +119,6 @@ def make_env(args: Arguments) -> VecEnv:
     kwargs: dict[str, Any] = {"reward": args.reward, "world_model": args.world_model}
     kwargs |= {"task": args.task, "obs_type": obs_type_of(args)}
     if args.world == "real":
-        # The id with its package, since a fresh process has not imported it.
         make: Callable[[], gym.Env] = partial(make_real, args.env, **kwargs)
         return make_vec_env(make, args.n_envs or pool.cores(), args.seed, vec_env_cls=SubprocVecEnv)
     kwargs |= {
@@ -135,7 +136,7 @@ def make_env(args: Arguments) -> VecEnv:
 
 
 def prepare(args: Arguments, env: VecEnv) -> VecEnv:
-    """Puts around the environments what the learner asks for: what is paid, and what a VLA makes of observations."""
+    """Wraps the environments as the learner needs: weighted rewards, and object states computed once for a VLA."""
     if isinstance(env, TensorVecEnv):
         return env
     if args.init and (payment := terms_of(args).payment) != EVERY_STEP:
@@ -146,28 +147,28 @@ def prepare(args: Arguments, env: VecEnv) -> VecEnv:
 
 
 def prepares(clone: Any) -> bool:
-    """Whether a clone learns from what `Preparation` makes of observations once."""
+    """Returns whether a clone trains on object states that `Preparation` computes once from observations."""
     return isinstance(clone, VLA) and reads_only(clone.config)
 
 
 def rollout_steps(args: Arguments) -> int:
-    """Returns the steps of a rollout of a clone's ppo: an episode's, as far as that is not long."""
+    """Returns the steps per rollout for PPO from a clone: the length of an episode, at most `MOST_STEPS`."""
     return min(spec_of(args.world_model).horizon or MOST_STEPS, MOST_STEPS)
 
 
 def rollouts(args: Arguments, env: VecEnv) -> int:
-    """Returns how many rollouts of a clone's ppo the run takes."""
+    """Returns the number of rollouts in a run of PPO from a clone."""
     return -(-args.steps // (rollout_steps(args) * env.num_envs))
 
 
 def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
-    """Makes the learner, with the clone inside if there is one.
+    """Creates the algorithm, with the clone as its policy if there is one.
 
     Raises:
-        ValueError: If it cannot act in that world.
+        ValueError: If the algorithm does not support the environment's actions.
     """
     learner = (CLONES if args.init else LEARNERS)[args.algo]
-    kwargs = copy.deepcopy(learner.kwargs)  # SB3 writes into it
+    kwargs = copy.deepcopy(learner.kwargs)  # SB3 modifies it
     rate = learner.rate if args.rate is None else args.rate
     policy: Any = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
     if isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 3:
@@ -192,7 +193,7 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
         return learner.algorithm(
             policy,
             env,
-            learning_rate=partial(mul, rate) if learner.falls else rate,  # times the share of steps left
+            learning_rate=partial(mul, rate) if learner.falls else rate,  # called with the fraction of steps left
             seed=args.seed,
             device=args.device,
             **kwargs,
@@ -202,6 +203,6 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
 
 
 def policy_of(args: Arguments, model: BaseAlgorithm) -> Any:
-    """Returns a copy of the policy that a learner has so far."""
+    """Returns a copy of the algorithm's current policy, in the form in which it is saved."""
     actor: Any = model.policy
     return actor.vla() if args.init else SB3Policy.of(model, obs_type_of(args), args.world_model)

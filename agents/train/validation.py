@@ -1,4 +1,4 @@
-"""What a training says of itself on its way: a bar, validations in the real world, saves."""
+"""Callbacks of a training run: progress bar, validation in the real environment, and saving."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from dream_env.spec import observe
 def validate(
     policy: Policy, env: gym.Env, tasks: Sequence[str], episodes: int, limit: int | None = None
 ) -> dict[str, float]:
-    """Measures a policy in the real world, always on the same seeds.
+    """Evaluates a policy in the real environment, always on the same seeds.
 
     Args:
-        policy: Its most probable actions are taken.
-        env: The real environment, or what behaves like it.
-        tasks: What is asked for in turn; none where an environment has one task.
+        policy: Policy; its deterministic actions are used.
+        env: The real environment, or one with the same interface.
+        tasks: Tasks, which take turns; empty if the environment has no tasks to choose from.
         episodes: Number of episodes.
-        limit: Control steps after which an episode ends; None leaves that to the environment.
+        limit: Control steps after which an episode ends; None leaves this to the environment.
 
     Returns:
-        The mean return; where the environment tells of success its rate at the end of the episodes, overall and per
-        task; and where it tells of a distance to the goal the mean of the last ones.
+        The mean return; if `info` has "is_success", the success rate at the end of the episodes, overall and per task;
+        if `info` has "distance", the mean final distance to the goal.
     """
     found: dict[str, list[float]] = {}
     for i in range(episodes):
@@ -60,16 +60,16 @@ def validate(
 
 
 def merit(entry: dict[str, float]) -> float | None:
-    """Returns by what validations are compared: success, or the return where there is none; None without either."""
+    """Returns the figure that selects the best validation: success rate, else return; None if there is neither."""
     return entry.get("success", entry.get("return"))
 
 
 class Bar(BaseCallback):
-    """Shows how far the training is, and the reward and success of the latest episodes.
+    """Shows the progress of training, and the mean return and success rate of the latest episodes.
 
     Args:
-        total: Steps of the whole run.
-        where: World that is trained in.
+        total: Number of steps of the whole run.
+        where: Name of the world that is trained in.
         hidden: Shows nothing.
     """
 
@@ -105,11 +105,13 @@ class Bar(BaseCallback):
 
 
 class Validation(BaseCallback):
-    """Every so often, between two updates: validates in the real world, keeps the best, saves the run.
+    """Validates in the real environment every `validate_every` steps, keeps the best policy, and saves the run.
+
+    This happens between two updates, at the start of a rollout.
 
     Args:
         args: See `Arguments`.
-        env: Real world to validate in; None only saves.
+        env: Real environment; None to save without validation.
     """
 
     def __init__(self, args: Arguments, env: gym.Env | None) -> None:
@@ -130,12 +132,12 @@ class Validation(BaseCallback):
         return True
 
     def measure(self) -> None:
-        """Validates and saves now, once per number of steps."""
+        """Validates and saves now, unless this was done already at this number of steps."""
         steps, args = self.model.num_timesteps, self.args
         if self.history and self.history[-1]["steps"] == steps:
             if self.env is None or merit(self.history[-1]) is not None:
                 return
-            self.history.pop()  # saved by a command without validation, which this one asks for
+            self.history.pop()  # saved by an earlier command without validation
         policy: Any = policy_of(args, self.model)
         entry: dict[str, float] = {"steps": steps}
         if self.env is not None:
@@ -158,7 +160,7 @@ class Validation(BaseCallback):
 
 
 def card(args: Arguments, history: list[dict[str, float]]) -> str:
-    """Returns the card of a policy: how it was made, and what its validations said."""
+    """Returns the text of a policy's card: how it was trained, and its validation results."""
     names = list(dict.fromkeys(name for entry in history for name in entry))
     rows = [[f"{entry[n]:g}" if n in entry else "" for n in names] for entry in history]
     table = "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
