@@ -1,4 +1,4 @@
-"""`python -m agents.fit`."""
+"""Entry point of `python -m agents.fit`."""
 
 from dream_env.agents.run.cli import command
 

@@ -1,12 +1,12 @@
-"""One fit by several processes, as `torchrun` starts them; for a process that is alone nothing here does anything.
+"""Data-parallel training by several processes, as started by `torchrun`; with a single process nothing here acts.
 
     python -m agents.fit --processes 2 ...
     torchrun --nnodes 2 --nproc-per-node 8 -m agents.fit ...
 
-Every process draws the same whole batches from the same seed, works on its own rows of them, and all average their
-gradients (data parallelism: Li et al. 2020, "PyTorch Distributed"). What a loss takes of a whole batch that is no mean
-over its rows goes through `average` or `gather`. So any number of processes that divides the batch gives the course of
-one, up to rounding.
+Every process draws the same full batches from the same seed, computes the loss on its own rows, and all processes
+average their gradients (Li et al. 2020, "PyTorch Distributed"). Batch statistics that are not a mean over rows go
+through `average` or `gather`. Training with any number of processes that divides the batch size therefore equals
+training with one process, up to rounding.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Value = TypeVar("Value")
 
 
 def launch(function: Callable[..., object], count: int, *arguments: object) -> None:
-    """Calls a function of a module in new processes of this machine, as `torchrun` would start them.
+    """Calls a function in new processes on this machine, as `torchrun` would start them.
 
     Args:
-        function: Work of each process, within `processes`.
+        function: Function at the top level of a module, which runs in every process and uses `processes`.
         count: Number of processes.
-        arguments: Arguments of the function; what it does with them has to be the same in every process.
+        arguments: Arguments of the function; all processes have to do the same with them.
 
     Raises:
-        ValueError: If the machine has too few cores for so many.
+        ValueError: If there are more than two processes per core.
     """
     if count > 2 * cores():
         raise ValueError(f"processes={count}; accepted: 1 to {2 * cores()} on this machine, which has {cores()} cores")
-    # Importing these takes a second, and only a fit of several processes needs them.
+    # Imported here because it takes a second and only training by several processes needs it.
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
@@ -54,23 +54,23 @@ def launch(function: Callable[..., object], count: int, *arguments: object) -> N
 
 
 def _follow(function: Callable[..., object], *arguments: object) -> None:
-    """Calls a function in a process that does not outlive the one that started it."""
+    """Calls a function in a process that ends when its parent ends."""
     follow_parent()
     function(*arguments)
 
 
 @contextmanager
 def processes(device: str = "cpu") -> Iterator[bool]:
-    """Works together with the other processes that `torchrun` started, if it did, and waits for them at the end.
+    """Joins the group of processes that `torchrun` started, if any, and waits for all of them at the end.
 
     Args:
-        device: "cpu", or "cuda": each process of a machine takes a GPU of its own.
+        device: "cpu", or "cuda", where each process on a machine uses a GPU of its own.
 
     Yields:
-        Whether this process is the first one, which alone writes.
+        Whether this process is the first one, which is the only one that writes files.
 
     Raises:
-        ValueError: If there is no GPU to take.
+        ValueError: If there is no GPU left for this process.
     """
     if device == "cuda":
         place, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
@@ -83,7 +83,7 @@ def processes(device: str = "cpu") -> Iterator[bool]:
     if not dist.is_torchelastic_launched():
         yield True
         return
-    os.environ.setdefault("DREAM_ENV_THREADS", "1")  # the processes have the cores
+    os.environ.setdefault("DREAM_ENV_THREADS", "1")  # the processes already use all cores
     dist.init_process_group()  # gloo for tensors on the CPU, nccl for those on GPUs
     try:
         yield rank() == 0
@@ -93,7 +93,7 @@ def processes(device: str = "cpu") -> Iterator[bool]:
 
 
 def rank() -> int:
-    """Returns the number of this process; only number 0 writes."""
+    """Returns the rank of this process; only rank 0 writes files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -103,7 +103,7 @@ def world() -> int:
 
 
 def agree(value: Value) -> Value:
-    """Returns the value that the first process gives, in all of them: clocks differ, and files."""
+    """Returns the first process's value in all processes; needed because clocks and files may differ."""
     if world() == 1:
         return value
     values = [value]
@@ -112,7 +112,7 @@ def agree(value: Value) -> Value:
 
 
 def total(value: float) -> float:
-    """Returns the sum of the processes' numbers."""
+    """Returns the sum of a number over all processes."""
     values: list[Any] = [value] * world()
     if world() > 1:
         dist.all_gather_object(values, value)
@@ -123,9 +123,10 @@ def total(value: float) -> float:
 
 
 def share(*tensors: Tensor, device: str | torch.device = "cpu") -> tuple[Tensor, ...]:
-    """Returns this process's rows of tensors `(B, ...)` that all processes have drawn alike, on its device.
+    """Returns this process's rows of tensors `(B, ...)` that are the same in all processes, moved to its device.
 
-    Rows that would not go round are left out, so that every process has as many.
+    The remainder of B divided by the number of processes is dropped, so that all processes have the same number of
+    rows.
 
     Raises:
         ValueError: If there are fewer rows than processes.
@@ -141,7 +142,7 @@ def draw(shape: Sequence[int], generator: torch.Generator, device: str | torch.d
 
     Args:
         shape: Shape of this process's part, rows first.
-        generator: The source of chance that all processes have alike.
+        generator: Generator that is in the same state in all processes.
         device: Device of the result.
     """
     whole = torch.randn((world() * shape[0], *shape[1:]), generator=generator)
@@ -149,12 +150,12 @@ def draw(shape: Sequence[int], generator: torch.Generator, device: str | torch.d
 
 
 def average(tensor: Tensor) -> Tensor:
-    """Returns the mean of the processes' tensors of one shape; gradients pass to all of them."""
+    """Returns the mean of a tensor over all processes; gradients flow to all of them."""
     return tensor if world() == 1 else _Average.apply(tensor)
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Returns the rows of all processes, `(B, ...)` to `(world * B, ...)`; gradients pass to all of them."""
+    """Returns the rows of all processes, `(B, ...)` to `(world * B, ...)`; gradients flow to all of them."""
     if world() == 1:
         return rows
     places = nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()).to(rows.dtype)
@@ -162,21 +163,22 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def spread(work: Callable[[Tensor], Sequence[Tensor]], rows: Tensor) -> list[Tensor]:
-    """Has every process do its part of some work whose results all of them need.
+    """Distributes work over all processes and returns all results in each of them.
 
     Args:
-        work: Makes tensors `(N, ...)` of rows `(N,)`, each row by itself.
-        rows: All rows, alike in all processes; at least one.
+        work: Maps rows `(N,)` to tensors `(N, ...)`, each row independently of the others.
+        rows: All rows, the same in all processes; at least one.
 
     Returns:
-        The tensors of all rows.
+        The tensors for all rows.
     """
     if world() == 1:
         return list(work(rows))
-    own = rows[torch.arange(rank(), -(-len(rows) // world()) * world(), world()) % len(rows)]  # all have as many
+    # The modulo repeats rows at the end, so that all processes have the same number.
+    own = rows[torch.arange(rank(), -(-len(rows) // world()) * world(), world()) % len(rows)]
     results = []
     for part in work(own):
-        # As bytes, which every backend can send.
+        # Sent as bytes, which every backend supports.
         sent = part.reshape(len(part), -1).contiguous().view(torch.uint8)
         got = [torch.empty_like(sent) for _ in range(world())]
         dist.all_gather(got, sent)
@@ -185,7 +187,7 @@ def spread(work: Callable[[Tensor], Sequence[Tensor]], rows: Tensor) -> list[Ten
 
 
 class _Average(torch.autograd.Function):
-    """The mean over processes, which is its own adjoint."""
+    """Mean over processes; its backward pass is the same operation."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -202,11 +204,11 @@ class _Average(torch.autograd.Function):
 
 
 def join(module: nn.Module) -> None:
-    """Gives a module that is trained the values of the first process's, and statistics of all processes' rows.
+    """Prepares a module for training by all processes.
 
     Args:
-        module: Its parameters and buffers become those of the first process, and its batch normalization takes the
-            statistics of all rows from now on.
+        module: Its parameters and buffers are set to those of the first process, and its batch normalization uses the
+            statistics over the rows of all processes from now on.
     """
     if world() == 1:
         return
@@ -219,7 +221,7 @@ def join(module: nn.Module) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Averages the gradients of a loss over all processes, each of which has taken the mean over its own rows."""
+    """Averages the gradients over all processes, each of which has computed the mean loss over its own rows."""
     if world() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -229,11 +231,11 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 class _BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization by the statistics of all processes' rows; `nn.SyncBatchNorm` knows GPUs only."""
+    """Batch normalization with statistics over the rows of all processes; `nn.SyncBatchNorm` supports GPUs only."""
 
     @classmethod
     def of(cls, layer: nn.BatchNorm2d) -> _BatchNorm2d:
-        """Makes one that shares parameters and statistics with a layer."""
+        """Creates a layer that shares parameters and statistics with the given one."""
         own = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
         own._parameters, own._buffers = layer._parameters, layer._buffers
         return own.train(layer.training)
@@ -253,7 +255,7 @@ class _BatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Updates the running statistics, with the unbiased variance, as torch does."""
+        """Updates the running statistics with the unbiased variance, as torch does."""
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum

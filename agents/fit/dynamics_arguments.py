@@ -1,4 +1,4 @@
-"""What `agents.fit --model dynamics` can be told."""
+"""Arguments of `agents.fit --model dynamics`."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from typing import Any
 
 @dataclass
 class Arguments:
-    """Arguments of the command.
+    """Fits a world model of any environment: an ensemble that predicts changes of a latent code.
 
     Attributes:
         data: Folders of recorded episodes.
-        out: Folder of the world model and of the run.
-        updates: Updates of the stage that learns how codes change.
-        picture_updates: Updates of the stage that learns to code pictures; left out where there are none.
-        members: Networks of the ensemble.
+        out: Output folder: the world model, the curves (tensorboard/) and the state of the run (last/).
+        updates: Updates of the dynamics stage, which learns how latent codes change.
+        picture_updates: Updates of the picture stage, which trains the auto-encoders; skipped if there are no pictures.
+        members: Number of ensemble members.
         width: Width of hidden layers.
-        depth: Hidden layers of a network of the ensemble.
-        memory: Numbers that remember what was before; None takes 128 where there are pictures, else 0.
-        latent: Numbers that a picture is coded by.
-        picture_size: Side to which pictures are resized.
-        picture_weight: Weight of pixels that differ from the background, beside 1 for the others.
-        picture_noise: Standard deviation of the noise on codes of pictures.
-        batch: Windows of a batch, for each network of the ensemble.
-        recall: Steps of a window in which recorded codes are seen; None takes 8 with a memory, else 1.
-        ahead: Steps after these, predicted from predictions.
-        learning_rate: Peak of the learning rate of codes' changes.
-        held_out: Share of the episodes that figures are measured on.
-        starts: Initial states of each episode: its first frame, and others at random.
-        ends_as_goals: Takes where an episode ended for its goal, in data without goals.
-        seed: Of weights, batches and what is held out.
-        threads: Threads of torch; a second one helps with pictures only.
+        depth: Number of hidden layers of an ensemble member.
+        memory: Size of the recurrent memory (GRU), for observations that do not show the full state, such as single
+            pictures without velocities. By default 128 with pictures, else 0 (no memory).
+        latent: Size of a picture's latent code.
+        picture_size: Side length in pixels to which pictures are resized, a multiple of 8.
+        picture_weight: Loss weight of pixels that differ from the background; others have weight 1. Raise it if small
+            moving objects are lost in reconstructions.
+        picture_noise: Standard deviation of the noise that is added to latent codes of pictures in training.
+        batch: Batch size in windows, for each ensemble member.
+        recall: Steps at the beginning of a training window in which the model is given the recorded codes. By default 8
+            with a memory, else 1.
+        ahead: Steps after these that are predicted from the model's own predictions (open loop) in training.
+        learning_rate: Peak learning rate of the dynamics stage.
+        held_out: Fraction of the episodes that is held out for the reported errors.
+        starts: Number of initial states from each episode: its first frame, and random later ones.
+        ends_as_goals: Uses the last frame of each episode as its goal, for data without goals.
+        seed: Seed of weights, batches and the held-out split.
+        threads: Number of torch threads; a second one is useful only with pictures.
     """
 
     data: tuple[Path, ...]
@@ -58,5 +61,5 @@ class Arguments:
     threads: int = 1
 
     def settings(self) -> dict[str, Any]:
-        """Returns what fixes the course of a run."""
+        """Returns the settings that determine the result of a run."""
         return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}

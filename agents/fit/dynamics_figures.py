@@ -1,4 +1,4 @@
-"""How well a model foresees held-out episodes: of `dream_env.world_models.dynamics`, or another with codes."""
+"""Prediction errors on held-out episodes, for `dream_env.world_models.dynamics` and other models with latent codes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dream_env.agents.fit.recorded import Recorded, Window
 from dream_env.world_models.protocol import Prediction, State, WorldModel
 
 AHEAD = (1, 2, 5, 10, 20, 50)
-"""Steps ahead of which errors are told."""
+"""Numbers of steps ahead for which errors are reported."""
 RECALLED = 8
-"""Frames that a model with memory has seen before it is asked."""
+"""Number of recorded frames that a model with memory is given before it predicts."""
 QUANTILE = 0.999
-"""Share of recorded steps that agree better than the threshold of disagreement."""
+"""Quantile of the disagreement, over recorded steps, that becomes the threshold of disagreement."""
 LIMIT = 2000
-"""Most windows that are measured on."""
+"""Maximum number of windows to measure on, about."""
 
 
 class CodeModel(WorldModel, Protocol):
-    """A world model whose state holds a `code`, and what it remembers beside."""
+    """A world model whose state has an entry `code`, and possibly a memory."""
 
     config: Any
 
     def start(self, code: Tensor) -> State:
-        """Returns the states of codes `(B, Z)` before which there was nothing."""
+        """Returns the states for codes `(B, Z)` at the start of an episode."""
         ...
 
 
@@ -34,46 +34,47 @@ class CodeModel(WorldModel, Protocol):
 def open_loop(
     model: CodeModel, code: Tensor, window: Window, recall: int, noise: Tensor | None = None
 ) -> tuple[Tensor, list[Prediction]]:
-    """Predicts the steps of a window `(B, W)` from its first frames on.
+    """Predicts the steps of windows `(B, W)` open loop, after their first frames.
 
     Args:
         model: The model.
         code: Codes of all frames, `(F, Z)`.
-        window: What was done.
-        recall: Frames after the first whose recorded codes are seen.
-        noise: Uniform random numbers `(B, W, noise_dim)`; None for the likeliest.
+        window: Windows with the recorded actions.
+        recall: Number of frames after the first whose recorded codes are given to the model.
+        noise: Uniform random numbers `(B, W, noise_dim)`; None for the most likely prediction.
 
     Returns:
-        Codes `(B, W - recall + 1, Z)` from the last recorded one on, and what was told of these steps.
+        Codes `(B, W - recall + 1, Z)`, of which the first is the last recorded one, and the predictions of the steps.
     """
     state = model.start(code[window.frame[:, 0]])
     for k in range(recall):
         state = model.step(state, window.action[:, k])[0] | {"code": code[window.frame[:, k + 1]]}
-    found, told = [state["code"]], []
+    found, predictions = [state["code"]], []
     for k in range(recall, window.action.shape[1]):
-        state, one = model.step(state, window.action[:, k], None if noise is None else noise[:, k])
+        state, prediction = model.step(state, window.action[:, k], None if noise is None else noise[:, k])
         found.append(state["code"])
-        told.append(one)
-    return torch.stack(found, 1), told
+        predictions.append(prediction)
+    return torch.stack(found, 1), predictions
 
 
 @torch.no_grad()
 def figures(model: CodeModel, data: Recorded, code: Tensor) -> dict[str, Any]:
-    """Measures a model on episodes that it was not trained on.
+    """Measures the prediction errors of a model on held-out episodes.
 
     Returns:
-        `open_loop_error`: by steps ahead, mean squared error over the variance of the codes, `predicted` and `copied`
-        (the code of the last frame seen taken again); `reward_error`: of one step, root mean squared, and the rewards'
-        standard deviation beside it; `terminated`: of one step, shares of ends foreseen and of other steps taken for
-        one; `disagreement_quantile`, along predictions under recorded actions, of an ensemble.
+        A dict with `open_loop_error`, by the number of steps ahead: mean squared error divided by the variance of the
+        codes, of the prediction (`predicted`) and of repeating the last given code (`copied`); `reward_error`: root
+        mean squared error of one step (`rms`), and the rewards' standard deviation (`std`); `terminated`: fraction of
+        terminations that are predicted one step ahead (`foreseen`), and of other steps that are predicted to terminate
+        (`false`); and, for an ensemble, `disagreement_quantile` over open-loop predictions under recorded actions.
     """
     recall, ahead = RECALLED if model.config.memory else 0, max(AHEAD)
     step = max(1, len(data.acted) // LIMIT)
     window = data.windows(data.acted[::step], recall + ahead)
     window = Window(*(part[window.known[:, recall]] for part in window))
-    if not len(window.frame):  # episodes are too short to remember so much of
+    if not len(window.frame):  # episodes are too short for this
         recall, window = 0, data.windows(data.acted[::step], ahead)
-    found, told = open_loop(model, code, window, recall)
+    found, predictions = open_loop(model, code, window, recall)
     truth, known = code[window.frame[:, recall:]], window.known[:, recall:]
     variance = code.var(0).clamp(min=1e-6)
     error: dict[str, dict[str, float]] = {"predicted": {}, "copied": {}}
@@ -83,7 +84,7 @@ def figures(model: CodeModel, data: Recorded, code: Tensor) -> dict[str, Any]:
                 wrong = ((guess - truth[:, k])[there] ** 2 / variance).mean()
                 error[name][str(k)] = float(f"{wrong.item():.4g}")
     result: dict[str, Any] = {"open_loop_error": error}
-    now, first = known[:, 0], told[0]
+    now, first = known[:, 0], predictions[0]
     if first.reward is not None:
         wrong = (first.reward - window.reward[:, recall])[now]
         result["reward_error"] = {
@@ -97,7 +98,7 @@ def figures(model: CodeModel, data: Recorded, code: Tensor) -> dict[str, Any]:
             "false": round((said & ~ends).sum().item() / max(1, int((~ends).sum())), 4),
         }
     if first.disagreement is not None:
-        spread = torch.stack([one.disagreement for one in told], 1)[known]  # type: ignore[misc]
+        spread = torch.stack([each.disagreement for each in predictions], 1)[known]  # type: ignore[misc]
         result["disagreement_quantile"] = float(f"{spread.quantile(QUANTILE).item():.4g}")
     return result
 
@@ -106,15 +107,17 @@ def figures(model: CodeModel, data: Recorded, code: Tensor) -> dict[str, Any]:
 def picture_strip(
     model: CodeModel, data: Recorded, code: Tensor, episode: int, steps: tuple[int, ...], seed: int | None = None
 ) -> Tensor:
-    """Draws an episode in three rows, `(3 * S, S * len(steps), 3)` uint8: recorded, coded, predicted from its start.
+    """Draws an episode in three rows, `(3 * S, S * len(steps), 3)` uint8.
+
+    The rows are the recorded pictures, their reconstructions, and the open-loop prediction from the first frame.
 
     Args:
-        model: A model with a picture; the first one is drawn.
+        model: A model of an environment with pictures; the first picture is drawn.
         data: Recorded episodes.
         code: Codes of their frames.
-        episode: Which one.
-        steps: Steps to draw; those after its end repeat its last frame.
-        seed: Draws a fourth row: predicted with the noise of this seed.
+        episode: Index of the episode.
+        steps: Steps to draw; steps after the end of the episode repeat its last frame.
+        seed: Adds a fourth row, a prediction with noise from this seed; None for no such row.
     """
     window = data.windows(data.first[episode][None], max(steps))
     shape, generator = (1, max(steps), model.noise_dim), torch.Generator().manual_seed(seed or 0)

@@ -1,7 +1,8 @@
 """Fits a world model of any environment: `python -m agents.fit --model dynamics --data DIR --out DIR`.
 
-Learns from observations (vectors, pictures or both), actions, rewards and ends of recorded episodes, and from nothing
-else. Two stages: how pictures are coded, and how codes change. A killed run goes on when the command is given again.
+The model learns from the observations (vectors, pictures or both), actions, rewards and terminations of recorded
+episodes only. There are two stages: the picture stage trains auto-encoders, and the dynamics stage trains an ensemble
+that predicts how latent codes change. Give the same command again to resume a run that was killed.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
 
 @dataclass
 class Fitted:
-    """A model after its fit, with what it was measured on.
+    """A fitted model, and the held-out data that it was measured on.
 
     Attributes:
         model: The world model, in eval mode.
-        figures: What `metrics.json` holds.
-        held_out: Episodes that it was not trained on, pictures of the auto-encoders' size.
+        figures: Contents of `metrics.json`.
+        held_out: Held-out episodes, with pictures resized for the auto-encoders.
         codes: Codes of their frames, `(F, Z)`.
     """
 
@@ -46,15 +47,16 @@ class Fitted:
 
 
 def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> Fitted:
-    """Fits a world model to episodes, and writes it with its initial states, figures and card into `args.out`.
+    """Fits a world model to episodes, and writes it with its initial states, figures and card to `args.out`.
 
     Args:
         args: See `Arguments`; `args.data` only names the data.
         episodes: Recorded episodes of any lengths.
-        save_seconds: Time between two saves of the run's state.
+        save_seconds: Seconds between two saves of the run's state.
 
     Raises:
-        ValueError: If there are fewer than two episodes, or `args.out` holds something else, or other settings.
+        ValueError: If there are fewer than two episodes, or `args.out` holds something else, or a run with other
+            settings.
     """
     check_out(args.out, DynamicsModel.kind, *args.data)
     if len(episodes) < 2:
@@ -84,8 +86,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     )
     model = DynamicsModel(config, spec)
     vectors = [train.observation[name].float() for name in spec.vectors]
-    told = None if train.reward is None else train.reward[train.acted]
-    model.measure_data(torch.cat(vectors, -1) if vectors else torch.zeros(1, 0), train.action[train.acted], told)
+    reward = None if train.reward is None else train.reward[train.acted]
+    model.measure_data(torch.cat(vectors, -1) if vectors else torch.zeros(1, 0), train.action[train.acted], reward)
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if spec.pictures:
@@ -116,10 +118,10 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
 
 
 def with_ends_as_goals(data: EpisodeDataset) -> EpisodeDataset:
-    """Gives episodes without goals their last frame for one, by the pictures if there are any.
+    """Adds goals to episodes without goals: the pictures of the last frame, or its vectors if there are no pictures.
 
     Raises:
-        ValueError: If they have goals of their own.
+        ValueError: If the episodes already have goals.
     """
     if data.goal:
         raise ValueError("ends_as_goals=True: the data have goals of their own; accepted: False")
@@ -129,17 +131,17 @@ def with_ends_as_goals(data: EpisodeDataset) -> EpisodeDataset:
 
 
 def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:
-    """Takes initial states from episodes: the first frame of each, and others in which something was done after it.
+    """Returns initial states from episodes: the first frame of each, and random later frames except the last.
 
     Args:
         data: Recorded episodes.
-        each: States of an episode, fewer where it is short.
-        seed: Of the choice.
+        each: Number of states per episode; short episodes have fewer.
+        seed: Seed of the choice.
     """
     rng = np.random.default_rng(seed)
     others = [np.sort(rng.permutation(np.arange(1, length))[: each - 1]) for length in data.lengths]
-    step = np.concatenate([[0, *some] for some in others]).astype(np.int64)
-    episode = np.repeat(np.arange(len(data)), [1 + len(some) for some in others])
+    step = np.concatenate([[0, *later] for later in others]).astype(np.int64)
+    episode = np.repeat(np.arange(len(data)), [1 + len(later) for later in others])
     frames = data.offsets[episode] + step
     return InitialStates(
         observation={name: np.asarray(values[frames]) for name, values in data.observation.items()},
@@ -152,7 +154,7 @@ def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> Initia
 
 
 def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
-    """Writes the card of a checkpoint: command, data, seed and measured figures."""
+    """Returns the text of a checkpoint's card: command, data, seed and measured figures."""
     error = found["open_loop_error"]
     ahead = list(error["predicted"])
     lines = [
@@ -163,7 +165,7 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
         f"{found['episodes']['held_out']} held-out ones. Seed {args.seed}.",
         f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
         "",
-        "Error of codes over their variance, predicted without a look between; copied: the last code seen.",
+        "Mean squared error of codes divided by their variance; predicted: open loop; copied: the last given code.",
         "",
         "| steps ahead | " + " | ".join(ahead) + " |",
         "|" + "---|" * (len(ahead) + 1),
@@ -172,11 +174,14 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
     ]
     if "reward_error" in found:
         lines.append(
-            "- Reward of one step: error {rms} (root mean square), deviation {std}.".format(**found["reward_error"])
+            "- Reward of one step: error {rms} (root mean square), standard deviation {std}.".format(
+                **found["reward_error"]
+            )
         )
     if "terminated" in found:
         lines.append(
-            "- Ends: {foreseen} of them foreseen, {false} of other steps taken for one.".format(**found["terminated"])
+            "- Terminations: fraction {foreseen} predicted; fraction {false} of other steps predicted as "
+            "terminations.".format(**found["terminated"])
         )
     return "\n".join([*lines, ""])
 

@@ -1,4 +1,4 @@
-"""The stages of a fit of `dream_env.world_models.dynamics`: how pictures are coded, and how codes change."""
+"""Training stages of `dream_env.world_models.dynamics`: the picture stage and the dynamics stage."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from dream_env.world_models.dynamics import DynamicsModel
 from dream_env.world_models.protocol import State
 
 CHANGED = 16 / 255
-"""Difference to the background from which on a pixel belongs to something that moves."""
+"""Smallest difference from the background for a pixel to count as part of a moving object."""
 VARIANCE_WEIGHT = 0.5
-"""Exponent beta of the loss of Gaussians (Seitzer et al. 2022): 0 is the likelihood, 1 weighs errors as squares do."""
+"""Exponent beta of the beta-NLL loss (Seitzer et al. 2022): 0 is the likelihood, 1 weights errors like the MSE."""
 
 
 def pictures_stage(
     model: DynamicsModel, data: Recorded, updates: int, batch: int, noise: float, weight: float, seed: int = 0
 ) -> Stage:
-    """Trains the auto-encoders of all pictures, and freezes the statistics that give codes unit variance.
+    """Returns the stage that trains the auto-encoders and then fixes the statistics that give codes unit variance.
 
     Args:
         model: The model.
-        data: What is trained on.
+        data: Training data.
         updates: Number of updates.
-        batch: Pictures of a batch.
-        noise: Standard deviation of the noise on codes, which makes distances between them mean something.
-        weight: Weight of pixels that differ from the background.
-        seed: Of the pictures that statistics are taken of.
+        batch: Batch size in pictures.
+        noise: Standard deviation of the noise on codes, which makes distances between codes meaningful.
+        weight: Loss weight of pixels that differ from the background.
+        seed: Seed of the choice of pictures for the statistics.
     """
     parts = list(zip(model.autoencoders, model.spec.pictures, strict=True))
 
@@ -69,7 +69,7 @@ def pictures_stage(
 
 @torch.no_grad()
 def codes(model: DynamicsModel, data: Recorded) -> Tensor:
-    """Encodes every frame, `(F, Z)`."""
+    """Returns the codes `(F, Z)` of all frames."""
     model.eval()
     parts = torch.arange(data.frames).split(1000)
     return torch.cat([model.encode({k: v[part] for k, v in data.observation.items()})["code"] for part in parts])
@@ -78,17 +78,17 @@ def codes(model: DynamicsModel, data: Recorded) -> Tensor:
 def dynamics_stage(
     model: DynamicsModel, data: Recorded, code: Tensor, updates: int, batch: int, recall: int, ahead: int, rate: float
 ) -> Stage:
-    """Trains memory, ensemble and head on recorded codes `(F, Z)`.
+    """Returns the stage that trains memory, ensemble and head on recorded codes `(F, Z)`.
 
     Args:
-        model: The model, its scales measured.
-        data: What is trained on.
-        code: Its codes.
+        model: The model, with its data scales already measured.
+        data: Training data.
+        code: Codes of the data's frames.
         updates: Number of updates.
-        batch: Windows of a batch, for each member of the ensemble.
-        recall: Steps of a window in which the memory sees recorded codes.
-        ahead: Steps after these, in which the model goes on with what it predicted itself.
-        rate: Learning rate.
+        batch: Batch size in windows, for each ensemble member.
+        recall: Steps at the beginning of a window in which the model is given the recorded codes.
+        ahead: Steps after these that are predicted from the model's own predictions.
+        rate: Peak learning rate.
     """
     parts = nn.ModuleList([model.ensemble, model.head])
     if model.recurrent is not None:
@@ -101,18 +101,18 @@ def dynamics_stage(
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         return dynamics_loss(model, code, data.draw(batch * model.config.members, recall + ahead, generator), recall)
 
-    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))  # a short run forgets its beginning, too
+    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))  # short runs have to forget their initial weights, too
     return Stage("dynamics", parts, loss, updates, rate, average=average, begin=begin)
 
 
 def dynamics_loss(model: DynamicsModel, code: Tensor, window: Window, recall: int) -> Tensor:
-    """Loss of a batch of windows: likelihood of every single step, and errors of steps predicted from predictions.
+    """Returns the loss of a batch of windows: likelihood of single steps, and error of open-loop predictions.
 
     Args:
         model: The model.
         code: Codes of all frames, `(F, Z)`.
-        window: What is trained on, W steps; every member of the ensemble has its own part of the windows.
-        recall: First step that is predicted from predictions.
+        window: Windows of W steps; every ensemble member has its own part of them.
+        recall: First step that is predicted from the model's own predictions.
     """
     window = Window(*(part.unflatten(0, (model.config.members, -1)) for part in window))  # (E, b, ...)
     seen, action = code[window.frame], model.normalized(window.action)  # (E, b, W + 1, Z), (E, b, W, A)
@@ -137,10 +137,10 @@ def dynamics_loss(model: DynamicsModel, code: Tensor, window: Window, recall: in
     for k in range(recall, steps):
         context, memory = model.context(rolled, action[:, :, k])
         after = model.moved(rolled["code"], model.ensemble(context)[0])
-        # In units of one step's change, so that all numbers count alike.
+        # In units of one step's change, so that all dimensions have the same weight.
         wrong = ((after - seen[:, :, k + 1]) / model.change_scale).square().mean(-1)
-        told = (part[:, :, k] for part in (reward, window.terminated, known))
-        ahead = _average(wrong, known[:, :, k]) + head_loss(model, context.detach(), after.detach(), *told)
+        targets = (part[:, :, k] for part in (reward, window.terminated, known))
+        ahead = _average(wrong, known[:, :, k]) + head_loss(model, context.detach(), after.detach(), *targets)
         total = total + ahead / (steps - recall)
         rolled = {"code": after} | ({} if memory is None else {"memory": memory})
     return total
@@ -149,7 +149,7 @@ def dynamics_loss(model: DynamicsModel, code: Tensor, window: Window, recall: in
 def head_loss(
     model: DynamicsModel, context: Tensor, code: Tensor, reward: Tensor, terminated: Tensor, known: Tensor
 ) -> Tensor:
-    """Squared error of rewards and cross entropy of ends, of steps that led to codes."""
+    """Returns the squared error of rewards plus the cross-entropy of terminations, for steps that lead to `code`."""
     paid, ends = model.told(context, code)
     wrong = torch.zeros_like(known)
     if model.config.rewards:

@@ -1,4 +1,4 @@
-"""Kinds of world models that `agents.fit --model KIND` fits: their modules of arguments and of the command."""
+"""Kinds of world models that `agents.fit --model KIND` fits: module of the arguments and module of the command."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ KINDS = {
 
 
 def default(words: Sequence[str]) -> str:
-    """Returns the kind for the data that a command line names: "dynamics" where they are not of NICOL's world."""
+    """Returns the default kind for the data of a command line: "dynamics", or "state_grounded" for NICOL or no data."""
     data = next((b for a, b in zip(words, words[1:], strict=False) if a == "--data"), None)
     data = next((word.removeprefix("--data=") for word in words if word.startswith("--data=")), data)
     if data is not None:
-        with suppress(OSError, ValueError, AttributeError, ImportError):  # the fit says what is wrong with them
+        with suppress(OSError, ValueError, AttributeError, ImportError):  # the command itself reports unreadable data
             data = str(hub.folder(data, "dataset"))
             spec = json.loads((Path(data).expanduser() / "meta" / "spec.json").read_text(encoding="utf-8"))
             return "state_grounded" if spec.get("name") == "NicoLReal-v0" else "dynamics"

@@ -1,4 +1,4 @@
-"""Muon: matrices follow their orthogonalized momentum, all else follows AdamW."""
+"""Muon for matrices, which are updated by their orthogonalized momentum, and AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 
 _MOMENTUM = 0.95
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the iteration, steep at 0: five rounds bring every singular value near 1 (Jordan et al. 2024)."""
+"""Coefficients of the quintic iteration; five rounds bring all singular values near 1 (Jordan et al. 2024)."""
 _ROUNDS = 5
 _SMALLEST = 8
-"""Fewest rows and columns of a matrix worth orthogonalizing; smaller ones are scales and readouts."""
+"""Smallest number of rows and columns for Muon; smaller matrices are scales and readouts, which AdamW updates."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), of which torch has one too.
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-    Torch's takes no kernel of a convolution, and computes in bfloat16, which a CPU without such instructions does 25
-    times slower than in float32. The step is as large as AdamW's (Liu et al. 2025, arXiv:2502.16982, section 2.2), so
-    that both share a learning rate.
+    Torch has an implementation, too, but it does not accept convolution kernels, and it computes in bfloat16, which is
+    25 times slower than float32 on a CPU without bfloat16 instructions. The update is scaled to the size of AdamW's
+    (Liu et al. 2025, arXiv:2502.16982, section 2.2), so that both can use the same learning rate.
 
     Args:
-        parameters: Matrices, stacks of them `(E, R, C)`, and kernels of convolutions, whose rows are their output
-            channels.
+        parameters: Matrices, stacks of matrices `(E, R, C)`, and convolution kernels, which are flattened to one row
+            per output channel.
         lr: Learning rate.
-        weight_decay: Part of the weights that goes in a step of learning rate 1.
+        weight_decay: Decoupled weight decay; a step shrinks the weights by `lr * weight_decay`.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.01) -> None:
@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Does one step; `closure`, if given, computes the loss anew and returns it."""
+        """Performs one optimization step; `closure`, if given, re-evaluates the model and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """Brings the singular values of matrices `(..., R, C)` near 1, by Newton and Schulz's iteration."""
+    """Returns matrices `(..., R, C)` with their singular values brought near 1, by the Newton-Schulz iteration."""
     tall = matrix.shape[-2] > matrix.shape[-1]
     wide = matrix.mT if tall else matrix
     a, b, c = _QUINTIC
@@ -67,7 +67,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 def optimizers(module: nn.Module, learning_rate: float, muon: bool = True) -> list[torch.optim.Optimizer]:
-    """Makes what trains a module: Muon for its matrices and kernels, AdamW for the rest, or for everything."""
+    """Returns the optimizers of a module: Muon for matrices and kernels if `muon`, and AdamW for all the rest."""
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for weight in module.parameters():

@@ -1,4 +1,4 @@
-"""How much memory a process comes to hold."""
+"""Measures the peak memory of this process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from contextlib import contextmanager
 import psutil
 
 _SECONDS = 1.0
-"""Time between two looks; each takes a few milliseconds."""
+"""Time between two measurements, each of which takes a few milliseconds."""
 
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], float]]:
-    """Watches this process's memory: its own, and its share of what it shares (PSS; USS where the system has no PSS).
+    """Measures this process's memory in a background thread, as PSS (USS if the system has no PSS).
 
-    So the sums of several processes count a page once, such as those of pictures that all of them have mapped.
+    PSS counts a process's share of shared pages. The sum over several processes therefore counts a page only once, such
+    as those of pictures that all of them have mapped.
 
     Yields:
-        A function that returns the most that was held so far, in GiB.
+        A function that returns the peak so far in GiB.
     """
     process, most, over = psutil.Process(), 0.0, threading.Event()
 

@@ -1,4 +1,4 @@
-"""Recorded episodes of any length as flat arrays, and batches of windows of them."""
+"""Recorded episodes of any length as flat arrays, and batches of windows from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dream_env.world_models.dynamics import resized
 
 
 class Window(NamedTuple):
-    """Steps that follow each other, of B episodes; W steps, W + 1 frames.
+    """A batch of B windows of W consecutive steps, with W + 1 frames each.
 
     Attributes:
-        frame: Indices of the frames, `(B, W + 1)`; the last one repeats where an episode has ended.
-        action: Actions, `(B, W, A)`, or `(B, W)` where they are discrete.
+        frame: Indices of the frames, `(B, W + 1)`; after the end of an episode its last frame is repeated.
+        action: Actions, `(B, W, A)`, or `(B, W)` if they are discrete.
         reward: Rewards, `(B, W)`.
-        terminated: Whether the episode ended by itself with the step, `(B, W)` float.
-        known: Whether there was such a step, `(B, W)` bool.
+        terminated: Whether the episode terminated with the step, `(B, W)` float.
+        known: Whether the step exists in the episode, `(B, W)` bool.
     """
 
     frame: Tensor
@@ -33,15 +33,15 @@ class Window(NamedTuple):
 
 @dataclass
 class Recorded:
-    """F frames of episodes, one after another.
+    """F frames of N episodes, concatenated.
 
     Attributes:
         observation: Parts of the observations by name, `(F, ...)`.
-        action: What was done in each frame, `(F, A)` float32 or `(F,)` int64; 0 in last frames.
-        reward: What it brought, `(F,)`; None if no rewards were recorded.
-        terminated: Whether the episode ended by itself with it, `(F,)` float.
-        first: First frame of every episode, `(N,)`.
-        last: Last frame of every episode, `(N,)`.
+        action: Action taken in each frame, `(F, A)` float32 or `(F,)` int64; 0 in the last frame of an episode.
+        reward: Reward of that action, `(F,)`; None if no rewards were recorded.
+        terminated: Whether the episode terminated with that action, `(F,)` float.
+        first: Index of the first frame of every episode, `(N,)`.
+        last: Index of the last frame of every episode, `(N,)`.
     """
 
     observation: dict[str, Tensor]
@@ -53,19 +53,19 @@ class Recorded:
 
     @classmethod
     def of(cls, data: EpisodeDataset, picture_size: int) -> Recorded:
-        """Takes over a data set, with its pictures resized to a side of so many pixels."""
+        """Loads a dataset into memory, with its pictures resized to `picture_size` pixels."""
         first, last = (torch.from_numpy(part) for part in (data.offsets[:-1], data.offsets[1:] - 1))
         terminated = torch.zeros(int(data.offsets[-1]))
         terminated[last - 1] = torch.from_numpy(data.terminated).float()
         seen = {name: torch.from_numpy(np.array(data.observation[name])) for name in data.spec.vectors}
-        for name in data.spec.pictures:  # part by part: large ones may not fit into memory as they are
+        for name in data.spec.pictures:  # in chunks: the pictures may not fit into memory at full size
             chunks = [data.observation[name][i : i + 500] for i in range(0, len(terminated), 500)]
             seen[name] = torch.cat([resized(torch.from_numpy(np.array(chunk)), picture_size) for chunk in chunks])
         reward = None if data.reward is None else torch.from_numpy(data.reward)
         return cls(seen, torch.from_numpy(data.action), reward, terminated, first, last)
 
     def take(self, rows: np.ndarray) -> Recorded:
-        """Returns the episodes at some rows."""
+        """Returns the episodes with the given indices `(n,)`."""
         first, last = self.first[rows], self.last[rows]
         frames = torch.cat([torch.arange(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True)])
         ends = (last - first + 1).cumsum(0)
@@ -84,14 +84,14 @@ class Recorded:
         return len(self.action)
 
     def __post_init__(self) -> None:
-        """Finds the frames in which something was done, and the last frame of each one's episode."""
+        """Finds the frames that have an action, and for every frame the last frame of its episode."""
         acted = torch.ones(len(self.action), dtype=torch.bool)
         acted[self.last] = False
         self.acted = acted.nonzero()[:, 0]
         self.end = self.last.repeat_interleave(self.last - self.first + 1)
 
     def windows(self, start: Tensor, steps: int) -> Window:
-        """Returns the windows of a number of steps that begin in frames `(B,)`."""
+        """Returns the windows of `steps` steps that start at frames `(B,)`."""
         reach = start[:, None] + torch.arange(steps + 1)
         frame = torch.minimum(reach, self.end[start][:, None])
         before, known = frame[:, :-1], reach[:, :-1] < self.end[start][:, None]
@@ -99,7 +99,7 @@ class Recorded:
         return Window(frame, self.action[before], reward, self.terminated[before], known)
 
     def draw(self, count: int, steps: int, generator: torch.Generator, starts: float = 0.2) -> Window:
-        """Draws windows that begin anywhere, a share `starts` of them with their episodes."""
+        """Draws random windows; a share `starts` of them starts at the first frame of an episode."""
         anywhere = self.acted[torch.randint(len(self.acted), (count,), generator=generator)]
         begun = self.first[torch.randint(len(self.first), (count,), generator=generator)]
         chosen = torch.rand(count, generator=generator) < starts

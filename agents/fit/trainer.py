@@ -1,4 +1,4 @@
-"""A training run in stages that survives a kill: updates, schedule, averaged weights, files to go on from."""
+"""A training run in stages that can be resumed after a kill: updates, schedule, averaged weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
 Loss = Callable[[torch.Generator, float], Tensor]
-"""Loss of one fresh batch, from the source of all randomness and the stage's progress in [0, 1)."""
+"""Loss of one fresh batch, given the generator for all random numbers and the stage's progress in [0, 1)."""
 
 
 def _nothing() -> None:
@@ -37,19 +37,19 @@ def _write_world_model(model: Any, folder: Path) -> None:
 
 @dataclass
 class Stage:
-    """A part of a run that trains one module by one loss.
+    """One stage of a run: trains one module with one loss.
 
     Attributes:
         name: Name of the stage, in the progress bar and the curves.
-        module: What is trained.
-        loss: See `Loss`: of this process's `distributed.share` of a batch.
-        updates: Number of updates; 0 leaves the stage out, with its `begin` and `finish`.
+        module: Module to train.
+        loss: See `Loss`; computed on this process's `distributed.share` of a batch.
+        updates: Number of updates; 0 skips the stage, including `begin` and `finish`.
         learning_rate: Peak of a cosine schedule with a warm-up over the first 2 %.
-        minutes: Length of the stage in time instead of updates; None counts updates, so that runs can be repeated.
-        average: Decay of the exponential moving average of the weights that replaces them at the end; 0 for none.
-        begin: Prepares the module before the first update.
-        finish: Completes the module after the last one.
-        report: Measures the module at every checkpoint; gives named numbers and pictures `(H, W, 3)` uint8.
+        minutes: Length of the stage as time instead of updates; None counts updates, which makes runs reproducible.
+        average: Decay of the moving average of the weights, which replaces the weights at the end; 0 for none.
+        begin: Called before the first update, to prepare the module.
+        finish: Called after the last update, to complete the module.
+        report: Called at every checkpoint; returns named numbers and pictures `(H, W, 3)` uint8 for TensorBoard.
     """
 
     name: str
@@ -65,25 +65,26 @@ class Stage:
 
 
 class Run:
-    """Trains a model stage by stage, with all it needs to go on in folder `out`/last.
+    """Trains a model stage by stage, and saves everything needed to resume to the folder `out`/last.
 
-    Several processes train as one, see `dream_env.agents.fit.distributed`: the first of them has the clock that counts,
-    reads what to go on from, measures and writes.
+    Several processes can train together, see `dream_env.agents.fit.distributed`. Only the first process reads the
+    checkpoint, keeps the time, runs reports and writes files.
 
     Args:
-        model: The whole model; every checkpoint holds all of it.
-        out: Folder of the run: last/ and tensorboard/.
-        settings: What fixes the course of the run, JSON-able; a run goes on under the same settings only.
+        model: The whole model; every checkpoint contains all of it.
+        out: Folder of the run, with last/ and tensorboard/.
+        settings: Settings that determine the result of the run, as JSON types. A run is resumed only with the same
+            settings.
         seed: Seed of every stage's generator.
-        bfloat16: Computes in mixed precision; None does so where that is faster, see `has_bfloat16`.
-        save_seconds: Time between two checkpoints.
-        cpu_time: Counts the time of stages as CPU time of this process.
-        device: Device of the updates; all else, such as reports, finds the model on the CPU.
-        muon: Trains matrices by Muon, see `dream_env.agents.fit.muon`; False takes AdamW for everything.
-        write: Writes the latest state of the model into a folder, for whoever wants to look at it.
+        bfloat16: Whether to compute in mixed precision; None does so if it is faster, see `has_bfloat16`.
+        save_seconds: Seconds between two checkpoints.
+        cpu_time: Whether to measure the time of stages as CPU time of this process.
+        device: Device of the updates. Between updates, for reports and checkpoints, the model is on the CPU.
+        muon: Whether to train matrices with Muon, see `dream_env.agents.fit.muon`, instead of AdamW.
+        write: Saves the current model to a folder, where it can be loaded during the run.
 
     Attributes:
-        seconds: Time that each finished stage took.
+        seconds: Duration of each finished stage in seconds.
 
     Raises:
         ValueError: If `out` holds a run with other settings.
@@ -118,14 +119,14 @@ class Run:
         found = self.writer and file.exists()
         if state := distributed.agree(torch.load(file, map_location="cpu", weights_only=True) if found else None):
             before = json.loads(state["settings"])
-            # A run that was begun with an older version may note what no longer counts.
+            # A run of an older version may have settings that do not exist any more.
             before = {name: value for name, value in before.items() if name in settings}
             check_settings(out, before, json.loads(self.settings))
             model.load_state_dict(state["model"])
             self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
 
     def train(self, stage: Stage) -> None:
-        """Trains a stage to its end, from where the last checkpoint left it."""
+        """Trains a stage to its end, from the last checkpoint if there is one."""
         if stage.updates <= 0 or stage.name in self._done:
             return
         if not self._open:
@@ -193,7 +194,7 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Writes the model, readable by `checkpoint.load`, and the file that a run goes on from."""
+        """Writes the current model, readable by its loader, and the state to resume from."""
         if self.writer is None:
             return
         self.write(self.model, self.folder)
@@ -224,7 +225,7 @@ class Run:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Tells whether products in bfloat16 are faster than in float32: on GPUs and on CPUs with such instructions."""
+    """Returns whether bfloat16 is faster than float32: on GPUs, and on CPUs with bfloat16 instructions."""
     if torch.device(device).type != "cpu":
         return True
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -236,6 +237,6 @@ def _progress(stage: Stage, update: int, elapsed: float) -> float:
 
 
 def _schedule(progress: float) -> float:
-    """Learning rate relative to its peak: linear warm-up, then a cosine to 0."""
+    """Returns the learning rate relative to its peak: a linear warm-up, times a cosine to 0."""
     warmup = min(1.0, (progress + 1e-3) / 0.02)
     return warmup * 0.5 * (1 + math.cos(math.pi * progress))

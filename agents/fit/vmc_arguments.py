@@ -1,4 +1,4 @@
-"""What `agents.fit --model vmc` can be told."""
+"""Arguments of `agents.fit --model vmc`."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ from dream_env.checks import check_choice, check_number
 
 @dataclass
 class Arguments:
-    """Fits V and M of World Models (Ha & Schmidhuber 2018) to episodes with a picture.
+    """Fits V (VAE) and M (MDN-RNN) of World Models (Ha & Schmidhuber 2018) to episodes with one picture.
 
     Attributes:
-        data: Folders of recorded episodes, of observations that are one picture.
-        out: Folder of the world model and of the run.
-        init: World model to begin with, of the same kind, sizes and environment, such as that of an earlier round of
-            collecting; with updates of 0, V or M stays as it is there. None begins with random weights.
-        preset: Sizes: "paper", those of the paper for Doom, or "small", for two cores.
-        latent: Numbers that a picture is coded by; None takes the preset's. The paper: 64 for Doom, 32 for CarRacing.
-        memory: Width of the LSTM; None takes the preset's. The paper: 512 for Doom, 256 for CarRacing.
-        picture_updates: Updates of V; 0 keeps that of `init`.
-        updates: Updates of M; 0 keeps that of `init`.
-        batch: Pictures of a batch of V.
-        windows: Windows of a batch of M.
-        window: Steps of a window of M; a shorter episode makes a shorter window.
-        begun: Share of the windows that begin with their episodes, as dreams do; the others begin anywhere.
-        picture_weight: Weight of V's squared errors; the paper has 1, which leaves small things out.
-        rare_weight: Factor of it where a pixel is more than three standard deviations from its mean over all pictures.
-        free_nats: Divergence up to which a number of the code costs nothing.
-        end_weight: Weight of steps that end an episode, beside 1 for the others, as in the paper's code.
-        picture_rate: Peak of V's learning rate.
-        learning_rate: Peak of M's.
-        held_out: Share of the episodes that figures are measured on.
-        starts: Initial states of each episode: its first frame, and others at random.
-        seed: Of weights, batches and what is held out.
-        threads: Threads of torch.
-        bfloat16: Computes in mixed precision; None does so where the processor is faster at it.
+        data: Folders of recorded episodes whose observations are a single picture.
+        out: Output folder: the world model, the curves (tensorboard/) and the state of the run (last/).
+        init: World model to start from, of the same kind, sizes and environment, such as that of an earlier round of
+            data collection. By default random weights.
+        preset: Sizes of the networks: "paper" for those of the paper for Doom, or "small" for two CPU cores.
+        latent: Size of a picture's latent code. By default that of the preset. The paper uses 64 for Doom, 32 for
+            CarRacing.
+        memory: Width of the LSTM. By default that of the preset. The paper uses 512 for Doom, 256 for CarRacing.
+        picture_updates: Updates of V; 0 keeps the V of `init`.
+        updates: Updates of M; 0 keeps the M of `init`.
+        batch: Batch size of V in pictures.
+        windows: Batch size of M in windows.
+        window: Steps in a window of M; short episodes give shorter windows.
+        begun: Share of the windows that start at the start of an episode, as rollouts of the model do; the others start
+            anywhere.
+        picture_weight: Weight of V's squared error relative to the KL divergence. The paper uses 1, with which V leaves
+            out small objects.
+        rare_weight: Factor on that weight for pixels that differ by more than three standard deviations from their mean
+            over all pictures.
+        free_nats: KL divergence per latent dimension, in nats, that is not penalized.
+        end_weight: Loss weight of steps that terminate an episode, as in the paper's code; other steps have weight 1.
+        picture_rate: Peak learning rate of V.
+        learning_rate: Peak learning rate of M.
+        held_out: Fraction of the episodes that is held out for the reported errors.
+        starts: Number of initial states from each episode: its first frame, and random later ones.
+        seed: Seed of weights, batches and the held-out split.
+        threads: Number of torch threads.
+        bfloat16: Whether to compute in mixed precision. By default if the processor is faster with it.
     """
 
     data: tuple[Path, ...]
@@ -66,14 +70,14 @@ class Arguments:
     bfloat16: bool | None = None
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without files."""
+        """Checks what can be checked without reading files."""
         check_choice("preset", self.preset, ("small", "paper"))
         for name, least in (("batch", 1), ("windows", 1), ("window", 1), ("starts", 1), ("threads", 1)):
             check_number(name, getattr(self, name), least)
         for name in ("picture_updates", "updates"):
             check_number(name, getattr(self, name))
             if not getattr(self, name) and not self.init:
-                raise ValueError(f"{name}=0 leaves weights as chance drew them; accepted: at least 1, or 0 with init")
+                raise ValueError(f"{name}=0 leaves the weights random; accepted: at least 1, or 0 with init")
         for name in ("picture_weight", "rare_weight", "free_nats", "end_weight", "seed"):
             check_number(name, getattr(self, name))
         for name in ("picture_rate", "learning_rate"):
@@ -84,6 +88,6 @@ class Arguments:
                 raise ValueError(f"{name}={share}; accepted: a share between 0 and 1")
 
     def settings(self) -> dict[str, Any]:
-        """Returns what fixes the course of a run."""
+        """Returns the settings that determine the result of a run."""
         fixed = {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}
         return resolve_paths(fixed)

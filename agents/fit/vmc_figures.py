@@ -1,4 +1,4 @@
-"""How well V and M of `dream_env.world_models.vmc` do on held-out episodes: figures, curves and pictures."""
+"""Measures V and M of `dream_env.world_models.vmc` on held-out episodes: figures, curves and pictures."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dream_env.world_models.vmc import VMCModel
 STEPS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48)
 """Steps of an episode that are drawn."""
 LIMIT = 2000
-"""Most pictures and episodes that are measured on."""
+"""Maximum number of pictures (about) and of episodes to measure on."""
 
 
 @torch.no_grad()
 def of_pictures(model: VMCModel, data: Recorded) -> dict[str, Any]:
-    """Measures V on recorded pictures after which something was done.
+    """Measures V on recorded pictures, without the last one of each episode.
 
     Returns:
-        `reconstruction`, root mean squared error of pixels, which are 0 to 1; `median_picture`, that of the median
-        picture in the place of each; `divergence`, in nats; `live`, how many numbers of the code say something; and
-        `divergences`, of each number, largest first.
+        A dict with `reconstruction`: root mean squared error of pixels in [0, 1]; `median_picture`: the same error if
+        the median picture replaces every reconstruction; `divergence`: KL divergence in nats; `live`: number of active
+        latent dimensions; and `divergences`: KL divergence of each dimension in nats, largest first.
     """
     chosen = data.observation[model.picture][data.acted[:: max(1, len(data.acted) // LIMIT)]]
     errors, parts, median = [], [], chosen.median(0).values.float() / 255
@@ -58,16 +58,17 @@ def of_memory(model: VMCModel, data: Recorded, code: Gaussian) -> dict[str, Any]
     """Measures M on whole episodes, one step ahead.
 
     Returns:
-        `likelihood`: negative log-likelihood of the next code, nats for each of its numbers, of M and of one normal
-        distribution of all codes; `ends`: how well single steps are told that end an episode: `auc`, `precision` and
-        `recall` at the probability 0.5, their `count`, the `expected` one (the sum of all probabilities) and `steps`.
+        A dict with `likelihood`: negative log-likelihood of the next code in nats per dimension, of `M` and of one
+        `normal` distribution fitted to all codes; and `ends`: how well single steps that terminate an episode are
+        predicted, with `auc`, `precision` and `recall` at probability 0.5, their `count`, the `expected` count (the sum
+        of all probabilities) and the number of `steps`.
     """
     first = data.first[:LIMIT]
     window = data.windows(first, int((data.last - data.first).max()))
-    told = stages.Foreseen(model, code.mean[window.frame], window)
-    going = told.flat(window.terminated) < 0.5
-    after = told.flat(code.mean[window.frame[:, 1:]])[going]
-    found = -told.mixture.log_likelihood(told.flat(code.mean[window.frame[:, 1:]]))[going].mean()
+    prediction = stages.Foreseen(model, code.mean[window.frame], window)
+    going = prediction.flat(window.terminated) < 0.5
+    after = prediction.flat(code.mean[window.frame[:, 1:]])[going]
+    found = -prediction.mixture.log_likelihood(prediction.flat(code.mean[window.frame[:, 1:]]))[going].mean()
     alone = torch.distributions.Normal(after.mean(0), after.std(0).clamp(min=1e-6))
     result: dict[str, Any] = {"likelihood": {"M": _short(found), "normal": _short(-alone.log_prob(after).mean())}}
     if model.config.terminates:
@@ -87,9 +88,10 @@ def of_memory(model: VMCModel, data: Recorded, code: Gaussian) -> dict[str, Any]
 
 @torch.no_grad()
 def lengths(model: VMCModel, data: Recorded, code: Gaussian, temperature: float = 1.0, count: int = 200) -> Any:
-    """Lets dreams go on under the actions of recorded episodes, and returns the mean number of steps until an end.
+    """Compares the mean number of steps until termination in rollouts of the model and in recorded episodes.
 
-    Only what the actions reach is dreamt: those of an episode in the same dream, again from the first after the last.
+    Each rollout starts at the first frame of an episode and repeats that episode's actions in a loop, for at most as
+    many steps as the longest episode has.
     """
     chosen = data.first[:count]
     longest = int((data.last - data.first).max())
@@ -100,10 +102,10 @@ def lengths(model: VMCModel, data: Recorded, code: Gaussian, temperature: float 
     for k in range(longest):
         action = data.action[chosen + k % span]
         noise = torch.rand(len(chosen), model.noise_dim, generator=generator)
-        state, told = model.step(state, action, noise, temperature)
+        state, prediction = model.step(state, action, noise, temperature)
         steps += going
-        if told.terminated is not None:
-            going = going & (told.terminated < 0.5)
+        if prediction.terminated is not None:
+            going = going & (prediction.terminated < 0.5)
         if not going.any():
             break
     recorded = span.float()
@@ -111,7 +113,7 @@ def lengths(model: VMCModel, data: Recorded, code: Gaussian, temperature: float 
 
 
 def reports(model: VMCModel, data: Recorded) -> tuple[stages.Report, stages.Report]:
-    """Returns what measures V and M at every checkpoint: numbers and pictures for TensorBoard."""
+    """Returns the reports of V and of M, which give numbers and pictures for TensorBoard at every checkpoint."""
     few = data.take(np.arange(min(len(data.first), 20)))
 
     def of_v() -> dict[str, Any]:
@@ -134,7 +136,11 @@ def reports(model: VMCModel, data: Recorded) -> tuple[stages.Report, stages.Repo
 
 @torch.no_grad()
 def strip(model: VMCModel, data: Recorded, episode: int | None = None) -> Tensor:
-    """Draws a long episode in four rows: recorded, coded, the likeliest dream of its actions, and one with noise."""
+    """Draws an episode, by default the longest one, in four rows.
+
+    The rows are the recorded pictures, their reconstructions, the most likely prediction under the same actions, and a
+    prediction with noise.
+    """
     chosen = int((data.last - data.first).argmax()) if episode is None else episode
     few = data.take(np.array([chosen]))
     steps = tuple(k for k in STEPS if k <= int(few.last[0]))
@@ -142,7 +148,7 @@ def strip(model: VMCModel, data: Recorded, episode: int | None = None) -> Tensor
 
 
 def save_strips(model: VMCModel, data: Recorded, path: Path, count: int = 3) -> None:
-    """Writes a PNG of some episodes, the longest ones, as `strip` draws them."""
+    """Writes a PNG of the `count` longest episodes, as drawn by `strip`."""
     longest = (data.last - data.first).argsort(descending=True)[:count].tolist()
     rows = [strip(model, data, episode).numpy() for episode in longest]
     width = min(row.shape[1] for row in rows)

@@ -1,9 +1,10 @@
 """Fits World Models (Ha & Schmidhuber 2018): `python -m agents.fit --model vmc --data DIR --out DIR`.
 
-Learns from pictures, actions, rewards and ends of recorded episodes. Two stages: V, a variational auto-encoder, codes
-pictures; M, a recurrent network with mixtures of Gaussians, learns how codes go on. A killed run goes on when the
-command is given again. `metrics.json` holds what was measured on held-out episodes, `dreamt.png` shows recorded frames,
-the same coded, and dreamt under the same actions; curves and pictures of the run are in tensorboard/.
+The model learns from pictures, actions, rewards and terminations of recorded episodes. There are two stages: V, a
+variational auto-encoder, encodes pictures to latent codes; M, a recurrent network with mixtures of Gaussians, predicts
+the next code. Give the same command again to resume a run that was killed. `metrics.json` has the errors on held-out
+episodes; `dreamt.png` shows recorded frames, their reconstructions, and predictions under the same actions; curves and
+pictures of the run are in tensorboard/.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ STRIPS = "dreamt.png"
 
 
 def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -> tuple[VMCModel, dict[str, Any]]:
-    """Fits a world model to episodes, and writes it with its initial states, figures and card into `args.out`.
+    """Fits a world model to episodes, and writes it with its initial states, figures and card to `args.out`.
 
     Args:
         args: See `Arguments`; `args.data` only names the data.
         episodes: Recorded episodes of any lengths.
-        save_seconds: Time between two saves of the run's state.
+        save_seconds: Seconds between two saves of the run's state.
 
     Returns:
-        The model, in eval mode, and what `metrics.json` holds.
+        The model, in eval mode, and the contents of `metrics.json`.
 
     Raises:
-        ValueError: If observations are anything else than one picture, there are fewer than two episodes, or `args.out`
-            holds something else, or other settings.
+        ValueError: If observations are not a single picture, there are fewer than two episodes, or `args.out` holds
+            something else, or a run with other settings.
     """
     check_out(args.out, VMCModel.kind, *args.data, args.init)
     if len(episodes) < 2:
@@ -61,7 +62,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
     recorded = Recorded.of(episodes, SIDE)
     held_out, train = (recorded.take(np.sort(part)) for part in np.split(order, [held]))
-    del recorded  # pictures are the most of what is in memory
+    del recorded  # frees the copy of the pictures, which take most of the memory
     if train.reward is not None:
         model.measure_rewards(train.reward[train.acted])
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
@@ -91,16 +92,16 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
 
 
 def initial(args: Arguments, episodes: EpisodeDataset) -> VMCModel:
-    """Returns the model that a fit begins with.
+    """Returns the model that training starts from.
 
     Raises:
-        FileNotFoundError: If there is no `args.init`.
-        ValueError: If it is of another kind or world, or of other sizes than are asked for.
+        FileNotFoundError: If `args.init` does not exist.
+        ValueError: If `args.init` is of another kind, environment or size than requested.
     """
-    told: dict[str, Any] = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
+    heads: dict[str, Any] = {"rewards": episodes.reward is not None, "terminates": bool(episodes.terminated.any())}
     asked = {name: size for name in ("latent", "memory") if (size := getattr(args, name)) is not None}
     if args.init is None:
-        return VMCModel(VMCConfig(**(PRESETS[args.preset] | asked | told)), episodes.spec)
+        return VMCModel(VMCConfig(**(PRESETS[args.preset] | asked | heads)), episodes.spec)
     known = checkpoint.load(args.init)
     if not isinstance(known, VMCModel):
         raise ValueError(f"init={args.init} is of kind {known.kind!r}; accepted: a world model of kind 'vmc'")
@@ -112,7 +113,7 @@ def initial(args: Arguments, episodes: EpisodeDataset) -> VMCModel:
     for name, size in asked.items():
         if size != getattr(known.config, name):
             raise ValueError(f"{name}={size} with init={args.init}; accepted: its own, {getattr(known.config, name)}")
-    model = VMCModel(replace(known.config, **told), episodes.spec)
+    model = VMCModel(replace(known.config, **heads), episodes.spec)
     model.load_state_dict(known.state_dict())
     return model
 
@@ -122,7 +123,7 @@ def _count(module: torch.nn.Module) -> int:
 
 
 def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
-    """Writes the card of a checkpoint: command, data, seed and measured figures."""
+    """Returns the text of a checkpoint's card: command, data, seed and measured figures."""
     v, m = found["V"], found["M"]
     lines = [
         f"# World Models (V and M) of {spec.name}",
@@ -137,11 +138,12 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
         f"distribution: {m['likelihood']['normal']}).",
     ]
     if "ends" in m:
-        told = (
-            "- Ends: AUC {auc}, precision {precision}, recall {recall}; expected {expected}, came {count}, of {steps}."
+        ends = (
+            "- Terminations: AUC {auc}, precision {precision}, recall {recall}; {expected} expected, {count} recorded, "
+            "in {steps} steps."
         )
-        lines.append(told.format(**m["ends"]))
-    return "\n".join([*lines, f"- Recorded, coded, likeliest and drawn dream of the same actions: {STRIPS}", ""])
+        lines.append(ends.format(**m["ends"]))
+    return "\n".join([*lines, f"- Recorded, reconstructed, most likely and sampled prediction: {STRIPS}", ""])
 
 
 def main(args: Arguments) -> None:

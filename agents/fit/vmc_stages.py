@@ -1,4 +1,4 @@
-"""The stages of a fit of `dream_env.world_models.vmc`: V codes pictures, then M learns how codes go on."""
+"""Training stages of `dream_env.world_models.vmc`: V learns to encode pictures, then M to predict the next code."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ Report = Callable[[], dict[str, Any]]
 
 
 RARE = 3.0
-"""Standard deviations from a pixel's mean over all pictures from which on it shows something rare."""
+"""Deviation from a pixel's mean over all pictures, in standard deviations, above which it shows something rare."""
 
 
 def pictures_stage(model: VMCModel, data: Recorded, args: Arguments, report: Report) -> Stage:
-    """Trains V on single pictures, with a larger weight of what is rare in them: it is small, and often what matters.
+    """Returns the stage that trains V on single pictures.
 
-    What an environment shows after an end, often nothing, is not learned.
+    Rare pixels get a larger weight, because they belong to small objects, which often matter most. The last picture of
+    an episode is left out, because after a termination environments often show nothing.
     """
     pictures = data.observation[model.picture]
-    some = pictures[data.acted[:: max(1, len(data.acted) // 1000)]].float() / 255
-    usual, spread = some.mean(0), some.std(0).clamp(min=0.03)
+    sample = pictures[data.acted[:: max(1, len(data.acted) // 1000)]].float() / 255
+    usual, spread = sample.mean(0), sample.std(0).clamp(min=0.03)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         frame = data.acted[torch.randint(len(data.acted), (args.batch,), generator=generator)]
@@ -47,18 +48,18 @@ def pictures_stage(model: VMCModel, data: Recorded, args: Arguments, report: Rep
 
 @torch.no_grad()
 def codes(model: VMCModel, data: Recorded) -> Gaussian:
-    """Encodes every frame, `(F, Z)`."""
+    """Returns the codes `(F, Z)` of all frames, as Gaussians."""
     parts = [model.vae.encode(chunk) for chunk in data.observation[model.picture].split(500)]
     return Gaussian(torch.cat([part.mean for part in parts]), torch.cat([part.log_std for part in parts]))
 
 
 def memory_stage(model: VMCModel, data: Recorded, code: Gaussian, args: Arguments, report: Report) -> Stage:
-    """Trains M on windows of the codes of recorded frames, drawn anew for every batch as in the paper.
+    """Returns the stage that trains M on windows of codes, which are sampled again for every batch as in the paper.
 
     Args:
-        model: The model, V trained.
-        data: What is trained on.
-        code: Its codes, `(F, Z)`.
+        model: The model, with V already trained.
+        data: Training data.
+        code: Codes of the data's frames, `(F, Z)`.
         args: See `Arguments`.
         report: Measures the model at every checkpoint.
     """
@@ -79,64 +80,70 @@ def memory_stage(model: VMCModel, data: Recorded, code: Gaussian, args: Argument
 
 
 def calibration(logit: Tensor, truth: Tensor) -> float:
-    """Returns what has to be added to logits `(N,)` for probabilities that add up to as many ends as came `(N,)`."""
+    """Returns the shift of logits `(N,)` for which probabilities sum to the number of ends in `truth` `(N,)`."""
     share = truth.double().mean().clamp(1e-9, 1 - 1e-9)
     return float(brentq(lambda shift: float((logit.double() + shift).sigmoid().mean() - share), -100, 100))
 
 
 class Foreseen:
-    """What M says of the steps of windows that were recorded, one after the other without those that never were.
+    """Predictions of M for the steps of windows; steps that do not exist are left out (packed sequences).
 
     Args:
         model: The model.
-        seen: Codes of the frames of windows, `(B, W + 1, Z)`.
+        seen: Codes of the windows' frames, `(B, W + 1, Z)`.
         window: The windows.
+
+    Attributes:
+        mixture: Distribution of the next codes.
+        reward: Standardized rewards, `(N,)`.
+        end: Logits of terminations, `(N,)`.
     """
 
     def __init__(self, model: VMCModel, seen: Tensor, window: Window) -> None:
         self.lengths = window.known.sum(1)
         inputs = torch.cat([seen[:, :-1], model.normalized(window.action)], -1)
         packed = pack_padded_sequence(inputs, self.lengths, batch_first=True, enforce_sorted=False)
-        told = model.rnn.told(model.rnn.sequences(packed), self.flat(seen[:, :-1]))
-        self.mixture: Mixture = told[0]
-        self.reward, self.end = told[1:]
+        predictions = model.rnn.told(model.rnn.sequences(packed), self.flat(seen[:, :-1]))
+        self.mixture: Mixture = predictions[0]
+        self.reward, self.end = predictions[1:]
 
     def flat(self, values: Tensor) -> Tensor:
-        """Puts values of steps `(B, W, ...)` into the same order, `(N, ...)`."""
+        """Packs values of steps `(B, W, ...)` in the same order as the predictions, `(N, ...)`."""
         return pack_padded_sequence(values, self.lengths, batch_first=True, enforce_sorted=False).data
 
 
 def memory_loss(model: VMCModel, seen: Tensor, window: Window, end_weight: float) -> Tensor:
-    """Negative log-likelihood of the next codes, a mean over their numbers; errors of rewards and ends.
+    """Returns the loss of M: negative log-likelihood of the next codes, plus the errors of rewards and terminations.
 
-    What an environment shows after an end, often nothing, is not learned.
+    The likelihood is averaged over dimensions. It leaves out codes after a termination, because environments often show
+    nothing there.
 
     Args:
         model: The model.
         seen: Codes of the frames, `(B, W + 1, Z)`.
         window: The windows.
-        end_weight: Weight of steps that end an episode.
+        end_weight: Weight of steps that terminate an episode.
     """
-    told = Foreseen(model, seen, window)
-    end = told.flat(window.terminated)
-    likelihood = told.mixture.log_likelihood(told.flat(seen[:, 1:])).mean(-1)
+    prediction = Foreseen(model, seen, window)
+    end = prediction.flat(window.terminated)
+    likelihood = prediction.mixture.log_likelihood(prediction.flat(seen[:, 1:])).mean(-1)
     total = -(likelihood * (1 - end)).sum() / (1 - end).sum().clamp(min=1)
     if model.config.rewards:
-        reward = (told.flat(window.reward) - model.reward_mean) / model.reward_scale
-        total = total + (told.reward - reward).square().mean()
+        reward = (prediction.flat(window.reward) - model.reward_mean) / model.reward_scale
+        total = total + (prediction.reward - reward).square().mean()
     if model.config.terminates:
         weight = torch.tensor(end_weight)
-        total = total + F.binary_cross_entropy_with_logits(told.end, end, pos_weight=weight)
+        total = total + F.binary_cross_entropy_with_logits(prediction.end, end, pos_weight=weight)
     return total
 
 
 @torch.no_grad()
 def ends(model: VMCModel, data: Recorded, code: Gaussian) -> tuple[Tensor, Tensor]:
-    """Returns the logit of an end of every recorded step `(N,)`, seen from the episode's start, and whether it came."""
+    """Returns the termination logit of every recorded step `(N,)` and the truth `(N,)`; M runs from episode starts."""
     found, longest = [], int((data.last - data.first).max())
     for first in data.first.split(200):
         window = data.windows(first, longest)
-        told = Foreseen(model, code.mean[window.frame], window)
-        found.append((told.end + model.end_shift, told.flat(window.terminated)))
+        prediction = Foreseen(model, code.mean[window.frame], window)
+        found.append((prediction.end + model.end_shift, prediction.flat(window.terminated)))
     logits, truths = zip(*found, strict=True)
     return torch.cat(logits), torch.cat(truths)
