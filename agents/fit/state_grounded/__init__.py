@@ -1,5 +1,6 @@
-"""Fits a `StateGroundedModel` to NICOL's episodes, with the labels that its simulator gives.
+"""Fits a `StateGroundedModel` to NICOL's episodes, using labels from its simulator.
 
-`command` runs the stages of `stages`, `dynamics` and `joint`, whose losses stand in `losses`; `hindsight` and `pairs`
-label frames for the success head and the metric; `calibrate` sets thresholds and `card` writes the model card.
+`command` runs the stages, which are defined in `stages`, `dynamics`, `joint` and `painting`, with their losses in
+`losses`. `hindsight` and `pairs` label frames for the success head and the metric; `calibrate` sets thresholds; `card`
+writes the model card.
 """

@@ -1,4 +1,4 @@
-"""What `agents.fit` can be told: its command line, with a default for everything but the data."""
+"""Arguments of `agents.fit --model state_grounded`, the default for NICOL."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SHARES = {
     "success": 0.1,
     "metric": 0.06,
 }
-"""Parts of `--minutes` that the stages get; those of stages without updates go to the others."""
+"""Share of `--minutes` for each stage; the share of stages without updates is divided among the others."""
 LEAST = {"updates": 0, "batch": 2, "rate": 0, "weight": 0, "noise": 0, "seed": 0, "states": 0, "processes": 1}
-"""Least numbers that are accepted, by the last word of their name."""
+"""Smallest accepted values of options, by the last word of their name."""
 SHARE = ("moving", "average", "held_out", "false_positives")
-"""Numbers from 0 to 1."""
+"""Options that accept values from 0 to 1."""
 LATER = ("test", "false_positives", "probe_updates", "initial_states")
-"""What counts only once a model is trained, so that the same run may be told otherwise."""
+"""Options that are used only after training, and that may therefore change when a run is resumed."""
 RARE = (
     "cpu_time",
     *(f"{part}_{what}" for what in ("batch", "rate") for part in SHARES),
@@ -55,86 +55,93 @@ Device = Literal["cpu", "cuda"]
 class Arguments:
     """Fits a world model to recorded episodes, in stages.
 
-    Auto-encoder (picture to tokens and back), state estimator (tokens to where hand and cubes are), arm renderer,
-    object dynamics (moves hand and cubes in numbers), predictor (next tokens), painter (pictures of states), success
-    head, metric (steps to go).
+    The stages are auto-encoder (picture to tokens and back), state estimator (tokens to positions of hand and cubes),
+    arm renderer, object dynamics (predicts the positions of hand and cubes), predictor (next tokens), painter (decodes
+    states to pictures), success head, and metric (steps to the goal).
     """
 
     data: tuple[Path, ...]
-    """Folders of the episodes, written by `python -m agents.collect`."""
+    """Folders of episodes, recorded by `python -m agents.collect`."""
     out: Path
-    """Folder of the checkpoint, of metrics.json, the curves (tensorboard/) and the run's state (last/)."""
+    """Output folder: the world model, metrics.json, the curves (tensorboard/) and the state of the run (last/)."""
     init: str | None = None
-    """Checkpoint to start from, with its architecture; None starts from random weights. With
-    --autoencoder-updates 0 the embedding stays what it was, so policies see as before."""
+    """World model to start from, with its architecture: a folder, or "default" for the shipped one. By default random
+    weights. With --autoencoder-updates 0 the embedding does not change, so that policies remain usable."""
     new_predictor: bool = False
-    """With --init: makes predictor and object dynamics anew, by --model; all else stays what it was, as do policies
-    that see by it."""
+    """With --init: trains predictor and object dynamics from random weights, with the sizes in --model. The other parts
+    are kept, and policies that use the embedding remain usable."""
     autoencoder: str | None = None
-    """Checkpoint whose auto-encoder is kept as it is, while the rest is made anew with --model. Here and in --init,
-    "default" is the one that comes with the package."""
+    """World model whose auto-encoder is kept, while all other parts are new, with the sizes in --model: a folder, or
+    "default" for the shipped one."""
     kinds: str | None = None
-    """Kinds of episodes to train on, separated by commas; None takes all. Those held out are of all kinds."""
+    """Kinds of episodes to train on, separated by commas. By default all. Held-out episodes are of all kinds."""
     episodes: int | None = None
-    """Number of episodes to draw --kinds from; None takes all but those held out."""
+    """Number of episodes to train on, before --kinds selects among them. By default all that are not held out."""
     objective: Objective = "pixels"
-    """What the encoder learns from: drawing its pictures; predicting its own tokens, some steps ahead, together with
-    the predictor, while the decoder only looks on; or both."""
+    """Training objective of the encoder: "pixels" (reconstruction), "latent" (prediction of its own tokens some steps
+    ahead, jointly with the predictor; the decoder is trained without gradients to the encoder), or "both"."""
     minutes: float | None = None
-    """Length of the fit in minutes instead of updates; such a run cannot be repeated exactly."""
+    """Length of training in minutes instead of updates. Such a run is not exactly reproducible."""
     cpu_time: bool = False
-    """Counts --minutes in CPU time of this process, whatever else the machine is doing."""
+    """Measures --minutes as CPU time of this process, independent of other load on the machine."""
     autoencoder_updates: int = 1200
     """Updates of the auto-encoder; 0 keeps that of --init."""
     state_estimator_updates: int = 3000
     """Updates of the state estimator on encoded frames; 0 keeps that of --init."""
     arm_renderer_updates: int = 800
-    """Updates of a new predictor's arm renderer, before the rest of it."""
+    """Updates of the arm renderer, before the predictor that it belongs to; only for a new predictor."""
     object_dynamics_updates: int = 1500
-    """Updates of the object dynamics, before the predictor; with --predictor-updates 0 none."""
+    """Updates of the object dynamics, before the predictor; skipped with --predictor-updates 0."""
     predictor_updates: int = 2000
     """Updates of the predictor; 0 keeps that of --init."""
     painter_updates: int = 1500
-    """Updates of the decoder that draws what states say; 0 keeps that of --init, or draws of the tokens alone."""
+    """Updates of the painter, the decoder that uses tokens and object states. 0 keeps that of --init, or decodes from
+    tokens alone if there is none."""
     success_updates: int = 6000
     """Updates of the success head; 0 keeps that of --init."""
     metric_updates: int = 2500
     """Updates of the metric; 0 keeps that of --init."""
     autoencoder_batch: int = 64
-    """Pictures per update."""
+    """Batch size of the auto-encoder in pictures."""
     state_estimator_batch: int = 512
-    """Frames per update."""
+    """Batch size of the state estimator in frames."""
     arm_renderer_batch: int = 512
-    """Pairs of frames per update."""
+    """Batch size of the arm renderer in pairs of frames."""
     object_dynamics_batch: int = 2048
-    """Steps of the cubes per update: windows times their length."""
+    """Batch size of the object dynamics in predicted steps: number of windows times their length."""
     predictor_batch: int = 512
-    """Predicted steps per update: windows times their length."""
+    """Batch size of the predictor in predicted steps: number of windows times their length."""
     painter_batch: int = 32
-    """Pictures per update, half of them of dreamt states."""
+    """Batch size of the painter in pictures; half of them belong to states of rollouts."""
     success_batch: int = 256
-    """States per update, half encoded and half dreamt."""
+    """Batch size of the success head in states, half encoded and half from rollouts."""
     metric_batch: int = 512
-    """Pairs of a state and a goal per update, half of the states dreamt; half as many mixed states come to them."""
+    """Batch size of the metric in pairs of a state and a goal; half of the states are from rollouts. Half as many mixed
+    states (hand and cubes of different frames) are added."""
     object_dynamics_horizons: tuple[int, ...] = (4, 8, 16, 24)
-    """Lengths of the object dynamics' rollouts, for equal parts of the stage."""
+    """Rollout lengths in training of the object dynamics, in control steps, each for an equal part of the stage."""
     horizons: tuple[int, ...] = (2, 4, 8, 12)
-    """Lengths of the predictor's rollouts, for equal parts of the stage."""
+    """Rollout lengths in training of the predictor, in control steps, each for an equal part of the stage."""
     recolor: int = 1
-    """How often state estimator, predictor, success head and metric see every episode again with its cubes in other
-    colors, 0 to 3: what happens to a cube does not depend on its color. 0 for pictures in which more is colored."""
+    """Number of recolored copies of every episode, 0 to 3, as data augmentation: the cubes swap colors. Used for state
+    estimator, object dynamics, predictor, success head and metric. Use 0 if more than the cubes is colored in the
+    pictures."""
     moving: float = 0.5
-    """Share of the predictor's windows that are drawn from those in which a cube moves; the others are any."""
+    """Share of the training windows of predictor and object dynamics, 0 to 1, in which a cube moves; the others are
+    random."""
     object_state_weight: float = 3.0
-    """Weight of the object state that is estimated from predicted tokens, beside the tokens' own error."""
+    """Weight, in the predictor's loss, of the error of the object state estimated from predicted tokens; the error of
+    the tokens has weight 1."""
     pixel_weight: float = 16.0
-    """Weight of pixels that differ from the background."""
+    """Weight, in the reconstruction loss, of pixels that differ from the background; others have weight 1. Raise it if
+    cubes are lost in reconstructions."""
     placing_weight: float = 0.3
-    """Weight of the object state that is estimated from the encoder's tokens, beside the pictures."""
+    """Weight, in the auto-encoder's loss, of the error of the object state estimated from the tokens; the
+    reconstruction error has weight 1."""
     token_noise: float = 0.1
-    """Noise on the tokens that the decoder sees."""
+    """Standard deviation of the noise on the decoder's input tokens in training."""
     rollout_noise: float = 0.05
-    """Noise on the first tokens of a rollout."""
+    """Standard deviation of the noise on the first tokens of a rollout in training."""
     autoencoder_rate: float = 2e-3
     """Peak learning rate of the auto-encoder."""
     state_estimator_rate: float = 6e-3
@@ -152,38 +159,40 @@ class Arguments:
     metric_rate: float = 3e-3
     """Peak learning rate of the metric."""
     average: float = 0.995
-    """Decay of the averaged weights that are kept."""
+    """Decay of the exponential moving average of the weights, which becomes the final weights."""
     held_out: float = 0.05
-    """Part of the episodes that is measured on and not trained on."""
+    """Fraction of the episodes that is held out for measurements."""
     test: Path | None = None
-    """Folder of other episodes to take the final figures on; None takes the held-out ones."""
+    """Folder of other episodes for the final figures. By default the held-out ones."""
     false_positives: float = 0.015
-    """Rate of false alarms in dreamt states at which success_threshold is set, in the task with the most of them; less
-    than the 2 % that `agents.fidelity` asks for, as other episodes may have more."""
+    """Highest accepted false-positive rate of the success head on states of rollouts, in any task; success_threshold is
+    set accordingly. It is lower than the 2 % that `agents.fidelity` requires, as other episodes may have more."""
     probe_updates: int = 500
-    """Updates of each probe of the final measurement."""
+    """Updates of each probe in the final measurement."""
     initial_states: int = 300
-    """Episodes per task whose starts and goals are kept beside the weights, for dreams to begin with; 0 keeps none."""
+    """Episodes per task whose initial states and goals are saved with the world model, to start rollouts from; 0 saves
+    none."""
     seed: int = 0
-    """Seed of weights, batches and split."""
+    """Seed of weights, batches and the held-out split."""
     split_seed: int | None = None
-    """Seed of the split into episodes to train on and held-out ones; None takes --seed."""
+    """Seed of the split into training and held-out episodes. By default --seed."""
     processes: int = 1
-    """Processes on this machine that share the work, with the curves of one; as many as there are idle cores. Several
-    machines: `torchrun`, see docs/scaling.md."""
+    """Number of data-parallel processes on this machine; the result is the same as with one process, up to rounding.
+    Use as many as there are idle cores. For several machines use `torchrun`, see docs/scaling.md."""
     threads: int | None = None
-    """Threads of torch in each process; None takes two for a process that is alone, and one for each of several."""
+    """Number of torch threads per process. By default two for a single process, and one for each of several."""
     device: Device = "cpu"
-    """Device of the updates; episodes are encoded, and the model measured, on the CPU."""
+    """Device of training. Episodes are encoded, and the model is measured, on the CPU."""
     bfloat16: bool | None = None
-    """Trains in mixed precision; None does so where the processor has instructions for it, or on a GPU."""
+    """Trains in mixed precision. By default on a GPU, or if the CPU has bfloat16 instructions."""
     muon: bool = True
-    """Trains matrices by Muon; False takes AdamW for everything."""
+    """Trains matrices with the optimizer Muon. --no-muon uses AdamW for all parameters."""
     model: StateGroundedConfig = field(default_factory=StateGroundedConfig)
-    """Architecture; with --init only of a new predictor, and of the metric, which is made anew where it differs."""
+    """Architecture. With --init it applies only to a new predictor (--new-predictor), and to the metric, which is
+    trained from random weights if it differs."""
 
     def __post_init__(self) -> None:
-        """Refuses at once what would fail after hours, or spoil them without a word.
+        """Checks the arguments, so that a run does not fail after hours.
 
         Raises:
             ValueError: If an argument is not accepted.
@@ -208,19 +217,19 @@ class Arguments:
             raise ValueError(f"init={self.init} with autoencoder={self.autoencoder}; accepted: one of them")
         if not (self.autoencoder_updates or self.init or self.autoencoder):
             raise ValueError(
-                "autoencoder_updates=0 leaves a new encoder as chance drew it; accepted: 1 or more, or with --init or "
-                "--autoencoder"
+                "autoencoder_updates=0 leaves a new encoder with random weights; accepted: 1 or more, or with --init "
+                "or --autoencoder"
             )
 
     def settings(self) -> dict[str, Any]:
-        """Returns what fixes the course of a run, JSON-able."""
+        """Returns the settings that determine the result of a run, as JSON types."""
         free = ("out", "processes", "threads", "device", *LATER)
         values = {name: value for name, value in asdict(self).items() if name not in free}
         paths = {name: str(getattr(self, name)) for name in ("init", "autoencoder")}
         return values | paths | {"data": [str(folder.resolve()) for folder in self.data]}
 
     def updates(self, stage: str) -> int:
-        """Returns the updates of a stage; 0 leaves it out."""
+        """Returns the number of updates of a stage; 0 if it is skipped."""
         predicts, made = self.predictor_updates > 0, not self.init or self.new_predictor
         kept = {
             "autoencoder": self.autoencoder,
@@ -230,7 +239,7 @@ class Arguments:
         return 0 if kept.get(stage) else int(getattr(self, f"{stage}_updates"))
 
     def share(self, stage: str) -> float | None:
-        """Returns the minutes of a stage; None where it counts updates."""
+        """Returns the minutes of a stage; None if its length is given by updates, or if it is skipped."""
         if self.minutes is None or not self.updates(stage):
             return None
         return self.minutes * SHARES[stage] / sum(SHARES[each] for each in SHARES if self.updates(each))

@@ -1,4 +1,4 @@
-"""Thresholds that `agents.fit` sets on held-out episodes: of success, and of disagreement."""
+"""Calibrates the success head and the disagreement threshold on held-out episodes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.nicol.world_model.model import StateGroundedModel
 
 QUANTILE = 0.999
-"""Share of the steps along held-out episodes whose disagreement stays below the threshold."""
+"""Share of the steps along held-out episodes whose disagreement is below the threshold."""
 
 CERTAIN = 0.95
-"""Probability from which on a state counts as success at the least. Who learns in a dream seeks out what passes for
-success there: a cube that was pushed just about far enough is not far enough in physics."""
+"""Lowest success threshold. Policies that are trained in the world model exploit states that barely count as success
+there: a cube that is pushed just far enough in the world model is often not far enough in physics."""
 SURE = 0.999
-"""Highest threshold: no state reaches a probability of 1."""
+"""Highest success threshold, because no state reaches a probability of 1."""
 
 
 def calibrate_success(
@@ -28,15 +28,16 @@ def calibrate_success(
 ) -> None:
     """Sets the success head's temperature (Guo et al. 2017) and threshold on held-out episodes.
 
-    The temperature minimizes the cross-entropy over encoded and dreamt states; the threshold is the lowest from
-    `CERTAIN` on at which, in every task, at most `false_positives` of the dreamt failures are called successes. Dreams
-    are teacher-forced: the head is to tell what it sees, and not what might have come of a contact.
+    The temperature minimizes the cross-entropy over encoded states and states of rollouts. The threshold is the lowest
+    one, at least `CERTAIN`, at which in every task at most `false_positives` of the failures in rollouts are classified
+    as successes. Rollouts are teacher-forced, so that the recorded condition is the correct label: the head is
+    calibrated on what a state shows, not on the outcome of contacts.
 
     Args:
         model: The world model.
-        held_out: N episodes.
-        tasks: Their tasks, `(N,)`.
-        false_positives: Share of the failures, half an episode and a whole one ahead.
+        held_out: N held-out episodes.
+        tasks: Tasks of the episodes, `(N,)`.
+        false_positives: Accepted share of false positives among failures, half an episode and a whole one ahead.
     """
     model.success_head.temperature.fill_(1.0)
     length = held_out.action.shape[1]
@@ -62,9 +63,10 @@ def calibrate_success(
 
 @torch.inference_mode()
 def calibrate_disagreement(model: StateGroundedModel, held_out: EncodedDataset) -> None:
-    """Sets the threshold of disagreement: a step above it is rarer than one in a thousand under recorded actions.
+    """Sets the disagreement threshold, which at most one step in a thousand exceeds under recorded actions.
 
-    It is taken along dreams from the first frame, where a dream's own errors add to what the ensemble disagrees on.
+    It is measured on open-loop rollouts from the first frame, where accumulated prediction errors add to the
+    disagreement.
     """
     disagreement = open_loop(model, model_metrics.first(model, held_out), held_out.action)[1].disagreement
     assert disagreement is not None

@@ -1,12 +1,13 @@
-"""Fits the default world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
+"""Fits a world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
-Stages, each on the frozen result of those before: the auto-encoder; the state estimator; the arm renderer; the object
-dynamics; the predictor; the painter, the success head and the metric, on encoded and on dreamt states, so that they are
-right where they are used. A killed run goes on when the same command is given again.
+This kind of world model, state_grounded, is the default for NICOL and uses labels from its simulator; select another
+kind by `--model`. It is trained in stages, each on the frozen result of the stages before: the auto-encoder; the state
+estimator; the arm renderer; the object dynamics; the predictor; then the painter, the success head and the metric,
+which are trained on both encoded states and states of rollouts, because they are used on both. Give the same command
+again to resume a run that was killed.
 
-Several processes, on one machine or more, fit one model: see `dream_env.agents.fit.distributed`.
-
-With 0 updates a stage keeps what --init has, so a single one can be fitted anew.
+Several processes, on one or more machines, can fit one model: see `dream_env.agents.fit.distributed`. With --init, a
+stage with 0 updates keeps its part of that model, so that a single stage can be trained again.
 """
 
 from __future__ import annotations
@@ -50,15 +51,15 @@ from dream_env.world_models import checkpoint
 
 
 class Fitted(NamedTuple):
-    """A world model after its last stage, and what to measure it on.
+    """A world model after its last stage, and the data to measure it on.
 
     Attributes:
         model: The world model, in eval mode.
-        train: Episodes it was trained on.
-        held_out: Episodes that are measured on.
-        steps: True steps to go of these, `(N, T + 1)`.
-        tasks: Names of their tasks, N of them.
-        minutes: How long each stage took.
+        train: Training episodes, encoded.
+        held_out: N held-out episodes, encoded.
+        steps: True steps to go in the held-out episodes, `(N, T + 1)`.
+        tasks: Names of the tasks of the held-out episodes, `(N,)`.
+        minutes: Duration of each stage in minutes.
     """
 
     model: StateGroundedModel
@@ -70,7 +71,7 @@ class Fitted(NamedTuple):
 
 
 def split(args: Arguments, episodes: Episodes) -> tuple[Tensor, Tensor]:
-    """Returns which episodes are trained on and which are held out; what is held out depends on data and seed alone.
+    """Returns the indices of training and of held-out episodes; the latter depend only on the data and the seed.
 
     Raises:
         ValueError: If there are fewer than two episodes, a kind is unknown, or none is left to train on.
@@ -100,17 +101,17 @@ def train(
     save_seconds: float = 60.0,
     encode: Callable[[StateGroundedModel, Episodes, Tensor, int], EncodedDataset] = encode_episodes,
 ) -> Fitted:
-    """Trains a world model through its stages; `args.out` gets the run's state and its curves.
+    """Trains a world model through all stages, and writes the state of the run and its curves to `args.out`.
 
     Args:
         args: See `Arguments`.
         episodes: The data; `args.data` only names it.
-        save_seconds: Time between two saves of the run's state.
-        encode: Encodes the episodes of some rows, see `encode_episodes`.
+        save_seconds: Seconds between two saves of the run's state.
+        encode: Encodes the episodes at given rows, see `encode_episodes`.
 
     Raises:
-        ValueError: If the data are too few, --init or --autoencoder do not fit, or `args.out` holds something else or a
-            run with other settings.
+        ValueError: If there are too few episodes, --init or --autoencoder do not fit, or `args.out` holds something
+            else or a run with other settings.
     """
     check_out(args.out, StateGroundedModel.kind, *args.data, args.init, args.autoencoder, args.test)
     check_tasks(episodes.task.tolist())
@@ -122,7 +123,7 @@ def train(
     run = Run(
         model,
         args.out,
-        args.settings() | {"recorded": len(episodes.images)},  # more of them would be split in another way
+        args.settings() | {"recorded": len(episodes.images)},  # another number is split differently
         seed=args.seed,
         bfloat16=args.bfloat16,
         save_seconds=save_seconds,
@@ -179,22 +180,22 @@ def train(
 
 
 def check_tasks(tasks: Iterable[str]) -> None:
-    """Raises ValueError for tasks whose goal the picture alone tells: labels of episodes do not say how far it is."""
-    if told := sorted({str(task) for task in tasks if str(task) in TASKS and TASKS[str(task)].destinations}):
+    """Raises ValueError for tasks whose goal is given only by a picture, as labels do not say how far it is."""
+    if refused := sorted({str(task) for task in tasks if str(task) in TASKS and TASKS[str(task)].destinations}):
         raise ValueError(
-            f"data hold episodes of {', '.join(told)}, whose goals the picture alone tells; accepted: data of other "
-            "tasks, or --model slots"
+            f"data hold episodes of {', '.join(refused)}, whose goals are given only by a picture; accepted: data of "
+            "other tasks, or --model slots"
         )
 
 
 def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict[str, Any]:
-    """Fits a world model, writes it into `args.out` and returns its figures; arguments and errors as in `train`.
+    """Fits a world model, writes it to `args.out` and returns its figures; arguments and errors as in `train`.
 
-    Of several processes the first alone measures and writes; the others return no figures. `wall_minutes` are those of
-    this call, from the first picture encoded to the last figure; a run that was resumed took longer. `peak_memory_gib`
-    is the most that each process held, summed up.
+    With several processes, only the first one measures and writes; the others return an empty dict. `wall_minutes` is
+    the duration of this call, which leaves out earlier parts of a resumed run. `peak_memory_gib` is the sum of the peak
+    memory of all processes.
     """
-    test = EpisodeDataset.load(args.test) if args.test else None  # now, as a slip would show after the stages only
+    test = EpisodeDataset.load(args.test) if args.test else None  # loaded first, so that errors show before training
     began = time.monotonic()
     with peak_memory() as peak:
         fitted = train(args, episodes, save_seconds)
@@ -202,7 +203,7 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
         others = distributed.total(own) - own
         if distributed.rank():
             return {}
-        torch.set_num_threads(args.threads or 2)  # the others are done
+        torch.set_num_threads(args.threads or 2)  # the other processes are done
         figures = _figures(args, fitted, test)
         figures |= {
             "wall_minutes": round((time.monotonic() - began) / 60, 2),
@@ -214,7 +215,7 @@ def fit(args: Arguments, episodes: Episodes, save_seconds: float = 60.0) -> dict
 
 
 def _figures(args: Arguments, fitted: Fitted, test: EpisodeDataset | None) -> dict[str, Any]:
-    """Measures a world model on its held-out episodes, or on those of --test."""
+    """Measures a world model on its held-out episodes, or on the episodes of --test."""
     model, latents, held_out, steps, tasks, minutes = fitted
     if test is not None:
         held_out, tasks = encode_episodes(model, test), test.task
@@ -230,7 +231,7 @@ def _figures(args: Arguments, fitted: Fitted, test: EpisodeDataset | None) -> di
 
 
 def _initial(args: Arguments) -> StateGroundedModel:
-    """Builds the model that a fit begins with: a new one, or that of --init, with new parts if it is to get them.
+    """Returns the model that training starts from: a new one, or that of --init, with new parts where requested.
 
     Raises:
         ValueError: If the arguments do not fit the checkpoint.
@@ -272,7 +273,7 @@ def _names(folders: tuple[Path, ...]) -> str:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    if not args.data:  # here, as others bring episodes of their own
+    if not args.data:  # checked here, because callers of `fit` pass episodes themselves
         raise ValueError("data=(); accepted: one folder or more, written by `python -m agents.collect`")
     if args.processes > 1:
         distributed.launch(_work, args.processes, args)
@@ -281,11 +282,11 @@ def main(args: Arguments) -> None:
 
 
 def _work(args: Arguments) -> None:
-    """Does a process's part, and writes what it came to if it is the first."""
+    """Fits in this process, as one of several or alone; the first process writes the initial states and prints."""
     episodes = EpisodeDataset.load(*args.data)
     with distributed.processes(args.device) as first:
         starts = None
-        if first and args.initial_states:  # now, as data without a start are refused
+        if first and args.initial_states:  # before training, as it fails without starts
             starts = from_episodes(episodes, limit=args.initial_states, seed=args.seed)
         figures = fit(args, episodes)
     if not first:

@@ -1,4 +1,4 @@
-"""The stages of `agents.fit` that learn how things move: the arm renderer, the object dynamics, the predictor."""
+"""Stages of `agents.fit` for motion: the arm renderer, the object dynamics and the predictor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dream_env.nicol.world_model.state_estimator import HAND, StateEstimator, cu
 def arm_renderer_stage(
     args: Arguments, renderer: ArmRenderer, train: EncodedDataset, held_out: EncodedDataset
 ) -> Stage:
-    """Trains the arm renderer by itself, on pairs of frames in a row: the predictor begins with an arm."""
+    """Returns the stage that trains the arm renderer on pairs of consecutive frames, before the predictor."""
     episodes, steps = train.action.shape[:2]
     renderer.requires_grad_(True)
 
@@ -63,7 +63,7 @@ def arm_renderer_stage(
 def object_dynamics_stage(
     args: Arguments, model: StateGroundedModel, train: EncodedDataset, estimated: Tensor, held_out: EncodedDataset
 ) -> Stage:
-    """Trains the object dynamics by themselves, from `estimated` object states `(N, T + 1, R)` of the episodes."""
+    """Returns the stage that trains the object dynamics, from `estimated` object states `(N, T + 1, R)`."""
     module, steps = model.object_dynamics, train.action.shape[1]
     lengths = [min(length, steps) for length in args.object_dynamics_horizons]
     windows = Windows(train.cubes, lengths, args.moving)
@@ -103,7 +103,10 @@ def predictor_stage(
     held_out: EncodedDataset,
     pictures: np.ndarray,
 ) -> Stage:
-    """Trains the predictor on windows of encoded episodes; `pictures` `(T + 1, 64, 64, 3)` are a held-out one's."""
+    """Returns the stage that trains the predictor on windows of encoded episodes.
+
+    Its report draws a rollout of the first held-out episode below `pictures` `(T + 1, 64, 64, 3)`, its recorded frames.
+    """
     predictor = model.predictor
     episodes, steps = train.action.shape[:2]
     lengths = [min(length, steps) for length in args.horizons]
@@ -114,10 +117,10 @@ def predictor_stage(
     def begin() -> None:
         if args.init and not args.new_predictor:
             return
-        some = train.take(torch.arange(min(episodes, 200)))
-        fit_hand_projection(predictor, some.tokens.float(), some.proprio)
+        sample = train.take(torch.arange(min(episodes, 200)))
+        fit_hand_projection(predictor, sample.tokens.float(), sample.proprio)
         if predictor.cube_projection is not None:
-            fit_cube_projection(predictor.cube_projection, model.state_estimator, some)
+            fit_cube_projection(predictor.cube_projection, model.state_estimator, sample)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         length = lengths[int(progress * len(lengths))]
@@ -152,10 +155,10 @@ def predictor_stage(
 
 
 def shares(episodes: int, ensemble: int, seed: int) -> Tensor:
-    """Draws how much each episode counts for every part of an ensemble, `(episodes, ensemble)`.
+    """Draws the weights of episodes in the loss of each ensemble member, `(episodes, ensemble)`.
 
-    Each part counts its own half of the episodes thrice: the parts differ where few episodes tell what happens (a mild
-    form of the bootstrap of PETS: Chua et al. 2018, section 4).
+    Each member gives a random half of the episodes three times the weight of the others. The members therefore disagree
+    where the data are sparse (a mild form of the bootstrap of PETS: Chua et al. 2018, section 4).
     """
     if ensemble == 1:
         return torch.ones(episodes, 1)
@@ -163,12 +166,12 @@ def shares(episodes: int, ensemble: int, seed: int) -> Tensor:
 
 
 class Windows:
-    """Draws windows of episodes in which, more often than not, a cube moves.
+    """Draws windows of episodes, with an increased share of windows in which a cube moves.
 
     Args:
-        cubes: Places of the cubes, `(N, T + 1, cubes, 3)` cm; NaN for one that is not there.
-        lengths: Steps that a window may have, T at most.
-        share: Share of windows drawn from those in which a cube moves; the others are any.
+        cubes: Positions of the cubes in cm, `(N, T + 1, cubes, 3)`; NaN for a cube that is not there.
+        lengths: Possible lengths of a window in steps, T at most.
+        share: Share of windows that are drawn from those in which a cube moves; the others are random.
     """
 
     def __init__(self, cubes: Tensor, lengths: Sequence[int], share: float) -> None:
@@ -176,7 +179,7 @@ class Windows:
         self.moving = {length: moving_windows(cubes, length) for length in set(lengths)}
 
     def draw(self, length: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draws windows of one of the lengths: episodes `(count, 1)` and frames `(count, length + 1)`."""
+        """Draws windows of one of the lengths, as episodes `(count, 1)` and frames `(count, length + 1)`."""
         n = torch.randint(self.episodes, (count, 1), generator=generator)
         t = torch.randint(self.frames - length, (count, 1), generator=generator)
         moving = self.moving[length]
@@ -187,14 +190,14 @@ class Windows:
 
 
 def moving_windows(cubes: Tensor, length: int) -> Tensor:
-    """Finds the windows of some steps in which a cube moves.
+    """Finds the windows in which a cube moves.
 
     Args:
-        cubes: Places of the cubes, `(N, T + 1, cubes, 3)` cm; NaN for one that is not there.
-        length: Steps of a window.
+        cubes: Positions of the cubes in cm, `(N, T + 1, cubes, 3)`; NaN for a cube that is not there.
+        length: Length of a window in steps.
 
     Returns:
-        Episode and first frame of each, `(M, 2)`.
+        Episode and first frame of each window, `(M, 2)`.
     """
     starts = cubes.shape[1] - length
     halves = [cubes[:, k : k + starts] - cubes[:, :starts] for k in (length // 2, length)]
@@ -202,12 +205,12 @@ def moving_windows(cubes: Tensor, length: int) -> Tensor:
 
 
 def fit_hand_projection(predictor: Predictor, tokens: Tensor, proprio: Tensor) -> None:
-    """Fits the projection of the hand to the middle of what changes in the map between two frames.
+    """Fits the projection of the hand to the center of the changes in the token map between two frames.
 
     Args:
         predictor: The predictor.
         tokens: Encoded episodes `(N, T + 1, tokens, C)` float32.
-        proprio: Their set-points `(N, T + 1, 4)`.
+        proprio: Set-points `(N, T + 1, 4)`.
     """
     change = tokens.diff(dim=1).square().mean(-1).flatten(0, 1)
     total = change.sum(1, keepdim=True)
@@ -219,15 +222,20 @@ def fit_hand_projection(predictor: Predictor, tokens: Tensor, proprio: Tensor) -
 
 @torch.no_grad()
 def fit_cube_projection(projection: Projection, estimator: StateEstimator, some: EncodedDataset) -> None:
-    """Fits the projection of the cubes to where the state estimator looks for them.
+    """Fits the projection of the cubes to the positions that the state estimator attends to.
 
-    Of a color's attention maps it takes the one that moves about most: another may rest on the background.
+    Of a color's attention maps, the one whose position varies most is used; others may stay on the background.
+
+    Args:
+        projection: The projection to fit.
+        estimator: The state estimator.
+        some: Encoded episodes.
     """
-    looks = estimator.attended_places(some.tokens.flatten(0, 1).float())
+    attended = estimator.attended_places(some.tokens.flatten(0, 1).float())
     truth, known = (part.flatten(0, 1) for part in true_object_state(some))
     places, present = cubes(truth), cubes(known.float())[..., 0] > 0
     seen: list[Tensor] = []
     for color in range(len(COLORS)):
-        centers = looks[present[:, color], color]
+        centers = attended[present[:, color], color]
         seen.append(centers[:, centers.var(0).sum(-1).argmax()])
     projection.fit(places.transpose(0, 1)[present.T], torch.cat(seen))

@@ -1,7 +1,8 @@
-"""Every recorded frame answers for every task and every cube, not only for the one that was asked for.
+"""Hindsight labels: whether each recorded frame fulfils each task for each cube, not only the instructed one.
 
-The success head learns from these questions too (hindsight relabeling: Andrychowicz et al. 2017): that a cube is held
-is success for "lift the red cube" and failure for "lift the blue one", and only the words tell them apart.
+The success head is trained on these labels, too (hindsight relabelling: Andrychowicz et al. 2017). For example, a frame
+in which the red cube is held is a success for "lift the red cube" and a failure for "lift the blue one"; only the
+instruction distinguishes them.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from dream_env.nicol.tasks.task import in_hand
 from dream_env.progress import progress_bar
 
 QUESTIONS = tuple(TASKS[name] for name in STANDARD)
-"""What can be asked of a frame: tasks whose condition can be told without goals and speeds."""
+"""Tasks for which frames are labelled: those whose condition does not depend on goals or velocities."""
 
 
 class Hindsight:
-    """Questions about recorded frames, with their true answers.
+    """Draws instructions for recorded frames, with true success labels.
 
     Args:
-        episodes: The episodes, N of T steps.
-        embed: Embeds a sentence.
+        episodes: N episodes of T steps.
+        embed: Function that embeds a sentence.
 
     Attributes:
         conditions: Whether each task's condition holds for each cube, `(N, T + 1, tasks, cubes)` bool.
@@ -51,17 +52,17 @@ class Hindsight:
         self.sentences = [[np.stack([embed(s) for s in cell]) for cell in row] for row in sentences]
 
     def ask(self, n: Tensor, t: Tensor, recolored: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Asks about frames t of episodes n, half of the time the question that was asked in physics.
+        """Draws an instruction for frames t of episodes n: half of the time the episode's own task and cube.
 
         Args:
-            n: Episodes `(B,)`.
-            t: Frames `(B,)`.
-            recolored: By how many places the colors of their cubes were moved, `(B,)`, see
+            n: Indices of the episodes, `(B,)`.
+            t: Indices of the frames, `(B,)`.
+            recolored: Number of places by which the colors of their cubes were shifted, `(B,)`, see
                 `dream_env.agents.nicol.encoded_dataset.recolor`.
-            generator: Source of chance.
+            generator: Random number generator.
 
         Returns:
-            Sentence embeddings `(B, 64)` and answers `(B,)`, 0 or 1.
+            Sentence embeddings `(B, 64)` and success labels `(B,)`, 0 or 1.
         """
         own = torch.rand(len(n), generator=generator) < 0.5
         task = torch.where(own, self.own_task[n], torch.randint(len(STANDARD), n.shape, generator=generator))
@@ -76,7 +77,7 @@ class Hindsight:
 
 
 def _conditions(episodes: Episodes, n: int) -> np.ndarray:
-    """Returns the answers `(T + 1, tasks, cubes)` for one episode."""
+    """Returns the labels `(T + 1, tasks, cubes)` of one episode."""
     answers = np.zeros((len(episodes.hand[n]), len(STANDARD), episodes.objects.shape[2]), bool)
     for cube in range(answers.shape[2]):
         for t, now in enumerate(sim_states(episodes, n, cube)):
@@ -85,7 +86,7 @@ def _conditions(episodes: Episodes, n: int) -> np.ndarray:
 
 
 def sim_states(episodes: Episodes, n: int, cube: int) -> Iterator[SimState]:
-    """Yields the T + 1 states of the simulator in an episode, as if a cube had been named."""
+    """Yields the T + 1 simulator states of an episode, with `cube` as the instructed cube."""
     setpoints = denormalize(episodes.proprio[n])
     for objects, hand, setpoint in zip(episodes.objects[n], episodes.hand[n], setpoints, strict=True):
         yield SimState(objects, cube, hand, setpoint, bool(in_hand(objects[cube], hand)))

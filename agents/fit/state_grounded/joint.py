@@ -1,4 +1,4 @@
-"""The stage of `agents.fit` in which encoder and predictor learn together: latent prediction without collapse."""
+"""Stage of `agents.fit` that trains encoder and predictor jointly: latent prediction without collapse."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from dream_env.nicol.world_model.model import StateGroundedModel
 HORIZON = 3
 """Steps that are predicted from every first frame."""
 VARIANCE, COVARIANCE = 1.0, 0.04
-"""Weights beside a prediction error of weight 1: those of VICReg (Bardes et al. 2022, section 4.2), 25, 25 and 1."""
+"""Loss weights relative to the prediction error; the ratios are those of VICReg (Bardes et al. 2022, section 4.2):
+25, 25 and 1."""
 PIXELS = 20.0
-"""Weight of the decoder's loss, which is that much smaller than the others."""
+"""Weight of the decoder's loss, which is smaller than the other losses by about this factor."""
 
 
 def joint_stage(
     args: Arguments, model: StateGroundedModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
 ) -> Stage:
-    """Trains encoder and predictor on windows of pictures, in the place of `autoencoder_stage` and with its updates.
+    """Returns the stage that trains encoder and predictor on windows of pictures, instead of `autoencoder_stage`.
 
-    Tokens are what can be predicted, `HORIZON` steps ahead; gradients flow into the targets too, and VICReg's terms
-    keep them from becoming all alike. The decoder draws the first frames of the windows. With the objective "latent" it
-    only looks on, and its loss does not reach the encoder; with "both" it does.
+    The tokens are trained to be predictable `HORIZON` steps ahead. Gradients also flow into the targets; VICReg's terms
+    prevent a collapse to constant tokens. The decoder reconstructs the first frames of the windows; its gradients reach
+    the encoder only with the objective "both", not with "latent".
     """
     autoencoder, predictor = model.autoencoder, model.predictor
     base = autoencoder_stage(args, model, episodes, rows, held_rows)
@@ -47,8 +48,8 @@ def joint_stage(
         base.begin()
         if args.init and not args.new_predictor:
             return
-        some = rows[:20, None].expand(-1, frames)
-        images, proprio = windows(some, torch.arange(frames).expand_as(some))
+        sample = rows[:20, None].expand(-1, frames)
+        images, proprio = windows(sample, torch.arange(frames).expand_as(sample))
         with torch.no_grad():
             autoencoder.train()
             tokens = autoencoder.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -75,8 +76,8 @@ def joint_stage(
 def spread(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Returns VICReg's variance and covariance terms (Bardes et al. 2022, equations 1 to 4) of tokens `(B, T, C)`.
 
-    Every number of the map has to differ between pictures, with a standard deviation of 1 or more; the channels of a
-    token should not repeat each other, which is counted over all places, as they are the same everywhere.
+    The variance term pushes the standard deviation of every entry of the token map, over pictures, to at least 1. The
+    covariance term decorrelates the channels of a token, over all positions, because channels mean the same everywhere.
     """
     deviation = (tokens.var(0) + 1e-4).sqrt()
     variance = (1 - deviation).clamp_min(0).mean()

@@ -1,4 +1,4 @@
-"""The losses of `agents.fit`, one for each stage that trains by one of its own."""
+"""Loss functions of the stages of `agents.fit --model state_grounded`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dream_env.nicol.world_model.success_head import SuccessHead
 from dream_env.world_models.autoencoder import AutoEncoder
 
 CHANGED = 16 / 255
-"""Difference to the background from which on a pixel counts as an object's or the arm's."""
+"""Smallest difference from the background for a pixel to count as part of an object or the arm."""
 
 
 def autoencoder_loss(
@@ -29,19 +29,19 @@ def autoencoder_loss(
     truth: Tensor | None = None,
     known: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean squared error of the reconstruction, and the error of the object state estimated from the tokens.
+    """Returns the weighted squared error of the reconstruction, plus the error of the object state from the tokens.
 
     Args:
         autoencoder: In training mode.
         images: Pictures `(B, H, W, 3)` uint8.
         generator: Source of the noise.
-        weight: Weight of pixels that differ from the background, beside 1 for the others; without it a small cube is
-            lost in the table.
-        noise: Standard deviation of the noise on the tokens, which makes distances between them mean something.
+        weight: Weight of pixels that differ from the background; others have weight 1. With equal weights small cubes
+            are not reconstructed.
+        noise: Standard deviation of the noise on the tokens, which makes distances between tokens meaningful.
         placing: Weight of the object state's error.
-        estimator: In training mode; None for pictures only.
-        truth: The object states `(B, R)`.
-        known: Which of their numbers exist, `(B, R)` bool.
+        estimator: State estimator in training mode; None for the reconstruction error only.
+        truth: True object states `(B, R)`.
+        known: Mask of the entries of `truth` that exist, `(B, R)` bool.
 
     Returns:
         The loss, a scalar.
@@ -54,12 +54,12 @@ def autoencoder_loss(
 
 
 def noisy(tokens: Tensor, generator: torch.Generator, noise: float) -> Tensor:
-    """Adds noise of a standard deviation to tokens `(B, T, C)`."""
+    """Adds Gaussian noise with standard deviation `noise` to tokens `(B, T, C)`."""
     return tokens + noise * distributed.draw(tokens.shape, generator, tokens.device)
 
 
 def reconstruction_loss(autoencoder: AutoEncoder, tokens: Tensor, images: Tensor, weight: float) -> Tensor:
-    """Error of the pictures that a decoder draws of tokens `(B, T, C)`; for the rest see `autoencoder_loss`."""
+    """Returns the weighted error of pictures decoded from tokens `(B, T, C)`; arguments as in `autoencoder_loss`."""
     target = images.float() / 255
     changed = (target - autoencoder.background).abs().amax(-1, keepdim=True) > CHANGED
     weights = 1 + (weight - 1) * changed
@@ -68,9 +68,14 @@ def reconstruction_loss(autoencoder: AutoEncoder, tokens: Tensor, images: Tensor
 
 
 def arm_renderer_loss(renderer: ArmRenderer, tokens: Tensor, arm: Tensor) -> Tensor:
-    """Mean squared error of the drawing of pairs of frames `(B, 2, T, C)` from what tells of the arm `(B, 2, n)`.
+    """Returns the mean squared error of the tokens rendered from the arm's state `(B, 2, n)` for pairs of frames.
 
-    What is left are the cubes.
+    The remaining error is due to the cubes, which the renderer does not know.
+
+    Args:
+        renderer: The arm renderer.
+        tokens: Tokens of two consecutive frames, `(B, 2, T, C)`.
+        arm: Set-point and position of the hand in both frames, `(B, 2, n)`.
     """
     return F.mse_loss(renderer(arm[:, 0], arm[:, 1]), torch.cat([tokens[:, 0], tokens[:, 1]], dim=-1))
 
@@ -83,21 +88,21 @@ def object_dynamics_loss(
     known: Tensor,
     share: Tensor | None = None,
 ) -> Tensor:
-    """Error of k steps of every network of the ensemble, each step from what it predicted of the one before.
+    """Returns the error of k steps of every ensemble member, each step from the member's own previous prediction.
 
-    Of its components that one goes on which most probably happened. So a network never has to make good for chance that
-    it did not foresee, and learns from what is known at every step, not from what came of it.
+    Each step continues from the mixture component that most probably happened according to the truth. A member is
+    therefore not penalized at later steps for a random outcome that it could not predict.
 
     Args:
-        dynamics: In training mode.
-        object_state: As estimated from the first frames, `(B, R)`.
+        dynamics: Object dynamics in training mode.
+        object_state: Object states estimated from the first frames, `(B, R)`.
         proprio: Set-points `(B, k + 1, 4)`.
         truth: True object states `(B, k + 1, R)`.
-        known: Which of their numbers exist, `(B, k + 1, R)` bool.
-        share: How much each window counts for every network, `(B, E)`; None for all alike.
+        known: Mask of the entries of `truth` that exist, `(B, k + 1, R)` bool.
+        share: Weight of each window for every member, `(B, E)`; None for equal weights.
 
     Returns:
-        The loss, a scalar: the mean over the networks.
+        The loss, a scalar: the mean over the ensemble members.
     """
     device, steps = object_state.device, truth.shape[1] - 1
     total = torch.zeros((), device=device)
@@ -123,30 +128,31 @@ def rollout_loss(
     known: Tensor | None = None,
     share: Tensor | None = None,
 ) -> Tensor:
-    """Error of k predicted steps, each from the prediction before (V-JEPA 2-AC's rollout loss, section 3).
+    """Returns the error of k predicted steps, each from the previous prediction.
 
-    To the mean squared error of the tokens comes that of the object state that is estimated from them. A small cube is
-    a small part of the tokens, so a predictor that only has to match them learns the arm first and last what it does to
-    cubes.
+    This is the rollout loss of V-JEPA 2-AC, section 3, with an additional term.
+    The error of the object state that is estimated from predicted tokens is added to the mean squared error of the
+    tokens. A cube is only a small part of the tokens, so with the token error alone the predictor would learn the
+    motion of the arm first and its effect on cubes last.
 
-    Every head counts some windows more than others, so that the heads differ where data is thin; the rollout goes on
-    from their mean, which is what `step` gives.
+    Each head weights the windows differently, so that the heads disagree where the data are sparse. The rollout
+    continues from the mean of the heads, as `step` does.
 
-    Of what may come of a contact the predictor is told the component that most probably happened: it has to draw what
-    it is told, not to doubt it.
+    The predictor is given the outcome of contacts: the component of the object dynamics that most probably happened. It
+    only has to learn to render that outcome, not to predict which one occurs.
 
     Args:
-        model: Its predictor in training mode.
+        model: World model with its predictor in training mode.
         tokens: Windows of encoded frames `(B, k + 1, T, C)`.
         proprio: Set-points `(B, k + 1, 4)`.
         action: Actions `(B, k, 4)`.
         generator: Source of the noise.
         noise: Standard deviation of the noise on the first frame.
         weight: Weight of the object state's error.
-        truth: True object states `(B, k + 1, R)`, as a cube behind the hand is estimated less well; None matches tokens
-            only, over a table without cubes.
-        known: Which of their numbers exist, `(B, k + 1, R)` bool.
-        share: How much each window counts for every head, `(B, ensemble)`; None for all alike.
+        truth: True object states `(B, k + 1, R)`, which are more accurate than estimates, for example for a cube behind
+            the hand; None for the error of tokens only, with an object state of zeros.
+        known: Mask of the entries of `truth` that exist, `(B, k + 1, R)` bool.
+        share: Weight of each window for every head, `(B, ensemble)`; None for equal weights.
 
     Returns:
         The loss, a scalar.
@@ -175,7 +181,7 @@ def rollout_loss(
 
 
 def object_state_loss(object_state: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Error of object states `(..., R)`: squared up to a centimeter, then linear, by how much each is `known`."""
+    """Returns the error of object states `(..., R)`: squared up to one centimeter, then linear; masked by `known`."""
     error = F.smooth_l1_loss(object_state.float(), truth, beta=CENTIMETER, reduction="none")
     return (error * known).mean()
 
@@ -188,19 +194,19 @@ def success_loss(
     condition: Tensor,
     object_state: Tensor,
 ) -> Tensor:
-    """Binary cross-entropy of the task's condition; shapes as in `SuccessHead.forward`, condition `(B,)` 0 or 1."""
+    """Returns the binary cross-entropy of the task's condition `(B,)`, 0 or 1; shapes as in `SuccessHead.forward`."""
     logits = head(tokens, proprio, instruction, object_state)
     return F.binary_cross_entropy_with_logits(logits.float(), condition)
 
 
 def metric_loss(vectors: Tensor, goals: Tensor, steps: Tensor) -> Tensor:
-    """Absolute error of the learned distance in steps.
+    """Returns the error of the learned distance in control steps: squared up to one step, then absolute.
 
     Args:
-        vectors: Vectors of the frames `(B, M)`.
-        goals: Vectors of frames that show their goals, `(B, M)`.
+        vectors: Metric vectors of the states, `(B, M)`.
+        goals: Metric vectors of the goals, `(B, M)`.
         steps: True steps to go, `(B,)`.
     """
-    # The root has no gradient at 0: a frame of the goal itself is some hundredths of a step from it.
+    # The square root has no gradient at 0; with the offset, the distance of a state to itself is 0.01 steps.
     distance = ((vectors.float() - goals.float()).square().sum(1) + 1e-4).sqrt()
     return F.smooth_l1_loss(distance, steps)

@@ -1,4 +1,4 @@
-"""The stage of `agents.fit` that learns to draw states, of frames and of dreams."""
+"""Stage of `agents.fit` that trains the painter, which decodes states of frames and of rollouts to pictures."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ WIDTH = 16
 def painter_stage(
     args: Arguments, model: StateGroundedModel, episodes: Episodes, rows: Tensor, train: EncodedDataset, held: Tensor
 ) -> Stage:
-    """Trains the painter on frames, half of them as they are dreamt.
+    """Returns the stage that trains the painter on frames, half of them with tokens from rollouts.
 
-    Where hand and cubes are it is told by the truth, so it learns to draw them there, whatever is left of them in the
-    tokens. The error is absolute: a squared one draws the mean of what may be, which is pale.
+    The painter is given the true positions of hand and cubes, so that it learns to draw them there even if the tokens
+    show them only weakly. The loss is the absolute error, because with squared error pictures become a pale mean of the
+    possible ones.
 
     Args:
-        args: Arguments of the fit.
+        args: See `Arguments`.
         model: The world model.
         episodes: Recorded episodes.
-        rows: Those that are trained on.
-        train: The same, encoded.
-        held: Rows of those that are held out.
+        rows: Indices of the training episodes.
+        train: The training episodes, encoded.
+        held: Indices of the held-out episodes.
     """
     painter = model.painter
     assert painter is not None

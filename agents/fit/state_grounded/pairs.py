@@ -1,4 +1,4 @@
-"""Pairs of a frame and a goal with the true control steps between them: what the metric learns from."""
+"""Pairs of a frame and a goal with the true number of control steps between them, to train the metric."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from dream_env.nicol.tasks.task import in_hand
 from dream_env.progress import progress_bar
 
 PICTURE = -1
-"""Stands for the goal picture of the episode where a pair names its goal by a frame."""
+"""Value of `Pair.goal` that stands for the goal picture of the episode."""
 HINDSIGHT = 0.25
-"""Share of the pairs whose goal is a frame."""
+"""Share of the pairs whose goal is a frame (hindsight)."""
 MIXED = 12
-"""Mixed states of each episode."""
+"""Number of mixed states per episode."""
 
 
 class Pair(NamedTuple):
     """A batch of pairs, each within one episode.
 
     Attributes:
-        episode: Episodes, `(B,)`.
-        frame: Frames, `(B,)`.
-        goal: Frames that show the goal, `(B,)`, or `PICTURE`.
+        episode: Indices of the episodes, `(B,)`.
+        frame: Indices of the frames, `(B,)`.
+        goal: Indices of the frames that show the goal, `(B,)`, or `PICTURE`.
         steps: True steps to go, `(B,)` float32.
     """
 
@@ -40,12 +40,12 @@ class Pair(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """A batch of states that never were, and the goal pictures of their episodes.
+    """A batch of artificial states, each with the hand of one frame and the cubes of another frame of an episode.
 
     Attributes:
-        episode: Episodes, `(B,)`.
-        hand: Frames that show where the hand is, `(B,)`.
-        cubes: Frames that show where the cubes are, `(B,)`; nothing is held in them.
+        episode: Indices of the episodes, `(B,)`; their goal pictures are the goals.
+        hand: Indices of the frames from which the hand is taken, `(B,)`.
+        cubes: Indices of the frames from which the cubes are taken, `(B,)`; nothing is held in them.
         steps: True steps to go to the goal picture, `(B,)` float32.
     """
 
@@ -56,17 +56,18 @@ class Mixed(NamedTuple):
 
 
 class Pairs:
-    """Source of pairs from recorded episodes.
+    """Draws pairs from recorded episodes.
 
-    Most of them ask how far a frame is from the episode's goal picture. The others are hindsight: wherever some task's
-    condition came to hold for some cube, a frame that shows it becomes the goal of the episode's frames. So pictures of
-    the same hand over another cube, and of an empty hand beside one that holds, are goals some steps apart. States that
-    are mixed of the hand in one frame and the cubes in another, often the hand where it ends and the cubes where
-    they began, teach that a hand in the right place is not the task done.
+    In most pairs the goal is the episode's goal picture. The others use hindsight: if the condition of any task became
+    true for any cube, a frame that shows this becomes the goal of the episode's frames. The metric therefore learns
+    that the hand over different cubes, or an empty hand and one that holds a cube, are several steps apart.
+
+    Mixed states combine the hand of one frame with the cubes of another, often the hand at the end of the episode with
+    cubes that have not been moved. They teach that a hand in the right position does not complete the task.
 
     Args:
         episodes: The episodes.
-        rows: Those that are used, `(N,)`; a pair names them by their place in it.
+        rows: Indices of the episodes that are used, `(N,)`; pairs refer to positions in this list.
         conditions: Whether each task's condition holds for each cube, `(episodes, T + 1, tasks, cubes)`, see
             `dream_env.agents.fit.state_grounded.hindsight.Hindsight`.
 
@@ -110,7 +111,7 @@ class Pairs:
 
 
 def own_steps(episodes: Episodes, rows: Tensor) -> Tensor:
-    """Returns the steps to go of episodes `rows` `(N,)`, each for its own task and cube, `(N, T + 1)` float32."""
+    """Returns the steps to go `(N, T + 1)` float32 in episodes `rows` `(N,)`, each for its own task and cube."""
     names = list(TASKS)
     cells = [(n, names.index(str(episodes.task[n])), int(episodes.target[n])) for n in rows.tolist()]
     steps = [_steps(episodes, *cell) for cell in progress_bar(cells, "steps to go", unit="episode")]
@@ -118,7 +119,7 @@ def own_steps(episodes: Episodes, rows: Tensor) -> Tensor:
 
 
 def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
-    """Mixes states of episodes `rows`, `MIXED` of each, in half of which the hand is where it ends."""
+    """Returns `MIXED` mixed states from each of the episodes `rows`; half of them take the hand of the last frame."""
     rng = np.random.default_rng(0)
     last = episodes.hand.shape[1] - 1
     drawn = []
@@ -137,6 +138,6 @@ def _mixed(episodes: Episodes, rows: np.ndarray) -> Mixed:
 
 
 def _steps(episodes: Episodes, n: int, task: int, cube: int) -> np.ndarray:
-    """Returns the steps to go `(T + 1,)` of an episode, for any task and cube."""
+    """Returns the steps to go `(T + 1,)` in episode n for a given task and cube."""
     to_go = list(TASKS.values())[task].steps_to_go
     return np.array([to_go(now) for now in sim_states(episodes, n, cube)], np.float32)

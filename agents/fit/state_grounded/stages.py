@@ -1,6 +1,7 @@
-"""The stages of `agents.fit` that learn what is seen, and what it is worth; how it moves: `dynamics`.
+"""Stages of `agents.fit` for perception (auto-encoder, state estimator) and for the success head and the metric.
 
-Each says what it trains, on which batches, and what it reports on the way.
+Each function returns a `Stage`: the module to train, the loss on random batches, and a report. The stages for motion
+are in `dynamics`.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, SCALE, StateEstimator
 
 MOVED = 1.0
-"""A cube that is further than this (cm) from where it was has moved."""
+"""Distance in cm from its earlier position above which a cube counts as moved."""
 HARD = 3 / 8
-"""Share of the state estimator's frames, in equal parts, that show a held cube and one that was moved: both are rare,
-and harder to tell than a cube that lies where it was put."""
+"""Share of the state estimator's frames that show, in equal parts, a held cube or a moved one. Both are rare, and harder
+to estimate than a cube that lies where it was put."""
 
 
 def autoencoder_stage(
     args: Arguments, model: StateGroundedModel, episodes: Episodes, rows: Tensor, held_rows: Tensor
 ) -> Stage:
-    """Trains the auto-encoder on single pictures of episodes `rows`, and freezes the tokens' statistics.
+    """Returns the stage that trains the auto-encoder on single pictures of episodes `rows`.
 
-    The state estimator learns beside it: to draw a picture, a token need not tell the hand's place as well as it could.
+    The state estimator is trained jointly, because reconstruction alone does not make tokens locate the hand as
+    precisely as they could.
     """
     autoencoder, estimator = model.autoencoder, model.state_estimator if args.placing_weight else None
     module: nn.Module = autoencoder if estimator is None else nn.ModuleList([autoencoder, estimator])
@@ -53,7 +55,7 @@ def autoencoder_stage(
 
     @torch.no_grad()
     def finish() -> None:
-        """Freezes the statistics that give the tokens unit variance."""
+        """Fixes the statistics that give the tokens unit variance."""
         autoencoder.train()
         autoencoder.normalize.reset_running_stats()
         autoencoder.normalize.momentum = None  # a plain mean over the batches
@@ -89,7 +91,7 @@ def autoencoder_stage(
 def state_estimator_stage(
     args: Arguments, estimator: StateEstimator, train: EncodedDataset, held_out: EncodedDataset
 ) -> Stage:
-    """Trains the state estimator on encoded frames, with recorded truth."""
+    """Returns the stage that trains the state estimator on encoded frames, with the simulator's state as the target."""
     truth, known = true_object_state(train)
     episodes, frames = truth.shape[:2]
     away = (train.cubes - train.cubes[:, :1]).norm(dim=-1).nan_to_num() > MOVED
@@ -127,12 +129,12 @@ def state_estimator_stage(
 
 
 class Dreams(NamedTuple):
-    """Training episodes as they are dreamt from their first frame, each in one of its colorings.
+    """Rollouts of the world model from the first frames of training episodes, each in one of its colorings.
 
     Attributes:
-        rows: Which training episodes, `(N,)`.
-        tokens: Their tokens, `(N, T + 1, tokens, C)` float16.
-        object_state: Their object states, `(N, T + 1, R)`.
+        rows: Indices of the training episodes, `(N,)`.
+        tokens: Predicted tokens, `(N, T + 1, tokens, C)` float16.
+        object_state: Predicted object states, `(N, T + 1, R)`.
     """
 
     rows: Tensor
@@ -141,13 +143,13 @@ class Dreams(NamedTuple):
 
 
 class States(NamedTuple):
-    """What success head and metric are trained and measured on.
+    """Training and held-out data of the success head and the metric.
 
     Attributes:
-        train: Encoded episodes, one coloring of all of them after the other.
-        estimated: Their object states, see `estimate`.
-        dreams: The same episodes, dreamt.
-        held_out: Episodes that are only measured on.
+        train: Encoded training episodes: all of them in one coloring, then all in the next.
+        estimated: Object states estimated from their tokens, see `estimate`.
+        dreams: Rollouts of the world model under the same actions.
+        held_out: Held-out episodes, encoded.
     """
 
     train: EncodedDataset
@@ -157,21 +159,33 @@ class States(NamedTuple):
 
 
 def dream(model: StateGroundedModel, train: EncodedDataset, count: int) -> Dreams:
-    """Dreams `count` episodes that stand in `train` one coloring after the other; of what may come, what came."""
+    """Rolls out the world model for `count` episodes, under their recorded actions.
+
+    Where a step has several possible outcomes, the rollout takes the recorded one (teacher forcing).
+
+    Args:
+        model: The world model.
+        train: Encoded episodes: `count` of them in one coloring, then the same in the next. Each rollout uses one of
+            the colorings.
+        count: Number of episodes.
+    """
     rows = torch.arange(count)
     rows = rows + count * (rows % (len(train.tokens) // count))
 
-    def some(rows: Tensor) -> list[Tensor]:
+    def rollouts(rows: Tensor) -> list[Tensor]:
         states = model_metrics.posterior_rollout(model, train.take(rows))
         return [states["tokens"], states["object_state"]]
 
-    return Dreams(rows, *distributed.spread(some, rows))
+    return Dreams(rows, *distributed.spread(rollouts, rows))
 
 
 def success_stage(
     args: Arguments, model: StateGroundedModel, states: States, hindsight: Hindsight, rows: Tensor
 ) -> Stage:
-    """Trains the success head on questions about states, seen or dreamt; they are of `rows` of `hindsight`."""
+    """Returns the stage that trains the success head on states, half encoded and half from rollouts.
+
+    The instructions and labels are drawn by `hindsight`, for the episodes `rows`.
+    """
     train, estimated, dreams, held_out = states
     colorings, frames = train.condition.shape
 
@@ -185,7 +199,8 @@ def success_stage(
         n = torch.cat([n, dreams.rows[k]])
         instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
-        # Half of the time it has to see for itself: policies begin with how it looks (`agents.clone.ground`).
+        # Without the object state half of the time, so that the head also learns to attend to tokens; policies are
+        # initialized with that part of it (`agents.clone.command.ground`).
         object_state = object_state * (torch.rand(2 * half, 1, generator=generator) < 0.5)
         batch = tokens, train.proprio[n, t], instruction, answer, object_state
         return losses.success_loss(model.success_head, *distributed.share(*batch, device=args.device))
@@ -209,15 +224,15 @@ def success_stage(
 def metric_stage(
     args: Arguments, model: StateGroundedModel, states: States, pairs: Pairs, truth: Tensor, tasks: np.ndarray
 ) -> Stage:
-    """Trains the metric head on the object states of pairs of a state, seen or dreamt, and a goal.
+    """Returns the stage that trains the metric on the object states of pairs of a state and a goal.
 
     Args:
-        args: Arguments of the fit.
+        args: See `Arguments`.
         model: The world model.
-        states: Episodes, encoded and dreamt.
+        states: Episodes, encoded and as rollouts.
         pairs: Pairs within the training episodes.
-        truth: True steps to go of the held-out episodes, `(N, T + 1)`.
-        tasks: Their tasks, `(N,)`.
+        truth: True steps to go in the held-out episodes, `(N, T + 1)`.
+        tasks: Tasks of the held-out episodes, `(N,)`.
     """
     train, estimated, dreams, held_out = states
     head, goal, count = model.metric_head, estimate(model.state_estimator, train.goal), len(dreams.rows)
@@ -262,13 +277,16 @@ def estimate(estimator: StateEstimator, tokens: Tensor) -> Tensor:
 
 
 def drawn_again(model: StateGroundedModel, episodes: Episodes, rows: Tensor, most: int = 8) -> tuple[Tensor, Tensor]:
-    """Returns the middle frames of some episodes, and what the model draws of them, `(F, H, W, 3)` uint8 each."""
+    """Returns the middle frames of the first `most` episodes of `rows` and their reconstructions.
+
+    Both are `(F, H, W, 3)` uint8.
+    """
     frames = episodes.images[rows[:most].numpy(), episodes.images.shape[1] // 2]
     real = torch.from_numpy(np.array(frames))
     return real, model.decode(model.encode({"pixels": real}))["pixels"]
 
 
 def strip(real: Tensor, drawn: Tensor) -> np.ndarray:
-    """Lays pictures `(F, H, W, 3)` uint8 in a row, the real ones above the drawn ones."""
+    """Arranges pictures `(F, H, W, 3)` uint8 in two rows: real ones above, drawn ones below."""
     rows = [torch.cat(list(pictures), dim=1) for pictures in (real, drawn)]
     return torch.cat(rows, dim=0).numpy()
