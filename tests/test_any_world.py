@@ -138,5 +138,5 @@ def test_a_fit_of_less_than_no_updates_ends_in_one_line(tmp_path):
 
 def test_the_labelled_fit_refuses_tasks_that_the_picture_alone_tells():
     check_tasks(["reach", "stack"])
-    with pytest.raises(ValueError, match="episodes of place, whose goals are given only by a picture; .* --model slots"):
+    with pytest.raises(ValueError, match="of place, whose goals are given only by a picture; .* --model slots"):
         check_tasks(["reach", "place"])

@@ -1,10 +1,11 @@
 """Trains NICOL's VLA by behavior cloning: `python -m agents.clone --data DIR --demos 300 --out DIR`.
 
-The label of a frame is the scripted expert's clean action in that state, even if a noisy action was executed (DART:
-Laskey et al. 2017). The frozen world model encodes every frame once. To keep the small action head from memorizing,
-noise is added to the vision tokens and the instruction is rephrased at random. A share of every batch can come from
-further folders, such as episodes synthesized in a world model (`--data real dreamt --share 0.5`); the number of updates
-stays the same. Give the same command again to resume a run that was killed.
+This is `--policy vla`, the default for NICOL's data; the other kinds are transformer (the default for other data),
+latent and video. The label of a frame is the scripted expert's clean action in that state, even if a noisy action was
+executed (DART: Laskey et al. 2017). The frozen world model encodes every frame once. To keep the small action head from
+memorizing, noise is added to the vision tokens and the instruction is rephrased at random. A share of every batch can
+come from further folders, such as episodes synthesized in a world model (`--data real dreamt --share 0.5`); the number
+of updates stays the same. Give the same command again to resume a run that was killed.
 """
 
 from __future__ import annotations

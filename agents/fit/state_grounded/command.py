@@ -1,10 +1,10 @@
 """Fits a world model to recorded episodes: `python -m agents.fit --data DIR --out DIR`.
 
-This kind of world model, state_grounded, is the default for NICOL and uses labels from its simulator; select another
-kind by `--model`. It is trained in stages, each on the frozen result of the stages before: the auto-encoder; the state
-estimator; the arm renderer; the object dynamics; the predictor; then the painter, the success head and the metric,
-which are trained on both encoded states and states of rollouts, because they are used on both. Give the same command
-again to resume a run that was killed.
+This kind of world model, state_grounded, is the default for NICOL and uses labels from its simulator; `--model` selects
+another kind: dynamics (the default for other environments), slots, vmc or unified. It is trained in stages, each on the
+frozen result of the stages before: the auto-encoder; the state estimator; the arm renderer; the object dynamics; the
+predictor; then the painter, the success head and the metric, which are trained on both encoded states and states of
+rollouts, because they are used on both. Give the same command again to resume a run that was killed.
 
 Several processes, on one or more machines, can fit one model: see `dream_env.agents.fit.distributed`. With --init, a
 stage with 0 updates keeps its part of that model, so that a single stage can be trained again.

@@ -130,10 +130,10 @@ def rollout_loss(
 ) -> Tensor:
     """Returns the error of k predicted steps, each from the previous prediction.
 
-    This is the rollout loss of V-JEPA 2-AC, section 3, with an additional term.
-    The error of the object state that is estimated from predicted tokens is added to the mean squared error of the
-    tokens. A cube is only a small part of the tokens, so with the token error alone the predictor would learn the
-    motion of the arm first and its effect on cubes last.
+    This is the rollout loss of V-JEPA 2-AC, section 3, with an additional term: the error of the object state that is
+    estimated from predicted tokens is added to the mean squared error of the tokens. A cube is only a small part of the
+    tokens, so with the token error alone the predictor would learn the motion of the arm first and its effect on cubes
+    last.
 
     Each head weights the windows differently, so that the heads disagree where the data are sparse. The rollout
     continues from the mean of the heads, as `step` does.

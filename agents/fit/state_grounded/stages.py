@@ -28,8 +28,8 @@ from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, SCAL
 MOVED = 1.0
 """Distance in cm from its earlier position above which a cube counts as moved."""
 HARD = 3 / 8
-"""Share of the state estimator's frames that show, in equal parts, a held cube or a moved one. Both are rare, and harder
-to estimate than a cube that lies where it was put."""
+"""Share of the state estimator's frames that show, in equal parts, a held cube or a moved one. Both are rare, and
+harder to estimate than a cube that lies where it was put."""
 
 
 def autoencoder_stage(
