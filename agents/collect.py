@@ -140,9 +140,8 @@ class Arguments:
     skip_first: int = 0
     """Number of environment steps to skip after each reset, without acting, such as an opening animation."""
     action_low: tuple[float, ...] | None = None
-    """Lower bounds of the actions, one per action dimension, tighter than the environment's own, such as no reverse for
-    a car. This can make random actions reach more states. Models and policies fitted to the episodes have these bounds,
-    too."""
+    """Lower bounds of the actions, one per action dimension, tighter than the environment's own. They can make random
+    actions reach more states. Models and policies fitted to the episodes have these bounds, too."""
     action_high: tuple[float, ...] | None = None
     """Upper bounds of the actions, as --action-low."""
 
