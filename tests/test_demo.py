@@ -137,7 +137,7 @@ def test_interruption(world, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "evaluate", interrupt)
-    with pytest.raises(SystemExit, match="interrupted; run the same command to resume"), one_line("demo"):
+    with pytest.raises(SystemExit, match="interrupted; run the same command again to resume"), one_line("demo"):
         demo.main(demo.Arguments(out=tmp_path))
     assert not list(tmp_path.rglob("*.jsonl"))
 
