@@ -120,7 +120,8 @@ class Arguments:
     thousands of updates for sac. By default an eighth of the run, at most 6 rollouts, for ppo, and 2 for sac."""
     rate: float | None = None
     """Learning rate; for ppo the initial one, which decays linearly to 0, because late updates mostly follow noise. By
-    default a rate that suits the algorithm and the clone."""
+    default a rate that suits the algorithm and the clone. With ppo and a clone of another kind than "vla", the critic
+    uses ten times this rate."""
     validate_every: int = 50_000
     """Environment steps between validations in the real environment; the state of the run is saved at the same
     time."""

@@ -81,8 +81,8 @@ CLONES = {
 }
 """Learners that start from a clone, with hyperparameters for NICOL."""
 PRACTISED_RATE = 3e-5
-"""Learning rate of PPO's actor for clones other than NICOL's VLA, which trains only a small head. At the usual rate, the
-updates of the first rollout would undo what cloning has learned in thousands of updates."""
+"""Learning rate of PPO's actor for clones other than NICOL's VLA, which trains only a small head. At the usual rate,
+the updates of the first rollout would undo what cloning has learned in thousands of updates."""
 CRITIC_RATE = 10.0
 """Learning rate of the critic of such a clone, as a multiple of the actor's, because the critic starts from random
 weights."""
