@@ -102,7 +102,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
     random = load_file(folder(Spec("untrained_dream", 3, 0), setup) / "world_model" / "model.safetensors")
     weights = checkpoint.load(setup.world_model).state_dict()
     changed = {name.split(".")[0] for name in weights if not torch.equal(weights[name], random[name])}
-    assert changed == {"predictor"}, "the control sees as the dream does"
+    assert changed == {"predictor", "object_dynamics"}, "the control sees as the dream does"
 
     shutil.rmtree(found["dream_coevolved"].world_model)
     digest.cache_clear()
