@@ -217,9 +217,11 @@ def test_shares_of_a_batch_are_those_that_are_asked_for(args, data, world):
     assert counted == [2, 2, 4]
 
 
-def test_a_killed_run_goes_on_and_ends_as_one_without_a_pause(args, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("head", ["gaussian", "flow"])
+def test_a_killed_run_goes_on_and_ends_as_one_without_a_pause(args, data, tmp_path, monkeypatch, head):
     from dream_env.agents.clone import transformer_clone as module
 
+    args = replace(args, head=head)
     model, made = checkpoint.load(args.world_model), module.Run
     whole, _ = clone(args, [data], model)
     monkeypatch.setattr(module, "Run", lambda *a, **k: made(*a, **k, save_seconds=0))
