@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,10 @@ def evaluate(
 
 
 def mean_interval(values: list[float]) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval of the mean; the value itself twice for a single value or equal values."""
-    if len(values) < 2 or min(values) == max(values):
+    """Returns the 95 % bootstrap interval of the mean; nan for fewer than two values, the value twice for equal ones."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    if min(values) == max(values):
         return values[0], values[0]
     found = bootstrap((values,), np.mean, rng=np.random.default_rng(0), n_resamples=2000, method="percentile")
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
@@ -179,6 +182,7 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
     header = ["policy", "world", "return", "success", "steps", "episodes"]
     text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
     shown = [dict(zip(header, line, strict=True)) for line in table]
-    write_json(out / "results.json", {**about, "rows": rows, "table": shown})
+    plain = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # no NaN in JSON
+    write_json(out / "results.json", {**about, "rows": plain, "table": shown})
     write_text(out / "results.md", text)
     return text
