@@ -161,6 +161,11 @@ def observe(observation: Any) -> dict[str, np.ndarray]:
     return {PICTURE if array.ndim == 3 else VECTOR: array}
 
 
+def success_of(info: Mapping[str, Any]) -> Any:
+    """Returns `info["is_success"]`, or `info["success"]` (Meta-World's name); None if `info` has neither."""
+    return info.get("is_success", info.get("success"))
+
+
 def _single(space: spaces.Space) -> str:
     """Returns the name given to an observation that is not a dict."""
     return PICTURE if is_picture(space) else VECTOR

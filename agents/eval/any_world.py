@@ -17,7 +17,7 @@ from dream_env.agents.policies.registry import load_once
 from dream_env.agents.run.worlds import make_real
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
-from dream_env.spec import observe
+from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
 
 SCRIPTED = ("random", "zero")
@@ -64,8 +64,8 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
             ended = terminated or truncated or steps >= MOST_STEPS
         played.returns.append(total)
         played.steps.append(steps)
-        if "is_success" in info:
-            played.success.append(bool(info["is_success"]))
+        if (done := success_of(info)) is not None:
+            played.success.append(bool(done))
     world.close()
     return played
 
