@@ -97,9 +97,12 @@ def data(world):
     return EpisodeDataset.load(world[0])
 
 
-def test_the_kind_of_policy_follows_the_data_and_can_be_named(world, written):
+def test_the_kind_of_policy_follows_the_data_and_can_be_named(world, written, monkeypatch):
     assert kinds.default(["--data", str(world[0])]) == "transformer"
     assert kinds.default(["--data", str(written)]) == "vla"
+    monkeypatch.setenv("HOME", str(world[0].parent))
+    for kind in (kinds, fit_kinds):
+        assert kind.default(["--data", f"~/{world[0].name}"]) == kind.default(["--data", str(world[0])])
     with pytest.raises(SystemExit, match="policy='best' is not known; accepted: 'vla', 'transformer'"):
         command("clone", ["--policy", "best", "--data", str(world[0]), "--out", "x"])
 
