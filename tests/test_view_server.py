@@ -13,7 +13,8 @@ from PIL import Image
 from dream_env.agents.run.cli import command
 from dream_env.agents.view import command as view
 from dream_env.agents.view import protocol
-from dream_env.agents.view.session import DreamSession, SessionConfig, labels
+from dream_env.agents.view.arguments import Arguments
+from dream_env.agents.view.session import DreamSession, SessionConfig
 from dream_env.nicol.spec import SPEC
 
 MOVE = np.array([0.5, -0.3, 0.1, 1.0], np.float32)
@@ -197,11 +198,8 @@ def test_addresses_that_others_reach_are_known():
     assert not view.is_local("0.0.0.0") and not view.is_local("192.168.1.2") and not view.is_local("myhost")
 
 
-def test_labels_of_policies():
-    assert labels(("default", "mine=runs/a", "runs/plan/planner.json")) == {
-        "default": "default",
-        "mine": "runs/a",
-        "planner": "runs/plan/planner.json",
-    }
+def test_labels_of_policies(tmp_path):
+    with pytest.raises(ValueError, match="the label 'policy' is taken"):
+        view.serve(Arguments(policy=("runs/a/policy", "runs/b/policy"), saves=tmp_path), None)
     with pytest.raises(ValueError, match="the label 'you' is taken"):
         SessionConfig(policies={"you": "default"})
