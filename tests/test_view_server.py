@@ -129,6 +129,29 @@ def test_time_runs_at_the_control_rate_and_stands_without_a_page(session, tmp_pa
         assert session.now.step == before
 
 
+def test_an_unexpected_error_is_shown_and_the_clock_goes_on(session, tmp_path, monkeypatch, caplog):
+    step = session.step
+
+    def broken(*args):
+        raise RuntimeError("CUDA out of memory")
+
+    with served(session, tmp_path) as (viewer, port):
+        page = Page(port)
+        page.say(do="play", on=False)
+        page.hear("status", playing=False)
+        monkeypatch.setattr(session, "step", broken)
+        page.say(do="play", on=True)
+        assert "RuntimeError: CUDA out of memory" in page.hear("refused", what="step")["text"]
+        assert page.hear("status")["playing"] is False and "out of memory" in caplog.text
+        page.say(do="step")
+        assert "out of memory" in page.hear("refused")["text"], "the socket stays open"
+        monkeypatch.setattr(session, "step", step)
+        before = session.now.step
+        page.say(do="play", on=True)
+        page.hear("frame", step=before + 2)
+        page.socket.close()
+
+
 def test_a_policy_begins_anew_at_the_end_of_its_episode(folders, tmp_path, monkeypatch):
     from dream_env.agents.view import server
 
