@@ -50,7 +50,7 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = np.in
 
 def check_count(name: str, value: object, low: int = 1, high: float = np.inf, *, beside: str = "") -> None:
     """Raises ValueError unless `value` is an integer from `low` to `high`; `beside` as in `check_number`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         bounds = f"at least {low}" if high == np.inf else f"{low} to {high}"
         raise ValueError(f"{name}={shown(value)}; accepted: {beside}an integer, {bounds}")
 

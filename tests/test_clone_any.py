@@ -293,7 +293,7 @@ def test_the_policy_is_evaluated_and_practised_in_both_worlds(args, world, tmp_p
 def test_a_policy_is_recorded_in_a_world_with_goals_and_sentences(args, data, world):
     clone(replace(args, goal=True, hindsight=0.5), [data], checkpoint.load(args.world_model))
     recorded = behaviors.make_env("GripperForTests-v0")
-    one = behaviors.record(recorded, behaviors.Job(0, "policy", 3, "GripperForTests-v0", str(args.out)))
+    one = behaviors.record(recorded, behaviors.Job(0, "policy", 3, "", str(args.out), max_steps=5))
     assert len(one) == 5 and one.instruction == "go there" and set(one.observation) == set(data.observation)
     np.testing.assert_array_equal(one.observation["state"][1:, :2], np.cumsum(0.1 * one.action, 0, dtype=np.float32))
     assert set(one.goal) == {"top", "wrist", "state"} and np.abs(one.reward).sum() > 0
