@@ -195,9 +195,15 @@ class DreamBatch:
         Raises:
             ValueError: If it does not match the world model or the number of dreams. Nothing is changed in that case.
         """
-        if self._carry is None:
-            self.restart(np.arange(self.num_envs), np.zeros(self.num_envs), {})
-        expected, arrays = self.get_state(), {}
+        arrays = self._checked(state)
+        self.instruction = arrays.pop("sentence").astype(object)
+        self.task_name = arrays.pop("task_name").astype(object)
+        self._carry = {name: torch.from_numpy(array.copy()).to(self.engine.device) for name, array in arrays.items()}
+        self._info = self._numpy(self.engine.info(self._carry))
+
+    def _checked(self, state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Returns the arrays of a state, see `set_state`, which changes nothing."""
+        expected, arrays = self._form(), {}
         if not isinstance(state, Mapping) or state.keys() != expected.keys():
             given = sorted(map(str, state)) if isinstance(state, Mapping) else shown(state)
             raise ValueError(f"state has {given}; accepted, as get_state gives it: {sorted(expected)}")
@@ -214,10 +220,18 @@ class DreamBatch:
         known = (*self.initial_states.tasks, "")
         if not np.isin(arrays["task_name"], known).all():
             raise ValueError(f"state['task_name'] holds {sorted(set(arrays['task_name'].tolist()))}; accepted: {known}")
-        self.instruction = arrays.pop("sentence").astype(object)
-        self.task_name = arrays.pop("task_name").astype(object)
-        self._carry = {name: torch.from_numpy(array.copy()).to(self.engine.device) for name, array in arrays.items()}
-        self._info = self._numpy(self.engine.info(self._carry))
+        return arrays
+
+    def _form(self) -> dict[str, np.ndarray]:
+        """Returns a state, that of episodes begun for the purpose where there are none."""
+        if self._carry is not None:
+            return self.get_state()
+        before = self.instruction.copy(), self.task_name.copy(), self._info
+        self.restart(np.arange(self.num_envs), np.zeros(self.num_envs), {})
+        state = self.get_state()
+        self._carry = None
+        self.instruction, self.task_name, self._info = before
+        return state
 
     # --- reset options
 

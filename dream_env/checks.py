@@ -48,6 +48,13 @@ def check_number(name: str, value: object, low: float = 0.0, high: float = np.in
         raise ValueError(f"{name}={shown(value)}; accepted: {beside}a finite number, {bounds}")
 
 
+def check_count(name: str, value: object, low: int = 1, high: float = np.inf, *, beside: str = "") -> None:
+    """Raises ValueError unless `value` is an integer from `low` to `high`; `beside` as in `check_number`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+        bounds = f"at least {low}" if high == np.inf else f"{low} to {high}"
+        raise ValueError(f"{name}={shown(value)}; accepted: {beside}an integer, {bounds}")
+
+
 def check_array(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
     """Returns `value` as a new array of finite numbers.
 

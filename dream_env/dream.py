@@ -17,7 +17,7 @@ from dream_env.checks import (
     check_action,
     check_actions,
     check_choice,
-    check_number,
+    check_count,
     check_options,
     check_seed,
     check_seeds,
@@ -235,9 +235,9 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         **kwargs: Any,
     ) -> None:
-        check_number("num_envs", num_envs, 1, 1_000_000)
+        check_count("num_envs", num_envs, 1, 1_000_000)
         if max_episode_steps is not None:
-            check_number("max_episode_steps", max_episode_steps, 1, beside="None, ")
+            check_count("max_episode_steps", max_episode_steps, beside="None, ")
         if not isinstance(autoreset_mode, AutoresetMode):
             check_choice("autoreset_mode", autoreset_mode, [m.value for m in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)

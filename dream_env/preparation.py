@@ -120,6 +120,7 @@ def make(name: str, preparation: Preparation | None = None, **options: Any) -> g
         env = gym.make(name, **dict(preparation.options), **options)
     except (gym.error.Error, ImportError, TypeError) as error:
         raise ValueError(f"env={name!r} cannot be made: {' '.join(str(error).split())}") from error
+    own = env
     try:
         if preparation.first:
             limit = env.spec.max_episode_steps if env.spec else None
@@ -135,6 +136,7 @@ def make(name: str, preparation: Preparation | None = None, **options: Any) -> g
         if preparation.part is not None or preparation.size is not None or any(preparation.crop):
             env = Pictures(env, preparation.part, preparation.crop, preparation.size)
     except ValueError as error:
+        own.close()
         raise ValueError(f"env={name!r}: {error}") from error
     return env
 

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from dream_env.checks import check_count
 from dream_env.files import replacing
 
 PICTURE, VECTOR = "pixels", "state"
@@ -57,9 +58,9 @@ class WorldSpec:
                 raise ValueError(f"observation {name!r} is {space}; accepted: {ACCEPTED}")
         if not (_is_vector(self.action) or isinstance(self.action, spaces.Discrete)):
             raise ValueError(f"action is {self.action}; accepted: a float vector (Box of shape (n,)) or Discrete")
-        for name, value in (("horizon", self.horizon), ("hold_steps", self.hold_steps)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}; accepted: at least 1")
+        if self.horizon is not None:
+            check_count("horizon", self.horizon, beside="None, ")
+        check_count("hold_steps", self.hold_steps)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -159,6 +160,11 @@ def observe(observation: Any) -> dict[str, np.ndarray]:
         return {name: np.asarray(value) for name, value in observation.items()}
     array = np.asarray(observation)
     return {PICTURE if array.ndim == 3 else VECTOR: array}
+
+
+def success_of(info: Mapping[str, Any]) -> Any:
+    """Returns `info["is_success"]`, or `info["success"]` (Meta-World's name); None if `info` has neither."""
+    return info.get("is_success", info.get("success"))
 
 
 def _single(space: spaces.Space) -> str:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from dream_env import rewards
-from dream_env.checks import check_choice
+from dream_env.checks import check_action, check_choice
 from dream_env.engine import GoalDistance
 from dream_env.language import embedder, word_rows
 from dream_env.observations import ObservationForm, ObsType, to_numpy, to_tensors
 from dream_env.rewards import DEFAULT_REWARD, RewardName, goal_reward
-from dream_env.spec import observe
+from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import insulated
 from dream_env.world_models.protocol import State
@@ -102,14 +102,19 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         obs, own, terminated, truncated, info = self.env.step(action)
         previous, expected = self._distance, None
         if getattr(self.model, "has_memory", False):
-            given = torch.from_numpy(np.asarray(action)[None].copy()).to(self.model.device)
-            expected, _ = self.model.step(self.state, given)
+            given = check_action(action, self.spec_of_world.action)  # clipped, as environments do themselves
+            expected, _ = self.model.step(self.state, torch.from_numpy(given[None]).to(self.model.device))
         self.state = self.model.encode(self._model_input(obs), expected)
         self._distance = self.distance(self.distance.vector(self.state), self._vector)
-        true = {"success": info.get("is_success", False), "own": own}
+        true = {"success": bool(success_of(info)), "own": own}
         success, own = (torch.tensor([float(value)], dtype=torch.float32) for value in true.values())
         reward = rewards.reward(self.reward, previous, self._distance, success, own)
         return self.observation(), float(reward[0]), terminated, truncated, {**info, **self._info()}
+
+    @property
+    def true_observation(self) -> dict[str, np.ndarray]:
+        """The environment's own current observation, by name."""
+        return self._true
 
     @insulated
     @torch.inference_mode()
@@ -173,4 +178,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
 def _form(space: Any) -> Any:
     """Returns the properties in which two spaces have to agree."""
-    return None if space is None else (type(space), space.shape, space.dtype, getattr(space, "n", None))
+    if space is None:
+        return None
+    kind = "float" if np.issubdtype(space.dtype, np.floating) else space.dtype  # encoded in single precision anyway
+    return type(space), space.shape, kind, getattr(space, "n", None)

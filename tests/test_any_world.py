@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.coevolve.arguments import Arguments as Coevolve
 from dream_env.agents.data.behaviors import Job, World, record
+from dream_env.agents.eval.any_world import mean_interval
 from dream_env.agents.evaluate.command import Arguments as Evaluate
 from dream_env.agents.evaluate.command import main as evaluate
 from dream_env.agents.fit.dynamics_fit import Arguments as Fit
@@ -140,3 +141,8 @@ def test_the_labelled_fit_refuses_tasks_that_the_picture_alone_tells():
     check_tasks(["reach", "stack"])
     with pytest.raises(ValueError, match="of place, whose goals are given only by a picture; .* --model slots"):
         check_tasks(["reach", "place"])
+
+
+def test_an_interval_takes_two_values():
+    assert all(math.isnan(bound) for values in ([], [2.0]) for bound in mean_interval(values))
+    assert mean_interval([2.0, 2.0]) == (2.0, 2.0)

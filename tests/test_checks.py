@@ -9,6 +9,7 @@ from dream_env.checks import (
     check_action,
     check_actions,
     check_choice,
+    check_count,
     check_flag,
     check_number,
     check_options,
@@ -95,6 +96,10 @@ def test_flags_and_numbers():
     for value in ("no", 1, None):
         with pytest.raises(ValueError, match="goal_env=.*True or False"):
             check_flag("goal_env", value)
+    check_count("steps", np.int64(3), 1, 3)
+    for value in (0, 4, 2.5, 2.0, "2", True, None):
+        with pytest.raises(ValueError, match="steps=.*accepted: None, an integer, 1 to 3"):
+            check_count("steps", value, 1, 3, beside="None, ")
     check_number("mass", np.float32(1))
     for value in (-1, np.nan, np.inf, "1", True, None, np.ones(2), 10**400):
         with pytest.raises(ValueError, match="mass="):

@@ -14,7 +14,9 @@ from dream_env.agents.clone import kinds
 from dream_env.agents.clone.encoded_frames import encode
 from dream_env.agents.clone.transformer_arguments import Arguments
 from dream_env.agents.clone.transformer_clone import Batches, clone, config_of, demonstrations, main, token_shape
+from dream_env.agents.data import behaviors
 from dream_env.agents.eval import any_world
+from dream_env.agents.fit import kinds as fit_kinds
 from dream_env.agents.fit.dynamics_arguments import Arguments as FitArguments
 from dream_env.agents.fit.dynamics_fit import fit
 from dream_env.agents.policies import registry
@@ -95,9 +97,12 @@ def data(world):
     return EpisodeDataset.load(world[0])
 
 
-def test_the_kind_of_policy_follows_the_data_and_can_be_named(world, written):
+def test_the_kind_of_policy_follows_the_data_and_can_be_named(world, written, monkeypatch):
     assert kinds.default(["--data", str(world[0])]) == "transformer"
     assert kinds.default(["--data", str(written)]) == "vla"
+    monkeypatch.setenv("HOME", str(world[0].parent))
+    for kind in (kinds, fit_kinds):
+        assert kind.default(["--data", f"~/{world[0].name}"]) == kind.default(["--data", str(world[0])])
     with pytest.raises(SystemExit, match="policy='best' is not known; accepted: 'vla', 'transformer'"):
         command("clone", ["--policy", "best", "--data", str(world[0]), "--out", "x"])
 
@@ -217,9 +222,11 @@ def test_shares_of_a_batch_are_those_that_are_asked_for(args, data, world):
     assert counted == [2, 2, 4]
 
 
-def test_a_killed_run_goes_on_and_ends_as_one_without_a_pause(args, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("head", ["gaussian", "flow"])
+def test_a_killed_run_goes_on_and_ends_as_one_without_a_pause(args, data, tmp_path, monkeypatch, head):
     from dream_env.agents.clone import transformer_clone as module
 
+    args = replace(args, head=head)
     model, made = checkpoint.load(args.world_model), module.Run
     whole, _ = clone(args, [data], model)
     monkeypatch.setattr(module, "Run", lambda *a, **k: made(*a, **k, save_seconds=0))
@@ -281,6 +288,15 @@ def test_the_policy_is_evaluated_and_practised_in_both_worlds(args, world, tmp_p
     seen, goal = ({name: part for name, part in parts.items()} for parts in (one.observation, one.goal))
     action = practised.act_on({name: part[0] for name, part in seen.items()}, "move to the left", goal)
     assert action.shape == (2,) and (np.abs(action) <= 2).all()
+
+
+def test_a_policy_is_recorded_in_a_world_with_goals_and_sentences(args, data, world):
+    clone(replace(args, goal=True, hindsight=0.5), [data], checkpoint.load(args.world_model))
+    recorded = behaviors.make_env("GripperForTests-v0")
+    one = behaviors.record(recorded, behaviors.Job(0, "policy", 3, "", str(args.out), max_steps=5))
+    assert len(one) == 5 and one.instruction == "go there" and set(one.observation) == set(data.observation)
+    np.testing.assert_array_equal(one.observation["state"][1:, :2], np.cumsum(0.1 * one.action, 0, dtype=np.float32))
+    assert set(one.goal) == {"top", "wrist", "state"} and np.abs(one.reward).sum() > 0
 
 
 def test_a_policy_is_evaluated_through_the_encoder_that_it_learned_with_alone(args, data, world, tmp_path):

@@ -77,7 +77,13 @@ class Wrong(Picture):
     observation_space = spaces.Tuple((Picture.observation_space,))  # type: ignore[assignment]
 
 
-for small in (Picture, Parts, Screen, Wrong):
+class Goal(Picture):
+    """Shows its goal as a picture of its only camera."""
+
+    goal_image = np.full((12, 10, 3), 7, np.uint8)
+
+
+for small in (Picture, Parts, Screen, Wrong, Goal):
     gym.register(f"Small{small.__name__}-v0", small, max_episode_steps=30)
 gym.register("SmallEndless-v0", Picture)
 gym.register("SmallScreen-v1", Screen)
@@ -99,6 +105,12 @@ def test_pictures_terminations_and_success_are_recorded(tmp_path: Path) -> None:
         assert one.terminated == (places[-1] == 8) and one.success is not None and one.success[-1] == one.terminated
         assert np.array_equal(np.diff(places), one.action) and np.array_equal(one.reward, one.action)
     assert data.solved.tolist() == data.terminated.tolist() and data.terminated.any()
+
+
+def test_goal_pictures_are_recorded(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "SmallGoal-v0", 2))
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.spec.goals and np.array_equal(data.goal["pixels"][0], Goal.goal_image)
 
 
 def test_dicts_are_recorded_within_their_spaces(tmp_path: Path) -> None:

@@ -95,3 +95,21 @@ def test_bad_states_are_refused(toy_folder):
         env.get_state()
     with pytest.raises(ValueError, match="get_state"):
         env.set_state({"tokens": np.zeros((1, 2, 3))})
+
+
+def test_numbers_of_dreams_and_steps_are_whole(toy_folder):
+    for given in ({"num_envs": 2.5}, {"max_episode_steps": 1.5}):
+        with pytest.raises(ValueError, match=f"{[*given][0]}=.*accepted: .*an integer"):
+            NicoLDreamVectorEnv(world_model=toy_folder, **given)
+
+
+def test_a_refused_state_begins_no_episode(toy_folder):
+    env = NicoLDreamEnv(world_model=toy_folder)
+    with pytest.raises(ValueError, match="state has"):
+        env.set_state({"x": 1})
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(np.zeros(4, np.float32))
+    other = NicoLDreamEnv(world_model=toy_folder)
+    other.reset(seed=0)
+    env.set_state(other.get_state())
+    assert env.instruction == other.instruction

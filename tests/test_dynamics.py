@@ -1,13 +1,15 @@
 """The world model of any environment: what it takes and gives, and that it learns."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from dream_env.spec import WorldSpec
+from dream_env.spec import WorldSpec, success_of
 from dream_env.world_models import checkpoint
 from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
+from dream_env.wrappers import WorldModelWrapper
 
 VECTOR = spaces.Box(np.array([-1, -1, -8], np.float32), np.array([1, 1, 8], np.float32))
 TORQUE = spaces.Box(-2.0, 2.0, (1,))
@@ -159,3 +161,38 @@ def test_an_observation_without_its_picture_is_refused():
     model = WORLDS["both"][0]()
     with pytest.raises(ValueError, match="front"):
         model.encode({"state": torch.zeros(1, 3)})
+
+
+class Still(gym.Env):
+    """Nothing happens in it, and it calls success "success", as Meta-World does."""
+
+    observation_space = VECTOR
+    action_space = TORQUE
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {"success": 0.0}
+
+    def step(self, action):
+        return np.zeros(3, np.float32), 0.0, False, False, {"success": 1.0}
+
+
+def test_success_is_known_by_both_of_its_names():
+    assert success_of({"is_success": False, "success": True}) is False and success_of({}) is None
+    env = WorldModelWrapper(Still(), made({"state": VECTOR}, TORQUE), reward="success")
+    env.reset(seed=0)
+    assert env.step(TORQUE.sample())[1] == 1.0
+
+
+def test_the_memory_of_a_real_episode_is_of_the_actions_that_were_done():
+    model = made({"state": VECTOR}, TORQUE, memory=8)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+
+    def memory(torque):
+        env = WorldModelWrapper(Still(), model)
+        env.reset(seed=0)
+        for _ in range(4):
+            env.step(np.array([torque], np.float32))
+        return env.state["memory"]
+
+    assert torch.equal(memory(2.0), memory(50.0)) and not torch.equal(memory(2.0), memory(1.0))

@@ -111,6 +111,7 @@ def test_home_folder_may_be_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"kind": "a/b"}, "kind='a/b'; accepted: words of letters"),
         ({"action": np.zeros((0, 2))}, "action is empty"),
         ({"reward": np.zeros(4)}, "reward has length 4; accepted: 3"),
         ({"success": np.zeros(3, bool)}, "success has length 3; accepted: 4"),
@@ -151,3 +152,18 @@ def test_episodes_with_other_columns_are_not_mixed_in(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another world: control_hz 5, now 50; choose another folder"):
         EpisodeWriter(root, replace(SPEC, control_hz=50))
     assert LeRobotStore(root).info()["fps"] == 5
+
+
+def test_a_seed_is_added_once_whatever_its_kind_is_called(tmp_path: Path) -> None:
+    with EpisodeWriter(tmp_path / "set", SPEC) as writer:
+        for seed in (7, -7, 17):
+            one = replace(episode(7, kind="tele-op-human"), seed=seed)
+            writer.add(one)
+            with pytest.raises(ValueError, match=f"seed={seed} is in .*set already"):
+                writer.add(one)
+
+
+def test_labels_that_only_some_episodes_have_are_left_out(tmp_path: Path) -> None:
+    both, one = episode(0), episode(1, labels={"pose": episode(1).labels["pose"]})
+    for episodes in ((both, one), (one, both)):
+        assert set(EpisodeDataset.stack(episodes, SPEC).labels) == {"pose"}

@@ -21,6 +21,7 @@ from dream_env.agents.nicol import probes
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import encode_episodes
 from dream_env.agents.nicol.vla import VLA, VLAConfig
+from dream_env.agents.policies import registry
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run.config import command_line
 from dream_env.nicol.constants import EPISODE_STEPS
@@ -304,3 +305,14 @@ def test_what_is_wrong_is_named_first(toy_folder, monkeypatch, tmp_path, change,
     args = fidelity.Arguments(data=tmp_path, world_model=toy_folder, cache=tmp_path)
     with pytest.raises(ValueError, match=message):
         fidelity.measure(replace(args, **change))
+
+
+def test_policies_that_act_otherwise_by_the_same_weights_are_told_apart(tmp_path):
+    torch.manual_seed(0)
+    one = VLA(VLAConfig())
+    two = VLA(replace(one.config, std=2 * one.config.std))
+    two.load_state_dict(one.state_dict())
+    for name, policy_ in (("one", one), ("again", one), ("two", two)):
+        registry.save(policy_, tmp_path / name, "For tests.")
+    found = [ranking.weights(str(tmp_path / name)) for name in ("one", "again", "two")]
+    assert found[0] == found[1] != found[2]

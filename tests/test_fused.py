@@ -14,7 +14,7 @@ from dream_env.agents.fit.slots.command import fit
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.transformer_vla import TransformerVLA, TransformerVLAConfig
 from dream_env.agents.studies.fused.arguments import Arguments
-from dream_env.agents.studies.fused.command import HEAD, main, success, weights
+from dream_env.agents.studies.fused.command import HEAD, Probed, main, success, weights
 from dream_env.agents.studies.fused.speed import plain
 from dream_env.agents.studies.policies import one_network, rows
 from dream_env.agents.studies.policies.arguments import Arguments as Study
@@ -117,3 +117,9 @@ def test_rows_of_the_study_of_policies_are_played_in_their_own_world(tmp_path, m
         assert own == sum(p.numel() for part in (policy.trunk, policy.dream, policy.acts) for p in part.parameters())
     told = json.loads((folder / "policy" / "metrics.json").read_text())
     assert told["teacher_parameters"] > 0 and policy.config.chunk == 1
+
+
+def test_what_a_unified_model_has_is_not_taken_from_its_base():
+    model = SimpleNamespace(some=None, none=0, table=torch.zeros(3), base=SimpleNamespace(some=1, none=2, own=3))
+    probed = Probed(model)
+    assert probed.some is None and probed.none == 0 and probed.table is model.table and probed.own == 3

@@ -13,6 +13,7 @@ from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.fit import dynamics_figures
 from dream_env.agents.fit.dynamics_fit import Arguments, fit, initial_states
 from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
 from dream_env.agents.studies.general.arguments import Arguments as StudyArguments
 from dream_env.agents.studies.general.cases import CASES
 from dream_env.agents.studies.general.command import main as general
@@ -117,6 +118,10 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
 def test_initial_states_are_recorded_frames(cartpole):
     states = initial_states(cartpole, each=3)
     assert len(states) == 12 and (states.step == 0).sum() == 4
+    assert initial_states(cartpole, each=1).step.tolist() == initial_states(cartpole, each=0).step.tolist() == [0] * 4
+    for kind in (Arguments, SlotArguments):
+        with pytest.raises(ValueError, match="starts=0; accepted: a finite number, at least 1"):
+            kind(data=(), out=Path("x"), starts=0)
     assert np.array_equal(states.observation["pixels"][0], cartpole[0].observation["pixels"][0])
 
 

@@ -62,3 +62,11 @@ def test_any_gymnasium_env_is_shown_as_lerobot_wants_it():
         LeRobotEnv(gym.make("FrozenLake-v1"))
     with pytest.raises(ValueError, match="n_envs=0"):
         make_env(0)
+
+
+def test_an_environment_without_a_time_limit_is_named():
+    endless = gym.make("CartPole-v1").unwrapped
+    endless._max_episode_steps = None  # as a dream has it
+    env = LeRobotEnv(endless)
+    with pytest.raises(ValueError, match="has no time limit"):
+        int(env._max_episode_steps)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.studies.practice_rewards import command as study
 from dream_env.agents.studies.practice_rewards import report, rows
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, Arguments
+from dream_env.agents.studies.untrained import untrained_dynamics
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.world_models import checkpoint
 
@@ -125,7 +127,18 @@ def test_an_untrained_dream_sees_as_the_true_one_does(tmp_path, monkeypatch):
     rows.untrained_dream(Cell("untrained dream", 5, 0), Arguments(work=tmp_path))
     true, blank = checkpoint.load("default").state_dict(), checkpoint.load(worlds[0]).state_dict()
     changed = {name.split(".")[0] for name in true if not np.array_equal(true[name], blank[name])}
-    assert changed == set(rows.DYNAMICS)
+    assert changed == {"predictor", "object_dynamics"}
+
+
+def test_an_untrained_dream_hardly_moves(tmp_path):
+    def change(world):
+        env = gym.make("NicoLDream-v0", world_model=str(world), task="reach", obs_type="native", temperature=0.0)
+        before, _ = env.reset(seed=0)
+        for _ in range(6):
+            after, *_ = env.step(np.array([1.0, 0.5, -1.0, 1.0], np.float32))
+        return np.abs(after["pixels"].astype(float) - before["pixels"]).mean()
+
+    assert change(untrained_dynamics("default", 0, tmp_path / "blank")) < 0.25 * change("default")
 
 
 def test_practice_in_physics_takes_as_many_steps_as_the_data_hold(tmp_path, monkeypatch):

@@ -91,3 +91,11 @@ def test_racing_shows_where_an_episode_ended():
     assert terminated and paid == -100 and env.observation_space.contains(seen)
     with pytest.raises(ValueError, match="frame_skip=0"):
         make(f"{racing.__name__}:CarRacingSkip-v3", frame_skip=0)
+
+
+def test_an_environment_that_cannot_be_prepared_is_closed(monkeypatch):
+    closed = []
+    monkeypatch.setattr(gym.make("CartPole-v1").unwrapped.__class__, "close", lambda self: closed.append(self))
+    with pytest.raises(ValueError, match="env='CartPole-v1': part='eye'"):
+        make("CartPole-v1", Preparation(part="eye"))
+    assert closed

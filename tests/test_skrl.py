@@ -37,3 +37,10 @@ def test_steps_are_those_of_the_dreams():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="accepted"):
         SkrlDreams(2, task="no such task", **KWARGS)
+
+
+def test_a_world_without_pictures_cannot_be_drawn(cartpole):
+    env = SkrlDreams(2, world_model=cartpole)
+    env.reset()
+    with pytest.raises(ValueError, match="CartPole-v1 was recorded without pictures"):
+        env.render()

@@ -41,7 +41,7 @@ def test_what_cannot_be_recorded_says_what_can():
         env = gym.make("CartPole-v1")
         env.action_space = spaces.MultiBinary(3)
         WorldSpec.of_env(env)
-    with pytest.raises(ValueError, match="horizon=0; accepted: at least 1"):
+    with pytest.raises(ValueError, match="horizon=0; accepted: None, an integer, at least 1"):
         spec(horizon=0)
 
 

@@ -151,6 +151,9 @@ def test_dreams_of_tensors_are_paid_as_those_of_arrays(args, reward, last):
     step = env.move(torch.zeros(8, 4))
     assert step.done.all() and step.cut is None, "an episode is all there is"
     if reward == "energy":
+        told = torch.tensor([each["episode"]["r"] for each in env.take_episodes()])
+        assert torch.allclose(told, -way - ends, rtol=0.1), "logs say what dreams pay, whatever weights steps have"
+    if reward == "energy":
         assert (step.reward < 0).all() and (step.reward < -0.5 * last * ends).all()
 
 

@@ -23,7 +23,16 @@ from dream_env.agents.studies.transfer import methods
 from dream_env.agents.studies.transfer import report as experiment_report
 from dream_env.agents.studies.transfer.arguments import QUICK
 from dream_env.agents.studies.transfer.plan import METHODS, MODEL_FREE, WALL, Spec, Trial
-from dream_env.agents.studies.transfer.policies import Setup, Stopwatch, TrainedPolicy, digest, folder, needs, trained
+from dream_env.agents.studies.transfer.policies import (
+    ENCODER,
+    Setup,
+    Stopwatch,
+    TrainedPolicy,
+    digest,
+    folder,
+    needs,
+    trained,
+)
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
@@ -102,7 +111,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
     random = load_file(folder(Spec("untrained_dream", 3, 0), setup) / "world_model" / "model.safetensors")
     weights = checkpoint.load(setup.world_model).state_dict()
     changed = {name.split(".")[0] for name in weights if not torch.equal(weights[name], random[name])}
-    assert changed == {"predictor"}, "the control sees as the dream does"
+    assert changed == {"predictor", "object_dynamics"}, "the control sees as the dream does"
 
     shutil.rmtree(found["dream_coevolved"].world_model)
     digest.cache_clear()
@@ -197,9 +206,15 @@ def test_policies_that_never_dream_outlive_another_predictor(setup, tmp_path):
         return {method: folder(Spec(method, 3, 0), replace(setup, world_model=world)) for method in METHODS}
 
     before, dreams = folders(setup.world_model), {"dream", "dream_coevolved", "untrained_dream", "clone_equal_compute"}
-    for prefix, others in {"predictor.": dreams, "success_head.readout.": set(METHODS), "metric_head.": dreams}.items():
+    seen = dict.fromkeys(ENCODER, set(METHODS))
+    for prefix, others in {"predictor.": dreams, "metric_head.": dreams, **seen}.items():
         after = folders(changed(setup.world_model, tmp_path / prefix, prefix))
         assert {method for method in METHODS if after[method] != before[method]} == others, prefix
+
+
+def test_weights_that_are_not_there_have_no_digest(world):
+    with pytest.raises(ValueError, match=r"parts: 'reader.' begins no weight of"):
+        digest(world, ("autoencoder.", "reader."))
 
 
 def test_another_dream_is_played_anew_and_physics_is_not(args, tmp_path, monkeypatch):
@@ -271,6 +286,17 @@ def test_an_archive_goes_on_where_the_machine_is_gone(args, tmp_path, monkeypatc
     assert kept.archive.read_bytes() == first, "byte for byte"
     experiment.experiment(replace(kept, only="dream"))
     assert doubles.made == ["clone", "clone", "dream"], "weights are made anew for whoever begins with them"
+
+
+def test_the_shipped_archive_is_reported_without_the_world_model_of_then(tmp_path, monkeypatch):
+    results = Path(__file__).parents[1] / "results"
+    monkeypatch.setattr(experiment_report, "draw", lambda results, path: None)
+    archive = shutil.copy(results / "transfer_runs.tar.xz", tmp_path / "kept.tar.xz")
+    report = experiment.Arguments(runs=tmp_path, out=tmp_path, archive=Path(archive), workers=0, side_episodes=34)
+    with pytest.warns(UserWarning, match="policies of the archive are of another world model"):
+        experiment.experiment(report)
+    old, new = (json.loads((folder / "transfer.json").read_text()) for folder in (results, tmp_path))
+    assert new["cells"] == old["cells"] and new["summary"] == old["summary"]
 
 
 def test_a_failure_does_not_end_the_other_trials(args, monkeypatch):

@@ -221,3 +221,13 @@ def test_the_critic_sees_the_goal_though_the_policy_does_not():
     obs = {name: torch.from_numpy(part) for name, part in observations(2).items()}
     other = obs | {"goal": torch.from_numpy(observations(2, seed=9)["goal"])}
     assert critic(obs).shape == (2,) and not torch.equal(critic(obs), critic(other))
+
+
+def test_a_policy_is_read_once_unless_it_is_written_anew_and_callers_share_no_state(tmp_path):
+    registry.save(made(execute=2), tmp_path, "For tests.")
+    one, two = registry.load_once(str(tmp_path)), registry.load_once(str(tmp_path))
+    one.act(observations(2))
+    assert one.trunk is two.trunk and len(one._left) == 1 and not two._left
+    registry.save(made(seed=1), tmp_path, "For tests.")
+    new = registry.load_once(str(tmp_path))
+    assert not torch.equal(new.trunk.latents, one.trunk.latents)

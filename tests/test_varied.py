@@ -153,3 +153,11 @@ def test_bad_scenes_are_named():
 
 
 LAYOUT = Layout(np.array([[0.46, -0.30], [0.50, -0.18], [0.46, -0.06]]), np.zeros(3), np.array([0, 1, 2]))
+
+
+def test_a_sentence_may_name_fewer_cubes_than_the_envs_own_task():
+    env = NicoLRealEnv("stack", scene="varied")
+    for seed in range(12):
+        env.reset(seed=seed, options={"instruction": "lift the red cube"})
+        assert env.task_name == "lift"
+    env.close()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dream_env.agents.view import recording
 from dream_env.agents.view.controls import controls_of
-from dream_env.agents.view.session import DreamSession, SessionConfig, labels
+from dream_env.agents.view.session import DreamSession, SessionConfig
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.spec import SPEC
 from dream_env.spec import WorldSpec
@@ -58,7 +58,7 @@ def test_a_dream_goes_on_after_its_horizon_as_long_as_somebody_drives(session):
 
 def test_a_policy_drives_unless_an_action_is_given(folders):
     world, clone = folders
-    session = DreamSession(SessionConfig(world, labels((f"mine={clone}",)), real="none"))
+    session = DreamSession(SessionConfig(world, {"mine": str(clone)}, real="none"))
     assert session.driver == "mine" and session.step().driver == "mine"
     assert session.step(MOVE).driver == "you"
     np.testing.assert_array_equal(session.now.action, MOVE)

@@ -13,7 +13,8 @@ from PIL import Image
 from dream_env.agents.run.cli import command
 from dream_env.agents.view import command as view
 from dream_env.agents.view import protocol
-from dream_env.agents.view.session import DreamSession, SessionConfig, labels
+from dream_env.agents.view.arguments import Arguments
+from dream_env.agents.view.session import DreamSession, SessionConfig
 from dream_env.nicol.spec import SPEC
 
 MOVE = np.array([0.5, -0.3, 0.1, 1.0], np.float32)
@@ -128,6 +129,29 @@ def test_time_runs_at_the_control_rate_and_stands_without_a_page(session, tmp_pa
         assert session.now.step == before
 
 
+def test_an_unexpected_error_is_shown_and_the_clock_goes_on(session, tmp_path, monkeypatch, caplog):
+    step = session.step
+
+    def broken(*args):
+        raise RuntimeError("CUDA out of memory")
+
+    with served(session, tmp_path) as (viewer, port):
+        page = Page(port)
+        page.say(do="play", on=False)
+        page.hear("status", playing=False)
+        monkeypatch.setattr(session, "step", broken)
+        page.say(do="play", on=True)
+        assert "RuntimeError: CUDA out of memory" in page.hear("refused", what="step")["text"]
+        assert page.hear("status")["playing"] is False and "out of memory" in caplog.text
+        page.say(do="step")
+        assert "out of memory" in page.hear("refused")["text"], "the socket stays open"
+        monkeypatch.setattr(session, "step", step)
+        before = session.now.step
+        page.say(do="play", on=True)
+        page.hear("frame", step=before + 2)
+        page.socket.close()
+
+
 def test_a_policy_begins_anew_at_the_end_of_its_episode(folders, tmp_path, monkeypatch):
     from dream_env.agents.view import server
 
@@ -197,11 +221,8 @@ def test_addresses_that_others_reach_are_known():
     assert not view.is_local("0.0.0.0") and not view.is_local("192.168.1.2") and not view.is_local("myhost")
 
 
-def test_labels_of_policies():
-    assert labels(("default", "mine=runs/a", "runs/plan/planner.json")) == {
-        "default": "default",
-        "mine": "runs/a",
-        "planner": "runs/plan/planner.json",
-    }
+def test_labels_of_policies(tmp_path):
+    with pytest.raises(ValueError, match="the label 'policy' is taken"):
+        view.serve(Arguments(policy=("runs/a/policy", "runs/b/policy"), saves=tmp_path), None)
     with pytest.raises(ValueError, match="the label 'you' is taken"):
         SessionConfig(policies={"you": "default"})

@@ -21,7 +21,7 @@ from dream_env.initial_states import InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.mdn_rnn import MDNRNN, Mixture
-from dream_env.world_models.vae import ALIVE, VAE
+from dream_env.world_models.vae import ALIVE, VAE, Gaussian
 from dream_env.world_models.vmc import PRESETS, VMCConfig, VMCModel
 from dream_env.wrappers import WorldModelWrapper
 
@@ -377,3 +377,8 @@ def test_ends_and_rewards_are_learned(tmp_path: Any) -> None:
     assert found["V"]["reconstruction"] < 0.85 * found["V"]["median_picture"] and found["V"]["live"] == 4
     assert found["M"]["likelihood"]["M"] < found["M"]["likelihood"]["normal"] - 0.3
     assert found["M"]["ends"]["auc"] > 0.9 and found["reward_error"]["rms"] < 0.5 * found["reward_error"]["std"]
+
+
+def test_codes_are_drawn_where_their_distributions_are() -> None:
+    far = Gaussian(torch.zeros(2, 3, device="meta"), torch.zeros(2, 3, device="meta"))
+    assert far.draw().device.type == far.draw(torch.Generator()).device.type == "meta"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from dream_env.agents.nicol import vla
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device, insulated, standard
+from dream_env.world_models.weights import fill
 
 ASSETS = Path(__file__).parents[1] / "assets"
 LOADERS = {"world_model": checkpoint.load, "policy": vla.load}
@@ -174,3 +175,10 @@ def test_a_device_is_one_of_this_machine(device: object, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="device=.*accepted"):
         check_device(device)  # type: ignore[arg-type]
     assert check_device("cpu") == torch.device("cpu")
+
+
+def test_only_beginnings_of_names_are_renamed(tmp_path: Path) -> None:
+    made = torch.nn.ModuleDict({"new": torch.nn.ModuleDict({"old": torch.nn.Linear(2, 2)})})
+    save_file({"old.old.weight": torch.ones(2, 2), "old.old.bias": torch.ones(2)}, tmp_path / "weights")
+    found = fill(lambda: made, tmp_path / "weights", "model", "", {"old.": "new."})
+    assert float(found.state_dict()["new.old.weight"].sum()) == 4

@@ -41,7 +41,7 @@ class Batches:
             parts.append(self._drawn(self.every, later, policy, generator, hindsight=True))
         obs = {name: torch.cat([part[0][name] for part in parts]) for name in parts[0][0]}
         chunk, known = (torch.cat([part[i] for part in parts]) for i in (1, 2))
-        return policy.loss(self.noisy(obs, policy.trunk, generator), chunk, known).mean()
+        return policy.loss(self.noisy(obs, policy.trunk, generator), chunk, known, generator).mean()
 
     def noisy(self, obs: dict[str, Tensor], trunk: Trunk, generator: torch.Generator) -> dict[str, Tensor]:
         """Returns observations with noise added to their embeddings."""

@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from dream_env.data.episode import Episode
 from dream_env.preparation import Preparation, make, steps
-from dream_env.spec import WorldSpec, observe
+from dream_env.spec import WorldSpec, observe, success_of
 
 Observation = Mapping[str, np.ndarray]
 Behavior = Generator[np.ndarray, Observation, None]
@@ -96,24 +96,14 @@ def correlated(space: spaces.Space, rng: np.random.Generator, obs: Observation) 
 
 
 def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts with a saved policy, sampling its actions if it is stochastic.
-
-    If the policy needs inputs that the environment does not provide, they are computed with the policy's world model.
-    """
+    """Acts with a saved policy, sampling its actions if it is stochastic; `record` shows it the inputs that it needs."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))
-    actor, sight = load_policy(path), None
+    actor = load_policy(path)
     actor.reset()
-    if not set(getattr(actor, "inputs", ())) <= set(obs):
-        from dream_env.agents.data.sight import Sight
-
-        sight = Sight(actor.config.world_model, getattr(actor.config, "obs_type", "embedding"))
-    action = None
     while True:
-        inputs = {name: value[None] for name, value in obs.items()} if sight is None else sight(obs, action)
-        action = actor.act(inputs, deterministic=False)[0]
-        obs = yield action
+        obs = yield actor.act({name: value[None] for name, value in obs.items()}, deterministic=False)[0]
 
 
 def _uniform(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
@@ -184,9 +174,9 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
     except ValueError as error:
         raise ValueError(f"env={task!r}: {error}") from error
     _, info = env.reset(seed=0)
-    spec = replace(spec, goals=_goal(env) is not None, instructions=_sentence(env) is not None)
+    spec = replace(spec, goals=_goal(env, spec) is not None, instructions=_sentence(env) is not None)
     *_, after = env.step(_typed(env.action_space, _uniform(env.action_space, np.random.default_rng(0))))
-    return World(env, spec, _success(info) is not None or _success(after) is not None)
+    return World(env, spec, success_of(info) is not None or success_of(after) is not None)
 
 
 def spec_of(world: World, max_steps: int | None) -> WorldSpec:
@@ -209,26 +199,29 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
         job: The episode.
         acts: A custom behavior, used instead of the one that `job.kind` names.
     """
-    env, limit = world.env, spec_of(world, job.max_steps).horizon
+    limit = spec_of(world, job.max_steps).horizon
+    env, wrapped = _env_for(world, job.policy)
     raw, info = env.reset(seed=job.seed)
-    obs = _within(world.spec, raw)
+    obs = _within(world.spec, env.true_observation if wrapped else raw)
+    inputs = raw if wrapped else obs
     given: dict[str, Any] = {} if job.policy is None else {"path": job.policy}
     if job.kind == "held":
         given["hold"] = job.hold
-    behavior = (acts or BEHAVIORS[job.kind])(env.action_space, np.random.default_rng([job.seed, 1]), obs, **given)
-    goal, sentence = _goal(env), _sentence(env)
-    observations, success = [obs], [bool(_success(info))]
+    behavior = (acts or BEHAVIORS[job.kind])(env.action_space, np.random.default_rng([job.seed, 1]), inputs, **given)
+    goal, sentence = _goal(world.env, world.spec), _sentence(world.env)
+    observations, success = [obs], [bool(success_of(info))]
     actions: list[Any] = []
     rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated or len(actions) == limit):
-        action = _typed(env.action_space, behavior.send(obs) if actions else next(behavior))
+        action = _typed(env.action_space, behavior.send(inputs) if actions else next(behavior))
         raw, reward, terminated, truncated, info = env.step(action)
-        obs = _within(world.spec, raw)
+        obs = _within(world.spec, env.true_observation if wrapped else raw)
+        inputs = raw if wrapped else obs
         observations.append(obs)
         actions.append(action)
         rewards.append(float(reward))
-        success.append(bool(_success(info)))
+        success.append(bool(success_of(info)))
     return Episode(
         observation={name: np.stack([obs[name] for obs in observations]) for name in observations[0]},
         action=np.stack(actions),
@@ -243,10 +236,26 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
     )
 
 
-def _goal(env: gym.Env) -> dict[str, np.ndarray] | None:
-    """Returns the environment's `goal_observation`, which `dream_env.wrappers.WorldModelWrapper` uses too, or None."""
+def _env_for(world: World, policy: str | None) -> tuple[Any, bool]:
+    """Returns the environment with the observations that a policy needs, and whether it is a `WorldModelWrapper`."""
+    if policy is None:
+        return world.env, False
+    actor: Any = load_policy(policy)
+    if set(getattr(actor, "inputs", ())) <= {*world.spec.observation.spaces}:
+        return world.env, False
+    from dream_env.wrappers import WorldModelWrapper
+
+    form: Any = getattr(actor, "obs_type", getattr(actor.config, "obs_type", "embedding"))
+    env = WorldModelWrapper(world.env, actor.config.world_model, obs_type=form, reward="environment")
+    return env, True
+
+
+def _goal(env: gym.Env, spec: WorldSpec) -> dict[str, np.ndarray] | None:
+    """Returns the observation of the goal, found as by `dream_env.wrappers.WorldModelWrapper`, or None."""
     if env.has_wrapper_attr("goal_observation"):
         return {name: np.array(part) for name, part in env.get_wrapper_attr("goal_observation").items()}
+    if env.has_wrapper_attr("goal_image"):
+        return {spec.pictures[0]: np.array(env.get_wrapper_attr("goal_image"))}
     return None
 
 
@@ -285,7 +294,3 @@ def _single_precision(spec: WorldSpec) -> WorldSpec:
 
     observation = spaces.Dict({name: single(space) for name, space in spec.observation.spaces.items()})
     return replace(spec, observation=observation, action=single(spec.action))
-
-
-def _success(info: Mapping[str, Any]) -> Any:
-    return info.get("is_success", info.get("success"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dream_env.agents.policies.registry import load_once
 from dream_env.agents.run.worlds import make_real
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
-from dream_env.spec import observe
+from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
 
 SCRIPTED = ("random", "zero")
@@ -63,8 +64,8 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
             ended = terminated or truncated or steps >= MOST_STEPS
         played.returns.append(total)
         played.steps.append(steps)
-        if "is_success" in info:
-            played.success.append(bool(info["is_success"]))
+        if (done := success_of(info)) is not None:
+            played.success.append(bool(done))
     world.close()
     return played
 
@@ -161,8 +162,10 @@ def evaluate(
 
 
 def mean_interval(values: list[float]) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval of the mean; the value itself twice for a single value or equal values."""
-    if len(values) < 2 or min(values) == max(values):
+    """Returns the 95 % bootstrap interval of the mean; nan for fewer than two values."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    if min(values) == max(values):
         return values[0], values[0]
     found = bootstrap((values,), np.mean, rng=np.random.default_rng(0), n_resamples=2000, method="percentile")
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
@@ -179,6 +182,7 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
     header = ["policy", "world", "return", "success", "steps", "episodes"]
     text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
     shown = [dict(zip(header, line, strict=True)) for line in table]
-    write_json(out / "results.json", {**about, "rows": rows, "table": shown})
+    plain = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # no NaN in JSON
+    write_json(out / "results.json", {**about, "rows": plain, "table": shown})
     write_text(out / "results.md", text)
     return text

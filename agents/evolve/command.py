@@ -150,7 +150,6 @@ class Evolution:
         for (name, folder), weights in zip(made.items(), (self.best, self.strategy.mean), strict=True):
             self.controller.weights.copy_(torch.from_numpy(np.asarray(weights, np.float32)))
             registry.save(self.controller, folder, card(self, name))
-        registry.load_once.cache_clear()
         return made
 
     def dreamt(self) -> dict[str, dict[str, float]]:

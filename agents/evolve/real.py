@@ -13,10 +13,10 @@ import torch
 
 from dream_env.agents.data.behaviors import held
 from dream_env.agents.policies.controller import Controller
-from dream_env.agents.policies.registry import load_once
+from dream_env.agents.policies.registry import load
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, tasks_of
-from dream_env.spec import observe
+from dream_env.spec import observe, success_of
 
 SEEDS = 90_000
 """Seeds of real episodes in `RealPopulation` are below this; evaluation uses those from 100,000 on."""
@@ -101,7 +101,7 @@ def visit(job: Job) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _made(world: World) -> tuple[Controller, Any]:
-    controller = load_once(str(Path(world.form)))
+    controller = load(Path(world.form))  # of one's own: `play` writes into its weights
     config = controller.config
     options = {"task": world.task} if tasks_of(config.world_model) else {}
     made = make_real(world.env, config.world_model, obs_type=config.obs_type, reward=world.reward, **options)
@@ -122,5 +122,5 @@ def play(job: Job) -> tuple[list[float], int]:
             total, steps = total + float(reward), steps + 1
             ended = terminated or truncated or steps >= world.max_steps
         count += steps
-        result.append(float(info["is_success"]) if world.reward == "success" else total)
+        result.append(float(bool(success_of(info))) if world.reward == "success" else total)
     return result, count

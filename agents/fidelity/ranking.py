@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ PHYSICS_CHUNK, DREAM_CHUNK = 10, 256
 
 
 def weights(policy: str) -> str:
-    """Returns a digest of a policy's weights."""
-    digest = hashlib.sha256()
-    for tensor in load(policy).state_dict().values():
+    """Returns a digest of a policy's weights and config."""
+    saved = load(policy)
+    digest = hashlib.sha256(json.dumps(asdict(saved.config), sort_keys=True, default=str).encode())
+    for tensor in saved.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -139,7 +139,7 @@ def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> Initia
         seed: Seed of the choice.
     """
     rng = np.random.default_rng(seed)
-    others = [np.sort(rng.permutation(np.arange(1, length))[: each - 1]) for length in data.lengths]
+    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths]
     step = np.concatenate([[0, *later] for later in others]).astype(np.int64)
     episode = np.repeat(np.arange(len(data)), [1 + len(later) for later in others])
     frames = data.offsets[episode] + step

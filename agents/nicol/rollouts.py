@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -100,9 +99,7 @@ def make_actor(policy: str, seeds: Sequence[int], size: int = len(ACTION_NAMES))
     if policy == "random":
         generators = [np.random.default_rng(seed) for seed in seeds]
         return lambda obs: np.stack([g.uniform(-1, 1, size) for g in generators]).astype(np.float32)
-    saved = copy.copy(load_once(policy))  # a copy, as policies may keep state during an episode
-    saved.reset()
-    return saved.act
+    return load_once(policy).act
 
 
 class Timed:

@@ -43,13 +43,14 @@ class GaussianHead(nn.Module):
         """
         return _around(self.likeliest(features)[:, None].expand(-1, count, -1), self.std, noise=noise)
 
-    def loss(self, features: Tensor, chunk: Tensor, known: Tensor) -> Tensor:
+    def loss(self, features: Tensor, chunk: Tensor, known: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the mean squared error `(B,)`.
 
         Args:
             features: `(B, F)`.
             chunk: Recorded chunks `(B, D)`.
             known: 1 where a number of the chunk was recorded, else 0, `(B, D)`.
+            generator: Source of random numbers of heads that need some; None uses torch's global generator.
         """
         return ((self.likeliest(features) - chunk).square() * known).sum(1) / known.sum(1)
 
@@ -88,7 +89,7 @@ class KHead(nn.Module):
         chosen = means[:, torch.arange(count, device=means.device) % self.modes]
         return _around(chosen, self.std, self.modes, noise)
 
-    def loss(self, features: Tensor, chunk: Tensor, known: Tensor) -> Tensor:
+    def loss(self, features: Tensor, chunk: Tensor, known: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the negative log-likelihood `(B,)`, up to a constant, per known number.
 
         Arguments as in `GaussianHead.loss`.
@@ -143,9 +144,10 @@ class FlowHead(nn.Module):
         noise = torch.cat([torch.zeros_like(noise[:, :1]), noise[:, 1:]], 1)
         return self._carried(features[:, None].expand(-1, count, -1), noise)
 
-    def loss(self, features: Tensor, chunk: Tensor, known: Tensor) -> Tensor:
+    def loss(self, features: Tensor, chunk: Tensor, known: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns the flow matching loss `(B,)`; arguments as in `GaussianHead.loss`."""
-        noise, time = torch.randn_like(chunk), torch.rand(len(chunk), device=chunk.device)
+        noise = torch.randn(chunk.shape, generator=generator).to(chunk)
+        time = torch.rand(len(chunk), generator=generator).to(chunk)
         chunk = torch.where(known > 0, chunk, 0.0)
         between = noise + time[:, None] * (chunk - noise)
         apart = (self._velocity(features, between, time) - (chunk - noise)).square()

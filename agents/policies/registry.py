@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module, resources
@@ -101,9 +102,20 @@ def from_pretrained(repo: str, revision: str | None = None, device: str | torch.
     return load(hub.pull(repo, "model", revision), device)
 
 
-@lru_cache(maxsize=32)
 def load_once(path: str) -> Any:
-    """Loads a policy to the CPU once per process; all callers share it."""
+    """Loads a policy to the CPU, once per process unless its files have been written again.
+
+    Callers share the weights, so they must not modify them; each gets a copy with a state of its own, freshly reset.
+    """
+    folder = resolve(path)
+    files = (folder / checkpoint.CONFIG, folder / checkpoint.WEIGHTS) if folder.is_dir() else (folder,)
+    policy = copy.copy(_load(path, *(file.stat().st_mtime_ns for file in files if file.is_file())))
+    policy.reset()
+    return policy
+
+
+@lru_cache(maxsize=32)
+def _load(path: str, *written: int) -> Any:
     return load(path)
 
 

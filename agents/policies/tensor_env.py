@@ -69,9 +69,9 @@ class TensorVecEnv(VecEnv):
         """Steps all dreams with actions `(B, A)`; dreams that have ended are reset."""
         obs, reward, terminated, truncated, info = self.dreams.step(action)
         done, cut = terminated | truncated, None
+        self._returns += reward  # as the dreams pay it, whatever weights a learner gives to steps
         if self.payment != EVERY_STEP:
             reward = reward * torch.where(done, self.payment.last, self.payment.others)
-        self._returns += reward
         self._lengths += 1
         if len(rows := done.nonzero()[:, 0]):
             self.ended.append((self._returns[rows], self._lengths[rows], info["is_success"][rows]))

@@ -71,7 +71,9 @@ class TransformerVLA(nn.Module):
         """Maps a batch of observations to the first actions `(B, A)` of the most likely chunks."""
         return self._units(self.head.likeliest(self.trunk(self._own(obs))))[:, 0]
 
-    def loss(self, obs: Mapping[str, Tensor], chunk: Tensor, known: Tensor) -> Tensor:
+    def loss(
+        self, obs: Mapping[str, Tensor], chunk: Tensor, known: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Returns the imitation loss `(B,)`.
 
         Unlike when acting, the network reads every goal in the observations if `config.compares`.
@@ -80,10 +82,11 @@ class TransformerVLA(nn.Module):
             obs: Observations.
             chunk: Recorded chunks of actions `(B, chunk, A)`.
             known: Which steps of the chunks were recorded, `(B, chunk)`.
+            generator: Source of random numbers of a head that needs some; None uses torch's global generator.
         """
         target = ((chunk - self.center) / self.span).clamp(-1, 1).flatten(1)
         steps = known.to(target.dtype)[..., None].expand_as(chunk).flatten(1)
-        return self.head.loss(self.trunk(obs), target, steps)
+        return self.head.loss(self.trunk(obs), target, steps, generator)
 
     # --- reinforcement learning, see `dream_env.agents.policies.protocol.Practicable`
 

@@ -19,7 +19,7 @@ from dream_env.agents.train.arguments import VALIDATION_SEED, Arguments
 from dream_env.agents.train.learners import policy_of
 from dream_env.files import write_json
 from dream_env.progress import progress_bar
-from dream_env.spec import observe
+from dream_env.spec import observe, success_of
 
 
 def validate(
@@ -50,9 +50,9 @@ def validate(
             total, steps = total + float(reward), steps + 1
             ended = terminated or truncated or steps == limit
         found.setdefault("return", []).append(total)
-        if "is_success" in info:
+        if (done := success_of(info)) is not None:
             for name in ("success", *(f"success_{task}" for task in (options or {}).values())):
-                found.setdefault(name, []).append(float(info["is_success"]))
+                found.setdefault(name, []).append(float(done))
         if "distance" in info:
             found.setdefault("distance", []).append(float(info["distance"]))
     first = {"success": found.pop("success")} if "success" in found else {}

@@ -88,11 +88,12 @@ def serve(args: Arguments, place: socket.socket) -> None:
     """Loads the world model and policies, and serves the page until Ctrl-C."""
     import uvicorn
 
+    from dream_env.agents.evaluate.command import parse_policies
     from dream_env.agents.view.server import Viewer
-    from dream_env.agents.view.session import DreamSession, SessionConfig, labels
+    from dream_env.agents.view.session import DreamSession, SessionConfig
 
     config = SessionConfig(
-        args.world_model, labels(args.policy), args.real, args.task, args.temperature, args.seed, args.history
+        args.world_model, parse_policies(args.policy), args.real, args.task, args.temperature, args.seed, args.history
     )
     session = DreamSession(config)
     local, port = is_local(args.host), place.getsockname()[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -117,7 +118,7 @@ class Viewer:
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> Any:
-            clock = asyncio.create_task(self.run())
+            clock = asyncio.create_task(self.run_on())
             yield
             clock.cancel()
             self.worker.shutdown()
@@ -184,6 +185,8 @@ class Viewer:
             await self.orders[name](**order)
         except (ValueError, TypeError, OSError) as error:
             client.tell({"type": "refused", "what": name, "text": " ".join(str(error).split())})
+        except Exception as error:  # a defect, or no memory left on a GPU
+            self.fail(error, str(name))
 
     # --- commands of a page
 
@@ -296,6 +299,22 @@ class Viewer:
         """Whether a policy has finished its episode and the user has done nothing since."""
         policy = self.playing and self.session.driver != YOU and self.tap is None and bool(self.clients)
         return policy and self.ending is self.session.now
+
+    async def run_on(self) -> None:
+        """Is the clock; an error stops the dream, is shown on the pages, and the clock waits for somebody to go on."""
+        while True:
+            try:
+                await self.run()
+            except Exception as error:
+                self.fail(error, "step")
+
+    def fail(self, error: Exception, what: str) -> None:
+        """Logs an unexpected error, stops the dream, and tells every page."""
+        logging.getLogger(__name__).error("%s failed", what, exc_info=error)
+        self.playing, self.looking, self.plan, self.action, self.tap = False, False, [], None, None
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        self.tell_all({"type": "refused", "what": what, "text": text})
+        self.tell_all(self.status())
 
     async def run(self) -> None:
         """Steps the dream at the control rate, in an endless loop."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -315,13 +314,3 @@ class DreamSession:
             holds=holds,
             **given,
         )
-
-
-def labels(given: tuple[str, ...]) -> dict[str, str]:
-    """Parses `PATH` and `LABEL=PATH` words into a dict from label to path."""
-    found = {}
-    for text in given:
-        whole = "=" not in text or Path(text).exists()
-        label, path = ("", text) if whole else text.split("=", 1)
-        found[label or Path(path).stem] = path
-    return found

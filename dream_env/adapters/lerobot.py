@@ -78,7 +78,10 @@ class LeRobotEnv(gym.Wrapper[Any, Any, Any, Any]):
     @property
     def _max_episode_steps(self) -> int:
         """Time limit of an episode in control steps."""
-        return int(self.env.get_wrapper_attr("_max_episode_steps"))
+        limit = self.env.get_wrapper_attr("_max_episode_steps")
+        if limit is None:
+            raise ValueError(f"env {self.env} has no time limit; accepted: one with `max_episode_steps`")
+        return int(limit)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment; LeRobot's own option is dropped."""

@@ -76,7 +76,10 @@ class SkrlDreams(Wrapper):
 
     def render(self, *args: Any, **kwargs: Any) -> Tensor:
         """Returns the decoded images of the first camera of every dream, `(B, H, W, 3)` uint8."""
-        return self.dreams.model.decode(self.dreams.state)[self.dreams.engine.spec.pictures[0]]
+        spec = self.dreams.engine.spec
+        if not spec.pictures:
+            raise ValueError(f"render: {spec.name} was recorded without pictures; accepted: a world with some")
+        return self.dreams.model.decode(self.dreams.state)[spec.pictures[0]]
 
     def close(self) -> None:
         """Does nothing: the dreams are freed with their last reference."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,8 @@ class Episode:
 
     def check(self, spec: WorldSpec) -> None:
         """Raises ValueError unless the episode conforms to `spec`."""
+        if not re.fullmatch(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*", self.kind):  # a part of the names of files
+            raise ValueError(f"kind={self.kind!r}; accepted: words of letters, digits, '_' and '.', joined by '-'")
         if (given := {*self.observation}) != {*spec.observation.spaces}:
             raise ValueError(f"observation has {sorted(given)}; accepted: {sorted(spec.observation.spaces)}")
         for name, space in spec.observation.spaces.items():

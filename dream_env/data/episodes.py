@@ -94,6 +94,8 @@ class EpisodeDataset:
     def stack(cls, episodes: Sequence[Episode], spec: WorldSpec) -> EpisodeDataset:
         """Creates a dataset from episodes in memory.
 
+        Rewards, success and labels that only some of them have are left out.
+
         Raises:
             ValueError: If there are no episodes, or one does not conform to `spec`.
         """
@@ -117,7 +119,11 @@ class EpisodeDataset:
             if any(each.success is None for each in episodes)
             else np.concatenate([each.success for each in episodes if each.success is not None]),
             goal={k: np.stack([(each.goal or {})[k] for each in episodes]) for k in first.goal or {}},
-            labels={k: np.concatenate([each.labels[k] for each in episodes]) for k in first.labels},
+            labels={
+                k: np.concatenate([each.labels[k] for each in episodes])
+                for k in first.labels
+                if all(k in each.labels for each in episodes)
+            },
             **{
                 name: np.array([getattr(each, name) for each in episodes])
                 for name in ("terminated", "instruction", "seed", "kind", "task")

@@ -69,7 +69,7 @@ class EpisodeWriter:
         if self.spec is None:
             raise ValueError(f"spec=None; accepted: the WorldSpec of the episodes of {self._store.root}")
         for name in self._store.names():
-            if name.split("-", 2)[-1] == str(episode.seed):
+            if name.endswith(f"-{episode.seed}") and not name.endswith(f"--{episode.seed}"):  # of -7 is "order-kind--7"
                 raise ValueError(f"seed={episode.seed} is in {self._store.root} already ({name}); accepted: a new one")
         episode.check(self.spec)
         order, self._count = self._count if order is None else order, self._count + 1

@@ -128,7 +128,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         checks.check_choice("render_mode", render_mode, [None, *self.metadata["render_modes"]])
         checks.check_flag("assisted_grasp", assisted_grasp)
         if horizon is not None:
-            checks.check_number("horizon", horizon, 1, beside="None, ")
+            checks.check_count("horizon", horizon, beside="None, ")
         self.horizon = horizon
         self.task, self.arm, self.camera, self.render_mode = task, arm, camera, render_mode
         self.assisted_grasp = assisted_grasp

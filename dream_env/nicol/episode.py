@@ -229,11 +229,8 @@ def draw_start(
             the given layout does not contain.
     """
     if "instruction" in options and "task" not in options:
-        wanted = min(2, len(colors_of(options["instruction"])))
-    else:
-        wanted = TASKS[task].grammar.cubes
-    asked = task_of(options["instruction"]) if "instruction" in options and "task" not in options else task
-    shape, arms = TASKS[asked].shape, TASKS[asked].arms
+        task = task_of(options["instruction"])
+    wanted, shape, arms = TASKS[task].grammar.cubes, TASKS[task].shape, TASKS[task].arms
     layout = options.get("layout") or Layout.draw(rng, scene, wanted, shape)
     start = constants.normalize(rng.uniform(*start_box(arms)).astype(np.float32))
     there = layout.of(shape)
@@ -246,7 +243,7 @@ def draw_start(
         named[1] = COLOR_NAMES[layout.colors[other]]
     sentence = TASKS[task].grammar.sample(rng, named[0], other=named[1])
     if "instruction" in options:
-        sentence, task = options["instruction"], asked
+        sentence = options["instruction"]
         colors, cubes = colors_of(sentence), TASKS[task].grammar.cubes
         if len(colors) != cubes:
             raise ValueError(

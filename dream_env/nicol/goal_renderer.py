@@ -51,8 +51,9 @@ class GoalRenderer:
             for `HOLD_STEPS` steps.
         """
         layout = start.layout
-        arrays = (*vars(layout).values(), start.start, np.array(start.goals))
-        key = (start.task_name, start.target, start.other, physics, *(a.tobytes() for a in arrays))
+        goals = None if start.goals is None else start.goals.tobytes()
+        arrays = (*vars(layout).values(), start.start)
+        key = (start.task_name, start.target, start.other, physics, goals, *(a.tobytes() for a in arrays))
         if key not in self._goals:
             picture = self._act(start, physics)
             if len(self._goals) >= GOALS:

@@ -25,7 +25,9 @@ class Gaussian(NamedTuple):
 
     def draw(self, generator: torch.Generator | None = None) -> Tensor:
         """Samples codes."""
-        return self.mean + self.log_std.exp() * torch.randn(self.mean.shape, generator=generator)
+        source = self.mean.device if generator is None else generator.device
+        noise = torch.randn(self.mean.shape, generator=generator, device=source)
+        return self.mean + self.log_std.exp() * noise.to(self.mean.device)
 
     def divergence(self) -> Tensor:
         """Returns the Kullback-Leibler divergence to the standard normal distribution, in nats, `(..., Z)`."""

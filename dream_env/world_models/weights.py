@@ -76,7 +76,9 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
             module = build()
         tensors = load_file(file)
         for old, new in (renamed or {}).items():
-            tensors = {name.replace(old, new): value for name, value in tensors.items()}
+            tensors = {
+                new + name.removeprefix(old) if name.startswith(old) else name: value for name, value in tensors.items()
+            }
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{what}: {file} is damaged ({error}); {remedy}") from error
     except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, AttributeError, MemoryError) as error:

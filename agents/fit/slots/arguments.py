@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dream_env.checks import check_number
+
 
 @dataclass
 class Arguments:
@@ -82,6 +84,10 @@ class Arguments:
     most_starts: int = 1200
     seed: int = 0
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks what would be found out only after the fit."""
+        check_number("starts", self.starts, 1)
 
     def settings(self) -> dict[str, Any]:
         """Returns the options that determine the result of a run."""

@@ -52,7 +52,10 @@ class Probed:
 
     def __getattr__(self, name: str) -> Any:
         """Returns an attribute of the model, or of its base."""
-        return getattr(self.model, name, None) or getattr(self.model.base, name)
+        try:
+            return getattr(self.model, name)
+        except AttributeError:
+            return getattr(self.model.base, name)
 
 
 def measure(args: Arguments) -> dict[str, Any]:

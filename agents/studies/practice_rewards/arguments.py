@@ -26,7 +26,7 @@ REWARDS: Mapping[str, Mapping[str, Any]] = {
 }
 """Rows of practice in the dream, with their options of `agents.train`. They are run in this order."""
 CONTROLS = {
-    "untrained dream": "the same practice in a dream that sees as the true one does, and moves at random",
+    "untrained dream": "the same practice in a dream that sees as the true one does, and hardly moves",
     "clone again": "no practice: another clone of as many demonstrations, those of --data, to compare the next with",
     "longer cloning": "no practice: that clone with as many more updates as fit in the processor time of practice",
     "cloned successes": "no practice: cloning the actions of the successful episodes among those that the world model "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,22 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dream_env.agents.clone import command as clone
 from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, REWARDS, SHIPPED, Arguments
+from dream_env.agents.studies.untrained import untrained_dynamics
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json
-from dream_env.initial_states import FILE
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 
-DYNAMICS = ("predictor", "object_dynamics")
-"""Modules of the world model that predict the next state; the untrained dream has random weights in them."""
 PHYSICS_ENVS = 16
 """Parallel physics environments, one process each, in the control that practises in physics."""
 MOST_CLONED = 1500
@@ -94,15 +89,8 @@ def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwar
 
 
 def untrained_dream(cell: Cell, args: Arguments) -> Path:
-    """Practises in a dream with the trained encoder but random dynamics."""
-    world = cell.folder(args.work) / "world_model"
-    model: Any = copy.deepcopy(checkpoint.load(args.world_model))
-    torch.manual_seed(cell.seed)
-    fresh = type(model)(model.config)
-    for name in DYNAMICS:
-        getattr(model, name).load_state_dict(getattr(fresh, name).state_dict())
-    checkpoint.save(model, world, "# Untrained world model\n\nA control: what moves its dreams has random weights.\n")
-    shutil.copy(checkpoint.resolve(args.world_model) / FILE, world / FILE)
+    """Practises in a dream with the trained encoder and untrained dynamics, which predict hardly any change."""
+    world = untrained_dynamics(args.world_model, cell.seed, cell.folder(args.work) / "world_model")
     return practise(cell, args, str(world))
 
 

@@ -61,6 +61,8 @@ class Setup:
     """Physics episodes of the policy for refitting the world model."""
     physics_envs: tyro.conf.Suppress[int] = 10
     """Parallel physics environments of a model-free learner, in one process."""
+    archived: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Folders of archived policies that are reported whichever world model and recipe they were trained with."""
 
 
 @dataclass(frozen=True)

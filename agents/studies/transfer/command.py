@@ -6,14 +6,17 @@
 
 All methods use the same demonstrations, and all policies are evaluated from the same held-out starts in physics and in
 the dream. The report is written after every trial. Running the same command again resumes an interrupted study:
-finished trials are not repeated, and a policy is trained again only if something that it depends on has changed.
+finished trials are not repeated, and a policy is trained again only if something that it depends on has changed. With
+`--workers 0` the report shows what the archive holds, whichever world model it was made with.
 """
 
 from __future__ import annotations
 
 import json
 import traceback
+import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,8 @@ def result_files(trial: Trial, setup: Setup) -> dict[World, Path]:
         "physics": trials / f"{trial.name}.jsonl",
         "dream": trials / f"{trial.name}-{dream}.jsonl",
     }
+    if setup.archived and not files["dream"].is_file():  # those of the world model that the archive was played with
+        files["dream"] = next(trials.glob(f"{trial.name}-{8 * '?'}.jsonl"), files["dream"])
     return {world: files[world] for world in (WORLDS if trial.usual else WORLDS[:1])}
 
 
@@ -121,13 +126,18 @@ def experiment(args: Arguments) -> str:
     """
     setup = args.setup()
     if args.archive and args.archive.is_file():
-        unpack(args.archive, args.runs)
+        kept = unpack(args.archive, args.runs)
+        setup = setup if args.workers else replace(setup, archived=kept)  # a report needs not the weights of then
     everything, asked = args.trials(setup)
     checkpoint.load(args.world_model)
     main = MAIN_DEMOS if any(t.spec.demos == MAIN_DEMOS for t in everything) else everything[0].spec.demos
     steps = fitted_episodes(args.world_model) * EPISODE_STEPS
     about: dict[str, Any] = {"command": command_line("studies.transfer", args)}
     about |= {"recipe": practice_settings(setup.recipe), "planned_trials": len(everything)}
+    today = replace(setup, archived=())
+    if others := sum(folder(spec, setup) != folder(spec, today) for spec in {trial.spec for trial in asked}):
+        about["of_other_models"] = others
+        warnings.warn(f"{others} policies of the archive are of another world model or recipe", stacklevel=2)
 
     def write() -> str:
         if args.archive:

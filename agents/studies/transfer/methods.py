@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -34,6 +32,7 @@ from dream_env.agents.studies.transfer.policies import (
     settings,
     trained,
 )
+from dream_env.agents.studies.untrained import untrained_dynamics
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json, write_text
@@ -129,13 +128,9 @@ def _dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 
 
 def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Practises in a dream with the trained encoder but random dynamics; it is evaluated in the trained dream."""
-    base, world = need(spec, setup, "clone"), out / "world_model"
-    model = copy.deepcopy(checkpoint.load(setup.world_model))
-    torch.manual_seed(spec.seed)
-    model.predictor.load_state_dict(type(model)(model.config).predictor.state_dict())
-    checkpoint.save(model, world, "# Untrained world model\n\nA control: its predictor has random weights.\n")
-    shutil.copy(checkpoint.resolve(setup.world_model) / "initial_states.npz", world / "initial_states.npz")
+    """Practises in a dream with untrained dynamics, which predict hardly any change; evaluated in the trained dream."""
+    base = need(spec, setup, "clone")
+    world = untrained_dynamics(setup.world_model, spec.seed, out / "world_model")
     steps = _practice(spec, setup, out, str(world), base.path)
     return {"": watch.after(base, out / "policy", steps)}
 

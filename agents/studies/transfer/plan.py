@@ -15,7 +15,7 @@ METHODS = {
     "clone_equal_compute": "clone with as much more CPU time as the dream RL takes",
     "clone_ungrounded": "clone that begins without the world model's sense of words and places",
     "clone_looking": "clone that attends to the tokens by queries of its own, beside what it reads",
-    "untrained_dream": "clone, then the same RL in a dream whose predictor has random weights",
+    "untrained_dream": "clone, then the same RL in a dream whose dynamics are untrained: it hardly moves",
     "regressor": "(picture, goal picture, steps left) regressed on the same demonstrations",
     "ppo_physics": "clone, then PPO in physics",
     "sac_her_physics": "SAC with hindsight replay in physics, from nothing",

@@ -20,7 +20,7 @@ from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import replacing, write_json, write_text
 from dream_env.world_models import checkpoint
 
-ENCODER = ("autoencoder.", "words.", "reader.", "success_head.readout.", "success_head.named.")
+ENCODER = ("autoencoder.", "state_estimator.", "success_head.readout.", "success_head.target_selector.")
 """Prefixes of the world model's weights that encode observations for policies or initialize policies, see
 `dream_env.agents.clone.ground`."""
 CLONES = ("clone", "clone_ungrounded", "clone_looking")
@@ -86,21 +86,40 @@ def settings(spec: Spec, setup: Setup) -> dict[str, Any]:
 
 @lru_cache
 def digest(world_model: str, parts: tuple[str, ...] = ()) -> str:
-    """Returns a digest of the weights whose names begin with one of `parts`; of the whole world model if none do."""
+    """Returns a digest of the weights whose names begin with one of `parts`; without any, of the whole world model.
+
+    Raises:
+        ValueError: If no name begins with one of the parts.
+    """
     weights = checkpoint.load(world_model).state_dict()
-    chosen = {name: value for name, value in weights.items() if name.startswith(parts)}
+    for part in parts:
+        if not any(name.startswith(part) for name in weights):
+            raise ValueError(f"parts: {part!r} begins no weight of world_model={world_model!r}; accepted: ones that do")
     found = hashlib.sha256()
-    if not chosen:
+    if not parts:
         found.update((checkpoint.resolve(world_model) / checkpoint.CONFIG).read_bytes())  # thresholds
-    for name, value in sorted((chosen or weights).items()):
+    chosen = {name: value for name, value in weights.items() if not parts or name.startswith(parts)}
+    for name, value in sorted(chosen.items()):
         found.update(name.encode() + value.numpy().tobytes())
     return found.hexdigest()
 
 
 def folder(spec: Spec, setup: Setup) -> Path:
-    """Returns the folder of a policy, named by method, demonstrations, seed, and a digest of its settings."""
+    """Returns the folder of a policy, named by method, demonstrations, seed, and a digest of its settings.
+
+    If `setup.archived` has no folder with this digest, its folder with another digest is returned.
+
+    Raises:
+        ValueError: If there are several of those.
+    """
     digest = hashlib.sha256(json.dumps(settings(spec, setup), sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return setup.runs / f"{spec.method}-{spec.demos}-{spec.seed}-{digest}"
+    name = f"{spec.method}-{spec.demos}-{spec.seed}"
+    known = [one for one in setup.archived if one.rpartition("-")[0] == name]
+    if not known or f"{name}-{digest}" in known:
+        return setup.runs / f"{name}-{digest}"
+    if len(known) > 1:
+        raise ValueError(f"archive: {', '.join(known)} are of other world models; accepted: one, or {name}-{digest}")
+    return setup.runs / known[0]
 
 
 def trained(spec: Spec, setup: Setup) -> dict[str, TrainedPolicy] | None:
@@ -199,12 +218,16 @@ def pack(folders: Iterable[Path], file: Path) -> None:
             archive.addfile(entry, io.BytesIO(data))
 
 
-def unpack(file: Path, runs: Path) -> None:
+def unpack(file: Path, runs: Path) -> tuple[str, ...]:
     """Restores the files of an archive written by `pack` into `runs`; existing files are kept.
+
+    Returns:
+        The names of its folders.
 
     Raises:
         ValueError: If the file is damaged or not such an archive.
     """
+    folders = set()
     try:
         with tarfile.open(file, "r:xz") as archive:
             for entry in archive:
@@ -214,5 +237,7 @@ def unpack(file: Path, runs: Path) -> None:
                     raise tarfile.TarError(f"it holds {entry.name!r}")
                 if not (runs / path).exists():
                     write_text(runs / path, data.read().decode())
+                folders.add(path.parts[0])
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"archive={file} is damaged, or not one of `agents.studies.transfer`: {error}") from error
+    return tuple(sorted(folders))
