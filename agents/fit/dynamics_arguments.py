@@ -63,7 +63,7 @@ class Arguments:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Checks what would be found out only after the fit."""
+        """Checks what would otherwise fail only after training."""
         check_number("starts", self.starts, 1)
 
     def settings(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def validate(
         limit: Control steps after which an episode ends; None leaves this to the environment.
 
     Returns:
-        The mean return; if `info` has "is_success", the success rate at the end of the episodes, overall and per task;
-        if `info` has "distance", the mean final distance to the goal.
+        The mean return; if `info` has "is_success" or "success", the success rate at the end of the episodes, overall
+        and per task; if `info` has "distance", the mean final distance to the goal.
     """
     found: dict[str, list[float]] = {}
     for i in range(episodes):
