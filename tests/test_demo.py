@@ -56,7 +56,19 @@ def test_prints_and_writes_both_worlds_before_and_after(world, tmp_path, capsys)
     rows = {(row["policy"], row["world"], row["task"]): row for row in results["rows"]}
     assert rows["before RL", "physics", "all"]["successes"] == 6
     assert rows["after RL", "dream", "lift"]["value"] == 1
-    assert world[1].steps == demo.Arguments.steps and world[1].init == "bc5"
+    assert world[1].steps == 1_500_000 and world[1].init == "bc5" and world[1].temperature == 1
+
+
+def test_trains_without_labels(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo.main(demo.Arguments(world_model="unlabelled", episodes=1))
+    assert (tmp_path / "nicol_demo_unlabelled" / "results.md").exists()
+    assert (world[1].world_model, world[1].init) == ("unlabelled", "unlabelled")
+    assert world[1].steps == 300_000 and world[1].temperature == 1.5
+    with pytest.raises(ValueError, match="world_model='unlabelled' with from_scratch=True"):
+        demo.demo(demo.Arguments(world_model="unlabelled", from_scratch=True, out=tmp_path / "scratch"))
+    with pytest.raises(ValueError, match="its encoder .* is not the one"):
+        demo.demo(demo.Arguments(world_model="unlabelled", init="bc5", out=tmp_path / "other"))
 
 
 def test_a_second_run_evaluates_only_what_has_changed(world, tmp_path):
@@ -126,9 +138,9 @@ def test_a_clone_with_other_eyes_does_not_begin(world, tmp_path):
 
 
 def test_short_form_is_small():
-    size = demo.Arguments(short=True, task="lift").size()
-    assert size.episodes <= 2 and size.steps < 30_000 and size.task == "lift"
-    assert demo.Arguments().size() == demo.Arguments()
+    small = demo.Arguments(short=True, task="lift").complete()
+    assert small.episodes <= 2 and small.steps < 30_000 and small.task == "lift"
+    assert demo.Arguments().complete().episodes == demo.Arguments.episodes
     assert demo.Arguments.episodes >= 50
 
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+from dream_env.checks import check_choice
 from dream_env.nicol.tasks import TaskName
 
 FEWEST = 40
 """Fewest episodes for --from-scratch: with fewer, some stage has no training data. Also the number with --short."""
+
+
+class Training(NamedTuple):
+    """Training that suits one of the shipped world models.
+
+    Attributes:
+        init: Clone of 5 demonstrations per task that takes the world model's embeddings.
+        steps: Environment steps. A transformer learns more from each step, and takes longer for it.
+        temperature: Temperature of the dreams.
+    """
+
+    init: str
+    steps: int
+    temperature: float
+
+
+SHIPPED = {"default": Training("bc5", 1_500_000, 1.0), "unlabelled": Training("unlabelled", 300_000, 1.5)}
+"""Training in each of the shipped world models."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +37,15 @@ class Arguments:
 
     task: TaskName = "all"
     """Task to train and to evaluate."""
-    init: str = "bc5"
-    """Cloned policy to start from: a folder, or one of the shipped ones, "bc5" (5 demonstrations per task) and
-    "default" (100 per task, which leaves little room for improvement)."""
+    world_model: Literal["default", "unlabelled"] = "default"
+    """Shipped world model to train in. "default" was fitted with labels of the simulator; "unlabelled" was fitted to
+    images, states, actions and instructions only."""
+    init: str | None = None
+    """Cloned policy to start from: a folder, or a shipped one. By default the clone of 5 demonstrations per task that
+    suits --world-model, "bc5" or "unlabelled". "default" was cloned from 100 per task, which leaves little room for
+    improvement."""
     out: Path | None = None
-    """Output folder. By default nicol_demo, with _short and _from_scratch appended for these options."""
+    """Output folder. By default nicol_demo, with _unlabelled, _short and _from_scratch appended for these options."""
     short: bool = False
     """Runs everything at a small size, in a minute or two, as a test of the installation. Its figures are
     meaningless."""
@@ -31,8 +54,8 @@ class Arguments:
     --init."""
     episodes: int = 50
     """Evaluation episodes per task, in physics and in the world model, before and after training."""
-    steps: int = 1_500_000
-    """Training steps in the world model."""
+    steps: int | None = None
+    """Training steps in the world model; by default 1,500,000, or 300,000 in "unlabelled"."""
     collected: int = 4500
     """Number of episodes to collect with --from-scratch."""
     demonstrations: int = 5
@@ -41,14 +64,24 @@ class Arguments:
     seed: int = 0
     """Seed of everything except the evaluation, which uses fixed held-out seeds."""
 
-    def size(self) -> Arguments:
-        """Returns the arguments; with --short, with all sizes reduced."""
-        return replace(self, episodes=2, steps=24_576, collected=FEWEST, demonstrations=1) if self.short else self
+    def complete(self) -> Arguments:
+        """Returns the arguments without None; with --short, with all sizes reduced.
+
+        Raises:
+            ValueError: If there is no such world model.
+        """
+        check_choice("world_model", self.world_model, SHIPPED)
+        usual = SHIPPED[self.world_model]
+        init, steps, out = self.init or usual.init, usual.steps if self.steps is None else self.steps, self.folder
+        if self.short:
+            return replace(self, init=init, out=out, episodes=2, steps=24_576, collected=FEWEST, demonstrations=1)
+        return replace(self, init=init, out=out, steps=steps)
 
     @property
     def folder(self) -> Path:
         """The output folder."""
         forms = [name for name in ("short", "from_scratch") if getattr(self, name)]
+        forms = [self.world_model] * (self.world_model != "default") + forms
         return self.out or Path("_".join(["nicol_demo", *forms]))
 
     def settings(self) -> dict[str, Any]:

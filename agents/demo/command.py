@@ -1,7 +1,8 @@
 """The main example: trains a policy in the dream and evaluates it in physics.
 
-    python -m agents.demo                  # about 3 minutes on two cores
-    python -m agents.demo --from-scratch   # first collects, fits and clones: 40 minutes
+    python -m agents.demo                             # about 3 minutes on two cores
+    python -m agents.demo --world-model unlabelled    # the same without any label of the simulator: 6 minutes
+    python -m agents.demo --from-scratch              # first collects, fits and clones: 40 minutes
 
 A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model. Its action
 head is then trained by RL in the world model, where the reward is minus the distance between the embedding and that of
@@ -20,12 +21,12 @@ from pathlib import Path
 
 from dream_env.agents import collect
 from dream_env.agents.clone import command as clone
-from dream_env.agents.demo.arguments import FEWEST, Arguments
+from dream_env.agents.demo.arguments import FEWEST, SHIPPED, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.nicol.rollouts import env_form
-from dream_env.agents.nicol.vla import load
+from dream_env.agents.policies import registry
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings
@@ -65,9 +66,9 @@ def demo(arguments: Arguments) -> str:
         ValueError: If an argument is not accepted, or the folder holds a run with other settings.
         FileNotFoundError: If the package's world model or clone is missing.
     """
-    args = arguments.size()
+    args = arguments.complete()
     check(args)
-    out, world_model, policy = args.folder, "default", args.init
+    out, world_model, policy = args.folder, str(args.world_model), str(args.init)
     if args.from_scratch:
         world_model, policy = from_scratch(args)
     tasks = STANDARD if args.task == "all" else (args.task,)
@@ -80,11 +81,12 @@ def demo(arguments: Arguments) -> str:
         task=args.task,
         init=policy,
         world_model=world_model,
-        steps=args.steps,
+        steps=args.steps or 0,
+        temperature=SHIPPED[args.world_model].temperature,
         validation_episodes=0,  # report the last policy; do not select one by physics
         seed=args.seed,
     )
-    with stage(args, f"practicing in the dream: {args.steps:,} steps of RL on the action head"):
+    with stage(args, f"practicing in the dream: {args.steps:,} steps of RL"):
         train.train(practice, train.make_env(practice), physics=None)
     settings = replace(settings, policies={AFTER: str(practiced)})
     with stage(args, "evaluating the practiced policy on the same starts"):
@@ -106,9 +108,14 @@ def check(args: Arguments) -> None:
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
     if args.from_scratch:
+        if args.world_model != "default":
+            raise ValueError(
+                f"world_model={args.world_model!r} with from_scratch=True, which fits one of the default kind; accepted: "
+                "'default'. `agents.fit --model slots` fits one without labels"
+            )
         check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
     else:
-        load(args.init).config.check_encoder("default")
+        registry.load(str(args.init)).config.check_encoder(args.world_model)
     check_out(args.folder)
     file = args.folder / "settings.json"
     if file.is_file():

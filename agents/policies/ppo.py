@@ -87,7 +87,8 @@ class ClonePPO(PPO):
         super()._setup_model()
         policy = self.policy
         groups = [{"params": policy.actor_parameters()}, {"params": policy.critic_parameters()}]
-        policy.optimizer = policy.optimizer_class(groups, lr=self.lr_schedule(1), **policy.optimizer_kwargs)
+        make: Any = policy.optimizer_class
+        policy.optimizer = make(groups, lr=self.lr_schedule(1), **policy.optimizer_kwargs)
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         """Sets the actor's learning rate to that of the schedule, and the critic's to its multiple."""

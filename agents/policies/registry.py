@@ -29,8 +29,9 @@ KINDS = {
 }
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""
-SHIPPED = {"default": "policy", "bc5": "policy_bc5"}
-"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task."""
+SHIPPED = {"default": "policy", "bc5": "policy_bc5", "unlabelled": "policy_unlabelled"}
+"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task, and one of 5
+demonstrations that takes the embeddings of the world model "unlabelled"."""
 ALIASES = {"few": "bc5"}
 """Former names of shipped policies, and their current names."""
 _REMEDY = "`python -m agents.clone --out FOLDER` makes one, or `python -m agents.train`"
