@@ -110,8 +110,8 @@ def check(args: Arguments) -> None:
     if args.from_scratch:
         if args.world_model != "default":
             raise ValueError(
-                f"world_model={args.world_model!r} with from_scratch=True, which fits one of the default kind; accepted: "
-                "'default'. `agents.fit --model slots` fits one without labels"
+                f"world_model={args.world_model!r} with from_scratch=True, which fits one of the default kind; "
+                "accepted: 'default'. `agents.fit --model slots` fits one without labels"
             )
         check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
     else:
