@@ -268,7 +268,9 @@ def evaluated_and_practised(folder, world, out):
         validation_episodes=0,
     )
     rates = [make_model(each, make_env(each)).lr_schedule(1.0) for each in (asked, replace(asked, rate=1e-3))]
-    assert rates == [PRACTISED_RATE, 1e-3], "a first update of the usual rate would undo the clone"
+    assert rates == [PRACTISED_RATE * registry.load(folder).config.std, 1e-3], (
+        "a first update of the usual rate would undo the clone"
+    )
     learner = make_model(asked, make_env(asked)).learn(asked.steps)
     actor, critic = (group["lr"] for group in learner.policy.optimizer.param_groups)
     assert critic == pytest.approx(CRITIC_RATE * actor) and actor > 0

@@ -80,9 +80,10 @@ CLONES = {
     ),
 }
 """Learners that start from a clone, with hyperparameters for NICOL."""
-PRACTISED_RATE = 3e-5
-"""Learning rate of PPO's actor for clones other than NICOL's VLA, which trains only a small head. At the usual rate,
-the updates of the first rollout would undo what cloning has learned in thousands of updates."""
+PRACTISED_RATE = 6e-4
+"""Learning rate of PPO's actor for clones other than NICOL's VLA, which trains only a small head; times the standard
+deviation of the clone's actions, as the KL divergence of an update measures its change in these. At a higher rate, the
+updates of the first rollout undo what cloning has learned in thousands of updates."""
 CRITIC_RATE = 10.0
 """Learning rate of the critic of such a clone, as a multiple of the actor's, because the critic starts from random
 weights."""
@@ -176,10 +177,10 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
     if args.init:
         kwargs["gamma"] = terms_of(args).discount
         policy = VLAPolicy if args.algo == "ppo" else VLASACPolicy
-        if not isinstance(registry.load(args.init), VLA):
+        if not isinstance(clone := registry.load(args.init), VLA):
             policy = PractisedPolicy
             if args.algo == "ppo":
-                rate = PRACTISED_RATE if args.rate is None else rate
+                rate = PRACTISED_RATE * clone.config.std if args.rate is None else rate
                 kwargs["critic_rate"] = CRITIC_RATE
         kwargs |= {"policy_kwargs": {"clone": args.init}, "kl_coef": args.kl_coef}
         if args.algo == "ppo":
