@@ -134,6 +134,9 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert (summary["clone_table_points"], summary["dream_table_points"]) == (-10.0, None)
     assert (summary["ahead_of_ppo_physics_points"], summary["clone_lighting_points"]) == (10.0, None)
     assert 0.02 < summary["place_chance"] < 0.08
+    assert summary["varied_gain_points"] is None
+    varied = {replace(cell, row=f"{cell.row}/varied"): played for cell, played in PLAYED.items()}
+    assert report.summarize(varied, 25)["varied_gain_points"] == 30.0
 
 
 def test_what_was_touched_first_is_counted_where_anything_was():

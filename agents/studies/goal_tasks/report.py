@@ -104,19 +104,8 @@ def gain(
 
 def summarize(found: Played, demos: int) -> dict[str, Any]:
     """Summarizes the gain of practice and the value of the goal picture for `place`; None if not measured."""
-    physics, dream = (gain(found, demos, world) for world in ("physics", "dream"))
-    share = physics.value / dream.value if dream.value > 0 else float("nan")
-    summary: dict[str, Any] = {
-        "demos": demos,
-        "gain_points": _points(physics.value),
-        "gain_low_points": _points(physics.low),
-        "gain_high_points": _points(physics.high),
-        "dream_gain_points": _points(dream.value),
-        "physics_share_of_dream": None if np.isnan(share) else round(share, 2),
-    }
     tasks = sorted({one.task for episodes in found.values() for one in episodes})
-    for task in tasks:
-        summary[f"gain_{task}_points"] = _points(gain(found, demos, "physics", task).value)
+    summary: dict[str, Any] = {"demos": demos, **_gains(found, demos, tasks), **_gains(found, demos, tasks, "varied")}
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
         own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
@@ -136,6 +125,25 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
             summary[f"{policy}_{condition}_points"] = _points(cost.value)
     summary["place_chance"] = round(chance(), 3)
     return summary
+
+
+def _gains(found: Played, demos: int, tasks: Sequence[str], condition: str = "") -> dict[str, Any]:
+    """Returns what practice gains, under a condition or, by default, in the standard world."""
+    before, after, name = "clone", "dream", ""
+    if condition:
+        before, after, name = f"clone/{condition}", f"dream/{condition}", f"{condition}_"
+    physics, dream = (gain(found, demos, world, method=after, over=before) for world in ("physics", "dream"))
+    share = physics.value / dream.value if dream.value > 0 else float("nan")
+    figures = {
+        f"{name}gain_points": _points(physics.value),
+        f"{name}gain_low_points": _points(physics.low),
+        f"{name}gain_high_points": _points(physics.high),
+        f"{name}dream_gain_points": _points(dream.value),
+        f"{name}physics_share_of_dream": None if np.isnan(share) else round(share, 2),
+    }
+    for task in tasks:
+        figures[f"{name}gain_{task}_points"] = _points(gain(found, demos, "physics", task, after, before).value)
+    return figures
 
 
 def chance() -> float:
