@@ -32,7 +32,7 @@ from dream_env.agents.studies.transfer.policies import (
     settings,
     trained,
 )
-from dream_env.agents.studies.untrained import untrained_dynamics
+from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json, write_text
