@@ -10,10 +10,10 @@ import pytest
 
 from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.studies.practice_rewards import command as study
 from dream_env.agents.studies.practice_rewards import report, rows
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, Arguments
-from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.world_models import checkpoint
 

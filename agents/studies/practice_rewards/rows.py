@@ -15,9 +15,9 @@ import numpy as np
 from dream_env.agents.clone import command as clone
 from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
+from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, REWARDS, SHIPPED, Arguments
-from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from dream_env.agents.clone import command as clone
 from dream_env.agents.coevolve import command as coevolve
+from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.nicol import regressor
 from dream_env.agents.nicol.encoded_dataset import encode_episodes
 from dream_env.agents.policies import registry
@@ -32,7 +33,6 @@ from dream_env.agents.studies.transfer.policies import (
     settings,
     trained,
 )
-from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json, write_text
