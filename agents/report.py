@@ -47,7 +47,9 @@ def _is_evaluation(value: Any) -> bool:
 
 
 def _parts(value: Any) -> dict[str, Any]:
-    """Returns the parts of a result by name: its keys and, for an evaluation, its tasks."""
+    """Returns the parts of a result by name: its keys and, for an evaluation, its tasks; of a list, its indices."""
+    if isinstance(value, list):
+        return {str(index): part for index, part in enumerate(value)}
     if not isinstance(value, dict):
         return {}
     tasks = dict.fromkeys(row["task"] for row in value["rows"]) if _is_evaluation(value) else {}
