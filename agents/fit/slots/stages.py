@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.errors import MOVED, outcome_error
-from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
@@ -159,8 +159,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
             total, used_steps = total + (error * used).sum(), used_steps + used.sum()
         return total / used_steps.clamp(min=1)
 
-    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))
-    return Stage("dynamics", parts, loss, updates, rate, average=average)
+    return Stage("dynamics", parts, loss, updates, rate, average=ema_decay(updates))
 
 
 def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
