@@ -24,7 +24,7 @@ from dream_env.agents.studies.reward_audit.scenes import play_scenes
 from dream_env.agents.studies.unlabelled import labelled, lifts, probe
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.files import write_text
+from dream_env.files import nan_to_none, write_text
 from dream_env.world_models import checkpoint
 
 HEAD = (
@@ -68,7 +68,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     if "audit" in args.parts:
         scenes = play_scenes(args.tasks, args.scenes, args.seed, args.cache, args.workers)
         figures, _ = audit(model, scenes)
-        found["audit"] = _plain({name: part["tasks"] for name, part in figures.items()})
+        found["audit"] = nan_to_none({name: part["tasks"] for name, part in figures.items()})
         for task in ("push", "lift"):
             found[f"reward_spearman_{task}"] = found["audit"]["raw"][task]["spearman"]
     if "speed" in args.parts:
@@ -147,7 +147,7 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
     gains = {name: paired_difference(*both) for name, both in pairs.items()}
     gain = next(iter(gains.values()))
     return {
-        "practice": _plain(rows),
+        "practice": nan_to_none(rows),
         "practice_checkpoint_sha256": sorted(set(played)),
         "gains": {  # in points
             name: {part: round(100 * value, 1) for part, value in one._asdict().items()} for name, one in gains.items()
@@ -201,15 +201,6 @@ def markdown(found: Mapping[str, Any]) -> str:
         ]
         lines += ["Success on held-out starts:", "", markdown_table(["policy", "physics", "dream"], rows), ""]
     return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    """Replaces NaN with None, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def main(args: Arguments) -> None:
