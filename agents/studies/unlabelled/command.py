@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.results import EpisodeResult, load_results
-from dream_env.agents.eval.statistics import markdown_table, paired_difference, spearman, wilson
+from dream_env.agents.eval.results import by_start, load_results
+from dream_env.agents.eval.statistics import markdown_table, paired_difference, paired_values, spearman, wilson
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.bench.cases import dream
 from dream_env.agents.studies.bench.clock import Case, clock
@@ -138,12 +138,11 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
             if row["dream"]["episodes"] and row["physics"]["episodes"]:
                 dreamt.append(row["dream"]["value"])
                 real.append(row["physics"]["value"])
-        first, (before, after) = _by_start(results, labels[0]), pairs.setdefault(folder.name.split("-")[0], ([], []))
+        first, (before, after) = by_start(results, labels[0]), pairs.setdefault(folder.name.split("-")[0], ([], []))
         for label in labels[1:]:
-            other = _by_start(results, label)
-            both = sorted(first.keys() & other.keys())
-            before += [first[start] for start in both]
-            after += [other[start] for start in both]
+            own_before, own_after = paired_values(first, by_start(results, label))
+            before += own_before
+            after += own_after
     gains = {name: paired_difference(*both) for name, both in pairs.items()}
     gain = next(iter(gains.values()))
     return {
@@ -156,10 +155,6 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
         "gain_low_points": round(100 * gain.low, 1),
         "policy_spearman": round(spearman(dreamt, real), 3) if len(dreamt) >= FEWEST_POLICIES else None,
     }
-
-
-def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
-    return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, "physics")}
 
 
 def robot_figures(file: Path) -> dict[str, float]:
