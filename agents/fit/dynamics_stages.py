@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.agents.fit.constants import CHANGED
 from dream_env.agents.fit.recorded import Recorded, Window
 from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.world_models.dynamics import DynamicsModel
 from dream_env.world_models.protocol import State
 
-CHANGED = 16 / 255
-"""Smallest difference from the background for a pixel to count as part of a moving object."""
 VARIANCE_WEIGHT = 0.5
 """Exponent beta of the beta-NLL loss (Seitzer et al. 2022): 0 is the likelihood, 1 weights errors like the MSE."""
 

@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.agents.fit.constants import CHANGED
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.errors import MOVED, outcome_error
 from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
-CHANGED = 16 / 255
-"""Difference to the background, for values in [0, 1], above which a pixel counts as foreground."""
 RECALLED = (0, 1, 2)
 """Number of steps after the first in which a window continues from recorded instead of predicted slots; drawn at random
 for each window."""

@@ -22,7 +22,7 @@ import numpy as np
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit.arguments import SEED, Arguments
-from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, has_metric, score_scene
+from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, score_scene
 from dream_env.agents.studies.reward_audit.report import draw_distances, markdown
 from dream_env.agents.studies.reward_audit.scenes import Scene, play_scenes
 from dream_env.files import nan_to_none, write_text
@@ -30,6 +30,7 @@ from dream_env.nicol.tasks import STANDARD
 from dream_env.progress import progress_bar
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import has_metric
 
 SPEARMAN = 0.85
 """Smallest accepted rank correlation with the expert's steps to go."""
