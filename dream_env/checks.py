@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Number, Real
 from typing import Any, get_args
 
@@ -53,6 +53,19 @@ def check_count(name: str, value: object, low: int = 1, high: float = np.inf, *,
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         bounds = f"at least {low}" if high == np.inf else f"{low} to {high}"
         raise ValueError(f"{name}={shown(value)}; accepted: {beside}an integer, {bounds}")
+
+
+def check_bounds(config: object, bounds: Iterable[tuple[str, int, int]]) -> None:
+    """Raises ValueError unless fields of a config are whole numbers within bounds.
+
+    Args:
+        config: The config, whose fields may come from a damaged file.
+        bounds: Name, smallest and largest accepted value of each field to check.
+    """
+    for name, least, most in bounds:
+        value = getattr(config, name)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
 
 
 def check_array(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
