@@ -173,8 +173,7 @@ def _checked(name: str, value: Any, space: spaces.Space, batch: tuple[int, ...])
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(f"{name}={shown(value)} holds NaN or infinity; accepted: finite numbers {shape}")
-    clipped = array.clip(space.low, space.high).astype(np.float32)
-    return clipped if clipped is not value else clipped.copy()
+    return array.clip(space.low, space.high).astype(np.float32)
 
 
 def _numbers(name: str, value: Any, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
