@@ -106,7 +106,7 @@ class TransformerVLAConfig:
 
     @property
     def obs_type(self) -> str:
-        """Which observations it takes, see `dream_env.observations.ObservationForm`."""
+        """Which observations it takes, see `dream_env.observations.ObservationBuilder`."""
         return "words" if self.language == "words" else "embedding"
 
     def check_encoder(self, world_model: str) -> None:
