@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Number, Real
 from typing import Any, get_args
 
@@ -53,6 +53,19 @@ def check_count(name: str, value: object, low: int = 1, high: float = np.inf, *,
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         bounds = f"at least {low}" if high == np.inf else f"{low} to {high}"
         raise ValueError(f"{name}={shown(value)}; accepted: {beside}an integer, {bounds}")
+
+
+def check_bounds(config: object, bounds: Iterable[tuple[str, int, int]]) -> None:
+    """Raises ValueError unless fields of a config are whole numbers within bounds.
+
+    Args:
+        config: The config, whose fields may come from a damaged file.
+        bounds: Name, smallest and largest accepted value of each field to check.
+    """
+    for name, least, most in bounds:
+        value = getattr(config, name)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
 
 
 def check_array(name: str, value: object, shape: tuple[int, ...], kinds: str = "iuf") -> np.ndarray:
@@ -160,8 +173,7 @@ def _checked(name: str, value: Any, space: spaces.Space, batch: tuple[int, ...])
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(f"{name}={shown(value)} holds NaN or infinity; accepted: finite numbers {shape}")
-    clipped = array.clip(space.low, space.high).astype(np.float32)
-    return clipped if clipped is not value else clipped.copy()
+    return array.clip(space.low, space.high).astype(np.float32)
 
 
 def _numbers(name: str, value: Any, kinds: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dream_env import rewards
 from dream_env.dream_config import DreamConfig
 from dream_env.language import embedder, word_rows
-from dream_env.observations import ObservationForm
+from dream_env.observations import ObservationBuilder
 from dream_env.world_models.protocol import (
     HasMetric,
     HasSuccess,
@@ -57,7 +57,7 @@ class DreamEngine:
         settings = getattr(self.model, "config", None)
         self.success_threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
-        self.form = ObservationForm(self.model, config.obs_type, config.goal_env)
+        self.form = ObservationBuilder(self.model, config.obs_type, config.goal_env)
         self.reward = config.pays(self.model)
         self.distance = GoalDistance(self.model, self.reward)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def nan_to_none(value: Any, digits: int | None = None) -> Any:
+    """Converts nested dicts and sequences for JSON, which has no NaN: NaN becomes None.
+
+    Args:
+        value: The value.
+        digits: Significant digits that floats are rounded to; None keeps them.
+    """
+    if isinstance(value, Mapping):
+        return {key: nan_to_none(part, digits) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [nan_to_none(part, digits) for part in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else value if digits is None else float(f"{value:.{digits}g}")
+    return value
 
 
 def check_npz(path: str | os.PathLike[str]) -> None:

@@ -20,7 +20,7 @@ EMBEDDING_BOUND = 20.0
 """Embeddings in observations are clipped to this magnitude; they have about unit variance."""
 
 
-class ObservationForm:
+class ObservationBuilder:
     """Builds observations from latent states, and defines their space.
 
     Args:
@@ -90,14 +90,14 @@ def observation_space(
     goal_env: bool = False,
     observed_spaces: Mapping[str, spaces.Space] | None = None,
 ) -> spaces.Space:
-    """Builds the observation space of `ObservationForm`.
+    """Builds the observation space of `ObservationBuilder`.
 
     Args:
         spec: Spec of the world.
         embedding_dim: Length E of an embedding.
         observed: Entries of the world model's state that are part of the observation.
-        obs_type: As in `ObservationForm`.
-        goal_env: As in `ObservationForm`.
+        obs_type: As in `ObservationBuilder`.
+        goal_env: As in `ObservationBuilder`.
         observed_spaces: Spaces of the entries in `observed` that are not vectors of the spec, such as a memory.
     """
     if obs_type == "native":
@@ -138,7 +138,7 @@ def to_tensors(observation: Mapping[str, Any], device: torch.device) -> dict[str
 
 
 def to_numpy(observation: Any) -> Any:
-    """Converts an observation from `ObservationForm.build` to numpy arrays."""
+    """Converts an observation from `ObservationBuilder.build` to numpy arrays."""
     if isinstance(observation, Tensor):
         return observation.cpu().numpy()
     return {name: part.cpu().numpy() for name, part in observation.items()}

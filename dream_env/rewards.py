@@ -24,24 +24,24 @@ OF_TWO_EMBEDDINGS = ("energy", "bounded")
 """Rewards that depend only on the embedding and the goal embedding, as hindsight relabelling requires."""
 
 
-class Payment(NamedTuple):
+class RewardWeights(NamedTuple):
     """Weights for the rewards of an episode's steps during training.
 
     Attributes:
-        others: Weight of the reward of every step except the last.
-        last: Weight of the reward of an episode's last step.
-        beyond: Whether the critic's value estimate is added at a truncation. If False, nothing counts after the time
-            limit, which is appropriate for rewards that are never positive with a discount of 1.
+        other_steps: Weight of the reward of every step except the last.
+        last_step: Weight of the reward of an episode's last step.
+        bootstrap_at_timeout: Whether the critic's value estimate is added at a truncation. If False, nothing counts
+            after the time limit, which is appropriate for rewards that are never positive with a discount of 1.
     """
 
-    others: float = 1.0
-    last: float = 1.0
-    beyond: bool = True
+    other_steps: float = 1.0
+    last_step: float = 1.0
+    bootstrap_at_timeout: bool = True
 
 
-EVERY_STEP = Payment()
+EVERY_STEP = RewardWeights()
 """All rewards as they are, as in Gymnasium."""
-OUTCOME = Payment(0.0, 1.0, beyond=False)
+OUTCOME = RewardWeights(0.0, 1.0, bootstrap_at_timeout=False)
 """The reward of the last step only."""
 
 

@@ -13,7 +13,7 @@ from dream_env import rewards
 from dream_env.checks import check_action, check_choice
 from dream_env.engine import GoalDistance
 from dream_env.language import embedder, word_rows
-from dream_env.observations import ObservationForm, ObsType, to_numpy, to_tensors
+from dream_env.observations import ObservationBuilder, ObsType, to_numpy, to_tensors
 from dream_env.rewards import DEFAULT_REWARD, RewardName, goal_reward
 from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
@@ -58,7 +58,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self.spec_of_world = spec = model.spec
         self._check_world()
         self.reward: RewardName = reward or (DEFAULT_REWARD if spec.goals else "environment")
-        self.form = ObservationForm(model, obs_type, goal_env)
+        self.form = ObservationBuilder(model, obs_type, goal_env)
         self.distance = GoalDistance(model, self.reward)
         self.observation_space = self.form.space
         if goal_env:

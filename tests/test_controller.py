@@ -181,10 +181,10 @@ def test_a_saved_controller_acts_as_before_in_every_form_of_the_dream(tmp_path, 
 def test_a_controller_proposes_plans(cartpole):
     model = checkpoint.load(cartpole)
     made = Controller(ControllerConfig.of(model, cartpole))
-    from dream_env.observations import ObservationForm
+    from dream_env.observations import ObservationBuilder
 
     state = model.encode({"state": torch.zeros(4, 4)})
-    assert Prior(made).act(ObservationForm(model), state, None).shape == (4,)
+    assert Prior(made).act(ObservationBuilder(model), state, None).shape == (4,)
 
 
 @pytest.mark.parametrize("wrong", [{"inputs": ()}, {"hidden": -1}, {"obs_type": "pixels"}, {"sizes": (0,)}])

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from dream_env.agents.run.config import check_out
-from dream_env.files import LOCK, check_npz, locked, replacing, write_json, write_text
+from dream_env.files import LOCK, check_npz, locked, nan_to_none, replacing, write_json, write_text
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077])
@@ -119,3 +119,9 @@ def test_headers_that_promise_more_than_a_file_holds_are_refused(tmp_path: Path)
     for name in ("huge", "objects", "text"):
         with pytest.raises(ValueError, match=rf"{name}\.npz is damaged"):
             check_npz(tmp_path / f"{name}.npz")
+
+
+def test_nan_is_null_in_json() -> None:
+    figures = {"rows": [{"n": 3, "rate": float("nan")}], "both": (1.23456, True, "nan"), "none": None}
+    assert nan_to_none(figures) == {"rows": [{"n": 3, "rate": None}], "both": [1.23456, True, "nan"], "none": None}
+    assert nan_to_none(figures, digits=3)["both"][0] == 1.23

@@ -91,11 +91,11 @@ def test_task_without_the_starts_asked_for_is_refused():
 
 
 def test_encoded_rows_take_part_in_gradients_after_a_dream_used_them():
-    bank, model = toy.initial_states(), toy.ToyWorldModel()
-    NicoLDreamEnv(world_model=model, initial_states=bank).reset(seed=0)
+    states, model = toy.initial_states(), toy.ToyWorldModel()
+    NicoLDreamEnv(world_model=model, initial_states=states).reset(seed=0)
     weight = torch.ones(1, requires_grad=True)
-    (bank.states(model, np.arange(24))["tokens"] * weight).sum().backward()
-    assert weight.grad is not None and not bank.states(model, np.arange(2))["tokens"].requires_grad
+    (states.states(model, np.arange(24))["tokens"] * weight).sum().backward()
+    assert weight.grad is not None and not states.states(model, np.arange(2))["tokens"].requires_grad
 
 
 def episode(kind="expert", task="lift", solved_from=20, seed=0):
@@ -120,13 +120,13 @@ def test_solvable_unsolved_starts_are_taken():
         episode(seed=5),
     ]
     episodes = EpisodeDataset.stack(recorded)
-    bank = from_episodes(episodes, middles=2)
-    assert bank.goal_observation["pixels"][:, 0, 0, 0].tolist() == [200, 204, 205]
-    assert bank.tasks == ("lift", "reach")
-    lift, reach = bank.step[bank.goal == 0], bank.step[bank.task == "reach"]
+    states = from_episodes(episodes, middles=2)
+    assert states.goal_observation["pixels"][:, 0, 0, 0].tolist() == [200, 204, 205]
+    assert states.tasks == ("lift", "reach")
+    lift, reach = states.step[states.goal == 0], states.step[states.task == "reach"]
     assert lift[0] == 0 and {8, 10} <= set(lift) and (lift[1:] >= 3).all() and (lift <= 18).all()
     assert reach[0] == 0 and (reach < 6).all()
-    np.testing.assert_array_equal(bank.observation["pixels"][:, 0, 0, 0], bank.step)
+    np.testing.assert_array_equal(states.observation["pixels"][:, 0, 0, 0], states.step)
     few = from_episodes(episodes, limit=1)
     assert few.goal_observation["pixels"][:, 0, 0, 0].tolist() == [200, 204]
     with pytest.raises(ValueError, match="no start"):

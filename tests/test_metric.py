@@ -7,8 +7,9 @@ import pytest
 import torch
 from test_fit import arguments, toy
 
+from dream_env.agents.fit.constants import QUANTILE
 from dream_env.agents.fit.state_grounded import losses
-from dream_env.agents.fit.state_grounded.calibrate import QUANTILE, calibrate_disagreement
+from dream_env.agents.fit.state_grounded.calibrate import calibrate_disagreement
 from dream_env.agents.fit.state_grounded.command import fit
 from dream_env.agents.fit.state_grounded.hindsight import Hindsight, sim_states
 from dream_env.agents.fit.state_grounded.pairs import HINDSIGHT, PICTURE, Pairs, own_steps

@@ -15,7 +15,7 @@ import torch
 import toy
 from stable_baselines3.common.vec_env import VecEnv
 
-from dream_env.adapters.sb3 import PaidSteps
+from dream_env.adapters.sb3 import RewardWeighting
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.ppo import ClonePPO
@@ -90,8 +90,8 @@ def test_ppo_finds_the_reward_and_stays_near_the_clone_if_asked_to(folders):
     assert abs(held) < 0.05
 
 
-@pytest.mark.parametrize(("others", "last", "beyond"), [OUTCOME, (1.0, 24.0, False), (1.0, 3.0, True)])
-def test_steps_are_paid_as_they_weigh(others, last, beyond):
+@pytest.mark.parametrize(("other_steps", "last_step", "bootstrap"), [OUTCOME, (1.0, 24.0, False), (1.0, 3.0, True)])
+def test_steps_are_paid_as_they_weigh(other_steps, last_step, bootstrap):
     rng = np.random.default_rng(0)
 
     class Told(Rewarding):
@@ -107,28 +107,28 @@ def test_steps_are_paid_as_they_weigh(others, last, beyond):
             return obs, self.told, dones, [{"TimeLimit.truncated": bool(dones[0])} for _ in dones]
 
     world = Told(8)
-    env = PaidSteps(world, others, last, beyond)
+    env = RewardWeighting(world, other_steps, last_step, bootstrap)
     assert set(env.reset()) == set(env.observation_space.spaces)
     for step in range(1, 5):
         _, rewards, dones, infos = env.step(np.ones((8, 4), np.float32))
         assert rewards.dtype == np.float32 and dones.all() == (step % 2 == 0)
-        np.testing.assert_allclose(rewards, world.told * (last if step % 2 == 0 else others))
-        assert all(info["TimeLimit.truncated"] == (beyond and step % 2 == 0) for info in infos)
+        np.testing.assert_allclose(rewards, world.told * (last_step if step % 2 == 0 else other_steps))
+        assert all(info["TimeLimit.truncated"] == (bootstrap and step % 2 == 0) for info in infos)
 
 
 def test_who_starts_from_a_clone_is_paid_the_distance_to_the_goal(args):
     assert args.chosen_reward == "energy" and replace(args, init=None).chosen_reward is None
-    for reward, discount, payment in (
+    for reward, discount, reward_weights in (
         ("energy", 1.0, (1.0, 24.0, False)),
         ("progress", 1.0, (1.0, 1.0, False)),
         ("success", 0.99, (0.0, 1.0, False)),
     ):
         chosen = replace(args, reward=reward)
         env = make_env(chosen)
-        assert make_model(chosen, env).gamma == discount and env.payment == payment, reward
+        assert make_model(chosen, env).gamma == discount and env.reward_weights == reward_weights, reward
         assert env.dreams.engine.reward == reward
-    assert terms_of(replace(args, algo="sac")).payment == (1.0, 1.0, True)
-    assert terms_of(replace(args, discount=0.9, last_step=1.0)).payment == (1.0, 1.0, True)
+    assert terms_of(replace(args, algo="sac")).reward_weights == (1.0, 1.0, True)
+    assert terms_of(replace(args, discount=0.9, last_step=1.0)).reward_weights == (1.0, 1.0, True)
     for given in ({"discount": 1.1}, {"last_step": -1.0}, {"init": None, "discount": 0.9}):
         with pytest.raises(ValueError, match="accepted: None, "):
             replace(args, **given)

@@ -31,9 +31,9 @@ def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
     for step in range(1, EPISODE_STEPS + 1):
         _, rewards, dones, infos = env.step(np.zeros((8, 4), np.float32))
         assert dones.all() == (step == EPISODE_STEPS) and (rewards < 0).all()
-    ends = [-terms.payment.last * info["distance"] for info in infos]
+    ends = [-terms.reward_weights.last_step * info["distance"] for info in infos]
     np.testing.assert_allclose(rewards, ends, rtol=1e-5)
-    assert all(info["TimeLimit.truncated"] == terms.payment.beyond for info in infos)
+    assert all(info["TimeLimit.truncated"] == terms.reward_weights.bootstrap_at_timeout for info in infos)
     assert kwargs["reward"] == args.chosen_reward == "energy"
     model = make_model(replace(args, algo=algo, init="default", critic_warmup=None), env)
     names = {"gamma", "kl_coef", "learning_starts", "gradient_steps", "target_kl"} & set(conf)
@@ -50,7 +50,8 @@ def test_the_zoo_trains_it(folders, tmp_path, algo, conf):
     command += ["--gym-packages", "dream_env", "toy", "--eval-freq", "-1", "-f", str(tmp_path)]
     command += ["--conf-file", f"dream_env.agents.{conf}", "-n", "512", "--num-threads", "1"]
     command += ["--env-kwargs", f"world_model:{world!r}"]
-    wrappers = ["dream_env.adapters.sb3.BatchedDream", "dream_env.adapters.sb3.PaidSteps"]  # this clone looks by itself
+    # This clone looks by itself.
+    wrappers = ["dream_env.adapters.sb3.BatchedDream", "dream_env.adapters.sb3.RewardWeighting"]
     command += ["-params", "n_envs:8", f"policy_kwargs:dict(clone={clone!r})", f"vec_env_wrapper:{wrappers!r}"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

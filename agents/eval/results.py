@@ -71,6 +71,11 @@ class EpisodeResult:
             return None
 
 
+def by_start(results: Iterable[EpisodeResult], label: str, world: World = "physics") -> dict[tuple[str, int], float]:
+    """Returns the successes, 0 or 1, of a policy in a world by task and seed."""
+    return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, world)}
+
+
 @dataclass(frozen=True)
 class Clip:
     """One episode in both worlds, from the same initial state under the same actions.

@@ -5,7 +5,7 @@ Uses scipy and tabulate. Importing scipy takes most of a second, so it is import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +89,22 @@ def paired_difference(
         (difference,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed)
     )
     return Interval(float(np.mean(difference)), *map(float, found.confidence_interval))
+
+
+def paired_values(before: Mapping[Any, float], after: Mapping[Any, float]) -> tuple[list[float], list[float]]:
+    """Returns the values of two policies on their common starts, sorted by start.
+
+    Args:
+        before: One value per start; a start is, for instance, a task and a seed.
+        after: The other policy's values.
+    """
+    common = sorted(before.keys() & after.keys())
+    return [before[start] for start in common], [after[start] for start in common]
+
+
+def paired_gain(before: Mapping[Any, float], after: Mapping[Any, float]) -> Interval:
+    """Returns the `paired_difference` of two policies on their common starts; `UNKNOWN` if there are none."""
+    return paired_difference(*paired_values(before, after))
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dream_env.agents.policies.controller import Controller
 from dream_env.engine import OWN, Carry, DreamEngine
 from dream_env.initial_states import draw
-from dream_env.observations import ObservationForm, bare, to_numpy
+from dream_env.observations import ObservationBuilder, bare, to_numpy
 from dream_env.rewards import reward
 from dream_env.world_models.precision import insulated
 
@@ -145,7 +145,7 @@ class DreamPopulation:
             Inputs `(N, I)` and actions `(N, ...)` of all steps.
         """
         engine, rng = self.engine, np.random.default_rng(seed)
-        form = None if act is None else ObservationForm(engine.model, getattr(act.config, "obs_type", "embedding"))
+        form = None if act is None else ObservationBuilder(engine.model, getattr(act.config, "obs_type", "embedding"))
         carry = engine.begin(draw(self._chances, rng.random(dreams)))
         generator = torch.Generator(engine.device).manual_seed(int(rng.integers(2**62)))
         going = torch.ones(dreams, dtype=torch.bool, device=engine.device)

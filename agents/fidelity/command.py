@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit import command as reward_audit
-from dream_env.files import replacing, write_json, write_text
+from dream_env.files import nan_to_none, replacing, write_json, write_text
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 
@@ -127,7 +126,7 @@ def measure(args: Arguments) -> dict[str, Any]:
         "policy_mae_points": overall["policies"]["mae_points"] if played else None,
     }
     report["disagreement_spearman"] = report["disagreement"]["rollout_24"]["sum"]
-    report = _plain(report)
+    report = nan_to_none(report, digits=4)
     return report | {"headline": headline(report), "verdict": verdict(report)}
 
 
@@ -189,17 +188,6 @@ def _strip(args: Arguments, model: Any, episodes: EpisodeDataset, dream: Rollout
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """Converts a value for JSON: NaN becomes None, and floats are rounded to four significant digits."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{value:.4g}")
-    return value
 
 
 def main(args: Arguments) -> None:

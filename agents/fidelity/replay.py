@@ -23,7 +23,7 @@ from dream_env.language import INSTRUCTION_DIM
 from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.episodes import EpisodeDataset, EpisodeWriter
 from dream_env.progress import progress_bar
-from dream_env.world_models.protocol import State, take
+from dream_env.world_models.protocol import State, has_metric, take
 
 ACTORS = ("expert", "misjudge", "play", "policy")
 """Behaviors of the held-out episodes, in turn: good attempts, near misses, random pushing, and learned policies."""
@@ -221,8 +221,3 @@ def returns(model: Any, latents: EncodedDataset, rollout: Rollout, goal: State |
 def _distances(vector: Any, distance: Any, states: State, goal: State) -> Tensor:
     target = vector(goal)
     return each_step(lambda state: distance(vector(state), target), states)
-
-
-def has_metric(model: Any) -> bool:
-    """Returns whether a world model has a learned metric."""
-    return getattr(model, "metric", None) is not None and getattr(getattr(model, "config", None), "metric_dim", 1) > 0

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dream_env.agents.fit.constants import QUANTILE
 from dream_env.agents.fit.recorded import Recorded, Window
 from dream_env.world_models.protocol import Prediction, State, WorldModel
 
@@ -14,8 +15,6 @@ AHEAD = (1, 2, 5, 10, 20, 50)
 """Numbers of steps ahead for which errors are reported."""
 RECALLED = 8
 """Number of recorded frames that a model with memory is given before it predicts."""
-QUANTILE = 0.999
-"""Quantile of the disagreement, over recorded steps, that becomes the threshold of disagreement."""
 LIMIT = 2000
 """Maximum number of windows to measure on, about."""
 

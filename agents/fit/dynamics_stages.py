@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.agents.fit.constants import CHANGED
 from dream_env.agents.fit.recorded import Recorded, Window
-from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.world_models.dynamics import DynamicsModel
 from dream_env.world_models.protocol import State
 
-CHANGED = 16 / 255
-"""Smallest difference from the background for a pixel to count as part of a moving object."""
 VARIANCE_WEIGHT = 0.5
 """Exponent beta of the beta-NLL loss (Seitzer et al. 2022): 0 is the likelihood, 1 weights errors like the MSE."""
 
@@ -101,8 +100,7 @@ def dynamics_stage(
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         return dynamics_loss(model, code, data.draw(batch * model.config.members, recall + ahead, generator), recall)
 
-    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))  # short runs have to forget their initial weights, too
-    return Stage("dynamics", parts, loss, updates, rate, average=average, begin=begin)
+    return Stage("dynamics", parts, loss, updates, rate, average=ema_decay(updates), begin=begin)
 
 
 def dynamics_loss(model: DynamicsModel, code: Tensor, window: Window, recall: int) -> Tensor:

@@ -232,6 +232,14 @@ def has_bfloat16(device: str) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+def ema_decay(updates: int) -> float:
+    """Returns the decay of the averaged weights for a stage of that many updates, at most 0.995.
+
+    It is smaller for short stages, whose average has to forget the initial weights, too.
+    """
+    return max(0.0, min(0.995, 1 - 20 / max(1, updates)))
+
+
 def _progress(stage: Stage, update: int, elapsed: float) -> float:
     return update / stage.updates if stage.minutes is None else elapsed / (60 * stage.minutes)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from dream_env.agents.fit.recorded import Recorded, Window
-from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.agents.fit.vmc_arguments import Arguments
 from dream_env.world_models.mdn_rnn import Mixture
 from dream_env.world_models.vae import Gaussian
@@ -42,7 +42,7 @@ def pictures_stage(model: VMCModel, data: Recorded, args: Arguments, report: Rep
         weight = args.picture_weight * (1 + (args.rare_weight - 1) * rare)
         return model.vae.loss(images, args.free_nats, weight, generator)
 
-    average = max(0.0, min(0.995, 1 - 20 / max(1, args.picture_updates)))
+    average = ema_decay(args.picture_updates)
     return Stage("V", model.vae, loss, args.picture_updates, args.picture_rate, average=average, report=report)
 
 
@@ -75,7 +75,7 @@ def memory_stage(model: VMCModel, data: Recorded, code: Gaussian, args: Argument
             logit, truth = ends(model, data, code)
             model.end_shift += calibration(logit, truth)
 
-    average = max(0.0, min(0.995, 1 - 20 / max(1, args.updates)))
+    average = ema_decay(args.updates)
     return Stage("M", model.rnn, loss, args.updates, args.learning_rate, average=average, finish=finish, report=report)
 
 

@@ -21,6 +21,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from dream_env.agents.policies import encoder_id, registry
+from dream_env.checks import check_bounds
 from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
@@ -88,10 +89,7 @@ class VLAConfig:
 
     def __post_init__(self) -> None:
         """Checks that sizes are within bounds and the standard deviation is positive."""
-        for name, least, most in _BOUNDS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
+        check_bounds(self, _BOUNDS)
         if not isinstance(self.std, float | int) or not 0 < self.std < math.inf:
             raise ValueError(f"std={self.std!r}; accepted: a positive number")
 

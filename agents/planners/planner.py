@@ -142,7 +142,7 @@ class Planner:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it reads, see `dream_env.observations.ObservationForm`."""
+        """Form of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
         return states.form(self.model, self.inputs)
 
     def reset(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import Imagined, imagine, repeat
 from dream_env.agents.planners.states import goal_embedding
-from dream_env.observations import ObservationForm, ObsType
+from dream_env.observations import ObservationBuilder, ObsType
 from dream_env.world_models.protocol import State, WorldModel
 
 
@@ -117,7 +117,7 @@ class Prior:
         noise = None
         if chance is not None:
             noise = chance[:, None].expand(-1, several, -1, -1, -1).flatten(0, 2).transpose(0, 1)
-        form = ObservationForm(model, self.obs_type)
+        form = ObservationBuilder(model, self.obs_type)
         self.policy.reset()
         chosen: list[Tensor] = []
 
@@ -130,7 +130,7 @@ class Prior:
         imagined.actions = chosen
         return imagined
 
-    def act(self, form: ObservationForm, state: State, goal: Tensor | None) -> np.ndarray:
+    def act(self, form: ObservationBuilder, state: State, goal: Tensor | None) -> np.ndarray:
         """Returns the policy's actions in imagined states, given the embeddings of their goals."""
         built = form.build(state, goal)
         parts = {next(iter(form.model.spec.observation)): built} if isinstance(built, Tensor) else built

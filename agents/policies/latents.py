@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dream_env.agents.policies import encoder_id
 from dream_env.agents.policies.action_heads import HeadName
-from dream_env.checks import check_choice
+from dream_env.checks import check_bounds, check_choice
 from dream_env.language import INSTRUCTION_DIM, word_vectors
 
 _BOUNDS = (
@@ -90,10 +90,7 @@ class TransformerVLAConfig:
 
     def __post_init__(self) -> None:
         """Checks the values, which may come from a damaged file."""
-        for name, least, most in _BOUNDS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
+        check_bounds(self, _BOUNDS)
         check_choice("head", self.head, HeadName)
         check_choice("language", self.language, ("words", "sentence", "none"))
         bounds = np.array(self.action_low, float), np.array(self.action_high, float)
@@ -109,7 +106,7 @@ class TransformerVLAConfig:
 
     @property
     def obs_type(self) -> str:
-        """Which observations it takes, see `dream_env.observations.ObservationForm`."""
+        """Which observations it takes, see `dream_env.observations.ObservationBuilder`."""
         return "words" if self.language == "words" else "embedding"
 
     def check_encoder(self, world_model: str) -> None:

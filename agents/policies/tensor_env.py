@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from torch import Tensor
 
 from dream_env.agents.nicol.object_state import Preparation
-from dream_env.rewards import EVERY_STEP, Payment
+from dream_env.rewards import EVERY_STEP, RewardWeights
 from dream_env.tensors import TensorDreams
 
 Obs = dict[str, Tensor]
@@ -26,7 +26,7 @@ class Step(NamedTuple):
         reward: `(B,)` float32.
         done: Which dreams have ended, `(B,)` bool.
         cut: Final observations of truncated dreams and their rows, for bootstrapping; None if no dream was truncated,
-            or if `Payment.beyond` is False.
+            or if `RewardWeights.bootstrap_at_timeout` is False.
     """
 
     obs: Obs
@@ -41,13 +41,13 @@ class TensorVecEnv(VecEnv):
     Args:
         dreams: The dreams.
         preparation: Preprocessing of observations for a VLA; None leaves them as they are.
-        payment: Weights of the rewards of an episode, see `dream_env.rewards.Payment`.
+        reward_weights: Weights of the rewards of an episode, see `dream_env.rewards.RewardWeights`.
     """
 
     def __init__(
-        self, dreams: TensorDreams, preparation: Preparation | None = None, payment: Payment = EVERY_STEP
+        self, dreams: TensorDreams, preparation: Preparation | None = None, reward_weights: RewardWeights = EVERY_STEP
     ) -> None:
-        self.dreams, self.preparation, self.payment = dreams, preparation, payment
+        self.dreams, self.preparation, self.reward_weights = dreams, preparation, reward_weights
         space = preparation.space if preparation else dreams.single_observation_space
         super().__init__(dreams.num_envs, space, dreams.single_action_space)
         self.obs: Obs = {}
@@ -70,13 +70,13 @@ class TensorVecEnv(VecEnv):
         obs, reward, terminated, truncated, info = self.dreams.step(action)
         done, cut = terminated | truncated, None
         self._returns += reward  # as the dreams pay it, whatever weights a learner gives to steps
-        if self.payment != EVERY_STEP:
-            reward = reward * torch.where(done, self.payment.last, self.payment.others)
+        if self.reward_weights != EVERY_STEP:
+            reward = reward * torch.where(done, self.reward_weights.last_step, self.reward_weights.other_steps)
         self._lengths += 1
         if len(rows := done.nonzero()[:, 0]):
             self.ended.append((self._returns[rows], self._lengths[rows], info["is_success"][rows]))
             self._returns[rows], self._lengths[rows] = 0, 0
-            if self.payment.beyond and len(late := truncated.nonzero()[:, 0]):
+            if self.reward_weights.bootstrap_at_timeout and len(late := truncated.nonzero()[:, 0]):
                 last = {name: part[late] for name, part in info["final_obs"].items()}
                 cut = self._prepared(last, {name: part[late] for name, part in self._lasting.items()}), late
             if self.preparation:

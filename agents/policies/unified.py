@@ -29,7 +29,7 @@ class UnifiedPolicyConfig(UnifiedConfig):
     """Config of the world model, with the attributes of policies."""
 
     obs_type = "embedding"
-    """Which observations it takes, see `dream_env.observations.ObservationForm`."""
+    """Which observations it takes, see `dream_env.observations.ObservationBuilder`."""
 
     def check_encoder(self, world_model: str) -> None:
         """Raises ValueError if a world model provides no tokens, or has another encoder."""

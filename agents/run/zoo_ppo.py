@@ -35,7 +35,11 @@ DREAM: dict[str, Any] = {
 hyperparams: dict[str, dict[str, Any]] = {
     "NicoLDream-v0": {
         **DREAM,
-        "vec_env_wrapper": [BATCHED, {"dream_env.adapters.sb3.PaidSteps": TERMS.payment._asdict()}, PREPARED],
+        "vec_env_wrapper": [
+            BATCHED,
+            {"dream_env.adapters.sb3.RewardWeighting": TERMS.reward_weights._asdict()},
+            PREPARED,
+        ],
         "gamma": TERMS.discount,
         "policy": "dream_env.agents.policies.actors.VLAPolicy",
         "policy_kwargs": {"clone": "default"},

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_choice, check_number
-from dream_env.rewards import DEFAULT_REWARD, OUTCOME, Payment, RewardName
+from dream_env.rewards import DEFAULT_REWARD, OUTCOME, RewardName, RewardWeights
 
 VALIDATION_SEED = 90_000
 """First seed for validation in the real environment; `agents.evaluate` uses seeds from 100,000 on."""
@@ -35,14 +35,14 @@ class Terms:
     last_step: float = 1.0
 
     @property
-    def payment(self) -> Payment:
+    def reward_weights(self) -> RewardWeights:
         """Weights of the steps' rewards.
 
         The value after the time limit is bootstrapped only if all steps have the same weight and are discounted.
         """
         if math.isinf(self.last_step):
             return OUTCOME
-        return Payment(1.0, self.last_step, beyond=self.discount < 1 and self.last_step == 1)
+        return RewardWeights(1.0, self.last_step, bootstrap_at_timeout=self.discount < 1 and self.last_step == 1)
 
 
 DIFFERENCES = ("progress", "metric_progress")

@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from dream_env.adapters.sb3 import DreamVecEnv, PaidSteps
+from dream_env.adapters.sb3 import DreamVecEnv, RewardWeighting
 from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
 from dream_env.agents.nicol.vla import VLA
 from dream_env.agents.policies import registry
@@ -133,15 +133,15 @@ def make_env(args: Arguments) -> VecEnv:
         return DreamVecEnv(args.dreams, **kwargs)
     dreams, clone = TensorDreams(args.dreams, seed=args.seed, **kwargs), registry.load(args.init, args.device)
     prepared = Preparation(clone, dreams.single_observation_space) if prepares(clone) else None
-    return TensorVecEnv(dreams, prepared, terms_of(args).payment)
+    return TensorVecEnv(dreams, prepared, terms_of(args).reward_weights)
 
 
 def prepare(args: Arguments, env: VecEnv) -> VecEnv:
     """Wraps the environments as the learner needs: weighted rewards, and object states computed once for a VLA."""
     if isinstance(env, TensorVecEnv):
         return env
-    if args.init and (payment := terms_of(args).payment) != EVERY_STEP:
-        env = PaidSteps(env, *payment)
+    if args.init and (reward_weights := terms_of(args).reward_weights) != EVERY_STEP:
+        env = RewardWeighting(env, *reward_weights)
     if args.init and prepares(registry.load(args.init)):
         env = ObjectStateVecEnv(env, args.init, args.device)
     return env

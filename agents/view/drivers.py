@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from dream_env.agents.view.controls import bounds
 from dream_env.dream import DreamEnv
-from dream_env.observations import ObservationForm, to_numpy
+from dream_env.observations import ObservationBuilder, to_numpy
 from dream_env.world_models.precision import insulated
 
 YOU, RANDOM = "you", "random"
@@ -43,7 +43,7 @@ class Saved:
         shows: Any = next((name for name in ("pixels", "words") if name in inputs), "embedding")
         if inputs & set(model.spec.pictures):
             shows = "pixels"
-        self.form = ObservationForm(model, getattr(config, "obs_type", shows), "desired_goal" in inputs)
+        self.form = ObservationBuilder(model, getattr(config, "obs_type", shows), "desired_goal" in inputs)
         self.reset()
 
     @property

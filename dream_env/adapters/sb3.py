@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 from dream_env.dream import DreamEnv, DreamVectorEnv
-from dream_env.rewards import Payment
+from dream_env.rewards import RewardWeights
 
 PER_DREAM = ("instruction", "task_description", "task_name")
 """Attributes of the vector env with one value per dream; all other attributes are shared by the dreams."""
@@ -181,19 +181,21 @@ class BatchedDream(VecEnvWrapper):
         super().close()
 
 
-class PaidSteps(VecEnvWrapper):
+class RewardWeighting(VecEnvWrapper):
     """Weights the rewards of an episode's steps.
 
     Args:
         venv: Vector env to train in.
-        others: As in `Payment`.
-        last: As in `Payment`.
-        beyond: As in `Payment`.
+        other_steps: As in `RewardWeights`.
+        last_step: As in `RewardWeights`.
+        bootstrap_at_timeout: As in `RewardWeights`.
     """
 
-    def __init__(self, venv: VecEnv, others: float = 0.0, last: float = 1.0, beyond: bool = False) -> None:
+    def __init__(
+        self, venv: VecEnv, other_steps: float = 0.0, last_step: float = 1.0, bootstrap_at_timeout: bool = False
+    ) -> None:
         super().__init__(venv)
-        self.payment = Payment(others, last, beyond)
+        self.reward_weights = RewardWeights(other_steps, last_step, bootstrap_at_timeout)
 
     def reset(self) -> VecEnvObs:
         """Resets all environments."""
@@ -202,10 +204,10 @@ class PaidSteps(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Steps the environments and weights the rewards; the returns in infos are not weighted."""
         obs, rewards, dones, infos = self.venv.step_wait()
-        if not self.payment.beyond:
+        if not self.reward_weights.bootstrap_at_timeout:
             for row in np.flatnonzero(dones):
                 infos[row]["TimeLimit.truncated"] = False  # or SB3 would add the critic's estimate
-        weights = np.where(dones, self.payment.last, self.payment.others).astype(np.float32)
+        weights = np.where(dones, self.reward_weights.last_step, self.reward_weights.other_steps).astype(np.float32)
         return obs, rewards * weights, dones, infos
 
 

@@ -123,6 +123,11 @@ class HasMetric(Protocol):
         ...
 
 
+def has_metric(model: Any) -> bool:
+    """Returns whether a world model has a learned distance, see `HasMetric`."""
+    return getattr(model, "metric", None) is not None and getattr(getattr(model, "config", None), "metric_dim", 1) > 0
+
+
 @runtime_checkable
 class HasWords(Protocol):
     """A model with its own sentence embedding."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dream_env import rewards
 from dream_env.agents.eval.statistics import spearman
+from dream_env.agents.fit.constants import QUANTILE
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.stages import Targets
 from dream_env.world_models.protocol import State, with_goal
@@ -20,8 +21,6 @@ AHEAD = (1, 6, 12, 24)
 """Prediction horizons, in steps, for which errors are reported."""
 FAR_MOVED = 4.0
 """Displacement in pixels from the first frame above which a slot counts as moved."""
-QUANTILE = 0.999
-"""Quantile of the disagreement of predicted steps that is used as the calibrated threshold."""
 LIMIT = 2000
 """Largest number of episodes that are evaluated."""
 
@@ -86,7 +85,7 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
             ("moved_if_still", way, way > FAR_MOVED),
             ("resting", off, way <= FAR_MOVED),
         ):
-            error[name][str(k)] = _median(value[there & chosen])
+            error[name][str(k)] = median(value[there & chosen])
     result: dict[str, Any] = {"pixels_off": error, "moved_slots": int((there & (way > FAR_MOVED)).sum())}
     drawn = open_loop(model, data, max(ahead), torch.Generator().manual_seed(0))[0][-1]["slots"]
     went = (drawn.unflatten(-1, (model.cameras, FEATURES))[..., :2] - start).norm(dim=-1) * pixels > FAR_MOVED
@@ -143,8 +142,9 @@ def _distance_figures(model: SlotModel, data: Recorded, targets: Targets, reache
     }
 
 
-def _median(values: Tensor) -> float | None:
-    return float(f"{values.median().item():.3g}") if len(values) else None
+def median(values: Tensor, digits: int = 3) -> float | None:
+    """Returns the median of values, rounded to significant digits; None without values."""
+    return float(f"{values.median().item():.{digits}g}") if len(values) else None
 
 
 def _share(mask: Tensor) -> float | None:

@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.agents.fit.constants import CHANGED
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.errors import MOVED, outcome_error
-from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
-CHANGED = 16 / 255
-"""Difference to the background, for values in [0, 1], above which a pixel counts as foreground."""
 RECALLED = (0, 1, 2)
 """Number of steps after the first in which a window continues from recorded instead of predicted slots; drawn at random
 for each window."""
@@ -159,8 +158,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
             total, used_steps = total + (error * used).sum(), used_steps + used.sum()
         return total / used_steps.clamp(min=1)
 
-    average = max(0.0, min(0.995, 1 - 20 / max(1, updates)))
-    return Stage("dynamics", parts, loss, updates, rate, average=average)
+    return Stage("dynamics", parts, loss, updates, rate, average=ema_decay(updates))
 
 
 def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from dream_env.agents.eval.open_loop import open_loop
+from dream_env.agents.fit.constants import QUANTILE
 from dream_env.agents.nicol import model_metrics
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset
 from dream_env.nicol.world_model.model import StateGroundedModel
-
-QUANTILE = 0.999
-"""Share of the steps along held-out episodes whose disagreement is below the threshold."""
 
 CERTAIN = 0.95
 """Lowest success threshold. Policies that are trained in the world model exploit states that barely count as success

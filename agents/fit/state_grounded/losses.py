@@ -7,15 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dream_env.agents.fit import distributed
+from dream_env.agents.fit.constants import CHANGED
 from dream_env.nicol.world_model.arm_renderer import ArmRenderer
 from dream_env.nicol.world_model.model import StateGroundedModel
 from dream_env.nicol.world_model.object_dynamics import BLUR, CENTIMETER, ObjectDynamics
 from dream_env.nicol.world_model.state_estimator import HAND, OBJECT_STATE, StateEstimator
 from dream_env.nicol.world_model.success_head import SuccessHead
 from dream_env.world_models.autoencoder import AutoEncoder
-
-CHANGED = 16 / 255
-"""Smallest difference from the background for a pixel to count as part of an object or the arm."""
 
 
 def autoencoder_loss(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.fit import distributed
+from dream_env.agents.fit.constants import CHANGED
 from dream_env.agents.fit.state_grounded.arguments import Arguments
 from dream_env.agents.fit.state_grounded.dynamics import fit_cube_projection
-from dream_env.agents.fit.state_grounded.losses import CHANGED
 from dream_env.agents.fit.state_grounded.stages import drawn_again, dream, strip
 from dream_env.agents.fit.trainer import Stage
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, true_object_state

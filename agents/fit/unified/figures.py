@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dream_env.agents.fit.constants import QUANTILE
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.slots.figures import FAR_MOVED, LIMIT, QUANTILE
+from dream_env.agents.fit.slots.figures import FAR_MOVED, LIMIT, median
 from dream_env.agents.fit.unified.frames import KINDS
 from dream_env.world_models.protocol import State
 from dream_env.world_models.slots.reader import FEATURES
@@ -54,7 +55,7 @@ def figures(model: UnifiedModel, base: Any, data: Recorded) -> dict[str, Any]:
         row: dict[str, Any] = {}
         for name in ("unified", "base"):
             found, seen = rows[name, k], data.observation["visible"][frame]
-            row[name] = _median(frames.wrong(model, found, both, seen)[there])
+            row[name] = median(frames.wrong(model, found, both, seen)[there], 4)
         if model.config.base == "slots":
             row |= _pixels(model, {name: rows[name, k] for name in ("unified", "base")}, tokens, truth, seen, there)
         result[str(k)] = row
@@ -90,17 +91,13 @@ def _pixels(
     way = (place(start) - place(truth)).norm(dim=-1)
     seen = visible & there[:, None, None] & model_seen(start)
     moved, rest = seen & (way > FAR_MOVED), seen & (way <= FAR_MOVED)
-    row: dict[str, Any] = {"moved_if_still": _median(way[moved])}
+    row: dict[str, Any] = {"moved_if_still": median(way[moved], 4)}
     for name, tokens in found.items():
         off = (place(tokens) - place(truth)).norm(dim=-1)
-        row |= {f"moved_{name}": _median(off[moved]), f"resting_{name}": _median(off[rest])}
+        row |= {f"moved_{name}": median(off[moved], 4), f"resting_{name}": median(off[rest], 4)}
     return row
 
 
 def model_seen(tokens: Tensor) -> Tensor:
     """Returns which slots in tokens `(B, T, n)` are visible, i.e. have a positive size, `(B, T, C)`."""
     return tokens.unflatten(-1, (-1, FEATURES))[..., 2] > 0
-
-
-def _median(values: Tensor) -> float | None:
-    return float(f"{values.median().item():.4g}") if len(values) else None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dream_env.agents.clone.encoded_frames import EncodedFrames
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.stages import MOVING_SHARE, RECALLED
-from dream_env.agents.fit.trainer import Stage
+from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.agents.fit.unified.arguments import Arguments
 from dream_env.agents.fit.unified.frames import KINDS
 from dream_env.world_models.unified.model import TOKENS, UnifiedModel
@@ -171,6 +171,4 @@ def stage(
             total = total + args.action_weight * action_loss(model, obs, *target)
         return total
 
-    return Stage(
-        "unified", parts, loss, args.updates, args.learning_rate, average=max(0.0, min(0.995, 1 - 20 / args.updates))
-    )
+    return Stage("unified", parts, loss, args.updates, args.learning_rate, average=ema_decay(args.updates))

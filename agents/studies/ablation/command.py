@@ -11,7 +11,6 @@ are in ablation.json with the same settings are not run again.
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import command_line
 from dream_env.agents.studies.ablation.arguments import QUESTIONS, Arguments
 from dream_env.agents.studies.ablation.row import Job, run, share
-from dream_env.files import write_json, write_text
+from dream_env.files import nan_to_none, write_json, write_text
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -99,7 +98,7 @@ def ablate(args: Arguments) -> dict[str, Any]:
     results = pool.imap(run, missing, "ray" if args.ray else args.workers) if missing else ()
     for name, figures in progress_bar(results, "rows", len(missing), unit="row"):
         command = "python -m agents.fit " + shlex.join(jobs[name].words)
-        runs[name] = {"command": command, "settings": settings[name], "figures": _plain(figures)}
+        runs[name] = {"command": command, "settings": settings[name], "figures": nan_to_none(figures, digits=4)}
         known.add(name)
         report = write()
     return report
@@ -110,14 +109,6 @@ def _settings(job: Job, encoder: str) -> dict[str, Any]:
     shared = encoder if job.fitting.autoencoder else None
     values = job.fitting.settings() | {"autoencoder": shared, "probe_updates": job.probe_updates}
     return dict(json.loads(json.dumps(values)))
-
-
-def _plain(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """Converts figures for JSON: NaN becomes None, and floats are rounded to four significant digits."""
-    return {
-        name: None if math.isnan(value) else value if isinstance(value, int) else float(f"{value:.4g}")
-        for name, value in figures.items()
-    }
 
 
 def markdown(report: Mapping[str, Any]) -> str:

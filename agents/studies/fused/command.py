@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.results import EpisodeResult, load_results
-from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.eval.results import by_start, load_results
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_gain, wilson
 from dream_env.agents.fit.unified.command import parameters
 from dream_env.agents.policies import registry
 from dream_env.agents.run.config import check_out, command_line
@@ -138,25 +138,20 @@ def success(folders: tuple[Path, ...], label: str, beside: str, practised: str |
     labels = list(dict.fromkeys(one.label for one in results))
     if missing := {label, beside, practised or label} - set(labels):
         raise ValueError(f"{sorted(missing)} were not evaluated; accepted: labels among {labels}")
-    first, rows = _by_start(results, beside), []
+    first, rows = by_start(results, beside), []
     for name in labels:
-        own = _by_start(results, name)
+        own = by_start(results, name)
         row: dict[str, Any] = {"policy": name, "episodes": len(own), "physics": _rate([*own.values()])}
         row["tasks"] = {
             task: _rate([value for (other, _), value in own.items() if other == task])
             for task in dict.fromkeys(task for task, _ in own)
         }
         row["dream"] = _rate([float(r.success) for r in results if (r.label, r.world) == (name, "dream")])
-        both = sorted(first.keys() & own.keys())
-        row["points"] = paired_difference([first[k] for k in both], [own[k] for k in both])._asdict()
+        row["points"] = paired_gain(first, own)._asdict()
         rows.append(row)
     points = {row["policy"]: round(-100 * row["points"]["value"], 1) for row in rows}
     behind = {"fused_practised_points_behind": points[practised]} if practised else {}
     return {"success": rows, "fused_points_behind": points[label], **behind}
-
-
-def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
-    return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, "physics")}
 
 
 def _rate(values: list[float]) -> dict[str, Any] | None:

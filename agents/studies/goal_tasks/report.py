@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, paired_values, wilson
 from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
 from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
@@ -95,11 +95,10 @@ def gain(
         other = found.get(Cell(over, demos, cell.seed))
         if (cell.row, cell.demos) != (method, demos) or other is None:
             continue
-        first, then = starts(other, world, task), starts(episodes, world, task)
-        both = sorted(first.keys() & then.keys())
-        before += [first[start] for start in both]
-        after += [then[start] for start in both]
-    return paired_difference(before, after) if before else UNKNOWN
+        own_before, own_after = paired_values(starts(other, world, task), starts(episodes, world, task))
+        before += own_before
+        after += own_after
+    return paired_difference(before, after)
 
 
 def summarize(found: Played, demos: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_gain, wilson
 from dream_env.agents.studies.policies.rows import FIGURES, ROWS, Cell, found
 
 ROOM = ("place", "stack")
@@ -57,8 +57,7 @@ def solved(played: Played, row: str, demos: int, tasks: Sequence[str]) -> dict[t
 def gain(played: Played, row: str, before: str, demos: int, tasks: Sequence[str]) -> Interval | None:
     """Returns the paired difference of two rows over the episodes of both; None if there are none."""
     after, first = solved(played, row, demos, tasks), solved(played, before, demos, tasks)
-    common = sorted(after.keys() & first.keys())
-    return paired_difference([first[key] for key in common], [after[key] for key in common]) if common else None
+    return paired_gain(first, after) if first.keys() & after.keys() else None
 
 
 def gains(played: Played, tasks: Sequence[str]) -> list[dict[str, Any]]:

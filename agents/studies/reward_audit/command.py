@@ -13,7 +13,6 @@ command again resumes an interrupted run.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,15 @@ import numpy as np
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.reward_audit.arguments import SEED, Arguments
-from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, has_metric, score_scene
+from dream_env.agents.studies.reward_audit.measures import POTENTIALS, Scored, audit_figures, score_scene
 from dream_env.agents.studies.reward_audit.report import draw_distances, markdown
 from dream_env.agents.studies.reward_audit.scenes import Scene, play_scenes
-from dream_env.files import write_text
+from dream_env.files import nan_to_none, write_text
 from dream_env.nicol.tasks import STANDARD
 from dream_env.progress import progress_bar
 from dream_env.rewards import DEFAULT_REWARD, RewardName, is_learned
 from dream_env.world_models import checkpoint
+from dream_env.world_models.protocol import has_metric
 
 SPEARMAN = 0.85
 """Smallest accepted rank correlation with the expert's steps to go."""
@@ -124,19 +124,12 @@ def audit_rewards(args: Arguments) -> dict[str, Any]:
         "checkpoint_sha256": checkpoint.sha256(folder),
         "seeds": [args.seed, args.seed + args.scenes - 1],
         "default": DEFAULT_REWARD,
-        "potentials": _plain(figures),
+        "potentials": nan_to_none(figures),
     }
     write_text(args.out / "rewards.json", json.dumps(report, indent=2) + "\n")
     write_text(args.out / "rewards.md", markdown(report))
     draw_distances(scored, args.out / "rewards.png")
     return report
-
-
-def _plain(value: Any) -> Any:
-    """Replaces NaN with None, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def main(args: Arguments) -> None:

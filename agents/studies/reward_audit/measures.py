@@ -12,7 +12,7 @@ from dream_env import rewards
 from dream_env.agents.eval.rank_correlation import APART, rank_figures, share
 from dream_env.agents.studies.reward_audit.scenes import BEHAVIORS, ORDERED, RIGHT, Scene, Take
 from dream_env.language import embedder
-from dream_env.world_models.protocol import with_goal
+from dream_env.world_models.protocol import has_metric, with_goal
 
 POTENTIALS: dict[str, tuple[rewards.RewardName, ...]] = {
     "raw": ("energy", "progress", "bounded"),
@@ -58,11 +58,6 @@ def score_scene(model: Any, scene: Scene) -> dict[str, Scored]:
         for potential in POTENTIALS
         if potential in values
     }
-
-
-def has_metric(model: Any) -> bool:
-    """Returns whether a world model has a learned metric."""
-    return hasattr(model, "metric") and getattr(getattr(model, "config", None), "metric_dim", 1) > 0
 
 
 def audit_figures(scored: Sequence[Scored]) -> dict[str, float | int]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.results import EpisodeResult, load_results
-from dream_env.agents.eval.statistics import markdown_table, paired_difference, spearman, wilson
+from dream_env.agents.eval.results import by_start, load_results
+from dream_env.agents.eval.statistics import markdown_table, paired_difference, paired_values, spearman, wilson
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.studies.bench.cases import dream
 from dream_env.agents.studies.bench.clock import Case, clock
@@ -24,7 +24,7 @@ from dream_env.agents.studies.reward_audit.scenes import play_scenes
 from dream_env.agents.studies.unlabelled import labelled, lifts, probe
 from dream_env.agents.studies.unlabelled.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.files import write_text
+from dream_env.files import nan_to_none, write_text
 from dream_env.world_models import checkpoint
 
 HEAD = (
@@ -68,7 +68,7 @@ def measure(args: Arguments) -> dict[str, Any]:
     if "audit" in args.parts:
         scenes = play_scenes(args.tasks, args.scenes, args.seed, args.cache, args.workers)
         figures, _ = audit(model, scenes)
-        found["audit"] = _plain({name: part["tasks"] for name, part in figures.items()})
+        found["audit"] = nan_to_none({name: part["tasks"] for name, part in figures.items()})
         for task in ("push", "lift"):
             found[f"reward_spearman_{task}"] = found["audit"]["raw"][task]["spearman"]
     if "speed" in args.parts:
@@ -138,16 +138,15 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
             if row["dream"]["episodes"] and row["physics"]["episodes"]:
                 dreamt.append(row["dream"]["value"])
                 real.append(row["physics"]["value"])
-        first, (before, after) = _by_start(results, labels[0]), pairs.setdefault(folder.name.split("-")[0], ([], []))
+        first, (before, after) = by_start(results, labels[0]), pairs.setdefault(folder.name.split("-")[0], ([], []))
         for label in labels[1:]:
-            other = _by_start(results, label)
-            both = sorted(first.keys() & other.keys())
-            before += [first[start] for start in both]
-            after += [other[start] for start in both]
+            own_before, own_after = paired_values(first, by_start(results, label))
+            before += own_before
+            after += own_after
     gains = {name: paired_difference(*both) for name, both in pairs.items()}
     gain = next(iter(gains.values()))
     return {
-        "practice": _plain(rows),
+        "practice": nan_to_none(rows),
         "practice_checkpoint_sha256": sorted(set(played)),
         "gains": {  # in points
             name: {part: round(100 * value, 1) for part, value in one._asdict().items()} for name, one in gains.items()
@@ -156,10 +155,6 @@ def practice_figures(folders: tuple[Path, ...]) -> dict[str, Any]:
         "gain_low_points": round(100 * gain.low, 1),
         "policy_spearman": round(spearman(dreamt, real), 3) if len(dreamt) >= FEWEST_POLICIES else None,
     }
-
-
-def _by_start(results: list[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
-    return {(r.task, r.seed): float(r.success) for r in results if (r.label, r.world) == (label, "physics")}
 
 
 def robot_figures(file: Path) -> dict[str, float]:
@@ -201,15 +196,6 @@ def markdown(found: Mapping[str, Any]) -> str:
         ]
         lines += ["Success on held-out starts:", "", markdown_table(["policy", "physics", "dream"], rows), ""]
     return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    """Replaces NaN with None, since JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def main(args: Arguments) -> None:

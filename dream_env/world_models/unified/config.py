@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dream_env.checks import check_bounds
+
 _BOUNDS = (
     ("width", 8, 1024),
     ("heads", 1, 16),
@@ -72,10 +74,7 @@ class UnifiedConfig:
 
     def __post_init__(self) -> None:
         """Validates the fields."""
-        for name, least, most in _BOUNDS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}={value!r}; accepted: a whole number, {least} to {most}")
+        check_bounds(self, _BOUNDS)
         if self.width % self.heads or self.execute > self.chunk:
             raise ValueError(
                 f"width={self.width}, heads={self.heads}, execute={self.execute}, chunk={self.chunk}; accepted: heads "

@@ -1,0 +1,6 @@
+"""Constants that the fits of all world models share."""
+
+CHANGED = 16 / 255
+"""Smallest difference to the background, for values in [0, 1], for a pixel to count as foreground."""
+QUANTILE = 0.999
+"""Quantile of the disagreement, over the steps of held-out episodes, that is the calibrated threshold."""
