@@ -240,6 +240,16 @@ def test_a_run_goes_on_with_validation_and_selection_switched_on(args):
     assert json.loads(history.read_text())[:2] == entries
 
 
+def test_the_card_states_the_episodes_of_every_validation(args):
+    physics = NicoLDreamEnv("all", world_model=args.world_model)
+    for rollouts, episodes in ((1, 3), (2, 2)):
+        changed = replace(args, steps=rollouts * args.validate_every, validation_episodes=episodes)
+        train(changed, make_env(args), physics)
+    rows = [line.split("|")[1:-1] for line in (args.out / "README.md").read_text().splitlines() if line[:1] == "|"]
+    names, _, *rows = [[cell.strip() for cell in row] for row in rows]
+    assert [row[names.index("episodes")] for row in rows] == ["3", "3", "2"]
+
+
 def test_what_the_run_reads_is_never_written_over(args):
     before = {file: file.read_bytes() for name in (args.init, args.world_model) for file in Path(name).iterdir()}
     for name in (args.init, args.world_model):

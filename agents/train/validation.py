@@ -148,6 +148,7 @@ class Validation(BaseCallback):
             for name, value in entry.items():
                 self.logger.record(f"physics/{name}", value)
             self.logger.dump(steps)
+            entry["episodes"] = args.validation_episodes  # a resumed run may validate with another number
             before = [known for past in self.history if (known := merit(past)) is not None]
             best = merit(entry)
             if best is not None and best > max(before, default=-np.inf):
@@ -170,6 +171,6 @@ def card(args: Arguments, history: list[dict[str, float]]) -> str:
         f"`{command_line('train', args)}`\n\n"
         f"Task {args.task}, {start}, world model `{args.world_model}`, reward "
         f"{args.chosen_reward or 'of the world'}, seed {args.seed}. Kept: {args.select}.\n\n"
-        f"Validation in the real world, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
+        f"Validation in the real world, from seed {VALIDATION_SEED}:\n\n"
         f"{table}\n"
     )
