@@ -117,6 +117,8 @@ class DreamEnv(gym.Env[Obs, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     batch_class = DreamBatch
+    vector_class: type[DreamVectorEnv]
+    """The vectorized form of this class."""
     compute_reward: GoalReward
     """Defined only with `goal_env=True`: RL libraries detect a goal environment by this attribute."""
 
@@ -378,6 +380,9 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         for rows in infos.values():
             rows[~ended] = 0
         return _with_masks({"final_obs": obs, "final_info": _with_masks(infos, ended)}, ended)
+
+
+DreamEnv.vector_class = DreamVectorEnv
 
 
 def _with_masks(infos: Info, given: np.ndarray) -> Info:
