@@ -24,6 +24,7 @@ from dream_env.checks import (
 )
 from dream_env.dream_config import DreamConfig
 from dream_env.rewards import goal_reward
+from dream_env.spec import WorldSpec
 
 Obs = Any
 Info = dict[str, Any]
@@ -101,7 +102,7 @@ class DreamEnv(gym.Env[Obs, Any]):
     * `compile`: True to compile the world model with `torch.compile`. This takes a minute or two and needs a C++
       compiler.
     * `device`: "cpu" or "cuda"; where a world model given by name or folder is loaded.
-    * `render_mode`: None, or "rgb_array" for the enlarged decoded image.
+    * `render_mode`: None, or "rgb_array" for the enlarged decoded image in a world with pictures.
 
     `reset(options=...)` accepts `task`; `instruction`, a text; `start`, a row of the initial states; `observation`, a
     dict with the parts of an observation; and `goal`, a dict with the parts of a goal observation. Each replaces what
@@ -128,8 +129,7 @@ class DreamEnv(gym.Env[Obs, Any]):
         self.dreams = self.batch_class(1, self.config, "spec")
         self.world_spec = self.dreams.engine.spec
         self._max_episode_steps = self.world_spec.horizon  # LeRobot reads the episode length here
-        if self.world_spec.control_hz:
-            self.metadata = {**self.metadata, "render_fps": self.world_spec.control_hz}
+        self.metadata = _metadata(self.metadata, self.world_spec)
         self.observation_space, self.action_space = self.dreams.engine.form.space, self.world_spec.action
         if self.config.goal_env:
             self.compute_reward = goal_reward(self.dreams.engine.reward)
@@ -247,8 +247,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         self.num_envs, self.render_mode = int(num_envs), self.config.render_mode
         self.dreams = self.batch_class(self.num_envs, self.config, max_episode_steps or "spec")
         self.world_spec = self.dreams.engine.spec
-        rate = self.world_spec.control_hz or self.metadata["render_fps"]
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": rate}
+        self.metadata = {**_metadata(self.metadata, self.world_spec), "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.dreams.engine.form.space
         self.single_action_space = self.world_spec.action
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -383,6 +382,12 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
 
 
 DreamEnv.vector_class = DreamVectorEnv
+
+
+def _metadata(known: dict[str, Any], spec: WorldSpec) -> dict[str, Any]:
+    """Returns the metadata of a world: its control rate, and no render modes without pictures."""
+    modes = known["render_modes"] if spec.pictures else []
+    return {**known, "render_modes": modes, "render_fps": spec.control_hz or known["render_fps"]}
 
 
 def _with_masks(infos: Info, given: np.ndarray) -> Info:

@@ -78,6 +78,9 @@ def test_a_dream_has_the_spaces_of_its_world():
     plain = DreamEnv(**options())
     assert plain.observation_space.keys() == {"embedding"}
     check_env(plain, skip_render_check=True)
+    made = gym.make("Dream-v0", **options())
+    assert made.metadata["render_modes"] == DreamVectorEnv(**options()).metadata["render_modes"] == []
+    check_env(made.unwrapped)
 
 
 def test_what_a_model_predicts_is_paid_and_ends_the_episode():
@@ -160,9 +163,10 @@ def test_what_a_world_has_not_is_refused(wrong):
     kwargs, message = WRONG[wrong]
     with pytest.raises(ValueError, match=message):
         DreamEnv(**options(**kwargs))
-    env = DreamEnv(**options(render_mode="rgb_array"))
+    for make in (DreamEnv, DreamVectorEnv):
+        with pytest.raises(ValueError, match="render_mode='rgb_array': Walk-v0 was recorded without pictures"):
+            make(**options(render_mode="rgb_array"))
+    env = DreamEnv(**options())
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="recorded without pictures"):
-        env.render()
     with pytest.raises(ValueError, match="Walk-v0 has not any"):
         env.reset(options={"instruction": "go right"})
