@@ -89,8 +89,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     * `reward`: name from the table above; None for the world's default.
     * `goal_env`: True for observations with `observation`, `achieved_goal` and `desired_goal`, and a `compute_reward`
       method, for hindsight relabelling. Requires the reward "energy" or "bounded".
-    * `initial_states`: `.npz` file or `InitialStates` object. None for the checkpoint's `initial_states.npz`, or that
-      of the default checkpoint if `world_model` is an object.
+    * `initial_states`: `.npz` file or `InitialStates` object of the same world. None for the checkpoint's
+      `initial_states.npz`; needed if `world_model` is an object, except of the world of the default checkpoint.
     * `starts`: "episode" (episode starts only), "any", or the share of mid-episode states in [0, 1].
     * `disagreement_penalty`: weight of the ensemble's disagreement, which is subtracted from the reward.
     * `max_disagreement`: disagreement above which an episode is truncated; "calibrated" for the threshold stored in

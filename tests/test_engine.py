@@ -1,5 +1,7 @@
 """The engine knows no robot: a world of one number, without goals, sentences or pictures, that ends and remembers."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from dream_env.dream import DreamEnv, DreamVectorEnv
 from dream_env.initial_states import InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.tensors import TensorDreams
+from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import Prediction
 from dream_env.wrappers import WorldModelWrapper
 
@@ -156,6 +159,17 @@ WRONG = {
     "pixels": ({"obs_type": "pixels"}, "Walk-v0 has no pictures"),
     "task": ({"task": "lift"}, "task='lift'"),
 }
+
+
+def test_starts_of_another_world_are_refused():
+    with pytest.raises(ValueError, match="initial_states=None: a world model of Walk-v0 .*; accepted: a file, or an"):
+        gym.make("Dream-v0", world_model=WalkModel())
+    nicol = checkpoint.resolve("default") / "initial_states.npz"
+    with pytest.raises(ValueError, match=r"'state' of Walk-v0 is float32 \(1,\), and they lack it; accepted"):
+        DreamEnv(**options(initial_states=nicol))
+    wide = replace(starts(), observation={"state": np.zeros((9, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"and they hold float32 \(2,\); accepted"):
+        DreamEnv(**options(initial_states=wide))
 
 
 @pytest.mark.parametrize("wrong", WRONG)
