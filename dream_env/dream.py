@@ -68,8 +68,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     | `bounded` | exp(-distance / 0.4) |
     | `progress` | decrease of the distance in this step |
     | `metric`, `metric_bounded`, `metric_progress` | the same with a learned distance in control steps; scale 4 |
-    | `success` | 1 while `info["is_success"]` is True, else 0 |
-    | `environment` | the environment's own reward, as predicted; the default in a world without goals |
+    | `success` | 1 while `info["is_success"]` is True, else 0; only if the model predicts success |
+    | `environment` | the environment's own reward, if predicted; the default in a world without goals |
 
     ## Starting State
     The recorded first observation of an episode, with its goal and instruction. With `starts="any"`, 40 % of the
@@ -78,8 +78,9 @@ class DreamEnv(gym.Env[Obs, Any]):
     ## Episode End
     The episode terminates when the world model predicts termination. It is truncated at the world's time limit, or when
     the disagreement of the ensemble exceeds `max_disagreement`. `info["is_success"]` is True when success has been
-    predicted for the last `hold_steps` steps of the world; the value at the end of the episode decides. Depending on
-    the world and the model, `info` also has `distance`, `success_probability`, `metric_distance` and `disagreement`.
+    predicted for the last `hold_steps` steps of the world; the value at the end of the episode decides. A model that
+    does not predict success has no such entry. Depending on the world and the model, `info` also has `distance`,
+    `success_probability`, `metric_distance` and `disagreement`.
 
     ## Arguments
     * `world_model`: "default", a checkpoint folder, or an object that implements

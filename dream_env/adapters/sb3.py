@@ -29,7 +29,7 @@ class DreamVecEnv(VecEnv):
     """A Stable-Baselines3 `VecEnv` whose dreams are advanced together by one forward pass.
 
     Infos are empty except at the end of an episode, where they have `terminal_observation`, `TimeLimit.truncated`,
-    `is_success`, the other infos of the last step, and `episode` as `Monitor` writes it. No `VecMonitor` is needed.
+    the infos of the last step, such as `is_success`, and `episode` as `Monitor` writes it. No `VecMonitor` is needed.
 
     Args:
         num_envs: Number of dreams.
