@@ -29,6 +29,9 @@ class DreamBatch:
         num_envs: Number of dreams B.
         config: Options of the dreams.
         horizon: As in `DreamEngine`.
+
+    Raises:
+        ValueError: If the world model does not support the options, such as a render mode without pictures.
     """
 
     OPTIONS: tuple[str, ...] = ("task", "start", "instruction", "observation", "goal")
@@ -38,6 +41,8 @@ class DreamBatch:
     def __init__(self, num_envs: int, config: DreamConfig, horizon: int | str | None) -> None:
         self.num_envs, self.config = num_envs, config
         self.engine = DreamEngine(config, horizon)
+        if config.render_mode:
+            self._check_pictures()
         self.set_task(config.task)
         self.instruction = np.empty(num_envs, object)
         self.task_name = np.empty(num_envs, object)
@@ -167,17 +172,21 @@ class DreamBatch:
         Raises:
             ValueError: If the environment was recorded without images.
         """
+        self._check_pictures()
         decoded, names = self.engine.model.decode(self.engine.state(self.carry)), self.engine.spec.pictures
-        if not names:
-            raise ValueError(
-                f"render: {self.engine.spec.name} was recorded without pictures; accepted: render_mode=None"
-            )
         shown = [decoded[name].cpu().numpy() for name in names]
         height = max(part.shape[1] for part in shown)  # pad smaller images with black below
         shown = [np.pad(part, ((0, 0), (0, height - part.shape[1]), (0, 0), (0, 0))) for part in shown]
         frames = np.concatenate(shown, axis=2)
         zoom = max(1, RENDER_SIZE // frames.shape[1])
         return frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+    def _check_pictures(self) -> None:
+        if not self.engine.spec.pictures:
+            raise ValueError(
+                f"render_mode={self.config.render_mode!r}: {self.engine.spec.name} was recorded without pictures; "
+                "accepted: None"
+            )
 
     # --- save and restore
 

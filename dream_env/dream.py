@@ -24,6 +24,7 @@ from dream_env.checks import (
 )
 from dream_env.dream_config import DreamConfig
 from dream_env.rewards import goal_reward
+from dream_env.spec import WorldSpec
 
 Obs = Any
 Info = dict[str, Any]
@@ -67,8 +68,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     | `bounded` | exp(-distance / 0.4) |
     | `progress` | decrease of the distance in this step |
     | `metric`, `metric_bounded`, `metric_progress` | the same with a learned distance in control steps; scale 4 |
-    | `success` | 1 while `info["is_success"]` is True, else 0 |
-    | `environment` | the environment's own reward, as predicted; the default in a world without goals |
+    | `success` | 1 while `info["is_success"]` is True, else 0; only if the model predicts success |
+    | `environment` | the environment's own reward, if predicted; the default in a world without goals |
 
     ## Starting State
     The recorded first observation of an episode, with its goal and instruction. With `starts="any"`, 40 % of the
@@ -77,8 +78,9 @@ class DreamEnv(gym.Env[Obs, Any]):
     ## Episode End
     The episode terminates when the world model predicts termination. It is truncated at the world's time limit, or when
     the disagreement of the ensemble exceeds `max_disagreement`. `info["is_success"]` is True when success has been
-    predicted for the last `hold_steps` steps of the world; the value at the end of the episode decides. Depending on
-    the world and the model, `info` also has `distance`, `success_probability`, `metric_distance` and `disagreement`.
+    predicted for the last `hold_steps` steps of the world; the value at the end of the episode decides. A model that
+    does not predict success has no such entry. Depending on the world and the model, `info` also has `distance`,
+    `success_probability`, `metric_distance` and `disagreement`.
 
     ## Arguments
     * `world_model`: "default", a checkpoint folder, or an object that implements
@@ -88,8 +90,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     * `reward`: name from the table above; None for the world's default.
     * `goal_env`: True for observations with `observation`, `achieved_goal` and `desired_goal`, and a `compute_reward`
       method, for hindsight relabelling. Requires the reward "energy" or "bounded".
-    * `initial_states`: `.npz` file or `InitialStates` object. None for the checkpoint's `initial_states.npz`, or that
-      of the default checkpoint if `world_model` is an object.
+    * `initial_states`: `.npz` file or `InitialStates` object of the same world. None for the checkpoint's
+      `initial_states.npz`; needed if `world_model` is an object, except of the world of the default checkpoint.
     * `starts`: "episode" (episode starts only), "any", or the share of mid-episode states in [0, 1].
     * `disagreement_penalty`: weight of the ensemble's disagreement, which is subtracted from the reward.
     * `max_disagreement`: disagreement above which an episode is truncated; "calibrated" for the threshold stored in
@@ -101,7 +103,7 @@ class DreamEnv(gym.Env[Obs, Any]):
     * `compile`: True to compile the world model with `torch.compile`. This takes a minute or two and needs a C++
       compiler.
     * `device`: "cpu" or "cuda"; where a world model given by name or folder is loaded.
-    * `render_mode`: None, or "rgb_array" for the enlarged decoded image.
+    * `render_mode`: None, or "rgb_array" for the enlarged decoded image in a world with pictures.
 
     `reset(options=...)` accepts `task`; `instruction`, a text; `start`, a row of the initial states; `observation`, a
     dict with the parts of an observation; and `goal`, a dict with the parts of a goal observation. Each replaces what
@@ -117,6 +119,8 @@ class DreamEnv(gym.Env[Obs, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     batch_class = DreamBatch
+    vector_class: type[DreamVectorEnv]
+    """The vectorized form of this class."""
     compute_reward: GoalReward
     """Defined only with `goal_env=True`: RL libraries detect a goal environment by this attribute."""
 
@@ -126,8 +130,7 @@ class DreamEnv(gym.Env[Obs, Any]):
         self.dreams = self.batch_class(1, self.config, "spec")
         self.world_spec = self.dreams.engine.spec
         self._max_episode_steps = self.world_spec.horizon  # LeRobot reads the episode length here
-        if self.world_spec.control_hz:
-            self.metadata = {**self.metadata, "render_fps": self.world_spec.control_hz}
+        self.metadata = _metadata(self.metadata, self.world_spec)
         self.observation_space, self.action_space = self.dreams.engine.form.space, self.world_spec.action
         if self.config.goal_env:
             self.compute_reward = goal_reward(self.dreams.engine.reward)
@@ -245,8 +248,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         self.num_envs, self.render_mode = int(num_envs), self.config.render_mode
         self.dreams = self.batch_class(self.num_envs, self.config, max_episode_steps or "spec")
         self.world_spec = self.dreams.engine.spec
-        rate = self.world_spec.control_hz or self.metadata["render_fps"]
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": rate}
+        self.metadata = {**_metadata(self.metadata, self.world_spec), "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.dreams.engine.form.space
         self.single_action_space = self.world_spec.action
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -378,6 +380,15 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         for rows in infos.values():
             rows[~ended] = 0
         return _with_masks({"final_obs": obs, "final_info": _with_masks(infos, ended)}, ended)
+
+
+DreamEnv.vector_class = DreamVectorEnv
+
+
+def _metadata(known: dict[str, Any], spec: WorldSpec) -> dict[str, Any]:
+    """Returns the metadata of a world: its control rate, and no render modes without pictures."""
+    modes = known["render_modes"] if spec.pictures else []
+    return {**known, "render_modes": modes, "render_fps": spec.control_hz or known["render_fps"]}
 
 
 def _with_masks(infos: Info, given: np.ndarray) -> Info:

@@ -16,6 +16,7 @@ from dream_env.checks import check_choice, check_number
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.observations import ObsType
 from dream_env.rewards import DEFAULT_REWARD, RewardName
+from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import WorldModel
 
@@ -113,19 +114,25 @@ class DreamConfig:
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If a file is damaged, or the world model cannot be compiled.
+            ValueError: If a file is damaged, the initial states belong to another world, or the world model cannot be
+                compiled.
         """
         model: Any = self.world_model
         initial, folder = self.initial_states, checkpoint.resolve("default")
         if isinstance(model, str | Path):
             model, folder = checkpoint.load(model, self.device), checkpoint.resolve(model)
-        if initial is None:
-            initial = folder / FILE
+        elif initial is None and model.spec.name != WorldSpec.load(folder / checkpoint.SPEC).name:
+            raise ValueError(
+                f"initial_states=None: a world model of {model.spec.name} that is given as an object has no folder to "
+                "take them from; accepted: a file, or an `InitialStates`"
+            )
+        states = initial if isinstance(initial, InitialStates) else InitialStates.load(initial or folder / FILE)
+        states.check_world(model.spec)
         if self.compile:
             if not hasattr(model, "compiled"):
                 raise ValueError(f"compile=True: {type(model).__name__} has no method `compiled`; accepted: False")
             model = _compiled(model)
-        return model, initial if isinstance(initial, InitialStates) else InitialStates.load(initial)
+        return model, states
 
     def pays(self, model: WorldModel) -> RewardName:
         """Returns the name of the reward: `reward` if set, else "energy" with goals, "environment" without."""

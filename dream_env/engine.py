@@ -7,6 +7,7 @@ wraps it as Gymnasium environments with numpy random numbers, `dream_env.tensors
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,20 @@ class DreamEngine:
         self.form = ObservationBuilder(self.model, config.obs_type, config.goal_env)
         self.reward = config.pays(self.model)
         self.distance = GoalDistance(self.model, self.reward)
+        self._check_predicted()
+
+    def _check_predicted(self) -> None:
+        """Checks that the model predicts the reward of the environment, or success, if that is the reward."""
+        needed = {"success": "success", "environment": "reward"}.get(self.reward)
+        if needed and getattr(self.predicts, needed) is None:
+            other = self.predicts.success if needed == "reward" else self.predicts.reward
+            accepted = [f"'{'success' if needed == 'reward' else 'environment'}'"] * (other is not None)
+            accepted += ["the distance to the goal, such as 'energy'"] * self.spec.goals
+            accepted += [] if accepted else [f"a world model that predicts {needed}"]
+            raise ValueError(
+                f"reward={self.reward!r}: the world model of {self.spec.name} predicts no {needed}; accepted: "
+                + ", or ".join(accepted)
+            )
 
     @property
     def continuous(self) -> bool:
@@ -138,7 +153,8 @@ class DreamEngine:
         after = {**state, "_steps": steps, "_streak": streak, "_distance": distance}
         after |= {name: carry[name] for name in ("_goal", "_goal_vector")}
         result = self.info(after, predicted)
-        reward = rewards.reward(self.reward, carry["_distance"], distance, result["is_success"], predicted.reward)
+        won = self._won(after)
+        reward = rewards.reward(self.reward, carry["_distance"], distance, won, predicted.reward)
         truncated = torch.zeros_like(met) if self.horizon is None else steps >= self.horizon
         if predicted.disagreement is not None:
             if config.disagreement_penalty:
@@ -151,7 +167,8 @@ class DreamEngine:
     def info(self, carry: Carry, told: Prediction | None = None) -> dict[str, Tensor]:
         """Returns the infos of dreams, `(B,)` each.
 
-        * `is_success`: whether the predicted success condition has held for `hold_steps` steps;
+        * `is_success`: whether the predicted success condition has held for `hold_steps` steps, if the world model
+          predicts success;
         * `distance`: distance of the embedding to the goal embedding, in a world with goals;
         * `metric_distance`: learned distance to the goal, if the reward uses it;
         * `success_probability` and `disagreement` (0 at a start), if the world model predicts them.
@@ -160,7 +177,9 @@ class DreamEngine:
             carry: Carry of B dreams.
             told: The prediction of the step that led here; None at a start.
         """
-        state, result = self.state(carry), {"is_success": carry["_streak"] >= self.spec.hold_steps}
+        state, result = self.state(carry), {}
+        if self.tells_success if told is None else told.success is not None:
+            result["is_success"] = self._won(carry)
         if self.spec.goals:
             learned = rewards.is_learned(self.reward)
             raw = rewards.distance(self.model.embedding(state), carry["_goal"]) if learned else carry["_distance"]
@@ -182,12 +201,20 @@ class DreamEngine:
 
     @property
     def tells_disagreement(self) -> bool:
-        """Whether the model predicts an ensemble's disagreement; found by taking one step, on first use."""
-        if not hasattr(self, "_tells"):
-            carry = self.begin(np.zeros(1, np.int64))
-            with torch.no_grad():
-                self._tells = self.model.step(self.state(carry), self.still(1))[1].disagreement is not None
-        return self._tells
+        """Whether the model predicts an ensemble's disagreement."""
+        return self.predicts.disagreement is not None
+
+    @property
+    def tells_success(self) -> bool:
+        """Whether the model predicts success."""
+        return self.predicts.success is not None
+
+    @cached_property
+    def predicts(self) -> Prediction:
+        """The prediction of one step, on first use: what is None in it, the model does not predict."""
+        carry = self.begin(np.zeros(1, np.int64))
+        with torch.no_grad():
+            return self.model.step(self.state(carry), self.still(1))[1]
 
     def still(self, count: int) -> Tensor:
         """Returns idle actions `(count, A)` or `(count,)`: zeros clipped to the action space, or the first index."""
@@ -204,6 +231,9 @@ class DreamEngine:
     def observe(self, carry: Carry) -> Any:
         """Returns the observations of dreams in the form set by `obs_type` and `goal_env`."""
         return self.form.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
+
+    def _won(self, carry: Carry) -> Tensor:
+        return carry["_streak"] >= self.spec.hold_steps
 
     def _met(self, success: Tensor) -> Tensor:
         return success >= self.success_threshold

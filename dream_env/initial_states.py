@@ -16,6 +16,7 @@ import torch
 from dream_env.checks import check_choice
 from dream_env.files import check_npz, replacing
 from dream_env.language import embedder
+from dream_env.spec import WorldSpec, is_picture
 from dream_env.world_models.protocol import State, WorldModel, take
 
 FILE = "initial_states.npz"
@@ -67,6 +68,25 @@ class InitialStates:
             raise ValueError("initial states: parts differ in length; accepted: a row of each for every state")
         if self.goal.min() < 0 or self.goal.max() >= max(goals):
             raise ValueError(f"initial states: goal holds rows outside 0..{max(goals) - 1}")
+
+    def check_world(self, spec: WorldSpec) -> None:
+        """Checks that the observations are those of a world.
+
+        Raises:
+            ValueError: If a part of the world's observation is missing or has another shape or type, or goals are
+                missing.
+        """
+        for name, space in spec.observation.spaces.items():
+            found = [parts.get(name) for parts in (self.observation, self.goal_observation)]
+            for part in found[: 1 if found[1] is None else 2]:  # goals may lack vectors
+                if part is None or part.shape[1:] != space.shape or (part.dtype == np.uint8) != is_picture(space):
+                    held = "lack it" if part is None else f"hold {part.dtype} {part.shape[1:]}"
+                    raise ValueError(
+                        f"initial_states: {name!r} of {spec.name} is {space.dtype} {space.shape}, and they {held}; "
+                        "accepted: states recorded in that world"
+                    )
+        if spec.goals and not self.goal_observation:
+            raise ValueError(f"initial_states: they lack the goals of {spec.name}; accepted: states with goals")
 
     def __len__(self) -> int:
         """Returns the number of states."""

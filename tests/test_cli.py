@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import dream_env
 from dream_env import deprecated, progress
 from dream_env.agents.run import cli
 from dream_env.agents.run.cli import NOT_RESUMED, command, commands, expand_home, one_line, option_texts, parse
@@ -99,6 +100,29 @@ def test_the_console_script_dispatches() -> None:
     assert "usage: python -m agents.report" in run("-c", code, "report", "--help").stdout
     done = run("-c", code, "trian")
     assert done.returncode == 1 and re.fullmatch(r"dream-env: 'trian' is no command; accepted: .*\n", done.stderr)
+
+
+def script(folder: Path) -> Path:
+    """Writes the console script as pip does: Python then searches the script's folder, not the current one."""
+    file = folder / "bin" / "dream-env"
+    file.parent.mkdir()
+    file.write_text("from dream_env.agents.run.cli import main\nif __name__ == '__main__':\n    main()\n")
+    return file
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    done = run(script(tmp_path), "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"dream-env {dream_env.__version__}\n"), done.stderr
+
+
+def test_an_environment_of_the_current_folder_is_collected(tmp_path: Path) -> None:
+    (tmp_path / "mypole.py").write_text(
+        "import gymnasium as gym\n"
+        "gym.register('MyPole-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=5)\n"
+    )
+    words = "collect --env mypole:MyPole-v0 --policy random --episodes 2 --out set --workers 2".split()
+    done = run(script(tmp_path), *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_names_the_form_that_works_here(tmp_path: Path) -> None:

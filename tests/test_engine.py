@@ -1,5 +1,7 @@
 """The engine knows no robot: a world of one number, without goals, sentences or pictures, that ends and remembers."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import DQN, PPO
 
 from dream_env.adapters.sb3 import DreamVecEnv
+from dream_env.agents.policies.tensor_env import TensorVecEnv
 from dream_env.dream import DreamEnv, DreamVectorEnv
 from dream_env.initial_states import InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.tensors import TensorDreams
+from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import Prediction
 from dream_env.wrappers import WorldModelWrapper
 
@@ -78,12 +82,15 @@ def test_a_dream_has_the_spaces_of_its_world():
     plain = DreamEnv(**options())
     assert plain.observation_space.keys() == {"embedding"}
     check_env(plain, skip_render_check=True)
+    made = gym.make("Dream-v0", **options())
+    assert made.metadata["render_modes"] == DreamVectorEnv(**options()).metadata["render_modes"] == []
+    check_env(made.unwrapped)
 
 
 def test_what_a_model_predicts_is_paid_and_ends_the_episode():
     env = DreamEnv(**options(temperature=0.0, obs_type="native"))
     obs, info = env.reset(seed=0)
-    assert info == {"is_success": False}
+    assert info == {}, "the model predicts no success"
     rewards, ends = [], []
     while not any(ends[-1:]):
         obs, reward, terminated, truncated, _ = env.step(1)
@@ -137,6 +144,29 @@ def test_the_real_world_wears_the_dreams_form_and_the_model_remembers():
         WorldModelWrapper(gym.make("Pendulum-v1"), WalkModel())
 
 
+def test_a_model_without_success_is_never_said_to_fail():
+    dreams, tensors = DreamVecEnv(2, **options(obs_type="native")), TensorVecEnv(TensorDreams(2, **options()))
+    dreams.reset(), tensors.reset()
+    infos = []
+    for _ in range(6):
+        infos += [info for info in dreams.step(np.array([0, 1]))[3] if info]
+        tensors.move(torch.tensor([0, 1]))
+    infos += tensors.take_episodes()
+    assert len(infos) > 3 and not any("is_success" in info for info in infos)
+
+
+def test_a_reward_that_the_model_does_not_predict_is_refused():
+    class Silent(WalkModel):
+        """Predicts no reward."""
+
+        def step(self, *args, **kwargs):
+            state, told = super().step(*args, **kwargs)
+            return state, told._replace(reward=None)
+
+    with pytest.raises(ValueError, match="reward='environment': .* predicts no reward; accepted: a world model that"):
+        DreamEnv(**options(world_model=Silent()))
+
+
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
 def test_sb3_learns_in_the_dream_and_acts_in_the_real_world(algorithm):
     size = {"n_steps": 16} if algorithm is PPO else {"learning_starts": 50}
@@ -149,10 +179,22 @@ def test_sb3_learns_in_the_dream_and_acts_in_the_real_world(algorithm):
 
 WRONG = {
     "reward": ({"reward": "energy"}, "reward='energy' measures the distance to a goal, and Walk-v0 has none"),
+    "success": ({"reward": "success"}, "reward='success': .* of Walk-v0 predicts no success; accepted: 'environment'"),
     "goal_env": ({"goal_env": True}, "world without goals"),
     "pixels": ({"obs_type": "pixels"}, "Walk-v0 has no pictures"),
     "task": ({"task": "lift"}, "task='lift'"),
 }
+
+
+def test_starts_of_another_world_are_refused():
+    with pytest.raises(ValueError, match="initial_states=None: a world model of Walk-v0 .*; accepted: a file, or an"):
+        gym.make("Dream-v0", world_model=WalkModel())
+    nicol = checkpoint.resolve("default") / "initial_states.npz"
+    with pytest.raises(ValueError, match=r"'state' of Walk-v0 is float32 \(1,\), and they lack it; accepted"):
+        DreamEnv(**options(initial_states=nicol))
+    wide = replace(starts(), observation={"state": np.zeros((9, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"and they hold float32 \(2,\); accepted"):
+        DreamEnv(**options(initial_states=wide))
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -160,9 +202,10 @@ def test_what_a_world_has_not_is_refused(wrong):
     kwargs, message = WRONG[wrong]
     with pytest.raises(ValueError, match=message):
         DreamEnv(**options(**kwargs))
-    env = DreamEnv(**options(render_mode="rgb_array"))
+    for make in (DreamEnv, DreamVectorEnv):
+        with pytest.raises(ValueError, match="render_mode='rgb_array': Walk-v0 was recorded without pictures"):
+            make(**options(render_mode="rgb_array"))
+    env = DreamEnv(**options())
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="recorded without pictures"):
-        env.render()
     with pytest.raises(ValueError, match="Walk-v0 has not any"):
         env.reset(options={"instruction": "go right"})

@@ -1,5 +1,7 @@
 """Parts of a fit by themselves: windows, aims, precision, thresholds."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from test_fit import arguments, toy
 from dream_env.agents.fit import trainer
 from dream_env.agents.fit.state_grounded.calibrate import CERTAIN, SURE, calibrate_success
 from dream_env.agents.fit.state_grounded.dynamics import Windows, fit_cube_projection, moving_windows
+from dream_env.agents.fit.trainer import Run, Stage
 from dream_env.agents.nicol import model_metrics
 from dream_env.agents.nicol.encoded_dataset import encode_episodes, true_object_state
 from dream_env.agents.nicol.model_metrics import success_ahead
@@ -92,3 +95,30 @@ def test_no_task_has_more_false_alarms_than_asked_for(data, tmp_path):
     alarms = torch.cat(ends, dim=1) > model.config.success_threshold + 1e-3  # it is rounded
     shares = [alarms[torch.from_numpy(tasks == task)].float().mean() for task in set(tasks)]
     assert max(shares) <= 0.1 and (alarms.any() or model.config.success_threshold == CERTAIN)
+
+
+def test_an_interrupted_stage_is_saved_and_resumes_to_the_same_weights(tmp_path):
+    def run(name, interrupt_at=0):
+        torch.manual_seed(0)
+        model, calls = torch.nn.Linear(2, 1), 0
+
+        def loss(generator, progress):
+            nonlocal calls
+            calls += 1
+            if calls == interrupt_at:
+                signal.raise_signal(signal.SIGINT)  # the running update is finished first
+            return model(torch.randn(8, 2, generator=generator)).square().mean()
+
+        training = Run(model, tmp_path / name, {}, muon=False, write=lambda model, folder: None)
+        training.train(Stage("stage", model, loss, updates=9, learning_rate=0.1, average=0.9))
+        return model.weight, calls
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("interrupted", interrupt_at=4)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (resumed, calls), (whole, _) = run("interrupted"), run("whole")
+    assert calls == 5 and torch.equal(resumed, whole)

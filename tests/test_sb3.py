@@ -19,6 +19,8 @@ import dream_env  # noqa: F401  registers the ids
 from dream_env.adapters.sb3 import BatchedDream, DreamVecEnv
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.dream import NicoLDreamVectorEnv
+from dream_env.nicol.language import color_of
+from dream_env.nicol.tasks import TASKS
 
 
 def dummy(world_model, count=3, monitor_dir=None, seed=7, **kwargs):
@@ -96,6 +98,27 @@ def test_batch_keeps_the_options_that_were_set(toy_folder):
     assert batch.get_attr("instruction") == ["lift the red cube"] * 2
 
 
+def test_batch_reads_sentences_and_options_as_the_single_env_does(toy_folder):
+    """NICOL's sentences name a task: "grab" is lifting, even if another task's recorded sentence is more similar."""
+    batch = BatchedDream(dummy(toy_folder, count=1))
+    single = gym.make("NicoLDream-v0", task="all", world_model=toy_folder)
+    recorded, rng = single.unwrapped.dreams.initial_states.instruction, np.random.default_rng(0)
+    names = []
+    for color in sorted({color_of(str(sentence)) for sentence in recorded}):
+        for task in ("reach", "push", "lift"):
+            sentence = TASKS[task].grammar.sample(rng, color, "test")
+            try:
+                single.reset(seed=0, options={"instruction": sentence})
+            except ValueError:  # the toy has recorded no such start
+                continue
+            batch.seed(0), batch.set_options({"instruction": sentence}), batch.reset()
+            names.append((single.unwrapped.task_name, *batch.get_attr("task_name")))
+    assert len(names) > 5 and all(one == other for one, other in names)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    batch.set_options({"image": picture, "proprio": np.zeros(4, np.float32), "goal_image": picture})
+    batch.reset()
+
+
 def test_batch_refuses_what_it_would_change(toy_folder):
     with pytest.raises(ValueError, match="accepted: a DummyVecEnv of Dream-v0 or NicoLDream-v0"):
         BatchedDream(make_vec_env("CartPole-v1", 2))
@@ -114,6 +137,9 @@ def test_batch_refuses_what_it_would_change(toy_folder):
     tasks = [lambda t=t: gym.make("NicoLDream-v0", task=t, **kwargs) for t in ("reach", "lift")]
     with pytest.raises(ValueError, match="environments that differ"):
         BatchedDream(DummyVecEnv(tasks))
+    ids = [lambda name=name: gym.make(name, task="all", **kwargs) for name in ("NicoLDream-v0", "Dream-v0")]
+    with pytest.raises(ValueError, match="environments that differ"):
+        BatchedDream(DummyVecEnv(ids))
 
 
 def test_vec_env_ends_episodes_as_sb3_wants(toy_folder):

@@ -85,13 +85,12 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
         batch = obs if isinstance(obs, dict) else {name: obs}
         obs, reward, terminated, truncated, info = dreams.step(actor(batch))
         total, steps = total + np.where(going, reward, 0.0), steps + going
-        success = np.where(going, info["is_success"], success)
+        success = np.where(going, info.get("is_success", False), success)
         going = going & ~(terminated | truncated)
         if not going.any():
             break
     dreams.close()
-    known = hasattr(model, "success") or bool(success.any())
-    return Played(total.tolist(), success.tolist() if known else [], steps.tolist())
+    return Played(total.tolist(), success.tolist() if "is_success" in info else [], steps.tolist())
 
 
 def obs_type(policy: str) -> Any:

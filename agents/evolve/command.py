@@ -62,11 +62,6 @@ class Evolution:
             check_settings(args.out, json.loads((args.out / SETTINGS).read_text()), args.settings())
         engine = DreamEngine(dream_config(args))
         check_choice("task", args.task, (*engine.initial_states.tasks, "all"))
-        if args.reward == "success" and "success_probability" not in _step_info(engine):
-            raise ValueError(
-                f"reward='success': the world model of {engine.spec.name} predicts no success; accepted: 'environment'"
-                + (", or the distance to the goal, such as 'energy'" if engine.spec.goals else "")
-            )
         self.dreams = DreamPopulation(engine, args.task, args.max_steps, args.antithetic)
         sizes = args.hidden, args.components, args.obs_type
         config = ControllerConfig.of(engine.model, args.world_model, args.inputs, *sizes)
@@ -158,11 +153,6 @@ class Evolution:
         returns = self.dreams.returns(self.controller, both, self.args.validation_dreams, (self.args.seed, EVALUATING))
         rows = zip(("best", "mean"), returns, strict=True)
         return {name: {"mean": float(row.mean()), "std": float(row.std()), "dreams": len(row)} for name, row in rows}
-
-
-def _step_info(engine: DreamEngine) -> dict[str, torch.Tensor]:
-    """Returns what the engine reports of a step: reward, termination and the like."""
-    return engine.advance(engine.begin(np.zeros(1, np.int64)), engine.still(1))[1]
 
 
 def dream_config(args: Arguments) -> DreamConfig:

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dream_env.agents.fit import distributed
 from dream_env.agents.fit.muon import optimizers
 from dream_env.agents.run.config import check_settings
+from dream_env.agents.run.interrupts import delayed_interrupt
 from dream_env.files import replacing
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
@@ -126,7 +127,11 @@ class Run:
             self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
 
     def train(self, stage: Stage) -> None:
-        """Trains a stage to its end, from the last checkpoint if there is one."""
+        """Trains a stage to its end, from the last checkpoint if there is one.
+
+        Raises:
+            KeyboardInterrupt: After Ctrl-C, when the running update is done and saved.
+        """
         if stage.updates <= 0 or stage.name in self._done:
             return
         if not self._open:
@@ -147,43 +152,58 @@ class Run:
             generator.set_state(self._open["generator"])
         resumed, saved = self.clock(), time.monotonic()
         before = elapsed
-        with progress_bar(
-            desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer
-        ) as bar:
-            while (progress := _progress(stage, update, elapsed)) < 1:
-                module.train()
-                for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):
-                    group["lr"] = stage.learning_rate * _schedule(progress)
-                with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-                    loss = stage.loss(generator, progress)
-                module.zero_grad()
-                loss.backward()
-                distributed.average_gradients(parameters)
-                nn.utils.clip_grad_norm_(parameters, 1.0)
-                for optimizer in trained_by:
-                    optimizer.step()
-                if stage.average:
-                    average.update_parameters(module)
-                update += 1
-                elapsed = distributed.agree(before + self.clock() - resumed)
-                bar.update()
-                if update % 20 == 0:
-                    shown = distributed.average(loss.detach()).item()
-                    bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
-                    self._write(stage, update, {"loss": shown})
-                if time.monotonic() - saved >= self.save_seconds:
-                    self._open = {
-                        "update": update,
-                        "elapsed": elapsed,
-                        "optimizers": [optimizer.state_dict() for optimizer in trained_by],
-                        "average": average.state_dict(),
-                        "generator": generator.get_state(),
-                    }
-                    self.model.to("cpu")
-                    self._report(stage, update)
-                    self.save()
-                    self.model.to(self.device)
-                    saved = time.monotonic()
+
+        def state() -> dict[str, Any]:
+            return {
+                "update": update,
+                "elapsed": elapsed,
+                "optimizers": [optimizer.state_dict() for optimizer in trained_by],
+                "average": average.state_dict(),
+                "generator": generator.get_state(),
+            }
+
+        try:
+            with (
+                delayed_interrupt() as interrupted,
+                progress_bar(
+                    desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer
+                ) as bar,
+            ):
+                while (progress := _progress(stage, update, elapsed)) < 1:
+                    module.train()
+                    for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):
+                        group["lr"] = stage.learning_rate * _schedule(progress)
+                    with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                        loss = stage.loss(generator, progress)
+                    module.zero_grad()
+                    loss.backward()
+                    distributed.average_gradients(parameters)
+                    nn.utils.clip_grad_norm_(parameters, 1.0)
+                    for optimizer in trained_by:
+                        optimizer.step()
+                    if stage.average:
+                        average.update_parameters(module)
+                    update += 1
+                    elapsed, stop = distributed.agree((before + self.clock() - resumed, interrupted()))
+                    bar.update()
+                    if update % 20 == 0:
+                        shown = distributed.average(loss.detach()).item()
+                        bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
+                        self._write(stage, update, {"loss": shown})
+                    if stop:
+                        raise KeyboardInterrupt
+                    if time.monotonic() - saved >= self.save_seconds:
+                        self._open = state()
+                        self.model.to("cpu")
+                        self._report(stage, update)
+                        self.save()
+                        self.model.to(self.device)
+                        saved = time.monotonic()
+        except KeyboardInterrupt:
+            self._open = state()
+            self.model.to("cpu")
+            self.save()
+            raise
         if stage.average:
             module.load_state_dict(average.module.state_dict())
         self.model.to("cpu")

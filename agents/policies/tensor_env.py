@@ -51,8 +51,8 @@ class TensorVecEnv(VecEnv):
         space = preparation.space if preparation else dreams.single_observation_space
         super().__init__(dreams.num_envs, space, dreams.single_action_space)
         self.obs: Obs = {}
-        self.ended: list[tuple[Tensor, Tensor, Tensor]] = []
-        """Return, length and success of the episodes that have ended since `take_episodes`."""
+        self.ended: list[tuple[Tensor, ...]] = []
+        """Return and length of the episodes that have ended since `take_episodes`, and success if it is predicted."""
 
     def start(self) -> Obs:
         """Resets all dreams, and returns their observations as tensors."""
@@ -74,7 +74,8 @@ class TensorVecEnv(VecEnv):
             reward = reward * torch.where(done, self.reward_weights.last_step, self.reward_weights.other_steps)
         self._lengths += 1
         if len(rows := done.nonzero()[:, 0]):
-            self.ended.append((self._returns[rows], self._lengths[rows], info["is_success"][rows]))
+            won = [info[name][rows] for name in ("is_success",) if name in info]
+            self.ended.append((self._returns[rows], self._lengths[rows], *won))
             self._returns[rows], self._lengths[rows] = 0, 0
             if self.reward_weights.bootstrap_at_timeout and len(late := truncated.nonzero()[:, 0]):
                 last = {name: part[late] for name, part in info["final_obs"].items()}
@@ -90,7 +91,10 @@ class TensorVecEnv(VecEnv):
         columns = [torch.cat(column).tolist() for column in zip(*self.ended, strict=True)]
         self.ended.clear()
         rows = zip(*columns, strict=True)
-        return [{"episode": {"r": r, "l": int(n), "t": 0.0}, "is_success": bool(won)} for r, n, won in rows]
+        return [
+            {"episode": {"r": r, "l": int(n), "t": 0.0}} | ({"is_success": bool(won[0])} if won else {})
+            for r, n, *won in rows
+        ]
 
     def _prepared(self, obs: Obs, lasting: Obs) -> Obs:
         return self.preparation.observed(obs, lasting) if self.preparation else obs

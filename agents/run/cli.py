@@ -299,6 +299,11 @@ def written_by_us(arguments: Any) -> Any:
 def main() -> None:
     """Runs the command that the first word names, or lists all commands."""
     words, names = sys.argv[1:], commands()
+    if not {"", os.getcwd()} & {*sys.path}:  # `python -m` has it; `--env MODULE:ID` imports the user's module from it
+        sys.path.append(os.getcwd())
+    if words == ["--version"]:
+        print(f"dream-env {import_module('dream_env').__version__}")
+        return
     if words and words[0] in names:
         sys.argv = [f"{Path(sys.argv[0]).name} {words[0]}", *words[1:]]
         command(words[0])

@@ -123,8 +123,8 @@ class Arguments:
     default a rate that suits the algorithm and the clone. With ppo and a clone of another kind than "vla", the critic
     uses ten times this rate."""
     validate_every: int = 50_000
-    """Environment steps between validations in the real environment; the state of the run is saved at the same
-    time."""
+    """Environment steps between validations in the real environment. The state of the run is saved at the same time,
+    every minute, and when it is interrupted."""
     validation_episodes: int = 30
     """Number of episodes per validation, spread over the tasks; 0 for no validation."""
     snapshots: bool = False

@@ -5,9 +5,9 @@ Training runs in a learned world model, on the CPU or a GPU (`--device cuda`), o
 trains a policy from random weights. During training, the policy is validated in the real environment, on seeds that
 neither data collection nor `agents.evaluate` use.
 
-Give the same command again to resume a run that was killed, or a larger `--steps` to train longer. A resumed run starts
-new episodes, so its policy is not bit-identical to that of an uninterrupted run. A replay buffer (sac, td3, ddpg, dqn)
-above 256 MB is not saved; a message says so when the run is resumed.
+Give the same command again to resume a run that was interrupted or killed, or a larger `--steps` to train longer. A
+resumed run starts new episodes, so its policy is not bit-identical to that of an uninterrupted run. A replay buffer
+(sac, td3, ddpg, dqn) above 256 MB is not saved; a message says so when the run is resumed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.protocol import Practicable
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.config import check_out, check_settings, resolve_paths
+from dream_env.agents.run.interrupts import delayed_interrupt
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
 from dream_env.agents.run.wandb_sync import mirrored
 from dream_env.agents.run.worlds import make_real, spec_of, tasks_of
@@ -95,6 +96,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
 
     Raises:
         FileNotFoundError: If the clone or the world model is missing.
+        KeyboardInterrupt: After Ctrl-C, when the state of the run is saved.
         ValueError: If an argument is not accepted, or `args.out` holds a run with other settings, or something else.
     """
     check(args, physics)
@@ -121,7 +123,12 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     validation.init_callback(model)
     if (left := args.steps - model.num_timesteps) > 0:
         bar = Bar(args.steps, args.world, hidden=not progress)
-        model.learn(left, CallbackList([validation, bar]), reset_num_timesteps=False)
+        try:
+            with delayed_interrupt() as validation.interrupted:
+                model.learn(left, CallbackList([validation, bar]), reset_num_timesteps=False)
+        except KeyboardInterrupt:
+            validation.save_interrupted()
+            raise
     validation.measure()
     policy = registry.load(args.out / "best") if args.select == "physics" else policy_of(args, model)
     registry.save(policy, args.out, card(args, validation.history))

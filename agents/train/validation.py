@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -21,9 +22,17 @@ from dream_env.files import write_json
 from dream_env.progress import progress_bar
 from dream_env.spec import observe, success_of
 
+SAVE_SECONDS = 60.0
+"""Maximum time in seconds between two saves of a run, apart from the rollout and update in which it passes."""
+
 
 def validate(
-    policy: Policy, env: gym.Env, tasks: Sequence[str], episodes: int, limit: int | None = None
+    policy: Policy,
+    env: gym.Env,
+    tasks: Sequence[str],
+    episodes: int,
+    limit: int | None = None,
+    after_step: Callable[[], object] = bool,
 ) -> dict[str, float]:
     """Evaluates a policy in the real environment, always on the same seeds.
 
@@ -33,6 +42,7 @@ def validate(
         tasks: Tasks, which take turns; empty if the environment has no tasks to choose from.
         episodes: Number of episodes.
         limit: Control steps after which an episode ends; None leaves this to the environment.
+        after_step: Called after every step; may raise an error to stop.
 
     Returns:
         The mean return; if `info` has "is_success" or "success", the success rate at the end of the episodes, overall
@@ -47,6 +57,7 @@ def validate(
         while not ended:
             action = policy.act({name: value[None] for name, value in observe(obs).items()})[0]
             obs, reward, terminated, truncated, info = env.step(action)
+            after_step()
             total, steps = total + float(reward), steps + 1
             ended = terminated or truncated or steps == limit
         found.setdefault("return", []).append(total)
@@ -107,29 +118,56 @@ class Bar(BaseCallback):
 class Validation(BaseCallback):
     """Validates in the real environment every `validate_every` steps, keeps the best policy, and saves the run.
 
-    This happens between two updates, at the start of a rollout.
+    This happens between two updates, at the start of a rollout. In between, the run is saved every `SAVE_SECONDS`.
 
     Args:
         args: See `Arguments`.
         env: Real environment; None to save without validation.
+
+    Attributes:
+        interrupted: Returns whether training should stop, see `delayed_interrupt`; checked after every step.
     """
 
     def __init__(self, args: Arguments, env: gym.Env | None) -> None:
         super().__init__()
         self.args, self.env = args, env
         self.file = args.out / "validation.json"
+        self.interrupted: Callable[[], bool] = bool
+        self.saved = time.monotonic()
         self.history: list[dict[str, float]] = []
         if self.file.exists():
             self.history = json.loads(self.file.read_text())
 
+    def _init_callback(self) -> None:
+        self.rollout_start = self.model.num_timesteps
+
     def _on_rollout_start(self) -> None:
+        self.rollout_start = self.model.num_timesteps
+        self._stop_if_interrupted()
         due = self.model.num_timesteps // self.args.validate_every
         last = self.history[-1]["steps"] // self.args.validate_every if self.history else -1
         if due > last:
             self.measure()
+        elif time.monotonic() - self.saved >= SAVE_SECONDS:
+            self.save()
 
     def _on_step(self) -> bool:
+        self._stop_if_interrupted()
         return True
+
+    def _stop_if_interrupted(self) -> None:
+        if self.interrupted():
+            raise KeyboardInterrupt
+
+    def save(self) -> None:
+        """Saves the state of the run, from which it can be resumed."""
+        save_algorithm(self.model, self.args.out / CHECKPOINT)
+        self.saved = time.monotonic()
+
+    def save_interrupted(self) -> None:
+        """Saves the state of the run without the steps of the unfinished rollout, which no update has used."""
+        self.model.num_timesteps = self.rollout_start
+        self.save()
 
     def measure(self) -> None:
         """Validates and saves now, unless this was done already at this number of steps."""
@@ -144,10 +182,12 @@ class Validation(BaseCallback):
             tasks = tasks_of(args.world_model)
             asked = (args.task,) if tasks and args.task != "all" else tasks
             limit = spec_of(args.world_model).horizon
-            entry |= validate(policy, self.env, asked, args.validation_episodes, limit)
+            episodes = args.validation_episodes
+            entry |= validate(policy, self.env, asked, episodes, limit, self._stop_if_interrupted)
             for name, value in entry.items():
                 self.logger.record(f"physics/{name}", value)
             self.logger.dump(steps)
+            entry["episodes"] = episodes  # a resumed run may validate with another number
             before = [known for past in self.history if (known := merit(past)) is not None]
             best = merit(entry)
             if best is not None and best > max(before, default=-np.inf):
@@ -155,7 +195,7 @@ class Validation(BaseCallback):
         self.history.append(entry)
         if args.snapshots:
             registry.save(policy, args.out / "snapshots" / f"{steps:09d}", card(args, [entry]))
-        save_algorithm(self.model, args.out / CHECKPOINT)
+        self.save()
         write_json(self.file, self.history)
 
 
@@ -170,6 +210,6 @@ def card(args: Arguments, history: list[dict[str, float]]) -> str:
         f"`{command_line('train', args)}`\n\n"
         f"Task {args.task}, {start}, world model `{args.world_model}`, reward "
         f"{args.chosen_reward or 'of the world'}, seed {args.seed}. Kept: {args.select}.\n\n"
-        f"Validation in the real world, {args.validation_episodes} episodes from seed {VALIDATION_SEED}:\n\n"
+        f"Validation in the real world, from seed {VALIDATION_SEED}:\n\n"
         f"{table}\n"
     )

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from dream_env.checks import check_flag, check_number
-from dream_env.spec import observe
+from dream_env.spec import observe, success_of
 
 ENV_ID = "NicoLReal-v0"
 """Environment id used if the config does not name one."""
@@ -90,8 +90,9 @@ class LeRobotEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._shown(obs), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps the environment; LeRobot reads `info["is_success"]`."""
+        """Steps the environment. LeRobot needs `info["is_success"]`, which is False if success is not known."""
         obs, reward, terminated, truncated, info = self.env.step(action)
+        info = {**info, "is_success": bool(success_of(info))}
         return self._shown(obs), reward, terminated, truncated, info
 
     def _shown(self, obs: Any) -> dict[str, Any]:

@@ -29,16 +29,24 @@ class DreamVecEnv(VecEnv):
     """A Stable-Baselines3 `VecEnv` whose dreams are advanced together by one forward pass.
 
     Infos are empty except at the end of an episode, where they have `terminal_observation`, `TimeLimit.truncated`,
-    `is_success`, the other infos of the last step, and `episode` as `Monitor` writes it. No `VecMonitor` is needed.
+    the infos of the last step, such as `is_success`, and `episode` as `Monitor` writes it. No `VecMonitor` is needed.
 
     Args:
         num_envs: Number of dreams.
         task: As in `DreamEnv`.
+        vector_class: Class of the dreams, such as `NicoLDreamVectorEnv` for NICOL's reset options.
         **kwargs: As in `DreamVectorEnv`, except `autoreset_mode`, which is set as SB3 requires.
     """
 
-    def __init__(self, num_envs: int = 64, task: str = "all", **kwargs: Any) -> None:
-        self.dreams = DreamVectorEnv(num_envs, task=task, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
+    def __init__(
+        self,
+        num_envs: int = 64,
+        task: str = "all",
+        *,
+        vector_class: type[DreamVectorEnv] = DreamVectorEnv,
+        **kwargs: Any,
+    ) -> None:
+        self.dreams = vector_class(num_envs, task=task, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
         super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, int)
@@ -146,15 +154,17 @@ class BatchedDream(VecEnvWrapper):
         if not envs or not all(isinstance(env, DreamEnv) for env in singles):
             raise ValueError(f"venv={venv}; accepted: a DummyVecEnv of Dream-v0 or NicoLDream-v0 environments")
         chain, configs = [_wrappers(env) for env in envs], [env.config for env in singles]  # type: ignore[attr-defined]
+        classes = [env.vector_class for env in singles]  # type: ignore[attr-defined]
         foreign = {type(w).__name__ for row in chain for w in row if not isinstance(w, self.KNOWN)}
         limits = [env.get_wrapper_attr("_max_episode_steps") for env in envs]
-        if foreign or any(pair != (configs[0], limits[0]) for pair in zip(configs, limits, strict=True)):
+        alike = [*zip(classes, configs, limits, strict=True)]
+        if foreign or any(each != alike[0] for each in alike):
             problem = f"wrappers {sorted(foreign)}" if foreign else "environments that differ"
             known = ", ".join(wrapper.__name__ for wrapper in self.KNOWN)
             raise ValueError(
                 f"a batch of dreams cannot have {problem}; accepted: equal arguments, and of wrappers {known}"
             )
-        batch = DreamVecEnv(len(envs), max_episode_steps=limits[0], **vars(configs[0]))
+        batch = DreamVecEnv(len(envs), vector_class=classes[0], max_episode_steps=limits[0], **vars(configs[0]))
         batch._seeds, batch._options = list(venv._seeds), list(venv._options)
         super().__init__(batch)
         self._monitors = [next((w for w in row if isinstance(w, Monitor)), None) for row in chain]

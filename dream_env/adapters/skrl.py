@@ -64,11 +64,14 @@ class SkrlDreams(Wrapper):
 
         Returns:
             Observations `(B, D)`; rewards, terminated (True at every end of an episode) and truncated (always False),
-            `(B, 1)` each; and infos. Trainers log `episode/is_success`, the share of dreams with `is_success`.
+            `(B, 1)` each; and infos. Trainers log `episode/is_success`, the share of dreams with `is_success`, if the
+            world model predicts success.
         """
         self._obs, reward, terminated, truncated, info = self.dreams.step(actions)
         ended = terminated | truncated
-        ends, info["episode"] = ended[:, None], {"is_success": info["is_success"].float().mean()}
+        ends, info["episode"] = ended[:, None], {}
+        if "is_success" in info:
+            info["episode"]["is_success"] = info["is_success"].float().mean()
         return flatten_tensorized_space(self._obs), reward[:, None], ends, torch.zeros_like(ends), info
 
     def state(self) -> None:

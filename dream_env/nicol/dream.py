@@ -45,6 +45,15 @@ class NicoLDreamBatch(DreamBatch):
         return draw(chances, chance)
 
 
+class NicoLDreamVectorEnv(DreamVectorEnv):
+    """A batch of NICOL dreams stepped by one forward pass, see `NicoLDreamEnv` and `DreamVectorEnv`."""
+
+    batch_class = NicoLDreamBatch
+
+    def __init__(self, num_envs: int = 1, task: str = "reach", **kwargs: Any) -> None:
+        super().__init__(num_envs, task=task, **kwargs)
+
+
 class NicoLDreamEnv(DreamEnv):
     """NICOL at its table, simulated by a learned world model.
 
@@ -92,18 +101,10 @@ class NicoLDreamEnv(DreamEnv):
     """
 
     batch_class = NicoLDreamBatch
+    vector_class = NicoLDreamVectorEnv
 
     def __init__(self, task: str = "reach", **kwargs: Any) -> None:
         super().__init__(task=task, **kwargs)
-
-
-class NicoLDreamVectorEnv(DreamVectorEnv):
-    """A batch of NICOL dreams stepped by one forward pass, see `NicoLDreamEnv` and `DreamVectorEnv`."""
-
-    batch_class = NicoLDreamBatch
-
-    def __init__(self, num_envs: int = 1, task: str = "reach", **kwargs: Any) -> None:
-        super().__init__(num_envs, task=task, **kwargs)
 
 
 def _color(sentence: str) -> str:
