@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dream_env import hub
+from dream_env import hub, plugins
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
@@ -29,6 +29,8 @@ KINDS = {
 }
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""
+GROUP = "dream_env.policies"
+"""Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 SHIPPED = {"default": "policy", "bc5": "policy_bc5", "unlabelled": "policy_unlabelled"}
 """Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task, and one of 5
 demonstrations that takes the embeddings of the world model "unlabelled"."""
@@ -51,7 +53,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def save(policy: Any, path: str | Path, card: str) -> None:
-    """Saves a policy of one of `KINDS` to a folder; each file is written atomically."""
+    """Saves a policy to a folder; each file is written atomically."""
     checkpoint.save(policy, path, card)
 
 
@@ -88,8 +90,8 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
             )
     values = read_config(folder / checkpoint.CONFIG, "policy", _REMEDY)
     kind = values.pop("kind")
-    if kind not in KINDS:
-        raise ValueError(f"policy={str(path)!r}: kind is {kind!r}; accepted: {', '.join(KINDS)}; {_REMEDY}")
+    if kind not in [*KINDS] and kind not in (known := [*plugins.kinds(KINDS, GROUP)]):
+        raise ValueError(f"policy={str(path)!r}: kind is {kind!r}; accepted: {', '.join(known)}; {_REMEDY}")
     policy_class = class_of(kind)
     renamed = getattr(policy_class, "RENAMED_WEIGHTS", {})
     weights, spec = folder / checkpoint.WEIGHTS, folder / checkpoint.SPEC
@@ -122,8 +124,7 @@ def _load(path: str, *written: int) -> Any:
 
 def class_of(kind: str) -> Any:
     """Imports and returns the class of a kind."""
-    module, name = KINDS[kind].split(":")
-    return getattr(import_module(module), name)
+    return plugins.find(kind, KINDS, GROUP)
 
 
 def _config(policy_class: Any, values: dict[str, Any]) -> Any:

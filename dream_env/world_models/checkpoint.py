@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict, fields
 from functools import lru_cache
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors.torch import save_file
 
-from dream_env import hub
+from dream_env import hub, plugins
 from dream_env.files import replacing
 from dream_env.spec import WorldSpec
 from dream_env.world_models.precision import check_device, standard
@@ -29,6 +28,8 @@ KINDS = {
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
 constructed from its config and the spec of its world."""
+GROUP = "dream_env.world_models"
+"""Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 
 SHIPPED = {"default": "world_model", "unlabelled": "unlabelled"}
 """NICOL world models that ship with the package, and their folders in `assets`."""
@@ -105,6 +106,11 @@ def from_pretrained(repo: str, revision: str | None = None, device: str | torch.
     return load(hub.pull(repo, "model", revision), device)
 
 
+def is_kind(kind: object) -> bool:
+    """Returns whether a kind of world model is known: one of `KINDS`, or of another installed package."""
+    return isinstance(kind, str) and (kind in KINDS or kind in plugins.kinds(KINDS, GROUP))
+
+
 def sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file, or of the weights if `path` is a checkpoint folder, as 64 hex digits."""
     file = Path(path)
@@ -139,10 +145,10 @@ def _described(file: Path) -> tuple[Any, dict[str, Any]]:
     """Returns the model class and the config fields that a `config.json` describes."""
     values = read_config(file, "world_model", _REMEDY)
     kind = values.pop("kind")
-    if kind not in [*KINDS]:
-        raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {list(KINDS)}; {_REMEDY}")
-    module, name = KINDS[kind].split(":")
-    model_class = getattr(import_module(module), name)
+    if not is_kind(kind):
+        known = list(plugins.kinds(KINDS, GROUP))
+        raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {known}; {_REMEDY}")
+    model_class = plugins.find(kind, KINDS, GROUP)
     accepted = {field.name for field in fields(model_class.config_class)}
     if unknown := set(values) - accepted:
         raise ValueError(
