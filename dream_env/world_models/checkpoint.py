@@ -34,6 +34,7 @@ GROUP = "dream_env.world_models"
 SHIPPED = {"default": "world_model", "unlabelled": "unlabelled"}
 """NICOL world models that ship with the package, and their folders in `assets`."""
 CONFIG, WEIGHTS, CARD, SPEC = "config.json", "model.safetensors", "README.md", "spec.json"
+_ACCEPTED = f"{', '.join(map(repr, SHIPPED))}, a folder written by `python -m agents.fit`, or hf://user/name"
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
 
 
@@ -75,7 +76,9 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
         ValueError: If a file is damaged or does not match the others.
     """
     folder, device = resolve(name_or_path), check_device(device)
-    for file in (folder, folder / CONFIG, folder / WEIGHTS):
+    if not folder.exists():
+        raise FileNotFoundError(f"world_model={str(name_or_path)!r} does not exist; accepted: {_ACCEPTED}")
+    for file in (folder / CONFIG, folder / WEIGHTS):
         if not file.exists():
             raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
     written = [(folder / name).stat().st_mtime_ns for name in (CONFIG, WEIGHTS)]
