@@ -243,10 +243,11 @@ def _env_for(world: World, policy: str | None) -> tuple[Any, bool]:
     actor: Any = load_policy(policy)
     if set(getattr(actor, "inputs", ())) <= {*world.spec.observation.spaces}:
         return world.env, False
+    from dream_env.agents.policies.registry import world_model_of
     from dream_env.wrappers import WorldModelWrapper
 
     form: Any = getattr(actor, "obs_type", getattr(actor.config, "obs_type", "embedding"))
-    env = WorldModelWrapper(world.env, actor.config.world_model, obs_type=form, reward="environment")
+    env = WorldModelWrapper(world.env, str(world_model_of(policy)), obs_type=form, reward="environment")
     return env, True
 
 

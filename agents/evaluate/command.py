@@ -19,7 +19,7 @@ from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
-from dream_env.agents.policies.registry import load_once
+from dream_env.agents.policies.registry import world_model_of
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.trust import TRUST
@@ -206,11 +206,12 @@ def learned_in(policies: Iterable[str]) -> str | None:
     Raises:
         FileNotFoundError: If that world model no longer exists.
     """
-    saved = [load_once(policy) for policy in policies if Path(policy).is_dir() or Path(policy).suffix == ".json"]
-    named = {getattr(one.config, "world_model", "default") for one in saved}
+    saved = [policy for policy in policies if Path(policy).is_dir() or Path(policy).suffix == ".json"]
+    named = {world_model_of(policy) or "default" for policy in saved}
     if len(named) != 1 or "default" in named or tasks_of(own := named.pop()):
         return None
-    return own
+    here = Path.cwd()
+    return str(Path(own).relative_to(here)) if Path(own).is_relative_to(here) else own
 
 
 def world_of(tasks: Iterable[str]) -> str:

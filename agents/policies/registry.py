@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dream_env import hub, plugins
+from dream_env.paths import located
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
@@ -89,6 +90,8 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
                 f"model.safetensors, {_REMEDY}"
             )
     values = read_config(folder / checkpoint.CONFIG, "policy", _REMEDY)
+    if isinstance(named := values.get("world_model"), str):
+        values["world_model"] = located(named, folder, checkpoint.SHIPPED)
     kind = values.pop("kind")
     if kind not in [*KINDS] and kind not in (known := [*plugins.kinds(KINDS, GROUP)]):
         raise ValueError(f"policy={str(path)!r}: kind is {kind!r}; accepted: {', '.join(known)}; {_REMEDY}")
@@ -115,6 +118,20 @@ def load_once(path: str) -> Any:
     policy = copy.copy(_load(path, *(file.stat().st_mtime_ns for file in files if file.is_file())))
     policy.reset()
     return policy
+
+
+def world_model_of(path: str) -> str | None:
+    """Returns the world model that a saved policy names; None if it names none.
+
+    Raises:
+        FileNotFoundError: If that world model is a folder that does not exist.
+    """
+    named = getattr(getattr(load_once(path), "config", None), "world_model", None)
+    if named is not None and not checkpoint.resolve(named).exists():
+        raise FileNotFoundError(
+            f"world_model={named!r}, named by the policy {str(path)!r}, does not exist; give --world-model"
+        )
+    return named
 
 
 @lru_cache(maxsize=32)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from dream_env import hub, plugins
 from dream_env.files import replacing
+from dream_env.paths import recorded
 from dream_env.spec import WorldSpec
 from dream_env.world_models.precision import check_device, standard
 from dream_env.world_models.weights import fill, read_config
@@ -49,6 +50,8 @@ def save(model: Any, path: str | Path, card: str) -> None:
     folder = Path(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     config = {"kind": model.kind, **{key: hub.named(value) for key, value in asdict(model.config).items()}}
+    if isinstance(named := config.get("world_model"), str | Path):  # of a policy
+        config["world_model"] = recorded(named, folder, SHIPPED)
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
     if hasattr(model, "spec"):  # world models have a spec, policies do not
