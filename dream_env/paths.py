@@ -18,8 +18,8 @@ def recorded(path: str | Path, folder: str | Path, names: Container[str] = ()) -
         names: Names that are not paths, in addition to those on the Hub.
 
     Returns:
-        The path relative to `folder`, starting with "." or ".."; a name, or a path that does not exist, unchanged. Paths
-        in the Hub's cache become `hf://` names.
+        The path relative to `folder`, starting with "." or ".."; a name, or a path that does not exist, unchanged.
+        Paths in the Hub's cache become `hf://` names.
     """
     text = str(hub.named(path))
     if not _is_path(text, names) or not Path(text).expanduser().exists():

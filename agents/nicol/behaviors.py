@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
-from dream_env.agents.policies.registry import world_model_of
 from dream_env.agents.nicol import both_arms
+from dream_env.agents.policies.registry import world_model_of
 from dream_env.data.episode import Episode
 from dream_env.nicol import shift as scenes
 from dream_env.nicol import tasks
