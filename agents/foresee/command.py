@@ -1,6 +1,6 @@
 """Adds foresight to a policy: it proposes several behaviors, each is imagined, and the best one is executed.
 
-    python -m agents.foresee --policy few --candidates 16 --out runs/foresee
+    python -m agents.foresee --policy bc5 --candidates 16 --out runs/foresee
 
 It evaluates on the same seeds the policy alone (pass@1), the policy with foresight, and two controls: choosing a random
 candidate and choosing the one with the worst score. With --oracle K, it tries K variations of each episode in physics

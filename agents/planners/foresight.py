@@ -50,7 +50,7 @@ class ForesightConfig:
         seed: Seed of all random numbers; row i uses seed + i.
     """
 
-    policy: str = "few"
+    policy: str = "bc5"
     world_model: str = "default"
     candidates: int = 16
     objective: Mapping[str, float] = field(default_factory=lambda: {"metric": 1.0, "disagreement": 200.0})
