@@ -49,5 +49,11 @@ def located(path: str, folder: str | Path, names: Container[str] = ()) -> str:
     return next((str(each.resolve()) for each in tried if each.exists()), path)
 
 
+def shown(path: str) -> str:
+    """Returns an absolute path inside the current folder relative to it, and any other text unchanged."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
 def _is_path(text: str, names: Container[str]) -> bool:
     return bool(text) and text not in names and not hub.is_hub_name(text)

@@ -28,6 +28,7 @@ from dream_env.checks import check_choice
 from dream_env.nicol import spec as nicol
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.tasks import STANDARD
+from dream_env.paths import shown
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -210,8 +211,7 @@ def learned_in(policies: Iterable[str]) -> str | None:
     named = {world_model_of(policy) or "default" for policy in saved}
     if len(named) != 1 or "default" in named or tasks_of(own := named.pop()):
         return None
-    here = Path.cwd()
-    return str(Path(own).relative_to(here)) if Path(own).is_relative_to(here) else own
+    return shown(own)
 
 
 def world_of(tasks: Iterable[str]) -> str:

@@ -18,7 +18,8 @@ class Arguments:
     """Number of candidate behaviors to compare, 2 or more; the first is the policy without changes."""
     objective: tuple[str, ...] = ()
     """Terms of the cost, each as NAME or NAME=WEIGHT, see `python -m agents.plan --help`.
-    By default "metric disagreement=200" if the world model has a learned distance, else "energy"."""
+    By default "metric disagreement=200" if the world model has a learned distance, else "energy". In a world without
+    goals "reward", or "success" if the world model predicts no reward."""
     path: float = 0.25
     """Weight of the mean cost along the path; the cost at its end has weight 1.
     Does not affect reward and disagreement, which are summed over the steps."""
@@ -47,7 +48,7 @@ class Arguments:
     seed: int = HELD_OUT_SEED
     """First held-out seed; the episodes of a task use consecutive seeds from here on."""
     world_model: str = "default"
-    """Checkpoint of the world model to imagine with."""
+    """Checkpoint of the world model to imagine with. By default the one that the policy names, else NICOL's."""
     gif_episodes: int = 0
     """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF."""
     workers: int | None = None
