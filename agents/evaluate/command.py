@@ -247,10 +247,12 @@ def evaluate_any(args: Arguments) -> None:
     world_model = args.world_model or "default"
     check_general(args, spec_of(world_model).name)
     policies = parse_policies(args.policy)
-    rows = any_world.evaluate(policies, args.env, world_model, args.episodes, args.seed)
     about: dict[str, Any] = {"command": command_line("evaluate", args), "policies": policies, "env": args.env}
     about |= {"world_model": world_model, "seed": args.seed}
-    print("\n" + any_world.write(rows, about, args.out))
+    text = any_world.report(
+        policies, args.env, world_model, args.episodes, args.seed, args.gif_episodes, about, args.out
+    )
+    print("\n" + text)
     print(f"Report: {args.out.resolve()}")
 
 

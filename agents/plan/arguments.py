@@ -47,7 +47,8 @@ class Arguments:
     world_model: str = "default"
     """Checkpoint of the world model to plan with. By default the one that the prior names, else NICOL's."""
     gif_episodes: int = 2
-    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF."""
+    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF.
+    No GIF is written for a world without pictures."""
     workers: int | None = None
     """Number of processes; by default one per core."""
     out: Path = Path("plan")

@@ -112,9 +112,11 @@ def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) ->
         args: `Arguments` of this command, or of another command with the same names.
         about: Further entries of results.json.
     """
-    rows = any_world.evaluate(policies, None, args.world_model, args.episodes, args.seed)
     noted = {"policies": policies, "world_model": args.world_model, "seed": args.seed, **about}
-    print("\n" + any_world.write(rows, noted, args.out))
+    text = any_world.report(
+        policies, None, args.world_model, args.episodes, args.seed, args.gif_episodes, noted, args.out
+    )
+    print("\n" + text)
     print(f"Report: {args.out.resolve()}")
 
 
