@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.data.behaviors import HELD, Job
+from dream_env.agents.policies.registry import is_shipped
 from dream_env.agents.run import workers as pool
 from dream_env.checks import check_choice
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import locked
+from dream_env.hub import is_hub_name
 from dream_env.preparation import Preparation, parse_options
 from dream_env.progress import progress_bar
 
@@ -149,7 +151,7 @@ class Arguments:
         """Returns the behaviors with their shares, and the folder of the policy.
 
         Raises:
-            ValueError: If policy and mix do not go together.
+            ValueError: If policy and mix do not go together, or the policy does not exist.
         """
         module, folder, mix = module_of(self.env), self.policy, self.mix
         if folder in module.BEHAVIORS and folder not in module.POLICIES and mix is None:
@@ -160,7 +162,11 @@ class Arguments:
             raise ValueError(
                 f"policy={folder}, mix={mix!r}; accepted: a folder and one of {module.POLICIES}, or neither"
             )
-        return shares, folder and str(Path(folder).expanduser())
+        path = folder and str(Path(folder).expanduser())
+        if path and not (is_shipped(folder) or is_hub_name(folder) or Path(path).exists()):
+            named = ", ".join(kind for kind in module.BEHAVIORS if kind not in module.POLICIES)
+            raise ValueError(f"policy={folder!r} does not exist; accepted: {named}, or a folder of a saved policy")
+        return shares, path
 
     def jobs(self) -> list[Job]:
         """Returns all episodes to record. Episode i depends only on the seed, i, its behavior, task, policy and scene.

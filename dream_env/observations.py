@@ -125,7 +125,7 @@ def observation_space(
 def bare(spec: WorldSpec) -> str | None:
     """Returns the name of the only part if the environment's observation is a single array; None if it is a dict."""
     names = tuple(spec.observation.spaces)
-    return names[0] if names in ((PICTURE,), (VECTOR,)) else None
+    return names[0] if names in ((PICTURE,), (VECTOR,)) and not spec.single_key else None
 
 
 def to_tensors(observation: Mapping[str, Any], device: torch.device) -> dict[str, Tensor]:

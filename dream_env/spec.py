@@ -35,6 +35,8 @@ class WorldSpec:
         goals: Whether episodes have an observation of their goal.
         names: Names, with units, of the elements of a vector (by its name) or of the action (under "action").
         preparation: Preprocessing of the environment before recording, see `dream_env.preparation`.
+        single_key: Whether the environment's observation is a dict whose only key is "pixels" or "state", the names
+            that an observation without names gets here.
 
     Raises:
         ValueError: If a space or a number is not of the accepted kind.
@@ -50,6 +52,7 @@ class WorldSpec:
     goals: bool = False
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preparation: Mapping[str, Any] = field(default_factory=dict)
+    single_key: bool = False
 
     def __post_init__(self) -> None:
         """Checks the spaces and the numbers."""
@@ -96,6 +99,7 @@ class WorldSpec:
         limit = env.spec.max_episode_steps if env.spec is not None else None
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         found: dict[str, Any] = {"name": name, "horizon": limit, "control_hz": env.metadata.get("render_fps")}
+        found["single_key"] = isinstance(space, spaces.Dict) and tuple(parts) in ((PICTURE,), (VECTOR,))
         return cls(
             observation=spaces.Dict(dict(parts)),
             action=env.action_space,
@@ -117,6 +121,7 @@ class WorldSpec:
             "goals": self.goals,
             "names": {name: list(each) for name, each in self.names.items()},
             **({"preparation": dict(self.preparation)} if self.preparation else {}),
+            **({"single_key": True} if self.single_key else {}),
         }
 
     @classmethod

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
+from dream_env.agents import planners
 from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.coevolve.arguments import Arguments as Coevolve
 from dream_env.agents.data.behaviors import Job, World, record
+from dream_env.agents.eval import any_world
 from dream_env.agents.eval.any_world import mean_interval
 from dream_env.agents.evaluate.command import Arguments as Evaluate
 from dream_env.agents.evaluate.command import main as evaluate
@@ -75,6 +77,34 @@ def test_foresight_of_a_policy_that_sees_what_the_world_shows(world, tmp_path):
     assert labels == {"policy", "foresight", "random", "worst"}
     with pytest.raises(ValueError, match="oracle=4"):
         foresee(Foresee(policy=policy, world_model=model, oracle=4, out=tmp_path / "other", **small))
+
+
+def test_world_model_and_objective_follow_from_the_policy(world, tmp_path, capsys):
+    model, policy = world
+    few = {"horizon": 4, "episodes": 1}
+    foresee(Foresee(policy=policy, candidates=2, draws=0, out=tmp_path / "foresee", **few))
+    plan(Plan(solver="random", prior=policy, samples=4, iterations=1, out=tmp_path / "plan", **few))
+    for name in ("foresee/foresight", "plan/planner"):
+        config = planners.load(tmp_path / f"{name}.json").config
+        assert (config.world_model, config.objective) == (model, {"reward": 1.0})
+    assert f"world model: {model}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="needs a goal, .*; accepted: reward, disagreement$"):
+        plan(Plan(world_model=model, objective=("energy",), out=tmp_path / "other", **few))
+    assert not (tmp_path / "other").exists()
+
+
+def test_nothing_stays_of_what_is_refused(world, tmp_path, monkeypatch):
+    model, policy = world
+
+    def refuse(*args):
+        raise ValueError("env cannot be made")
+
+    monkeypatch.setattr(any_world, "evaluate", refuse)
+    common = {"world_model": model, "horizon": 4, "out": tmp_path / "out"}
+    for run, arguments in ((foresee, Foresee(policy=policy, **common)), (plan, Plan(prior=policy, **common))):
+        with pytest.raises(ValueError, match="cannot be made"):
+            run(arguments)
+        assert not (tmp_path / "out").exists()
 
 
 def test_choices_are_varied_too():

@@ -252,9 +252,10 @@ def test_a_killed_run_goes_on_and_ends_as_one_without_a_pause(args, data, tmp_pa
 
 def evaluated_and_practised(folder, world, out):
     """Evaluates a policy in both worlds and practises it for a moment; what it looks with has to change."""
-    rows = any_world.evaluate({"clone": str(folder)}, "GripperForTests-v0", world[1], 1, 0)
+    played = any_world.evaluate({"clone": str(folder)}, "GripperForTests-v0", world[1], 1, 0)
+    rows = any_world.summarize(played)
     assert [row["world"] for row in rows] == ["real", "dream"]
-    text = any_world.write(rows, {}, out.parent / "evaluated")
+    text = any_world.write(played, 0, {}, out.parent / "evaluated")
     told = json.loads((out.parent / "evaluated" / "results.json").read_text())["table"]
     assert [row["world"] for row in told] == ["real", "dream"] and all(row["return"] in text for row in told)
     asked = TrainArguments(

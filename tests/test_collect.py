@@ -301,10 +301,10 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     for obs in seen:  # what the dream shows, whatever the camera sees meanwhile
         np.testing.assert_allclose(obs["embedding"], expected["embedding"], rtol=1e-4, atol=1e-4)
         expected, *_ = dream.step(np.full(4, 0.2, np.float32))
-    jobs = Arguments(Path("set"), 4, mix="policy:1,dreamt:1", policy="p", world_model="w").jobs()
+    jobs = Arguments(Path("set"), 4, mix="policy:1,dreamt:1", policy=toy_folder, world_model="w").jobs()
     assert Counter((job.kind, job.policy, job.world_model) for job in jobs) == {
-        ("policy", "p", None): 2,
-        ("dreamt", "p", "w"): 2,
+        ("policy", toy_folder, None): 2,
+        ("dreamt", toy_folder, "w"): 2,
     }
 
 

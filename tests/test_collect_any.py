@@ -238,6 +238,7 @@ def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ({"task": "push"}, "task='push'; accepted: none"),
         ({"mix": "expert"}, "mix behavior='expert' is not known; accepted: 'random', 'held'"),
         ({"policy": "policy"}, "policy"),
+        ({"policy": "randm"}, "policy='randm' .*; accepted: random, held, correlated, or a folder of a saved policy"),
         ({"policy": "correlated"}, "accepted: actions in a Box"),
         ({"env": "SmallScreen-v0"}, "observation 'health' is Discrete.*; accepted: a float vector"),
         (

@@ -12,6 +12,7 @@ import gymnasium as gym
 import pytest
 import test_vmc
 
+from dream_env.agents.policies import registry
 from dream_env.agents.run import cli
 from dream_env.initial_states import FILE
 from dream_env.nicol.tasks import TASKS
@@ -161,3 +162,11 @@ def test_pages_that_load_from_elsewhere_are_refused():
     for line in ('<script src="https://cdn.example/x.js">', '<link rel="stylesheet" href="//fonts.example/y.css">'):
         with pytest.raises(PluginError, match="loads something from elsewhere"):
             hooks.on_post_page(line, page, None)
+
+
+def test_former_names_of_policies_are_taught_nowhere():
+    sources = [*ROOT.glob("docs/*.md"), ROOT / "README.md", *ROOT.glob("agents/*/arguments.py")]
+    sources += ROOT.glob("agents/*/command.py")
+    for former in registry.ALIASES:
+        taught = re.compile(rf"(--\w+|default,?|=) ?['\"]?{former}\b")
+        assert [path.name for path in sources if taught.search(path.read_text(encoding="utf-8"))] == []

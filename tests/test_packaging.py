@@ -102,7 +102,9 @@ def test_a_dream_needs_no_command_and_no_physics():
 
 
 def test_the_install_page_tells_what_a_dream_needs():
-    assert f"pip install --no-deps dream_env && pip install {' '.join(SLIM)}" in (ROOT / "docs/install.md").read_text()
+    page = (ROOT / "docs/install.md").read_text()
+    assert f"pip install --no-deps -e . && pip install -c constraints.txt {' '.join(SLIM)}" in page
+    assert "is not on PyPI yet" in page and not re.search(r"pip install [^`\n]*(?<!-e )\bdream_env\b", page)
 
 
 def test_physics_without_pybullet_tells_what_to_do():

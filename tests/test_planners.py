@@ -221,8 +221,14 @@ def test_what_cannot_be_planned_is_refused():
         Planner(config(), Cart()).act({"goal": np.zeros((1, 2), np.float32)})
     blind = Cart()
     blind.spec = replace(Cart.spec, goals=False)
-    with pytest.raises(ValueError, match="asks for a goal; .* has none; accepted: of success, reward, disagreement"):
+    with pytest.raises(
+        ValueError, match="'energy' needs a goal, which its world does not have .*; accepted: reward, d"
+    ):
         Planner(config(), blind)
+    with pytest.raises(
+        ValueError, match=r"'success' needs success, which it does not predict \(Cart of Cart-v0\); acc"
+    ):
+        Planner(config(objective={"success": 1.0}), Cart())
 
 
 def test_a_planner_is_kept_as_a_file(tmp_path):

@@ -1,11 +1,16 @@
 """A world's spec: read off environments, kept as JSON."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 
+from dream_env.observations import bare, observation_space
 from dream_env.spec import WorldSpec, observe
+
+PICTURE = spaces.Box(0, 255, (8, 6, 3), np.uint8)
 
 
 def spec(**changes):
@@ -32,6 +37,20 @@ def test_environments_tell_their_spec():
     assert one.action == env.action_space and one.control_hz == 30
     assert observe(env.reset(seed=0)[0])["state"].shape == (3,)
     assert observe(np.zeros((4, 4, 3), np.uint8)).keys() == {"pixels"}
+
+
+@pytest.mark.parametrize("name, space", [("state", spaces.Box(-1, 1, (3,), np.float32)), ("pixels", PICTURE)])
+def test_a_dict_with_one_key_stays_a_dict(name, space):
+    class One(gym.Env):
+        observation_space, action_space = spaces.Dict({name: space}), spaces.Box(-1, 1, (2,), np.float32)
+
+    found = WorldSpec.of_env(One())
+    kept = WorldSpec.from_json(json.loads(json.dumps(found.to_json())))
+    assert kept == found and bare(kept) is None
+    assert observation_space(kept, 4, obs_type="native") == One.observation_space
+    before = {key: value for key, value in found.to_json().items() if key != "single_key"}
+    assert bare(WorldSpec.from_json(before)) == name  # specs of older checkpoints keep their meaning
+    assert "single_key" not in spec().to_json()
 
 
 def test_what_cannot_be_recorded_says_what_can():

@@ -239,8 +239,14 @@ def test_default_lies_in_the_assets():
 def test_missing_file_names_the_command(folder, name):
     missing = folder / name if name else folder.parent / "nowhere"
     missing.unlink(missing_ok=True)
-    with pytest.raises(FileNotFoundError, match=f"{missing.name} does not exist.*python -m agents.fit"):
+    with pytest.raises(FileNotFoundError, match=f"{missing.name}'? does not exist.*python -m agents.fit"):
         checkpoint.load(folder if name else missing)
+
+
+def test_a_misspelt_name_lists_what_is_accepted():
+    accepted = "'default', 'unlabelled', a folder written by `python -m agents.fit`, or hf://user/name"
+    with pytest.raises(FileNotFoundError, match=f"world_model='unlabeled' does not exist; accepted: {accepted}"):
+        checkpoint.load("unlabeled")
 
 
 def edit_config(folder, **values):

@@ -174,7 +174,7 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
     except ValueError as error:
         raise ValueError(f"env={task!r}: {error}") from error
     _, info = env.reset(seed=0)
-    spec = replace(spec, goals=_goal(env, spec) is not None, instructions=_sentence(env) is not None)
+    spec = replace(spec, goals=goal_of(env, spec) is not None, instructions=sentence_of(env) is not None)
     *_, after = env.step(_typed(env.action_space, _uniform(env.action_space, np.random.default_rng(0))))
     return World(env, spec, success_of(info) is not None or success_of(after) is not None)
 
@@ -202,13 +202,13 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
     limit = spec_of(world, job.max_steps).horizon
     env, wrapped = _env_for(world, job.policy)
     raw, info = env.reset(seed=job.seed)
-    obs = _within(world.spec, env.true_observation if wrapped else raw)
+    obs = within(world.spec, env.true_observation if wrapped else raw)
     inputs = raw if wrapped else obs
     given: dict[str, Any] = {} if job.policy is None else {"path": job.policy}
     if job.kind == "held":
         given["hold"] = job.hold
     behavior = (acts or BEHAVIORS[job.kind])(env.action_space, np.random.default_rng([job.seed, 1]), inputs, **given)
-    goal, sentence = _goal(world.env, world.spec), _sentence(world.env)
+    goal, sentence = goal_of(world.env, world.spec), sentence_of(world.env)
     observations, success = [obs], [bool(success_of(info))]
     actions: list[Any] = []
     rewards: list[float] = []
@@ -216,7 +216,7 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
     while not (terminated or truncated or len(actions) == limit):
         action = _typed(env.action_space, behavior.send(inputs) if actions else next(behavior))
         raw, reward, terminated, truncated, info = env.step(action)
-        obs = _within(world.spec, env.true_observation if wrapped else raw)
+        obs = within(world.spec, env.true_observation if wrapped else raw)
         inputs = raw if wrapped else obs
         observations.append(obs)
         actions.append(action)
@@ -243,14 +243,15 @@ def _env_for(world: World, policy: str | None) -> tuple[Any, bool]:
     actor: Any = load_policy(policy)
     if set(getattr(actor, "inputs", ())) <= {*world.spec.observation.spaces}:
         return world.env, False
+    from dream_env.agents.policies.registry import world_model_of
     from dream_env.wrappers import WorldModelWrapper
 
     form: Any = getattr(actor, "obs_type", getattr(actor.config, "obs_type", "embedding"))
-    env = WorldModelWrapper(world.env, actor.config.world_model, obs_type=form, reward="environment")
+    env = WorldModelWrapper(world.env, str(world_model_of(policy)), obs_type=form, reward="environment")
     return env, True
 
 
-def _goal(env: gym.Env, spec: WorldSpec) -> dict[str, np.ndarray] | None:
+def goal_of(env: gym.Env, spec: WorldSpec) -> dict[str, np.ndarray] | None:
     """Returns the observation of the goal, found as by `dream_env.wrappers.WorldModelWrapper`, or None."""
     if env.has_wrapper_attr("goal_observation"):
         return {name: np.array(part) for name, part in env.get_wrapper_attr("goal_observation").items()}
@@ -259,7 +260,7 @@ def _goal(env: gym.Env, spec: WorldSpec) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _sentence(env: gym.Env) -> str | None:
+def sentence_of(env: gym.Env) -> str | None:
     """Returns the environment's `task_description`, or None if it has none."""
     return str(env.get_wrapper_attr("task_description")) if env.has_wrapper_attr("task_description") else None
 
@@ -274,7 +275,7 @@ def _typed(space: spaces.Space, action: Any) -> Any:
     return np.clip(np.asarray(action, np.float32), low, high).astype(space.dtype)
 
 
-def _within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
+def within(spec: WorldSpec, observation: Any) -> dict[str, np.ndarray]:
     """Returns an observation in the format of the spec; vectors are clipped to the bounds of their space."""
     result = observe(observation)
     for name in spec.vectors:

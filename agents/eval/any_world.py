@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from scipy.stats import bootstrap
 
-from dream_env.agents.eval.statistics import markdown_table, wilson
+from dream_env.agents.eval.statistics import Interval, markdown_table, wilson
 from dream_env.agents.policies.registry import load_once
-from dream_env.agents.run.worlds import make_real
+from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
 from dream_env.spec import observe, success_of
@@ -55,7 +57,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
     world = make_real(env, world_model, obs_type=obs_type(policy))
     played = Played([], [], [])
     for i in range(seed, seed + episodes):
-        actor, (obs, info) = _Actor(policy, world.action_space, [i]), world.reset(seed=i)
+        actor, (obs, info) = Actor(policy, world.action_space, [i]), world.reset(seed=i)
         total, steps, ended = 0.0, 0, False
         while not ended:
             action = actor({name: part[None] for name, part in observe(obs).items()})[0]
@@ -77,7 +79,7 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
         episodes, world_model=world_model, obs_type=obs_type(policy), autoreset_mode=AutoresetMode.NEXT_STEP
     )
     obs, _ = dreams.reset(seed=seeds)
-    actor, total = _Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
+    actor, total = Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
     going, success = np.ones(episodes, bool), np.zeros(episodes, bool)
     steps = np.zeros(episodes, int)
     name = next(iter(model.spec.observation.spaces))
@@ -101,7 +103,7 @@ def obs_type(policy: str) -> Any:
     return getattr(saved, "obs_type", getattr(saved.config, "obs_type", "embedding"))
 
 
-class _Actor:
+class Actor:
     """Chooses a policy's actions for a batch of episodes."""
 
     def __init__(self, policy: str, space: gym.Space, seeds: list[int]) -> None:
@@ -112,6 +114,7 @@ class _Actor:
             self.saved.reset()
 
     def __call__(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """Returns the actions of a batch of observations."""
         if self.policy not in SCRIPTED:
             return self.saved.act(obs)
         space: Any = self.space
@@ -126,7 +129,7 @@ class _Actor:
 
 def evaluate(
     policies: dict[str, str], env: str | None, world_model: str, episodes: int, seed: int
-) -> list[dict[str, Any]]:
+) -> dict[tuple[str, str], Played]:
     """Evaluates policies in the real environment and in the dream.
 
     Args:
@@ -137,26 +140,32 @@ def evaluate(
         seed: As in `play_real`.
 
     Returns:
-        One row per policy and world: mean return and success rate, with 95 % intervals, and mean length.
+        Outcomes by label of the policy and world, "real" or "dream".
 
     Raises:
         ValueError: If a policy was trained with another encoder than the world model's.
     """
-    rows = []
     for policy in policies.values():
         if policy not in SCRIPTED and hasattr(config := load_once(policy).config, "check_encoder"):
             config.check_encoder(world_model)
+    played = {}
     for label, policy in policies.items():
-        worlds = {"real": play_real(policy, env, world_model, episodes, seed)}
-        worlds["dream"] = play_dream(policy, world_model, episodes, seed)
-        for world, played in worlds.items():
-            low, high = mean_interval(played.returns)
-            row: dict[str, Any] = {"policy": label, "world": world, "episodes": episodes}
-            row |= {"return": float(np.mean(played.returns)), "low": low, "high": high}
-            row["steps"] = float(np.mean(played.steps))
-            if played.success:
-                row["success"] = wilson(sum(played.success), len(played.success))._asdict()
-            rows.append(row)
+        played[label, "real"] = play_real(policy, env, world_model, episodes, seed)
+        played[label, "dream"] = play_dream(policy, world_model, episodes, seed)
+    return played
+
+
+def summarize(played: Mapping[tuple[str, str], Played]) -> list[dict[str, Any]]:
+    """Returns one row per policy and world: mean return and success rate, with 95 % intervals, and mean length."""
+    rows = []
+    for (label, world), one in played.items():
+        low, high = mean_interval(one.returns)
+        row: dict[str, Any] = {"policy": label, "world": world, "episodes": len(one.returns)}
+        row |= {"return": float(np.mean(one.returns)), "low": low, "high": high}
+        row["steps"] = float(np.mean(one.steps))
+        if one.success:
+            row["success"] = wilson(sum(one.success), len(one.success))._asdict()
+        rows.append(row)
     return rows
 
 
@@ -170,9 +179,50 @@ def mean_interval(values: list[float]) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
-    """Writes results.json and results.md, and returns the text of results.md."""
-    table = []
+def report(
+    policies: dict[str, str],
+    env: str | None,
+    world_model: str,
+    episodes: int,
+    seed: int,
+    gif_episodes: int,
+    about: Mapping[str, Any],
+    out: Path,
+) -> str:
+    """Evaluates policies, writes the report, and returns the text of results.md.
+
+    Args:
+        policies: As in `evaluate`.
+        env: As in `play_real`.
+        world_model: As in `play_real`.
+        episodes: As in `play_real`.
+        seed: As in `play_real`.
+        gif_episodes: Episodes of the last policy in the GIF; no GIF is written if this is 0 or the world has no
+            pictures.
+        about: Further entries of results.json.
+        out: Folder to write to.
+    """
+    played = evaluate(policies, env, world_model, episodes, seed)
+    text = write(played, seed, about, out)
+    if gif_episodes and spec_of(world_model).pictures:
+        from dream_env.agents.eval import any_clips, pictures
+
+        seeds = range(seed, seed + min(gif_episodes, episodes))
+        clips = any_clips.record(list(policies.values())[-1], env, world_model, seeds)
+        pictures.gif(clips, out / "rollouts.gif")
+    return text
+
+
+def write(played: Mapping[tuple[str, str], Played], seed: int, about: Mapping[str, Any], out: Path) -> str:
+    """Writes results.json, results.md, results.png and episodes.jsonl, and returns the text of results.md.
+
+    Args:
+        played: Outcomes by policy and world.
+        seed: Seed of the first episode.
+        about: Further entries of results.json.
+        out: Folder to write to.
+    """
+    rows, table = summarize(played), []
     for row in rows:
         success = row.get("success")
         won = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})" if success else "–"
@@ -184,4 +234,27 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], out: Path) -> str:
     plain = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # no NaN in JSON
     write_json(out / "results.json", {**about, "rows": plain, "table": shown})
     write_text(out / "results.md", text)
+    lines = []
+    for (label, world), one in played.items():
+        for i, (total, steps) in enumerate(zip(one.returns, one.steps, strict=True)):
+            success = one.success[i] if one.success else None
+            line = {"policy": label, "world": world, "seed": seed + i, "return": total, "steps": steps}
+            lines.append(json.dumps({**line, "success": success}) + "\n")
+    write_text(out / "episodes.jsonl", "".join(lines))
+    _plot(rows, out / "results.png")
     return text
+
+
+def _plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draws success rates if every row has one, else mean returns."""
+    from dream_env.agents.eval import pictures
+
+    success = all("success" in row for row in rows)
+    panels: dict[str, dict[str, list[Interval]]] = {"real environment": {}, "dream": {}}
+    for row in rows:
+        known = row["success"] if success else {"value": row["return"], "low": row["low"], "high": row["high"]}
+        panels["dream" if row["world"] == "dream" else "real environment"][row["policy"]] = [Interval(**known)]
+    if success:
+        pictures.plot(panels, [""], path)
+    else:
+        pictures.plot(panels, [""], path, "mean return", "Return of each policy, with 95 % intervals", percent=False)

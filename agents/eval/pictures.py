@@ -53,21 +53,31 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(part, dpi=110, format="png")
 
 
-def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequence[str], path: Path) -> None:
-    """Draws success rates as grouped bars with their intervals and writes a PNG.
+def plot(
+    panels: Mapping[str, Mapping[str, Sequence[Interval]]],
+    groups: Sequence[str],
+    path: Path,
+    ylabel: str = "episodes that end in success (%)",
+    title: str = "How often each policy succeeds, with 95 % intervals",
+    percent: bool = True,
+) -> None:
+    """Draws success rates, or other means, as grouped bars with their intervals and writes a PNG.
 
     Args:
         panels: For each panel (a world) and each color of bars (a policy), one interval per group.
         groups: Names of the groups of bars (the tasks).
         path: File to write.
+        ylabel: Label of the vertical axis.
+        title: Title of the figure.
+        percent: Whether the values are rates, which are drawn in percent.
     """
     figure, grid = subplots(1, len(panels), (4.6 * len(panels), 4.0), sharey=True)
     axes = grid[0]
-    for axis, (title, bars) in zip(axes, panels.items(), strict=True):
+    for axis, (world, bars) in zip(axes, panels.items(), strict=True):
         width = 0.8 / max(1, len(bars))
         for i, (name, intervals) in enumerate(bars.items()):
             at = np.arange(len(groups)) + (i - (len(bars) - 1) / 2) * width
-            value, low, high = 100 * np.array(intervals, np.float64).T
+            value, low, high = (100 if percent else 1) * np.array(intervals, np.float64).T
             drawn = axis.bar(
                 at,
                 value,
@@ -79,13 +89,18 @@ def plot(panels: Mapping[str, Mapping[str, Sequence[Interval]]], groups: Sequenc
                 error_kw={"elinewidth": 0.8, "ecolor": "#4a5568"},
             )
             if len(bars) <= 3:
-                numbers = ["" if np.isnan(v) else f"{v:.0f}" for v in value]
-                axis.bar_label(drawn, numbers, label_type="center", color="white", fontweight="bold")
-        axis.set(ylim=(0, 104), xticks=range(len(groups)), xticklabels=groups)
-        axis.set_title(f"in {title}" if title == "physics" else f"in the {title}", loc="left", fontweight="bold")
+                numbers = ["" if np.isnan(v) else f"{v:.0f}" if percent else f"{v:.3g}" for v in value]
+                if percent:
+                    axis.bar_label(drawn, numbers, label_type="center", color="white", fontweight="bold")
+                else:  # bars of returns may be too small for a number inside
+                    axis.bar_label(drawn, numbers, padding=2)
+        axis.set(xticks=range(len(groups)), xticklabels=groups)
+        if percent:
+            axis.set_ylim(0, 104)
+        axis.set_title(f"in {world}" if world == "physics" else f"in the {world}", loc="left", fontweight="bold")
         axis.tick_params(axis="x", length=0, labelsize=11)
-    axes[0].set_ylabel("episodes that end in success (%)")
-    figure.suptitle("How often each policy succeeds, with 95 % intervals", fontsize=13, x=0.01, ha="left")
+    axes[0].set_ylabel(ylabel)
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
     names = next(iter(panels.values()))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(names)))
     save_figure(figure, path)
@@ -138,7 +153,8 @@ def gif(clips: Sequence[Clip], path: Path, columns: int = 1, milliseconds: int =
     if not clips:
         raise ValueError("no clip to draw; accepted: at least one")
     for tile in TILES:
-        write_gif([_frame(clips, t, tile, columns) for t in range(len(clips[0].physics))], path, milliseconds)
+        steps = max(len(clip.physics) for clip in clips)
+        write_gif([_frame(clips, t, tile, columns) for t in range(steps)], path, milliseconds)
         if path.stat().st_size <= GIF_BYTES:
             return
 
@@ -158,7 +174,8 @@ def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Imag
     # A phone shows the whole width on about 360 points: letters of a 24th of the width are 15 points high there.
     size = max(11, columns * width // 26)
     font, small, line = ImageFont.load_default(size), ImageFont.load_default(0.8 * size), round(1.3 * size)
-    wrapped = [textwrap.wrap(f"“{clip.instruction}”", int(2 * tile / (0.5 * size)))[:2] for clip in clips]
+    texts = [f"“{clip.instruction}”" if clip.instruction else "" for clip in clips]
+    wrapped = [textwrap.wrap(text, int(2 * tile / (0.5 * size)))[:2] for text in texts]
     above = round((0.3 + max(map(len, wrapped))) * line)
     height = above + line + tile + 2 * gap
     canvas = Image.new("RGB", (columns * width, -(-len(clips) // columns) * height), "white")
@@ -167,12 +184,13 @@ def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Imag
         x, y = (i % columns) * width + gap, (i // columns) * height
         draw.multiline_text((x, y + gap // 2), "\n".join(wrapped[i]), "#1a202c", font, spacing=2)
         top = y + above
-        for k, (title, pictures) in enumerate((("physics", clip.physics), ("dream", clip.dream))):
+        now = min(t, len(clip.physics) - 1)  # shorter clips keep their last picture
+        for k, (title, pictures) in enumerate(((clip.real, clip.physics), ("dream", clip.dream))):
             left = x + k * (tile + gap)
             draw.text((left, top), title, "#4a5568", small)
-            canvas.paste(enlarge(pictures[t], tile), (left, top + line))
-        shown, color = f"step {t}", "#718096"
-        if t == len(clip.physics) - 1:
+            canvas.paste(enlarge(pictures[now], tile), (left, top + line))
+        shown, color = f"step {now}", "#718096"
+        if now == len(clip.physics) - 1 and clip.success is not None:
             shown, color = ("solved", "#2f855a") if clip.success else ("not solved", "#c53030")
         draw.text((x + tile, top), shown, color, small, anchor="ra")
     return canvas

@@ -82,17 +82,19 @@ class Clip:
 
     Attributes:
         task: Name of the task.
-        instruction: Instruction given to the policy.
-        success: Whether the episode succeeded in physics.
-        physics: Pictures of the policy's camera, `(T + 1, 64, 64, 3)` uint8.
-        dream: Pictures of the decoder, `(T + 1, 64, 64, 3)` uint8.
+        instruction: Instruction given to the policy; "" for none.
+        success: Whether the episode succeeded in the real environment; None if this is not known.
+        physics: Pictures of the policy's camera in the real environment, `(T + 1, H, W, 3)` uint8.
+        dream: Pictures of the decoder, `(T + 1, H, W, 3)` uint8.
+        real: Name of the real environment above its pictures.
     """
 
     task: str
     instruction: str
-    success: bool
+    success: bool | None
     physics: np.ndarray
     dream: np.ndarray
+    real: str = "physics"
 
 
 def summarize(results: Iterable[EpisodeResult]) -> dict[str, list[dict[str, Any]]]:

@@ -69,7 +69,8 @@ class Arguments:
     The share of dream successes that also succeed in physics shows how far a policy exploits errors of the dream.
     As a reference, actions chosen in physics are repeated there with every cube displaced by about 3 mm."""
     gif_episodes: int = 2
-    """Episodes per task in the side-by-side GIF of the last policy; 0 writes no GIF."""
+    """Episodes per task in the side-by-side GIF of the last policy; 0 writes no GIF.
+    No GIF is written for a world without pictures."""
     workers: int | None = None
     """Number of processes; by default one per core."""
     ray: bool = False

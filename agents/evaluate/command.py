@@ -19,7 +19,7 @@ from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
 from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
-from dream_env.agents.policies.registry import load_once
+from dream_env.agents.policies.registry import world_model_of
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
 from dream_env.agents.run.trust import TRUST
@@ -28,6 +28,7 @@ from dream_env.checks import check_choice
 from dream_env.nicol import spec as nicol
 from dream_env.nicol.shift import SCENES, SHIFTS
 from dream_env.nicol.tasks import STANDARD
+from dream_env.paths import shown
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -206,11 +207,11 @@ def learned_in(policies: Iterable[str]) -> str | None:
     Raises:
         FileNotFoundError: If that world model no longer exists.
     """
-    saved = [load_once(policy) for policy in policies if Path(policy).is_dir() or Path(policy).suffix == ".json"]
-    named = {getattr(one.config, "world_model", "default") for one in saved}
+    saved = [policy for policy in policies if Path(policy).is_dir() or Path(policy).suffix == ".json"]
+    named = {world_model_of(policy) or "default" for policy in saved}
     if len(named) != 1 or "default" in named or tasks_of(own := named.pop()):
         return None
-    return own
+    return shown(own)
 
 
 def world_of(tasks: Iterable[str]) -> str:
@@ -246,10 +247,12 @@ def evaluate_any(args: Arguments) -> None:
     world_model = args.world_model or "default"
     check_general(args, spec_of(world_model).name)
     policies = parse_policies(args.policy)
-    rows = any_world.evaluate(policies, args.env, world_model, args.episodes, args.seed)
     about: dict[str, Any] = {"command": command_line("evaluate", args), "policies": policies, "env": args.env}
     about |= {"world_model": world_model, "seed": args.seed}
-    print("\n" + any_world.write(rows, about, args.out))
+    text = any_world.report(
+        policies, args.env, world_model, args.episodes, args.seed, args.gif_episodes, about, args.out
+    )
+    print("\n" + text)
     print(f"Report: {args.out.resolve()}")
 
 

@@ -12,13 +12,14 @@ from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 class Arguments:
     """Evaluates a policy with and without foresight, in physics and in the dream."""
 
-    policy: str = "few"
-    """Policy whose behavior is improved by foresight: default, few, or a path."""
+    policy: str = "bc5"
+    """Policy whose behavior is improved by foresight: default, bc5, or a path."""
     candidates: int = 16
     """Number of candidate behaviors to compare, 2 or more; the first is the policy without changes."""
     objective: tuple[str, ...] = ()
     """Terms of the cost, each as NAME or NAME=WEIGHT, see `python -m agents.plan --help`.
-    By default "metric disagreement=200" if the world model has a learned distance, else "energy"."""
+    By default "metric disagreement=200" if the world model has a learned distance, else "energy". In a world without
+    goals "reward", or "success" if the world model predicts no reward."""
     path: float = 0.25
     """Weight of the mean cost along the path; the cost at its end has weight 1.
     Does not affect reward and disagreement, which are summed over the steps."""
@@ -47,9 +48,10 @@ class Arguments:
     seed: int = HELD_OUT_SEED
     """First held-out seed; the episodes of a task use consecutive seeds from here on."""
     world_model: str = "default"
-    """Checkpoint of the world model to imagine with."""
+    """Checkpoint of the world model to imagine with. By default the one that the policy names, else NICOL's."""
     gif_episodes: int = 0
-    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF."""
+    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF.
+    No GIF is written for a world without pictures."""
     workers: int | None = None
     """Number of processes; by default one per core."""
     out: Path = Path("foresight")

@@ -1,6 +1,6 @@
 """Adds foresight to a policy: it proposes several behaviors, each is imagined, and the best one is executed.
 
-    python -m agents.foresee --policy few --candidates 16 --out runs/foresee
+    python -m agents.foresee --policy bc5 --candidates 16 --out runs/foresee
 
 It evaluates on the same seeds the policy alone (pass@1), the policy with foresight, and two controls: choosing a random
 candidate and choosing the one with the worst score. With --oracle K, it tries K variations of each episode in physics
@@ -21,7 +21,7 @@ from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.foresee.arguments import Arguments
 from dream_env.agents.nicol.rollouts import Batch, physics_episode
 from dream_env.agents.plan import command as plan
-from dream_env.agents.planners.foresight import Foresight, ForesightConfig
+from dream_env.agents.planners.foresight import Foresight, ForesightConfig, Pick
 from dream_env.agents.planners.objectives import usual
 from dream_env.agents.planners.prior import load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
@@ -129,23 +129,27 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     check_number("oracle", args.oracle)
     check_number("candidates", args.candidates, 2)  # the first is the policy without changes
+    args = replace(args, world_model=plan.named_world_model(args.world_model, args.policy))
     plan.check_task(args.task, args.world_model)
     if args.oracle and not tasks_of(args.world_model):
         raise ValueError(f"oracle={args.oracle}: only NICOL's physics can be tried; accepted in another world: 0")
     best, tasks = Foresight(config(args)), plan.tasks(args.task)
-    policies = {hub.label(args.policy): args.policy}
-    for pick in ("best", "random", "worst") if args.controls else ("best",):
-        name = "foresight" if pick == "best" else pick
-        Foresight(replace(best.config, pick=pick), best.model, best.policy).save(args.out / f"{name}.json")
-        policies[name] = str(args.out / f"{name}.json")
-    about: dict[str, Any] = {"foresight": asdict(best.config)}
-    if not tasks_of(args.world_model):
-        plan.report_any(policies, args, about)
-        return
-    settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
-    if args.oracle:
-        seeds = range(args.seed, args.seed + args.episodes)
-        about["oracle"] = oracle(best.config, tasks, seeds, args.oracle, args.workers)
-        for task, row in about["oracle"].items():
-            print(f"{task}: pass@1 {row['pass_1']:.0%}, pass@{args.oracle} {row['pass_k']:.0%} in physics")
-    plan.report(settings, args.gif_episodes, args.workers, args.out, about)
+    names: dict[str, Pick] = {"foresight": "best"}
+    if args.controls:
+        names |= {"random": "random", "worst": "worst"}
+    files = {name: args.out / f"{name}.json" for name in names}
+    with plan.removed_if_refused(*files.values()):
+        for name, pick in names.items():
+            Foresight(replace(best.config, pick=pick), best.model, best.policy).save(files[name])
+        policies = {hub.label(args.policy): args.policy} | {name: str(file) for name, file in files.items()}
+        about: dict[str, Any] = {"foresight": asdict(best.config)}
+        if not tasks_of(args.world_model):
+            plan.report_any(policies, args, about)
+            return
+        settings = Settings(policies, tasks, args.episodes, args.seed, args.world_model)
+        if args.oracle:
+            seeds = range(args.seed, args.seed + args.episodes)
+            about["oracle"] = oracle(best.config, tasks, seeds, args.oracle, args.workers)
+            for task, row in about["oracle"].items():
+                print(f"{task}: pass@1 {row['pass_1']:.0%}, pass@{args.oracle} {row['pass_k']:.0%} in physics")
+        plan.report(settings, args.gif_episodes, args.workers, args.out, about)

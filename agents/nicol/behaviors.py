@@ -11,6 +11,7 @@ import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
 from dream_env.agents.nicol import both_arms
+from dream_env.agents.policies.registry import world_model_of
 from dream_env.data.episode import Episode
 from dream_env.nicol import shift as scenes
 from dream_env.nicol import tasks
@@ -185,7 +186,7 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
     import torch
 
     actor = load_policy(path)
-    world_model = world_model or str(actor.config.world_model)
+    world_model = world_model or str(world_model_of(path))
     actor.config.check_encoder(world_model)
     actor.reset()
     dream = make_dream(world_model)
@@ -228,9 +229,9 @@ def make_env(task: str, policy: str | None = None, scene: str = "standard") -> A
 
     if policy is None:
         return real.make(task, world_model=None, scene=scene)
-    config = load_policy(policy).config
-    config.check_encoder(config.world_model)
-    return real.make(task, obs_type="pixels", world_model=config.world_model, scene=scene)
+    world_model = str(world_model_of(policy))
+    load_policy(policy).config.check_encoder(world_model)
+    return real.make(task, obs_type="pixels", world_model=world_model, scene=scene)
 
 
 def spec_of(env: Any, max_steps: int | None) -> WorldSpec:

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from dream_env.agents.eval.results import Clip, EpisodeResult, Goal, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts, shown_physics
-from dream_env.agents.policies.registry import SHIPPED, load_once
+from dream_env.agents.policies.registry import SHIPPED, load_once, world_model_of
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
@@ -145,8 +145,8 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
             )
         return {"world_model": None, "reward": "success"}
     config = getattr(saved, "config", None)
-    if world_model == "default":
-        world_model = str(getattr(config, "world_model", world_model))
+    if world_model == "default" and config is not None:
+        world_model = world_model_of(policy) or world_model
     if config is not None and hasattr(config, "check_encoder"):
         config.check_encoder(world_model)
     return {

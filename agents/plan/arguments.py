@@ -14,8 +14,9 @@ class Arguments:
 
     solver: str = "icem"
     """Solver: cem, icem, mppi, gradient, or random (random shooting with the same budget, as a control)."""
-    objective: tuple[str, ...] = ("energy",)
-    """Terms of the cost, each as NAME or NAME=WEIGHT.
+    objective: tuple[str, ...] = ()
+    """Terms of the cost, each as NAME or NAME=WEIGHT. By default energy; in a world without goals reward, or success
+    if the world model predicts no reward.
     energy: distance to the goal embedding. metric: learned distance to the goal.
     success: negative log-probability of success. reward: negative predicted reward of the environment.
     disagreement: of the world model's ensemble."""
@@ -23,7 +24,7 @@ class Arguments:
     """Weight of the mean cost along the path; the cost at its end has weight 1.
     Does not affect reward and disagreement, which are summed over the steps."""
     prior: str = "none"
-    """Policy that proposes plans: default, few, or a path; none plans without a policy."""
+    """Policy that proposes plans: default, bc5, or a path; none plans without a policy."""
     anchor: float = 0.0
     """Weight of the mean squared difference between a plan and the prior's actions; keeps plans close to the prior."""
     samples: int | None = None
@@ -44,9 +45,10 @@ class Arguments:
     seed: int = HELD_OUT_SEED
     """First held-out seed; the episodes of a task use consecutive seeds from here on."""
     world_model: str = "default"
-    """Checkpoint of the world model to plan with."""
+    """Checkpoint of the world model to plan with. By default the one that the prior names, else NICOL's."""
     gif_episodes: int = 2
-    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF."""
+    """Episodes per task in the GIF that shows physics next to the dream; 0 writes no GIF.
+    No GIF is written for a world without pictures."""
     workers: int | None = None
     """Number of processes; by default one per core."""
     out: Path = Path("plan")

@@ -1,7 +1,7 @@
 """Plans with a world model, and evaluates the plans in physics and in the dream.
 
     python -m agents.plan --solver icem --objective energy --task push --episodes 100 --out runs/plan
-    python -m agents.plan --prior few --objective metric disagreement=20 --out runs/plan_few
+    python -m agents.plan --prior bc5 --objective metric disagreement=20 --out runs/plan_bc5
 
 In addition to the report it writes planner.json, a policy that `python -m agents.evaluate --policy` accepts. With a
 prior, the prior policy alone is evaluated on the same seeds, as a baseline.
@@ -9,8 +9,9 @@ prior, the prior policy alone is evaluated on the same seeds, as a baseline.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from dream_env.agents.eval import any_world
 from dream_env.agents.eval.results import write_report
 from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.plan.arguments import Arguments
+from dream_env.agents.planners.objectives import usual
 from dream_env.agents.planners.planner import SOLVERS, Planner, PlannerConfig
+from dream_env.agents.policies.registry import world_model_of
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.nicol.tasks import STANDARD
+from dream_env.paths import shown
+from dream_env.world_models import checkpoint
 
 
 def weights(terms: Sequence[str]) -> dict[str, float]:
@@ -49,15 +54,15 @@ def tasks(task: str) -> tuple[str, ...]:
 def config(args: Arguments) -> PlannerConfig:
     """Returns the config of the planner that the arguments describe."""
     given: dict[str, Any] = {"samples": args.samples, "iterations": args.iterations}
-    usual: Any = SOLVERS.get(args.solver)
-    if args.samples and args.samples < getattr(usual, "elites", 0):
+    solver: Any = SOLVERS.get(args.solver)
+    if args.samples and args.samples < getattr(solver, "elites", 0):
         given["elites"] = max(1, args.samples // 4)
-        given["kept"] = min(usual.kept, given["elites"])
+        given["kept"] = min(solver.kept, given["elites"])
     return PlannerConfig(
         args.world_model,
         args.solver,
         {name: value for name, value in given.items() if value is not None},
-        weights(args.objective),
+        weights(args.objective) or default_objective(args.world_model),
         args.path,
         args.horizon,
         args.execute,
@@ -65,6 +70,38 @@ def config(args: Arguments) -> PlannerConfig:
         anchor=args.anchor,
         draws=args.draws,
     )
+
+
+def default_objective(world_model: str) -> dict[str, float]:
+    """Returns the weights of the default objective: the distance to the goal, or `usual` in a world without goals."""
+    model = checkpoint.load(world_model)
+    return {"energy": 1.0} if model.spec.goals else usual(model)
+
+
+def named_world_model(world_model: str, policy: str) -> str:
+    """Returns the world model that a policy names if `world_model` is "default", else `world_model`.
+
+    Raises:
+        FileNotFoundError: If the policy names a world model that does not exist.
+    """
+    own = None if world_model != "default" or policy == "none" else world_model_of(policy)
+    if own in (None, "default"):
+        return world_model
+    print(f"world model: {shown(str(own))}, which the policy names")
+    return shown(str(own))
+
+
+@contextmanager
+def removed_if_refused(*files: Path) -> Iterator[None]:
+    """Removes files, and their folder if it is then empty, if the code in the block raises an expected error."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError):
+        for file in files:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder holds other files
+            files[0].parent.rmdir()
+        raise
 
 
 def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) -> None:
@@ -75,9 +112,11 @@ def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) ->
         args: `Arguments` of this command, or of another command with the same names.
         about: Further entries of results.json.
     """
-    rows = any_world.evaluate(policies, None, args.world_model, args.episodes, args.seed)
     noted = {"policies": policies, "world_model": args.world_model, "seed": args.seed, **about}
-    print("\n" + any_world.write(rows, noted, args.out))
+    text = any_world.report(
+        policies, None, args.world_model, args.episodes, args.seed, args.gif_episodes, noted, args.out
+    )
+    print("\n" + text)
     print(f"Report: {args.out.resolve()}")
 
 
@@ -104,14 +143,16 @@ def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path
 def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out)
+    args = replace(args, world_model=named_world_model(args.world_model, args.prior))
     check_task(args.task, args.world_model)
-    planner = Planner(config(args))
-    planner.save(args.out / "planner.json")
+    planner, file = Planner(config(args)), args.out / "planner.json"
     policies = {} if args.prior == "none" else {hub.label(args.prior): args.prior}
-    policies["planner"] = str(args.out / "planner.json")
+    policies["planner"] = str(file)
     about = {"planner": asdict(planner.config)}
-    if not tasks_of(args.world_model):
-        report_any(policies, args, about)
-        return
-    settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
-    report(settings, args.gif_episodes, args.workers, args.out, about)
+    with removed_if_refused(file):
+        planner.save(file)
+        if not tasks_of(args.world_model):
+            report_any(policies, args, about)
+            return
+        settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
+        report(settings, args.gif_episodes, args.workers, args.out, about)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,10 @@ from torch import Tensor
 
 from dream_env.agents.planners import states
 from dream_env.agents.planners.objectives import Objective, usual
-from dream_env.agents.planners.planner import PlannerConfig
+from dream_env.agents.planners.planner import PlannerConfig, write
 from dream_env.agents.planners.prior import Prior, load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise, check_counts
 from dream_env.checks import check_choice, check_number
-from dream_env.files import write_json
 from dream_env.observations import ObsType
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State, WorldModel
@@ -51,7 +50,7 @@ class ForesightConfig:
         seed: Seed of all random numbers; row i uses seed + i.
     """
 
-    policy: str = "few"
+    policy: str = "bc5"
     world_model: str = "default"
     candidates: int = 16
     objective: Mapping[str, float] = field(default_factory=lambda: {"metric": 1.0, "disagreement": 200.0})
@@ -202,7 +201,7 @@ class Foresight:
 
     def save(self, path: str | Path) -> None:
         """Writes the config as a JSON file, which `python -m agents.evaluate --policy` accepts."""
-        write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
+        write(path, self.kind, self.config)
 
 
 def looking(policy: str, world_model: str, candidates: int = 0) -> Any:

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dream_env import rewards
+from dream_env.agents.planners.problem import ActionBox
 from dream_env.agents.planners.rollout import Imagined
 from dream_env.agents.planners.states import goal_embedding
-from dream_env.world_models.protocol import HasMetric, HasSuccess, State, WorldModel
+from dream_env.language import INSTRUCTION_DIM
+from dream_env.observations import to_tensors
+from dream_env.world_models.protocol import HasMetric, State, WorldModel, with_goal
 
 
 class Term(NamedTuple):
@@ -74,9 +78,45 @@ TERMS = {
 """Terms by name."""
 
 
+_LACKS = {
+    "goal": "a goal, which its world does not have",
+    "metric": "a learned distance, which it does not have",
+} | {name: f"{name}, which it does not predict" for name in ("success", "reward", "disagreement")}
+"""What a term needs and a world model lacks, for error messages."""
+
+
+@torch.no_grad()
+def provided(model: WorldModel) -> set[str]:
+    """Returns which needs of terms a world model meets; its predictions are found by a step from an empty scene."""
+    spec, device = model.spec, model.device
+    empty = {name: np.zeros(space.shape or (), space.dtype) for name, space in spec.observation.spaces.items()}
+    if spec.instructions:
+        empty["instruction"] = np.zeros(INSTRUCTION_DIM, np.float32)
+    state = model.encode(to_tensors(empty, device))
+    if spec.goals:
+        state = with_goal(model, state, model.embedding(state))
+    box = ActionBox(spec.action, device)
+    _, prediction = model.step(state, box.actions(box.center[None]))
+    found = {name for name, part in prediction._asdict().items() if part is not None}
+    found |= {"goal"} if spec.goals else set()
+    found |= {"metric"} if isinstance(model, HasMetric) else set()
+    return found | ({"instruction"} if spec.instructions or "success" in found else set())
+
+
+def _possible(met: set[str]) -> list[str]:
+    return [name for name, term in TERMS.items() if met.issuperset(term.needs)]
+
+
 def usual(model: WorldModel) -> dict[str, float]:
-    """Returns the default weights of foresight, which depend on whether the world model has a learned distance."""
-    return {"metric": 1.0, "disagreement": 200.0} if isinstance(model, HasMetric) else {"energy": 1.0}
+    """Returns the default weights of foresight.
+
+    With goals, they depend on whether the world model has a learned distance. Without, the objective is the predicted
+    reward, or else success, if the world model predicts it.
+    """
+    if model.spec.goals:
+        return {"metric": 1.0, "disagreement": 200.0} if isinstance(model, HasMetric) else {"energy": 1.0}
+    known = _possible(provided(model))
+    return {next((name for name in ("reward", "success") if name in known), "energy"): 1.0}
 
 
 @dataclass(frozen=True)
@@ -112,18 +152,15 @@ class Objective:
         return {need for name in self.weights for need in TERMS[name].needs}
 
     def check(self, model: WorldModel) -> None:
-        """Raises ValueError if a world model lacks what the terms require, as far as this is known before a rollout."""
-        spec, needs = model.spec, self.needs
-        for need, there in (
-            ("goal", spec.goals),
-            ("metric", isinstance(model, HasMetric)),
-            ("instruction", spec.instructions or isinstance(model, HasSuccess)),
-        ):
-            if need in needs and not there:
-                known = [name for name, term in TERMS.items() if need not in term.needs]
+        """Raises ValueError if a world model lacks what the terms require."""
+        met = provided(model)
+        known = _possible(met)
+        for name in self.weights:
+            if name not in known:
+                lacks = next(_LACKS.get(need, need) for need in reversed(TERMS[name].needs) if need not in met)
                 raise ValueError(
-                    f"objective={dict(self.weights)} asks for a {need}; {type(model).__name__} of {spec.name} has "
-                    f"none; accepted: of {', '.join(known)}"
+                    f"objective={name!r} needs {lacks} ({type(model).__name__} of {model.spec.name}); accepted: "
+                    f"{', '.join(known) or 'none'}"
                 )
 
     def __call__(self, imagined: Imagined) -> Tensor:

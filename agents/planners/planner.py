@@ -23,6 +23,7 @@ from dream_env.agents.planners.shooting import RandomShooting
 from dream_env.checks import check_choice
 from dream_env.files import write_json
 from dream_env.observations import ObsType
+from dream_env.paths import located, recorded
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State, WorldModel
 
@@ -222,7 +223,7 @@ class Planner:
 
     def save(self, path: str | Path) -> None:
         """Writes the config as a JSON file, which `python -m agents.evaluate --policy` accepts."""
-        write_json(Path(path), {"kind": self.kind, **asdict(self.config)})
+        write(path, self.kind, self.config)
 
 
 def needed(model: WorldModel, objective: Objective, state: State) -> State:
@@ -236,6 +237,23 @@ def needed(model: WorldModel, objective: Objective, state: State) -> State:
     return {name: state[name] for name in names}
 
 
+def write(path: str | Path, kind: str, config: Any) -> None:
+    """Writes the kind and the config of a planner or a foresight as a JSON file, whose paths are relative to it."""
+    values = asdict(config)
+    for name, known in _paths().items():
+        if values.get(name):
+            values[name] = recorded(values[name], Path(path).parent, known)
+    write_json(Path(path), {"kind": kind, **values})
+
+
+def _paths() -> dict[str, tuple[str, ...]]:
+    """Returns the names of the values that are paths, and for each the names that it accepts instead of a path."""
+    from dream_env.agents.policies import registry  # imported late because it loads planners
+
+    policies = (*registry.SHIPPED, *registry.ALIASES)
+    return {"world_model": tuple(checkpoint.SHIPPED), "policy": policies, "prior": policies}
+
+
 def read(path: str | Path, classes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Reads the kind and the values of a config from a JSON file.
 
@@ -244,7 +262,7 @@ def read(path: str | Path, classes: Mapping[str, Any]) -> tuple[str, dict[str, A
         classes: Config dataclass of each accepted kind.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or its world model does not exist.
         ValueError: If the file is damaged, or of another kind.
     """
     if not Path(path).is_file():
@@ -261,4 +279,9 @@ def read(path: str | Path, classes: Mapping[str, Any]) -> tuple[str, dict[str, A
     known = [one.name for one in fields(classes[kind])]
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"policy={str(path)!r} has {unknown[0]!r}; accepted: {', '.join(known)}")
+    for name, names in _paths().items():
+        if isinstance(values.get(name), str):
+            values[name] = located(values[name], Path(path).parent, names)
+    if isinstance(named := values.get("world_model"), str) and not checkpoint.resolve(named).exists():
+        raise FileNotFoundError(f"world_model={named!r}, named by the policy {str(path)!r}, does not exist")
     return kind, values

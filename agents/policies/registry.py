@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from dream_env import hub
+from dream_env import hub, plugins
+from dream_env.paths import located
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
@@ -29,6 +30,8 @@ KINDS = {
 }
 """Module and class of each kind. The class has `kind`, `config_class` and the methods of
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""
+GROUP = "dream_env.policies"
+"""Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 SHIPPED = {"default": "policy", "bc5": "policy_bc5", "unlabelled": "policy_unlabelled"}
 """Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task, and one of 5
 demonstrations that takes the embeddings of the world model "unlabelled"."""
@@ -51,7 +54,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def save(policy: Any, path: str | Path, card: str) -> None:
-    """Saves a policy of one of `KINDS` to a folder; each file is written atomically."""
+    """Saves a policy to a folder; each file is written atomically."""
     checkpoint.save(policy, path, card)
 
 
@@ -87,9 +90,11 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
                 f"model.safetensors, {_REMEDY}"
             )
     values = read_config(folder / checkpoint.CONFIG, "policy", _REMEDY)
+    if isinstance(named := values.get("world_model"), str):
+        values["world_model"] = located(named, folder, checkpoint.SHIPPED)
     kind = values.pop("kind")
-    if kind not in KINDS:
-        raise ValueError(f"policy={str(path)!r}: kind is {kind!r}; accepted: {', '.join(KINDS)}; {_REMEDY}")
+    if kind not in [*KINDS] and kind not in (known := [*plugins.kinds(KINDS, GROUP)]):
+        raise ValueError(f"policy={str(path)!r}: kind is {kind!r}; accepted: {', '.join(known)}; {_REMEDY}")
     policy_class = class_of(kind)
     renamed = getattr(policy_class, "RENAMED_WEIGHTS", {})
     weights, spec = folder / checkpoint.WEIGHTS, folder / checkpoint.SPEC
@@ -115,6 +120,20 @@ def load_once(path: str) -> Any:
     return policy
 
 
+def world_model_of(path: str) -> str | None:
+    """Returns the world model that a saved policy names; None if it names none.
+
+    Raises:
+        FileNotFoundError: If that world model is a folder that does not exist.
+    """
+    named = getattr(getattr(load_once(path), "config", None), "world_model", None)
+    if named is not None and not checkpoint.resolve(named).exists():
+        raise FileNotFoundError(
+            f"world_model={named!r}, named by the policy {str(path)!r}, does not exist; give --world-model"
+        )
+    return named
+
+
 @lru_cache(maxsize=32)
 def _load(path: str, *written: int) -> Any:
     return load(path)
@@ -122,8 +141,7 @@ def _load(path: str, *written: int) -> Any:
 
 def class_of(kind: str) -> Any:
     """Imports and returns the class of a kind."""
-    module, name = KINDS[kind].split(":")
-    return getattr(import_module(module), name)
+    return plugins.find(kind, KINDS, GROUP)
 
 
 def _config(policy_class: Any, values: dict[str, Any]) -> Any:

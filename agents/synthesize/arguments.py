@@ -12,8 +12,8 @@ from dream_env.checks import check_number
 class Arguments:
     """Generates imagined, filtered episodes of a policy as a LeRobot v3 data set."""
 
-    policy: str = "few"
-    """Policy that acts: default, few, or a path. May be the file of a planner (`agents.plan`) or of a foresight."""
+    policy: str = "bc5"
+    """Policy that acts: default, bc5, or a path. May be the file of a planner (`agents.plan`) or of a foresight."""
     foresight: int = 0
     """Number of candidate behaviors for foresight, as in `agents.foresee`; 0 uses the policy without foresight."""
     world_model: str = "default"

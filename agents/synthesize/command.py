@@ -1,6 +1,6 @@
 """Generates a data set of imagined episodes: what a policy does in the dream, filtered for episodes to be trusted.
 
-    python -m agents.synthesize --policy few --episodes 2000 --out dreamt
+    python -m agents.synthesize --policy bc5 --episodes 2000 --out dreamt
 
 Every episode starts from a recorded initial state, and the policy acts with some noise. With --foresight K the policy
 looks ahead; --policy also accepts files of `agents.plan` and `agents.foresee`. Episodes can then show behavior that is

@@ -40,7 +40,7 @@ def kind_of(folder: str | Path) -> Kind:
         FileNotFoundError: If the folder does not exist.
         ValueError: If it contains neither a world model, nor a policy, nor a dataset.
     """
-    from dream_env.world_models.checkpoint import CONFIG, KINDS, WEIGHTS
+    from dream_env.world_models.checkpoint import CONFIG, WEIGHTS, is_kind
 
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -51,7 +51,7 @@ def kind_of(folder: str | Path) -> Kind:
         return "data set"
     if all((folder / name).is_file() for name in (CONFIG, WEIGHTS)):
         kind = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("kind")
-        return "world model" if kind in KINDS else "policy"
+        return "world model" if is_kind(kind) else "policy"
     raise ValueError(
         f"folder={str(folder)!r} holds neither {CONFIG} and {WEIGHTS} nor meta/info.json; accepted: a folder that "
         "agents.fit, agents.clone, agents.train or agents.collect has written"

@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict, fields
 from functools import lru_cache
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,8 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors.torch import save_file
 
-from dream_env import hub
+from dream_env import hub, plugins
 from dream_env.files import replacing
+from dream_env.paths import recorded
 from dream_env.spec import WorldSpec
 from dream_env.world_models.precision import check_device, standard
 from dream_env.world_models.weights import fill, read_config
@@ -29,10 +29,13 @@ KINDS = {
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
 constructed from its config and the spec of its world."""
+GROUP = "dream_env.world_models"
+"""Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 
 SHIPPED = {"default": "world_model", "unlabelled": "unlabelled"}
 """NICOL world models that ship with the package, and their folders in `assets`."""
 CONFIG, WEIGHTS, CARD, SPEC = "config.json", "model.safetensors", "README.md", "spec.json"
+_ACCEPTED = f"{', '.join(map(repr, SHIPPED))}, a folder written by `python -m agents.fit`, or hf://user/name"
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
 
 
@@ -47,6 +50,8 @@ def save(model: Any, path: str | Path, card: str) -> None:
     folder = Path(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     config = {"kind": model.kind, **{key: hub.named(value) for key, value in asdict(model.config).items()}}
+    if isinstance(named := config.get("world_model"), str | Path):  # of a policy
+        config["world_model"] = recorded(named, folder, SHIPPED)
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
     if hasattr(model, "spec"):  # world models have a spec, policies do not
@@ -74,7 +79,9 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
         ValueError: If a file is damaged or does not match the others.
     """
     folder, device = resolve(name_or_path), check_device(device)
-    for file in (folder, folder / CONFIG, folder / WEIGHTS):
+    if not folder.exists():
+        raise FileNotFoundError(f"world_model={str(name_or_path)!r} does not exist; accepted: {_ACCEPTED}")
+    for file in (folder / CONFIG, folder / WEIGHTS):
         if not file.exists():
             raise FileNotFoundError(f"world_model: {file} does not exist; {_REMEDY}")
     written = [(folder / name).stat().st_mtime_ns for name in (CONFIG, WEIGHTS)]
@@ -103,6 +110,11 @@ def from_pretrained(repo: str, revision: str | None = None, device: str | torch.
         ValueError: If the repository has no files that can be loaded safely.
     """
     return load(hub.pull(repo, "model", revision), device)
+
+
+def is_kind(kind: object) -> bool:
+    """Returns whether a kind of world model is known: one of `KINDS`, or of another installed package."""
+    return isinstance(kind, str) and (kind in KINDS or kind in plugins.kinds(KINDS, GROUP))
 
 
 def sha256(path: str | Path) -> str:
@@ -139,10 +151,10 @@ def _described(file: Path) -> tuple[Any, dict[str, Any]]:
     """Returns the model class and the config fields that a `config.json` describes."""
     values = read_config(file, "world_model", _REMEDY)
     kind = values.pop("kind")
-    if kind not in [*KINDS]:
-        raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {list(KINDS)}; {_REMEDY}")
-    module, name = KINDS[kind].split(":")
-    model_class = getattr(import_module(module), name)
+    if not is_kind(kind):
+        known = list(plugins.kinds(KINDS, GROUP))
+        raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {known}; {_REMEDY}")
+    model_class = plugins.find(kind, KINDS, GROUP)
     accepted = {field.name for field in fields(model_class.config_class)}
     if unknown := set(values) - accepted:
         raise ValueError(
