@@ -146,8 +146,8 @@ class Run:
         update, elapsed = 0, 0.0
         if self._open:
             update, elapsed = self._open["update"], self._open["elapsed"]
-            for optimizer, state in zip(trained_by, self._open["optimizers"], strict=True):
-                optimizer.load_state_dict(state)
+            for optimizer, saved_state in zip(trained_by, self._open["optimizers"], strict=True):
+                optimizer.load_state_dict(saved_state)
             average.load_state_dict(self._open["average"])
             generator.set_state(self._open["generator"])
         resumed, saved = self.clock(), time.monotonic()
