@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.data.behaviors import HELD, Job
-from dream_env.agents.policies.registry import is_shipped
 from dream_env.agents.run import workers as pool
 from dream_env.checks import check_choice
 from dream_env.data.writer import EpisodeWriter
@@ -153,6 +152,8 @@ class Arguments:
         Raises:
             ValueError: If policy and mix do not go together, or the policy does not exist.
         """
+        from dream_env.agents.policies.registry import is_shipped  # imported late because it loads torch
+
         module, folder, mix = module_of(self.env), self.policy, self.mix
         if folder in module.BEHAVIORS and folder not in module.POLICIES and mix is None:
             folder, mix = None, folder
