@@ -17,7 +17,7 @@ from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.agents.studies.goal_tasks import command as study
 from dream_env.agents.studies.goal_tasks import policies, report
-from dream_env.agents.studies.goal_tasks.arguments import METHODS, Arguments
+from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, METHODS, Arguments
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.agents.train.learners import make_env, rollout_steps
 from dream_env.initial_states import FILE
@@ -162,14 +162,16 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
         monkeypatch.setattr(policies, name, lambda cell, args, out: None)
     args = Arguments(world_model=long_world, demos=(25, 5), seeds=(0, 1), work=tmp_path / "work", out=tmp_path / "out")
     study.study(args)
-    first, rest = done[:8], done[8:]
-    assert [row for row, *_ in first] == ["clone", "dream"] * 4
-    assert [row for row, *_ in rest] == [row for row in METHODS if row not in ("clone", "dream")]
-    for row, path, under in done:
+    count = 2 * 2 * len(EVERY_SEED)
+    first, rest = done[:count], done[count:]
+    assert [row for row, *_ in first] == [*EVERY_SEED] * 4 and EVERY_SEED[:2] == ("clone", "dream")
+    assert [row for row, *_ in rest] == [row for row in METHODS if row not in EVERY_SEED]
+    for index, (row, path, under) in enumerate(done):
         policy, _, condition = row.partition("/")
         assert under == {"other goal": "other", "held-out phrasing": "heldout"}.get(condition, condition)
         if condition:
-            assert path == first[policy == "dream"][1], "controls are of the first policy"
+            trained = index - index % len(EVERY_SEED) if index < count else 0
+            assert path == done[trained + (policy == "dream")][1], "its own policy; controls: the first one"
     folders = {cell.folder(args.work) for cell in policies.cells(args)}
     assert len(folders) == len(done)
     study.study(args)

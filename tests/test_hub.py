@@ -132,6 +132,11 @@ def test_configs_name_the_hub_and_no_folder_of_this_machine(server, world, tmp_p
     assert json.loads((tmp_path / "policy" / "config.json").read_text())["world_model"] == name
 
 
+def test_a_policy_of_a_shipped_world_model_is_uploaded_as_it_is(server):
+    hub.push_to_hub(registry.resolve("unlabelled"), "user/clone")
+    assert json.loads((hub.pull("user/clone") / "config.json").read_text())["world_model"] == "unlabelled"
+
+
 def test_a_policy_takes_its_world_model_along_by_name(server, world, tmp_path):
     registry.save(vla.VLA(vla.VLAConfig(world_model=str(world))), tmp_path / "policy", "card")
     with pytest.raises(ValueError, match="only this machine has; accepted: upload that first"):

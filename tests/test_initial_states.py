@@ -129,5 +129,5 @@ def test_solvable_unsolved_starts_are_taken():
     np.testing.assert_array_equal(states.observation["pixels"][:, 0, 0, 0], states.step)
     few = from_episodes(episodes, limit=1)
     assert few.goal_observation["pixels"][:, 0, 0, 0].tolist() == [200, 204]
-    with pytest.raises(ValueError, match="no start"):
+    with pytest.raises(ValueError, match="no usable start"):
         from_episodes(EpisodeDataset.stack([episode("play")]))

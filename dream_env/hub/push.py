@@ -147,8 +147,10 @@ def _portable_config(file: Path, world_model: str | None) -> bytes | None:
     if world_model is not None:
         HubName.parse(world_model)
         return (json.dumps({**config, "world_model": world_model}, indent=2) + "\n").encode()
+    from dream_env.world_models.checkpoint import SHIPPED  # imports this package
+
     named = config.get("world_model", "default")
-    if named == "default" or is_hub_name(named):
+    if named in SHIPPED or is_hub_name(named):
         return None
     raise ValueError(
         f"folder={str(file.parent)!r}: the policy uses the world model {named!r}, which only this machine has; "
