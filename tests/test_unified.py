@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from dream_env.agents.clone import encoded_frames
 from dream_env.agents.clone.transformer_arguments import Arguments as CloneArguments
 from dream_env.agents.clone.transformer_clone import clone
 from dream_env.agents.fit.dynamics_arguments import Arguments as DynamicsArguments
@@ -182,6 +183,15 @@ def test_shuffled_futures_leave_what_a_policy_sees_as_it_is(base, data):
         one, two = (getattr(x, name, None) if name == "embedding" else x.vectors[name] for x in (seen, again))
         assert torch.equal(one[early], two[early])
         assert not torch.equal(one, two)
+
+
+def test_cached_observations_are_those_that_were_encoded(base, data, tmp_path, monkeypatch):
+    known = checkpoint.load(base)
+    model = UnifiedModel.around(known)
+    monkeypatch.setattr(encoded_frames, "_bound", lambda *_: True)
+    first, again = (observations(model, known, data, tmp_path) for _ in range(2))
+    assert first is not again and again.bound and list(first.vectors) == list(again.vectors)
+    assert torch.equal(first.embedding, again.embedding) and torch.equal(first.instruction, again.instruction)
 
 
 def test_the_dream_does_not_know_what_was_asked_for(folder, data):

@@ -76,7 +76,7 @@ class EpisodeStart:
         for name, kind in (("layout", Layout), ("physics", Physics)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(
-                    f"{name}={shown(getattr(self, name))}; accepted: a `dream_env.nicol.layout.{kind.__name__}`"
+                    f"{name}={shown(getattr(self, name))}; accepted: a `{kind.__module__}.{kind.__name__}`"
                 )
         task = TASKS[self.task_name]
         cubes = self.layout.of(task.shape)

@@ -117,11 +117,11 @@ def draw_episode(
         ValueError: If the options are not accepted, or the expert fails in every start that is drawn.
     """
     name = draw_task(rng, task, options)
-    for _ in range(DRAWS):
+    for draw in range(DRAWS):
         try:
             start = draw_start(rng, name, options, *world)
         except Crowded:
-            if options.get("layout") is not None:
+            if options.get("layout") is not None or draw == DRAWS - 1:
                 raise
             continue
         check_arms(task, start)

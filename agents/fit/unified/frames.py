@@ -156,14 +156,15 @@ def observations(model: UnifiedModel, base: Any, data: EpisodeDataset, cache: Pa
         vectors = {f"vectors.{name}": part for name, part in frames.vectors.items()}
         names = ("embedding", "target", "episode", "last", "goal", "instruction", "words")
         own = {name: getattr(frames, name) for name in names if getattr(frames, name) is not None}
+        own["bound"] = torch.tensor(frames.bound)
         return {name: part.contiguous() for name, part in (vectors | own).items()}
 
-    parts = _cached(cache, "observations", base, data, make)
+    parts = _cached(cache, "observed", base, data, make)
     if found:
         return found[0]
     vectors = {name.removeprefix("vectors."): parts[name] for name in parts if name.startswith("vectors.")}
-    own = {name: part for name, part in parts.items() if not name.startswith("vectors.")}
-    return EncodedFrames(**({"goal": None} | own | {"vectors": vectors}))  # type: ignore[arg-type]
+    own: dict[str, Any] = {name: part for name, part in parts.items() if not name.startswith("vectors.")}
+    return EncodedFrames(**({"goal": None} | own | {"vectors": vectors, "bound": bool(parts["bound"])}))
 
 
 def _cached(
