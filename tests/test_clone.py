@@ -178,7 +178,7 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
 
 
 def test_refuses_data_without_enough_demonstrations(tmp_path):
-    with pytest.raises(ValueError, match="holds 4 demonstrations; accepted: demos=5 of them, .* `--demos 4` takes"):
+    with pytest.raises(ValueError, match="holds 4 demonstrations; accepted: demos=5 of them, .* `--demos 4` uses"):
         run(arguments(tmp_path, demos=5), demonstrations(4), toy.ToyWorldModel())
     for share in (0.9, 1.0):
         with pytest.raises(ValueError, match=f"held_out={share} leaves none of 4 demonstrations"):

@@ -239,7 +239,7 @@ def test_help_tells_how_many_demonstrations_there_are(
 ) -> None:
     with pytest.raises(SystemExit):
         cli.command("collect", ["--help"])
-    assert "only 15 % of it are demonstrations" in capsys.readouterr().out
+    assert "only 15 % of its episodes are demonstrations" in " ".join(capsys.readouterr().out.split())
     assert parse_mix(MIX, BEHAVIORS)["demo"] == pytest.approx(0.15)
 
 

@@ -72,7 +72,7 @@ def test_joined_arrays_are_indexed_as_one() -> None:
     np.testing.assert_array_equal(np.asarray(joined), whole)
     assert (len(joined), joined.shape, joined.dtype) == (8, (8, 5, 2), np.uint8)
     np.testing.assert_array_equal(np.asarray(Concat([joined, parts[0]])), np.concatenate([whole, parts[0]]))
-    with pytest.raises(ValueError, match="one type and shape"):
+    with pytest.raises(ValueError, match="same dtype and shape"):
         Concat([parts[0], parts[1][:, :3]])
     with pytest.raises(IndexError):
         joined[8]

@@ -55,7 +55,7 @@ def test_default_is_the_checkpoint_that_comes_along(tmp_path):
 def test_help_tells_of_the_stages(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.command("fit", ["--help"])
-    assert "A killed run goes on" in capsys.readouterr().out
+    assert "Give the same command again to resume" in " ".join(capsys.readouterr().out.split())
 
 
 def test_minutes_go_to_the_stages_that_have_updates(tmp_path):

@@ -170,7 +170,10 @@ def test_demonstrations_get_imagined_goals_and_hindsight_true_ones(args, data): 
     policy = VideoVLA(how.config(model))
     batches = Batches(args, frames, None, frames, frames)
     seen = []
-    policy.loss = lambda obs, chunk, known: (seen.append(obs["goal"]), torch.zeros(len(chunk), requires_grad=True))[1]
+    policy.loss = lambda obs, chunk, known, generator=None: (
+        seen.append(obs["goal"]),
+        torch.zeros(len(chunk), requires_grad=True),
+    )[1]
     policy.imagined = lambda obs, noise=None: (torch.full((len(noise), 1, obs["embedding"].shape[1]), 7.0), None)
     batches.loss(policy, torch.Generator().manual_seed(0))
     goal = seen[0]

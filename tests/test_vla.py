@@ -157,7 +157,7 @@ def test_knows_through_which_encoder_it_learned(tmp_path):
 
 @pytest.mark.parametrize("name", [*registry.SHIPPED, *registry.ALIASES])
 def test_the_shipped_clones_fit_the_shipped_world_model(name):
-    config = policy.load(name).config
+    config = registry.load(name).config
     assert config.encoder_id is not None
     config.check_encoder(config.world_model)
 

@@ -162,48 +162,43 @@ class Run:
                 "generator": generator.get_state(),
             }
 
-        try:
-            with (
-                delayed_interrupt() as interrupted,
-                progress_bar(
-                    desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer
-                ) as bar,
-            ):
-                while (progress := _progress(stage, update, elapsed)) < 1:
-                    module.train()
-                    for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):
-                        group["lr"] = stage.learning_rate * _schedule(progress)
-                    with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-                        loss = stage.loss(generator, progress)
-                    module.zero_grad()
-                    loss.backward()
-                    distributed.average_gradients(parameters)
-                    nn.utils.clip_grad_norm_(parameters, 1.0)
-                    for optimizer in trained_by:
-                        optimizer.step()
-                    if stage.average:
-                        average.update_parameters(module)
-                    update += 1
-                    elapsed, stop = distributed.agree((before + self.clock() - resumed, interrupted()))
-                    bar.update()
-                    if update % 20 == 0:
-                        shown = distributed.average(loss.detach()).item()
-                        bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
-                        self._write(stage, update, {"loss": shown})
-                    if stop:
-                        raise KeyboardInterrupt
-                    if time.monotonic() - saved >= self.save_seconds:
-                        self._open = state()
-                        self.model.to("cpu")
+        with (
+            delayed_interrupt() as interrupted,
+            progress_bar(
+                desc=stage.name, total=stage.updates, initial=update, unit="update", disable=not self.writer
+            ) as bar,
+        ):
+            while (progress := _progress(stage, update, elapsed)) < 1:
+                module.train()
+                for group in itertools.chain(*(optimizer.param_groups for optimizer in trained_by)):
+                    group["lr"] = stage.learning_rate * _schedule(progress)
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                    loss = stage.loss(generator, progress)
+                module.zero_grad()
+                loss.backward()
+                distributed.average_gradients(parameters)
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                for optimizer in trained_by:
+                    optimizer.step()
+                if stage.average:
+                    average.update_parameters(module)
+                update += 1
+                elapsed, stop = distributed.agree((before + self.clock() - resumed, interrupted()))
+                bar.update()
+                if update % 20 == 0:
+                    shown = distributed.average(loss.detach()).item()
+                    bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
+                    self._write(stage, update, {"loss": shown})
+                if stop or time.monotonic() - saved >= self.save_seconds:
+                    self._open = state()
+                    self.model.to("cpu")
+                    if not stop:
                         self._report(stage, update)
-                        self.save()
-                        self.model.to(self.device)
-                        saved = time.monotonic()
-        except KeyboardInterrupt:
-            self._open = state()
-            self.model.to("cpu")
-            self.save()
-            raise
+                    self.save()
+                    self.model.to(self.device)
+                    saved = time.monotonic()
+                if stop:
+                    raise KeyboardInterrupt
         if stage.average:
             module.load_state_dict(average.module.state_dict())
         self.model.to("cpu")
