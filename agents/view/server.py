@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +20,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dream_env.agents.view import protocol, recording
+from dream_env.agents.view.client import Client
 from dream_env.agents.view.drivers import YOU
 from dream_env.agents.view.session import DreamSession
 from dream_env.checks import check_choice, check_number
@@ -42,37 +42,6 @@ ENDED = 1.2
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SHARE = 0.3
 """Fraction of the time that imagining futures may take."""
-
-
-class Client:
-    """One open page. It receives every message, except that frames it has no time for are skipped."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self.socket = socket
-        self.messages: deque[dict[str, Any] | bytes] = deque()
-        self.newest: dict[str, bytes] = {}
-        self.ready = asyncio.Event()
-
-    def tell(self, message: dict[str, Any] | bytes, kind: str | None = None) -> None:
-        """Queues a message; with `kind`, it replaces an unsent message of the same kind."""
-        if kind is None:
-            self.messages.append(message)
-        else:
-            assert isinstance(message, bytes)
-            self.newest[kind] = message
-        self.ready.set()
-
-    async def deliver(self) -> None:
-        """Sends queued messages, in an endless loop."""
-        while True:
-            await self.ready.wait()
-            self.ready.clear()
-            while self.messages or self.newest:
-                message = self.messages.popleft() if self.messages else self.newest.pop(next(iter(self.newest)))
-                if isinstance(message, bytes):
-                    await self.socket.send_bytes(message)
-                else:
-                    await self.socket.send_json(message)
 
 
 class Viewer:
