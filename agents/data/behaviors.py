@@ -96,7 +96,7 @@ def correlated(space: spaces.Space, rng: np.random.Generator, obs: Observation) 
 
 
 def policy(space: spaces.Space, rng: np.random.Generator, obs: Observation, path: str) -> Behavior:
-    """Acts with a saved policy, sampling its actions if it is stochastic; `record` shows it the inputs that it needs."""
+    """Acts with a saved policy, sampling actions if it is stochastic; `record` shows it the inputs that it needs."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**63)))

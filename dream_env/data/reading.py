@@ -117,7 +117,7 @@ def _check_features(store: LeRobotStore, spec: WorldSpec, columns: Columns, feat
         if column not in features:
             raise ValueError(
                 f"{store.root}/meta/info.json lacks the feature {column!r}: an earlier version of this package wrote "
-                f"it, or it is of another robot than {spec.name!r}; collect it again, or load the folder it was made from"
+                f"it, or it is of another robot than {spec.name!r}; collect it again, or load the folder it came from"
             )
         given = tuple(features[column]["shape"])
         if given != shape and not (len(shape) == 3 and {*given} >= {*shape[:2]}):  # accept channels first
