@@ -4,9 +4,9 @@
     python -m agents.demo --world-model unlabelled    # the same without any label of the simulator: 6 minutes
     python -m agents.demo --from-scratch              # first collects, fits and clones: 40 minutes
 
-A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model. Its action
-head is then trained by RL in the world model, where the reward is minus the distance between the embedding and that of
-the goal picture, and it is evaluated again on the same held-out seeds. Give the same command again to resume an
+A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model. It is
+then trained by RL in the world model, where the reward is minus the distance between the embedding and that of the goal
+picture, and it is evaluated again on the same held-out seeds. Give the same command again to resume an
 interrupted run; the short and the from-scratch form have output folders of their own.
 """
 
