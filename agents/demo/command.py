@@ -1,7 +1,7 @@
 """The main example: trains a policy in the dream and evaluates it in physics.
 
     python -m agents.demo                             # about 3 minutes on two cores
-    python -m agents.demo --world-model unlabelled    # the same without any label of the simulator: 6 minutes
+    python -m agents.demo --world-model unlabelled    # the same without any label of the simulator: 4 minutes
     python -m agents.demo --from-scratch              # first collects, fits and clones: 40 minutes
 
 A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model. It is
