@@ -9,7 +9,3 @@ import os
 # torch's OpenMP threads busy-wait, which costs small networks more time than parallelism saves.
 # This must be set before torch is imported; a value that the caller has set is kept.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-from dream_env import deprecated  # noqa: E402  keeps the old names of modules and commands working
-
-deprecated.install()

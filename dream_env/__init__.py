@@ -5,8 +5,6 @@ Importing this package registers the environment ids. It imports neither torch n
 
 from gymnasium.envs.registration import register
 
-from dream_env import deprecated
-
 __version__ = "0.1.0"
 
 register(
@@ -28,5 +26,3 @@ register(
     entry_point="dream_env.nicol.real:make",
     kwargs={"task": "lift_bar", "world_model": None},
 )
-
-deprecated.install()

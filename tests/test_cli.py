@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import dream_env
-from dream_env import deprecated, progress
+from dream_env import progress
 from dream_env.agents.run import cli
 from dream_env.agents.run.cli import NOT_RESUMED, command, commands, expand_home, one_line, option_texts, parse
 from dream_env.agents.run.config import command_line, program
@@ -257,45 +257,6 @@ def test_bars_in_a_log_file_are_quiet(capsys: pytest.CaptureFixture, monkeypatch
             bar.update()
     lines = capsys.readouterr().err.splitlines()
     assert 3 <= len(lines) <= 7 and all(re.match(r"work: .*reward=2.5", line) for line in lines)
-
-
-# --- old names
-
-
-@pytest.mark.parametrize(
-    ("old", "name"),
-    [
-        ("dream_env.sb3", "DreamVecEnv"),
-        ("dream_env.bank", "InitialStates"),
-        ("dream_env.contract", "check_number"),
-        ("dream_env.contract", "EPISODE_STEPS"),
-        ("dream_env.real", "NicoLRealEnv"),
-        ("dream_env.tasks", "TASKS"),
-        ("dream_env.agents.policy", "VLA"),
-        ("dream_env.episodes", "EpisodeDataset"),
-    ],
-)
-def test_old_modules_work_with_a_warning(old: str, name: str) -> None:
-    code = f"import warnings; warnings.simplefilter('always'); from {old} import {name}; print({name} is not None)"
-    done = run("-c", code)
-    assert done.stdout == "True\n", done.stderr
-    if not (ROOT / (old.replace(".", "/") + ".py")).exists():  # once the old one is gone
-        assert f"DeprecationWarning: {old} is " in done.stderr
-
-
-def test_old_modules_lead_somewhere() -> None:
-    for old, new in deprecated.MODULES.items():
-        places = [ROOT / place.replace("dream_env.agents", "agents").replace(".", "/") for place in new]
-        assert any(place.with_suffix(".py").exists() or place.is_dir() for place in places), old
-
-
-@pytest.mark.parametrize("old", deprecated.COMMANDS)
-def test_old_commands_work_with_a_line(old: str) -> None:
-    for form in (("-m", f"agents.{old}"), ("-m", "dream_env", old)):
-        done = run(*form, "--help")
-        assert done.returncode == 0, done.stderr
-        assert f"usage: {program(deprecated.COMMANDS[old])} " in done.stdout
-        assert f"is called {program(deprecated.COMMANDS[old])} now" in done.stderr
 
 
 def test_every_command_has_arguments_and_a_main() -> None:

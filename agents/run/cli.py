@@ -309,20 +309,8 @@ def main() -> None:
         command(words[0])
         return
     if words and words[0] not in ("-h", "--help"):
-        old = import_module("dream_env.deprecated").COMMANDS
-        if words[0] in old:
-            sys.argv = [f"{Path(sys.argv[0]).name} {words[0]}", *words[1:]]
-            run_old(words[0])
-            return
         raise SystemExit(f"dream-env: {words[0]!r} is no command; accepted: {', '.join(names)}")
     print("dream-env COMMAND ...: learned world models of robots as Gymnasium environments\n")
     for name in names:
         print(f"  {name:22} {summary(name)}")
     print(f"\n{program('COMMAND')} --help shows the options of a command.")
-
-
-def run_old(name: str) -> None:
-    """Runs a command by its old name, with a notice."""
-    new = import_module("dream_env.deprecated").COMMANDS[name]
-    print(f"{program(name)} is called {program(new)} now; the old name goes with the next version", file=sys.stderr)
-    command(new)
