@@ -42,6 +42,20 @@ def module_of(env: str) -> Any:
     return import_module(f"dream_env.agents.{MODULES.get(env.removeprefix('dream_env:'), 'data.behaviors')}")
 
 
+def prepared(preparation: Preparation) -> dict[str, Any]:
+    """Returns the `Arguments` that make `collect` prepare an environment in a given way."""
+    return {
+        "env_options": ",".join(f"{name}={value!r}" for name, value in preparation.options),
+        "part": preparation.part,
+        "crop": preparation.crop,
+        "size": preparation.size,
+        "skip": preparation.skip,
+        "skip_first": preparation.first,
+        "action_low": preparation.low,
+        "action_high": preparation.high,
+    }
+
+
 def run_job(job: Job, root: Path, make: Callable[[str, str | None], Any] | None = None) -> tuple[str, bool | None]:
     """Records one episode and saves it. This function runs in the worker processes.
 

@@ -1,18 +1,30 @@
-"""Co-evolution: record the policy, refit on what it did, and say what changed; nothing is done twice."""
+"""Co-evolution: record the policy, refit on what it did, compare the dreams with reality; nothing is done twice."""
 
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import blocks
+import gymnasium as gym
+import numpy as np
 import pytest
+import torch
 from recorded import recorded
 
+from dream_env.agents import collect
 from dream_env.agents.coevolve import command as coevolve
-from dream_env.agents.coevolve.arguments import LEAST
-from dream_env.agents.fidelity.ranking import check_policies
+from dream_env.agents.coevolve import refits
+from dream_env.agents.coevolve.arguments import LEAST, Arguments
+from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.fit import dynamics_fit
+from dream_env.agents.fit.dynamics_arguments import Arguments as DynamicsArguments
+from dream_env.agents.fit.slots import command as slots_fit
+from dream_env.agents.fit.slots.arguments import Arguments as SlotsArguments
+from dream_env.agents.train.arguments import Arguments as Practice
+from dream_env.agents.train.command import train
+from dream_env.agents.train.learners import make_env
+from dream_env.data.episodes import EpisodeDataset as AnyEpisodes
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import STANDARD
 from dream_env.world_models import checkpoint
 
 
@@ -21,7 +33,7 @@ def calls(monkeypatch, toy_folder):
     """What the commands behind it are asked for; each leaves what the real one would."""
     calls = []
 
-    def collect(args):
+    def collected(args):
         calls.append(("collect", args))
         return args.episodes
 
@@ -32,84 +44,138 @@ def calls(monkeypatch, toy_folder):
         checkpoint.save(checkpoint.load(toy_folder), args.out, "refitted")
         (args.out / "metrics.json").write_text("{}")
 
-    def fidelity(args):
-        calls.append(("fidelity", args))
-        after = Path(args.world_model).name == "world_model"
-        tasks = {task: {key: 1.0 if after else 2.0 for key in coevolve.SHOWN} for task in STANDARD}
-        args.out.mkdir(parents=True)
-        report = {"tasks": tasks, "policy_mae_points": None if after else 15.0}
-        (args.out / "fidelity.json").write_text(json.dumps(report))
+    def evaluate(settings, workers, worlds):
+        calls.append(("evaluate", (settings, worlds)))
+        wins = 1 if worlds == ("physics",) else 2 if "out" in settings.world_model else 3
+        return [EpisodeResult("policy", worlds[0], "push", i, "", i == 3, i < wins, 0.0, 0.0) for i in range(4)]
 
-    monkeypatch.setattr(coevolve.collect, "collect", collect)
-    monkeypatch.setattr(coevolve.fit, "fit", fit)
-    monkeypatch.setattr(coevolve.fidelity, "main", fidelity)
-    monkeypatch.setattr(coevolve.ranking, "check_policies", lambda policies, world_model: None)
+    monkeypatch.setattr(collect, "collect", collected)
+    monkeypatch.setattr(refits.state_grounded_fit, "fit", fit)
+    monkeypatch.setattr(coevolve, "evaluate", evaluate)
     seeds = {"data": 0, "episodes": 1_000}
     monkeypatch.setattr(EpisodeDataset, "load", lambda folder, *_: recorded(6, first_seed=seeds[Path(folder).name]))
+    spec = checkpoint.load(toy_folder).spec
+    monkeypatch.setattr(AnyEpisodes, "load", lambda *folders: type("Data", (), {"spec": spec}))
+    monkeypatch.setitem(refits.REFITS, "toy", refits.state_grounded)
     return calls
 
 
-def test_records_refits_and_reports_once(calls, toy_folder, tmp_path):
-    args = coevolve.Arguments(
-        Path("policy"), (Path("data"),), tmp_path / "out", str(toy_folder), episodes=7, rehearsed=4, updates=5
-    )
+def test_records_refits_and_compares_once(calls, folders, toy_folder, tmp_path):
+    world, clone = folders
+    args = Arguments(Path(clone), (Path("data"),), tmp_path / "out", world, episodes=7, rehearsed=4, updates=5)
     report = coevolve.coevolve(args)
     new = tmp_path / "out" / "episodes"
     by_name = {name: asked for name, asked in calls}
-    assert [name for name, _ in calls] == ["collect", "fit", "seen", "fidelity", "fidelity"]
+    assert [name for name, _ in calls] == ["collect", "fit", "seen", *["evaluate"] * 3]
     asked = by_name["collect"]
     assert (asked.out, asked.episodes, asked.mix) == (new, 7, "policy:0.5,dreamt:0.5")
-    assert asked.world_model == str(checkpoint.resolve(str(toy_folder))), "dreams in the model that is to learn"
+    assert asked.world_model == str(checkpoint.resolve(world)), "dreams in the model that is to learn"
 
     fitted = by_name["fit"]
-    assert fitted.data == (Path("data"), new) and fitted.init == str(checkpoint.resolve(str(toy_folder)))
+    assert fitted.data == (Path("data"), new) and fitted.init == str(checkpoint.resolve(world))
     assert fitted.autoencoder_updates == fitted.state_estimator_updates == 0  # the policy keeps its eyes
     assert fitted.predictor_updates == fitted.success_updates == fitted.metric_updates == 5
     old, fresh = recorded(6).seed.tolist(), recorded(6, first_seed=1_000).seed.tolist()
     seen = by_name["seen"].seed.tolist()
     assert seen[4:] == fresh and len(set(seen)) == 10 and set(seen[:4]) < set(old), "all that is new, some that is old"
-    banks = [Path(folder) / "initial_states.npz" for folder in (toy_folder, fitted.out)]
-    assert banks[0].read_bytes() == banks[1].read_bytes()
+    files = [Path(folder) / "initial_states.npz" for folder in (world, fitted.out)]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
-    assert report["before"]["tasks"]["push"]["hand_cm_24"] == 2.0 and report["after"]["success_apart_points"] is None
+    assert report["figure"] == "success" and report["real"] == {"push": pytest.approx(1 / 3)}, "without solved starts"
+    assert (report["before"]["push"], report["after"]["push"]) == (1.0, pytest.approx(2 / 3))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in coevolve.table(report).splitlines()]
-    assert ["lift", "moved cubes (cm)", "2", "1"] in rows and rows[-1][-2:] == ["15", "–"]
+    assert rows[-1] == ["push", "33%", "100%", "67%"]
     assert json.loads((tmp_path / "out" / "coevolution.json").read_text()) == report
 
     assert coevolve.coevolve(args) == report
-    assert [name for name, _ in calls[5:]] == ["collect"]  # which finds its episodes by itself
+    assert [name for name, _ in calls[6:]] == ["collect"]  # which finds its episodes by itself
 
 
-def test_another_run_needs_another_folder(calls, toy_folder, tmp_path):
-    args = coevolve.Arguments(Path("policy"), (Path("data"),), tmp_path / "out", str(toy_folder), episodes=7)
+def test_another_run_needs_another_folder(calls, folders, tmp_path):
+    world, clone = folders
+    args = Arguments(Path(clone), (Path("data"),), tmp_path / "out", world, episodes=7)
     coevolve.coevolve(args)
-    with pytest.raises(ValueError, match="out=.*: policy 'policy', now 'other', updates 1500, now 9999; accepted"):
-        coevolve.coevolve(replace(args, policy=Path("other"), updates=9999))
+    with pytest.raises(ValueError, match="out=.*: updates 1500, now 9999; accepted"):
+        coevolve.coevolve(replace(args, updates=9999))
     coevolve.record_and_refit(replace(args, workers=1, threads=1))  # which changes nothing
 
 
-def test_a_slip_leaves_the_folder_free(calls, toy_folder, tmp_path, monkeypatch):
-    args = coevolve.Arguments(Path("polcy"), (Path("data"),), tmp_path / "out", str(toy_folder))
-    with monkeypatch.context() as patch, pytest.raises(FileNotFoundError, match="polcy"):
-        patch.setattr(coevolve.ranking, "check_policies", check_policies)
+def test_a_slip_leaves_the_folder_free(calls, folders, tmp_path):
+    world, clone = folders
+    args = Arguments(Path("polcy"), (Path("data"),), tmp_path / "out", world)
+    with pytest.raises(FileNotFoundError, match="polcy"):
         coevolve.coevolve(args)
-    coevolve.coevolve(replace(args, policy=Path("policy")))
+    coevolve.coevolve(replace(args, policy=Path(clone)))
 
 
 @pytest.mark.parametrize("name", LEAST)
 def test_bad_numbers_are_named(name):
     least = LEAST[name]
     with pytest.raises(ValueError, match=f"{name}={least - 1}; accepted: a finite number, at least {least}"):
-        coevolve.Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: least - 1})
-
-
-def test_fidelity_takes_the_least_that_is_accepted():
-    for episodes, accepted in ((LEAST["measured"], True), (LEAST["measured"] - 1, False)):
-        given = coevolve.fidelity.Arguments(Path("data"), episodes=episodes)
-        with nullcontext() if accepted else pytest.raises(ValueError, match="episodes="):
-            given.task_names()
+        Arguments(Path("policy"), (Path("data"),), Path("out"), **{name: least - 1})
 
 
 def test_no_data_are_named():
     with pytest.raises(ValueError, match=r"data=\(\); accepted: one folder or more"):
-        coevolve.Arguments(Path("policy"), (), Path("out"))
+        Arguments(Path("policy"), (), Path("out"))
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory):
+    """Recorded pendulums, a world model of them, and a policy that was trained in it."""
+    root = tmp_path_factory.mktemp("pendulum")
+    collect.collect(collect.Arguments(root / "data", 8, "Pendulum-v1", max_steps=30, skip=2, env_options="g=9.0"))
+    small = {"updates": 3, "width": 16, "members": 2, "batch": 4}
+    dynamics_fit.fit(DynamicsArguments((root / "data",), root / "world", **small), AnyEpisodes.load(root / "data"))
+    practice = Practice(
+        out=root / "policy", world_model=str(root / "world"), init="none", algo="ppo", steps=64, validation_episodes=0
+    )
+    train(practice, make_env(practice), None, progress=False)
+    return root
+
+
+def test_any_environment_and_its_return(pendulum, tmp_path):
+    small = {"episodes": 3, "rehearsed": 6, "updates": 2, "measured": 2}
+    args = Arguments(pendulum / "policy", (pendulum / "data",), tmp_path, str(pendulum / "world"), **small)
+    report = coevolve.coevolve(args)
+    assert report["figure"] == "return" and [*report["real"]] == ["Pendulum-v1"]
+    assert "return, real" in coevolve.table(report)
+    new = AnyEpisodes.load(tmp_path / "episodes")
+    assert len(new) == 3 and set(new.kind) == {"policy"} and new.spec == AnyEpisodes.load(pendulum / "data").spec
+    before, after = (checkpoint.load(folder).state_dict() for folder in (pendulum / "world", tmp_path / "world_model"))
+    assert torch.equal(before["vector_mean"], after["vector_mean"]), "the policy sees what it saw"
+    assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
+    written = (tmp_path / "world_model" / "model.safetensors").stat().st_mtime_ns
+    assert coevolve.coevolve(args) == report
+    assert (tmp_path / "world_model" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_data_of_another_world_are_refused(pendulum, tmp_path):
+    collect.collect(collect.Arguments(tmp_path / "data", 2, "MountainCarContinuous-v0", max_steps=5))
+    args = Arguments(pendulum / "policy", (tmp_path / "data",), tmp_path / "out", str(pendulum / "world"))
+    with pytest.raises(ValueError, match="are of MountainCarContinuous-v0.*accepted: episodes of Pendulum-v1"):
+        coevolve.coevolve(args)
+    assert not (tmp_path / "out").exists()
+
+
+def test_slots_keep_what_they_see(tmp_path, monkeypatch):
+    data = {"data": blocks.dataset(10), "episodes": blocks.dataset(4)}
+    monkeypatch.setattr(AnyEpisodes, "load", lambda *folders: data[Path(folders[0]).name])
+    short = {"updates": 2, "distance_updates": 2, "own_updates": 2, "width": 16, "batch": 4}
+    slots_fit.fit(SlotsArguments((Path("data"),), tmp_path / "base", **short), data["data"])
+    args = Arguments(Path("policy"), (Path("data"),), tmp_path, str(tmp_path / "base"), rehearsed=6, updates=2)
+    refits.slots(args, tmp_path / "episodes", tmp_path / "world_model")
+    base, again = (checkpoint.load(tmp_path / name) for name in ("base", "world_model"))
+    before, after = base.state_dict(), again.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed and "reader" not in changed, changed
+    episodes = json.loads((tmp_path / "world_model" / "metrics.json").read_text())["episodes"]
+    assert sum(episodes.values()) == 10, "six old ones, four new ones"
+
+
+def test_a_preparation_is_recorded_again():
+    env = gym.make("Pendulum-v1")
+    given = collect.Arguments(Path("out"), 1, "Pendulum-v1", env_options="g=9.0", skip=2, action_high=(1.0,))
+    job = given.jobs()[0]
+    again = collect.Arguments(Path("out"), 1, "Pendulum-v1", **collect.prepared(job.preparation))
+    assert again.jobs()[0].preparation == job.preparation and np.isfinite(env.action_space.high).all()

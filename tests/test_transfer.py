@@ -92,7 +92,7 @@ def test_every_method_in_miniature(setup, monkeypatch):
         shutil.copytree(setup.world_model, out)
         (out / "metrics.json").write_text("{}")
 
-    monkeypatch.setattr(coevolve, "refit", refit)
+    monkeypatch.setitem(coevolve.REFITS, "toy", refit)
     found = {}
     for method in METHODS:
         budget = "96" if method in MODEL_FREE else ""

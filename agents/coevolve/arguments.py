@@ -7,47 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from dream_env.checks import check_number
-from dream_env.nicol.tasks import STANDARD
 
-LEAST = {
-    "episodes": 1,
-    "rehearsed": 1,
-    "updates": 1,
-    "threads": 1,
-    "measured": 4 * len(STANDARD),  # one episode of each kind that `agents.fidelity` replays
-    "policy_episodes": 1,
-    "seed": 0,
-}
+LEAST = {"episodes": 1, "rehearsed": 1, "updates": 1, "threads": 1, "measured": 1, "seed": 0}
 """Smallest accepted value of each number."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Records a policy in physics, refits the world model to it, and reports the fidelity before and after."""
+    """Records a policy in the real environment, refits the world model to it, and compares the dreams."""
 
     policy: Path
     """Folder of the policy."""
     data: tuple[Path, ...]
     """Folders of the episodes that the world model was fitted to."""
     out: Path
-    """Output folder for episodes/, world_model/, before/, after/, coevolution.json and coevolution.md."""
+    """Output folder for episodes/, world_model/, coevolution.json and coevolution.md."""
     world_model: str = "default"
-    """Checkpoint of the world model to refit."""
+    """World model to refit: a folder, or the name of a shipped one."""
     episodes: int = 200
-    """Physics episodes to record with the policy, over all tasks; actions are sampled, not deterministic."""
+    """Episodes to record with the policy, spread over the tasks. Its actions are sampled, as in training."""
+    scene: str | None = None
+    """Scene to record in, if the environment has several, as in `agents.collect`."""
     rehearsed: int = 2000
     """Old episodes, randomly selected, that the refit uses in addition to the new ones.
     With all of them the refit would be slower and the new episodes would hardly have an effect."""
     updates: int = 1500
-    """Gradient updates of the predictor; the object dynamics, the success head and the metric get as many each."""
+    """Gradient updates of each part that is refitted."""
     threads: int = 2
     """Torch threads of the refit."""
     workers: int | None = None
-    """Processes that record episodes; by default one per core."""
-    measured: int = 120
-    """Held-out episodes that the fidelity measurement replays."""
-    policy_episodes: int = 34
-    """Held-out episodes per task in which the policy acts in both worlds, for the fidelity measurement."""
+    """Processes that record and evaluate; by default one per core."""
+    measured: int = 34
+    """Held-out episodes, per task if the environment has several, in which the policy acts in the real environment and
+    in the dreams of the world model before and after the refit."""
     seed: int = 0
     """Seed of the recorded episodes and of the refit."""
 

@@ -1,17 +1,18 @@
 """Refits a world model to a policy's behavior: `python -m agents.coevolve --policy DIR --data DIR --out DIR`.
 
 A policy that was trained in a dream moves to states that are rare in the recorded episodes, and there the dream errs in
-its favor. This command therefore records the policy in physics: in half of the episodes the policy acts in physics, in
-the other half physics executes the actions that it chooses in a dream with the same initial state. It then continues to
-fit the world model to the old and the new episodes (the encoder stays fixed, so existing policies still fit), and
-measures the fidelity before and after on held-out seeds, also under this policy. WMPO (arXiv:2511.09515) also fits its
-world model to the policy's behavior. An interrupted run continues when the same command is given again.
+its favor. This command therefore records the policy in the real environment, and continues to fit the world model to
+the old and the new episodes; the encoder stays fixed, so existing policies still fit. It then compares the policy's
+success (its return, where success is unknown) in the real environment with that in the dreams before and after. For
+NICOL, in half of the recorded episodes physics executes the actions that the policy chooses in a dream with the same
+initial state. WMPO (arXiv:2511.09515) also fits its world model to the policy's behavior. An interrupted run continues
+when the same command is given again.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +20,36 @@ import numpy as np
 
 from dream_env.agents import collect
 from dream_env.agents.coevolve.arguments import Arguments
+from dream_env.agents.coevolve.refits import REFITS
+from dream_env.agents.eval import any_world
+from dream_env.agents.eval.results import EpisodeResult, World
 from dream_env.agents.eval.statistics import markdown_table
-from dream_env.agents.fidelity import command as fidelity
-from dream_env.agents.fidelity import ranking
-from dream_env.agents.fit.kinds import KINDS
-from dream_env.agents.fit.state_grounded import command as fit
-from dream_env.agents.run.config import check_settings
+from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
+from dream_env.agents.evaluate.command import Settings, evaluate
+from dream_env.agents.policies import registry
+from dream_env.agents.run.config import check_out, check_settings
+from dream_env.agents.run.worlds import spec_of, tasks_of
+from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
-from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import STANDARD
+from dream_env.preparation import Preparation
 from dream_env.world_models import checkpoint
 
-SHOWN = {
-    "hand_cm_24": "hand after 24 steps (cm)",
-    "object_cm_24_untouched": "untouched cubes (cm)",
-    "object_cm_24_moved": "moved cubes (cm)",
-    "held_auc_12": "held, AUC at 12 steps",
-    "success_auc": "success, AUC",
-    "success_fpr": "success, false positives",
-}
-"""Metrics of `agents.fidelity` that the report contains, and their labels."""
-OTHERS = {*KINDS} - {"state_grounded"}
-"""Kinds of world models that this command cannot refit."""
+Outcomes = dict[str, float]
+"""Mean success of a policy by task, or its mean return under the name of the environment."""
 
 
 def coevolve(args: Arguments) -> dict[str, Any]:
     """Runs all steps that are not done yet and returns the report as JSON values; errors as in `record_and_refit`."""
     refitted = record_and_refit(args)
-    before = _fidelity(args, args.world_model, args.out / "before")
-    after = _fidelity(args, str(refitted), args.out / "after")
-    report = {
-        "policy": str(args.policy),
-        "physics_episodes": args.episodes,
-        "before": _headline(before),
-        "after": _headline(after),
-    }
-    write_json(args.out / "coevolution.json", report)
+    file = args.out / "coevolution.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    report: dict[str, Any] = {"policy": str(args.policy), "episodes": args.episodes, "measured": args.measured}
+    report["figure"], report["real"] = outcomes(args, args.world_model, "physics")
+    report["before"] = outcomes(args, args.world_model, "dream")[1]
+    report["after"] = outcomes(args, str(refitted), "dream")[1]
+    write_json(file, report)
     write_text(args.out / "coevolution.md", table(report))
     return report
 
@@ -65,23 +59,14 @@ def record_and_refit(args: Arguments) -> Path:
 
     Raises:
         FileNotFoundError: If the policy, the data or the world model is missing.
-        ValueError: If the policy was trained with another encoder, or `args.out` holds a run with other settings.
+        ValueError: If the policy was trained with another encoder, the world model is of a kind that cannot be
+            refitted, or `args.out` holds a run with other settings.
     """
     check(args)
     recorded, refitted = args.out / "episodes", args.out / "world_model"
-    collect.collect(
-        collect.Arguments(
-            recorded,
-            args.episodes,
-            mix="policy:0.5,dreamt:0.5",
-            policy=str(args.policy),
-            world_model=str(checkpoint.resolve(args.world_model)),
-            seed=args.seed,
-            workers=args.workers,
-        )
-    )
+    record(args, recorded)
     if not (refitted / "metrics.json").is_file():
-        refit(args, recorded, refitted)
+        REFITS[checkpoint.load(args.world_model).kind](args, recorded, refitted)
     return refitted
 
 
@@ -90,86 +75,79 @@ def check(args: Arguments) -> None:
 
     Errors as in `record_and_refit`.
     """
+    check_out(args.out)
     file = args.out / "coevolve_settings.json"  # `agents.studies.transfer` uses settings.json
     if file.is_file():
         check_settings(args.out, json.loads(file.read_text()), args.settings())
     model: Any = checkpoint.load(args.world_model)
-    if model.spec.name != SPEC.name or model.kind in OTHERS:
+    if model.kind not in REFITS:
+        raise ValueError(f"world_model={args.world_model!r} is of kind {model.kind!r}; accepted: {', '.join(REFITS)}")
+    config = registry.load(str(args.policy)).config
+    if hasattr(config, "check_encoder"):
+        config.check_encoder(args.world_model)
+    data = EpisodeDataset.load(*args.data)
+    if data.spec.forms != model.spec.forms:
         raise ValueError(
-            f"world_model={args.world_model!r} is of kind {model.kind!r}, fitted to {model.spec.name}; accepted: one "
-            "of NICOL of kind state_grounded; elsewhere record what the policy does (`agents.collect --policy`) and "
-            "fit again (`agents.fit --data OLD NEW`)"
+            f"data={[str(folder) for folder in args.data]} are of {data.spec.name}, with {data.spec.forms}; accepted: "
+            f"episodes of {model.spec.name}, with {model.spec.forms}"
         )
-    ranking.check_policies((str(args.policy),), args.world_model)
-    EpisodeDataset.load(*args.data)
     write_json(file, args.settings())
 
 
-def refit(args: Arguments, recorded: Path, out: Path) -> None:
-    """Continues to fit the predictor and the heads; keeps the initial states of the original world model."""
-    settings = fit.Arguments(
-        data=(*args.data, recorded),
-        out=out,
-        init=str(checkpoint.resolve(args.world_model)),
-        autoencoder_updates=0,
-        state_estimator_updates=0,
-        object_dynamics_updates=args.updates,
-        object_dynamics_rate=4e-3,
-        object_dynamics_horizons=(12, 24),
-        predictor_updates=args.updates,
-        predictor_rate=4e-3,
-        horizons=(12, 24),
-        success_updates=args.updates,
-        metric_updates=args.updates,
-        painter_updates=0,
-        held_out=0.15,  # enough episodes to set thresholds on
-        seed=args.seed,
-        threads=args.threads,
-    )
-    old = EpisodeDataset.load(*args.data)
-    rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
-    out.mkdir(parents=True, exist_ok=True)
-    # Copied before the fit, because its metrics.json marks the refit as complete.
-    shutil.copy(checkpoint.resolve(args.world_model) / "initial_states.npz", out / "initial_states.npz")
-    fit.fit(settings, EpisodeDataset.concatenate([old.take(np.sort(rows)), EpisodeDataset.load(recorded)]))
+def record(args: Arguments, out: Path) -> None:
+    """Records the policy in the real environment, the same number of episodes in each task (or one more)."""
+    spec, tasks = spec_of(args.world_model), tasks_of(args.world_model)
+    how: dict[str, Any] = {"policy": str(args.policy), "seed": args.seed, "workers": args.workers, "scene": args.scene}
+    if not tasks:
+        how |= {"max_steps": spec.horizon, **collect.prepared(Preparation.of(spec.preparation))}
+        collect.collect(collect.Arguments(out, args.episodes, spec.name, **how))
+        return
+    how |= {"mix": "policy:0.5,dreamt:0.5", "world_model": str(checkpoint.resolve(args.world_model))}
+    if tasks == STANDARD:
+        collect.collect(collect.Arguments(out, args.episodes, **how))
+        return
+    for i, task in enumerate(tasks):
+        share = (args.episodes + len(tasks) - 1 - i) // len(tasks)
+        collect.collect(collect.Arguments(out, share, task=task, **how))
 
 
-def _fidelity(args: Arguments, world_model: str, out: Path) -> dict[str, Any]:
-    if not (out / "fidelity.json").is_file():
-        fidelity.main(
-            fidelity.Arguments(
-                data=args.data[0],
-                policies=(str(args.policy),),
-                world_model=world_model,
-                out=out,
-                cache=args.out / "cache",
-                episodes=args.measured,
-                policy_episodes=args.policy_episodes,
-            )
-        )
-    return json.loads((out / "fidelity.json").read_text())
+def outcomes(args: Arguments, world_model: str, world: World) -> tuple[str, Outcomes]:
+    """Lets the policy act on held-out seeds in physics (the real environment) or in a dream.
+
+    Returns:
+        What was measured, "success" or "return", and its means.
+    """
+    tasks, policy = tasks_of(world_model), str(args.policy)
+    if not tasks:
+        if world == "dream":
+            played = any_world.play_dream(policy, world_model, args.measured, HELD_OUT_SEED)
+        else:
+            played = any_world.play_real(policy, None, world_model, args.measured, HELD_OUT_SEED)
+        figure, values = ("success", played.success) if played.success else ("return", played.returns)
+        return figure, {spec_of(world_model).name: float(np.mean(values))}
+    settings = Settings({"policy": policy}, tasks, args.measured, HELD_OUT_SEED, world_model)
+    settings = replace(settings, scene=args.scene or settings.scene)
+    return "success", successes(evaluate(settings, args.workers, (world,)))
 
 
-def _headline(report: dict[str, Any]) -> dict[str, Any]:
-    """Selects the metrics of a fidelity report that the comparison shows."""
-    tasks = {task: {key: report["tasks"][task][key] for key in SHOWN} for task in STANDARD}
-    return {"tasks": tasks, "success_apart_points": report["policy_mae_points"]}
+def successes(results: list[EpisodeResult]) -> Outcomes:
+    """Returns the success rates by task, without episodes that are solved at the start."""
+    found: Outcomes = {}
+    for task in dict.fromkeys(one.task for one in results):
+        own = [one.success for one in results if one.task == task and not one.solved_at_start]
+        found[task] = float(np.mean(own)) if own else float("nan")
+    return found
 
 
 def table(report: dict[str, Any]) -> str:
     """Formats the report as a Markdown table."""
+    form = "{:.0%}".format if report["figure"] == "success" else "{:.4g}".format
     rows = [
-        [task, text, *(_number(report[when]["tasks"][task][key]) for when in ("before", "after"))]
-        for task in STANDARD
-        for key, text in SHOWN.items()
+        [name, form(real), form(report["before"][name]), form(report["after"][name])]
+        for name, real in report["real"].items()
     ]
-    apart = [_number(report[when]["success_apart_points"]) for when in ("before", "after")]
-    rows.append(["all", "success of the policy, dream against physics (points)", *apart])
-    return markdown_table(["task", "figure", "before", "after"], rows) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    header = ["", f"{report['figure']}, real", "in the dream before", "in the dream after"]
+    return markdown_table(header, rows) + "\n"
 
 
 def main(args: Arguments) -> None:

@@ -10,7 +10,7 @@ initial state is already solved are dropped, and success is judged at the end of
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -110,12 +110,13 @@ class Settings:
         ]
 
 
-def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeResult]:
+def evaluate(settings: Settings, workers: pool.Workers = None, worlds: Sequence[World] = WORLDS) -> list[EpisodeResult]:
     """Runs all episodes of the settings in parallel, with a progress bar.
 
     Args:
         settings: What to evaluate.
         workers: See `pool.Workers`.
+        worlds: Worlds to evaluate in, of those that the settings can be evaluated in.
 
     Returns:
         Results sorted by policy, world, task and seed.
@@ -127,7 +128,7 @@ def evaluate(settings: Settings, workers: pool.Workers = None) -> list[EpisodeRe
     for policy in settings.policies.values():
         if world_model := env_form(policy, settings.world_model)["world_model"]:
             checkpoint.load(world_model)
-    batches = settings.batches()
+    batches = [batch for batch in settings.batches() if batch.world in worlds]
     outcomes: list[EpisodeResult] = []
     with progress_bar(total=sum(len(b.seeds) for b in batches), desc="evaluate", unit="episode") as bar:
         for played in pool.imap(play, batches, workers):

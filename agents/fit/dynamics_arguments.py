@@ -16,6 +16,8 @@ class Arguments:
     Attributes:
         data: Folders of recorded episodes.
         out: Output folder: the world model, the curves (tensorboard/) and the state of the run (last/).
+        init: World model to fine-tune, of the same kind and environment. It keeps its sizes and its scaling of vectors,
+            and with `--picture-updates 0` its auto-encoders, so that policies still fit.
         updates: Updates of the dynamics stage, which learns how latent codes change.
         picture_updates: Updates of the picture stage, which trains the auto-encoders; skipped if there are no pictures.
         members: Number of ensemble members.
@@ -42,6 +44,7 @@ class Arguments:
 
     data: tuple[Path, ...]
     out: Path
+    init: str | None = None
     updates: int = 3000
     picture_updates: int = 2000
     members: int = 5
@@ -65,6 +68,8 @@ class Arguments:
     def __post_init__(self) -> None:
         """Checks what would otherwise fail only after training."""
         check_number("starts", self.starts, 1)
+        if not self.updates and not self.init:
+            raise ValueError("updates=0 leaves the weights random; accepted: at least 1, or 0 with init")
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result of a run."""

@@ -57,8 +57,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     Raises:
         ValueError: If there are fewer than two episodes, or `args.out` holds something else, or a run with other
             settings.
+        FileNotFoundError: If `args.init` does not exist.
     """
-    check_out(args.out, DynamicsModel.kind, *args.data)
+    check_out(args.out, DynamicsModel.kind, *args.data, args.init)
     if len(episodes) < 2:
         raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
     if not 0 < args.held_out < 1:
@@ -70,24 +71,11 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     torch.set_num_threads(args.threads)
     order = np.random.default_rng(args.seed).permutation(len(episodes))
     held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
-    recorded = Recorded.of(episodes, args.picture_size)
+    base = loaded(args, spec)
+    recorded = Recorded.of(episodes, args.picture_size if base is None else base.config.picture_size)
     held_out, train = (recorded.take(np.sort(part)) for part in np.split(order, [held]))
-    memory = (128 if spec.pictures else 0) if args.memory is None else args.memory
-    recall = (8 if memory else 1) if args.recall is None else args.recall
-    config = DynamicsConfig(
-        members=args.members,
-        width=args.width,
-        depth=args.depth,
-        memory=memory,
-        latent=args.latent,
-        picture_size=args.picture_size,
-        rewards=train.reward is not None,
-        terminates=bool(train.terminated.any()),
-    )
-    model = DynamicsModel(config, spec)
-    vectors = [train.observation[name].float() for name in spec.vectors]
-    reward = None if train.reward is None else train.reward[train.acted]
-    model.measure_data(torch.cat(vectors, -1) if vectors else torch.zeros(1, 0), train.action[train.acted], reward)
+    model = initial(args, base, spec, train)
+    recall = (8 if model.has_memory else 1) if args.recall is None else args.recall
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if spec.pictures:
@@ -115,6 +103,42 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     write_json(args.out / "metrics.json", found)
     initial_states(episodes, args.starts, args.seed).save(args.out / FILE)
     return Fitted(model, found, held_out, seen)
+
+
+def loaded(args: Arguments, spec: WorldSpec) -> DynamicsModel | None:
+    """Returns the world model `args.init`, or None if a new one is asked for.
+
+    Raises:
+        FileNotFoundError: If `args.init` does not exist.
+        ValueError: If it is of another kind or environment, or a new model would keep random auto-encoders.
+    """
+    if args.init is None:
+        if spec.pictures and not args.picture_updates:
+            raise ValueError("picture_updates=0 leaves the weights random; accepted: at least 1, or 0 with init")
+        return None
+    known = checkpoint.load(args.init)
+    if not isinstance(known, DynamicsModel) or known.spec.forms != spec.forms:
+        raise ValueError(
+            f"init={args.init} is of kind {known.kind!r}, fitted to {known.spec.name}; accepted: kind 'dynamics', "
+            f"fitted to {spec.name}"
+        )
+    return known
+
+
+def initial(args: Arguments, base: DynamicsModel | None, spec: WorldSpec, train: Recorded) -> DynamicsModel:
+    """Returns the model that training starts from: a copy of `base`, or a new one with the scales of the data."""
+    heads: dict[str, Any] = {"rewards": train.reward is not None, "terminates": bool(train.terminated.any())}
+    if base is not None:
+        model = DynamicsModel(replace(base.config, **heads), spec)
+        model.load_state_dict(base.state_dict())
+        return model
+    sizes = {name: getattr(args, name) for name in ("members", "width", "depth", "latent", "picture_size")}
+    memory = (128 if spec.pictures else 0) if args.memory is None else args.memory
+    model = DynamicsModel(DynamicsConfig(memory=memory, **sizes, **heads), spec)
+    vectors = [train.observation[name].float() for name in spec.vectors]
+    reward = None if train.reward is None else train.reward[train.acted]
+    model.measure_data(torch.cat(vectors, -1) if vectors else torch.zeros(1, 0), train.action[train.acted], reward)
+    return model
 
 
 def with_ends_as_goals(data: EpisodeDataset) -> EpisodeDataset:

@@ -1,0 +1,126 @@
+"""Continues to fit a world model with new episodes; one function per kind.
+
+The encoder stays fixed in every kind, so that existing policies still fit.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_env.agents.coevolve.arguments import Arguments
+from dream_env.agents.fit import dynamics_fit, vmc_fit
+from dream_env.agents.fit.dynamics_arguments import Arguments as DynamicsArguments
+from dream_env.agents.fit.slots import command as slots_fit
+from dream_env.agents.fit.slots.arguments import Arguments as SlotsArguments
+from dream_env.agents.fit.state_grounded import command as state_grounded_fit
+from dream_env.agents.fit.state_grounded.arguments import Arguments as StateGroundedArguments
+from dream_env.agents.fit.vmc_arguments import Arguments as VMCArguments
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.initial_states import FILE
+from dream_env.nicol import episodes as nicol
+from dream_env.world_models import checkpoint
+
+AHEAD = 12
+"""Length in steps of the windows that a refit predicts open-loop: policies exploit errors that grow with time."""
+
+
+def state_grounded(args: Arguments, recorded: Path, out: Path) -> None:
+    """Refits object dynamics, predictor, success head and metric; keeps the initial states."""
+    settings = StateGroundedArguments(
+        data=(*args.data, recorded),
+        out=out,
+        init=str(checkpoint.resolve(args.world_model)),
+        autoencoder_updates=0,
+        state_estimator_updates=0,
+        object_dynamics_updates=args.updates,
+        object_dynamics_rate=4e-3,
+        object_dynamics_horizons=(12, 24),
+        predictor_updates=args.updates,
+        predictor_rate=4e-3,
+        horizons=(12, 24),
+        success_updates=args.updates,
+        metric_updates=args.updates,
+        painter_updates=0,
+        held_out=0.15,  # enough episodes to set thresholds on
+        seed=args.seed,
+        threads=args.threads,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    # Copied before the fit, because its metrics.json marks the refit as complete.
+    shutil.copy(checkpoint.resolve(args.world_model) / FILE, out / FILE)
+    state_grounded_fit.fit(settings, _joined(args, recorded, nicol.EpisodeDataset))
+
+
+def slots(args: Arguments, recorded: Path, out: Path) -> None:
+    """Refits dynamics, distance and success; what the robot and the objects look like stays."""
+    config: Any = checkpoint.load(args.world_model).config
+    settings = SlotsArguments(
+        data=(*args.data, recorded),
+        out=out,
+        init=str(checkpoint.resolve(args.world_model)),
+        updates=args.updates,
+        distance_updates=args.updates,
+        own_updates=0,
+        word_order=config.word_order,
+        pointing=config.pointing,
+        ahead=AHEAD,
+        use_success=config.success,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    slots_fit.fit(settings, _joined(args, recorded, EpisodeDataset))
+
+
+def dynamics(args: Arguments, recorded: Path, out: Path) -> None:
+    """Refits memory, ensemble and head; the auto-encoders stay."""
+    model: Any = checkpoint.load(args.world_model)
+    settings = DynamicsArguments(
+        data=(*args.data, recorded),
+        out=out,
+        init=str(checkpoint.resolve(args.world_model)),
+        updates=args.updates,
+        picture_updates=0,
+        ahead=AHEAD,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    episodes = _joined(args, recorded, EpisodeDataset)
+    if model.spec.goals and not episodes.goal:
+        settings = replace(settings, ends_as_goals=True)
+    dynamics_fit.fit(settings, episodes)
+
+
+def vmc(args: Arguments, recorded: Path, out: Path) -> None:
+    """Refits M; V stays."""
+    settings = VMCArguments(
+        data=(*args.data, recorded),
+        out=out,
+        init=str(checkpoint.resolve(args.world_model)),
+        updates=args.updates,
+        picture_updates=0,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    vmc_fit.fit(settings, _joined(args, recorded, EpisodeDataset))
+
+
+REFITS: dict[str, Callable[[Arguments, Path, Path], None]] = {
+    "state_grounded": state_grounded,
+    "slots": slots,
+    "dynamics": dynamics,
+    "vmc": vmc,
+}
+"""Refit of every kind of world model that can be fitted on."""
+
+
+def _joined(args: Arguments, recorded: Path, dataset: Any) -> Any:
+    """Returns some old episodes, as many as `args.rehearsed`, and all new ones."""
+    old = dataset.load(*args.data)
+    rows = np.random.default_rng(args.seed).permutation(len(old))[: args.rehearsed]
+    return dataset.concatenate([old.take(np.sort(rows)), dataset.load(recorded)])
