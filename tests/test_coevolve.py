@@ -66,9 +66,11 @@ def test_records_refits_and_compares_once(calls, folders, toy_folder, tmp_path):
     report = coevolve.coevolve(args)
     new = tmp_path / "out" / "episodes"
     by_name = {name: asked for name, asked in calls}
-    assert [name for name, _ in calls] == ["collect", "fit", "seen", *["evaluate"] * 3]
-    asked = by_name["collect"]
-    assert (asked.out, asked.episodes, asked.mix) == (new, 7, "policy:0.5,dreamt:0.5")
+    assert [name for name, _ in calls] == [*["collect"] * 3, "fit", "seen", *["evaluate"] * 3]
+    recordings = [asked for name, asked in calls if name == "collect"]
+    assert [(asked.task, asked.episodes) for asked in recordings] == [("reach", 3), ("push", 2), ("lift", 2)]
+    asked = recordings[0]
+    assert (asked.out, asked.mix) == (new, "policy:0.5,dreamt:0.5")
     assert asked.world_model == str(checkpoint.resolve(world)), "dreams in the model that is to learn"
 
     fitted = by_name["fit"]
@@ -88,7 +90,7 @@ def test_records_refits_and_compares_once(calls, folders, toy_folder, tmp_path):
     assert json.loads((tmp_path / "out" / "coevolution.json").read_text()) == report
 
     assert coevolve.coevolve(args) == report
-    assert [name for name, _ in calls[6:]] == ["collect"]  # which finds its episodes by itself
+    assert [name for name, _ in calls[8:]] == ["collect"] * 3  # which find their episodes by themselves
 
 
 def test_another_run_needs_another_folder(calls, folders, tmp_path):
@@ -98,6 +100,12 @@ def test_another_run_needs_another_folder(calls, folders, tmp_path):
     with pytest.raises(ValueError, match="out=.*: updates 1500, now 9999; accepted"):
         coevolve.coevolve(replace(args, updates=9999))
     coevolve.record_and_refit(replace(args, workers=1, threads=1))  # which changes nothing
+    with pytest.raises(ValueError, match="task='dance' is not known; accepted: 'reach', 'push', 'lift', 'all'"):
+        coevolve.coevolve(replace(args, task="dance", out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    coevolve.coevolve(replace(args, task="lift", out=tmp_path / "other"))
+    recordings = [asked for name, asked in calls if name == "collect" and asked.out.parent.name == "other"]
+    assert [(asked.task, asked.episodes) for asked in recordings] == [("lift", 7)]
 
 
 def test_a_slip_leaves_the_folder_free(calls, folders, tmp_path):
@@ -168,7 +176,7 @@ def test_slots_keep_what_they_see(tmp_path, monkeypatch):
     base, again = (checkpoint.load(tmp_path / name) for name in ("base", "world_model"))
     before, after = base.state_dict(), again.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert changed and "reader" not in changed, changed
+    assert "dynamics" in changed and not changed & {"reader", "phi", "painter"}, changed
     episodes = json.loads((tmp_path / "world_model" / "metrics.json").read_text())["episodes"]
     assert sum(episodes.values()) == 10, "six old ones, four new ones"
 

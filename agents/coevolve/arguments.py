@@ -26,6 +26,8 @@ class Arguments:
     """World model to refit: a folder, or the name of a shipped one."""
     episodes: int = 200
     """Episodes to record with the policy, spread over the tasks. Its actions are sampled, as in training."""
+    task: str = "all"
+    """Task to record, if the environment has several; "all" records each of them."""
     scene: str | None = None
     """Scene to record in, if the environment has several, as in `agents.collect`."""
     rehearsed: int = 2000

@@ -29,9 +29,9 @@ from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.policies import registry
 from dream_env.agents.run.config import check_out, check_settings
 from dream_env.agents.run.worlds import spec_of, tasks_of
+from dream_env.checks import check_choice
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
-from dream_env.nicol.tasks import STANDARD
 from dream_env.preparation import Preparation
 from dream_env.world_models import checkpoint
 
@@ -85,6 +85,8 @@ def check(args: Arguments) -> None:
     config = registry.load(str(args.policy)).config
     if hasattr(config, "check_encoder"):
         config.check_encoder(args.world_model)
+    if args.task != "all":
+        check_choice("task", args.task, (*tasks_of(args.world_model), "all"))
     data = EpisodeDataset.load(*args.data)
     if data.spec.forms != model.spec.forms:
         raise ValueError(
@@ -103,10 +105,7 @@ def record(args: Arguments, out: Path) -> None:
         collect.collect(collect.Arguments(out, args.episodes, spec.name, **how))
         return
     how |= {"mix": "policy:0.5,dreamt:0.5", "world_model": str(checkpoint.resolve(args.world_model))}
-    if tasks == STANDARD:
-        collect.collect(collect.Arguments(out, args.episodes, **how))
-        return
-    for i, task in enumerate(tasks):
+    for i, task in enumerate(tasks := tasks if args.task == "all" else (args.task,)):
         share = (args.episodes + len(tasks) - 1 - i) // len(tasks)
         collect.collect(collect.Arguments(out, share, task=task, **how))
 

@@ -58,7 +58,7 @@ def state_grounded(args: Arguments, recorded: Path, out: Path) -> None:
 
 
 def slots(args: Arguments, recorded: Path, out: Path) -> None:
-    """Refits dynamics, distance and success; what the robot and the objects look like stays."""
+    """Refits dynamics and success; the embedding, and what the robot and the objects look like, stay."""
     config: Any = checkpoint.load(args.world_model).config
     settings = SlotsArguments(
         data=(*args.data, recorded),
@@ -66,6 +66,7 @@ def slots(args: Arguments, recorded: Path, out: Path) -> None:
         init=str(checkpoint.resolve(args.world_model)),
         updates=args.updates,
         distance_updates=args.updates,
+        keep_embedding=True,
         own_updates=0,
         word_order=config.word_order,
         pointing=config.pointing,

@@ -21,6 +21,8 @@ class Arguments:
             minutes.
         updates: Updates of the stage that trains the slot dynamics.
         distance_updates: Updates of the stage that trains the embedding, whose distance counts steps, and success.
+        keep_embedding: With `init`, train only the success prediction in that stage, so that policies still fit the
+            model.
         own_updates: Updates of the stage that trains the robot's appearance: state estimation from images, and
             rendering. Skipped if the data have no vectors.
         relight: Share of the training images that are augmented with random light and random table colours while the
@@ -60,6 +62,7 @@ class Arguments:
     init: str | None = None
     updates: int = 6000
     distance_updates: int = 2000
+    keep_embedding: bool = False
     own_updates: int = 1200
     relight: float = 0.0
     most_slots: int = 8
@@ -88,6 +91,8 @@ class Arguments:
     def __post_init__(self) -> None:
         """Checks what would be found out only after the fit."""
         check_number("starts", self.starts, 1)
+        if self.keep_embedding and self.init is None:
+            raise ValueError("keep_embedding=True without init; accepted: with the model whose embedding is kept")
 
     def settings(self) -> dict[str, Any]:
         """Returns the options that determine the result of a run."""

@@ -206,7 +206,14 @@ class Targets:
 
 
 def distance_stage(
-    model: SlotModel, data: Recorded, targets: Targets, updates: int, far: float, rate: float, batch: int = 256
+    model: SlotModel,
+    data: Recorded,
+    targets: Targets,
+    updates: int,
+    far: float,
+    rate: float,
+    batch: int = 256,
+    keep_embedding: bool = False,
 ) -> Stage:
     """Trains the embedding, whose squared distance is a shortest-path length, and the success prediction.
 
@@ -222,8 +229,10 @@ def distance_stage(
         far: Distance in steps beyond which all states count as equally far.
         rate: Peak learning rate.
         batch: Number of states per batch.
+        keep_embedding: Whether to train the success prediction only.
     """
-    parts = nn.ModuleList([part for part in (model.phi, model.success_net) if part is not None])
+    trained = [model.success_net] if keep_embedding else [model.phi, model.success_net]
+    parts = nn.ModuleList([part for part in trained if part is not None])
     episode = torch.zeros(data.frames, dtype=torch.int64)
     episode[data.first[1:]] = 1
     episode = episode.cumsum(0)
