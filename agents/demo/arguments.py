@@ -17,7 +17,7 @@ class Training(NamedTuple):
     """Training that suits one of the shipped world models.
 
     Attributes:
-        init: Clone of 5 demonstrations per task that takes the world model's embeddings.
+        init: Clone of a few demonstrations per task that takes the world model's embeddings.
         steps: Environment steps. A transformer learns more from each step, and takes longer for it.
         temperature: Temperature of the dreams.
     """
@@ -27,7 +27,11 @@ class Training(NamedTuple):
     temperature: float
 
 
-SHIPPED = {"default": Training("bc5", 1_500_000, 1.0), "unlabelled": Training("unlabelled", 300_000, 1.5)}
+SHIPPED = {
+    "default": Training("bc5", 1_500_000, 1.0),
+    "unlabelled": Training("unlabelled", 300_000, 1.5),
+    "place_stack": Training("place_stack", 600_000, 1.5),
+}
 """Training in each of the shipped world models."""
 
 
@@ -37,15 +41,17 @@ class Arguments:
 
     task: TaskName = "all"
     """Task to train and to evaluate."""
-    world_model: Literal["default", "unlabelled"] = "default"
+    world_model: Literal["default", "unlabelled", "place_stack"] = "default"
     """Shipped world model to train in. "default" was fitted with labels of the simulator; "unlabelled" was fitted to
-    images, states, actions and instructions only."""
+    images, states, actions and instructions only. Both know reach, push and lift. "place_stack" was fitted like
+    "unlabelled", to place and stack."""
     init: str | None = None
-    """Cloned policy to start from: a folder, or a shipped one. By default the clone of 5 demonstrations per task that
-    suits --world-model, "bc5" or "unlabelled". "default" was cloned from 100 per task, which leaves little room for
-    improvement."""
+    """Cloned policy to start from: a folder, or a shipped one. By default the clone of a few demonstrations per task
+    that suits --world-model, "bc5", "unlabelled" or "place_stack". "default" was cloned from 100 per task, which leaves
+    little room for improvement."""
     out: Path | None = None
-    """Output folder. By default nicol_demo, with _unlabelled, _short and _from_scratch appended for these options."""
+    """Output folder. By default nicol_demo, with _unlabelled, _place_stack, _short and _from_scratch appended for these
+    options."""
     short: bool = False
     """Runs everything at a small size, in a minute or two, as a test of the installation. Its figures are
     meaningless."""
@@ -55,7 +61,8 @@ class Arguments:
     episodes: int = 50
     """Evaluation episodes per task, in physics and in the world model, before and after training."""
     steps: int | None = None
-    """Training steps in the world model; by default 1,500,000, or 300,000 in "unlabelled"."""
+    """Training steps in the world model; by default 1,500,000, or 300,000 in "unlabelled" and 600,000 in
+    "place_stack"."""
     collected: int = 4500
     """Number of episodes to collect with --from-scratch."""
     demonstrations: int = 5

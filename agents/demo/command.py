@@ -30,12 +30,12 @@ from dream_env.agents.policies import registry
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, check_settings
+from dream_env.agents.run.worlds import tasks_of
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.checks import check_choice, check_number
 from dream_env.files import write_json
 from dream_env.nicol.episodes import EpisodeDataset
-from dream_env.nicol.tasks import STANDARD, TASKS
 from dream_env.world_models import checkpoint
 
 BEFORE, AFTER = "before RL", "after RL"
@@ -71,7 +71,7 @@ def demo(arguments: Arguments) -> str:
     out, world_model, policy = args.folder, str(args.world_model), str(args.init)
     if args.from_scratch:
         world_model, policy = from_scratch(args)
-    tasks = STANDARD if args.task == "all" else (args.task,)
+    tasks = tasks_of(world_model) if args.task == "all" else (args.task,)
     settings = Settings({BEFORE: policy}, tasks, args.episodes, HELD_OUT_SEED, world_model)
     with stage(args, f"evaluating the clone in physics and dream: {args.episodes} starts per task and world"):
         before = evaluated(settings, out / "episodes")
@@ -104,7 +104,7 @@ def check(args: Arguments) -> None:
         ValueError: If an argument is not accepted, or the folder holds a run with other settings.
         FileNotFoundError: If the clone does not exist.
     """
-    check_choice("task", args.task, [*(name for name, task in TASKS.items() if task.arms == 1), "all"])
+    check_choice("task", args.task, [*tasks_of(args.world_model), "all"])
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
     if args.from_scratch:

@@ -32,9 +32,14 @@ KINDS = {
 `dream_env.agents.policies.protocol.Policy`, and is built from its config."""
 GROUP = "dream_env.policies"
 """Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
-SHIPPED = {"default": "policy", "bc5": "policy_bc5", "unlabelled": "policy_unlabelled"}
-"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task, and one of 5
-demonstrations that takes the embeddings of the world model "unlabelled"."""
+SHIPPED = {
+    "default": "policy",
+    "bc5": "policy_bc5",
+    "unlabelled": "policy_unlabelled",
+    "place_stack": "policy_place_stack",
+}
+"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task; one of 5 that takes the
+embeddings of the world model "unlabelled"; and one of 25 of `place` and `stack`, for the world model "place_stack"."""
 ALIASES = {"few": "bc5"}
 """Former names of shipped policies, and their current names."""
 _REMEDY = "`python -m agents.clone --out FOLDER` makes one, or `python -m agents.train`"

@@ -114,10 +114,13 @@ SIZES = {
         panda.PUSH,
         "PandaPush-v3",
         ("play",) * 9 + ("held",),
-        250,
-        {"slots": _SLOTS, "dynamics": _DYNAMICS | {"latent": 32}},
-        _CLONE,
-        _TRAIN,
+        600,
+        {
+            "slots": _SLOTS | {"updates": 4000, "distance_updates": 3000, "own_updates": 600, "batch": 64},
+            "dynamics": _DYNAMICS | {"latent": 32},
+        },
+        _CLONE | {"updates": 2500},
+        _TRAIN | {"rate": 1e-4, "steps": 400_000},
     ),
 }
 SHORT: dict[str, dict[str, Any]] = {
