@@ -40,8 +40,8 @@ class Arguments:
     workers: int | None = None
     """Processes that record and evaluate; by default one per core."""
     measured: int = 34
-    """Held-out episodes, per task if the environment has several, in which the policy acts in the real environment and
-    in the dreams of the world model before and after the refit."""
+    """Validation episodes, per task if the environment has several, in which the policy acts in the real environment
+    and in the dreams of the world model before and after the refit."""
     seed: int = 0
     """Seed of the recorded episodes and of the refit."""
 

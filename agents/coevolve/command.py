@@ -24,11 +24,11 @@ from dream_env.agents.coevolve.refits import REFITS
 from dream_env.agents.eval import any_world
 from dream_env.agents.eval.results import EpisodeResult, World
 from dream_env.agents.eval.statistics import markdown_table
-from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.policies import registry
 from dream_env.agents.run.config import check_out, check_settings
 from dream_env.agents.run.worlds import spec_of, tasks_of
+from dream_env.agents.train.arguments import VALIDATION_SEED
 from dream_env.checks import check_choice
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json, write_text
@@ -111,7 +111,7 @@ def record(args: Arguments, out: Path) -> None:
 
 
 def outcomes(args: Arguments, world_model: str, world: World) -> tuple[str, Outcomes]:
-    """Lets the policy act on held-out seeds in physics (the real environment) or in a dream.
+    """Lets the policy act on validation seeds in physics (the real environment) or in a dream.
 
     Returns:
         What was measured, "success" or "return", and its means.
@@ -119,12 +119,12 @@ def outcomes(args: Arguments, world_model: str, world: World) -> tuple[str, Outc
     tasks, policy = tasks_of(world_model), str(args.policy)
     if not tasks:
         if world == "dream":
-            played = any_world.play_dream(policy, world_model, args.measured, HELD_OUT_SEED)
+            played = any_world.play_dream(policy, world_model, args.measured, VALIDATION_SEED)
         else:
-            played = any_world.play_real(policy, None, world_model, args.measured, HELD_OUT_SEED)
+            played = any_world.play_real(policy, None, world_model, args.measured, VALIDATION_SEED)
         figure, values = ("success", played.success) if played.success else ("return", played.returns)
         return figure, {spec_of(world_model).name: float(np.mean(values))}
-    settings = Settings({"policy": policy}, tasks, args.measured, HELD_OUT_SEED, world_model)
+    settings = Settings({"policy": policy}, tasks, args.measured, VALIDATION_SEED, world_model)
     settings = replace(settings, scene=args.scene or settings.scene)
     return "success", successes(evaluate(settings, args.workers, (world,)))
 
