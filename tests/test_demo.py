@@ -48,7 +48,7 @@ def world(monkeypatch):
 def test_prints_and_writes_both_worlds_before_and_after(world, tmp_path, capsys):
     demo.main(demo.Arguments(out=tmp_path, episodes=4))
     text = capsys.readouterr().out
-    assert "about 3 minutes" in text and str(tmp_path.resolve()) in text
+    assert "about 6 minutes" in text and str(tmp_path.resolve()) in text
     assert "before RL" in text and "after RL − before RL" in text and "+50 (" in text
     for name in demo.FILES:
         assert (tmp_path / name).exists(), name
@@ -56,19 +56,25 @@ def test_prints_and_writes_both_worlds_before_and_after(world, tmp_path, capsys)
     rows = {(row["policy"], row["world"], row["task"]): row for row in results["rows"]}
     assert rows["before RL", "physics", "all"]["successes"] == 6
     assert rows["after RL", "dream", "lift"]["value"] == 1
-    assert world[1].steps == 1_500_000 and world[1].init == "bc5" and world[1].temperature == 1
-
-
-def test_trains_without_labels(world, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    demo.main(demo.Arguments(world_model="unlabelled", episodes=1))
-    assert (tmp_path / "nicol_demo_unlabelled" / "results.md").exists()
     assert (world[1].world_model, world[1].init) == ("unlabelled", "unlabelled")
-    assert world[1].steps == 300_000 and world[1].temperature == 1.5
+    assert world[1].steps == 600_000 and world[1].temperature == 1.5
+
+
+def test_trains_in_the_other_world_models(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo.main(demo.Arguments(world_model="state_grounded", episodes=1))
+    assert (tmp_path / "nicol_demo_state_grounded" / "results.md").exists()
+    assert (world[1].world_model, world[1].init) == ("state_grounded", "bc5")
+    assert world[1].steps == 1_500_000 and world[1].temperature == 1
+    demo.main(demo.Arguments(world_model="place_stack", episodes=1))
+    results = json.loads((tmp_path / "nicol_demo_place_stack" / "results.json").read_text())
+    assert {row["task"] for row in results["rows"]} == {"place", "stack", "all"}
     with pytest.raises(ValueError, match="world_model='unlabelled' with from_scratch=True"):
         demo.demo(demo.Arguments(world_model="unlabelled", from_scratch=True, out=tmp_path / "scratch"))
     with pytest.raises(ValueError, match="its encoder .* is not the one"):
-        demo.demo(demo.Arguments(world_model="unlabelled", init="bc5", out=tmp_path / "other"))
+        demo.demo(demo.Arguments(init="bc5", out=tmp_path / "other"))
+    with pytest.raises(ValueError, match="task='place' is not known; accepted: 'reach', 'push', 'lift', 'all'"):
+        demo.demo(demo.Arguments(task="place", out=tmp_path / "another"))
 
 
 def test_a_second_run_evaluates_only_what_has_changed(world, tmp_path):
@@ -117,6 +123,7 @@ def test_forms_have_folders_of_their_own():
         ({"steps": 0}, "steps=0; accepted"),
         ({"collected": 5}, "collected=5; accepted"),
         ({"demonstrations": 151}, "demonstrations=151; accepted: a finite number, 1 to 150"),
+        ({"world_model": "place_stack"}, "world_model='place_stack' with from_scratch=True"),
         ({"task": "lift"}, "holds a run with other settings: task 'reach', now 'lift'"),
         ({"short": True}, "holds a run with other settings: short False, now True"),
     ],

@@ -244,7 +244,8 @@ def test_missing_file_names_the_command(folder, name):
 
 
 def test_a_misspelt_name_lists_what_is_accepted():
-    accepted = "'default', 'unlabelled', 'place_stack', a folder written by `python -m agents.fit`, or hf://user/name"
+    names = ", ".join(map(repr, checkpoint.SHIPPED))
+    accepted = f"{names}, a folder written by `python -m agents.fit`, or hf://user/name"
     with pytest.raises(FileNotFoundError, match=f"world_model='unlabeled' does not exist; accepted: {accepted}"):
         checkpoint.load("unlabeled")
 

@@ -28,11 +28,13 @@ class Training(NamedTuple):
 
 
 SHIPPED = {
-    "default": Training("bc5", 1_500_000, 1.0),
-    "unlabelled": Training("unlabelled", 300_000, 1.5),
+    "unlabelled": Training("unlabelled", 600_000, 1.5),
+    "state_grounded": Training("bc5", 1_500_000, 1.0),
     "place_stack": Training("place_stack", 600_000, 1.5),
 }
-"""Training in each of the shipped world models."""
+"""Training in each of the shipped world models; the first one is the default."""
+USUAL, FITTED = "unlabelled", "state_grounded"
+"""Default world model, and the kind that --from-scratch fits."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,17 @@ class Arguments:
 
     task: TaskName = "all"
     """Task to train and to evaluate."""
-    world_model: Literal["default", "unlabelled", "place_stack"] = "default"
-    """Shipped world model to train in. "default" was fitted with labels of the simulator; "unlabelled" was fitted to
-    images, states, actions and instructions only. Both know reach, push and lift. "place_stack" was fitted like
-    "unlabelled", to place and stack."""
+    world_model: Literal["unlabelled", "state_grounded", "place_stack"] | None = None
+    """Shipped world model to train in. "unlabelled", the default, was fitted to images, states, actions, instructions
+    and success marks; "state_grounded" also to the simulator's labels, and is what --from-scratch fits. Both know
+    reach, push and lift. "place_stack" was fitted like "unlabelled", to place and stack."""
     init: str | None = None
     """Cloned policy to start from: a folder, or a shipped one. By default the clone of a few demonstrations per task
-    that suits --world-model, "bc5", "unlabelled" or "place_stack". "default" was cloned from 100 per task, which leaves
-    little room for improvement."""
+    that suits --world-model, "unlabelled", "bc5" or "place_stack". "default" was cloned from 100 per task for
+    "state_grounded", which leaves little room for improvement."""
     out: Path | None = None
-    """Output folder. By default nicol_demo, with _unlabelled, _place_stack, _short and _from_scratch appended for these
-    options."""
+    """Output folder. By default nicol_demo, with _state_grounded, _place_stack, _short and _from_scratch appended for
+    these options."""
     short: bool = False
     """Runs everything at a small size, in a minute or two, as a test of the installation. Its figures are
     meaningless."""
@@ -61,8 +63,7 @@ class Arguments:
     episodes: int = 50
     """Evaluation episodes per task, in physics and in the world model, before and after training."""
     steps: int | None = None
-    """Training steps in the world model; by default 1,500,000, or 300,000 in "unlabelled" and 600,000 in
-    "place_stack"."""
+    """Training steps in the world model; by default 600,000, or 1,500,000 in "state_grounded", which is faster."""
     collected: int = 4500
     """Number of episodes to collect with --from-scratch."""
     demonstrations: int = 5
@@ -77,19 +78,21 @@ class Arguments:
         Raises:
             ValueError: If there is no such world model.
         """
-        check_choice("world_model", self.world_model, SHIPPED)
-        usual = SHIPPED[self.world_model]
-        init, steps, out = self.init or usual.init, usual.steps if self.steps is None else self.steps, self.folder
+        check_choice("world_model", self.world_model, (*SHIPPED, None))
+        world_model, out = self.world_model or (FITTED if self.from_scratch else USUAL), self.folder
+        usual = SHIPPED[world_model]
+        init, steps = self.init or usual.init, usual.steps if self.steps is None else self.steps
+        full = replace(self, world_model=world_model, init=init, out=out, steps=steps)
         if self.short:
-            return replace(self, init=init, out=out, episodes=2, steps=24_576, collected=FEWEST, demonstrations=1)
-        return replace(self, init=init, out=out, steps=steps)
+            return replace(full, episodes=2, steps=24_576, collected=FEWEST, demonstrations=1)
+        return full
 
     @property
     def folder(self) -> Path:
         """The output folder."""
         forms = [name for name in ("short", "from_scratch") if getattr(self, name)]
-        forms = [self.world_model] * (self.world_model != "default") + forms
-        return self.out or Path("_".join(["nicol_demo", *forms]))
+        other = self.world_model not in (None, FITTED if self.from_scratch else USUAL)
+        return self.out or Path("_".join(["nicol_demo", *[str(self.world_model)] * other, *forms]))
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that cannot change when a run is resumed, as JSON types."""

@@ -1,8 +1,9 @@
 """The main example: trains a policy in the dream and evaluates it in physics.
 
-    python -m agents.demo                             # about 3 minutes on two cores
-    python -m agents.demo --world-model unlabelled    # the same without any label of the simulator: 4 minutes
-    python -m agents.demo --from-scratch              # first collects, fits and clones: 40 minutes
+    python -m agents.demo                                # about 6 minutes on two cores
+    python -m agents.demo --world-model state_grounded   # in a world model that also learned from a simulator's labels
+    python -m agents.demo --world-model place_stack      # harder tasks
+    python -m agents.demo --from-scratch                 # first collects, fits and clones: 40 minutes
 
 A policy that was cloned from a few demonstrations is evaluated in physics and in the learned world model. It is
 then trained by RL in the world model, where the reward is minus the distance between the embedding and that of the goal
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from dream_env.agents import collect
 from dream_env.agents.clone import command as clone
-from dream_env.agents.demo.arguments import FEWEST, SHIPPED, Arguments
+from dream_env.agents.demo.arguments import FEWEST, FITTED, SHIPPED, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit.state_grounded import command as fit
@@ -82,7 +83,7 @@ def demo(arguments: Arguments) -> str:
         init=policy,
         world_model=world_model,
         steps=args.steps or 0,
-        temperature=SHIPPED[args.world_model].temperature,
+        temperature=SHIPPED[str(args.world_model)].temperature,
         validation_episodes=0,  # report the last policy; do not select one by physics
         seed=args.seed,
     )
@@ -104,18 +105,18 @@ def check(args: Arguments) -> None:
         ValueError: If an argument is not accepted, or the folder holds a run with other settings.
         FileNotFoundError: If the clone does not exist.
     """
-    check_choice("task", args.task, [*tasks_of(args.world_model), "all"])
+    check_choice("task", args.task, [*tasks_of(str(args.world_model)), "all"])
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
     if args.from_scratch:
-        if args.world_model != "default":
+        if args.world_model != FITTED:
             raise ValueError(
-                f"world_model={args.world_model!r} with from_scratch=True, which fits one of the default kind; "
-                "accepted: 'default'. `agents.fit --model slots` fits one without labels"
+                f"world_model={args.world_model!r} with from_scratch=True, which fits one of kind {FITTED!r}; "
+                f"accepted: {FITTED!r}. `agents.fit --model slots` fits one without labels"
             )
         check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
     else:
-        registry.load(str(args.init)).config.check_encoder(args.world_model)
+        registry.load(str(args.init)).config.check_encoder(str(args.world_model))
     check_out(args.folder)
     file = args.folder / "settings.json"
     if file.is_file():
@@ -194,7 +195,7 @@ def stage(args: Arguments, what: str) -> Iterator[None]:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    length = "a minute" if args.short else "3 minutes"
+    length = "a minute" if args.short else "6 minutes"
     if args.from_scratch:
         print("Collects episodes of NICOL, fits a world model and clones a policy: about 40 minutes. Then:")
     print(

@@ -32,8 +32,13 @@ constructed from its config and the spec of its world."""
 GROUP = "dream_env.world_models"
 """Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 
-SHIPPED = {"default": "world_model", "unlabelled": "unlabelled", "place_stack": "place_stack"}
-"""NICOL world models that ship with the package, and their folders in `assets`."""
+SHIPPED = {
+    "default": "world_model",
+    "state_grounded": "world_model",
+    "unlabelled": "unlabelled",
+    "place_stack": "place_stack",
+}
+"""NICOL world models that ship with the package, and their folders in `assets`; the default one has two names."""
 CONFIG, WEIGHTS, CARD, SPEC = "config.json", "model.safetensors", "README.md", "spec.json"
 _ACCEPTED = f"{', '.join(map(repr, SHIPPED))}, a folder written by `python -m agents.fit`, or hf://user/name"
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
@@ -67,8 +72,8 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "cpu
     Models are cached per process and device; a model whose files have changed is loaded again.
 
     Args:
-        name_or_path: "default", "unlabelled" or "place_stack" for a model that ships with the package, a folder written
-            by `save`, or `hf://user/name@revision`, see `dream_env.hub`.
+        name_or_path: One of `SHIPPED` for a model that ships with the package, a folder written by `save`, or
+            `hf://user/name@revision`, see `dream_env.hub`.
         device: Device of the weights.
 
     Returns:
