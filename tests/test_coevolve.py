@@ -1,6 +1,7 @@
 """Co-evolution: record the policy, refit on what it did, compare the dreams with reality; nothing is done twice."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def test_any_environment_and_its_return(pendulum, tmp_path):
     small = {"episodes": 3, "rehearsed": 6, "updates": 2, "measured": 2}
     args = Arguments(pendulum / "policy", (pendulum / "data",), tmp_path, str(pendulum / "world"), **small)
     report = coevolve.coevolve(args)
-    assert report["figure"] == "return" and [*report["real"]] == ["Pendulum-v1"]
+    assert report["figure"] == "return" and [*report["real"]] == ["all"]
     assert "return, real" in coevolve.table(report)
     new = AnyEpisodes.load(tmp_path / "episodes")
     assert len(new) == 3 and set(new.kind) == {"policy"} and new.spec == AnyEpisodes.load(pendulum / "data").spec
@@ -155,15 +156,66 @@ def test_any_environment_and_its_return(pendulum, tmp_path):
     assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
     written = (tmp_path / "world_model" / "model.safetensors").stat().st_mtime_ns
     assert coevolve.coevolve(args) == report
+    assert coevolve.coevolve(replace(args, measured=3))["measured"] == 3, "measured anew, not recorded"
     assert (tmp_path / "world_model" / "model.safetensors").stat().st_mtime_ns == written
+    known = Path.cwd()
+    try:  # another spelling of the same paths
+        os.chdir(pendulum)
+        coevolve.check(replace(args, policy=Path("policy"), data=(Path("data"),), world_model="world"))
+    finally:
+        os.chdir(known)
 
 
-def test_data_of_another_world_are_refused(pendulum, tmp_path):
-    collect.collect(collect.Arguments(tmp_path / "data", 2, "MountainCarContinuous-v0", max_steps=5))
-    args = Arguments(pendulum / "policy", (tmp_path / "data",), tmp_path / "out", str(pendulum / "world"))
-    with pytest.raises(ValueError, match="are of MountainCarContinuous-v0.*accepted: episodes of Pendulum-v1"):
-        coevolve.coevolve(args)
+def test_what_does_not_fit_is_refused_before_anything_is_recorded(pendulum, tmp_path):
+    args = Arguments(pendulum / "policy", (pendulum / "data",), tmp_path / "out", str(pendulum / "world"))
+    for name, env, more in (
+        ("far", "MountainCarContinuous-v0", {}),
+        ("heavy", "Pendulum-v1", {"skip": 2, "env_options": "g=5.0"}),
+    ):
+        collect.collect(collect.Arguments(tmp_path / name, 2, env, max_steps=5, **more))
+    for change, message in (
+        ({"data": (tmp_path / "far",)}, "name MountainCarContinuous-v0; accepted: episodes of Pendulum-v1"),
+        ({"data": (tmp_path / "heavy",)}, "preparation .*5.0.*; accepted: episodes of Pendulum-v1"),
+        (
+            {"policy": Path("bc5")},
+            "policy='bc5' was trained in a world model of NicoLReal-v0; accepted: one of Pendulum",
+        ),
+        ({"scene": "varied"}, "scene='varied'; accepted: none"),
+        ({"task": "lift"}, "task='lift' is not known; accepted: 'all'"),
+        ({"out": pendulum / "world"}, "is what the run reads"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            coevolve.coevolve(replace(args, **change))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out" / "episodes").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds episodes/ of another command"):
+        coevolve.coevolve(args)
+
+
+def test_success_is_compared_only_where_every_world_tells_it(pendulum, tmp_path, monkeypatch):
+    told = iter([{"return": {"all": 1.0}, "success": {"all": 1.0}}, {"return": {"all": 2.0}}, {"return": {"all": 3.0}}])
+    monkeypatch.setattr(coevolve, "outcomes", lambda *args: next(told))
+    monkeypatch.setattr(coevolve, "record_and_refit", lambda args: tmp_path)
+    args = Arguments(pendulum / "policy", (pendulum / "data",), tmp_path, str(pendulum / "world"))
+    report = coevolve.coevolve(args)
+    assert [report[name] for name in ("figure", "real", "before", "after")] == [
+        "return",
+        *({"all": value} for value in (1.0, 2.0, 3.0)),
+    ]
+
+
+def test_a_fit_that_goes_on_keeps_sizes_and_ends(pendulum, tmp_path):
+    args = DynamicsArguments((pendulum / "data",), tmp_path / "fit", init=str(pendulum / "world"), updates=1)
+    data = AnyEpisodes.load(pendulum / "data")
+    with pytest.raises(ValueError, match="width=64 with init=.*; accepted: its own, 16"):
+        dynamics_fit.fit(replace(args, width=64), data)
+    base = checkpoint.load(pendulum / "world")
+    base.config = replace(base.config, terminates=True)
+    checkpoint.save(base, tmp_path / "base", "card")
+    fitted = dynamics_fit.fit(replace(args, init=str(tmp_path / "base")), data)
+    assert fitted.model.config.terminates and fitted.model.config.width == 16
+    with pytest.raises(ValueError, match="updates=0 leaves the weights random"):
+        replace(args, init=None, updates=0)
 
 
 def test_slots_keep_what_they_see(tmp_path, monkeypatch):

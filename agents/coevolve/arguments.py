@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_number
 
 LEAST = {"episodes": 1, "rehearsed": 1, "updates": 1, "threads": 1, "measured": 1, "seed": 0}
 """Smallest accepted value of each number."""
+LATE = ("out", "threads", "workers", "measured")
+"""Arguments that may differ when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -54,5 +57,7 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns the arguments that must stay the same when a run is resumed, as JSON values."""
-        values = {name: value for name, value in asdict(self).items() if name not in ("out", "threads", "workers")}
-        return values | {"policy": str(self.policy), "data": [str(folder) for folder in self.data]}
+        values = {name: value for name, value in asdict(self).items() if name not in LATE}
+        return resolve_paths(values | {"policy": str(self.policy), "data": None}) | {
+            "data": [str(Path(folder).expanduser().resolve()) for folder in self.data]
+        }

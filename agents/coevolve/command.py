@@ -2,11 +2,12 @@
 
 A policy that was trained in a dream moves to states that are rare in the recorded episodes, and there the dream errs in
 its favor. This command therefore records the policy in the real environment, and continues to fit the world model to
-the old and the new episodes; the encoder stays fixed, so existing policies still fit. It then compares the policy's
-success (its return, where success is unknown) in the real environment with that in the dreams before and after. For
-NICOL, in half of the recorded episodes physics executes the actions that the policy chooses in a dream with the same
-initial state. WMPO (arXiv:2511.09515) also fits its world model to the policy's behavior. An interrupted run continues
-when the same command is given again.
+the old and the new episodes. The encoder stays fixed, so existing policies still fit; only the numbers in a recurrent
+memory change (kinds `dynamics` with pictures, and `vmc`). It then compares the policy's success (its return, where
+success is unknown) in the real environment with that in the dreams before and after. For NICOL, in half of the recorded
+episodes physics executes the actions that the policy chooses in a dream with the same initial state. WMPO
+(arXiv:2511.09515) also fits its world model to the policy's behavior. An interrupted run continues when the same
+command is given again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dream_env.agents import collect
 from dream_env.agents.coevolve.arguments import Arguments
 from dream_env.agents.coevolve.refits import REFITS
 from dream_env.agents.eval import any_world
-from dream_env.agents.eval.results import EpisodeResult, World
+from dream_env.agents.eval.results import WORLDS, EpisodeResult, World
 from dream_env.agents.eval.statistics import markdown_table
 from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.policies import registry
@@ -35,20 +36,23 @@ from dream_env.files import write_json, write_text
 from dream_env.preparation import Preparation
 from dream_env.world_models import checkpoint
 
+EPISODES, REFITTED = "episodes", "world_model"
+"""Folders in the output folder."""
 Outcomes = dict[str, float]
-"""Mean success of a policy by task, or its mean return under the name of the environment."""
+"""Mean success or return of a policy by task; under "all" in an environment without tasks."""
 
 
 def coevolve(args: Arguments) -> dict[str, Any]:
     """Runs all steps that are not done yet and returns the report as JSON values; errors as in `record_and_refit`."""
     refitted = record_and_refit(args)
     file = args.out / "coevolution.json"
-    if file.is_file():
-        return json.loads(file.read_text())
+    if file.is_file() and (known := json.loads(file.read_text()))["measured"] == args.measured:
+        return known
+    real, before = (outcomes(args, args.world_model, world) for world in WORLDS)
+    after = outcomes(args, str(refitted), "dream")
+    figure = "success" if all("success" in part for part in (real, before, after)) else "return"
     report: dict[str, Any] = {"policy": str(args.policy), "episodes": args.episodes, "measured": args.measured}
-    report["figure"], report["real"] = outcomes(args, args.world_model, "physics")
-    report["before"] = outcomes(args, args.world_model, "dream")[1]
-    report["after"] = outcomes(args, str(refitted), "dream")[1]
+    report |= {"figure": figure, "real": real[figure], "before": before[figure], "after": after[figure]}
     write_json(file, report)
     write_text(args.out / "coevolution.md", table(report))
     return report
@@ -59,14 +63,15 @@ def record_and_refit(args: Arguments) -> Path:
 
     Raises:
         FileNotFoundError: If the policy, the data or the world model is missing.
-        ValueError: If the policy was trained with another encoder, the world model is of a kind that cannot be
-            refitted, or `args.out` holds a run with other settings.
+        ValueError: If the policy or the data do not fit the world model, the world model is of a kind that cannot be
+            refitted, or `args.out` holds a run with other settings, or something else.
     """
     check(args)
-    recorded, refitted = args.out / "episodes", args.out / "world_model"
-    record(args, recorded)
+    for recording in recordings(args):
+        collect.collect(recording)
+    refitted = args.out / REFITTED
     if not (refitted / "metrics.json").is_file():
-        REFITS[checkpoint.load(args.world_model).kind](args, recorded, refitted)
+        REFITS[checkpoint.load(args.world_model).kind](args, args.out / EPISODES, refitted)
     return refitted
 
 
@@ -75,46 +80,56 @@ def check(args: Arguments) -> None:
 
     Errors as in `record_and_refit`.
     """
-    check_out(args.out)
+    check_out(args.out, None, args.policy, args.world_model, *args.data)
     file = args.out / "coevolve_settings.json"  # `agents.studies.transfer` uses settings.json
     if file.is_file():
         check_settings(args.out, json.loads(file.read_text()), args.settings())
+    elif found := [name for name in (EPISODES, REFITTED) if (args.out / name).exists()]:
+        raise ValueError(f"out={args.out} holds {found[0]}/ of another command; accepted: a new folder")
     model: Any = checkpoint.load(args.world_model)
     if model.kind not in REFITS:
         raise ValueError(f"world_model={args.world_model!r} is of kind {model.kind!r}; accepted: {', '.join(REFITS)}")
-    config = registry.load(str(args.policy)).config
+    config = getattr(registry.load(str(args.policy)), "config", None)
+    if (named := registry.world_model_of(str(args.policy))) and spec_of(named).forms != model.spec.forms:
+        raise ValueError(
+            f"policy={str(args.policy)!r} was trained in a world model of {spec_of(named).name}; accepted: one of "
+            f"{model.spec.name}"
+        )
     if hasattr(config, "check_encoder"):
         config.check_encoder(args.world_model)
     if args.task != "all":
         check_choice("task", args.task, (*tasks_of(args.world_model), "all"))
-    data = EpisodeDataset.load(*args.data)
-    if data.spec.forms != model.spec.forms:
-        raise ValueError(
-            f"data={[str(folder) for folder in args.data]} are of {data.spec.name}, with {data.spec.forms}; accepted: "
-            f"episodes of {model.spec.name}, with {model.spec.forms}"
-        )
+    recorded = EpisodeDataset.load(*args.data).spec
+    for name in ("name", "forms", "preparation"):
+        given, needed = getattr(recorded, name), getattr(model.spec, name)
+        if given != needed:
+            raise ValueError(
+                f"data={[str(folder) for folder in args.data]}: {name} {given}; accepted: episodes of "
+                f"{model.spec.name}, with {name} {needed}"
+            )
+    for recording in recordings(args):
+        recording.jobs()
     write_json(file, args.settings())
 
 
-def record(args: Arguments, out: Path) -> None:
-    """Records the policy in the real environment, the same number of episodes in each task (or one more)."""
-    spec, tasks = spec_of(args.world_model), tasks_of(args.world_model)
+def recordings(args: Arguments) -> list[collect.Arguments]:
+    """Returns what to record in the real environment: the same number of episodes in each task (or one more)."""
+    spec, tasks, out = spec_of(args.world_model), tasks_of(args.world_model), args.out / EPISODES
     how: dict[str, Any] = {"policy": str(args.policy), "seed": args.seed, "workers": args.workers, "scene": args.scene}
     if not tasks:
         how |= {"max_steps": spec.horizon, **collect.prepared(Preparation.of(spec.preparation))}
-        collect.collect(collect.Arguments(out, args.episodes, spec.name, **how))
-        return
+        return [collect.Arguments(out, args.episodes, spec.name, **how)]
     how |= {"mix": "policy:0.5,dreamt:0.5", "world_model": str(checkpoint.resolve(args.world_model))}
-    for i, task in enumerate(tasks := tasks if args.task == "all" else (args.task,)):
-        share = (args.episodes + len(tasks) - 1 - i) // len(tasks)
-        collect.collect(collect.Arguments(out, share, task=task, **how))
+    tasks = tasks if args.task == "all" else (args.task,)
+    shares = [(args.episodes + len(tasks) - 1 - i) // len(tasks) for i in range(len(tasks))]
+    return [collect.Arguments(out, n, task=task, **how) for task, n in zip(tasks, shares, strict=True)]
 
 
-def outcomes(args: Arguments, world_model: str, world: World) -> tuple[str, Outcomes]:
+def outcomes(args: Arguments, world_model: str, world: World) -> dict[str, Outcomes]:
     """Lets the policy act on validation seeds in physics (the real environment) or in a dream.
 
     Returns:
-        What was measured, "success" or "return", and its means.
+        The means of what was measured: "return" and, where it is known, "success".
     """
     tasks, policy = tasks_of(world_model), str(args.policy)
     if not tasks:
@@ -122,11 +137,11 @@ def outcomes(args: Arguments, world_model: str, world: World) -> tuple[str, Outc
             played = any_world.play_dream(policy, world_model, args.measured, VALIDATION_SEED)
         else:
             played = any_world.play_real(policy, None, world_model, args.measured, VALIDATION_SEED)
-        figure, values = ("success", played.success) if played.success else ("return", played.returns)
-        return figure, {spec_of(world_model).name: float(np.mean(values))}
+        means = {"return": played.returns, "success": played.success}
+        return {figure: {"all": float(np.mean(values))} for figure, values in means.items() if values}
     settings = Settings({"policy": policy}, tasks, args.measured, VALIDATION_SEED, world_model)
     settings = replace(settings, scene=args.scene or settings.scene)
-    return "success", successes(evaluate(settings, args.workers, (world,)))
+    return {"success": successes(evaluate(settings, args.workers, (world,)))}
 
 
 def successes(results: list[EpisodeResult]) -> Outcomes:
@@ -152,4 +167,4 @@ def table(report: dict[str, Any]) -> str:
 def main(args: Arguments) -> None:
     """Runs the command."""
     print("\n" + table(coevolve(args)))
-    print(f"World model: {(args.out / 'world_model').resolve()}")
+    print(f"World model: {(args.out / REFITTED).resolve()}")

@@ -1,6 +1,7 @@
 """Continues to fit a world model with new episodes; one function per kind.
 
-The encoder stays fixed in every kind, so that existing policies still fit.
+The encoder stays fixed in every kind, so that existing policies still fit. What `dynamics` and `vmc` keep in a
+recurrent memory changes, and with it the embedding of a world without goals.
 """
 
 from __future__ import annotations

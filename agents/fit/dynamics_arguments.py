@@ -16,8 +16,9 @@ class Arguments:
     Attributes:
         data: Folders of recorded episodes.
         out: Output folder: the world model, the curves (tensorboard/) and the state of the run (last/).
-        init: World model to fine-tune, of the same kind and environment. It keeps its sizes and its scaling of vectors,
-            and with `--picture-updates 0` its auto-encoders, so that policies still fit.
+        init: World model to fine-tune, of the same kind, observations and actions. It keeps its sizes and its scaling
+            of vectors, and with `--picture-updates 0` its auto-encoders, so that policies still fit, except that the
+            numbers in a recurrent memory change.
         updates: Updates of the dynamics stage, which learns how latent codes change.
         picture_updates: Updates of the picture stage, which trains the auto-encoders; skipped if there are no pictures.
         members: Number of ensemble members.

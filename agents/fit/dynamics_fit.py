@@ -20,13 +20,16 @@ from dream_env.agents.fit.dynamics_arguments import Arguments
 from dream_env.agents.fit.dynamics_figures import figures as measure
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.run.config import check_kept, check_out, command_line
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
+
+SIZES = ("members", "width", "depth", "latent", "picture_size")
+"""Sizes that a model keeps when a fit goes on from it."""
 
 
 @dataclass
@@ -120,8 +123,9 @@ def loaded(args: Arguments, spec: WorldSpec) -> DynamicsModel | None:
     if not isinstance(known, DynamicsModel) or known.spec.forms != spec.forms:
         raise ValueError(
             f"init={args.init} is of kind {known.kind!r}, fitted to {known.spec.name}; accepted: kind 'dynamics', "
-            f"fitted to {spec.name}"
+            f"with the observations and actions of {spec.name}"
         )
+    check_kept(args, known.config, (*SIZES, *(["memory"] if args.memory is not None else [])))
     return known
 
 
@@ -129,10 +133,11 @@ def initial(args: Arguments, base: DynamicsModel | None, spec: WorldSpec, train:
     """Returns the model that training starts from: a copy of `base`, or a new one with the scales of the data."""
     heads: dict[str, Any] = {"rewards": train.reward is not None, "terminates": bool(train.terminated.any())}
     if base is not None:
+        heads["terminates"] |= base.config.terminates
         model = DynamicsModel(replace(base.config, **heads), spec)
         model.load_state_dict(base.state_dict())
         return model
-    sizes = {name: getattr(args, name) for name in ("members", "width", "depth", "latent", "picture_size")}
+    sizes = {name: getattr(args, name) for name in SIZES}
     memory = (128 if spec.pictures else 0) if args.memory is None else args.memory
     model = DynamicsModel(DynamicsConfig(memory=memory, **sizes, **heads), spec)
     vectors = [train.observation[name].float() for name in spec.vectors]

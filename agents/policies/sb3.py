@@ -16,8 +16,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch import nn
 
+from dream_env.agents.policies import encoder_id
 from dream_env.agents.run.trust import check_trust
 from dream_env.spec import PICTURE, VECTOR, space_from_json, space_to_json
+from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import insulated
 
 ALGORITHMS = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
@@ -41,6 +43,7 @@ class SB3Config:
             environment itself.
         world_model: Name or folder of the world model that it was trained in, whose encoder it uses unless `obs_type`
             is "native".
+        encoder_id: Fingerprint of that encoder, see `encoder_id`; None if unknown, or not used.
     """
 
     algorithm: str
@@ -50,6 +53,12 @@ class SB3Config:
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     obs_type: str = "embedding"
     world_model: str = "default"
+    encoder_id: tuple[float, ...] | None = None
+
+    def check_encoder(self, world_model: str) -> None:
+        """Raises ValueError if a world model has another encoder than the one that the policy was trained with."""
+        if self.encoder_id is not None:
+            encoder_id.check(self.encoder_id, self.world_model, world_model)
 
     def __post_init__(self) -> None:
         """Checks the values that select code."""
@@ -76,6 +85,7 @@ class SB3Config:
             policy_kwargs=_plain({k: v for k, v in model.policy_kwargs.items() if k not in _LEARNERS}),
             obs_type=obs_type,
             world_model=world_model,
+            encoder_id=None if obs_type == "native" else encoder_id.fingerprint(checkpoint.load(world_model)),
         )
 
 

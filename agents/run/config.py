@@ -61,10 +61,13 @@ def resolve_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
             None.
     """
     from dream_env.agents.policies.registry import ALIASES, is_shipped
+    from dream_env.world_models.checkpoint import SHIPPED
 
-    paths = {key: settings.get(key) for key in ("data", "init", "world_model", "initial_states")}
+    paths = {key: settings.get(key) for key in ("data", "init", "policy", "world_model", "initial_states")}
     whole = {
-        key: ALIASES.get(str(path), str(path)) if is_shipped(path) else str(Path(path).resolve())
+        key: ALIASES.get(str(path), str(path))
+        if is_shipped(path) or str(path) in SHIPPED
+        else str(Path(path).expanduser().resolve())
         for key, path in paths.items()
         if path and path != "None"
     }
@@ -88,6 +91,24 @@ def check_settings(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
         raise ValueError(
             f"out={out} holds a run with other settings: {changes}; accepted: the same settings, or another folder"
         )
+
+
+def check_kept(arguments: Any, kept: Any, names: Iterable[str]) -> None:
+    """Checks that a fit which goes on from a world model does not ask for other sizes than the model's.
+
+    Args:
+        arguments: Dataclass of arguments; values that are their defaults are not checked.
+        kept: Config of the world model.
+        names: Names of the sizes, in both.
+
+    Raises:
+        ValueError: If a size differs.
+    """
+    usual = {one.name: one.default for one in fields(arguments)}
+    for name in names:
+        asked, own = getattr(arguments, name), getattr(kept, name)
+        if asked not in (usual[name], own):
+            raise ValueError(f"{name}={asked!r} with init={arguments.init}; accepted: its own, {own!r}")
 
 
 def split(names: Iterable[str]) -> tuple[str, ...]:

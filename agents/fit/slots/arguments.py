@@ -21,8 +21,8 @@ class Arguments:
             minutes.
         updates: Updates of the stage that trains the slot dynamics.
         distance_updates: Updates of the stage that trains the embedding, whose distance counts steps, and success.
-        keep_embedding: With `init`, train only the success prediction in that stage, so that policies still fit the
-            model.
+        keep_embedding: With `init`, keep the embedding, so that policies still fit the model: that stage trains the
+            success prediction only, and the robot's appearance, `word_order` and `pointing` stay.
         own_updates: Updates of the stage that trains the robot's appearance: state estimation from images, and
             rendering. Skipped if the data have no vectors.
         relight: Share of the training images that are augmented with random light and random table colours while the

@@ -26,7 +26,7 @@ from dream_env.agents.fit.slots.colours import Colours, find_colours
 from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
 from dream_env.agents.fit.slots.figures import figures as measure
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.run.config import check_out
+from dream_env.agents.run.config import check_kept, check_out
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
@@ -80,7 +80,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     rng = np.random.default_rng(args.seed)
     marked = args.use_success and episodes.success is not None
     spec = replace(episodes.spec, goals=True)
-    base = None if args.init is None else _base(args.init, spec)
+    base = None if args.init is None else _base(args, spec)
     counted = np.sort(rng.permutation(len(episodes))[:COUNTED])
     looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
     parts = _split(episodes, args, rng)
@@ -103,7 +103,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         terminates=bool(episodes.terminated.any()),
     )
     if base is not None:
-        changed = ["success", "success_by_goal", "word_order", "pointing", "rewards", "terminates"]
+        changed = ["success", "success_by_goal", "rewards", "terminates"]
+        changed += [] if args.keep_embedding else ["word_order", "pointing"]
         changed += ["position"] if args.labelled else []
         config = replace(base.config, **{name: getattr(config, name) for name in changed})
     model = SlotModel(config, spec)
@@ -113,12 +114,14 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if base is None:
         _prepare(model, colours, episodes)
-    shown = pictures(episodes, looked if args.own_updates else looked[:: max(1, len(looked) // 400)], args.picture_size)
+    own_updates = 0 if args.keep_embedding else args.own_updates
+    some = looked if own_updates else looked[:: max(1, len(looked) // 400)]
+    shown = pictures(episodes, some, config.picture_size)
     if base is None:
         model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
-    if model.own and args.own_updates:
+    if model.own and own_updates:
         own = model.own_of({n: torch.from_numpy(np.array(episodes.observation[n][looked])) for n in spec.vectors})
-        run.train(stages.own_stage(model, shown, own, args.own_updates, relight=args.relight))
+        run.train(stages.own_stage(model, shown, own, own_updates, relight=args.relight))
     del shown
     everything = encoded(model, episodes)
     if base is None:
@@ -191,13 +194,15 @@ def figures_of(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _base(path: str, spec: WorldSpec) -> SlotModel:
-    """Loads the model to fine-tune; raises ValueError if it has another kind or belongs to another world."""
-    base: Any = checkpoint.load(path)
+def _base(args: Arguments, spec: WorldSpec) -> SlotModel:
+    """Loads the model to fine-tune; raises ValueError if it has another kind, world or size."""
+    base: Any = checkpoint.load(str(args.init))
     if base.kind != SlotModel.kind or base.spec.forms != spec.forms:
         raise ValueError(
-            f"init={path} is of kind {base.kind}, fitted to {base.spec.name}; accepted: kind slots, of the same world"
+            f"init={args.init} is of kind {base.kind}, fitted to {base.spec.name}; accepted: kind slots, with the "
+            f"observations and actions of {spec.name}"
         )
+    check_kept(args, base.config, ("members", "width", "outcomes", "queries", "picture_size"))
     return base
 
 
