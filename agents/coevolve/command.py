@@ -89,7 +89,7 @@ def check(args: Arguments) -> None:
     model: Any = checkpoint.load(args.world_model)
     if model.kind not in REFITS:
         raise ValueError(f"world_model={args.world_model!r} is of kind {model.kind!r}; accepted: {', '.join(REFITS)}")
-    config = getattr(registry.load(str(args.policy)), "config", None)
+    config: Any = getattr(registry.load(str(args.policy)), "config", None)
     if (named := registry.world_model_of(str(args.policy))) and spec_of(named).forms != model.spec.forms:
         raise ValueError(
             f"policy={str(args.policy)!r} was trained in a world model of {spec_of(named).name}; accepted: one of "
@@ -137,7 +137,7 @@ def outcomes(args: Arguments, world_model: str, world: World) -> dict[str, Outco
             played = any_world.play_dream(policy, world_model, args.measured, VALIDATION_SEED)
         else:
             played = any_world.play_real(policy, None, world_model, args.measured, VALIDATION_SEED)
-        means = {"return": played.returns, "success": played.success}
+        means: dict[str, Any] = {"return": played.returns, "success": played.success}
         return {figure: {"all": float(np.mean(values))} for figure, values in means.items() if values}
     settings = Settings({"policy": policy}, tasks, args.measured, VALIDATION_SEED, world_model)
     settings = replace(settings, scene=args.scene or settings.scene)

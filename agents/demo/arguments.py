@@ -27,13 +27,15 @@ class Training(NamedTuple):
     temperature: float
 
 
-SHIPPED = {
+Shipped = Literal["unlabelled", "state_grounded", "place_stack"]
+SHIPPED: dict[Shipped, Training] = {
     "unlabelled": Training("unlabelled", 600_000, 1.5),
     "state_grounded": Training("bc5", 1_500_000, 1.0),
     "place_stack": Training("place_stack", 600_000, 1.5),
 }
 """Training in each of the shipped world models; the first one is the default."""
-USUAL, FITTED = "unlabelled", "state_grounded"
+USUAL: Shipped = "unlabelled"
+FITTED: Shipped = "state_grounded"
 """Default world model, and the kind that --from-scratch fits."""
 
 
@@ -43,7 +45,7 @@ class Arguments:
 
     task: TaskName = "all"
     """Task to train and to evaluate."""
-    world_model: Literal["unlabelled", "state_grounded", "place_stack"] | None = None
+    world_model: Shipped | None = None
     """Shipped world model to train in. "unlabelled", the default, was fitted to images, states, actions, instructions
     and success marks; "state_grounded" also to the simulator's labels, and is what --from-scratch fits. Both know
     reach, push and lift. "place_stack" was fitted like "unlabelled", to place and stack."""

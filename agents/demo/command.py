@@ -22,7 +22,7 @@ from pathlib import Path
 
 from dream_env.agents import collect
 from dream_env.agents.clone import command as clone
-from dream_env.agents.demo.arguments import FEWEST, FITTED, SHIPPED, Arguments
+from dream_env.agents.demo.arguments import FEWEST, FITTED, SHIPPED, USUAL, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit.state_grounded import command as fit
@@ -83,7 +83,7 @@ def demo(arguments: Arguments) -> str:
         init=policy,
         world_model=world_model,
         steps=args.steps or 0,
-        temperature=SHIPPED[str(args.world_model)].temperature,
+        temperature=SHIPPED[args.world_model or USUAL].temperature,
         validation_episodes=0,  # report the last policy; do not select one by physics
         seed=args.seed,
     )

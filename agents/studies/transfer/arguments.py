@@ -14,7 +14,7 @@ from dream_env.agents.demo import arguments as demo_arguments
 from dream_env.agents.studies.transfer.plan import DEMOS, METHODS, SEEDS, Trial, plan
 from dream_env.checks import check_choice, check_number
 
-RECIPE: dict[str, Any] = {"steps": demo_arguments.SHIPPED["default"].steps, "validate_every": 150_000}
+RECIPE: dict[str, Any] = {"steps": demo_arguments.SHIPPED["state_grounded"].steps, "validate_every": 150_000}
 """Options of `agents.train` for RL in a dream, as in `agents.demo`; the other options keep their defaults."""
 PHYSICS_RECIPE: dict[str, Any] = {"algo": "ppo", "critic_warmup": 2}
 """Options of `agents.train` for PPO in physics. The warm-up of the critic is shorter because there are few steps."""
