@@ -77,13 +77,15 @@ def demo(arguments: Arguments) -> str:
     with stage(args, f"evaluating the clone in physics and dream: {args.episodes} starts per task and world"):
         before = evaluated(settings, out / "episodes")
     practiced = out / "policy"
+    usual = SHIPPED[args.world_model or USUAL]
     practice = Practice(
         out=practiced,
         task=args.task,
         init=policy,
         world_model=world_model,
         steps=args.steps or 0,
-        temperature=SHIPPED[args.world_model or USUAL].temperature,
+        temperature=usual.temperature,
+        reward=usual.reward,
         validation_episodes=0,  # report the last policy; do not select one by physics
         seed=args.seed,
     )
@@ -105,15 +107,15 @@ def check(args: Arguments) -> None:
         ValueError: If an argument is not accepted, or the folder holds a run with other settings.
         FileNotFoundError: If the clone does not exist.
     """
+    if args.from_scratch and args.world_model != FITTED:
+        raise ValueError(
+            f"world_model={args.world_model!r} with from_scratch=True, which fits one of kind {FITTED!r}; accepted: "
+            f"{FITTED!r}. `agents.fit --model slots` fits one without labels"
+        )
     check_choice("task", args.task, [*tasks_of(str(args.world_model)), "all"])
     for name, least in {"episodes": 1, "steps": 1, "collected": FEWEST, "seed": 0}.items():
         check_number(name, getattr(args, name), low=least)
     if args.from_scratch:
-        if args.world_model != FITTED:
-            raise ValueError(
-                f"world_model={args.world_model!r} with from_scratch=True, which fits one of kind {FITTED!r}; "
-                f"accepted: {FITTED!r}. `agents.fit --model slots` fits one without labels"
-            )
         check_number("demonstrations", args.demonstrations, low=1, high=int(DEMONSTRATED * args.collected))
     else:
         registry.load(str(args.init)).config.check_encoder(str(args.world_model))
