@@ -11,8 +11,6 @@ import pytest
 from stable_baselines3 import PPO
 
 from dream_env.agents import planners
-from dream_env.agents.coevolve import command as coevolve
-from dream_env.agents.coevolve.arguments import Arguments as Coevolve
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.eval import any_world
 from dream_env.agents.eval.any_world import mean_interval
@@ -121,13 +119,6 @@ def test_policies_of_another_world_are_evaluated_in_their_own(world, tmp_path, c
     evaluate(Evaluate(policy=(policy,), episodes=1, out=tmp_path))
     assert f"world model: {model}" in capsys.readouterr().out
     assert {*rows(tmp_path)} == {("policy", "real"), ("policy", "dream")}
-
-
-def test_only_nicols_labelled_model_coevolves(world, tmp_path):
-    model, policy = world
-    with pytest.raises(ValueError, match="kind 'dynamics', fitted to CartPole-v1; accepted: one of NICOL"):
-        coevolve.coevolve(Coevolve(policy=policy, data=(tmp_path,), out=tmp_path / "out", world_model=model))
-    assert not (tmp_path / "out").exists()
 
 
 @dataclass

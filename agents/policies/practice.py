@@ -127,7 +127,10 @@ def load(folder: str) -> Any:
     """
     policy = registry.load(folder)
     if not isinstance(policy, Practicable):
-        raise ValueError(f"policy={folder!r} is of kind {policy.kind!r}, which has no `distribution` to train by RL")
+        raise ValueError(
+            f"init={folder!r} is a policy of kind {policy.kind!r}; accepted: a clone of `agents.clone`, or what "
+            "`agents.train` made of one. To go on with a policy of stable-baselines3, train longer into its own folder"
+        )
     return policy
 
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from dream_env.adapters.sb3 import DreamVecEnv, RewardWeighting
 from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
 from dream_env.agents.nicol.vla import VLA
-from dream_env.agents.policies import registry
+from dream_env.agents.policies import practice, registry
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
 from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.practice import PractisedPolicy
@@ -116,7 +116,13 @@ def terms_of(args: Arguments) -> Terms:
 
 
 def make_env(args: Arguments) -> VecEnv:
-    """Makes the environments to train in."""
+    """Makes the environments to train in.
+
+    Raises:
+        ValueError: If an option does not fit the world, or `args.init` is a policy that RL cannot start from.
+    """
+    if args.init and not isinstance(registry.load(args.init), VLA):
+        practice.load(args.init)
     kwargs: dict[str, Any] = {"reward": args.reward, "world_model": args.world_model}
     kwargs |= {"task": args.task, "obs_type": obs_type_of(args)}
     if args.world == "real":

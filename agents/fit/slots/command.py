@@ -293,7 +293,13 @@ def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    fitted = fit(args, labels.load(args.data, args.label if args.labelled else None))
+    data = labels.load(args.data, args.label if args.labelled else None)
+    fitted = fit(args, data)
     shown = {name: value for name, value in fitted.figures.items() if name not in ("held_out_seeds", "slots")}
     print(json.dumps(shown, indent=2))
     print(f"World model: {args.out.resolve()}")
+    if not data.goal:
+        print(
+            "The episodes have no goals, so a dream's goal is the end of its episode. To run policies for this world "
+            "model in the real environment, give it the attribute goal_observation."
+        )
