@@ -48,7 +48,7 @@ def world(monkeypatch):
 def test_prints_and_writes_both_worlds_before_and_after(world, tmp_path, capsys):
     demo.main(demo.Arguments(out=tmp_path, episodes=4))
     text = capsys.readouterr().out
-    assert "about 6 minutes" in text and str(tmp_path.resolve()) in text
+    assert "about 3 minutes" in text and str(tmp_path.resolve()) in text
     assert "before RL" in text and "after RL − before RL" in text and "+50 (" in text
     for name in demo.FILES:
         assert (tmp_path / name).exists(), name

@@ -1,6 +1,6 @@
 """The main example: trains a policy in the dream and evaluates it in physics.
 
-    python -m agents.demo                                # about 6 minutes on two cores
+    python -m agents.demo                                # about 3 minutes on two cores
     python -m agents.demo --world-model state_grounded   # in a world model that also learned from a simulator's labels
     python -m agents.demo --world-model place_stack      # harder tasks
     python -m agents.demo --from-scratch                 # first collects, fits and clones: 40 minutes
@@ -197,7 +197,7 @@ def stage(args: Arguments, what: str) -> Iterator[None]:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    length = "a minute" if args.short else "6 minutes"
+    length = "a minute" if args.short else "3 minutes"
     if args.from_scratch:
         print("Collects episodes of NICOL, fits a world model and clones a policy: about 40 minutes. Then:")
     print(
