@@ -171,3 +171,12 @@ def test_different_lengths_are_one_data_set_but_not_one_array(recorded):
 def test_another_length_than_the_tasks_is_refused():
     with pytest.raises(ValueError, match="max_steps=24; accepted: 40"):
         behaviors.spec_of(behaviors.make_env("stack"), 24)
+
+
+def test_all_stands_for_what_the_world_model_knows():
+    env = gym.make("dream_env:NicoLReal-v0", task="all", world_model="place_stack")
+    drawn = {env.reset(seed=seed) and env.unwrapped.task_name for seed in range(6)}
+    assert drawn == {"place", "stack"} and env.unwrapped._max_episode_steps == 40
+    env.close()
+    with pytest.raises(ValueError, match="tasks='lift_bar' is not known; accepted: 'reach'"):
+        gym.make("dream_env:NicoLReal-v0", task="all", world_model=None, tasks=("lift_bar",))

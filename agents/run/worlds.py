@@ -10,9 +10,9 @@ import gymnasium as gym
 import dream_env  # noqa: F401  registers the ids
 from dream_env.checks import check_choice
 from dream_env.dream import DreamEnv
-from dream_env.initial_states import FILE, InitialStates
+from dream_env.nicol import initial_states
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.tasks import STANDARD, TASKS
+from dream_env.nicol.tasks import TASKS
 from dream_env.observations import ObsType
 from dream_env.preparation import make_of
 from dream_env.spec import WorldSpec
@@ -76,8 +76,4 @@ def spec_of(world_model: str) -> WorldSpec:
 
 def tasks_of(world_model: str) -> tuple[str, ...]:
     """Returns the tasks that "all" stands for: those of the model's initial states; empty if it is not NICOL's."""
-    if spec_of(world_model).name != SPEC.name:
-        return ()
-    begun = checkpoint.resolve(world_model) / FILE
-    known = InitialStates.load(begun).tasks if begun.is_file() else ()
-    return tuple(task for task in TASKS if task in known) or STANDARD
+    return initial_states.tasks_of(world_model) if spec_of(world_model).name == SPEC.name else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -78,8 +79,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     condition has held for the last 3 steps; its value at the end of the episode counts.
 
     ## Arguments
-    * `task`: "reach", "push", "lift", or "all" for a random one of these three in each episode; "place", "stack",
-      "arrange" or "lift_bar".
+    * `task`: "reach", "push", "lift", "place", "stack", "arrange" or "lift_bar"; or "all" for a random one of `tasks`.
+    * `tasks`: tasks that "all" stands for, for one arm; by default "reach", "push" and "lift".
     * `arm`: "right" or "left", in tasks for one arm. The left arm's scene is the right arm's, mirrored in y.
     * `camera`: camera of `render()`: "video", "frame", "eye" or "workspace" (the policy's).
     * `assisted_grasp`: fix a cube to the palm while the closed hand encloses it, in tasks for one arm.
@@ -113,6 +114,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self,
         task: str = "reach",
         *,
+        tasks: Sequence[str] = STANDARD,
         arm: Arm = "right",
         camera: str = "video",
         assisted_grasp: bool = False,
@@ -123,6 +125,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         render_mode: str | None = None,
     ) -> None:
         checks.check_choice("task", task, [*TASKS, "all"])
+        for name in tasks:
+            checks.check_choice("tasks", name, [name for name, each in TASKS.items() if each.arms == 1])
         checks.check_choice("arm", arm, ["right", "left"])
         checks.check_choice("camera", camera, [*CAMERAS, "eye"])
         checks.check_choice("render_mode", render_mode, [None, *self.metadata["render_modes"]])
@@ -130,8 +134,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         if horizon is not None:
             checks.check_count("horizon", horizon, beside="None, ")
         self.horizon = horizon
-        self.task, self.arm, self.camera, self.render_mode = task, arm, camera, render_mode
-        self.assisted_grasp = assisted_grasp
+        self.task, self.tasks, self.arm, self.camera = task, tuple(tasks), arm, camera
+        self.render_mode, self.assisted_grasp = render_mode, assisted_grasp
         if not isinstance(physics, dict | None):
             raise ValueError(
                 f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.physics.Physics`"
@@ -175,7 +179,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             self._go_to(saved)
             return self.last_observation, self._info()
         rng = copy.deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
-        start, goal = draw_episode(rng, self.task, options, (self.physics, self.shift, self.variety), self._goals)
+        world = (self.physics, self.shift, self.variety)
+        start, goal = draw_episode(rng, self.task, options, world, self._goals, self.tasks)
         super().reset(seed=seed)
         self.np_random.bit_generator.state = rng.bit_generator.state
         self._begin(start, options.get("goal_image", goal))
@@ -269,7 +274,7 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
     @property
     def _max_episode_steps(self) -> int:
         """Largest number of control steps of an episode, under the name that LeRobot reads."""
-        return self.horizon or max(TASKS[name].horizon for name in (STANDARD if self.task == "all" else (self.task,)))
+        return self.horizon or max(TASKS[name].horizon for name in (self.tasks if self.task == "all" else (self.task,)))
 
     @property
     def episode_steps(self) -> int:

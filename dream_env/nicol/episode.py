@@ -198,16 +198,17 @@ def check_sentence(name: str, value: object) -> None:
     embed(value)
 
 
-def draw_task(rng: np.random.Generator, task: str, options: Mapping[str, Any]) -> str:
-    """Returns the task of an episode; for "all", draws one of the standard tasks.
+def draw_task(rng: np.random.Generator, task: str, options: Mapping[str, Any], tasks: Sequence[str] = STANDARD) -> str:
+    """Returns the task of an episode; for "all", draws one of `tasks`.
 
     Args:
         rng: The environment's random generator.
         task: The environment's task, used unless the options give one.
         options: Options of the reset.
+        tasks: What "all" stands for.
     """
     name = options.get("task", task)
-    return str(rng.choice(STANDARD)) if name == "all" else name
+    return str(rng.choice(tasks)) if name == "all" else name
 
 
 def draw_start(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.physics import Physics
 from dream_env.nicol.scene import TableScene
 from dream_env.nicol.shift import Shift
-from dream_env.nicol.tasks import TASKS
+from dream_env.nicol.tasks import STANDARD, TASKS
 
 DRAWS = 10
 """Number of starts that a reset draws before it gives up because the expert failed in all of them."""
@@ -98,6 +98,7 @@ def draw_episode(
     options: Mapping[str, Any],
     world: tuple[Physics, Shift, Shift],
     goals: GoalRenderer,
+    tasks: Sequence[str] = STANDARD,
 ) -> tuple[EpisodeStart, np.ndarray]:
     """Draws the start of an episode; draws again while the expert fails.
 
@@ -109,6 +110,7 @@ def draw_episode(
         options: Checked options of the reset.
         world: The environment's physical properties, its shift, and its scene.
         goals: Renders the goal image.
+        tasks: What "all" stands for.
 
     Returns:
         The start of the episode, and the goal image `(64, 64, 3)` uint8.
@@ -116,7 +118,7 @@ def draw_episode(
     Raises:
         ValueError: If the options are not accepted, or the expert fails in every start that is drawn.
     """
-    name = draw_task(rng, task, options)
+    name = draw_task(rng, task, options, tasks)
     for draw in range(DRAWS):
         try:
             start = draw_start(rng, name, options, *world)

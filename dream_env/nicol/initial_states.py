@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_env.initial_states import InitialStates
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.nicol.tasks import STANDARD, TASKS
+from dream_env.world_models import checkpoint
 
 if TYPE_CHECKING:
     from dream_env.nicol.episodes import Episode, EpisodeDataset
 
 MIDDLE_STEPS = (3, 6)
 """Mid-episode states are taken from this step on, and up to this many steps before the end of the episode."""
+
+
+def tasks_of(world_model: str | Path) -> tuple[str, ...]:
+    """Returns NICOL's tasks that a world model's initial states belong to; the standard ones if it has no such file."""
+    file = checkpoint.resolve(world_model) / FILE
+    known = InitialStates.load(file).tasks if file.is_file() else ()
+    return tuple(task for task in TASKS if task in known) or STANDARD
 
 
 def of_pictures(

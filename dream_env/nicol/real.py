@@ -26,8 +26,9 @@ def make(
     """Creates NICOL's table-top environment in PyBullet, the physical counterpart of `NicoLDream-v0`.
 
     Args:
-        task: "reach", "push", "lift", or "all" for a random one of them in each episode; "place", "stack", "arrange";
-            or "lift_bar", whose actions move both arms and which the shipped world models do not support.
+        task: "reach", "push", "lift", "place", "stack" or "arrange"; "all" for a random one of those that the world
+            model knows in each episode; or "lift_bar", whose actions move both arms and which the shipped world models
+            do not support.
         world_model: "default", a checkpoint folder, or a world model. None creates the physics environment without a
             world model: observations have `pixels`, `proprio` and `instruction`, and the reward is 1 while success
             holds.
@@ -39,6 +40,10 @@ def make(
     Raises:
         ValueError: If an argument is not accepted.
     """
+    if task == "all" and isinstance(world_model, str | Path) and "tasks" not in physics:
+        from dream_env.nicol.initial_states import tasks_of  # imported late because it loads torch
+
+        physics["tasks"] = tasks_of(world_model)
     env: gym.Env = NicoLRealEnv(task, **physics)
     if world_model is None:
         if reward not in (None, "success") or goal_env or obs_type == "native":
