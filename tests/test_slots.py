@@ -97,6 +97,23 @@ def test_neither_ground_that_varies_nor_the_robot_before_it_is_a_thing():
     assert sorted((255 * found.shown).round().int().tolist()) == sorted(map(list, blocks.COLOURS.values()))
 
 
+def test_the_only_thing_may_follow_the_hand():
+    """The hand always goes to the only object, so the robot's state explains a quarter of where it is."""
+    rng, shown, own = np.random.default_rng(0), [], []
+    for home in rng.uniform(-0.9, 0.9, (160, 2)):
+        for hand in rng.uniform(-0.8, 0.8, (5, 2)):
+            picture = np.full((32, 32, 3), 210, np.uint8)
+            for place, colour, half in ((0.75 * hand + 0.25 * home, (20, 180, 20), 2), (hand, (110, 110, 110), 3)):
+                column, row = ((place + 1) * 16).astype(int)
+                picture[max(0, row - half) : row + half, max(0, column - half) : column + half] = colour
+            shown.append(picture)
+            own.append(hand)
+    found = find_colours(
+        torch.from_numpy(np.stack(shown)), torch.tensor(np.array(own)).float(), torch.arange(160).repeat_interleave(5)
+    )
+    assert (255 * found.shown).round().int().tolist() == [[20, 180, 20]] and 0.2 < found.explained[0] < 0.5
+
+
 def test_a_slot_is_where_its_thing_is(run):
     model, data = run
     pose = torch.from_numpy(data.labels["pose"][data.offsets[:-1]]).flatten(1).unflatten(1, (2, 2))

@@ -23,6 +23,10 @@ ALIKE = 0.3
 """Clusters closer than this, in the space of `colour_features`, are merged as shades of one object."""
 EXPLAINED = 0.2
 """A colour belongs to the robot if the robot state explains at least this share of its positional variance."""
+FOLLOWED = 0.5
+"""The same where no colour is below `EXPLAINED`: if the hand always goes to the only object, it partly explains it."""
+MOVES = 0.02
+"""Smallest share of an object's positional variance that lies within episodes."""
 RARE = 0.01
 """Smallest share of an object's colour in the foreground pixels that do not belong to the robot."""
 SAMPLE = 20_000
@@ -82,8 +86,10 @@ def find_colours(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12,
     )
     moves = torch.tensor([changes(where[:, k], episode) for k in range(len(centre))])
     foreign = by_robot < EXPLAINED
+    if not (foreign & (moves > MOVES)).any():
+        foreign = by_robot < FOLLOWED
     share = share / share[foreign].sum().clamp(min=1e-9)
-    things = foreign & (share > RARE) & (moves > 0.02)
+    things = foreign & (share > RARE) & (moves > MOVES)
     if not things.any():
         things = (share > RARE) & (share == share.max())
     kept = sorted(things.nonzero()[:, 0].tolist(), key=lambda k: -share[k].item())[:most]
