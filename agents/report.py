@@ -97,7 +97,15 @@ def fill(text: str, results: Path) -> str:
     return BLOCK.sub(block, text)
 
 
-PAGES = ("README.md", "docs/results.md", "docs/policies.md", "docs/planning.md", "docs/nicol.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/practice.md",
+    "docs/policies.md",
+    "docs/planning.md",
+    "docs/nicol.md",
+    "docs/your_robot.md",
+)
 """Pages that contain blocks to fill."""
 
 

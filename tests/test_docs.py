@@ -12,6 +12,7 @@ import gymnasium as gym
 import pytest
 import test_vmc
 
+from dream_env.agents import report
 from dream_env.agents.policies import registry
 from dream_env.agents.run import cli
 from dream_env.initial_states import FILE
@@ -170,3 +171,7 @@ def test_former_names_of_policies_are_taught_nowhere():
     for former in registry.ALIASES:
         taught = re.compile(rf"(--\w+|default,?|=) ?['\"]?{former}\b")
         assert [path.name for path in sources if taught.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_figures_of_every_page_are_written_by_the_report():
+    assert {name for name, text in PAGES.items() if "<!-- results:" in text} == {*report.PAGES}
