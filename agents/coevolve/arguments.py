@@ -57,7 +57,4 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns the arguments that must stay the same when a run is resumed, as JSON values."""
-        values = {name: value for name, value in asdict(self).items() if name not in LATE}
-        return resolve_paths(values | {"policy": str(self.policy), "data": None}) | {
-            "data": [str(Path(folder).expanduser().resolve()) for folder in self.data]
-        }
+        return resolve_paths({name: value for name, value in asdict(self).items() if name not in LATE})

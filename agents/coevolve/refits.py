@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,55 +59,22 @@ def state_grounded(args: Arguments, recorded: Path, out: Path) -> None:
 
 def slots(args: Arguments, recorded: Path, out: Path) -> None:
     """Refits dynamics and success; the embedding, and what the robot and the objects look like, stay."""
-    config: Any = checkpoint.load(args.world_model).config
-    settings = SlotsArguments(
-        data=(*args.data, recorded),
-        out=out,
-        init=str(checkpoint.resolve(args.world_model)),
-        updates=args.updates,
-        distance_updates=args.updates,
-        keep_embedding=True,
-        own_updates=0,
-        word_order=config.word_order,
-        pointing=config.pointing,
-        ahead=AHEAD,
-        use_success=config.success,
-        seed=args.seed,
-        threads=args.threads,
-    )
+    tells: bool = checkpoint.load(args.world_model).config.success
+    how: dict[str, Any] = {"distance_updates": args.updates, "keep_embedding": True, "use_success": tells}
+    settings = SlotsArguments(**_usual(args, recorded, out), ahead=AHEAD, **how)
     slots_fit.fit(settings, _joined(args, recorded, EpisodeDataset))
 
 
 def dynamics(args: Arguments, recorded: Path, out: Path) -> None:
     """Refits memory, ensemble and head; the auto-encoders stay."""
-    model: Any = checkpoint.load(args.world_model)
-    settings = DynamicsArguments(
-        data=(*args.data, recorded),
-        out=out,
-        init=str(checkpoint.resolve(args.world_model)),
-        updates=args.updates,
-        picture_updates=0,
-        ahead=AHEAD,
-        seed=args.seed,
-        threads=args.threads,
-    )
-    episodes = _joined(args, recorded, EpisodeDataset)
-    if model.spec.goals and not episodes.goal:
-        settings = replace(settings, ends_as_goals=True)
-    dynamics_fit.fit(settings, episodes)
+    episodes, goals = _joined(args, recorded, EpisodeDataset), checkpoint.load(args.world_model).spec.goals
+    how: dict[str, Any] = {"picture_updates": 0, "ends_as_goals": goals and not episodes.goal}
+    dynamics_fit.fit(DynamicsArguments(**_usual(args, recorded, out), ahead=AHEAD, **how), episodes)
 
 
 def vmc(args: Arguments, recorded: Path, out: Path) -> None:
     """Refits M; V stays."""
-    settings = VMCArguments(
-        data=(*args.data, recorded),
-        out=out,
-        init=str(checkpoint.resolve(args.world_model)),
-        updates=args.updates,
-        picture_updates=0,
-        seed=args.seed,
-        threads=args.threads,
-    )
+    settings = VMCArguments(**_usual(args, recorded, out), picture_updates=0)
     vmc_fit.fit(settings, _joined(args, recorded, EpisodeDataset))
 
 
@@ -119,6 +85,18 @@ REFITS: dict[str, Callable[[Arguments, Path, Path], None]] = {
     "vmc": vmc,
 }
 """Refit of every kind of world model that can be fitted on."""
+
+
+def _usual(args: Arguments, recorded: Path, out: Path) -> dict[str, Any]:
+    """Returns the arguments that all of these fits have."""
+    return {
+        "data": (*args.data, recorded),
+        "out": out,
+        "init": str(checkpoint.resolve(args.world_model)),
+        "updates": args.updates,
+        "seed": args.seed,
+        "threads": args.threads,
+    }
 
 
 def _joined(args: Arguments, recorded: Path, dataset: Any) -> Any:

@@ -57,20 +57,20 @@ def resolve_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a run with absolute paths, so that different spellings of a path compare equal.
 
     Args:
-        settings: Settings. Data, init, world_model and initial_states may be a path, the name of a shipped one, or
-            None.
+        settings: Settings. Data, init, policy, world_model and initial_states may be a path, several, the name of a
+            shipped one, or None.
     """
     from dream_env.agents.policies.registry import ALIASES, is_shipped
     from dream_env.world_models.checkpoint import SHIPPED
 
+    def resolved(path: Any) -> Any:
+        if isinstance(path, list | tuple):
+            return [resolved(each) for each in path]
+        named = is_shipped(path) or str(path) in SHIPPED
+        return ALIASES.get(str(path), str(path)) if named else str(Path(path).expanduser().resolve())
+
     paths = {key: settings.get(key) for key in ("data", "init", "policy", "world_model", "initial_states")}
-    whole = {
-        key: ALIASES.get(str(path), str(path))
-        if is_shipped(path) or str(path) in SHIPPED
-        else str(Path(path).expanduser().resolve())
-        for key, path in paths.items()
-        if path and path != "None"
-    }
+    whole = {key: resolved(path) for key, path in paths.items() if path and path != "None"}
     return {**settings, **whole}
 
 

@@ -136,8 +136,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     far = args.far or 1.25 * float(np.median(episodes.lengths))
     rate = 1.5 * args.learning_rate
     if not args.keep_embedding or model.success_net is not None:
-        how = {"keep_embedding": args.keep_embedding}
-        run.train(stages.distance_stage(model, train, own_targets, args.distance_updates, far, rate, **how))
+        steps, kept = args.distance_updates, args.keep_embedding
+        run.train(stages.distance_stage(model, train, own_targets, steps, far, rate, keep_embedding=kept))
     run.train(stages.dynamics_stage(model, train, args.updates, args.batch, args.ahead, args.learning_rate))
     model.eval().requires_grad_(False)
     found = {
