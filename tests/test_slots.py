@@ -368,3 +368,17 @@ def test_worlds_without_pictures_are_told_so():
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=name):
         SlotConfig(**{name: value})
+
+
+def test_a_kept_embedding_stays_whatever_else_is_asked(run, tmp_path):
+    model, data = run
+    checkpoint.save(model, tmp_path / "base", "card")
+    how = {"init": str(tmp_path / "base"), "keep_embedding": True, "own_updates": 5, "pointing": 0.3}
+    again = fitted(tmp_path / "again", data, **how).model
+    shown = observed(data, np.arange(6))
+    for seen in (shown, {name: part for name, part in shown.items() if name != "hand"}):  # goals are pictures alone
+        assert torch.equal(again.embedding(again.encode(seen)), model.embedding(model.encode(seen)))
+    with pytest.raises(ValueError, match="width=.* with init=.*; accepted: its own"):
+        fitted(tmp_path / "wide", data, **how, width=2 * model.config.width)
+    with pytest.raises(ValueError, match="keep_embedding=True without init"):
+        Arguments(data=(), out=tmp_path, keep_embedding=True)

@@ -133,3 +133,15 @@ def test_only_what_json_holds_is_kept(args):
     model.policy_kwargs["activation_fn"] = type
     with pytest.raises(ValueError, match="accepted: numbers, texts, lists and dicts"):
         SB3Config.of(model, "native", args.world_model)
+
+
+def test_a_policy_of_embeddings_refuses_another_encoder(worlds, args, tmp_path):
+    run = replace(args, obs_type="embedding")
+    train(run, make_env(run), None, progress=False)
+    config = registry.load(run.out).config
+    assert config.encoder_id
+    config.check_encoder(run.world_model)
+    with pytest.raises(ValueError, match="its encoder .* is not the one"):
+        config.check_encoder(worlds["CartPole-v1"])
+    with pytest.raises(ValueError, match="init=.* is a policy of kind 'sb3'; accepted: a clone of `agents.clone`"):
+        make_env(replace(args, init=str(run.out), algo="ppo", out=tmp_path / "on"))
