@@ -82,7 +82,7 @@ def test_the_spec_of_old_data_and_of_the_shipped_model_is_what_it_was():
         "goals": True,
         "names": {"proprio": ["x", "y", "z", "closing"], "action": ["dx", "dy", "dz", "closing"]},
     }
-    assert checkpoint.load("default").spec == SPEC
+    assert checkpoint.load("state_grounded").spec == SPEC
 
 
 def test_starts_of_one_arm_are_drawn_as_before():

@@ -107,11 +107,11 @@ def test_a_fit_by_a_hidden_layer_is_nearer_where_the_policy_is_bent():
 
 
 def test_the_shipped_models_features_make_a_small_controller(tmp_path):
-    model = checkpoint.load("default")
-    made = Controller(ControllerConfig.of(model, "default"))
+    model = checkpoint.load("state_grounded")
+    made = Controller(ControllerConfig.of(model, "state_grounded"))
     assert made.config.inputs == ("features",) and made.config.sizes == (12,) and made.weights.numel() == 52
     assert made.inputs == ("embedding", "goal", "proprio", "instruction")
-    envs = NicoLDreamVectorEnv(3, "reach")
+    envs = NicoLDreamVectorEnv(3, "reach", world_model="state_grounded")
     obs, _ = envs.reset(seed=0)
     state = envs.dreams.engine.state(envs.dreams.carry)
     parts = {name: torch.from_numpy(part) for name, part in obs.items()}
@@ -130,7 +130,7 @@ def test_a_controller_looks_at_what_it_is_told_to(toy_folder):
 
 
 def test_the_way_of_the_features_leads_to_the_cube_that_is_named():
-    model, env = checkpoint.load("default"), NicoLRealEnv("reach")
+    model, env = checkpoint.load("state_grounded"), NicoLRealEnv("reach")
     for seed in range(3):
         obs, _ = env.reset(seed=seed)
         words = model.instruction(env.instruction)

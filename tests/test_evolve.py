@@ -161,7 +161,7 @@ def test_success_pays_once_at_the_end(toy_folder):
 
 
 def test_dreams_without_pictures_pay_the_same_and_are_faster(monkeypatch):
-    dreams, controller = population("default", task="reach", reward="metric")
+    dreams, controller = population("state_grounded", task="reach", reward="metric")
     many = 0.3 * several(controller)
     steps, times = [], []
     for few in (True, False):
@@ -176,10 +176,10 @@ def test_dreams_without_pictures_pay_the_same_and_are_faster(monkeypatch):
 
 def test_dreams_paid_by_what_is_seen_need_their_pictures():
     for options, needs_none in (({"reward": "metric"}, True), ({}, False)):
-        dreams, controller = population("default", task="reach", **options)
+        dreams, controller = population("state_grounded", task="reach", **options)
         assert dreams._needs_no_picture(controller) == needs_none
-    everything = Controller(ControllerConfig.of(dreams.engine.model, "default", ("embedding",)))
-    assert not population("default", reward="metric")[0]._needs_no_picture(everything)
+    everything = Controller(ControllerConfig.of(dreams.engine.model, "state_grounded", ("embedding",)))
+    assert not population("state_grounded", reward="metric")[0]._needs_no_picture(everything)
 
 
 # --- the command

@@ -43,13 +43,13 @@ def test_bad_arguments_are_named(name, value, accepted, tmp_path):
 
 
 def test_an_encoder_that_is_kept_needs_no_updates(tmp_path):
-    for kept in ({"init": "default"}, {"autoencoder": "default"}):
+    for kept in ({"init": "state_grounded"}, {"autoencoder": "state_grounded"}):
         arguments(tmp_path / "fit", autoencoder_updates=0, state_estimator_updates=0, **kept)
 
 
 def test_default_is_the_checkpoint_that_comes_along(tmp_path):
-    args = arguments(tmp_path / "fit", init="default", metric_updates=0)
-    assert command._initial(args).config == checkpoint.load("default").config
+    args = arguments(tmp_path / "fit", init="state_grounded", metric_updates=0)
+    assert command._initial(args).config == checkpoint.load("state_grounded").config
 
 
 def test_help_tells_of_the_stages(monkeypatch, capsys):

@@ -91,7 +91,14 @@ def test_a_foresight_is_kept_as_a_file(tmp_path):
 def test_commands_write_policies_and_reports(tmp_path):
     quick = {"task": "reach", "episodes": 1, "gif_episodes": 0, "workers": 1}
     plan.main(
-        plan.Arguments(objective=("metric", "energy=0.1"), samples=16, iterations=1, out=tmp_path / "plan", **quick)
+        plan.Arguments(
+            world_model="state_grounded",
+            objective=("metric", "energy=0.1"),
+            samples=16,
+            iterations=1,
+            out=tmp_path / "plan",
+            **quick,
+        )
     )
     read = planners.load(tmp_path / "plan" / "planner.json")
     assert read.config.objective == {"metric": 1.0, "energy": 0.1} and read.solver.samples == 16

@@ -63,7 +63,7 @@ def test_recorded_calls_take_new_inputs_and_leave_old_results_alone(fake_cuda):
 
 
 def test_every_measurement_of_a_gpu_runs_and_is_shown():
-    first, *_, result = gpu.measure("cpu", "default", quick=True, seconds=0.01, repeats=1, progress=False)
+    first, *_, result = gpu.measure("cpu", "state_grounded", quick=True, seconds=0.01, repeats=1, progress=False)
     assert gpu.page(first).count("##") == 1 and first["headline"], "what comes first is kept if the rest fails"
     names = {row["what"] for name in gpu.TITLES for row in result[name]}
     assert {
@@ -102,11 +102,11 @@ def test_a_recorded_step_is_the_step(kwargs):
 
 @needs_gpu
 def test_dreams_on_a_gpu_are_those_of_the_cpu():
-    for record in gpu.agreement("default", "cuda", 64):
+    for record in gpu.agreement("state_grounded", "cuda", 64):
         assert record["distance"] < 5e-3 and record["reward"] < 5e-3 and record["success"] > 0.99, record
 
 
 @needs_gpu
 def test_learning_on_a_gpu_runs(tmp_path):
     for stage in ("autoencoder", "predictor"):
-        assert fitting(8, "default", stage, "cuda", updates=2)() == 16
+        assert fitting(8, "state_grounded", stage, "cuda", updates=2)() == 16

@@ -44,12 +44,12 @@ def test_the_stage_makes_pictures_better_and_leaves_all_else(tmp_path):
     args = Arguments(
         data=(tmp_path,),
         out=tmp_path / "out",
-        init="default",
+        init="state_grounded",
         autoencoder_updates=0,
         painter_updates=1,
         painter_batch=16,
     )
-    before = checkpoint.load("default")
+    before = checkpoint.load("state_grounded")
     model = _initial(args).eval()
     assert model.painter is not None
     rows = torch.arange(len(episodes.images))
@@ -79,7 +79,7 @@ def test_the_stage_makes_pictures_better_and_leaves_all_else(tmp_path):
 
 def test_a_model_without_a_painter_draws_its_tokens():
     torch.manual_seed(0)
-    plain = checkpoint.load("default")
+    plain = checkpoint.load("state_grounded")
     config = replace(plain.config, painter_width=0)
     model = StateGroundedModel(config).eval()
     fresh = {name: value for name, value in plain.state_dict().items() if not name.startswith("painter.")}

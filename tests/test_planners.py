@@ -252,7 +252,7 @@ def test_a_planner_is_kept_as_a_file(tmp_path):
 def test_the_default_world_model_gives_gradients_and_moves_hand_and_cubes_without_pictures():
     from dream_env.world_models import checkpoint
 
-    model = checkpoint.load("default")
+    model = checkpoint.load("state_grounded")
     state = model.encode({"pixels": torch.zeros(2, 64, 64, 3, dtype=torch.uint8), "proprio": torch.zeros(2, 4)})
     action, noise = torch.zeros(2, 4, requires_grad=True), torch.tensor([[[0.1], [0.8]]] * 2)
     told = imagine(model, state, lambda t, _: action, 2, state)

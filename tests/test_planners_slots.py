@@ -100,7 +100,7 @@ def test_the_sentence_stays_where_distances_are_under_it(model):
     obs, _ = NicoLDreamEnv("push", world_model=WORLD, obs_type="state").reset(seed=3)
     state = states.state_of(model, states.seen(model, batch(obs)))
     assert "instruction" in needed(model, objective, state)
-    grounded = checkpoint.load("default")
+    grounded = checkpoint.load("state_grounded")
     assert "instruction" not in needed(grounded, objective, {"tokens": None, "instruction": None})
 
 

@@ -125,7 +125,7 @@ def test_an_untrained_dream_sees_as_the_true_one_does(tmp_path, monkeypatch):
     worlds = []
     monkeypatch.setattr(rows, "practise", lambda cell, args, world: worlds.append(world))
     rows.untrained_dream(Cell("untrained dream", 5, 0), Arguments(work=tmp_path))
-    true, blank = checkpoint.load("default").state_dict(), checkpoint.load(worlds[0]).state_dict()
+    true, blank = checkpoint.load("state_grounded").state_dict(), checkpoint.load(worlds[0]).state_dict()
     changed = {name.split(".")[0] for name in true if not np.array_equal(true[name], blank[name])}
     assert changed == {"predictor", "object_dynamics"}
 
@@ -138,7 +138,7 @@ def test_an_untrained_dream_hardly_moves(tmp_path):
             after, *_ = env.step(np.array([1.0, 0.5, -1.0, 1.0], np.float32))
         return np.abs(after["pixels"].astype(float) - before["pixels"]).mean()
 
-    assert change(untrained_dynamics("default", 0, tmp_path / "blank")) < 0.25 * change("default")
+    assert change(untrained_dynamics("state_grounded", 0, tmp_path / "blank")) < 0.25 * change("state_grounded")
 
 
 def test_practice_in_physics_takes_as_many_steps_as_the_data_hold(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from dream_env.world_models import checkpoint
 
 
 def test_regressor_learns_from_goal_and_time(tmp_path):
-    model, rng = checkpoint.load("default"), np.random.default_rng(0)
+    model, rng = checkpoint.load("state_grounded"), np.random.default_rng(0)
     episodes = recorded.recorded(12)
     demos = encode_episodes(model, episodes)
     wanted = np.zeros((12, EPISODE_STEPS, 4), np.float32)
@@ -23,7 +23,7 @@ def test_regressor_learns_from_goal_and_time(tmp_path):
         tokens=torch.zeros_like(demos.tokens), goal=torch.ones_like(demos.goal) * goal[:, None, None]
     )
     wanted[..., 1] = 0.8 * goal[:, None].numpy()
-    config = regressor.RegressorConfig(model.embedding_dim, world_model="default")
+    config = regressor.RegressorConfig(model.embedding_dim, world_model="state_grounded")
     fitted = regressor.regress(demos, torch.from_numpy(wanted), config, updates=250)
     checkpoint.save(fitted, tmp_path, "A regressor for tests.")
     act = rollouts.make_actor(str(tmp_path), [0, 1])

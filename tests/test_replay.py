@@ -118,7 +118,7 @@ def test_physics_is_paid_for_what_was_recorded(model, episodes, latents):
 
 def test_a_dream_is_paid_for_the_object_state_that_it_keeps(episodes):
     """Which may be another one than an estimator would read off its tokens."""
-    model, few = checkpoint.load("default"), episodes.take(np.arange(3))
+    model, few = checkpoint.load("state_grounded"), episodes.take(np.arange(3))
     latents = encode_episodes(model, few)
     paid = replay.returns(model, latents, replay.dream_rollout(model, latents))
     for reward, tolerance in (("metric_bounded", 2e-3), ("energy", 2e-3)):

@@ -131,7 +131,7 @@ def test_a_member_goes_on_from_what_it_remembers_itself(run, member):
         outcomes, _ = model.dynamics(
             slots.expand(members, *slots.shape), memory, own, done, model.place(own), model.place
         )
-        change = outcomes.pick(outcomes.drawn(torch.full((4,), 0.5), 1.0))[0][member]
+        change = outcomes.pick(outcomes.drawn(torch.full((4,), 0.5), torch.tensor(1.0)))[0][member]
         memory = outcomes.pick(outcomes.nearest(change))[1]
         slots = model.moved(slots, change)
         state, _ = model.step(state, action, chosen)

@@ -82,7 +82,7 @@ def test_noise_draws_outcomes_as_often_as_they_are_likely():
     outcomes = Outcomes(torch.zeros(1, 3000, 1, 2, 5), logit, torch.ones(1, 3000, 1, 2), torch.zeros(1, 3000, 1, 2, 1))
     chance = (torch.arange(3000) + 0.5) / 3000
     for temperature, share in ((1.0, 0.25), (2.0, 1 / (1 + 3**0.5)), (0.0, 0.0)):
-        assert outcomes.drawn(chance, temperature).float().mean().item() == pytest.approx(share, abs=1e-3)
+        assert outcomes.drawn(chance, torch.tensor(temperature)).float().mean().item() == pytest.approx(share, abs=1e-3)
 
 
 def outcomes_of(model, state, action):

@@ -43,7 +43,12 @@ def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
     assert data.observation["pixels"].shape[1:] == (64, 64, 3) and np.std(data.observation["pixels"][10]) > 5
     assert (data.labels["disagreement"] >= 0).all() and {"disagreement", "parent_episode"} <= set(data.labels)
     about = json.loads((args.out / "meta" / "dream.json").read_text())
-    assert about["source"] == "dream" and about["world_model"] == "default" and about["imagined"] >= 3
+    assert (
+        about["source"] == "dream"
+        and about["world_model"] == "default"
+        and about["policy"] == "unlabelled"
+        and about["imagined"] >= 3
+    )
     with pytest.raises(ValueError, match="agree=5"):
         Arguments(agree=5)
 
@@ -94,20 +99,22 @@ def test_what_looks_ahead_acts_in_batches_of_dreams(tmp_path):
     """Foresight of the clone, a planner's file, and the model without labels; each in its own data set."""
     quick = {"task": "reach", "episodes": 1, "variants": 2, "draws": 1, "agree": 1, "filtered": False}
     short = {"samples": 8, "iterations": 1, "elites": 2}
-    for world in ("default", "unlabelled"):
+    for world in ("state_grounded", "unlabelled"):
         planner = Planner(PlannerConfig(world, "cem", short, execute=6, horizon=6))
         planner.save(tmp_path / f"{world}.json")
         args = Arguments(str(tmp_path / f"{world}.json"), world_model=world, out=tmp_path / world, **quick)
         synthesize.main(args)
         assert len(EpisodeDataset.load(args.out)) == 1
-    with pytest.raises(ValueError, match="imagines with world_model='unlabelled'; accepted: 'default'"):
-        synthesize.main(Arguments(str(tmp_path / "unlabelled.json"), out=tmp_path / "other", **quick))
-    model, starts = checkpoint.load("default"), InitialStates.load(checkpoint.resolve("default") / FILE)
+    with pytest.raises(ValueError, match="imagines with world_model='unlabelled'; accepted: 'state_grounded'"):
+        synthesize.main(
+            Arguments(str(tmp_path / "unlabelled.json"), world_model="state_grounded", out=tmp_path / "other", **quick)
+        )
+    model, starts = checkpoint.load("state_grounded"), InitialStates.load(checkpoint.resolve("state_grounded") / FILE)
     rows = np.flatnonzero((starts.task == "push") & (starts.step == 0))[:6]
     state, goal = synthesize.begun(model, starts, rows)
 
     def far(candidates):
-        prior = Prior(looking("few", "default", candidates), 0.0)
+        prior = Prior(looking("few", "state_grounded", candidates), 0.0)
         dreamt = synthesize.dream(model, prior, state, goal, 1, 1, Noise(list(range(6))))
         return metric_distance(model.metric(dreamt.states[-1]), model.metric(goal)).mean()
 

@@ -51,7 +51,7 @@ def numbers(value: Any) -> list[Any]:
 def episode(env_id: str) -> list[Any]:
     """What an env and a policy in it say; all is loaded anew."""
     checkpoint._load.cache_clear()
-    env = gym.make(env_id, render_mode="rgb_array")
+    env = gym.make(env_id, world_model="state_grounded", render_mode="rgb_array")
     policy = vla.load("bc5")
     obs, _ = env.reset(seed=0)
     seen: list[Any] = [obs]

@@ -314,7 +314,7 @@ def test_a_world_of_numbers_with_goals_becomes_tokens_too(tmp_path):
 
 def test_what_does_not_fit_is_refused(base, folder, data, tmp_path):
     with pytest.raises(ValueError, match="kind 'state_grounded'; accepted: slots, dynamics"):
-        UnifiedModel.around(checkpoint.load("default"))
+        UnifiedModel.around(checkpoint.load("state_grounded"))
     with pytest.raises(ValueError, match="provides .* no 'tokens'"):
         registry.load(folder).config.check_encoder(base)
     registry.load(folder).config.check_encoder(folder)

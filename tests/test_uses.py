@@ -132,10 +132,10 @@ def test_controls_of_amplification_choose_by_filter_and_by_physics(tmp_path):
 
 def test_physics_as_the_model_measures_as_the_dream_does(tmp_path):
     """At the goal that the expert reached the true state is as near as the estimated one; one color is not there."""
-    model, env = checkpoint.load("default"), NicoLRealEnv("all")
+    model, env = checkpoint.load("state_grounded"), NicoLRealEnv("all")
     env.reset(seed=210_000, options={"task": "reach"})
     goal = model.encode({"pixels": torch.from_numpy(env.goal_image)[None]})["object_state"]
-    cost = bound.PhysicsCost(env, PlannerConfig(objective={"metric": 1.0}, path=0.0), model, goal)
+    cost = bound.PhysicsCost(env, PlannerConfig("state_grounded", objective={"metric": 1.0}, path=0.0), model, goal)
     expert = [env.expert_action()]
     for _ in range(5):
         env.step(expert[-1])
@@ -149,7 +149,7 @@ def test_physics_as_the_model_measures_as_the_dream_does(tmp_path):
 
 def test_an_episode_is_planned_in_physics(tmp_path):
     options = {"samples": 2, "iterations": 1, "elites": 1, "kept": 1}
-    config = PlannerConfig(objective={"metric": 1.0}, horizon=12, execute=12, options=options)
+    config = PlannerConfig("state_grounded", objective={"metric": 1.0}, horizon=12, execute=12, options=options)
     write_json(tmp_path / "planner.json", {"kind": "planner", **asdict(config)})
     batch = Batch(str(tmp_path / "planner.json"), "bound", "physics", "reach", (210_000,))
     (result,) = bound.play(batch)

@@ -232,7 +232,7 @@ def test_a_model_that_was_written_anew_is_loaded_anew(folder):
 
 
 def test_default_lies_in_the_assets():
-    assert checkpoint.resolve("default").parts[-2:] == ("assets", "world_model")
+    assert checkpoint.resolve("default").parts[-2:] == ("assets", "unlabelled")
 
 
 @pytest.mark.parametrize("name", ["", "config.json", "model.safetensors"])

@@ -24,7 +24,7 @@ class Arguments:
     """Number of demonstrations, over all tasks. The first ones in the data are used."""
     per_task: int | None = None
     """Number of demonstrations per task, instead of --demos."""
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     """World model whose encoder provides the policy's observations: name or folder."""
     share: float = 0.0
     """Share of every batch, 0 to 1, that is drawn from the further folders, such as data of

@@ -31,7 +31,7 @@ class Arguments:
     policy: tuple[str, ...] = ()
     """Policies to evaluate, each as PATH or LABEL=PATH; the first is the baseline of the paired comparisons.
     PATH is a folder with config.json and model.safetensors, a .zip of stable-baselines3, or one of these names:
-    default or bc5 (shipped behavior clones), expert (scripted, physics only), random, zero."""
+    unlabelled or another shipped behavior clone, expert (scripted, physics only), random, zero."""
     tasks: tuple[str, ...] = STANDARD
     """Tasks to evaluate on: any of reach, push, lift, place, stack and arrange; or lift_bar, which uses both arms."""
     episodes: int = 100

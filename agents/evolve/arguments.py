@@ -39,7 +39,7 @@ class Arguments:
     They are computed under random actions in the world to evolve in. Fewer weights need fewer generations."""
     init: str = "none"
     """Policy to start from, whose actions the first controller is fitted to by least squares:
-    a folder, or "default" or "bc5", which are shipped. "none" starts with zero weights."""
+    a folder, or a shipped one, see `agents.clone`. "none" starts with zero weights."""
     reward: RewardName | None = None
     """Reward whose sum over an episode is maximized; "success" counts once, at the end of the episode.
     None uses the default reward of the world."""

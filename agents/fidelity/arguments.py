@@ -20,7 +20,7 @@ class Arguments:
     policies: tuple[str, ...] = ()
     """Folders of policies of different quality for the ranking; use 20 or more for a meaningful result. `agents.clone
     --snapshots` and `agents.train --snapshots` write them. They must use the encoder of the world model under test."""
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     """Checkpoint of the world model under test."""
     out: Path = Path("results")
     """Folder of fidelity.json, fidelity.md, fidelity.png and fidelity_TASK.png."""

@@ -12,8 +12,8 @@ from dream_env.agents.evaluate.arguments import HELD_OUT_SEED
 class Arguments:
     """Evaluates a policy with and without foresight, in physics and in the dream."""
 
-    policy: str = "bc5"
-    """Policy whose behavior is improved by foresight: default, bc5, or a path."""
+    policy: str = "unlabelled"
+    """Policy whose behavior is improved by foresight: a shipped one, or a path."""
     candidates: int = 16
     """Number of candidate behaviors to compare, 2 or more; the first is the policy without changes."""
     objective: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Adds foresight to a policy: it proposes several behaviors, each is imagined, and the best one is executed.
 
-    python -m agents.foresee --policy bc5 --candidates 16 --out runs/foresee
+    python -m agents.foresee --policy unlabelled --candidates 16 --out runs/foresee
 
 It evaluates on the same seeds the policy alone (pass@1), the policy with foresight, and two controls: choosing a random
 candidate and choosing the one with the worst score. With --oracle K, it tries K variations of each episode in physics
@@ -25,6 +25,7 @@ from dream_env.agents.planners.foresight import Foresight, ForesightConfig, Pick
 from dream_env.agents.planners.objectives import usual
 from dream_env.agents.planners.prior import load_policy, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
+from dream_env.agents.policies.registry import named_world_model
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.worlds import tasks_of
@@ -129,7 +130,7 @@ def main(args: Arguments) -> None:
     check_out(args.out)
     check_number("oracle", args.oracle)
     check_number("candidates", args.candidates, 2)  # the first is the policy without changes
-    args = replace(args, world_model=plan.named_world_model(args.world_model, args.policy))
+    args = replace(args, world_model=named_world_model(args.world_model, args.policy))
     plan.check_task(args.task, args.world_model)
     if args.oracle and not tasks_of(args.world_model):
         raise ValueError(f"oracle={args.oracle}: only NICOL's physics can be tried; accepted in another world: 0")

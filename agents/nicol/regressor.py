@@ -41,7 +41,7 @@ class RegressorConfig:
 
     embedding_dim: int = 1024
     hidden: int = 256
-    world_model: str = "default"
+    world_model: str = "state_grounded"
 
 
 class Regressor(nn.Module):

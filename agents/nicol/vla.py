@@ -84,7 +84,7 @@ class VLAConfig:
     sentences: int = 0
     hidden: int = 128
     std: float = 0.17
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     encoder_id: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:

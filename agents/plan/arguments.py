@@ -24,7 +24,7 @@ class Arguments:
     """Weight of the mean cost along the path; the cost at its end has weight 1.
     Does not affect reward and disagreement, which are summed over the steps."""
     prior: str = "none"
-    """Policy that proposes plans: default, bc5, or a path; none plans without a policy."""
+    """Policy that proposes plans: a shipped one, or a path; none plans without a policy."""
     anchor: float = 0.0
     """Weight of the mean squared difference between a plan and the prior's actions; keeps plans close to the prior."""
     samples: int | None = None

@@ -22,11 +22,10 @@ from dream_env.agents.evaluate.command import Settings, evaluate, record_clips
 from dream_env.agents.plan.arguments import Arguments
 from dream_env.agents.planners.objectives import usual
 from dream_env.agents.planners.planner import SOLVERS, Planner, PlannerConfig
-from dream_env.agents.policies.registry import world_model_of
+from dream_env.agents.policies.registry import named_world_model
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.worlds import spec_of, tasks_of
 from dream_env.nicol.tasks import STANDARD
-from dream_env.paths import shown
 from dream_env.world_models import checkpoint
 
 
@@ -76,19 +75,6 @@ def default_objective(world_model: str) -> dict[str, float]:
     """Returns the weights of the default objective: the distance to the goal, or `usual` in a world without goals."""
     model = checkpoint.load(world_model)
     return {"energy": 1.0} if model.spec.goals else usual(model)
-
-
-def named_world_model(world_model: str, policy: str) -> str:
-    """Returns the world model that a policy names if `world_model` is "default", else `world_model`.
-
-    Raises:
-        FileNotFoundError: If the policy names a world model that does not exist.
-    """
-    own = None if world_model != "default" or policy == "none" else world_model_of(policy)
-    if own in (None, "default"):
-        return world_model
-    print(f"world model: {shown(str(own))}, which the policy names")
-    return shown(str(own))
 
 
 @contextmanager
@@ -143,7 +129,7 @@ def report(settings: Settings, gif_episodes: int, workers: int | None, out: Path
 def main(args: Arguments) -> None:
     """Runs the command."""
     check_out(args.out)
-    args = replace(args, world_model=named_world_model(args.world_model, args.prior))
+    args = replace(args, world_model=named_world_model(args.world_model, None if args.prior == "none" else args.prior))
     check_task(args.task, args.world_model)
     planner, file = Planner(config(args)), args.out / "planner.json"
     policies = {} if args.prior == "none" else {hub.label(args.prior): args.prior}

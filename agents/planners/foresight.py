@@ -50,10 +50,10 @@ class ForesightConfig:
         seed: Seed of all random numbers; row i uses seed + i.
     """
 
-    policy: str = "bc5"
+    policy: str = "unlabelled"
     world_model: str = "default"
     candidates: int = 16
-    objective: Mapping[str, float] = field(default_factory=lambda: {"metric": 1.0, "disagreement": 200.0})
+    objective: Mapping[str, float] = field(default_factory=lambda: {"energy": 1.0})
     path: float = 0.25
     horizon: int = 8
     execute: int = 4

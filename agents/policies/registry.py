@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dream_env import hub, plugins
-from dream_env.paths import located
+from dream_env.paths import located, shown
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
@@ -34,12 +34,13 @@ GROUP = "dream_env.policies"
 """Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 SHIPPED = {
     "default": "policy",
-    "bc5": "policy_bc5",
     "unlabelled": "policy_unlabelled",
     "place_stack": "policy_place_stack",
+    "state_grounded": "policy_state_grounded",
+    "bc5": "policy_bc5",
 }
-"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task; one of 5 that takes the
-embeddings of the world model "unlabelled"; and one of 25 of `place` and `stack`, for the world model "place_stack"."""
+"""Shipped policies and their folders: behavior clones of 100 and of 5 demonstrations per task for the world model
+"unlabelled"; one of 25 of `place` and `stack`, for "place_stack"; and of 100 and of 5 for "state_grounded"."""
 ALIASES = {"few": "bc5"}
 """Former names of shipped policies, and their current names."""
 _REMEDY = "`python -m agents.clone --out FOLDER` makes one, or `python -m agents.train`"
@@ -137,6 +138,23 @@ def world_model_of(path: str) -> str | None:
             f"world_model={named!r}, named by the policy {str(path)!r}, does not exist; give --world-model"
         )
     return named
+
+
+def named_world_model(world_model: str, policy: str | Path | None) -> str:
+    """Returns the world model that a policy names if `world_model` is "default", else `world_model`.
+
+    Args:
+        world_model: Name or folder of a world model.
+        policy: Name or path of a policy; None for none.
+
+    Raises:
+        FileNotFoundError: If the policy names a world model that does not exist.
+    """
+    own = None if world_model != "default" or policy is None else world_model_of(str(policy))
+    if own in (None, "default", checkpoint.DEFAULT):
+        return world_model
+    print(f"world model: {shown(str(own))}, which the policy names")
+    return shown(str(own))
 
 
 @lru_cache(maxsize=32)

@@ -12,12 +12,12 @@ from dream_env.checks import check_number
 class Arguments:
     """Generates imagined, filtered episodes of a policy as a LeRobot v3 data set."""
 
-    policy: str = "bc5"
-    """Policy that acts: default, bc5, or a path. May be the file of a planner (`agents.plan`) or of a foresight."""
+    policy: str = "unlabelled"
+    """Policy that acts: a shipped one, or a path. May be the file of a planner (`agents.plan`) or of a foresight."""
     foresight: int = 0
     """Number of candidate behaviors for foresight, as in `agents.foresee`; 0 uses the policy without foresight."""
     world_model: str = "default"
-    """Checkpoint of the world model to imagine with."""
+    """Checkpoint of the world model to imagine with. By default the one that the policy names, else NICOL's."""
     initial_states: Path | None = None
     """File of recorded initial states; by default the world model's."""
     task: str = "all"

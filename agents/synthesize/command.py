@@ -1,6 +1,6 @@
 """Generates a data set of imagined episodes: what a policy does in the dream, filtered for episodes to be trusted.
 
-    python -m agents.synthesize --policy bc5 --episodes 2000 --out dreamt
+    python -m agents.synthesize --policy unlabelled --episodes 2000 --out dreamt
 
 Every episode starts from a recorded initial state, and the policy acts with some noise. With --foresight K the policy
 looks ahead; --policy also accepts files of `agents.plan` and `agents.foresee`. Episodes can then show behavior that is
@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from dream_env.agents.planners.foresight import looking
 from dream_env.agents.planners.prior import Prior
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import imagine, repeat
+from dream_env.agents.policies.registry import named_world_model
 from dream_env.agents.run.config import EPISODES, check_out, check_settings, resolve_paths
 from dream_env.agents.synthesize.arguments import Arguments
 from dream_env.data.episode import Episode
@@ -229,6 +230,7 @@ def main(args: Arguments) -> None:
         raise ValueError(
             f"out={args.out} holds episodes of kinds {sorted(others)}; accepted: a new folder, or of dreams"
         )
+    args = replace(args, world_model=named_world_model(args.world_model, args.policy))
     model = checkpoint.load(args.world_model)
     starts = InitialStates.load(args.initial_states or checkpoint.resolve(args.world_model) / FILE)
     with (

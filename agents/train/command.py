@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -156,6 +157,7 @@ def main(args: Arguments) -> None:
     """Runs the command."""
     check_device(args.device)
     torch.set_num_threads(1)
+    args = replace(args, world_model=registry.named_world_model(args.world_model, args.init))
     physics = None
     if args.validation_episodes:
         physics = make_real(args.env, args.world_model, obs_type=obs_type_of(args), task=args.task)

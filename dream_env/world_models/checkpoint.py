@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -32,10 +32,12 @@ constructed from its config and the spec of its world."""
 GROUP = "dream_env.world_models"
 """Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 
+DEFAULT = "unlabelled"
+"""World model that the name "default" stands for."""
 SHIPPED = {
-    "default": "world_model",
-    "state_grounded": "world_model",
+    "default": DEFAULT,
     "unlabelled": "unlabelled",
+    "state_grounded": "state_grounded",
     "place_stack": "place_stack",
 }
 """NICOL world models that ship with the package, and their folders in `assets`; the default one has two names."""
@@ -55,8 +57,8 @@ def save(model: Any, path: str | Path, card: str) -> None:
     folder = Path(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     config = {"kind": model.kind, **{key: hub.named(value) for key, value in asdict(model.config).items()}}
-    if isinstance(named := config.get("world_model"), str | Path):  # of a policy
-        config["world_model"] = recorded(named, folder, SHIPPED)
+    if isinstance(named := config.get("world_model"), str | Path):  # of a policy; "default" may change its meaning
+        config["world_model"] = DEFAULT if str(named) == "default" else recorded(named, folder, SHIPPED)
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
     if hasattr(model, "spec"):  # world models have a spec, policies do not
@@ -129,14 +131,6 @@ def sha256(path: str | Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-@runtime_checkable
-class Traceable(Protocol):
-    """A world model that has a faster form for inference with fixed weights."""
-
-    def traced(self) -> Any:
-        """Returns the model in its faster form."""
-
-
 @lru_cache(maxsize=8)
 def _load(folder: Path, device: str, *written: int) -> Any:
     """Loads a model; `written` holds the files' modification times, so that changed files make a new cache entry."""
@@ -149,7 +143,7 @@ def _load(folder: Path, device: str, *written: int) -> Any:
 
     model = fill(build, folder / WEIGHTS, "world_model", _REMEDY)
     model = model.to(device).eval().requires_grad_(False)
-    return model.traced() if isinstance(model, Traceable) else model
+    return model.traced() if hasattr(model, "traced") else model  # a faster form for weights that stay
 
 
 def _described(file: Path) -> tuple[Any, dict[str, Any]]:

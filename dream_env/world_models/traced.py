@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections.abc import Callable
@@ -62,3 +63,33 @@ def _record(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callabl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings that TorchScript is deprecated, and that shapes become constants
         return trace(lambda *given: function(*given), inputs, check_trace=False)  # trace accepts no bound methods
+
+
+class Traceable:
+    """A world model whose networks are functions of tensors only, so that they can be traced and compiled."""
+
+    PURE: tuple[str, ...]
+    """Names of the methods that map tensors to tensors."""
+
+    def compiled(self) -> Any:
+        """Returns a model with the same weights whose pure methods run through `torch.compile`.
+
+        The first call of each method takes up to a minute and needs a C++ compiler (Triton on a GPU); torch caches the
+        result. Predictions differ from those of the plain model in the last bits.
+        """
+        return self._with(torch.compile)
+
+    def traced(self) -> Any:
+        """Returns a model with the same weights that is faster on small batches, see `Traced`.
+
+        The weights must not be changed afterwards.
+        """
+        return self._with(Traced)
+
+    def _with(self, how: Callable[[Any], Any]) -> Any:
+        """Returns a model with the same weights whose pure methods are wrapped by `how`."""
+        model = copy.copy(self)
+        for name in self.PURE:
+            vars(model).pop(name, None)
+            setattr(model, name, how(getattr(model, name)))
+        return model

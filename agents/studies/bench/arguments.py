@@ -16,7 +16,7 @@ class Arguments:
     out: Path | None = None
     """Folder of bench.json, bench.md and bench.png, or of bench_cuda.json and bench_cuda.md. None: results, or
     runs/bench_quick with --quick."""
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     """Checkpoint of the world model."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Device to measure on. "cuda" skips what runs on CPUs only, such as physics."""

@@ -103,7 +103,7 @@ def _zoo(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
 
 def act(num_envs: int, world_model: str, pixels: bool = False) -> Work:
     """Prepares actions of the VLA: for observations of dreams, or for a picture and an instruction."""
-    vla = policy.load("default")
+    vla = policy.load("state_grounded")
     envs = gym.make_vec("NicoLDream-v0", num_envs=num_envs, task="all", world_model=world_model)
     obs, _ = envs.reset(seed=0)
     picture, proprio = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), np.zeros(len(PROPRIO_NAMES), np.float32)

@@ -56,7 +56,7 @@ class Arguments:
     """Held-out episodes per task, in physics and in the dream."""
     first_seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     """Checkpoint of the world model."""
     data: Path | None = None
     """Folder of the episodes that the world model was fitted to, for clones and controls."""
@@ -87,5 +87,5 @@ class Arguments:
             raise ValueError(f"{cloned[0]} needs demonstrations; accepted: --data FOLDER, written by agents.collect")
 
 
-SHIPPED = {5: "bc5", 100: "default"}
+SHIPPED = {5: "bc5", 100: "state_grounded"}
 """Clones that the package ships, by demonstrations per task."""

@@ -13,7 +13,7 @@ SEED = 200_000
 class Arguments:
     """Checks which rewards measure real progress, on held-out scenes in physics."""
 
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     """Checkpoint whose embeddings and learned metric are audited."""
     out: Path = Path("results")
     """Folder of rewards.json, rewards.md and rewards.png."""

@@ -74,7 +74,7 @@ def faults(row: Mapping[str, float]) -> list[str]:
 
 
 def reward_figures(
-    world_model: str = "default",
+    world_model: str = "state_grounded",
     reward: RewardName = DEFAULT_REWARD,
     scenes: int = 60,
     cache: Path = Path("runs/reward_audit"),

@@ -43,7 +43,7 @@ class Setup:
     """Folders of the episodes that the world model was fitted to. The first one contains the demonstrations."""
     runs: Path = Path("runs/transfer")
     """Folder of all policies and their evaluation episodes."""
-    world_model: str = "default"
+    world_model: str = "state_grounded"
     """Checkpoint of the frozen world model."""
     physics_steps: tuple[int, ...] = (4_800, 19_200)
     """Steps after which the model-free learners are evaluated; 4,800 steps equal the 200 episodes of co-evolution."""

@@ -108,8 +108,8 @@ def imagine_from(item: Start) -> list[Episode]:
     if solved[0]:
         return []
     model, prior, row = (
-        checkpoint.load("default"),
-        Prior(looking(item.policy, "default", item.candidates), Synthesize.std),
+        checkpoint.load("state_grounded"),
+        Prior(looking(item.policy, "state_grounded", item.candidates), Synthesize.std),
         np.zeros(1, np.int64),
     )
     dreamt = synthesize.dream(
@@ -175,7 +175,7 @@ def make(control: str, args: Amplification, workers: int | None = None) -> Path:
             seed=args.seed,
         )
         further = None if real else chosen(imagine(args, workers, control), control)
-        clone.run(settings, EpisodeDataset.load(args.data), checkpoint.load("default"), further)
+        clone.run(settings, EpisodeDataset.load(args.data), checkpoint.load("state_grounded"), further)
     return out
 
 

@@ -9,10 +9,13 @@ from dream_env.agents.planners.planner import PlannerConfig
 from dream_env.agents.studies.uses.amplify import CONTROLS
 
 METRIC = {"metric": 1.0}
-CLOSED = PlannerConfig(objective=METRIC, path=1.0, execute=1, horizon=8)
+AHEAD = ForesightConfig("bc5", "state_grounded", objective={"metric": 1.0, "disagreement": 200.0})
+"""Foresight with the learned distance of the state-grounded model, for the clone of five demonstrations."""
+CLOSED = PlannerConfig(world_model="state_grounded", objective=METRIC, path=1.0, execute=1, horizon=8)
 """Replans at every step. Chosen on seeds from 200,000 on."""
 NEAR = PlannerConfig(
-    objective=ForesightConfig().objective,
+    world_model="state_grounded",
+    objective=AHEAD.objective,
     options={"samples": 48, "iterations": 2, "std": 0.25},
     execute=2,
     prior="few",
@@ -20,7 +23,7 @@ NEAR = PlannerConfig(
     draws=4,
 )
 """Plans near a prior. The best of three variants on seeds from 200,000 on; a free search was worse than the prior."""
-SURE = ForesightConfig(draws=8, sure=4.0, margin=3.0)
+SURE = replace(AHEAD, draws=8, sure=4.0, margin=3.0)
 """Deviates from the policy only for a significant lead of at least three steps to the goal by the learned distance.
 Chosen on seeds from 210,000 on: without the margin, even leads of twelve standard errors were errors of the dream."""
 SMALL = replace(CLOSED, execute=3, horizon=6, options={"samples": 24, "iterations": 3, "elites": 5, "kept": 2})
@@ -58,9 +61,9 @@ class Arm:
 USES: dict[str, PlannerConfig | ForesightConfig | None] = {
     "clone": None,
     "plan": NEAR,
-    "foresight": ForesightConfig(),
+    "foresight": AHEAD,
     "practice": None,
-    "practice, foresight": ForesightConfig(),
+    "practice, foresight": AHEAD,
 }
 """Uses that are compared with the same clones."""
 SEEDS = {5: (0, 1, 2), 25: (0,)}
@@ -87,16 +90,16 @@ ARMS = {
     "metric, gradient": Arm("plan", 0, replace(CLOSED, solver="gradient")),
     "bound, dream": Arm("plan", 0, SMALL),
     "bound, physics": Arm("bound", 0, SMALL),
-    "foresight": Arm("foresight", 5, ForesightConfig()),
-    "foresight, margin": Arm("foresight", 5, ForesightConfig(margin=1.5)),
-    "foresight, metric": Arm("foresight", 5, ForesightConfig(objective=METRIC)),
-    "foresight, metric, worst": Arm("foresight", 5, ForesightConfig(objective=METRIC, pick="worst")),
-    "foresight, random": Arm("foresight", 5, ForesightConfig(pick="random")),
+    "foresight": Arm("foresight", 5, AHEAD),
+    "foresight, margin": Arm("foresight", 5, replace(AHEAD, margin=1.5)),
+    "foresight, metric": Arm("foresight", 5, replace(AHEAD, objective=METRIC)),
+    "foresight, metric, worst": Arm("foresight", 5, replace(AHEAD, objective=METRIC, pick="worst")),
+    "foresight, random": Arm("foresight", 5, replace(AHEAD, pick="random")),
     "foresight, sure": Arm("foresight", 5, SURE),
-    "default": Arm("clone", 100, policy="default"),
-    "foresight, default": Arm("foresight", 100, ForesightConfig(policy="default")),
-    "foresight, margin, default": Arm("foresight", 100, ForesightConfig(policy="default", margin=1.5)),
-    "foresight, sure, default": Arm("foresight", 100, replace(SURE, policy="default")),
+    "default": Arm("clone", 100, policy="state_grounded"),
+    "foresight, default": Arm("foresight", 100, replace(AHEAD, policy="state_grounded")),
+    "foresight, margin, default": Arm("foresight", 100, replace(AHEAD, policy="state_grounded", margin=1.5)),
+    "foresight, sure, default": Arm("foresight", 100, replace(SURE, policy="state_grounded")),
     **{
         f"amplify, {control}" + (f", seed {seed}" if seed else ""): Arm("amplify", 5, policy=control, seed=seed)
         for seed in range(3)

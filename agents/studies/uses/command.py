@@ -21,12 +21,12 @@ import torch
 from dream_env.agents.eval.results import load_results, save_results
 from dream_env.agents.foresee.command import oracle
 from dream_env.agents.nicol.rollouts import Batch, play
-from dream_env.agents.planners.foresight import Foresight, ForesightConfig
+from dream_env.agents.planners.foresight import Foresight
 from dream_env.agents.planners.planner import Planner, PlannerConfig
 from dream_env.agents.run import workers as pool
 from dream_env.agents.studies.uses import amplify, bound
 from dream_env.agents.studies.uses.arguments import Arguments
-from dream_env.agents.studies.uses.arms import ARMS, MADE, METRIC
+from dream_env.agents.studies.uses.arms import AHEAD, ARMS, MADE, METRIC
 from dream_env.agents.studies.uses.report import gains, headroom, reduce, shown, table, together
 from dream_env.files import write_json, write_text
 from dream_env.nicol.dream import NicoLDreamVectorEnv
@@ -88,7 +88,7 @@ def measure_speed(draws: int = 5) -> dict[str, float]:
         env.
     """
     torch.set_num_threads(1)
-    model = checkpoint.load("default")
+    model = checkpoint.load("state_grounded")
     envs = NicoLDreamVectorEnv(384, "all")
     envs.reset(seed=0)
     actions = np.zeros((384, 4), np.float32)
@@ -157,7 +157,7 @@ def main(args: Arguments) -> None:
     extra = json.loads(kept.read_text()) if (kept := args.work / "extra.json").is_file() else {}
     if args.oracle_episodes:
         seeds = range(args.seed, args.seed + args.oracle_episodes)
-        extra["oracle"] = oracle(ForesightConfig(), args.tasks, seeds, ForesightConfig.candidates, args.workers)
+        extra["oracle"] = oracle(AHEAD, args.tasks, seeds, AHEAD.candidates, args.workers)
     amplified = {ARMS[label].policy for label in arms if ARMS[label].use == "amplify"}
     for control, name in (("filtered", "filter"), ("foresight", "foresight_filter")):
         if control in amplified:

@@ -31,6 +31,7 @@ MEMORY = ("embedding", "hidden")
 CODE = ("embedding",)
 """Input of a controller without memory: z."""
 NICOL: dict[str, Any] = {
+    "world_model": "state_grounded",
     "task": "reach",
     "inputs": ("way", "lag", "grip"),
     "reward": "metric_bounded",

@@ -39,7 +39,7 @@ def work(args: Arguments) -> None:
     if "rate" in args.only:
         cells.cell(args.work, "rate", lambda: cells.rate(args.work))
     warm = sorted(args.temperatures, key=lambda t: abs(t - 1.0))
-    for init in ("none", "default") if "nicol" in args.only else ():
+    for init in ("none", "state_grounded") if "nicol" in args.only else ():
         for t in warm:
             cells.cell(args.work, f"nicol_{init}_{t:g}", lambda init=init, t=t: cells.nicol(args, init, t))  # type: ignore[misc]
     if "nicol" in args.only and (args.work / "nicol_none_1").exists():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -26,16 +24,14 @@ from dream_env.world_models.autoencoder import AutoEncoder
 from dream_env.world_models.batching import chunked
 from dream_env.world_models.pretrained import PretrainedAutoEncoder, SentenceProjection
 from dream_env.world_models.protocol import Prediction, State
-from dream_env.world_models.traced import Traced
+from dream_env.world_models.traced import Traceable
 
 GRID = 8
 """Side of the square token map."""
 _STATE = ("tokens", "proprio", "object_state")
-_PURE = ("_mode_step", "_sample_step", "_posterior_step", "_metric", "_success")
-"""Methods that only map tensors to tensors, which `compiled` and `traced` replace."""
 
 
-class StateGroundedModel(nn.Module):
+class StateGroundedModel(Traceable, nn.Module):
     """A world model of NICOL, see `dream_env.world_models.protocol.WorldModel`.
 
     A state has these entries:
@@ -56,6 +52,7 @@ class StateGroundedModel(nn.Module):
         ValueError: If the values of the config do not fit together.
     """
 
+    PURE = ("_mode_step", "_sample_step", "_posterior_step", "_metric", "_success")
     kind = "state_grounded"
     config_class = StateGroundedConfig
     noise_dim = 1
@@ -283,26 +280,3 @@ class StateGroundedModel(nn.Module):
 
     def _success(self, *inputs: Tensor) -> Tensor:
         return self.success_head.probability(*inputs)
-
-    def compiled(self) -> StateGroundedModel:
-        """Returns a model with the same weights whose prediction methods run through `torch.compile`.
-
-        The first call of each method takes up to a minute and needs a C++ compiler (Triton on a GPU); torch caches the
-        result. Predictions differ from those of the plain model in the last bits.
-        """
-        return self._with(torch.compile)
-
-    def traced(self) -> StateGroundedModel:
-        """Returns a model with the same weights that is faster on small batches, see `Traced`.
-
-        The weights must not be changed afterwards.
-        """
-        return self._with(Traced)
-
-    def _with(self, how: Callable[[Any], Any]) -> StateGroundedModel:
-        """Returns a model with the same weights whose `_PURE` methods are wrapped by `how`."""
-        model = copy.copy(self)
-        for name in _PURE:
-            vars(model).pop(name, None)
-            setattr(model, name, how(getattr(model, name)))
-        return model

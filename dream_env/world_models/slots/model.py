@@ -8,6 +8,7 @@ goal is about the number of control steps to go.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +23,18 @@ from dream_env.world_models.protocol import Prediction, State, knows_success
 from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.distance import StepEmbedding
 from dream_env.world_models.slots.dynamics import MOVING, Layers, SlotDynamics
+from dream_env.world_models.slots.outcomes import drawn
 from dream_env.world_models.slots.own import OwnReader, Place
 from dream_env.world_models.slots.painter import Painter
 from dream_env.world_models.slots.position import Position
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE, SlotReader
+from dream_env.world_models.traced import Traceable
 
 BOUND = 1.5
 """Slots stay within this distance from the image center, in units of half the image side."""
 
 
-class SlotModel(nn.Module):
+class SlotModel(Traceable, nn.Module):
     """Slot world model; see the module docstring. Implements `dream_env.world_models.protocol.WorldModel`.
 
     The state holds the robot's vectors by name, `slots` `(B, K, C * FEATURES)`, `memory` `(B, K, E * M)` with a
@@ -46,6 +49,7 @@ class SlotModel(nn.Module):
         ValueError: If the world has no image.
     """
 
+    PURE = ("_predicted", "_embedded", "_succeeds")
     kind = "slots"
     config_class = SlotConfig
     has_memory = True
@@ -113,9 +117,15 @@ class SlotModel(nn.Module):
             ("reward_scale", 1, 1.0),
         ):
             self.register_buffer(name, torch.full((numbers,), value))
+        boxes: list[Any] = [spec.observation[name] for name in spec.vectors]
+        for bound in ("low", "high"):
+            parts = [torch.from_numpy(getattr(box, bound)) for box in boxes]
+            self.register_buffer(f"own_{bound}", torch.cat([torch.zeros(0), *parts]), persistent=False)
 
     own_mean: Tensor
     own_scale: Tensor
+    own_low: Tensor
+    own_high: Tensor
     action_mean: Tensor
     action_scale: Tensor
     reward_mean: Tensor
@@ -213,25 +223,13 @@ class SlotModel(nn.Module):
             temperature: Scales the deviation of the member from the mean of the members, and divides the outcome
                 logits; at 0 the result is that of `noise=None`.
         """
-        members = self.config.members
-        own, unit_action = self.own_of(state), self.normalized(action)
-        slots = state["slots"].expand(members, *state["slots"].shape)
-        memory = state["memory"].unflatten(-1, (members, -1)).movedim(-2, 0)
-        own_all, action_all = (part.expand(members, *part.shape) for part in (own, unit_action))
-        outcomes, own_afters = self.dynamics(slots, memory, own_all, action_all, self.place(own_all), self.place)
-        modes, _ = outcomes.pick(outcomes.likeliest())
-        change, own_after = modes.mean(0), own_afters.mean(0)
-        if noise is not None:
-            rows, scaled = torch.arange(len(own), device=own.device), noise[:, 0] * members
-            member = scaled.long().clamp(max=members - 1)
-            drawn = modes if outcomes.number == 1 else outcomes.pick(outcomes.drawn(scaled - member, temperature))[0]
-            apart = modes[member, rows] - change
-            change = change + temperature * apart + (drawn - modes)[member, rows]
-            own_after = own_after + temperature * (own_afters[member, rows] - own_after)
-        _, memory = outcomes.pick(outcomes.nearest(change))
-        means = outcomes.mean()
-        after = {**state, **self.vectors(own_after), "slots": self.moved(state["slots"], change)}
-        after["memory"] = memory.movedim(0, -2).flatten(-2)
+        slots, unit_action = state["slots"], self.normalized(action)
+        chance = slots.new_zeros(len(slots), 1) if noise is None else noise
+        strength = slots.new_full((), 0.0 if noise is None else temperature)
+        moved, memory, own, disagreement = self._predicted(
+            slots, state["memory"], self.own_of(state), unit_action, chance, strength
+        )
+        after = {**state, **self.vectors(own), "slots": moved, "memory": memory}
         reward, terminated = None, None
         if self.told is not None:
             output = self.tell(state, after, unit_action)
@@ -241,7 +239,7 @@ class SlotModel(nn.Module):
             reward=reward,
             terminated=terminated,
             success=self.success(after) if self.success_net is not None and knows_success(self, after) else None,
-            disagreement=means.float().var(0, unbiased=False).mean((-1, -2)),
+            disagreement=disagreement,
         )
 
     def embedding(self, state: State) -> Tensor:
@@ -253,12 +251,7 @@ class SlotModel(nn.Module):
         Raises:
             ValueError: If the world has instructions and the state has none.
         """
-        slots, own = self.related(state)
-        words = state.get("instruction")
-        embedded = self.phi(slots, own, words)
-        if not self.config.pointing:
-            return embedded
-        return torch.cat([embedded, self.config.pointing * self.phi.named(slots, words)], -1)
+        return self._embedded(*self.related(state), *self._words(state))
 
     def success(self, state: State) -> Tensor:
         """Returns the probability `(B,)` that an episode that ends in this state is a success; 0 if not predicted.
@@ -270,9 +263,8 @@ class SlotModel(nn.Module):
             return self.own_mean.new_zeros(len(state["slots"]))
         if self.success_by_goal and "goal" not in state:
             raise ValueError("the state has no 'goal'; accepted: states of `with_goal`, with their goal's embedding")
-        slots, own = self.related(state)
-        inputs = self.success_inputs(self.phi.inputs(slots, own, state.get("instruction")), state.get("goal"))
-        return self.success_net(inputs)[..., 0].mean(0).float().sigmoid()
+        goal = [state["goal"]] if self.success_by_goal else []
+        return self._succeeds(*self.related(state), *goal, *self._words(state))
 
     def positions(self, state: State) -> Tensor:
         """Returns the positions of all slots, `(B, K, D)` in meters, in the frame of the labels; NaN if never seen.
@@ -297,6 +289,39 @@ class SlotModel(nn.Module):
                 picture = F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
             result[name] = (255 * picture).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         return {name: result[name] for name in self.spec.observation.spaces}
+
+    # --- the networks, as functions of tensors, see `Traceable`
+
+    def _predicted(
+        self, slots: Tensor, memory: Tensor, own: Tensor, action: Tensor, chance: Tensor, strength: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns the next slots, memory and standardized robot state, and the members' disagreement."""
+        members = self.config.members
+        split = memory.unflatten(-1, (members, -1)).movedim(-2, 0)
+        slots_all, own_all, action_all = (part.expand(members, *part.shape) for part in (slots, own, action))
+        outcomes, owns = self.dynamics(slots_all, split, own_all, action_all, self.place(own_all), self.place)
+        change, own_after = drawn(outcomes, owns, chance[:, 0], strength)
+        _, kept = outcomes.pick(outcomes.nearest(change))
+        disagreement = outcomes.mean().float().var(0, unbiased=False).mean((-1, -2))
+        return self.moved(slots, change), kept.movedim(0, -2).flatten(-2), own_after, disagreement
+
+    def _embedded(self, slots: Tensor, own: Tensor, words: Tensor | None = None) -> Tensor:
+        embedded = self.phi(slots, own, words)
+        if not self.config.pointing:
+            return embedded
+        return torch.cat([embedded, self.config.pointing * self.phi.named(slots, words)], -1)
+
+    def _succeeds(self, slots: Tensor, own: Tensor, *given: Tensor) -> Tensor:
+        """Returns the probability of success, given the goal if it is needed, and the instruction if there are any."""
+        count = int(self.success_by_goal)
+        goal, words = given[0] if count else None, given[count] if len(given) > count else None
+        assert self.success_net is not None
+        inputs = self.success_inputs(self.phi.inputs(slots, own, words), goal)
+        return self.success_net(inputs)[..., 0].mean(0).float().sigmoid()
+
+    def _words(self, state: Mapping[str, Tensor]) -> list[Tensor]:
+        """Returns the instruction's embedding, if the world has instructions and the state has one."""
+        return [state["instruction"]] if self.spec.instructions and "instruction" in state else []
 
     # --- used by the fit
 
@@ -374,14 +399,9 @@ class SlotModel(nn.Module):
 
     def vectors(self, own: Tensor) -> State:
         """Converts standardized robot states `(B, P)` to vectors by name, clipped to their spaces."""
-        values, result, begin = own * self.own_scale + self.own_mean, {}, 0
-        for name in self.spec.vectors:
-            space, size = self.spec.observation[name], _length(self.spec, name)
-            assert isinstance(space, spaces.Box)
-            low, high = (torch.as_tensor(bound, device=own.device) for bound in (space.low, space.high))
-            result[name] = torch.minimum(torch.maximum(values[:, begin : begin + size], low), high)
-            begin += size
-        return result
+        values = (own * self.own_scale + self.own_mean).clamp(self.own_low, self.own_high)
+        sizes = [_length(self.spec, name) for name in self.spec.vectors]
+        return dict(zip(self.spec.vectors, values.split(sizes, -1), strict=True)) if sizes else {}
 
 
 def _length(spec: WorldSpec, name: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -57,14 +58,14 @@ class Outcomes(NamedTuple):
         """Returns the index of each member's most likely outcome, `(E, B, K)`."""
         return self.logit.argmax(-1)
 
-    def drawn(self, chance: Tensor, temperature: float) -> Tensor:
+    def drawn(self, chance: Tensor, temperature: Tensor) -> Tensor:
         """Samples the index of an outcome of each member, `(E, B, K)`.
 
         Args:
             chance: Uniform random numbers `(B,)` in [0, 1).
-            temperature: Divides the logits; towards 0 the most likely outcome is always selected.
+            temperature: Divides the logits, `()`; towards 0 the most likely outcome is always selected.
         """
-        below = (self.logit / max(temperature, 1e-6)).softmax(-1).cumsum(-1)[..., :-1]
+        below = (self.logit / temperature.clamp(min=1e-6)).softmax(-1).cumsum(-1)[..., :-1]
         return (below <= chance[:, None, None]).sum(-1)
 
     def nearest(self, change: Tensor) -> Tensor:
@@ -83,3 +84,23 @@ class Outcomes(NamedTuple):
         if self.number == 1:
             return self.change[..., 0, :]
         return (self.logit.softmax(-1).unsqueeze(-1) * self.change).sum(-2)
+
+
+def drawn(outcomes: Outcomes, owns: Tensor, chance: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws a change of the slots `(B, K, n)` and the next robot state `(B, P)`: one member's, and one of its outcomes.
+
+    Args:
+        outcomes: The outcomes that the members predict.
+        owns: The robot states that they predict, `(E, B, P)`.
+        chance: Uniform random numbers `(B,)` in [0, 1), which select the member and its outcome.
+        temperature: Scales the deviation of the member from the mean of the members, and divides the outcome logits,
+            `()`; at 0 the result is the mean of the members' most likely outcomes.
+    """
+    members, scaled = len(owns), chance * len(owns)
+    member, rows = scaled.long().clamp(max=members - 1), torch.arange(len(chance), device=chance.device)
+    modes, _ = outcomes.pick(outcomes.likeliest())
+    change, own = modes.mean(0), owns.mean(0)
+    change = change + temperature * (modes[member, rows] - change)
+    if outcomes.number > 1:
+        change = change + (outcomes.pick(outcomes.drawn(scaled - member, temperature))[0] - modes)[member, rows]
+    return change, own + temperature * (owns[member, rows] - own)

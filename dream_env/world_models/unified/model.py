@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
 from dream_env.world_models.protocol import Prediction, State, knows_success
-from dream_env.world_models.traced import Traced
+from dream_env.world_models.traced import Traceable
 from dream_env.world_models.unified.config import UnifiedConfig
 from dream_env.world_models.unified.net import ActionStream, DreamStream, Trunk
 from dream_env.world_models.unified.tokens import base_config, check_base, take_over, tokens_of
@@ -28,7 +28,7 @@ TOKENS = "tokens"
 """Observation entry with the flattened tokens of a state, the input of the action stream."""
 
 
-class UnifiedModel(nn.Module):
+class UnifiedModel(Traceable, nn.Module):
     """Unified world model; see the module docstring. Implements `dream_env.world_models.protocol.WorldModel`.
 
     The state holds the entries of the base model's state, `memory` `(B, T, M)` and `tokens` `(B, T * n)`.
@@ -41,6 +41,7 @@ class UnifiedModel(nn.Module):
         ValueError: If this kind of base model is not supported.
     """
 
+    PURE = ("_foreseen", "_acted")
     kind = "unified"
     config_class = UnifiedConfig
     has_memory = True
@@ -245,13 +246,7 @@ class UnifiedModel(nn.Module):
         moved = self.tokens.robot_of(after.detach())
         return self.dream(scene, self.tokens.related(tokens, moved), memory, robot, moved, action), after
 
-    # --- the network, as functions of tensors only, so that they can be traced
-
-    def traced(self) -> UnifiedModel:
-        """Wraps the network in `dream_env.world_models.traced.Traced`, and returns the model itself."""
-        for name in ("_foreseen", "_acted"):
-            setattr(self, name, Traced(getattr(self, name)))
-        return self
+    # --- the network, as functions of tensors, see `Traceable`
 
     def _foreseen(
         self, tokens: Tensor, own: Tensor, memory: Tensor, unit_action: Tensor, chance: Tensor, strength: Tensor
