@@ -162,6 +162,20 @@ def test_the_shipped_clones_fit_the_shipped_world_model(name):
     config.check_encoder(config.world_model)
 
 
+def test_the_default_world_model_is_the_one_that_a_policy_names(capsys):
+    named = registry.named_world_model
+    assert named("default", "bc5") == "state_grounded" and "which the policy names" in capsys.readouterr().out
+    assert named("default", "unlabelled") == named("default", None) == "default" and not capsys.readouterr().out
+    assert named("somewhere", "bc5") == "somewhere"
+
+
+def test_a_policy_names_the_model_that_the_default_was(tmp_path):
+    policy_ = registry.load("unlabelled")
+    policy_.config = replace(policy_.config, world_model="default")
+    registry.save(policy_, tmp_path, "")
+    assert registry.load(tmp_path).config.world_model == "unlabelled"
+
+
 def test_missing_files_are_named(clone, tmp_path):
     with pytest.raises(FileNotFoundError, match="agents.clone"):
         policy.load(tmp_path / "nowhere")

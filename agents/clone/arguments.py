@@ -25,7 +25,7 @@ class Arguments:
     per_task: int | None = None
     """Number of demonstrations per task, instead of --demos."""
     world_model: str = "state_grounded"
-    """World model whose encoder provides the policy's observations: name or folder."""
+    """World model whose encoder provides the policy's observations: name or folder of a state-grounded one."""
     share: float = 0.0
     """Share of every batch, 0 to 1, that is drawn from the further folders, such as data of
     `python -m agents.synthesize`. Of these, successful episodes are used, with the executed actions as labels."""

@@ -1,6 +1,6 @@
 """Evaluates saved policies in physics and in the dream: success rates, returns and pictures.
 
-    python -m agents.evaluate --policy assets/policy --policy runs/ppo --out runs/evaluation
+    python -m agents.evaluate --policy unlabelled --policy runs/ppo --out runs/evaluation
 
 The results in physics are the ones that count; those in the dream are reported next to them. All policies run on the
 same held-out seeds in both worlds: a dream starts from the picture that physics shows for its seed. Episodes whose

@@ -91,7 +91,7 @@ class ObjectStateVecEnv(VecEnvWrapper):
         ValueError: As in `Preparation`.
     """
 
-    def __init__(self, venv: VecEnv, clone: str = "default", device: str = "cpu") -> None:
+    def __init__(self, venv: VecEnv, clone: str = "state_grounded", device: str = "cpu") -> None:
         self.preparation = Preparation(load(clone, device), venv.observation_space)
         super().__init__(venv, self.preparation.space)
         self.device = device

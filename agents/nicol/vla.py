@@ -325,7 +325,7 @@ def save(policy: VLA, path: str | Path, card: str) -> None:
     registry.save(policy, path, card)
 
 
-def load(path: str | Path = "default", device: str | torch.device = "cpu") -> VLA:
+def load(path: str | Path = "state_grounded", device: str | torch.device = "cpu") -> VLA:
     """Loads a VLA; see `dream_env.agents.policies.registry.load`, which loads every kind of policy.
 
     Raises:

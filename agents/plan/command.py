@@ -1,7 +1,7 @@
 """Plans with a world model, and evaluates the plans in physics and in the dream.
 
     python -m agents.plan --solver icem --objective energy --task push --episodes 100 --out runs/plan
-    python -m agents.plan --prior bc5 --objective metric disagreement=20 --out runs/plan_bc5
+    python -m agents.plan --prior unlabelled --objective energy disagreement=20 --out runs/plan_near
 
 In addition to the report it writes planner.json, a policy that `python -m agents.evaluate --policy` accepts. With a
 prior, the prior policy alone is evaluated on the same seeds, as a baseline.

@@ -23,11 +23,11 @@ ALGOS["ppo"] = ClonePPO  # PPO with the KL divergence from the clone in its loss
 TERMS = usual_terms(DEFAULT_REWARD, "ppo", EPISODE_STEPS)
 BATCHED = "dream_env.adapters.sb3.BatchedDream"
 """Replaces `n_envs` single environments by one batched dream."""
-PREPARED = {"dream_env.agents.nicol.object_state.ObjectStateVecEnv": {"clone": "default"}}
+PREPARED = {"dream_env.agents.nicol.object_state.ObjectStateVecEnv": {"clone": "state_grounded"}}
 """Replaces embedding and goal by the object state that the VLA estimates from them, once instead of in every epoch."""
 DREAM: dict[str, Any] = {
     "monitor_kwargs": {"info_keywords": ("is_success",)},
-    "env_kwargs": {"task": "all", "starts": "any", "reward": DEFAULT_REWARD},
+    "env_kwargs": {"world_model": "state_grounded", "task": "all", "starts": "any", "reward": DEFAULT_REWARD},
     "kl_coef": 0.02,
 }
 """Settings that PPO and SAC share."""
@@ -42,7 +42,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         ],
         "gamma": TERMS.discount,
         "policy": "dream_env.agents.policies.actors.VLAPolicy",
-        "policy_kwargs": {"clone": "default"},
+        "policy_kwargs": {"clone": "state_grounded"},
         "n_timesteps": 3_000_000,
         "n_envs": 256,
         "n_steps": EPISODE_STEPS,

@@ -20,7 +20,7 @@ hyperparams: dict[str, dict[str, Any]] = {
         "vec_env_wrapper": [BATCHED, PREPARED],
         "gamma": usual_terms(DEFAULT_REWARD, "sac", EPISODE_STEPS).discount,
         "policy": "dream_env.agents.policies.actors.VLASACPolicy",
-        "policy_kwargs": {"clone": "default"},
+        "policy_kwargs": {"clone": "state_grounded"},
         "n_timesteps": 100_000,
         "n_envs": 64,
         "buffer_size": 50_000,

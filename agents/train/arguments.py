@@ -74,7 +74,7 @@ class Arguments:
     """RL algorithm. With a clone (--init), ppo and sac, which keep the policy near the clone; with --init none, the
     algorithms of stable-baselines3."""
     world_model: str = "default"
-    """World model: a folder, or "default" for NICOL's, which is shipped."""
+    """World model: a folder, or the name of a shipped one. By default the one that --init names, else "unlabelled"."""
     world: Literal["dream", "real"] = "dream"
     """Trains in the world model (dream) or in the real environment (real)."""
     env: str | None = None
@@ -82,9 +82,9 @@ class Arguments:
     task: str = "all"
     """Task to train on; "all" draws one for each episode."""
     init: str | None = "default"
-    """Cloned policy to start from: a folder, or one of the shipped ones, "default" (100 demonstrations per task) and
-    "bc5" (5 per task). "none" trains a policy of stable-baselines3 from random weights, for environments without a
-    clone."""
+    """Cloned policy to start from: a folder, or one of the shipped ones: "default" (100 demonstrations per task) and
+    "unlabelled" (5), or "state_grounded" (100) and "bc5" (5) for the state-grounded world model. "none" trains a
+    policy of stable-baselines3 from random weights, for environments without a clone."""
     steps: int = 3_000_000
     """Total number of environment steps."""
     n_envs: int | None = None

@@ -1,4 +1,4 @@
-"""Trains a policy by reinforcement learning: `python -m agents.train --init bc5 --out runs/ppo`.
+"""Trains a policy by reinforcement learning: `python -m agents.train --init unlabelled --out runs/ppo`.
 
 Training runs in a learned world model, on the CPU or a GPU (`--device cuda`), or in the real environment. A clone of
 `agents.clone` is fine-tuned by ppo (NICOL's VLA by sac, too); with `--init none`, any algorithm of stable-baselines3

@@ -11,11 +11,12 @@ class Arguments:
     """Shows a world model in the browser and lets you control it by keyboard, mouse, gamepad or a policy."""
 
     world_model: str = "default"
-    """World model to show: "default" (NICOL's), or the folder of any world model written by agents.fit."""
+    """World model to show: "default" (the one that the first policy names, else NICOL's), or the folder
+    of any world model written by agents.fit."""
     policy: tuple[str, ...] = ()
-    """Policies and planners that can choose the actions, each as PATH or LABEL=PATH. PATH is a folder, "default",
-    "bc5", or the JSON file written by agents.plan or agents.foresee. The first one is active at the start; the page
-    lists all of them."""
+    """Policies and planners that can choose the actions, each as PATH or LABEL=PATH. PATH is a folder, the
+    name of a shipped one, or the JSON file written by agents.plan or agents.foresee. The first one is active at the
+    start; the page lists all of them."""
     real: str = "auto"
     """Real environment to run next to the dream with the same actions. "auto": the environment that the world model
     was fitted to, or none if it cannot be created. "none": no real environment. Otherwise a Gymnasium id (MODULE:ID

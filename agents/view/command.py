@@ -89,12 +89,13 @@ def serve(args: Arguments, place: socket.socket) -> None:
     import uvicorn
 
     from dream_env.agents.evaluate.command import parse_policies
+    from dream_env.agents.policies.registry import named_world_model
     from dream_env.agents.view.server import Viewer
     from dream_env.agents.view.session import DreamSession, SessionConfig
 
-    config = SessionConfig(
-        args.world_model, parse_policies(args.policy), args.real, args.task, args.temperature, args.seed, args.history
-    )
+    policies = parse_policies(args.policy)
+    world_model = named_world_model(args.world_model, next(iter(policies.values()), None))
+    config = SessionConfig(world_model, policies, args.real, args.task, args.temperature, args.seed, args.history)
     session = DreamSession(config)
     local, port = is_local(args.host), place.getsockname()[1]
     viewer = Viewer(session, args.saves, (*LOCAL, args.host) if local else None)

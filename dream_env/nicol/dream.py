@@ -58,9 +58,9 @@ class NicoLDreamEnv(DreamEnv):
     """NICOL at its table, simulated by a learned world model.
 
     ## Description
-    The counterpart of `NicoLReal-v0` without physics. The latent state consists of the tokens that the world model's
-    encoder computes from a recorded image, and of the estimated positions of hand and cubes. Three 5 cm cubes are on
-    the table, and an instruction names one of them: hold the hand above it (`reach`), push it over the tape line
+    The counterpart of `NicoLReal-v0` without physics. The default world model, "unlabelled", describes a scene by
+    slots: image position and size of every object, which its encoder finds in a recorded image. Three 5 cm cubes are
+    on the table, and an instruction names one of them: hold the hand above it (`reach`), push it over the tape line
     (`push`), or lift it (`lift`).
 
     ## Action Space
@@ -76,8 +76,8 @@ class NicoLDreamEnv(DreamEnv):
 
     | key | shape | meaning |
     |---|---|---|
-    | `embedding` | (1024,) | embedding of the predicted state, 64 tokens x 16 channels |
-    | `goal` | (1024,) | embedding of the goal image, by the world model's encoder |
+    | `embedding` | (E,) | embedding of the predicted state; E = 64, or 1024 with "state_grounded" |
+    | `goal` | (E,) | embedding of the goal image, by the world model's encoder |
     | `proprio` | (4,) | the controller's set-point: grasp point and closing, normalized |
     | `instruction` | (64,) | embedding of the instruction |
     | `pixels` | (64, 64, 3) uint8 | image drawn by the decoder, with `obs_type="pixels"` |

@@ -65,14 +65,14 @@ class Arguments:
     out: Path
     """Output folder: the world model, metrics.json, the curves (tensorboard/) and the state of the run (last/)."""
     init: str | None = None
-    """World model to start from, with its architecture: a folder, or "default" for the shipped one. By default random
-    weights. With --autoencoder-updates 0 the embedding does not change, so that policies remain usable."""
+    """World model to start from, with its architecture: a folder, or "state_grounded", which is shipped. By default
+    random weights. With --autoencoder-updates 0 the embedding does not change, so that policies remain usable."""
     new_predictor: bool = False
     """With --init: trains predictor and object dynamics from random weights, with the sizes in --model. The other parts
     are kept, and policies that use the embedding remain usable."""
     autoencoder: str | None = None
     """World model whose auto-encoder is kept, while all other parts are new, with the sizes in --model: a folder, or
-    "default" for the shipped one."""
+    "state_grounded", which is shipped."""
     kinds: str | None = None
     """Kinds of episodes to train on, separated by commas. By default all. Held-out episodes are of all kinds."""
     episodes: int | None = None
