@@ -11,7 +11,8 @@ import torch
 
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.fit import dynamics_figures
-from dream_env.agents.fit.dynamics_fit import Arguments, fit, initial_states
+from dream_env.agents.fit.common import initial_states
+from dream_env.agents.fit.dynamics_fit import Arguments, fit
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
 from dream_env.agents.studies.general.arguments import Arguments as StudyArguments

@@ -8,7 +8,6 @@ that predicts how latent codes change. Give the same command again to resume a r
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,14 +15,13 @@ import numpy as np
 import torch
 
 from dream_env.agents.fit import dynamics_stages as stages
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
 from dream_env.agents.fit.dynamics_arguments import Arguments
 from dream_env.agents.fit.dynamics_figures import figures as measure
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.run.config import check_kept, check_out, command_line
+from dream_env.agents.run.config import check_kept, command_line
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.files import write_json
-from dream_env.initial_states import FILE, InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.dynamics import DynamicsConfig, DynamicsModel
@@ -62,21 +60,14 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
             settings.
         FileNotFoundError: If `args.init` does not exist.
     """
-    check_out(args.out, DynamicsModel.kind, *args.data, args.init)
-    if len(episodes) < 2:
-        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
-    if not 0 < args.held_out < 1:
-        raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    began = begin(args, DynamicsModel.kind, episodes, args.init)
     if args.ends_as_goals:
         episodes = with_ends_as_goals(episodes)
-    began, spec = time.monotonic(), episodes.spec
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    order = np.random.default_rng(args.seed).permutation(len(episodes))
-    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+    spec = episodes.spec
+    parts = split(len(episodes), args.held_out, np.random.default_rng(args.seed))
     base = loaded(args, spec)
     recorded = Recorded.of(episodes, args.picture_size if base is None else base.config.picture_size)
-    held_out, train = (recorded.take(np.sort(part)) for part in np.split(order, [held]))
+    held_out, train = (recorded.take(np.sort(part)) for part in parts)
     model = initial(args, base, spec, train)
     recall = (8 if model.has_memory else 1) if args.recall is None else args.recall
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
@@ -98,13 +89,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "frames": train.frames,
         "parameters": sum(p.numel() for p in model.parameters()),
         **measure(model, held_out, seen),
-        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
-        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+        **minutes(run, began),
     }
-    model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
-    checkpoint.save(model, args.out, card(args, spec, found))
-    write_json(args.out / "metrics.json", found)
-    initial_states(episodes, args.starts, args.seed).save(args.out / FILE)
+    finish(model, args, found, card(args, spec, found), initial_states(episodes, args.starts, args.seed))
     return Fitted(model, found, held_out, seen)
 
 
@@ -157,29 +144,6 @@ def with_ends_as_goals(data: EpisodeDataset) -> EpisodeDataset:
     names, last = data.spec.pictures or data.spec.vectors, data.offsets[1:] - 1
     goal = {name: np.asarray(data.observation[name][last]) for name in names}
     return replace(data, spec=replace(data.spec, goals=True), goal=goal)
-
-
-def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:
-    """Returns initial states from episodes: the first frame of each, and random later frames except the last.
-
-    Args:
-        data: Recorded episodes.
-        each: Number of states per episode; short episodes have fewer.
-        seed: Seed of the choice.
-    """
-    rng = np.random.default_rng(seed)
-    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths]
-    step = np.concatenate([[0, *later] for later in others]).astype(np.int64)
-    episode = np.repeat(np.arange(len(data)), [1 + len(later) for later in others])
-    frames = data.offsets[episode] + step
-    return InitialStates(
-        observation={name: np.asarray(values[frames]) for name, values in data.observation.items()},
-        goal_observation={name: np.asarray(values) for name, values in data.goal.items()},
-        goal=episode if data.goal else np.zeros_like(episode),
-        task=data.task[episode],
-        instruction=data.instruction[episode],
-        step=step,
-    )
 
 
 def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:

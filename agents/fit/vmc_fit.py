@@ -10,7 +10,6 @@ pictures of the run are in tensorboard/.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -19,15 +18,13 @@ import torch
 
 from dream_env.agents.fit import vmc_figures as measured
 from dream_env.agents.fit import vmc_stages as stages
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
 from dream_env.agents.fit.dynamics_figures import figures
-from dream_env.agents.fit.dynamics_fit import initial_states
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.fit.vmc_arguments import Arguments
-from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.run.config import command_line
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.files import write_json
-from dream_env.initial_states import FILE
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.vae import SIDE
@@ -51,17 +48,11 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If observations are not a single picture, there are fewer than two episodes, or `args.out` holds
             something else, or a run with other settings.
     """
-    check_out(args.out, VMCModel.kind, *args.data, args.init)
-    if len(episodes) < 2:
-        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
-    began, spec = time.monotonic(), episodes.spec
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
+    began, spec = begin(args, VMCModel.kind, episodes, args.init), episodes.spec
     model = initial(args, episodes)
-    order = np.random.default_rng(args.seed).permutation(len(episodes))
-    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
+    parts = split(len(episodes), args.held_out, np.random.default_rng(args.seed))
     recorded = Recorded.of(episodes, SIDE)
-    held_out, train = (recorded.take(np.sort(part)) for part in np.split(order, [held]))
+    held_out, train = (recorded.take(np.sort(part)) for part in parts)
     del recorded  # frees the copy of the pictures, which take most of the memory
     if train.reward is not None:
         model.measure_rewards(train.reward[train.acted])
@@ -79,15 +70,12 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "V": measured.of_pictures(model, held_out),
         "M": measured.of_memory(model, held_out, seen),
         **figures(model, held_out, seen.mean),
-        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
-        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+        **minutes(run, began),
     }
     if model.config.terminates:
         found["steps_to_an_end"] = measured.lengths(model, held_out, seen)
-    checkpoint.save(model, args.out, card(args, spec, found))
-    write_json(args.out / "metrics.json", found)
+    finish(model, args, found, card(args, spec, found), initial_states(episodes, args.starts, args.seed))
     measured.save_strips(model, held_out, args.out / STRIPS)
-    initial_states(episodes, args.starts, args.seed).save(args.out / FILE)
     return model, found
 
 

@@ -7,7 +7,6 @@ them. Privileged labels are only used with `--labelled`. An interrupted run resu
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dream_env.agents.fit.dynamics_fit import initial_states
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots import labels, stages
 from dream_env.agents.fit.slots.arguments import Arguments
@@ -26,10 +25,9 @@ from dream_env.agents.fit.slots.colours import Colours, find_colours
 from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
 from dream_env.agents.fit.slots.figures import figures as measure
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.run.config import check_kept, check_out
+from dream_env.agents.run.config import check_kept
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.files import write_json
-from dream_env.initial_states import FILE, InitialStates
+from dream_env.initial_states import InitialStates
 from dream_env.language import embedder
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
@@ -69,14 +67,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If there are fewer than two episodes, no images, or fewer labelled episodes than requested, or if
             `args.out` contains something else.
     """
-    check_out(args.out, SlotModel.kind, *args.data)
-    if len(episodes) < 2:
-        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
-    if not 0 < args.held_out < 1:
-        raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
-    began = time.monotonic()
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
+    began = begin(args, SlotModel.kind, episodes)
     rng = np.random.default_rng(args.seed)
     marked = args.use_success and episodes.success is not None
     spec = replace(episodes.spec, goals=True)
@@ -148,13 +139,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         **measure(model, held_out, its),
         **({} if known is None else {"labelled": {"episodes": args.labelled, **labels.figures(model, pairs)}}),
         "held_out_seeds": episodes.seed[np.sort(parts[0])].tolist(),
-        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
-        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+        **minutes(run, began),
     }
-    model.config = replace(model.config, disagreement_threshold=found["disagreement_quantile"])
-    checkpoint.save(model, args.out, card(args, model, found))
-    write_json(args.out / "metrics.json", found)
-    starts(episodes, args).save(args.out / FILE)
+    finish(model, args, found, card(args, model, found), starts(episodes, args))
     return Fitted(model, found, held_out)
 
 
@@ -179,13 +166,13 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
 
 def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Returns the indices of held-out and training episodes; episodes held out from the base model stay held out."""
-    order = rng.permutation(len(episodes))
+    held, others = split(len(episodes), args.held_out, rng)
+    order = np.concatenate([held, others])
     seen = {} if args.init is None else figures_of(checkpoint.resolve(args.init))
     known = np.isin(episodes.seed[order], seen.get("held_out_seeds", []))
     if known.any() and not known.all():
         return order[known], order[~known]
-    held = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
-    return order[:held], order[held:]
+    return held, others
 
 
 def figures_of(folder: Path) -> dict[str, Any]:

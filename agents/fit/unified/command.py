@@ -10,7 +10,6 @@ the policy further in its own world model. An interrupted run resumes when the c
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 
 from dream_env.agents.clone.encoded_frames import check_world, encode
 from dream_env.agents.clone.transformer_clone import demonstrations
-from dream_env.agents.fit.dynamics_fit import initial_states
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.fit.unified import teacher
@@ -29,9 +28,8 @@ from dream_env.agents.fit.unified.frames import Shown, observations, tokens_of
 from dream_env.agents.fit.unified.stages import Examples, action_loss, stage
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.run.config import command_line
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.world_models import checkpoint
 from dream_env.world_models.unified.model import UnifiedModel
@@ -52,12 +50,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If this kind of base model is not supported, if base, teacher and data do not fit together, or if
             `args.out` contains something else.
     """
-    check_out(args.out, UnifiedModel.kind, *args.data, args.base, args.teacher_policy)
-    if len(episodes) < 2:
-        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
-    began, base = time.monotonic(), checkpoint.load(args.base)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    began, base = begin(args, UnifiedModel.kind, episodes, args.base, args.teacher_policy), checkpoint.load(args.base)
     sizes = {
         name: getattr(args, name)
         for name in ("width", "hidden", "members", "queries", "features", "goal", "sees", "std")
@@ -86,19 +79,16 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "parameters": parameters(model),
         **figures(model, base, test),
         "held_out_seeds": episodes.seed[held].tolist(),
-        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
-        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+        **minutes(run, began),
     }
     if examples is not None:
         with torch.no_grad():
             drawn = examples.draw(replace(args, examples=4096), model.config.chunk, torch.Generator().manual_seed(1))
             found["action_loss"] = round(float(action_loss(model, *drawn)), 4)
-    calibrated = {"disagreement_threshold": found["disagreement_quantile"]}
-    model.config = replace(model.config, **calibrated, acts=examples is not None)
-    checkpoint.save(model, args.out, card(args, model, found))
-    write_json(args.out / "metrics.json", found)
+    model.config = replace(model.config, acts=examples is not None)
     file = checkpoint.resolve(args.base) / FILE
-    (InitialStates.load(file) if file.is_file() else initial_states(episodes, 4, args.seed)).save(args.out / FILE)
+    starts = InitialStates.load(file) if file.is_file() else initial_states(episodes, 4, args.seed)
+    finish(model, args, found, card(args, model, found), starts)
     return model, found
 
 
@@ -108,9 +98,8 @@ def held_out(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
     seeds = json.loads(file.read_text(encoding="utf-8")).get("held_out_seeds", []) if file.is_file() else []
     found = np.isin(episodes.seed, seeds)
     if not found.any() or found.all():
-        count = min(max(1, round(args.held_out * len(episodes))), len(episodes) - 1)
         found = np.zeros(len(episodes), bool)
-        found[np.random.default_rng(args.seed).permutation(len(episodes))[:count]] = True
+        found[split(len(episodes), args.held_out, np.random.default_rng(args.seed))[0]] = True
     return found
 
 

@@ -1,0 +1,93 @@
+"""What the fits of `slots`, `dynamics`, `vmc` and `unified` begin and end with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dream_env.agents.fit.trainer import Run
+from dream_env.agents.run.config import check_out
+from dream_env.data.episodes import EpisodeDataset
+from dream_env.files import write_json
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.world_models import checkpoint
+
+
+def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float:
+    """Checks the output folder and the episodes, and sets torch's seed and threads.
+
+    Args:
+        args: Arguments of a fit, with `out`, `data`, `held_out`, `seed` and `threads`.
+        kind: Kind of the world model.
+        episodes: The recorded episodes.
+        *inputs: Further folders that the fit reads, which cannot be the output folder.
+
+    Returns:
+        The time at which the fit began, for `finish`.
+
+    Raises:
+        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, or `args.out` contains
+            something else.
+    """
+    check_out(args.out, kind, *args.data, *inputs)
+    if len(episodes) < 2:
+        raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
+    if not 0 < args.held_out < 1:
+        raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    return time.monotonic()
+
+
+def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of held-out and of training episodes, at least one of each, in random order."""
+    order = rng.permutation(count)
+    held = min(max(1, round(held_out * count)), count - 1)
+    return order[:held], order[held:]
+
+
+def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:
+    """Returns initial states from episodes: the first frame of each, and random later frames except the last.
+
+    Args:
+        data: Recorded episodes.
+        each: Number of states per episode; short episodes have fewer.
+        seed: Seed of the choice.
+    """
+    rng = np.random.default_rng(seed)
+    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths]
+    step = np.concatenate([[0, *later] for later in others]).astype(np.int64)
+    episode = np.repeat(np.arange(len(data)), [1 + len(later) for later in others])
+    frames = data.offsets[episode] + step
+    return InitialStates(
+        observation={name: np.asarray(values[frames]) for name, values in data.observation.items()},
+        goal_observation={name: np.asarray(values) for name, values in data.goal.items()},
+        goal=episode if data.goal else np.zeros_like(episode),
+        task=data.task[episode],
+        instruction=data.instruction[episode],
+        step=step,
+    )
+
+
+def minutes(run: Run, began: float) -> dict[str, Any]:
+    """Returns the minutes of every stage, and of the fit since it `began`."""
+    return {
+        "minutes": {name: round(seconds / 60, 2) for name, seconds in run.seconds.items()},
+        "wall_minutes": round((time.monotonic() - began) / 60, 2),
+    }
+
+
+def finish(model: Any, args: Any, figures: dict[str, Any], card: str, starts: InitialStates) -> None:
+    """Saves a fitted model with its card, figures (`metrics.json`) and initial states to `args.out`.
+
+    The measured `disagreement_quantile`, if there is one, becomes the threshold of `max_disagreement="calibrated"`.
+    """
+    if "disagreement_quantile" in figures:
+        model.config = replace(model.config, disagreement_threshold=figures["disagreement_quantile"])
+    checkpoint.save(model, args.out, card)
+    write_json(args.out / "metrics.json", figures)
+    starts.save(args.out / FILE)
