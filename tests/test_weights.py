@@ -16,7 +16,7 @@ from dream_env.world_models.precision import check_device, insulated, standard
 from dream_env.world_models.weights import fill
 
 ASSETS = Path(__file__).parents[1] / "assets"
-LOADERS = {"world_model": checkpoint.load, "policy": vla.load}
+LOADERS = {"state_grounded": checkpoint.load, "policy_state_grounded": vla.load}
 
 
 @pytest.fixture(params=LOADERS)
@@ -52,7 +52,7 @@ def test_a_small_config_takes_neither_memory_nor_minutes(loaded, values: dict) -
 @pytest.mark.parametrize("values", [{"futures": 10**6}, {"blocks": 10**6}, {"ensemble": 10**6}, {"width": 10**6}])
 def test_nor_does_that_of_a_world_model(tmp_path: Path, values: dict) -> None:
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(ASSETS / "world_model" / name, tmp_path)
+        shutil.copy(ASSETS / "state_grounded" / name, tmp_path)
     change(tmp_path, **values)
     start = time.process_time()
     with pytest.raises(ValueError, match=r"config\.json"):

@@ -66,7 +66,7 @@ def check(args: Arguments, physics: gym.Env | None) -> None:
     check_out(args.out, SB3Policy.kind if clone is None else clone.kind, args.init, args.world_model)
     tasks = tasks_of(args.world_model)
     check_choice("task", args.task, (*(TASKS if tasks else ()), "all"))
-    if isinstance(clone, VLA) and not tasks:
+    if (isinstance(clone, VLA) or registry.is_shipped(args.init)) and not tasks:
         raise ValueError(
             f"init={args.init!r} is a clone of NICOL, and world_model={args.world_model!r} is of "
             f"{spec_of(args.world_model).name}; accepted: --init none, or a "

@@ -69,7 +69,8 @@ def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work
 
 
 def _vla(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
-    args = Practice(Path("."), world_model=world_model, device=device, n_envs=num_envs, critic_warmup=0)
+    given = {"init": "state_grounded", "world_model": world_model, "device": device}
+    args = Practice(Path("."), **given, n_envs=num_envs, critic_warmup=0)
     return train.make_model(args, train.prepare(args, train.make_env(args)))
 
 
