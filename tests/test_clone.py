@@ -24,6 +24,7 @@ from dream_env.nicol.language import COLORS
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import TASKS
 from dream_env.nicol.world_model.model import StateGroundedConfig, StateGroundedModel
+from dream_env.world_models import checkpoint
 
 
 def scenes(count, seed, split="train"):
@@ -185,6 +186,8 @@ def test_refuses_data_without_enough_demonstrations(tmp_path):
             run(arguments(tmp_path, held_out=share), demonstrations(4), toy.ToyWorldModel())
     with pytest.raises(ValueError, match="kind"):
         run(arguments(tmp_path), demonstrations(4, kind="play"), toy.ToyWorldModel())
+    with pytest.raises(ValueError, match="kind 'slots' .*accepted: .*--policy transformer"):
+        run(arguments(tmp_path), demonstrations(4), checkpoint.load("unlabelled"))
     assert not (tmp_path / "out").exists()
 
 

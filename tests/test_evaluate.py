@@ -217,6 +217,13 @@ def test_a_policy_sees_through_the_world_model_that_it_names(world_model, tmp_pa
     assert rollouts.env_form("expert", "default")["world_model"] == "default"
 
 
+def test_scripted_policies_dream_in_the_world_model_of_the_others(capsys):
+    assert evaluate.shared_world_model(["random", "bc5", "state_grounded"]) == "state_grounded"
+    assert evaluate.shared_world_model(["random", "expert"]) == "default" and not capsys.readouterr().out
+    assert evaluate.shared_world_model(["bc5", "unlabelled"]) == "default"
+    assert "names: state_grounded, unlabelled" in capsys.readouterr().out
+
+
 def test_a_zip_runs_no_code_unless_its_author_is_trusted(tmp_path, monkeypatch):
     monkeypatch.delenv(TRUST, raising=False)
     torch.save({}, tmp_path / "model.zip")

@@ -13,7 +13,7 @@ from dream_env.agents.fit.slots.stages import outcome_error
 from dream_env.world_models import checkpoint
 from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.model import SlotModel
-from dream_env.world_models.slots.outcomes import Outcomes
+from dream_env.world_models.slots.outcomes import Outcomes, drawn
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
 SLOTS, MEMBERS, MEMORY = 2, 3, 4
@@ -83,6 +83,14 @@ def test_noise_draws_outcomes_as_often_as_they_are_likely():
     chance = (torch.arange(3000) + 0.5) / 3000
     for temperature, share in ((1.0, 0.25), (2.0, 1 / (1 + 3**0.5)), (0.0, 0.0)):
         assert outcomes.drawn(chance, torch.tensor(temperature)).float().mean().item() == pytest.approx(share, abs=1e-3)
+
+
+def test_without_noise_the_likeliest_outcome_comes_true():
+    change = torch.arange(2.0).view(1, 1, 1, 2, 1).expand(1, 4, 1, 2, 5)
+    logit = torch.tensor([0.0, 1e-5]).expand(1, 4, 1, 2)  # nearly equal
+    outcomes = Outcomes(change, logit, torch.ones(1, 4, 1, 2), torch.zeros(1, 4, 1, 2, 1))
+    picked, own = drawn(outcomes, torch.ones(1, 4, 3), torch.zeros(4), torch.tensor(0.0))
+    assert torch.equal(picked, torch.ones(4, 1, 5)) and torch.equal(own, torch.ones(4, 3))
 
 
 def outcomes_of(model, state, action):

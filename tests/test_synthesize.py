@@ -45,7 +45,7 @@ def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
     about = json.loads((args.out / "meta" / "dream.json").read_text())
     assert (
         about["source"] == "dream"
-        and about["world_model"] == "default"
+        and about["world_model"] == "unlabelled"
         and about["policy"] == "unlabelled"
         and about["imagined"] >= 3
     )

@@ -3,11 +3,13 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from test_world_model import close, everything, inputs, randomized
 
-from dream_env.world_models import traced
+from dream_env.initial_states import FILE, InitialStates
+from dream_env.world_models import checkpoint, traced
 from dream_env.world_models.traced import RECURRING, Traced
 
 
@@ -96,3 +98,15 @@ def test_a_copy_goes_its_own_way():
         assert not torch.equal(everything(other, x)["stepped tokens"], before["stepped tokens"])
     close(everything(model, x)["stepped tokens"], before["stepped tokens"])
     assert pickle.loads(pickle.dumps(Traced(scale)))(torch.ones(1, 2))[1].tolist() == [2.0]
+
+
+def test_trainable_weights_are_never_traced():
+    model = copy.deepcopy(checkpoint.load("unlabelled")).requires_grad_(True)
+    states = InitialStates.load(checkpoint.resolve("unlabelled") / FILE).states(model, np.arange(2))
+    still = torch.zeros(2, 4)
+    with torch.no_grad():
+        before = [model.step(states, still)[0]["slots"] for _ in range(RECURRING + 2)]
+        model.dynamics.net.biases[-1].add_(1.0)
+        after = model.step(states, still)[0]["slots"]
+    assert all(torch.equal(one, before[0]) for one in before)
+    assert not torch.equal(after, before[0])

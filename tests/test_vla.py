@@ -165,8 +165,14 @@ def test_the_shipped_clones_fit_the_shipped_world_model(name):
 def test_the_default_world_model_is_the_one_that_a_policy_names(capsys):
     named = registry.named_world_model
     assert named("default", "bc5") == "state_grounded" and "which the policy names" in capsys.readouterr().out
-    assert named("default", "unlabelled") == named("default", None) == "default" and not capsys.readouterr().out
+    assert named("default", "unlabelled") == named("default", None) == "unlabelled" and not capsys.readouterr().out
     assert named("somewhere", "bc5") == "somewhere"
+
+
+def test_the_default_clone_is_that_of_a_shipped_world_model():
+    assert registry.suiting("default", "state_grounded") == "state_grounded"
+    assert registry.suiting("default", "unlabelled") == registry.suiting("default", "runs/model") == "default"
+    assert registry.suiting("bc5", "state_grounded") == "bc5" and registry.suiting(None, "state_grounded") is None
 
 
 def test_a_policy_names_the_model_that_the_default_was(tmp_path):

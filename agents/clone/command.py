@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dream_env.agents.clone.arguments import Arguments
 from dream_env.agents.nicol import vla as policy
-from dream_env.agents.nicol.encoded_dataset import encode_episodes
+from dream_env.agents.nicol.encoded_dataset import check_tokens, encode_episodes
 from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.policies.encoder_id import fingerprint
@@ -323,6 +323,7 @@ def run(
             if `args.out` holds a run with other settings, or something else.
     """
     check_out(args.out, VLA.kind, *args.data, args.world_model)
+    check_tokens(model)
     demos = demonstrations(args, episodes)
     aside = max(1, round(args.held_out * len(demos)))
     if aside == len(demos):

@@ -166,5 +166,6 @@ def table(report: dict[str, Any]) -> str:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
+    args = replace(args, world_model=registry.named_world_model(args.world_model, args.policy))
     print("\n" + table(coevolve(args)))
     print(f"World model: {(args.out / REFITTED).resolve()}")

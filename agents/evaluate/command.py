@@ -18,7 +18,7 @@ from typing import Any
 from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
-from dream_env.agents.nicol.rollouts import Batch, Instruction, env_form, play, record
+from dream_env.agents.nicol.rollouts import SCRIPTED, Batch, Instruction, env_form, play, record
 from dream_env.agents.policies.registry import world_model_of
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
@@ -174,6 +174,8 @@ def main(args: Arguments) -> None:
         args = replace(args, world_model=own)
         world_model = own
         print(f"world model: {own}, in which the policies were trained")
+    if world_model == "default":
+        world_model = shared_world_model(parse_policies(args.policy).values())
     if world_model == "default" and not args.env and world_of(args.tasks) != spec_of(world_model).name:
         world_model = None
     if world_model and (args.env or not tasks_of(world_model)):
@@ -213,6 +215,18 @@ def learned_in(policies: Iterable[str]) -> str | None:
     if len(named) != 1 or "default" in named or tasks_of(own := named.pop()):
         return None
     return shown(own)
+
+
+def shared_world_model(policies: Iterable[str]) -> str:
+    """Returns the world model that all policies name, so that scripted ones dream in it, too; "default" if they differ.
+
+    With "default", each policy dreams in the world model that it names.
+    """
+    named = [world_model_of(policy) for policy in policies if policy not in SCRIPTED]
+    worlds = [shown(name) for name in dict.fromkeys(named) if name is not None]
+    if len(worlds) > 1:
+        print(f"note: each policy dreams in the world model that it names: {', '.join(worlds)}")
+    return worlds[0] if len(worlds) == 1 else "default"
 
 
 def world_of(tasks: Iterable[str]) -> str:

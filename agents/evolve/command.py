@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,8 @@ def evolve(args: Arguments, progress: bool = True) -> dict[str, Any]:
 def main(args: Arguments) -> None:
     """Runs the command."""
     torch.set_num_threads(1)
+    init = None if args.init == "none" else args.init
+    args = replace(args, world_model=registry.named_world_model(args.world_model, init))
     summary = evolve(args)
     for name, row in summary["dream"].items():
         print(f"{name}: {row['mean']:.4g} +- {row['std']:.4g} in {row['dreams']} dreams at {args.temperature:g}")

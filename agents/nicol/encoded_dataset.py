@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dream_env.language import embedder
+from dream_env.nicol.constants import IMAGE_SIZE
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.tasks.task import in_hand
 from dream_env.nicol.world_model.state_estimator import CENTER, SCALE
@@ -119,6 +120,16 @@ def true_object_state(frames: EncodedDataset | Truth) -> tuple[Tensor, Tensor]:
     placed = torch.cat([present.expand(*present.shape[:3], 4), torch.ones_like(present)], dim=-1)
     known = torch.cat([torch.ones(*closing.shape[:2], 4, dtype=torch.bool), placed.flatten(2)], dim=-1)
     return (numbers - torch.tensor(CENTER)) / torch.tensor(SCALE), known
+
+
+@torch.inference_mode()
+def check_tokens(model: Any) -> None:
+    """Raises ValueError if a world model describes pictures without tokens, which NICOL's VLA takes."""
+    if "tokens" not in model.encode({"pixels": torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)}):
+        raise ValueError(
+            f"world_model of kind {model.kind!r} describes a picture without tokens; accepted: a state-grounded world "
+            "model, or a policy that takes embeddings (`agents.clone --policy transformer`)"
+        )
 
 
 @torch.inference_mode()

@@ -243,6 +243,8 @@ def write(path: str | Path, kind: str, config: Any) -> None:
     for name, known in _paths().items():
         if values.get(name):
             values[name] = recorded(values[name], Path(path).parent, known)
+    if values["world_model"] == "default":  # which may change its meaning
+        values["world_model"] = checkpoint.DEFAULT
     write_json(Path(path), {"kind": kind, **values})
 
 

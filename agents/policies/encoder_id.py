@@ -54,7 +54,7 @@ def check(known: tuple[float, ...], learned: str, world_model: str) -> None:
     Raises:
         ValueError: If the encoder or the sentence embeddings differ.
     """
-    checkpoint.load(world_model)  # reports what is missing
+    grounded = checkpoint.load(world_model).kind == "state_grounded"  # loading reports what is missing
     folder = checkpoint.resolve(world_model)
     found = _of(folder, (folder / checkpoint.WEIGHTS).stat().st_mtime_ns)  # a refit may have replaced the file
     if len(found) != len(known) or not np.allclose(found, known, rtol=0.02, atol=0.05):
@@ -62,5 +62,5 @@ def check(known: tuple[float, ...], learned: str, world_model: str) -> None:
             f"world_model={world_model!r}: its encoder (fingerprint {found[:2]}, ...) is not the one that this policy "
             f"was trained with, that of {learned!r} at that time (fingerprint {known[:2]}, ...); accepted: a world "
             "model with that encoder, or a policy cloned with this world model "
-            f"(`python -m agents.clone --world-model {world_model}`)"
+            f"(`python -m agents.clone{'' if grounded else ' --policy transformer'} --world-model {world_model}`)"
         )

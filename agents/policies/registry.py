@@ -140,6 +140,12 @@ def world_model_of(path: str) -> str | None:
     return named
 
 
+def suiting(policy: str | None, world_model: str) -> str | None:
+    """Returns the shipped clone for a shipped world model if `policy` is "default", else `policy`."""
+    other = world_model in SHIPPED and world_model not in ("default", checkpoint.DEFAULT)
+    return world_model if policy == "default" and other else policy
+
+
 def named_world_model(world_model: str, policy: str | Path | None) -> str:
     """Returns the world model that a policy names if `world_model` is "default", else `world_model`.
 
@@ -152,7 +158,7 @@ def named_world_model(world_model: str, policy: str | Path | None) -> str:
     """
     own = None if world_model != "default" or policy is None else world_model_of(str(policy))
     if own in (None, "default", checkpoint.DEFAULT):
-        return world_model
+        return checkpoint.DEFAULT if world_model == "default" else world_model
     print(f"world model: {shown(str(own))}, which the policy names")
     return shown(str(own))
 

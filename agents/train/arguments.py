@@ -83,8 +83,9 @@ class Arguments:
     """Task to train on; "all" draws one for each episode."""
     init: str | None = "default"
     """Cloned policy to start from: a folder, or one of the shipped ones: "default" (100 demonstrations per task) and
-    "unlabelled" (5), or "state_grounded" (100) and "bc5" (5) for the state-grounded world model. "none" trains a
-    policy of stable-baselines3 from random weights, for environments without a clone."""
+    "unlabelled" (5), or for other shipped world models "state_grounded" (100), "bc5" (5) and "place_stack" (25), which
+    are the default there. "none" trains a policy of stable-baselines3 from random weights, for environments without a
+    clone."""
     steps: int = 3_000_000
     """Total number of environment steps."""
     n_envs: int | None = None

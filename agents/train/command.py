@@ -157,6 +157,7 @@ def main(args: Arguments) -> None:
     """Runs the command."""
     check_device(args.device)
     torch.set_num_threads(1)
+    args = replace(args, init=registry.suiting(args.init, args.world_model))
     args = replace(args, world_model=registry.named_world_model(args.world_model, args.init))
     physics = None
     if args.validation_episodes:

@@ -56,13 +56,12 @@ class Traced:
 
 
 def _record(function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
-    try:
-        trace = torch.jit.trace
-    except AttributeError:  # torch plans to remove TorchScript
-        return function
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings that TorchScript is deprecated, and that shapes become constants
-        return trace(lambda *given: function(*given), inputs, check_trace=False)  # trace accepts no bound methods
+        try:
+            return torch.jit.trace(lambda *given: function(*given), inputs, check_trace=False)  # no bound methods
+        except (AttributeError, RuntimeError):  # torch plans to remove TorchScript; trainable weights have no trace
+            return function
 
 
 class Traceable:

@@ -69,8 +69,14 @@ def practice(num_envs: int, world_model: str, device: str, learner: str) -> Work
 
 
 def _vla(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
-    given = {"init": "state_grounded", "world_model": world_model, "device": device}
-    args = Practice(Path("."), **given, n_envs=num_envs, critic_warmup=0)
+    args = Practice(
+        Path("."),
+        init="state_grounded",
+        world_model=world_model,
+        device=device,
+        n_envs=num_envs,
+        critic_warmup=0,
+    )
     return train.make_model(args, train.prepare(args, train.make_env(args)))
 
 

@@ -89,7 +89,7 @@ def measure_speed(draws: int = 5) -> dict[str, float]:
     """
     torch.set_num_threads(1)
     model = checkpoint.load("state_grounded")
-    envs = NicoLDreamVectorEnv(384, "all")
+    envs = NicoLDreamVectorEnv(384, "all", world_model="state_grounded")
     envs.reset(seed=0)
     actions = np.zeros((384, 4), np.float32)
 
@@ -103,7 +103,7 @@ def measure_speed(draws: int = 5) -> dict[str, float]:
         return float(np.median(taken))
 
     def plan(objective: dict[str, float]) -> Any:
-        planner = Planner(PlannerConfig(objective=objective), model)
+        planner = Planner(PlannerConfig("state_grounded", objective=objective), model)
         observation = {name: part[:1] for name, part in envs.dreams.observation().items()}
 
         def once() -> None:

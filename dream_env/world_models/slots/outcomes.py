@@ -102,5 +102,6 @@ def drawn(outcomes: Outcomes, owns: Tensor, chance: Tensor, temperature: Tensor)
     change, own = modes.mean(0), owns.mean(0)
     change = change + temperature * (modes[member, rows] - change)
     if outcomes.number > 1:
-        change = change + (outcomes.pick(outcomes.drawn(scaled - member, temperature))[0] - modes)[member, rows]
+        other = outcomes.pick(outcomes.drawn(scaled - member, temperature))[0]
+        change = change + (temperature > 0) * (other - modes)[member, rows]
     return change, own + temperature * (owns[member, rows] - own)
