@@ -170,7 +170,8 @@ def robot_figures(file: Path) -> dict[str, float]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """Renders the figures as Markdown."""
-    lines = ["# A world model without labels", "", markdown_table(["figure", ""], [[k, found[k]] for k in HEAD]), ""]
+    rows = [[name, found[name]] for name in HEAD if found[name] is not None]
+    lines = ["# A world model without labels", "", markdown_table(["figure", ""], rows), ""]
     if "cm" in found:
         names = list(found["cm"]["24"])
         rows = [[steps, *(row[name] for name in names)] for steps, row in found["cm"].items()]
