@@ -64,7 +64,9 @@ class SlotModel(Traceable, nn.Module):
                 "`agents.fit --model dynamics`"
             )
         self.config, self.spec, self.observed = config, spec, spec.vectors
-        self.cameras, self.own = len(spec.pictures), sum(_length(spec, name) for name in spec.vectors)
+        boxes: list[Any] = [spec.observation[name] for name in spec.vectors]
+        self.lengths = [len(box.low) for box in boxes]
+        self.cameras, self.own = len(spec.pictures), sum(self.lengths)
         self.embedding_dim = config.nets * config.net_dim
         if config.word_order:
             self.instruction = embed_in_order  # set per instance: without it, the model does not meet `HasWords`
@@ -108,16 +110,9 @@ class SlotModel(Traceable, nn.Module):
         self.painter = Painter(slots, cameras, own, side)
         sizes = (FEATURES * cameras, own, config.position, config.nets)
         self.position = Position(*sizes) if config.position else None
-        for name, numbers, value in (
-            ("own_mean", own, 0.0),
-            ("own_scale", own, 1.0),
-            ("action_mean", choices, 0.0),
-            ("action_scale", choices, 1.0),
-            ("reward_mean", 1, 0.0),
-            ("reward_scale", 1, 1.0),
-        ):
-            self.register_buffer(name, torch.full((numbers,), value))
-        boxes: list[Any] = [spec.observation[name] for name in spec.vectors]
+        for name, numbers in (("own", own), ("action", choices), ("reward", 1)):
+            self.register_buffer(f"{name}_mean", torch.zeros(numbers))
+            self.register_buffer(f"{name}_scale", torch.ones(numbers))
         for bound in ("low", "high"):
             parts = [torch.from_numpy(getattr(box, bound)) for box in boxes]
             self.register_buffer(f"own_{bound}", torch.cat([torch.zeros(0), *parts]), persistent=False)
@@ -400,11 +395,4 @@ class SlotModel(Traceable, nn.Module):
     def vectors(self, own: Tensor) -> State:
         """Converts standardized robot states `(B, P)` to vectors by name, clipped to their spaces."""
         values = (own * self.own_scale + self.own_mean).clamp(self.own_low, self.own_high)
-        sizes = [_length(self.spec, name) for name in self.spec.vectors]
-        return dict(zip(self.spec.vectors, values.split(sizes, -1), strict=True)) if sizes else {}
-
-
-def _length(spec: WorldSpec, name: str) -> int:
-    shape = spec.observation[name].shape
-    assert shape is not None
-    return shape[0]
+        return dict(zip(self.spec.vectors, values.split(self.lengths, -1), strict=True)) if self.own else {}
