@@ -1,7 +1,7 @@
 """Opens a local page that shows the rollout of a world model and lets you control it.
 
     python -m agents.view                                    # NICOL: keys move the hand; physics runs next to it
-    python -m agents.view --policy default unlabelled         # the same, with two policies to choose from
+    python -m agents.view --policy default unlabelled        # the same, with two policies to choose from
     python -m agents.view --world-model runs/pendulum_model  # any world model written by agents.fit
 
 The page shows the dream, the real environment under the same actions, the goal, and the distance to the goal as a
