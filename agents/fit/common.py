@@ -27,7 +27,7 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float
         *inputs: Further folders that the fit reads, which cannot be the output folder.
 
     Returns:
-        The time at which the fit began, for `finish`.
+        The time at which the fit began, for `minutes`.
 
     Raises:
         ValueError: If there are fewer than two episodes, `held_out` is not a fraction, or `args.out` contains

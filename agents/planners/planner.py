@@ -242,9 +242,8 @@ def write(path: str | Path, kind: str, config: Any) -> None:
     values = asdict(config)
     for name, known in _paths().items():
         if values.get(name):
-            values[name] = recorded(values[name], Path(path).parent, known)
-    if values["world_model"] == "default":  # which may change its meaning
-        values["world_model"] = checkpoint.DEFAULT
+            named = checkpoint.lasting(values[name]) if name == "world_model" else values[name]
+            values[name] = recorded(named, Path(path).parent, known)
     write_json(Path(path), {"kind": kind, **values})
 
 

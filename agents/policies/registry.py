@@ -158,7 +158,7 @@ def named_world_model(world_model: str, policy: str | Path | None) -> str:
     """
     own = None if world_model != "default" or policy is None else world_model_of(str(policy))
     if own in (None, "default", checkpoint.DEFAULT):
-        return checkpoint.DEFAULT if world_model == "default" else world_model
+        return checkpoint.lasting(world_model)
     print(f"world model: {shown(str(own))}, which the policy names")
     return shown(str(own))
 

@@ -46,6 +46,11 @@ _ACCEPTED = f"{', '.join(map(repr, SHIPPED))}, a folder written by `python -m ag
 _REMEDY = "make a world model with: python -m agents.fit --data EPISODES --out FOLDER"
 
 
+def lasting(name: str | Path) -> str:
+    """Returns the name to store in files: that of the model which "default", whose meaning may change, stands for."""
+    return DEFAULT if str(name) == "default" else str(name)
+
+
 def save(model: Any, path: str | Path, card: str) -> None:
     """Saves a world model to a folder; each file is written atomically, and other files in the folder are kept.
 
@@ -57,8 +62,8 @@ def save(model: Any, path: str | Path, card: str) -> None:
     folder = Path(path)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     config = {"kind": model.kind, **{key: hub.named(value) for key, value in asdict(model.config).items()}}
-    if isinstance(named := config.get("world_model"), str | Path):  # of a policy; "default" may change its meaning
-        config["world_model"] = DEFAULT if str(named) == "default" else recorded(named, folder, SHIPPED)
+    if isinstance(named := config.get("world_model"), str | Path):  # of a policy
+        config["world_model"] = recorded(lasting(named), folder, SHIPPED)
     with replacing(folder / WEIGHTS) as part:
         save_file(tensors, part)
     if hasattr(model, "spec"):  # world models have a spec, policies do not
