@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -139,10 +140,13 @@ class DreamEnv(gym.Env[Obs, Any]):
         """Starts an episode from a recorded state and returns the first observation.
 
         Raises:
-            ValueError: If an option is unknown, or its value has the wrong shape or type.
+            ValueError: If an option is unknown, or its value has the wrong shape or type. The episode is then kept.
         """
-        super().reset(seed=check_seed(seed))
-        self.dreams.restart(np.zeros(1, int), self.np_random.random(1), check_options(options, self.dreams.OPTIONS))
+        seed, options = check_seed(seed), check_options(options, self.dreams.OPTIONS)
+        rng = copy.deepcopy(self.np_random) if seed is None else seeding.np_random(seed)[0]
+        self.dreams.restart(np.zeros(1, int), rng.random(1), options)
+        super().reset(seed=seed)
+        self.np_random.bit_generator.state = rng.bit_generator.state
         return self._one(self.dreams.observation()), self._info()
 
     def step(self, action: Any) -> tuple[Obs, float, bool, bool, Info]:
@@ -273,16 +277,17 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
                 value per reset env.
         """
         seeds = check_seeds(seed, self.num_envs)
-        super().reset(seed=seeds[0])
         options = check_options(options, (*self.dreams.OPTIONS, "reset_mask"))
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
             raise ValueError(f"reset_mask={mask}; accepted: ({self.num_envs},) bool, not all False")
         index = np.flatnonzero(mask)
+        drawn = list(self._generators)
         for i in index.tolist():
-            if (given := seeds[i]) is not None:
-                self._generators[i] = seeding.np_random(given)[0]
-        self._restart(index, options)
+            drawn[i] = copy.deepcopy(drawn[i]) if (s := seeds[i]) is None else seeding.np_random(s)[0]
+        self._restart(index, drawn, options)
+        super().reset(seed=seeds[0])
+        self._generators = drawn
         return self.dreams.observation(), _with_masks(self.dreams.info(), mask)
 
     def step(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Info]:
@@ -304,11 +309,11 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         if mode is AutoresetMode.NEXT_STEP and before.any():
             self._ended = self._ended & ~before
             terminated, truncated = terminated & ~before, truncated & ~before
-            self._restart(np.flatnonzero(before))
+            self._restart(np.flatnonzero(before), self._generators, {})
             reward[before] = 0.0
         elif mode is AutoresetMode.SAME_STEP and self._ended.any():
             final = self._final(self._ended.copy())
-            self._restart(np.flatnonzero(self._ended))
+            self._restart(np.flatnonzero(self._ended), self._generators, {})
         infos = _with_masks(dreams.info(), np.ones(self.num_envs, bool)) | final
         return dreams.observation(), reward, terminated, truncated, infos
 
@@ -366,9 +371,8 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         self.dreams.set_state(given)
         self._ended = ended.copy()
 
-    def _restart(self, index: np.ndarray, options: dict[str, Any] | None = None) -> None:
-        chance = np.array([self._generators[i].random() for i in index])
-        self.dreams.restart(index, chance, options or {})
+    def _restart(self, index: np.ndarray, rngs: list[np.random.Generator], options: dict[str, Any]) -> None:
+        self.dreams.restart(index, np.array([rngs[i].random() for i in index]), options)
         self._ended[index] = False
 
     def _final(self, ended: np.ndarray) -> Info:

@@ -108,7 +108,7 @@ def test_every_cell_is_played_once_and_the_clone_first(tmp_path, monkeypatch):
 def test_every_row_is_a_run_of_agents_train(tmp_path):
     for form in REWARDS.values():
         Practice(out=tmp_path, init="bc5", **form)
-    assert REWARDS["energy"] == {"reward": Practice(out=tmp_path).chosen_reward}, "the default, as it is"
+    assert REWARDS["energy"] == {"reward": Practice(out=tmp_path).reward_in(True)}, "the default, as it is"
 
 
 def test_a_cell_is_trained_in_the_dream(folders, tmp_path, monkeypatch):

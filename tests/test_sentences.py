@@ -7,7 +7,7 @@ from dreams import assert_same
 from dream_env.language import embed
 from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 from dream_env.nicol.env import NicoLRealEnv
-from dream_env.nicol.language import COLORS, color_of
+from dream_env.nicol.language import COLORS, color_of, colors_of
 from dream_env.nicol.layout import COLOR_NAMES, Layout
 from dream_env.nicol.tasks import TASKS, task_of
 
@@ -106,10 +106,20 @@ def test_a_refused_reset_leaves_dreams_as_they_are(toy_folder, options):
     envs = NicoLDreamVectorEnv(2, "all", world_model=toy_folder)
     envs.reset(seed=0)
     envs.step(np.ones((2, 4)))
-    before = envs.get_state()
+    single = NicoLDreamEnv("all", world_model=toy_folder)
+    single.reset(seed=0)
+    before, drawn = envs.get_state(), single.np_random.bit_generator.state
     with pytest.raises(ValueError, match=next(iter(options))):
         envs.reset(options=options)
+    for seed in (None, 5):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            single.reset(seed=seed, options=options)
     assert_same(before, envs.get_state())
+    assert drawn == single.np_random.bit_generator.state
+    other = NicoLDreamVectorEnv(2, "all", world_model=toy_folder)
+    other.reset(seed=0)
+    other.step(np.ones((2, 4)))
+    assert_same(*({"instruction": each.reset()[0]["instruction"]} for each in (envs, other)))
 
 
 def test_a_sentence_draws_a_start_whose_goal_shows_it(toy_folder):
@@ -123,8 +133,29 @@ def test_a_sentence_draws_a_start_whose_goal_shows_it(toy_folder):
     red = np.array([color_of(str(one)) == "red" for one in bank.instruction])
     fitting = (bank.task == "lift") & red & (bank.step == 0)
     assert len(drawn) == len(set(bank.goal[fitting].tolist()))
-    with pytest.raises(ValueError, match="no initial state of 'lift' names that color"):
+    with pytest.raises(ValueError, match="no initial state of 'lift' names yellow"):
         env.reset(options={"instruction": "lift the yellow cube"})
+
+
+def test_a_sentence_about_two_cubes_draws_a_start_about_both_in_their_order():
+    env = NicoLDreamEnv("all", world_model="place_stack")
+    states, said = env.dreams.initial_states, "stack the red cube on the blue cube"
+    env.reset(seed=0, options={"instruction": said})
+    assert (env.task_name, env.instruction) == ("stack", said)
+    drawn = [env.dreams.fitting(said, None, chance) for chance in np.linspace(0, 0.99, 20)]
+    assert {colors_of(str(states.instruction[row])) for row in drawn} == {("red", "blue")}
+    assert {str(states.task[row]) for row in drawn} == {"stack"}
+
+
+def test_a_sentence_is_part_of_the_goal_as_in_the_real_environment():
+    env = NicoLDreamEnv("all", world_model="unlabelled")
+    states, options = env.dreams.initial_states, {"start": 3, "instruction": "lift the red cube"}
+    usual, _ = env.reset(seed=0, options={"start": 3})
+    told, _ = env.reset(seed=0, options=options)
+    shown = {name: part[states.goal[3]] for name, part in states.goal_observation.items()}
+    given, _ = env.reset(seed=0, options={**options, "goal": shown})
+    np.testing.assert_allclose(told["goal"], given["goal"], atol=1e-6)
+    assert np.abs(usual["goal"] - told["goal"]).max() > 1e-3
 
 
 def test_each_dream_may_have_a_sentence_of_its_own(toy_folder):

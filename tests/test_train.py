@@ -21,7 +21,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.cli import command, parse
-from dream_env.agents.train.arguments import Arguments
+from dream_env.agents.train.arguments import Arguments, Terms
 from dream_env.agents.train.command import train
 from dream_env.agents.train.learners import LEARNERS, make_env, make_model, prepare, terms_of
 from dream_env.agents.train.validation import validate
@@ -117,7 +117,9 @@ def test_steps_are_paid_as_they_weigh(other_steps, last_step, bootstrap):
 
 
 def test_who_starts_from_a_clone_is_paid_the_distance_to_the_goal(args):
-    assert args.chosen_reward == "energy" and replace(args, init=None).chosen_reward is None
+    assert args.reward_in(goals=True) == "energy"
+    assert args.terms(200, goals=False) == Terms(0.97), "the environment's own reward is discounted"
+    assert args.settings(goals=False)["reward"] == "environment" == replace(args, init=None).reward_in(goals=False)
     for reward, discount, reward_weights in (
         ("energy", 1.0, (1.0, 24.0, False)),
         ("progress", 1.0, (1.0, 1.0, False)),

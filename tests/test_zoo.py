@@ -34,7 +34,7 @@ def test_the_zoo_practices_as_agents_train_does(args, algo, conf):
     ends = [-terms.reward_weights.last_step * info["distance"] for info in infos]
     np.testing.assert_allclose(rewards, ends, rtol=1e-5)
     assert all(info["TimeLimit.truncated"] == terms.reward_weights.bootstrap_at_timeout for info in infos)
-    assert kwargs["reward"] == args.chosen_reward == "energy"
+    assert kwargs["reward"] == args.reward_in(True) == "energy"
     model = make_model(replace(args, algo=algo, init="state_grounded", critic_warmup=None), env)
     names = {"gamma", "kl_coef", "learning_starts", "gradient_steps", "target_kl"} & set(conf)
     assert {name: getattr(model, name) for name in names} == pytest.approx({name: conf[name] for name in names})

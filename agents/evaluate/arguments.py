@@ -10,7 +10,7 @@ from dream_env.agents.eval.results import Goal, Instruction
 from dream_env.agents.run.config import split
 from dream_env.checks import check_choice, check_number
 from dream_env.nicol.shift import SCENES, SHIFTS
-from dream_env.nicol.tasks import STANDARD, TASKS
+from dream_env.nicol.tasks import TASKS
 
 HELD_OUT_SEED = 100_000
 """First seed reserved for evaluation: seeds from here on are used for nothing else."""
@@ -32,8 +32,9 @@ class Arguments:
     """Policies to evaluate, each as PATH or LABEL=PATH; the first is the baseline of the paired comparisons.
     PATH is a folder with config.json and model.safetensors, a .zip of stable-baselines3, or one of these names:
     unlabelled or another shipped behavior clone, expert (scripted, physics only), random, zero."""
-    tasks: tuple[str, ...] = STANDARD
-    """Tasks to evaluate on: any of reach, push, lift, place, stack and arrange; or lift_bar, which uses both arms."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to evaluate on: any of reach, push, lift, place, stack and arrange; or lift_bar, which uses both arms.
+    By default those of the world model, or without one reach, push and lift."""
     episodes: int = 100
     """Number of episodes per task, policy and world (physics and dream)."""
     seed: int = HELD_OUT_SEED

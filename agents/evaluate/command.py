@@ -176,19 +176,20 @@ def main(args: Arguments) -> None:
         print(f"world model: {own}, in which the policies were trained")
     if world_model == "default":
         world_model = shared_world_model(parse_policies(args.policy).values())
-    if world_model == "default" and not args.env and world_of(args.tasks) != spec_of(world_model).name:
+    if world_model == "default" and args.tasks and not args.env and world_of(args.tasks) != spec_of(world_model).name:
         world_model = None
     if world_model and (args.env or not tasks_of(world_model)):
         evaluate_any(args)
         return
-    if world_model and world_of(args.tasks) != spec_of(world_model).name:
+    tasks = args.tasks or (tasks_of(world_model) if world_model else STANDARD)
+    if world_model and world_of(tasks) != spec_of(world_model).name:
         raise ValueError(
-            f"tasks={','.join(args.tasks)} are of {world_of(args.tasks)}, and world_model={world_model!r} of "
+            f"tasks={','.join(tasks)} are of {world_of(tasks)}, and world_model={world_model!r} of "
             f"{spec_of(world_model).name}; accepted: a world model of the tasks' world, or None for physics only"
         )
     settings = Settings(
         parse_policies(args.policy),
-        args.tasks,
+        tasks,
         args.episodes,
         args.seed,
         world_model,

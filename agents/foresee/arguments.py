@@ -42,7 +42,8 @@ class Arguments:
     oracle: int = 0
     """Variations of every episode to try in physics, which gives the pass@K upper bound; 0 skips it."""
     task: str = "all"
-    """Task: reach, push, lift, or all of these. In a world that is not NICOL's, only all is accepted."""
+    """Task, such as reach, push or lift, or all that the world model was fitted to. In a world without tasks, only all
+    is accepted."""
     episodes: int = 100
     """Number of episodes per task."""
     seed: int = HELD_OUT_SEED

@@ -134,7 +134,7 @@ def main(args: Arguments) -> None:
     plan.check_task(args.task, args.world_model)
     if args.oracle and not tasks_of(args.world_model):
         raise ValueError(f"oracle={args.oracle}: only NICOL's physics can be tried; accepted in another world: 0")
-    best, tasks = Foresight(config(args)), plan.tasks(args.task)
+    best, tasks = Foresight(config(args)), plan.tasks(args.task, args.world_model)
     names: dict[str, Pick] = {"foresight": "best"}
     if args.controls:
         names |= {"random": "random", "worst": "worst"}

@@ -39,7 +39,8 @@ class Arguments:
     draws: int = 0
     """Noise samples with which each candidate is imagined; their costs are averaged. 0: only the most likely future."""
     task: str = "all"
-    """Task: reach, push, lift, or all of these. In a world that is not NICOL's, only all is accepted."""
+    """Task, such as reach, push or lift, or all that the world model was fitted to. In a world without tasks, only all
+    is accepted."""
     episodes: int = 100
     """Number of episodes per task."""
     seed: int = HELD_OUT_SEED

@@ -25,7 +25,6 @@ from dream_env.agents.planners.planner import SOLVERS, Planner, PlannerConfig
 from dream_env.agents.policies.registry import named_world_model
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.worlds import spec_of, tasks_of
-from dream_env.nicol.tasks import STANDARD
 from dream_env.world_models import checkpoint
 
 
@@ -45,9 +44,9 @@ def weights(terms: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def tasks(task: str) -> tuple[str, ...]:
-    """Returns the tasks to evaluate: the standard tasks for "all", else the one that is named."""
-    return STANDARD if task == "all" else (task,)
+def tasks(task: str, world_model: str) -> tuple[str, ...]:
+    """Returns the tasks to evaluate: those of the world model for "all", else the one that is named."""
+    return tasks_of(world_model) if task == "all" else (task,)
 
 
 def config(args: Arguments) -> PlannerConfig:
@@ -140,5 +139,5 @@ def main(args: Arguments) -> None:
         if not tasks_of(args.world_model):
             report_any(policies, args, about)
             return
-        settings = Settings(policies, tasks(args.task), args.episodes, args.seed, args.world_model)
+        settings = Settings(policies, tasks(args.task, args.world_model), args.episodes, args.seed, args.world_model)
         report(settings, args.gif_episodes, args.workers, args.out, about)

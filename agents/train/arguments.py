@@ -172,14 +172,18 @@ class Arguments:
                 f"initial_states={self.initial_states} with world='real', which draws its own starts; accepted: None"
             )
 
-    @property
-    def chosen_reward(self) -> RewardName | None:
-        """The reward to train with; None for the world's own, which is the environment's if there is no goal."""
-        return self.reward or (DEFAULT_REWARD if self.init else None)
+    def reward_in(self, goals: bool) -> RewardName:
+        """Returns the reward to train with, in a world with or without goals."""
+        return self.reward or (DEFAULT_REWARD if goals else "environment")
 
-    def terms(self, horizon: int | None) -> Terms:
-        """Returns discount and reward weights of a learner that starts from a clone, see `usual_terms`."""
-        usual = usual_terms(self.reward or DEFAULT_REWARD, self.algo, horizon)
+    def terms(self, horizon: int | None, goals: bool = True) -> Terms:
+        """Returns discount and reward weights of a learner that starts from a clone, see `usual_terms`.
+
+        Args:
+            horizon: Control steps of an episode; None without a time limit.
+            goals: Whether the world has goals.
+        """
+        usual = usual_terms(self.reward_in(goals), self.algo, horizon)
         return Terms(
             usual.discount if self.discount is None else self.discount,
             usual.last_step if self.last_step is None else self.last_step,
@@ -198,10 +202,14 @@ class Arguments:
             return self.critic_warmup
         return min(WARMUP_MOST, max(round(WARMUP_SHARE * rollouts), int(rollouts > 1)))
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings that cannot change when a run is resumed, as JSON types."""
+    def settings(self, goals: bool = True) -> dict[str, Any]:
+        """Returns the settings that cannot change when a run is resumed, as JSON types.
+
+        Args:
+            goals: Whether the world has goals, on which the default reward depends.
+        """
         free = "out steps validate_every validation_episodes snapshots select compile wandb device".split()
-        chosen = {**asdict(self), "reward": self.chosen_reward}  # the actual reward, as the default may change
+        chosen = {**asdict(self), "reward": self.reward_in(goals)}  # the actual reward, as the default may change
         if self.temperature == 1:  # older runs did not have this setting
             del chosen["temperature"]
         return resolve_paths({key: value for key, value in chosen.items() if key not in free})

@@ -104,6 +104,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     env = prepare(args, env)
     args.out.mkdir(parents=True, exist_ok=True)
     settings, checkpoint = args.out / "settings.json", args.out / CHECKPOINT
+    chosen = args.settings(spec_of(args.world_model).goals)
     resumes = checkpoint.exists()
     if not resumes and (args.out / "checkpoint.zip").exists():
         raise ValueError(
@@ -111,10 +112,10 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
             "accepted: a new folder"
         )
     if resumes:
-        check_settings(args.out, resolve_paths(json.loads(settings.read_text())), args.settings())
+        check_settings(args.out, resolve_paths(json.loads(settings.read_text())), chosen)
     model = make_model(args, env)
     if not resumes:
-        write_json(settings, args.settings())
+        write_json(settings, chosen)
     elif not load_algorithm_into(model, checkpoint):
         print("the replay buffer was too large to be saved; the run resumes with an empty one", file=sys.stderr)
     if said := too_short(args, env):

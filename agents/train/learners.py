@@ -112,7 +112,8 @@ def obs_type_of(args: Arguments) -> ObsType:
 
 def terms_of(args: Arguments) -> Terms:
     """Returns discount and reward weights of a learner that starts from a clone."""
-    return args.terms(spec_of(args.world_model).horizon)
+    spec = spec_of(args.world_model)
+    return args.terms(spec.horizon, spec.goals)
 
 
 def make_env(args: Arguments) -> VecEnv:

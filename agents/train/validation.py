@@ -209,7 +209,7 @@ def card(args: Arguments, history: list[dict[str, float]]) -> str:
         f"# Policy trained by {args.algo} in the {args.world}\n\n"
         f"`{command_line('train', args)}`\n\n"
         f"Task {args.task}, {start}, world model `{args.world_model}`, reward "
-        f"{args.chosen_reward or 'of the world'}, seed {args.seed}. Kept: {args.select}.\n\n"
+        f"{args.reward_in(spec_of(args.world_model).goals)}, seed {args.seed}. Kept: {args.select}.\n\n"
         f"Validation in the real world, from seed {VALIDATION_SEED}:\n\n"
         f"{table}\n"
     )

@@ -9,7 +9,7 @@ import numpy as np
 from dream_env.batch import DreamBatch
 from dream_env.dream import DreamEnv, DreamVectorEnv
 from dream_env.initial_states import draw
-from dream_env.nicol.language import color_of
+from dream_env.nicol.language import colors_of
 from dream_env.nicol.tasks import task_of
 
 
@@ -33,15 +33,15 @@ class NicoLDreamBatch(DreamBatch):
         super().restart(index, chance, options)
 
     def fitting(self, sentence: str, task: str | None, chance: float) -> int:
-        """Draws the row of an initial state whose task is that of the sentence and whose target has its color."""
-        name, color, states = task or task_of(sentence), color_of(sentence), self.initial_states
+        """Draws the row of an initial state whose sentence has the same task and names the same colors in order."""
+        name, colors, states = task or task_of(sentence), " ".join(colors_of(sentence)), self.initial_states
         named = getattr(self, "_colors", None)
         if named is None:
             known, inverse = np.unique(states.instruction, return_inverse=True)
-            named = self._colors = np.array([_color(str(text)) for text in known])[inverse]
-        chances = states.chances(name, self.config.middle_share, named == color) if color in named else np.zeros(1)
+            named = self._colors = np.array([_colors(str(text)) for text in known])[inverse]
+        chances = states.chances(name, self.config.middle_share, named == colors) if colors in named else np.zeros(1)
         if not chances.any():
-            raise ValueError(f"options['instruction']={sentence!r}: no initial state of {name!r} names that color")
+            raise ValueError(f"options['instruction']={sentence!r}: no initial state of {name!r} names {colors}")
         return draw(chances, chance)
 
 
@@ -107,8 +107,9 @@ class NicoLDreamEnv(DreamEnv):
         super().__init__(task=task, **kwargs)
 
 
-def _color(sentence: str) -> str:
+def _colors(sentence: str) -> str:
+    """Returns the colors that a sentence names, separated by spaces; "" if it names none."""
     try:
-        return color_of(sentence)
+        return " ".join(colors_of(sentence))
     except ValueError:
         return ""

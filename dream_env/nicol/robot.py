@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,7 +55,8 @@ def tendon(closing: float, limits: ArrayLike, gain: float, order: tuple[int, ...
     return angles
 
 
-def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> dict[str, float]:
+@lru_cache(maxsize=64)  # a hand is told the same closing many times in a row
+def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> Mapping[str, float]:
     """Returns the angles (rad) of a hand's 16 joints at a common closing of all tendons in [0, 1].
 
     The names have no prefix for the side.
@@ -65,7 +67,7 @@ def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> di
     for name in ("T", *tables.FINGERS):
         angles = thumb if name == "T" else finger
         targets |= {f"joint{name}{i}": float(angle) for i, angle in enumerate(angles, start=1)}
-    return targets
+    return MappingProxyType(targets)
 
 
 def _home() -> dict[str, float]:

@@ -32,7 +32,7 @@ from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.nicol.constants import ACTION_NAMES, EPISODE_STEPS, IMAGE_SIZE, PROPRIO_NAMES
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.layout import CUBES
-from dream_env.rewards import METRIC_SCALE
+from dream_env.rewards import DEFAULT_REWARD, METRIC_SCALE
 from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import take
 
@@ -99,7 +99,7 @@ def _zoo(num_envs: int, world_model: str, device: str) -> BaseAlgorithm:
             n_timesteps=num_envs * EPISODE_STEPS,
             eval_freq=-1,
             hyperparams={"n_envs": num_envs},
-            env_kwargs={"world_model": world_model, "device": device, "reward": Practice(Path(".")).chosen_reward},
+            env_kwargs={"world_model": world_model, "device": device, "reward": DEFAULT_REWARD},
             config=ZOO_CONFIG,
             device=device,
         )

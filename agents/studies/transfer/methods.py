@@ -175,7 +175,7 @@ def ppo_physics(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
             seed=spec.seed,
         )
         with Stopwatch(out / f"{budget}.json") as own:
-            envs = _physics_envs(setup, spec, reward=args.chosen_reward)
+            envs = _physics_envs(setup, spec, reward=args.reward_in(True))
             train.train(args, envs, None, progress=False)
             envs.close()
         taken = json.loads((args.out / "validation.json").read_text())[-1]["steps"]
