@@ -29,9 +29,11 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.cli import command
 from dream_env.agents.run.numbers import check_numbers
+from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train.arguments import Arguments as Train
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
+from dream_env.wrappers import WorldModelWrapper
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,12 @@ def test_policies_of_another_world_are_evaluated_in_their_own(world, tmp_path, c
     evaluate(Evaluate(policy=(policy,), episodes=1, out=tmp_path))
     assert f"world model: {model}" in capsys.readouterr().out
     assert {*rows(tmp_path)} == {("policy", "real"), ("policy", "dream")}
+
+
+def test_a_named_reward_counts_also_if_the_observations_are_the_environments_own(world):
+    env = make_real(None, world[0], obs_type="native", reward="success")
+    assert isinstance(env, WorldModelWrapper) and env.reward == "success"
+    assert not isinstance(make_real(None, world[0], obs_type="native"), WorldModelWrapper)
 
 
 @dataclass

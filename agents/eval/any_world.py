@@ -45,7 +45,7 @@ class Played:
 def play_real(policy: str, env: str | None, world_model: str, episodes: int, seed: int) -> Played:
     """Runs episodes in the real environment.
 
-    The environment is not wrapped for policies that take its observations as they are (`obs_type="native"`).
+    Every policy gets the same rewards as in the dream, whatever it observes.
 
     Args:
         policy: Folder of a policy, or one of `SCRIPTED`.
