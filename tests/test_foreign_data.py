@@ -88,6 +88,10 @@ def test_a_data_set_of_lerobot_loads(foreign: Path) -> None:
         data.select(kind="demo")
 
 
+def test_the_longest_episode_of_another_tool_is_the_horizon(foreign: Path) -> None:
+    assert EpisodeDataset.load(foreign).spec.horizon == max(LENGTHS) - 1
+
+
 def test_discrete_actions_of_lerobot_load(foreign: Path) -> None:
     info, file = json.loads((foreign / "meta/info.json").read_text()), foreign / "data/chunk-000/file-000.parquet"
     info["features"]["action"] = {"dtype": "int64", "shape": [1], "names": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     Args:
         root: Folder of the dataset.
         spec: Spec of the episodes; None to read it from meta/spec.json, or to derive it from the columns if that file
-            does not exist.
+            does not exist. A derived spec has the length of the longest episode as its horizon.
 
     Returns:
         The fields of a `dream_env.data.episodes.EpisodeDataset`.
@@ -58,6 +59,8 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
             f"{store.root}/meta: {len(rows)} episodes of {lengths.min()} frames or more, {lengths.sum()} in all; "
             f"accepted: at least 2 in each, and the {info['total_frames']} of info.json; {RECOLLECT}"
         )
+    if stored is None:
+        spec = replace(spec, horizon=int(lengths.max()) - 1)  # so that dreams of it end, too
     offsets = np.cumsum([0, *lengths])
     frames = _frames(store, spec, columns, features, offsets, bounded=stored is not None)
     last = offsets[1:] - 1
