@@ -107,7 +107,8 @@ class Arguments:
     out: Path
     """Folder of the dataset."""
     episodes: int = 1000
-    """Total number of episodes. Those that the folder already has are not collected again."""
+    """Number of episodes of this seed, env, task, scene and policy or mix; those that the folder already has are not
+    collected again. It may hold others, too."""
     env: str = "NicoLReal-v0"
     """Id of a Gymnasium environment; MODULE:ID imports a module first. The observation must be a Box (a vector or a
     picture) or a flat Dict of these, and the action space a bounded Box or Discrete."""

@@ -32,7 +32,8 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         env: Environment whose spaces are those of the world model's `spec`.
         world_model: "default", a checkpoint folder, or a world model object.
         obs_type: As in `DreamEnv`.
-        reward: As in `DreamEnv`, but "success" and "environment" use the environment's `info["is_success"]` and reward.
+        reward: As in `DreamEnv`, but "environment" is the environment's own reward, and "success" its
+            `info["is_success"]` or `info["success"]` (Meta-World's name), which `info` has as "is_success" in any case.
         goal_env: As in `DreamEnv`.
         device: Device on which a world model given by name or folder is loaded.
 
@@ -80,7 +81,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """Resets the environment and encodes its observation and its goal."""
         obs, info = self.env.reset(seed=seed, options=options)
         self._start(obs)
-        return self.observation(), {**info, **self._info()}
+        return self.observation(), self._info(info)
 
     @torch.inference_mode()
     def _start(self, obs: Any) -> None:
@@ -98,8 +99,17 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     @insulated
     @torch.inference_mode()
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Steps the environment and encodes its observation."""
+        """Steps the environment and encodes its observation.
+
+        Raises:
+            ValueError: If the reward is "success", and the environment does not report success.
+        """
         obs, own, terminated, truncated, info = self.env.step(action)
+        if self.reward == "success" and success_of(info) is None:
+            raise ValueError(
+                f"reward='success': env {self.env} reports no success; accepted: an environment with "
+                "info['is_success'] or info['success'], or another reward"
+            )
         previous, expected = self._distance, None
         if getattr(self.model, "has_memory", False):
             given = check_action(action, self.spec_of_world.action)  # clipped, as environments do themselves
@@ -109,7 +119,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         true = {"success": bool(success_of(info)), "own": own}
         success, own = (torch.tensor([float(value)], dtype=torch.float32) for value in true.values())
         reward = rewards.reward(self.reward, previous, self._distance, success, own)
-        return self.observation(), float(reward[0]), terminated, truncated, {**info, **self._info()}
+        return self.observation(), float(reward[0]), terminated, truncated, self._info(info)
 
     @property
     def true_observation(self) -> dict[str, np.ndarray]:
@@ -168,12 +178,15 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """The instruction given to the policy: the attribute `spoken` if there is one, else `task_description`."""
         return self.env.get_wrapper_attr("spoken" if self.env.has_wrapper_attr("spoken") else "task_description")
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, own: dict[str, Any]) -> dict[str, Any]:
+        """Adds to the environment's own info what `DreamEnv` tells."""
+        success = success_of(own)
+        info = {**own, **({} if success is None else {"is_success": bool(success)})}
         if not self.spec_of_world.goals:
-            return {}
+            return info
         raw = rewards.distance(self.model.embedding(self.state), self._goal)
         learned = {"metric_distance": float(self._distance[0])} if self.distance.learned else {}
-        return {"distance": float(raw[0]), **learned}
+        return {**info, "distance": float(raw[0]), **learned}
 
 
 def _form(space: Any) -> Any:

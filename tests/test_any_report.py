@@ -1,6 +1,7 @@
 """The report of an evaluation in a world that is not NICOL's: plot, episodes, and a GIF if the world has pictures."""
 
 import json
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -57,7 +58,8 @@ def model(tmp_path_factory):
 
 
 def test_a_world_with_pictures_has_the_whole_report(model, tmp_path):
-    main(Arguments(policy=("zero", "random"), world_model=model, episodes=3, gif_episodes=2, out=tmp_path))
+    small = {"episodes": 3, "gif_episodes": 2, "workers": 1}  # as only this process knows the environment
+    main(Arguments(policy=("zero", "random"), world_model=model, out=tmp_path, **small))
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {"results.json", "results.md", "results.png", "episodes.jsonl", "rollouts.gif"}
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
@@ -80,6 +82,7 @@ def test_clips_start_alike_and_have_the_lengths_of_their_episodes(model):
 
 def test_a_world_without_pictures_has_no_gif(tmp_path):
     model = save(tmp_path / "model")
-    main(Arguments(policy=("random",), world_model=model, env="CartPole-v1", episodes=2, out=tmp_path / "out"))
+    args = Arguments(policy=("random",), world_model=model, env="CartPole-v1", episodes=2, out=tmp_path / "out")
+    main(replace(args, workers=1))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {"results.png", "episodes.jsonl"} and "rollouts.gif" not in names

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -29,9 +29,11 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Policy
 from dream_env.agents.run.cli import command
 from dream_env.agents.run.numbers import check_numbers
+from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train.arguments import Arguments as Train
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
+from dream_env.wrappers import WorldModelWrapper
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +118,25 @@ def test_choices_are_varied_too():
 
 def test_policies_of_another_world_are_evaluated_in_their_own(world, tmp_path, capsys):
     model, policy = world
-    evaluate(Evaluate(policy=(policy,), episodes=1, out=tmp_path))
+    evaluate(Evaluate(policy=(policy,), episodes=1, workers=1, out=tmp_path))
     assert f"world model: {model}" in capsys.readouterr().out
     assert {*rows(tmp_path)} == {("policy", "real"), ("policy", "dream")}
+
+
+def test_several_processes_play_the_same_episodes(world, tmp_path):
+    args = Evaluate(policy=(world[1], "random"), world_model=world[0], episodes=7, out=tmp_path)
+    with pytest.raises(ValueError, match="workers=0; accepted: 1 or more"):
+        evaluate(replace(args, workers=0))
+    for workers in (1, 2):
+        evaluate(replace(args, workers=workers, out=tmp_path / str(workers)))
+    one, two = ((tmp_path / name / "episodes.jsonl").read_text() for name in "12")
+    assert one == two and len(one.splitlines()) == 2 * 2 * 7
+
+
+def test_a_named_reward_counts_also_if_the_observations_are_the_environments_own(world):
+    env = make_real(None, world[0], obs_type="native", reward="success")
+    assert isinstance(env, WorldModelWrapper) and env.reward == "success"
+    assert not isinstance(make_real(None, world[0], obs_type="native"), WorldModelWrapper)
 
 
 @dataclass

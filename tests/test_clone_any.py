@@ -22,6 +22,7 @@ from dream_env.agents.fit.dynamics_fit import fit
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.transformer_vla import TransformerVLA
 from dream_env.agents.run.cli import command
+from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train.arguments import Arguments as TrainArguments
 from dream_env.agents.train.command import train
 from dream_env.agents.train.learners import CRITIC_RATE, PRACTISED_RATE, make_env, make_model
@@ -300,6 +301,15 @@ def test_a_policy_is_recorded_in_a_world_with_goals_and_sentences(args, data, wo
     assert len(one) == 5 and one.instruction == "go there" and set(one.observation) == set(data.observation)
     np.testing.assert_array_equal(one.observation["state"][1:, :2], np.cumsum(0.1 * one.action, 0, dtype=np.float32))
     assert set(one.goal) == {"top", "wrist", "state"} and np.abs(one.reward).sum() > 0
+
+
+def test_in_a_world_with_goals_policies_are_paid_alike_whatever_they_observe(world):
+    paid = []
+    for form in ("native", "embedding"):
+        env = make_real("GripperForTests-v0", world[1], obs_type=form)
+        env.reset(seed=0)
+        paid.append([env.step(np.ones(2, np.float32))[1] for _ in range(3)])
+    assert paid[0] == paid[1] and max(paid[0]) < 0, "minus the distance to the goal"
 
 
 def test_a_policy_is_evaluated_through_the_encoder_that_it_learned_with_alone(args, data, world, tmp_path):

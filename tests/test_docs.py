@@ -16,6 +16,8 @@ from dream_env.agents import report
 from dream_env.agents.policies import registry
 from dream_env.agents.run import cli
 from dream_env.initial_states import FILE
+from dream_env.nicol.dream import NicoLDreamBatch
+from dream_env.nicol.episode import OPTIONS
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
@@ -129,6 +131,12 @@ def test_links_lead_somewhere(page):
         if not target.exists() or (anchor and anchor not in anchors(target)):
             lost.append(link)
     assert lost == []
+
+
+def test_every_option_of_a_reset_is_named():
+    _, listed = PAGES["docs/environments.md"].split("`reset(options=...)` accepts:")
+    listed = listed.split("The same seed")[0]
+    assert [name for name in (*NicoLDreamBatch.OPTIONS, *OPTIONS) if f"`{name}`" not in listed] == []
 
 
 def test_every_environment_has_a_card():

@@ -81,6 +81,13 @@ def test_several_data_sets_load_as_one(root: Path, tmp_path: Path) -> None:
         EpisodeDataset.load(root, write(tmp_path / "cart", cart(0), spec=DISCRETE))
 
 
+@pytest.mark.parametrize("other", [{"control_hz": 50}, {"hold_steps": 3}])
+def test_data_sets_whose_steps_mean_something_else_are_not_joined(other: dict) -> None:
+    parts = [EpisodeDataset.stack([episode(0)], spec) for spec in (SPEC, replace(SPEC, **other))]
+    with pytest.raises(ValueError, match="data sets differ in (control_hz: 5 and 50|hold_steps: 2 and 3); accepted"):
+        EpisodeDataset.concatenate(parts)
+
+
 def test_what_only_a_simulator_knows_is_no_input_of_a_policy(root: Path) -> None:
     """LeRobot's policies take `observation.*` for inputs and `action*` for outputs, and want floats to normalize."""
     features = json.loads((root / "meta/info.json").read_text())["features"]

@@ -102,6 +102,23 @@ def test_a_fit_writes_what_a_dream_needs(tmp_path, cartpole):
     assert twin.step(1)[0]["embedding"][memory].any()
 
 
+def test_success_in_the_real_environment_has_one_name_and_is_missed_if_it_is_the_reward(tmp_path, cartpole):
+    fit(Arguments(data=(), out=tmp_path, **TINY), cartpole)
+    real = WorldModelWrapper(gym.make(ENV_ID), str(tmp_path), reward="success")
+    real.reset(seed=0)
+    with pytest.raises(ValueError, match="reward='success': env .* reports no success; accepted: .*another reward"):
+        real.step(1)
+
+    class Tells(gym.Wrapper):
+        def step(self, action):
+            return *self.env.step(action)[:4], {"success": 1.0}  # as Meta-World does
+
+    real = WorldModelWrapper(Tells(gym.make(ENV_ID)), str(tmp_path), reward="success")
+    assert "is_success" not in real.reset(seed=0)[1]
+    _, reward, *_, info = real.step(1)
+    assert reward == 1 and info["is_success"] is True
+
+
 def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
     whole = fit(Arguments(data=(), out=tmp_path / "whole", **TINY), pendulum).model
     args = Arguments(data=(), out=tmp_path / "parts", **TINY)

@@ -84,7 +84,7 @@ def test_learners_train_in_the_real_world_too(args):
 def test_evaluation_tells_returns_in_both_worlds(args, tmp_path, capsys):
     train(args, make_env(args), None, progress=False)
     words = ["--policy", str(args.out), "random", "--world-model", args.world_model, "--env", "Pendulum-v1"]
-    command("evaluate", [*words, "--episodes", "3", "--out", str(tmp_path / "out")])
+    command("evaluate", [*words, "--episodes", "3", "--workers", "1", "--out", str(tmp_path / "out")])
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert [(row["policy"], row["world"]) for row in rows] == [
         (policy, world) for policy in ("run", "random") for world in ("real", "dream")

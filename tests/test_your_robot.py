@@ -24,7 +24,7 @@ SMALL = {
     "fit": "--updates 2 --width 8 --members 2 --batch 4 --picture-size 16",
     "clone": "--updates 2 --batch 8 --width 16 --latents 2 --depth 1",
     "train": "--steps 40 --n-envs 2",
-    "evaluate": "--episodes 1",
+    "evaluate": "--episodes 1 --workers 1",
 }
 """What is added to the commands of the page."""
 OF_KIND = {

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.stats import bootstrap
 
 from dream_env.agents.eval.statistics import Interval, markdown_table, wilson
 from dream_env.agents.policies.registry import load_once
+from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
@@ -25,6 +26,8 @@ from dream_env.world_models import checkpoint
 SCRIPTED = ("random", "zero")
 MOST_STEPS = 10_000
 """Maximum number of steps in an episode of a world without a horizon."""
+REAL_CHUNK = 5
+"""Episodes of the real environment in one unit of work."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Played:
 def play_real(policy: str, env: str | None, world_model: str, episodes: int, seed: int) -> Played:
     """Runs episodes in the real environment.
 
-    The environment is not wrapped for policies that take its observations as they are (`obs_type="native"`).
+    Every policy gets the same rewards as in the dream, whatever it observes.
 
     Args:
         policy: Folder of a policy, or one of `SCRIPTED`.
@@ -128,7 +131,12 @@ class Actor:
 
 
 def evaluate(
-    policies: dict[str, str], env: str | None, world_model: str, episodes: int, seed: int
+    policies: dict[str, str],
+    env: str | None,
+    world_model: str,
+    episodes: int,
+    seed: int,
+    workers: pool.Workers = 1,
 ) -> dict[tuple[str, str], Played]:
     """Evaluates policies in the real environment and in the dream.
 
@@ -138,6 +146,8 @@ def evaluate(
         world_model: As in `play_real`.
         episodes: As in `play_real`.
         seed: As in `play_real`.
+        workers: See `pool.Workers`; the outcomes do not depend on it. If it is not 1, the environment has to be one
+            that another process can create from its id.
 
     Returns:
         Outcomes by label of the policy and world, "real" or "dream".
@@ -148,11 +158,37 @@ def evaluate(
     for policy in policies.values():
         if policy not in SCRIPTED and hasattr(config := load_once(policy).config, "check_encoder"):
             config.check_encoder(world_model)
-    played = {}
-    for label, policy in policies.items():
-        played[label, "real"] = play_real(policy, env, world_model, episodes, seed)
-        played[label, "dream"] = play_dream(policy, world_model, episodes, seed)
+    units = [
+        _Unit(label, world, policy, env, world_model, min(chunk, episodes - i), seed + i)
+        for label, policy in policies.items()
+        for world, chunk in (("real", REAL_CHUNK), ("dream", episodes))
+        for i in range(0, episodes, chunk)
+    ]
+    played: dict[tuple[str, str], Played] = {}
+    for unit, part in zip(units, pool.imap(_play, units, workers, ordered=True), strict=True):
+        whole = played.setdefault((unit.label, unit.world), Played([], [], []))
+        for name in ("returns", "success", "steps"):
+            getattr(whole, name).extend(getattr(part, name))
     return played
+
+
+class _Unit(NamedTuple):
+    """Consecutive episodes of one policy in one world, "real" or "dream"; a unit of work for one process."""
+
+    label: str
+    world: str
+    policy: str
+    env: str | None
+    world_model: str
+    episodes: int
+    seed: int
+
+
+def _play(unit: _Unit) -> Played:
+    """Runs the episodes of a unit; this is the function that worker processes run."""
+    if unit.world == "dream":
+        return play_dream(unit.policy, unit.world_model, unit.episodes, unit.seed)
+    return play_real(unit.policy, unit.env, unit.world_model, unit.episodes, unit.seed)
 
 
 def summarize(played: Mapping[tuple[str, str], Played]) -> list[dict[str, Any]]:
@@ -188,6 +224,7 @@ def report(
     gif_episodes: int,
     about: Mapping[str, Any],
     out: Path,
+    workers: pool.Workers = 1,
 ) -> str:
     """Evaluates policies, writes the report, and returns the text of results.md.
 
@@ -201,8 +238,9 @@ def report(
             pictures.
         about: Further entries of results.json.
         out: Folder to write to.
+        workers: As in `evaluate`.
     """
-    played = evaluate(policies, env, world_model, episodes, seed)
+    played = evaluate(policies, env, world_model, episodes, seed, workers)
     text = write(played, seed, about, out)
     if gif_episodes and spec_of(world_model).pictures:
         from dream_env.agents.eval import any_clips, pictures

@@ -265,8 +265,9 @@ def evaluate_any(args: Arguments) -> None:
     policies = parse_policies(args.policy)
     about: dict[str, Any] = {"command": command_line("evaluate", args), "policies": policies, "env": args.env}
     about |= {"world_model": world_model, "seed": args.seed}
+    workers: pool.Workers = "ray" if args.ray else args.workers
     text = any_world.report(
-        policies, args.env, world_model, args.episodes, args.seed, args.gif_episodes, about, args.out
+        policies, args.env, world_model, args.episodes, args.seed, args.gif_episodes, about, args.out, workers
     )
     print("\n" + text)
     print(f"Report: {args.out.resolve()}")

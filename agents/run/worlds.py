@@ -29,29 +29,33 @@ def make_real(
     task: str = "all",
     **options: Any,
 ) -> gym.Env:
-    """Makes a real environment whose observations are encoded by a world model, or the bare environment.
+    """Makes a real environment with the observations and the rewards of a world model's dream.
 
     Args:
         env: Id of the environment, or MODULE:ID if a module registers it; None for the one that the world model was
             fitted to.
         world_model: Name or folder of the world model.
-        obs_type: "native" for the bare environment, else as in `dream_env.dream.DreamEnv`.
-        reward: As in `dream_env.dream.DreamEnv`; None for the environment's own reward.
+        obs_type: As in `dream_env.dream.DreamEnv`; "native" for the environment's own observations.
+        reward: As in `dream_env.dream.DreamEnv`, and with the same default, so that all observation types are paid
+            alike.
         task: Task, if the environment has several.
         **options: Further arguments of the environment.
 
     Raises:
         ValueError: If there is no such environment, or its spaces are not those that the model was fitted to.
     """
-    name = env or spec_of(world_model).name
+    spec = spec_of(world_model)
+    name = env or spec.name
     if name == SPEC.name:
         from dream_env.nicol import real  # imported late because it loads the physics engine
 
         check_choice("task", task, (*TASKS, "all"))
         return real.make(task, world_model=world_model, obs_type=obs_type, reward=reward, **options)
     # Apply the same preparation (crop, resize, frame skip, ...) as when the episodes were recorded.
-    made = make_of(replace(spec_of(world_model), name=name), **options)
-    return made if obs_type == "native" else WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
+    made = make_of(replace(spec, name=name), **options)
+    if obs_type == "native" and not spec.goals and reward in (None, "environment"):
+        return made  # it has these observations and this reward itself
+    return WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
 
 
 def make_dream(world_model: str, *, task: str = "all", **options: Any) -> DreamEnv:

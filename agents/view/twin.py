@@ -85,9 +85,7 @@ class Twin:
     def _make(name: str, world_model: str, spec: WorldSpec) -> gym.Env:
         drawn = {} if spec.pictures else {"render_mode": "rgb_array"}
         env = make_real(name, world_model, obs_type="native", **drawn)
-        if spec.goals and not isinstance(env, WorldModelWrapper):  # the wrapper finds an environment's goal
-            env = WorldModelWrapper(env, world_model, obs_type="native")
-        if not isinstance(env, WorldModelWrapper):
+        if not isinstance(env, WorldModelWrapper):  # which has checked it
             _check(env, spec)
         return env
 
@@ -168,5 +166,3 @@ def _check(env: gym.Env, spec: WorldSpec) -> None:
             f"it shows {shapes} and takes {own.action}; accepted by this world model, which was fitted to {spec.name}: "
             f"{asked} and {spec.action}"
         )
-    if spec.goals:
-        raise ValueError("it has no goal; accepted: a real environment with goals, as the world model's has")

@@ -137,7 +137,8 @@ class EpisodeDataset:
         Rewards, success, goals and labels are dropped unless all of the datasets have them.
 
         Raises:
-            ValueError: If there are no datasets, or they differ in observations or actions.
+            ValueError: If there are no datasets, or they differ in observations, actions, control rate, `hold_steps` or
+                preparation.
         """
         if not parts:
             raise ValueError("parts=[]; accepted: one dataset or more")
@@ -306,9 +307,12 @@ def _joint(a: WorldSpec, b: WorldSpec) -> WorldSpec:
             return max(one, other, key=lambda each: each.n)
         raise ValueError(f"data sets differ in {name}: {one} and {other}; accepted: data sets of one robot")
 
-    if a.preparation != b.preparation:
-        raise ValueError(f"data sets differ in preparation: {dict(a.preparation)} and {dict(b.preparation)}; accepted: "
-                         "data sets of one environment with the same preparation")  # fmt: skip
+    for name in ("preparation", "control_hz", "hold_steps"):
+        one, other = getattr(a, name), getattr(b, name)
+        if one != other:
+            raise ValueError(
+                f"data sets differ in {name}: {one} and {other}; accepted: data sets of one robot with the same {name}"
+            )
     names: Mapping[str, Any] = a.observation.spaces | b.observation.spaces
     observation = {n: wider(n, a.observation.spaces.get(n), b.observation.spaces.get(n)) for n in names}
     return replace(

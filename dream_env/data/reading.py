@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     Args:
         root: Folder of the dataset.
         spec: Spec of the episodes; None to read it from meta/spec.json, or to derive it from the columns if that file
-            does not exist.
+            does not exist. A derived spec has the length of the longest episode as its horizon.
 
     Returns:
         The fields of a `dream_env.data.episodes.EpisodeDataset`.
@@ -58,6 +60,8 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
             f"{store.root}/meta: {len(rows)} episodes of {lengths.min()} frames or more, {lengths.sum()} in all; "
             f"accepted: at least 2 in each, and the {info['total_frames']} of info.json; {RECOLLECT}"
         )
+    if stored is None:
+        spec = replace(spec, horizon=int(lengths.max()) - 1)  # so that dreams of it end, too
     offsets = np.cumsum([0, *lengths])
     frames = _frames(store, spec, columns, features, offsets, bounded=stored is not None)
     last = offsets[1:] - 1
@@ -85,7 +89,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
         action=action,
         terminated=_terminated(frames, offsets),
         instruction=np.array(sentences if spec.instructions else [""] * len(rows)),
-        seed=np.array([row.get("seed", i) for i, row in enumerate(rows)]),
+        seed=_ids(rows, action, vectors, offsets),
         kind=np.array([row.get("kind", UNKNOWN) for row in rows]),
         task=np.array([row.get("task_name", UNKNOWN) for row in rows]),
         reward=frames[REWARD].reshape(-1) if REWARD in frames else None,
@@ -176,6 +180,22 @@ def _checked(
     if bounded:
         check_values(name, values, space)
     return values
+
+
+def _ids(rows: list[dict[str, Any]], action: np.ndarray, vectors: dict[str, Any], offsets: np.ndarray) -> np.ndarray:
+    """Returns the recorded seed of every episode, `(N,)`; for those of other tools, a hash of what was recorded.
+
+    So the ids of two datasets differ, and stay the same in whatever order datasets are joined.
+    """
+    ids = []
+    for i, row in enumerate(rows):
+        if (seed := row.get("seed")) is None:
+            digest = hashlib.sha256(str(i).encode())
+            for values in (action, *vectors.values()):
+                digest.update(values[offsets[i] : offsets[i + 1]].tobytes())
+            seed = int.from_bytes(digest.digest()[:8], "big") >> 1
+        ids.append(seed)
+    return np.array(ids)
 
 
 def _terminated(frames: dict[str, np.ndarray], offsets: np.ndarray) -> np.ndarray:
