@@ -270,12 +270,12 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
     """Runs all episodes of a batch in one vectorized dream, from the initial states that physics has for the seeds."""
     from dream_env.nicol.dream import NicoLDreamVectorEnv
 
-    bank, solved = physics_starts(batch.task, batch.seeds, batch.scene)
+    starts, solved = physics_starts(batch.task, batch.seeds, batch.scene)
     steps = TASKS[batch.task].horizon
     envs = NicoLDreamVectorEnv(
         len(batch.seeds),
         batch.task,
-        initial_states=bank,
+        initial_states=starts,
         max_episode_steps=steps,
         autoreset_mode=AutoresetMode.DISABLED,
         temperature=batch.temperature,
