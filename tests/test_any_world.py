@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -26,9 +27,10 @@ from dream_env.agents.plan.command import main as plan
 from dream_env.agents.planners.prior import Prior, varied
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.policies import registry
-from dream_env.agents.policies.sb3 import SB3Policy
+from dream_env.agents.policies.sb3 import SB3Policy, ZipPolicy
 from dream_env.agents.run.cli import command
 from dream_env.agents.run.numbers import check_numbers
+from dream_env.agents.run.trust import TRUST
 from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train.arguments import Arguments as Train
 from dream_env.data.episodes import EpisodeDataset
@@ -137,6 +139,40 @@ def test_a_named_reward_counts_also_if_the_observations_are_the_environments_own
     env = make_real(None, world[0], obs_type="native", reward="success")
     assert isinstance(env, WorldModelWrapper) and env.reward == "success"
     assert not isinstance(make_real(None, world[0], obs_type="native"), WorldModelWrapper)
+
+
+def test_a_zip_of_stable_baselines_is_evaluated_looks_ahead_and_is_recorded(world, tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")
+    model, zipped = world[0], str(tmp_path / "agent.zip")
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8).save(zipped)
+    evaluate(Evaluate(policy=(zipped,), world_model=model, episodes=1, out=tmp_path / "evaluation"))
+    assert {*rows(tmp_path / "evaluation")} == {("agent", "real"), ("agent", "dream")}
+    small = {"candidates": 2, "draws": 0, "horizon": 4, "episodes": 1, "objective": ("reward",)}
+    foresee(Foresee(policy=zipped, world_model=model, out=tmp_path / "foresee", **small))
+    assert ("foresight", "dream") in rows(tmp_path / "foresee")
+    env = gym.make("CartPole-v1")
+    played = World(env, WorldSpec.of_env(env), False)
+    assert len(record(played, Job(0, "policy", 0, "", policy=zipped, max_steps=3)).action) <= 3
+    monkeypatch.setattr(ZipPolicy, "inputs", ("embedding",))
+    with pytest.raises(ValueError, match="reads .'embedding'., and names no world model"):
+        record(played, Job(0, "policy", 0, "", policy=zipped, max_steps=3))
+
+
+class Reads:
+    """A policy that reads some parts of an observation; its config may name their form."""
+
+    def __init__(self, *inputs, **config):
+        self.inputs, self.config = inputs, SimpleNamespace(**config)
+
+
+def test_the_form_of_observations_is_told_by_the_policy_its_config_or_what_it_reads():
+    assert registry.obs_type_of(Reads("embedding", "goal")) == "embedding"
+    assert registry.obs_type_of(Reads("embedding", "words")) == "words"
+    assert registry.obs_type_of(Reads("pixels", "proprio", "instruction")) == "pixels"
+    policy = Reads("pixels", obs_type="native")
+    assert registry.obs_type_of(policy) == "native"
+    policy.obs_type = "state"
+    assert registry.obs_type_of(policy) == "state" == Prior(policy).obs_type
 
 
 @dataclass

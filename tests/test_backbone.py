@@ -195,7 +195,7 @@ def test_the_whole_pipeline(folders, tmp_path, monkeypatch):
     vla = policy.load(cloning.out)
     image, proprio = data.images[0, 0], data.proprio[0, 0]
     obs, _ = env.reset(options={"image": image, "proprio": proprio, "instruction": said})
-    np.testing.assert_allclose(vla.act_on_pixels(image, proprio, said), vla.predict(obs)[0], atol=1e-4)
+    np.testing.assert_allclose(vla.act_on({"pixels": image, "proprio": proprio}, said), vla.predict(obs)[0], atol=1e-4)
 
     # A second fit keeps eyes and words, by --init or by --autoencoder.
     kept = replace(args, autoencoder=args.out, out=tmp_path / "kept", initial_states=0)

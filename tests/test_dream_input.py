@@ -1,9 +1,10 @@
-"""Bad input to `NicoLDream-v0`: each is refused with what is accepted."""
+"""Bad input to NICOL's environments: each is refused with what is accepted."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
+from dream_env.nicol import real
 from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
 
 BAD_ARGUMENTS = [
@@ -36,6 +37,17 @@ def test_bad_arguments_are_named(toy_folder, kwargs, message):
     for world in (NicoLDreamEnv, NicoLDreamVectorEnv):
         with pytest.raises(ValueError, match=message):
             world(**{"world_model": toy_folder, **kwargs})
+
+
+def test_physics_without_a_world_model_has_its_own_observations_and_refuses_what_only_a_model_makes():
+    env = real.make(world_model=None, obs_type="native")
+    assert {*env.observation_space.spaces} == {"pixels", "proprio", "instruction"}
+    env.close()
+    with pytest.raises(ValueError, match="obs_type='natve' is not known; accepted: .*'native'"):
+        real.make(world_model=None, obs_type="natve")
+    for asked in ({"obs_type": "words"}, {"reward": "energy"}, {"goal_env": True}):
+        with pytest.raises(ValueError, match="accepted: reward='success', goal_env=False, obs_type='native'"):
+            real.make(world_model=None, **asked)
 
 
 def test_an_option_that_dreams_do_not_have_is_named(toy_folder):

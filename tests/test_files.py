@@ -9,12 +9,14 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from dream_env.agents.run.cli import written_by_us
 from dream_env.agents.run.config import check_out
 from dream_env.files import LOCK, check_npz, locked, nan_to_none, replacing, write_json, write_text
 
@@ -88,6 +90,14 @@ def test_a_lock_leaves_no_folder_behind_that_nothing_was_written_to(tmp_path: Pa
     with locked(tmp_path / "c"):
         write_text(tmp_path / "c" / "text", "x")
     assert [file.name for file in (tmp_path / "c").iterdir()] == ["text"]
+
+
+@pytest.mark.parametrize(("out", "locks"), [("model", True), ("model_v1.5", True), ("a.json", False), ("a.txt", False)])
+def test_a_command_locks_its_folder_whatever_that_is_called_and_no_file(tmp_path: Path, out: str, locks: bool) -> None:
+    (tmp_path / "a.txt").touch()
+    with written_by_us(SimpleNamespace(out=tmp_path / out)):
+        assert (tmp_path / out / LOCK).is_file() == locks
+    assert not (tmp_path / out).is_dir()
 
 
 def test_results_go_into_no_data_set(tmp_path: Path) -> None:

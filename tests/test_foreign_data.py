@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from dataset import equal, make_episode
 from gymnasium import spaces
 
+from dream_env.agents.view.controls import controls_of
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.data.parquet import encode_png
 from dream_env.nicol import episodes as nicol
@@ -116,6 +118,16 @@ def test_discrete_actions_of_lerobot_load(foreign: Path) -> None:
     pq.write_table(table.set_column(where, "action", pa.array(np.arange(10) % 5)), file)
     data = EpisodeDataset.load(foreign)
     assert data.spec.action == spaces.Discrete(5) and data[0].action.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("given", [["x", "gripper"], ["x"], {"motors": ["x", "gripper"]}, None], ids=str)
+def test_the_names_of_actions_are_known_to_the_viewer_if_each_has_one(foreign: Path, given: Any) -> None:
+    info = json.loads((foreign / "meta/info.json").read_text())
+    info["features"]["action"]["names"] = given
+    (foreign / "meta/info.json").write_text(json.dumps(info))
+    spec, named = EpisodeDataset.load(foreign).spec, given == ["x", "gripper"]
+    assert spec.names.get("action") == (("x", "gripper") if named else None)
+    assert [axis.label for axis in controls_of(spec).axes] == (given if named else ["action 1", "action 2"])
 
 
 def test_nothing_is_added_to_what_another_tool_wrote(foreign: Path) -> None:

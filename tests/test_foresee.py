@@ -1,5 +1,7 @@
 """Foresight: what is chosen among a policy's variations, and that nothing added is the policy itself."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from dream_env.agents.foresee import command as foresee
 from dream_env.agents.plan import command as plan
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig, leads
 from dream_env.agents.planners.objectives import Objective
+from dream_env.nicol.spec import spec_of
+from dream_env.nicol.tasks import TASKS
 
 SEEN = {"embedding": np.zeros((3, 2), np.float32), "goal": np.tile(np.float32([GOAL, 0]), (3, 1))}
 
@@ -108,6 +112,22 @@ def test_commands_write_policies_and_reports(tmp_path):
     with pytest.raises(ValueError, match="objective='energy=much'"):
         plan.weights(["energy=much"])
     assert Objective(plan.weights(["success"])).needs == {"instruction", "success"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_oracle_varies_every_step_of_a_task_and_every_arm(task, monkeypatch):
+    size, taken = spec_of(task).action.shape[0], []
+    still = SimpleNamespace(reset=lambda: None, act=lambda obs: np.zeros((1, size), np.float32))
+
+    def episode(batch, seed, act):
+        taken.extend([act({}) for _ in range(TASKS[task].horizon)])
+        return False, True
+
+    monkeypatch.setattr(foresee, "load_policy", lambda path: still)
+    monkeypatch.setattr(foresee, "physics_episode", episode)
+    assert foresee.try_all(foresee.Variations(ForesightConfig(), task, 7, 2)) == [True, True]
+    actions = np.reshape(taken, (2, TASKS[task].horizon, size))
+    assert (actions[0] == 0).all() and (actions[1] != 0).all()
 
 
 def test_few_candidates_of_a_plan_have_few_elites(tmp_path):

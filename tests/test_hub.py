@@ -96,6 +96,17 @@ def test_files_that_are_gone_leave_the_repository(server, root):
     assert "data/chunk-000/file-777.parquet" not in files and files["notes.txt"] == b"kept"
 
 
+@pytest.mark.parametrize("folder", [".world", "..", "../.world"])
+def test_a_folder_is_uploaded_whatever_the_folders_above_it_are_called(server, world, monkeypatch, folder):
+    hub.push_to_hub(world, "user/toy")
+    files = {*server.repos.at("models/user/toy", "main")[1]}
+    hidden = world.rename(world.with_name(".world"))
+    (hidden / "inside").mkdir()
+    monkeypatch.chdir(hidden.parent if folder == ".world" else hidden / "inside" if folder == ".." else hidden)
+    hub.push_to_hub(folder, "user/toy")
+    assert {*server.repos.at("models/user/toy", "main")[1]} == files
+
+
 def test_a_revision_stays_what_it_was(server, world):
     first = hub.push_to_hub(world, "user/toy")
     (world / "metrics.json").write_text("{}")

@@ -7,9 +7,9 @@ import toy
 from dreams import assert_same
 
 from dream_env.initial_states import InitialStates
-from dream_env.nicol import constants
+from dream_env.nicol import constants, episodes
 from dream_env.nicol.dream import NicoLDreamEnv
-from dream_env.nicol.episodes import ARRAYS, Episode, EpisodeDataset
+from dream_env.nicol.episodes import Episode, EpisodeDataset
 from dream_env.nicol.initial_states import from_episodes
 
 COLUMNS = ("goal", "task", "instruction", "step")
@@ -101,13 +101,13 @@ def test_encoded_rows_take_part_in_gradients_after_a_dream_used_them():
 def episode(kind="expert", task="lift", solved_from=20, seed=0):
     """A recorded episode in which the hand closes at step 9 and holds the cube from step 11."""
     frames = np.arange(constants.EPISODE_STEPS + 1)
-    arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in ARRAYS.items()}
-    arrays["images"] += frames[:, None, None, None].astype(np.uint8)
-    arrays["goal_image"] += np.uint8(200 + seed)
-    arrays["proprio"][:, 3] = np.where(frames < 9, -1, 1)
-    arrays["held"], arrays["condition"] = frames >= 11, frames >= solved_from
+    parts = {name: np.zeros(shape, dtype) for name, (shape, dtype) in episodes.arrays(constants.EPISODE_STEPS).items()}
+    parts["images"] += frames[:, None, None, None].astype(np.uint8)
+    parts["goal_image"] += np.uint8(200 + seed)
+    parts["proprio"][:, 3] = np.where(frames < 9, -1, 1)
+    parts["held"], parts["condition"] = frames >= 11, frames >= solved_from
     words = f"{task} the red cube"
-    return Episode(seed=seed, kind=kind, task=task, instruction=words, target=0, **arrays)
+    return Episode(seed=seed, kind=kind, task=task, instruction=words, target=0, **parts)
 
 
 def test_solvable_unsolved_starts_are_taken():

@@ -60,8 +60,9 @@ def test_any_gymnasium_env_is_shown_as_lerobot_wants_it():
     env.close()
     with pytest.raises(ValueError, match="accepted: pictures"):
         LeRobotEnv(gym.make("FrozenLake-v1"))
-    with pytest.raises(ValueError, match="n_envs=0"):
-        make_env(0)
+    for count in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"n_envs={count}; accepted: an integer, at least 1"):
+            make_env(count)
 
 
 def test_an_environment_without_a_time_limit_is_named():

@@ -118,12 +118,12 @@ def test_acts_on_pixels_and_words(tmp_path, dream):
     vla = VLA(VLAConfig(world_model=toy.save(tmp_path / "toy")))
     env = NicoLDreamEnv(obs_type="pixels", **dream)
     bank = toy.initial_states()
-    image, words = bank.observation["pixels"][0], "lift the red cube"
-    options = {"image": image, "proprio": bank.observation["proprio"][0], "instruction": words}
+    seen, words = {name: part[0] for name, part in bank.observation.items()}, "lift the red cube"
+    options = {"image": seen["pixels"], "proprio": seen["proprio"], "instruction": words}
     obs, _ = env.reset(seed=0, options=options)
     np.testing.assert_allclose(obs["instruction"], embed(words))
-    action = vla.act_on_pixels(image, bank.observation["proprio"][0], words)
-    np.testing.assert_allclose(action, vla.predict(obs)[0], atol=1e-5)
+    for action in (vla.act_on(seen, words), vla.act_on({**obs, **seen}, words, goal=seen)):
+        np.testing.assert_allclose(action, vla.predict(obs)[0], atol=1e-5)
 
 
 def test_comes_back_from_disk_unchanged(clone):
@@ -152,7 +152,7 @@ def test_knows_through_which_encoder_it_learned(tmp_path):
         rollouts.env_form(saved, worlds[1])
     stranger = VLA(replace(config, world_model=worlds[1]))
     with pytest.raises(ValueError, match="its encoder"):
-        stranger.act_on_pixels(*toy.initial_states().observation.values(), "lift the red cube")
+        stranger.act_on(toy.initial_states().observation, "lift the red cube")
 
 
 @pytest.mark.parametrize("name", [*registry.SHIPPED, *registry.ALIASES])

@@ -243,12 +243,16 @@ def _env_for(world: World, policy: str | None) -> tuple[Any, bool]:
     actor: Any = load_policy(policy)
     if set(getattr(actor, "inputs", ())) <= {*world.spec.observation.spaces}:
         return world.env, False
-    from dream_env.agents.policies.registry import world_model_of
+    from dream_env.agents.policies.registry import obs_type_of, world_model_of
     from dream_env.wrappers import WorldModelWrapper
 
-    form: Any = getattr(actor, "obs_type", getattr(actor.config, "obs_type", "embedding"))
-    env = WorldModelWrapper(world.env, str(world_model_of(policy)), obs_type=form, reward="environment")
-    return env, True
+    shown, world_model = [*world.spec.observation.spaces], world_model_of(policy)
+    if world_model is None:
+        raise ValueError(
+            f"policy={policy!r} reads {list(actor.inputs)}, and names no world model that makes them of {shown}; "
+            f"accepted: a policy that reads {shown}, or a folder of `agents.train` or `agents.clone`"
+        )
+    return WorldModelWrapper(world.env, world_model, obs_type=obs_type_of(actor), reward="environment"), True
 
 
 def goal_of(env: gym.Env, spec: WorldSpec) -> dict[str, np.ndarray] | None:

@@ -15,11 +15,12 @@ from gymnasium.vector import AutoresetMode
 from scipy.stats import bootstrap
 
 from dream_env.agents.eval.statistics import Interval, markdown_table, wilson
-from dream_env.agents.policies.registry import load_once
+from dream_env.agents.policies.registry import check_encoder, load_once, obs_type_of
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
+from dream_env.observations import ObsType
 from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
 
@@ -98,12 +99,9 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     return Played(total.tolist(), success.tolist() if "is_success" in info else [], steps.tolist())
 
 
-def obs_type(policy: str) -> Any:
+def obs_type(policy: str) -> ObsType:
     """Returns the `obs_type` of a policy; "native" for scripted ones, which read no observation."""
-    if policy in SCRIPTED:
-        return "native"
-    saved = load_once(policy)
-    return getattr(saved, "obs_type", getattr(saved.config, "obs_type", "embedding"))
+    return "native" if policy in SCRIPTED else obs_type_of(load_once(policy))
 
 
 class Actor:
@@ -156,8 +154,8 @@ def evaluate(
         ValueError: If a policy was trained with another encoder than the world model's.
     """
     for policy in policies.values():
-        if policy not in SCRIPTED and hasattr(config := load_once(policy).config, "check_encoder"):
-            config.check_encoder(world_model)
+        if policy not in SCRIPTED:
+            check_encoder(load_once(policy), world_model)
     units = [
         _Unit(label, world, policy, env, world_model, min(chunk, episodes - i), seed + i)
         for label, policy in policies.items()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dream_env.agents.policies.controller import Controller
+from dream_env.agents.policies.registry import obs_type_of
 from dream_env.engine import OWN, Carry, DreamEngine
 from dream_env.initial_states import draw
 from dream_env.observations import ObservationBuilder, bare, to_numpy
@@ -145,7 +146,7 @@ class DreamPopulation:
             Inputs `(N, I)` and actions `(N, ...)` of all steps.
         """
         engine, rng = self.engine, np.random.default_rng(seed)
-        form = None if act is None else ObservationBuilder(engine.model, getattr(act.config, "obs_type", "embedding"))
+        form = None if act is None else ObservationBuilder(engine.model, obs_type_of(act))
         carry = engine.begin(draw(self._chances, rng.random(dreams)))
         generator = torch.Generator(engine.device).manual_seed(int(rng.integers(2**62)))
         going = torch.ones(dreams, dtype=torch.bool, device=engine.device)

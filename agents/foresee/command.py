@@ -30,8 +30,7 @@ from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.checks import check_number
-from dream_env.nicol.constants import EPISODE_STEPS
-from dream_env.nicol.spec import SPEC
+from dream_env.nicol.spec import spec_of
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -55,9 +54,11 @@ class Variations:
 
 def try_all(item: Variations) -> list[bool]:
     """Returns which variations of an episode succeed in physics; empty if the initial state is already solved."""
-    box, config = ActionBox(SPEC.action), item.config
+    spec, config = spec_of(item.task), item.config
+    box = ActionBox(spec.action)
     noise = Noise([config.seed + item.seed])
-    kept = -(-EPISODE_STEPS // config.execute)
+    assert spec.horizon is not None
+    kept = -(-spec.horizon // config.execute)
     added = noise.normal(item.count, kept, len(box.low)).repeat_interleave(config.execute, 2) * config.std * box.half
     added[:, 0] = 0
     policy, won = load_policy(config.policy), []

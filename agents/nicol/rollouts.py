@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from dream_env.agents.eval.results import Clip, EpisodeResult, Goal, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts, shown_physics
-from dream_env.agents.policies.registry import SHIPPED, load_once, world_model_of
+from dream_env.agents.policies.registry import SHIPPED, check_encoder, load_once, obs_type_of, world_model_of
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
@@ -144,18 +144,12 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
                 f"world_model=None has no {missing}, which policy={policy!r} reads; accepted: a checkpoint"
             )
         return {"world_model": None, "reward": "success"}
-    config = getattr(saved, "config", None)
-    if world_model == "default" and config is not None:
+    if world_model == "default" and saved is not None:
         world_model = world_model_of(policy) or world_model
-    if config is not None and hasattr(config, "check_encoder"):
-        config.check_encoder(world_model)
-    return {
-        "world_model": world_model,
-        "obs_type": getattr(saved, "obs_type", None)
-        or next((name for name in ("pixels", "words") if name in keys), "embedding"),
-        "reward": reward,
-        "goal_env": "desired_goal" in keys,
-    }
+    check_encoder(saved, world_model)
+    goal_env = "desired_goal" in keys  # which only embeddings have
+    obs_type = "embedding" if goal_env or saved is None else obs_type_of(saved)
+    return {"world_model": world_model, "obs_type": obs_type, "reward": reward, "goal_env": goal_env}
 
 
 def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
@@ -276,12 +270,12 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
     """Runs all episodes of a batch in one vectorized dream, from the initial states that physics has for the seeds."""
     from dream_env.nicol.dream import NicoLDreamVectorEnv
 
-    bank, solved = physics_starts(batch.task, batch.seeds, batch.scene)
+    starts, solved = physics_starts(batch.task, batch.seeds, batch.scene)
     steps = TASKS[batch.task].horizon
     envs = NicoLDreamVectorEnv(
         len(batch.seeds),
         batch.task,
-        initial_states=bank,
+        initial_states=starts,
         max_episode_steps=steps,
         autoreset_mode=AutoresetMode.DISABLED,
         temperature=batch.temperature,

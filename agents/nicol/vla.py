@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from dream_env.language import INSTRUCTION_DIM, embedder
 from dream_env.nicol.constants import ACTION_NAMES, PROPRIO_NAMES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.world_model.state_estimator import CUBE, StateEstimator, TargetSelector
-from dream_env.observations import observation_space
+from dream_env.observations import observation_space, to_tensors
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import insulated
 from dream_env.world_models.readout import LanguageReadout
@@ -297,13 +297,14 @@ class VLA(nn.Module):
 
     @insulated
     @torch.no_grad()
-    def act_on_pixels(self, image: np.ndarray, proprio: np.ndarray, instruction: str) -> np.ndarray:
+    def act_on(self, seen: Mapping[str, Any], sentence: str = "", goal: Mapping[str, Any] | None = None) -> np.ndarray:
         """Chooses the action for one camera image and instruction, using the policy's world model as the encoder.
 
         Args:
-            image: Image of the policy camera, `(64, 64, 3)` uint8.
-            proprio: Normalized set-point `(4,)`, see `dream_env.nicol.constants.normalize`.
-            instruction: The instruction, such as "grab the red cube".
+            seen: `pixels`, the image of the policy camera `(64, 64, 3)` uint8, and `proprio`, the normalized set-point
+                `(4,)`, see `dream_env.nicol.constants.normalize`.
+            sentence: The instruction, such as "grab the red cube".
+            goal: Not used, as the VLA does not read goals; other policies with this method do.
 
         Returns:
             The mean action `(4,)` in [-1, 1].
@@ -313,10 +314,9 @@ class VLA(nn.Module):
         """
         self.config.check_encoder(self.config.world_model)
         model = checkpoint.load(self.config.world_model, str(self.device))
-        observed = {"pixels": torch.tensor(image), "proprio": torch.tensor(proprio, dtype=torch.float32)}
-        state = model.encode({name: part[None].to(self.device) for name, part in observed.items()})
+        state = model.encode(to_tensors({name: seen[name] for name in SPEC.observation.spaces}, self.device))
         embedding = model.embedding(state)[0].cpu().numpy()
-        obs = {"embedding": embedding, "proprio": proprio, "instruction": embedder(model)(instruction)}
+        obs = {"embedding": embedding, "proprio": seen["proprio"], "instruction": embedder(model)(sentence)}
         return self.predict(obs)[0]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from dream_env.agents.planners.problem import ActionBox, Noise
 from dream_env.agents.planners.rollout import Imagined, imagine, repeat
 from dream_env.agents.planners.states import goal_embedding
+from dream_env.agents.policies import registry
 from dream_env.observations import ObservationBuilder, ObsType
 from dream_env.world_models.protocol import State, WorldModel
 
@@ -39,9 +40,7 @@ class Prior:
     @property
     def obs_type(self) -> ObsType:
         """Form of the observations that the policy reads."""
-        usual: ObsType = "words" if "words" in self.policy.inputs else "embedding"
-        configured = getattr(getattr(self.policy, "config", None), "obs_type", usual)
-        return getattr(self.policy, "obs_type", configured)
+        return registry.obs_type_of(self.policy)
 
     def variations(self, noise: Noise, box: ActionBox, count: int, horizon: int) -> Tensor:
         """Returns the noise to add to the policy's actions, `(B, count, H, A)`; zero for the first variation.
@@ -156,9 +155,7 @@ def load_policy(path: str, world_model: str | None = None) -> Any:
     Raises:
         ValueError: If the policy was trained with another encoder.
     """
-    from dream_env.agents.policies.registry import load_once
-
-    policy = load_once(path)
-    if world_model is not None and hasattr(policy.config, "check_encoder"):
-        policy.config.check_encoder(world_model)
+    policy = registry.load_once(path)
+    if world_model is not None:
+        registry.check_encoder(policy, world_model)
     return policy

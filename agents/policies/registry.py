@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dream_env import hub, plugins
+from dream_env.observations import ObsType
 from dream_env.paths import located, shown
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
@@ -138,6 +139,25 @@ def world_model_of(path: str) -> str | None:
             f"world_model={named!r}, named by the policy {str(path)!r}, does not exist; give --world-model"
         )
     return named
+
+
+def obs_type_of(policy: Any) -> ObsType:
+    """Returns which observations a loaded policy reads, see `dream_env.observations.ObservationBuilder`.
+
+    The policy or its config names them as `obs_type`; otherwise the names of its inputs tell.
+    """
+    for named in (policy, getattr(policy, "config", None)):
+        if found := getattr(named, "obs_type", None):
+            return found
+    kinds: tuple[ObsType, ...] = ("pixels", "words")
+    return next((kind for kind in kinds if kind in policy.inputs), "embedding")
+
+
+def check_encoder(policy: Any, world_model: str) -> None:
+    """Raises ValueError if a loaded policy was trained with another encoder than a world model's, as far as known."""
+    config = getattr(policy, "config", None)
+    if hasattr(config, "check_encoder"):
+        config.check_encoder(world_model)  # type: ignore[union-attr]
 
 
 def suiting(policy: str | None, world_model: str) -> str | None:

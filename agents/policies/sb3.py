@@ -18,6 +18,7 @@ from torch import nn
 
 from dream_env.agents.policies import encoder_id
 from dream_env.agents.run.trust import check_trust
+from dream_env.observations import ObsType
 from dream_env.spec import PICTURE, VECTOR, space_from_json, space_to_json
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import insulated
@@ -133,7 +134,7 @@ class SB3Policy(nn.Module):
 
 
 class ZipPolicy:
-    """The policy of a .zip file that Stable-Baselines3 saved.
+    """The policy of a .zip file that Stable-Baselines3 saved. It has no `config`, as the file names no world model.
 
     Args:
         policy: A policy of Stable-Baselines3.
@@ -149,6 +150,11 @@ class ZipPolicy:
     def inputs(self) -> tuple[str, ...]:
         """Names of the parts of an observation that it reads."""
         return inputs(self.observation_space)
+
+    @property
+    def obs_type(self) -> ObsType | None:
+        """Form of the observations: "native" if it reads nothing that a world model adds to them, else None."""
+        return None if {"embedding", "instruction"} & {*self.inputs} else "native"
 
     def reset(self) -> None:
         """Does nothing: the policy has no memory."""

@@ -287,11 +287,13 @@ def said(error: BaseException) -> str:
 
 
 def written_by_us(arguments: Any) -> Any:
-    """Locks the folder that a command writes to; in distributed training only rank 0 does."""
+    """Locks the folder that a command writes to, but no file; in distributed training only rank 0 does."""
     from dream_env.files import locked
 
     out = getattr(arguments, "folder", None) or getattr(arguments, "out", None)
-    if not isinstance(out, Path) or out.suffix or int(os.environ.get("RANK", 0)):
+    if not isinstance(out, Path) or int(os.environ.get("RANK", 0)):
+        return nullcontext()
+    if out.suffix == ".json" or out.is_file():  # written at once, or refused by the command
         return nullcontext()
     return locked(out)
 

@@ -106,7 +106,7 @@ LEARNERS = {
 def obs_type_of(args: Arguments) -> ObsType:
     """Returns the type of observation that the policy needs."""
     if args.init:
-        return getattr(registry.load(args.init).config, "obs_type", "embedding")
+        return registry.obs_type_of(registry.load(args.init))
     return args.obs_type or ("embedding" if spec_of(args.world_model).pictures else "native")
 
 

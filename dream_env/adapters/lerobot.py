@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from dream_env.checks import check_flag, check_number
+from dream_env.checks import check_count, check_flag
 from dream_env.spec import observe, success_of
 
 ENV_ID = "NicoLReal-v0"
@@ -125,7 +125,7 @@ def make_env(n_envs: int = 1, use_async_envs: bool = False, cfg: Any = None) -> 
     Raises:
         ValueError: If an argument is not accepted.
     """
-    check_number("n_envs", n_envs, 1)
+    check_count("n_envs", n_envs)
     check_flag("use_async_envs", use_async_envs)
     task, kwargs = getattr(cfg, "task", None), dict(getattr(cfg, "gym_kwargs", None) or {})
     env_id = kwargs.pop("id", ENV_ID)

@@ -124,7 +124,8 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
         ValueError: If it has no observation or no action.
     """
     found: dict[str, spaces.Space] = {}
-    columns, names, features = Columns({}), {}, info["features"]
+    names: dict[str, tuple[str, ...]] = {}
+    columns, features = Columns({}), info["features"]
     for column, feature in features.items():
         shape, name = tuple(feature["shape"]), column.removeprefix("observation.").removeprefix("images.")
         if feature["dtype"] in ("image", "video"):
@@ -137,8 +138,8 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
         else:
             continue
         columns.observation[name] = column
-        if isinstance(feature.get("names"), list) and len(shape) == 1:
-            names[name] = tuple(map(str, feature["names"]))
+        if len(shape) == 1:
+            names |= _names(name, feature)
     goals = [name for name in found if name.startswith("goal_") and name[5:] in found]
     for name in goals:
         columns.goal[name[5:]] = columns.observation.pop(name)
@@ -146,16 +147,25 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
     columns.labels = {key.removeprefix(LABELS): key for key in features if key.startswith(LABELS) and key != HOLDS}
     if not found or ACTION not in features:
         raise ValueError(f"it has the columns {', '.join(features)}; accepted: {ACTION!r}, and pictures or vectors")
+    action = _action_space(features[ACTION], stats.get(ACTION, {}))
+    if isinstance(action, spaces.Box):
+        names |= _names(ACTION, features[ACTION])
     spec = WorldSpec(
         name=str(info.get("robot_type") or "recorded"),
         observation=spaces.Dict(found),
-        action=_action_space(features[ACTION], stats.get(ACTION, {})),
+        action=action,
         control_hz=float(info["fps"]),
         instructions=instructions,
         goals=bool(goals),
         names=names,
     )
     return spec, columns
+
+
+def _names(name: str, feature: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Returns the names of a vector's elements, by the vector's name; empty unless there is one for each element."""
+    given = feature.get("names")
+    return {name: tuple(map(str, given))} if isinstance(given, list) and len(given) == feature["shape"][0] else {}
 
 
 def _action_space(feature: Mapping[str, Any], stats: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:

@@ -127,9 +127,10 @@ def _contents(
 ) -> Iterator[tuple[str, str | bytes]]:
     """Yields the path in the repository and the local path or the content of every file."""
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and _travels(name, type) and not any(part.startswith(".") for part in path.parts[-2:]):
-            yield name, str(path)
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and _travels(name.as_posix(), type) and not hidden:
+            yield name.as_posix(), str(path)
     if kind == "policy" and (config := _portable_config(folder / "config.json", world_model)):
         yield "config.json", config
     if kind == "world model":

@@ -18,7 +18,7 @@ from dream_env.data import episode as one
 from dream_env.data import episodes as general
 from dream_env.data import writer
 from dream_env.data.concat import Concat
-from dream_env.nicol.constants import EPISODE_STEPS, HOLD_STEPS, IMAGE_SIZE
+from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import task_of
@@ -45,8 +45,6 @@ def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
     }
 
 
-ARRAYS = arrays(EPISODE_STEPS)
-"""Shape and dtype of every array of an episode of a standard task."""
 _RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {
     "colors": (0, len(COLORS) - 1),
     "target": (0, len(CUBES) - 1),

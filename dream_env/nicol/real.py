@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from dream_env.checks import check_choice
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.spec import spec_of
 from dream_env.observations import ObsType
@@ -27,12 +28,13 @@ def make(
 
     Args:
         task: "reach", "push", "lift", "place", "stack" or "arrange"; "all" for a random one of those that the world
-            model knows in each episode; or "lift_bar", whose actions move both arms and which the shipped world models
-            do not support.
+            model knows in each episode (an object does not tell: the standard ones, or `tasks`); or "lift_bar", whose
+            actions move both arms and which the shipped world models do not support.
         world_model: "default", a checkpoint folder, or a world model. None creates the physics environment without a
             world model: observations have `pixels`, `proprio` and `instruction`, and the reward is 1 while success
             holds.
-        obs_type: As in `dream_env.dream.DreamEnv`.
+        obs_type: As in `dream_env.dream.DreamEnv`. Without a world model, "words" and "state" are refused, and the
+            others make no difference.
         reward: As in `dream_env.dream.DreamEnv`.
         goal_env: As in `dream_env.dream.DreamEnv`.
         **physics: Keyword arguments of `dream_env.nicol.env.NicoLRealEnv`.
@@ -40,17 +42,18 @@ def make(
     Raises:
         ValueError: If an argument is not accepted.
     """
+    check_choice("obs_type", obs_type, ObsType)
+    if world_model is None and (reward not in (None, "success") or goal_env or obs_type in ("words", "state")):
+        raise ValueError(
+            f"world_model=None with reward={reward!r}, goal_env={goal_env}, obs_type={obs_type!r}: physics has no "
+            "embedding; accepted: reward='success', goal_env=False, obs_type='native'"
+        )
     if task == "all" and isinstance(world_model, str | Path) and "tasks" not in physics:
         from dream_env.nicol.initial_states import tasks_of  # imported late because it loads torch
 
         physics["tasks"] = tasks_of(world_model)
     env: gym.Env = NicoLRealEnv(task, **physics)
     if world_model is None:
-        if reward not in (None, "success") or goal_env or obs_type == "native":
-            raise ValueError(
-                f"world_model=None with reward={reward!r}, goal_env={goal_env}, obs_type={obs_type!r}: physics has "
-                "no embedding; accepted: reward='success', goal_env=False"
-            )
         return env
     from dream_env.wrappers import WorldModelWrapper
 

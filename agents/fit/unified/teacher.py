@@ -13,6 +13,7 @@ from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.unified.frames import KINDS
 from dream_env.agents.fit.unified.stages import Obs
 from dream_env.agents.policies.protocol import Practicable
+from dream_env.agents.policies.registry import obs_type_of
 from dream_env.dream_config import DreamConfig
 from dream_env.engine import DreamEngine
 from dream_env.progress import progress_bar
@@ -60,8 +61,7 @@ def dreams(policy: Any, world_model: str, model: UnifiedModel, count: int, seed:
     Returns:
         The rollouts as tokens; the observations in which the policy acted; and the policy's mean actions for them.
     """
-    obs_type = getattr(policy.config, "obs_type", "embedding")
-    config = DreamConfig.of({"world_model": str(checkpoint.resolve(world_model)), "obs_type": obs_type})
+    config = DreamConfig.of({"world_model": str(checkpoint.resolve(world_model)), "obs_type": obs_type_of(policy)})
     engine, generator = DreamEngine(config), torch.Generator().manual_seed(seed)
     rng, rows = np.random.default_rng(seed), len(engine.initial_states)
     parts: list[Recorded] = []

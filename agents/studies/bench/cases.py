@@ -70,10 +70,10 @@ def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) 
 
 def encode_starts(world_model: str, device: str) -> None:
     """Encodes the initial states and goals in advance; otherwise this happens when they are first drawn."""
-    bank = InitialStates.load(checkpoint.resolve(world_model) / "initial_states.npz")
-    model, rows = checkpoint.load(world_model, device), np.flatnonzero(bank.step == 0)
-    bank.states(model, rows)
-    bank.goals(model, rows)
+    initial = InitialStates.load(checkpoint.resolve(world_model) / "initial_states.npz")
+    model, rows = checkpoint.load(world_model, device), np.flatnonzero(initial.step == 0)
+    initial.states(model, rows)
+    initial.goals(model, rows)
 
 
 def bare(num_envs: int, world_model: str, device: str, heads: bool = False) -> Work:

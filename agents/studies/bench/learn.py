@@ -117,7 +117,7 @@ def act(num_envs: int, world_model: str, pixels: bool = False) -> Work:
 
     def actions() -> int:
         if pixels:
-            vla.act_on_pixels(picture, proprio, "lift the red cube")
+            vla.act_on({"pixels": picture, "proprio": proprio}, "lift the red cube")
         else:
             vla.predict(obs)
         return num_envs
