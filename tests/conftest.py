@@ -88,7 +88,7 @@ def cartpole(tmp_path_factory):
     import gymnasium as gym
 
     from dream_env.agents.data.behaviors import Job, World, record
-    from dream_env.agents.fit.dynamics_fit import Arguments, fit
+    from dream_env.agents.fit.dynamics.command import Arguments, fit
     from dream_env.data.episodes import EpisodeDataset
     from dream_env.spec import WorldSpec
 

@@ -13,8 +13,8 @@ from PIL import Image
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.eval import any_clips
 from dream_env.agents.evaluate.command import Arguments, main
-from dream_env.agents.fit.dynamics_fit import Arguments as Fit
-from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.fit.dynamics.command import Arguments as Fit
+from dream_env.agents.fit.dynamics.command import fit
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
 

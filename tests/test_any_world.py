@@ -17,8 +17,8 @@ from dream_env.agents.eval import any_world
 from dream_env.agents.eval.any_world import mean_interval
 from dream_env.agents.evaluate.command import Arguments as Evaluate
 from dream_env.agents.evaluate.command import main as evaluate
-from dream_env.agents.fit.dynamics_fit import Arguments as Fit
-from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.fit.dynamics.command import Arguments as Fit
+from dream_env.agents.fit.dynamics.command import fit
 from dream_env.agents.fit.state_grounded.command import check_tasks
 from dream_env.agents.foresee.arguments import Arguments as Foresee
 from dream_env.agents.foresee.command import main as foresee

@@ -10,7 +10,7 @@ import pytest
 import torch
 from recorded import recorded
 
-from dream_env.agents.clone import command as clone
+from dream_env.agents.clone import vla_clone as clone
 from dream_env.agents.fit.state_grounded import command as fit
 from dream_env.agents.nicol import model_metrics
 from dream_env.agents.nicol import vla as policy

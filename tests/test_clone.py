@@ -10,8 +10,8 @@ import torch
 import toy
 
 from dream_env import files
-from dream_env.agents.clone import command as module
-from dream_env.agents.clone.command import Arguments, Frames, clone, errors, make_frames, run
+from dream_env.agents.clone import vla_clone as module
+from dream_env.agents.clone.vla_clone import Arguments, Frames, clone, errors, make_frames, run
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import recolor
 from dream_env.agents.policies.encoder_id import fingerprint

@@ -17,8 +17,8 @@ from dream_env.agents.clone.transformer_clone import Batches, clone, config_of, 
 from dream_env.agents.data import behaviors
 from dream_env.agents.eval import any_world
 from dream_env.agents.fit import kinds as fit_kinds
-from dream_env.agents.fit.dynamics_arguments import Arguments as FitArguments
-from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.fit.dynamics.arguments import Arguments as FitArguments
+from dream_env.agents.fit.dynamics.command import fit
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.transformer_vla import TransformerVLA
 from dream_env.agents.run.cli import command

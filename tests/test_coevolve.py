@@ -17,8 +17,8 @@ from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.coevolve import refits
 from dream_env.agents.coevolve.arguments import LEAST, Arguments
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.fit import dynamics_fit
-from dream_env.agents.fit.dynamics_arguments import Arguments as DynamicsArguments
+from dream_env.agents.fit.dynamics import command as dynamics_fit
+from dream_env.agents.fit.dynamics.arguments import Arguments as DynamicsArguments
 from dream_env.agents.fit.slots import command as slots_fit
 from dream_env.agents.fit.slots.arguments import Arguments as SlotsArguments
 from dream_env.agents.train.arguments import Arguments as Practice

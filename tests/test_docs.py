@@ -58,13 +58,13 @@ def command_lines(page):
 def prepared(tmp_path_factory):
     """A folder in which earlier commands of the pages have been run, in seconds instead of minutes."""
     from dream_env.agents import collect
-    from dream_env.agents.fit import dynamics_arguments, dynamics_fit
+    from dream_env.agents.fit.dynamics import command as fit
 
     root = tmp_path_factory.mktemp("pages")
     data, model = root / "data/pendulum", root / "runs/pendulum_model"
     words = "--env Pendulum-v1 --mix random:0.5,held:0.5 --episodes 6 --workers 1 --out".split()
     collect.main(cli.parse("collect", [*words, str(data)]))
-    dynamics_fit.main(dynamics_arguments.Arguments(data=(data,), out=model, updates=20, batch=8))
+    fit.main(fit.Arguments(data=(data,), out=model, updates=20, batch=8))
     game = test_vmc.made()  # random weights: what a page does with it is tested, not what it dreams
     checkpoint.save(game, root / "runs/takecover", "card")
     test_vmc.starts(game).save(root / "runs/takecover" / FILE)

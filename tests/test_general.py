@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from dream_env.agents.data.behaviors import Job, World, record
-from dream_env.agents.fit import dynamics_figures
 from dream_env.agents.fit.common import initial_states
-from dream_env.agents.fit.dynamics_fit import Arguments, fit
+from dream_env.agents.fit.dynamics import figures as dynamics_figures
+from dream_env.agents.fit.dynamics.command import Arguments, fit
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
 from dream_env.agents.studies.general.arguments import Arguments as StudyArguments
@@ -123,7 +123,9 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
     whole = fit(Arguments(data=(), out=tmp_path / "whole", **TINY), pendulum).model
     args = Arguments(data=(), out=tmp_path / "parts", **TINY)
     with monkeypatch.context() as patch:
-        patch.setattr("dream_env.agents.fit.dynamics_fit.measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "dream_env.agents.fit.dynamics.command.measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             fit(args, pendulum, save_seconds=0.0)
     again = fit(args, pendulum).model

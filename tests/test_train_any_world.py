@@ -9,8 +9,8 @@ import pytest
 
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.eval import any_world
-from dream_env.agents.fit.dynamics_fit import Arguments as FitArguments
-from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.fit.dynamics.command import Arguments as FitArguments
+from dream_env.agents.fit.dynamics.command import fit
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Config, SB3Policy
 from dream_env.agents.run.cli import command

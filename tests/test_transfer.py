@@ -13,7 +13,7 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from dream_env.agents.clone import command as clone
+from dream_env.agents.clone import vla_clone as clone
 from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.nicol import regressor

@@ -14,8 +14,8 @@ from gymnasium import spaces
 from dream_env.agents.clone import encoded_frames
 from dream_env.agents.clone.transformer_arguments import Arguments as CloneArguments
 from dream_env.agents.clone.transformer_clone import clone
-from dream_env.agents.fit.dynamics_arguments import Arguments as DynamicsArguments
-from dream_env.agents.fit.dynamics_fit import fit as fit_dynamics
+from dream_env.agents.fit.dynamics.arguments import Arguments as DynamicsArguments
+from dream_env.agents.fit.dynamics.command import fit as fit_dynamics
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
 from dream_env.agents.fit.slots.command import fit as fit_slots
 from dream_env.agents.fit.unified.arguments import Arguments

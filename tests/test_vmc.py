@@ -10,9 +10,10 @@ import torch
 from gymnasium import spaces
 from scipy import stats
 
-from dream_env.agents.fit import vmc_fit, vmc_stages
-from dream_env.agents.fit.vmc_arguments import Arguments
-from dream_env.agents.fit.vmc_fit import fit
+from dream_env.agents.fit.vmc import command as vmc_fit
+from dream_env.agents.fit.vmc import stages as vmc_stages
+from dream_env.agents.fit.vmc.arguments import Arguments
+from dream_env.agents.fit.vmc.command import fit
 from dream_env.agents.policies.controller import ControllerConfig
 from dream_env.data.episode import Episode
 from dream_env.data.episodes import EpisodeDataset

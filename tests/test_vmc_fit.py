@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_vmc import TINY, squares
 
-from dream_env.agents.fit.vmc_arguments import Arguments
-from dream_env.agents.fit.vmc_fit import fit
+from dream_env.agents.fit.vmc.arguments import Arguments
+from dream_env.agents.fit.vmc.command import fit
 
 
 def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:

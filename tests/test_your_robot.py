@@ -12,7 +12,7 @@ import pytest
 import small_world
 
 from dream_env.agents.data import behaviors
-from dream_env.agents.fit.dynamics_fit import with_ends_as_goals
+from dream_env.agents.fit.dynamics.command import with_ends_as_goals
 from dream_env.agents.run.cli import command
 from dream_env.agents.studies.your_robot import command as study
 from dream_env.agents.studies.your_robot.arguments import Arguments

@@ -8,7 +8,7 @@ from dream_env.data.world_name import world_named_in
 
 OPTION = "--policy"
 KINDS = {
-    "vla": ("dream_env.agents.clone.arguments", "dream_env.agents.clone.command"),
+    "vla": ("dream_env.agents.clone.vla_arguments", "dream_env.agents.clone.vla_clone"),
     "transformer": ("dream_env.agents.clone.transformer_arguments", "dream_env.agents.clone.transformer_clone"),
     "latent": ("dream_env.agents.clone.latent_arguments", "dream_env.agents.clone.latent_clone"),
     "video": ("dream_env.agents.clone.video_arguments", "dream_env.agents.clone.video_clone"),

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.coevolve.arguments import Arguments
-from dream_env.agents.fit import dynamics_fit, vmc_fit
-from dream_env.agents.fit.dynamics_arguments import Arguments as DynamicsArguments
+from dream_env.agents.fit.dynamics import command as dynamics_fit
+from dream_env.agents.fit.dynamics.arguments import Arguments as DynamicsArguments
 from dream_env.agents.fit.slots import command as slots_fit
 from dream_env.agents.fit.slots.arguments import Arguments as SlotsArguments
 from dream_env.agents.fit.state_grounded import command as state_grounded_fit
 from dream_env.agents.fit.state_grounded.arguments import Arguments as StateGroundedArguments
-from dream_env.agents.fit.vmc_arguments import Arguments as VMCArguments
+from dream_env.agents.fit.vmc import command as vmc_fit
+from dream_env.agents.fit.vmc.arguments import Arguments as VMCArguments
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.initial_states import FILE
 from dream_env.nicol import episodes as nicol

@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from dream_env.agents import collect
-from dream_env.agents.clone import command as clone
+from dream_env.agents.clone import vla_clone as clone
 from dream_env.agents.demo.arguments import FEWEST, FITTED, SHIPPED, USUAL, Arguments
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips

@@ -8,9 +8,9 @@ from dream_env.data.world_name import world_named_in
 
 KINDS = {
     "state_grounded": ("dream_env.agents.fit.state_grounded.arguments", "dream_env.agents.fit.state_grounded.command"),
-    "dynamics": ("dream_env.agents.fit.dynamics_arguments", "dream_env.agents.fit.dynamics_fit"),
+    "dynamics": ("dream_env.agents.fit.dynamics.arguments", "dream_env.agents.fit.dynamics.command"),
     "slots": ("dream_env.agents.fit.slots.arguments", "dream_env.agents.fit.slots.command"),
-    "vmc": ("dream_env.agents.fit.vmc_arguments", "dream_env.agents.fit.vmc_fit"),
+    "vmc": ("dream_env.agents.fit.vmc.arguments", "dream_env.agents.fit.vmc.command"),
     "unified": ("dream_env.agents.fit.unified.arguments", "dream_env.agents.fit.unified.command"),
 }
 

@@ -99,7 +99,7 @@ def report_any(policies: dict[str, str], args: Any, about: Mapping[str, Any]) ->
     """
     noted = {"policies": policies, "world_model": args.world_model, "seed": args.seed, **about}
     text = any_world.report(
-        policies, None, args.world_model, args.episodes, args.seed, args.gif_episodes, noted, args.out
+        policies, None, args.world_model, args.episodes, args.seed, args.gif_episodes, noted, args.out, args.workers
     )
     print("\n" + text)
     print(f"Report: {args.out.resolve()}")

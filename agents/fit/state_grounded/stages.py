@@ -200,7 +200,7 @@ def success_stage(
         instruction, answer = hindsight.ask(rows[n % len(rows)], t, n // len(rows), generator)
         tokens = tokens + args.rollout_noise * torch.randn(tokens.shape, generator=generator)
         # Without the object state half of the time, so that the head also learns to attend to tokens; policies are
-        # initialized with that part of it (`agents.clone.command.ground`).
+        # initialized with that part of it (`agents.clone.vla_clone.ground`).
         object_state = object_state * (torch.rand(2 * half, 1, generator=generator) < 0.5)
         batch = tokens, train.proprio[n, t], instruction, answer, object_state
         return losses.success_loss(model.success_head, *distributed.share(*batch, device=args.device))

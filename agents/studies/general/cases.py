@@ -17,7 +17,7 @@ class Case:
         env: Gymnasium id, with the module that registers it.
         episodes: Number of recorded episodes.
         mix: Behaviors of the recorded episodes, see `dream_env.agents.collect`.
-        fit: Arguments of the fit, see `dream_env.agents.fit.dynamics_fit`.
+        fit: Arguments of the fit, see `dream_env.agents.fit.dynamics.command`.
         learner: Name of the learner.
         steps: Environment steps of the learner.
         obs_type: Observation of the learner: "native" or "embedding".

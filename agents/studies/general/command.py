@@ -19,8 +19,8 @@ import numpy as np
 from dream_env.agents.collect import Arguments as Collect
 from dream_env.agents.collect import collect
 from dream_env.agents.eval.statistics import markdown_table
-from dream_env.agents.fit.dynamics_fit import Arguments as FitArguments
-from dream_env.agents.fit.dynamics_fit import fit
+from dream_env.agents.fit.dynamics.command import Arguments as FitArguments
+from dream_env.agents.fit.dynamics.command import fit
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.studies.general.arguments import Arguments

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.clone import command as clone
+from dream_env.agents.clone import vla_clone as clone
 from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
 from dream_env.agents.eval.untrained import untrained_dynamics

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from dream_env.agents.clone import arguments as clone_arguments
+from dream_env.agents.clone import vla_arguments as clone_arguments
 from dream_env.agents.demo import arguments as demo_arguments
 from dream_env.agents.studies.transfer.plan import DEMOS, METHODS, SEEDS, Trial, plan
 from dream_env.checks import check_choice, check_number

@@ -15,7 +15,7 @@ from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from dream_env.agents.clone import command as clone
+from dream_env.agents.clone import vla_clone as clone
 from dream_env.agents.coevolve import command as coevolve
 from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.nicol import regressor

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dream_env.agents.clone import command as clone
+from dream_env.agents.clone import vla_clone as clone
 from dream_env.agents.eval.statistics import wilson
 from dream_env.agents.nicol.physics_starts import carry_out, physics_starts
 from dream_env.agents.planners.foresight import looking

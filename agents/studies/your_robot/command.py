@@ -26,7 +26,8 @@ from dream_env.agents.clone.transformer_clone import clone
 from dream_env.agents.data import behaviors
 from dream_env.agents.eval.any_world import play_real
 from dream_env.agents.eval.statistics import markdown_table, wilson
-from dream_env.agents.fit import dynamics_arguments, dynamics_fit
+from dream_env.agents.fit.dynamics import arguments as dynamics_arguments
+from dream_env.agents.fit.dynamics import command as dynamics_fit
 from dream_env.agents.fit.slots import arguments as slots_arguments
 from dream_env.agents.fit.slots import command as slots_command
 from dream_env.agents.run.config import check_out, command_line

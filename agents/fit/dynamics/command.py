@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit import dynamics_stages as stages
 from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
-from dream_env.agents.fit.dynamics_arguments import Arguments
-from dream_env.agents.fit.dynamics_figures import figures as measure
+from dream_env.agents.fit.dynamics import stages
+from dream_env.agents.fit.dynamics.arguments import Arguments
+from dream_env.agents.fit.dynamics.figures import figures as measure
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.run.config import check_kept, command_line

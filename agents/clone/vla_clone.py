@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from dream_env.agents.clone.arguments import Arguments
+from dream_env.agents.clone.vla_arguments import Arguments
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import check_tokens, encode_episodes
 from dream_env.agents.nicol.sentences import sentences

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from dream_env.agents.fit.recorded import Recorded, Window
 from dream_env.agents.fit.trainer import Stage, ema_decay
-from dream_env.agents.fit.vmc_arguments import Arguments
+from dream_env.agents.fit.vmc.arguments import Arguments
 from dream_env.world_models.mdn_rnn import Mixture
 from dream_env.world_models.vae import Gaussian
 from dream_env.world_models.vmc import VMCModel

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit import vmc_figures as measured
-from dream_env.agents.fit import vmc_stages as stages
 from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
-from dream_env.agents.fit.dynamics_figures import figures
+from dream_env.agents.fit.dynamics.figures import figures
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import Run
-from dream_env.agents.fit.vmc_arguments import Arguments
+from dream_env.agents.fit.vmc import figures as measured
+from dream_env.agents.fit.vmc import stages
+from dream_env.agents.fit.vmc.arguments import Arguments
 from dream_env.agents.run.config import command_line
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from dream_env.agents.eval.statistics import auc
-from dream_env.agents.fit import vmc_stages as stages
-from dream_env.agents.fit.dynamics_figures import picture_strip
+from dream_env.agents.fit.dynamics.figures import picture_strip
 from dream_env.agents.fit.recorded import Recorded
+from dream_env.agents.fit.vmc import stages
 from dream_env.files import replacing
 from dream_env.world_models.vae import ALIVE, Gaussian
 from dream_env.world_models.vmc import VMCModel
