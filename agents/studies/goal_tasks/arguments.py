@@ -77,6 +77,9 @@ class Arguments:
     """Fraction of each cloning batch that comes from these dreams; the rest is divided as for a clone."""
     steps: int = 300_000
     """Environment steps of practice in the dream."""
+    physics_steps: int | None = None
+    """Control steps of practice in physics; by default those in the data. Give all that the world model was fitted to,
+    if its data are no longer there."""
     reward: RewardName = "success"
     """Reward of practice."""
     temperature: float = 1.5
@@ -118,6 +121,8 @@ class Arguments:
         for name in ("hindsight", "share"):
             check_number(name, getattr(self, name), high=1)
         check_number("dreams", self.dreams, 1)
+        if self.physics_steps is not None:
+            check_number("physics_steps", self.physics_steps, 1, beside="None, ")
         check_number("foresight", self.foresight, 2)
         check_number("temperature", self.temperature)
         check_number("kl_coef", self.kl_coef)

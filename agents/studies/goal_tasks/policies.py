@@ -122,7 +122,7 @@ def practise(cell: Cell, args: Arguments, out: Path) -> None:
         world_model=args.world_model,
         reward=args.reward,
         world="real" if physics else "dream",
-        steps=int(_episodes(args.data).lengths.sum()) if physics else args.steps,
+        steps=(args.physics_steps or int(_episodes(args.data).lengths.sum())) if physics else args.steps,
         n_envs=PHYSICS_ENVS if physics else DREAMS,
         kl_coef=args.kl_coef,
         temperature=args.temperature,
