@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from dream_env.agents import planners
@@ -34,6 +35,7 @@ from dream_env.agents.run.trust import TRUST
 from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train.arguments import Arguments as Train
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.spec import SPEC
 from dream_env.spec import WorldSpec
 from dream_env.wrappers import WorldModelWrapper
 
@@ -171,6 +173,11 @@ def test_the_form_of_observations_is_told_by_the_policy_its_config_or_what_it_re
     assert registry.obs_type_of(Reads("pixels", "proprio", "instruction")) == "pixels"
     policy = Reads("pixels", obs_type="native")
     assert registry.obs_type_of(policy) == "native"
+    goals = registry.form_of(Reads("observation", "achieved_goal", "desired_goal"), SPEC)
+    assert goals == {"obs_type": "embedding", "goal_env": True}
+    assert registry.form_of(policy, SPEC) == {"obs_type": "native", "goal_env": False}
+    space = spaces.Dict({"embedding": spaces.Box(-1, 1, (2,)), "top": spaces.Box(0, 255, (8, 8, 3), np.uint8)})
+    assert ZipPolicy(SimpleNamespace(observation_space=space)).obs_type == "pixels"  # whatever the camera is called
     policy.obs_type = "state"
     assert registry.obs_type_of(policy) == "state" == Prior(policy).obs_type
 

@@ -15,12 +15,11 @@ from gymnasium.vector import AutoresetMode
 from scipy.stats import bootstrap
 
 from dream_env.agents.eval.statistics import Interval, markdown_table, wilson
-from dream_env.agents.policies.registry import check_encoder, load_once, obs_type_of
+from dream_env.agents.policies.registry import check_encoder, form_of, load_once
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
-from dream_env.observations import ObsType
 from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
 
@@ -58,7 +57,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
         episodes: Number of episodes.
         seed: Seed of the first episode; the others use consecutive seeds.
     """
-    world = make_real(env, world_model, obs_type=obs_type(policy))
+    world = make_real(env, world_model, **form(policy, world_model))
     played = Played([], [], [])
     for i in range(seed, seed + episodes):
         actor, (obs, info) = Actor(policy, world.action_space, [i]), world.reset(seed=i)
@@ -80,7 +79,7 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     """Runs episodes as one batch in the dream, from recorded initial states; arguments as in `play_real`."""
     seeds, model = list(range(seed, seed + episodes)), checkpoint.load(world_model)
     dreams = DreamVectorEnv(
-        episodes, world_model=world_model, obs_type=obs_type(policy), autoreset_mode=AutoresetMode.NEXT_STEP
+        episodes, world_model=world_model, autoreset_mode=AutoresetMode.NEXT_STEP, **form(policy, world_model)
     )
     obs, _ = dreams.reset(seed=seeds)
     actor, total = Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
@@ -99,9 +98,9 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     return Played(total.tolist(), success.tolist() if "is_success" in info else [], steps.tolist())
 
 
-def obs_type(policy: str) -> ObsType:
-    """Returns the `obs_type` of a policy; "native" for scripted ones, which read no observation."""
-    return "native" if policy in SCRIPTED else obs_type_of(load_once(policy))
+def form(policy: str, world_model: str) -> dict[str, Any]:
+    """Returns the form of observations for a policy, see `form_of`; "native" for scripted ones, which read none."""
+    return {"obs_type": "native"} if policy in SCRIPTED else form_of(load_once(policy), spec_of(world_model))
 
 
 class Actor:

@@ -83,7 +83,7 @@ class Twin:
 
     @staticmethod
     def _make(name: str, world_model: str, spec: WorldSpec) -> gym.Env:
-        drawn = {} if spec.pictures else {"render_mode": "rgb_array"}
+        drawn: dict[str, Any] = {} if spec.pictures else {"render_mode": "rgb_array"}
         env = make_real(name, world_model, obs_type="native", **drawn)
         if not isinstance(env, WorldModelWrapper):  # which has checked it
             _check(env, spec)
