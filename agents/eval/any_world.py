@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,6 +134,7 @@ def evaluate(
     episodes: int,
     seed: int,
     workers: pool.Workers = 1,
+    worlds: Sequence[str] = ("real", "dream"),
 ) -> dict[tuple[str, str], Played]:
     """Evaluates policies in the real environment and in the dream.
 
@@ -145,6 +146,7 @@ def evaluate(
         seed: As in `play_real`.
         workers: See `pool.Workers`; the outcomes do not depend on it. If it is not 1, the environment has to be one
             that another process can create from its id.
+        worlds: Where to evaluate: "real", "dream", or both.
 
     Returns:
         Outcomes by label of the policy and world, "real" or "dream".
@@ -158,7 +160,8 @@ def evaluate(
     units = [
         _Unit(label, world, policy, env, world_model, min(chunk, episodes - i), seed + i)
         for label, policy in policies.items()
-        for world, chunk in (("real", REAL_CHUNK), ("dream", episodes))
+        for world in worlds
+        for chunk in (REAL_CHUNK if world == "real" else episodes,)
         for i in range(0, episodes, chunk)
     ]
     played: dict[tuple[str, str], Played] = {}
