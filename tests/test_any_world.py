@@ -225,6 +225,11 @@ def test_the_labelled_fit_refuses_tasks_that_the_picture_alone_tells():
         check_tasks(["reach", "place"])
 
 
+def test_random_actions_need_bounds():
+    with pytest.raises(ValueError, match="policy='random' with actions of .*accepted: actions with bounds"):
+        any_world.Actor("random", spaces.Box(-np.inf, np.inf, (2,)), [0])({})
+
+
 def test_an_interval_takes_two_values():
     assert all(math.isnan(bound) for values in ([], [2.0]) for bound in mean_interval(values))
     assert mean_interval([2.0, 2.0]) == (2.0, 2.0)

@@ -122,6 +122,8 @@ class Actor:
             draw = [space.start + g.integers(space.n) for g in self.generators]
             return np.array(draw) if self.policy == "random" else np.full(len(draw), space.start)
         if self.policy == "random":
+            if not space.is_bounded():
+                raise ValueError(f"policy='random' with actions of {space}; accepted: actions with bounds")
             return np.stack([g.uniform(space.low, space.high) for g in self.generators]).astype(space.dtype)
         still = np.clip(np.zeros(space.shape), space.low, space.high)
         return np.tile(still, (len(self.generators), 1)).astype(space.dtype)
