@@ -225,6 +225,12 @@ def test_the_labelled_fit_refuses_tasks_that_the_picture_alone_tells():
         check_tasks(["reach", "place"])
 
 
+def test_a_policy_of_another_world_is_refused(world):
+    with pytest.raises(ValueError, match="is of NicoLReal-v0, and the policy was trained in one of CartPole-v1; acc"):
+        any_world.evaluate({"p": world[1]}, None, "default", 1, 0)
+    registry.check_encoder(registry.load(world[1]), world[0])
+
+
 def test_random_actions_need_bounds():
     with pytest.raises(ValueError, match="policy='random' with actions of .*accepted: actions with bounds"):
         any_world.Actor("random", spaces.Box(-np.inf, np.inf, (2,)), [0])({})

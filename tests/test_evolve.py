@@ -284,6 +284,7 @@ def test_the_command_reports_both_worlds(args):
         (["--task", "fly"], "fly.*accepted"),
         (["--population", "1"], "population=1"),
         (["--init", "/nowhere"], "/nowhere"),
+        (["--init", "default"], "trained in one of NicoLReal-v0; accepted"),
         (["--reward", "success"], "predicts no success; accepted: 'environment'"),
         (["--workers", "0"], "workers=0; accepted"),
     ],

@@ -160,10 +160,24 @@ def form_of(policy: Any, spec: WorldSpec) -> dict[str, Any]:
 
 
 def check_encoder(policy: Any, world_model: str) -> None:
-    """Raises ValueError if a loaded policy was trained with another encoder than a world model's, as far as known."""
+    """Raises ValueError if a loaded policy was trained in another world, or with another encoder, as far as known."""
     config = getattr(policy, "config", None)
+    own, given = _spec_of(getattr(config, "world_model", None)), _spec_of(world_model)
+    if own and given and own.forms != given.forms:
+        raise ValueError(
+            f"world_model={world_model!r} is of {given.name}, and the policy was trained in one of {own.name}; "
+            f"accepted: a world model of {own.name}"
+        )
     if hasattr(config, "check_encoder"):
         config.check_encoder(world_model)  # type: ignore[union-attr]
+
+
+def _spec_of(world_model: str | None) -> WorldSpec | None:
+    """Returns the spec of a world model's world without loading the model; None if its folder has none."""
+    if world_model is None or hub.is_hub_name(world_model):
+        return None
+    file = checkpoint.resolve(world_model) / checkpoint.SPEC
+    return WorldSpec.load(file) if file.is_file() else None
 
 
 def suiting(policy: str | None, world_model: str) -> str | None:
