@@ -178,6 +178,17 @@ def test_physics_begins_alike_and_goes_back_with_the_dream(toy_folder):
         assert session.step(MOVE).step == 5, "a sentence that is refused leaves both worlds where they are"
 
 
+def test_a_sentence_that_only_physics_knows_leaves_it_where_it_was(toy_folder):
+    real = []
+    for sentence in (None, "stack the red cube on the green cube"):
+        with closing(DreamSession(SessionConfig(toy_folder, seed=4))) as session:
+            if sentence is not None:
+                with pytest.raises(ValueError, match="task.*'stack' is not known"):
+                    session.reset(instruction=sentence)
+            real.append(session.step(MOVE).real.observation["pixels"])
+    np.testing.assert_array_equal(*real)
+
+
 def test_any_real_environment_stands_beside_its_dream_and_is_played_again_to_go_back(cartpole):
     with closing(DreamSession(SessionConfig(cartpole, seed=1))) as session:
         assert session.twin.name == "CartPole-v1" and session.now.real.picture.shape[-1] == 3
