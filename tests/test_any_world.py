@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,6 +230,13 @@ def test_a_policy_of_another_world_is_refused(world):
     with pytest.raises(ValueError, match="is of NicoLReal-v0, and the policy was trained in one of CartPole-v1; acc"):
         any_world.evaluate({"p": world[1]}, None, "default", 1, 0)
     registry.check_encoder(registry.load(world[1]), world[0])
+
+
+def test_a_policy_in_a_folder_named_as_a_row_of_the_report_keeps_its_row(world, tmp_path):
+    shutil.copytree(world[1], tmp_path / "foresight")
+    small = {"candidates": 2, "draws": 0, "horizon": 4, "episodes": 1, "objective": ("reward",), "controls": False}
+    foresee(Foresee(policy=str(tmp_path / "foresight"), world_model=world[0], out=tmp_path / "out", **small))
+    assert {name for name, _ in rows(tmp_path / "out")} == {"foresight, alone", "foresight"}
 
 
 def test_random_actions_need_bounds():
