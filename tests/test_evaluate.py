@@ -397,17 +397,6 @@ def test_every_task_has_a_gif_of_its_own(tmp_path):
     assert heights["a"] == heights["a_push"] == 2 * heights["a_lift"]
 
 
-def test_large_and_wide_pictures_fit_into_their_place_in_a_gif(tmp_path):
-    for shape in ((2, 240, 480, 3), (2, 40, 80, 3)):
-        wide = np.zeros(shape, np.uint8)
-        wide[:, :, -(shape[2] // 4) :] = (255, 0, 0)
-        frame = np.asarray(pictures._frame([replace(clip(), physics=wide, dream=wide)], 0, 128, 1))
-        red = (frame[..., 0] > 200) & (frame[..., 1:].max(-1) < 60)
-        assert (np.diff(red.any(0).astype(int)) == 1).sum() == 2, "both worlds, each to its right edge"
-        assert 30 <= red[:, : frame.shape[1] // 2].any(0).sum() <= 34
-    assert pictures.scaled(np.zeros((300, 200, 3), np.uint8), 150).size == (100, 150)
-
-
 def test_pictures_are_enlarged_smoothly():
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[:, 4:] = 255
