@@ -77,11 +77,11 @@ class DreamEnv(gym.Env[Obs, Any]):
     episodes start from a recorded mid-episode state.
 
     ## Episode End
-    The episode terminates when the world model predicts termination. It is truncated at the world's time limit, or when
-    the disagreement of the ensemble exceeds `max_disagreement`. `info["is_success"]` is True when success has been
-    predicted for the last `hold_steps` steps of the world; the value at the end of the episode decides. A model that
-    does not predict success has no such entry. Depending on the world and the model, `info` also has `distance`,
-    `success_probability`, `metric_distance` and `disagreement`.
+    The episode terminates when the world model predicts termination. It is truncated at the world's time limit (a
+    shorter `max_episode_steps` of `gymnasium.make` counts as well; that of `make_vec` may also be longer), or when the
+    disagreement of the ensemble exceeds `max_disagreement`. `info["is_success"]` is True when success has been
+    predicted for the last `hold_steps` steps; the value at the end of the episode decides. Without such a prediction
+    there is no such entry. `info` may also have `distance`, `success_probability`, `metric_distance`, `disagreement`.
 
     ## Arguments
     * `world_model`: "default", a checkpoint folder, or an object that implements

@@ -175,7 +175,8 @@ class DreamEngine:
           predicts success;
         * `distance`: distance of the embedding to the goal embedding, in a world with goals;
         * `metric_distance`: learned distance to the goal, if the reward uses it;
-        * `success_probability` and `disagreement` (0 at a start), if the world model predicts them.
+        * `success_probability` (0 at a start, if the model has no method `success`) and `disagreement` (0 at a start),
+          if the world model predicts them.
 
         Args:
             carry: Carry of B dreams.
@@ -190,7 +191,7 @@ class DreamEngine:
             result["distance"] = raw
             if learned:
                 result["metric_distance"] = carry["_distance"]
-        probability = told.success if told is not None else self._start_success(state)
+        probability = told.success if told is not None else self._start_success(carry)
         if probability is not None:
             result["success_probability"] = probability
         if told is not None and told.disagreement is not None:
@@ -199,9 +200,11 @@ class DreamEngine:
             result["disagreement"] = torch.zeros(len(carry["_steps"]), dtype=torch.float32, device=self.device)
         return result
 
-    def _start_success(self, state: State) -> Tensor | None:
-        known = isinstance(self.model, HasSuccess) and knows_success(self.model, state)
-        return self.model.success(state) if known else None  # type: ignore[attr-defined]
+    def _start_success(self, carry: Carry) -> Tensor | None:
+        state = self.state(carry)
+        if isinstance(self.model, HasSuccess) and knows_success(self.model, state):
+            return self.model.success(state)
+        return torch.zeros_like(carry["_distance"]) if self.tells_success else None  # told by `step` only
 
     @property
     def tells_disagreement(self) -> bool:

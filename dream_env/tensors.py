@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dream_env.checks import check_count
 from dream_env.cuda_graph import Recorded
 from dream_env.dream_config import DreamConfig
 from dream_env.engine import Carry, DreamEngine, merge
@@ -63,10 +64,13 @@ class TensorDreams:
         **kwargs: Any,
     ) -> None:
         self.config = config = DreamConfig.of(kwargs)
-        if num_envs < 1 or config.goal_env or config.render_mode or config.obs_type == "native":
+        check_count("num_envs", num_envs)
+        if max_episode_steps is not None:
+            check_count("max_episode_steps", max_episode_steps, beside="None, ")
+        if config.goal_env or config.render_mode or config.obs_type == "native":
             raise ValueError(
-                f"num_envs={num_envs}, goal_env={config.goal_env}, render_mode={config.render_mode}, "
-                f"obs_type={config.obs_type!r}; accepted: at least 1, False, None, any obs_type except 'native'"
+                f"goal_env={config.goal_env}, render_mode={config.render_mode}, obs_type={config.obs_type!r}; "
+                "accepted: False, None, any obs_type except 'native'"
             )
         self.num_envs, self.differentiable = num_envs, differentiable
         self.engine = engine = DreamEngine(config, max_episode_steps or "spec")
@@ -114,8 +118,10 @@ class TensorDreams:
             the step led to, before any reset: `final_obs` (its observations) and the entries of `DreamEngine.info`.
         """
         shape = (self.num_envs, *self.single_action_space.shape)
-        if action.shape != shape:
-            raise ValueError(f"action has shape {tuple(action.shape)}; accepted: {shape}")
+        if not isinstance(action, Tensor) or action.shape != shape:
+            kind = type(action).__name__
+            given = f"has shape {tuple(action.shape)}" if isinstance(action, Tensor) else f"is a {kind}"
+            raise ValueError(f"action {given}; accepted: {shape}, a tensor")
         if self.engine.continuous:
             action = torch.minimum(torch.maximum(action.to(torch.float32), self._low), self._high)
         noise = (self._uniform(self.model.noise_dim),) if self.config.temperature else ()

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from PIL import Image
 
 from dream_env.agents.data.behaviors import Job, World, record
-from dream_env.agents.eval import any_clips
+from dream_env.agents.eval import any_clips, pictures
+from dream_env.agents.eval.results import Clip
 from dream_env.agents.evaluate.command import Arguments, main
 from dream_env.agents.fit.dynamics.command import Arguments as Fit
 from dream_env.agents.fit.dynamics.command import fit
@@ -86,3 +87,14 @@ def test_a_world_without_pictures_has_no_gif(tmp_path):
     main(replace(args, workers=1))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {"results.png", "episodes.jsonl"} and "rollouts.gif" not in names
+
+
+def test_large_and_wide_pictures_fit_into_their_place_in_a_gif():
+    for shape in ((2, 240, 480, 3), (2, 40, 80, 3)):
+        wide = np.zeros(shape, np.uint8)
+        wide[:, :, -(shape[2] // 4) :] = (255, 0, 0)
+        frame = np.asarray(pictures._frame([Clip("", "", True, wide, wide)], 0, 128, 1))
+        red = (frame[..., 0] > 200) & (frame[..., 1:].max(-1) < 60)
+        assert (np.diff(red.any(0).astype(int)) == 1).sum() == 2, "both worlds, each to its right edge"
+        assert 30 <= red[:, : frame.shape[1] // 2].any(0).sum() <= 34
+    assert pictures.scaled(np.zeros((300, 200, 3), np.uint8), 150).size == (100, 150)

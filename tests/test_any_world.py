@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from dream_env.agents import planners
@@ -34,6 +36,7 @@ from dream_env.agents.run.trust import TRUST
 from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train.arguments import Arguments as Train
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.nicol.spec import SPEC
 from dream_env.spec import WorldSpec
 from dream_env.wrappers import WorldModelWrapper
 
@@ -171,6 +174,11 @@ def test_the_form_of_observations_is_told_by_the_policy_its_config_or_what_it_re
     assert registry.obs_type_of(Reads("pixels", "proprio", "instruction")) == "pixels"
     policy = Reads("pixels", obs_type="native")
     assert registry.obs_type_of(policy) == "native"
+    goals = registry.form_of(Reads("observation", "achieved_goal", "desired_goal"), SPEC)
+    assert goals == {"obs_type": "embedding", "goal_env": True}
+    assert registry.form_of(policy, SPEC) == {"obs_type": "native", "goal_env": False}
+    space = spaces.Dict({"embedding": spaces.Box(-1, 1, (2,)), "top": spaces.Box(0, 255, (8, 8, 3), np.uint8)})
+    assert ZipPolicy(SimpleNamespace(observation_space=space)).obs_type == "pixels"  # whatever the camera is called
     policy.obs_type = "state"
     assert registry.obs_type_of(policy) == "state" == Prior(policy).obs_type
 
@@ -216,6 +224,24 @@ def test_the_labelled_fit_refuses_tasks_that_the_picture_alone_tells():
     check_tasks(["reach", "stack"])
     with pytest.raises(ValueError, match="of place, whose goals are given only by a picture; .* --model slots"):
         check_tasks(["reach", "place"])
+
+
+def test_a_policy_of_another_world_is_refused(world):
+    with pytest.raises(ValueError, match="is of NicoLReal-v0, and the policy was trained in one of CartPole-v1; acc"):
+        any_world.evaluate({"p": world[1]}, None, "default", 1, 0)
+    registry.check_encoder(registry.load(world[1]), world[0])
+
+
+def test_a_policy_in_a_folder_named_as_a_row_of_the_report_keeps_its_row(world, tmp_path):
+    shutil.copytree(world[1], tmp_path / "foresight")
+    small = {"candidates": 2, "draws": 0, "horizon": 4, "episodes": 1, "objective": ("reward",), "controls": False}
+    foresee(Foresee(policy=str(tmp_path / "foresight"), world_model=world[0], out=tmp_path / "out", **small))
+    assert {name for name, _ in rows(tmp_path / "out")} == {"foresight, alone", "foresight"}
+
+
+def test_random_actions_need_bounds():
+    with pytest.raises(ValueError, match="policy='random' with actions of .*accepted: actions with bounds"):
+        any_world.Actor("random", spaces.Box(-np.inf, np.inf, (2,)), [0])({})
 
 
 def test_an_interval_takes_two_values():

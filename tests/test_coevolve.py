@@ -166,6 +166,22 @@ def test_any_environment_and_its_return(pendulum, tmp_path):
         os.chdir(known)
 
 
+def test_any_environment_is_measured_by_all_workers(pendulum, tmp_path, monkeypatch):
+    args = Arguments(
+        pendulum / "policy", (pendulum / "data",), tmp_path, str(pendulum / "world"), measured=6, workers=7
+    )
+    units = []
+
+    def imap(function, items, workers, **_):
+        units.append((workers, [(item.world, item.episodes) for item in items]))
+        return map(function, items)
+
+    monkeypatch.setattr("dream_env.agents.eval.any_world.pool.imap", imap)
+    for world in ("physics", "dream"):
+        assert coevolve.outcomes(args, args.world_model, world)["return"]["all"] < 0
+    assert units == [(7, [("real", 5), ("real", 1)]), (7, [("dream", 6)])]
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_recorded(pendulum, tmp_path):
     args = Arguments(pendulum / "policy", (pendulum / "data",), tmp_path / "out", str(pendulum / "world"))
     for name, env, more in (

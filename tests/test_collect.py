@@ -6,23 +6,27 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 import toy
 from dataset import equal
+from stable_baselines3 import PPO
 
 from dream_env.agents.collect import Arguments, collect, parse_mix
 from dream_env.agents.data.behaviors import Job
-from dream_env.agents.nicol.behaviors import BEHAVIORS, MIX, record
+from dream_env.agents.nicol.behaviors import BEHAVIORS, MIX, make_env, record
 from dream_env.agents.nicol.vla import VLAConfig
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run import cli
 from dream_env.agents.run import workers as pool
+from dream_env.agents.run.trust import TRUST
 from dream_env.data.episodes import EpisodeDataset as GeneralDataset
 from dream_env.nicol.constants import EPISODE_STEPS, denormalize, integrate
 from dream_env.nicol.dream import NicoLDreamEnv
@@ -279,6 +283,7 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
     class Steady(Policy):
         """Remembers what it saw, and does not care."""
 
+        inputs = ("embedding", "proprio")
         config = VLAConfig(encoder_id=fingerprint(toy.ToyWorldModel()))
 
         def act(self, obs: dict, deterministic: bool) -> np.ndarray:
@@ -306,6 +311,19 @@ def test_dreamt_actions_are_those_of_a_dream_that_begins_alike(
         ("policy", toy_folder, None): 2,
         ("dreamt", toy_folder, "w"): 2,
     }
+
+
+@pytest.mark.parametrize("kind, form", [("dreamt", {}), ("policy", {"goal_env": True})])
+def test_a_zip_of_stable_baselines_is_recorded(
+    kind: str, form: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TRUST, "1")
+    file = str(tmp_path / "agent.zip")
+    PPO("MultiInputPolicy", gym.make("NicoLDream-v0", **form), n_steps=8, batch_size=8).save(file)
+    with closing(make_env("reach", file)) as env:
+        episode = record(env, Job(0, kind, 0, "reach", file))
+    assert episode.observation["pixels"].shape == (EPISODE_STEPS + 1, 64, 64, 3)
+    make_env.cache_clear()
 
 
 def square(x: int) -> int:

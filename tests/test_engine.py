@@ -155,6 +155,21 @@ def test_a_model_without_success_is_never_said_to_fail():
     assert len(infos) > 3 and not any("is_success" in info for info in infos)
 
 
+def test_a_model_that_tells_success_only_in_steps_starts_some_dreams_anew():
+    class Teller(WalkModel):
+        """Has no method `success`."""
+
+        def step(self, *args):
+            state, told = super().step(*args)
+            return state, told._replace(success=torch.ones(len(state["place"])))
+
+    dreams = DreamVectorEnv(2, **options(world_model=Teller()))
+    _, start = dreams.reset(seed=0)
+    dreams.step(np.array([0, 1]))
+    _, info = dreams.reset(options={"reset_mask": np.array([True, False])})
+    assert info["success_probability"].tolist() == [0, 1] and info.keys() == start.keys()
+
+
 def test_a_reward_that_the_model_does_not_predict_is_refused():
     class Silent(WalkModel):
         """Predicts no reward."""

@@ -269,7 +269,10 @@ def test_inputs_are_measured_in_the_world_to_evolve_in(args, tmp_path, monkeypat
 
 def test_the_command_reports_both_worlds(args):
     words = ["--world-model", args.world_model, "--out", str(args.out), "--episodes", "2", "--generations", "1"]
-    command("evolve", [*words, "--population", "4", "--rollouts", "2", "--max-steps", "20", "--temperature", "0.5"])
+    command(
+        "evolve",
+        [*words, "--population", "4", "--rollouts", "2", "--max-steps", "20", "--temperature", "0.5", "--workers", "1"],
+    )
     rows = json.loads((args.out / "evaluation" / "results.json").read_text())["rows"]
     played = {(row["policy"], row["world"]) for row in rows}
     assert played == set(product(("best", "mean"), ("real", "dream")))
@@ -284,6 +287,7 @@ def test_the_command_reports_both_worlds(args):
         (["--task", "fly"], "fly.*accepted"),
         (["--population", "1"], "population=1"),
         (["--init", "/nowhere"], "/nowhere"),
+        (["--init", "default"], "trained in one of NicoLReal-v0; accepted"),
         (["--reward", "success"], "predicts no success; accepted: 'environment'"),
         (["--workers", "0"], "workers=0; accepted"),
     ],

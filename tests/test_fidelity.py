@@ -5,12 +5,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 import toy
 from PIL import Image
 from recorded import TASKS, recorded
+from stable_baselines3 import PPO
 
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results
 from dream_env.agents.fidelity import command as fidelity
@@ -24,6 +26,7 @@ from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.run.config import command_line
+from dream_env.agents.run.trust import TRUST
 from dream_env.nicol.constants import EPISODE_STEPS
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS
@@ -227,6 +230,16 @@ def test_policies_with_other_eyes_are_refused(policies, toy_folder, tmp_path, mo
         ranking.check_policies([moved], toy_folder)
     with pytest.raises(FileNotFoundError, match="accepted: a folder"):
         ranking.check_policies([str(tmp_path)], toy_folder)
+
+
+def test_zips_of_stable_baselines_are_compared_and_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")
+    zips = [str(tmp_path / f"{name}.zip") for name in ("one", "goals")]
+    for file, form in zip(zips, ({}, {"goal_env": True}), strict=True):
+        env = gym.make("NicoLDream-v0", **form)
+        PPO("MultiInputPolicy", env, n_steps=8, batch_size=8).save(file)
+    ranking.check_policies(zips, "default")
+    assert ranking.recordable(zips) == (zips[0],) and ranking.weights(zips[0]) != ranking.weights(zips[1])
 
 
 # --- what a user reads

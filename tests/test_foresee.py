@@ -2,16 +2,19 @@
 
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from test_planners import GOAL, Cart, Push
 
 from dream_env.agents import planners
 from dream_env.agents.foresee import command as foresee
 from dream_env.agents.plan import command as plan
-from dream_env.agents.planners.foresight import Foresight, ForesightConfig, leads
+from dream_env.agents.planners.foresight import Foresight, ForesightConfig, leads, looking
 from dream_env.agents.planners.objectives import Objective
+from dream_env.agents.run.trust import TRUST
 from dream_env.nicol.spec import spec_of
 from dream_env.nicol.tasks import TASKS
 
@@ -84,6 +87,16 @@ def test_what_cannot_be_foreseen_is_refused():
         foresight(horizon=31)
     with pytest.raises(ValueError, match="pick='middle'"):
         foresight(pick="middle")
+
+
+def test_a_zip_of_stable_baselines_looks_ahead(tmp_path, monkeypatch):
+    monkeypatch.setenv(TRUST, "1")
+    for name, form in (("plain", {}), ("goals", {"goal_env": True})):
+        env = gym.make("NicoLDream-v0", **form)
+        PPO("MultiInputPolicy", env, n_steps=8, batch_size=8).save(tmp_path / name)
+    assert isinstance(looking(str(tmp_path / "plain.zip"), "default", 2), Foresight)
+    with pytest.raises(ValueError, match="goal_env=True, which imagination does not show; accepted"):
+        looking(str(tmp_path / "goals.zip"), "default", 2)
 
 
 def test_a_foresight_is_kept_as_a_file(tmp_path):

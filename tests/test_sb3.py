@@ -85,6 +85,8 @@ def test_batch_keeps_a_shorter_time_limit(toy_folder):
     batch.reset()
     ends = [batch.step(np.zeros((2, 4)))[2].all() for _ in range(5)]
     assert ends == [False] * 4 + [True]
+    longer = [lambda: gym.make("NicoLDream-v0", world_model=toy_folder, max_episode_steps=99)]  # still ends at 24
+    assert BatchedDream(DummyVecEnv(longer)).get_attr("max_episode_steps") == [24]
     limits = [lambda n=n: gym.make("NicoLDream-v0", world_model=toy_folder, max_episode_steps=n) for n in (5, 20)]
     with pytest.raises(ValueError, match="environments that differ"):
         BatchedDream(DummyVecEnv(limits))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from stable_baselines3 import A2C, PPO, SAC, TD3
 
-from dream_env.agents.run.sb3_state import load_algorithm_into, save_algorithm
+from dream_env.agents.run.sb3_state import RESUMED_SEED, load_algorithm_into, save_algorithm
 
 ALGORITHMS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ppo": (PPO, {"n_steps": 32, "batch_size": 16, "n_epochs": 2}),
@@ -48,6 +48,7 @@ def test_everything_that_was_learned_goes_on(trained: tuple[str, Any, Path]) -> 
     assert load_algorithm_into(again, file)
     assert torch.equal(torch.rand(2), torch_drawn) and random.random() == drawn
     assert np.array_equal(np.random.random(2), numpy_drawn)
+    assert min(again.get_env()._seeds) >= RESUMED_SEED, "not an episode that evaluation holds out"
     assert again.num_timesteps == model.num_timesteps and again._n_updates == model._n_updates
     for key, value in weights(model).items():
         assert torch.equal(value, again.policy.state_dict()[key])

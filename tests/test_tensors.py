@@ -170,13 +170,17 @@ def test_a_step_never_asks_the_host(temperature):
     assert checkpoint.load("default") is model and model.device.type == "cpu"
 
 
-@pytest.mark.parametrize("wrong", [{"num_envs": 0}, {"goal_env": True}, {"reward": "no"}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_envs": 0}, {"num_envs": "2"}, {"max_episode_steps": 0}, {"goal_env": True}, {"reward": "no"}]
+)
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match="accepted"):
         TensorDreams(**{"num_envs": 2} | KWARGS | wrong)
     dreams = TensorDreams(2, **KWARGS)
     with pytest.raises(ValueError, match=r"action has shape \(4,\); accepted: \(2, 4\)"):
         dreams.step(torch.zeros(4))
+    with pytest.raises(ValueError, match=r"action is a ndarray; accepted: \(2, 4\), a tensor"):
+        dreams.step(np.zeros((2, 4)))
     for start in (torch.arange(3), torch.tensor([0, -1]), torch.tensor([0.0, 1.0]), [0, 999]):
         with pytest.raises(ValueError, match=r"start=.*accepted: \(2,\) rows of the initial states, 0 to 23"):
             dreams.reset(start=start)

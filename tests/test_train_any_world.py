@@ -15,6 +15,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.sb3 import SB3Config, SB3Policy
 from dream_env.agents.run.cli import command
 from dream_env.agents.run.worlds import make_real
+from dream_env.agents.train import command as train_command
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.command import train
 from dream_env.agents.train.learners import make_env, make_model
@@ -52,6 +53,15 @@ def args(worlds, tmp_path):
 
 def real(args, obs_type="native"):
     return make_real(args.env, args.world_model, obs_type=obs_type)
+
+
+def test_validation_is_paid_by_the_named_reward(args, monkeypatch):
+    used = []
+    monkeypatch.setattr(train_command, "train", lambda args, env, physics: used.append(physics.reward))
+    train_command.main(replace(args, obs_type="embedding"))
+    monkeypatch.setattr(train_command, "make_env", lambda args: None)  # this world model predicts no success
+    train_command.main(replace(args, reward="success"))
+    assert used == ["environment", "success"]
 
 
 @pytest.mark.parametrize(

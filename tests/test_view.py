@@ -1,6 +1,7 @@
 """The viewer without a page: the session, its recordings, and what keys do."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 
 from dream_env.agents.view import recording
 from dream_env.agents.view.controls import controls_of
-from dream_env.agents.view.session import DreamSession, SessionConfig
+from dream_env.agents.view.session import DreamSession, Moment, SessionConfig
+from dream_env.agents.view.twin import Seen
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.spec import SPEC
 from dream_env.spec import WorldSpec
@@ -176,6 +178,17 @@ def test_physics_begins_alike_and_goes_back_with_the_dream(toy_folder):
         assert session.step(MOVE).step == 5, "a sentence that is refused leaves both worlds where they are"
 
 
+def test_a_sentence_that_only_physics_knows_leaves_it_where_it_was(toy_folder):
+    real = []
+    for sentence in (None, "stack the red cube on the green cube"):
+        with closing(DreamSession(SessionConfig(toy_folder, seed=4))) as session:
+            if sentence is not None:
+                with pytest.raises(ValueError, match="task.*'stack' is not known"):
+                    session.reset(instruction=sentence)
+            real.append(session.step(MOVE).real.observation["pixels"])
+    np.testing.assert_array_equal(*real)
+
+
 def test_any_real_environment_stands_beside_its_dream_and_is_played_again_to_go_back(cartpole):
     with closing(DreamSession(SessionConfig(cartpole, seed=1))) as session:
         assert session.twin.name == "CartPole-v1" and session.now.real.picture.shape[-1] == 3
@@ -246,6 +259,39 @@ def test_an_episode_without_goals_or_pictures_is_kept_too(cartpole, tmp_path):
         with pytest.raises(ValueError, match="no real environment"):
             recording.save_episode(session.past, session.spec, "", session.goal, "", tmp_path / "real", "real")
     assert EpisodeDataset.load(tmp_path / "dream").spec.name == "CartPole-v1"
+
+
+def moment(step, **seen):
+    real = Seen(step, {"state": np.full(2, step, np.float32)}, None, reward=float(step), **seen)
+    return Moment(step, {}, {}, real.observation, {}, None, action=np.float32([step]), real=real)
+
+
+def test_a_real_episode_is_kept_up_to_its_end_though_the_dream_goes_on():
+    steps = [moment(0), moment(1), moment(2, ended=True)]
+    steps += [replace(moment(i), real=steps[2].real) for i in (3, 4)]
+    episode = recording.episode_of(steps, "real")
+    assert episode.action.ravel().tolist() == episode.reward.tolist() == [1, 2] and episode.terminated
+    assert episode.observation["state"][:, 0].tolist() == [0, 1, 2]
+    assert len(recording.episode_of(steps, "dream").action) == 4
+    with pytest.raises(ValueError, match="the real environment had ended before"):
+        recording.episode_of(steps[2:], "real")
+
+
+def test_success_that_the_real_environment_tells_late_is_kept_as_the_condition_that_led_to_it():
+    steps = [moment(0), *(moment(i, info={"is_success": i in (4, 5)}) for i in range(1, 8))]
+    assert recording.episode_of(steps, "real", 3).success.tolist() == [i in (2, 3, 4, 5) for i in range(8)]
+    assert recording.episode_of([moment(0), moment(1)], "real", 3).success is None
+
+
+def test_a_large_picture_is_shown_whole_in_a_gif(tmp_path):
+    picture = np.zeros((400, 600, 3), np.uint8)
+    picture[-40:] = 255  # the ground at the bottom
+    steps = [replace(one, real=replace(one.real, picture=picture)) for one in (moment(0), moment(1))]
+    spec = WorldSpec("x", spaces.Dict({"state": spaces.Box(-9, 9, (2,))}), spaces.Box(-9, 9, (1,)))
+    with Image.open(recording.save_gif(steps, spec, "", tmp_path / "a.gif")) as animation:
+        assert animation.size == (384 + 24, recording.SIDE + 12 + 28 + 12)
+        shown = np.asarray(animation.convert("RGB"))[-12 - recording.SIDE : -12, 12:-12]
+    assert shown[:200].max() < 50 and shown[-20:].min() > 200
 
 
 # --- keys

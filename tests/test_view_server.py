@@ -96,6 +96,9 @@ def test_a_page_drives_goes_back_and_is_told_what_is_refused(session, tmp_path):
         assert page.hear("frame", step=9)["driver"] == "future"
         page.say(do="save", what="gif")
         assert page.hear("saved")["text"].endswith("drive_001.gif") and (tmp_path / "drive_001.gif").is_file()
+        (tmp_path / "drive_001.gif").rename(tmp_path / "drive_002.gif")
+        page.say(do="save", what="gif")
+        assert page.hear("saved")["text"].endswith("drive_003.gif"), "no other recording is overwritten"
         page.say(do="save", what="episode")
         assert "1 episode" in page.hear("saved")["text"]
         page.say(do="set", temperature=0.5, speed=4.0)

@@ -133,10 +133,9 @@ def outcomes(args: Arguments, world_model: str, world: World) -> dict[str, Outco
     """
     tasks, policy = tasks_of(world_model), str(args.policy)
     if not tasks:
-        if world == "dream":
-            played = any_world.play_dream(policy, world_model, args.measured, VALIDATION_SEED)
-        else:
-            played = any_world.play_real(policy, None, world_model, args.measured, VALIDATION_SEED)
+        where = "dream" if world == "dream" else "real"
+        how = (None, world_model, args.measured, VALIDATION_SEED, args.workers, (where,))
+        (played,) = any_world.evaluate({"policy": policy}, *how).values()
         means: dict[str, Any] = {"return": played.returns, "success": played.success}
         return {figure: {"all": float(np.mean(values))} for figure, values in means.items() if values}
     settings = Settings({"policy": policy}, tasks, args.measured, VALIDATION_SEED, world_model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +15,11 @@ from gymnasium.vector import AutoresetMode
 from scipy.stats import bootstrap
 
 from dream_env.agents.eval.statistics import Interval, markdown_table, wilson
-from dream_env.agents.policies.registry import check_encoder, load_once, obs_type_of
+from dream_env.agents.policies.registry import check_encoder, form_of, load_once
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.dream import DreamVectorEnv
 from dream_env.files import write_json, write_text
-from dream_env.observations import ObsType
 from dream_env.spec import observe, success_of
 from dream_env.world_models import checkpoint
 
@@ -58,7 +57,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
         episodes: Number of episodes.
         seed: Seed of the first episode; the others use consecutive seeds.
     """
-    world = make_real(env, world_model, obs_type=obs_type(policy))
+    world = make_real(env, world_model, **form(policy, world_model))
     played = Played([], [], [])
     for i in range(seed, seed + episodes):
         actor, (obs, info) = Actor(policy, world.action_space, [i]), world.reset(seed=i)
@@ -80,7 +79,7 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     """Runs episodes as one batch in the dream, from recorded initial states; arguments as in `play_real`."""
     seeds, model = list(range(seed, seed + episodes)), checkpoint.load(world_model)
     dreams = DreamVectorEnv(
-        episodes, world_model=world_model, obs_type=obs_type(policy), autoreset_mode=AutoresetMode.NEXT_STEP
+        episodes, world_model=world_model, autoreset_mode=AutoresetMode.NEXT_STEP, **form(policy, world_model)
     )
     obs, _ = dreams.reset(seed=seeds)
     actor, total = Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
@@ -99,9 +98,9 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     return Played(total.tolist(), success.tolist() if "is_success" in info else [], steps.tolist())
 
 
-def obs_type(policy: str) -> ObsType:
-    """Returns the `obs_type` of a policy; "native" for scripted ones, which read no observation."""
-    return "native" if policy in SCRIPTED else obs_type_of(load_once(policy))
+def form(policy: str, world_model: str) -> dict[str, Any]:
+    """Returns the form of observations for a policy, see `form_of`; "native" for scripted ones, which read none."""
+    return {"obs_type": "native"} if policy in SCRIPTED else form_of(load_once(policy), spec_of(world_model))
 
 
 class Actor:
@@ -123,6 +122,8 @@ class Actor:
             draw = [space.start + g.integers(space.n) for g in self.generators]
             return np.array(draw) if self.policy == "random" else np.full(len(draw), space.start)
         if self.policy == "random":
+            if not space.is_bounded():
+                raise ValueError(f"policy='random' with actions of {space}; accepted: actions with bounds")
             return np.stack([g.uniform(space.low, space.high) for g in self.generators]).astype(space.dtype)
         still = np.clip(np.zeros(space.shape), space.low, space.high)
         return np.tile(still, (len(self.generators), 1)).astype(space.dtype)
@@ -135,6 +136,7 @@ def evaluate(
     episodes: int,
     seed: int,
     workers: pool.Workers = 1,
+    worlds: Sequence[str] = ("real", "dream"),
 ) -> dict[tuple[str, str], Played]:
     """Evaluates policies in the real environment and in the dream.
 
@@ -146,6 +148,7 @@ def evaluate(
         seed: As in `play_real`.
         workers: See `pool.Workers`; the outcomes do not depend on it. If it is not 1, the environment has to be one
             that another process can create from its id.
+        worlds: Where to evaluate: "real", "dream", or both.
 
     Returns:
         Outcomes by label of the policy and world, "real" or "dream".
@@ -159,7 +162,8 @@ def evaluate(
     units = [
         _Unit(label, world, policy, env, world_model, min(chunk, episodes - i), seed + i)
         for label, policy in policies.items()
-        for world, chunk in (("real", REAL_CHUNK), ("dream", episodes))
+        for world in worlds
+        for chunk in (REAL_CHUNK if world == "real" else episodes,)
         for i in range(0, episodes, chunk)
     ]
     played: dict[tuple[str, str], Played] = {}

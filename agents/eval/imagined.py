@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from dream_env.agents.clone.encoded_frames import encode
-from dream_env.agents.eval.pictures import enlarge
+from dream_env.agents.eval.pictures import scaled
 from dream_env.data.episodes import EpisodeDataset
 
 GAP = 4
@@ -77,7 +77,7 @@ def labelled(
         side: Height of a picture, in pixels.
     """
     font = ImageFont.load_default(15)
-    parts = {name: [enlarge(one, side) for one in pictures] for name, pictures in rows.items()}
+    parts = {name: [scaled(one, side) for one in pictures] for name, pictures in rows.items()}
     width = next(iter(parts.values()))[0].width
     measured = [font.getlength(line) for name in parts for line in name.split("\n")]
     left, top = int(max(measured)) + 16, 26 + 24 * bool(said)

@@ -119,6 +119,18 @@ def enlarge(picture: np.ndarray, side: int) -> Image.Image:
     return large.filter(ImageFilter.GaussianBlur(BLUR * times))
 
 
+def scaled(picture: np.ndarray, side: int, width: int | None = None) -> Image.Image:
+    """Enlarges or shrinks a picture `(H, W, 3)` uint8 to a height of `side` pixels.
+
+    With `width`, it becomes less high where it would otherwise be wider than `width` pixels.
+    """
+    high, wide = picture.shape[:2]
+    if width is not None:
+        side = min(side, max(1, round(width * high / wide)))
+    image = enlarge(picture, side)
+    return image if image.height == side else image.resize((max(1, round(wide * side / high)), side))
+
+
 def write_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
     """Writes frames as a looping GIF; the last frame is shown eight times as long.
 
@@ -188,7 +200,7 @@ def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Imag
         for k, (title, pictures) in enumerate(((clip.real, clip.physics), ("dream", clip.dream))):
             left = x + k * (tile + gap)
             draw.text((left, top), title, "#4a5568", small)
-            canvas.paste(enlarge(pictures[now], tile), (left, top + line))
+            canvas.paste(scaled(pictures[now], tile, tile), (left, top + line))
         shown, color = f"step {now}", "#718096"
         if now == len(clip.physics) - 1 and clip.success is not None:
             shown, color = ("solved", "#2f855a") if clip.success else ("not solved", "#c53030")

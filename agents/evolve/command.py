@@ -59,6 +59,8 @@ class Evolution:
     def __init__(self, args: Arguments) -> None:
         check_out(args.out, Controller.kind, args.init if args.init != "none" else None, args.world_model)
         self.args, device = args, check_device(args.device)
+        if args.init != "none":
+            registry.check_encoder(registry.load_once(args.init), args.world_model)
         if (args.out / SETTINGS).exists():
             check_settings(args.out, json.loads((args.out / SETTINGS).read_text()), args.settings())
         engine = DreamEngine(dream_config(args))

@@ -103,7 +103,7 @@ def visit(job: Job) -> np.ndarray:
 def _made(world: World) -> tuple[Controller, Any]:
     controller = load(Path(world.form))  # of one's own: `play` writes into its weights
     config = controller.config
-    options = {"task": world.task} if tasks_of(config.world_model) else {}
+    options: dict[str, Any] = {"task": world.task} if tasks_of(config.world_model) else {}
     made = make_real(world.env, config.world_model, obs_type=config.obs_type, reward=world.reward, **options)
     return controller, made
 

@@ -16,8 +16,9 @@ from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirme
 from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import encoder_digest
 from dream_env.agents.nicol.rollouts import Batch, play
-from dream_env.agents.policies.registry import load
+from dream_env.agents.policies.registry import check_encoder, form_of, load, resolve
 from dream_env.agents.run import workers as pool
+from dream_env.nicol.spec import SPEC
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
 
@@ -26,7 +27,9 @@ PHYSICS_CHUNK, DREAM_CHUNK = 10, 256
 
 
 def weights(policy: str) -> str:
-    """Returns a digest of a policy's weights and config."""
+    """Returns a digest of a policy's weights and config; of a file, such as a .zip, that of its content."""
+    if (file := resolve(policy)).is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     saved = load(policy)
     digest = hashlib.sha256(json.dumps(asdict(saved.config), sort_keys=True, default=str).encode())
     for tensor in saved.state_dict().values():
@@ -35,8 +38,10 @@ def weights(policy: str) -> str:
 
 
 def recordable(policies: Sequence[str]) -> tuple[str, ...]:
-    """Returns the policies that can be recorded: those that do not read instructions word by word."""
-    return tuple(policy for policy in policies if "words" not in load(policy).inputs)
+    """Returns the policies that can be recorded: those that read nothing but what `obs_type="pixels"` shows."""
+    forms = {policy: form_of(load(policy), SPEC) for policy in policies}
+    shown = ("embedding", "pixels", "native")
+    return tuple(policy for policy, form in forms.items() if form["obs_type"] in shown and not form["goal_env"])
 
 
 def check_policies(policies: Sequence[str], world_model: str) -> None:
@@ -53,9 +58,9 @@ def check_policies(policies: Sequence[str], world_model: str) -> None:
     for policy in policies:
         if policies.count(policy) > 1:
             raise ValueError(f"policies: {policy!r} is named twice; accepted: each once")
-        config = load(policy).config
+        saved = load(policy)
         try:
-            config.check_encoder(world_model)
+            check_encoder(saved, world_model)
         except ValueError as error:
             raise ValueError(f"policies: {policy!r} does not fit the world model: {error}") from error
 

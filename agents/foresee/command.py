@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from dream_env import hub
 from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.foresee.arguments import Arguments
 from dream_env.agents.nicol.rollouts import Batch, physics_episode
@@ -143,7 +142,7 @@ def main(args: Arguments) -> None:
     with plan.removed_if_refused(*files.values()):
         for name, pick in names.items():
             Foresight(replace(best.config, pick=pick), best.model, best.policy).save(files[name])
-        policies = {hub.label(args.policy): args.policy} | {name: str(file) for name, file in files.items()}
+        policies = {plan.label(args.policy, names): args.policy} | {name: str(file) for name, file in files.items()}
         about: dict[str, Any] = {"foresight": asdict(best.config)}
         if not tasks_of(args.world_model):
             plan.report_any(policies, args, about)

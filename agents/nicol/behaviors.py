@@ -11,15 +11,17 @@ import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
 from dream_env.agents.nicol import both_arms
-from dream_env.agents.policies.registry import world_model_of
+from dream_env.agents.policies.registry import check_encoder, form_of, world_model_of
 from dream_env.data.episode import Episode
 from dream_env.nicol import shift as scenes
 from dream_env.nicol import tasks
 from dream_env.nicol.constants import SETPOINT_STEP, denormalize
 from dream_env.nicol.layout import OBJECTS
 from dream_env.nicol.physics import TEXTURES
+from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks.carry import GRASP_X
 from dream_env.nicol.tasks.task import TABLE_Z
+from dream_env.observations import ObsType
 from dream_env.spec import WorldSpec
 
 TASKS = (*tasks.TASKS, "all")
@@ -186,10 +188,10 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
     import torch
 
     actor = load_policy(path)
-    world_model = world_model or str(world_model_of(path))
-    actor.config.check_encoder(world_model)
+    world_model = world_model or world_model_of(path) or "default"
+    check_encoder(actor, world_model)
     actor.reset()
-    dream = make_dream(world_model)
+    dream = make_dream(world_model, **form_of(actor, SPEC))
     start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
     noise = int(rng.integers(2**31))
     imagined, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
@@ -215,11 +217,12 @@ BEHAVIORS: dict[str, Callable[..., Behavior]] = {
 
 
 @lru_cache
-def make_dream(world_model: str) -> Any:
+def make_dream(world_model: str, obs_type: ObsType = "embedding", goal_env: bool = False) -> Any:
     """Creates the dream environment of a world model; it is cached per process."""
     from dream_env.nicol.dream import NicoLDreamEnv
 
-    return NicoLDreamEnv("all", world_model=world_model, reward="success")
+    reward: Any = "energy" if goal_env else "success"  # not used; goal environments refuse "success"
+    return NicoLDreamEnv("all", world_model=world_model, reward=reward, obs_type=obs_type, goal_env=goal_env)
 
 
 @lru_cache
@@ -229,9 +232,9 @@ def make_env(task: str, policy: str | None = None, scene: str = "standard") -> A
 
     if policy is None:
         return real.make(task, world_model=None, scene=scene)
-    world_model = str(world_model_of(policy))
-    load_policy(policy).config.check_encoder(world_model)
-    return real.make(task, obs_type="pixels", world_model=world_model, scene=scene)
+    actor, world_model = load_policy(policy), world_model_of(policy) or "default"
+    check_encoder(actor, world_model)
+    return real.make(task, world_model=world_model, scene=scene, **form_of(actor, SPEC))
 
 
 def spec_of(env: Any, max_steps: int | None) -> WorldSpec:
@@ -282,20 +285,26 @@ def scene_labels(physics: Any, frames: int) -> dict[str, np.ndarray]:
     return {name: np.repeat(np.array(value, np.float32)[None], frames, axis=0) for name, value in values.items()}
 
 
+def _true(env: Any, obs: Observation) -> Observation:
+    """Returns the observation of physics itself, whatever form a policy is shown."""
+    return getattr(env, "true_observation", obs)
+
+
 def record(env: Any, job: Job) -> Episode:
     """Records one episode. The same job gives the same episode."""
     obs, _ = env.reset(seed=job.seed)
     physics = env.unwrapped
     given = {"path": job.policy, "world_model": job.world_model}
     kwargs = {name: value for name, value in given.items() if value is not None}
-    behavior = BEHAVIORS[job.kind](physics, np.random.default_rng([job.seed, 1]), obs, **kwargs)
-    observations, truths, actions, experts = [obs], [physics.truth()], [], []
+    first = obs if job.kind == "policy" else _true(env, obs)  # a dream starts from what physics shows
+    behavior = BEHAVIORS[job.kind](physics, np.random.default_rng([job.seed, 1]), first, **kwargs)
+    observations, truths, actions, experts = [_true(env, obs)], [physics.truth()], [], []
     for step in range(physics.episode_steps):
         action = behavior.send(obs) if step else next(behavior)
         actions.append(np.clip(action, -1, 1).astype(np.float32))
         experts.append(physics.expert_action())
         obs, *_ = env.step(actions[-1])
-        observations.append(obs)
+        observations.append(_true(env, obs))
         truths.append(physics.truth())
     labels = {"expert": np.stack(experts)} | {name: np.stack([truth[name] for truth in truths]) for name in FACTS}
     if physics.scene_name != "standard" or physics.task_name not in tasks.STANDARD:

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from dream_env.agents.eval.results import Clip, EpisodeResult, Goal, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts, shown_physics
-from dream_env.agents.policies.registry import SHIPPED, check_encoder, load_once, obs_type_of, world_model_of
+from dream_env.agents.policies.registry import SHIPPED, check_encoder, form_of, load_once, world_model_of
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
@@ -147,9 +147,8 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     if world_model == "default" and saved is not None:
         world_model = world_model_of(policy) or world_model
     check_encoder(saved, world_model)
-    goal_env = "desired_goal" in keys  # which only embeddings have
-    obs_type = "embedding" if goal_env or saved is None else obs_type_of(saved)
-    return {"world_model": world_model, "obs_type": obs_type, "reward": reward, "goal_env": goal_env}
+    form = {"obs_type": "embedding", "goal_env": False} if saved is None else form_of(saved, SPEC)
+    return {"world_model": world_model, "reward": reward, **form}
 
 
 def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:

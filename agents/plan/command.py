@@ -9,7 +9,7 @@ prior, the prior policy alone is evaluated on the same seeds, as a baseline.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -76,6 +76,12 @@ def default_objective(world_model: str) -> dict[str, float]:
     return {"energy": 1.0} if model.spec.goals else usual(model)
 
 
+def label(policy: str, taken: Iterable[str]) -> str:
+    """Returns the label of a policy in a report that has the labels `taken` already."""
+    name = hub.label(policy)
+    return f"{name}, alone" if name in taken else name
+
+
 @contextmanager
 def removed_if_refused(*files: Path) -> Iterator[None]:
     """Removes files, and their folder if it is then empty, if the code in the block raises an expected error."""
@@ -131,7 +137,7 @@ def main(args: Arguments) -> None:
     args = replace(args, world_model=named_world_model(args.world_model, None if args.prior == "none" else args.prior))
     check_task(args.task, args.world_model)
     planner, file = Planner(config(args)), args.out / "planner.json"
-    policies = {} if args.prior == "none" else {hub.label(args.prior): args.prior}
+    policies = {} if args.prior == "none" else {label(args.prior, ("planner",)): args.prior}
     policies["planner"] = str(file)
     about = {"planner": asdict(planner.config)}
     with removed_if_refused(file):

@@ -216,8 +216,8 @@ def looking(policy: str, world_model: str, candidates: int = 0) -> Any:
         ValueError: If the policy was trained with another encoder, or plans with another world model.
     """
     loaded = load_policy(policy, world_model)
-    plans = isinstance(loaded.config, ForesightConfig | PlannerConfig)
-    own = loaded.config.world_model if plans else world_model
+    config = getattr(loaded, "config", None)  # a .zip of stable-baselines3 has none
+    own = config.world_model if isinstance(config, ForesightConfig | PlannerConfig) else world_model
     if checkpoint.resolve(own) != checkpoint.resolve(world_model):
         raise ValueError(f"policy={policy!r} imagines with world_model={own!r}; accepted: {world_model!r}")
     if not candidates:

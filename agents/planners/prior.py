@@ -16,6 +16,7 @@ from dream_env.agents.planners.rollout import Imagined, imagine, repeat
 from dream_env.agents.planners.states import goal_embedding
 from dream_env.agents.policies import registry
 from dream_env.observations import ObservationBuilder, ObsType
+from dream_env.world_models import checkpoint
 from dream_env.world_models.protocol import State, WorldModel
 
 
@@ -153,9 +154,14 @@ def load_policy(path: str, world_model: str | None = None) -> Any:
         world_model: Name or folder of the world model whose encoder the policy will use; None skips the check.
 
     Raises:
-        ValueError: If the policy was trained with another encoder.
+        ValueError: If the policy was trained with another encoder, or in environments with `goal_env=True`.
     """
     policy = registry.load_once(path)
     if world_model is not None:
         registry.check_encoder(policy, world_model)
+        if registry.form_of(policy, checkpoint.load(world_model).spec)["goal_env"]:
+            raise ValueError(
+                f"policy={path!r} reads the observations of goal_env=True, which imagination does not show; accepted: "
+                "a policy of environments without goal_env"
+            )
     return policy

@@ -153,11 +153,31 @@ def obs_type_of(policy: Any) -> ObsType:
     return next((kind for kind in kinds if kind in policy.inputs), "embedding")
 
 
+def form_of(policy: Any, spec: WorldSpec) -> dict[str, Any]:
+    """Returns the arguments `obs_type` and `goal_env` of environments that show a loaded policy what it reads."""
+    goal_env = "desired_goal" in policy.inputs and "desired_goal" not in spec.observation.spaces
+    return {"obs_type": "embedding" if goal_env else obs_type_of(policy), "goal_env": goal_env}
+
+
 def check_encoder(policy: Any, world_model: str) -> None:
-    """Raises ValueError if a loaded policy was trained with another encoder than a world model's, as far as known."""
+    """Raises ValueError if a loaded policy was trained in another world, or with another encoder, as far as known."""
     config = getattr(policy, "config", None)
+    own, given = _spec_of(getattr(config, "world_model", None)), _spec_of(world_model)
+    if own and given and own.forms != given.forms:
+        raise ValueError(
+            f"world_model={world_model!r} is of {given.name}, and the policy was trained in one of {own.name}; "
+            f"accepted: a world model of {own.name}"
+        )
     if hasattr(config, "check_encoder"):
         config.check_encoder(world_model)  # type: ignore[union-attr]
+
+
+def _spec_of(world_model: str | None) -> WorldSpec | None:
+    """Returns the spec of a world model's world without loading the model; None if its folder has none."""
+    if world_model is None or hub.is_hub_name(world_model):
+        return None
+    file = checkpoint.resolve(world_model) / checkpoint.SPEC
+    return WorldSpec.load(file) if file.is_file() else None
 
 
 def suiting(policy: str | None, world_model: str) -> str | None:

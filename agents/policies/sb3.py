@@ -153,8 +153,13 @@ class ZipPolicy:
 
     @property
     def obs_type(self) -> ObsType | None:
-        """Form of the observations: "native" if it reads nothing that a world model adds to them, else None."""
-        return None if {"embedding", "instruction"} & {*self.inputs} else "native"
+        """Form of the observations: "native" if it reads nothing that a world model adds to them.
+
+        Otherwise "pixels" if it reads pictures, whatever their names; None for the other forms.
+        """
+        if not {"embedding", "instruction"} & {*self.inputs}:
+            return "native"
+        return "pixels" if any(len(part.shape or ()) == 3 for part in self.observation_space.values()) else None
 
     def reset(self) -> None:
         """Does nothing: the policy has no memory."""

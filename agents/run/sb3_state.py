@@ -27,6 +27,8 @@ CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in a run's folder."""
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 """Counters of an algorithm that are saved."""
+RESUMED_SEED = 2**30
+"""Offset of the environments' seeds in a resumed run, far above those of data, validation and evaluation."""
 BUFFER_BYTES = 2**28
 """Size in bytes of the largest replay buffer that is saved."""
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -135,7 +137,8 @@ def _restore(model: BaseAlgorithm, about: Mapping[str, Any], tensors: Mapping[st
             stored = tensors[f"buffer/{name}"].numpy()
             array[: len(stored)] = stored
         buffer.pos, buffer.full = int(about["buffer"][0]), bool(about["buffer"][1])
-    model.set_random_seed((model.seed or 0) + model.num_timesteps)  # not the episodes from the start of the run again
+    # Neither the episodes from the start of the run again, nor held-out ones.
+    model.set_random_seed(RESUMED_SEED + ((model.seed or 0) + model.num_timesteps) % RESUMED_SEED)
     _set_generators(about["generators"], tensors)
     return buffer is None or "buffer" in about
 

@@ -26,6 +26,7 @@ def make_real(
     *,
     obs_type: ObsType = "embedding",
     reward: Any = None,
+    goal_env: bool = False,
     task: str = "all",
     **options: Any,
 ) -> gym.Env:
@@ -38,6 +39,7 @@ def make_real(
         obs_type: As in `dream_env.dream.DreamEnv`; "native" for the environment's own observations.
         reward: As in `dream_env.dream.DreamEnv`, and with the same default, so that all observation types are paid
             alike.
+        goal_env: As in `dream_env.dream.DreamEnv`.
         task: Task, if the environment has several.
         **options: Further arguments of the environment.
 
@@ -50,12 +52,13 @@ def make_real(
         from dream_env.nicol import real  # imported late because it loads the physics engine
 
         check_choice("task", task, (*TASKS, "all"))
-        return real.make(task, world_model=world_model, obs_type=obs_type, reward=reward, **options)
+        form = {"obs_type": obs_type, "reward": reward, "goal_env": goal_env}
+        return real.make(task, world_model=world_model, **form, **options)
     # Apply the same preparation (crop, resize, frame skip, ...) as when the episodes were recorded.
     made = make_of(replace(spec, name=name), **options)
     if obs_type == "native" and not spec.goals and reward in (None, "environment"):
         return made  # it has these observations and this reward itself
-    return WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward)
+    return WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward, goal_env=goal_env)
 
 
 def make_dream(world_model: str, *, task: str = "all", **options: Any) -> DreamEnv:

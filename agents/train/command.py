@@ -47,12 +47,13 @@ from dream_env.checks import check_choice
 from dream_env.files import replacing, write_json
 from dream_env.initial_states import FILE
 from dream_env.nicol.tasks import TASKS
+from dream_env.rewards import RewardName
 from dream_env.world_models.precision import check_device
 
 
-def make_physics(task: str, world_model: str) -> gym.Env:
+def make_physics(task: str, world_model: str, reward: RewardName | None = None) -> gym.Env:
     """Makes NICOL's physics environment, for validation."""
-    return make_real(None, world_model, task=task)
+    return make_real(None, world_model, task=task, reward=reward)
 
 
 def check(args: Arguments, physics: gym.Env | None) -> None:
@@ -162,7 +163,8 @@ def main(args: Arguments) -> None:
     args = replace(args, world_model=registry.named_world_model(args.world_model, args.init))
     physics = None
     if args.validation_episodes:
-        physics = make_real(args.env, args.world_model, obs_type=obs_type_of(args), task=args.task)
+        form: dict[str, Any] = {"obs_type": obs_type_of(args), "reward": args.reward, "task": args.task}
+        physics = make_real(args.env, args.world_model, **form)
     with mirrored(args.out, args.settings(), args.wandb):
         train(args, make_env(args), physics)
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from dream_env.agents.policies import registry
 from dream_env.agents.view.controls import bounds
 from dream_env.dream import DreamEnv
 from dream_env.observations import ObservationBuilder, to_numpy
@@ -36,14 +37,9 @@ class Saved:
 
     def __init__(self, policy: Any, env: DreamEnv) -> None:
         self.policy = policy
-        config, model = getattr(self.policy, "config", None), env.dreams.engine.model
-        if hasattr(config, "check_encoder") and isinstance(env.config.world_model, str | Path):
-            config.check_encoder(str(env.config.world_model))  # type: ignore[union-attr]
-        inputs = set(self.policy.inputs)
-        shows: Any = next((name for name in ("pixels", "words") if name in inputs), "embedding")
-        if inputs & set(model.spec.pictures):
-            shows = "pixels"
-        self.form = ObservationBuilder(model, getattr(config, "obs_type", shows), "desired_goal" in inputs)
+        if isinstance(env.config.world_model, str | Path):
+            registry.check_encoder(policy, str(env.config.world_model))
+        self.form = ObservationBuilder(env.dreams.engine.model, **registry.form_of(policy, env.world_spec))
         self.reset()
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dream_env.agents.eval.pictures import enlarge, write_gif
+from dream_env.agents.eval.pictures import scaled, write_gif
 from dream_env.data.episode import Episode
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import locked
@@ -56,7 +56,7 @@ def save_gif(moments: Sequence[Moment], spec: WorldSpec, instruction: str, path:
     font, frames = ImageFont.load_default(22), []
     for moment in moments:
         tiles = [(world, stage(moment, spec, world)) for world in worlds]
-        images = [(world, enlarge(picture, SIDE)) for world, picture in tiles if picture is not None]
+        images = [(world, scaled(picture, SIDE)) for world, picture in tiles if picture is not None]
         width = sum(image.width for _, image in images) + 12 * (len(images) + 1)
         words = textwrap.wrap(f"“{instruction}”" if instruction else "", max(8, width // 11))
         top = 12 + 28 * len(words) + 28
@@ -105,7 +105,7 @@ def save_episode(
     spec = replace(spec, horizon=None)  # a user may take more steps than the horizon
     with locked(folder), EpisodeWriter(folder, spec) as writer:
         seeds = writer.seeds()
-        episode = episode_of(moments, world)
+        episode = episode_of(moments, world, spec.hold_steps)
         episode.instruction, episode.task = instruction, task or episode.task
         episode.goal = {name: goal[name] for name in spec.pictures} if spec.goals else None
         episode.seed = max(seeds, default=-1) + 1
@@ -113,11 +113,17 @@ def save_episode(
     return len(seeds) + 1
 
 
-def episode_of(moments: Sequence[Moment], world: str) -> Episode:
+def episode_of(moments: Sequence[Moment], world: str, hold_steps: int = 1) -> Episode:
     """Converts moments to an episode of the dream or of the real environment.
 
+    Args:
+        moments: Moments of one episode.
+        world: `DREAM` or `REAL`; an episode of the latter ends where the real environment says, even if the dream goes
+            on.
+        hold_steps: Steps for which the success condition has to hold until the real environment reports success.
+
     Raises:
-        ValueError: If there was no real environment.
+        ValueError: If there was no real environment, or it had ended before.
     """
     steps = moments[1:]
     actions = np.stack([step.action for step in steps])
@@ -129,8 +135,14 @@ def episode_of(moments: Sequence[Moment], world: str) -> Episode:
         real = [m.real for m in moments if m.real is not None]
         if len(real) < len(moments):
             raise ValueError("there is no real environment; accepted: the dream")
+        real = real[: next((i for i, seen in enumerate(real) if seen.ended), len(real)) + 1]
+        if not (actions := actions[: len(real) - 1]).size:
+            raise ValueError("the real environment had ended before the kept steps; accepted: the dream")
         seen, rewards, ended = [r.observation for r in real], [r.reward for r in real[1:]], real[-1].ended
-        success = np.array([bool(r.info["is_success"]) for r in real]) if "is_success" in real[0].info else None
+        success = None
+        if any("is_success" in r.info for r in real):  # after `hold_steps` steps of the condition, which is stored
+            told = np.array([bool(r.info.get("is_success")) for r in real])
+            success = np.array([told[i : i + hold_steps].any() for i in range(len(told))])
     return Episode(
         {name: np.stack([observation[name] for observation in seen]) for name in seen[0]},
         actions,

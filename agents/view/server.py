@@ -243,7 +243,8 @@ class Viewer:
     def _save(self, what: str) -> str:
         session, words = self.session, self.session.instruction
         if what == "gif":
-            number = sum(1 for _ in self.out.glob("drive_*.gif")) + 1
+            taken = [file.stem.removeprefix("drive_") for file in self.out.glob("drive_*.gif")]
+            number = max((int(each) for each in taken if each.isdecimal()), default=0) + 1
             path = self.out / f"drive_{number:03d}.gif"
             return str(recording.save_gif(session.past, session.spec, words, path))
         saved = []

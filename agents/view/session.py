@@ -178,8 +178,9 @@ class DreamSession:
             row = self._row(own, instruction, asked)
             self.env.reset(seed=own, options={"start": row, **words})
         else:
-            real = self.twin.reset(own, **options, **words)
-            self.env.reset(seed=own, options=self.twin.start())
+            with self.twin.kept():
+                real = self.twin.reset(own, **options, **words)
+                self.env.reset(seed=own, options=self.twin.start())
         self.task, self._next = asked, own + 1
         self.goal = self._goal_of(row)
         self._begin(real)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,8 @@ from dream_env.spec import WorldSpec, observe
 from dream_env.wrappers import WorldModelWrapper
 
 AUTO, NONE = "auto", "none"
+ELSEWHERE = -1
+"""Step of an environment that is in no moment of the episode."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Twin:
         self._step = 0
         self._begun: dict[str, Any] = {}
         self._tape: list[Any] = []
+        self._first: dict[str, np.ndarray] = {}
 
     @classmethod
     def of(cls, real: str, world_model: str, spec: WorldSpec) -> Twin | None:
@@ -83,7 +88,7 @@ class Twin:
 
     @staticmethod
     def _make(name: str, world_model: str, spec: WorldSpec) -> gym.Env:
-        drawn = {} if spec.pictures else {"render_mode": "rgb_array"}
+        drawn: dict[str, Any] = {} if spec.pictures else {"render_mode": "rgb_array"}
         env = make_real(name, world_model, obs_type="native", **drawn)
         if not isinstance(env, WorldModelWrapper):  # which has checked it
             _check(env, spec)
@@ -99,6 +104,16 @@ class Twin:
         obs, info = self.env.reset(**begun)
         self._begun, self._tape, self._step = begun, [], 0
         return self._seen(obs, info)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keeps the current episode if the code in the block raises an error: the next step returns to it."""
+        known = self._begun, self._tape, self._first
+        try:
+            yield
+        except Exception:
+            (self._begun, self._tape, self._first), self._step = known, ELSEWHERE
+            raise
 
     def step(self, action: Any, before: Seen) -> Seen:
         """Takes one step from an earlier output, returning to that state first if the environment has left it."""

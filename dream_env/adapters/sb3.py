@@ -156,7 +156,7 @@ class BatchedDream(VecEnvWrapper):
         chain, configs = [_wrappers(env) for env in envs], [env.config for env in singles]  # type: ignore[attr-defined]
         classes = [env.vector_class for env in singles]  # type: ignore[attr-defined]
         foreign = {type(w).__name__ for row in chain for w in row if not isinstance(w, self.KNOWN)}
-        limits = [env.get_wrapper_attr("_max_episode_steps") for env in envs]
+        limits = [_limit(env) for env in envs]
         alike = [*zip(classes, configs, limits, strict=True)]
         if foreign or any(each != alike[0] for each in alike):
             problem = f"wrappers {sorted(foreign)}" if foreign else "environments that differ"
@@ -226,6 +226,13 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     return np.array_equal(one, other)
+
+
+def _limit(env: gym.Env) -> int | None:
+    """Returns the steps after which an episode is truncated: the shortest limit of the dream and its wrappers."""
+    parts = [env.unwrapped, *(wrapper for wrapper in _wrappers(env) if isinstance(wrapper, TimeLimit))]
+    limits = [part._max_episode_steps for part in parts]  # type: ignore[attr-defined]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _wrappers(env: gym.Env) -> list[gym.Wrapper]:

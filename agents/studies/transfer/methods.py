@@ -115,7 +115,7 @@ def _practice(spec: Spec, setup: Setup, out: Path, world_model: str, init: str) 
     """Trains by RL in a dream, into `out`/policy, and returns the physics steps of the validations."""
     own: dict[str, Any] = {"out": out / "policy", "init": init, "world_model": world_model, "seed": spec.seed}
     args = Practice(**{"validation_episodes": 0, **setup.recipe, **own})
-    physics = train.make_physics(args.task, args.world_model) if args.validation_episodes else None
+    physics = train.make_physics(args.task, args.world_model, args.reward) if args.validation_episodes else None
     train.train(args, train.make_env(args), physics, progress=False)
     history = json.loads((args.out / "validation.json").read_text())
     return EPISODE_STEPS * args.validation_episodes * sum("success" in entry for entry in history)
