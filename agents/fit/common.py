@@ -50,23 +50,27 @@ def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.nda
     return order[:held], order[held:]
 
 
-def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:
+def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0, rows: np.ndarray | None = None) -> InitialStates:
     """Returns initial states from episodes: the first frame of each, and random later frames except the last.
+
+    Only these frames are read, since the pictures of whole episodes may not fit into memory.
 
     Args:
         data: Recorded episodes.
         each: Number of states per episode; short episodes have fewer.
         seed: Seed of the choice.
+        rows: Indices of the episodes; None for all.
     """
-    rng = np.random.default_rng(seed)
-    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths]
+    rng, rows = np.random.default_rng(seed), np.arange(len(data)) if rows is None else rows
+    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths[rows]]
     step = np.concatenate([[0, *later] for later in others]).astype(np.int64)
-    episode = np.repeat(np.arange(len(data)), [1 + len(later) for later in others])
+    place = np.repeat(np.arange(len(rows)), [1 + len(later) for later in others])
+    episode = rows[place]
     frames = data.offsets[episode] + step
     return InitialStates(
         observation={name: np.asarray(values[frames]) for name, values in data.observation.items()},
-        goal_observation={name: np.asarray(values) for name, values in data.goal.items()},
-        goal=episode if data.goal else np.zeros_like(episode),
+        goal_observation={name: np.asarray(values[rows]) for name, values in data.goal.items()},
+        goal=place if data.goal else np.zeros_like(place),
         task=data.task[episode],
         instruction=data.instruction[episode],
         step=step,

@@ -264,16 +264,15 @@ def targets_at(targets: stages.Targets, rows: np.ndarray) -> stages.Targets:
 
 def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
     """Collects initial states, from successful episodes only if success is known, so that their goals are reachable."""
-    data, kept = replace(data, labels={}), np.arange(len(data))
+    kept = np.arange(len(data))
     if args.use_success and data.success is not None and data.solved.any():
         kept = np.flatnonzero(data.solved)
     kept = np.sort(np.random.default_rng(args.seed).permutation(kept)[: max(1, args.most_starts // args.starts)])
-    chosen = EpisodeDataset.stack([data[int(i)] for i in kept], data.spec)
-    found = initial_states(chosen, args.starts, args.seed)
+    found = initial_states(data, args.starts, args.seed, kept)
     if data.goal:
         return found
-    last = chosen.offsets[1:] - 1
-    goal = {name: np.asarray(chosen.observation[name][last]) for name in data.spec.pictures}
+    last = data.offsets[kept + 1] - 1
+    goal = {name: np.asarray(data.observation[name][last]) for name in data.spec.pictures}
     episode = np.cumsum(found.step == 0) - 1  # the initial states of each episode begin with its first frame
     return replace(found, goal_observation=goal, goal=episode)
 
