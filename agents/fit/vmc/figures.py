@@ -127,7 +127,7 @@ def reports(model: VMCModel, data: Recorded) -> tuple[stages.Report, stages.Repo
         numbers = {"likelihood": found["likelihood"]["M"]} | {
             name: float(value)
             for name, value in found.get("ends", {}).items()
-            if name in ("auc", "precision", "recall")
+            if name in ("auc", "precision", "recall") and value is not None
         }
         return {**numbers, "dreamt": strip(model, few)}
 
