@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,27 @@ def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.nda
     order = rng.permutation(count)
     held = min(max(1, round(held_out * count)), count - 1)
     return order[:held], order[held:]
+
+
+def split_from(
+    init: str | Path | None, episodes: EpisodeDataset, held_out: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `split` does, except that episodes which were held out from the model `init` stay held out.
+
+    If the episodes contain any of these, they are the held-out ones.
+    """
+    held, others = split(len(episodes), held_out, rng)
+    if init is None:
+        return held, others
+    order = np.concatenate([held, others])
+    known = np.isin(episodes.seed[order], figures_of(checkpoint.resolve(init)).get("held_out_seeds", []))
+    return (order[known], order[~known]) if known.any() and not known.all() else (held, others)
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """Returns the contents of a checkpoint's `metrics.json`; {} if there is none."""
+    file = folder / "metrics.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0, rows: np.ndarray | None = None) -> InitialStates:

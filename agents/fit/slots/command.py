@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots import labels, stages
 from dream_env.agents.fit.slots.arguments import Arguments
@@ -74,7 +73,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     base = None if args.init is None else _base(args, spec)
     counted = np.sort(rng.permutation(len(episodes))[:COUNTED])
     looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
-    parts = _split(episodes, args, rng)
+    parts = split_from(args.init, episodes, args.held_out, rng)
     known = labels.choose(args, episodes, parts[1]) if args.labelled else None
     colours = _colours(episodes, spec, args, counted) if base is None else colours_of(base)
     config = SlotConfig(
@@ -97,7 +96,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         changed = ["success", "success_by_goal", "rewards", "terminates"]
         changed += [] if args.keep_embedding else ["word_order", "pointing"]
         changed += ["position"] if args.labelled else []
-        config = replace(base.config, **{name: getattr(config, name) for name in changed})
+        ends = config.terminates or base.config.terminates
+        config = replace(base.config, **{name: getattr(config, name) for name in changed} | {"terminates": ends})
     model = SlotModel(config, spec)
     if base is not None:
         _take_over(model, base)
@@ -162,23 +162,6 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
     return find_colours(
         wide, own, torch.from_numpy(np.unique(episode, return_inverse=True)[1]), args.most_slots, args.seed
     )
-
-
-def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of held-out and training episodes; episodes held out from the base model stay held out."""
-    held, others = split(len(episodes), args.held_out, rng)
-    order = np.concatenate([held, others])
-    seen = {} if args.init is None else figures_of(checkpoint.resolve(args.init))
-    known = np.isin(episodes.seed[order], seen.get("held_out_seeds", []))
-    if known.any() and not known.all():
-        return order[known], order[~known]
-    return held, others
-
-
-def figures_of(folder: Path) -> dict[str, Any]:
-    """Returns the contents of a checkpoint's `metrics.json`; {} if there is none."""
-    file = folder / "metrics.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _base(args: Arguments, spec: WorldSpec) -> SlotModel:
