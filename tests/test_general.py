@@ -1,6 +1,7 @@
 """Any environment: recorded, fitted, dreamed, and back in the real one."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,13 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
     again = fit(args, pendulum).model
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value)
+    with pytest.raises(ValueError, match="data_checksum .*, now .*; accepted: the same settings, or another folder"):
+        fit(args, replace(pendulum, action=-pendulum.action))
+    file = args.out / "last" / "training.pt"
+    state = torch.load(file, weights_only=True)
+    state["settings"] = re.sub(r'"data_checksum": \d+, ', "", state["settings"])  # of an older version
+    torch.save(state, file)
+    fit(args, pendulum)
     with pytest.raises(ValueError, match="updates"):
         fit(replace(args, updates=4), pendulum)
 

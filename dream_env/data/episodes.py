@@ -6,6 +6,7 @@ completes a dataset whose writing was interrupted, and prints a summary of it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -194,6 +195,11 @@ class EpisodeDataset:
     def lengths(self) -> np.ndarray:
         """Number of actions of every episode, `(N,)`."""
         return np.diff(self.offsets) - 1
+
+    @property
+    def checksum(self) -> int:
+        """Checksum of lengths, seeds and actions: other recordings have another one."""
+        return zlib.crc32(b"".join(part.tobytes() for part in (self.offsets, self.seed, self.action)))
 
     @property
     def solved(self) -> np.ndarray:

@@ -19,7 +19,7 @@ from dream_env.agents.fit.dynamics import stages
 from dream_env.agents.fit.dynamics.arguments import Arguments
 from dream_env.agents.fit.dynamics.figures import figures as measure
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.run.config import check_kept, command_line
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
@@ -70,7 +70,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     held_out, train = (recorded.take(np.sort(part)) for part in parts)
     model = initial(args, base, spec, train)
     recall = (8 if model.has_memory else 1) if args.recall is None else args.recall
-    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if spec.pictures:
         run.train(

@@ -23,7 +23,7 @@ from dream_env.agents.fit.slots.card import card
 from dream_env.agents.fit.slots.colours import Colours, find_colours
 from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
 from dream_env.agents.fit.slots.figures import figures as measure
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.run.config import check_kept
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.initial_states import InitialStates
@@ -101,7 +101,11 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     model = SlotModel(config, spec)
     if base is not None:
         _take_over(model, base)
-    settings = args.settings() | {"episodes": len(episodes), "frames": int(episodes.offsets[-1])}
+    settings = args.settings() | {
+        "episodes": len(episodes),
+        "frames": int(episodes.offsets[-1]),
+        CHECKSUM: episodes.checksum,
+    }
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if base is None:
         _prepare(model, colours, episodes)

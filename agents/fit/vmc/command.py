@@ -19,7 +19,7 @@ import torch
 from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
 from dream_env.agents.fit.dynamics.figures import figures
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.fit.vmc import figures as measured
 from dream_env.agents.fit.vmc import stages
 from dream_env.agents.fit.vmc.arguments import Arguments
@@ -56,7 +56,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     del recorded  # frees the copy of the pictures, which take most of the memory
     if train.reward is not None:
         model.measure_rewards(train.reward[train.acted])
-    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
     run = Run(model, args.out, settings, seed=args.seed, bfloat16=args.bfloat16, save_seconds=save_seconds, muon=False)
     of_v, of_m = measured.reports(model, held_out)
     run.train(stages.pictures_stage(model, train, args, of_v))
