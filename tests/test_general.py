@@ -143,6 +143,13 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
         fit(replace(args, updates=4), pendulum)
 
 
+def test_instructions_that_no_dream_could_begin_with_are_refused_before_the_fit(tmp_path, pendulum):
+    spec = replace(pendulum.spec, instructions=True)
+    words = np.array(["hold it up"] * (len(pendulum) - 1) + [""])
+    with pytest.raises(ValueError, match=f"episode {len(pendulum) - 1} has the instruction ''; accepted: English"):
+        fit(Arguments(data=(), out=tmp_path, **TINY), replace(pendulum, spec=spec, instruction=words))
+
+
 def test_initial_states_are_recorded_frames(cartpole):
     states = initial_states(cartpole, each=3)
     assert len(states) == 12 and (states.step == 0).sum() == 4

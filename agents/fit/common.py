@@ -16,6 +16,7 @@ from dream_env.agents.run.config import check_out
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
+from dream_env.language import embed
 from dream_env.world_models import checkpoint
 
 
@@ -32,17 +33,29 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float
         The time at which the fit began, for `minutes`.
 
     Raises:
-        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, or `args.out` contains
-            something else.
+        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, an instruction cannot be
+            embedded, or `args.out` contains something else.
     """
     check_out(args.out, kind, *args.data, *inputs)
     if len(episodes) < 2:
         raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
     if not 0 < args.held_out < 1:
         raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    if episodes.spec.instructions:
+        check_instructions(episodes)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     return time.monotonic()
+
+
+def check_instructions(episodes: EpisodeDataset) -> None:
+    """Raises ValueError if an instruction has no known word; dreams could not begin with it."""
+    sentences, first = np.unique(episodes.instruction, return_index=True)
+    for sentence, i in zip(sentences.tolist(), first.tolist(), strict=True):
+        try:
+            embed(sentence)
+        except ValueError as error:
+            raise ValueError(f"data: episode {i} has the instruction {sentence!r}; accepted: English") from error
 
 
 def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
