@@ -72,8 +72,11 @@ class EpisodeDataset:
         Raises:
             FileNotFoundError: If a folder contains no dataset, or only staged episodes.
             ValueError: If a dataset is damaged or only partly consolidated (the message says how to repair it), if the
-                datasets do not fit together, or if no folder is given.
+                datasets do not fit together, or if no folder, or one twice, is given.
         """
+        places = [str(root) if hub.is_hub_name(root) else Path(root).expanduser().resolve() for root in roots]
+        if twice := [str(root) for root, place in zip(roots, places, strict=True) if places.count(place) > 1]:
+            raise ValueError(f"data={twice} are the same folder; accepted: each folder once")
         return cls.concatenate([cls(**read(root, spec)) for root in roots])
 
     @classmethod
