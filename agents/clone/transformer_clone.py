@@ -304,11 +304,15 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else f"{value:,}"
 
 
+def load(args: Any) -> list[EpisodeDataset]:
+    """Returns the data: with a share, the demonstrations and each further folder; else all folders as one dataset."""
+    parts = [(folder,) for folder in args.data] if args.share else [args.data]
+    return [EpisodeDataset.load(*folders) for folders in parts]
+
+
 def main(args: Any, cloning: type[Cloning] = Cloning) -> None:
     """Runs the command."""
-    parts = [(folder,) for folder in args.data] if args.share else [args.data]
-    data = [EpisodeDataset.load(*folders) for folders in parts]
-    _, figures = clone(args, data, checkpoint.load(args.world_model), cloning)
+    _, figures = clone(args, load(args), checkpoint.load(args.world_model), cloning)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {_shown(value)}")
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
