@@ -10,6 +10,8 @@ from test_vmc import TINY, squares
 
 from dream_env.agents.fit.vmc.arguments import Arguments
 from dream_env.agents.fit.vmc.command import fit
+from dream_env.data.episode import Episode
+from dream_env.data.episodes import EpisodeDataset
 
 
 def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:
@@ -35,6 +37,15 @@ def test_a_second_round_without_ends_still_predicts_them_and_holds_out_the_same(
     second, after = fit(Arguments((), tmp_path / "second", **again), endless)
     assert second.config.terminates and torch.equal(second.end_shift, first.end_shift)
     assert after["held_out_seeds"] == before["held_out_seeds"] and 0 < len(after["held_out_seeds"]) < len(data)
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_episodes_of_one_step_are_measured(tmp_path: Any, terminated: bool) -> None:
+    data = squares()
+    one = Episode({"pixels": data.observation["pixels"][:2]}, np.array([1]), np.ones(1), terminated)
+    short = EpisodeDataset.stack([replace(one, seed=i) for i in range(4)], data.spec)
+    _, found = fit(Arguments((), tmp_path, **TINY), short)
+    assert np.isfinite([*found["M"]["likelihood"].values()]).all()
 
 
 @pytest.mark.parametrize(
