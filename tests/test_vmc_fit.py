@@ -45,7 +45,7 @@ def test_episodes_of_one_step_are_measured(tmp_path: Any, terminated: bool) -> N
     one = Episode({"pixels": data.observation["pixels"][:2]}, np.array([1]), np.ones(1), terminated)
     short = EpisodeDataset.stack([replace(one, seed=i) for i in range(4)], data.spec)
     _, found = fit(Arguments((), tmp_path, **TINY), short)
-    assert np.isfinite([*found["M"]["likelihood"].values()]).all()
+    assert np.isfinite([*found["M"]["likelihood"].values(), *found["reward_error"].values()]).all()
 
 
 @pytest.mark.parametrize(
