@@ -157,14 +157,13 @@ class InitialStates:
         chances, asked = np.zeros(len(self)), np.ones(len(self), bool) if among is None else among
         for name in self.tasks if task == "all" else (task,):
             own = asked & (self.task == name)
-            for kind, states, share in (
-                ("episode starts", own & (self.step == 0), 1 - middle_share),
-                ("mid-episode states", own & (self.step > 0), middle_share),
+            for kind, states, share, remedy in (
+                ("episode starts", own & (self.step == 0), 1 - middle_share, "starts=1.0"),
+                ("mid-episode states", own & (self.step > 0), middle_share, "starts='episode' (--starts episode)"),
             ):
                 if among is None and share and not states.any():
                     raise ValueError(
-                        f"starts: there are no {kind} of task {name!r} among the initial states; accepted: a share of "
-                        "mid-episode states that does not need them"
+                        f"starts: there are no {kind} of task {name!r} among the initial states; accepted: {remedy}"
                     )
                 chances[states] = share / max(1, states.sum())
         if not chances.any():

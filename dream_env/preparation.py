@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
-from dream_env.spec import WorldSpec, is_picture
+from dream_env.spec import WorldSpec, is_picture, observe
 
 LISTS = ("crop", "low", "high")
 """Attributes of `Preparation` that are tuples of numbers."""
@@ -253,10 +253,11 @@ class Limited(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Pictures(gym.ObservationWrapper[Any, Any, Any]):
-    """Crops and resizes the images in observations.
+    """Crops and resizes the images in observations, and in the goal if the environment has one.
 
     Args:
-        env: Environment whose observation is an image, or a flat `Dict` with images.
+        env: Environment whose observation is an image, or a flat `Dict` with images. It may have the attributes
+            `goal_observation` (a dict) and `goal_image`.
         part: Part of a `Dict` that becomes the whole observation; None keeps all parts.
         crop: Rows and columns to cut off: top, bottom, left, right.
         size: Height and width of the result in pixels; None for no resizing.
@@ -288,6 +289,19 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
         if isinstance(kept, Mapping):
             return {name: self._prepared(np.asarray(each)) for name, each in kept.items()}
         return self._prepared(np.asarray(kept))
+
+    @property
+    def goal_observation(self) -> dict[str, np.ndarray]:
+        """The environment's `goal_observation`, prepared as its observations."""
+        goal = self.env.get_wrapper_attr("goal_observation")
+        if self.part is not None and self.part not in goal:
+            raise ValueError(f"part={self.part!r} is not in goal_observation; accepted: {sorted(goal)}")
+        return observe(self.observation(goal))
+
+    @property
+    def goal_image(self) -> np.ndarray:
+        """The environment's `goal_image`, prepared as the images of observations."""
+        return self._prepared(np.asarray(self.env.get_wrapper_attr("goal_image")))
 
     def _shown(self, space: spaces.Space) -> spaces.Space:
         if not is_picture(space):

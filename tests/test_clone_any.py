@@ -29,6 +29,7 @@ from dream_env.agents.train.learners import CRITIC_RATE, PRACTISED_RATE, make_en
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.language import word_rows
 from dream_env.world_models import checkpoint
+from dream_env.world_models.dynamics import DynamicsModel
 
 SMALL = {"updates": 4, "batch": 8, "width": 16, "depth": 1, "latents": 2, "chunk": 2}
 
@@ -249,6 +250,16 @@ def test_a_killed_run_goes_on_and_ends_as_one_without_a_pause(args, data, tmp_pa
         assert torch.equal(part, resumed.state_dict()[name]), name
     with pytest.raises(ValueError, match="other settings"):
         clone(replace(again, rate=0.5), [data], model)
+    with pytest.raises(ValueError, match="data_checksum .*, now"):
+        clone(again, [replace(data, action=-data.action)], model)
+
+
+def test_a_run_does_not_go_on_with_another_encoder(args, data):
+    model = checkpoint.load(args.world_model)
+    clone(args, [data], model)
+    other = DynamicsModel(model.config, model.spec).eval()
+    with pytest.raises(ValueError, match="with the encoder that .* had before it was fitted again; accepted: another"):
+        clone(args, [data], other)
 
 
 def evaluated_and_practised(folder, world, out):

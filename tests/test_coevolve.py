@@ -230,6 +230,10 @@ def test_a_fit_that_goes_on_keeps_sizes_and_ends(pendulum, tmp_path):
     checkpoint.save(base, tmp_path / "base", "card")
     fitted = dynamics_fit.fit(replace(args, init=str(tmp_path / "base")), data)
     assert fitted.model.config.terminates and fitted.model.config.width == 16
+    first, again = (tmp_path / name for name in ("first", "again"))
+    held = dynamics_fit.fit(replace(args, out=first), data).figures["held_out_seeds"]
+    onward = dynamics_fit.fit(replace(args, out=again, init=str(first), seed=3, held_out=0.5), data)
+    assert onward.figures["held_out_seeds"] == held, "what the base has not seen"
     with pytest.raises(ValueError, match="updates=0 leaves the weights random"):
         replace(args, init=None, updates=0)
 

@@ -83,7 +83,15 @@ class Goal(Picture):
     goal_image = np.full((12, 10, 3), 7, np.uint8)
 
 
-for small in (Picture, Parts, Screen, Wrong, Goal):
+class Late(Picture):
+    """Tells success in the last step only."""
+
+    def step(self, action: Any) -> Any:
+        *others, done, truncated, info = super().step(1)
+        return *others, done, truncated, info if done else {}
+
+
+for small in (Picture, Parts, Screen, Wrong, Goal, Late):
     gym.register(f"Small{small.__name__}-v0", small, max_episode_steps=30)
 gym.register("SmallEndless-v0", Picture)
 gym.register("SmallScreen-v1", Screen)
@@ -111,6 +119,16 @@ def test_goal_pictures_are_recorded(tmp_path: Path) -> None:
     collect(arguments(tmp_path / "set", "SmallGoal-v0", 2))
     data = EpisodeDataset.load(tmp_path / "set")
     assert data.spec.goals and np.array_equal(data.goal["pixels"][0], Goal.goal_image)
+
+
+def test_goal_pictures_are_prepared_as_those_of_observations(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "SmallGoal-v0", 1, crop=(2, 2, 0, 0), size=8))
+    assert EpisodeDataset.load(tmp_path / "set").goal["pixels"].shape == (1, 8, 8, 3)
+
+
+def test_success_that_only_some_steps_tell_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tells success in step ., but not in the first; accepted: 'is_success' in"):
+        collect(arguments(tmp_path / "set", "SmallLate-v0", 1))
 
 
 def test_dicts_are_recorded_within_their_spaces(tmp_path: Path) -> None:

@@ -174,3 +174,19 @@ def test_labels_that_only_some_episodes_have_are_left_out(tmp_path: Path) -> Non
     both, one = episode(0), episode(1, labels={"pose": episode(1).labels["pose"]})
     for episodes in ((both, one), (one, both)):
         assert set(EpisodeDataset.stack(episodes, SPEC).labels) == {"pose"}
+
+
+def test_an_empty_instruction_comes_back(tmp_path: Path) -> None:
+    data = EpisodeDataset.load(write(tmp_path / "set", episode(0), replace(episode(1), instruction="")))
+    assert data.spec.instructions and data.instruction[0] and data.instruction[1] == ""
+
+
+def test_a_folder_is_not_loaded_twice_as_its_copies_would_be_trained_and_held_out(root: Path) -> None:
+    with pytest.raises(ValueError, match="are the same folder; accepted: each folder once"):
+        EpisodeDataset.load(root, root.parent / "." / root.name)
+
+
+def test_labels_may_have_a_slash_in_their_name(tmp_path: Path) -> None:
+    one = episode(0)
+    one = replace(one, labels={"left/pose": one.labels["pose"]})
+    assert list(EpisodeDataset.load(write(tmp_path / "set", one)).labels) == ["left/pose"]

@@ -1,6 +1,7 @@
 """Any environment: recorded, fitted, dreamed, and back in the real one."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,8 +132,22 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
     again = fit(args, pendulum).model
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value)
+    with pytest.raises(ValueError, match="data_checksum .*, now .*; accepted: the same settings, or another folder"):
+        fit(args, replace(pendulum, action=-pendulum.action))
+    file = args.out / "last" / "training.pt"
+    state = torch.load(file, weights_only=True)
+    state["settings"] = re.sub(r'"data_checksum": \d+, ', "", state["settings"])  # of an older version
+    torch.save(state, file)
+    fit(args, pendulum)
     with pytest.raises(ValueError, match="updates"):
         fit(replace(args, updates=4), pendulum)
+
+
+def test_instructions_that_no_dream_could_begin_with_are_refused_before_the_fit(tmp_path, pendulum):
+    spec = replace(pendulum.spec, instructions=True)
+    words = np.array(["hold it up"] * (len(pendulum) - 1) + [""])
+    with pytest.raises(ValueError, match=f"episode {len(pendulum) - 1} has the instruction ''; accepted: English"):
+        fit(Arguments(data=(), out=tmp_path, **TINY), replace(pendulum, spec=spec, instruction=words))
 
 
 def test_initial_states_are_recorded_frames(cartpole):

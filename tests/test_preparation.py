@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from dream_env.agents.studies.world_models_2018 import racing
-from dream_env.preparation import Limited, Preparation, Skip, SkipFirst, make, steps
+from dream_env.preparation import Limited, Pictures, Preparation, Skip, SkipFirst, make, steps
 
 
 class Count(gym.Env):
@@ -99,3 +99,19 @@ def test_an_environment_that_cannot_be_prepared_is_closed(monkeypatch):
     with pytest.raises(ValueError, match="env='CartPole-v1': part='eye'"):
         make("CartPole-v1", Preparation(part="eye"))
     assert closed
+
+
+class Aimed(Count):
+    """A Dict of a picture and a number, with a goal of both."""
+
+    observation_space = spaces.Dict(
+        {"eye": spaces.Box(0, 255, (12, 10, 3), np.uint8), "n": spaces.Box(-9, 9, (1,), np.float32)}
+    )
+    goal_observation = {"eye": np.zeros((12, 10, 3), np.uint8), "n": np.ones(1, np.float32)}
+
+
+def test_goals_are_prepared_as_observations():
+    goal = Pictures(Aimed(), size=8).get_wrapper_attr("goal_observation")
+    assert goal["eye"].shape == (8, 8, 3) and goal["n"].tolist() == [1]
+    assert list(Pictures(Aimed(), part="eye").get_wrapper_attr("goal_observation")) == ["pixels"]
+    assert not Pictures(Count(), crop=(0, 0, 0, 0)).has_wrapper_attr("goal_observation")

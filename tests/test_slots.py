@@ -267,6 +267,9 @@ def test_a_fit_goes_on_from_another_model_and_leaves_what_gets_no_updates(run, t
     write_json(tmp_path / "base" / "metrics.json", {"held_out_seeds": data.seed[[3, 5, 40]].tolist()})
     onward = fit(Arguments(data=(), out=tmp_path / "on", **(SHORT | how)), data)
     assert onward.figures["held_out_seeds"] == data.seed[[3, 5, 40]].tolist(), "what the base has not seen"
+    ending = fitted(tmp_path / "ending", replace(data, terminated=np.ones(len(data), bool)), **how)
+    checkpoint.save(ending.model, tmp_path / "ends", "card")
+    assert fitted(tmp_path / "endless", data, **how | {"init": str(tmp_path / "ends")}).model.config.terminates
     with pytest.raises(ValueError, match="init"):
         fitted(tmp_path / "wrong", blocks.dataset(8, cameras=2), init=str(tmp_path / "base"))
 

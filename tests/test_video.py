@@ -7,6 +7,7 @@ import pytest
 import torch
 import toy
 from dataset import make_episode
+from PIL import Image
 from test_clone_any import SMALL, data, evaluated_and_practised, world  # noqa: F401  (fixtures)
 from test_transformer_vla import config as sizes
 from test_transformer_vla import observations
@@ -191,6 +192,16 @@ def test_it_is_cloned_evaluated_and_practised(args, world, tmp_path, changes):  
     assert isinstance(found, VideoVLA) and found.config.goal == bool(changes)
     practised = evaluated_and_practised(args.out, world, tmp_path / "practised")
     assert torch.equal(practised.flow.place, found.flow.place)
+
+
+def test_the_episode_that_is_drawn_is_held_out_from_all_folders(args, data, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(EpisodeDataset, "load", lambda *folders: data.take(slice(0, 4 * len(folders))))
+    args, drawn = replace(args, data=(args.data[0], args.out.parent), demonstrations=8), []
+    monkeypatch.setattr(imagined, "can_draw", lambda model: True)
+    monkeypatch.setattr(imagined, "strip", lambda policy, model, data, episode: drawn.append(episode) or ({}, []))
+    monkeypatch.setattr(imagined, "labelled", lambda *_: Image.new("RGB", (1, 1)))
+    video_clone.main(args)
+    assert drawn == [Cloning(args, data.take(slice(0, 8))).aside[0]]
 
 
 def test_a_killed_run_goes_on_in_its_second_stage_and_ends_as_one_without_a_pause(args, data, tmp_path, monkeypatch):  # noqa: F811

@@ -1,13 +1,17 @@
 """The fit of World Models (V and M): a second round, and numbers that it refuses."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_vmc import TINY, squares
 
 from dream_env.agents.fit.vmc.arguments import Arguments
 from dream_env.agents.fit.vmc.command import fit
+from dream_env.data.episode import Episode
+from dream_env.data.episodes import EpisodeDataset
 
 
 def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:
@@ -23,6 +27,25 @@ def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:
             fit(Arguments((), tmp_path / "third", init=str(tmp_path / "first"), **(again | wrong)), data)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         fit(Arguments((), tmp_path / "third", init=str(tmp_path / "nowhere"), **again), data)
+
+
+def test_a_second_round_without_ends_still_predicts_them_and_holds_out_the_same(tmp_path: Any) -> None:
+    data = squares()
+    first, before = fit(Arguments((), tmp_path / "first", **TINY), data)
+    endless = replace(data, terminated=np.zeros(len(data), bool))
+    again = TINY | {"latent": None, "memory": None, "init": str(tmp_path / "first"), "seed": 5}
+    second, after = fit(Arguments((), tmp_path / "second", **again), endless)
+    assert second.config.terminates and torch.equal(second.end_shift, first.end_shift)
+    assert after["held_out_seeds"] == before["held_out_seeds"] and 0 < len(after["held_out_seeds"]) < len(data)
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_episodes_of_one_step_are_measured(tmp_path: Any, terminated: bool) -> None:
+    data = squares()
+    one = Episode({"pixels": data.observation["pixels"][:2]}, np.array([1]), np.ones(1), terminated)
+    short = EpisodeDataset.stack([replace(one, seed=i) for i in range(4)], data.spec)
+    _, found = fit(Arguments((), tmp_path, **TINY), short)
+    assert np.isfinite([*found["M"]["likelihood"].values(), *found["reward_error"].values()]).all()
 
 
 @pytest.mark.parametrize(

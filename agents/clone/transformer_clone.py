@@ -8,7 +8,9 @@ in the real environment (`dream_env.wrappers.WorldModelWrapper`), is evaluated b
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch import nn
 from dream_env.agents.clone.batches import Batches, error
 from dream_env.agents.clone.encoded_frames import EncodedFrames, check_world, encode
 from dream_env.agents.clone.transformer_arguments import Arguments
-from dream_env.agents.fit.trainer import Run, Stage
+from dream_env.agents.fit.trainer import CHECKSUM, Run, Stage
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.encoder_id import fingerprint
 from dream_env.agents.policies.latents import TransformerVLAConfig
@@ -140,6 +142,27 @@ def config_of(
     return config_class(**{**values, **{name: getattr(args, name) for name in sizes}, **further})
 
 
+def check_encoder(out: Path, config: Any) -> None:
+    """Checks that a run which goes on in a folder began with the encoder that the world model has now.
+
+    Args:
+        out: Folder of the run.
+        config: Config of the policy.
+
+    Raises:
+        ValueError: If the world model was fitted again in the meantime.
+    """
+    file = out / "last" / checkpoint.CONFIG
+    if not file.is_file():
+        return
+    known = json.loads(file.read_text(encoding="utf-8"))["encoder_id"]
+    if len(known) != len(config.encoder_id) or not np.allclose(known, config.encoder_id, rtol=0.02, atol=0.05):
+        raise ValueError(
+            f"out={out} holds a run with the encoder that {config.world_model!r} had before it was fitted again; "
+            "accepted: another folder, or the world model of that time"
+        )
+
+
 class Cloning:
     """How one kind of policy is cloned; subclasses override parts of it for other kinds.
 
@@ -228,6 +251,7 @@ def clone(
         check_world(model, one)
     how = cloning(args, data[0])
     config = how.config(model)
+    check_encoder(args.out, config)
     own = encode(model, data[0].take(how.rows), args.imitates)
     held_out = encode(model, data[0].take(how.aside), args.imitates) if len(how.aside) else None
     more = None
@@ -244,7 +268,7 @@ def clone(
     run = Run(
         policy,
         args.out,
-        args.settings() | counts,
+        args.settings() | counts | {CHECKSUM: [one.checksum for one in data]},
         seed=args.seed,
         muon=False,
         cpu_time=True,
@@ -280,11 +304,15 @@ def _shown(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else f"{value:,}"
 
 
+def load(args: Any) -> list[EpisodeDataset]:
+    """Returns the data: with a share, the demonstrations and each further folder; else all folders as one dataset."""
+    parts = [(folder,) for folder in args.data] if args.share else [args.data]
+    return [EpisodeDataset.load(*folders) for folders in parts]
+
+
 def main(args: Any, cloning: type[Cloning] = Cloning) -> None:
     """Runs the command."""
-    parts = [(folder,) for folder in args.data] if args.share else [args.data]
-    data = [EpisodeDataset.load(*folders) for folders in parts]
-    _, figures = clone(args, data, checkpoint.load(args.world_model), cloning)
+    _, figures = clone(args, load(args), checkpoint.load(args.world_model), cloning)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {_shown(value)}")
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

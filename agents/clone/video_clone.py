@@ -199,7 +199,7 @@ def main(args: Arguments) -> None:
     transformer_clone.main(args, Cloning)
     model = checkpoint.load(args.world_model)
     if imagined.can_draw(model):
-        data = EpisodeDataset.load(args.data[0])
+        data = transformer_clone.load(args)[0]
         how = Cloning(args, data)
         shown = int(how.aside[0] if len(how.aside) else how.rows[0])
         rows, steps = imagined.strip(registry.load(args.out), model, data, shown)

@@ -198,6 +198,9 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
         world: The environment.
         job: The episode.
         acts: A custom behavior, used instead of the one that `job.kind` names.
+
+    Raises:
+        ValueError: If `info` has "is_success" or "success" in some steps only.
     """
     limit = spec_of(world, job.max_steps).horizon
     env, wrapped = _env_for(world, job.policy)
@@ -222,6 +225,11 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
         actions.append(action)
         rewards.append(float(reward))
         success.append(bool(success_of(info)))
+        if not world.tells_success and success_of(info) is not None:
+            raise ValueError(
+                f"env={world.spec.name!r} tells success in step {len(actions)}, but not in the first; accepted: "
+                "'is_success' in the info of every step, or of none"
+            )
     return Episode(
         observation={name: np.stack([obs[name] for obs in observations]) for name in observations[0]},
         action=np.stack(actions),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from dream_env.agents.run.config import check_out
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
+from dream_env.language import embed
 from dream_env.world_models import checkpoint
 
 
@@ -30,17 +33,29 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float
         The time at which the fit began, for `minutes`.
 
     Raises:
-        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, or `args.out` contains
-            something else.
+        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, an instruction cannot be
+            embedded, or `args.out` contains something else.
     """
     check_out(args.out, kind, *args.data, *inputs)
     if len(episodes) < 2:
         raise ValueError(f"data holds {len(episodes)} episodes; accepted: at least 2")
     if not 0 < args.held_out < 1:
         raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
+    if episodes.spec.instructions:
+        check_instructions(episodes)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     return time.monotonic()
+
+
+def check_instructions(episodes: EpisodeDataset) -> None:
+    """Raises ValueError if an instruction has no known word; dreams could not begin with it."""
+    sentences, first = np.unique(episodes.instruction, return_index=True)
+    for sentence, i in zip(sentences.tolist(), first.tolist(), strict=True):
+        try:
+            embed(sentence)
+        except ValueError as error:
+            raise ValueError(f"data: episode {i} has the instruction {sentence!r}; accepted: English") from error
 
 
 def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -50,23 +65,48 @@ def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.nda
     return order[:held], order[held:]
 
 
-def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0) -> InitialStates:
+def split_from(
+    init: str | Path | None, episodes: EpisodeDataset, held_out: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `split` does, except that episodes which were held out from the model `init` stay held out.
+
+    If the episodes contain any of these, they are the held-out ones.
+    """
+    held, others = split(len(episodes), held_out, rng)
+    if init is None:
+        return held, others
+    order = np.concatenate([held, others])
+    known = np.isin(episodes.seed[order], figures_of(checkpoint.resolve(init)).get("held_out_seeds", []))
+    return (order[known], order[~known]) if known.any() and not known.all() else (held, others)
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """Returns the contents of a checkpoint's `metrics.json`; {} if there is none."""
+    file = folder / "metrics.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0, rows: np.ndarray | None = None) -> InitialStates:
     """Returns initial states from episodes: the first frame of each, and random later frames except the last.
+
+    Only these frames are read, since the pictures of whole episodes may not fit into memory.
 
     Args:
         data: Recorded episodes.
         each: Number of states per episode; short episodes have fewer.
         seed: Seed of the choice.
+        rows: Indices of the episodes; None for all.
     """
-    rng = np.random.default_rng(seed)
-    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths]
+    rng, rows = np.random.default_rng(seed), np.arange(len(data)) if rows is None else rows
+    others = [np.sort(rng.permutation(np.arange(1, length))[: max(0, each - 1)]) for length in data.lengths[rows]]
     step = np.concatenate([[0, *later] for later in others]).astype(np.int64)
-    episode = np.repeat(np.arange(len(data)), [1 + len(later) for later in others])
+    place = np.repeat(np.arange(len(rows)), [1 + len(later) for later in others])
+    episode = rows[place]
     frames = data.offsets[episode] + step
     return InitialStates(
         observation={name: np.asarray(values[frames]) for name, values in data.observation.items()},
-        goal_observation={name: np.asarray(values) for name, values in data.goal.items()},
-        goal=episode if data.goal else np.zeros_like(episode),
+        goal_observation={name: np.asarray(values[rows]) for name, values in data.goal.items()},
+        goal=place if data.goal else np.zeros_like(place),
         task=data.task[episode],
         instruction=data.instruction[episode],
         step=step,

@@ -27,6 +27,9 @@ from dream_env.world_models import checkpoint
 Loss = Callable[[torch.Generator, float], Tensor]
 """Loss of one fresh batch, given the generator for all random numbers and the stage's progress in [0, 1)."""
 
+CHECKSUM = "data_checksum"
+"""Name of the checksum of the data among the settings of a run; runs of older versions have none."""
+
 
 def _nothing() -> None:
     pass
@@ -120,8 +123,9 @@ class Run:
         found = self.writer and file.exists()
         if state := distributed.agree(torch.load(file, map_location="cpu", weights_only=True) if found else None):
             before = json.loads(state["settings"])
-            # A run of an older version may have settings that do not exist any more.
+            # A run of an older version may have settings that do not exist any more, and has no checksum.
             before = {name: value for name, value in before.items() if name in settings}
+            before |= {CHECKSUM: settings[CHECKSUM]} if CHECKSUM in {*settings} - {*before} else {}
             check_settings(out, before, json.loads(self.settings))
             model.load_state_dict(state["model"])
             self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]

@@ -6,6 +6,7 @@ completes a dataset whose writing was interrupted, and prints a summary of it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -71,8 +72,11 @@ class EpisodeDataset:
         Raises:
             FileNotFoundError: If a folder contains no dataset, or only staged episodes.
             ValueError: If a dataset is damaged or only partly consolidated (the message says how to repair it), if the
-                datasets do not fit together, or if no folder is given.
+                datasets do not fit together, or if no folder, or one twice, is given.
         """
+        places = [str(root) if hub.is_hub_name(root) else Path(root).expanduser().resolve() for root in roots]
+        if twice := [str(root) for root, place in zip(roots, places, strict=True) if places.count(place) > 1]:
+            raise ValueError(f"data={twice} are the same folder; accepted: each folder once")
         return cls.concatenate([cls(**read(root, spec)) for root in roots])
 
     @classmethod
@@ -194,6 +198,11 @@ class EpisodeDataset:
     def lengths(self) -> np.ndarray:
         """Number of actions of every episode, `(N,)`."""
         return np.diff(self.offsets) - 1
+
+    @property
+    def checksum(self) -> int:
+        """Checksum of lengths, seeds and actions: other recordings have another one."""
+        return zlib.crc32(b"".join(part.tobytes() for part in (self.offsets, self.seed, self.action)))
 
     @property
     def solved(self) -> np.ndarray:

@@ -235,7 +235,7 @@ class LeRobotStore:
         parts: dict[str, dict] = {name: {} for name in features}
         for key in rows[0]:
             if key.startswith("stats/"):
-                _, feature, statistic = key.split("/")
+                feature, statistic = key.removeprefix("stats/").rsplit("/", 1)
                 parts[feature][statistic] = np.array([row[key] for row in rows])
         info = {
             "codebase_version": VERSION,

@@ -44,8 +44,9 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     info, rows = store.info(), store.episodes()
     store.verify()
     features = info["features"]
-    sentences = [row["tasks"][0] for row in rows]
     stored = spec or (WorldSpec.load(store.spec_path) if store.spec_path.exists() else None)
+    name = stored.name if stored else info.get("robot_type")  # what is stored in the place of an empty instruction
+    sentences = ["" if row["tasks"][0] == name else row["tasks"][0] for row in rows]
     try:
         if stored is None:
             spec, columns = derive(info, _stats(store), instructions=any(sentences))

@@ -36,7 +36,8 @@ class Arguments:
             with a memory, else 1.
         ahead: Steps after these that are predicted from the model's own predictions (open loop) in training.
         learning_rate: Peak learning rate of the dynamics stage.
-        held_out: Fraction of the episodes that is held out for the reported errors.
+        held_out: Fraction of the episodes that is held out for the reported errors. With `init`, the episodes that were
+            held out from that model are used instead, if the data contain any.
         starts: Number of initial states from each episode: its first frame, and random later ones.
         ends_as_goals: Uses the last frame of each episode as its goal, for data without goals.
         seed: Seed of weights, batches and the held-out split.

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
 from dream_env.agents.fit.dynamics import stages
 from dream_env.agents.fit.dynamics.arguments import Arguments
 from dream_env.agents.fit.dynamics.figures import figures as measure
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.run.config import check_kept, command_line
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
@@ -64,13 +64,13 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     if args.ends_as_goals:
         episodes = with_ends_as_goals(episodes)
     spec = episodes.spec
-    parts = split(len(episodes), args.held_out, np.random.default_rng(args.seed))
+    parts = split_from(args.init, episodes, args.held_out, np.random.default_rng(args.seed))
     base = loaded(args, spec)
     recorded = Recorded.of(episodes, args.picture_size if base is None else base.config.picture_size)
     held_out, train = (recorded.take(np.sort(part)) for part in parts)
     model = initial(args, base, spec, train)
     recall = (8 if model.has_memory else 1) if args.recall is None else args.recall
-    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if spec.pictures:
         run.train(
@@ -89,6 +89,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "frames": train.frames,
         "parameters": sum(p.numel() for p in model.parameters()),
         **measure(model, held_out, seen),
+        "held_out_seeds": episodes.seed[np.sort(parts[0])].tolist(),
         **minutes(run, began),
     }
     finish(model, args, found, card(args, spec, found), initial_states(episodes, args.starts, args.seed))
@@ -182,5 +183,5 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
 def main(args: Arguments) -> None:
     """Runs the command."""
     fitted = fit(args, EpisodeDataset.load(*args.data))
-    print(json.dumps(fitted.figures, indent=2))
+    print(json.dumps({name: value for name, value in fitted.figures.items() if name != "held_out_seeds"}, indent=2))
     print(f"World model: {args.out.resolve()}")

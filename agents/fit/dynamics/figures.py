@@ -88,7 +88,7 @@ def figures(model: CodeModel, data: Recorded, code: Tensor) -> dict[str, Any]:
         wrong = (first.reward - window.reward[:, recall])[now]
         result["reward_error"] = {
             "rms": float(f"{wrong.square().mean().sqrt().item():.4g}"),
-            "std": float(f"{window.reward[:, recall][now].std().item():.4g}"),
+            "std": float(f"{window.reward[:, recall][now].std().nan_to_num().item():.4g}"),
         }
     if first.terminated is not None:
         ends, said = window.terminated[:, recall][now] > 0.5, first.terminated[now] > 0.5

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots import labels, stages
 from dream_env.agents.fit.slots.arguments import Arguments
@@ -24,7 +23,7 @@ from dream_env.agents.fit.slots.card import card
 from dream_env.agents.fit.slots.colours import Colours, find_colours
 from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
 from dream_env.agents.fit.slots.figures import figures as measure
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.run.config import check_kept
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.initial_states import InitialStates
@@ -74,7 +73,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     base = None if args.init is None else _base(args, spec)
     counted = np.sort(rng.permutation(len(episodes))[:COUNTED])
     looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
-    parts = _split(episodes, args, rng)
+    parts = split_from(args.init, episodes, args.held_out, rng)
     known = labels.choose(args, episodes, parts[1]) if args.labelled else None
     colours = _colours(episodes, spec, args, counted) if base is None else colours_of(base)
     config = SlotConfig(
@@ -97,11 +96,16 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         changed = ["success", "success_by_goal", "rewards", "terminates"]
         changed += [] if args.keep_embedding else ["word_order", "pointing"]
         changed += ["position"] if args.labelled else []
-        config = replace(base.config, **{name: getattr(config, name) for name in changed})
+        ends = config.terminates or base.config.terminates
+        config = replace(base.config, **{name: getattr(config, name) for name in changed} | {"terminates": ends})
     model = SlotModel(config, spec)
     if base is not None:
         _take_over(model, base)
-    settings = args.settings() | {"episodes": len(episodes), "frames": int(episodes.offsets[-1])}
+    settings = args.settings() | {
+        "episodes": len(episodes),
+        "frames": int(episodes.offsets[-1]),
+        CHECKSUM: episodes.checksum,
+    }
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if base is None:
         _prepare(model, colours, episodes)
@@ -162,23 +166,6 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
     return find_colours(
         wide, own, torch.from_numpy(np.unique(episode, return_inverse=True)[1]), args.most_slots, args.seed
     )
-
-
-def _split(episodes: EpisodeDataset, args: Arguments, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of held-out and training episodes; episodes held out from the base model stay held out."""
-    held, others = split(len(episodes), args.held_out, rng)
-    order = np.concatenate([held, others])
-    seen = {} if args.init is None else figures_of(checkpoint.resolve(args.init))
-    known = np.isin(episodes.seed[order], seen.get("held_out_seeds", []))
-    if known.any() and not known.all():
-        return order[known], order[~known]
-    return held, others
-
-
-def figures_of(folder: Path) -> dict[str, Any]:
-    """Returns the contents of a checkpoint's `metrics.json`; {} if there is none."""
-    file = folder / "metrics.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _base(args: Arguments, spec: WorldSpec) -> SlotModel:
@@ -264,16 +251,15 @@ def targets_at(targets: stages.Targets, rows: np.ndarray) -> stages.Targets:
 
 def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
     """Collects initial states, from successful episodes only if success is known, so that their goals are reachable."""
-    data, kept = replace(data, labels={}), np.arange(len(data))
+    kept = np.arange(len(data))
     if args.use_success and data.success is not None and data.solved.any():
         kept = np.flatnonzero(data.solved)
     kept = np.sort(np.random.default_rng(args.seed).permutation(kept)[: max(1, args.most_starts // args.starts)])
-    chosen = EpisodeDataset.stack([data[int(i)] for i in kept], data.spec)
-    found = initial_states(chosen, args.starts, args.seed)
+    found = initial_states(data, args.starts, args.seed, kept)
     if data.goal:
         return found
-    last = chosen.offsets[1:] - 1
-    goal = {name: np.asarray(chosen.observation[name][last]) for name in data.spec.pictures}
+    last = data.offsets[kept + 1] - 1
+    goal = {name: np.asarray(data.observation[name][last]) for name in data.spec.pictures}
     episode = np.cumsum(found.step == 0) - 1  # the initial states of each episode begin with its first frame
     return replace(found, goal_observation=goal, goal=episode)
 

@@ -97,24 +97,26 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
     result |= _distance_figures(model, data, targets, reached)
     if model.success_net is not None and targets.marked:
         result["success"] = success_figures(model, data, targets, reached)
-    result["disagreement_quantile"] = float(f"{spread.flatten()[:1_000_000].quantile(QUANTILE).item():.4g}")
+    within = spread[frame[:, 1:] > frame[:, :-1]]  # not after the end of an episode
+    result["disagreement_quantile"] = float(f"{within[:1_000_000].quantile(QUANTILE).item():.4g}")
     return result
 
 
-def success_figures(model: SlotModel, data: Recorded, targets: Targets, reached: Tensor) -> dict[str, float]:
+def success_figures(model: SlotModel, data: Recorded, targets: Targets, reached: Tensor) -> dict[str, float | None]:
     """Evaluates the success prediction for the final states of episodes.
 
     Returns:
         Share of predicted successes among successful episodes (`found`), among the other episodes (`false`), and among
-        successful episodes that are paired with the goal of another episode (`other_goal`).
+        successful episodes that are paired with the goal of another episode (`other_goal`); None without such episodes.
     """
     words = {} if targets.instruction is None else {"instruction": targets.instruction}
     state, shares = state_at(data, data.last, targets.instruction), []
     for shift in (0, 1):
         goal = model.embedding({name: part.roll(shift, 0) for name, part in targets.goal.items()} | words)
         shares.append((model.success(with_goal(model, state, goal)) > 0.5).float())
-    groups = {"found": shares[0][reached], "false": shares[0][~reached], "other_goal": shares[1][reached]}
-    return {name: round(share.mean().item(), 4) for name, share in groups.items()}
+    other = shares[1][reached] if len(reached) > 1 else shares[1][:0]
+    groups = {"found": shares[0][reached], "false": shares[0][~reached], "other_goal": other}
+    return {name: _share(share) for name, share in groups.items()}
 
 
 def state_at(data: Recorded, frame: Tensor, instruction: Tensor | None) -> State:

@@ -18,9 +18,9 @@ import torch
 
 from dream_env.agents.clone.encoded_frames import check_world, encode
 from dream_env.agents.clone.transformer_clone import demonstrations
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.fit.unified import teacher
 from dream_env.agents.fit.unified.arguments import Arguments
 from dream_env.agents.fit.unified.figures import figures
@@ -68,7 +68,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         assert model.acts is not None
         obs, _, _ = examples.draw(replace(args, examples=4096), 1, torch.Generator().manual_seed(args.seed))
         model.acts.measure(model.tokens.robot_of(model.tokens.of(obs)[1]), obs)
-    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     run.train(stage(model, args, train, examples, dreamt))
     model.eval().requires_grad_(False)
@@ -94,12 +94,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
 
 def held_out(args: Arguments, episodes: EpisodeDataset) -> np.ndarray:
     """Returns which episodes are held out, `(N,)` bool: those of the base if known, otherwise a random share."""
-    file = checkpoint.resolve(args.base) / "metrics.json"
-    seeds = json.loads(file.read_text(encoding="utf-8")).get("held_out_seeds", []) if file.is_file() else []
-    found = np.isin(episodes.seed, seeds)
-    if not found.any() or found.all():
-        found = np.zeros(len(episodes), bool)
-        found[split(len(episodes), args.held_out, np.random.default_rng(args.seed))[0]] = True
+    found = np.zeros(len(episodes), bool)
+    found[split_from(args.base, episodes, args.held_out, np.random.default_rng(args.seed))[0]] = True
     return found
 
 

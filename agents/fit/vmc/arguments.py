@@ -38,7 +38,8 @@ class Arguments:
         end_weight: Loss weight of steps that terminate an episode, as in the paper's code; other steps have weight 1.
         picture_rate: Peak learning rate of V.
         learning_rate: Peak learning rate of M.
-        held_out: Fraction of the episodes that is held out for the reported errors.
+        held_out: Fraction of the episodes that is held out for the reported errors. With `init`, the episodes that were
+            held out from that model are used instead, if the data contain any.
         starts: Number of initial states from each episode: its first frame, and random later ones.
         seed: Seed of weights, batches and the held-out split.
         threads: Number of torch threads.

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
 from dream_env.agents.fit.dynamics.figures import figures
 from dream_env.agents.fit.recorded import Recorded
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.fit.vmc import figures as measured
 from dream_env.agents.fit.vmc import stages
 from dream_env.agents.fit.vmc.arguments import Arguments
@@ -50,13 +50,13 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     """
     began, spec = begin(args, VMCModel.kind, episodes, args.init), episodes.spec
     model = initial(args, episodes)
-    parts = split(len(episodes), args.held_out, np.random.default_rng(args.seed))
+    parts = split_from(args.init, episodes, args.held_out, np.random.default_rng(args.seed))
     recorded = Recorded.of(episodes, SIDE)
     held_out, train = (recorded.take(np.sort(part)) for part in parts)
     del recorded  # frees the copy of the pictures, which take most of the memory
     if train.reward is not None:
         model.measure_rewards(train.reward[train.acted])
-    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames}
+    settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
     run = Run(model, args.out, settings, seed=args.seed, bfloat16=args.bfloat16, save_seconds=save_seconds, muon=False)
     of_v, of_m = measured.reports(model, held_out)
     run.train(stages.pictures_stage(model, train, args, of_v))
@@ -70,6 +70,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "V": measured.of_pictures(model, held_out),
         "M": measured.of_memory(model, held_out, seen),
         **figures(model, held_out, seen.mean),
+        "held_out_seeds": episodes.seed[np.sort(parts[0])].tolist(),
         **minutes(run, began),
     }
     if model.config.terminates:
@@ -101,6 +102,7 @@ def initial(args: Arguments, episodes: EpisodeDataset) -> VMCModel:
     for name, size in asked.items():
         if size != getattr(known.config, name):
             raise ValueError(f"{name}={size} with init={args.init}; accepted: its own, {getattr(known.config, name)}")
+    heads["terminates"] |= known.config.terminates
     model = VMCModel(replace(known.config, **heads), episodes.spec)
     model.load_state_dict(known.state_dict())
     return model
@@ -137,5 +139,5 @@ def card(args: Arguments, spec: WorldSpec, found: dict[str, Any]) -> str:
 def main(args: Arguments) -> None:
     """Runs the command."""
     _, found = fit(args, EpisodeDataset.load(*args.data))
-    print(json.dumps(found, indent=2))
+    print(json.dumps({name: value for name, value in found.items() if name != "held_out_seeds"}, indent=2))
     print(f"World model: {args.out.resolve()}")

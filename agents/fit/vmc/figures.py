@@ -67,9 +67,10 @@ def of_memory(model: VMCModel, data: Recorded, code: Gaussian) -> dict[str, Any]
     window = data.windows(first, int((data.last - data.first).max()))
     prediction = stages.Foreseen(model, code.mean[window.frame], window)
     going = prediction.flat(window.terminated) < 0.5
+    going = going | ~going.any()
     after = prediction.flat(code.mean[window.frame[:, 1:]])[going]
     found = -prediction.mixture.log_likelihood(prediction.flat(code.mean[window.frame[:, 1:]]))[going].mean()
-    alone = torch.distributions.Normal(after.mean(0), after.std(0).clamp(min=1e-6))
+    alone = torch.distributions.Normal(after.mean(0), after.std(0).nan_to_num().clamp(min=1e-6))
     result: dict[str, Any] = {"likelihood": {"M": _short(found), "normal": _short(-alone.log_prob(after).mean())}}
     if model.config.terminates:
         logit, truth = stages.ends(model, data, code)
@@ -127,7 +128,7 @@ def reports(model: VMCModel, data: Recorded) -> tuple[stages.Report, stages.Repo
         numbers = {"likelihood": found["likelihood"]["M"]} | {
             name: float(value)
             for name, value in found.get("ends", {}).items()
-            if name in ("auc", "precision", "recall")
+            if name in ("auc", "precision", "recall") and value is not None
         }
         return {**numbers, "dreamt": strip(model, few)}
 

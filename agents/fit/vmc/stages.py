@@ -73,7 +73,8 @@ def memory_stage(model: VMCModel, data: Recorded, code: Gaussian, args: Argument
     def finish() -> None:
         if model.config.terminates:
             logit, truth = ends(model, data, code)
-            model.end_shift += calibration(logit, truth)
+            if truth.any():  # else the shift of the model that the fit goes on from stays
+                model.end_shift += calibration(logit, truth)
 
     average = ema_decay(args.updates)
     return Stage("M", model.rnn, loss, args.updates, args.learning_rate, average=average, finish=finish, report=report)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dream_env.agents.fit.common import figures_of
 from dream_env.agents.fit.slots import command as slots
 from dream_env.agents.fit.slots.arguments import Arguments as Fit
 from dream_env.agents.studies.reward_audit.command import audit
@@ -49,7 +50,7 @@ def rows(base: Path, args: Arguments, scenes: Sequence[Scene]) -> list[dict[str,
             how: dict[str, Any] = {"init": str(base), "updates": 0, "own_updates": 0, "labelled": count, "seed": seed}
             how |= {"distance_updates": args.label_updates, "learning_rate": args.label_rate}
             slots.fit(Fit((args.data,), out, **how), episodes)
-        model, figures = checkpoint.load(out), slots.figures_of(out)
+        model, figures = checkpoint.load(out), figures_of(out)
         found.append(row(count, seed, model, scenes))
         if model.position is not None:
             held_out = np.flatnonzero(np.isin(episodes.seed, figures["held_out_seeds"]))
