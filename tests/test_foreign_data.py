@@ -95,6 +95,18 @@ def test_the_longest_episode_of_another_tool_is_the_horizon(foreign: Path) -> No
     assert EpisodeDataset.load(foreign).spec.horizon == max(LENGTHS) - 1
 
 
+def test_the_reward_of_another_tool_s_last_frame_is_kept(foreign: Path) -> None:
+    file, info = foreign / "data/chunk-000/file-000.parquet", foreign / "meta/info.json"
+    table = pq.read_table(file)
+    last = np.isin(np.arange(table.num_rows), np.cumsum(LENGTHS) - 1)
+    pq.write_table(table.append_column("next.reward", pa.array(np.where(last, 1.0, 0.25).astype(np.float32))), file)
+    described = json.loads(info.read_text())
+    described["features"]["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
+    info.write_text(json.dumps(described))
+    data = EpisodeDataset.load(foreign)
+    assert [one.reward.tolist() for one in (data[0], data[1])] == [[0.25, 0.25, 1.25], [0.25] * 4 + [1.25]]
+
+
 def test_episodes_of_other_tools_keep_their_ids_in_any_order_and_share_them_with_no_others(
     foreign: Path, tmp_path: Path
 ) -> None:

@@ -67,9 +67,11 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     frames = _frames(store, spec, columns, features, offsets, bounded=stored is not None)
     last = offsets[1:] - 1
     action = frames[ACTION].reshape(-1) if isinstance(spec.action, spaces.Discrete) else frames[ACTION]
-    for name in (ACTION, REWARD):
-        if name in frames:
-            frames[name][last] = 0  # no step follows the last frame; other tools store an action there
+    # No step follows the last frame. Other tools store an action there, and its reward, which may be the only one.
+    if REWARD in frames:
+        frames[REWARD][last - 1] += frames[REWARD][last]
+        frames[REWARD][last] = 0
+    frames[ACTION][last] = 0
     named = {place: column for place, column in columns.observation.items() if place in spec.pictures}
     wanted = {column: Wanted(_shape(spec, name), np.arange(offsets[-1])) for name, column in named.items()}
     wanted |= {
