@@ -160,7 +160,10 @@ def chance() -> float:
 
 
 def markdown(about: Mapping[str, Any]) -> str:
-    """Renders the page as Markdown."""
+    """Renders the page as Markdown; it explains the rows, and has the figures, that there are."""
+    rows = [row["policy"] for row in about["table"]]
+    meanings = {k: v for k, v in POLICIES.items() if k in rows}
+    meanings |= {f"/{k}": v for k, v in CONDITIONS.items() if any(row.endswith(f"/{k}") for row in rows)}
     lines = [
         "# Tasks whose goal is shown",
         "",
@@ -172,11 +175,11 @@ def markdown(about: Mapping[str, Any]) -> str:
         "",
         f"`{about['command']}`",
         "",
-        *(f"- `{name}`: {text}." for name, text in (*POLICIES.items(), *((f"/{k}", v) for k, v in CONDITIONS.items()))),
+        *(f"- `{name}`: {text}." for name, text in meanings.items()),
         "",
         markdown_table(list(about["table"][0]), [list(row.values()) for row in about["table"]]),
         "",
-        markdown_table(["summary", ""], [[name, value] for name, value in about["summary"].items()]),
+        markdown_table(["summary", ""], [[k, v] for k, v in about["summary"].items() if v is not None]),
         "",
     ]
     return "\n".join(lines)
