@@ -137,9 +137,6 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert summary["varied_gain_points"] is None
     varied = {replace(cell, row=f"{cell.row}/varied"): played for cell, played in PLAYED.items()}
     assert report.summarize(varied, 25)["varied_gain_points"] == 30.0
-    amplified = {**PLAYED, Cell("amplified", 25, 0): episodes(6), Cell("amplified dream", 25, 0): episodes(9)}
-    gains = report.summarize(amplified, 25)
-    assert (gains["amplified_gain_points"], gains["amplified_practice_gain_points"]) == (20.0, 50.0)
 
 
 def test_what_was_touched_first_is_counted_where_anything_was():
@@ -186,25 +183,6 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     assert written["summary"]["gain_points"] == 0 and (tmp_path / "out" / "goal_tasks.md").is_file()
     with pytest.raises(FileNotFoundError, match="holds no episodes"):
         study.study(replace(args, work=tmp_path / "none", only_report=True))
-
-
-def test_an_amplified_clone_learns_from_dreams_of_the_plain_one_and_is_practised(tmp_path, long_world, monkeypatch):
-    made, cloned, practised = [], [], []
-    monkeypatch.setattr(policies.synthesize, "main", made.append)
-    monkeypatch.setattr(policies.EpisodeDataset, "load", lambda *folders: folders)
-    monkeypatch.setattr(policies, "clone", lambda form, data, model: cloned.append((form, data)))
-    monkeypatch.setattr(policies.train, "make_env", lambda form: None)
-    monkeypatch.setattr(policies.train, "train", lambda form, *_: practised.append(form))
-    args = Arguments(world_model=long_world, work=tmp_path, dreams=7, foresight=4, share=0.4, hindsight=0.5)
-    policies.make(Cell("amplified dream", 25, 3), args)
-    folders = [Cell("amplified", 25, 3).folder(tmp_path) / f"dreams_{task}" for task in ("place", "stack")]
-    plain, amplified = (str(Cell(row, 25, 3).folder(tmp_path) / "policy") for row in ("clone", "amplified"))
-    assert [(one.policy, one.foresight, one.episodes, one.out) for one in made] == [(plain, 4, 7, f) for f in folders]
-    assert [one.task for one in made] == ["place", "stack"] and practised[0].init == amplified
-    (first, of_plain), (second, of_both) = cloned
-    assert (first.share, first.hindsight, of_plain) == (0, 0.5, [args.data])
-    assert (second.share, second.hindsight, of_both) == (0.4, 0.3, [args.data, tuple(folders)])
-    assert second.data == (*args.data, *folders) and second.goal
 
 
 @pytest.mark.parametrize("wrong", [{"methods": ("magic",)}, {"tasks": ("fly",)}, {"demos": ()}, {"hindsight": 2}])

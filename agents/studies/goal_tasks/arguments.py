@@ -13,8 +13,6 @@ from dream_env.rewards import RewardName
 POLICIES = {
     "clone": "imitates demonstrations, and sees the goal picture",
     "dream": "that clone, practised in the dream",
-    "amplified": "a clone of the demonstrations and of dreams in which that clone used foresight",
-    "amplified dream": "the amplified clone, practised in the dream",
     "no goal": "a clone that does not see the goal picture",
     "physics": "that clone, practised in physics instead, for as many control steps as the world model was fitted to",
 }
@@ -37,7 +35,7 @@ METHODS = (
     *(f"{policy}/{condition}" for condition in (*SHIFTED, "varied") for policy in ("clone", "dream")),
 )
 """Rows of the study: "POLICY" or "POLICY/CONDITION"."""
-EVERY_SEED = ("clone", "dream", "amplified", "amplified dream", "clone/varied", "dream/varied")
+EVERY_SEED = ("clone", "dream", "clone/varied", "dream/varied")
 """Rows that are run for all numbers of demonstrations and all training seeds."""
 
 
@@ -52,12 +50,12 @@ class Arguments:
     tasks: tuple[str, ...] = ("place", "stack")
     """Tasks to evaluate. Policies learn all tasks in the data."""
     methods: tuple[str, ...] = METHODS
-    """Rows to run, as "POLICY" or "POLICY/CONDITION", such as "dream/lighting". Policies: clone, dream, amplified,
-    amplified dream, no goal, physics. Conditions: held-out phrasing, other goal, lighting, camera, table, varied."""
+    """Rows to run, as "POLICY" or "POLICY/CONDITION", such as "dream/lighting". Policies: clone, dream, no goal,
+    physics. Conditions: held-out phrasing, other goal, lighting, camera, table, varied."""
     demos: tuple[int, ...] = (25,)
     """Demonstrations per task. The controls and the summary use the first number."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds. Controls use only the first."""
+    """Training seeds. All rows except clone and dream, in standard and in varied scenes, use only the first."""
     updates: int = 2000
     """Gradient updates of a clone."""
     hindsight: float = 0.5
@@ -69,12 +67,6 @@ class Arguments:
     noise: float = 0.05
     """Noise added to embeddings in cloning, in units of their standard deviation. It is small so that differences of
     centimeters remain visible in the embedding."""
-    dreams: int = 300
-    """Dreams of each task that an amplified clone learns from, as by `agents.synthesize`."""
-    foresight: int = 16
-    """Candidate behaviors of the foresight in these dreams."""
-    share: float = 0.5
-    """Fraction of each cloning batch that comes from these dreams; the rest is divided as for a clone."""
     steps: int = 300_000
     """Environment steps of practice in the dream."""
     physics_steps: int | None = None
@@ -118,11 +110,8 @@ class Arguments:
         check_choice("reward", self.reward, RewardName)
         check_number("std", self.std, 1e-3)
         check_number("noise", self.noise)
-        for name in ("hindsight", "share"):
-            check_number(name, getattr(self, name), high=1)
-        check_number("dreams", self.dreams, 1)
+        check_number("hindsight", self.hindsight, high=1)
         if self.physics_steps is not None:
             check_number("physics_steps", self.physics_steps, 1, beside="None, ")
-        check_number("foresight", self.foresight, 2)
         check_number("temperature", self.temperature)
         check_number("kl_coef", self.kl_coef)

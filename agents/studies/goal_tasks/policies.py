@@ -14,8 +14,6 @@ from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
 from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, SHIFTED, Arguments
-from dream_env.agents.synthesize import command as synthesize
-from dream_env.agents.synthesize.arguments import Arguments as Synthesis
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.data.episodes import EpisodeDataset
@@ -26,9 +24,6 @@ DREAMS = 128
 """Parallel dreams in practice: half the usual number, since episodes are nearly twice as long."""
 PHYSICS_ENVS = 16
 """Parallel physics environments for practice in physics, one process each."""
-
-BEFORE = {"dream": "clone", "amplified dream": "amplified", "physics": "clone"}
-"""What each practised policy starts from."""
 
 
 def cells(args: Arguments) -> Iterator[Cell]:
@@ -73,24 +68,21 @@ def make(cell: Cell, args: Arguments) -> Path:
     out, began = cell.folder(args.work) / "policy", time.process_time()
     if (out / "config.json").is_file() and (out.parent / "minutes.json").is_file():
         return out
-    practise(cell, args, out) if cell.row in BEFORE else imitate(cell, args, out)
+    practise(cell, args, out) if cell.row in ("dream", "physics") else imitate(cell, args, out)
     write_json(out.parent / "minutes.json", round((time.process_time() - began) / 60, 2))
     return out
 
 
 def imitate(cell: Cell, args: Arguments, out: Path) -> None:
-    """Clones the demonstrations of all tasks together, and for an amplified clone also dreams of the plain one."""
-    amplified = cell.row == "amplified"
-    dreamt = dreams(cell, args, out.parent) if amplified else ()
+    """Clones the demonstrations of all tasks together."""
     form = Clone(
-        (*args.data, *dreamt),
+        args.data,
         out,
         world_model=args.world_model,
         per_task=cell.demos,
         imitates="expert",
-        goal=cell.row != "no goal",
-        hindsight=args.hindsight * (1 - args.share) if amplified else args.hindsight,
-        share=args.share if amplified else 0.0,
+        goal=cell.row == "clone",
+        hindsight=args.hindsight,
         std=args.std,
         noise=args.noise,
         language="sentence",
@@ -99,26 +91,15 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
         updates=args.updates,
         seed=cell.seed,
     )
-    further = [EpisodeDataset.load(*dreamt)] if amplified else []
-    clone(form, [_episodes(args.data), *further], checkpoint.load(args.world_model))
-
-
-def dreams(cell: Cell, args: Arguments, out: Path) -> list[Path]:
-    """Imagines successful episodes in which the clone uses foresight; returns a folder of them for each task."""
-    acting, folders = str(make(replace(cell, row="clone"), args)), []
-    for task in args.tasks:
-        folders.append(out / f"dreams_{task}")
-        form = Synthesis(acting, args.foresight, args.world_model, task=task, episodes=args.dreams, seed=cell.seed)
-        synthesize.main(replace(form, out=folders[-1]))
-    return folders
+    clone(form, [_episodes(args.data)], checkpoint.load(args.world_model))
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
-    """Practises a clone in the dream, or in physics for as many steps as the data contain."""
+    """Practises the clone in the dream, or in physics for as many steps as the data contain."""
     physics = cell.row == "physics"
     form = Practice(
         out=out,
-        init=str(make(replace(cell, row=BEFORE[cell.row]), args)),
+        init=str(make(Cell("clone", cell.demos, cell.seed), args)),
         world_model=args.world_model,
         reward=args.reward,
         world="real" if physics else "dream",

@@ -17,13 +17,6 @@ from dream_env.nicol.tasks.place import TOLERANCE
 Played = Mapping[Cell, Sequence[EpisodeResult]]
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
 """Figures of the summary about the value of the goal picture, with the methods that they are measured for."""
-GAINS = {
-    "": ("clone", "dream"),
-    "amplified_": ("clone", "amplified"),
-    "amplified_practice_": ("clone", "amplified dream"),
-    "varied_": ("clone/varied", "dream/varied"),
-}
-"""First parts of the names of the summary's gains, each with the method before and the method after."""
 DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "clone/other goal"}
 """The same figures in the dream; they equal those in physics if the world model predicts success from the goal."""
 
@@ -109,11 +102,9 @@ def gain(
 
 
 def summarize(found: Played, demos: int) -> dict[str, Any]:
-    """Summarizes the gains and the value of the goal picture for `place`; None if not measured."""
+    """Summarizes the gain of practice and the value of the goal picture for `place`; None if not measured."""
     tasks = sorted({one.task for episodes in found.values() for one in episodes})
-    summary: dict[str, Any] = {"demos": demos}
-    for name, (before, after) in GAINS.items():
-        summary |= _gains(found, demos, tasks, name, before, after)
+    summary: dict[str, Any] = {"demos": demos, **_gains(found, demos, tasks), **_gains(found, demos, tasks, "varied")}
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
         own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
@@ -135,8 +126,11 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
     return summary
 
 
-def _gains(found: Played, demos: int, tasks: Sequence[str], name: str, before: str, after: str) -> dict[str, Any]:
-    """Returns what one method gains over another; the names of the figures begin with `name`."""
+def _gains(found: Played, demos: int, tasks: Sequence[str], condition: str = "") -> dict[str, Any]:
+    """Returns what practice gains, under a condition or, by default, in the standard world."""
+    before, after, name = "clone", "dream", ""
+    if condition:
+        before, after, name = f"clone/{condition}", f"dream/{condition}", f"{condition}_"
     physics, dream = (gain(found, demos, world, method=after, over=before) for world in ("physics", "dream"))
     share = physics.value / dream.value if dream.value > 0 else float("nan")
     figures = {
