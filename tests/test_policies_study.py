@@ -134,7 +134,8 @@ def test_no_row_has_more_demonstrations_than_another(args, tmp_path):
 
 def test_cells_are_cloned_and_played_once(args, tmp_path, monkeypatch):
     kinds = ["demo"] * 3 + ["play"] * 3
-    write(tmp_path / "data", *(make_episode(i, kind, "push") for i, kind in enumerate(kinds)))
+    for name, first in (("data", 0), ("more", 10)):
+        write(tmp_path / name, *(make_episode(i, kind, "push") for i, kind in enumerate(kinds, first)))
     done = []
     monkeypatch.setattr(rows, "play", lambda batch: (done.append(batch), [episodes(1, ("push",))[0]])[1])
     monkeypatch.setattr(rows, "SIZES", {**rows.SIZES, "width": 8, "latents": 2, "batch": 4})
@@ -145,7 +146,7 @@ def test_cells_are_cloned_and_played_once(args, tmp_path, monkeypatch):
         registry.save(registry.load(source), cell.folder(args.group) / "policy", "")
         return 0.5
 
-    given = replace(args, policies=("plain", "latent", "plain, successes", "own"), data=args.data * 2)
+    given = replace(args, policies=("plain", "latent", "plain, successes", "own"), data=(*args.data, tmp_path / "more"))
     study.main(given)
     assert len(done) == 4 * 2 and {batch.seeds for batch in done} == {(100_000,), (100_001,)}
     assert {batch.world for batch in done} == {"physics"}

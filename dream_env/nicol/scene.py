@@ -179,6 +179,10 @@ class TableScene:
         """Returns the objects that the robot touched in the last control step, in the order of contact."""
         return list(self._touched)
 
+    def held(self, index: int) -> bool:
+        """Returns whether a cube is in the hand, or a bar in every hand, and off the table."""
+        return self._held(index, self.objects(), self.hand(), self.ends())
+
     def speeds(self) -> np.ndarray:
         """Returns the objects' speeds `(N,)` in m/s."""
         moves = [pybullet.getBaseVelocity(cube, physicsClientId=self.client)[0] for cube in self._cubes]
@@ -239,7 +243,7 @@ class TableScene:
         self._cubes = [self._add_object(layout, i) for i in range(len(layout))]
 
     def _held(self, index: int, objects: np.ndarray, hand: np.ndarray, ends: np.ndarray | None) -> bool:
-        """Returns whether a cube is in the hand, or a bar in every hand, and off the table."""
+        """Returns `held`, from what `objects`, `hand` and `ends` return."""
         center, size = objects[index], float(self._sizes[index])
         if ends is not None:  # use the point on the bar's axis that is nearest to each hand
             axis, hands = ends[index, 1] - ends[index, 0], hand.reshape(-1, 3)
