@@ -19,14 +19,12 @@ from dream_env.agents.nicol import regressor, rollouts
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.nicol.vla import VLA, VLAConfig
-from dream_env.agents.plan import command as plan
 from dream_env.agents.policies import registry
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out
 from dream_env.agents.run.trust import TRUST
 from dream_env.nicol import real
 from dream_env.nicol.spec import SPEC
-from dream_env.nicol.tasks import STANDARD
 from dream_env.observations import observation_space
 from dream_env.world_models import checkpoint
 
@@ -224,17 +222,6 @@ def test_scripted_policies_dream_in_the_world_model_of_the_others(capsys):
     assert evaluate.shared_world_model(["random", "expert"]) == "default" and not capsys.readouterr().out
     assert evaluate.shared_world_model(["bc5", "unlabelled"]) == "default"
     assert "names: state_grounded, unlabelled" in capsys.readouterr().out
-
-
-def test_the_tasks_are_those_of_the_world_model(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(evaluate, "evaluate", lambda settings, workers: asked.append(settings) or [])
-    monkeypatch.setattr(evaluate, "record_clips", lambda *_: [])
-    monkeypatch.setattr(evaluate, "write_report", lambda *_: "")
-    for name, world in (("place_stack", "default"), ("unlabelled", "default"), ("zero", None)):
-        evaluate.main(evaluate.Arguments((name,), world_model=world, out=tmp_path))
-    assert [one.tasks for one in asked] == [("place", "stack"), STANDARD, STANDARD]
-    assert plan.tasks("all", "place_stack") == ("place", "stack") and plan.tasks("lift", "place_stack") == ("lift",)
 
 
 def test_a_zip_runs_no_code_unless_its_author_is_trusted(tmp_path, monkeypatch):

@@ -11,9 +11,11 @@ from toy import ToyWorldModel, initial_states
 import dream_env  # noqa: F401  registers the ids
 from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
+from dream_env.agents.evaluate import command as evaluate
 from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol.rollouts import Batch
+from dream_env.agents.plan import command as plan
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.agents.studies.goal_tasks import command as study
 from dream_env.agents.studies.goal_tasks import policies, report
@@ -23,6 +25,7 @@ from dream_env.agents.train.learners import make_env, rollout_steps
 from dream_env.initial_states import FILE
 from dream_env.nicol.env import NicoLRealEnv
 from dream_env.nicol.spec import SPEC
+from dream_env.nicol.tasks import STANDARD
 from dream_env.world_models import checkpoint
 
 
@@ -56,6 +59,17 @@ def test_practice_and_its_validation_are_of_the_world_s_tasks_and_as_long(long_w
     assert make_env(replace(args, temperature=2.0)).dreams.dreams.engine.config.temperature == 2
     done = [env.step(np.zeros((2, 4), np.float32))[2].tolist() for _ in range(40)]
     assert done[:-1] == [[False, False]] * 39 and done[-1] == [True, True]
+
+
+def test_the_commands_evaluate_on_the_tasks_of_the_world_model(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda settings, workers: asked.append(settings) or [])
+    monkeypatch.setattr(evaluate, "record_clips", lambda *_: [])
+    monkeypatch.setattr(evaluate, "write_report", lambda *_: "")
+    for name, world in (("place_stack", "default"), ("unlabelled", "default"), ("zero", None)):
+        evaluate.main(evaluate.Arguments((name,), world_model=world, out=tmp_path))
+    assert [one.tasks for one in asked] == [("place", "stack"), STANDARD, STANDARD]
+    assert plan.tasks("all", "place_stack") == ("place", "stack") and plan.tasks("lift", "place_stack") == ("lift",)
 
 
 def test_another_picture_can_be_shown_as_the_goal():
