@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import lru_cache
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,8 +54,7 @@ def tendon(closing: float, limits: ArrayLike, gain: float, order: tuple[int, ...
     return angles
 
 
-@lru_cache(maxsize=64)  # a hand is told the same closing many times in a row
-def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> Mapping[str, float]:
+def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> dict[str, float]:
     """Returns the angles (rad) of a hand's 16 joints at a common closing of all tendons in [0, 1].
 
     The names have no prefix for the side.
@@ -67,7 +65,7 @@ def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> Ma
     for name in ("T", *tables.FINGERS):
         angles = thumb if name == "T" else finger
         targets |= {f"joint{name}{i}": float(angle) for i, angle in enumerate(angles, start=1)}
-    return MappingProxyType(targets)
+    return targets
 
 
 def _home() -> dict[str, float]:

@@ -181,7 +181,12 @@ class TableScene:
 
     def held(self, index: int) -> bool:
         """Returns whether a cube is in the hand, or a bar in every hand, and off the table."""
-        return self._held(index, self.objects(), self.hand(), self.ends())
+        center, ends = self.objects()[index], self.ends()
+        if ends is not None:  # use the point on the bar's axis that is nearest to each hand
+            axis, hands = ends[index, 1] - ends[index, 0], self.hand().reshape(-1, 3)
+            along = np.clip((hands - center) @ axis / max(axis @ axis, 1e-9), -0.5, 0.5)
+            return bool(in_hand(center + along[:, None] * axis, hands, float(self._sizes[index])).all())
+        return bool(in_hand(center, self.hand(), float(self._sizes[index])))
 
     def speeds(self) -> np.ndarray:
         """Returns the objects' speeds `(N,)` in m/s."""
@@ -199,10 +204,19 @@ class TableScene:
             other: Index of the second named cube.
             goals: Goal positions of the named cubes, `(1, 2)` or `(2, 2)` in m.
         """
-        objects, hand, ends = self.objects(), self.hand(), self.ends()
-        held = self._held(target, objects, hand, ends)
-        touched = tuple(self._touched)
-        return SimState(objects, target, hand, setpoint, held, other, goals, self._sizes, self.speeds(), touched, ends)
+        return SimState(
+            self.objects(),
+            target,
+            self.hand(),
+            setpoint,
+            self.held(target),
+            other,
+            goals,
+            self._sizes,
+            self.speeds(),
+            tuple(self._touched),
+            self.ends(),
+        )
 
     def picture(self, camera: str) -> np.ndarray:
         """Renders the image `(H, W, 3)` uint8 of a camera of `CAMERAS`, or of NICOL's left eye ("eye").
@@ -241,15 +255,6 @@ class TableScene:
         self._sizes = layout.sizes
         self._lengths = np.where(layout.shapes == SHAPES.index("bar"), BAR_LENGTH, 0.0)
         self._cubes = [self._add_object(layout, i) for i in range(len(layout))]
-
-    def _held(self, index: int, objects: np.ndarray, hand: np.ndarray, ends: np.ndarray | None) -> bool:
-        """Returns `held`, from what `objects`, `hand` and `ends` return."""
-        center, size = objects[index], float(self._sizes[index])
-        if ends is not None:  # use the point on the bar's axis that is nearest to each hand
-            axis, hands = ends[index, 1] - ends[index, 0], hand.reshape(-1, 3)
-            along = np.clip((hands - center) @ axis / max(axis @ axis, 1e-9), -0.5, 0.5)
-            return bool(in_hand(center + along[:, None] * axis, hands, size).all())
-        return bool(in_hand(center, hand, size))
 
     def _touches(self, index: int) -> bool:
         """Returns whether the robot touches an object now; Bullet's contact points without a force are only near."""
