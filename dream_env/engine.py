@@ -115,9 +115,7 @@ class DreamEngine:
             goal = self.model.encode(shown | {k: v for k, v in state.items() if k == "instruction"})
         elif goals:
             goal = self.initial_states.goals(self.model, rows)
-            if (
-                instruction is not None and self.spec.instructions
-            ):  # as in the real environment, see `WorldModelWrapper`
+            if instruction is not None and self.spec.instructions:  # as `WorldModelWrapper` encodes it
                 goal = {**goal, "instruction": self._words(rows, instruction)}
         nothing = torch.zeros(count, dtype=torch.int64, device=self.device)
         empty = torch.zeros(count, 0, dtype=torch.float32, device=self.device)

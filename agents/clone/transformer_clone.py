@@ -23,7 +23,7 @@ from dream_env.agents.clone.encoded_frames import EncodedFrames, check_world, en
 from dream_env.agents.clone.transformer_arguments import Arguments
 from dream_env.agents.fit.trainer import CHECKSUM, Run, Stage
 from dream_env.agents.policies import registry
-from dream_env.agents.policies.encoder_id import fingerprint
+from dream_env.agents.policies.encoder_id import fingerprint, same
 from dream_env.agents.policies.latents import TransformerVLAConfig
 from dream_env.agents.policies.transformer_vla import TransformerVLA
 from dream_env.agents.run.config import check_out, command_line
@@ -156,7 +156,7 @@ def check_encoder(out: Path, config: Any) -> None:
     if not file.is_file():
         return
     known = json.loads(file.read_text(encoding="utf-8"))["encoder_id"]
-    if len(known) != len(config.encoder_id) or not np.allclose(known, config.encoder_id, rtol=0.02, atol=0.05):
+    if not same(known, config.encoder_id):
         raise ValueError(
             f"out={out} holds a run with the encoder that {config.world_model!r} had before it was fitted again; "
             "accepted: another folder, or the world model of that time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ def _of(folder: Path, written: int) -> tuple[float, ...]:
     return fingerprint(checkpoint.load(folder))
 
 
+def same(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Returns whether two fingerprints are of the same encoder."""
+    return len(one) == len(other) and np.allclose(one, other, rtol=0.02, atol=0.05)
+
+
 def check(known: tuple[float, ...], learned: str, world_model: str) -> None:
     """Checks that a world model has the encoder and the sentence embeddings that a policy was trained with.
 
@@ -57,7 +63,7 @@ def check(known: tuple[float, ...], learned: str, world_model: str) -> None:
     grounded = checkpoint.load(world_model).kind == "state_grounded"  # loading reports what is missing
     folder = checkpoint.resolve(world_model)
     found = _of(folder, (folder / checkpoint.WEIGHTS).stat().st_mtime_ns)  # a refit may have replaced the file
-    if len(found) != len(known) or not np.allclose(found, known, rtol=0.02, atol=0.05):
+    if not same(found, known):
         raise ValueError(
             f"world_model={world_model!r}: its encoder (fingerprint {found[:2]}, ...) is not the one that this policy "
             f"was trained with, that of {learned!r} at that time (fingerprint {known[:2]}, ...); accepted: a world "
