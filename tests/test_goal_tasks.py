@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from dream_env.agents.evaluate.command import Settings
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol.rollouts import Batch
 from dream_env.agents.plan import command as plan
+from dream_env.agents.policies import registry
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.agents.studies.goal_tasks import command as study
 from dream_env.agents.studies.goal_tasks import policies, report
@@ -163,9 +165,10 @@ def test_what_was_touched_first_is_counted_where_anything_was():
 
 
 def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatch):
-    done = []
+    done, worlds = [], {}
 
     def evaluate(settings, workers):
+        worlds[next(iter(settings.policies))] = settings.world_model
         under = {settings.goal, settings.shift, settings.scene, settings.instruction}
         under -= {"own", "none", "standard", "normal"}
         done.append((*next(iter(settings.policies.items())), "".join(under)))
@@ -174,8 +177,10 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     monkeypatch.setattr(policies, "evaluate", evaluate)
     for name in ("imitate", "practise"):
         monkeypatch.setattr(policies, name, lambda cell, args, out: None)
+    monkeypatch.setattr(policies, "practised_in", lambda cell, args: "refitted")
     args = Arguments(world_model=long_world, demos=(25, 5), seeds=(0, 1), work=tmp_path / "work", out=tmp_path / "out")
     study.study(args)
+    assert worlds == dict.fromkeys(METHODS, long_world) | {"coevolved": "refitted"}
     count = 2 * 2 * len(EVERY_SEED)
     first, rest = done[:count], done[count:]
     assert [row for row, *_ in first] == [*EVERY_SEED] * 4 and EVERY_SEED[:2] == ("clone", "dream")
@@ -197,6 +202,37 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     assert written["summary"]["gain_points"] == 0 and (tmp_path / "out" / "goal_tasks.md").is_file()
     with pytest.raises(FileNotFoundError, match="holds no episodes"):
         study.study(replace(args, work=tmp_path / "none", only_report=True))
+
+
+def test_the_controls_begin_with_and_take_as_long_as_they_say(tmp_path, monkeypatch):
+    args, made = Arguments(work=tmp_path, updates=100), []
+    for row, took in (("clone", 2.0), ("dream", 5.0)):
+        folder = Cell(row, 25, 0).folder(tmp_path)
+        (folder / "policy").mkdir(parents=True)
+        (folder / "policy" / "config.json").write_text("{}")
+        (folder / "minutes.json").write_text(str(took))
+    monkeypatch.setattr(policies, "clone", lambda form, *_: made.append(form.updates))
+    monkeypatch.setattr(policies, "_episodes", lambda data: None)
+    monkeypatch.setattr(policies.checkpoint, "load", lambda name: None)
+    policies.make(Cell("longer cloning", 25, 0), args)
+    assert made == [350], "100 as the clone, 250 in the time of practice"
+    monkeypatch.setattr(policies, "practised_in", lambda cell, args: f"world of {cell.row}")
+    monkeypatch.setattr(policies.train, "make_env", lambda form: None)
+    monkeypatch.setattr(policies.train, "train", lambda form, *_: made.append((form.world_model, Path(form.init))))
+    for row, first in (("untrained dream", "clone"), ("coevolved", "dream")):
+        policies.make(Cell(row, 25, 0), args)
+        assert made[-1] == (f"world of {row}", Cell(first, 25, 0).folder(tmp_path) / "policy")
+
+
+def test_an_untrained_dream_of_slots_sees_as_the_true_one_does_and_does_not_move(tmp_path):
+    cell = Cell("untrained dream", 25, 0)
+    blank = policies.practised_in(cell, Arguments(world_model="place_stack", work=tmp_path))
+    registry.load("place_stack").config.check_encoder(blank)
+    env = gym.make("NicoLDream-v0", world_model=blank, task="stack", obs_type="native")
+    before, _ = env.reset(seed=0)
+    for _ in range(5):
+        after, *_ = env.step(np.array([1.0, 0.5, -1.0, 1.0], np.float32))
+    assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("wrong", [{"methods": ("magic",)}, {"tasks": ("fly",)}, {"demos": ()}, {"hindsight": 2}])

@@ -15,6 +15,9 @@ POLICIES = {
     "dream": "that clone, practised in the dream",
     "no goal": "a clone that does not see the goal picture",
     "physics": "that clone, practised in physics instead, for as many control steps as the world model was fitted to",
+    "longer cloning": "that clone, with as many more updates as take the time of practice in the dream",
+    "untrained dream": "that clone, practised in a dream that sees as the true one does, and hardly moves",
+    "coevolved": "the practised policy, practised on in the world model that was refitted to some of its own episodes",
 }
 """Policies of the study, with their descriptions."""
 SHIFTED = ("lighting", "camera", "table")
@@ -51,7 +54,8 @@ class Arguments:
     """Tasks to evaluate. Policies learn all tasks in the data."""
     methods: tuple[str, ...] = METHODS
     """Rows to run, as "POLICY" or "POLICY/CONDITION", such as "dream/lighting". Policies: clone, dream, no goal,
-    physics. Conditions: held-out phrasing, other goal, lighting, camera, table, varied."""
+    physics, longer cloning, untrained dream, coevolved. Conditions: held-out phrasing, other goal, lighting, camera,
+    table, varied."""
     demos: tuple[int, ...] = (25,)
     """Demonstrations per task. The controls and the summary use the first number."""
     seeds: tuple[int, ...] = (0,)
@@ -72,6 +76,10 @@ class Arguments:
     physics_steps: int | None = None
     """Control steps of practice in physics; by default those in the data. Give all that the world model was fitted to,
     if its data are no longer there."""
+    coevolved_episodes: int = 200
+    """Episodes of the practised policy that are recorded in physics for the row `coevolved`."""
+    refit_updates: int = 5000
+    """Gradient updates of each part of the world model that is refitted to them."""
     reward: RewardName = "success"
     """Reward of practice."""
     temperature: float = 1.5
@@ -98,7 +106,7 @@ class Arguments:
         check_tasks(self.tasks)
         for method in self.methods:
             check_choice("methods", method, METHODS)
-        for name in ("updates", "steps", "episodes"):
+        for name in ("updates", "steps", "episodes", "coevolved_episodes", "refit_updates"):
             check_number(name, getattr(self, name), 1)
         for name in ("demos", "seeds"):
             if not getattr(self, name):

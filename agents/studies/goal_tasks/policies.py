@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from dream_env.agents.clone.transformer_arguments import Arguments as Clone
 from dream_env.agents.clone.transformer_clone import clone
+from dream_env.agents.coevolve import command as coevolve
+from dream_env.agents.coevolve.arguments import Arguments as Coevolve
 from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
+from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.evaluate.command import Settings, evaluate
 from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, SHIFTED, Arguments
 from dream_env.agents.train import command as train
@@ -24,6 +29,8 @@ DREAMS = 128
 """Parallel dreams in practice: half the usual number, since episodes are nearly twice as long."""
 PHYSICS_ENVS = 16
 """Parallel physics environments for practice in physics, one process each."""
+CLONES = ("clone", "no goal", "longer cloning")
+"""Policies that only imitate."""
 
 
 def cells(args: Arguments) -> Iterator[Cell]:
@@ -45,13 +52,13 @@ def play(cell: Cell, args: Arguments) -> None:
     file = cell.folder(args.work) / EPISODES
     if file.is_file():
         return
-    policy, (_, condition) = make(cell, args), parts(cell)
+    policy, (row, condition) = make(cell, args), parts(cell)
     settings = Settings(
         {cell.row: str(policy)},
         args.tasks,
         args.episodes,
         args.first_seed,
-        args.world_model,
+        practised_in(cell, args) if row == "coevolved" else args.world_model,
         instruction="heldout" if condition == "held-out phrasing" else "normal",
         shift=condition if condition in SHIFTED else "none",
         scene="varied" if condition == "varied" else "standard",
@@ -68,39 +75,44 @@ def make(cell: Cell, args: Arguments) -> Path:
     out, began = cell.folder(args.work) / "policy", time.process_time()
     if (out / "config.json").is_file() and (out.parent / "minutes.json").is_file():
         return out
-    practise(cell, args, out) if cell.row in ("dream", "physics") else imitate(cell, args, out)
+    imitate(cell, args, out) if cell.row in CLONES else practise(cell, args, out)
     write_json(out.parent / "minutes.json", round((time.process_time() - began) / 60, 2))
     return out
 
 
 def imitate(cell: Cell, args: Arguments, out: Path) -> None:
     """Clones the demonstrations of all tasks together."""
+    updates = args.updates
+    if cell.row == "longer cloning":
+        cloned, practised = (minutes(replace(cell, row=row), args) for row in ("clone", "dream"))
+        updates += round(updates * practised / cloned)
     form = Clone(
         args.data,
         out,
         world_model=args.world_model,
         per_task=cell.demos,
         imitates="expert",
-        goal=cell.row == "clone",
+        goal=cell.row != "no goal",
         hindsight=args.hindsight,
         std=args.std,
         noise=args.noise,
         language="sentence",
         depth=1,
         latents=4,
-        updates=args.updates,
+        updates=updates,
         seed=cell.seed,
     )
     clone(form, [_episodes(args.data)], checkpoint.load(args.world_model))
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
-    """Practises the clone in the dream, or in physics for as many steps as the data contain."""
+    """Practises a cell's first policy in its dream, or in physics for as many steps as the data contain."""
     physics = cell.row == "physics"
+    first = replace(cell, row="dream" if cell.row == "coevolved" else "clone")
     form = Practice(
         out=out,
-        init=str(make(Cell("clone", cell.demos, cell.seed), args)),
-        world_model=args.world_model,
+        init=str(make(first, args)),
+        world_model=practised_in(cell, args),
         reward=args.reward,
         world="real" if physics else "dream",
         steps=(args.physics_steps or int(_episodes(args.data).lengths.sum())) if physics else args.steps,
@@ -112,6 +124,24 @@ def practise(cell: Cell, args: Arguments, out: Path) -> None:
         seed=cell.seed,
     )
     train.train(form, train.make_env(form), None)
+
+
+def practised_in(cell: Cell, args: Arguments) -> str:
+    """Returns the world model that a cell's policy practises in; makes it if it is not the given one."""
+    folder = cell.folder(args.work)
+    if cell.row == "untrained dream":
+        return str(untrained_dynamics(args.world_model, cell.seed, folder / "world_model"))
+    if cell.row == "coevolved":
+        policy, count = make(replace(cell, row="dream"), args), args.coevolved_episodes
+        how: dict[str, Any] = {"updates": args.refit_updates, "workers": args.workers, "seed": cell.seed}
+        refit = Coevolve(policy, args.data, folder / "coevolution", args.world_model, count, **how)
+        return str(coevolve.record_and_refit(refit))
+    return args.world_model
+
+
+def minutes(cell: Cell, args: Arguments) -> float:
+    """Returns the minutes of CPU time that a cell's policy took to train, without the policy that it began with."""
+    return float(json.loads((make(cell, args).parent / "minutes.json").read_text()))
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,12 @@ from dream_env.nicol.tasks.place import TOLERANCE
 Played = Mapping[Cell, Sequence[EpisodeResult]]
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
 """Figures of the summary about the value of the goal picture, with the methods that they are measured for."""
+AHEAD = {
+    "ahead_of_ppo_physics": "physics",
+    "ahead_of_longer_cloning": "longer cloning",
+    "ahead_of_untrained_dream": "untrained dream",
+}
+"""Figures of the summary about how far practice in the dream is ahead of controls, with the controls."""
 DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "clone/other goal"}
 """The same figures in the dream; they equal those in physics if the world model predicts success from the goal."""
 
@@ -105,6 +111,9 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
     """Summarizes the gain of practice and the value of the goal picture for `place`; None if not measured."""
     tasks = sorted({one.task for episodes in found.values() for one in episodes})
     summary: dict[str, Any] = {"demos": demos, **_gains(found, demos, tasks), **_gains(found, demos, tasks, "varied")}
+    for other in sorted({cell.demos for cell in found} - {demos}):
+        gained = gain(found, other, "physics")
+        summary |= {f"gain_{other}_points": _points(gained.value), f"gain_{other}_low_points": _points(gained.low)}
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
         own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
@@ -115,9 +124,11 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         summary[f"{policy}_named_touched_first"] = touched_first(every)
     spoken = gain(found, demos, "physics", method="clone/held-out phrasing")
     summary["heldout_phrasing_points"] = _points(spoken.value)
-    ahead = gain(found, demos, "physics", over="physics")
-    summary["ahead_of_ppo_physics_points"] = _points(ahead.value)
-    summary["ahead_of_ppo_physics_low_points"] = _points(ahead.low)
+    for name, over in AHEAD.items():
+        ahead = gain(found, demos, "physics", over=over)
+        summary |= {f"{name}_points": _points(ahead.value), f"{name}_low_points": _points(ahead.low)}
+    again = gain(found, demos, "physics", method="coevolved")
+    summary |= {"coevolved_gain_points": _points(again.value), "coevolved_gain_low_points": _points(again.low)}
     for condition in (*SHIFTED, "varied"):
         for policy in ("clone", "dream"):
             cost = gain(found, demos, "physics", method=f"{policy}/{condition}", over=policy)
