@@ -181,15 +181,14 @@ def test_everything_is_played_once_and_reported(tmp_path, long_world, monkeypatc
     args = Arguments(world_model=long_world, demos=(25, 5), seeds=(0, 1), work=tmp_path / "work", out=tmp_path / "out")
     study.study(args)
     assert worlds == dict.fromkeys(METHODS, long_world) | {"coevolved": "refitted"}
-    count = 2 * 2 * len(EVERY_SEED)
-    first, rest = done[:count], done[count:]
-    assert [row for row, *_ in first] == [*EVERY_SEED] * 4 and EVERY_SEED[:2] == ("clone", "dream")
-    assert [row for row, *_ in rest] == [row for row in METHODS if row not in EVERY_SEED]
+    every = [row for row in METHODS if row in EVERY_SEED]
+    rows = [*every * 2, *["clone", "dream"] * 2, *(row for row in METHODS if row not in EVERY_SEED)]
+    assert [row for row, *_ in done] == rows and every[:2] == ["clone", "dream"]
     for index, (row, path, under) in enumerate(done):
         policy, _, condition = row.partition("/")
         assert under == {"other goal": "other", "held-out phrasing": "heldout"}.get(condition, condition)
         if condition:
-            trained = index - index % len(EVERY_SEED) if index < count else 0
+            trained = len(every) if len(every) <= index < 2 * len(every) else 0
             assert path == done[trained + (policy == "dream")][1], "its own policy; controls: the first one"
     folders = {cell.folder(args.work) for cell in policies.cells(args)}
     assert len(folders) == len(done)

@@ -38,8 +38,10 @@ METHODS = (
     *(f"{policy}/{condition}" for condition in (*SHIFTED, "varied") for policy in ("clone", "dream")),
 )
 """Rows of the study: "POLICY" or "POLICY/CONDITION"."""
-EVERY_SEED = ("clone", "dream", "clone/varied", "dream/varied")
+COMPARED = ("clone", "dream")
 """Rows that are run for all numbers of demonstrations and all training seeds."""
+EVERY_SEED = (*COMPARED, "longer cloning", "untrained dream", "clone/varied", "dream/varied")
+"""Rows that are run for all training seeds."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Arguments:
     demos: tuple[int, ...] = (25,)
     """Demonstrations per task. The controls and the summary use the first number."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds. All rows except clone and dream, in standard and in varied scenes, use only the first."""
+    """Training seeds. The rows about phrasings, goals, shifts, physics and coevolution use only the first."""
     updates: int = 2000
     """Gradient updates of a clone."""
     hindsight: float = 0.5

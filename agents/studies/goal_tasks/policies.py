@@ -18,7 +18,7 @@ from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
 from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.evaluate.command import Settings, evaluate
-from dream_env.agents.studies.goal_tasks.arguments import EVERY_SEED, SHIFTED, Arguments
+from dream_env.agents.studies.goal_tasks.arguments import COMPARED, EVERY_SEED, SHIFTED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.data.episodes import EpisodeDataset
@@ -35,10 +35,12 @@ CLONES = ("clone", "no goal", "longer cloning")
 
 def cells(args: Arguments) -> Iterator[Cell]:
     """Yields the cells by importance: clones and practice before the controls."""
-    every, once = ([m for m in args.methods if (m in EVERY_SEED) == often] for often in (True, False))
-    for demos in args.demos:
-        yield from (Cell(method, demos, seed) for seed in args.seeds for method in every)
-    yield from (Cell(method, args.demos[0], args.seeds[0]) for method in once)
+    first, *more = args.demos
+    compared = [row for row in args.methods if row in COMPARED]
+    every, once = ([row for row in args.methods if (row in EVERY_SEED) == often] for often in (True, False))
+    yield from (Cell(row, first, seed) for seed in args.seeds for row in every)
+    yield from (Cell(row, demos, seed) for demos in more for seed in args.seeds for row in compared)
+    yield from (Cell(row, first, args.seeds[0]) for row in once)
 
 
 def parts(cell: Cell) -> tuple[str, str]:
