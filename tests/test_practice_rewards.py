@@ -13,7 +13,7 @@ from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.studies.practice_rewards import command as study
 from dream_env.agents.studies.practice_rewards import report, rows
-from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, Arguments
+from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, SHIPPED, Arguments
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.world_models import checkpoint
 
@@ -51,6 +51,20 @@ def test_energy_is_compared_with_the_best_where_both_have_played():
     assert summary["energy_gain_points"] == 30.0 and summary["energy_gain_low_points"] > 0
     assert summary["clone_final_distance"] == pytest.approx(0.3)
     assert summary["energy_final_distance"] == pytest.approx(0.15)
+
+
+def test_practice_is_compared_with_that_in_an_untrained_dream():
+    blank = {Cell("untrained dream", 5, seed): episodes(5) for seed in (0, 1)}
+    summary = report.summarize(PLAYED | blank)
+    assert (summary["untrained_gain_points"], summary["energy_ahead_of_untrained_points"]) == (10.0, 20.0)
+    assert "untrained_gain_points" not in report.summarize(PLAYED)
+
+
+def test_the_untrained_dream_is_run_for_every_seed_and_the_model_has_clones_of_its_own():
+    args = Arguments(world_model="unlabelled", rewards=("energy",), controls=("untrained dream",), seeds=(0, 1))
+    every = [(cell.row, cell.seed) for cell in rows.cells(args)]
+    assert every == [(CLONE, 0), ("energy", 0), ("energy", 1), ("untrained dream", 0), ("untrained dream", 1)]
+    assert rows.base(5, args) == "unlabelled" and rows.base(100, args) == "default"
 
 
 def test_the_page_has_a_row_for_everything_that_was_played(tmp_path, monkeypatch):
@@ -113,7 +127,7 @@ def test_every_row_is_a_run_of_agents_train(tmp_path):
 
 def test_a_cell_is_trained_in_the_dream(folders, tmp_path, monkeypatch):
     world, clone = folders
-    monkeypatch.setitem(rows.SHIPPED, 5, clone)
+    monkeypatch.setitem(SHIPPED, world, {5: clone})
     args = Arguments(world_model=world, steps=1, work=tmp_path)
     folder = rows.make(Cell("bounded", 5, 1), args)
     assert (folder / "model.safetensors").is_file()

@@ -25,8 +25,9 @@ REWARDS: Mapping[str, Mapping[str, Any]] = {
     "progress discounted": {"reward": "progress", "discount": 0.97},
 }
 """Rows of practice in the dream, with their options of `agents.train`. They are run in this order."""
+UNTRAINED = "untrained dream"
 CONTROLS = {
-    "untrained dream": "the same practice in a dream that sees as the true one does, and hardly moves",
+    UNTRAINED: "the same practice in a dream that sees as the true one does, and hardly moves",
     "clone again": "no practice: another clone of as many demonstrations, those of --data, to compare the next with",
     "longer cloning": "no practice: that clone with as many more updates as fit in the processor time of practice",
     "cloned successes": "no practice: cloning the actions of the successful episodes among those that the world model "
@@ -47,17 +48,20 @@ class Arguments:
     physics". All except the first need --data."""
     demos: tuple[int, ...] = (5,)
     """Demonstrations per task that the clone was trained on. Clones of 5 and 100 are shipped, others are cloned from
-    --data."""
+    --data, for the state-grounded world model."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Training seeds of practice."""
+    """Training seeds of practice. Controls, except the untrained dream, use only the first."""
     steps: int = 500_000
     """Environment steps of practice in the dream."""
+    temperature: float = 1.0
+    """Temperature of the dreams in practice: 0 gives the most likely predictions, larger values more noise."""
     episodes: int = 35
     """Held-out episodes per task, in physics and in the dream."""
     first_seed: int = HELD_OUT_SEED
     """First of the held-out seeds."""
     world_model: str = "state_grounded"
-    """Checkpoint of the world model."""
+    """Checkpoint of the world model: "state_grounded", with every reward and control, or "unlabelled", whose rewards
+    are energy, bounded and success, and whose control is the untrained dream."""
     data: Path | None = None
     """Folder of the episodes that the world model was fitted to, for clones and controls."""
     work: Path = Path("runs/practice_rewards")
@@ -81,11 +85,20 @@ class Arguments:
             check_number("demos", demos, 1)
         for seed in self.seeds:
             check_number("seeds", seed)
-        cloned = [f"demos={demos}" for demos in self.demos if demos not in SHIPPED]
-        cloned += [f"controls={name!r}" for name in self.controls if name != "untrained dream"]
+        check_number("temperature", self.temperature)
+        cloned = [f"demos={demos}" for demos in self.demos if demos not in self.shipped]
+        cloned += [f"controls={name!r}" for name in self.controls if name != UNTRAINED]
         if cloned and self.data is None and not self.only_report:
             raise ValueError(f"{cloned[0]} needs demonstrations; accepted: --data FOLDER, written by agents.collect")
 
+    @property
+    def shipped(self) -> Mapping[int, str]:
+        """Clones for the world model that the package ships, by demonstrations per task."""
+        return SHIPPED.get(self.world_model, SHIPPED["state_grounded"])
 
-SHIPPED = {5: "bc5", 100: "state_grounded"}
-"""Clones that the package ships, by demonstrations per task."""
+
+SHIPPED = {
+    "state_grounded": {5: "bc5", 100: "state_grounded"},
+    "unlabelled": {5: "unlabelled", 100: "default"},
+}
+"""Clones that the package ships, by world model and demonstrations per task."""

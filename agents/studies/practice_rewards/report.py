@@ -10,7 +10,7 @@ import numpy as np
 from dream_env.agents.eval.cells import Cell
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
-from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS
+from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, UNTRAINED
 
 ENERGY = "energy"
 ALL = "all"
@@ -79,9 +79,15 @@ def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
             summary[f"energy_points_behind_best_{end}"] = round(100 * getattr(ahead[best], end), 1)
         summary |= {"best_other_seeds": len(seeds)}
         summary["energy_points_behind"] = {row: round(100 * apart.value, 1) for row, apart in ahead.items()}
-    if apart := gain(played, ENERGY, CLONE, demos):
-        summary |= {"energy_gain_points": round(100 * apart.value, 1)}
-        summary |= {f"energy_gain_{name}_points": round(100 * getattr(apart, name), 1) for name in ("low", "high")}
+    differences = {
+        "energy_gain": (ENERGY, CLONE),
+        "untrained_gain": (UNTRAINED, CLONE),
+        "energy_ahead_of_untrained": (ENERGY, UNTRAINED),
+    }
+    for name, rows in differences.items():
+        if apart := gain(played, *rows, demos):
+            summary |= {f"{name}_points": round(100 * apart.value, 1)}
+            summary |= {f"{name}_{end}_points": round(100 * getattr(apart, end), 1) for end in ("low", "high")}
     for row, name in ((CLONE, "clone"), (ENERGY, "energy")):
         ends = [
             one.distance

@@ -17,7 +17,7 @@ from dream_env.agents.eval.cells import EPISODES, Cell
 from dream_env.agents.eval.results import save_results
 from dream_env.agents.eval.untrained import untrained_dynamics
 from dream_env.agents.evaluate.command import Settings, evaluate
-from dream_env.agents.studies.practice_rewards.arguments import CLONE, REWARDS, SHIPPED, Arguments
+from dream_env.agents.studies.practice_rewards.arguments import CLONE, REWARDS, UNTRAINED, Arguments
 from dream_env.agents.train import command as train
 from dream_env.agents.train.arguments import Arguments as Practice
 from dream_env.files import write_json
@@ -36,7 +36,8 @@ def cells(args: Arguments) -> Iterator[Cell]:
         yield Cell(CLONE, demos, 0)
         for seed in args.seeds:
             yield from (Cell(name, demos, seed) for name in args.rewards)
-        yield from (Cell(name, demos, seed) for name in args.controls for seed in args.seeds[:1])
+        for name in args.controls:
+            yield from (Cell(name, demos, seed) for seed in (args.seeds if name == UNTRAINED else args.seeds[:1]))
 
 
 def play(cell: Cell, args: Arguments, workers: int = 1) -> None:
@@ -63,8 +64,8 @@ def make(cell: Cell, args: Arguments) -> str | Path:
 
 def base(demos: int, args: Arguments) -> str | Path:
     """Returns the clone of a number of demonstrations: a shipped one, or one cloned from the data."""
-    if demos in SHIPPED:
-        return SHIPPED[demos]
+    if demos in args.shipped:
+        return args.shipped[demos]
     return cloned(Cell(CLONE, demos, 0), args)
 
 
@@ -77,6 +78,7 @@ def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwar
         world_model=world_model or args.world_model,
         validation_episodes=0,
         validate_every=own["steps"],
+        temperature=args.temperature,
         seed=cell.seed,
         **own,
     )
@@ -143,7 +145,7 @@ def _counts(kinds: np.ndarray) -> tuple[list[str], list[int]]:
 
 
 CONTROL_MAKERS: dict[str, Callable[[Cell, Arguments], Path]] = {
-    "untrained dream": untrained_dream,
+    UNTRAINED: untrained_dream,
     "clone again": cloned,
     "longer cloning": longer_cloning,
     "cloned successes": cloned_successes,
