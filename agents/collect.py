@@ -12,6 +12,7 @@ and steps skipped, during recording: `--env CarRacing-v3 --policy held --crop 0 
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -45,7 +46,7 @@ def module_of(env: str) -> Any:
 def prepared(preparation: Preparation) -> dict[str, Any]:
     """Returns the `Arguments` that make `collect` prepare an environment in a given way."""
     return {
-        "env_options": ",".join(f"{name}={value!r}" for name, value in preparation.options),
+        "env_options": ",".join(f"{name}={json.dumps(value)}" for name, value in preparation.options),
         "part": preparation.part,
         "crop": preparation.crop,
         "size": preparation.size,
@@ -140,7 +141,7 @@ class Arguments:
     world_model: str | None = None
     """World model for the behavior "dreamt". By default the one that the policy's config names."""
     env_options: str = ""
-    """Arguments for `gymnasium.make`, such as frame_skip=4,continuous=False."""
+    """Arguments for `gymnasium.make`, such as frame_skip=4,continuous=False or, with a value in JSON, size=[3,4]."""
     part: str | None = None
     """Key of a Dict observation to record alone, such as screen. By default all keys are recorded."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)

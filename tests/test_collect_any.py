@@ -173,6 +173,15 @@ def test_the_same_command_goes_on_and_gives_the_same(tmp_path: Path) -> None:
         collect(arguments(root, "Pendulum-v1", 6))
 
 
+def test_options_of_an_environment_may_be_lists(tmp_path: Path) -> None:
+    one = arguments(
+        tmp_path / "set", "SmallScreen-v1", 1, part="screen", max_steps=7, env_options='name=["a", {"b": 1}],quick=2'
+    )
+    assert collect(one) == 1 and collect(replace(one, episodes=2)) == 2
+    env: Any = make_of(EpisodeDataset.load(tmp_path / "set").spec).unwrapped
+    assert (env.name, env.quick) == (["a", {"b": 1}], 2)
+
+
 SHOWN: dict[str, Any] = {"part": "screen", "crop": (2, 2, 1, 1), "size": 16, "skip": 3, "max_steps": 7}
 
 

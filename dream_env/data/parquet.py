@@ -160,7 +160,9 @@ def statistics(values: np.ndarray) -> dict[str, list]:
 
 def flat_statistics(columns: Mapping[str, np.ndarray]) -> dict[str, list]:
     """Returns the statistics of all columns by "stats/FEATURE/STATISTIC"."""
-    return {f"stats/{key}/{name}": value for key, values in columns.items() for name, value in statistics(values).items()}
+    return {
+        f"stats/{key}/{name}": value for key, values in columns.items() for name, value in statistics(values).items()
+    }
 
 
 def aggregate(parts: Mapping[str, np.ndarray]) -> dict[str, list]:
