@@ -16,12 +16,14 @@ from dream_env.agents.fit.dynamics import figures as dynamics_figures
 from dream_env.agents.fit.dynamics.command import Arguments, fit
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
+from dream_env.agents.fit.vmc.arguments import Arguments as VMCArguments
 from dream_env.agents.studies.general.arguments import Arguments as StudyArguments
 from dream_env.agents.studies.general.cases import CASES
 from dream_env.agents.studies.general.command import main as general
 from dream_env.agents.studies.general.picture_cartpole import ENV_ID
 from dream_env.agents.studies.general.practice import evaluate
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.initial_states import InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.wrappers import WorldModelWrapper
@@ -31,7 +33,7 @@ TINY = {"updates": 3, "picture_updates": 2, "width": 16, "members": 2, "batch": 
 
 def recorded(env, count=4):
     spec = WorldSpec.of_env(env)
-    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(count)]
+    episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(count)]
     return EpisodeDataset.stack(episodes, spec)
 
 
@@ -154,10 +156,18 @@ def test_initial_states_are_recorded_frames(cartpole):
     states = initial_states(cartpole, each=3)
     assert len(states) == 12 and (states.step == 0).sum() == 4
     assert initial_states(cartpole, each=1).step.tolist() == initial_states(cartpole, each=0).step.tolist() == [0] * 4
-    for kind in (Arguments, SlotArguments):
+    for kind in (Arguments, SlotArguments, VMCArguments):
         with pytest.raises(ValueError, match="starts=0; accepted: a finite number, at least 1"):
             kind(data=(), out=Path("x"), starts=0)
+        with pytest.raises(ValueError, match="most_starts=2; accepted: a finite number, at least 3"):
+            kind(data=(), out=Path("x"), starts=3, most_starts=2)
     assert np.array_equal(states.observation["pixels"][0], cartpole[0].observation["pixels"][0])
+
+
+def test_initial_states_are_at_most_as_many_as_asked_for(tmp_path, pendulum):
+    fit(Arguments(data=(), out=tmp_path, starts=2, most_starts=7, **TINY), pendulum)
+    states = InitialStates.load(tmp_path / "initial_states.npz")
+    assert len(states) == 6 and (states.step == 0).sum() == 3
 
 
 def test_open_loop_begins_with_what_was_seen(tmp_path, cartpole):

@@ -113,6 +113,19 @@ def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0, rows: np.
     )
 
 
+def start_rows(episodes: int | np.ndarray, args: Any) -> np.ndarray:
+    """Draws the episodes whose initial states are saved: as many as give at most `args.most_starts`.
+
+    Args:
+        episodes: Number of episodes to draw from, or their indices.
+        args: Arguments of a fit, with `starts`, `most_starts` and `seed`.
+
+    Returns:
+        Their indices, sorted.
+    """
+    return np.sort(np.random.default_rng(args.seed).permutation(episodes)[: args.most_starts // args.starts])
+
+
 def minutes(run: Run, began: float) -> dict[str, Any]:
     """Returns the minutes of every stage, and of the fit since it `began`."""
     return {

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from, start_rows
 from dream_env.agents.fit.dynamics.figures import figures
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import CHECKSUM, Run
@@ -75,7 +75,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     }
     if model.config.terminates:
         found["steps_to_an_end"] = measured.lengths(model, held_out, seen)
-    finish(model, args, found, card(args, spec, found), initial_states(episodes, args.starts, args.seed))
+    starts = initial_states(episodes, args.starts, args.seed, start_rows(len(episodes), args))
+    finish(model, args, found, card(args, spec, found), starts)
     measured.save_strips(model, held_out, args.out / STRIPS)
     return model, found
 
