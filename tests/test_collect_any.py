@@ -210,6 +210,15 @@ def test_how_long_actions_are_held_is_told(tmp_path: Path) -> None:
     assert (np.diff(EpisodeDataset.load(tmp_path / "set")[0].action[:, 0]) != 0).all()
 
 
+def test_other_lengths_of_holding_are_other_episodes(tmp_path: Path) -> None:
+    one = arguments(tmp_path / "set", "Pendulum-v1", 2, policy="held", max_steps=40)
+    assert [collect(each) for each in (one, replace(one, hold=30), one, replace(one, hold=30))] == [2, 4, 4, 4]
+    with pytest.raises(
+        ValueError, match="hold=30: none of random holds actions; accepted: a policy or mix with 'held'"
+    ):
+        collect(replace(one, hold=30, policy="random"))
+
+
 def test_data_sets_that_were_prepared_in_other_ways_are_not_joined(tmp_path: Path) -> None:
     for skip in (1, 2):
         collect(arguments(tmp_path / str(skip), episodes=1, skip=skip))
