@@ -148,8 +148,19 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
 def test_instructions_that_no_dream_could_begin_with_are_refused_before_the_fit(tmp_path, pendulum):
     spec = replace(pendulum.spec, instructions=True)
     words = np.array(["hold it up"] * (len(pendulum) - 1) + [""])
-    with pytest.raises(ValueError, match=f"episode {len(pendulum) - 1} has the instruction ''; accepted: English"):
+    with pytest.raises(ValueError, match=f"episode {len(pendulum) - 1} has the instruction ''; accepted: words"):
         fit(Arguments(data=(), out=tmp_path, **TINY), replace(pendulum, spec=spec, instruction=words))
+
+
+def test_instructions_in_any_language_are_fitted_and_dreamed(tmp_path, pendulum):
+    said = np.array([["把红块推开", "把蓝块推开"][i % 2] for i in range(len(pendulum))])
+    data = replace(pendulum, spec=replace(pendulum.spec, instructions=True), instruction=said)
+    fit(Arguments(data=(), out=tmp_path, **TINY), data)
+    env = gym.make("dream_env:Dream-v0", world_model=tmp_path)
+    seen = [env.reset(seed=0, options={"instruction": text})[0]["instruction"] for text in (said[0], said[1], "歌唱")]
+    assert seen[0] @ seen[1] > 0.5 * seen[0] @ seen[0] > seen[0] @ seen[2]
+    with pytest.raises(ValueError, match="has no known word; accepted: a sentence"):
+        env.reset(options={"instruction": "?"})
 
 
 def test_initial_states_are_recorded_frames(cartpole):

@@ -60,7 +60,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
             settings.
         FileNotFoundError: If `args.init` does not exist.
     """
-    began = begin(args, DynamicsModel.kind, episodes, args.init)
+    began, episodes = begin(args, DynamicsModel.kind, episodes, args.init)
     if args.ends_as_goals:
         episodes = with_ends_as_goals(episodes)
     spec = episodes.spec

@@ -66,7 +66,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If there are fewer than two episodes, no images, or fewer labelled episodes than requested, or if
             `args.out` contains something else.
     """
-    began = begin(args, SlotModel.kind, episodes)
+    began, episodes = begin(args, SlotModel.kind, episodes)
     rng = np.random.default_rng(args.seed)
     marked = args.use_success and episodes.success is not None
     spec = replace(episodes.spec, goals=True)

@@ -48,7 +48,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If observations are not a single picture, there are fewer than two episodes, or `args.out` holds
             something else, or a run with other settings.
     """
-    began, spec = begin(args, VMCModel.kind, episodes, args.init), episodes.spec
+    began, episodes = begin(args, VMCModel.kind, episodes, args.init)
+    spec = episodes.spec
     model = initial(args, episodes)
     parts = split_from(args.init, episodes, args.held_out, np.random.default_rng(args.seed))
     recorded = Recorded.of(episodes, SIDE)
