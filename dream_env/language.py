@@ -100,7 +100,7 @@ def _vectors(sentence: str, unknown: bool) -> np.ndarray:
         vectors[rows[word]] if word in rows else _random(word) for word in words(sentence) if unknown or word in rows
     ]
     if not found:
-        accepted = "a sentence" if unknown else "English, or what a world model was fitted to that has such words"
+        accepted = "a sentence" if unknown else "English, or words of the data that the world model was fitted to"
         raise ValueError(f"sentence={sentence!r} has no known word; accepted: {accepted}")
     return np.stack(found)
 
