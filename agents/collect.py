@@ -12,6 +12,7 @@ and steps skipped, during recording: `--env CarRacing-v3 --policy held --crop 0 
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -45,7 +46,7 @@ def module_of(env: str) -> Any:
 def prepared(preparation: Preparation) -> dict[str, Any]:
     """Returns the `Arguments` that make `collect` prepare an environment in a given way."""
     return {
-        "env_options": ",".join(f"{name}={value!r}" for name, value in preparation.options),
+        "env_options": ",".join(f"{name}={json.dumps(value)}" for name, value in preparation.options),
         "part": preparation.part,
         "crop": preparation.crop,
         "size": preparation.size,
@@ -107,8 +108,8 @@ class Arguments:
     out: Path
     """Folder of the dataset."""
     episodes: int = 1000
-    """Number of episodes of this seed, env, task, scene and policy or mix; those that the folder already has are not
-    collected again. It may hold others, too."""
+    """Number of episodes of this seed, env, task, scene, hold, and policy or mix; those that the folder already has are
+    not collected again. It may hold others, too."""
     env: str = "NicoLReal-v0"
     """Id of a Gymnasium environment; MODULE:ID imports a module first. The observation must be a Box (a vector or a
     picture) or a flat Dict of these, and the action space a bounded Box or Discrete."""
@@ -140,7 +141,7 @@ class Arguments:
     world_model: str | None = None
     """World model for the behavior "dreamt". By default the one that the policy's config names."""
     env_options: str = ""
-    """Arguments for `gymnasium.make`, such as frame_skip=4,continuous=False."""
+    """Arguments for `gymnasium.make`, such as frame_skip=4,continuous=False or, with a value in JSON, size=[3,4]."""
     part: str | None = None
     """Key of a Dict observation to record alone, such as screen. By default all keys are recorded."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -150,7 +151,7 @@ class Arguments:
     size."""
     hold: int = HELD
     """Maximum number of steps for which the behavior "held" repeats an action. Raise it at a high control rate, so that
-    random actions reach more states."""
+    random actions reach more states. Episodes with another number are other episodes."""
     skip: int = 1
     """Number of environment steps for which each action is repeated (frame skip). Rewards are summed."""
     skip_first: int = 0
@@ -185,7 +186,9 @@ class Arguments:
         return shares, path
 
     def jobs(self) -> list[Job]:
-        """Returns all episodes to record. Episode i depends only on the seed, i, its behavior, task, policy and scene.
+        """Returns all episodes to record.
+
+        Episode i depends only on the seed, i, its behavior, task, policy, scene, and hold if the behavior is "held".
 
         Raises:
             ValueError: If an argument is out of range, or policy and mix do not go together.
@@ -198,6 +201,10 @@ class Arguments:
             raise ValueError(f"hold={self.hold}; accepted: 1 or more")
         module, (mix, path) = module_of(self.env), self.acting()
         options, shown = parse_options(self.env_options), (self.part, self.crop, self.size)
+        if self.hold != HELD and "held" not in mix:
+            raise ValueError(
+                f"hold={self.hold}: none of {', '.join(mix)} holds actions; accepted: a policy or mix with 'held'"
+            )
         preparation = Preparation(options, *shown, self.skip, self.skip_first, self.action_low, self.action_high)
         if module.TASKS and preparation != Preparation():
             raise ValueError(
@@ -221,6 +228,7 @@ class Arguments:
             folder = path if kind in module.POLICIES else None
             world_model = self.world_model if kind == "dreamt" else None
             named = f"{kind} {task} {folder}" + ("" if self.scene is None else f" {self.scene}")
+            named += f" {self.hold}" if kind == "held" and self.hold != HELD else ""
             words = zlib.crc32(named.encode())
             entropy = np.random.SeedSequence([self.seed, i, words])
             seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)

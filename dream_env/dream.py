@@ -77,11 +77,10 @@ class DreamEnv(gym.Env[Obs, Any]):
     episodes start from a recorded mid-episode state.
 
     ## Episode End
-    The episode terminates when the world model predicts termination. It is truncated at the world's time limit (a
-    shorter `max_episode_steps` of `gymnasium.make` counts as well; that of `make_vec` may also be longer), or when the
-    disagreement of the ensemble exceeds `max_disagreement`. `info["is_success"]` is True when success has been
-    predicted for the last `hold_steps` steps; the value at the end of the episode decides. Without such a prediction
-    there is no such entry. `info` may also have `distance`, `success_probability`, `metric_distance`, `disagreement`.
+    The episode terminates when the world model predicts termination. It is truncated after `horizon` steps, or when
+    the ensemble's disagreement exceeds `max_disagreement`. `info["is_success"]` is True when success has been predicted
+    for the last `hold_steps` steps; the value at the end of the episode decides. Without such a prediction there is no
+    such entry. `info` may also have `distance`, `success_probability`, `metric_distance`, `disagreement`.
 
     ## Arguments
     * `world_model`: "default", a checkpoint folder, or an object that implements
@@ -89,6 +88,8 @@ class DreamEnv(gym.Env[Obs, Any]):
     * `task`: task name from the initial states, or "all" to draw a task in every episode.
     * `obs_type`: "embedding", "words", "state", "pixels" or "native", see above.
     * `reward`: name from the table above; None for the world's default.
+    * `horizon`: steps after which an episode is truncated, shorter or longer than the world's own time limit; None for
+      the latter. `max_episode_steps` of `gymnasium.make` can only shorten it: Gymnasium does not pass it on.
     * `goal_env`: True for observations with `observation`, `achieved_goal` and `desired_goal`, and a `compute_reward`
       method, for hindsight relabelling. Requires the reward "energy" or "bounded".
     * `initial_states`: `.npz` file or `InitialStates` object of the same world. None for the checkpoint's
@@ -130,7 +131,7 @@ class DreamEnv(gym.Env[Obs, Any]):
         self.render_mode = self.config.render_mode
         self.dreams = self.batch_class(1, self.config, "spec")
         self.world_spec = self.dreams.engine.spec
-        self._max_episode_steps = self.world_spec.horizon  # LeRobot reads the episode length here
+        self._max_episode_steps = self.dreams.engine.horizon  # LeRobot reads the episode length here
         self.metadata = _metadata(self.metadata, self.world_spec)
         self.observation_space, self.action_space = self.dreams.engine.form.space, self.world_spec.action
         if self.config.goal_env:
@@ -158,8 +159,7 @@ class DreamEnv(gym.Env[Obs, Any]):
         """
         dreams = self.dreams
         dreams.check_running()
-        noise = dreams.noise([self.np_random])
-        result = dreams.step(check_action(action, self.action_space)[None], noise)
+        result = dreams.step(check_action(action, self.action_space)[None], dreams.noise([self.np_random]))
         ends = bool(result["terminated"][0]), bool(result["truncated"][0])
         return self._one(dreams.observation()), float(result["reward"][0]), *ends, self._info()
 
@@ -222,7 +222,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
 
     Args:
         num_envs: Number of environments.
-        max_episode_steps: Steps after which an episode is truncated; None for the world's own time limit.
+        max_episode_steps: Another name of `horizon`; the shorter one counts.
         autoreset_mode: When an env whose episode has ended is reset: in the same step (default; `info["final_obs"]` and
             `info["final_info"]` hold the end of the episode), in the next step, or only by
             `reset(options={"reset_mask": ...})`.

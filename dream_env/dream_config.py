@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dream_env.checks import check_choice, check_number
+from dream_env.checks import check_choice, check_count, check_number
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.observations import ObsType
 from dream_env.rewards import DEFAULT_REWARD, RewardName
@@ -37,6 +37,7 @@ class DreamConfig:
     obs_type: ObsType = "embedding"
     reward: RewardName | None = None
     goal_env: bool = False
+    horizon: int | None = None
     world_model: str | Path | WorldModel = "default"
     initial_states: str | Path | InitialStates | None = None
     starts: str | float = "episode"
@@ -75,6 +76,8 @@ class DreamConfig:
             check_choice("starts", self.starts, ("episode", "any"))
         else:
             check_number("starts", self.starts, high=1, beside="'episode', 'any', ")
+        if self.horizon is not None:
+            check_count("horizon", self.horizon, beside="None, ")
         check_number("disagreement_penalty", self.disagreement_penalty)
         check_number("temperature", self.temperature)
         if self.max_disagreement not in (None, "calibrated", np.inf):

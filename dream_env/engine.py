@@ -43,7 +43,8 @@ class DreamEngine:
 
     Args:
         config: Options of the dreams.
-        horizon: Control steps after which an episode is truncated; None for no limit, "spec" for the world's own.
+        horizon: Control steps after which an episode is truncated, unless `config.horizon` is shorter; None for no
+            limit, "spec" for `config.horizon` or else the world's own.
 
     Raises:
         ValueError: If the world model does not support the options.
@@ -53,7 +54,8 @@ class DreamEngine:
         self.config = config
         self.model, self.initial_states = config.open()
         self.spec = self.model.spec
-        self.horizon: Any = self.spec.horizon if horizon == "spec" else horizon
+        limits = [limit for limit in (horizon, config.horizon) if limit not in (None, "spec")]
+        self.horizon: Any = None if horizon is None else min(limits, default=self.spec.horizon)
         self.device = self.model.device
         settings = getattr(self.model, "config", None)
         self.success_threshold: float = getattr(settings, "success_threshold", 0.5)

@@ -3,6 +3,9 @@
 A sentence is embedded as the weighted mean of static word vectors (smooth inverse frequency: Arora et al. 2017, "A
 simple but tough-to-beat baseline for sentence embeddings") from the table in `assets/language`. The embedding is fixed,
 not trained, so a phrasing that a policy was not trained on lies near similar phrasings that it was trained on.
+
+Words that are not in the table are ignored, except in worlds that were recorded with such words (names of things, other
+languages; `WorldSpec.unknown_words`): there each one has a fixed random vector, so that sentences differ if they do.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from typing import Any
 
@@ -23,6 +26,8 @@ INSTRUCTION_DIM = 64
 
 WORDS = 16
 """Maximum number of words of a sentence in `word_rows`."""
+WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+")
+"""A word: letters of any script, or one Chinese character."""
 UNKNOWN_ROWS = 64
 """Number of rows shared by all words that are not in the table; a checksum of the word selects its row."""
 FADING = 1.5
@@ -51,29 +56,30 @@ def _table() -> tuple[dict[str, int], np.ndarray]:
 def words(sentence: str) -> list[str]:
     """Returns the words of a sentence in lower case; invisible format characters are removed first."""
     text = "".join(char for char in unicodedata.normalize("NFKC", sentence) if unicodedata.category(char) != "Cf")
-    return re.findall(r"[a-z]+", text.lower())
+    return WORD.findall(text.lower())
 
 
 @lru_cache(maxsize=4096)
-def embed(sentence: str) -> np.ndarray:
-    """Embeds a sentence; case, punctuation, word order and unknown words are ignored.
+def embed(sentence: str, unknown: bool = False) -> np.ndarray:
+    """Embeds a sentence; case, punctuation and word order are ignored.
 
     Args:
-        sentence: English text with at least one word that is in the table.
+        sentence: Text with at least one word that is in the table, or any word if `unknown`.
+        unknown: Whether words that are not in the table have random vectors; otherwise they are ignored.
 
     Returns:
         Embedding, `(64,)` float32 in [-1, 1], read-only: the weighted mean of the word vectors, scaled to the norm
         `SCALE` so that the norm does not shrink with the length of the sentence, and clipped.
 
     Raises:
-        ValueError: If no word of the sentence is in the table.
+        ValueError: If the sentence has no such word.
         FileNotFoundError: If the word table is missing.
     """
-    return to_length(_known(sentence).mean(axis=0))
+    return to_length(_vectors(sentence, unknown).mean(axis=0))
 
 
 @lru_cache(maxsize=4096)
-def embed_in_order(sentence: str) -> np.ndarray:
+def embed_in_order(sentence: str, unknown: bool = False) -> np.ndarray:
     """Embeds a sentence like `embed`, but with larger weights for earlier words.
 
     Word order tells, for example, which object is to be put on which.
@@ -82,18 +88,32 @@ def embed_in_order(sentence: str) -> np.ndarray:
         ValueError: As in `embed`.
         FileNotFoundError: As in `embed`.
     """
-    known = _known(sentence)
-    weights = np.exp(-FADING * np.arange(len(known)) / max(1, len(known) - 1))
-    return to_length(weights @ known / weights.sum())
+    found = _vectors(sentence, unknown)
+    weights = np.exp(-FADING * np.arange(len(found)) / max(1, len(found) - 1))
+    return to_length(weights @ found / weights.sum())
 
 
-def _known(sentence: str) -> np.ndarray:
-    """Returns the weighted vectors of the n words that are in the table, `(n, 64)`; ValueError if n is 0."""
+def _vectors(sentence: str, unknown: bool) -> np.ndarray:
+    """Returns the weighted vectors of the n words that count, `(n, 64)`; ValueError if n is 0."""
     rows, vectors = _table()
-    known = [rows[word] for word in words(sentence) if word in rows]
-    if not known:
-        raise ValueError(f"sentence={sentence!r} has no known word; accepted: English")
-    return vectors[known]
+    found = [
+        vectors[rows[word]] if word in rows else _random(word) for word in words(sentence) if unknown or word in rows
+    ]
+    if not found:
+        accepted = "a sentence" if unknown else "English, or words of the data that the world model was fitted to"
+        raise ValueError(f"sentence={sentence!r} has no known word; accepted: {accepted}")
+    return np.stack(found)
+
+
+def _random(word: str) -> np.ndarray:
+    """Returns a vector of unit length that only depends on the word, `(64,)` float32; rare words weigh as much."""
+    vector = np.random.default_rng(zlib.crc32(word.encode())).standard_normal(INSTRUCTION_DIM)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def has_unknown(sentence: str) -> bool:
+    """Returns whether a sentence has a word that is not in the table."""
+    return not _table()[0].keys() >= {*words(sentence)}
 
 
 @lru_cache(maxsize=4096)
@@ -133,7 +153,8 @@ def to_length(vector: np.ndarray) -> np.ndarray:
 
 def embedder(model: Any) -> Callable[[str], np.ndarray]:
     """Returns the function that embeds instructions for a model: its method `instruction` if present, else `embed`."""
-    return getattr(model, "instruction", embed)
+    unknown = getattr(getattr(model, "spec", None), "unknown_words", False)
+    return getattr(model, "instruction", partial(embed, unknown=True) if unknown else embed)
 
 
 def similarity(sentence: str, known: tuple[str, ...], model: Any = None) -> np.ndarray:

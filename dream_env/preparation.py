@@ -7,6 +7,7 @@ environment.
 from __future__ import annotations
 
 import ast
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Preparation:
     """Arguments and preprocessing of an environment.
 
     Attributes:
-        options: Keyword arguments of `gymnasium.make`, as pairs of name and value.
+        options: Keyword arguments of `gymnasium.make`, as pairs of name and value (anything that JSON can store).
         part: Name of the only part of a `Dict` observation that is kept; None keeps all.
         crop: Rows and columns to cut off every image: top, bottom, left, right.
         size: Height and width in pixels to which images are resized after cropping; None for no resizing.
@@ -62,6 +63,11 @@ class Preparation:
         if len(self.crop) != 4 or min(self.crop) < 0:
             raise ValueError(f"crop={self.crop}; accepted: top, bottom, left and right, 0 or more each")
 
+    def __hash__(self) -> int:
+        """Returns a hash of all but the values of options, which may be lists and dicts."""
+        shown = (self.part, self.crop, self.size, self.skip, self.first, self.low, self.high)
+        return hash((tuple(name for name, _ in self.options), shown))
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preparation:
         """Creates a preparation from the `preparation` of a spec.
@@ -86,21 +92,39 @@ class Preparation:
 
 
 def parse_options(text: str) -> tuple[tuple[str, Any], ...]:
-    """Parses a text such as "frame_skip=4,continuous=False" into pairs of name and value.
+    """Parses a text such as "frame_skip=4,continuous=False,size=[3,4]" into pairs of name and value.
+
+    A value is JSON, which may hold commas, or else a Python literal or a word up to the next comma.
 
     Raises:
         ValueError: If it is not of this form.
     """
-    result = []
-    for pair in filter(None, text.split(",")):
-        name, equals, value = pair.partition("=")
-        if not (equals and name.strip().isidentifier()):
-            raise ValueError(f"env_options={text!r}; accepted: NAME=VALUE, several joined by commas")
+    result, rest = [], text
+    while rest := rest.lstrip(", "):
+        name, equals, rest = (part.strip() for part in rest.partition("="))
+        if not (equals and name.isidentifier()):
+            raise ValueError(
+                f"env_options={text!r}; accepted: NAME=VALUE, several joined by commas; VALUE is a word, or JSON such "
+                'as 3, [3,4] or {"a": 1}'
+            )
         try:
-            result.append((name.strip(), ast.literal_eval(value.strip())))
-        except (ValueError, SyntaxError):  # a plain word is a string
-            result.append((name.strip(), value.strip()))
+            value, end = json.JSONDecoder().raw_decode(rest)
+            whole = not rest[end:].lstrip() or rest[end:].lstrip().startswith(",")
+        except ValueError:
+            whole = False
+        if not whole:
+            end = (rest + ",").index(",")
+            value = _literal(rest[:end].strip())
+        result.append((name, value))
+        rest = rest[end:]
     return tuple(result)
+
+
+def _literal(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):  # a plain word is a string
+        return word
 
 
 def make(name: str, preparation: Preparation | None = None, **options: Any) -> gym.Env:

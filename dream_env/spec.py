@@ -35,6 +35,8 @@ class WorldSpec:
         goals: Whether episodes have an observation of their goal.
         names: Names, with units, of the elements of a vector (by its name) or of the action (under "action").
         preparation: Preprocessing of the environment before recording, see `dream_env.preparation`.
+        unknown_words: Whether instructions have words that `dream_env.language` does not know, which then get random
+            vectors; otherwise such words are ignored.
         single_key: Whether the environment's observation is a dict whose only key is "pixels" or "state", the names
             that an observation without names gets here.
 
@@ -52,6 +54,7 @@ class WorldSpec:
     goals: bool = False
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preparation: Mapping[str, Any] = field(default_factory=dict)
+    unknown_words: bool = False
     single_key: bool = False
 
     def __post_init__(self) -> None:
@@ -121,6 +124,7 @@ class WorldSpec:
             "goals": self.goals,
             "names": {name: list(each) for name, each in self.names.items()},
             **({"preparation": dict(self.preparation)} if self.preparation else {}),
+            **({"unknown_words": True} if self.unknown_words else {}),
             **({"single_key": True} if self.single_key else {}),
         }
 

@@ -42,7 +42,7 @@ class TensorDreams:
     Args:
         num_envs: Number of dreams B.
         seed: Seed of the random generator. The same seed gives different numbers on a CPU and on a GPU.
-        max_episode_steps: Steps after which an episode is truncated; None for the world's own time limit.
+        max_episode_steps: Another name of `horizon`; the shorter one counts.
         differentiable: True to keep the graph for gradients, except under `torch.no_grad`.
         capture: True to record steps as a CUDA graph; has no effect on a CPU or with `differentiable=True`. Set it to
             False for a custom world model whose methods synchronize with the device.

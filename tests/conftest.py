@@ -94,7 +94,7 @@ def cartpole(tmp_path_factory):
 
     env = gym.make("CartPole-v1")
     spec = WorldSpec.of_env(env)
-    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(4)]
+    episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(4)]
     out = tmp_path_factory.mktemp("cartpole")
     tiny = {"updates": 3, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
     fit(Arguments(data=(), out=out, **tiny), EpisodeDataset.stack(episodes, spec))

@@ -52,7 +52,7 @@ def model(tmp_path_factory):
     """Folder of a world model of the dot, hardly fitted."""
     out, env = tmp_path_factory.mktemp("dot"), gym.make("DotForTests-v0")
     spec = WorldSpec.of_env(env)
-    episodes = [record(World(env, spec, True), Job(i, "random", i, "")) for i in range(8)]
+    episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(8)]
     sizes = {"updates": 40, "picture_updates": 60, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
     fit(Fit(data=(), out=out, **sizes), EpisodeDataset.stack(episodes, spec))
     return str(out)

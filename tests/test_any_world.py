@@ -47,7 +47,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("cartpole")
     env = gym.make("CartPole-v1", max_episode_steps=20)
     spec = WorldSpec.of_env(env)
-    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(6)]
+    episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(6)]
     sizes = {"updates": 3, "width": 16, "members": 2, "batch": 4}
     fit(Fit(data=(), out=root / "model", **sizes), EpisodeDataset.stack(episodes, spec))
     policy = SB3Policy.of(PPO("MlpPolicy", env, n_steps=8, batch_size=8), "native", str(root / "model"))
@@ -154,7 +154,7 @@ def test_a_zip_of_stable_baselines_is_evaluated_looks_ahead_and_is_recorded(worl
     foresee(Foresee(policy=zipped, world_model=model, out=tmp_path / "foresee", **small))
     assert ("foresight", "dream") in rows(tmp_path / "foresee")
     env = gym.make("CartPole-v1")
-    played = World(env, WorldSpec.of_env(env), False)
+    played = World(env, WorldSpec.of_env(env))
     assert len(record(played, Job(0, "policy", 0, "", policy=zipped, max_steps=3)).action) <= 3
     monkeypatch.setattr(ZipPolicy, "inputs", ("embedding",))
     with pytest.raises(ValueError, match="reads .'embedding'., and names no world model"):

@@ -173,6 +173,8 @@ def test_a_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
     assert (broken.out / "model.safetensors").read_bytes() == whole
     with pytest.raises(ValueError, match="other settings: seed '0', now '1'"):
         run(replace(broken, seed=1), episodes, model)
+    with pytest.raises(ValueError, match="other settings: data_checksum"):
+        run(broken, replace(episodes, action=episodes.action + 0.5), model)
     monkeypatch.chdir(tmp_path)
     run(replace(broken, data=Path("."), out=Path("broken")), episodes, model)  # spelled otherwise
     assert (broken.out / "model.safetensors").read_bytes() == whole

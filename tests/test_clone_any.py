@@ -33,6 +33,17 @@ from dream_env.world_models.dynamics import DynamicsModel
 
 SMALL = {"updates": 4, "batch": 8, "width": 16, "depth": 1, "latents": 2, "chunk": 2}
 
+SIZES = {
+    "updates": 2,
+    "picture_updates": 2,
+    "width": 8,
+    "members": 2,
+    "batch": 4,
+    "latent": 4,
+    "picture_size": 8,
+    "memory": 4,
+}
+
 
 class Gripper(gym.Env):
     """The world of `small_world`: what is done moves the state, the pictures are noise."""
@@ -83,9 +94,8 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("any")
     spec = replace(small_world.SPEC, name="GripperForTests-v0", horizon=5)
     small_world.write(root / "data", *(episode(i, 5 + i % 2) for i in range(12)), spec=spec)
-    sizes = {"updates": 2, "picture_updates": 2, "width": 8, "members": 2, "batch": 4, "latent": 4, "picture_size": 8}
     data = EpisodeDataset.load(root / "data")
-    fit(FitArguments(data=(root / "data",), out=root / "world", memory=4, **sizes), data)
+    fit(FitArguments(data=(root / "data",), out=root / "world", **SIZES), data)
     return root / "data", str(root / "world")
 
 
@@ -160,6 +170,16 @@ def test_frames_are_seen_as_the_real_environment_shows_them(world, data):
         for name in obs:
             np.testing.assert_allclose(row[name][0], obs[name], atol=5e-3, err_msg=name)
         obs, *_ = env.step(one.action[step])
+
+
+def test_instructions_in_another_language_are_cloned(args, data, tmp_path):
+    right = np.char.endswith(data.instruction, "right")
+    told = replace(data, instruction=np.where(right, "nach rechts bewegen", "nach links bewegen"))
+    fit(FitArguments(data=(), out=tmp_path / "world", **SIZES), told)
+    model = checkpoint.load(tmp_path / "world")
+    seen = encode(model, told).observed(torch.from_numpy(told.offsets[:-1]))["instruction"].numpy()
+    assert len(np.unique(seen, axis=0)) == 2 and (seen[right] == seen[right][0]).all()
+    clone(replace(args, world_model=str(tmp_path / "world")), [told], model)
 
 
 def test_chunks_end_with_their_episodes_and_hindsight_shows_a_later_frame(world, data):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dream_env.agents.collect import Arguments, collect
 from dream_env.agents.data import behaviors
 from dream_env.agents.run import cli
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.data.lerobot import LeRobotStore
 from dream_env.preparation import Pictures, make, make_of
 from dream_env.spec import WorldSpec
 
@@ -84,11 +86,11 @@ class Goal(Picture):
 
 
 class Late(Picture):
-    """Tells success in the last step only."""
+    """Tells success in the last step only, as Stable-Baselines3 expects it."""
 
     def step(self, action: Any) -> Any:
         *others, done, truncated, info = super().step(1)
-        return *others, done, truncated, info if done else {}
+        return *others, done, truncated, {"is_success": True} if done else {}
 
 
 for small in (Picture, Parts, Screen, Wrong, Goal, Late):
@@ -126,9 +128,29 @@ def test_goal_pictures_are_prepared_as_those_of_observations(tmp_path: Path) -> 
     assert EpisodeDataset.load(tmp_path / "set").goal["pixels"].shape == (1, 8, 8, 3)
 
 
-def test_success_that_only_some_steps_tell_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tells success in step ., but not in the first; accepted: 'is_success' in"):
-        collect(arguments(tmp_path / "set", "SmallLate-v0", 1))
+def test_success_may_be_told_in_the_last_step_only(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "SmallLate-v0", 3))
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.success is not None and data.success.sum() == 3 and data.solved.all()
+
+
+def test_episodes_that_are_cut_off_before_they_tell_success_have_none(tmp_path: Path) -> None:
+    collect(arguments(tmp_path / "set", "SmallLate-v0", 8, max_steps=6))  # from the places 0 to 3 to place 8
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.solved.tolist() == data.terminated.tolist() and 0 < data.solved.sum() < 8
+    rows = LeRobotStore(tmp_path / "set").rows(stats=True)
+    assert [row["success"] for row in rows] == data.solved.tolist()
+    assert all(row["stats/next.success/count"] == [len(data[i]) + 1] for i, row in enumerate(rows))
+
+
+def test_success_is_dropped_where_the_folder_has_none(tmp_path: Path) -> None:
+    first = arguments(tmp_path / "set", "SmallLate-v0", 1, max_steps=6)
+    seed = next(i for i in range(9) if Late().reset(seed=replace(first, seed=i).jobs()[0].seed)[0][0, :2].any())
+    collect(replace(first, seed=seed))
+    with pytest.warns(UserWarning, match="tell no success, so it is dropped"):
+        collect(replace(first, seed=seed, episodes=8))
+    data = EpisodeDataset.load(tmp_path / "set")
+    assert data.success is None and len(data) == 8 and data.terminated.any()
 
 
 def test_dicts_are_recorded_within_their_spaces(tmp_path: Path) -> None:
@@ -149,6 +171,15 @@ def test_the_same_command_goes_on_and_gives_the_same(tmp_path: Path) -> None:
     assert one.spec.name == "Pendulum-v1" and one.spec.horizon == 9 and one.success is None
     with pytest.raises(ValueError, match="another world: horizon 9, now 200"):
         collect(arguments(root, "Pendulum-v1", 6))
+
+
+def test_options_of_an_environment_may_be_lists(tmp_path: Path) -> None:
+    one = arguments(
+        tmp_path / "set", "SmallScreen-v1", 1, part="screen", max_steps=7, env_options='name=["a", {"b": 1}],quick=2'
+    )
+    assert collect(one) == 1 and collect(replace(one, episodes=2)) == 2
+    env: Any = make_of(EpisodeDataset.load(tmp_path / "set").spec).unwrapped
+    assert (env.name, env.quick) == (["a", {"b": 1}], 2)
 
 
 SHOWN: dict[str, Any] = {"part": "screen", "crop": (2, 2, 1, 1), "size": 16, "skip": 3, "max_steps": 7}
@@ -177,6 +208,15 @@ def test_pictures_are_prepared_on_the_way_and_made_so_again(tmp_path: Path) -> N
 def test_how_long_actions_are_held_is_told(tmp_path: Path) -> None:
     collect(arguments(tmp_path / "set", "Pendulum-v1", 1, policy="held", hold=1, max_steps=40))
     assert (np.diff(EpisodeDataset.load(tmp_path / "set")[0].action[:, 0]) != 0).all()
+
+
+def test_other_lengths_of_holding_are_other_episodes(tmp_path: Path) -> None:
+    one = arguments(tmp_path / "set", "Pendulum-v1", 2, policy="held", max_steps=40)
+    assert [collect(each) for each in (one, replace(one, hold=30), one, replace(one, hold=30))] == [2, 4, 4, 4]
+    with pytest.raises(
+        ValueError, match="hold=30: none of random holds actions; accepted: a policy or mix with 'held'"
+    ):
+        collect(replace(one, hold=30, policy="random"))
 
 
 def test_data_sets_that_were_prepared_in_other_ways_are_not_joined(tmp_path: Path) -> None:

@@ -76,6 +76,24 @@ def test_render_is_the_decoder_enlarged(toy_folder):
     assert make(toy_folder).render() is None
 
 
+@pytest.mark.parametrize("options, steps", [({"horizon": 30}, 30), ({"horizon": 3}, 3), ({}, 24)])
+def test_horizon_sets_the_length_of_episodes(toy_folder, options, steps):
+    env = gym.make("NicoLDream-v0", world_model=toy_folder, **options)
+    envs = gym.make_vec("NicoLDream-v0", num_envs=2, world_model=toy_folder, **options)
+    env.reset(seed=0), envs.reset(seed=0)
+    ends = [(env.step(np.zeros(4))[3], envs.step(np.zeros((2, 4)))[3].tolist()) for _ in range(steps)]
+    assert ends == [(False, [False, False])] * (steps - 1) + [(True, [True, True])]
+    assert env.unwrapped._max_episode_steps == envs.max_episode_steps == steps
+
+
+def test_the_shorter_limit_counts(toy_folder):
+    for horizon, limit in ((5, 9), (9, 5)):
+        options = {"world_model": toy_folder, "horizon": horizon, "max_episode_steps": limit}
+        env, envs = gym.make("NicoLDream-v0", **options), gym.make_vec("NicoLDream-v0", num_envs=1, **options)
+        env.reset(seed=0)
+        assert [env.step(np.zeros(4))[3] for _ in range(5)] == [False] * 4 + [True] and envs.max_episode_steps == 5
+
+
 def test_handed_out_arrays_do_not_change_later(toy_folder):
     envs = NicoLDreamVectorEnv(4, "all", world_model=toy_folder, max_episode_steps=5)
     obs, _ = envs.reset(seed=0)

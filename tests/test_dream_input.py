@@ -57,7 +57,7 @@ def test_an_option_that_dreams_do_not_have_is_named(toy_folder):
 
 
 def test_bad_vector_arguments_are_named(toy_folder):
-    for name, value in (("num_envs", 0), ("max_episode_steps", 0), ("autoreset_mode", "never")):
+    for name, value in (("num_envs", 0), ("max_episode_steps", 0), ("horizon", 0), ("autoreset_mode", "never")):
         with pytest.raises(ValueError, match=name):
             NicoLDreamVectorEnv(world_model=toy_folder, **{name: value})
     envs = NicoLDreamVectorEnv(2, world_model=toy_folder)

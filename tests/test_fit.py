@@ -197,6 +197,8 @@ def test_other_settings_do_not_go_on(data, tmp_path):
         fit(replace(args, predictor_rate=1.0), data)
     with pytest.raises(ValueError, match=f"recorded {len(data)}, now {len(data) + 1}"):
         fit(args, toy(len(data) + 1))
+    with pytest.raises(ValueError, match="other settings: data_checksum"):
+        fit(args, replace(data, action=data.action[::-1]))
 
 
 def test_what_counts_only_in_the_end_may_change(data, tmp_path, monkeypatch):

@@ -127,6 +127,17 @@ def test_commands_write_policies_and_reports(tmp_path):
     assert Objective(plan.weights(["success"])).needs == {"instruction", "success"}
 
 
+def test_a_refused_command_leaves_the_files_of_an_earlier_run(tmp_path):
+    for main, asked, name in ((plan.main, plan.Arguments, "planner"), (foresee.main, foresee.Arguments, "foresight")):
+        file = tmp_path / "old" / f"{name}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("before")
+        for out in (file.parent, tmp_path / "new"):
+            with pytest.raises(ValueError, match="task"):
+                main(asked(task="fly", out=out, episodes=1, gif_episodes=0, workers=1))
+        assert file.read_text() == "before" and not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_oracle_varies_every_step_of_a_task_and_every_arm(task, monkeypatch):
     size, taken = spec_of(task).action.shape[0], []

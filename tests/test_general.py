@@ -16,12 +16,14 @@ from dream_env.agents.fit.dynamics import figures as dynamics_figures
 from dream_env.agents.fit.dynamics.command import Arguments, fit
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.arguments import Arguments as SlotArguments
+from dream_env.agents.fit.vmc.arguments import Arguments as VMCArguments
 from dream_env.agents.studies.general.arguments import Arguments as StudyArguments
 from dream_env.agents.studies.general.cases import CASES
 from dream_env.agents.studies.general.command import main as general
 from dream_env.agents.studies.general.picture_cartpole import ENV_ID
 from dream_env.agents.studies.general.practice import evaluate
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.initial_states import InitialStates
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.wrappers import WorldModelWrapper
@@ -31,7 +33,7 @@ TINY = {"updates": 3, "picture_updates": 2, "width": 16, "members": 2, "batch": 
 
 def recorded(env, count=4):
     spec = WorldSpec.of_env(env)
-    episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(count)]
+    episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(count)]
     return EpisodeDataset.stack(episodes, spec)
 
 
@@ -146,18 +148,37 @@ def test_a_fit_goes_on_where_it_was_killed(tmp_path, pendulum, monkeypatch):
 def test_instructions_that_no_dream_could_begin_with_are_refused_before_the_fit(tmp_path, pendulum):
     spec = replace(pendulum.spec, instructions=True)
     words = np.array(["hold it up"] * (len(pendulum) - 1) + [""])
-    with pytest.raises(ValueError, match=f"episode {len(pendulum) - 1} has the instruction ''; accepted: English"):
+    with pytest.raises(ValueError, match=f"episode {len(pendulum) - 1} has the instruction ''; accepted: words"):
         fit(Arguments(data=(), out=tmp_path, **TINY), replace(pendulum, spec=spec, instruction=words))
+
+
+def test_instructions_in_any_language_are_fitted_and_dreamed(tmp_path, pendulum):
+    said = np.array([["把红块推开", "把蓝块推开"][i % 2] for i in range(len(pendulum))])
+    data = replace(pendulum, spec=replace(pendulum.spec, instructions=True), instruction=said)
+    fit(Arguments(data=(), out=tmp_path, **TINY), data)
+    env = gym.make("dream_env:Dream-v0", world_model=tmp_path)
+    seen = [env.reset(seed=0, options={"instruction": text})[0]["instruction"] for text in (said[0], said[1], "歌唱")]
+    assert seen[0] @ seen[1] > 0.5 * seen[0] @ seen[0] > seen[0] @ seen[2]
+    with pytest.raises(ValueError, match="has no known word; accepted: a sentence"):
+        env.reset(options={"instruction": "?"})
 
 
 def test_initial_states_are_recorded_frames(cartpole):
     states = initial_states(cartpole, each=3)
     assert len(states) == 12 and (states.step == 0).sum() == 4
     assert initial_states(cartpole, each=1).step.tolist() == initial_states(cartpole, each=0).step.tolist() == [0] * 4
-    for kind in (Arguments, SlotArguments):
+    for kind in (Arguments, SlotArguments, VMCArguments):
         with pytest.raises(ValueError, match="starts=0; accepted: a finite number, at least 1"):
             kind(data=(), out=Path("x"), starts=0)
+        with pytest.raises(ValueError, match="most_starts=2; accepted: a finite number, at least 3"):
+            kind(data=(), out=Path("x"), starts=3, most_starts=2)
     assert np.array_equal(states.observation["pixels"][0], cartpole[0].observation["pixels"][0])
+
+
+def test_initial_states_are_at_most_as_many_as_asked_for(tmp_path, pendulum):
+    fit(Arguments(data=(), out=tmp_path, starts=2, most_starts=7, **TINY), pendulum)
+    states = InitialStates.load(tmp_path / "initial_states.npz")
+    assert len(states) == 6 and (states.step == 0).sum() == 3
 
 
 def test_open_loop_begins_with_what_was_seen(tmp_path, cartpole):

@@ -103,6 +103,18 @@ def test_sentence_without_known_words_is_named(sentence: str) -> None:
     assert repr(sentence) in str(error.value)
 
 
+def test_unknown_words_count_where_they_were_recorded() -> None:
+    assert language.words("Hebe den Würfel, 3-mal!") == ["hebe", "den", "würfel", "mal"]
+    assert language.words("推红块") == ["推", "红", "块"]
+    red, green = (embed(f"nimm den {color} block", unknown=True) for color in ("roten", "grünen"))
+    assert red @ red == pytest.approx(language.SCALE**2, rel=0.05) and 0.5 < red @ green / (red @ red) < 0.95
+    np.testing.assert_allclose(embed("qzxv", unknown=True)[:3], [0.0892, -0.3887, -1.0], atol=1e-4)  # in every process
+    np.testing.assert_array_equal(embed("lift the red cube", unknown=True), embed("lift the red cube"))
+    one, other = (language.embed_in_order(text, unknown=True) for text in ("推红块", "块红推"))
+    assert not np.array_equal(one, other)
+    assert language.has_unknown("the würfel") and not language.has_unknown("Lift the red cube!")
+
+
 def test_every_word_of_the_grammars_is_known() -> None:
     table, _ = language._table()
     for grammar in (task.grammar for task in TASKS.values()):

@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from dream_env.agents.studies.world_models_2018 import racing
-from dream_env.preparation import Limited, Pictures, Preparation, Skip, SkipFirst, make, steps
+from dream_env.preparation import Limited, Pictures, Preparation, Skip, SkipFirst, make, parse_options, steps
 
 
 class Count(gym.Env):
@@ -91,6 +91,19 @@ def test_racing_shows_where_an_episode_ended():
     assert terminated and paid == -100 and env.observation_space.contains(seen)
     with pytest.raises(ValueError, match="frame_skip=0"):
         make(f"{racing.__name__}:CarRacingSkip-v3", frame_skip=0)
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("size=[3,4],on=True,map=small", {"size": [3, 4], "on": True, "map": "small"}),
+        ('a={"b": [1, "x,y=2"]} , c=null', {"a": {"b": [1, "x,y=2"]}, "c": None}),
+        ("rate=1e-3,name=007,none=None,", {"rate": 1e-3, "name": "007", "none": None}),
+        ("word='a b',empty=,path=3/4", {"word": "a b", "empty": "", "path": "3/4"}),
+    ],
+)
+def test_options_are_json_or_words(text, found):
+    assert dict(parse_options(text)) == found
 
 
 def test_an_environment_that_cannot_be_prepared_is_closed(monkeypatch):

@@ -30,7 +30,7 @@ def worlds(tmp_path_factory):
     for name in ("Pendulum-v1", "CartPole-v1"):
         env = gym.make(name, max_episode_steps=40)
         spec = WorldSpec.of_env(env)
-        episodes = [record(World(env, spec, False), Job(i, "random", i, "")) for i in range(8)]
+        episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(8)]
         out = tmp_path_factory.mktemp(name)
         sizes = {"updates": 3, "picture_updates": 2, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
         fit(FitArguments(data=(), out=out, **sizes), EpisodeDataset.stack(episodes, spec))

@@ -12,6 +12,7 @@ from dream_env.agents.fit.vmc.arguments import Arguments
 from dream_env.agents.fit.vmc.command import fit
 from dream_env.data.episode import Episode
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.initial_states import InitialStates
 
 
 def test_a_second_round_begins_with_the_first_ones_model(tmp_path: Any) -> None:
@@ -33,9 +34,10 @@ def test_a_second_round_without_ends_still_predicts_them_and_holds_out_the_same(
     data = squares()
     first, before = fit(Arguments((), tmp_path / "first", **TINY), data)
     endless = replace(data, terminated=np.zeros(len(data), bool))
-    again = TINY | {"latent": None, "memory": None, "init": str(tmp_path / "first"), "seed": 5}
+    again = TINY | {"latent": None, "memory": None, "init": str(tmp_path / "first"), "seed": 5, "most_starts": 4}
     second, after = fit(Arguments((), tmp_path / "second", **again), endless)
     assert second.config.terminates and torch.equal(second.end_shift, first.end_shift)
+    assert len(InitialStates.load(tmp_path / "second" / "initial_states.npz")) == 4
     assert after["held_out_seeds"] == before["held_out_seeds"] and 0 < len(after["held_out_seeds"]) < len(data)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dream_env.agents.clone.vla_arguments import Arguments
+from dream_env.agents.fit.trainer import CHECKSUM
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.encoded_dataset import check_tokens, encode_episodes
 from dream_env.agents.nicol.sentences import sentences
@@ -201,6 +202,7 @@ def clone(
     config: VLAConfig | None = None,
     model: WorldModel | None = None,
     more: Frames | None = None,
+    checksums: Sequence[int] = (),
 ) -> VLA:
     """Trains a VLA on frames and returns it with the weights of the lowest held-out error.
 
@@ -211,9 +213,10 @@ def clone(
         config: Config of the VLA; None for the default sizes.
         model: World model that embeds sentences and initializes the VLA, see `ground`; None for neither.
         more: Further frames, which make up `args.share` of every batch.
+        checksums: Checksums of the episodes that the frames are from.
 
     Raises:
-        ValueError: If `args.out` holds a run with other settings.
+        ValueError: If `args.out` holds a run with other settings or other episodes.
     """
     torch.manual_seed(args.seed)
     vla = VLA(config or VLAConfig(world_model=args.world_model))
@@ -224,10 +227,11 @@ def clone(
     best, least, done = vla.state_dict(), math.inf, 0
     optimizer = torch.optim.AdamW(vla.parameters(), args.rate, weight_decay=args.weight_decay)
     generator = torch.Generator().manual_seed(args.seed)
-    last = args.out / "last.pt"
+    last, settings = args.out / "last.pt", args.settings() | {CHECKSUM: [*checksums]}
     if last.exists():
         state = torch.load(last, weights_only=True)
-        check_settings(args.out, resolve_paths(json.loads(state["settings"])), args.settings())
+        before = {CHECKSUM: settings[CHECKSUM]} | json.loads(state["settings"])  # older runs have none
+        check_settings(args.out, resolve_paths(before), settings)
         vla.load_state_dict(state["vla"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
@@ -269,7 +273,7 @@ def clone(
             if error < least:
                 least, best = error, {k: v.clone() for k, v in vla.state_dict().items()}
             state = {
-                "settings": json.dumps(args.settings()),
+                "settings": json.dumps(settings),
                 "vla": vla.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),
@@ -320,7 +324,7 @@ def run(
 
     Raises:
         ValueError: If there are fewer demonstrations than requested, or fewer than two, if none is left to train on, or
-            if `args.out` holds a run with other settings, or something else.
+            if `args.out` holds a run with other settings or episodes, or something else.
     """
     check_out(args.out, VLA.kind, *args.data, args.world_model)
     check_tokens(model)
@@ -335,7 +339,8 @@ def run(
     train = Frames.concatenate([make_frames(model, learned, recolored=places) for places in range(args.recolor + 1)])
     held_out = make_frames(model, measured)
     more = None if further is None or not len(further) else further_frames(model, further)
-    vla = clone(args, train, held_out, vla_config(args, model), model, more)
+    checksums = [demos.checksum] if more is None or further is None else [demos.checksum, further.checksum]
+    vla = clone(args, train, held_out, vla_config(args, model), model, more, checksums)
     unheard = make_frames(model, measured, "test")
     figures = {
         "train_error": errors(vla, train).mean().item(),

@@ -148,12 +148,10 @@ class World:
     Attributes:
         env: The environment.
         spec: Its specification.
-        tells_success: Whether its `info` has "is_success" or "success".
     """
 
     env: gym.Env
     spec: WorldSpec
-    tells_success: bool
 
 
 @lru_cache
@@ -173,10 +171,8 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
         spec = _single_precision(WorldSpec.of_env(env, **known))
     except ValueError as error:
         raise ValueError(f"env={task!r}: {error}") from error
-    _, info = env.reset(seed=0)
-    spec = replace(spec, goals=goal_of(env, spec) is not None, instructions=sentence_of(env) is not None)
-    *_, after = env.step(_typed(env.action_space, _uniform(env.action_space, np.random.default_rng(0))))
-    return World(env, spec, success_of(info) is not None or success_of(after) is not None)
+    env.reset(seed=0)
+    return World(env, replace(spec, goals=goal_of(env, spec) is not None, instructions=sentence_of(env) is not None))
 
 
 def spec_of(world: World, max_steps: int | None) -> WorldSpec:
@@ -194,13 +190,13 @@ def spec_of(world: World, max_steps: int | None) -> WorldSpec:
 def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) -> Episode:
     """Records one episode. The same job gives the same episode.
 
+    Its success is what "is_success" or "success" in `info` tell, and False in steps without. So an environment may
+    tell it in the last step only, as Stable-Baselines3 expects it. If no step tells it, success is unknown.
+
     Args:
         world: The environment.
         job: The episode.
         acts: A custom behavior, used instead of the one that `job.kind` names.
-
-    Raises:
-        ValueError: If `info` has "is_success" or "success" in some steps only.
     """
     limit = spec_of(world, job.max_steps).horizon
     env, wrapped = _env_for(world, job.policy)
@@ -212,7 +208,7 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
         given["hold"] = job.hold
     behavior = (acts or BEHAVIORS[job.kind])(env.action_space, np.random.default_rng([job.seed, 1]), inputs, **given)
     goal, sentence = goal_of(world.env, world.spec), sentence_of(world.env)
-    observations, success = [obs], [bool(success_of(info))]
+    observations, success = [obs], [success_of(info)]
     actions: list[Any] = []
     rewards: list[float] = []
     terminated = truncated = False
@@ -224,18 +220,13 @@ def record(world: World, job: Job, acts: Callable[..., Behavior] | None = None) 
         observations.append(obs)
         actions.append(action)
         rewards.append(float(reward))
-        success.append(bool(success_of(info)))
-        if not world.tells_success and success_of(info) is not None:
-            raise ValueError(
-                f"env={world.spec.name!r} tells success in step {len(actions)}, but not in the first; accepted: "
-                "'is_success' in the info of every step, or of none"
-            )
+        success.append(success_of(info))
     return Episode(
         observation={name: np.stack([obs[name] for obs in observations]) for name in observations[0]},
         action=np.stack(actions),
         reward=np.array(rewards, np.float32),
         terminated=bool(terminated),
-        success=np.array(success) if world.tells_success else None,
+        success=None if all(told is None for told in success) else np.array([bool(told) for told in success]),
         goal=goal,
         instruction=sentence or "",
         seed=job.seed,

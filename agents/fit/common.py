@@ -16,11 +16,11 @@ from dream_env.agents.run.config import check_out
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
-from dream_env.language import embed
+from dream_env.language import has_unknown, words
 from dream_env.world_models import checkpoint
 
 
-def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float:
+def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> tuple[float, EpisodeDataset]:
     """Checks the output folder and the episodes, and sets torch's seed and threads.
 
     Args:
@@ -30,11 +30,11 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float
         *inputs: Further folders that the fit reads, which cannot be the output folder.
 
     Returns:
-        The time at which the fit began, for `minutes`.
+        The time at which the fit began, for `minutes`, and the episodes, see `with_words`.
 
     Raises:
-        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, an instruction cannot be
-            embedded, or `args.out` contains something else.
+        ValueError: If there are fewer than two episodes, `held_out` is not a fraction, an instruction has no words, or
+            `args.out` contains something else.
     """
     check_out(args.out, kind, *args.data, *inputs)
     if len(episodes) < 2:
@@ -42,20 +42,24 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> float
     if not 0 < args.held_out < 1:
         raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
     if episodes.spec.instructions:
-        check_instructions(episodes)
+        episodes = with_words(episodes)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    return time.monotonic()
+    return time.monotonic(), episodes
 
 
-def check_instructions(episodes: EpisodeDataset) -> None:
-    """Raises ValueError if an instruction has no known word; dreams could not begin with it."""
+def with_words(episodes: EpisodeDataset) -> EpisodeDataset:
+    """Returns the episodes with a spec that says whether their instructions have words that are not in the word table.
+
+    Raises:
+        ValueError: If an instruction has no words; dreams could not begin with it.
+    """
     sentences, first = np.unique(episodes.instruction, return_index=True)
     for sentence, i in zip(sentences.tolist(), first.tolist(), strict=True):
-        try:
-            embed(sentence)
-        except ValueError as error:
-            raise ValueError(f"data: episode {i} has the instruction {sentence!r}; accepted: English") from error
+        if not words(sentence):
+            raise ValueError(f"data: episode {i} has the instruction {sentence!r}; accepted: words")
+    unknown = any(map(has_unknown, sentences.tolist()))
+    return replace(episodes, spec=replace(episodes.spec, unknown_words=unknown))
 
 
 def split(count: int, held_out: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +115,19 @@ def initial_states(data: EpisodeDataset, each: int = 4, seed: int = 0, rows: np.
         instruction=data.instruction[episode],
         step=step,
     )
+
+
+def start_rows(episodes: int | np.ndarray, args: Any) -> np.ndarray:
+    """Draws the episodes whose initial states are saved: as many as give at most `args.most_starts`.
+
+    Args:
+        episodes: Number of episodes to draw from, or their indices.
+        args: Arguments of a fit, with `starts`, `most_starts` and `seed`.
+
+    Returns:
+        Their indices, sorted.
+    """
+    return np.sort(np.random.default_rng(args.seed).permutation(episodes)[: args.most_starts // args.starts])
 
 
 def minutes(run: Run, began: float) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def main(args: Arguments) -> None:
     if args.controls:
         names |= {"random": "random", "worst": "worst"}
     files = {name: args.out / f"{name}.json" for name in names}
-    with plan.removed_if_refused(*files.values()):
+    with plan.as_before_if_refused(*files.values()):
         for name, pick in names.items():
             Foresight(replace(best.config, pick=pick), best.model, best.policy).save(files[name])
         policies = {plan.label(args.policy, names): args.policy} | {name: str(file) for name, file in files.items()}

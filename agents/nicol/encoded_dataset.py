@@ -37,6 +37,10 @@ class Episodes(Protocol):
     target: np.ndarray
     hand: np.ndarray
 
+    @property
+    def checksum(self) -> int:
+        """Checksum that other recordings do not have."""
+
 
 class EncodedDataset(NamedTuple):
     """N episodes of T steps, encoded.

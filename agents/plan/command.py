@@ -83,13 +83,20 @@ def label(policy: str, taken: Iterable[str]) -> str:
 
 
 @contextmanager
-def removed_if_refused(*files: Path) -> Iterator[None]:
-    """Removes files, and their folder if it is then empty, if the code in the block raises an expected error."""
+def as_before_if_refused(*files: Path) -> Iterator[None]:
+    """Restores files that existed if the code in the block raises an expected error; removes those that did not.
+
+    Their folder is removed, too, if it is then empty.
+    """
+    before = {file: file.read_bytes() for file in files if file.is_file()}
     try:
         yield
     except (ImportError, OSError, ValueError):
         for file in files:
-            file.unlink(missing_ok=True)
+            if file in before:
+                file.write_bytes(before[file])
+            else:
+                file.unlink(missing_ok=True)
         with suppress(OSError):  # the folder holds other files
             files[0].parent.rmdir()
         raise
@@ -140,7 +147,7 @@ def main(args: Arguments) -> None:
     policies = {} if args.prior == "none" else {label(args.prior, ("planner",)): args.prior}
     policies["planner"] = str(file)
     about = {"planner": asdict(planner.config)}
-    with removed_if_refused(file):
+    with as_before_if_refused(file):
         planner.save(file)
         if not tasks_of(args.world_model):
             report_any(policies, args, about)

@@ -330,6 +330,7 @@ def _joint(a: WorldSpec, b: WorldSpec) -> WorldSpec:
         action=wider("action", a.action, b.action),  # type: ignore[arg-type]
         horizon=None if a.horizon is None or b.horizon is None else max(a.horizon, b.horizon),
         instructions=a.instructions or b.instructions,
+        unknown_words=a.unknown_words or b.unknown_words,
         goals=a.goals and b.goals,
     )
 

@@ -30,11 +30,12 @@ from dream_env.data.info import INDICES, VERSION, Head, read_info
 from dream_env.data.parquet import (
     RECOLLECT,
     aggregate,
+    flat_statistics,
     make_schema,
     read_parquet,
-    statistics,
     to_arrow,
 )
+from dream_env.data.told import completed, fullest, untold
 from dream_env.files import LOCK, replacing, write_json, write_text
 from dream_env.spec import WorldSpec
 
@@ -109,7 +110,7 @@ class LeRobotStore:
         """
         frame = np.arange(len(next(iter(columns.values()))))
         columns = {**columns, "timestamp": frame / head.fps, "frame_index": frame}
-        row = {"tasks": [instruction], "length": len(frame), **extra} | _flatten(columns)
+        row = {"tasks": [instruction], "length": len(frame), **extra} | flat_statistics(columns)
         schema = make_schema({**head.features, **INDICES})
         table = pa.table({key: to_arrow(array, schema.field(key).type) for key, array in columns.items()})
         with replacing(self._staging / f"{name}.parquet") as path:
@@ -120,19 +121,19 @@ class LeRobotStore:
         """Returns the meta/episodes rows of the staged episodes by file, in order.
 
         Raises:
-            ValueError: If a file is damaged or is not a staged episode, or its header differs from the others; the
-                message names the file.
+            ValueError: If a file is damaged or is not a staged episode, or its header differs from the others (except
+                in success, see `dream_env.data.told`); the message names the file.
         """
         rows, head = {}, self.head()
         for path in self._staged_files():
             rows[path], found = self._staged(path)
             if head is not None and found != head:
-                theirs, ours = ({**each.features, "spec": each.spec} for each in (head, found))
-                differs = sorted(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
-                raise ValueError(
-                    f"{path} differs from the episodes of {self.root} in {', '.join(differs)}; delete this file, and "
-                    "collect into another folder"
-                )
+                theirs, ours = untold(head), untold(found)
+                if differs := sorted(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)):
+                    raise ValueError(
+                        f"{path} differs from the episodes of {self.root} in {', '.join(differs)}; delete this file, "
+                        "and collect into another folder"
+                    )
         return rows
 
     def _staged(self, path: Path) -> tuple[dict, Head]:
@@ -158,6 +159,8 @@ class LeRobotStore:
         """
         self.check_writable()
         head, staged, rows = self.head(), self.staged(), self.rows(stats=True)
+        if not self._info.exists():
+            head = fullest([self._staged(path)[1] for path in staged])
         total, known = len(rows), {row["name"] for row in rows}
         waiting = [path for path in staged if path.stem not in known]
         number, old = (
@@ -198,7 +201,8 @@ class LeRobotStore:
             pq.ParquetWriter(data, schema) as writer,
         ):
             for source, row in staged.items():
-                table, length, task = read_parquet(source), row["length"], row["tasks"][0]
+                table, row = completed(read_parquet(source), row, schema)
+                length, task = row["length"], row["tasks"][0]
                 indices = {
                     "episode_index": np.full(length, len(before) + len(rows)),
                     "index": start + np.arange(length),
@@ -217,7 +221,7 @@ class LeRobotStore:
                     "meta/episodes/chunk_index": chunk,
                     "meta/episodes/file_index": file,
                 }
-                rows.append(places | row | _flatten(indices))
+                rows.append(places | row | flat_statistics(indices))
                 start += length
             pq.write_table(pa.Table.from_pylist(rows), meta)
         return rows
@@ -386,10 +390,3 @@ def _named(rows: Sequence[dict]) -> set[str]:
     """Returns the file names, in the form of `PATHS`, that rows refer to; equal in data and meta/episodes."""
     places = {(row["data/chunk_index"], row["data/file_index"]) for row in rows}
     return {PATHS.format(chunk_index=chunk, file_index=file) for chunk, file in places}
-
-
-def _flatten(columns: Mapping[str, np.ndarray]) -> dict[str, list]:
-    """Returns the statistics of all columns by "stats/FEATURE/STATISTIC"."""
-    return {
-        f"stats/{key}/{name}": value for key, values in columns.items() for name, value in statistics(values).items()
-    }

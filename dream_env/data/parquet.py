@@ -158,6 +158,13 @@ def statistics(values: np.ndarray) -> dict[str, list]:
     return lists | {"count": [len(values)]}
 
 
+def flat_statistics(columns: Mapping[str, np.ndarray]) -> dict[str, list]:
+    """Returns the statistics of all columns by "stats/FEATURE/STATISTIC"."""
+    return {
+        f"stats/{key}/{name}": value for key, values in columns.items() for name, value in statistics(values).items()
+    }
+
+
 def aggregate(parts: Mapping[str, np.ndarray]) -> dict[str, list]:
     """Merges the statistics of one feature over episodes; every array is `(episodes, ...)`.
 

@@ -6,6 +6,7 @@ between that format and NICOL's arrays.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -287,6 +288,11 @@ class EpisodeDataset:
     def success(self) -> np.ndarray:
         """Whether the condition held over the last `HOLD_STEPS` frames, `(N,)` bool."""
         return np.all(self.condition[:, -HOLD_STEPS:], axis=1)
+
+    @property
+    def checksum(self) -> int:
+        """Checksum of seeds and actions: other recordings have another one."""
+        return zlib.crc32(self.seed.tobytes() + self.action.tobytes())
 
     def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
         """Returns the episodes at `rows`: indices, a mask, or a slice (which copies nothing except `Concat` images)."""

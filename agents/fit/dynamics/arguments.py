@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dream_env.agents.fit.constants import MOST_STARTS
 from dream_env.checks import check_number
 
 
@@ -39,6 +40,7 @@ class Arguments:
         held_out: Fraction of the episodes that is held out for the reported errors. With `init`, the episodes that were
             held out from that model are used instead, if the data contain any.
         starts: Number of initial states from each episode: its first frame, and random later ones.
+        most_starts: Largest number of initial states to save; more episodes than this needs are drawn from.
         ends_as_goals: Uses the last frame of each episode as its goal, for data without goals.
         seed: Seed of weights, batches and the held-out split.
         threads: Number of torch threads; a second one is useful only with pictures.
@@ -63,6 +65,7 @@ class Arguments:
     learning_rate: float = 1e-3
     held_out: float = 0.1
     starts: int = 4
+    most_starts: int = MOST_STARTS
     ends_as_goals: bool = False
     seed: int = 0
     threads: int = 1
@@ -70,9 +73,10 @@ class Arguments:
     def __post_init__(self) -> None:
         """Checks what would otherwise fail only after training."""
         check_number("starts", self.starts, 1)
+        check_number("most_starts", self.most_starts, self.starts)
         if not self.updates and not self.init:
             raise ValueError("updates=0 leaves the weights random; accepted: at least 1, or 0 with init")
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result of a run."""
-        return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}
+        return {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts", "most_starts")}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from, start_rows
 from dream_env.agents.fit.dynamics import stages
 from dream_env.agents.fit.dynamics.arguments import Arguments
 from dream_env.agents.fit.dynamics.figures import figures as measure
@@ -60,7 +60,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
             settings.
         FileNotFoundError: If `args.init` does not exist.
     """
-    began = begin(args, DynamicsModel.kind, episodes, args.init)
+    began, episodes = begin(args, DynamicsModel.kind, episodes, args.init)
     if args.ends_as_goals:
         episodes = with_ends_as_goals(episodes)
     spec = episodes.spec
@@ -92,7 +92,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         "held_out_seeds": episodes.seed[np.sort(parts[0])].tolist(),
         **minutes(run, began),
     }
-    finish(model, args, found, card(args, spec, found), initial_states(episodes, args.starts, args.seed))
+    starts = initial_states(episodes, args.starts, args.seed, start_rows(len(episodes), args))
+    finish(model, args, found, card(args, spec, found), starts)
     return Fitted(model, found, held_out, seen)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dream_env.agents.fit.constants import MOST_STARTS
 from dream_env.checks import check_number
 
 
@@ -52,7 +53,7 @@ class Arguments:
         held_out: Share of the episodes that is held out for evaluation, between 0 and 1. With `init`, the episodes that
             were held out from that model are used instead, if the data contain any.
         starts: Initial states to save per episode: its first frame, and random others.
-        most_starts: Largest number of initial states to save.
+        most_starts: Largest number of initial states to save; more episodes than this needs are drawn from.
         seed: Seed of weights, batches and the held-out split.
         threads: Number of torch threads.
     """
@@ -84,13 +85,14 @@ class Arguments:
     use_success: bool = True
     held_out: float = 0.05
     starts: int = 4
-    most_starts: int = 1200
+    most_starts: int = MOST_STARTS
     seed: int = 0
     threads: int = 1
 
     def __post_init__(self) -> None:
         """Checks what would be found out only after the fit."""
         check_number("starts", self.starts, 1)
+        check_number("most_starts", self.most_starts, self.starts)
         if self.keep_embedding and self.init is None:
             raise ValueError("keep_embedding=True without init; accepted: with the model whose embedding is kept")
 

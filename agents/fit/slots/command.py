@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from, start_rows
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots import labels, stages
 from dream_env.agents.fit.slots.arguments import Arguments
@@ -66,7 +66,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If there are fewer than two episodes, no images, or fewer labelled episodes than requested, or if
             `args.out` contains something else.
     """
-    began = begin(args, SlotModel.kind, episodes)
+    began, episodes = begin(args, SlotModel.kind, episodes)
     rng = np.random.default_rng(args.seed)
     marked = args.use_success and episodes.success is not None
     spec = replace(episodes.spec, goals=True)
@@ -254,7 +254,7 @@ def starts(data: EpisodeDataset, args: Arguments) -> InitialStates:
     kept = np.arange(len(data))
     if args.use_success and data.success is not None and data.solved.any():
         kept = np.flatnonzero(data.solved)
-    kept = np.sort(np.random.default_rng(args.seed).permutation(kept)[: max(1, args.most_starts // args.starts)])
+    kept = start_rows(kept, args)
     found = initial_states(data, args.starts, args.seed, kept)
     if data.goal:
         return found

@@ -34,7 +34,7 @@ from dream_env.agents.fit.state_grounded.hindsight import Hindsight
 from dream_env.agents.fit.state_grounded.joint import joint_stage
 from dream_env.agents.fit.state_grounded.painting import WIDTH, painter_stage
 from dream_env.agents.fit.state_grounded.pairs import Pairs, own_steps
-from dream_env.agents.fit.trainer import Run
+from dream_env.agents.fit.trainer import CHECKSUM, Run
 from dream_env.agents.nicol import model_metrics
 from dream_env.agents.nicol.encoded_dataset import EncodedDataset, Episodes, encode_episodes
 from dream_env.agents.nicol.sentences import sentences
@@ -123,7 +123,8 @@ def train(
     run = Run(
         model,
         args.out,
-        args.settings() | {"recorded": len(episodes.images)},  # another number is split differently
+        # Another number is split differently.
+        args.settings() | {"recorded": len(episodes.images), CHECKSUM: episodes.checksum},
         seed=args.seed,
         bfloat16=args.bfloat16,
         save_seconds=save_seconds,

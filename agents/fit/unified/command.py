@@ -50,7 +50,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If this kind of base model is not supported, if base, teacher and data do not fit together, or if
             `args.out` contains something else.
     """
-    began, base = begin(args, UnifiedModel.kind, episodes, args.base, args.teacher_policy), checkpoint.load(args.base)
+    began, episodes = begin(args, UnifiedModel.kind, episodes, args.base, args.teacher_policy)
+    base = checkpoint.load(args.base)
     sizes = {
         name: getattr(args, name)
         for name in ("width", "hidden", "members", "queries", "features", "goal", "sees", "std")

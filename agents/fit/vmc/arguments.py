@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dream_env.agents.fit.constants import MOST_STARTS
 from dream_env.agents.run.config import resolve_paths
 from dream_env.checks import check_choice, check_number
 
@@ -41,6 +42,7 @@ class Arguments:
         held_out: Fraction of the episodes that is held out for the reported errors. With `init`, the episodes that were
             held out from that model are used instead, if the data contain any.
         starts: Number of initial states from each episode: its first frame, and random later ones.
+        most_starts: Largest number of initial states to save; more episodes than this needs are drawn from.
         seed: Seed of weights, batches and the held-out split.
         threads: Number of torch threads.
         bfloat16: Whether to compute in mixed precision. By default if the processor is faster with it.
@@ -66,6 +68,7 @@ class Arguments:
     learning_rate: float = 1e-3
     held_out: float = 0.1
     starts: int = 1
+    most_starts: int = MOST_STARTS
     seed: int = 0
     threads: int = 1
     bfloat16: bool | None = None
@@ -75,6 +78,7 @@ class Arguments:
         check_choice("preset", self.preset, ("small", "paper"))
         for name, least in (("batch", 1), ("windows", 1), ("window", 1), ("starts", 1), ("threads", 1)):
             check_number(name, getattr(self, name), least)
+        check_number("most_starts", self.most_starts, self.starts)
         for name in ("picture_updates", "updates"):
             check_number(name, getattr(self, name))
             if not getattr(self, name) and not self.init:
@@ -90,5 +94,5 @@ class Arguments:
 
     def settings(self) -> dict[str, Any]:
         """Returns the settings that determine the result of a run."""
-        fixed = {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts")}
+        fixed = {k: v for k, v in asdict(self).items() if k not in ("data", "out", "threads", "starts", "most_starts")}
         return resolve_paths(fixed)

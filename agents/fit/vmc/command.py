@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from
+from dream_env.agents.fit.common import begin, finish, initial_states, minutes, split_from, start_rows
 from dream_env.agents.fit.dynamics.figures import figures
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.trainer import CHECKSUM, Run
@@ -48,7 +48,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         ValueError: If observations are not a single picture, there are fewer than two episodes, or `args.out` holds
             something else, or a run with other settings.
     """
-    began, spec = begin(args, VMCModel.kind, episodes, args.init), episodes.spec
+    began, episodes = begin(args, VMCModel.kind, episodes, args.init)
+    spec = episodes.spec
     model = initial(args, episodes)
     parts = split_from(args.init, episodes, args.held_out, np.random.default_rng(args.seed))
     recorded = Recorded.of(episodes, SIDE)
@@ -75,7 +76,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     }
     if model.config.terminates:
         found["steps_to_an_end"] = measured.lengths(model, held_out, seen)
-    finish(model, args, found, card(args, spec, found), initial_states(episodes, args.starts, args.seed))
+    starts = initial_states(episodes, args.starts, args.seed, start_rows(len(episodes), args))
+    finish(model, args, found, card(args, spec, found), starts)
     measured.save_strips(model, held_out, args.out / STRIPS)
     return model, found
 

@@ -8,6 +8,7 @@ goal is about the number of control steps to go.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,8 @@ class SlotModel(Traceable, nn.Module):
         self.lengths = [len(box.low) for box in boxes]
         self.cameras, self.own = len(spec.pictures), sum(self.lengths)
         self.embedding_dim = config.nets * config.net_dim
-        if config.word_order:
-            self.instruction = embed_in_order  # set per instance: without it, the model does not meet `HasWords`
+        if config.word_order:  # set per instance: without it, the model does not meet `HasWords`
+            self.instruction = partial(embed_in_order, unknown=spec.unknown_words)
         self.related_dim = (FEATURES + 2) * self.cameras + config.position
         if config.pointing:
             self.embedding_dim += self.embedded_slots * self.related_dim
