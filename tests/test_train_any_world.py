@@ -122,7 +122,8 @@ def test_evaluation_tells_returns_in_both_worlds(args, tmp_path, capsys):
         (policy, world) for policy in ("run", "random") for world in ("real", "dream")
     ]
     assert all(row["low"] <= row["return"] <= row["high"] <= 0 for row in rows)
-    assert "| run " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| run " in shown and "dreams end after 40 steps" in shown and "real episodes last up to 200" in shown
     again = any_world.play_real("random", None, args.world_model, 3, 100_000)
     assert np.mean(again.returns) == pytest.approx(rows[2]["return"])
 
