@@ -112,7 +112,8 @@ class Arguments:
     not collected again. It may hold others, too."""
     env: str = "NicoLReal-v0"
     """Id of a Gymnasium environment; MODULE:ID imports a module first. The observation must be a Box (a vector or a
-    picture) or a flat Dict of these, and the action space a bounded Box or Discrete."""
+    picture) or a flat Dict of these, and the action space Discrete or a Box (an unbounded one needs --action-low and
+    --action-high)."""
     task: str | None = None
     """Task, if the environment has several. By default one is drawn for each episode."""
     scene: str | None = None

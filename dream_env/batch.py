@@ -22,6 +22,14 @@ RENDER_SIZE = 256
 """`render()` enlarges decoded images by the largest whole factor that keeps their height within this many pixels."""
 
 
+class NoPictures(ValueError, TypeError):
+    """A render mode was asked for in a world without pictures.
+
+    It is a `TypeError` as well because `make_vec_env` of Stable-Baselines3 asks for pictures unasked, and goes on
+    without them only after a `TypeError`.
+    """
+
+
 class DreamBatch:
     """The B parallel dreams of a `DreamEnv` (B = 1) or `DreamVectorEnv`.
 
@@ -183,7 +191,7 @@ class DreamBatch:
 
     def _check_pictures(self) -> None:
         if not self.engine.spec.pictures:
-            raise ValueError(
+            raise NoPictures(
                 f"render_mode={self.config.render_mode!r}: {self.engine.spec.name} was recorded without pictures; "
                 "accepted: None"
             )

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
-from dream_env.spec import WorldSpec, is_picture, observe
+from dream_env.spec import WorldSpec, idle_action, is_picture, observe
 
 LISTS = ("crop", "low", "high")
 """Attributes of `Preparation` that are tuples of numbers."""
@@ -218,13 +218,10 @@ class SkipFirst(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env, count: int) -> None:
         super().__init__(env)
-        self.count, space = count, env.action_space
-        if isinstance(space, spaces.Discrete):
-            self.idle: Any = np.int64(space.start)
-        elif isinstance(space, spaces.Box):
-            self.idle = np.clip(np.zeros(space.shape), space.low, space.high).astype(space.dtype)
-        else:
+        space = env.action_space
+        if not isinstance(space, spaces.Box | spaces.Discrete):
             raise ValueError(f"first={count} with actions of {space}; accepted: a Box or discrete ones")
+        self.count, self.idle = count, idle_action(space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment and takes the skipped steps."""

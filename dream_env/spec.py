@@ -194,6 +194,13 @@ def _is_vector(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Box) and floats and len(space.shape or ()) == 1
 
 
+def idle_action(space: spaces.Box | spaces.Discrete) -> Any:
+    """Returns the action that stands for none: zeros, clipped to the space, or the first action of a `Discrete`."""
+    if isinstance(space, spaces.Discrete):
+        return np.int64(space.start)
+    return np.clip(np.zeros(space.shape), space.low, space.high).astype(space.dtype)
+
+
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
     """Returns a space in a form that JSON can store; infinite bounds become None."""
     if isinstance(space, spaces.Discrete):

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
 
 from dream_env.adapters.sb3 import DreamVecEnv
 from dream_env.agents.policies.tensor_env import TensorVecEnv
@@ -210,6 +211,12 @@ def test_starts_of_another_world_are_refused():
     wide = replace(starts(), observation={"state": np.zeros((9, 2), np.float32)})
     with pytest.raises(ValueError, match=r"and they hold float32 \(2,\); accepted"):
         DreamEnv(**options(initial_states=wide))
+
+
+def test_stable_baselines3_makes_dreams_without_pictures_by_id():
+    for ask in ({}, {"render_mode": None}):  # it asks for the render mode "rgb_array" unless told otherwise
+        venv = make_vec_env("Dream-v0", 2, env_kwargs={**options(), **ask})
+        assert {len(part) for part in venv.reset().values()} == {2}
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -56,6 +56,19 @@ def test_discrete_actions_come_back(tmp_path: Path) -> None:
     assert data.spec == DISCRETE and equal(data[1], cart(2, 7)) and data.action.dtype == np.int64
 
 
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (spaces.Discrete(3, start=1), np.array([1, 3, 2])),
+        (spaces.Box(0.5, 2, (2,), np.float32), np.full((3, 2), 0.7, np.float32)),
+    ],
+)
+def test_action_spaces_without_zero_come_back(tmp_path: Path, space: spaces.Space, action: np.ndarray) -> None:
+    recorded = replace(cart(1, 3), action=action)
+    data = EpisodeDataset.load(write(tmp_path / "set", recorded, spec=replace(DISCRETE, action=space)))
+    assert equal(data[0], recorded)
+
+
 def test_selection_takes_whole_episodes(root: Path) -> None:
     data = EpisodeDataset.load(root)
     for rows in (np.array([2, 0]), np.array([False, True, False, True]), slice(1, 3), np.array([], int)):

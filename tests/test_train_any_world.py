@@ -18,17 +18,28 @@ from dream_env.agents.run.worlds import make_real
 from dream_env.agents.train import command as train_command
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.command import train
-from dream_env.agents.train.learners import make_env, make_model
+from dream_env.agents.train.learners import make_env, make_model, prepare
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec, observe
+
+
+class CountsFromOne(gym.ActionWrapper):
+    """CartPole-v1 whose actions are 1 and 2."""
+
+    def __init__(self):
+        super().__init__(gym.make("CartPole-v1", max_episode_steps=40))
+        self.action_space = gym.spaces.Discrete(2, start=1)
+
+    def action(self, action):
+        return action - 1
 
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
     """Folders of small world models of Pendulum-v1 and CartPole-v1, hardly fitted."""
     found = {}
-    for name in ("Pendulum-v1", "CartPole-v1"):
-        env = gym.make(name, max_episode_steps=40)
+    for name in ("Pendulum-v1", "CartPole-v1", "CountsFromOne-v1"):
+        env = CountsFromOne() if name == "CountsFromOne-v1" else gym.make(name, max_episode_steps=40)
         spec = WorldSpec.of_env(env)
         episodes = [record(World(env, spec), Job(i, "random", i, "")) for i in range(8)]
         out = tmp_path_factory.mktemp(name)
@@ -86,6 +97,17 @@ def test_any_algorithm_practices_in_the_dream_and_acts_in_the_real_world(worlds,
     assert all(np.isfinite(entry["return"]) for entry in history) and "success" not in history[0]
 
 
+def test_discrete_actions_may_count_from_another_number_than_zero(worlds, args):
+    args = replace(args, world_model=worlds["CountsFromOne-v1"], algo="dqn", validation_episodes=0)
+    env = prepare(args, make_env(args))
+    assert env.action_space == gym.spaces.Discrete(2)
+    env.reset()
+    env.step(np.zeros(env.num_envs, int))  # the dream takes 1 and 2
+    train(args, make_env(args), None, progress=False)
+    observation = {"state": np.random.default_rng(0).normal(0, 9, (200, 4)).astype(np.float32)}
+    assert {*registry.load(args.out).act(observation)} <= {1, 2}
+
+
 def test_learners_train_in_the_real_world_too(args):
     train(replace(args, world="real", n_envs=1), make_env(replace(args, world="real", n_envs=1)), None, progress=False)
     assert registry.load(args.out).config.algorithm == "SAC"
@@ -100,7 +122,8 @@ def test_evaluation_tells_returns_in_both_worlds(args, tmp_path, capsys):
         (policy, world) for policy in ("run", "random") for world in ("real", "dream")
     ]
     assert all(row["low"] <= row["return"] <= row["high"] <= 0 for row in rows)
-    assert "| run " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "| run " in shown and "dreams end after 40 steps" in shown and "real episodes last up to 200" in shown
     again = any_world.play_real("random", None, args.world_model, 3, 100_000)
     assert np.mean(again.returns) == pytest.approx(rows[2]["return"])
 

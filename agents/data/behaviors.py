@@ -115,7 +115,7 @@ def _uniform(space: spaces.Space, rng: np.random.Generator) -> np.ndarray:
 
 def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     if not space.is_bounded():
-        raise ValueError(f"action_space={space}; accepted: a bounded Box (see gymnasium.wrappers.RescaleAction)")
+        raise ValueError(f"action_space={space}; accepted: a bounded Box; set --action-low and --action-high")
     return space.low.astype(np.float64), space.high.astype(np.float64)
 
 

@@ -243,7 +243,7 @@ def report(
         workers: As in `evaluate`.
     """
     played = evaluate(policies, env, world_model, episodes, seed, workers)
-    text = write(played, seed, about, out)
+    text = write(played, seed, about, out, spec_of(world_model).horizon)
     if gif_episodes and spec_of(world_model).pictures:
         from dream_env.agents.eval import any_clips, pictures
 
@@ -253,7 +253,9 @@ def report(
     return text
 
 
-def write(played: Mapping[tuple[str, str], Played], seed: int, about: Mapping[str, Any], out: Path) -> str:
+def write(
+    played: Mapping[tuple[str, str], Played], seed: int, about: Mapping[str, Any], out: Path, horizon: int | None = None
+) -> str:
     """Writes results.json, results.md, results.png and episodes.jsonl, and returns the text of results.md.
 
     Args:
@@ -261,6 +263,7 @@ def write(played: Mapping[tuple[str, str], Played], seed: int, about: Mapping[st
         seed: Seed of the first episode.
         about: Further entries of results.json.
         out: Folder to write to.
+        horizon: Steps after which dreams end; the text says so if real episodes last longer.
     """
     rows, table = summarize(played), []
     for row in rows:
@@ -270,6 +273,12 @@ def write(played: Mapping[tuple[str, str], Played], seed: int, about: Mapping[st
         table.append([row["policy"], row["world"], mean, won, f"{row['steps']:.4g}", row["episodes"]])
     header = ["policy", "world", "return", "success", "steps", "episodes"]
     text = "Means, with 95 % intervals.\n\n" + markdown_table(header, table) + "\n"
+    longest = max((max(one.steps) for (_, world), one in played.items() if world == "real"), default=0)
+    if horizon is not None and longest > horizon:
+        text += (
+            f"\nReturns of the two worlds cannot be compared: dreams end after {horizon} steps, as the recorded "
+            f"episodes did (`agents.collect --max-steps`), real episodes last up to {longest}.\n"
+        )
     shown = [dict(zip(header, line, strict=True)) for line in table]
     plain = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # no NaN in JSON
     write_json(out / "results.json", {**about, "rows": plain, "table": shown})

@@ -37,7 +37,7 @@ class Recorded:
 
     Attributes:
         observation: Parts of the observations by name, `(F, ...)`.
-        action: Action taken in each frame, `(F, A)` float32 or `(F,)` int64; 0 in the last frame of an episode.
+        action: Action taken in each frame, `(F, A)` float32 or `(F,)` int64; an idle one in the last of an episode.
         reward: Reward of that action, `(F,)`; None if no rewards were recorded.
         terminated: Whether the episode terminated with that action, `(F,)` float.
         first: Index of the first frame of every episode, `(N,)`.

@@ -45,6 +45,7 @@ class SB3Config:
         world_model: Name or folder of the world model that it was trained in, whose encoder it uses unless `obs_type`
             is "native".
         encoder_id: Fingerprint of that encoder, see `encoder_id`; None if unknown, or not used.
+        first_action: Number of the world's first discrete action; Stable-Baselines3 counts from 0.
     """
 
     algorithm: str
@@ -55,6 +56,7 @@ class SB3Config:
     obs_type: str = "embedding"
     world_model: str = "default"
     encoder_id: tuple[float, ...] | None = None
+    first_action: int = 0
 
     def check_encoder(self, world_model: str) -> None:
         """Raises ValueError if a world model has another encoder than the one that the policy was trained with."""
@@ -70,7 +72,7 @@ class SB3Config:
             raise ValueError(f"obs_type={self.obs_type!r}; accepted: native, embedding, pixels")
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, obs_type: str, world_model: str) -> SB3Config:
+    def of(cls, model: BaseAlgorithm, obs_type: str, world_model: str, first_action: int = 0) -> SB3Config:
         """Creates the config of the policy of an algorithm.
 
         Raises:
@@ -87,6 +89,7 @@ class SB3Config:
             obs_type=obs_type,
             world_model=world_model,
             encoder_id=None if obs_type == "native" else encoder_id.fingerprint(checkpoint.load(world_model)),
+            first_action=first_action,
         )
 
 
@@ -109,9 +112,9 @@ class SB3Policy(nn.Module):
         self.policy = made(self.observation_space, self.action_space, lambda _: 0.0, **config.policy_kwargs)
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, obs_type: str, world_model: str) -> SB3Policy:
+    def of(cls, model: BaseAlgorithm, obs_type: str, world_model: str, first_action: int = 0) -> SB3Policy:
         """Creates a copy of the policy of an algorithm; see `SB3Config.of`."""
-        policy = cls(SB3Config.of(model, obs_type, world_model))
+        policy = cls(SB3Config.of(model, obs_type, world_model, first_action))
         policy.policy.load_state_dict(model.policy.state_dict())
         return policy.eval()
 
@@ -126,7 +129,8 @@ class SB3Policy(nn.Module):
     @insulated
     def act(self, observation: Mapping[str, np.ndarray], deterministic: bool = True) -> np.ndarray:
         """Returns actions `(B, ...)` for observations `(B, ...)`, see `dream_env.agents.policies.protocol.Policy`."""
-        return act(self.policy, observation, deterministic)
+        chosen = act(self.policy, observation, deterministic)
+        return chosen + self.config.first_action if self.config.first_action else chosen
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the weights; those shared by actor and critic are copied, as safetensors requires."""

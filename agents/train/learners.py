@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from dream_env.adapters.sb3 import DreamVecEnv, RewardWeighting
+from dream_env.adapters.sb3 import DreamVecEnv, FromZero, RewardWeighting
 from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
 from dream_env.agents.nicol.vla import VLA
 from dream_env.agents.policies import practice, registry
@@ -144,14 +144,22 @@ def make_env(args: Arguments) -> VecEnv:
 
 
 def prepare(args: Arguments, env: VecEnv) -> VecEnv:
-    """Wraps the environments as the learner needs: weighted rewards, and object states computed once for a VLA."""
+    """Wraps the environments as the learner needs.
+
+    Rewards are weighted, object states computed once for a VLA, and discrete actions counted from 0.
+    """
     if isinstance(env, TensorVecEnv):
         return env
     if args.init and (reward_weights := terms_of(args).reward_weights) != EVERY_STEP:
         env = RewardWeighting(env, *reward_weights)
     if args.init and prepares(registry.load(args.init)):
         env = ObjectStateVecEnv(env, args.init, args.device)
-    return env
+    return FromZero(env) if not args.init and first_action(args) else env
+
+
+def first_action(args: Arguments) -> int:
+    """Returns the number of the world's first discrete action; 0 for other actions."""
+    return int(getattr(spec_of(args.world_model).action, "start", 0))
 
 
 def prepares(clone: Any) -> bool:
@@ -213,4 +221,4 @@ def make_model(args: Arguments, env: VecEnv) -> BaseAlgorithm:
 def policy_of(args: Arguments, model: BaseAlgorithm) -> Any:
     """Returns a copy of the algorithm's current policy, in the form in which it is saved."""
     actor: Any = model.policy
-    return actor.vla() if args.init else SB3Policy.of(model, obs_type_of(args), args.world_model)
+    return actor.vla() if args.init else SB3Policy.of(model, obs_type_of(args), args.world_model, first_action(args))

@@ -191,6 +191,31 @@ class BatchedDream(VecEnvWrapper):
         super().close()
 
 
+class FromZero(VecEnvWrapper):
+    """Counts discrete actions from 0, as Stable-Baselines3 requires, in a world that counts them from another number.
+
+    Args:
+        venv: Vector env with `Discrete` actions.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        space: Any = venv.action_space
+        super().__init__(venv, action_space=gym.spaces.Discrete(space.n))
+        self.first_action = int(space.start)
+
+    def reset(self) -> VecEnvObs:
+        """Resets all environments."""
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Sends the actions as the world counts them."""
+        self.venv.step_async(actions + self.first_action)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Waits for the result of `step_async`."""
+        return self.venv.step_wait()
+
+
 class RewardWeighting(VecEnvWrapper):
     """Weights the rewards of an episode's steps.
 

@@ -20,7 +20,7 @@ from dream_env import hub
 from dream_env.data.concat import Concat
 from dream_env.data.episode import UNKNOWN, Episode
 from dream_env.data.reading import read
-from dream_env.spec import WorldSpec
+from dream_env.spec import WorldSpec, idle_action
 
 
 @dataclass
@@ -34,7 +34,7 @@ class EpisodeDataset:
         spec: Spec of the episodes.
         offsets: Index of the first frame of every episode, and F at the end, `(N + 1,)` int64.
         observation: Frames by observation name, `(F, ...)`.
-        action: Actions, `(F, n)` float32 or `(F,)` int64; 0 without meaning in the last frame of an episode.
+        action: Actions, `(F, n)` float32 or `(F,)` int64; an idle one without meaning in the last frame of an episode.
         terminated: Whether each episode ended in a terminal state, `(N,)` bool.
         instruction: Language instructions, `(N,)` str.
         seed: Unique ids of the episodes, `(N,)` int64.
@@ -109,16 +109,16 @@ class EpisodeDataset:
             episode.check(spec)
         first = episodes[0]
 
-        def steps(name: str) -> np.ndarray:
+        def steps(name: str, last: Any) -> np.ndarray:
             values = (getattr(episode, name) for episode in episodes)
-            return np.concatenate([part for each in values for part in (each, np.zeros_like(each[:1]))])
+            return np.concatenate([part for each in values for part in (each, np.full_like(each[:1], last))])
 
         return cls(
             spec=spec,
             offsets=np.cumsum([0, *(len(episode) + 1 for episode in episodes)]),
             observation={k: np.concatenate([each.observation[k] for each in episodes]) for k in first.observation},
-            action=steps("action"),
-            reward=None if any(each.reward is None for each in episodes) else steps("reward"),
+            action=steps("action", idle_action(spec.action)),
+            reward=None if any(each.reward is None for each in episodes) else steps("reward", 0),
             success=None
             if any(each.success is None for each in episodes)
             else np.concatenate([each.success for each in episodes if each.success is not None]),

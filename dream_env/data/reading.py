@@ -17,7 +17,7 @@ from dream_env.data.lerobot import LeRobotStore
 from dream_env.data.parquet import RECOLLECT, read_parquet, to_numpy
 from dream_env.data.pictures import Wanted, pictures
 from dream_env.data.videos import Video
-from dream_env.spec import WorldSpec
+from dream_env.spec import WorldSpec, idle_action
 
 TIME = "timestamp"
 """Column with the seconds since the start of the episode; read only if images are stored as videos."""
@@ -71,7 +71,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     if REWARD in frames:
         frames[REWARD][last - 1] += frames[REWARD][last]
         frames[REWARD][last] = 0
-    frames[ACTION][last] = 0
+    frames[ACTION][last] = idle_action(spec.action)
     named = {place: column for place, column in columns.observation.items() if place in spec.pictures}
     wanted = {column: Wanted(_shape(spec, name), np.arange(offsets[-1])) for name, column in named.items()}
     wanted |= {

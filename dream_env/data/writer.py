@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from dream_env.data.columns import ACTION, DONE, HOLDS, LABELS, REWARD, SUCCESS,
 from dream_env.data.episode import Episode
 from dream_env.data.info import Head
 from dream_env.data.lerobot import LeRobotStore
-from dream_env.spec import WorldSpec
+from dream_env.spec import WorldSpec, idle_action
 
 
 class EpisodeWriter:
@@ -99,17 +100,17 @@ def frames_of(episode: Episode, spec: WorldSpec) -> tuple[Head, dict[str, np.nda
     )
     places, length = Columns.of_spec(spec, features), len(episode) + 1
 
-    def padded(values: np.ndarray) -> np.ndarray:  # no step follows the last frame
-        return np.concatenate([values, np.zeros_like(values[:1])])
+    def padded(values: np.ndarray, last: Any) -> np.ndarray:  # no step follows the last frame
+        return np.concatenate([values, np.full_like(values[:1], last)])
 
     frames = {column: episode.observation[name] for name, column in places.observation.items()}
     for name, column in places.goal.items():
         goal = (episode.goal or {})[name]
         frames[column] = np.broadcast_to(goal, (length, *goal.shape))
-    frames[ACTION] = padded(episode.action)
+    frames[ACTION] = padded(episode.action, idle_action(spec.action))
     frames |= {f"{LABELS}{name}": values for name, values in episode.labels.items()}
     if episode.reward is not None:
-        frames[REWARD] = padded(episode.reward)
+        frames[REWARD] = padded(episode.reward, 0)
     if episode.success is not None:
         frames[HOLDS] = episode.success.astype(np.float32)
         frames[SUCCESS] = np.append(episode.success[1:], episode.success[-1])
