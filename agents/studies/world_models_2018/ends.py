@@ -36,7 +36,7 @@ def looked_at(policy: str, model: Path, seed: int) -> dict[str, float]:
 
 def foreseen(model: VMCModel, before: State, after: State) -> Tensor:
     """Returns the probability `(B,)` of an end in the step between two states."""
-    return (model.rnn.told(after["hidden"], before["code"])[2] + model.end_shift).sigmoid()
+    return (model.rnn.predict(after["hidden"], before["code"])[2] + model.end_shift).sigmoid()
 
 
 @torch.no_grad()

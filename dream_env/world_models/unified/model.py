@@ -9,7 +9,7 @@ DUST (2510.27607); their streams share a trunk, as here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
+from dream_env.world_models.normalization import action_size, center_and_scale
 from dream_env.world_models.protocol import Prediction, State, knows_success
+from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.traced import Traceable
 from dream_env.world_models.unified.config import UnifiedConfig
 from dream_env.world_models.unified.net import ActionStream, DreamStream, Trunk
@@ -42,6 +44,11 @@ class UnifiedModel(Traceable, nn.Module):
     """
 
     PURE = ("_foreseen", "_acted")
+    RENAMED_WEIGHTS: ClassVar[dict[str, str]] = {
+        "acts.": "action_stream.",
+        **{f"base.{old}": f"base.{new}" for old, new in SlotModel.RENAMED_WEIGHTS.items()},
+    }
+    """Beginnings of weight names in older checkpoints, and what they are now."""
     kind = "unified"
     config_class = UnifiedConfig
     has_memory = True
@@ -57,21 +64,20 @@ class UnifiedModel(Traceable, nn.Module):
         if getattr(self.base.config, "word_order", False):
             self.instruction = self.base.instruction
         self.success_by_goal = bool(getattr(self.base, "success_by_goal", False))
-        action = spec.action
-        choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
+        action, actions = spec.action, action_size(spec.action)
         shape = (config.width, config.heads, config.hidden)
         self.trunk = Trunk(tokens.count, tokens.seen, tokens.robot, *shape, config.trunk)
-        sizes = (tokens.seen, tokens.own, tokens.robot, choices, tokens.changes, config.memory, config.members)
+        sizes = (tokens.seen, tokens.own, tokens.robot, actions, tokens.changes, config.memory, config.members)
         self.dream = DreamStream(*sizes, *shape, config.layers)
-        self.acts: ActionStream | None = None
+        self.action_stream: ActionStream | None = None
         if isinstance(action, spaces.Box) and len(action.shape) == 1 and action.is_bounded():
-            numbers = config.chunk * choices
-            self.acts = ActionStream(
+            numbers = config.chunk * actions
+            self.action_stream = ActionStream(
                 tokens.robot, self._asked(), numbers, config.queries, config.features, *shape, config.layers
             )
-            low, high = torch.from_numpy(action.low).float(), torch.from_numpy(action.high).float()
-            self.register_buffer("center", (low + high) / 2, persistent=False)
-            self.register_buffer("span", (high - low) / 2, persistent=False)
+            center, span = center_and_scale(action, torch.zeros(actions), torch.ones(actions))
+            self.register_buffer("center", center, persistent=False)
+            self.register_buffer("span", span, persistent=False)
         if hasattr(self.base, "success") and getattr(self.base.config, "success", True):
             self.success = self.base.success  # set per instance: not every base model has it
 
@@ -211,9 +217,9 @@ class UnifiedModel(Traceable, nn.Module):
 
     def chunks_of(self, scene: Tensor, robot: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
         """Predicts action chunks like `chunks`, from the output of the trunk."""
-        if self.acts is None:
+        if self.action_stream is None:
             raise ValueError(f"{self.spec.name} has actions {self.spec.action}; accepted of a policy: a bounded Box")
-        output = torch.tanh(self.acts(scene, robot, asked)).unflatten(-1, (self.config.chunk, -1))
+        output = torch.tanh(self.action_stream(scene, robot, asked)).unflatten(-1, (self.config.chunk, -1))
         return self.center + self.span * output
 
     def look(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -297,7 +303,7 @@ class UnifiedModel(Traceable, nn.Module):
     ) -> tuple[State, Prediction]:
         """Returns the next state, and its reward, termination, success and disagreement."""
         after = {**state, **self.tokens.state(tokens, own), "memory": memory, TOKENS: tokens.flatten(1)}
-        reward, end_logit = self.tokens.told(state, after, unit_action)
+        reward, end_logit = self.tokens.reward_and_end(state, after, unit_action)
         knows = hasattr(self, "success") and knows_success(self, after)
         return after, Prediction(
             reward=reward,
