@@ -58,7 +58,7 @@ class DreamEngine:
         settings = getattr(self.model, "config", None)
         self.success_threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
-        self.form = ObservationBuilder(self.model, config.obs_type, config.goal_env)
+        self.obs_builder = ObservationBuilder(self.model, config.obs_type, config.goal_env)
         self.reward = config.pays(self.model)
         self.distance = GoalDistance(self.model, self.reward)
         self._check_predicted()
@@ -104,7 +104,7 @@ class DreamEngine:
             if self.spec.instructions:
                 start["instruction"] = self._words(rows, instruction)
             state = self.model.encode(start)
-        if self.form.words:
+        if self.obs_builder.words:
             sentences = self.initial_states.instruction[rows] if instruction is None else instruction
             state = {
                 **state,
@@ -235,7 +235,7 @@ class DreamEngine:
 
     def observe(self, carry: Carry) -> Any:
         """Returns the observations of dreams in the form set by `obs_type` and `goal_env`."""
-        return self.form.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
+        return self.obs_builder.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
 
     def _won(self, carry: Carry) -> Tensor:
         return carry["_streak"] >= self.spec.hold_steps

@@ -59,9 +59,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self.spec_of_world = spec = model.spec
         self._check_world()
         self.reward: RewardName = reward or (DEFAULT_REWARD if spec.goals else "environment")
-        self.form = ObservationBuilder(model, obs_type, goal_env)
+        self.obs_builder = ObservationBuilder(model, obs_type, goal_env)
         self.distance = GoalDistance(model, self.reward)
-        self.observation_space = self.form.space
+        self.observation_space = self.obs_builder.space
         if goal_env:
             self.compute_reward = goal_reward(self.reward)
         self.state: State = {}
@@ -87,7 +87,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _start(self, obs: Any) -> None:
         """Encodes the first observation of an episode and its goal."""
         self._words = self._instruction(obs)
-        self._rows = {"words": torch.from_numpy(word_rows(self._sentence)[None].copy())} if self.form.words else {}
+        self._rows = (
+            {"words": torch.from_numpy(word_rows(self._sentence)[None].copy())} if self.obs_builder.words else {}
+        )
         self.state = self.model.encode(self._model_input(obs))
         self._goal = self._vector = torch.zeros(1, 0)
         if self.spec_of_world.goals:
@@ -130,8 +132,10 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     @torch.inference_mode()
     def observation(self) -> Any:
         """Returns the current observation in the form of `DreamEnv`."""
-        obs = to_numpy(self.form.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None))
-        if self.form.obs_type in ("pixels", "native"):  # the camera images, not decoded ones
+        obs = to_numpy(
+            self.obs_builder.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None)
+        )
+        if self.obs_builder.obs_type in ("pixels", "native"):  # the camera images, not decoded ones
             true = {name: value for name, value in self._true.items() if name in self.spec_of_world.observation.spaces}
             if not isinstance(obs, dict):
                 return next(iter(true.values())).copy()

@@ -144,7 +144,7 @@ class Planner:
     @property
     def obs_type(self) -> ObsType:
         """Form of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
-        return states.form(self.model, self.inputs)
+        return states.obs_type_for(self.model, self.inputs)
 
     def reset(self) -> None:
         """Discards the current plans and resets the random numbers."""

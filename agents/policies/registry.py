@@ -154,7 +154,7 @@ def obs_type_of(policy: Any) -> ObsType:
     return next((kind for kind in kinds if kind in policy.inputs), "embedding")
 
 
-def form_of(policy: Any, spec: WorldSpec) -> dict[str, Any]:
+def env_kwargs_of(policy: Any, spec: WorldSpec) -> dict[str, Any]:
     """Returns the arguments `obs_type` and `goal_env` of environments that show a loaded policy what it reads."""
     goal_env = "desired_goal" in policy.inputs and "desired_goal" not in spec.observation.spaces
     return {"obs_type": "embedding" if goal_env else obs_type_of(policy), "goal_env": goal_env}

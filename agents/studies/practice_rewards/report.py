@@ -112,15 +112,15 @@ def markdown(report: Mapping[str, Any]) -> str:
         text += ["", f"## From {demos} demonstrations of each task", ""]
         text += [markdown_table([name for name in own[0] if name != "demos"], lines)]
     text += ["", _LEGEND, "", "| row | what it gives to `agents.train`, or does |", "|---|---|"]
-    text += [f"| {name} | `{_options(form)}` |" for name, form in REWARDS.items()]
+    text += [f"| {name} | `{_options(options)}` |" for name, options in REWARDS.items()]
     text += [f"| {name} | {what} |" for name, what in CONTROLS.items()]
     if report.get("kinds"):
         text += ["", "What acted in the cloned successes: " + _listed(report["kinds"]) + "."]
     return "\n".join(text) + "\n"
 
 
-def _options(form: Mapping[str, Any]) -> str:
-    return " ".join("--" + name.replace("_", "-") + f" {value}" for name, value in form.items())
+def _options(options: Mapping[str, Any]) -> str:
+    return " ".join("--" + name.replace("_", "-") + f" {value}" for name, value in options.items())
 
 
 def _listed(kinds: Mapping[str, int]) -> str:
