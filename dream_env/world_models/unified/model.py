@@ -65,16 +65,11 @@ class UnifiedModel(Traceable, nn.Module):
             self.instruction = self.base.instruction
         self.success_by_goal = bool(getattr(self.base, "success_by_goal", False))
         action, actions = spec.action, action_size(spec.action)
-        shape = (config.width, config.heads, config.hidden)
-        self.trunk = Trunk(tokens.count, tokens.seen, tokens.robot, *shape, config.trunk)
-        sizes = (tokens.seen, tokens.own, tokens.robot, actions, tokens.changes, config.memory, config.members)
-        self.dream = DreamStream(*sizes, *shape, config.layers)
+        self.trunk = Trunk(config, tokens)
+        self.dream = DreamStream(config, tokens, actions)
         self.action_stream: ActionStream | None = None
         if isinstance(action, spaces.Box) and len(action.shape) == 1 and action.is_bounded():
-            numbers = config.chunk * actions
-            self.action_stream = ActionStream(
-                tokens.robot, self._asked(), numbers, config.queries, config.features, *shape, config.layers
-            )
+            self.action_stream = ActionStream(config, tokens.robot, actions, self._conditions())
             center, span = center_and_scale(action, torch.zeros(actions), torch.ones(actions))
             self.register_buffer("center", center, persistent=False)
             self.register_buffer("span", span, persistent=False)
@@ -100,7 +95,7 @@ class UnifiedModel(Traceable, nn.Module):
         model.base.requires_grad_(False)
         return model
 
-    def _asked(self) -> dict[str, int]:
+    def _conditions(self) -> dict[str, int]:
         """Returns the names and sizes of the action stream's inputs other than the state."""
         words = {"instruction": INSTRUCTION_DIM} if self.spec.instructions else {}
         goal = {"goal": self.embedding_dim} if self.spec.goals and self.config.goal else {}
@@ -187,9 +182,9 @@ class UnifiedModel(Traceable, nn.Module):
         given = {"goal": goal, "instruction": state.get("instruction")}
         if self.config.sees:
             given["embedding"] = self.embedding(state)
-        asked: Any = [given[name] for name in self._asked()]
+        conditions: Any = [given[name] for name in self._conditions()]
         chance, strength = self._chance(tokens, noise, temperature)
-        action, unit_action, *found = self._acted(tokens, own, state["memory"], chance, strength, *asked)
+        action, unit_action, *found = self._acted(tokens, own, state["memory"], chance, strength, *conditions)
         return action, *self._prediction(state, unit_action, *found)
 
     def embedding(self, state: State) -> Tensor:
@@ -215,11 +210,11 @@ class UnifiedModel(Traceable, nn.Module):
         _, _, robot, scene = self.look(observation)
         return self.chunks_of(scene, robot, observation)
 
-    def chunks_of(self, scene: Tensor, robot: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
+    def chunks_of(self, scene: Tensor, robot: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         """Predicts action chunks like `chunks`, from the output of the trunk."""
         if self.action_stream is None:
             raise ValueError(f"{self.spec.name} has actions {self.spec.action}; accepted of a policy: a bounded Box")
-        output = torch.tanh(self.action_stream(scene, robot, asked)).unflatten(-1, (self.config.chunk, -1))
+        output = torch.tanh(self.action_stream(scene, robot, conditions)).unflatten(-1, (self.config.chunk, -1))
         return self.center + self.span * output
 
     def look(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -263,12 +258,12 @@ class UnifiedModel(Traceable, nn.Module):
         return self._after(scene, robot, tokens, own, memory, unit_action, chance, strength)
 
     def _acted(
-        self, tokens: Tensor, own: Tensor, memory: Tensor, chance: Tensor, strength: Tensor, *asked: Tensor
+        self, tokens: Tensor, own: Tensor, memory: Tensor, chance: Tensor, strength: Tensor, *conditions: Tensor
     ) -> tuple[Tensor, ...]:
         """Returns predicted actions, the same normalized, and the results of `_after` for them."""
         robot = self.tokens.robot_of(own)
         scene = self.trunk(self.tokens.related(tokens, robot), robot)
-        action = self.chunks_of(scene, robot, dict(zip(self._asked(), asked, strict=True)))[:, 0]
+        action = self.chunks_of(scene, robot, dict(zip(self._conditions(), conditions, strict=True)))[:, 0]
         unit_action = self.base.normalized(action)
         return action, unit_action, *self._after(scene, robot, tokens, own, memory, unit_action, chance, strength)
 
