@@ -166,7 +166,7 @@ class DreamEngine:
         ended = torch.zeros_like(met) if predicted.terminated is None else predicted.terminated >= TERMINATED
         return after, {"reward": reward, "terminated": ended, "truncated": truncated & ~ended, **result}
 
-    def info(self, carry: Carry, told: Prediction | None = None) -> dict[str, Tensor]:
+    def info(self, carry: Carry, prediction: Prediction | None = None) -> dict[str, Tensor]:
         """Returns the infos of dreams, `(B,)` each.
 
         * `is_success`: whether the predicted success condition has held for `hold_steps` steps, if the world model
@@ -178,10 +178,10 @@ class DreamEngine:
 
         Args:
             carry: Carry of B dreams.
-            told: The prediction of the step that led here; None at a start.
+            prediction: The prediction of the step that led here; None at a start.
         """
         state, result = self.state(carry), {}
-        if self.tells_success if told is None else told.success is not None:
+        if self.predicts_success if prediction is None else prediction.success is not None:
             result["is_success"] = self._won(carry)
         if self.spec.goals:
             learned = rewards.is_learned(self.reward)
@@ -189,12 +189,12 @@ class DreamEngine:
             result["distance"] = raw
             if learned:
                 result["metric_distance"] = carry["_distance"]
-        probability = told.success if told is not None else self._start_success(carry)
+        probability = prediction.success if prediction is not None else self._start_success(carry)
         if probability is not None:
             result["success_probability"] = probability
-        if told is not None and told.disagreement is not None:
-            result["disagreement"] = told.disagreement
-        elif told is None and self.tells_disagreement:
+        if prediction is not None and prediction.disagreement is not None:
+            result["disagreement"] = prediction.disagreement
+        elif prediction is None and self.predicts_disagreement:
             result["disagreement"] = torch.zeros(len(carry["_steps"]), dtype=torch.float32, device=self.device)
         return result
 
@@ -202,15 +202,15 @@ class DreamEngine:
         state = self.state(carry)
         if isinstance(self.model, HasSuccess) and knows_success(self.model, state):
             return self.model.success(state)
-        return torch.zeros_like(carry["_distance"]) if self.tells_success else None  # told by `step` only
+        return torch.zeros_like(carry["_distance"]) if self.predicts_success else None  # told by `step` only
 
     @property
-    def tells_disagreement(self) -> bool:
+    def predicts_disagreement(self) -> bool:
         """Whether the model predicts an ensemble's disagreement."""
         return self.predicts.disagreement is not None
 
     @property
-    def tells_success(self) -> bool:
+    def predicts_success(self) -> bool:
         """Whether the model predicts success."""
         return self.predicts.success is not None
 

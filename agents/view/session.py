@@ -108,7 +108,7 @@ class DreamSession:
         self.driver = next(iter(config.policies), YOU)
         self.twin = Twin.of(config.real, config.world_model, self.spec)
         self.futures_of = Futures(self.engine, config.seed)
-        self.tells_success = self.engine.tells_success
+        self.tells_success = self.engine.predicts_success
         self.task, self._next = config.task, config.seed
         self.moments: list[Moment] = []
         self._at = 0

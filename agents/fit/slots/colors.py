@@ -74,17 +74,17 @@ def find_colors(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12, 
     pixels = pictures[differs]
     if len(pixels) < CLUSTERS:  # hardly any foreground: a single slot that owns no color
         return Colors(color_features(background.flatten(0, 1)[:1]), torch.ones(1).long(), torch.ones(1, 3), [])
-    centre = joined(k_means(color_features(balanced(pixels, generator)), CLUSTERS, generator))
+    center = joined(k_means(color_features(balanced(pixels, generator)), CLUSTERS, generator))
     sample = pixels[torch.randint(len(pixels), (SAMPLE,), generator=generator)]
-    nearest = torch.cdist(color_features(sample), centre).argmin(1)
-    share = torch.bincount(nearest, minlength=len(centre)) / len(sample)
-    where = places(pictures, differs, centre)  # (N, n, GRID * GRID)
-    moving = places(pictures, changed(pictures, backgrounds(pictures, episode)), centre)
+    nearest = torch.cdist(color_features(sample), center).argmin(1)
+    share = torch.bincount(nearest, minlength=len(center)) / len(sample)
+    where = places(pictures, differs, center)  # (N, n, GRID * GRID)
+    moving = places(pictures, changed(pictures, backgrounds(pictures, episode)), center)
     order = torch.randperm(int(episode.max()) + 1, generator=generator)[episode].argsort(stable=True)
     by_robot = torch.tensor(
-        [max(explained(grid[order, k], own[order], seed) for grid in (where, moving)) for k in range(len(centre))]
+        [max(explained(grid[order, k], own[order], seed) for grid in (where, moving)) for k in range(len(center))]
     )
-    moves = torch.tensor([changes(where[:, k], episode) for k in range(len(centre))])
+    moves = torch.tensor([changes(where[:, k], episode) for k in range(len(center))])
     foreign = by_robot < EXPLAINED
     if not (foreign & (moves > MOVES)).any():
         foreign = by_robot < FOLLOWED
@@ -94,13 +94,13 @@ def find_colors(pictures: Tensor, own: Tensor, episode: Tensor, most: int = 12, 
         things = (share > RARE) & (share == share.max())
     kept = sorted(things.nonzero()[:, 0].tolist(), key=lambda k: -share[k].item())[:most]
     still = k_means(color_features(background.flatten(0, 1).float()), 4, generator)
-    owner = torch.full((len(centre) + len(still),), len(kept))
+    owner = torch.full((len(center) + len(still),), len(kept))
     for slot, k in enumerate(kept):
         owner[k] = slot
     shown = torch.stack([sample[nearest == k].float().mean(0) for k in kept]) / 255
-    others = [k for k in range(len(centre)) if k not in kept]
+    others = [k for k in range(len(center)) if k not in kept]
     report = [round(by_robot[k].item(), 3) for k in (*kept, *others)]
-    return Colors(torch.cat([centre, still]), owner, shown, report)
+    return Colors(torch.cat([center, still]), owner, shown, report)
 
 
 def changed(pictures: Tensor, background: Tensor) -> Tensor:
@@ -124,39 +124,39 @@ def balanced(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def k_means(points: Tensor, count: int, generator: torch.Generator, rounds: int = 12) -> Tensor:
     """Returns at most `count` cluster centres, by k-means with k-means++ seeding (Arthur & Vassilvitskii 2007)."""
-    centre = points[torch.randint(len(points), (1,), generator=generator)]
+    center = points[torch.randint(len(points), (1,), generator=generator)]
     for _ in range(count - 1):
-        far = torch.cdist(points, centre).amin(1) ** 2
+        far = torch.cdist(points, center).amin(1) ** 2
         if far.max() < 1e-6:
             break
-        centre = torch.cat([centre, points[torch.multinomial(far, 1, generator=generator)]])
+        center = torch.cat([center, points[torch.multinomial(far, 1, generator=generator)]])
     for _ in range(rounds):
-        nearest = torch.cdist(points, centre).argmin(1)
-        total = torch.zeros_like(centre).index_add_(0, nearest, points)
-        count_of = torch.bincount(nearest, minlength=len(centre))[:, None]
-        centre = torch.where(count_of > 0, total / count_of.clamp(min=1), centre)
-    return centre
+        nearest = torch.cdist(points, center).argmin(1)
+        total = torch.zeros_like(center).index_add_(0, nearest, points)
+        count_of = torch.bincount(nearest, minlength=len(center))[:, None]
+        center = torch.where(count_of > 0, total / count_of.clamp(min=1), center)
+    return center
 
 
-def joined(centre: Tensor) -> Tensor:
+def joined(center: Tensor) -> Tensor:
     """Merges centres that are closer to each other than `ALIKE`, the closest pair first."""
-    groups = [[k] for k in range(len(centre))]
+    groups = [[k] for k in range(len(center))]
     while len(groups) > 1:
-        mean = torch.stack([centre[group].mean(0) for group in groups])
+        mean = torch.stack([center[group].mean(0) for group in groups])
         apart = torch.cdist(mean, mean) + 1e3 * torch.eye(len(groups))
         if apart.min() >= ALIKE:
             break
         a, b = sorted(divmod(int(apart.argmin()), len(groups)))
         groups[a] += groups.pop(b)
-    return torch.stack([centre[group].mean(0) for group in groups])
+    return torch.stack([center[group].mean(0) for group in groups])
 
 
-def places(pictures: Tensor, differs: Tensor, centre: Tensor) -> Tensor:
+def places(pictures: Tensor, differs: Tensor, center: Tensor) -> Tensor:
     """Returns the share of each grid cell that is foreground of each color, `(N, n, GRID * GRID)`."""
     found = []
     for batch, foreground in zip(pictures.split(100), differs.split(100), strict=True):
-        nearest = torch.cdist(color_features(batch).flatten(0, 2), centre).argmin(1).view(batch.shape[:3])
-        mask = torch.nn.functional.one_hot(nearest, len(centre)) * foreground[..., None]
+        nearest = torch.cdist(color_features(batch).flatten(0, 2), center).argmin(1).view(batch.shape[:3])
+        mask = torch.nn.functional.one_hot(nearest, len(center)) * foreground[..., None]
         cells = torch.nn.functional.adaptive_avg_pool2d(mask.permute(0, 3, 1, 2).float(), GRID)
         found.append(cells.flatten(2))
     return torch.cat(found)

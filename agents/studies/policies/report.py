@@ -130,7 +130,7 @@ def report(work: Path, out: Path) -> tuple[dict[str, Any], str]:
     """
     about, everything, cells, tables = groups(work), dict[Cell, list[EpisodeResult]](), [], {}
     text = ["# Policies with a world model inside", "", _LEGEND]
-    for name, told in about.items():
+    for name, settings in about.items():
         played = found(work / name)
         if not played:
             continue
@@ -138,7 +138,13 @@ def report(work: Path, out: Path) -> tuple[dict[str, Any], str]:
             everything[cell] = everything.get(cell, []) + episodes
         cells += reduce(played, work / name)
         tables[name.replace("+", "_")] = records = table(played, work / name)
-        text += ["", f"## {', '.join(told['tasks'])}", "", *(f"- `{command}`" for command in told["commands"]), ""]
+        text += [
+            "",
+            f"## {', '.join(settings['tasks'])}",
+            "",
+            *(f"- `{command}`" for command in settings["commands"]),
+            "",
+        ]
         text += [markdown_table([*records[0]], [[*record.values()] for record in records])]
     if not cells:
         raise FileNotFoundError(f"work={work} holds no episodes; run it without --only-report")

@@ -76,9 +76,9 @@ class SlotDynamics(nn.Module):
         seen = slots[..., SEEN::FEATURES].amax(-1)  # (E, B, K)
         senders = seen.unsqueeze(2) * (1 - self.identity)  # (E, B, K, K): 1 if slot i receives a message from slot j
         messages = (F.silu(received.unsqueeze(3) + sent.unsqueeze(2)) * senders.unsqueeze(-1)).sum(3)
-        centre = slots.unflatten(-1, (self.cameras, FEATURES))[..., :2].flatten(-2)
+        center = slots.unflatten(-1, (self.cameras, FEATURES))[..., :2].flatten(-2)
         robot = torch.cat([own, after.detach(), action, shift], -1).unsqueeze(2).expand(-1, -1, count, -1)
-        inputs = torch.cat([features, memory, hand.unsqueeze(2) - centre, robot, messages], -1)
+        inputs = torch.cat([features, memory, hand.unsqueeze(2) - center, robot, messages], -1)
         out = self.net(inputs.flatten(1, 2)).view(members, batch, count, self.outcomes, -1)
         change, kept = out[..., : MOVING * self.cameras], out[..., MOVING * self.cameras :]
         kept, more = kept.split([self.memory, kept.shape[-1] - self.memory], -1)
