@@ -93,11 +93,7 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
             sizes = {name: math.prod(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
         with standard(), torch.inference_mode(False), torch.random.fork_rng([]), _no_larger_than(sizes):
             module = build()
-        tensors = load_file(file)
-        for old, new in (renamed or {}).items():
-            tensors = {
-                new + name.removeprefix(old) if name.startswith(old) else name: value for name, value in tensors.items()
-            }
+        tensors = with_current_names(load_file(file), renamed or {})
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{what}: {file} is damaged ({error}); {remedy}") from error
     except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, AttributeError, MemoryError) as error:
@@ -106,6 +102,14 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
     with torch.inference_mode(False):
         module.load_state_dict(tensors)
     return module
+
+
+def with_current_names(tensors: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Returns weights by name, where names that begin with an old name begin with the current one instead."""
+    found = dict(tensors)
+    for old, new in renamed.items():
+        found = {new + name.removeprefix(old) if name.startswith(old) else name: part for name, part in found.items()}
+    return found
 
 
 @contextmanager

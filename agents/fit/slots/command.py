@@ -77,28 +77,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     parts = split_from(args.init, episodes, args.held_out, rng)
     known = labels.choose(args, episodes, parts[1]) if args.labelled else None
     colors = _colors(episodes, spec, args, counted) if base is None else colors_of(base)
-    config = SlotConfig(
-        slots=colors.slots,
-        colors=len(colors.color),
-        picture_size=args.picture_size,
-        members=args.members,
-        width=args.width,
-        outcomes=args.outcomes,
-        queries=args.queries,
-        word_order=args.word_order,
-        pointing=args.pointing,
-        position=0 if known is None else known.place.shape[-1],
-        success=marked,
-        success_by_goal=marked and bool(episodes.goal),
-        rewards=episodes.reward is not None,
-        terminates=bool(episodes.terminated.any()),
-    )
-    if base is not None:
-        changed = ["success", "success_by_goal", "rewards", "terminates"]
-        changed += [] if args.keep_embedding else ["word_order", "pointing"]
-        changed += ["position"] if args.labelled else []
-        ends = config.terminates or base.config.terminates
-        config = replace(base.config, **{name: getattr(config, name) for name in changed} | {"terminates": ends})
+    config = _config(args, episodes, colors, base, known)
     model = SlotModel(config, spec)
     if base is not None:
         _take_over(model, base)
@@ -203,6 +182,36 @@ def _widened(weight: Tensor, slots: int, numbers: int, more: int) -> Tensor:
     """Adds `more` zero-weight inputs after each slot's features to first-layer weights `(E, inputs, outputs)`."""
     first, rest = weight.split([slots * numbers, weight.shape[1] - slots * numbers], 1)
     return torch.cat([F.pad(first.unflatten(1, (slots, numbers)), (0, 0, 0, more)).flatten(1, 2), rest], 1)
+
+
+def _config(
+    args: Arguments, episodes: EpisodeDataset, colors: Colors, base: SlotModel | None, known: labels.Labels | None
+) -> SlotConfig:
+    """Returns the config of the model to fit; if it goes on from `base`, that of `base` with what this fit changes."""
+    marked = args.use_success and episodes.success is not None
+    config = SlotConfig(
+        slots=colors.slots,
+        colors=len(colors.color),
+        picture_size=args.picture_size,
+        members=args.members,
+        width=args.width,
+        outcomes=args.outcomes,
+        queries=args.queries,
+        word_order=args.word_order,
+        pointing=args.pointing,
+        position=0 if known is None else known.place.shape[-1],
+        success=marked,
+        success_by_goal=marked and bool(episodes.goal),
+        rewards=episodes.reward is not None,
+        terminates=bool(episodes.terminated.any()),
+    )
+    if base is None:
+        return config
+    changed = ["success", "success_by_goal", "rewards", "terminates"]
+    changed += [] if args.keep_embedding else ["word_order", "pointing"]
+    changed += ["position"] if args.labelled else []
+    ends = config.terminates or base.config.terminates
+    return replace(base.config, **{name: getattr(config, name) for name in changed} | {"terminates": ends})
 
 
 @torch.no_grad()
