@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dream_env.spec import WorldSpec
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.ensemble import GaussianEnsemble
+from dream_env.world_models.ensemble import GaussianEnsemble, picked
 from dream_env.world_models.normalization import action_size, center_and_scale, safe_std, unit_actions
 from dream_env.world_models.pictures import displayed, resized
 from dream_env.world_models.protocol import Prediction, State
@@ -215,10 +215,8 @@ class DynamicsModel(nn.Module):
         mean, log_std = self.ensemble(context)
         change = middle = mean.mean(0)
         if noise is not None:
-            members, rows = self.config.members, torch.arange(len(middle), device=middle.device)
-            member = (noise[:, 0] * members).long().clamp(max=members - 1)
             normal = torch.special.ndtri(noise[:, 1:].clamp(1e-6, 1 - 1e-6))
-            drawn = mean[member, rows] + log_std[member, rows].exp() * normal
+            drawn = picked(mean, noise[:, 0]) + picked(log_std, noise[:, 0]).exp() * normal
             change = middle + temperature * (drawn - middle)
         code = self.moved(state["code"], change)
         reward, end_logit = self.reward_and_end(context, code)

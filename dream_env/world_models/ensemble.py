@@ -57,3 +57,14 @@ class GaussianEnsemble(EnsembleMLP):
         low, high = LOG_STD
         log_std = high - F.softplus(high - log_std)
         return mean, low + F.softplus(log_std - low)
+
+
+def picked(outputs: Tensor, chance: Tensor) -> Tensor:
+    """Returns the outputs `(B, ...)` of one ensemble member per row, of outputs `(E, B, ...)` of all members.
+
+    Args:
+        outputs: Outputs of the E members.
+        chance: Uniform random numbers `(B,)` in [0, 1), which select the members.
+    """
+    member = (chance * len(outputs)).long().clamp(max=len(outputs) - 1)
+    return outputs[member, torch.arange(len(chance), device=chance.device)]

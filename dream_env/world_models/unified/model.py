@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
+from dream_env.world_models.ensemble import picked
 from dream_env.world_models.normalization import action_size, center_and_scale
 from dream_env.world_models.protocol import Prediction, State, knows_success
 from dream_env.world_models.slots.model import SlotModel
@@ -280,10 +281,8 @@ class UnifiedModel(Traceable, nn.Module):
     ) -> tuple[Tensor, ...]:
         """Returns tokens, memory and robot state after an action, and the disagreement of the heads."""
         heads, after = self.foresee(scene, tokens, memory, own, robot, unit_action)
-        mean, members = heads.mean(0), self.config.members
-        member = (chance[:, 0] * members).long().clamp(max=members - 1)
-        drawn = heads[member, torch.arange(len(tokens), device=tokens.device)]
-        change, kept = self.dream.parts(mean + strength * (drawn - mean))
+        mean = heads.mean(0)
+        change, kept = self.dream.parts(mean + strength * (picked(heads, chance[:, 0]) - mean))
         apart = heads[..., : change.shape[-1]].float().var(0, unbiased=False).mean((-1, -2))
         return self.tokens.moved(tokens, change), kept, after, apart
 
