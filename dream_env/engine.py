@@ -234,7 +234,7 @@ class DreamEngine:
         return {name: part for name, part in carry.items() if name not in OWN}
 
     def observe(self, carry: Carry) -> Any:
-        """Returns the observations of dreams in the form set by `obs_type` and `goal_env`."""
+        """Returns the observations of dreams, as set by `obs_type` and `goal_env`."""
         return self.obs_builder.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
 
     def _won(self, carry: Carry) -> Tensor:

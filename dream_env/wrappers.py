@@ -131,7 +131,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     @insulated
     @torch.inference_mode()
     def observation(self) -> Any:
-        """Returns the current observation in the form of `DreamEnv`."""
+        """Returns the current observation as `DreamEnv` gives it."""
         obs = to_numpy(
             self.obs_builder.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None)
         )

@@ -39,9 +39,9 @@ def weights(policy: str) -> str:
 
 def recordable(policies: Sequence[str]) -> tuple[str, ...]:
     """Returns the policies that can be recorded: those that read nothing but what `obs_type="pixels"` shows."""
-    forms = {policy: env_kwargs_of(load(policy), SPEC) for policy in policies}
+    needed = {policy: env_kwargs_of(load(policy), SPEC) for policy in policies}
     shown = ("embedding", "pixels", "native")
-    return tuple(policy for policy, form in forms.items() if form["obs_type"] in shown and not form["goal_env"])
+    return tuple(policy for policy, env in needed.items() if env["obs_type"] in shown and not env["goal_env"])
 
 
 def check_policies(policies: Sequence[str], world_model: str) -> None:

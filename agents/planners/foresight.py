@@ -123,7 +123,7 @@ class Foresight:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
+        """Type of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
         return "native" if self.prior.obs_type == "native" else states.obs_type_for(self.model, self.inputs)
 
     def reset(self) -> None:

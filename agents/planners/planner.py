@@ -140,7 +140,7 @@ class Planner:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
+        """Type of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
         return states.obs_type_for(self.model, self.inputs)
 
     def reset(self) -> None:

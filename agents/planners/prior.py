@@ -40,7 +40,7 @@ class Prior:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that the policy reads."""
+        """Type of the observations that the policy reads."""
         return registry.obs_type_of(self.policy)
 
     def variations(self, noise: Noise, box: ActionBox, count: int, horizon: int) -> Tensor:
