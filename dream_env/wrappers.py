@@ -69,8 +69,10 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _check_world(self) -> None:
         given, spec = self.env.observation_space, self.spec_of_world
         parts = given.spaces if isinstance(given, gym.spaces.Dict) else {next(iter(spec.observation.spaces)): given}
-        wrong = [name for name, space in spec.observation.spaces.items() if _form(parts.get(name)) != _form(space)]
-        if wrong or _form(self.env.action_space) != _form(spec.action):
+        wrong = [
+            name for name, space in spec.observation.spaces.items() if _agreeing(parts.get(name)) != _agreeing(space)
+        ]
+        if wrong or _agreeing(self.env.action_space) != _agreeing(spec.action):
             raise ValueError(
                 f"env {self.env} has observations {given} and actions {self.env.action_space}; accepted by this world "
                 f"model, which was fitted to {spec.name}: {spec.observation} and {spec.action}"
@@ -193,7 +195,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         return {**info, "distance": float(raw[0]), **learned}
 
 
-def _form(space: Any) -> Any:
+def _agreeing(space: Any) -> Any:
     """Returns the properties in which two spaces have to agree."""
     if space is None:
         return None

@@ -164,7 +164,7 @@ def check_encoder(policy: Any, world_model: str) -> None:
     """Raises ValueError if a loaded policy was trained in another world, or with another encoder, as far as known."""
     config = getattr(policy, "config", None)
     own, given = _spec_of(getattr(config, "world_model", None)), _spec_of(world_model)
-    if own and given and own.forms != given.forms:
+    if own and given and own.shapes != given.shapes:
         raise ValueError(
             f"world_model={world_model!r} is of {given.name}, and the policy was trained in one of {own.name}; "
             f"accepted: a world model of {own.name}"

@@ -151,7 +151,7 @@ def _colors(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen: 
 def _base(args: Arguments, spec: WorldSpec) -> SlotModel:
     """Loads the model to fine-tune; raises ValueError if it has another kind, world or size."""
     base: Any = checkpoint.load(str(args.init))
-    if base.kind != SlotModel.kind or base.spec.forms != spec.forms:
+    if base.kind != SlotModel.kind or base.spec.shapes != spec.shapes:
         raise ValueError(
             f"init={args.init} is of kind {base.kind}, fitted to {base.spec.name}; accepted: kind slots, with the "
             f"observations and actions of {spec.name}"
