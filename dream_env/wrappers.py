@@ -70,9 +70,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         given, spec = self.env.observation_space, self.spec_of_world
         parts = given.spaces if isinstance(given, gym.spaces.Dict) else {next(iter(spec.observation.spaces)): given}
         wrong = [
-            name for name, space in spec.observation.spaces.items() if _agreeing(parts.get(name)) != _agreeing(space)
+            name for name, space in spec.observation.spaces.items() if _kind(parts.get(name)) != _kind(space)
         ]
-        if wrong or _agreeing(self.env.action_space) != _agreeing(spec.action):
+        if wrong or _kind(self.env.action_space) != _kind(spec.action):
             raise ValueError(
                 f"env {self.env} has observations {given} and actions {self.env.action_space}; accepted by this world "
                 f"model, which was fitted to {spec.name}: {spec.observation} and {spec.action}"
@@ -195,9 +195,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         return {**info, "distance": float(raw[0]), **learned}
 
 
-def _agreeing(space: Any) -> Any:
+def _kind(space: Any) -> Any:
     """Returns the properties in which two spaces have to agree."""
     if space is None:
         return None
-    kind = "float" if np.issubdtype(space.dtype, np.floating) else space.dtype  # encoded in single precision anyway
-    return type(space), space.shape, kind, getattr(space, "n", None)
+    dtype = "float" if np.issubdtype(space.dtype, np.floating) else space.dtype  # encoded in single precision anyway
+    return type(space), space.shape, dtype, getattr(space, "n", None)
