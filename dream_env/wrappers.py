@@ -69,9 +69,7 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _check_world(self) -> None:
         given, spec = self.env.observation_space, self.spec_of_world
         parts = given.spaces if isinstance(given, gym.spaces.Dict) else {next(iter(spec.observation.spaces)): given}
-        wrong = [
-            name for name, space in spec.observation.spaces.items() if _kind(parts.get(name)) != _kind(space)
-        ]
+        wrong = [name for name, space in spec.observation.spaces.items() if _kind(parts.get(name)) != _kind(space)]
         if wrong or _kind(self.env.action_space) != _kind(spec.action):
             raise ValueError(
                 f"env {self.env} has observations {given} and actions {self.env.action_space}; accepted by this world "
