@@ -59,14 +59,14 @@ KEEPS_NAMES = True
 def push(args: Arguments) -> str:
     """Uploads a folder, after checking that it can be loaded, and returns its name on the Hub."""
     from dream_env.agents.policies import registry
-    from dream_env.hub.push import kind_of
+    from dream_env.hub.push import kind_of, push_to_hub
     from dream_env.world_models import checkpoint
 
     assert args.push is not None and args.repo is not None
     kind = kind_of(args.push)
     if kind != "data set":  # the upload checks every file of a dataset
         (checkpoint if kind == "world model" else registry).load(args.push)
-    return hub.push_to_hub(
+    return push_to_hub(
         args.push,
         args.repo,
         world_model=args.world_model,

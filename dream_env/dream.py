@@ -133,7 +133,7 @@ class DreamEnv(gym.Env[Obs, Any]):
         self.world_spec = self.dreams.engine.spec
         self._max_episode_steps = self.dreams.engine.horizon  # LeRobot reads the episode length here
         self.metadata = _metadata(self.metadata, self.world_spec)
-        self.observation_space, self.action_space = self.dreams.engine.form.space, self.world_spec.action
+        self.observation_space, self.action_space = self.dreams.engine.obs_builder.space, self.world_spec.action
         if self.config.goal_env:
             self.compute_reward = goal_reward(self.dreams.engine.reward)
 
@@ -253,7 +253,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         self.dreams = self.batch_class(self.num_envs, self.config, max_episode_steps or "spec")
         self.world_spec = self.dreams.engine.spec
         self.metadata = {**_metadata(self.metadata, self.world_spec), "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space = self.dreams.engine.form.space
+        self.single_observation_space = self.dreams.engine.obs_builder.space
         self.single_action_space = self.world_spec.action
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)

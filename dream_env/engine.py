@@ -60,7 +60,7 @@ class DreamEngine:
         settings = getattr(self.model, "config", None)
         self.success_threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
-        self.form = ObservationBuilder(self.model, config.obs_type, config.goal_env)
+        self.obs_builder = ObservationBuilder(self.model, config.obs_type, config.goal_env)
         self.reward = config.pays(self.model)
         self.distance = GoalDistance(self.model, self.reward)
         self._check_predicted()
@@ -106,7 +106,7 @@ class DreamEngine:
             if self.spec.instructions:
                 start["instruction"] = self._words(rows, instruction)
             state = self.model.encode(start)
-        if self.form.words:
+        if self.obs_builder.words:
             sentences = self.initial_states.instruction[rows] if instruction is None else instruction
             state = {
                 **state,
@@ -168,7 +168,7 @@ class DreamEngine:
         ended = torch.zeros_like(met) if predicted.terminated is None else predicted.terminated >= TERMINATED
         return after, {"reward": reward, "terminated": ended, "truncated": truncated & ~ended, **result}
 
-    def info(self, carry: Carry, told: Prediction | None = None) -> dict[str, Tensor]:
+    def info(self, carry: Carry, prediction: Prediction | None = None) -> dict[str, Tensor]:
         """Returns the infos of dreams, `(B,)` each.
 
         * `is_success`: whether the predicted success condition has held for `hold_steps` steps, if the world model
@@ -180,10 +180,10 @@ class DreamEngine:
 
         Args:
             carry: Carry of B dreams.
-            told: The prediction of the step that led here; None at a start.
+            prediction: The prediction of the step that led here; None at a start.
         """
         state, result = self.state(carry), {}
-        if self.tells_success if told is None else told.success is not None:
+        if self.predicts_success if prediction is None else prediction.success is not None:
             result["is_success"] = self._won(carry)
         if self.spec.goals:
             learned = rewards.is_learned(self.reward)
@@ -191,12 +191,12 @@ class DreamEngine:
             result["distance"] = raw
             if learned:
                 result["metric_distance"] = carry["_distance"]
-        probability = told.success if told is not None else self._start_success(carry)
+        probability = prediction.success if prediction is not None else self._start_success(carry)
         if probability is not None:
             result["success_probability"] = probability
-        if told is not None and told.disagreement is not None:
-            result["disagreement"] = told.disagreement
-        elif told is None and self.tells_disagreement:
+        if prediction is not None and prediction.disagreement is not None:
+            result["disagreement"] = prediction.disagreement
+        elif prediction is None and self.predicts_disagreement:
             result["disagreement"] = torch.zeros(len(carry["_steps"]), dtype=torch.float32, device=self.device)
         return result
 
@@ -204,15 +204,15 @@ class DreamEngine:
         state = self.state(carry)
         if isinstance(self.model, HasSuccess) and knows_success(self.model, state):
             return self.model.success(state)
-        return torch.zeros_like(carry["_distance"]) if self.tells_success else None  # told by `step` only
+        return torch.zeros_like(carry["_distance"]) if self.predicts_success else None  # told by `step` only
 
     @property
-    def tells_disagreement(self) -> bool:
+    def predicts_disagreement(self) -> bool:
         """Whether the model predicts an ensemble's disagreement."""
         return self.predicts.disagreement is not None
 
     @property
-    def tells_success(self) -> bool:
+    def predicts_success(self) -> bool:
         """Whether the model predicts success."""
         return self.predicts.success is not None
 
@@ -236,8 +236,8 @@ class DreamEngine:
         return {name: part for name, part in carry.items() if name not in OWN}
 
     def observe(self, carry: Carry) -> Any:
-        """Returns the observations of dreams in the form set by `obs_type` and `goal_env`."""
-        return self.form.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
+        """Returns the observations of dreams, as set by `obs_type` and `goal_env`."""
+        return self.obs_builder.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
 
     def _won(self, carry: Carry) -> Tensor:
         return carry["_streak"] >= self.spec.hold_steps

@@ -38,7 +38,7 @@ class ObservationBuilder:
             `observation` concatenates the vectors and the instruction, or is the embedding if there are none.
 
     Raises:
-        ValueError: If this world does not support the form.
+        ValueError: If this world does not support the type.
     """
 
     def __init__(self, model: WorldModel, obs_type: ObsType = "embedding", goal_env: bool = False) -> None:

@@ -79,7 +79,7 @@ class WorldSpec:
         return tuple(name for name, space in self.observation.spaces.items() if _is_vector(space))
 
     @property
-    def forms(self) -> dict[str, tuple[int, ...] | None]:
+    def shapes(self) -> dict[str, tuple[int, ...] | None]:
         """Shapes of the observations by name, and of "action"; specs of the same world agree in them."""
         spaces_ = {**self.observation.spaces, "action": self.action}
         return {name: space.shape for name, space in spaces_.items()}

@@ -75,7 +75,7 @@ class TensorDreams:
         self.num_envs, self.differentiable = num_envs, differentiable
         self.engine = engine = DreamEngine(config, max_episode_steps or "spec")
         self.model, self.device = engine.model, engine.device
-        self.single_observation_space: gym.Space = engine.form.space
+        self.single_observation_space: gym.Space = engine.obs_builder.space
         self.single_action_space: Any = engine.spec.action
         states = engine.initial_states
         self._table = engine.begin(np.arange(len(states)))

@@ -59,9 +59,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self.spec_of_world = spec = model.spec
         self._check_world()
         self.reward: RewardName = reward or (DEFAULT_REWARD if spec.goals else "environment")
-        self.form = ObservationBuilder(model, obs_type, goal_env)
+        self.obs_builder = ObservationBuilder(model, obs_type, goal_env)
         self.distance = GoalDistance(model, self.reward)
-        self.observation_space = self.form.space
+        self.observation_space = self.obs_builder.space
         if goal_env:
             self.compute_reward = goal_reward(self.reward)
         self.state: State = {}
@@ -69,8 +69,8 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _check_world(self) -> None:
         given, spec = self.env.observation_space, self.spec_of_world
         parts = given.spaces if isinstance(given, gym.spaces.Dict) else {next(iter(spec.observation.spaces)): given}
-        wrong = [name for name, space in spec.observation.spaces.items() if _form(parts.get(name)) != _form(space)]
-        if wrong or _form(self.env.action_space) != _form(spec.action):
+        wrong = [name for name, space in spec.observation.spaces.items() if _kind(parts.get(name)) != _kind(space)]
+        if wrong or _kind(self.env.action_space) != _kind(spec.action):
             raise ValueError(
                 f"env {self.env} has observations {given} and actions {self.env.action_space}; accepted by this world "
                 f"model, which was fitted to {spec.name}: {spec.observation} and {spec.action}"
@@ -87,7 +87,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _start(self, obs: Any) -> None:
         """Encodes the first observation of an episode and its goal."""
         self._words = self._instruction(obs)
-        self._rows = {"words": torch.from_numpy(word_rows(self._sentence)[None].copy())} if self.form.words else {}
+        self._rows = (
+            {"words": torch.from_numpy(word_rows(self._sentence)[None].copy())} if self.obs_builder.words else {}
+        )
         self.state = self.model.encode(self._model_input(obs))
         self._goal = self._vector = torch.zeros(1, 0)
         if self.spec_of_world.goals:
@@ -129,9 +131,11 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
     @insulated
     @torch.inference_mode()
     def observation(self) -> Any:
-        """Returns the current observation in the form of `DreamEnv`."""
-        obs = to_numpy(self.form.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None))
-        if self.form.obs_type in ("pixels", "native"):  # the camera images, not decoded ones
+        """Returns the current observation as `DreamEnv` gives it."""
+        obs = to_numpy(
+            self.obs_builder.build({**self.state, **self._rows}, self._goal if self.spec_of_world.goals else None)
+        )
+        if self.obs_builder.obs_type in ("pixels", "native"):  # the camera images, not decoded ones
             true = {name: value for name, value in self._true.items() if name in self.spec_of_world.observation.spaces}
             if not isinstance(obs, dict):
                 return next(iter(true.values())).copy()
@@ -189,9 +193,9 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         return {**info, "distance": float(raw[0]), **learned}
 
 
-def _form(space: Any) -> Any:
+def _kind(space: Any) -> Any:
     """Returns the properties in which two spaces have to agree."""
     if space is None:
         return None
-    kind = "float" if np.issubdtype(space.dtype, np.floating) else space.dtype  # encoded in single precision anyway
-    return type(space), space.shape, kind, getattr(space, "n", None)
+    dtype = "float" if np.issubdtype(space.dtype, np.floating) else space.dtype  # encoded in single precision anyway
+    return type(space), space.shape, dtype, getattr(space, "n", None)

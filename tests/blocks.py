@@ -1,4 +1,4 @@
-"""Episodes of a toy robot: a grey hand pushes two coloured blocks on a table, seen by one camera or two."""
+"""Episodes of a toy robot: a grey hand pushes two colored blocks on a table, seen by one camera or two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dream_env.data.episodes import EpisodeDataset
 from dream_env.spec import WorldSpec
 
 SIDE = 32
-COLOURS = {"red": (200, 20, 20), "blue": (20, 40, 200)}
+COLORS = {"red": (200, 20, 20), "blue": (20, 40, 200)}
 
 
 def spec(cameras: int = 1, **changes: object) -> WorldSpec:
@@ -28,9 +28,9 @@ def spec(cameras: int = 1, **changes: object) -> WorldSpec:
 
 def picture(hand: np.ndarray, blocks: np.ndarray, wide: int = 0) -> np.ndarray:
     drawn = np.full((SIDE, SIDE + wide, 3), 210, np.uint8)
-    for (x, y), colour, half in [*zip(blocks, COLOURS.values(), (3, 3), strict=True), (hand, (110, 110, 110), 2)]:
+    for (x, y), color, half in [*zip(blocks, COLORS.values(), (3, 3), strict=True), (hand, (110, 110, 110), 2)]:
         column, row = int((x + 1) / 2 * (SIDE + wide)), int((y + 1) / 2 * SIDE)
-        drawn[max(0, row - half) : row + half, max(0, column - half) : column + half] = colour
+        drawn[max(0, row - half) : row + half, max(0, column - half) : column + half] = color
     return drawn
 
 
@@ -53,7 +53,7 @@ def episode(seed: int, steps: int = 8, cameras: int = 1, labels: bool = True) ->
         action=np.stack(actions[:-1]).astype(np.float32),
         terminated=False,
         success=np.arange(steps + 1) >= steps - seed % 3 if seed % 4 else np.zeros(steps + 1, bool),
-        instruction=f"push the {[*COLOURS][seed % 2]} block",
+        instruction=f"push the {[*COLORS][seed % 2]} block",
         goal={name: part[-1] for name, part in observation.items()},
         labels={"pose": np.stack([blocks for _, blocks in frames]).astype(np.float32)} if labels else {},
         seed=seed,

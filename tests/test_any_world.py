@@ -174,9 +174,9 @@ def test_the_form_of_observations_is_told_by_the_policy_its_config_or_what_it_re
     assert registry.obs_type_of(Reads("pixels", "proprio", "instruction")) == "pixels"
     policy = Reads("pixels", obs_type="native")
     assert registry.obs_type_of(policy) == "native"
-    goals = registry.form_of(Reads("observation", "achieved_goal", "desired_goal"), SPEC)
+    goals = registry.env_kwargs_of(Reads("observation", "achieved_goal", "desired_goal"), SPEC)
     assert goals == {"obs_type": "embedding", "goal_env": True}
-    assert registry.form_of(policy, SPEC) == {"obs_type": "native", "goal_env": False}
+    assert registry.env_kwargs_of(policy, SPEC) == {"obs_type": "native", "goal_env": False}
     space = spaces.Dict({"embedding": spaces.Box(-1, 1, (2,)), "top": spaces.Box(0, 255, (8, 8, 3), np.uint8)})
     assert ZipPolicy(SimpleNamespace(observation_space=space)).obs_type == "pixels"  # whatever the camera is called
     policy.obs_type = "state"

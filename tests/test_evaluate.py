@@ -212,9 +212,9 @@ def test_a_policy_sees_through_the_world_model_that_it_names(world_model, tmp_pa
     fitted = regressor.Regressor(regressor.RegressorConfig(world_model=world_model))
     checkpoint.save(fitted, tmp_path / "regressor", "card")
     for name in ("vla", "regressor"):
-        assert rollouts.env_form(str(tmp_path / name), "default")["world_model"] == world_model
-        assert rollouts.env_form(str(tmp_path / name), "other")["world_model"] == "other"
-    assert rollouts.env_form("expert", "default")["world_model"] == "default"
+        assert rollouts.env_kwargs(str(tmp_path / name), "default")["world_model"] == world_model
+        assert rollouts.env_kwargs(str(tmp_path / name), "other")["world_model"] == "other"
+    assert rollouts.env_kwargs("expert", "default")["world_model"] == "default"
 
 
 def test_scripted_policies_dream_in_the_world_model_of_the_others(capsys):

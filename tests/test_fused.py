@@ -114,7 +114,9 @@ def test_rows_of_the_study_of_policies_are_played_in_their_own_world(tmp_path, m
         policy = registry.load(folder / "policy")
         assert "goal" not in policy.inputs
         own = json.loads((folder / "figures.json").read_text())["parameters"]
-        assert own == sum(p.numel() for part in (policy.trunk, policy.dream, policy.acts) for p in part.parameters())
+        assert own == sum(
+            p.numel() for part in (policy.trunk, policy.dream, policy.action_stream) for p in part.parameters()
+        )
     told = json.loads((folder / "policy" / "metrics.json").read_text())
     assert told["teacher_parameters"] > 0 and policy.config.chunk == 1
 

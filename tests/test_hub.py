@@ -25,6 +25,7 @@ from dream_env.agents.run.config import portable
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.hub.names import HubName
 from dream_env.hub.pull import pull
+from dream_env.hub.push import push_to_hub
 from dream_env.world_models import checkpoint
 
 
@@ -55,7 +56,7 @@ def same(folder, other, besides=()):
 
 
 def test_a_world_model_comes_back_byte_for_byte(server, world, tmp_path):
-    name = hub.push_to_hub(world, "user/toy")
+    name = push_to_hub(world, "user/toy")
     pulled = hub.pull(name)
     same(world, pulled, besides=("README.md", "optimizer.pt"))
     uploaded = server.repos.at("models/user/toy", "main")[1]
@@ -70,7 +71,7 @@ def test_a_world_model_comes_back_byte_for_byte(server, world, tmp_path):
 def test_a_policy_comes_back_byte_for_byte(server, tmp_path):
     policy = vla.VLA(vla.VLAConfig())
     registry.save(policy, tmp_path / "policy", "# A policy\n\n| success | 72 % |\n")
-    hub.push_to_hub(tmp_path / "policy", "user/policy")
+    push_to_hub(tmp_path / "policy", "user/policy")
     same(tmp_path / "policy", hub.pull("user/policy"), besides=("README.md",))
     assert registry.from_pretrained("user/policy").config == policy.config
     assert registry.load("hf://user/policy").config == policy.config
@@ -78,49 +79,49 @@ def test_a_policy_comes_back_byte_for_byte(server, tmp_path):
 
 
 def test_a_data_set_comes_back_byte_for_byte(server, root):
-    name = hub.push_to_hub(root, "user/episodes")
+    name = push_to_hub(root, "user/episodes")
     assert name.startswith("hf://datasets/user/episodes@")
     same(root, hub.pull(name), besides=("README.md",))
     one, other = EpisodeDataset.load(root), EpisodeDataset.from_pretrained("user/episodes")
     assert one.spec == other.spec and np.array_equal(one.observation["pixels"], other.observation["pixels"])
     assert not (hub.pull(name) / "cache").exists()  # the Hub's cache holds what the Hub has
     assert server.repos["datasets/user/episodes"]["tags"] == {"v3.0": name.rpartition("@")[2]}  # LeRobot asks for it
-    hub.push_to_hub(root, "user/episodes")
+    push_to_hub(root, "user/episodes")
     assert server.repos["datasets/user/episodes"]["tags"]["v3.0"] != name.rpartition("@")[2]
 
 
 def test_files_that_are_gone_leave_the_repository(server, root):
     server.repos.add("datasets/user/episodes", {"data/chunk-000/file-777.parquet": b"old", "notes.txt": b"kept"})
-    hub.push_to_hub(root, "user/episodes")
+    push_to_hub(root, "user/episodes")
     files = server.repos.at("datasets/user/episodes", "main")[1]
     assert "data/chunk-000/file-777.parquet" not in files and files["notes.txt"] == b"kept"
 
 
 @pytest.mark.parametrize("folder", [".world", "..", "../.world"])
 def test_a_folder_is_uploaded_whatever_the_folders_above_it_are_called(server, world, monkeypatch, folder):
-    hub.push_to_hub(world, "user/toy")
+    push_to_hub(world, "user/toy")
     files = {*server.repos.at("models/user/toy", "main")[1]}
     hidden = world.rename(world.with_name(".world"))
     (hidden / "inside").mkdir()
     monkeypatch.chdir(hidden.parent if folder == ".world" else hidden / "inside" if folder == ".." else hidden)
-    hub.push_to_hub(folder, "user/toy")
+    push_to_hub(folder, "user/toy")
     assert {*server.repos.at("models/user/toy", "main")[1]} == files
 
 
 def test_a_revision_stays_what_it_was(server, world):
-    first = hub.push_to_hub(world, "user/toy")
+    first = push_to_hub(world, "user/toy")
     (world / "metrics.json").write_text("{}")
-    second = hub.push_to_hub(world, "user/toy")
+    second = push_to_hub(world, "user/toy")
     assert first != second
     assert json.loads((hub.pull(first) / "metrics.json").read_text())["parameters"] == 7
     assert (hub.pull("user/toy", revision=second.rpartition("@")[2]) / "metrics.json").read_text() == "{}"
-    hub.push_to_hub(world, "user/toy", revision="next")
+    push_to_hub(world, "user/toy", revision="next")
     assert "next" in server.repos["models/user/toy"]["refs"] and hub.pull("hf://user/toy@next").is_dir()
 
 
 def test_every_place_takes_the_same_name(server, world, root, tmp_path, monkeypatch):
-    hub.push_to_hub(world, "user/toy")
-    hub.push_to_hub(root, "user/episodes")
+    push_to_hub(world, "user/toy")
+    push_to_hub(root, "user/episodes")
     name = "hf://user/toy@main"
     env = gym.make("dream_env:NicoLDream-v0", world_model=name)
     env.reset(seed=0)
@@ -137,22 +138,22 @@ def test_every_place_takes_the_same_name(server, world, root, tmp_path, monkeypa
 
 
 def test_configs_name_the_hub_and_no_folder_of_this_machine(server, world, tmp_path):
-    name = hub.push_to_hub(world, "user/toy")
+    name = push_to_hub(world, "user/toy")
     policy = vla.VLA(vla.VLAConfig(world_model=str(checkpoint.resolve("hf://user/toy"))))
     registry.save(policy, tmp_path / "policy", "card")
     assert json.loads((tmp_path / "policy" / "config.json").read_text())["world_model"] == name
 
 
 def test_a_policy_of_a_shipped_world_model_is_uploaded_as_it_is(server):
-    hub.push_to_hub(registry.resolve("unlabelled"), "user/clone")
+    push_to_hub(registry.resolve("unlabelled"), "user/clone")
     assert json.loads((hub.pull("user/clone") / "config.json").read_text())["world_model"] == "unlabelled"
 
 
 def test_a_policy_takes_its_world_model_along_by_name(server, world, tmp_path):
     registry.save(vla.VLA(vla.VLAConfig(world_model=str(world))), tmp_path / "policy", "card")
     with pytest.raises(ValueError, match="only this machine has; accepted: upload that first"):
-        hub.push_to_hub(tmp_path / "policy", "user/policy")
-    hub.push_to_hub(tmp_path / "policy", "user/policy", world_model="hf://user/toy@v1")
+        push_to_hub(tmp_path / "policy", "user/policy")
+    push_to_hub(tmp_path / "policy", "user/policy", world_model="hf://user/toy@v1")
     config = json.loads((hub.pull("user/policy") / "config.json").read_text())
     assert config["world_model"] == "hf://user/toy@v1"
 
@@ -177,7 +178,7 @@ def test_what_is_not_there_is_told_in_a_line(server, monkeypatch):
 
 
 def test_offline_the_cache_is_enough_and_what_is_not_in_it_is_told(server, world, monkeypatch):
-    name = hub.push_to_hub(world, "user/toy")
+    name = push_to_hub(world, "user/toy")
     hub.pull("user/toy")
     pull.cache_clear()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
@@ -197,7 +198,7 @@ def test_without_the_library_the_remedy_is_named(monkeypatch):
 
 
 def test_the_card_has_what_the_hub_sorts_by(server, world):
-    hub.push_to_hub(world, "user/toy", license="apache-2.0")
+    push_to_hub(world, "user/toy", license="apache-2.0")
     text = server.repos.at("models/user/toy", "main")[1]["README.md"].decode()
     front = yaml.safe_load(text.split("---\n")[1])
     assert (front["library_name"], front["license"], front["pipeline_tag"]) == ("dream_env", "apache-2.0", "robotics")
@@ -209,7 +210,7 @@ def test_the_card_has_what_the_hub_sorts_by(server, world):
 
 @pytest.mark.parametrize("found", ["snapshot", "elsewhere"])
 def test_lerobot_makes_the_dream_from_the_repository(server, world, tmp_path, found):
-    commit = hub.push_to_hub(world, "user/toy").rpartition("@")[2]
+    commit = push_to_hub(world, "user/toy").rpartition("@")[2]
     folder = tmp_path / "hub" / "models--user--toy" / "snapshots" / commit if found == "snapshot" else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "env.py").write_bytes(server.repos.at("models/user/toy", "main")[1]["env.py"])
@@ -243,10 +244,10 @@ def test_the_command_uploads_and_downloads(server, world, tmp_path, capsys, monk
 
 
 def test_a_pulled_folder_can_be_pushed_again(server, world, tmp_path):
-    hub.push_to_hub(world, "user/toy")
+    push_to_hub(world, "user/toy")
     card = server.repos.at("models/user/toy", "main")[1]["README.md"]
     share.pull(share.Arguments(pull="user/toy", out=tmp_path / "theirs"))
-    hub.push_to_hub(tmp_path / "theirs", "user/copy")
+    push_to_hub(tmp_path / "theirs", "user/copy")
     assert server.repos.at("models/user/copy", "main")[1]["README.md"] == card
 
 

@@ -92,7 +92,7 @@ def test_its_envhub_makes_the_dream_of_a_repository(tmp_path):
     world = Path(toy.save(tmp_path / "world"))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import toy\n"
-        "from dream_env import hub; hub.push_to_hub(sys.argv[2], 'user/toy')\n"
+        "from dream_env.hub.push import push_to_hub; push_to_hub(sys.argv[2], 'user/toy')\n"
         "from lerobot.envs.factory import make_env\n"
         "((suite, envs),) = make_env('user/toy', n_envs=2, trust_remote_code=True).items()\n"
         "observation, _ = envs[0].reset(seed=[0, 1])\n"

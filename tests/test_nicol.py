@@ -10,7 +10,7 @@ import numpy as np
 import pybullet as p
 import pytest
 
-from dream_env.nicol import grasp, tables, urdf
+from dream_env.nicol import grasp, urdf, urdf_data
 from dream_env.nicol.kinematics import HOME, MIRROR, ArmKinematics, matrix_from_quaternion
 from dream_env.nicol.robot import FINGER_GAIN, THUMB_GAIN, Nicol, hand_targets, tendon
 from dream_env.nicol.tasks.lift import GRASP_Z
@@ -128,15 +128,15 @@ def test_home_touches_nothing(client: int) -> None:
     assert not p.getContactPoints(physicsClientId=client)
     for arm, sign in (("right", 1.0), ("left", -1.0)):
         assert np.abs(robot.arm_joints(arm) - (HOME if sign > 0 else HOME * MIRROR)).max() < 0.02
-        assert robot.hand_pose(arm)[0][2] > tables.TABLE_HEIGHT + 0.2
+        assert robot.hand_pose(arm)[0][2] > urdf_data.TABLE_HEIGHT + 0.2
 
 
 def test_tendons_bend_one_joint_after_another() -> None:
-    limits = np.array(tables.FINGER_LIMITS)
+    limits = np.array(urdf_data.FINGER_LIMITS)
     bends = np.array([tendon(c, limits, FINGER_GAIN) for c in np.linspace(0, 1, 50)])
     assert (np.diff(bends, axis=0) >= 0).all() and (bends <= limits).all()
     assert (bends[bends[:, 1] > 0, 0] == limits[0]).all()
-    thumb = tendon(0.3, tables.THUMB_LIMITS, THUMB_GAIN, (1, 0, 2))
+    thumb = tendon(0.3, urdf_data.THUMB_LIMITS, THUMB_GAIN, (1, 0, 2))
     assert thumb[1] > 0 and thumb[0] == thumb[2] == 0
     targets = hand_targets(0.7)
     assert len(targets) == 16

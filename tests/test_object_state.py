@@ -13,7 +13,7 @@ from dream_env.adapters.sb3 import DreamVecEnv
 from dream_env.agents.nicol import rollouts
 from dream_env.agents.nicol import vla as policy
 from dream_env.agents.nicol.critic import GoalTrunk
-from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation
+from dream_env.agents.nicol.object_state import ObjectStateEncoder, ObjectStateVecEnv
 from dream_env.agents.nicol.vla import VLA, Trunk, VLAConfig
 from dream_env.agents.policies.tensor_env import TensorVecEnv
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
@@ -149,7 +149,7 @@ def test_tensors_are_prepared_as_arrays_are(folders):
     world, clone, _ = folders
     vla = policy.load(clone)
     plain, dreams = (TensorDreams(5, world_model=world, task="all", max_episode_steps=3) for _ in range(2))
-    env = TensorVecEnv(dreams, Preparation(vla, dreams.single_observation_space))
+    env = TensorVecEnv(dreams, ObjectStateEncoder(vla, dreams.single_observation_space))
     env.seed(7)
     env.reset()
     seen, _ = plain.reset(seed=7)

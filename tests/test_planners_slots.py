@@ -11,7 +11,7 @@ from dream_env.agents import planners
 from dream_env.agents.eval import any_world
 from dream_env.agents.foresee import command as foresee
 from dream_env.agents.foresee.arguments import Arguments as Foresee
-from dream_env.agents.nicol.rollouts import env_form
+from dream_env.agents.nicol.rollouts import env_kwargs
 from dream_env.agents.plan import command as plan
 from dream_env.agents.plan.arguments import Arguments as Plan
 from dream_env.agents.planners import foresight, objectives, states
@@ -158,7 +158,7 @@ def test_commands_plan_and_foresee_with_it(tmp_path, policy):
     quick = {"task": "reach", "episodes": 1, "workers": 1, "world_model": WORLD}
     plan.main(Plan(solver="cem", samples=16, iterations=1, gif_episodes=1, out=tmp_path / "plan", **quick))
     file = str(tmp_path / "plan" / "planner.json")
-    assert env_form(file, WORLD)["obs_type"] == any_world.form(file, WORLD)["obs_type"] == "state"
+    assert env_kwargs(file, WORLD)["obs_type"] == any_world.env_kwargs(file, WORLD)["obs_type"] == "state"
     assert (tmp_path / "plan" / "rollouts.gif").is_file()
     foresee.main(Foresee(policy[1], candidates=3, draws=1, out=tmp_path / "foresight", **quick))
     assert planners.load(tmp_path / "foresight" / "foresight.json").config.objective == {"energy": 1.0}

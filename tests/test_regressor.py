@@ -36,11 +36,11 @@ def test_regressor_learns_from_goal_and_time(tmp_path):
     assert np.abs(actions[:, 0, 0] - wanted[0, :, 0]).mean() < 0.15, "it counts its own steps"
     assert (actions[:, 0, 1] < -0.5).all() and (actions[:, 1, 1] > 0.5).all()
     assert np.array_equal(rollouts.make_actor(str(tmp_path), [0, 1])(obs), actions[0])
-    assert rollouts.env_form(str(tmp_path), "default")["goal_env"] is False
+    assert rollouts.env_kwargs(str(tmp_path), "default")["goal_env"] is False
     elsewhere = regressor.Regressor(regressor.RegressorConfig(world_model="../model"))
     (tmp_path / "model").mkdir()
     checkpoint.save(elsewhere, tmp_path / "other", "A regressor that sees by another encoder.")
-    assert rollouts.env_form(str(tmp_path / "other"), "default")["world_model"] == str((tmp_path / "model").resolve())
+    assert rollouts.env_kwargs(str(tmp_path / "other"), "default")["world_model"] == str((tmp_path / "model").resolve())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ValueError, match="is damaged"):
         registry.load(tmp_path)

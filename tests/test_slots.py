@@ -75,7 +75,7 @@ def starts_of(data):
 def test_things_that_move_by_themselves_become_slots_and_the_robot_does_not(run):
     model, _ = run
     shown = (255 * model.painter.shown).round().int().tolist()
-    assert sorted(shown) == sorted(map(list, blocks.COLOURS.values()))
+    assert sorted(shown) == sorted(map(list, blocks.COLORS.values()))
 
 
 def test_a_slot_is_where_its_thing_is(run):
@@ -175,7 +175,7 @@ def test_pictures_are_drawn_with_things_where_they_are(run):
     state["slots"][:, blue, 2:FEATURES] = torch.tensor([0.35, 0.1, 0.1, 1.0])
     drawn = model.decode(state)["camera0"]
     assert drawn.shape == (4, blocks.SIDE, blocks.SIDE, 3) and drawn.dtype == torch.uint8
-    assert (drawn[:, 8, 24].float() - torch.tensor(blocks.COLOURS["blue"])).abs().max() < 3
+    assert (drawn[:, 8, 24].float() - torch.tensor(blocks.COLORS["blue"])).abs().max() < 3
 
 
 def test_a_model_is_read_as_it_was_written(run, tmp_path):

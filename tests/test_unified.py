@@ -163,7 +163,7 @@ def test_actions_depend_on_all_that_is_shown_and_on_nothing_that_follows(folder,
         part.requires_grad_(True)
     policy(obs).sum().backward()
     assert all(part.grad is None for part in policy.dream.parameters())
-    assert all(part.grad is not None for part in [*policy.trunk.parameters(), *policy.acts.parameters()])
+    assert all(part.grad is not None for part in [*policy.trunk.parameters(), *policy.action_stream.parameters()])
     for name in policy.inputs:
         changed = obs | {name: obs[name] + torch.randn(obs[name].shape)}
         assert (policy(changed) - policy(obs)).abs().max() > 1e-6, name
@@ -205,13 +205,13 @@ def test_the_dream_does_not_know_what_was_asked_for(folder, data):
 def test_practice_offers_the_action_stream_alone_and_leaves_the_dream_as_it_is(folder, data, tmp_path):
     policy = registry.load(folder)
     offered = {name for name, part in policy.named_parameters() if part.requires_grad}
-    assert offered and all(name.startswith("acts.") for name in offered)
+    assert offered and all(name.startswith("action_stream.") for name in offered)
     sizes = {"steps": 64, "n_envs": 4, "critic_warmup": 0, "validation_episodes": 0, "rate": 1e-2, "reward": "energy"}
     args = TrainArguments(out=tmp_path / "rl", world_model=folder, init=folder, starts="episode", **sizes)
     train(args, make_env(args), None, progress=False)
     before, after = checkpoint.load(folder).state_dict(), checkpoint.load(tmp_path / "rl").state_dict()
     changed = {name for name, part in before.items() if not torch.equal(part, after[name])}
-    assert changed and all(name.startswith("acts.") for name in changed)
+    assert changed and all(name.startswith("action_stream.") for name in changed)
     env = DreamEnv(world_model=tmp_path / "rl")  # and it is a dream with its starts, still
     assert env.reset(seed=0)[0].keys() == DreamEnv(world_model=folder).reset(seed=0)[0].keys()
 
@@ -220,7 +220,7 @@ def test_the_practised_policy_has_the_weights_of_the_stream_in_its_optimizer(fol
     env = DreamEnv(world_model=folder)
     made = PractisedPolicy(env.observation_space, env.action_space, lambda _: 1e-3, clone=folder)
     trained = {id(part) for part in made.actor_parameters()}
-    assert trained == {id(part) for part in made.actor.acts.parameters()}
+    assert trained == {id(part) for part in made.actor.action_stream.parameters()}
     obs = {name: torch.zeros(2, *space.shape) for name, space in env.observation_space.items()}
     assert made.value(obs).shape == (2,)
 
@@ -256,7 +256,7 @@ def test_noise_is_on_what_actions_are_told_but_not_on_the_goal(base):
     sizes = {"instruction": 64, "goal": model.embedding_dim, "embedding": model.embedding_dim}
     obs = {name: torch.randn(4000, size, generator=generator) for name, size in sizes.items()}
     obs["embedding"] *= scale
-    model.acts.measure(torch.zeros(4000, model.tokens.robot), obs)
+    model.action_stream.measure(torch.zeros(4000, model.tokens.robot), obs)
     told = noisy(model, obs, 0.5, generator)
     apart = {name: (told[name] - part).std(0) for name, part in obs.items()}
     torch.testing.assert_close(apart["embedding"], 0.5 * scale, rtol=0.1, atol=0)
@@ -374,6 +374,6 @@ def test_actions_can_do_without_goals_and_without_next_tokens(base, data, tmp_pa
     policy = registry.load(tmp_path / "control")
     assert "goal" not in policy.inputs and policy.act(shown(model, data, 2)).shape == (2, 2)
     space = DreamEnv(world_model=tmp_path / "control").observation_space
-    assert policy.critic(space).model.acts.names == ("instruction", "goal", "embedding")
+    assert policy.critic(space).model.action_stream.names == ("instruction", "goal", "embedding")
     with pytest.raises(ValueError, match="without goals"):
         Arguments(data=(), out=tmp_path, hindsight=0.5, goal=False)

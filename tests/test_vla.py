@@ -147,9 +147,9 @@ def test_knows_through_which_encoder_it_learned(tmp_path):
         config.check_encoder(worlds[1])
     replace(config, encoder_id=None).check_encoder(worlds[1])
     saved = str(tmp_path / "policy")
-    assert rollouts.env_form(saved, "default")["world_model"] == worlds[0]
+    assert rollouts.env_kwargs(saved, "default")["world_model"] == worlds[0]
     with pytest.raises(ValueError, match="its encoder"):
-        rollouts.env_form(saved, worlds[1])
+        rollouts.env_kwargs(saved, worlds[1])
     stranger = VLA(replace(config, world_model=worlds[1]))
     with pytest.raises(ValueError, match="its encoder"):
         stranger.act_on(toy.initial_states().observation, "lift the red cube")

@@ -101,7 +101,7 @@ class EncodedFrames:
 
 def check_world(model: WorldModel, data: EpisodeDataset) -> None:
     """Raises ValueError if observations or actions of the data have other shapes than those of the world model."""
-    given, accepted = data.spec.forms, model.spec.forms
+    given, accepted = data.spec.shapes, model.spec.shapes
     if wrong := [name for name in accepted if given.get(name) != accepted[name]]:
         raise ValueError(
             f"data of {data.spec.name} have {wrong[0]} {given.get(wrong[0])}; accepted by this world model of "

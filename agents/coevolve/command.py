@@ -90,7 +90,7 @@ def check(args: Arguments) -> None:
     if model.kind not in REFITS:
         raise ValueError(f"world_model={args.world_model!r} is of kind {model.kind!r}; accepted: {', '.join(REFITS)}")
     config: Any = getattr(registry.load(str(args.policy)), "config", None)
-    if (named := registry.world_model_of(str(args.policy))) and spec_of(named).forms != model.spec.forms:
+    if (named := registry.world_model_of(str(args.policy))) and spec_of(named).shapes != model.spec.shapes:
         raise ValueError(
             f"policy={str(args.policy)!r} was trained in a world model of {spec_of(named).name}; accepted: one of "
             f"{model.spec.name}"
@@ -100,7 +100,7 @@ def check(args: Arguments) -> None:
     if args.task != "all":
         check_choice("task", args.task, (*tasks_of(args.world_model), "all"))
     recorded = EpisodeDataset.load(*args.data).spec
-    for name in ("name", "forms", "preparation"):
+    for name in ("name", "shapes", "preparation"):
         given, needed = getattr(recorded, name), getattr(model.spec, name)
         if given != needed:
             raise ValueError(

@@ -26,7 +26,7 @@ from dream_env.agents.demo.arguments import FEWEST, FITTED, SHIPPED, USUAL, Argu
 from dream_env.agents.eval.results import EpisodeResult, load_results, save_results, write_report
 from dream_env.agents.evaluate.command import HELD_OUT_SEED, Settings, evaluate, record_clips
 from dream_env.agents.fit.state_grounded import command as fit
-from dream_env.agents.nicol.rollouts import env_form
+from dream_env.agents.nicol.rollouts import env_kwargs
 from dream_env.agents.policies import registry
 from dream_env.agents.run import hashing as sources
 from dream_env.agents.run import workers as pool
@@ -172,7 +172,7 @@ def evaluated(settings: Settings, folder: Path) -> list[EpisodeResult]:
     """
     roots = [sources.package(name) for name in CODE]
     for policy in settings.policies.values():
-        roots += [Path(policy), Path(env_form(policy, settings.world_model)["world_model"])]
+        roots += [Path(policy), Path(env_kwargs(policy, settings.world_model)["world_model"])]
     path = folder / f"{sources.digest(roots, json.dumps(asdict(settings)))}.jsonl"
     if path.is_file():
         print(f"already done: {path}")

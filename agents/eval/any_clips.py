@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dream_env.agents.data.behaviors import goal_of, sentence_of, within
-from dream_env.agents.eval.any_world import Actor, form
+from dream_env.agents.eval.any_world import Actor, env_kwargs
 from dream_env.agents.eval.results import Clip
 from dream_env.agents.run.worlds import make_dream, make_real, spec_of
 from dream_env.spec import observe, success_of
@@ -30,7 +30,7 @@ def record(policy: str, env: str | None, world_model: str, seeds: Sequence[int])
         seeds: Seeds of the episodes.
     """
     spec, clips = spec_of(world_model), []
-    real = make_real(env, world_model, **form(policy, world_model))
+    real = make_real(env, world_model, **env_kwargs(policy, world_model))
     dream = make_dream(world_model, obs_type="pixels")
     name = spec.pictures[0]
     for seed in seeds:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from scipy.stats import bootstrap
 
 from dream_env.agents.eval.statistics import Interval, markdown_table, wilson
-from dream_env.agents.policies.registry import check_encoder, form_of, load_once
+from dream_env.agents.policies.registry import check_encoder, env_kwargs_of, load_once
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.worlds import make_real, spec_of
 from dream_env.dream import DreamVectorEnv
@@ -57,7 +57,7 @@ def play_real(policy: str, env: str | None, world_model: str, episodes: int, see
         episodes: Number of episodes.
         seed: Seed of the first episode; the others use consecutive seeds.
     """
-    world = make_real(env, world_model, **form(policy, world_model))
+    world = make_real(env, world_model, **env_kwargs(policy, world_model))
     played = Played([], [], [])
     for i in range(seed, seed + episodes):
         actor, (obs, info) = Actor(policy, world.action_space, [i]), world.reset(seed=i)
@@ -79,7 +79,7 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     """Runs episodes as one batch in the dream, from recorded initial states; arguments as in `play_real`."""
     seeds, model = list(range(seed, seed + episodes)), checkpoint.load(world_model)
     dreams = DreamVectorEnv(
-        episodes, world_model=world_model, autoreset_mode=AutoresetMode.NEXT_STEP, **form(policy, world_model)
+        episodes, world_model=world_model, autoreset_mode=AutoresetMode.NEXT_STEP, **env_kwargs(policy, world_model)
     )
     obs, _ = dreams.reset(seed=seeds)
     actor, total = Actor(policy, dreams.single_action_space, seeds), np.zeros(episodes)
@@ -98,9 +98,9 @@ def play_dream(policy: str, world_model: str, episodes: int, seed: int) -> Playe
     return Played(total.tolist(), success.tolist() if "is_success" in info else [], steps.tolist())
 
 
-def form(policy: str, world_model: str) -> dict[str, Any]:
-    """Returns the form of observations for a policy, see `form_of`; "native" for scripted ones, which read none."""
-    return {"obs_type": "native"} if policy in SCRIPTED else form_of(load_once(policy), spec_of(world_model))
+def env_kwargs(policy: str, world_model: str) -> dict[str, Any]:
+    """Returns `env_kwargs_of` a policy; "native" observations for scripted ones, which read none."""
+    return {"obs_type": "native"} if policy in SCRIPTED else env_kwargs_of(load_once(policy), spec_of(world_model))
 
 
 class Actor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,24 @@ class Cell:
         """Returns its episodes; an empty list if it has not been evaluated."""
         file = self.folder(work) / EPISODES
         return load_results(file) if file.is_file() else []
+
+
+Played = Mapping[Cell, Sequence[EpisodeResult]]
+"""Finished cells with their episodes."""
+
+
+def outcomes(played: Played, row: str, demos: int) -> dict[tuple[int, str, int], bool]:
+    """Returns the successes of a row in physics by training seed, task and episode seed.
+
+    Episodes that are solved at the start are left out.
+    """
+    return {
+        (cell.seed, one.task, one.seed): one.success
+        for cell, episodes in played.items()
+        if (cell.row, cell.demos) == (row, demos)
+        for one in episodes
+        if one.world == "physics" and not one.solved_at_start
+    }
 
 
 def play_each(cells: Iterable[Cell], play: Callable[[Cell], None], report: Callable[[], str]) -> str:

@@ -34,6 +34,16 @@ class Interval(NamedTuple):
             return "+0 (no pair differs)"
         return f"{100 * self.value:+.0f} ({100 * self.low:+.0f} to {100 * self.high:+.0f})"
 
+    def point_figures(self, name: str) -> dict[str, float | None]:
+        """Returns a paired difference in `points`, as NAME_points, NAME_low_points and NAME_high_points."""
+        names = (f"{name}_points", f"{name}_low_points", f"{name}_high_points")
+        return dict(zip(names, map(points, self), strict=True))
+
+
+def points(difference: float) -> float | None:
+    """Converts a difference of rates to percentage points with one decimal; None for NaN, since JSON has no NaN."""
+    return None if np.isnan(difference) else round(100 * float(difference), 1) + 0.0  # no -0.0
+
 
 UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
 """Estimate without data."""

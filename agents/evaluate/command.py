@@ -18,7 +18,7 @@ from typing import Any
 from dream_env import hub
 from dream_env.agents.eval.results import WORLDS, Clip, EpisodeResult, Goal, World, write_report
 from dream_env.agents.evaluate.arguments import HELD_OUT_SEED, Arguments, check_tasks
-from dream_env.agents.nicol.rollouts import SCRIPTED, Batch, Instruction, env_form, play, record
+from dream_env.agents.nicol.rollouts import SCRIPTED, Batch, Instruction, env_kwargs, play, record
 from dream_env.agents.policies.registry import world_model_of
 from dream_env.agents.run import workers as pool
 from dream_env.agents.run.config import check_out, command_line
@@ -126,7 +126,7 @@ def evaluate(settings: Settings, workers: pool.Workers = None, worlds: Sequence[
         ValueError: If a file is damaged, or a policy and the world model do not fit together.
     """
     for policy in settings.policies.values():
-        if world_model := env_form(policy, settings.world_model)["world_model"]:
+        if world_model := env_kwargs(policy, settings.world_model)["world_model"]:
             checkpoint.load(world_model)
     batches = [batch for batch in settings.batches() if batch.world in worlds]
     outcomes: list[EpisodeResult] = []

@@ -75,13 +75,13 @@ class Evolution:
         self._load()
         write_json(args.out / SETTINGS, args.settings())
         if args.world == "real":
-            self.evaluator = self._real("form")
+            self.evaluator = self._real("template")
 
     def _real(self, name: str) -> RealPopulation:
         """Returns the real environment for controllers with the current config and input statistics."""
-        args, form = self.args, self.args.out / name
-        registry.save(self.controller, form, "What evolves here, before it does.\n")
-        return RealPopulation(World(str(form), args.env, args.task, args.reward, args.max_steps), args.workers)
+        args, template = self.args, self.args.out / name
+        registry.save(self.controller, template, "What evolves here, before it does.\n")
+        return RealPopulation(World(str(template), args.env, args.task, args.reward, args.max_steps), args.workers)
 
     def _load(self) -> None:
         """Resumes the run from its folder, or starts it."""

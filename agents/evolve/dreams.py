@@ -146,7 +146,7 @@ class DreamPopulation:
             Inputs `(N, I)` and actions `(N, ...)` of all steps.
         """
         engine, rng = self.engine, np.random.default_rng(seed)
-        form = None if act is None else ObservationBuilder(engine.model, obs_type_of(act))
+        builder = None if act is None else ObservationBuilder(engine.model, obs_type_of(act))
         carry = engine.begin(draw(self._chances, rng.random(dreams)))
         generator = torch.Generator(engine.device).manual_seed(int(rng.integers(2**62)))
         going = torch.ones(dreams, dtype=torch.bool, device=engine.device)
@@ -154,12 +154,12 @@ class DreamPopulation:
         for _ in range(self.horizon):
             goal = carry["_goal"] if engine.spec.goals else None
             inputs.append(controller.imagined(engine.model, engine.state(carry), goal)[going])
-            if form is None:
+            if builder is None:
                 anew = torch.from_numpy(rng.random(dreams) < 1 / 4).to(engine.device)
                 fresh = self._random(rng, dreams)
                 action = torch.where(anew if action.dim() == 1 else anew[:, None], fresh, action)
             else:
-                seen = to_numpy(form.build(engine.state(carry), goal))
+                seen = to_numpy(builder.build(engine.state(carry), goal))
                 seen = seen if isinstance(seen, dict) else {str(bare(engine.spec)): seen}
                 action = torch.as_tensor(act.act(seen), device=engine.device)
             actions.append(action[going])

@@ -30,14 +30,14 @@ class World:
     """A real environment.
 
     Attributes:
-        form: Folder of a controller with the config of the population; its weights are not used.
+        template: Folder of a controller with the config of the population; its weights are not used.
         env: Id of the environment; None for the one that the world model was fitted to.
         task: Task, or "all".
         reward: Name of the reward; "success" counts once, at the end. None for the default of the world.
         max_steps: Maximum number of steps in an episode.
     """
 
-    form: str
+    template: str
     env: str | None = None
     task: str = "all"
     reward: str | None = None
@@ -101,7 +101,7 @@ def visit(job: Job) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _made(world: World) -> tuple[Controller, Any]:
-    controller = load(Path(world.form))  # of one's own: `play` writes into its weights
+    controller = load(Path(world.template))  # of one's own: `play` writes into its weights
     config = controller.config
     options: dict[str, Any] = {"task": world.task} if tasks_of(config.world_model) else {}
     made = make_real(world.env, config.world_model, obs_type=config.obs_type, reward=world.reward, **options)

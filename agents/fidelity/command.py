@@ -88,14 +88,16 @@ def measure(args: Arguments) -> dict[str, Any]:
         own = np.full(len(episodes), True) if task is None else episodes.task == task
         rows = torch.from_numpy(np.flatnonzero(own))
         some, true = latents.take(rows), physics.take(rows)
-        told = {start: each.take(rows) for start, each in dreams.items()}
+        rollouts = {start: each.take(rows) for start, each in dreams.items()}
         repeated = again and again.take(own[: len(again.condition)])
         return {
-            "latent_error": fidelity_figures.latent_error(some, told[0]),
-            "positions": fidelity_figures.positions(probe, some, told),
+            "latent_error": fidelity_figures.latent_error(some, rollouts[0]),
+            "positions": fidelity_figures.positions(probe, some, rollouts),
             "physics_again": repeated and repeat.median(repeated.error),
-            "success": fidelity_figures.success(encoded[rows], some, told, threshold, repeated and repeated.condition),
-            "outcomes": fidelity_figures.confusion(true, told[0], episodes.kind[own]),
+            "success": fidelity_figures.success(
+                encoded[rows], some, rollouts, threshold, repeated and repeated.condition
+            ),
+            "outcomes": fidelity_figures.confusion(true, rollouts[0], episodes.kind[own]),
             "rewards": fidelity_figures.reward_correlations(true_returns, told_returns, own),
             "policies": ranking.agreement(played, task) if played else None,
         }

@@ -147,13 +147,13 @@ def success(
         of (mean probability, true rate, number) per bin.
     """
     ahead = {str(steps): states_ahead(latents, dreams, steps) for steps in STARTS}
-    told = {name: (some.probability, some.condition) for name, some in ahead.items()}
-    told["all"] = tuple(torch.cat(each) for each in zip(*told.values(), strict=True))  # type: ignore[assignment]
-    told["encoded"] = encoded.flatten(), latents.condition.flatten()
+    predicted = {name: (some.probability, some.condition) for name, some in ahead.items()}
+    predicted["all"] = tuple(torch.cat(each) for each in zip(*predicted.values(), strict=True))  # type: ignore[assignment]
+    predicted["encoded"] = encoded.flatten(), latents.condition.flatten()
     if again is not None:
         ends = torch.from_numpy(again).float()
-        told["physics_24"] = ends, latents.condition[: len(ends), EPISODE_STEPS]
-    return {name: success_figures(*pair, threshold) | calibration(*pair) for name, pair in told.items()}
+        predicted["physics_24"] = ends, latents.condition[: len(ends), EPISODE_STEPS]
+    return {name: success_figures(*pair, threshold) | calibration(*pair) for name, pair in predicted.items()}
 
 
 def calibration(probability: Tensor, truth: Tensor) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def calibration(probability: Tensor, truth: Tensor) -> dict[str, Any]:
         for i in range(BINS)
         if (place == i).any()
     ]
-    error = sum(count * abs(told - true) for told, true, count in curve) / max(1, len(probability))
+    error = sum(count * abs(predicted - true) for predicted, true, count in curve) / max(1, len(probability))
     return {"calibration_error": error, "positives": int(truth.sum()), "states": len(truth), "reliability": curve}
 
 
@@ -176,10 +176,10 @@ def confusion(physics: Rollout, dream: Rollout, kinds: np.ndarray) -> dict[str, 
         `false_positive_rate`, the fraction of failures in physics that the dream counts as success.
     """
     figures = {}
-    true, told = physics.success.numpy(), dream.success.numpy()
+    true, predicted = physics.success.numpy(), dream.success.numpy()
     for kind in ("all", *dict.fromkeys(kinds.tolist())):
         own = (kinds == kind) | (kind == "all")
-        a, b = true[own], told[own]
+        a, b = true[own], predicted[own]
         figures[kind] = {
             "both": int((a & b).sum()),
             "physics": int((a & ~b).sum()),

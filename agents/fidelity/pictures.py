@@ -90,11 +90,11 @@ def _solved(axis: Axes, tasks: Mapping[str, Any]) -> None:
 
 
 def _calibration(axis: Axes, curve: Sequence[Sequence[float]]) -> None:
-    told, true, count = np.array([one for one in curve if one[2] >= FEWEST], np.float64).reshape(-1, 3).T
+    predicted, true, count = np.array([one for one in curve if one[2] >= FEWEST], np.float64).reshape(-1, 3).T
     axis.plot([0, 1], [0, 1], color="#cccccc", linewidth=0.8)
     ends = np.array([wilson(round(rate * n), int(n))[1:] for rate, n in zip(true, count, strict=True)]).reshape(-1, 2)
-    axis.errorbar(told, true, np.abs(ends.T - true), fmt="none", color=COLORS[1], capsize=2)
-    axis.scatter(told, true, 12 + 60 * count / max(count.max(initial=1), 1), color=COLORS[1])
+    axis.errorbar(predicted, true, np.abs(ends.T - true), fmt="none", color=COLORS[1], capsize=2)
+    axis.scatter(predicted, true, 12 + 60 * count / max(count.max(initial=1), 1), color=COLORS[1])
     axis.set(title="calibration of success (area: states)", xlabel="predicted probability", ylabel="true rate")
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
 

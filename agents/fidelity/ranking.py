@@ -16,7 +16,7 @@ from dream_env.agents.eval.results import WORLDS, EpisodeResult, World, confirme
 from dream_env.agents.eval.statistics import pearson, spearman
 from dream_env.agents.fidelity.replay import encoder_digest
 from dream_env.agents.nicol.rollouts import Batch, play
-from dream_env.agents.policies.registry import check_encoder, form_of, load, resolve
+from dream_env.agents.policies.registry import check_encoder, env_kwargs_of, load, resolve
 from dream_env.agents.run import workers as pool
 from dream_env.nicol.spec import SPEC
 from dream_env.progress import progress_bar
@@ -39,9 +39,9 @@ def weights(policy: str) -> str:
 
 def recordable(policies: Sequence[str]) -> tuple[str, ...]:
     """Returns the policies that can be recorded: those that read nothing but what `obs_type="pixels"` shows."""
-    forms = {policy: form_of(load(policy), SPEC) for policy in policies}
+    needed = {policy: env_kwargs_of(load(policy), SPEC) for policy in policies}
     shown = ("embedding", "pixels", "native")
-    return tuple(policy for policy, form in forms.items() if form["obs_type"] in shown and not form["goal_env"])
+    return tuple(policy for policy, env in needed.items() if env["obs_type"] in shown and not env["goal_env"])
 
 
 def check_policies(policies: Sequence[str], world_model: str) -> None:

@@ -55,8 +55,8 @@ def correlations(latents: EncodedDataset, physics: Rollout, dream: Rollout) -> d
     figures: dict[str, Any] = {"step": spearman(physics.disagreement.flatten(), physics.error.flatten())}
     drift, steps = frame_errors(latents.tokens, dream.tokens), latents.action.shape[1]
     for h in (steps // 2, steps):
-        told = aggregates(dream.disagreement[:, :h])
-        figures[f"rollout_{h}"] = {name: spearman(value, drift[:, h - 1]) for name, value in told.items()}
+        disagreement = aggregates(dream.disagreement[:, :h])
+        figures[f"rollout_{h}"] = {name: spearman(value, drift[:, h - 1]) for name, value in disagreement.items()}
     return figures
 
 
@@ -98,19 +98,19 @@ def outliers(model: Any, latents: EncodedDataset, seed: int = 0) -> dict[str, An
     own = getattr(getattr(model, "config", None), "disagreement_threshold", None)
     figures: dict[str, Any] = {}
     for name, (begin, actions) in absurd.items():
-        told = _disagreement(model, begin, actions)
-        truth = torch.cat([torch.zeros(len(ordinary)), torch.ones(len(told))])
+        disagreement = _disagreement(model, begin, actions)
+        truth = torch.cat([torch.zeros(len(ordinary)), torch.ones(len(disagreement))])
         figures[name] = {
-            "auc": auc(torch.cat([ordinary[:, 0], told[:, 0]]), truth),
-            "flagged": float((told > limit).float().mean()),
+            "auc": auc(torch.cat([ordinary[:, 0], disagreement[:, 0]]), truth),
+            "flagged": float((disagreement > limit).float().mean()),
         }
         if own is not None:
-            figures[name]["flagged_by_own_threshold"] = float((told > own).float().mean())
+            figures[name]["flagged_by_own_threshold"] = float((disagreement > own).float().mean())
     return figures
 
 
 def _disagreement(model: Any, state: State, actions: Tensor) -> Tensor:
     """Returns the disagreements `(N, K)` along K actions."""
-    told = open_loop(model, state, actions)[1].disagreement
-    assert told is not None
-    return told
+    disagreement = open_loop(model, state, actions)[1].disagreement
+    assert disagreement is not None
+    return disagreement

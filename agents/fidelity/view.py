@@ -53,10 +53,10 @@ class TokenView:
     def state_of(self, tokens: Tensor, proprio: Tensor, instruction: Tensor) -> State:
         """Builds states from tokens `(B, T, C)`, set-points and sentences, with an empty memory."""
         own = "slots" if "slots" in self.model.state_spaces else "tokens"
-        told = {"proprio": proprio, "instruction": instruction, own: tokens if own == "slots" else tokens.flatten(1)}
+        known = {"proprio": proprio, "instruction": instruction, own: tokens if own == "slots" else tokens.flatten(1)}
         hidden = self.model.state_spaces.items()
-        empty = {name: tokens.new_zeros(len(tokens), *space.shape) for name, space in hidden if name not in told}
-        return self._shown(self.model.restore({**told, **empty}))
+        empty = {name: tokens.new_zeros(len(tokens), *space.shape) for name, space in hidden if name not in known}
+        return self._shown(self.model.restore({**known, **empty}))
 
     def _shown(self, state: State) -> State:
         return {**state, "tokens": state["slots"] if "slots" in state else state["code"][:, None]}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dream_env.data.episodes import EpisodeDataset
-from dream_env.world_models.dynamics import resized
+from dream_env.world_models.pictures import resized
 
 
 class Window(NamedTuple):

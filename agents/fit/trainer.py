@@ -23,6 +23,7 @@ from dream_env.agents.run.interrupts import delayed_interrupt
 from dream_env.files import replacing
 from dream_env.progress import progress_bar
 from dream_env.world_models import checkpoint
+from dream_env.world_models.weights import with_current_names
 
 Loss = Callable[[torch.Generator, float], Tensor]
 """Loss of one fresh batch, given the generator for all random numbers and the stage's progress in [0, 1)."""
@@ -127,7 +128,8 @@ class Run:
             before = {name: value for name, value in before.items() if name in settings}
             before |= {CHECKSUM: settings[CHECKSUM]} if CHECKSUM in {*settings} - {*before} else {}
             check_settings(out, before, json.loads(self.settings))
-            model.load_state_dict(state["model"])
+            renamed = getattr(model, "RENAMED_WEIGHTS", {})  # the run may have begun with an older version
+            model.load_state_dict(with_current_names(state["model"], renamed))
             self._done, self._open, self.seconds = state["done"], state["open"], state["seconds"]
 
     def train(self, stage: Stage) -> None:

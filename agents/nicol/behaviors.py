@@ -11,7 +11,7 @@ import numpy as np
 
 from dream_env.agents.data.behaviors import Behavior, Job, Observation, load_policy
 from dream_env.agents.nicol import both_arms
-from dream_env.agents.policies.registry import check_encoder, form_of, world_model_of
+from dream_env.agents.policies.registry import check_encoder, env_kwargs_of, world_model_of
 from dream_env.data.episode import Episode
 from dream_env.nicol import shift as scenes
 from dream_env.nicol import tasks
@@ -191,7 +191,7 @@ def dreamt(env: Any, rng: np.random.Generator, obs: Observation, path: str, worl
     world_model = world_model or world_model_of(path) or "default"
     check_encoder(actor, world_model)
     actor.reset()
-    dream = make_dream(world_model, **form_of(actor, SPEC))
+    dream = make_dream(world_model, **env_kwargs_of(actor, SPEC))
     start = {"image": obs["pixels"], "proprio": obs["proprio"], "goal_image": env.goal_image}
     noise = int(rng.integers(2**31))
     imagined, _ = dream.reset(seed=noise, options={**start, "instruction": env.instruction})
@@ -234,7 +234,7 @@ def make_env(task: str, policy: str | None = None, scene: str = "standard") -> A
         return real.make(task, world_model=None, scene=scene)
     actor, world_model = load_policy(policy), world_model_of(policy) or "default"
     check_encoder(actor, world_model)
-    return real.make(task, world_model=world_model, scene=scene, **form_of(actor, SPEC))
+    return real.make(task, world_model=world_model, scene=scene, **env_kwargs_of(actor, SPEC))
 
 
 def spec_of(env: Any, max_steps: int | None) -> WorldSpec:

@@ -19,12 +19,12 @@ from dream_env.world_models.batching import chunked
 Obs = dict[str, np.ndarray]
 
 
-def reads_only(config: VLAConfig) -> bool:
+def reads_object_state_only(config: VLAConfig) -> bool:
     """Returns whether a VLA uses tokens only to estimate the object state, so that the object state is enough."""
     return config.reads and not config.queries
 
 
-class Preparation:
+class ObjectStateEncoder:
     """Computes the first, frozen part of a VLA: the object state, and the nearest known sentence.
 
     Args:
@@ -36,7 +36,7 @@ class Preparation:
     """
 
     def __init__(self, vla: VLA, space: spaces.Space) -> None:
-        if not reads_only(vla.config):
+        if not reads_object_state_only(vla.config):
             raise ValueError(f"{vla.config} reads tokens directly; accepted: queries=0, reads=True")
         if not isinstance(space, spaces.Dict) or not set(OBJECT_STATE_KEYS) <= set(space.spaces):
             raise ValueError(f"observations are {space}; accepted: a Dict with {' and '.join(OBJECT_STATE_KEYS)}")
@@ -47,17 +47,17 @@ class Preparation:
         new = dict.fromkeys(OBJECT_STATE_KEYS.values(), numbers)
         self.space = spaces.Dict({**new, **kept})
 
-    def observed(self, obs: Mapping[str, Tensor], lasting: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Prepares observations.
+    def encode(self, obs: Mapping[str, Tensor], constant: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Replaces embedding and goal by the object state.
 
         Args:
             obs: A batch of observations, with embeddings `(B, E)`.
-            lasting: The result of `lasting` at the start of the episodes.
+            constant: The result of `constant` at the start of the episodes.
         """
         kept = {key: part for key, part in obs.items() if key not in OBJECT_STATE_KEYS}
-        return kept | self._estimate(obs, "embedding") | dict(lasting)
+        return kept | self._estimate(obs, "embedding") | dict(constant)
 
-    def lasting(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def constant(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns the parts that are constant during an episode: the goal's object state, and the instruction."""
         return self._estimate(obs, "goal") | {"instruction": nearest_known(obs["instruction"], self.known)}
 
@@ -88,20 +88,20 @@ class ObjectStateVecEnv(VecEnvWrapper):
         device: Device of the estimator.
 
     Raises:
-        ValueError: As in `Preparation`.
+        ValueError: As in `ObjectStateEncoder`.
     """
 
     def __init__(self, venv: VecEnv, clone: str = "state_grounded", device: str = "cpu") -> None:
-        self.preparation = Preparation(load(clone, device), venv.observation_space)
-        super().__init__(venv, self.preparation.space)
+        self.encoder = ObjectStateEncoder(load(clone, device), venv.observation_space)
+        super().__init__(venv, self.encoder.space)
         self.device = device
-        self._lasting: Obs = {}
+        self._constant: Obs = {}
 
     def reset(self) -> VecEnvObs:
         """Resets all environments."""
         obs: Any = self.venv.reset()
-        self._lasting = self._once(obs)
-        return self._observed(obs, self._lasting)
+        self._constant = self._constant_parts(obs)
+        return self._encoded(obs, self._constant)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Waits for a step; estimates the constant parts of environments that start a new episode."""
@@ -109,20 +109,21 @@ class ObjectStateVecEnv(VecEnvWrapper):
         obs, rewards, dones, infos = self.venv.step_wait()
         if (ended := np.flatnonzero(dones)).size:
             last = {key: np.stack([infos[i]["terminal_observation"][key] for i in ended]) for key in obs}
-            last = self._observed(last, {key: part[ended] for key, part in self._lasting.items()})
+            last = self._encoded(last, {key: part[ended] for key, part in self._constant.items()})
             for row, i in enumerate(ended):
                 infos[i]["terminal_observation"] = {key: part[row] for key, part in last.items()}
-            begun = self._once({key: part[ended] for key, part in obs.items()})
-            self._lasting = {key: part.copy() for key, part in self._lasting.items()}  # a learner may hold the old one
+            begun = self._constant_parts({key: part[ended] for key, part in obs.items()})
+            # A learner may hold the old arrays, so they are copied.
+            self._constant = {key: part.copy() for key, part in self._constant.items()}
             for key, part in begun.items():
-                self._lasting[key][ended] = part
-        return self._observed(obs, self._lasting), rewards, dones, infos
+                self._constant[key][ended] = part
+        return self._encoded(obs, self._constant), rewards, dones, infos
 
-    def _observed(self, obs: Obs, lasting: Obs) -> Obs:
-        return _arrays(self.preparation.observed(self._tensors(obs), self._tensors(lasting)))
+    def _encoded(self, obs: Obs, constant: Obs) -> Obs:
+        return _arrays(self.encoder.encode(self._tensors(obs), self._tensors(constant)))
 
-    def _once(self, obs: Obs) -> Obs:
-        return _arrays(self.preparation.lasting(self._tensors(obs)))
+    def _constant_parts(self, obs: Obs) -> Obs:
+        return _arrays(self.encoder.constant(self._tensors(obs)))
 
     def _tensors(self, obs: Obs) -> dict[str, Tensor]:
         return {key: torch.as_tensor(part, device=self.device) for key, part in obs.items()}

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from dream_env.agents.eval.results import Clip, EpisodeResult, Goal, Instruction, World
 from dream_env.agents.nicol.physics_starts import OFFSET, carry_out, physics_starts, shown_physics
-from dream_env.agents.policies.registry import SHIPPED, check_encoder, form_of, load_once, world_model_of
+from dream_env.agents.policies.registry import SHIPPED, check_encoder, env_kwargs_of, load_once, world_model_of
 from dream_env.language import embedder
 from dream_env.nicol.constants import ACTION_NAMES
 from dream_env.nicol.layout import COLOR_NAMES, PALETTE_NAMES
@@ -126,7 +126,7 @@ class Timed:
         return 1000 * self.seconds / max(1, self.actions)
 
 
-def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
+def env_kwargs(policy: str, world_model: str | None, reward: RewardName = DEFAULT_REWARD) -> dict[str, Any]:
     """Returns the environment arguments that give the observations which a policy reads.
 
     Args:
@@ -147,8 +147,8 @@ def env_form(policy: str, world_model: str | None, reward: RewardName = DEFAULT_
     if world_model == "default" and saved is not None:
         world_model = world_model_of(policy) or world_model
     check_encoder(saved, world_model)
-    form = {"obs_type": "embedding", "goal_env": False} if saved is None else form_of(saved, SPEC)
-    return {"world_model": world_model, "reward": reward, **form}
+    kwargs = {"obs_type": "embedding", "goal_env": False} if saved is None else env_kwargs_of(saved, SPEC)
+    return {"world_model": world_model, "reward": reward, **kwargs}
 
 
 def spoken(mode: Instruction, env: NicoLRealEnv, seed: int) -> str:
@@ -186,17 +186,17 @@ def play(batch: Batch) -> list[EpisodeResult]:
 
 
 @lru_cache(maxsize=2)
-def _physics(task: str, form: tuple[tuple[str, Any], ...]) -> Any:
+def _physics(task: str, kwargs: tuple[tuple[str, Any], ...]) -> Any:
     """Creates a physics environment, cached per process and arguments; with "all" it runs any task for one arm."""
     from dream_env.nicol import real
 
-    return real.make(task, **dict(form))
+    return real.make(task, **dict(kwargs))
 
 
-def _reset_physics(batch: Batch, seed: int, **form: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
+def _reset_physics(batch: Batch, seed: int, **kwargs: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
     place = {"shift": batch.shift, "scene": batch.scene}
-    form = env_form(batch.policy, batch.world_model, batch.reward) | place | form
-    env = _physics("all" if TASKS[batch.task].arms == 1 else batch.task, tuple(form.items()))
+    kwargs = env_kwargs(batch.policy, batch.world_model, batch.reward) | place | kwargs
+    env = _physics("all" if TASKS[batch.task].arms == 1 else batch.task, tuple(kwargs.items()))
     obs, info = env.reset(seed=seed, options={"task": batch.task})
     shown: dict[str, Any] = {}
     if batch.instruction != "normal":
@@ -278,7 +278,7 @@ def _play_dream(batch: Batch) -> list[EpisodeResult]:
         max_episode_steps=steps,
         autoreset_mode=AutoresetMode.DISABLED,
         temperature=batch.temperature,
-        **env_form(batch.policy, batch.world_model, batch.reward),
+        **env_kwargs(batch.policy, batch.world_model, batch.reward),
     )
     obs, info = envs.reset(seed=list(batch.seeds), options={"start": np.arange(len(batch.seeds))})
     act, total, taken = Timed(make_actor(batch.policy, batch.seeds)), np.zeros(len(batch.seeds)), []
@@ -345,7 +345,7 @@ def record(batch: Batch) -> list[Clip]:
             "proprio": physics.proprio.copy(),
             "goal_image": physics.goal_image,
         }
-        world_model = env_form(batch.policy, batch.world_model)["world_model"]
+        world_model = env_kwargs(batch.policy, batch.world_model)["world_model"]
         dream = NicoLDreamEnv(batch.task, obs_type="pixels", world_model=world_model)
         imagined, _ = dream.reset(seed=seed, options=start | {"instruction": physics.spoken})
         pictures = [(start["image"], imagined["pixels"])]

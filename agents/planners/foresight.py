@@ -15,7 +15,7 @@ from dream_env.agents.planners import states
 from dream_env.agents.planners.objectives import Objective, usual
 from dream_env.agents.planners.planner import PlannerConfig, write
 from dream_env.agents.planners.prior import Prior, load_policy, varied
-from dream_env.agents.planners.problem import ActionBox, Noise, check_counts
+from dream_env.agents.planners.problem import ActionBox, Noise, check_counts, check_horizon
 from dream_env.checks import check_choice, check_number
 from dream_env.observations import ObsType
 from dream_env.world_models import checkpoint
@@ -103,10 +103,7 @@ class Foresight:
         self.config = config
         self.model = checkpoint.load(config.world_model) if model is None else model
         spec = self.model.spec
-        if spec.horizon is not None and config.horizon > spec.horizon:
-            raise ValueError(
-                f"horizon={config.horizon}; accepted: up to {spec.horizon}, the length of an episode of {spec.name}"
-            )
+        check_horizon(config.horizon, spec)
         self.policy = load_policy(config.policy, config.world_model) if policy is None else policy
         self.prior = Prior(self.policy, config.std, config.beta)
         if self.prior.obs_type == "native" and getattr(self.model, "state_spaces", None):
@@ -126,8 +123,8 @@ class Foresight:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
-        return "native" if self.prior.obs_type == "native" else states.form(self.model, self.inputs)
+        """Type of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
+        return "native" if self.prior.obs_type == "native" else states.obs_type_for(self.model, self.inputs)
 
     def reset(self) -> None:
         """Resets the policy, the chosen behavior and the random numbers."""

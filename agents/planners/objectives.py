@@ -62,7 +62,7 @@ def disagreement(imagined: Imagined) -> Tensor:
 def reward(imagined: Imagined) -> Tensor:
     """Negative predicted reward of the environment, weighted by the probability that the episode has not yet ended."""
     predicted = _predicted(imagined, "reward")
-    if imagined.told[0].terminated is None:
+    if imagined.predictions[0].terminated is None:
         return -predicted
     going = torch.cumprod(1 - _predicted(imagined, "terminated"), 0)
     return -predicted * torch.cat([torch.ones_like(going[:1]), going[:-1]])
@@ -174,7 +174,7 @@ class Objective:
 
 
 def _predicted(imagined: Imagined, name: str) -> Tensor:
-    parts = [getattr(each, name) for each in imagined.told]
+    parts = [getattr(each, name) for each in imagined.predictions]
     if not parts or parts[0] is None:
         raise ValueError(f"objective: {type(imagined.model).__name__} predicts no {name}; accepted: another objective")
     return torch.stack(parts)

@@ -17,7 +17,7 @@ from dream_env.agents.planners.gradient import GradientDescent
 from dream_env.agents.planners.mppi import MPPI
 from dream_env.agents.planners.objectives import Objective
 from dream_env.agents.planners.prior import Prior, load_policy
-from dream_env.agents.planners.problem import ActionBox, Noise, Problem, Solver, check_counts
+from dream_env.agents.planners.problem import ActionBox, Noise, Problem, Solver, check_counts, check_horizon
 from dream_env.agents.planners.rollout import Imagination
 from dream_env.agents.planners.shooting import RandomShooting
 from dream_env.checks import check_choice
@@ -122,10 +122,7 @@ class Planner:
         self.config = config
         self.model = checkpoint.load(config.world_model) if model is None else model
         spec = self.model.spec
-        if spec.horizon is not None and config.horizon > spec.horizon:
-            raise ValueError(
-                f"horizon={config.horizon}; accepted: up to {spec.horizon}, the length of an episode of {spec.name}"
-            )
+        check_horizon(config.horizon, spec)
         self.box = ActionBox(spec.action, self.model.device)
         self.solver = config.make_solver()
         self.objective = Objective(config.objective, config.path, value)
@@ -143,8 +140,8 @@ class Planner:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
-        return states.form(self.model, self.inputs)
+        """Type of the observations that it reads, see `dream_env.observations.ObservationBuilder`."""
+        return states.obs_type_for(self.model, self.inputs)
 
     def reset(self) -> None:
         """Discards the current plans and resets the random numbers."""

@@ -40,7 +40,7 @@ class Prior:
 
     @property
     def obs_type(self) -> ObsType:
-        """Form of the observations that the policy reads."""
+        """Type of the observations that the policy reads."""
         return registry.obs_type_of(self.policy)
 
     def variations(self, noise: Noise, box: ActionBox, count: int, horizon: int) -> Tensor:
@@ -117,12 +117,12 @@ class Prior:
         noise = None
         if chance is not None:
             noise = chance[:, None].expand(-1, several, -1, -1, -1).flatten(0, 2).transpose(0, 1)
-        form = ObservationBuilder(model, self.obs_type)
+        builder = ObservationBuilder(model, self.obs_type)
         self.policy.reset()
         chosen: list[Tensor] = []
 
         def choose(t: int, now: State) -> Tensor:
-            own = self.act(form, now, shown)
+            own = self.act(builder, now, shown)
             chosen.append(varied(own, added[:, t], box, None if instead is None else instead[:, t]))
             return box.actions(chosen[-1])
 
@@ -130,10 +130,10 @@ class Prior:
         imagined.actions = chosen
         return imagined
 
-    def act(self, form: ObservationBuilder, state: State, goal: Tensor | None) -> np.ndarray:
+    def act(self, builder: ObservationBuilder, state: State, goal: Tensor | None) -> np.ndarray:
         """Returns the policy's actions in imagined states, given the embeddings of their goals."""
-        built = form.build(state, goal)
-        parts = {next(iter(form.model.spec.observation)): built} if isinstance(built, Tensor) else built
+        built = builder.build(state, goal)
+        parts = {next(iter(builder.model.spec.observation)): built} if isinstance(built, Tensor) else built
         return self.policy.act({name: part.cpu().numpy() for name, part in parts.items()})
 
 
@@ -159,7 +159,7 @@ def load_policy(path: str, world_model: str | None = None) -> Any:
     policy = registry.load_once(path)
     if world_model is not None:
         registry.check_encoder(policy, world_model)
-        if registry.form_of(policy, checkpoint.load(world_model).spec)["goal_env"]:
+        if registry.env_kwargs_of(policy, checkpoint.load(world_model).spec)["goal_env"]:
             raise ValueError(
                 f"policy={path!r} reads the observations of goal_env=True, which imagination does not show; accepted: "
                 "a policy of environments without goal_env"

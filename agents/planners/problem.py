@@ -14,6 +14,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from dream_env.spec import WorldSpec
+
 Cost = Callable[[Tensor], Tensor]
 """Maps candidates `(B, S, H, A)` to costs `(B, S)`."""
 
@@ -38,6 +40,12 @@ class Solver(Protocol):
     def solve(self, problem: Problem) -> Plan:
         """Returns the best plan within the solver's budget."""
         ...
+
+
+def check_horizon(horizon: int, spec: WorldSpec) -> None:
+    """Raises ValueError if a plan is longer than an episode."""
+    if spec.horizon is not None and horizon > spec.horizon:
+        raise ValueError(f"horizon={horizon}; accepted: up to {spec.horizon}, the length of an episode of {spec.name}")
 
 
 class ActionBox:

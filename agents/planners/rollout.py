@@ -22,14 +22,14 @@ class Imagined:
     Attributes:
         model: The world model.
         states: States after each step, H entries of N rows.
-        told: Predictions of each step, H entries.
+        predictions: Predictions of each step, H entries.
         goal: The goals, see `dream_env.agents.planners.states.goal_of`, N rows; None without goals.
         actions: Actions of each step, H entries `(N, ...)`.
     """
 
     model: WorldModel
     states: list[State]
-    told: list[Prediction]
+    predictions: list[Prediction]
     goal: State | None
     actions: list[Tensor]
 
@@ -59,7 +59,7 @@ def imagine(
         drawn = None if noise is None else noise[t]
         action = choose(t, state)
         state, prediction = model.step(state, action, drawn, temperature)
-        result.told.append(prediction)
+        result.predictions.append(prediction)
         result.states.append(state)
         result.actions.append(action)
     return result

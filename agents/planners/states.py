@@ -30,8 +30,8 @@ def inputs(model: WorldModel) -> tuple[str, ...]:
     return (*seen, *(["goal"] if spec.goals else []), *(["instruction"] if spec.instructions else []))
 
 
-def form(model: WorldModel, inputs: tuple[str, ...]) -> ObsType:
-    """Returns the form of observations that contains a world model's state and all of `inputs`."""
+def obs_type_for(model: WorldModel, inputs: tuple[str, ...]) -> ObsType:
+    """Returns the `obs_type` of observations that contain a world model's state and all of `inputs`."""
     if not hasattr(model, "restore"):
         return "native"
     return "state" if getattr(model, "state_spaces", ()) else "words" if "words" in inputs else "embedding"

@@ -28,19 +28,19 @@ class FlowLayer(nn.Module):
         self.heads = heads
         self.query, self.key_value, self.out = (nn.Linear(width, n * width) for n in (1, 2, 1))
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.told = nn.Linear(width, 6 * width)
+        self.told = nn.Linear(width, 6 * width)  # adaLN; checkpoints have this name
         nn.init.zeros_(self.told.weight)
         nn.init.zeros_(self.told.bias)
 
-    def forward(self, tokens: Tensor, context: Tensor, told: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, context: Tensor, condition: Tensor) -> Tensor:
         """Returns the updated tokens.
 
         Args:
             tokens: `(B, N, W)`.
             context: Further tokens to attend to, `(B, M, W)`.
-            told: Sum of the embeddings of time and scene, `(B, W)`.
+            condition: Sum of the embeddings of time and scene, `(B, W)`.
         """
-        shift, scale, gate, shift2, scale2, gate2 = self.told(F.silu(told))[:, None].chunk(6, -1)
+        shift, scale, gate, shift2, scale2, gate2 = self.told(F.silu(condition))[:, None].chunk(6, -1)
         normal = F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale) + shift
         every = torch.cat([context, normal], 1)
         query, key, value = (

@@ -153,22 +153,23 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        # Attention to words and vectors, to tokens, and among the latents; checkpoints have these names.
         self.told, self.seen, self.each = (Attention(width, heads) for _ in range(3))
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, latents: Tensor, told: Tensor, hidden: Tensor, seen: Tensor, private: int = 0) -> Tensor:
+    def forward(self, latents: Tensor, context: Tensor, hidden: Tensor, seen: Tensor, private: int = 0) -> Tensor:
         """Returns the updated latents `(B, N, W)`.
 
         Args:
             latents: `(B, N, W)`.
-            told: Embedded words and vectors, `(B, M, W)`.
-            hidden: Rows of `told` that are masked out, `(B, M)` bool.
+            context: Embedded words and vectors, `(B, M, W)`.
+            hidden: Rows of `context` that are masked out, `(B, M)` bool.
             seen: Embedded tokens of the observation, `(B, T, W)`.
             private: Number of last latents that the other latents do not attend to.
         """
-        latents = self.each(self.seen(self.told(latents, told, hidden), seen), private=private)
+        latents = self.each(self.seen(self.told(latents, context, hidden), seen), private=private)
         return latents + self.mlp(latents)
 
 
@@ -238,17 +239,17 @@ class Trunk(nn.Module):
         seen = seen.unflatten(-1, (SPREAD, -1)).flatten(1, 2) if self.config.tokens == 1 else seen
         seen = seen + self.place
         seen = seen + self.look(seen)
-        told = [self.nothing.expand(len(tokens), 1, -1)]
-        told += [layer(obs[name])[:, None] for name, layer in self.vectors.items()]
-        hidden = [torch.zeros(len(tokens), len(told), dtype=torch.bool, device=tokens.device)]
+        parts = [self.nothing.expand(len(tokens), 1, -1)]
+        parts += [layer(obs[name])[:, None] for name, layer in self.vectors.items()]
+        hidden = [torch.zeros(len(tokens), len(parts), dtype=torch.bool, device=tokens.device)]
         if self.sentence is not None and self.order is not None:
             rows = obs["words"].long()
-            told.append(self.sentence(self.table[rows]) + self.order[: rows.shape[1]])
+            parts.append(self.sentence(self.table[rows]) + self.order[: rows.shape[1]])
             hidden.append(rows == 0)
         elif self.sentence is not None:
-            told.append(self.sentence(2.5 * obs["instruction"])[:, None])
+            parts.append(self.sentence(2.5 * obs["instruction"])[:, None])
             hidden.append(torch.zeros_like(hidden[0][:, :1]))
-        context, absent = torch.cat(told, 1), torch.cat(hidden, 1)
+        context, absent = torch.cat(parts, 1), torch.cat(hidden, 1)
         private = 0 if further is None else len(further)
         own = self.latents if further is None else torch.cat([self.latents, further])
         latents = own.expand(len(tokens), -1, -1)

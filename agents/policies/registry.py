@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
 from functools import lru_cache
 from importlib import import_module, resources
 from pathlib import Path
@@ -17,7 +16,7 @@ from dream_env.paths import located, shown
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
-from dream_env.world_models.weights import fill, read_config
+from dream_env.world_models.weights import config_of, fill, read_config
 
 KINDS = {
     "vla": "dream_env.agents.nicol.vla:VLA",
@@ -106,7 +105,9 @@ def load(path: str | Path = "default", device: str | torch.device = "cpu") -> An
     renamed = getattr(policy_class, "RENAMED_WEIGHTS", {})
     weights, spec = folder / checkpoint.WEIGHTS, folder / checkpoint.SPEC
     about = (WorldSpec.load(spec),) if spec.is_file() else ()  # policies that are also world models have a spec
-    policy = fill(lambda: policy_class(_config(policy_class, values), *about), weights, "policy", _REMEDY, renamed)
+    policy = fill(
+        lambda: policy_class(config_of(policy_class.config_class, values), *about), weights, "policy", _REMEDY, renamed
+    )
     return policy.eval().to(check_device(device))
 
 
@@ -153,7 +154,7 @@ def obs_type_of(policy: Any) -> ObsType:
     return next((kind for kind in kinds if kind in policy.inputs), "embedding")
 
 
-def form_of(policy: Any, spec: WorldSpec) -> dict[str, Any]:
+def env_kwargs_of(policy: Any, spec: WorldSpec) -> dict[str, Any]:
     """Returns the arguments `obs_type` and `goal_env` of environments that show a loaded policy what it reads."""
     goal_env = "desired_goal" in policy.inputs and "desired_goal" not in spec.observation.spaces
     return {"obs_type": "embedding" if goal_env else obs_type_of(policy), "goal_env": goal_env}
@@ -163,7 +164,7 @@ def check_encoder(policy: Any, world_model: str) -> None:
     """Raises ValueError if a loaded policy was trained in another world, or with another encoder, as far as known."""
     config = getattr(policy, "config", None)
     own, given = _spec_of(getattr(config, "world_model", None)), _spec_of(world_model)
-    if own and given and own.forms != given.forms:
+    if own and given and own.shapes != given.shapes:
         raise ValueError(
             f"world_model={world_model!r} is of {given.name}, and the policy was trained in one of {own.name}; "
             f"accepted: a world model of {own.name}"
@@ -211,13 +212,3 @@ def _load(path: str, *written: int) -> Any:
 def class_of(kind: str) -> Any:
     """Imports and returns the class of a kind."""
     return plugins.find(kind, KINDS, GROUP)
-
-
-def _config(policy_class: Any, values: dict[str, Any]) -> Any:
-    """Builds a config from JSON values; renames fields of older versions, see `config_class.RENAMED`."""
-    renamed = getattr(policy_class.config_class, "RENAMED", {})
-    given = {renamed.get(name, name): tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    known = [one.name for one in fields(policy_class.config_class)]
-    if unknown := sorted(given.keys() - set(known)):
-        raise ValueError(f"unknown fields {unknown}; accepted: {known}")
-    return policy_class.config_class(**given)

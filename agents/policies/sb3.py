@@ -157,9 +157,9 @@ class ZipPolicy:
 
     @property
     def obs_type(self) -> ObsType | None:
-        """Form of the observations: "native" if it reads nothing that a world model adds to them.
+        """Type of the observations: "native" if it reads nothing that a world model adds to them.
 
-        Otherwise "pixels" if it reads pictures, whatever their names; None for the other forms.
+        Otherwise "pixels" if it reads pictures, whatever their names; None for the other types.
         """
         if not {"embedding", "instruction"} & {*self.inputs}:
             return "native"

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 
-from dream_env.agents.nicol.object_state import Preparation
+from dream_env.agents.nicol.object_state import ObjectStateEncoder
 from dream_env.rewards import EVERY_STEP, RewardWeights
 from dream_env.tensors import TensorDreams
 
@@ -40,15 +40,18 @@ class TensorVecEnv(VecEnv):
 
     Args:
         dreams: The dreams.
-        preparation: Preprocessing of observations for a VLA; None leaves them as they are.
+        encoder: Encoder of observations for a VLA; None leaves them as they are.
         reward_weights: Weights of the rewards of an episode, see `dream_env.rewards.RewardWeights`.
     """
 
     def __init__(
-        self, dreams: TensorDreams, preparation: Preparation | None = None, reward_weights: RewardWeights = EVERY_STEP
+        self,
+        dreams: TensorDreams,
+        encoder: ObjectStateEncoder | None = None,
+        reward_weights: RewardWeights = EVERY_STEP,
     ) -> None:
-        self.dreams, self.preparation, self.reward_weights = dreams, preparation, reward_weights
-        space = preparation.space if preparation else dreams.single_observation_space
+        self.dreams, self.encoder, self.reward_weights = dreams, encoder, reward_weights
+        space = encoder.space if encoder else dreams.single_observation_space
         super().__init__(dreams.num_envs, space, dreams.single_action_space)
         self.obs: Obs = {}
         self.ended: list[tuple[Tensor, ...]] = []
@@ -61,8 +64,8 @@ class TensorVecEnv(VecEnv):
         self._returns = torch.zeros(self.num_envs, device=self.dreams.device)
         self._lengths = torch.zeros_like(self._returns)
         self.ended.clear()
-        self._lasting = self.preparation.lasting(obs) if self.preparation else {}
-        self.obs = self._prepared(obs, self._lasting)
+        self._constant = self.encoder.constant(obs) if self.encoder else {}
+        self.obs = self._encoded(obs, self._constant)
         return self.obs
 
     def move(self, action: Tensor) -> Step:
@@ -79,11 +82,11 @@ class TensorVecEnv(VecEnv):
             self._returns[rows], self._lengths[rows] = 0, 0
             if self.reward_weights.bootstrap_at_timeout and len(late := truncated.nonzero()[:, 0]):
                 last = {name: part[late] for name, part in info["final_obs"].items()}
-                cut = self._prepared(last, {name: part[late] for name, part in self._lasting.items()}), late
-            if self.preparation:
-                begun = self.preparation.lasting({name: part[rows] for name, part in obs.items()})
-                self._lasting = {name: part.index_copy(0, rows, begun[name]) for name, part in self._lasting.items()}
-        self.obs = self._prepared(obs, self._lasting)
+                cut = self._encoded(last, {name: part[late] for name, part in self._constant.items()}), late
+            if self.encoder:
+                begun = self.encoder.constant({name: part[rows] for name, part in obs.items()})
+                self._constant = {name: part.index_copy(0, rows, begun[name]) for name, part in self._constant.items()}
+        self.obs = self._encoded(obs, self._constant)
         return Step(self.obs, reward, done, cut)
 
     def take_episodes(self) -> list[dict[str, Any]]:
@@ -96,8 +99,8 @@ class TensorVecEnv(VecEnv):
             for r, n, *won in rows
         ]
 
-    def _prepared(self, obs: Obs, lasting: Obs) -> Obs:
-        return self.preparation.observed(obs, lasting) if self.preparation else obs
+    def _encoded(self, obs: Obs, constant: Obs) -> Obs:
+        return self.encoder.encode(obs, constant) if self.encoder else obs
 
     # --- interface of stable-baselines3
 

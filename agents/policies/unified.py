@@ -61,28 +61,28 @@ class UnifiedPolicy(UnifiedModel):
         if spec is None:
             raise ValueError("there is no spec.json in the policy's folder; accepted: a folder of `agents.fit`")
         super().__init__(config, spec)
-        if self.acts is None:
+        if self.action_stream is None:
             raise ValueError(f"{spec.name} has actions {spec.action}; accepted of a policy: a bounded Box")
-        if not config.acts:
+        if not config.is_policy:
             raise ValueError(
                 "it was fitted with --action-weight 0, so its actions were not trained: it is a world model only; "
                 "accepted of a policy: `agents.fit --model unified` with demonstrations or --teacher-policy"
             )
         self.requires_grad_(False)
-        self.acts.requires_grad_(True)
+        self.action_stream.requires_grad_(True)
         self.reset()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the parts of an observation that it reads."""
-        assert self.acts is not None
-        return (*self.observed, *self.acts.names)
+        assert self.action_stream is not None
+        return (*self.observed, *self.action_stream.names)
 
     def requires_grad_(self, requires_grad: bool = True) -> UnifiedPolicy:
         """Sets whether the action stream is trainable; all other weights stay frozen."""
         super().requires_grad_(False)
-        if self.acts is not None:
-            self.acts.requires_grad_(requires_grad)
+        if self.action_stream is not None:
+            self.action_stream.requires_grad_(requires_grad)
         return self
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
@@ -147,24 +147,24 @@ class UnifiedCritic(nn.Module):
         del self.model.dream
         self.model.base.load_state_dict(policy.base.state_dict())
         self.model.trunk = copy.deepcopy(policy.trunk)
-        acts = self.model.acts
-        assert acts is not None and policy.acts is not None
-        known, fresh = policy.acts.state_dict(), acts.state_dict()
-        acts.load_state_dict({n: known[n] if part.shape == known[n].shape else part for n, part in fresh.items()})
-        seen = len(policy.acts.shift)  # the embedding comes last
+        stream = self.model.action_stream
+        assert stream is not None and policy.action_stream is not None
+        known, fresh = policy.action_stream.state_dict(), stream.state_dict()
+        stream.load_state_dict({n: known[n] if part.shape == known[n].shape else part for n, part in fresh.items()})
+        seen = len(policy.action_stream.shift)  # the embedding comes last
         with torch.no_grad():
-            for own, its in ((acts.shift, policy.acts.shift), (acts.factor, policy.acts.factor)):
+            for own, its in ((stream.shift, policy.action_stream.shift), (stream.factor, policy.action_stream.factor)):
                 own[:seen] = its
-            if acts.about is not None and policy.acts.about is not None:
-                acts.about.weight[:, :seen] = policy.acts.about.weight
+            if stream.about is not None and policy.action_stream.about is not None:
+                stream.about.weight[:, :seen] = policy.action_stream.about.weight
         self.model.requires_grad_(False)
-        for module in (self.model.trunk, acts):
+        for module in (self.model.trunk, stream):
             module.requires_grad_(True)
-        acts.head = nn.Linear(acts.head.in_features, 1)
+        stream.head = nn.Linear(stream.head.in_features, 1)
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Returns the values."""
         model = self.model
         _, _, robot, scene = model.look(obs)
-        assert model.acts is not None
-        return model.acts(scene, robot, obs)[:, 0]
+        assert model.action_stream is not None
+        return model.action_stream(scene, robot, obs)[:, 0]

@@ -52,8 +52,8 @@ def make_real(
         from dream_env.nicol import real  # imported late because it loads the physics engine
 
         check_choice("task", task, (*TASKS, "all"))
-        form = {"obs_type": obs_type, "reward": reward, "goal_env": goal_env}
-        return real.make(task, world_model=world_model, **form, **options)
+        kwargs = {"obs_type": obs_type, "reward": reward, "goal_env": goal_env}
+        return real.make(task, world_model=world_model, **kwargs, **options)
     # Apply the same preparation (crop, resize, frame skip, ...) as when the episodes were recorded.
     made = make_of(replace(spec, name=name), **options)
     if obs_type == "native" and not spec.goals and reward in (None, "environment"):

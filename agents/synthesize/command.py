@@ -105,25 +105,26 @@ def dream(
     chance = noise.uniform(variants, horizon, model.noise_dim)  # every episode has its own noise sample
     rows, goals = repeat(state, variants), None if goal is None else repeat(goal, variants)
     one = prior.imagine(model, box, rows, goals, variations.flatten(0, 1)[:, None], chance.flatten(0, 1)[:, None])
-    if one.told[0].success is None or one.told[0].disagreement is None:
+    if one.predictions[0].success is None or one.predictions[0].disagreement is None:
         raise ValueError(
             f"the world model of {model.spec.name} predicts no success or no disagreement, which the filter needs; "
             "accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
         )
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
-    held = torch.stack([each.success >= threshold for each in one.told if each.success is not None], 1)
+    held = torch.stack([each.success >= threshold for each in one.predictions if each.success is not None], 1)
     actions = box.actions(torch.stack(one.actions, 1))
     confirmed = held[:, -model.spec.hold_steps :].all(1).long()
     for _ in range(draws - 1):
         again = noise.uniform(variants, horizon, model.noise_dim).flatten(0, 1).transpose(0, 1)
         other = imagine(model, rows, lambda t, _: actions[:, t], horizon, goals, again)
-        last = [each.success >= threshold for each in other.told[-model.spec.hold_steps :] if each.success is not None]
+        final = other.predictions[-model.spec.hold_steps :]
+        last = [each.success >= threshold for each in final if each.success is not None]
         confirmed += torch.stack(last, 1).all(1)
     nearer = torch.ones(len(actions), dtype=torch.bool, device=model.device)
     if goals is not None:
         far = [_apart(model, each, goals) for each in (rows, one.states[-1])]
         nearer = far[1] < far[0]
-    disagreement = torch.stack([each.disagreement for each in one.told if each.disagreement is not None], 1)
+    disagreement = torch.stack([each.disagreement for each in one.predictions if each.disagreement is not None], 1)
     begins = model.success(rows) >= threshold if isinstance(model, HasSuccess) else torch.zeros_like(held[:, 0])
     success = torch.cat([begins[:, None], held], 1)
     return Dreamt([rows, *one.states], actions, success, disagreement, confirmed, nearer)

@@ -163,8 +163,8 @@ def main(args: Arguments) -> None:
     args = replace(args, world_model=registry.named_world_model(args.world_model, args.init))
     physics = None
     if args.validation_episodes:
-        form: dict[str, Any] = {"obs_type": obs_type_of(args), "reward": args.reward, "task": args.task}
-        physics = make_real(args.env, args.world_model, **form)
+        kwargs: dict[str, Any] = {"obs_type": obs_type_of(args), "reward": args.reward, "task": args.task}
+        physics = make_real(args.env, args.world_model, **kwargs)
     with mirrored(args.out, args.settings(), args.wandb):
         train(args, make_env(args), physics)
     print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")

@@ -16,7 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from dream_env.adapters.sb3 import DreamVecEnv, FromZero, RewardWeighting
-from dream_env.agents.nicol.object_state import ObjectStateVecEnv, Preparation, reads_only
+from dream_env.agents.nicol.object_state import ObjectStateEncoder, ObjectStateVecEnv, reads_object_state_only
 from dream_env.agents.nicol.vla import VLA
 from dream_env.agents.policies import practice, registry
 from dream_env.agents.policies.actors import VLAPolicy, VLASACPolicy
@@ -139,8 +139,8 @@ def make_env(args: Arguments) -> VecEnv:
     if not (args.init and args.algo == "ppo"):
         return DreamVecEnv(args.dreams, **kwargs)
     dreams, clone = TensorDreams(args.dreams, seed=args.seed, **kwargs), registry.load(args.init, args.device)
-    prepared = Preparation(clone, dreams.single_observation_space) if prepares(clone) else None
-    return TensorVecEnv(dreams, prepared, terms_of(args).reward_weights)
+    encoder = ObjectStateEncoder(clone, dreams.single_observation_space) if reads_object_state(clone) else None
+    return TensorVecEnv(dreams, encoder, terms_of(args).reward_weights)
 
 
 def prepare(args: Arguments, env: VecEnv) -> VecEnv:
@@ -152,7 +152,7 @@ def prepare(args: Arguments, env: VecEnv) -> VecEnv:
         return env
     if args.init and (reward_weights := terms_of(args).reward_weights) != EVERY_STEP:
         env = RewardWeighting(env, *reward_weights)
-    if args.init and prepares(registry.load(args.init)):
+    if args.init and reads_object_state(registry.load(args.init)):
         env = ObjectStateVecEnv(env, args.init, args.device)
     return FromZero(env) if not args.init and first_action(args) else env
 
@@ -162,9 +162,9 @@ def first_action(args: Arguments) -> int:
     return int(getattr(spec_of(args.world_model).action, "start", 0))
 
 
-def prepares(clone: Any) -> bool:
-    """Returns whether a clone trains on object states that `Preparation` computes once from observations."""
-    return isinstance(clone, VLA) and reads_only(clone.config)
+def reads_object_state(clone: Any) -> bool:
+    """Returns whether a clone trains on object states that `ObjectStateEncoder` computes once from observations."""
+    return isinstance(clone, VLA) and reads_object_state_only(clone.config)
 
 
 def rollout_steps(args: Arguments) -> int:

@@ -39,7 +39,7 @@ class Saved:
         self.policy = policy
         if isinstance(env.config.world_model, str | Path):
             registry.check_encoder(policy, str(env.config.world_model))
-        self.form = ObservationBuilder(env.dreams.engine.model, **registry.form_of(policy, env.world_spec))
+        self.obs_builder = ObservationBuilder(env.dreams.engine.model, **registry.env_kwargs_of(policy, env.world_spec))
         self.reset()
 
     @property
@@ -49,7 +49,7 @@ class Saved:
         Planners are excluded because planning in every imagined step takes too long, and policies that need other
         observations than embeddings because imagination provides embeddings only.
         """
-        usual = self.form.obs_type in ("embedding", "words") and not self.form.goal_env
+        usual = self.obs_builder.obs_type in ("embedding", "words") and not self.obs_builder.goal_env
         return self.policy if usual and getattr(self.policy, "kind", "") not in PLANNERS else None
 
     def reset(self) -> None:
@@ -62,7 +62,7 @@ class Saved:
         engine, carry = env.dreams.engine, env.dreams.carry
         with torch.inference_mode():
             goal = carry["_goal"] if engine.spec.goals else None
-            seen = to_numpy(self.form.build(engine.state(carry), goal))
+            seen = to_numpy(self.obs_builder.build(engine.state(carry), goal))
         parts = seen if isinstance(seen, dict) else {next(iter(engine.spec.observation.spaces)): seen}
         return self.policy.act(parts)[0]
 

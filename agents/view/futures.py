@@ -112,7 +112,7 @@ class Futures:
     def _read(self, imagined: Imagined, done: list[Tensor], names: list[str], goal: Tensor) -> list[Future]:
         count = len(done)
         scores = self._scores(imagined, goal)
-        success = imagined.told[-1].success
+        success = imagined.predictions[-1].success
         path = [{k: v.cpu().numpy() for k, v in self.model.decode(state).items()} for state in imagined.states]
         return [
             Future(
@@ -129,6 +129,6 @@ class Futures:
         """Returns scores `(H, N)`; `goal` `(1, E)` is the goal embedding."""
         if self.engine.spec.goals:
             return torch.stack([rewards.distance(self.model.embedding(state), goal) for state in imagined.states])
-        if imagined.told[0].reward is not None:
+        if imagined.predictions[0].reward is not None:
             return -objectives.reward(imagined).cumsum(0)
         return None

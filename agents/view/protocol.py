@@ -138,7 +138,7 @@ def hello(session: DreamSession) -> dict[str, Any]:
         "task": session.task,
         "real": None if session.twin is None else spec.name,
         "tells_success": session.tells_success,
-        "tells_disagreement": session.engine.tells_disagreement,
+        "tells_disagreement": session.engine.predicts_disagreement,
         "disagreement_threshold": getattr(settings, "disagreement_threshold", None),
         "success_threshold": session.engine.success_threshold,
         "temperature": session.temperature,

@@ -141,8 +141,8 @@ def episode_of(moments: Sequence[Moment], world: str, hold_steps: int = 1) -> Ep
         seen, rewards, ended = [r.observation for r in real], [r.reward for r in real[1:]], real[-1].ended
         success = None
         if any("is_success" in r.info for r in real):  # after `hold_steps` steps of the condition, which is stored
-            told = np.array([bool(r.info.get("is_success")) for r in real])
-            success = np.array([told[i : i + hold_steps].any() for i in range(len(told))])
+            succeeded = np.array([bool(r.info.get("is_success")) for r in real])
+            success = np.array([succeeded[i : i + hold_steps].any() for i in range(len(succeeded))])
     return Episode(
         {name: np.stack([observation[name] for observation in seen]) for name in seen[0]},
         actions,

@@ -98,8 +98,8 @@ class DreamSession:
         self.config = config
         policies = {label: registry.load(path) for label, path in config.policies.items()}
         words = any("words" in policy.inputs for policy in policies.values())  # then states need the instruction
-        form = {"obs_type": "words" if words else "embedding", "temperature": config.temperature}
-        self.env = make_dream(config.world_model, task=config.task, **form)
+        kwargs = {"obs_type": "words" if words else "embedding", "temperature": config.temperature}
+        self.env = make_dream(config.world_model, task=config.task, **kwargs)
         self.engine = self.env.dreams.engine
         self.spec = self.engine.spec
         self.drivers: dict[str, Driver | None] = {YOU: None}
@@ -108,7 +108,7 @@ class DreamSession:
         self.driver = next(iter(config.policies), YOU)
         self.twin = Twin.of(config.real, config.world_model, self.spec)
         self.futures_of = Futures(self.engine, config.seed)
-        self.tells_success = self.engine.tells_success
+        self.tells_success = self.engine.predicts_success
         self.task, self._next = config.task, config.seed
         self.moments: list[Moment] = []
         self._at = 0

@@ -1,7 +1,7 @@
 """Environments for LeRobot's rollouts: observations, instruction and episode length under the names that it reads.
 
-LeRobot calls `make_env` in the `env.py` of a repository on the Hub (EnvHub). `dream_env.hub.push_to_hub` uploads such a
-file with every world model; it calls `make_dream_env`. LeRobot does not have to be installed here.
+LeRobot calls `make_env` in the `env.py` of a repository on the Hub (EnvHub). `dream_env.hub.push` uploads such a file
+with every world model; it calls `make_dream_env`. LeRobot does not have to be installed here.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from dream_env.data.lerobot import LeRobotStore
 from dream_env.hub.cards import make_card
 from dream_env.hub.names import HubName, RepoType, is_hub_name
 from dream_env.hub.pull import FILES, _bars, client, library
+from dream_env.world_models.checkpoint import CONFIG, SHIPPED, WEIGHTS, is_kind
 
 Kind = Literal["world model", "policy", "data set"]
 ENV_FILE = "env.py"
@@ -40,8 +42,6 @@ def kind_of(folder: str | Path) -> Kind:
         FileNotFoundError: If the folder does not exist.
         ValueError: If it contains neither a world model, nor a policy, nor a dataset.
     """
-    from dream_env.world_models.checkpoint import CONFIG, WEIGHTS, is_kind
-
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -93,8 +93,6 @@ def push_to_hub(
     kind = kind_of(folder)
     type: RepoType = "dataset" if kind == "data set" else "model"
     if kind == "data set":
-        from dream_env.data.lerobot import LeRobotStore
-
         LeRobotStore(folder).episodes()  # raises if it is damaged
     hub, api = library(), client(token)
     contents = dict(_contents(folder, kind, type, given.repo, license, world_model))
@@ -148,8 +146,6 @@ def _portable_config(file: Path, world_model: str | None) -> bytes | None:
     if world_model is not None:
         HubName.parse(world_model)
         return (json.dumps({**config, "world_model": world_model}, indent=2) + "\n").encode()
-    from dream_env.world_models.checkpoint import SHIPPED  # imports this package
-
     named = config.get("world_model", "default")
     if named in SHIPPED or is_hub_name(named):
         return None

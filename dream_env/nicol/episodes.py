@@ -1,7 +1,7 @@
-"""NICOL's episodes as plain arrays for fitting, cloning and studies, including the simulator's labels.
+"""NICOL's episodes with the simulator's labels as plain arrays, for fits, clones and studies that need labels.
 
-On disk and in `dream_env.data`, NICOL's episodes have the same format as those of any other robot. This module converts
-between that format and NICOL's arrays.
+On disk and in `dream_env.data`, NICOL's episodes have the same format as those of any other robot (here `AnyEpisode`
+and `AnyDataset`). This module converts between that format and NICOL's arrays.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 
 from dream_env.checks import check_choice
-from dream_env.data import episode as one
-from dream_env.data import episodes as general
-from dream_env.data import writer
 from dream_env.data.concat import Concat
+from dream_env.data.episode import UNKNOWN
+from dream_env.data.episode import Episode as AnyEpisode
+from dream_env.data.episodes import EpisodeDataset as AnyDataset
+from dream_env.data.episodes import matching
+from dream_env.data.writer import EpisodeWriter as AnyWriter
 from dream_env.nicol.constants import HOLD_STEPS, IMAGE_SIZE
 from dream_env.nicol.language import COLORS
+from dream_env.nicol.layout import CUBES
 from dream_env.nicol.spec import SPEC
 from dream_env.nicol.tasks import task_of
 
 KINDS = ("expert", "demo", "misjudge", "attempt", "play", "random", "policy", "dreamt")
 """Behaviors that can have recorded an episode, see `dream_env.agents.nicol.behaviors`."""
-CUBES = ("cube_0", "cube_1", "cube_2")
 
 
 def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
@@ -48,7 +50,7 @@ def arrays(steps: int) -> dict[str, tuple[tuple[int, ...], type]]:
 
 _RANGES = {name: (-1, 1) for name in ("proprio", "action", "label")} | {
     "colors": (0, len(COLORS) - 1),
-    "target": (0, len(CUBES) - 1),
+    "target": (0, CUBES - 1),
 }
 LABELS = ("expert", "objects", "colors", "target", "hand", "held")
 """Names of the simulator's labels in a dataset; the task's condition is stored as the dataset's success."""
@@ -97,8 +99,8 @@ class Episode:
 
     def __post_init__(self) -> None:
         """Checks kind, target, shapes, dtypes and ranges."""
-        check_choice("kind", self.kind, (*KINDS, one.UNKNOWN))
-        check_choice("target", self.target, range(len(CUBES)))
+        check_choice("kind", self.kind, (*KINDS, UNKNOWN))
+        check_choice("target", self.target, range(CUBES))
         steps = max(1, len(self.proprio) - 1)
         for name, (shape, dtype) in arrays(steps).items():
             given = np.asarray(getattr(self, name))
@@ -116,10 +118,10 @@ class Episode:
         """Whether the condition held over the last `HOLD_STEPS` frames."""
         return bool(self.condition[-HOLD_STEPS:].all())
 
-    def general(self) -> one.Episode:
+    def general(self) -> AnyEpisode:
         """Converts the episode to the format shared by all robots."""
         frames = np.ones((len(self.proprio), 1))
-        return one.Episode(
+        return AnyEpisode(
             observation={"pixels": self.images, "proprio": self.proprio},
             goal={"pixels": self.goal_image},
             action=self.action,
@@ -146,7 +148,7 @@ def _check(name: str, array: np.ndarray, place: str = "") -> None:
 
 
 def _of_three_cubes(
-    data: general.EpisodeDataset, objects: np.ndarray, colors: np.ndarray, root: str | Path
+    data: AnyDataset, objects: np.ndarray, colors: np.ndarray, root: str | Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Removes the empty object slots of `objects` and `colors`, for datasets that store five slots.
 
@@ -156,22 +158,22 @@ def _of_three_cubes(
     if "shapes" not in data.labels:
         return objects, colors
     shapes = data.stacked("shapes")
-    if (shapes[..., : len(CUBES)] != 0).any() or (shapes[..., len(CUBES) :] >= 0).any():
+    if (shapes[..., :CUBES] != 0).any() or (shapes[..., CUBES:] >= 0).any():
         raise ValueError(
             f"{root} holds varied scenes, of one to five objects; accepted here: scenes of three cubes "
             "(`dream_env.data` reads any)"
         )
-    return objects[..., : 3 * len(CUBES)], colors[..., : len(CUBES)]
+    return objects[..., : 3 * CUBES], colors[..., :CUBES]
 
 
-class EpisodeWriter(writer.EpisodeWriter):
+class EpisodeWriter(AnyWriter):
     """Writes NICOL's episodes to a dataset, see `dream_env.data.writer.EpisodeWriter`."""
 
     def __init__(self, root: str | Path) -> None:
         """Opens the folder `root`, creating it if missing; raises ValueError if it is not a matching dataset."""
         super().__init__(root, SPEC)
 
-    def add(self, episode: Episode | one.Episode, order: int | None = None) -> None:
+    def add(self, episode: Episode | AnyEpisode, order: int | None = None) -> None:
         """Stages one episode; raises ValueError if the dataset already has an episode with its seed."""
         super().add(episode.general() if isinstance(episode, Episode) else episode, order)
 
@@ -203,10 +205,10 @@ class EpisodeDataset:
     @classmethod
     def load(cls, *roots: str | Path) -> EpisodeDataset:
         """Loads one or more datasets as one; raises the errors of `dream_env.data.episodes.EpisodeDataset.load`."""
-        return cls.concatenate([cls.of(general.EpisodeDataset.load(root, spec=SPEC), root) for root in roots])
+        return cls.concatenate([cls.of(AnyDataset.load(root, spec=SPEC), root) for root in roots])
 
     @classmethod
-    def of(cls, data: general.EpisodeDataset, root: str | Path = "the data set") -> EpisodeDataset:
+    def of(cls, data: AnyDataset, root: str | Path = "the data set") -> EpisodeDataset:
         """Converts a dataset in the format shared by all robots.
 
         Args:
@@ -228,7 +230,7 @@ class EpisodeDataset:
         except ValueError as error:
             raise ValueError(f"{root}: {error}; load tasks with different horizons one at a time") from error
         label["objects"], label["colors"] = _of_three_cubes(data, label["objects"], label["colors"], root)
-        unknown = data.task == one.UNKNOWN
+        unknown = data.task == UNKNOWN
         task = np.array(
             [task_of(words) if no else old for words, no, old in zip(data.instruction, unknown, data.task, strict=True)]
         )
@@ -252,7 +254,7 @@ class EpisodeDataset:
             _check(name, columns[name], f"{root}: ")
         _check("target", target, f"{root}: ")
         for kind in set(data.kind.tolist()):
-            check_choice(f"{root}: kind", kind, (*KINDS, one.UNKNOWN))
+            check_choice(f"{root}: kind", kind, (*KINDS, UNKNOWN))
         return cls(data.seed, data.kind, task, data.instruction, target=target, **columns)
 
     @classmethod
@@ -311,4 +313,4 @@ class EpisodeDataset:
             ValueError: If no episode has this kind or task.
         """
         mask = None if success is None else self.success == success
-        return self.take(general.matching(self, kind, task, mask)[:limit])
+        return self.take(matching(self, kind, task, mask)[:limit])

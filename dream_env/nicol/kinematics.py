@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dream_env.nicol import tables, urdf
+from dream_env.nicol import urdf, urdf_data
 
 Arm = Literal["right", "left"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -83,13 +83,13 @@ class ArmKinematics:
             tip: Pose (4, 4) of the tip in the palm's frame; None for the `laser` frame.
         """
         prefix = side(arm)
-        mount, *joints = tables.arm_joints(prefix)
-        laser = next(j for j in tables.hand_joints(prefix) if j.child == f"{prefix}_laser")
+        mount, *joints = urdf_data.arm_joints(prefix)
+        laser = next(j for j in urdf_data.hand_joints(prefix) if j.child == f"{prefix}_laser")
         self.low = np.array([j.limits[0] for j in joints])
         self.high = np.array([j.limits[1] for j in joints])
         self.rest = mirrored(arm, READY)
         self.tip = urdf.transform(laser.xyz, urdf.rotation(laser.rpy)) if tip is None else tip
-        base = urdf.transform((0, 0, tables.TABLE_HEIGHT), np.eye(3)) @ urdf.transform(
+        base = urdf.transform((0, 0, urdf_data.TABLE_HEIGHT), np.eye(3)) @ urdf.transform(
             mount.xyz, urdf.rotation(mount.rpy)
         )
         # A joint's local transform is constant + sin(q) sine + cos(q) cosine (Rodrigues' formula).

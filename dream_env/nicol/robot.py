@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dream_env.nicol import tables, urdf
+from dream_env.nicol import urdf, urdf_data
 from dream_env.nicol.bullet import pybullet as p
 from dream_env.nicol.grasp import GRASP_POINT, THUMB_ABDUCTION
 from dream_env.nicol.kinematics import HOME, Arm, ArmKinematics, mirrored, side
@@ -59,10 +59,10 @@ def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> di
 
     The names have no prefix for the side.
     """
-    thumb = tendon(closing, tables.THUMB_LIMITS, THUMB_GAIN, (1, 0, 2))
-    finger = tendon(closing, tables.FINGER_LIMITS, FINGER_GAIN)
+    thumb = tendon(closing, urdf_data.THUMB_LIMITS, THUMB_GAIN, (1, 0, 2))
+    finger = tendon(closing, urdf_data.FINGER_LIMITS, FINGER_GAIN)
     targets = {"jointT0": thumb_abduction}
-    for name in ("T", *tables.FINGERS):
+    for name in ("T", *urdf_data.FINGERS):
         angles = thumb if name == "T" else finger
         targets |= {f"joint{name}{i}": float(angle) for i, angle in enumerate(angles, start=1)}
     return targets
@@ -70,7 +70,7 @@ def hand_targets(closing: float, thumb_abduction: float = THUMB_ABDUCTION) -> di
 
 def _home() -> dict[str, float]:
     """Returns the angle of every joint in the home position (rad)."""
-    home = {j.name: 0.0 for j in tables.all_joints() if j.axis is not None}
+    home = {j.name: 0.0 for j in urdf_data.all_joints() if j.axis is not None}
     home["joint_head_z"], home["joint_head_y"] = HEAD_HOME
     for arm in ("right", "left"):
         home |= {f"{side(arm)}_joint{i}": float(q) for i, q in enumerate(mirrored(arm, HOME), start=1)}
@@ -165,8 +165,8 @@ class Nicol:
 
     def _add_table(self) -> int:
         """Adds the table plate as a static body: contacts with it are much cheaper than with a link of the robot."""
-        (plate,) = tables.link_table("plate_link")[1]
-        center = np.add(plate.xyz, (0, 0, tables.TABLE_HEIGHT))
+        (plate,) = urdf_data.link_table("plate_link")[1]
+        center = np.add(plate.xyz, (0, 0, urdf_data.TABLE_HEIGHT))
         shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=np.array(plate.size) / 2, physicsClientId=self.client)
         table = p.createMultiBody(0, shape, basePosition=center, physicsClientId=self.client)
         p.changeVisualShape(table, -1, rgbaColor=(0, 0, 0, 0), physicsClientId=self.client)
@@ -250,7 +250,7 @@ class Nicol:
         """Turns the head so that the eyes look at a world point (3,) m."""
         if "joint_head_z" not in self.joints:
             raise ValueError("active_head=False welded the head; accepted: a Nicol with active_head=True")
-        yaw_axis = np.array([0.187, -0.001, 0.425 + 0.1415 + 0.0605 + tables.TABLE_HEIGHT])
+        yaw_axis = np.array([0.187, -0.001, 0.425 + 0.1415 + 0.0605 + urdf_data.TABLE_HEIGHT])
         x, y, z = np.asarray(point, np.float64) - yaw_axis
         distance = float(np.hypot(x, y))
         # The eyes are 0.0985 m above the pitch axis, so the head has to pitch down by this angle in addition.

@@ -1,4 +1,4 @@
-"""Writes NICOL's URDF from `dream_env.nicol.tables`: `python -m dream_env.nicol.urdf [path]`."""
+"""Writes NICOL's URDF from `dream_env.nicol.urdf_data`: `python -m dream_env.nicol.urdf [path]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dream_env.files import replacing
-from dream_env.nicol.tables import COLORS, ZERO, Joint, Shape, Triple, all_joints, link_table
+from dream_env.nicol.urdf_data import COLORS, ZERO, Joint, Shape, Triple, all_joints, link_table
 
 URDF_PATH = Path(__file__).resolve().parents[2] / "assets" / "nicol" / "nicol.urdf"
 INERTIA_FLOOR = 1e-6

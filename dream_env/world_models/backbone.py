@@ -25,7 +25,7 @@ _LOCAL = (
 )
 
 
-class Preparation(NamedTuple):
+class ImagePreprocessing(NamedTuple):
     """Image preprocessing that a vision encoder expects.
 
     Attributes:
@@ -68,14 +68,14 @@ class VisionLanguageBackbone:
             self.text_dim: int = _config(text, "text").hidden_size
 
     @cached_property
-    def preparation(self) -> Preparation:
+    def preprocessing(self) -> ImagePreprocessing:
         """Image preprocessing, read from the processor files of the checkpoint."""
-        return _preparation(self._named("vision"))
+        return _preprocessing(self._named("vision"))
 
     @torch.no_grad()
     def patches(self, images: Tensor) -> Tensor:
         """Maps images `(B, H, W, 3)` uint8 to patch features `(B, D, rows, columns)` float32."""
-        path, (size, mean, std) = self._named("vision"), self.preparation
+        path, (size, mean, std) = self._named("vision"), self.preprocessing
         model = _model(path, "vision", str(self.device))
         pixels = images.to(self.device).permute(0, 3, 1, 2).float() / 255
         pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
@@ -177,7 +177,7 @@ def _tokenizer(path: str) -> Any:
 
 
 @lru_cache
-def _preparation(path: str) -> Preparation:
+def _preprocessing(path: str) -> ImagePreprocessing:
     """Reads the image preprocessing from JSON, because the processor classes themselves need torchvision."""
     from transformers.utils import cached_file
 
@@ -193,7 +193,7 @@ def _preparation(path: str) -> Preparation:
                 size = values.get("crop_size") or values["size"]
                 if isinstance(size, dict):
                     size = size.get("height") or size["shortest_edge"]
-                return Preparation(int(size), tuple(values["image_mean"]), tuple(values["image_std"]))
+                return ImagePreprocessing(int(size), tuple(values["image_mean"]), tuple(values["image_std"]))
     raise FileNotFoundError(
         f"vision={path!r} has no {' or '.join(_PROCESSORS)} with image_mean and image_std; accepted: a checkpoint "
         "together with its processor"

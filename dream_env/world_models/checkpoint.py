@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,7 @@ from dream_env.files import replacing
 from dream_env.paths import recorded
 from dream_env.spec import WorldSpec
 from dream_env.world_models.precision import check_device, standard
-from dream_env.world_models.weights import fill, read_config
+from dream_env.world_models.weights import config_of, fill, read_config
 
 KINDS = {
     "state_grounded": "dream_env.nicol.world_model.model:StateGroundedModel",
@@ -28,7 +28,8 @@ KINDS = {
     "unified": "dream_env.world_models.unified.model:UnifiedModel",
 }
 """Module and class of each kind of world model. The class has `kind`, `config_class` (a dataclass) and `config`, and is
-constructed from its config and the spec of its world."""
+constructed from its config and the spec of its world. Checkpoints of older versions load through the class attributes
+`RENAMED_WEIGHTS` of the class and `RENAMED` of its config, see `weights`."""
 GROUP = "dream_env.world_models"
 """Entry-point group in which other packages add kinds, see `dream_env.plugins`."""
 
@@ -144,9 +145,10 @@ def _load(folder: Path, device: str, *written: int) -> Any:
 
     def build() -> torch.nn.Module:
         given = (WorldSpec.load(spec),) if spec.is_file() else ()
-        return model_class(model_class.config_class(**values), *given)
+        return model_class(config_of(model_class.config_class, values), *given)
 
-    model = fill(build, folder / WEIGHTS, "world_model", _REMEDY)
+    renamed = getattr(model_class, "RENAMED_WEIGHTS", {})
+    model = fill(build, folder / WEIGHTS, "world_model", _REMEDY, renamed)
     model = model.to(device).eval().requires_grad_(False)
     return model.traced() if hasattr(model, "traced") else model  # a faster form for weights that stay
 
@@ -159,9 +161,4 @@ def _described(file: Path) -> tuple[Any, dict[str, Any]]:
         known = list(plugins.kinds(KINDS, GROUP))
         raise ValueError(f"world_model: {file} has kind {kind!r}; accepted: {known}; {_REMEDY}")
     model_class = plugins.find(kind, KINDS, GROUP)
-    accepted = {field.name for field in fields(model_class.config_class)}
-    if unknown := set(values) - accepted:
-        raise ValueError(
-            f"world_model: {file} has unknown fields {sorted(unknown)}; accepted: {sorted(accepted)}; {_REMEDY}"
-        )
-    return model_class, {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return model_class, values

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from dream_env.spec import WorldSpec
 from dream_env.world_models.autoencoder import AutoEncoder
-from dream_env.world_models.ensemble import Ensemble
+from dream_env.world_models.ensemble import GaussianEnsemble, picked
+from dream_env.world_models.normalization import action_size, center_and_scale, safe_std, unit_actions
+from dream_env.world_models.pictures import displayed, resized
 from dream_env.world_models.protocol import Prediction, State
 
 MARGIN = 0.1
@@ -99,14 +100,13 @@ class DynamicsModel(nn.Module):
         self.noise_dim = 1 + size
         self.has_memory = config.memory > 0
         self.embedding_dim = size + (0 if self.spec.goals else config.memory)
-        action = self.spec.action
-        choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
+        actions = action_size(spec.action)
         self.autoencoders = nn.ModuleList(
             AutoEncoder(config.latent, config.channels, config.picture_size, grid=1) for _ in self.spec.pictures
         )
-        self.recurrent = nn.GRUCell(size + choices, config.memory) if config.memory else None
-        context = size + config.memory + choices
-        self.ensemble = Ensemble(context, size, config.members, config.width, config.depth)
+        self.recurrent = nn.GRUCell(size + actions, config.memory) if config.memory else None
+        context = size + config.memory + actions
+        self.ensemble = GaussianEnsemble(context, size, config.members, config.width, config.depth)
         self.head = nn.Sequential(
             nn.Linear(context + size, config.width),
             nn.SiLU(),
@@ -120,8 +120,8 @@ class DynamicsModel(nn.Module):
             ("code_low", size, -1e6),
             ("code_high", size, 1e6),
             ("change_scale", size, 1.0),
-            ("action_mean", choices, 0.0),
-            ("action_scale", choices, 1.0),
+            ("action_mean", actions, 0.0),
+            ("action_scale", actions, 1.0),
             ("reward_mean", 1, 0.0),
             ("reward_scale", 1, 1.0),
         ):
@@ -215,17 +215,15 @@ class DynamicsModel(nn.Module):
         mean, log_std = self.ensemble(context)
         change = middle = mean.mean(0)
         if noise is not None:
-            members, rows = self.config.members, torch.arange(len(middle), device=middle.device)
-            member = (noise[:, 0] * members).long().clamp(max=members - 1)
             normal = torch.special.ndtri(noise[:, 1:].clamp(1e-6, 1 - 1e-6))
-            drawn = mean[member, rows] + log_std[member, rows].exp() * normal
+            drawn = picked(mean, noise[:, 0]) + picked(log_std, noise[:, 0]).exp() * normal
             change = middle + temperature * (drawn - middle)
         code = self.moved(state["code"], change)
-        reward, end_logit = self.told(context, code)
+        reward, end_logit = self.reward_and_end(context, code)
         after = {**state, "code": code} | ({} if memory is None else {"memory": memory})
         return after, Prediction(
-            reward=reward * self.reward_scale + self.reward_mean if self.config.rewards else None,
-            terminated=end_logit.float().sigmoid() if self.config.terminates else None,
+            reward=reward,
+            terminated=None if end_logit is None else end_logit.float().sigmoid(),
             disagreement=mean.float().var(0, unbiased=False).mean(-1),
         )
 
@@ -245,22 +243,16 @@ class DynamicsModel(nn.Module):
             result[name] = values[:, begin : begin + size].clamp(low, high)
             begin += size
         for name, autoencoder in zip(self.spec.pictures, self.autoencoders, strict=True):
-            height, width = self._box(name).shape[:2]
             drawn = autoencoder.decode(code[:, None, begin : begin + self.config.latent])  # type: ignore
             begin += self.config.latent
-            if (height, width) != drawn.shape[1:3]:
-                drawn = F.interpolate(drawn.permute(0, 3, 1, 2), (height, width), mode="bilinear", antialias=True)
-                drawn = drawn.permute(0, 2, 3, 1)
-            result[name] = (255 * drawn).round().clamp(0, 255).to(torch.uint8)
+            result[name] = displayed(drawn, self._box(name).shape[:2])
         return {name: result[name] for name in self.spec.observation.spaces}
 
     # --- used by the fit
 
     def normalized(self, action: Tensor) -> Tensor:
         """Scales actions `(..., A)` to about unit size; discrete actions `(...)` become one-hot vectors."""
-        if isinstance(self.spec.action, spaces.Discrete):
-            return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
-        return (action.float() - self.action_mean) / self.action_scale
+        return unit_actions(action, self.spec.action, self.action_mean, self.action_scale)
 
     def context(self, state: State, action: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns the input of the ensemble `(..., C)`, and the memory after the step (None without memory).
@@ -280,25 +272,32 @@ class DynamicsModel(nn.Module):
         """Adds changes, in units of `change_scale`, to codes, and clamps the result to the range of recorded codes."""
         return (code + self.change_scale * change).clamp(self.code_low, self.code_high)
 
-    def told(self, context: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicts the standardized reward and the termination logit, `(...)` each, of steps that lead to `code`."""
+    def head_outputs(self, context: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the standardized reward and the termination logit, `(...)` each, of steps that lead to `code`."""
         both = self.head(torch.cat([context, code], -1))
         return both[..., 0], both[..., 1]
+
+    def reward_and_end(self, context: Tensor, code: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Predicts the reward and the termination logit of steps that lead to `code`; None for what the data lack."""
+        reward, end_logit = self.head_outputs(context, code)
+        return (
+            reward * self.reward_scale + self.reward_mean if self.config.rewards else None,
+            end_logit if self.config.terminates else None,
+        )
 
     @torch.no_grad()
     def measure_data(self, vectors: Tensor, action: Tensor, reward: Tensor | None) -> None:
         """Sets the normalization of vectors `(F, V)`, actions `(S, A)` and rewards `(S,)` from recorded data."""
         self.vector_mean.copy_(vectors.mean(0))
-        self.vector_scale.copy_(_scale(vectors))
+        self.vector_scale.copy_(safe_std(vectors))
         space = self.spec.action
         if isinstance(space, spaces.Box):
-            bounded = torch.from_numpy(space.bounded_below & space.bounded_above)
-            low, high = torch.from_numpy(space.low).float(), torch.from_numpy(space.high).float()
-            self.action_mean.copy_(torch.where(bounded, (low + high) / 2, action.mean(0)))
-            self.action_scale.copy_(torch.where(bounded, (high - low) / 2, _scale(action)))
+            center, scale = center_and_scale(space, action.mean(0), safe_std(action))
+            self.action_mean.copy_(center)
+            self.action_scale.copy_(scale)
         if reward is not None:
             self.reward_mean.copy_(reward.mean()[None])
-            self.reward_scale.copy_(_scale(reward[:, None]))
+            self.reward_scale.copy_(safe_std(reward[:, None]))
 
     @torch.no_grad()
     def measure_codes(self, codes: Tensor, changes: Tensor) -> None:
@@ -318,7 +317,7 @@ class DynamicsModel(nn.Module):
                 limit = (torch.from_numpy(bound) - self.vector_mean[part]) / self.vector_scale[part]
                 kept[part] = pick(kept[part], limit.float())
             begin += size
-        self.change_scale.copy_(_scale(changes))
+        self.change_scale.copy_(safe_std(changes))
 
     def _box(self, name: str) -> spaces.Box:
         space = self.spec.observation[name]
@@ -328,17 +327,3 @@ class DynamicsModel(nn.Module):
     def _mean(self, name: str) -> Tensor:
         begin = sum(self._box(other).shape[0] for other in self.spec.vectors[: self.spec.vectors.index(name)])
         return self.vector_mean[begin : begin + self._box(name).shape[0]]
-
-
-def resized(pictures: Tensor, side: int) -> Tensor:
-    """Resizes images `(B, H, W, 3)` uint8 to `(B, side, side, 3)` uint8."""
-    if pictures.shape[1:3] == (side, side):
-        return pictures
-    small = F.interpolate(pictures.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
-    return small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def _scale(values: Tensor) -> Tensor:
-    """Returns the standard deviation of each column of `(N, n)`; 1 for constant columns."""
-    spread = values.std(0) if len(values) > 1 else torch.zeros(values.shape[1:])
-    return torch.where(spread > 1e-6, spread, torch.ones_like(spread))

@@ -125,7 +125,7 @@ class MDNRNN(nn.Module):
             outputs.append(hidden)
         return torch.cat(outputs)
 
-    def told(self, hidden: Tensor, code: Tensor) -> tuple[Mixture, Tensor, Tensor]:
+    def predict(self, hidden: Tensor, code: Tensor) -> tuple[Mixture, Tensor, Tensor]:
         """Predicts the next step from the output of the LSTM.
 
         Args:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from dream_env.spec import WorldSpec
-from dream_env.world_models.dynamics import resized
 from dream_env.world_models.mdn_rnn import MDNRNN
+from dream_env.world_models.normalization import action_size, center_and_scale, safe_std, unit_actions
+from dream_env.world_models.pictures import displayed, resized
 from dream_env.world_models.protocol import Prediction, State
 from dream_env.world_models.vae import SIDE, VAE
 
@@ -94,17 +94,14 @@ class VMCModel(nn.Module):
         self.picture = spec.pictures[0]
         self.noise_dim = 2 * config.latent + config.terminates
         self.embedding_dim = config.latent
-        space = spec.action
-        choices = int(space.n) if isinstance(space, spaces.Discrete) else space.shape[0]
+        actions = action_size(spec.action)
         self.vae = VAE(config.latent, config.channels)
-        self.rnn = MDNRNN(config.latent, choices, config.memory, config.mixtures)
-        middle, half = np.zeros(choices, np.float32), np.ones(choices, np.float32)
-        if isinstance(space, spaces.Box):
-            bounded = space.bounded_below & space.bounded_above
-            middle = np.where(bounded, (space.low + space.high) / 2, 0).astype(np.float32)
-            half = np.where(bounded, (space.high - space.low) / 2, 1).astype(np.float32)
-        self.register_buffer("action_mean", torch.from_numpy(middle))
-        self.register_buffer("action_scale", torch.from_numpy(half))
+        self.rnn = MDNRNN(config.latent, actions, config.memory, config.mixtures)
+        mean, scale = torch.zeros(actions), torch.ones(actions)
+        if isinstance(spec.action, spaces.Box):
+            mean, scale = center_and_scale(spec.action, mean, scale)
+        self.register_buffer("action_mean", mean)
+        self.register_buffer("action_scale", scale)
         self.register_buffer("reward_mean", torch.zeros(1))
         self.register_buffer("reward_scale", torch.ones(1))
         self.register_buffer("end_shift", torch.zeros(1))
@@ -179,7 +176,7 @@ class VMCModel(nn.Module):
         """
         seen = torch.cat([state["code"], self.normalized(action)], -1)
         hidden, cell = self.rnn.cell(seen, state["hidden"], state["cell"])
-        mixture, reward, end_logit = self.rnn.told(hidden, state["code"])
+        mixture, reward, end_logit = self.rnn.predict(hidden, state["code"])
         end_logit = end_logit + self.end_shift
         if noise is None or temperature <= 0:
             code, ended = mixture.likeliest(), end_logit.sigmoid()
@@ -197,25 +194,18 @@ class VMCModel(nn.Module):
 
     def decode(self, state: State) -> dict[str, Tensor]:
         """Decodes states into images, `(B, H, W, 3)` uint8 by name."""
-        drawn = self.vae.decode(state["code"]).float()
         shape = self.spec.observation[self.picture].shape
         assert shape is not None
-        if shape[:2] != (SIDE, SIDE):
-            drawn = F.interpolate(drawn.permute(0, 3, 1, 2), shape[:2], mode="bilinear", antialias=True)
-            drawn = drawn.permute(0, 2, 3, 1)
-        return {self.picture: (255 * drawn).round().clamp(0, 255).to(torch.uint8)}
+        return {self.picture: displayed(self.vae.decode(state["code"]).float(), shape[:2])}
 
     # --- used by the fit
 
     def normalized(self, action: Tensor) -> Tensor:
         """Scales actions `(..., A)` to about unit size; discrete actions `(...)` become one-hot vectors."""
-        if isinstance(self.spec.action, spaces.Discrete):
-            return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
-        return (action.float() - self.action_mean) / self.action_scale
+        return unit_actions(action, self.spec.action, self.action_mean, self.action_scale)
 
     @torch.no_grad()
     def measure_rewards(self, reward: Tensor) -> None:
         """Sets the mean and the scale of rewards from recorded rewards `(S,)`."""
-        spread = reward.std() if len(reward) > 1 else torch.zeros(())
         self.reward_mean.copy_(reward.mean()[None])
-        self.reward_scale.copy_(torch.where(spread > 1e-6, spread, torch.ones(()))[None])
+        self.reward_scale.copy_(safe_std(reward[:, None]))

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,24 @@ def read_config(file: Path, what: str, remedy: str) -> dict[str, Any]:
     return values
 
 
+def config_of(config_class: Any, values: Mapping[str, Any]) -> Any:
+    """Builds a config, a dataclass, from values of a `config.json` of this version or an older one.
+
+    Args:
+        config_class: The dataclass. Its class attribute `RENAMED`, if any, maps old names of fields to current ones.
+        values: Values by name, without the `kind`.
+
+    Raises:
+        ValueError: If a name is not known, or the config refuses a value.
+    """
+    renamed = getattr(config_class, "RENAMED", {})
+    given = {renamed.get(name, name): tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    accepted = sorted(field.name for field in fields(config_class))
+    if unknown := sorted(given.keys() - set(accepted)):
+        raise ValueError(f"unknown fields {unknown}; accepted: {accepted}")
+    return config_class(**given)
+
+
 def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: Mapping[str, str] | None = None) -> Any:
     """Builds a module and loads its weights from a file.
 
@@ -56,7 +75,7 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
         file: A safetensors file.
         what: Name of the argument that gave the file, for error messages.
         remedy: Advice at the end of error messages.
-        renamed: Old to new parts of weight names; each occurrence in a name is replaced. Used for old checkpoints.
+        renamed: Old to current beginnings of weight names, for checkpoints of older versions.
 
     Returns:
         The module, in float32 on the CPU regardless of torch's defaults. The state of torch's global random number
@@ -74,11 +93,7 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
             sizes = {name: math.prod(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
         with standard(), torch.inference_mode(False), torch.random.fork_rng([]), _no_larger_than(sizes):
             module = build()
-        tensors = load_file(file)
-        for old, new in (renamed or {}).items():
-            tensors = {
-                new + name.removeprefix(old) if name.startswith(old) else name: value for name, value in tensors.items()
-            }
+        tensors = with_current_names(load_file(file), renamed or {})
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{what}: {file} is damaged ({error}); {remedy}") from error
     except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, AttributeError, MemoryError) as error:
@@ -87,6 +102,14 @@ def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: 
     with torch.inference_mode(False):
         module.load_state_dict(tensors)
     return module
+
+
+def with_current_names(tensors: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Returns weights by name, where names that begin with an old name begin with the current one instead."""
+    found = dict(tensors)
+    for old, new in renamed.items():
+        found = {new + name.removeprefix(old) if name.startswith(old) else name: part for name, part in found.items()}
+    return found
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def loaded(args: Arguments, spec: WorldSpec) -> DynamicsModel | None:
             raise ValueError("picture_updates=0 leaves the weights random; accepted: at least 1, or 0 with init")
         return None
     known = checkpoint.load(args.init)
-    if not isinstance(known, DynamicsModel) or known.spec.forms != spec.forms:
+    if not isinstance(known, DynamicsModel) or known.spec.shapes != spec.shapes:
         raise ValueError(
             f"init={args.init} is of kind {known.kind!r}, fitted to {known.spec.name}; accepted: kind 'dynamics', "
             f"with the observations and actions of {spec.name}"

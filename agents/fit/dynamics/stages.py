@@ -148,7 +148,7 @@ def head_loss(
     model: DynamicsModel, context: Tensor, code: Tensor, reward: Tensor, terminated: Tensor, known: Tensor
 ) -> Tensor:
     """Returns the squared error of rewards plus the cross-entropy of terminations, for steps that lead to `code`."""
-    paid, ends = model.told(context, code)
+    paid, ends = model.head_outputs(context, code)
     wrong = torch.zeros_like(known)
     if model.config.rewards:
         wrong = wrong + (paid - reward) ** 2

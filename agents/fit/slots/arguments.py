@@ -17,7 +17,7 @@ class Arguments:
     Attributes:
         data: Folders of recorded episodes that contain at least one image per step.
         out: Output folder for the world model and the state of the run.
-        init: Slot world model to fine-tune. Its sizes, colours and encoder are kept, and stages with 0 updates keep
+        init: Slot world model to fine-tune. Its sizes, colors and encoder are kept, and stages with 0 updates keep
             their weights: with `--updates 0 --own-updates 0` only distance and success are trained, which takes
             minutes.
         updates: Updates of the stage that trains the slot dynamics.
@@ -26,7 +26,7 @@ class Arguments:
             success prediction only, and the robot's appearance, `word_order` and `pointing` stay.
         own_updates: Updates of the stage that trains the robot's appearance: state estimation from images, and
             rendering. Skipped if the data have no vectors.
-        relight: Share of the training images that are augmented with random light and random table colours while the
+        relight: Share of the training images that are augmented with random light and random table colors while the
             robot state estimation is trained, 0 to 1. Increase it if light or table vary: the robot state of a goal
             image is only known from this estimate.
         most_slots: Largest number of slots; the actual number is determined from the images.

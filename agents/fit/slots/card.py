@@ -31,7 +31,7 @@ def card(args: Arguments, model: SlotModel, found: dict[str, Any]) -> str:
         f"{found['episodes']['held_out']} held-out ones. Pictures, states, actions"
         + (", sentences" if spec.instructions else "")
         + f". {labels}.",
-        f"- Slots: {len(found['slots']['colours'])}, colours {found['slots']['colours']}",
+        f"- Slots: {len(found['slots']['colors'])}, colors {found['slots']['colors']}",
         f"- Parameters: {found['parameters']:,}; {found['wall_minutes']} minutes",
         "",
         "Median open-loop error of slots in pixels, predicted from the first frame only.",

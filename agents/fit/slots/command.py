@@ -20,7 +20,7 @@ from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots import labels, stages
 from dream_env.agents.fit.slots.arguments import Arguments
 from dream_env.agents.fit.slots.card import card
-from dream_env.agents.fit.slots.colours import Colours, find_colours
+from dream_env.agents.fit.slots.colors import Colors, find_colors
 from dream_env.agents.fit.slots.encoded import encoded, goals, pictures
 from dream_env.agents.fit.slots.figures import figures as measure
 from dream_env.agents.fit.trainer import CHECKSUM, Run
@@ -30,13 +30,14 @@ from dream_env.initial_states import InitialStates
 from dream_env.language import embedder
 from dream_env.spec import WorldSpec
 from dream_env.world_models import checkpoint
+from dream_env.world_models.normalization import safe_std
 from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.model import SlotModel
 
 LOOKED_AT = 12_000
 """Number of frames from which the appearance of the robot is learned."""
 COUNTED = 400
-"""Number of episodes in which colours are searched, with five frames of each."""
+"""Number of episodes in which colors are searched, with five frames of each."""
 
 
 @dataclass
@@ -75,29 +76,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     looked = np.sort(rng.permutation(int(episodes.offsets[-1]))[:LOOKED_AT])
     parts = split_from(args.init, episodes, args.held_out, rng)
     known = labels.choose(args, episodes, parts[1]) if args.labelled else None
-    colours = _colours(episodes, spec, args, counted) if base is None else colours_of(base)
-    config = SlotConfig(
-        slots=colours.slots,
-        colours=len(colours.colour),
-        picture_size=args.picture_size,
-        members=args.members,
-        width=args.width,
-        outcomes=args.outcomes,
-        queries=args.queries,
-        word_order=args.word_order,
-        pointing=args.pointing,
-        position=0 if known is None else known.place.shape[-1],
-        success=marked,
-        success_by_goal=marked and bool(episodes.goal),
-        rewards=episodes.reward is not None,
-        terminates=bool(episodes.terminated.any()),
-    )
-    if base is not None:
-        changed = ["success", "success_by_goal", "rewards", "terminates"]
-        changed += [] if args.keep_embedding else ["word_order", "pointing"]
-        changed += ["position"] if args.labelled else []
-        ends = config.terminates or base.config.terminates
-        config = replace(base.config, **{name: getattr(config, name) for name in changed} | {"terminates": ends})
+    colors = _colors(episodes, spec, args, counted) if base is None else colors_of(base)
+    config = _config(args, episodes, colors, base, known)
     model = SlotModel(config, spec)
     if base is not None:
         _take_over(model, base)
@@ -108,7 +88,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     }
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     if base is None:
-        _prepare(model, colours, episodes)
+        _prepare(model, colors, episodes)
     own_updates = 0 if args.keep_embedding else args.own_updates
     some = looked if own_updates else looked[:: max(1, len(looked) // 400)]
     shown = pictures(episodes, some, config.picture_size)
@@ -138,7 +118,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     found = {
         "episodes": {"train": len(train.first), "held_out": len(held_out.first)},
         "frames": train.frames,
-        "slots": {"colours": (255 * colours.shown).round().int().tolist(), "explained": colours.explained},
+        "slots": {"colors": (255 * colors.shown).round().int().tolist(), "explained": colors.explained},
         "parameters": sum(p.numel() for p in model.parameters()),
         **measure(model, held_out, its),
         **({} if known is None else {"labelled": {"episodes": args.labelled, **labels.figures(model, pairs)}}),
@@ -149,8 +129,8 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     return Fitted(model, found, held_out)
 
 
-def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen: np.ndarray) -> Colours:
-    """Finds the colours of objects in a few frames of the chosen episodes."""
+def _colors(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen: np.ndarray) -> Colors:
+    """Finds the colors of objects in a few frames of the chosen episodes."""
     if not spec.pictures:
         raise ValueError(f"data of {spec.name} has no pictures; accepted: data with pictures, or --model dynamics")
     frames = np.concatenate(
@@ -163,7 +143,7 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
     cameras = shown.shape[1]
     wide = shown.permute(0, 2, 1, 3, 4).flatten(2, 3)  # cameras side by side
     assert wide.shape[2] == cameras * args.picture_size
-    return find_colours(
+    return find_colors(
         wide, own, torch.from_numpy(np.unique(episode, return_inverse=True)[1]), args.most_slots, args.seed
     )
 
@@ -171,7 +151,7 @@ def _colours(episodes: EpisodeDataset, spec: WorldSpec, args: Arguments, chosen:
 def _base(args: Arguments, spec: WorldSpec) -> SlotModel:
     """Loads the model to fine-tune; raises ValueError if it has another kind, world or size."""
     base: Any = checkpoint.load(str(args.init))
-    if base.kind != SlotModel.kind or base.spec.forms != spec.forms:
+    if base.kind != SlotModel.kind or base.spec.shapes != spec.shapes:
         raise ValueError(
             f"init={args.init} is of kind {base.kind}, fitted to {base.spec.name}; accepted: kind slots, with the "
             f"observations and actions of {spec.name}"
@@ -180,9 +160,9 @@ def _base(args: Arguments, spec: WorldSpec) -> SlotModel:
     return base
 
 
-def colours_of(model: SlotModel) -> Colours:
-    """Returns the colours of a fitted model."""
-    return Colours(model.reader.colours, model.reader.owner, model.painter.shown, [])
+def colors_of(model: SlotModel) -> Colors:
+    """Returns the colors of a fitted model."""
+    return Colors(model.reader.colors, model.reader.owner, model.painter.shown, [])
 
 
 def _take_over(model: SlotModel, base: SlotModel) -> None:
@@ -204,13 +184,43 @@ def _widened(weight: Tensor, slots: int, numbers: int, more: int) -> Tensor:
     return torch.cat([F.pad(first.unflatten(1, (slots, numbers)), (0, 0, 0, more)).flatten(1, 2), rest], 1)
 
 
+def _config(
+    args: Arguments, episodes: EpisodeDataset, colors: Colors, base: SlotModel | None, known: labels.Labels | None
+) -> SlotConfig:
+    """Returns the config of the model to fit; if it goes on from `base`, that of `base` with what this fit changes."""
+    marked = args.use_success and episodes.success is not None
+    config = SlotConfig(
+        slots=colors.slots,
+        colors=len(colors.color),
+        picture_size=args.picture_size,
+        members=args.members,
+        width=args.width,
+        outcomes=args.outcomes,
+        queries=args.queries,
+        word_order=args.word_order,
+        pointing=args.pointing,
+        position=0 if known is None else known.place.shape[-1],
+        success=marked,
+        success_by_goal=marked and bool(episodes.goal),
+        rewards=episodes.reward is not None,
+        terminates=bool(episodes.terminated.any()),
+    )
+    if base is None:
+        return config
+    changed = ["success", "success_by_goal", "rewards", "terminates"]
+    changed += [] if args.keep_embedding else ["word_order", "pointing"]
+    changed += ["position"] if args.labelled else []
+    ends = config.terminates or base.config.terminates
+    return replace(base.config, **{name: getattr(config, name) for name in changed} | {"terminates": ends})
+
+
 @torch.no_grad()
-def _prepare(model: SlotModel, colours: Colours, episodes: EpisodeDataset) -> None:
-    """Sets the buffers that are measured rather than trained: colours and normalization."""
-    model.reader.colours.copy_(colours.colour)
-    model.reader.owner.copy_(colours.owner)
+def _prepare(model: SlotModel, colors: Colors, episodes: EpisodeDataset) -> None:
+    """Sets the buffers that are measured rather than trained: colors and normalization."""
+    model.reader.colors.copy_(colors.color)
+    model.reader.owner.copy_(colors.owner)
     model.reader.look_up()
-    model.painter.shown.copy_(colours.shown)
+    model.painter.shown.copy_(colors.shown)
     acted = np.setdiff1d(np.arange(int(episodes.offsets[-1])), episodes.offsets[1:] - 1)
     vectors = [torch.from_numpy(np.array(episodes.observation[name])).float() for name in model.spec.vectors]
     action = torch.from_numpy(episodes.action[acted]).float()
@@ -221,9 +231,8 @@ def _prepare(model: SlotModel, colours: Colours, episodes: EpisodeDataset) -> No
         ("reward", None if reward is None else reward[:, None]),
     ):
         if values is not None:
-            spread = values.std(0)
             getattr(model, f"{name}_mean").copy_(values.mean(0))
-            getattr(model, f"{name}_scale").copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+            getattr(model, f"{name}_scale").copy_(safe_std(values))
 
 
 def _targets(model: SlotModel, data: EpisodeDataset, episodes: Recorded, marked: bool) -> stages.Targets:

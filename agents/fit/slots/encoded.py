@@ -11,7 +11,7 @@ from torch import Tensor
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.progress import progress_bar
-from dream_env.world_models.dynamics import resized
+from dream_env.world_models.pictures import resized
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES, SEEN, SIZE
 

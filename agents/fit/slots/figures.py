@@ -79,7 +79,7 @@ def figures(model: SlotModel, data: Recorded, targets: Targets) -> dict[str, Any
         there &= (data.first[:LIMIT] + k == frame[:, k])[:, None, None]
         guess = found[k]["slots"].unflatten(-1, (model.cameras, FEATURES))[..., :2]
         truth, start = place[frame[:, k]], place[frame[:, 0]]
-        off, way = ((centre - truth).norm(dim=-1) * pixels for centre in (guess, start))
+        off, way = ((center - truth).norm(dim=-1) * pixels for center in (guess, start))
         for name, value, chosen in (
             ("moved", off, way > FAR_MOVED),
             ("moved_if_still", way, way > FAR_MOVED),

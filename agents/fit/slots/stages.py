@@ -24,18 +24,18 @@ MOVING_SHARE = 0.6
 
 
 def relit(model: SlotModel, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Augments images `(B, C, S, S, 3)` uint8 with random light and a striped background of two random colours.
+    """Augments images `(B, C, S, S, 3)` uint8 with random light and a striped background of two random colors.
 
     Background pixels are replaced by the stripes; then the brightness of the whole image is scaled.
     """
     values, count, side = pictures.float() / 255, len(pictures), pictures.shape[2]
     still = (values - model.painter.background).abs().amax(-1, keepdim=True) < CHANGED
-    colours = torch.rand(2, count, 1, 1, 1, 3, generator=generator)
+    colors = torch.rand(2, count, 1, 1, 1, 3, generator=generator)
     axis = torch.linspace(-1, 1, side)
     wave = 8 * torch.rand(2, count, 1, 1, 1, 1, generator=generator) - 4
     stripes = torch.sin(wave[0] * axis[:, None, None] + wave[1] * axis[None, :, None]) > 0
     light = 0.6 + 0.5 * torch.rand(count, 1, 1, 1, 1, generator=generator)
-    found = light * torch.where(still, torch.where(stripes, colours[0], colours[1]), values)
+    found = light * torch.where(still, torch.where(stripes, colors[0], colors[1]), values)
     return (255 * found).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -45,7 +45,7 @@ def own_stage(
     """Trains the estimation of the robot state from images, and the rendering of the robot from its state.
 
     Args:
-        model: The model; its background and colours must be set.
+        model: The model; its background and colors must be set.
         pictures: `(N, C, S, S, 3)` uint8.
         own: Standardized robot states `(N, P)` for the images.
         updates: Number of updates.
@@ -115,7 +115,7 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
         ahead: Length of the open-loop part of a window in steps, after the steps that start from recorded slots.
         rate: Peak learning rate.
     """
-    parts = nn.ModuleList([part for part in (model.dynamics, model.told) if part is not None])
+    parts = nn.ModuleList([part for part in (model.dynamics, model.head) if part is not None])
     own = model.own_of(data.observation)
     moved = own[data.acted + 1] - own[data.acted]
     scale = moved.square().mean(0).sqrt().clamp(min=1e-3)
@@ -149,12 +149,10 @@ def dynamics_stage(model: SlotModel, data: Recorded, updates: int, batch: int, a
             slots = model.moved(slots, change)
             used = known[:, :, k].float() * (recall[..., 0, 0] + ahead > k)
             error = error + F.smooth_l1_loss(now / scale, mine[:, :, k + 1] / scale, beta=0.1, reduction="none").sum(-1)
-            if model.told is not None:
-                states = ({"slots": before.detach()}, here.detach()), ({"slots": slots.detach()}, now.detach())
-                targets = (window.reward, window.terminated)
-                error = error + _reward_error(
-                    model, states, unit_action[:, :, k], *(t.unflatten(0, (members, -1))[:, :, k] for t in targets)
-                )
+            if model.head is not None:
+                transition = *(part.detach() for part in (before, here, slots, now)), unit_action[:, :, k]
+                targets = (part.unflatten(0, (members, -1))[:, :, k] for part in (window.reward, window.terminated))
+                error = error + _reward_error(model, transition, *targets)
             total, used_steps = total + (error * used).sum(), used_steps + used.sum()
         return total / used_steps.clamp(min=1)
 
@@ -175,16 +173,14 @@ def before_moves(model: SlotModel, data: Recorded, ahead: int) -> Tensor:
     return soon.nonzero()[:, 0]
 
 
-def _reward_error(model: SlotModel, states: tuple, action: Tensor, reward: Tensor, terminated: Tensor) -> Tensor:
-    """Returns the error of the predicted reward and termination."""
-    parts = [part for slots, own in states for part in (slots["slots"].flatten(-2), own)]
-    assert model.told is not None
-    output = model.told(torch.cat([*parts, action], -1))
+def _reward_error(model: SlotModel, transition: tuple[Tensor, ...], reward: Tensor, terminated: Tensor) -> Tensor:
+    """Returns the error of the predicted reward and termination of steps, see `SlotModel.head_outputs`."""
+    predicted, end_logit = model.head_outputs(*transition)
     error = torch.zeros_like(reward)
     if model.config.rewards:
-        error = error + (output[..., 0] - (reward - model.reward_mean) / model.reward_scale) ** 2
+        error = error + (predicted - (reward - model.reward_mean) / model.reward_scale) ** 2
     if model.config.terminates:
-        error = error + F.binary_cross_entropy_with_logits(output[..., 1], terminated, reduction="none")
+        error = error + F.binary_cross_entropy_with_logits(end_logit, terminated, reduction="none")
     return error
 
 

@@ -66,9 +66,9 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     train, test = recorded.take(np.flatnonzero(~held)), recorded.take(np.flatnonzero(held))
     examples, dreamt, example_figures = _examples(args, model, base, episodes)
     if examples is not None:
-        assert model.acts is not None
+        assert model.action_stream is not None
         obs, _, _ = examples.draw(replace(args, examples=4096), 1, torch.Generator().manual_seed(args.seed))
-        model.acts.measure(model.tokens.robot_of(model.tokens.of(obs)[1]), obs)
+        model.action_stream.measure(model.tokens.robot_of(model.tokens.of(obs)[1]), obs)
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
     run = Run(model, args.out, settings, seed=args.seed, save_seconds=save_seconds, muon=False)
     run.train(stage(model, args, train, examples, dreamt))
@@ -86,7 +86,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
         with torch.no_grad():
             drawn = examples.draw(replace(args, examples=4096), model.config.chunk, torch.Generator().manual_seed(1))
             found["action_loss"] = round(float(action_loss(model, *drawn)), 4)
-    model.config = replace(model.config, acts=examples is not None)
+    model.config = replace(model.config, is_policy=examples is not None)
     file = checkpoint.resolve(args.base) / FILE
     starts = InitialStates.load(file) if file.is_file() else initial_states(episodes, 4, args.seed)
     finish(model, args, found, card(args, model, found), starts)
@@ -104,7 +104,7 @@ def _examples(
     args: Arguments, model: UnifiedModel, base: Any, episodes: EpisodeDataset
 ) -> tuple[Examples | None, Recorded | None, dict[str, Any]]:
     """Returns the action examples, the teacher's rollouts, and figures about both for `metrics.json`."""
-    if model.acts is None or not args.action_weight:
+    if model.action_stream is None or not args.action_weight:
         return None, None, {}
     if args.teacher_policy is None:
         demos = demonstrations(episodes, args)  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ def _examples(
     policy = registry.load(args.teacher_policy)
     obs, mean = teacher.means(policy, observations(model, base, episodes, args.cache))
     dreamt, dreamt_obs, dreamt_mean = teacher.dreams(policy, args.teacher or args.base, model, args.dreams, args.seed)
-    names = (*model.observed, *model.acts.names)
+    names = (*model.observed, *model.action_stream.names)
     both = {name: torch.cat([obs[name].float(), dreamt_obs[name]]) for name in names}
     counts = {"teacher_parameters": sum(p.numel() for p in policy.parameters()), "dreams": args.dreams}
     return Examples(taught=(both, torch.cat([mean, dreamt_mean]))), dreamt, counts
@@ -121,13 +121,13 @@ def _examples(
 
 def parameters(model: UnifiedModel) -> dict[str, int]:
     """Returns the number of parameters of the trunk, of each stream, and of the base model."""
-    parts = {"trunk": model.trunk, "dream": model.dream, "actions": model.acts, "base": model.base}
+    parts = {"trunk": model.trunk, "dream": model.dream, "actions": model.action_stream, "base": model.base}
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
 
 
 def made(model: UnifiedModel, args: Arguments) -> str:
     """Returns a title that says which parts of the network were trained."""
-    if model.acts is None:
+    if model.action_stream is None:
         return "World model"
     if not args.action_weight:
         return "World model (--action-weight 0: its policy has learned nothing)"

@@ -121,9 +121,9 @@ def noisy(model: UnifiedModel, obs: Obs, strength: float, generator: torch.Gener
         strength: Standard deviation of the noise, in units of the standard deviation of each input.
         generator: Random generator of the noise.
     """
-    assert model.acts is not None
+    assert model.action_stream is not None
     result = dict(obs)
-    for name, spread in model.acts.spreads().items():
+    for name, spread in model.action_stream.spreads().items():
         if name != "goal":
             result[name] = obs[name] + strength * spread * torch.randn(obs[name].shape, generator=generator)
     return result
@@ -154,7 +154,7 @@ def stage(
         examples: Training data of the action stream; None trains the world model only.
         dreamt: Rollouts of a teacher as tokens; None without a teacher.
     """
-    parts = nn.ModuleList([part for part in (model.trunk, model.dream, model.acts) if part is not None])
+    parts = nn.ModuleList([part for part in (model.trunk, model.dream, model.action_stream) if part is not None])
     real = NextTokens(model, recorded, args.batch, args.ahead)
     dream = None if dreamt is None else NextTokens(model, dreamt, args.batch, args.ahead)
 

@@ -104,7 +104,7 @@ class Foreseen:
         self.lengths = window.known.sum(1)
         inputs = torch.cat([seen[:, :-1], model.normalized(window.action)], -1)
         packed = pack_padded_sequence(inputs, self.lengths, batch_first=True, enforce_sorted=False)
-        predictions = model.rnn.told(model.rnn.sequences(packed), self.flat(seen[:, :-1]))
+        predictions = model.rnn.predict(model.rnn.sequences(packed), self.flat(seen[:, :-1]))
         self.mixture: Mixture = predictions[0]
         self.reward, self.end = predictions[1:]
 

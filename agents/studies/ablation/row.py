@@ -137,7 +137,7 @@ def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -
         `sampled`, from one rollout with noise; and size (of auto-encoder and predictor) and speed.
     """
     dreams = {start: dream_rollout(model, held_out, start) for start in fidelity_figures.STARTS[12]}
-    told = fidelity_figures.positions(probe, held_out, dreams)
+    positions = fidelity_figures.positions(probe, held_out, dreams)
     drawn = {start: dream_rollout(model, held_out, start, torch.Generator().manual_seed(start)) for start in dreams}
     sampled = fidelity_figures.positions(probe, held_out, drawn)
     ahead = fidelity_figures.states_ahead(held_out, dreams, 12)
@@ -145,11 +145,11 @@ def measure(model: StateGroundedModel, probe: Probe, held_out: EncodedDataset) -
     dynamics = _parameters(model.predictor) + _parameters(model.object_dynamics)
     last = (dreams[0].tokens[:, -1].float() - held_out.tokens[:, -1].float()).square().mean((1, 2))
     return {
-        **{f"{name}_{h}": told[f"dream_{h}"][name] for name in ("hand", "untouched", "moved") for h in (12, 24)},
-        "seen_untouched": told["encoded_24"]["untouched"],
-        "seen_moved": told["encoded_24"]["moved"],
+        **{f"{name}_{h}": positions[f"dream_{h}"][name] for name in ("hand", "untouched", "moved") for h in (12, 24)},
+        "seen_untouched": positions["encoded_24"]["untouched"],
+        "seen_moved": positions["encoded_24"]["moved"],
         "moved_24_sampled": sampled["dream_24"]["moved"],
-        "held_auc_12": told["dream_12"]["held_auc"],
+        "held_auc_12": positions["dream_12"]["held_auc"],
         "held_auc_12_sampled": sampled["dream_12"]["held_auc"],
         **{f"success_{k}_12": v for k, v in success(ahead.probability, ahead.condition).items()},
         **{f"latent_error_{h}": errors["predicted"][h] / errors["copied"][h] for h in errors["predicted"]},

@@ -28,19 +28,19 @@ Shape = tuple[int, int, int]
 HALVED, COMPILED = "NicoLDream-v0, vector, bfloat16", "NicoLDream-v0, vector, compiled"
 
 
-def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) -> Work:
+def dream(num_envs: int, world_model: str, device: str, interface: str, **more: Any) -> Work:
     """Prepares steps of `NicoLDream-v0`, including resets, from initial states that are already encoded.
 
     Args:
         num_envs: Number of dreams.
         world_model: Checkpoint of the world model.
         device: Device of the world model.
-        form: "single", "vector" or "sb3".
+        interface: "single", "vector" or "sb3".
         **more: Other arguments of the env.
     """
     kwargs: dict[str, Any] = {"task": "all", "world_model": world_model, "device": device, **more}
     actions = _actions(num_envs)
-    if form == "single":
+    if interface == "single":
         env = gym.make("NicoLDream-v0", **kwargs)
         encode_starts(world_model, device)
         env.reset(seed=0)
@@ -52,7 +52,7 @@ def dream(num_envs: int, world_model: str, device: str, form: str, **more: Any) 
             return 1
 
         return step_and_reset
-    if form == "vector":
+    if interface == "vector":
         envs: Any = gym.make_vec("NicoLDream-v0", num_envs=num_envs, **kwargs)
     else:
         from dream_env.adapters.sb3 import DreamVecEnv
@@ -104,26 +104,26 @@ def first_state(model: Any, num_envs: int, words: bool = False) -> tuple[State, 
     return take(state, torch.zeros(num_envs, dtype=torch.long, device=model.device)), action
 
 
-def physics(num_envs: int, form: str, world_model: str) -> Work:
+def physics(num_envs: int, observation: str, world_model: str) -> Work:
     """Prepares steps of `NicoLReal-v0`, without resets, in which the expert acts to produce the goal picture.
 
     Args:
         num_envs: 1, in every process.
-        form: "embedding" to render and encode a picture in every step, as the counterpart of the dream; "picture" to
-            only render it; "blind" for rigid-body physics without a picture.
+        observation: "embedding" to render and encode a picture in every step, as the counterpart of the dream;
+            "picture" to only render it; "blind" for rigid-body physics without a picture.
         world_model: Checkpoint of the encoder.
     """
     from dream_env.nicol import real
 
     pixels = {"obs_type": "pixels", "reward": "success", "world_model": None}
-    kwargs: dict[str, Any] = {"world_model": world_model} if form == "embedding" else pixels
+    kwargs: dict[str, Any] = {"world_model": world_model} if observation == "embedding" else pixels
     env: Any = real.make("all", **kwargs)
     env.reset(seed=0)
     rng = np.random.default_rng(0)
 
     def step() -> int:
         action = rng.uniform(-1, 1, len(ACTION_NAMES)).astype(np.float32)
-        if form == "blind":
+        if observation == "blind":
             env.proprio = constants.integrate(env.proprio, action)
             env.scene.step(constants.denormalize(env.proprio))
         else:
@@ -175,26 +175,27 @@ def cases(batches: tuple[int, ...], world_model: str, cores: int, compiles: bool
         compiles: Whether to measure compiled dreams as well.
     """
     own = {"world_model": world_model, "device": "cpu"}
-    rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "form": "single"})]
+    rows = [Case("NicoLDream-v0, single", dream, 1, {**own, "interface": "single"})]
     for batch in batches:
         rows += [
-            Case("NicoLDream-v0, vector", dream, batch, {**own, "form": "vector"}, compared=f"batch {batch}"),
+            Case("NicoLDream-v0, vector", dream, batch, {**own, "interface": "vector"}, compared=f"batch {batch}"),
             Case("bare predictor", bare, batch, own, compared=f"batch {batch}"),
             Case("bare predictor, success, metric", bare, batch, {**own, "heads": True}, compared=f"batch {batch}"),
         ]
-    halved, compiled = {**own, "form": "vector", "precision": "bfloat16"}, {**own, "form": "vector", "compile": True}
+    halved = {**own, "interface": "vector", "precision": "bfloat16"}
+    compiled = {**own, "interface": "vector", "compile": True}
     few = [batch for batch in (64, 256) if batch <= max(batches)] or [max(batches)]
     halves = has_bfloat16("cpu")
     rows += [Case(HALVED, dream, few[-1], halved)] if halves else []
     if compiles:
-        rows.append(Case("NicoLDream-v0, single, compiled", dream, 1, {**compiled, "form": "single"}))
+        rows.append(Case("NicoLDream-v0, single, compiled", dream, 1, {**compiled, "interface": "single"}))
         rows.append(Case(COMPILED, dream, few[-1], compiled))
-    rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "form": "sb3"}) for batch in few]
-    for form, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
-        arguments = {"form": form, "world_model": world_model}
+    rows += [Case("NicoLDream-v0, SB3 VecEnv", dream, batch, {**own, "interface": "sb3"}) for batch in few]
+    for observation, name in (("embedding", "picture and encoder"), ("picture", "picture"), ("blind", "no picture")):
+        arguments = {"observation": observation, "world_model": world_model}
         rows += [Case(f"NicoLReal-v0, {name}", physics, 1, arguments, processes=p) for p in sorted({1, cores})]
     if cores > 1:
-        rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "form": "vector"}, processes=cores))
+        rows.append(Case("NicoLDream-v0, vector", dream, few[-1], {**own, "interface": "vector"}, processes=cores))
         rows += [Case(HALVED, dream, few[-1], halved, processes=cores)] if halves else []
         rows += [Case(COMPILED, dream, few[-1], compiled, processes=cores)] if compiles else []
     return rows

@@ -41,8 +41,8 @@ def torchrl_env(num_envs: int, world_model: str, device: str) -> Work:
     kept, actions = first_state(model, num_envs, words=True)
 
     def dynamics(action: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        state, told = model.step(dict(zip(kept, parts, strict=True)), action)
-        return *(state[name] for name in kept), told.success[:, None]
+        state, prediction = model.step(dict(zip(kept, parts, strict=True)), action)
+        return *(state[name] for name in kept), prediction.success[:, None]
 
     def head(goal: Tensor, *parts: Tensor) -> Tensor:
         vector = model.metric(dict(zip(kept, parts, strict=True)))

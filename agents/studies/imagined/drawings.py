@@ -51,8 +51,8 @@ def latent(policy: Any, model: Any, data: EpisodeDataset, episode: int, others: 
     """
     ahead, some = policy.config.ahead, data.take(others)
     frames, every = encode(model, data.take(slice(episode, episode + 1))), encode(model, some)
-    told = replace(some, instruction=np.full(len(some), data.instruction[episode]))
-    known = encode(model, told).embedding.float() if every.bound else every.embedding.float()
+    instructed = replace(some, instruction=np.full(len(some), data.instruction[episode]))
+    known = encode(model, instructed).embedding.float() if every.bound else every.embedding.float()
     rows, later = moments(int(frames.last[0]), ahead, SHOWN)
     nearest = torch.cdist(foreseen(policy, frames, torch.from_numpy(rows)), known).argmin(1).numpy()
     name, begin = model.spec.pictures[0], int(data.offsets[episode])
@@ -109,8 +109,8 @@ def dreams(worlds: Mapping[str, Any], data: EpisodeDataset, episode: int) -> Ima
         name = model.spec.pictures[0]
         shown = shown or {"what happened": np.asarray(data.observation[name][begin:end])[steps]}
         words = embedder(model)(str(data.instruction[episode]))[None].copy()
-        told = {"instruction": torch.from_numpy(words)} if model.spec.instructions else {}
-        state = model.encode(first | told)
+        instruction = {"instruction": torch.from_numpy(words)} if model.spec.instructions else {}
+        state = model.encode(first | instruction)
         drawn = [model.decode(state)[name]]
         for action in actions.split(1):
             state, _ = model.step(state, action)
@@ -132,9 +132,9 @@ def fused(found: Mapping[str, Any]) -> Figure:
         bottom += size
     weights.set(title="weights (thousands)", ylim=(0, 1.45 * bottom.max()))
     weights.legend(frameon=False, fontsize=8, loc="upper right")
-    told = {"pair": "pair", "fused": "fused", "separate": "fused_separate"}
+    measured = {"pair": "pair", "fused": "fused", "separate": "fused_separate"}
     for i, (count, row) in enumerate(found["ms"].items()):
-        bars = time.bar(np.arange(3) + 0.38 * (i - 0.5), [row[key] for key in told.values()], 0.36, color=COLORS[i])
+        bars = time.bar(np.arange(3) + 0.38 * (i - 0.5), [row[key] for key in measured.values()], 0.36, color=COLORS[i])
         time.bar_label(bars, fmt="%.1f", fontsize=8)
         bars.set_label(f"{count} dream{'s' * (count != '1')}")
     looks = ["the two it\nreplaces", "fused,\none look", "fused,\ntwo looks"]

@@ -51,7 +51,7 @@ def _fitted(cell: Cell, args: Arguments, **options: Any) -> float:
 
     given: dict[str, Any] = {"per_task": cell.demos, "seed": cell.seed, "updates": args.updates, "goal": args.goal}
     given |= {"imitates": "expert", "tasks": args.tasks, "base": args.world_model, "examples": SIZES["batch"]}
-    form = Fit(data=args.data[:1], out=cell.folder(args.group) / "policy", **given, **options)
+    arguments = Fit(data=args.data[:1], out=cell.folder(args.group) / "policy", **given, **options)
     episodes, before = episodes_of(cell, args), time.process_time()
-    fit(form, episodes)
+    fit(arguments, episodes)
     return (time.process_time() - before) / 60

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from dream_env.agents.eval.cells import Cell, Played, outcomes
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.statistics import Interval, markdown_table, paired_gain, wilson
-from dream_env.agents.studies.policies.rows import FIGURES, ROWS, Cell, found
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_gain, points, wilson
+from dream_env.agents.studies.policies.rows import FIGURES, ROWS, found
 
 ROOM = ("place", "stack")
 """Tasks with room for improvement, chosen before any evaluation. The summary uses them if available, else all tasks."""
 SEEDS = 3
 """Number of cloning seeds that a claim needs."""
-Played = Mapping[Cell, Sequence[EpisodeResult]]
 
 
 def groups(work: Path) -> dict[str, dict[str, Any]]:
@@ -44,14 +44,8 @@ def reduce(played: Played, group: Path) -> list[dict[str, Any]]:
 
 
 def solved(played: Played, row: str, demos: int, tasks: Sequence[str]) -> dict[tuple[int, str, int], bool]:
-    """Returns the outcomes of a row by cloning seed, task and episode seed."""
-    return {
-        (cell.seed, one.task, one.seed): one.success
-        for cell, episodes in played.items()
-        if (cell.row, cell.demos) == (row, demos)
-        for one in episodes
-        if one.task in tasks and not one.solved_at_start
-    }
+    """Returns the `outcomes` of a row in given tasks."""
+    return {key: success for key, success in outcomes(played, row, demos).items() if key[1] in tasks}
 
 
 def gain(played: Played, row: str, before: str, demos: int, tasks: Sequence[str]) -> Interval | None:
@@ -66,21 +60,21 @@ def gains(played: Played, tasks: Sequence[str]) -> list[dict[str, Any]]:
     for demos, row in dict.fromkeys((cell.demos, cell.row) for cell in played):
         for before in dict.fromkeys(name for name in (ROWS[row].control, "plain") if name and name != row):
             if (apart := gain(played, row, before, demos, tasks)) is not None:
-                points = {name: round(100 * getattr(apart, name), 1) for name in ("value", "low", "high")}
+                rounded = {name: points(value) for name, value in apart._asdict().items()}
                 keys = solved(played, row, demos, tasks).keys() & solved(played, before, demos, tasks).keys()
                 common = [task for task in tasks if any(key[1] == task for key in keys)]
                 seeds = sorted({key[0] for key in keys})
                 about = {"tasks": ", ".join(common), "seeds": len(seeds), "episodes": len(keys)}
-                about["by_seed"] = [_points(played, row, before, demos, tasks, seed) for seed in seeds]
-                rows.append({"policy": row, "over": before, "demos": demos} | about | points)
+                about["by_seed"] = [_points_of_seed(played, row, before, demos, tasks, seed) for seed in seeds]
+                rows.append({"policy": row, "over": before, "demos": demos} | about | rounded)
     return rows
 
 
-def _points(played: Played, row: str, before: str, demos: int, tasks: Sequence[str], seed: int) -> float:
+def _points_of_seed(played: Played, row: str, before: str, demos: int, tasks: Sequence[str], seed: int) -> float | None:
     some = {cell: episodes for cell, episodes in played.items() if cell.seed == seed}
     apart = gain(some, row, before, demos, tasks)
     assert apart is not None
-    return round(100 * apart.value, 1)
+    return points(apart.value)
 
 
 def summarize(played: Played, further: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +130,7 @@ def report(work: Path, out: Path) -> tuple[dict[str, Any], str]:
     """
     about, everything, cells, tables = groups(work), dict[Cell, list[EpisodeResult]](), [], {}
     text = ["# Policies with a world model inside", "", _LEGEND]
-    for name, told in about.items():
+    for name, settings in about.items():
         played = found(work / name)
         if not played:
             continue
@@ -144,7 +138,13 @@ def report(work: Path, out: Path) -> tuple[dict[str, Any], str]:
             everything[cell] = everything.get(cell, []) + episodes
         cells += reduce(played, work / name)
         tables[name.replace("+", "_")] = records = table(played, work / name)
-        text += ["", f"## {', '.join(told['tasks'])}", "", *(f"- `{command}`" for command in told["commands"]), ""]
+        text += [
+            "",
+            f"## {', '.join(settings['tasks'])}",
+            "",
+            *(f"- `{command}`" for command in settings["commands"]),
+            "",
+        ]
         text += [markdown_table([*records[0]], [[*record.values()] for record in records])]
     if not cells:
         raise FileNotFoundError(f"work={work} holds no episodes; run it without --only-report")

@@ -176,11 +176,11 @@ def cloned(cell: Cell, args: Arguments) -> float:
     given |= {"imitates": "expert", "tasks": args.tasks, "world_model": args.world_model, **SIZES, **row.options}
     share = row.options.get("share", 0.0)
     folders = args.data[:1] * (2 if share else 1)  # the episodes themselves are passed below
-    form = arguments.Arguments(data=folders, out=cell.folder(args.group) / "policy", **given)
+    clone_args = arguments.Arguments(data=folders, out=cell.folder(args.group) / "policy", **given)
     episodes = episodes_of(cell, args)
     before = time.process_time()
     data = [episodes, episodes.take(episodes.kind != "demo")] if share else [episodes]
-    clone(form, data, checkpoint.load(args.world_model), command.Cloning)
+    clone(clone_args, data, checkpoint.load(args.world_model), command.Cloning)
     return (time.process_time() - before) / 60
 
 

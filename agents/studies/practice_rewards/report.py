@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.cells import Cell
-from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.eval.cells import Played, outcomes
+from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, points, wilson
 from dream_env.agents.studies.practice_rewards.arguments import CLONE, CONTROLS, REWARDS, UNTRAINED
 
 ENERGY = "energy"
@@ -17,7 +16,7 @@ ALL = "all"
 """Name for all tasks together."""
 
 
-def reduce(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]]:
+def reduce(played: Played) -> list[dict[str, Any]]:
     """Returns the figures of cells by task and over all tasks, without episodes that are solved at the start."""
     rows = []
     for cell, episodes in played.items():
@@ -40,27 +39,16 @@ def _mean(values: Iterable[Any]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def pooled(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, demos: int) -> dict[tuple[int, str, int], bool]:
-    """Returns the outcomes of a row in physics by training seed, task and episode seed."""
-    return {
-        (cell.seed, one.task, one.seed): one.success
-        for cell, episodes in played.items()
-        if (cell.row, cell.demos) == (row, demos)
-        for one in episodes
-        if one.world == "physics" and not one.solved_at_start
-    }
-
-
-def gain(played: Mapping[Cell, Sequence[EpisodeResult]], row: str, before: str, demos: int) -> Interval | None:
+def gain(played: Played, row: str, before: str, demos: int) -> Interval | None:
     """Returns the paired difference of two rows in physics, on the episodes of both; None if there are none."""
-    after, first = pooled(played, row, demos), pooled(played, before, demos)
+    after, first = outcomes(played, row, demos), outcomes(played, before, demos)
     if before == CLONE:  # the clone has only one training seed
         first = {key: first[0, key[1], key[2]] for key in after if (0, key[1], key[2]) in first}
     common = [key for key in after if key in first]
     return paired_difference([first[key] for key in common], [after[key] for key in common]) if common else None
 
 
-def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
+def summarize(played: Played) -> dict[str, Any]:
     """Returns the summary, for the smallest number of demonstrations.
 
     Energy is compared with every other reward on the training seeds and starts of both. `energy_points_behind_best` is
@@ -74,11 +62,11 @@ def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
     summary: dict[str, Any] = {"demos": demos, "best_other": best, "energy_points_behind_best": None}
     if best:
         seeds = {cell.seed for cell in played if (cell.row, cell.demos) == (best, demos)}
-        summary |= {"energy_points_behind_best": round(100 * ahead[best].value, 1)}
+        summary |= {"energy_points_behind_best": points(ahead[best].value)}
         for end in ("low", "high"):
-            summary[f"energy_points_behind_best_{end}"] = round(100 * getattr(ahead[best], end), 1)
+            summary[f"energy_points_behind_best_{end}"] = points(getattr(ahead[best], end))
         summary |= {"best_other_seeds": len(seeds)}
-        summary["energy_points_behind"] = {row: round(100 * apart.value, 1) for row, apart in ahead.items()}
+        summary["energy_points_behind"] = {row: points(apart.value) for row, apart in ahead.items()}
     differences = {
         "energy_gain": (ENERGY, CLONE),
         "untrained_gain": (UNTRAINED, CLONE),
@@ -86,8 +74,7 @@ def summarize(played: Mapping[Cell, Sequence[EpisodeResult]]) -> dict[str, Any]:
     }
     for name, rows in differences.items():
         if apart := gain(played, *rows, demos):
-            summary |= {f"{name}_points": round(100 * apart.value, 1)}
-            summary |= {f"{name}_{end}_points": round(100 * getattr(apart, end), 1) for end in ("low", "high")}
+            summary |= apart.point_figures(name)
     for row, name in ((CLONE, "clone"), (ENERGY, "energy")):
         ends = [
             one.distance
@@ -118,22 +105,22 @@ def markdown(report: Mapping[str, Any]) -> str:
         text += ["", f"## From {demos} demonstrations of each task", ""]
         text += [markdown_table([name for name in own[0] if name != "demos"], lines)]
     text += ["", _LEGEND, "", "| row | what it gives to `agents.train`, or does |", "|---|---|"]
-    text += [f"| {name} | `{_options(form)}` |" for name, form in REWARDS.items()]
+    text += [f"| {name} | `{_options(options)}` |" for name, options in REWARDS.items()]
     text += [f"| {name} | {what} |" for name, what in CONTROLS.items()]
     if report.get("kinds"):
         text += ["", "What acted in the cloned successes: " + _listed(report["kinds"]) + "."]
     return "\n".join(text) + "\n"
 
 
-def _options(form: Mapping[str, Any]) -> str:
-    return " ".join("--" + name.replace("_", "-") + f" {value}" for name, value in form.items())
+def _options(options: Mapping[str, Any]) -> str:
+    return " ".join("--" + name.replace("_", "-") + f" {value}" for name, value in options.items())
 
 
 def _listed(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in kinds.items())
 
 
-def table(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]]:
+def table(played: Played) -> list[dict[str, Any]]:
     """Returns a record for every row and number of demonstrations, formatted for the page."""
     figures = reduce(played)
     tasks = [task for task in dict.fromkeys(cell["task"] for cell in figures) if task != ALL]
@@ -141,7 +128,7 @@ def table(played: Mapping[Cell, Sequence[EpisodeResult]]) -> list[dict[str, Any]
     for demos, row in sorted(dict.fromkeys((cell.demos, cell.row) for cell in played), key=lambda pair: pair[0]):
         own = [cell for cell in figures if (cell["reward"], cell["demos"]) == (row, demos)]
         whole = [cell for cell in own if cell["task"] == ALL]
-        solved = list(pooled(played, row, demos).values())
+        solved = list(outcomes(played, row, demos).values())
         rates = {task: _mean(cell["physics_success"] for cell in own if cell["task"] == task) for task in tasks}
         apart = gain(played, row, CLONE, demos) if row != CLONE else None
         ends = (_mean(cell[name] for cell in whole) for name in ("final_distance", "dream_final_distance"))

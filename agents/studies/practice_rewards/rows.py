@@ -105,10 +105,10 @@ def cloned(cell: Cell, args: Arguments, episodes: EpisodeDataset | None = None, 
     """Clones the cell's number of demonstrations per task, from `args.data` if no episodes are given."""
     assert args.data is not None
     own: dict[str, Any] = {"per_task": cell.demos, "world_model": args.world_model, "seed": cell.seed}
-    form = clone.Arguments((args.data,), cell.folder(args.work) / "policy", **(own | kwargs))
-    if not (form.out / "config.json").is_file():
-        clone.run(form, episodes or _episodes(args.data), checkpoint.load(args.world_model))
-    return form.out
+    clone_args = clone.Arguments((args.data,), cell.folder(args.work) / "policy", **(own | kwargs))
+    if not (clone_args.out / "config.json").is_file():
+        clone.run(clone_args, episodes or _episodes(args.data), checkpoint.load(args.world_model))
+    return clone_args.out
 
 
 def longer_cloning(cell: Cell, args: Arguments) -> Path:

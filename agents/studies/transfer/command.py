@@ -87,11 +87,11 @@ def run(trial: Trial, setup: Setup) -> tuple[Trial, str | None]:
             for i in range(0, trial.episodes, DREAM_CHUNK)
         ]
         # "bounded" is the cheapest reward that every kind of env supports.
-        form: dict[str, Any] = {"instruction": trial.instruction, "shift": trial.shift, "reward": "bounded"}
-        form["world_model"] = made.world_model or setup.world_model
+        common: dict[str, Any] = {"instruction": trial.instruction, "shift": trial.shift, "reward": "bounded"}
+        common["world_model"] = made.world_model or setup.world_model
         for world, file in result_files(trial, setup).items():
             if not file.is_file():
-                batches = [Batch(made.path, trial.spec.method, world, task, some, **form) for task, some in chunks]
+                batches = [Batch(made.path, trial.spec.method, world, task, some, **common) for task, some in chunks]
                 save_results([result for batch in batches for result in play(batch)], file)
     except Exception:
         return trial, traceback.format_exc()

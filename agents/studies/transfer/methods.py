@@ -81,8 +81,8 @@ def _cloning(spec: Spec, setup: Setup, out: Path, **kwargs: Any) -> clone.Argume
 
 
 def _clone(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    form = {"grounded": spec.method != "clone_ungrounded", "looks": spec.method == "clone_looking"}
-    args = _cloning(spec, setup, out, **form)
+    inputs = {"grounded": spec.method != "clone_ungrounded", "looks": spec.method == "clone_looking"}
+    args = _cloning(spec, setup, out, **inputs)
     clone.run(args, _episodes(setup.data[0]), checkpoint.load(setup.world_model))
     return {"": _fresh(watch, args.out)}
 

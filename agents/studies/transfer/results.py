@@ -157,7 +157,7 @@ def summarize(results: Results) -> dict[str, Any]:
     summary["intervals_apart"] = None if math.isnan(before.value + after.value) else bool(after.low > before.high)
     for name, method in (("", "dream"), ("_coevolved", "dream_coevolved")):
         real, dreamt = results.gain("clone", method), results.gain("clone", method, "dream")
-        summary |= _points(f"gain{name}", real) | _points(f"gain{name}_dream", dreamt)
+        summary |= real.point_figures(f"gain{name}") | dreamt.point_figures(f"gain{name}_dream")
         summary[f"gain{name}_by_seed_points"] = _by_seed(results, method)
         summary[f"physics_share_of_dream{name}"] = figure(_share(real.value, dreamt.value))
     gain, other = (summary[f"gain{name}_points"] or 0.0 for name in ("", "_coevolved"))
@@ -167,12 +167,6 @@ def summarize(results: Results) -> dict[str, Any]:
 
 def _interval(name: str, found: Interval) -> dict[str, Any]:
     return {name: figure(found.value), f"{name}_low": figure(found.low), f"{name}_high": figure(found.high)}
-
-
-def _points(name: str, found: Interval) -> dict[str, Any]:
-    return {
-        f"{key}_points": figure(100 * v, 1) for key, v in zip((name, f"{name}_low", f"{name}_high"), found, strict=True)
-    }
 
 
 def _by_seed(results: Results, method: str) -> str | None:
@@ -230,7 +224,7 @@ def _model_free(results: Results) -> dict[str, Any]:
             gain = UNKNOWN
             if budget is not None:
                 gain = results.gain(method, "dream", was={"budget": budget})
-            found |= _points(f"ahead_of_{method}_{name}", gain)
+            found |= gain.point_figures(f"ahead_of_{method}_{name}")
         reached = {taken: results.rate(method, budget=budget).value for budget, taken in found_at.items()}
         matched = [taken for taken, rate in reached.items() if rate >= goal]
         found[f"{method}_steps_to_match"] = min(matched, default=None)

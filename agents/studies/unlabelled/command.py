@@ -108,7 +108,7 @@ def speed(world_model: str, seconds: float = 1.0, repeats: int = 5) -> dict[str,
     """Measures steps per CPU second of 256 dreams on one core, in turns with those of the state-grounded model."""
     names = {"steps_per_s_256": world_model, "steps_per_s_256_grounded": "state_grounded"}
     cases = [
-        Case(name, dream, 256, {"world_model": path, "device": "cpu", "form": "vector"}, compared="model")
+        Case(name, dream, 256, {"world_model": path, "device": "cpu", "interface": "vector"}, compared="model")
         for name, path in names.items()
     ]
     return {row.what: round(row.steps_per_cpu_s) for row in clock(cases, seconds, repeats)}

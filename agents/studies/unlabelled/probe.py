@@ -75,13 +75,13 @@ def watch(model: SlotModel, data: EpisodeDataset, rows: np.ndarray, slot_of: np.
             found.append(model.step(found[-1], action[:, step], noise)[0])
         return found
 
-    def told(states: list[State]) -> Tensor:
+    def inputs_of(states: list[State]) -> Tensor:
         slots = torch.stack([one["slots"] for one in states], 1).gather(2, own)
         robot = torch.stack([model.own_of(one) for one in states], 1)[:, :, None].expand(-1, -1, 3, -1)
         return torch.cat([slots, robot], -1)
 
-    seen, dreamt = told(states), told(dream(noisy=False))
-    drawn = torch.stack([told(dream(noisy=True)) for _ in range(draws)]) if draws else dreamt[None, :0]
+    seen, dreamt = inputs_of(states), inputs_of(dream(noisy=False))
+    drawn = torch.stack([inputs_of(dream(noisy=True)) for _ in range(draws)]) if draws else dreamt[None, :0]
     cubes = torch.from_numpy(100 * data.labels["objects"][frames]).unflatten(-1, (3, 3))
     return Seen(seen, dreamt, cubes, drawn)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dream_env.agents.eval.results import EpisodeResult, summarize
-from dream_env.agents.eval.statistics import Interval, markdown_table, paired_difference, wilson
+from dream_env.agents.eval.statistics import (
+    Interval,
+    markdown_table,
+    paired_difference,
+    paired_gain,
+    paired_values,
+    points,
+    wilson,
+)
 from dream_env.agents.planners.planner import PlannerConfig
 from dream_env.agents.studies.uses import amplify, bound
 from dream_env.agents.studies.uses.arms import ARMS, MADE
@@ -60,16 +68,16 @@ def reduce(results: Iterable[EpisodeResult]) -> tuple[list[dict[str, Any]], dict
     )
     return cells, {
         "plan_reach_no_prior": reach,
-        "plan_gain_points": _points(gain.value),
-        "plan_gain_low_points": _points(gain.low),
-        **_told("foresight_gain", difference(played, "few", "foresight")),
-        **_told("foresight_at_100", difference(played, "default", "foresight, default")),
-        **_told("foresight_sure_gain", difference(played, "few", "foresight, sure")),
-        **_told("foresight_sure_at_100", difference(played, "default", "foresight, sure, default")),
-        **_told("amplify_gain", amplified["filtered"]),
-        **_told("amplify_unfiltered", amplified["unfiltered"]),
-        **_told("amplify_oracle", amplified["oracle"]),
-        **_told("amplify_foresight", amplified["foresight"]),
+        "plan_gain_points": points(gain.value),
+        "plan_gain_low_points": points(gain.low),
+        **difference(played, "few", "foresight").point_figures("foresight_gain"),
+        **difference(played, "default", "foresight, default").point_figures("foresight_at_100"),
+        **difference(played, "few", "foresight, sure").point_figures("foresight_sure_gain"),
+        **difference(played, "default", "foresight, sure, default").point_figures("foresight_sure_at_100"),
+        **amplified["filtered"].point_figures("amplify_gain"),
+        **amplified["unfiltered"].point_figures("amplify_unfiltered"),
+        **amplified["oracle"].point_figures("amplify_oracle"),
+        **amplified["foresight"].point_figures("amplify_foresight"),
     }
 
 
@@ -82,20 +90,19 @@ def gained(played: Iterable[EpisodeResult], control: str) -> Interval:
     return paired_difference([before for before, _ in pairs], [after for _, after in pairs])
 
 
-def difference(played: Iterable[EpisodeResult], before: str, after: str) -> Interval:
+def difference(played: Sequence[EpisodeResult], before: str, after: str) -> Interval:
     """Returns the paired difference in success of two arms on their common starts, over all tasks."""
-    pairs = paired(played, before, after)
-    return paired_difference([first for first, _ in pairs], [second for _, second in pairs])
+    return paired_gain(outcomes(played, before), outcomes(played, after))
 
 
-def paired(played: Iterable[EpisodeResult], before: str, after: str) -> list[tuple[float, float]]:
+def paired(played: Sequence[EpisodeResult], before: str, after: str) -> list[tuple[float, float]]:
     """Returns the pairs of outcomes of two arms on their common starts."""
-    played = list(played)
-    first, second = (
-        {(r.task, r.seed): float(r.success) for r in played if r.label == label and not r.solved_at_start}
-        for label in (before, after)
-    )
-    return [(first[key], second[key]) for key in sorted(set(first) & set(second))]
+    return list(zip(*paired_values(outcomes(played, before), outcomes(played, after)), strict=True))
+
+
+def outcomes(played: Iterable[EpisodeResult], label: str) -> dict[tuple[str, int], float]:
+    """Returns the outcomes of an arm by task and seed, without episodes that are solved at the start."""
+    return {(r.task, r.seed): float(r.success) for r in played if r.label == label and not r.solved_at_start}
 
 
 def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
@@ -138,7 +145,7 @@ def together(played: Iterable[EpisodeResult]) -> list[dict[str, Any]]:
                 "episodes": len(results),
                 "tasks": {task: list(interval) for task, interval in rate.items() if task != "all"},
                 "physics_success": list(rate["all"]),
-                **({} if use == "clone" else _told("gain", gain)),
+                **({} if use == "clone" else gain.point_figures("gain")),
                 "ms_per_action": float(np.mean([r.milliseconds for r in results if r.milliseconds is not None])),
             }
         )
@@ -218,15 +225,3 @@ def table(methods: Iterable[Mapping[str, Any]], cells: Iterable[Mapping[str, Any
     )
     figures = [[name, "–" if value is None else f"{value:.3g}"] for name, value in summary.items()]
     return text + markdown_table(header, arms) + "\n\n" + markdown_table(["figure", "value"], figures) + "\n"
-
-
-def _points(value: float) -> float | None:
-    return None if np.isnan(value) else round(100 * value, 1)
-
-
-def _told(name: str, gain: Interval) -> dict[str, float | None]:
-    return {
-        f"{name}_points": _points(gain.value),
-        f"{name}_low_points": _points(gain.low),
-        f"{name}_high_points": _points(gain.high),
-    }

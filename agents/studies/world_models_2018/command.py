@@ -76,7 +76,7 @@ def main(args: Arguments) -> None:
     command = command_line("studies.world_models_2018", args)
     found = report.summary(cells.finished(args.work), args.temperatures, command, fits)
     write_json(args.out / "world_models_2018.json", found)
-    write_text(args.out / "world_models_2018.md", told := report.text(found))
+    write_text(args.out / "world_models_2018.md", page := report.text(found))
     best = found["takecover_best_temperature"]
     if best is not None and args.takecover and spec_of(str(args.takecover)).pictures:
         controller = str(args.work / f"takecover_{best:g}")
@@ -85,4 +85,4 @@ def main(args: Arguments) -> None:
     if args.carracing and drives and spec_of(str(args.carracing)).pictures:
         driver = str(args.work / f"carracing_{DRIVER}" / "mean")
         film(driver, args.carracing, 1.0, args.out / "world_models_2018_racing.gif", args.seed)
-    print(told)
+    print(page)

@@ -36,7 +36,7 @@ def looked_at(policy: str, model: Path, seed: int) -> dict[str, float]:
 
 def foreseen(model: VMCModel, before: State, after: State) -> Tensor:
     """Returns the probability `(B,)` of an end in the step between two states."""
-    return (model.rnn.told(after["hidden"], before["code"])[2] + model.end_shift).sigmoid()
+    return (model.rnn.predict(after["hidden"], before["code"])[2] + model.end_shift).sigmoid()
 
 
 @torch.no_grad()
@@ -56,9 +56,9 @@ def of_games(policy: str, model: Path, seed: int) -> dict[str, float]:
         while not ended:
             before = _batch(obs)
             obs, _, terminated, truncated, _ = env.step(choose(before)[0])
-            told = float(foreseen(known, known.restore(before), known.restore(_batch(obs))))
-            steps, came, expected = steps + 1, came + terminated, expected + told
-            threshold += terminated and told >= TERMINATED
+            probability = float(foreseen(known, known.restore(before), known.restore(_batch(obs))))
+            steps, came, expected = steps + 1, came + terminated, expected + probability
+            threshold += terminated and probability >= TERMINATED
             ended = terminated or truncated
     env.close()
     return {"game": steps / GAMES, "came": came, "expected": expected, "threshold": threshold}
@@ -76,17 +76,17 @@ def of_dreams(policy: str, model: Path) -> dict[str, float]:
     known, rng = engine.model, np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     carry = engine.begin(rng.integers(0, len(engine.initial_states), DREAMS))
-    drawn, told = torch.ones(DREAMS), torch.ones(DREAMS)  # probability that a dream continues
+    drawn, below_threshold = torch.ones(DREAMS), torch.ones(DREAMS)  # probability that a dream continues
     lengths = {"dream": 0.0, "dream_threshold": 0.0}
     choose = _chooser(policy, known.spec.action, list(range(DREAMS)))
     for _ in range(engine.horizon):
         lengths["dream"] += float(drawn.mean())
-        lengths["dream_threshold"] += float(told.mean())
+        lengths["dream_threshold"] += float(below_threshold.mean())
         before = engine.state(carry)
         action = torch.as_tensor(choose({**before, "embedding": known.embedding(before)}))
         carry, _ = engine.advance(carry, action, torch.rand(DREAMS, known.noise_dim, generator=generator))
         probability = foreseen(known, before, engine.state(carry))
-        drawn, told = drawn * (1 - probability), told * (probability < TERMINATED)
+        drawn, below_threshold = drawn * (1 - probability), below_threshold * (probability < TERMINATED)
     return lengths
 
 

@@ -51,12 +51,12 @@ def race(args: Arguments, racer: str, model: Path, seed: int) -> dict[str, Any]:
     summary = evolve(given)
     policy, seeds = (given.out, 1) if dreams else (given.out / "mean", len(args.racing_seeds))
     played = cells.real(str(policy), seen, args, -(-args.episodes // seeds))
-    told = cells.budget(given) if dreams else (
+    budget = cells.budget(given) if dreams else (
         f"{given.generations} generations of {given.population} x {given.rollouts} episodes of {given.max_steps} steps"
     )  # fmt: skip
     found: dict[str, Any] = {"controller": TOLD[sees], "evolved_in": "dream" if dreams else "game"}
     found |= {"weights": summary["weights"], "seed": given.seed}
-    return {**found, **played, "budget": told, "dream_mean": summary["dream"]["best"]["mean"]}
+    return {**found, **played, "budget": budget, "dream_mean": summary["dream"]["best"]["mean"]}
 
 
 def inputs_of(racer: str) -> tuple[str, ...]:

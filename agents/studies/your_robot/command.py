@@ -287,10 +287,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         success = row["success"]
-        told = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})"
+        rate = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})"
         counted = [row["seeds"], row["episodes"], row["real_steps"] or ""]
         spent = [row.get("minutes", ""), row.get("fit_minutes", "")]
-        lines.append([row["task"], row["policy"], row["world_model"], told, *counted, *spent])
+        lines.append([row["task"], row["policy"], row["world_model"], rate, *counted, *spent])
     header = ["task", "policy", "world model", "success in the real environment", "training seeds", "episodes"]
     header += ["real steps", "CPU minutes", "of the fit"]
     calls = "".join(f"- `{command}`\n" for command in dict.fromkeys(row["command"] for row in rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -10,8 +11,8 @@ class SlotConfig:
     """Configuration of a `SlotModel`.
 
     Attributes:
-        slots: Number K of slots, one for each object; objects are identified by their colour.
-        colours: Number of colours to which pixels are assigned, including colours that belong to no slot.
+        slots: Number K of slots, one for each object; objects are identified by their color.
+        colors: Number of colors to which pixels are assigned, including colors that belong to no slot.
         picture_size: Side length in pixels to which images are resized, a multiple of 16.
         members: Number of members of the dynamics ensemble.
         width: Width of its hidden layers.
@@ -39,8 +40,11 @@ class SlotConfig:
         ValueError: If a number is out of range.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"colours": "colors"}
+    """Names of fields in older checkpoints, and what they are now."""
+
     slots: int = 4
-    colours: int = 12
+    colors: int = 12
     picture_size: int = 64
     members: int = 3
     width: int = 96
@@ -64,7 +68,7 @@ class SlotConfig:
 
     def __post_init__(self) -> None:
         """Validates the fields."""
-        positive = ("slots", "colours", "members", "width", "depth", "memory", "message", "queries", "code", "nets")
+        positive = ("slots", "colors", "members", "width", "depth", "memory", "message", "queries", "code", "nets")
         for name in (*positive, "outcomes", "net_dim", "net_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; accepted: at least 1")

@@ -9,43 +9,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dream_env.world_models.slots.dynamics import Layers
+from dream_env.world_models.ensemble import EnsembleMLP
+from dream_env.world_models.slots.config import SlotConfig
 
 
 class StepEmbedding(nn.Module):
     """Embeds slots and robot state, given an instruction: `|phi(s) - phi(g)|^2` is about the steps from s to g.
 
     Args:
-        slots: Number K of slots.
+        config: Numbers of slots K, of queries Q and of networks N, and sizes of the networks.
         numbers: Size n of a slot, including its offset from the robot's hand.
         own: Size P of the robot state, including the image position of the hand.
         instruction: Length I of a sentence embedding; 0 in a world without instructions.
-        queries: Number Q of slots that an instruction can refer to.
-        code: Size of the task code.
-        nets: Number N of networks.
-        dim: Output size of each network.
-        width: Width of their three hidden layers.
     """
 
-    def __init__(
-        self,
-        slots: int,
-        numbers: int,
-        own: int,
-        instruction: int,
-        queries: int,
-        code: int,
-        nets: int,
-        dim: int,
-        width: int,
-    ) -> None:
+    def __init__(self, config: SlotConfig, numbers: int, own: int, instruction: int) -> None:
         super().__init__()
+        slots, queries, nets = config.slots, config.queries, config.nets
         self.slots, self.queries, self.nets, self.instruction = slots, queries, nets, instruction
         if instruction:
-            self.query = Layers(nets, [instruction, 32, queries * slots])
-            self.code = Layers(nets, [instruction, code])
-        inputs = (queries * numbers + code if instruction else slots * numbers) + own
-        self.net = Layers(nets, [inputs, width, width, width, dim])
+            self.query = EnsembleMLP(nets, [instruction, 32, queries * slots])
+            self.code = EnsembleMLP(nets, [instruction, config.code])
+        inputs = (queries * numbers + config.code if instruction else slots * numbers) + own
+        self.net = EnsembleMLP(nets, [inputs, *[config.net_width] * 3, config.net_dim])
 
     def inputs(self, slots: Tensor, own: Tensor, instruction: Tensor | None) -> Tensor:
         """Returns the inputs of the networks, `(N, B, inputs)`.

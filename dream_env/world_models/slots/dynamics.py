@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.world_models.ensemble import EnsembleMLP
+from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.outcomes import Outcomes
 from dream_env.world_models.slots.reader import FEATURES, SEEN
 
@@ -21,66 +23,28 @@ SHARPEST, WIDEST = 1.5, 6.0
 otherwise the mixture would also split what the network cannot predict yet, and rollouts would jitter."""
 
 
-class Layers(nn.Module):
-    """Fully connected networks, one per ensemble member, evaluated in one batched pass.
-
-    Args:
-        members: Number E of networks.
-        sizes: Lengths of input, hidden layers and output.
-    """
-
-    def __init__(self, members: int, sizes: list[int]) -> None:
-        super().__init__()
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for given, made in zip(sizes[:-1], sizes[1:], strict=True):
-            self.weights.append(nn.Parameter(torch.empty(members, given, made).uniform_(-1, 1) * given**-0.5))
-            self.biases.append(nn.Parameter(torch.zeros(members, 1, made)))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Maps inputs `(E, N, inputs)`, one batch per member, to outputs `(E, N, outputs)`."""
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            inputs = torch.baddbmm(bias, F.silu(inputs) if layer else inputs, weight)
-        return inputs
-
-
 class SlotDynamics(nn.Module):
     """Predicts slots and the robot state one step ahead.
 
     Args:
-        slots: Number K of slots.
+        config: Numbers of slots K, of ensemble members E and of their outcomes J; sizes of the networks and of the
+            memory M of a slot.
         cameras: Number C of cameras.
         own: Size P of the robot state; 0 for none.
         action: Size A of an action.
-        members: Number E of ensemble members.
-        width: Width of hidden layers.
-        depth: Number of hidden layers.
-        memory: Size M of the memory of a slot.
-        message: Size of a message between slots.
-        outcomes: Number J of outcomes that each member predicts.
     """
 
-    def __init__(
-        self,
-        slots: int,
-        cameras: int,
-        own: int,
-        action: int,
-        members: int,
-        width: int,
-        depth: int,
-        memory: int,
-        message: int,
-        outcomes: int = 1,
-    ) -> None:
+    def __init__(self, config: SlotConfig, cameras: int, own: int, action: int) -> None:
         super().__init__()
-        self.slots, self.cameras, self.members, self.memory = slots, cameras, members, memory
-        self.outcomes = outcomes
+        slots, members, memory, message = config.slots, config.members, config.memory, config.message
+        hidden, outcomes = [config.width] * config.depth, config.outcomes
+        self.cameras, self.memory, self.outcomes = cameras, memory, outcomes
         numbers = FEATURES * cameras
         inputs = numbers + memory + slots + 4 * cameras + 2 * own + action
-        self.speak, self.listen = (Layers(members, [numbers + slots, message]) for _ in range(2))
+        self.speak, self.listen = (EnsembleMLP(members, [numbers + slots, message]) for _ in range(2))
         outputs = MOVING * cameras + memory + (2 if outcomes > 1 else 0)
-        self.net = Layers(members, [inputs + message, *[width] * depth, outcomes * outputs])
-        self.own_net = Layers(members, [own + action, *[width] * depth, own]) if own else None
+        self.net = EnsembleMLP(members, [inputs + message, *hidden, outcomes * outputs])
+        self.own_net = EnsembleMLP(members, [own + action, *hidden, own]) if own else None
         self.register_buffer("identity", torch.eye(slots), persistent=False)
         self.identity: Tensor
 
@@ -119,9 +83,9 @@ class SlotDynamics(nn.Module):
         seen = slots[..., SEEN::FEATURES].amax(-1)  # (E, B, K)
         senders = seen.unsqueeze(2) * (1 - self.identity)  # (E, B, K, K): 1 if slot i receives a message from slot j
         messages = (F.silu(received.unsqueeze(3) + sent.unsqueeze(2)) * senders.unsqueeze(-1)).sum(3)
-        centre = slots.unflatten(-1, (self.cameras, FEATURES))[..., :2].flatten(-2)
+        center = slots.unflatten(-1, (self.cameras, FEATURES))[..., :2].flatten(-2)
         robot = torch.cat([own, after.detach(), action, shift], -1).unsqueeze(2).expand(-1, -1, count, -1)
-        inputs = torch.cat([features, memory, hand.unsqueeze(2) - centre, robot, messages], -1)
+        inputs = torch.cat([features, memory, hand.unsqueeze(2) - center, robot, messages], -1)
         out = self.net(inputs.flatten(1, 2)).view(members, batch, count, self.outcomes, -1)
         change, kept = out[..., : MOVING * self.cameras], out[..., MOVING * self.cameras :]
         kept, more = kept.split([self.memory, kept.shape[-1] - self.memory], -1)

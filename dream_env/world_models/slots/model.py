@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from dream_env.language import INSTRUCTION_DIM, embed_in_order
 from dream_env.spec import WorldSpec
-from dream_env.world_models.dynamics import resized
+from dream_env.world_models.ensemble import EnsembleMLP
+from dream_env.world_models.normalization import action_size, unit_actions
+from dream_env.world_models.pictures import displayed, resized
 from dream_env.world_models.protocol import Prediction, State, knows_success
 from dream_env.world_models.slots.config import SlotConfig
 from dream_env.world_models.slots.distance import StepEmbedding
-from dream_env.world_models.slots.dynamics import MOVING, Layers, SlotDynamics
+from dream_env.world_models.slots.dynamics import MOVING, SlotDynamics
 from dream_env.world_models.slots.outcomes import drawn
 from dream_env.world_models.slots.own import OwnReader, Place
 from dream_env.world_models.slots.painter import Painter
@@ -51,6 +52,8 @@ class SlotModel(Traceable, nn.Module):
     """
 
     PURE = ("_predicted", "_embedded", "_succeeds")
+    RENAMED_WEIGHTS: ClassVar[dict[str, str]] = {"reader.colours": "reader.colors", "told.": "head."}
+    """Beginnings of weight names in older checkpoints, and what they are now."""
     kind = "slots"
     config_class = SlotConfig
     has_memory = True
@@ -74,44 +77,23 @@ class SlotModel(Traceable, nn.Module):
         self.related_dim = (FEATURES + 2) * self.cameras + config.position
         if config.pointing:
             self.embedding_dim += self.embedded_slots * self.related_dim
-        action = spec.action
-        choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
+        actions = action_size(spec.action)
         slots, cameras, own, side = config.slots, self.cameras, self.own, config.picture_size
-        self.reader = SlotReader(slots, config.colours, side)
+        self.reader = SlotReader(slots, config.colors, side)
         self.own_reader = OwnReader(cameras, own, side) if own and spec.goals else None
         self.place = Place(own, cameras)
-        self.dynamics = SlotDynamics(
-            slots,
-            cameras,
-            own,
-            choices,
-            config.members,
-            config.width,
-            config.depth,
-            config.memory,
-            config.message,
-            config.outcomes,
-        )
-        self.phi = StepEmbedding(
-            slots,
-            self.related_dim,
-            own + 2 * cameras,
-            INSTRUCTION_DIM if spec.instructions else 0,
-            config.queries,
-            config.code,
-            config.nets,
-            config.net_dim,
-            config.net_width,
-        )
+        self.dynamics = SlotDynamics(config, cameras, own, actions)
+        instruction = INSTRUCTION_DIM if spec.instructions else 0
+        self.phi = StepEmbedding(config, self.related_dim, own + 2 * cameras, instruction)
         inputs = self.phi.net.weights[0].shape[1] + config.success_by_goal * config.net_dim
-        self.success_net = Layers(config.nets, [inputs, 64, 64, 1]) if config.success else None
-        transition = 2 * (slots * cameras * FEATURES + own) + choices
+        self.success_net = EnsembleMLP(config.nets, [inputs, 64, 64, 1]) if config.success else None
+        transition = 2 * (slots * cameras * FEATURES + own) + actions
         predicts = config.rewards or config.terminates
-        self.told = nn.Sequential(nn.Linear(transition, 128), nn.SiLU(), nn.Linear(128, 2)) if predicts else None
+        self.head = nn.Sequential(nn.Linear(transition, 128), nn.SiLU(), nn.Linear(128, 2)) if predicts else None
         self.painter = Painter(slots, cameras, own, side)
         sizes = (FEATURES * cameras, own, config.position, config.nets)
         self.position = Position(*sizes) if config.position else None
-        for name, numbers in (("own", own), ("action", choices), ("reward", 1)):
+        for name, numbers in (("own", own), ("action", actions), ("reward", 1)):
             self.register_buffer(f"{name}_mean", torch.zeros(numbers))
             self.register_buffer(f"{name}_scale", torch.ones(numbers))
         for bound in ("low", "high"):
@@ -226,14 +208,10 @@ class SlotModel(Traceable, nn.Module):
             slots, state["memory"], self.own_of(state), unit_action, chance, strength
         )
         after = {**state, **self.vectors(own), "slots": moved, "memory": memory}
-        reward, terminated = None, None
-        if self.told is not None:
-            output = self.tell(state, after, unit_action)
-            reward = output[..., 0] * self.reward_scale + self.reward_mean if self.config.rewards else None
-            terminated = output[..., 1].float().sigmoid() if self.config.terminates else None
+        reward, end_logit = self.reward_and_end(state, after, unit_action)
         return after, Prediction(
             reward=reward,
-            terminated=terminated,
+            terminated=None if end_logit is None else end_logit.float().sigmoid(),
             success=self.success(after) if self.success_net is not None and knows_success(self, after) else None,
             disagreement=disagreement,
         )
@@ -279,11 +257,7 @@ class SlotModel(Traceable, nn.Module):
         drawn = self.painter(state["slots"].unflatten(-1, (self.cameras, FEATURES)), own)
         result = self.vectors(own)
         for camera, name in enumerate(self.spec.pictures):
-            height, width = (self.spec.observation[name].shape or ())[:2]
-            picture = drawn[:, camera].permute(0, 3, 1, 2)
-            if (height, width) != picture.shape[2:]:
-                picture = F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
-            result[name] = (255 * picture).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+            result[name] = displayed(drawn[:, camera], (self.spec.observation[name].shape or ())[:2])
         return {name: result[name] for name in self.spec.observation.spaces}
 
     # --- the networks, as functions of tensors, see `Traceable`
@@ -329,9 +303,7 @@ class SlotModel(Traceable, nn.Module):
 
     def normalized(self, action: Tensor) -> Tensor:
         """Scales actions `(..., A)` to about unit size; discrete actions `(...)` become one-hot vectors."""
-        if isinstance(self.spec.action, spaces.Discrete):
-            return F.one_hot(action.long() - int(self.spec.action.start), int(self.spec.action.n)).float()
-        return (action.float() - self.action_mean) / self.action_scale
+        return unit_actions(action, self.spec.action, self.action_mean, self.action_scale)
 
     def moved(self, slots: Tensor, change: Tensor) -> Tensor:
         """Adds changes `(..., K, C * MOVING)` in pixels to slots `(..., K, C * FEATURES)`; never-seen slots stay."""
@@ -374,11 +346,26 @@ class SlotModel(Traceable, nn.Module):
         assert goal is not None
         return torch.cat([inputs, self.phi.apart(inputs, goal)], -1)
 
-    def tell(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], action: Tensor) -> Tensor:
-        """Predicts the standardized reward and the termination logit of steps with normalized actions, `(B, 2)`."""
-        parts = [part for state in (before, after) for part in (state["slots"].flatten(-2), self.own_of(state))]
-        assert self.told is not None
-        return self.told(torch.cat([*parts, action], -1))
+    def head_outputs(
+        self, slots: Tensor, own: Tensor, next_slots: Tensor, next_own: Tensor, action: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the standardized reward and the termination logit, `(...)` each, of steps with normalized actions."""
+        assert self.head is not None
+        both = self.head(torch.cat([slots.flatten(-2), own, next_slots.flatten(-2), next_own, action], -1))
+        return both[..., 0], both[..., 1]
+
+    def reward_and_end(
+        self, before: Mapping[str, Tensor], after: Mapping[str, Tensor], action: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Predicts the reward and the termination logit, `(B,)` each, of steps; None for what the data lack."""
+        if self.head is None:
+            return None, None
+        own, next_own = self.own_of(before), self.own_of(after)
+        reward, end_logit = self.head_outputs(before["slots"], own, after["slots"], next_own, action)
+        return (
+            reward * self.reward_scale + self.reward_mean if self.config.rewards else None,
+            end_logit if self.config.terminates else None,
+        )
 
     def _own_of(self, observation: Mapping[str, Tensor], pictures: list[Tensor]) -> State:
         """Returns the vectors of observations; missing ones are estimated from the images."""

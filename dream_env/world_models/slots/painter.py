@@ -1,6 +1,6 @@
 """Renders states as images for viewing: the background, the robot according to its state, and every slot.
 
-A slot is drawn as a rectangle of its colour over the pixels that it is predicted to cover, so moving objects leave no
+A slot is drawn as a rectangle of its color over the pixels that it is predicted to cover, so moving objects leave no
 trace and do not fade. Nothing is learned from these images.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dream_env.world_models.slots.dynamics import Layers
+from dream_env.world_models.ensemble import EnsembleMLP
 
 WIDTH = 64
 """Width of the two hidden layers."""
@@ -30,7 +30,7 @@ class Position(nn.Module):
     def __init__(self, slot: int, own: int, numbers: int, nets: int) -> None:
         super().__init__()
         self.nets = nets
-        self.net = Layers(nets, [slot + own, WIDTH, WIDTH, numbers])
+        self.net = EnsembleMLP(nets, [slot + own, WIDTH, WIDTH, numbers])
         self.register_buffer("middle", torch.zeros(numbers))
         self.register_buffer("spread", torch.ones(numbers))
 

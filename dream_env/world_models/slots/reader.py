@@ -1,7 +1,7 @@
-"""Extracts slots from images: all pixels of an object's colour form one slot, the same in every image and camera.
+"""Extracts slots from images: all pixels of an object's color form one slot, the same in every image and camera.
 
-A slot describes the position, number and spread of the visible pixels of its colour. The colours are found in the data
-(`dream_env.agents.fit.slots.colours`). A slot may have several colours; the colours of the background and of the robot
+A slot describes the position, number and spread of the visible pixels of its color. The colors are found in the data
+(`dream_env.agents.fit.slots.colors`). A slot may have several colors; the colors of the background and of the robot
 belong to no slot.
 """
 
@@ -16,17 +16,17 @@ FEATURES = 6
 and 1 if it has been seen, else 0."""
 X, Y, SIZE, SPREAD_X, SPREAD_Y, SEEN = range(FEATURES)
 LEVELS = 32
-"""Quantization levels of red, green and blue in the colour lookup table."""
+"""Quantization levels of red, green and blue in the color lookup table."""
 SHARPNESS = 25.0
-"""Sharpness of the soft masks: factor on the negative squared colour distances, which are the logits."""
+"""Sharpness of the soft masks: factor on the negative squared color distances, which are the logits."""
 LIGHTNESS = 0.35
 """Weight of lightness relative to hue; small, because the light and dark sides of an object have the same hue."""
 FEWEST = 3.0 / 4096
 """Smallest share of an image's pixels with which a slot counts as visible."""
 
 
-def colour_features(pixels: Tensor) -> Tensor:
-    """Maps colours `(..., 3)` in 0 to 255 to hue and lightness, `(..., 4)`; hue is invariant to shading."""
+def color_features(pixels: Tensor) -> Tensor:
+    """Maps colors `(..., 3)` in 0 to 255 to hue and lightness, `(..., 4)`; hue is invariant to shading."""
     pixels = pixels.float()
     light = pixels.mean(-1, keepdim=True)
     return torch.cat([(pixels - light) / (light + 32), LIGHTNESS * light / 128], -1)
@@ -37,20 +37,20 @@ class SlotReader(nn.Module):
 
     Args:
         slots: Number K of slots.
-        colours: Number of colours, including those that belong to no slot.
+        colors: Number of colors, including those that belong to no slot.
         picture_size: Side of the images in pixels.
     """
 
-    colours: Tensor
+    colors: Tensor
     owner: Tensor
     table: Tensor
     basis: Tensor
 
-    def __init__(self, slots: int, colours: int, picture_size: int) -> None:
+    def __init__(self, slots: int, colors: int, picture_size: int) -> None:
         super().__init__()
         self.slots = slots
-        self.register_buffer("colours", torch.zeros(colours, 4))
-        self.register_buffer("owner", torch.full((colours,), slots, dtype=torch.int64))
+        self.register_buffer("colors", torch.zeros(colors, 4))
+        self.register_buffer("owner", torch.full((colors,), slots, dtype=torch.int64))
         axis = (torch.arange(picture_size) + 0.5) / picture_size * 2 - 1
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         basis = torch.stack([torch.ones_like(x), x, y, x * x, y * y], -1).flatten(0, 1)
@@ -76,10 +76,10 @@ class SlotReader(nn.Module):
 
     @torch.no_grad()
     def look_up(self) -> None:
-        """Rebuilds the colour lookup table; call it after `colours` or `owner` have changed."""
-        level = (torch.arange(LEVELS, device=self.colours.device) * 8 + 4).float()
-        near = colour_features(torch.cartesian_prod(level, level, level))
-        near = (-SHARPNESS * torch.cdist(near, self.colours) ** 2).softmax(-1)
+        """Rebuilds the color lookup table; call it after `colors` or `owner` have changed."""
+        level = (torch.arange(LEVELS, device=self.colors.device) * 8 + 4).float()
+        near = color_features(torch.cartesian_prod(level, level, level))
+        near = (-SHARPNESS * torch.cdist(near, self.colors) ** 2).softmax(-1)
         whose = F.one_hot(self.owner, self.slots + 1)[:, : self.slots].to(near.dtype)
         self.table.copy_(near @ whose)
 

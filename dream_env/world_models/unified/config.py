@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from dream_env.checks import check_bounds
 
@@ -46,11 +46,14 @@ class UnifiedConfig:
         std: Standard deviation of sampled actions, as a share of half the action range.
         encoder_id: Fingerprint of the encoder, see `dream_env.agents.policies.encoder_id`.
         disagreement_threshold: Value used for `max_disagreement="calibrated"`.
-        acts: Whether the action stream was trained; if not, the model is a world model only, and no policy.
+        is_policy: Whether the action stream was trained; if not, the model is a world model only, and no policy.
 
     Raises:
         ValueError: If a number is out of range.
     """
+
+    RENAMED: ClassVar[dict[str, str]] = {"acts": "is_policy"}
+    """Names of fields in older checkpoints, and what they are now."""
 
     base: str
     base_config: Mapping[str, Any] = field(default_factory=dict)
@@ -70,7 +73,7 @@ class UnifiedConfig:
     std: float = 0.17
     encoder_id: tuple[float, ...] | None = None
     disagreement_threshold: float | None = None
-    acts: bool = True
+    is_policy: bool = True
 
     def __post_init__(self) -> None:
         """Validates the fields."""

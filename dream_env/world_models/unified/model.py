@@ -9,7 +9,7 @@ DUST (2510.27607); their streams share a trunk, as here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from dream_env.language import INSTRUCTION_DIM
 from dream_env.spec import WorldSpec
+from dream_env.world_models.ensemble import picked
+from dream_env.world_models.normalization import action_size, center_and_scale
 from dream_env.world_models.protocol import Prediction, State, knows_success
+from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.traced import Traceable
 from dream_env.world_models.unified.config import UnifiedConfig
 from dream_env.world_models.unified.net import ActionStream, DreamStream, Trunk
@@ -42,6 +45,11 @@ class UnifiedModel(Traceable, nn.Module):
     """
 
     PURE = ("_foreseen", "_acted")
+    RENAMED_WEIGHTS: ClassVar[dict[str, str]] = {
+        "acts.": "action_stream.",
+        **{f"base.{old}": f"base.{new}" for old, new in SlotModel.RENAMED_WEIGHTS.items()},
+    }
+    """Beginnings of weight names in older checkpoints, and what they are now."""
     kind = "unified"
     config_class = UnifiedConfig
     has_memory = True
@@ -57,21 +65,15 @@ class UnifiedModel(Traceable, nn.Module):
         if getattr(self.base.config, "word_order", False):
             self.instruction = self.base.instruction
         self.success_by_goal = bool(getattr(self.base, "success_by_goal", False))
-        action = spec.action
-        choices = int(action.n) if isinstance(action, spaces.Discrete) else action.shape[0]
-        shape = (config.width, config.heads, config.hidden)
-        self.trunk = Trunk(tokens.count, tokens.seen, tokens.robot, *shape, config.trunk)
-        sizes = (tokens.seen, tokens.own, tokens.robot, choices, tokens.changes, config.memory, config.members)
-        self.dream = DreamStream(*sizes, *shape, config.layers)
-        self.acts: ActionStream | None = None
+        action, actions = spec.action, action_size(spec.action)
+        self.trunk = Trunk(config, tokens)
+        self.dream = DreamStream(config, tokens, actions)
+        self.action_stream: ActionStream | None = None
         if isinstance(action, spaces.Box) and len(action.shape) == 1 and action.is_bounded():
-            numbers = config.chunk * choices
-            self.acts = ActionStream(
-                tokens.robot, self._asked(), numbers, config.queries, config.features, *shape, config.layers
-            )
-            low, high = torch.from_numpy(action.low).float(), torch.from_numpy(action.high).float()
-            self.register_buffer("center", (low + high) / 2, persistent=False)
-            self.register_buffer("span", (high - low) / 2, persistent=False)
+            self.action_stream = ActionStream(config, tokens.robot, actions, self._conditions())
+            center, span = center_and_scale(action, torch.zeros(actions), torch.ones(actions))
+            self.register_buffer("center", center, persistent=False)
+            self.register_buffer("span", span, persistent=False)
         if hasattr(self.base, "success") and getattr(self.base.config, "success", True):
             self.success = self.base.success  # set per instance: not every base model has it
 
@@ -94,7 +96,7 @@ class UnifiedModel(Traceable, nn.Module):
         model.base.requires_grad_(False)
         return model
 
-    def _asked(self) -> dict[str, int]:
+    def _conditions(self) -> dict[str, int]:
         """Returns the names and sizes of the action stream's inputs other than the state."""
         words = {"instruction": INSTRUCTION_DIM} if self.spec.instructions else {}
         goal = {"goal": self.embedding_dim} if self.spec.goals and self.config.goal else {}
@@ -181,9 +183,9 @@ class UnifiedModel(Traceable, nn.Module):
         given = {"goal": goal, "instruction": state.get("instruction")}
         if self.config.sees:
             given["embedding"] = self.embedding(state)
-        asked: Any = [given[name] for name in self._asked()]
+        conditions: Any = [given[name] for name in self._conditions()]
         chance, strength = self._chance(tokens, noise, temperature)
-        action, unit_action, *found = self._acted(tokens, own, state["memory"], chance, strength, *asked)
+        action, unit_action, *found = self._acted(tokens, own, state["memory"], chance, strength, *conditions)
         return action, *self._prediction(state, unit_action, *found)
 
     def embedding(self, state: State) -> Tensor:
@@ -209,11 +211,11 @@ class UnifiedModel(Traceable, nn.Module):
         _, _, robot, scene = self.look(observation)
         return self.chunks_of(scene, robot, observation)
 
-    def chunks_of(self, scene: Tensor, robot: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
+    def chunks_of(self, scene: Tensor, robot: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         """Predicts action chunks like `chunks`, from the output of the trunk."""
-        if self.acts is None:
+        if self.action_stream is None:
             raise ValueError(f"{self.spec.name} has actions {self.spec.action}; accepted of a policy: a bounded Box")
-        output = torch.tanh(self.acts(scene, robot, asked)).unflatten(-1, (self.config.chunk, -1))
+        output = torch.tanh(self.action_stream(scene, robot, conditions)).unflatten(-1, (self.config.chunk, -1))
         return self.center + self.span * output
 
     def look(self, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -257,12 +259,12 @@ class UnifiedModel(Traceable, nn.Module):
         return self._after(scene, robot, tokens, own, memory, unit_action, chance, strength)
 
     def _acted(
-        self, tokens: Tensor, own: Tensor, memory: Tensor, chance: Tensor, strength: Tensor, *asked: Tensor
+        self, tokens: Tensor, own: Tensor, memory: Tensor, chance: Tensor, strength: Tensor, *conditions: Tensor
     ) -> tuple[Tensor, ...]:
         """Returns predicted actions, the same normalized, and the results of `_after` for them."""
         robot = self.tokens.robot_of(own)
         scene = self.trunk(self.tokens.related(tokens, robot), robot)
-        action = self.chunks_of(scene, robot, dict(zip(self._asked(), asked, strict=True)))[:, 0]
+        action = self.chunks_of(scene, robot, dict(zip(self._conditions(), conditions, strict=True)))[:, 0]
         unit_action = self.base.normalized(action)
         return action, unit_action, *self._after(scene, robot, tokens, own, memory, unit_action, chance, strength)
 
@@ -279,10 +281,8 @@ class UnifiedModel(Traceable, nn.Module):
     ) -> tuple[Tensor, ...]:
         """Returns tokens, memory and robot state after an action, and the disagreement of the heads."""
         heads, after = self.foresee(scene, tokens, memory, own, robot, unit_action)
-        mean, members = heads.mean(0), self.config.members
-        member = (chance[:, 0] * members).long().clamp(max=members - 1)
-        drawn = heads[member, torch.arange(len(tokens), device=tokens.device)]
-        change, kept = self.dream.parts(mean + strength * (drawn - mean))
+        mean = heads.mean(0)
+        change, kept = self.dream.parts(mean + strength * (picked(heads, chance[:, 0]) - mean))
         apart = heads[..., : change.shape[-1]].float().var(0, unbiased=False).mean((-1, -2))
         return self.tokens.moved(tokens, change), kept, after, apart
 
@@ -297,7 +297,7 @@ class UnifiedModel(Traceable, nn.Module):
     ) -> tuple[State, Prediction]:
         """Returns the next state, and its reward, termination, success and disagreement."""
         after = {**state, **self.tokens.state(tokens, own), "memory": memory, TOKENS: tokens.flatten(1)}
-        reward, end_logit = self.tokens.told(state, after, unit_action)
+        reward, end_logit = self.tokens.reward_and_end(state, after, unit_action)
         knows = hasattr(self, "success") and knows_success(self, after)
         return after, Prediction(
             reward=reward,

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dream_env.world_models.unified.config import UnifiedConfig
+from dream_env.world_models.unified.tokens import Tokens
+
 
 class Layer(nn.Module):
     """Pre-norm transformer layer: self-attention or cross-attention, followed by an MLP.
@@ -60,21 +63,17 @@ class Trunk(nn.Module):
     """Encodes the tokens of a state; the robot features are added to every token.
 
     Args:
-        count: Number T of tokens.
-        seen: Size of a token's features.
-        robot: Size of the robot features; 0 for none.
-        width: Width W.
-        heads: Number of attention heads.
-        hidden: Width of hidden layers.
-        layers: Number of layers.
+        config: Sizes of the network.
+        tokens: Number T and sizes of the tokens.
     """
 
-    def __init__(self, count: int, seen: int, robot: int, width: int, heads: int, hidden: int, layers: int) -> None:
+    def __init__(self, config: UnifiedConfig, tokens: Tokens) -> None:
         super().__init__()
-        self.enter = nn.Linear(seen, width)
-        self.robot = nn.Linear(robot, width) if robot else None
-        self.name = nn.Parameter(0.5 * torch.randn(count, width))
-        self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(layers))
+        width = config.width
+        self.enter = nn.Linear(tokens.seen, width)
+        self.robot = nn.Linear(tokens.robot, width) if tokens.robot else None
+        self.name = nn.Parameter(0.5 * torch.randn(tokens.count, width))
+        self.layers = nn.ModuleList(Layer(width, config.heads, config.hidden) for _ in range(config.trunk))
 
     def forward(self, tokens: Tensor, robot: Tensor) -> Tensor:
         """Maps token features `(B, T, seen)` and robot features `(B, robot)` to `(B, T, W)`."""
@@ -90,43 +89,23 @@ class DreamStream(nn.Module):
     """Dynamics stream: predicts how an action changes the tokens, their memory and the robot state.
 
     Args:
-        seen: Size of a token's features.
-        own: Size P of the robot state, which is predicted separately from the tokens; 0 for none.
-        robot: Size of the robot features.
+        config: Sizes of the network: width W, memory M of a token, and number E of output heads.
+        tokens: Sizes of the tokens and of the robot state P, which is predicted separately from the tokens.
         action: Size A of an action.
-        changes: Size of a token's change.
-        memory: Size M of a token's memory.
-        members: Number E of output heads.
-        width: Width W.
-        heads: Number of attention heads.
-        hidden: Width of hidden layers.
-        layers: Number of layers.
     """
 
-    def __init__(
-        self,
-        seen: int,
-        own: int,
-        robot: int,
-        action: int,
-        changes: int,
-        memory: int,
-        members: int,
-        width: int,
-        heads: int,
-        hidden: int,
-        layers: int,
-    ) -> None:
+    def __init__(self, config: UnifiedConfig, tokens: Tokens, action: int) -> None:
         super().__init__()
-        self.members, self.sizes = members, [changes, memory]
+        width, hidden, own = config.width, config.hidden, tokens.own
+        self.members, self.sizes = config.members, [tokens.changes, config.memory]
         self.own = None
         if own:
             self.own = nn.Sequential(nn.Linear(own + action, hidden), nn.SiLU(), nn.Linear(hidden, own))
-        self.enter = nn.Linear(seen + memory, width)
-        self.done = nn.Linear(2 * robot + action, width)
-        self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(layers))
+        self.enter = nn.Linear(tokens.seen + config.memory, width)
+        self.done = nn.Linear(2 * tokens.robot + action, width)
+        self.layers = nn.ModuleList(Layer(width, config.heads, hidden) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, members * (changes + memory))
+        self.leave = nn.Linear(width, self.members * sum(self.sizes))
 
     def own_after(self, own: Tensor, action: Tensor) -> Tensor:
         """Predicts the robot state after an action, `(..., P)`."""
@@ -151,9 +130,9 @@ class DreamStream(nn.Module):
             tokens = layer(tokens)
         return self.leave(self.norm(tokens)).unflatten(-1, (self.members, -1)).permute(2, 0, 1, 3)
 
-    def parts(self, told: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Splits outputs of heads, or a combination of them, into changes `(..., changes)` and memories `(..., M)`."""
-        change, kept = told.split(self.sizes, -1)
+        change, kept = output.split(self.sizes, -1)
         return change, kept.tanh()
 
 
@@ -161,47 +140,33 @@ class ActionStream(nn.Module):
     """Predicts an action chunk from the output of the trunk and from conditions such as the goal and the instruction.
 
     Args:
+        config: Sizes of the network: width W, number Q of action queries, and number of actions of a chunk.
         robot: Size of the robot features.
-        asked: Sizes of the conditions by name, such as the goal embedding and the instruction embedding.
-        numbers: Output size.
-        queries: Number Q of action queries.
-        features: Size of the last hidden layer.
-        width: Width W.
-        heads: Number of attention heads.
-        hidden: Width of hidden layers.
-        layers: Number of layers.
+        action: Size A of an action.
+        conditions: Sizes of the conditions by name, such as the goal embedding and the instruction embedding.
     """
 
-    def __init__(
-        self,
-        robot: int,
-        asked: Mapping[str, int],
-        numbers: int,
-        queries: int,
-        features: int,
-        width: int,
-        heads: int,
-        hidden: int,
-        layers: int,
-    ) -> None:
+    def __init__(self, config: UnifiedConfig, robot: int, action: int, conditions: Mapping[str, int]) -> None:
         super().__init__()
-        self.names, self.lengths = tuple(asked), [robot, *asked.values()]
-        total = sum(self.lengths)
+        self.names, self.lengths = tuple(conditions), [robot, *conditions.values()]
+        total, width, queries, features = sum(self.lengths), config.width, config.queries, config.features
         self.about = nn.Linear(total, width) if total else None
         self.register_buffer("shift", torch.zeros(total))
         self.register_buffer("factor", torch.ones(total))
         self.query = nn.Parameter(torch.randn(queries, width))
-        self.layers = nn.ModuleList(Layer(width, heads, hidden, outside=True) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Layer(width, config.heads, config.hidden, outside=True) for _ in range(config.layers)
+        )
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Flatten(), nn.Linear(queries * width, features), nn.SiLU())
-        self.head = nn.Linear(features, numbers)
+        self.head = nn.Linear(features, config.chunk * action)
 
     shift: Tensor
     factor: Tensor
 
     @torch.no_grad()
-    def measure(self, robot: Tensor, asked: Mapping[str, Tensor]) -> None:
+    def measure(self, robot: Tensor, conditions: Mapping[str, Tensor]) -> None:
         """Sets the normalization of robot features and conditions from samples; arguments as in `forward`."""
-        values = torch.cat([robot, *(asked[name] for name in self.names)], -1)
+        values = torch.cat([robot, *(conditions[name] for name in self.names)], -1)
         self.factor.copy_(1 / values.std(0).clamp_min(0.05))
         self.shift.copy_(-values.mean(0) * self.factor)
 
@@ -209,18 +174,18 @@ class ActionStream(nn.Module):
         """Returns the standard deviations of the conditions by name, as set by `measure`."""
         return dict(zip(self.names, (1 / self.factor).split(self.lengths)[1:], strict=True))
 
-    def forward(self, scene: Tensor, robot: Tensor, asked: Mapping[str, Tensor]) -> Tensor:
-        """Returns the outputs `(B, numbers)`.
+    def forward(self, scene: Tensor, robot: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """Returns the outputs `(B, chunk * A)`.
 
         Args:
             scene: Output of the trunk, `(B, T, W)`.
             robot: Robot features, `(B, robot)`.
-            asked: Conditions by name, `(B, n)` each.
+            conditions: Conditions by name, `(B, n)` each.
         """
         queries = self.query.expand(len(scene), -1, -1)
         if self.about is not None:
-            conditions = torch.cat([robot, *(asked[name] for name in self.names)], -1)
-            queries = queries + self.about(torch.addcmul(self.shift, conditions, self.factor))[:, None]
+            values = torch.cat([robot, *(conditions[name] for name in self.names)], -1)
+            queries = queries + self.about(torch.addcmul(self.shift, values, self.factor))[:, None]
         for layer in self.layers:
             queries = layer(queries, scene)
         return self.head(self.leave(queries))

@@ -19,6 +19,7 @@ from dream_env.world_models.protocol import State
 from dream_env.world_models.slots.dynamics import MOVING
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
+from dream_env.world_models.weights import config_of
 
 
 class Tokens(Protocol):
@@ -57,7 +58,7 @@ class Tokens(Protocol):
     def moved(self, tokens: Tensor, change: Tensor) -> Tensor:
         """Adds changes `(..., T, changes)`, which are of about unit size, to tokens."""
 
-    def told(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def reward_and_end(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Predicts the reward `(B,)` and the termination logit `(B,)` of steps; None if the base model does not.
 
         Args:
@@ -76,7 +77,7 @@ class SlotTokens:
     """Tokens of `dream_env.world_models.slots`: the slots, with their offset from the robot's hand as features."""
 
     def __init__(self, config: Mapping[str, Any], spec: WorldSpec) -> None:
-        slot_config = SlotModel.config_class(**{**config, "members": 1})
+        slot_config = config_of(SlotModel.config_class, {**config, "members": 1})
         self.base = SlotModel(slot_config, spec)
         del self.base.dynamics
         cameras = self.base.cameras
@@ -107,14 +108,9 @@ class SlotTokens:
         """See `Tokens`."""
         return self.base.moved(tokens, change)
 
-    def told(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def reward_and_end(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See `Tokens`."""
-        base, reward, end_logit = self.base, None, None
-        if base.told is not None:
-            output = base.tell(before, after, action)
-            reward = output[..., 0] * base.reward_scale + base.reward_mean if base.config.rewards else None
-            end_logit = output[..., 1] if base.config.terminates else None
-        return reward, end_logit
+        return self.base.reward_and_end(before, after, action)
 
 
 class CodeTokens:
@@ -126,7 +122,7 @@ class CodeTokens:
     count, own, robot = 1, 0, 0
 
     def __init__(self, config: Mapping[str, Any], spec: WorldSpec) -> None:
-        code_config = DynamicsConfig(**{**config, "members": 1})
+        code_config = config_of(DynamicsConfig, {**config, "members": 1})
         if code_config.memory:
             raise ValueError(
                 f"base: its memory is {code_config.memory}; accepted: `agents.fit --model dynamics --memory 0`"
@@ -156,15 +152,10 @@ class CodeTokens:
         """See `Tokens`."""
         return self.base.moved(tokens, change)
 
-    def told(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def reward_and_end(self, before: State, after: State, action: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See `Tokens`."""
-        base = self.base
-        context, _ = base.context(before, action)
-        reward, end_logit = base.told(context, after["code"])
-        return (
-            reward * base.reward_scale + base.reward_mean if base.config.rewards else None,
-            end_logit if base.config.terminates else None,
-        )
+        context, _ = self.base.context(before, action)
+        return self.base.reward_and_end(context, after["code"])
 
 
 BASES: dict[str, type[SlotTokens] | type[CodeTokens]] = {"slots": SlotTokens, "dynamics": CodeTokens}
@@ -178,7 +169,7 @@ def tokens_of(kind: str, config: Mapping[str, Any], spec: WorldSpec) -> Tokens:
         ValueError: If this kind of base model is not supported, or its config does not fit.
     """
     check_base(kind)
-    return BASES[kind]({name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}, spec)
+    return BASES[kind](config, spec)
 
 
 def check_base(kind: str) -> None:

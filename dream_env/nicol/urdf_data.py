@@ -75,36 +75,11 @@ _ARM: list[tuple] = [
     ("joint3", "link3", "link4", (0.03, -0.0115, 0.264), ZERO, Y, (-2.25, 1.5), 25.3, 3.06, 0.1),
     ("joint4", "link4", "link5", (0.195, -0.0575, 0.03), ZERO, X, (-2.9, 2.9), 25.3, 3.06, 0.1),
     ("joint5", "link5", "link6", (0.063, 0.045, 0), ZERO, Y, (-pi / 2, pi / 2), 5.1, 3.06, 0.01),
-    (
-        "joint6",
-        "link6",
-        "forearm",
-        (0.123, -0.045, 0),
-        (pi / 2, 0, pi / 2),
-        Z,
-        (-pi, pi),
-        5.1,
-        3.06,
-        0.01,
-    ),
-    (
-        "joint7",
-        "forearm",
-        "palm_axis",
-        (0, 0, 0.184),
-        (pi / 2, 0, 0),
-        Z,
-        (-pi / 4, pi / 4),
-        10.0,
-        3.0,
-        1e-4,
-    ),
+    ("joint6", "link6", "forearm", (0.123, -0.045, 0), (pi / 2, 0, pi / 2), Z, (-pi, pi), 5.1, 3.06, 0.01),
+    ("joint7", "forearm", "palm_axis", (0, 0, 0.184), (pi / 2, 0, 0), Z, (-pi / 4, pi / 4), 10.0, 3.0, 1e-4),
     ("joint8", "palm_axis", "palm", ZERO, (0, pi / 2, 0), Z, (-pi / 4, pi / 4), 10.0, 3.0, 1e-4),
 ]
-_ARM_BASE = {
-    "r": ((-0.027, -0.0605, 0.373), (pi / 2, 0, 0)),
-    "l": ((-0.027, 0.0605, 0.373), (-pi / 2, pi, 0)),
-}
+_ARM_BASE = {"r": ((-0.027, -0.0605, 0.373), (pi / 2, 0, 0)), "l": ((-0.027, 0.0605, 0.373), (-pi / 2, pi, 0))}
 
 # --------------------------------------------------------------------------------------- the hands
 # Knuckles of the right hand in the palm's frame [B]; for the left hand, z, roll and pitch are negated [B].
@@ -116,51 +91,25 @@ _KNUCKLES: dict[str, tuple[Triple, Triple]] = {
 }
 # The thumb's abduction joint is calibrated per hand [B]: xyz, rpy, axis.
 _THUMB_BASE: dict[str, tuple[Triple, Triple, Triple]] = {
-    "r": (
-        (-0.0083412575, 0.0157859987, 0.0379541955),
-        (-2.32630737, -0.08846098, -0.27946053),
-        (0.0, 0.0, -1.0),
-    ),
+    "r": ((-0.0083412575, 0.0157859987, 0.0379541955), (-2.32630737, -0.08846098, -0.27946053), (0.0, 0.0, -1.0)),
     "l": ((-0.0083412575, 0.0157859987, -0.0379541955), (0.81691375, -0.05987591, 2.83509995), Z),
 }
 FINGERS = ("I", "M", "R", "L")
 FINGER_LIMITS = (1.57, 1.57, 1.0)
 """Upper limits of proximal, middle and tip joint (rad), index to little finger [SD]; T0 keeps 0 to pi/2 of [B]."""
 THUMB_LIMITS = (0.8, 1.57, 0.4)
-_FINGER_EFFORT, _FINGER_SPEED = 1.0, 8.0  # N m, rad/s: tuned for simulation, not measured
+_FINGER_MOTOR = (1.0, 8.0, 1e-4)  # effort (N m), velocity (rad/s) and damping: tuned for simulation, not measured
 _BUMPER = ((0.00674, -0.01638, 0.0), (0.0, 0.0, -0.35))  # fingertip pad [B]
-_LASER = (
-    (-0.00030337, 0.04498324, 0.0),
-    (0.0, 0.0, pi),
-)  # palm distance sensor, the default tip for inverse kinematics [B]
+# Palm distance sensor, the default tip for inverse kinematics [B].
+_LASER = ((-0.00030337, 0.04498324, 0.0), (0.0, 0.0, pi))
 
 # ---------------------------------------------------------------------------------------- the head
 _HEAD = [
     Joint("joint_neck", "base_link", "neck_link", (0, 0, 0.425)),
     Joint(
-        "joint_head_z",
-        "neck_link",
-        "tilt_link",
-        (0.187, -0.001, 0.1415),
-        ZERO,
-        Z,
-        (-pi / 2, pi / 2),
-        44.7,
-        6.5,
-        0.01,
+        "joint_head_z", "neck_link", "tilt_link", (0.187, -0.001, 0.1415), ZERO, Z, (-pi / 2, pi / 2), 44.7, 6.5, 0.01
     ),
-    Joint(
-        "joint_head_y",
-        "tilt_link",
-        "face_link",
-        (0.007, 0, 0.0605),
-        ZERO,
-        Y,
-        (-0.583, 1.282),
-        44.7,
-        6.5,
-        0.01,
-    ),
+    Joint("joint_head_y", "tilt_link", "face_link", (0.007, 0, 0.0605), ZERO, Y, (-0.583, 1.282), 44.7, 6.5, 0.01),
     Joint("joint_left_eye", "face_link", "left_eye_link", (0.111, 0.0465, 0.0985)),
     Joint("joint_right_eye", "face_link", "right_eye_link", (0.111, -0.0465, 0.0985)),
     Joint("joint_left_eye_cam", "left_eye_link", "left_eye_cam", ZERO, (-pi / 2, 0, -pi / 2)),
@@ -171,13 +120,7 @@ _STAND = [
     Joint("joint_plate", "base_link", "plate_link", ZERO),
     Joint("joint_frame", "base_link", "frame_link", ZERO),
     # Color optical frame of the D435 on the front beam: z forward, looking down and back at the table.
-    Joint(
-        "joint_realsense",
-        "base_link",
-        "realsense_color_optical_frame",
-        (0.859, 0.035, 1.15),
-        (2.89027, 0, -pi / 2),
-    ),
+    Joint("joint_realsense", "base_link", "realsense_color_optical_frame", (0.859, 0.035, 1.15), (2.89027, 0, -pi / 2)),
 ]
 
 
@@ -193,40 +136,14 @@ def hand_joints(side: str) -> list[Joint]:
         links = [f"{side}_{name}{part}" for part in ("proximal", "middle", "tip")]
         joints, parent = [], steps[0][0]
         for i, ((_, xyz, rpy), child, upper) in enumerate(zip(steps, links, limits, strict=True), start=1):
-            joints.append(
-                Joint(
-                    f"{side}_joint{name}{i}",
-                    parent,
-                    child,
-                    xyz,
-                    rpy,
-                    Z,
-                    (0.0, upper),
-                    _FINGER_EFFORT,
-                    _FINGER_SPEED,
-                    1e-4,
-                )
-            )
+            joints.append(Joint(f"{side}_joint{name}{i}", parent, child, xyz, rpy, Z, (0.0, upper), *_FINGER_MOTOR))
             parent = child
         joints.append(Joint(f"{side}_joint{name}bumper", parent, f"{side}_{name}bumper", *_BUMPER))
         return joints
 
     palm, base = f"{side}_palm", f"{side}_thumb_base"
     xyz, rpy, axis = _THUMB_BASE[side]
-    joints = [
-        Joint(
-            f"{side}_jointT0",
-            palm,
-            base,
-            xyz,
-            rpy,
-            axis,
-            (0.0, pi / 2),
-            _FINGER_EFFORT,
-            _FINGER_SPEED,
-            1e-4,
-        )
-    ]
+    joints = [Joint(f"{side}_jointT0", palm, base, xyz, rpy, axis, (0.0, pi / 2), *_FINGER_MOTOR)]
     joints += finger(
         "T",
         [
@@ -254,22 +171,10 @@ def hand_joints(side: str) -> list[Joint]:
 def arm_joints(side: str) -> list[Joint]:
     """Returns an arm's mount and its eight revolute joints; only joint1's limits differ between the sides."""
     joints = [Joint(f"{side}_joint_mount", "base_link", f"{side}_link1", *_ARM_BASE[side])]
-    for name, parent, child, xyz, rpy, axis, (low, high), effort, velocity, damping in _ARM:
+    for name, parent, child, xyz, rpy, axis, (low, high), *motor in _ARM:
         limits = (-high, -low) if (side, name) == ("l", "joint1") else (low, high)
-        joints.append(
-            Joint(
-                f"{side}_{name}",
-                f"{side}_{parent}",
-                f"{side}_{child}",
-                xyz,
-                rpy,
-                axis,
-                limits,
-                effort,
-                velocity,
-                damping,
-            )
-        )
+        ends = f"{side}_{parent}", f"{side}_{child}"
+        joints.append(Joint(f"{side}_{name}", *ends, xyz, rpy, axis, limits, *motor))
     return joints
 
 
@@ -295,10 +200,7 @@ _STAND_LINKS: dict[str, tuple[float, list[Shape]]] = {
             *(Shape((0.91, 0.045, 0.045), (0.5, y, 0.92), "aluminum") for y in (-0.9775, 0.9775)),
         ],
     ),
-    "realsense_color_optical_frame": (
-        0.07,
-        [Shape((0.09, 0.025, 0.025), (0.033, 0, -0.014), "light", role="v")],
-    ),
+    "realsense_color_optical_frame": (0.07, [Shape((0.09, 0.025, 0.025), (0.033, 0, -0.014), "light", role="v")]),
 }
 _HEAD_LINKS: dict[str, tuple[float, list[Shape]]] = {
     "neck_link": (0.57, [Shape((0.05, 0.06, 0.20), (0.09, 0, 0.07), "light", (0, 0.9, 0))]),
@@ -328,25 +230,16 @@ _ARM_LINKS: dict[str, tuple[float, list[Shape]]] = {
     ),
     "link4": (
         1.330903,
-        [
-            Shape((0.047, 0.12, 0.047), (0, -0.0575, 0)),
-            Shape((0.19, 0.055, 0.055), (0.125, -0.0575, 0.03), "black"),
-        ],
+        [Shape((0.047, 0.12, 0.047), (0, -0.0575, 0)), Shape((0.19, 0.055, 0.055), (0.125, -0.0575, 0.03), "black")],
     ),
     "link5": (0.449696, [Shape((0.047, 0.08, 0.05), (0.061, 0, 0))]),
     "link6": (
         0.444892,
-        [
-            Shape((0.04, 0.096, 0.042), (0.003, -0.045, 0)),
-            Shape((0.084, 0.042, 0.042), (0.081, -0.045, 0), "black"),
-        ],
+        [Shape((0.04, 0.096, 0.042), (0.003, -0.045, 0)), Shape((0.084, 0.042, 0.042), (0.081, -0.045, 0), "black")],
     ),
     "forearm": (
         0.4,
-        [
-            Shape((0.08, 0.064, 0.14), (0, 0.0025, 0.08), "light"),
-            Shape((0.04, 0.04, 0.044), (0, 0, 0.162), "black"),
-        ],
+        [Shape((0.08, 0.064, 0.14), (0, 0.0025, 0.08), "light"), Shape((0.04, 0.04, 0.044), (0, 0, 0.162), "black")],
     ),
     "palm_axis": (0.1, [Shape((0.042, 0.04, 0.024), (0, -0.009, 0), "black")]),
     "palm": (0.3, [Shape((0.028, 0.084, 0.09), (0.004, 0.043, 0.0), "light")]),
@@ -356,18 +249,9 @@ _ARM_LINKS: dict[str, tuple[float, list[Shape]]] = {
     "Ttip": (0.01349695, [Shape((0.013, 0.0235, 0.015), (0, -0.0098, 0), "black")]),
 }
 for _finger in FINGERS:
-    _ARM_LINKS[f"{_finger}proximal"] = (
-        0.0459655,
-        [Shape((0.016, 0.0259, 0.0165), (0, -0.013, 0), "black")],
-    )
-    _ARM_LINKS[f"{_finger}middle"] = (
-        0.0259655,
-        [Shape((0.015, 0.0259, 0.016), (0, -0.013, 0), "light")],
-    )
-    _ARM_LINKS[f"{_finger}tip"] = (
-        0.01349695,
-        [Shape((0.013, 0.0235, 0.015), (0, -0.0098, 0), "black")],
-    )
+    _ARM_LINKS[f"{_finger}proximal"] = (0.0459655, [Shape((0.016, 0.0259, 0.0165), (0, -0.013, 0), "black")])
+    _ARM_LINKS[f"{_finger}middle"] = (0.0259655, [Shape((0.015, 0.0259, 0.016), (0, -0.013, 0), "light")])
+    _ARM_LINKS[f"{_finger}tip"] = (0.01349695, [Shape((0.013, 0.0235, 0.015), (0, -0.0098, 0), "black")])
 
 
 def link_table(name: str) -> tuple[float, list[Shape]]:

@@ -1,28 +1,28 @@
-"""Which colours of the pictures are objects."""
+"""Which colors of the pictures are objects."""
 
 import blocks
 import numpy as np
 import torch
 
-from dream_env.agents.fit.slots.colours import find_colours
+from dream_env.agents.fit.slots.colors import find_colors
 
 
 def test_neither_ground_that_varies_nor_the_robot_before_it_is_a_thing():
-    """On another striped ground in every episode, the robot's colour is not foretold by its state, but by its moves."""
+    """On another striped ground in every episode, the robot's color is not foretold by its state, but by its moves."""
     data, rng = blocks.dataset(80), np.random.default_rng(0)
     shown, ground = np.array(data.observation["camera0"]), (210, 210, 210)
     stripes = np.arange(blocks.SIDE) // 4 % 2 == 0
     for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
-        colours = rng.integers(90, 220, (2, 1)) + rng.integers(-12, 12, (2, 3))
+        colors = rng.integers(90, 220, (2, 1)) + rng.integers(-12, 12, (2, 3))
         part = shown[begin:end]
-        part[:] = np.where(part == ground, np.where(stripes[:, None], *colours[:, None, None]), part)
+        part[:] = np.where(part == ground, np.where(stripes[:, None], *colors[:, None, None]), part)
     frames = data.offsets[:-1, None] + np.arange(0, 9, 2)
-    found = find_colours(
+    found = find_colors(
         torch.from_numpy(shown[frames.ravel()]),
         torch.from_numpy(data.observation["hand"][frames.ravel()]),
         torch.arange(80).repeat_interleave(5),
     )
-    assert sorted((255 * found.shown).round().int().tolist()) == sorted(map(list, blocks.COLOURS.values()))
+    assert sorted((255 * found.shown).round().int().tolist()) == sorted(map(list, blocks.COLORS.values()))
 
 
 def test_the_only_thing_may_follow_the_hand():
@@ -31,12 +31,12 @@ def test_the_only_thing_may_follow_the_hand():
     for home in rng.uniform(-0.9, 0.9, (160, 2)):
         for hand in rng.uniform(-0.8, 0.8, (5, 2)):
             picture = np.full((32, 32, 3), 210, np.uint8)
-            for place, colour, half in ((0.75 * hand + 0.25 * home, (20, 180, 20), 2), (hand, (110, 110, 110), 3)):
+            for place, color, half in ((0.75 * hand + 0.25 * home, (20, 180, 20), 2), (hand, (110, 110, 110), 3)):
                 column, row = ((place + 1) * 16).astype(int)
-                picture[max(0, row - half) : row + half, max(0, column - half) : column + half] = colour
+                picture[max(0, row - half) : row + half, max(0, column - half) : column + half] = color
             shown.append(picture)
             own.append(hand)
-    found = find_colours(
+    found = find_colors(
         torch.from_numpy(np.stack(shown)), torch.tensor(np.array(own)).float(), torch.arange(160).repeat_interleave(5)
     )
     assert (255 * found.shown).round().int().tolist() == [[20, 180, 20]] and 0.2 < found.explained[0] < 0.5
