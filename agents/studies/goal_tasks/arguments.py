@@ -40,7 +40,7 @@ METHODS = (
 """Rows of the study: "POLICY" or "POLICY/CONDITION"."""
 COMPARED = ("clone", "dream")
 """Rows that are run for all numbers of demonstrations and all training seeds."""
-EVERY_SEED = (*COMPARED, "longer cloning", "untrained dream", "clone/varied", "dream/varied")
+EVERY_SEED = (*COMPARED, "longer cloning", "untrained dream", "clone/held-out phrasing", "clone/varied", "dream/varied")
 """Rows that are run for all training seeds."""
 
 
@@ -61,7 +61,7 @@ class Arguments:
     demos: tuple[int, ...] = (25,)
     """Demonstrations per task. The controls and the summary use the first number."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds. The rows about phrasings, goals, shifts, physics and coevolution use only the first."""
+    """Training seeds. The rows about goals, shifts, physics and coevolution use only the first."""
     updates: int = 2000
     """Gradient updates of a clone."""
     hindsight: float = 0.5

@@ -88,7 +88,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
     if cell.row == "longer cloning":
         cloned, practised = (minutes(replace(cell, row=row), args) for row in ("clone", "dream"))
         updates += round(updates * practised / cloned)
-    form = Clone(
+    arguments = Clone(
         args.data,
         out,
         world_model=args.world_model,
@@ -104,14 +104,14 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
         updates=updates,
         seed=cell.seed,
     )
-    clone(form, [_episodes(args.data)], checkpoint.load(args.world_model))
+    clone(arguments, [_episodes(args.data)], checkpoint.load(args.world_model))
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
     """Practises a cell's first policy in its dream, or in physics for as many steps as the data contain."""
     physics = cell.row == "physics"
     first = replace(cell, row="dream" if cell.row == "coevolved" else "clone")
-    form = Practice(
+    arguments = Practice(
         out=out,
         init=str(make(first, args)),
         world_model=practised_in(cell, args),
@@ -125,7 +125,7 @@ def practise(cell: Cell, args: Arguments, out: Path) -> None:
         validation_episodes=0,
         seed=cell.seed,
     )
-    train.train(form, train.make_env(form), None)
+    train.train(arguments, train.make_env(arguments), None)
 
 
 def practised_in(cell: Cell, args: Arguments) -> str:

@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.cells import Cell
+from dream_env.agents.eval.cells import Cell, Played
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_difference, paired_values, wilson
+from dream_env.agents.eval.statistics import (
+    UNKNOWN,
+    Interval,
+    markdown_table,
+    paired_difference,
+    paired_values,
+    points,
+    wilson,
+)
 from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
 from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
 
-Played = Mapping[Cell, Sequence[EpisodeResult]]
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
 """Figures of the summary about the value of the goal picture, with the methods that they are measured for."""
 AHEAD = {
@@ -112,8 +119,7 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
     tasks = sorted({one.task for episodes in found.values() for one in episodes})
     summary: dict[str, Any] = {"demos": demos, **_gains(found, demos, tasks), **_gains(found, demos, tasks, "varied")}
     for other in sorted({cell.demos for cell in found} - {demos}):
-        gained = gain(found, other, "physics")
-        summary |= {f"gain_{other}_points": _points(gained.value), f"gain_{other}_low_points": _points(gained.low)}
+        summary |= gain(found, other, "physics").point_figures(f"gain_{other}")
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
         own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
@@ -122,17 +128,14 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
     for policy in ("clone", "dream"):
         every = [one for cell, some in found.items() if (cell.row, cell.demos) == (policy, demos) for one in some]
         summary[f"{policy}_named_touched_first"] = touched_first(every)
-    spoken = gain(found, demos, "physics", method="clone/held-out phrasing")
-    summary["heldout_phrasing_points"] = _points(spoken.value)
+    summary |= gain(found, demos, "physics", method="clone/held-out phrasing").point_figures("heldout_phrasing")
     for name, over in AHEAD.items():
-        ahead = gain(found, demos, "physics", over=over)
-        summary |= {f"{name}_points": _points(ahead.value), f"{name}_low_points": _points(ahead.low)}
-    again = gain(found, demos, "physics", method="coevolved")
-    summary |= {"coevolved_gain_points": _points(again.value), "coevolved_gain_low_points": _points(again.low)}
+        summary |= gain(found, demos, "physics", over=over).point_figures(name)
+    summary |= gain(found, demos, "physics", method="coevolved").point_figures("coevolved_gain")
     for condition in (*SHIFTED, "varied"):
         for policy in ("clone", "dream"):
             cost = gain(found, demos, "physics", method=f"{policy}/{condition}", over=policy)
-            summary[f"{policy}_{condition}_points"] = _points(cost.value)
+            summary[f"{policy}_{condition}_points"] = points(cost.value)
     summary["place_chance"] = round(chance(), 3)
     return summary
 
@@ -144,15 +147,13 @@ def _gains(found: Played, demos: int, tasks: Sequence[str], condition: str = "")
         before, after, name = f"clone/{condition}", f"dream/{condition}", f"{condition}_"
     physics, dream = (gain(found, demos, world, method=after, over=before) for world in ("physics", "dream"))
     share = physics.value / dream.value if dream.value > 0 else float("nan")
-    figures = {
-        f"{name}gain_points": _points(physics.value),
-        f"{name}gain_low_points": _points(physics.low),
-        f"{name}gain_high_points": _points(physics.high),
-        f"{name}dream_gain_points": _points(dream.value),
+    figures: dict[str, float | None] = {
+        **physics.point_figures(f"{name}gain"),
+        f"{name}dream_gain_points": points(dream.value),
         f"{name}physics_share_of_dream": None if np.isnan(share) else round(share, 2),
     }
     for task in tasks:
-        figures[f"{name}gain_{task}_points"] = _points(gain(found, demos, "physics", task, after, before).value)
+        figures[f"{name}gain_{task}_points"] = points(gain(found, demos, "physics", task, after, before).value)
     return figures
 
 
@@ -193,7 +194,3 @@ def markdown(about: Mapping[str, Any]) -> str:
 def _figures(name: str, value: Interval) -> dict[str, float | None]:
     parts = zip(("", "_low", "_high"), value, strict=True)
     return {name + end: None if np.isnan(part) else round(part, 4) for end, part in parts}
-
-
-def _points(value: float) -> float | None:
-    return None if np.isnan(value) else round(100 * value, 1)
