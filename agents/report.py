@@ -5,7 +5,8 @@
 
 A block `<!-- results:NAME -->...<!-- /results -->` is filled from `results/NAME.json`. An evaluation is written as its
 tables, a record or a list of records as one table, a single figure in line. `results:NAME.key.key` selects a part of
-the file. `results:NAME.TASK` selects one task of an evaluation; the task `all` stands for all tasks together.
+the file. `results:NAME.TASK` selects one task of an evaluation; the task `all` stands for all tasks together. With a
+`%` at the end, `results:NAME.key%`, a fraction is written as a percentage.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def fill(text: str, results: Path) -> str:
     """
 
     def block(match: re.Match[str]) -> str:
-        name, *keys = match[2].split(".")
+        name, *keys = match[2].removesuffix("%").split(".")
         path = results / f"{name}.json"
         if not path.is_file():
             there = ", ".join(sorted(p.stem for p in results.glob("*.json"))) or "none"
@@ -92,7 +93,7 @@ def fill(text: str, results: Path) -> str:
             if key not in parts:
                 raise ValueError(f"block {match[2]!r}: {path} has no {key!r}; it has: {', '.join(parts) or 'none'}")
             value = parts[key]
-        return match[1] + render(value) + match[3]
+        return match[1] + (f"{100 * value:.0f} %" if match[2].endswith("%") else render(value)) + match[3]
 
     return BLOCK.sub(block, text)
 

@@ -358,6 +358,9 @@ def test_page_is_filled_from_result_files(played, tmp_path):
     assert "| all " in task and "reach" not in task and "56 % (34–75)" in task
     third = report.fill("<!-- results:run.rows.2.episodes --><!-- /results -->", tmp_path)
     assert f"-->{data['rows'][2]['episodes']}<!--" in third
+    (tmp_path / "run.json").write_text('{"share": 0.567}')
+    assert report.fill("<!-- results:run.share% -->x<!-- /results -->", tmp_path).endswith("-->57 %<!-- /results -->")
+    (tmp_path / "run.json").write_text(json.dumps(data))
     with pytest.raises(FileNotFoundError, match="block 'no': .*; result files there: run"):
         report.fill("<!-- results:no --><!-- /results -->", tmp_path)
     with pytest.raises(ValueError, match="has no 'tempo'; it has: steps, cores, gpu"):
