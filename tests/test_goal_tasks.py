@@ -150,6 +150,10 @@ def test_cells_and_summary_are_counted_without_what_was_solved_already():
     assert (summary["clone_table_points"], summary["dream_table_points"]) == (-10.0, None)
     assert (summary["ahead_of_ppo_physics_points"], summary["clone_lighting_points"]) == (10.0, None)
     assert 0.02 < summary["place_chance"] < 0.08
+    controls = {Cell("longer cloning", 25, 0): episodes(6) + episodes(3, task="stack")}
+    summary = report.summarize(PLAYED | controls, 25)
+    assert (summary["longer_cloning_gain_points"], summary["ahead_of_longer_cloning_points"]) == (15.0, 15.0)
+    assert summary["untrained_dream_gain_points"] is None
     assert summary["varied_gain_points"] is None
     varied = {replace(cell, row=f"{cell.row}/varied"): played for cell, played in PLAYED.items()}
     assert report.summarize(varied, 25)["varied_gain_points"] == 30.0

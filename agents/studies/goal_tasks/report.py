@@ -131,7 +131,8 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
     summary |= gain(found, demos, "physics", method="clone/held-out phrasing").point_figures("heldout_phrasing")
     for name, over in AHEAD.items():
         summary |= gain(found, demos, "physics", over=over).point_figures(name)
-    summary |= gain(found, demos, "physics", method="coevolved").point_figures("coevolved_gain")
+    for method in ("longer cloning", "untrained dream", "coevolved"):
+        summary |= gain(found, demos, "physics", method=method).point_figures(f"{method.replace(' ', '_')}_gain")
     for condition in (*SHIFTED, "varied"):
         for policy in ("clone", "dream"):
             cost = gain(found, demos, "physics", method=f"{policy}/{condition}", over=policy)
