@@ -1,10 +1,14 @@
 """Which colors of the pictures are objects."""
 
+import copy
+
 import blocks
 import numpy as np
 import torch
 
+from dream_env.agents.fit.slots import stages
 from dream_env.agents.fit.slots.colors import find_colors
+from dream_env.world_models import checkpoint
 
 
 def test_neither_ground_that_varies_nor_the_robot_before_it_is_a_thing():
@@ -40,3 +44,14 @@ def test_the_only_thing_may_follow_the_hand():
         torch.from_numpy(np.stack(shown)), torch.tensor(np.array(own)).float(), torch.arange(160).repeat_interleave(5)
     )
     assert (255 * found.shown).round().int().tolist() == [[20, 180, 20]] and 0.2 < found.explained[0] < 0.5
+
+
+def test_the_background_is_what_was_seen_without_things():
+    model = copy.deepcopy(checkpoint.load("unlabelled"))
+    table, cube = torch.tensor([212, 209, 203], dtype=torch.uint8), torch.tensor([162, 15, 15], dtype=torch.uint8)
+    pictures = table.expand(10, 1, 64, 64, 3).clone()
+    pictures[:7, :, 20:26, 30:36] = cube  # in most images
+    pictures[:, :, 50:52, 10:12] = cube  # in all of them
+    stages.find_background(model, pictures)
+    found = (255 * model.painter.background[0]).round().byte()
+    assert (found[20:26, 30:36] == table).all() and (found[50:52, 10:12] == cube).all()

@@ -93,7 +93,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     some = looked if own_updates else looked[:: max(1, len(looked) // 400)]
     shown = pictures(episodes, some, config.picture_size)
     if base is None:
-        model.painter.background.copy_(shown[:: max(1, len(shown) // 400)].float().median(0).values / 255)
+        stages.find_background(model, shown)
     if model.own and own_updates:
         own = model.own_of({n: torch.from_numpy(np.array(episodes.observation[n][looked])) for n in spec.vectors})
         run.train(stages.own_stage(model, shown, own, own_updates, relight=args.relight))

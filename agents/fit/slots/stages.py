@@ -16,6 +16,8 @@ from dream_env.agents.fit.trainer import Stage, ema_decay
 from dream_env.world_models.slots.model import SlotModel
 from dream_env.world_models.slots.reader import FEATURES
 
+COVERED = 0.1
+"""Share of a pixel's color that belongs to a thing, above which the pixel does not show the background."""
 RECALLED = (0, 1, 2)
 """Number of steps after the first in which a window continues from recorded instead of predicted slots; drawn at random
 for each window."""
@@ -71,6 +73,24 @@ def own_stage(
         return total + (weight * wrong).sum() / weight.sum()
 
     return Stage("own", parts, loss, updates, 2e-3)
+
+
+@torch.no_grad()
+def find_background(model: SlotModel, pictures: Tensor, most: int = 1600) -> None:
+    """Sets the background: the median color of every pixel over the images that show none of the things there.
+
+    A pixel that things cover in all images has the median of all.
+
+    Args:
+        model: The model, whose colors are set.
+        pictures: `(N, C, S, S, 3)` uint8.
+        most: Largest number of images to use.
+    """
+    some = pictures[:: max(1, len(pictures) // most)]
+    things = model.reader.masks(some.flatten(0, 1)).sum(-1).view(some.shape[:4]) > COVERED
+    values = some.float()
+    seen = values.masked_fill(things.unsqueeze(-1), torch.nan).nanmedian(0).values
+    model.painter.background.copy_(torch.where(seen.isnan(), values.median(0).values, seen) / 255)
 
 
 @torch.no_grad()
