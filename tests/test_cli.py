@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import statistics
 import subprocess
@@ -151,6 +152,10 @@ WRONG = {
     "evaluate --out {new}": "no --policy given",
     "report --page nowhere": "nowhere",
     "demo --out {data}": "holds a data set",
+    "train --out ''": "--out='' is empty; accepted: a name or a path",
+    "fit --data= --out {new}": "--data='' is empty",
+    "evaluate --policy zero '' --out {new}": "--policy='' is empty",
+    "clone --data {data} --out {new} --world_model ' '": "--world_model=' ' is empty",
 }
 
 
@@ -160,7 +165,8 @@ def test_what_is_wrong_is_said_in_one_line(words: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "meta" / "info.json").write_text("{}")
     (tmp_path / "file").touch()
     (tmp_path / "file.zip").touch()
-    name, *options = words.format(new=tmp_path / "new", data=tmp_path / "data", file=tmp_path / "file").split()
+    given = words.format(new=tmp_path / "new", data=tmp_path / "data", file=tmp_path / "file")
+    name, *options = shlex.split(given)
     with pytest.raises(SystemExit) as end:
         command(name, options)
     message = str(end.value)
@@ -180,6 +186,10 @@ def test_several_values_are_taken_in_any_form() -> None:
     assert one.policy == ("a", "b") and one.tasks == ("push", "lift")
     kinds = parse("fit", ["--data", "d", "--data=e", "--out", "o", "--kinds", "expert", "demo"])
     assert kinds.kinds == "expert,demo" and kinds.data == (Path("d"), Path("e"))
+
+
+def test_an_option_that_is_empty_by_default_may_be_empty() -> None:
+    assert parse("collect", ["--env-options", "", "--out", "d"]).env_options == ""
 
 
 def test_a_path_means_one_place_however_it_is_given() -> None:

@@ -30,7 +30,7 @@ from dream_env.agents.evolve.start import begin
 from dream_env.agents.evolve.strategy import Strategy
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.controller import Controller, ControllerConfig
-from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.run.config import check_out, check_settings, command_line, whereabouts
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.checks import check_choice
 from dream_env.dream_config import DreamConfig
@@ -241,7 +241,7 @@ def main(args: Arguments) -> None:
 
         evaluate.main(evaluation(args))
         write_json(args.out / SUMMARY, {**summary, "evaluated": [args.episodes, args.env]})
-    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+    print(whereabouts(args.out))
 
 
 def finished(args: Arguments) -> dict[str, Any] | None:
