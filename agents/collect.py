@@ -149,8 +149,8 @@ class Arguments:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Pixels to cut off every picture: rows at the top and the bottom, columns at the left and the right."""
     size: int | None = None
-    """Side length in pixels to which pictures are resized after cropping, such as 64. By default they keep their
-    size."""
+    """Side length in pixels to which pictures are resized after cropping, such as 64; at most their own (or 64). By
+    default they keep their size."""
     hold: int = HELD
     """Maximum number of steps for which the behavior "held" repeats an action. Raise it at a high control rate, so that
     random actions reach more states. Episodes with another number are other episodes."""

@@ -334,6 +334,7 @@ def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ({"env": "Pendulum-v9"}, "env='Pendulum-v9' cannot be made: .*"),
         ({"env": "SmallWrong-v0"}, "env='SmallWrong-v0': observation .*Tuple.*; accepted: .*flat Dict"),
+        ({"env": "SmallPicture-v0", "size": 4000}, "size=4000 is larger than the pictures; accepted: 8 to 64"),
         ({"env": "FrozenLake-v1"}, "observation .*Discrete.*; accepted: a float vector"),
         ({"env": "SmallEndless-v0"}, "max_steps=None; accepted: a number, as SmallEndless-v0 has no time limit"),
         ({"max_steps": 0}, "max_steps=0; accepted: 1 or more"),
