@@ -87,6 +87,14 @@ def test_help_of_fit_is_short_unless_all_is_asked_for(capsys: pytest.CaptureFixt
     assert lengths[0] < 110 and 2 * lengths[0] < lengths[1]
 
 
+@pytest.mark.parametrize("kind", ["dynamics", "slots", "vmc"])
+def test_help_of_updates_names_the_options_of_the_other_stages(kind: str) -> None:
+    text = import_module(f"dream_env.agents.fit.{kind}.arguments").Arguments.__doc__
+    own = re.search(r"\n +updates: (.*?)\n +\w+: ", text, re.DOTALL)
+    others = re.findall(r"\n +(\w+)_updates: ", text)
+    assert own and others and all(f"`--{name}-updates`" in own[1] for name in others)
+
+
 @pytest.mark.parametrize("way", [("-m", "agents"), ("-m", "dream_env.agents"), ("-m", "dream_env")])
 def test_all_commands_are_listed_with_a_line_each(way: tuple[str, str]) -> None:
     done = run(*way)
