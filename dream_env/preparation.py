@@ -305,7 +305,8 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
         if (size is not None or any(crop)) and not any(is_picture(each) for each in found.values()):
             raise ValueError(f"crop={crop}, size={size}: observations of {space} have no picture; accepted: pictures "
                              "(uint8 Box of shape (H, W, 3))")  # fmt: skip
-        largest = max([LEAST_LARGEST, *(max(each.shape[:2]) for each in found.values() if is_picture(each))])
+        sides = [side for each in found.values() if is_picture(each) for side in (each.shape or ())[:2]]
+        largest = max([LEAST_LARGEST, *sides])
         if size is not None and size > largest:
             raise ValueError(f"size={size} is larger than the pictures; accepted: 8 to {largest}")
         self.observation_space = spaces.Dict(shown) if isinstance(space, spaces.Dict) else shown[""]

@@ -25,7 +25,8 @@ class Guarded(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env, name: str) -> None:
         super().__init__(env)
-        self.name, self.seed, self.steps = name, None, 0
+        self.name, self.steps = name, 0
+        self.seed: int | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment."""
