@@ -27,6 +27,7 @@ import numpy as np
 
 from dream_env.agents.data.behaviors import HELD, Job
 from dream_env.agents.run import workers as pool
+from dream_env.agents.run.guarded import EnvError
 from dream_env.checks import check_choice
 from dream_env.data.writer import EpisodeWriter
 from dream_env.files import locked
@@ -148,8 +149,8 @@ class Arguments:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Pixels to cut off every picture: rows at the top and the bottom, columns at the left and the right."""
     size: int | None = None
-    """Side length in pixels to which pictures are resized after cropping, such as 64. By default they keep their
-    size."""
+    """Side length in pixels to which pictures are resized after cropping, such as 64; at most their own (or 64). By
+    default they keep their size."""
     hold: int = HELD
     """Maximum number of steps for which the behavior "held" repeats an action. Raise it at a high control rate, so that
     random actions reach more states. Episodes with another number are other episodes."""
@@ -250,6 +251,7 @@ def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = Non
         The number of episodes in the dataset.
 
     Raises:
+        EnvError: If the environment fails in an episode; those that are finished are kept.
         ValueError: If an argument is not accepted, or the folder holds something else.
     """
     jobs, out = args.jobs(), args.out.expanduser()
@@ -266,12 +268,15 @@ def collect(args: Arguments, make: Callable[[str, str | None], Any] | None = Non
             closing(pool.imap(job_runner, missing, "ray" if args.ray else args.workers)) as results,
             progress_bar(total=len(jobs), initial=len(jobs) - len(missing), unit="episode") as bar,
         ):
-            for kind, success in results:
-                if success is not None:
-                    kinds[kind] += 1
-                    solved[kind] += success
-                    bar.set_postfix({k: f"{100 * solved[k] / n:.0f}% ok" for k, n in kinds.items()})
-                bar.update()
+            try:
+                for kind, success in results:
+                    if success is not None:
+                        kinds[kind] += 1
+                        solved[kind] += success
+                        bar.set_postfix({k: f"{100 * solved[k] / n:.0f}% ok" for k, n in kinds.items()})
+                    bar.update()
+            except EnvError as error:
+                raise EnvError(f"{error}; the finished episodes are kept; mend it, or take another --seed") from error
         return writer.close()
 
 

@@ -23,6 +23,8 @@ from dream_env.spec import WorldSpec, idle_action, is_picture, observe
 
 LISTS = ("crop", "low", "high")
 """Attributes of `Preparation` that are tuples of numbers."""
+LEAST_LARGEST = 64
+"""Side length in pixels up to which also smaller images may be enlarged."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,8 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
         size: Height and width of the result in pixels; None for no resizing.
 
     Raises:
-        ValueError: If the part does not exist, there is no image, or cropping leaves nothing of it.
+        ValueError: If the part does not exist, there is no image, cropping leaves nothing of it, or `size` is larger
+            than the largest image and than `LEAST_LARGEST`.
     """
 
     def __init__(
@@ -302,6 +305,10 @@ class Pictures(gym.ObservationWrapper[Any, Any, Any]):
         if (size is not None or any(crop)) and not any(is_picture(each) for each in found.values()):
             raise ValueError(f"crop={crop}, size={size}: observations of {space} have no picture; accepted: pictures "
                              "(uint8 Box of shape (H, W, 3))")  # fmt: skip
+        sides = [side for each in found.values() if is_picture(each) for side in (each.shape or ())[:2]]
+        largest = max([LEAST_LARGEST, *sides])
+        if size is not None and size > largest:
+            raise ValueError(f"size={size} is larger than the pictures; accepted: 8 to {largest}")
         self.observation_space = spaces.Dict(shown) if isinstance(space, spaces.Dict) else shown[""]
 
     def observation(self, observation: Any) -> Any:

@@ -61,7 +61,7 @@ class WorldSpec:
         """Checks the spaces and the numbers."""
         for name, space in self.observation.spaces.items():
             if not (is_picture(space) or _is_vector(space)):
-                raise ValueError(f"observation {name!r} is {space}; accepted: {ACCEPTED}")
+                raise ValueError(f"observation {name!r} is {space}; accepted: {ACCEPTED}; {_helps(space)}")
         if not (_is_vector(self.action) or isinstance(self.action, spaces.Discrete)):
             raise ValueError(f"action is {self.action}; accepted: a float vector (Box of shape (n,)) or Discrete")
         if self.horizon is not None:
@@ -192,6 +192,16 @@ def is_picture(space: spaces.Space | None) -> bool:
 def _is_vector(space: spaces.Space) -> bool:
     floats = space.dtype is not None and np.issubdtype(space.dtype, np.floating)
     return isinstance(space, spaces.Box) and floats and len(space.shape or ()) == 1
+
+
+def _helps(space: spaces.Space) -> str:
+    """Returns which wrapper turns a space that is not accepted into one that is."""
+    shape, wrappers = space.shape or (), "gymnasium.wrappers"
+    if space.dtype == np.uint8 and shape[2:] == (1,):
+        return f"{wrappers}.TransformObservation can make colours of gray: numpy.repeat(picture, 3, axis=-1)"
+    if isinstance(space, spaces.Box) and len(shape) == 1:
+        return f"{wrappers}.DtypeObservation(env, numpy.float32) makes floats of integers"
+    return f"{wrappers}.FlattenObservation makes one vector of it; then DtypeObservation(env, numpy.float32)"
 
 
 def idle_action(space: spaces.Box | spaces.Discrete) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import statistics
 import subprocess
@@ -86,6 +87,14 @@ def test_help_of_fit_is_short_unless_all_is_asked_for(capsys: pytest.CaptureFixt
     assert lengths[0] < 110 and 2 * lengths[0] < lengths[1]
 
 
+@pytest.mark.parametrize("kind", ["dynamics", "slots", "vmc"])
+def test_help_of_updates_names_the_options_of_the_other_stages(kind: str) -> None:
+    text = import_module(f"dream_env.agents.fit.{kind}.arguments").Arguments.__doc__
+    own = re.search(r"\n +updates: (.*?)\n +\w+: ", text, re.DOTALL)
+    others = re.findall(r"\n +(\w+)_updates: ", text)
+    assert own and others and all(f"`--{name}-updates`" in own[1] for name in others)
+
+
 @pytest.mark.parametrize("way", [("-m", "agents"), ("-m", "dream_env.agents"), ("-m", "dream_env")])
 def test_all_commands_are_listed_with_a_line_each(way: tuple[str, str]) -> None:
     done = run(*way)
@@ -151,6 +160,10 @@ WRONG = {
     "evaluate --out {new}": "no --policy given",
     "report --page nowhere": "nowhere",
     "demo --out {data}": "holds a data set",
+    "train --out ''": "--out='' is empty; accepted: a name or a path",
+    "fit --data= --out {new}": "--data='' is empty",
+    "evaluate --policy zero '' --out {new}": "--policy='' is empty",
+    "clone --data {data} --out {new} --world_model ' '": "--world_model=' ' is empty",
 }
 
 
@@ -160,7 +173,8 @@ def test_what_is_wrong_is_said_in_one_line(words: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "meta" / "info.json").write_text("{}")
     (tmp_path / "file").touch()
     (tmp_path / "file.zip").touch()
-    name, *options = words.format(new=tmp_path / "new", data=tmp_path / "data", file=tmp_path / "file").split()
+    given = words.format(new=tmp_path / "new", data=tmp_path / "data", file=tmp_path / "file")
+    name, *options = shlex.split(given)
     with pytest.raises(SystemExit) as end:
         command(name, options)
     message = str(end.value)
@@ -180,6 +194,10 @@ def test_several_values_are_taken_in_any_form() -> None:
     assert one.policy == ("a", "b") and one.tasks == ("push", "lift")
     kinds = parse("fit", ["--data", "d", "--data=e", "--out", "o", "--kinds", "expert", "demo"])
     assert kinds.kinds == "expert,demo" and kinds.data == (Path("d"), Path("e"))
+
+
+def test_an_option_that_is_empty_by_default_may_be_empty() -> None:
+    assert parse("collect", ["--env-options", "", "--out", "d"]).env_options == ""
 
 
 def test_a_path_means_one_place_however_it_is_given() -> None:

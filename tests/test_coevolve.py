@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import blocks
 import gymnasium as gym
@@ -259,3 +260,11 @@ def test_a_preparation_is_recorded_again():
     job = given.jobs()[0]
     again = collect.Arguments(Path("out"), 1, "Pendulum-v1", **collect.prepared(job.preparation))
     assert again.jobs()[0].preparation == job.preparation and np.isfinite(env.action_space.high).all()
+
+
+def test_small_matrices_are_refitted_on_one_thread(cartpole, tmp_path, monkeypatch):
+    used, data = [], SimpleNamespace(spec=checkpoint.load(cartpole).spec, goal={})
+    monkeypatch.setattr(refits, "_joined", lambda *_: data)
+    monkeypatch.setattr(refits.dynamics_fit, "fit", lambda settings, _: used.append(settings.threads))
+    refits.dynamics(Arguments(tmp_path, (tmp_path,), out=tmp_path, world_model=cartpole), tmp_path, tmp_path)
+    assert used == [1]

@@ -93,7 +93,30 @@ class Late(Picture):
         return *others, done, truncated, {"is_success": True} if done else {}
 
 
-for small in (Picture, Parts, Screen, Wrong, Goal, Late):
+class Fragile(gym.Env):
+    """Walks for three steps; then, in every second episode, fails in one way or the other."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, fault: str = "raise") -> None:
+        self.fault = fault
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.steps, self.ill = 0, (seed or 0) % 2 == 1
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.steps += 1
+        ill = self.ill and self.steps == 3
+        if ill and self.fault == "raise":
+            raise RuntimeError("the arm fell off")
+        seen = np.full(1, np.nan if ill and self.fault == "observation" else 0, np.float32)
+        return seen, float("nan") if ill and self.fault == "reward" else 0.0, self.steps == 5, False, {}
+
+
+for small in (Picture, Parts, Screen, Wrong, Goal, Late, Fragile):
     gym.register(f"Small{small.__name__}-v0", small, max_episode_steps=30)
 gym.register("SmallEndless-v0", Picture)
 gym.register("SmallScreen-v1", Screen)
@@ -115,6 +138,27 @@ def test_pictures_terminations_and_success_are_recorded(tmp_path: Path) -> None:
         assert one.terminated == (places[-1] == 8) and one.success is not None and one.success[-1] == one.terminated
         assert np.array_equal(np.diff(places), one.action) and np.array_equal(one.reward, one.action)
     assert data.solved.tolist() == data.terminated.tolist() and data.terminated.any()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raise", "RuntimeError: the arm fell off"),
+        ("observation", "observation holds NaN or infinity; accepted: finite numbers"),
+        ("reward", "reward=nan; accepted: a finite number"),
+    ],
+)
+def test_an_environment_that_fails_is_named_and_the_episodes_before_it_are_kept(fault, said, tmp_path: Path) -> None:
+    words = ["--env", "SmallFragile-v0", "--env-options", f"fault={fault}", "--episodes", "20", "--workers", "1"]
+    args = arguments(tmp_path, "SmallFragile-v0", 20, env_options=f"fault={fault}")
+    order = [job.seed % 2 for job in args.jobs()].index(1)
+    with pytest.raises(SystemExit) as end:
+        cli.command("collect", [*words, "--out", str(tmp_path / "set")])
+    seed = args.jobs()[order].seed
+    kept = "the finished episodes are kept; mend it, or take another --seed"
+    assert str(end.value).endswith(f"collect: env='SmallFragile-v0', seed={seed}, step=3: {said}; {kept}")
+    if order:
+        assert len(EpisodeDataset.load(tmp_path / "set")) == order
 
 
 def test_goal_pictures_are_recorded(tmp_path: Path) -> None:
@@ -290,6 +334,7 @@ def test_a_saved_policy_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ({"env": "Pendulum-v9"}, "env='Pendulum-v9' cannot be made: .*"),
         ({"env": "SmallWrong-v0"}, "env='SmallWrong-v0': observation .*Tuple.*; accepted: .*flat Dict"),
+        ({"env": "SmallPicture-v0", "size": 4000}, "size=4000 is larger than the pictures; accepted: 8 to 64"),
         ({"env": "FrozenLake-v1"}, "observation .*Discrete.*; accepted: a float vector"),
         ({"env": "SmallEndless-v0"}, "max_steps=None; accepted: a number, as SmallEndless-v0 has no time limit"),
         ({"max_steps": 0}, "max_steps=0; accepted: 1 or more"),

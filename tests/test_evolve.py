@@ -279,6 +279,20 @@ def test_the_command_reports_both_worlds(args):
     assert list((args.out / "tensorboard").iterdir())
 
 
+def test_a_finished_run_prints_its_report_at_once(args, monkeypatch, capsys):
+    words = ["--world-model", args.world_model, "--out", str(args.out), "--episodes", "2", "--generations", "1"]
+    words += ["--population", "4", "--rollouts", "2", "--max-steps", "20", "--workers", "1"]
+    command("evolve", words)
+    first = capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(evolving, "Evolution", None)  # nothing is measured again
+        patch.setattr("dream_env.agents.evaluate.command.main", None)
+        command("evolve", words)
+    assert capsys.readouterr().out == first
+    command("evolve", [*words, "--episodes", "3"])
+    assert len((args.out / "evaluation" / "episodes.jsonl").read_text().splitlines()) == 3 * 4
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -89,6 +89,13 @@ def test_what_cannot_be_foreseen_is_refused():
         foresight(pick="middle")
 
 
+def test_a_policy_that_is_not_shown_the_goal_foresees_no_distance_to_it():
+    policy = Push(0.0)
+    policy.obs_type = "native"
+    with pytest.raises(ValueError, match="needs the goal, which policy=.* is not shown.*accepted: another objective"):
+        Foresight(ForesightConfig(objective={"energy": 1.0}, horizon=4), Cart(), policy)
+
+
 def test_a_zip_of_stable_baselines_looks_ahead(tmp_path, monkeypatch):
     monkeypatch.setenv(TRUST, "1")
     for name, form in (("plain", {}), ("goals", {"goal_env": True})):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.run.config import check_out, check_settings, command_line, whereabouts
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,8 @@ def test_nothing_is_written_over(tmp_path):
         check_out(tmp_path / "model", "vla")
     with pytest.raises(ValueError, match="is what the run reads"):
         check_out(tmp_path / "model" / ".." / "model", "latent", tmp_path / "model")
+
+
+def test_the_command_for_the_curves_can_be_pasted() -> None:
+    *_, command = whereabouts(Path("runs/a b")).partition("curves: ")
+    assert shlex.split(command) == ["tensorboard", "--logdir", "runs/a b/tensorboard"]

@@ -53,6 +53,35 @@ def test_a_dict_with_one_key_stays_a_dict(name, space):
     assert "single_key" not in spec().to_json()
 
 
+@pytest.mark.parametrize(
+    ("space", "wrapped", "said"),
+    [
+        (
+            spaces.Box(0, 255, (8, 8, 1), np.uint8),
+            lambda env: gym.wrappers.TransformObservation(env, lambda x: np.repeat(x, 3, -1), PICTURE),
+            r"TransformObservation .*numpy.repeat\(picture, 3, axis=-1\)",
+        ),
+        (
+            spaces.Box(0, 9, (3,), np.int64),
+            lambda env: gym.wrappers.DtypeObservation(env, np.float32),
+            r"DtypeObservation\(env, numpy.float32\)",
+        ),
+        (
+            spaces.Discrete(5),
+            lambda env: gym.wrappers.DtypeObservation(gym.wrappers.FlattenObservation(env), np.float32),
+            r"FlattenObservation .*; then DtypeObservation\(env, numpy.float32\)",
+        ),
+    ],
+)
+def test_a_wrapper_that_helps_is_named_and_helps(space, wrapped, said):
+    class Other(gym.Env):
+        observation_space, action_space = space, spaces.Discrete(2)
+
+    with pytest.raises(ValueError, match=rf"accepted: a float vector .*gymnasium.wrappers.{said}"):
+        WorldSpec.of_env(Other())
+    WorldSpec.of_env(wrapped(Other()))
+
+
 def test_what_cannot_be_recorded_says_what_can():
     with pytest.raises(ValueError, match=r"observation 'state' is Discrete\(5\); accepted: a float vector"):
         spec(observation=spaces.Dict({"state": spaces.Discrete(5)}))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from dream_env.agents.data.behaviors import Job, World, record
 from dream_env.agents.eval import any_world
@@ -64,6 +65,28 @@ def args(worlds, tmp_path):
 
 def real(args, obs_type="native"):
     return make_real(args.env, args.world_model, obs_type=obs_type)
+
+
+@pytest.mark.parametrize(("algo", "steps"), [("sac", 700), ("td3", 700), ("ppo", 3_000)])
+def test_a_run_that_diverges_names_the_rate_and_saves_nothing_of_it(args, algo, steps):
+    asked = replace(args, algo=algo, steps=steps, rate=1e9, validate_every=steps)
+    with pytest.raises(ValueError, match=r"^rate=1e\+09: training diverged after .* steps; accepted: a smaller --rate"):
+        train(asked, make_env(asked), None, progress=False)
+    assert not (args.out / "config.json").exists()
+    kept = safetensors.numpy.load_file(args.out / "checkpoint.safetensors")
+    assert all(np.isfinite(each).all() for name, each in kept.items() if name.startswith("policy/"))
+
+
+def test_a_fit_that_diverges_names_the_rate_and_saves_nothing_of_it(worlds, tmp_path):
+    env = gym.make("Pendulum-v1", max_episode_steps=40)
+    spec = WorldSpec.of_env(env)
+    data = EpisodeDataset.stack([record(World(env, spec), Job(i, "random", i, "")) for i in range(4)], spec)
+    sizes = {"updates": 30, "width": 16, "members": 2, "batch": 4, "latent": 4, "threads": 1}
+    with pytest.raises(
+        ValueError, match=r"^learning_rate=1e\+30: the loss of .* is (nan|inf) after .* updates; accepted"
+    ):
+        fit(FitArguments(data=(), out=tmp_path, learning_rate=1e30, **sizes), data)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_validation_is_paid_by_the_named_reward(args, monkeypatch):

@@ -7,15 +7,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image
 
 from dream_env.agents.view import recording
 from dream_env.agents.view.controls import controls_of
 from dream_env.agents.view.session import DreamSession, Moment, SessionConfig
-from dream_env.agents.view.twin import Seen
+from dream_env.agents.view.twin import Seen, Twin
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.nicol.spec import SPEC
 from dream_env.spec import WorldSpec
+from dream_env.world_models import checkpoint
 
 MOVE = np.array([0.5, -0.3, 0.1, 1.0], np.float32)
 
@@ -337,3 +339,16 @@ def test_choices_lie_on_numbers_and_arrows():
     assert [(c.value, c.keys) for c in two] == [(0, ("Digit1", "ArrowLeft")), (1, ("Digit2", "ArrowRight"))]
     many = controls_of(spec_of(spaces.Discrete(12, start=3), *"abc")).choices
     assert [c.label for c in many[:4]] == ["a", "b", "c", "4"] and many[0].value == 3 and many[-1].keys == ()
+
+
+class Undrawn(CartPoleEnv):
+    """CartPole that takes no `render_mode`, as an environment that draws nothing may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_an_environment_that_cannot_draw_itself_runs_next_to_the_dream(cartpole):
+    gym.register("Undrawn-v0", Undrawn, max_episode_steps=500)
+    found = Twin.of("Undrawn-v0", cartpole, checkpoint.load(cartpole).spec)
+    assert found.reset(0).picture is None

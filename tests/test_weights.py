@@ -49,6 +49,25 @@ def test_a_small_config_takes_neither_memory_nor_minutes(loaded, values: dict) -
     assert time.process_time() - start < 3
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"channels": "16"}, "channels='16'; accepted: int"),
+        ({"ensemble": [3]}, "ensemble=(3,); accepted: int"),
+        ({"autoencoder_widths": [8, "8", 8]}, "autoencoder_widths=(8, '8', 8); accepted: tuple[int, int, int]"),
+        ({"cube_heatmaps": 1}, "cube_heatmaps=1; accepted: bool"),
+        ({"disagreement_threshold": "high"}, "disagreement_threshold='high'; accepted: float | None"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_what_is_accepted(tmp_path: Path, values: dict, said: str) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(ASSETS / "state_grounded" / name, tmp_path)
+    change(tmp_path, **values)
+    with pytest.raises(ValueError) as error:
+        checkpoint.load(tmp_path)
+    assert f"{tmp_path / 'config.json'} describes no model ({said})" in str(error.value)
+
+
 @pytest.mark.parametrize("values", [{"futures": 10**6}, {"blocks": 10**6}, {"ensemble": 10**6}, {"width": 10**6}])
 def test_nor_does_that_of_a_world_model(tmp_path: Path, values: dict) -> None:
     for name in ("config.json", "model.safetensors"):

@@ -26,7 +26,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.policies.encoder_id import fingerprint, same
 from dream_env.agents.policies.latents import TransformerVLAConfig
 from dream_env.agents.policies.transformer_vla import TransformerVLA
-from dream_env.agents.run.config import check_out, command_line
+from dream_env.agents.run.config import check_out, command_line, whereabouts
 from dream_env.data.episode import UNKNOWN
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.language import INSTRUCTION_DIM
@@ -315,4 +315,4 @@ def main(args: Any, cloning: type[Cloning] = Cloning) -> None:
     _, figures = clone(args, load(args), checkpoint.load(args.world_model), cloning)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {_shown(value)}")
-    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+    print(whereabouts(args.out))

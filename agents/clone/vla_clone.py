@@ -27,7 +27,7 @@ from dream_env.agents.nicol.encoded_dataset import check_tokens, encode_episodes
 from dream_env.agents.nicol.sentences import sentences
 from dream_env.agents.nicol.vla import VLA, VLAConfig
 from dream_env.agents.policies.encoder_id import fingerprint
-from dream_env.agents.run.config import check_out, check_settings, command_line, resolve_paths
+from dream_env.agents.run.config import check_out, check_settings, command_line, resolve_paths, whereabouts
 from dream_env.checks import check_choice
 from dream_env.data.episodes import EpisodeDataset as AnyEpisodes
 from dream_env.files import replacing
@@ -374,4 +374,4 @@ def main(args: Arguments) -> None:
     figures = run(args, EpisodeDataset.load(args.data[0]), checkpoint.load(args.world_model), more)
     for name, value in figures.items():
         print(f"{name.replace('_', ' ')}: {value:.4f}")
-    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+    print(whereabouts(args.out))

@@ -39,7 +39,7 @@ class Arguments:
     updates: int = 1500
     """Gradient updates of each part that is refitted."""
     threads: int = 2
-    """Torch threads of the refit."""
+    """Torch threads of the refit; kind dynamics uses one where there are no pictures."""
     workers: int | None = None
     """Processes that record and evaluate; by default one per core."""
     measured: int = 34

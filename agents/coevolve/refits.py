@@ -69,8 +69,11 @@ def slots(args: Arguments, recorded: Path, out: Path) -> None:
 def dynamics(args: Arguments, recorded: Path, out: Path) -> None:
     """Refits memory, ensemble and head; the auto-encoders stay."""
     episodes, goals = _joined(args, recorded, EpisodeDataset), checkpoint.load(args.world_model).spec.goals
-    how: dict[str, Any] = {"picture_updates": 0, "ends_as_goals": goals and not episodes.goal}
-    dynamics_fit.fit(DynamicsArguments(**_usual(args, recorded, out), ahead=AHEAD, **how), episodes)
+    how: dict[str, Any] = {"picture_updates": 0, "ends_as_goals": goals and not episodes.goal, "ahead": AHEAD}
+    usual = _usual(args, recorded, out)
+    if not episodes.spec.pictures:  # its matrices are so small that a second thread slows the fit
+        usual["threads"] = 1
+    dynamics_fit.fit(DynamicsArguments(**usual, **how), episodes)
 
 
 def vmc(args: Arguments, recorded: Path, out: Path) -> None:

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from dream_env.agents.run.guarded import Guarded
 from dream_env.data.episode import Episode
 from dream_env.preparation import Preparation, make, steps
 from dream_env.spec import WorldSpec, observe, success_of
@@ -162,7 +163,7 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
         ValueError: If there is no environment with this id, or its spaces cannot be recorded.
     """
     preparation = preparation or Preparation()
-    env = make(task, preparation)
+    env = Guarded(make(task, preparation), task)
     limit = env.spec.max_episode_steps if env.spec is not None else None
     known: dict[str, Any] = {"horizon": steps(limit, preparation), "preparation": preparation.to_json()}
     if ":" in task:  # keep the module in the name, as the environment could not be created again without it

@@ -5,7 +5,7 @@ layer, by their returns in dreams. A generation is one batch of dreams, with the
 controllers. At the end, the controller with the highest return on validation seeds and the last mean of the
 distribution are evaluated in both worlds. The result is a policy that `agents.evaluate`, `agents.plan --prior` and
 other commands accept. An interrupted run continues when the same command is given again, with the same result as
-without interruption; a larger `--generations` continues a finished run.
+without interruption; a finished run prints its report again, and a larger `--generations` continues it.
 
     python -m agents.evolve --task reach --generations 60 --sigma 0.3 --out runs/evolve
     python -m agents.evolve --world-model runs/cartpole --out runs/evolve --temperature 1.2
@@ -30,7 +30,7 @@ from dream_env.agents.evolve.start import begin
 from dream_env.agents.evolve.strategy import Strategy
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.controller import Controller, ControllerConfig
-from dream_env.agents.run.config import check_out, check_settings, command_line
+from dream_env.agents.run.config import check_out, check_settings, command_line, whereabouts
 from dream_env.agents.run.worlds import tasks_of
 from dream_env.checks import check_choice
 from dream_env.dream_config import DreamConfig
@@ -230,14 +230,27 @@ def main(args: Arguments) -> None:
     torch.set_num_threads(1)
     init = None if args.init == "none" else args.init
     args = replace(args, world_model=registry.named_world_model(args.world_model, init))
-    summary = evolve(args)
+    summary = finished(args) or evolve(args)
     for name, row in summary["dream"].items():
         print(f"{name}: {row['mean']:.4g} +- {row['std']:.4g} in {row['dreams']} dreams at {args.temperature:g}")
-    if args.episodes:
+    if args.episodes and summary.get("evaluated") == [args.episodes, args.env]:
+        report = args.out / "evaluation" / "results.md"
+        print(f"\n{report.read_text(encoding='utf-8')}\nReport: {report.parent.resolve()}")
+    elif args.episodes:
         from dream_env.agents.evaluate import command as evaluate
 
         evaluate.main(evaluation(args))
-    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+        write_json(args.out / SUMMARY, {**summary, "evaluated": [args.episodes, args.env]})
+    print(whereabouts(args.out))
+
+
+def finished(args: Arguments) -> dict[str, Any] | None:
+    """Returns the contents of `evolution.json` if the run has these settings and all its generations, else None."""
+    if not (args.out / SUMMARY).exists():
+        return None
+    summary = json.loads((args.out / SUMMARY).read_text(encoding="utf-8"))
+    same = all(summary.get(name) == value for name, value in args.settings().items())
+    return summary if same and summary["generations"] >= args.generations else None
 
 
 def evaluation(args: Arguments) -> Any:

@@ -137,6 +137,7 @@ class Run:
 
         Raises:
             KeyboardInterrupt: After Ctrl-C, when the running update is done and saved.
+            ValueError: If the loss becomes NaN or infinite; such weights are not saved.
         """
         if stage.updates <= 0 or stage.name in self._done:
             return
@@ -149,7 +150,7 @@ class Run:
         trained_by = optimizers(module, stage.learning_rate, self.muon)
         average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(stage.average))
         generator = torch.Generator().manual_seed(self.seed)
-        update, elapsed = 0, 0.0
+        update, elapsed, loss = 0, 0.0, torch.zeros(())
         if self._open:
             update, elapsed = self._open["update"], self._open["elapsed"]
             for optimizer, saved_state in zip(trained_by, self._open["optimizers"], strict=True):
@@ -191,11 +192,14 @@ class Run:
                 update += 1
                 elapsed, stop = distributed.agree((before + self.clock() - resumed, interrupted()))
                 bar.update()
+                saves = stop or time.monotonic() - saved >= self.save_seconds
+                if update % 20 == 0 or saves:
+                    check_finite(stage, update, loss)
                 if update % 20 == 0:
                     shown = distributed.average(loss.detach()).item()
                     bar.set_postfix(loss=f"{shown:.4f}", refresh=False)
                     self._write(stage, update, {"loss": shown})
-                if stop or time.monotonic() - saved >= self.save_seconds:
+                if saves:
                     self._open = state()
                     self.model.to("cpu")
                     if not stop:
@@ -205,6 +209,7 @@ class Run:
                     saved = time.monotonic()
                 if stop:
                     raise KeyboardInterrupt
+            check_finite(stage, update, loss)
         if stage.average:
             module.load_state_dict(average.module.state_dict())
         self.model.to("cpu")
@@ -243,6 +248,15 @@ class Run:
                 self.writer.add_scalar(f"{stage.name}/{name}", value, update)
             else:
                 self.writer.add_image(f"{stage.name}/{name}", value, update, dataformats="HWC")
+
+
+def check_finite(stage: Stage, update: int, loss: Tensor) -> None:
+    """Raises ValueError if the loss of a stage is NaN or infinite after an update."""
+    if not loss.isfinite():
+        raise ValueError(
+            f"learning_rate={stage.learning_rate:g}: the loss of {stage.name!r} is {loss.item()} after {update} "
+            "updates; accepted: a smaller rate (--help-all lists the options), with another --out"
+        )
 
 
 def has_bfloat16(device: str) -> bool:

@@ -38,7 +38,8 @@ class Arguments:
     """In addition, chooses another behavior only if its lead exceeds this many standard errors over the noise samples.
     With --draws 8, a value of 3 means p < .01; 0 requires nothing."""
     controls: bool = True
-    """Also evaluates two controls: choosing a random candidate, and choosing the candidate with the worst score."""
+    """Also evaluates two controls: choosing a random candidate, and choosing the candidate with the worst score. They
+    take about as long as foresight itself."""
     oracle: int = 0
     """Variations of every episode to try in physics, which gives the pass@K upper bound; 0 skips it."""
     task: str = "all"

@@ -113,6 +113,12 @@ class Foresight:
             )
         self.objective = Objective(config.objective, config.path)
         self.objective.check(self.model)
+        if self.prior.obs_type == "native" and "goal" in self.objective.needs:
+            raise ValueError(
+                f"objective={dict(config.objective)} needs the goal, which policy={config.policy!r} is not shown, as "
+                "it reads native observations; accepted: another objective, such as 'reward', or a policy of "
+                "`agents.train --obs-type embedding`"
+            )
         self.box = ActionBox(spec.action, self.model.device)
         self.reset()
 

@@ -141,6 +141,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
         if hidden:
             text += "\n\n--help-all also shows the options that are rarely needed."
     words = renew(words, getattr(found, "RENAMED", {}))
+    check_empty(accepted, words)
     words = join_repeated(accepted, [expand_home(word) for word in words])
     refused = io.StringIO()
     try:
@@ -170,6 +171,25 @@ def renew(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
             print(f"{option} is called {renamed[option]} now; the old name goes with the next version", file=sys.stderr)
         result.append(renamed.get(option, option) + equals + value)
     return result
+
+
+def check_empty(accepted: Any, words: Sequence[str]) -> None:
+    """Raises ValueError for an empty value, which as a path would mean the current folder.
+
+    Args:
+        accepted: The dataclass of the arguments; options whose default is empty may be empty.
+        words: Words of the command line.
+    """
+    usual = {"--" + one.name.replace("_", "-"): one.default for one in fields(accepted)}
+    option = ""
+    for word in words:
+        value = word
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            if not equals:
+                continue
+        if not value.strip() and usual.get(option.replace("_", "-")) != "":
+            raise ValueError(f"{option}={value!r} is empty; accepted: a name or a path; '.' is the current folder")
 
 
 def expand_home(word: str) -> str:

@@ -138,6 +138,11 @@ def program(module: str) -> str:
     return f"dream-env {module}"
 
 
+def whereabouts(out: Path) -> str:
+    """Returns the last line of a training command: its policy, and how to see its curves."""
+    return f"policy: {out}   curves: tensorboard --logdir {shlex.quote(str(out / 'tensorboard'))}"
+
+
 def portable(value: Any) -> str:
     """Returns an argument as text, with an absolute path made relative to the current folder."""
     text = str(hub.named(value))

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 
 import dream_env  # noqa: F401  registers the ids
+from dream_env.agents.run.guarded import Guarded
 from dream_env.checks import check_choice
 from dream_env.dream import DreamEnv
 from dream_env.nicol import initial_states
@@ -55,7 +56,7 @@ def make_real(
         kwargs = {"obs_type": obs_type, "reward": reward, "goal_env": goal_env}
         return real.make(task, world_model=world_model, **kwargs, **options)
     # Apply the same preparation (crop, resize, frame skip, ...) as when the episodes were recorded.
-    made = make_of(replace(spec, name=name), **options)
+    made = Guarded(make_of(replace(spec, name=name), **options), name)
     if obs_type == "native" and not spec.goals and reward in (None, "environment"):
         return made  # it has these observations and this reward itself
     return WorldModelWrapper(made, world_model, obs_type=obs_type, reward=reward, goal_env=goal_env)

@@ -28,7 +28,7 @@ from dream_env.agents.nicol.vla import VLA
 from dream_env.agents.policies import registry
 from dream_env.agents.policies.protocol import Practicable
 from dream_env.agents.policies.sb3 import SB3Policy
-from dream_env.agents.run.config import check_out, check_settings, resolve_paths
+from dream_env.agents.run.config import check_out, check_settings, resolve_paths, whereabouts
 from dream_env.agents.run.interrupts import delayed_interrupt
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
 from dream_env.agents.run.wandb_sync import mirrored
@@ -42,7 +42,7 @@ from dream_env.agents.train.learners import (
     prepare,
     rollouts,
 )
-from dream_env.agents.train.validation import Bar, Validation, card
+from dream_env.agents.train.validation import Bar, Validation, card, check_finite
 from dream_env.checks import check_choice
 from dream_env.files import replacing, write_json
 from dream_env.initial_states import FILE
@@ -99,7 +99,8 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     Raises:
         FileNotFoundError: If the clone or the world model is missing.
         KeyboardInterrupt: After Ctrl-C, when the state of the run is saved.
-        ValueError: If an argument is not accepted, or `args.out` holds a run with other settings, or something else.
+        ValueError: If an argument is not accepted, if `args.out` holds a run with other settings, or something else, or
+            if training diverges.
     """
     check(args, physics)
     env = prepare(args, env)
@@ -131,6 +132,9 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
                 model.learn(left, CallbackList([validation, bar]), reset_num_timesteps=False)
         except KeyboardInterrupt:
             validation.save_interrupted()
+            raise
+        except ValueError as error:
+            check_finite(args, model, error)
             raise
     validation.measure()
     policy = registry.load(args.out / "best") if args.select == "physics" else policy_of(args, model)
@@ -167,4 +171,4 @@ def main(args: Arguments) -> None:
         physics = make_real(args.env, args.world_model, **kwargs)
     with mirrored(args.out, args.settings(), args.wandb):
         train(args, make_env(args), physics)
-    print(f"policy: {args.out}   curves: tensorboard --logdir {args.out / 'tensorboard'}")
+    print(whereabouts(args.out))

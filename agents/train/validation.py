@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from dream_env.agents.policies import registry
@@ -160,7 +161,8 @@ class Validation(BaseCallback):
             raise KeyboardInterrupt
 
     def save(self) -> None:
-        """Saves the state of the run, from which it can be resumed."""
+        """Saves the state of the run, from which it can be resumed; raises ValueError if training has diverged."""
+        check_finite(self.args, self.model)
         save_algorithm(self.model, self.args.out / CHECKPOINT)
         self.saved = time.monotonic()
 
@@ -170,7 +172,8 @@ class Validation(BaseCallback):
         self.save()
 
     def measure(self) -> None:
-        """Validates and saves now, unless this was done already at this number of steps."""
+        """Validates and saves now, unless this was done already; raises ValueError if training has diverged."""
+        check_finite(self.args, self.model)
         steps, args = self.model.num_timesteps, self.args
         if self.history and self.history[-1]["steps"] == steps:
             if self.env is None or merit(self.history[-1]) is not None:
@@ -197,6 +200,23 @@ class Validation(BaseCallback):
             registry.save(policy, args.out / "snapshots" / f"{steps:09d}", card(args, [entry]))
         self.save()
         write_json(self.file, self.history)
+
+
+def check_finite(args: Arguments, model: BaseAlgorithm, error: ValueError | None = None) -> None:
+    """Raises ValueError if training has diverged: a weight is NaN or infinite, or torch refused the policy's output.
+
+    Args:
+        args: See `Arguments`.
+        model: The algorithm.
+        error: What ended the training.
+    """
+    refused = error is not None and str(error).startswith("Expected parameter")  # of a distribution of actions
+    if refused or not all(bool(weight.isfinite().all()) for weight in model.policy.parameters()):
+        rate = f"{model.lr_schedule(1):g}, the default" if args.rate is None else f"{args.rate:g}"
+        raise ValueError(
+            f"rate={rate}: training diverged after {model.num_timesteps:,} steps; accepted: a smaller --rate, with "
+            "another --out; nothing that diverged was saved"
+        ) from error
 
 
 def card(args: Arguments, history: list[dict[str, float]]) -> str:

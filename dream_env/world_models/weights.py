@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -57,14 +58,34 @@ def config_of(config_class: Any, values: Mapping[str, Any]) -> Any:
         values: Values by name, without the `kind`.
 
     Raises:
-        ValueError: If a name is not known, or the config refuses a value.
+        ValueError: If a name is not known, a value is of another type, or the config refuses a value.
     """
     renamed = getattr(config_class, "RENAMED", {})
     given = {renamed.get(name, name): tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     accepted = sorted(field.name for field in fields(config_class))
     if unknown := sorted(given.keys() - set(accepted)):
         raise ValueError(f"unknown fields {unknown}; accepted: {accepted}")
+    types = get_type_hints(config_class)
+    for name, value in given.items():
+        if not _is_of(value, types[name]):
+            asked = getattr(types[name], "__name__", types[name]) if isinstance(types[name], type) else types[name]
+            raise ValueError(f"{name}={value!r}; accepted: {asked}")
     return config_class(**given)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Returns whether a value of a JSON file is of the type of a config's field; of types other than these, it is."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_is_of(value, each) for each in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        each = inner[:1] * len(value) if isinstance(value, tuple) and inner[1:] == (...,) else inner
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_is_of, value, each))
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) if kind in (bool, str, NoneType) else True
 
 
 def fill(build: Callable[[], Any], file: Path, what: str, remedy: str, renamed: Mapping[str, str] | None = None) -> Any:

@@ -20,7 +20,8 @@ class Arguments:
         init: World model to fine-tune, of the same kind, observations and actions. It keeps its sizes and its scaling
             of vectors, and with `--picture-updates 0` its auto-encoders, so that policies still fit, except that the
             numbers in a recurrent memory change.
-        updates: Updates of the dynamics stage, which learns how latent codes change.
+        updates: Updates of the dynamics stage, which learns how latent codes change. With pictures, the stage before it
+            has `--picture-updates` of its own.
         picture_updates: Updates of the picture stage, which trains the auto-encoders; skipped if there are no pictures.
         members: Number of ensemble members.
         width: Width of hidden layers.

@@ -20,7 +20,8 @@ class Arguments:
         init: Slot world model to fine-tune. Its sizes, colors and encoder are kept, and stages with 0 updates keep
             their weights: with `--updates 0 --own-updates 0` only distance and success are trained, which takes
             minutes.
-        updates: Updates of the stage that trains the slot dynamics.
+        updates: Updates of the stage that trains the slot dynamics. The other stages have their own:
+            `--own-updates`, `--distance-updates`, `--position-updates`.
         distance_updates: Updates of the stage that trains the embedding, whose distance counts steps, and success.
         keep_embedding: With `init`, keep the embedding, so that policies still fit the model: that stage trains the
             success prediction only, and the robot's appearance, `word_order` and `pointing` stay.

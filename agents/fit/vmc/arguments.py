@@ -24,8 +24,8 @@ class Arguments:
         latent: Size of a picture's latent code. By default that of the preset. The paper uses 64 for Doom, 32 for
             CarRacing.
         memory: Width of the LSTM. By default that of the preset. The paper uses 512 for Doom, 256 for CarRacing.
-        picture_updates: Updates of V; 0 keeps the V of `init`.
-        updates: Updates of M; 0 keeps the M of `init`.
+        picture_updates: Updates of V, which come before those of M; 0 keeps the V of `init`.
+        updates: Updates of M, besides `--picture-updates`; 0 keeps the M of `init`.
         batch: Batch size of V in pictures.
         windows: Batch size of M in windows.
         window: Steps in a window of M; short episodes give shorter windows.
