@@ -198,7 +198,7 @@ def _helps(space: spaces.Space) -> str:
     """Returns which wrapper turns a space that is not accepted into one that is."""
     shape, wrappers = space.shape or (), "gymnasium.wrappers"
     if space.dtype == np.uint8 and shape[2:] == (1,):
-        return f"{wrappers}.TransformObservation can make colours of gray: numpy.repeat(picture, 3, axis=-1)"
+        return f"{wrappers}.TransformObservation can make colors of gray: numpy.repeat(picture, 3, axis=-1)"
     if isinstance(space, spaces.Box) and len(shape) == 1:
         return f"{wrappers}.DtypeObservation(env, numpy.float32) makes floats of integers"
     return f"{wrappers}.FlattenObservation makes one vector of it; then DtypeObservation(env, numpy.float32)"
