@@ -100,7 +100,7 @@ def test_the_page_on_an_environment_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_on_a_recording_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     robot(tmp_path / "data" / "robot")
-    assert run(blocks("## Start from a recording", "## A few labelled episodes")) == ["fit", "clone", "train"]
+    assert run(blocks("## Start from a recording", "## A few labeled episodes")) == ["fit", "clone", "train"]
 
 
 def test_the_page_on_labelled_episodes_runs(tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_the_page_on_labelled_episodes_runs(tmp_path, monkeypatch):
             places = np.pad(one.labels.pop("pose").reshape(-1, 2, 2), ((0, 0), (0, 0), (0, 1)))
             one.labels |= {"places": places.reshape(-1, 6)} if name == "tracked" else {}
         small_world.write(tmp_path / "data" / name, *episodes, spec=toy_blocks.spec())
-    assert run(blocks("## A few labelled episodes", "## If the policy does worse")) == ["fit"]
+    assert run(blocks("## A few labeled episodes", "## If the policy does worse")) == ["fit"]
 
 
 def test_ends_are_goals_where_there_are_none(tmp_path):
