@@ -155,6 +155,12 @@ def test_an_untrained_dream_hardly_moves(tmp_path):
     assert change(untrained_dynamics("state_grounded", 0, tmp_path / "blank")) < 0.25 * change("state_grounded")
 
 
+def test_only_kinds_whose_dynamics_are_known_can_be_untrained(tmp_path, monkeypatch):
+    monkeypatch.setattr("dream_env.agents.eval.untrained.DYNAMICS", {"other": ()})
+    with pytest.raises(ValueError, match="world_model's kind='state_grounded' .*; accepted: 'other'"):
+        untrained_dynamics("state_grounded", 0, tmp_path / "blank")
+
+
 def test_practice_in_physics_takes_as_many_steps_as_the_data_hold(tmp_path, monkeypatch):
     asked = []
     data = SimpleNamespace(action=np.zeros((3, 24, 4), np.float32))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from dream_env.checks import check_choice
 from dream_env.initial_states import FILE
 from dream_env.world_models import checkpoint
 
@@ -27,12 +29,18 @@ def untrained_dynamics(world_model: str, seed: int, out: Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: If the world model is of another kind.
     """
     model: Any = checkpoint.load(world_model)
+    check_choice("world_model's kind", model.kind, DYNAMICS)
     torch.manual_seed(seed)
     fresh = type(model)(model.config, model.spec)
     if model.kind == "slots":  # in the state-grounded model, output layers begin as zeros
-        fresh.dynamics.stand_still()
+        for net in (fresh.dynamics.net, fresh.dynamics.own_net):
+            if net is not None:
+                nn.init.zeros_(net.weights[-1])
     own = {name: value for name, value in fresh.state_dict().items() if name.startswith(DYNAMICS[model.kind])}
     fresh.load_state_dict({**model.state_dict(), **own})
     card = "A control: the encoder is trained; the dynamics have fresh weights, which predict hardly any change."

@@ -48,13 +48,6 @@ class SlotDynamics(nn.Module):
         self.register_buffer("identity", torch.eye(slots), persistent=False)
         self.identity: Tensor
 
-    def stand_still(self) -> None:
-        """Sets the output layers to zero, so that no change is predicted: a control of studies."""
-        for net in (self.net, self.own_net):
-            if net is not None:
-                nn.init.zeros_(net.weights[-1])
-                nn.init.zeros_(net.biases[-1])
-
     def forward(
         self, slots: Tensor, memory: Tensor, own: Tensor, action: Tensor, hand: Tensor, place: nn.Module
     ) -> tuple[Outcomes, Tensor]:
