@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dream_env.agents.clone.encoded_frames import EncodedFrames
 from dream_env.agents.clone.transformer_arguments import Arguments
+from dream_env.agents.fit.instructions import with_noise
 from dream_env.agents.policies.latents import TransformerVLAConfig, Trunk
 from dream_env.agents.policies.transformer_vla import TransformerVLA
 
@@ -44,10 +45,13 @@ class Batches:
         return policy.loss(self.noisy(obs, policy.trunk, generator), chunk, known, generator).mean()
 
     def noisy(self, obs: dict[str, Tensor], trunk: Trunk, generator: torch.Generator) -> dict[str, Tensor]:
-        """Returns observations with noise added to their embeddings."""
+        """Returns observations with noise added to their embeddings, and to those of their instructions."""
         noise = torch.randn(obs["embedding"].shape, generator=generator)
         spread = trunk.scale.repeat(trunk.config.tokens)
-        return obs | {"embedding": obs["embedding"] + self.args.noise * spread * noise}
+        return obs | {
+            "embedding": obs["embedding"] + self.args.noise * spread * noise,
+            "instruction": with_noise(obs["instruction"], self.args.instruction_noise, generator),
+        }
 
     def _drawn(
         self, frames: EncodedFrames, count: int, policy: TransformerVLA, generator: torch.Generator, **how: bool

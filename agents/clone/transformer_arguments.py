@@ -72,6 +72,9 @@ class Arguments:
     noise: float = 0.2
     """Standard deviation of the Gaussian noise that is added to embeddings, relative to the standard deviation of each
     of their channels."""
+    instruction_noise: float = 1.0
+    """Noise on the sentence embedding, as a fraction of its length, so that the policy also follows phrasings that it
+    was not trained on. Only with --language sentence."""
     held_out: float = 0.1
     """Fraction of the demonstrations that is held out for validation."""
     seed: int = 0
@@ -85,7 +88,7 @@ class Arguments:
                 check_number(name, getattr(self, name), 1, beside="None, ")
         for name in ("updates", "batch", "chunk", "execute"):
             check_number(name, getattr(self, name), 1)
-        for name in ("rate", "noise", "seed"):
+        for name in ("rate", "noise", "instruction_noise", "seed"):
             check_number(name, getattr(self, name))
         for name in ("share", "hindsight", "held_out"):
             check_number(name, getattr(self, name), high=1)

@@ -36,6 +36,9 @@ class Arguments:
         width: Width of their hidden layers.
         outcomes: Number of alternative outcomes of a step that each member predicts, such as an object that stays in
             the hand or slips; 1 predicts a single outcome.
+        instruction_noise: Noise on instructions while the embedding and success are trained, as a fraction of their
+            length. With it, phrasings that were not recorded have nearly the embedding of those that were. 0 for none;
+            above 1.5, instructions can no longer be told apart.
         queries: Number of slots that an instruction can refer to at once.
         word_order: Use sentence embeddings that depend on word order, needed for instructions such as "put A on B".
         pointing: Scale of additional embedding elements with the slots that the instruction refers to, for policies.
@@ -72,6 +75,7 @@ class Arguments:
     members: int = 3
     width: int = 96
     outcomes: int = 2
+    instruction_noise: float = 1.0
     queries: int = 1
     word_order: bool = False
     pointing: float = 0.0
@@ -94,6 +98,7 @@ class Arguments:
         """Checks what would be found out only after the fit."""
         check_number("starts", self.starts, 1)
         check_number("most_starts", self.most_starts, self.starts)
+        check_number("instruction_noise", self.instruction_noise)
         if self.keep_embedding and self.init is None:
             raise ValueError("keep_embedding=True without init; accepted: with the model whose embedding is kept")
 

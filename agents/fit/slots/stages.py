@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dream_env.agents.fit.constants import CHANGED
+from dream_env.agents.fit.instructions import with_noise
 from dream_env.agents.fit.recorded import Recorded
 from dream_env.agents.fit.slots.errors import MOVED, outcome_error
 from dream_env.agents.fit.trainer import Stage, ema_decay
@@ -230,6 +231,7 @@ def distance_stage(
     rate: float,
     batch: int = 256,
     keep_embedding: bool = False,
+    instruction_noise: float = 0.0,
 ) -> Stage:
     """Trains the embedding, whose squared distance is a shortest-path length, and the success prediction.
 
@@ -246,6 +248,9 @@ def distance_stage(
         rate: Peak learning rate.
         batch: Number of states per batch.
         keep_embedding: Whether to train the success prediction only.
+        instruction_noise: Strength of the noise on instructions, see `with_noise`. A state and its goal get different
+            noise: otherwise only their distance would be the same under all phrasings, and not the embeddings, which
+            policies read.
     """
     trained = [model.success_net] if keep_embedding else [model.phi, model.success_net]
     parts = nn.ModuleList([part for part in trained if part is not None])
@@ -254,13 +259,18 @@ def distance_stage(
     episode = episode.cumsum(0)
     names = [*model.spec.vectors, "slots"]
 
+    def told(which: Tensor, generator: torch.Generator) -> Tensor | None:
+        if targets.instruction is None:
+            return None
+        return with_noise(targets.instruction[which], instruction_noise, generator)
+
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         frame = data.acted[torch.randint(len(data.acted), (batch,), generator=generator)]
         which, end = episode[frame], data.end[frame]
         later = frame + (torch.rand(batch, generator=generator) * (end - frame + 1)).long()
         chosen = torch.cat([frame, frame + 1, end, later])
         state = {name: torch.cat([data.observation[name][chosen], targets.goal[name][which]]) for name in names}
-        words = None if targets.instruction is None else targets.instruction[which].repeat(5, 1)
+        words = told(which.repeat(5), generator)
         with torch.no_grad():
             slots, own = model.related(state)
         slots = slots + 0.015 * torch.randn(slots.shape, generator=generator) * (slots != 0)
@@ -284,8 +294,8 @@ def distance_stage(
         if model.success_net is not None and targets.reached is not None and targets.marked:
             with torch.no_grad():
                 begun = model.related({name: data.observation[name][data.first[which]] for name in names})
-            words = None if targets.instruction is None else targets.instruction[which]
-            rows = torch.cat([inputs[:, 2 * batch : 3 * batch], model.phi.inputs(*begun, words)], 1)
+            first = model.phi.inputs(*begun, told(which, generator))
+            rows = torch.cat([inputs[:, 2 * batch : 3 * batch], first], 1)
             shown = goal.repeat(1, 2, 1).transpose(0, 1).flatten(1) * model.config.nets**-0.5
             logit = model.success_net(model.success_inputs(rows, shown).detach())[..., 0].mean(0)
             truth = torch.cat([reached, torch.zeros_like(reached)])  # first frames are failures, with a lower weight
