@@ -182,4 +182,7 @@ def test_former_names_of_policies_are_taught_nowhere():
 
 
 def test_figures_of_every_page_are_written_by_the_report():
-    assert {name for name, text in PAGES.items() if "<!-- results:" in text} == {*report.PAGES}
+    marks = {name: len(re.findall(r"<!-- results:\S+ -->", text)) for name, text in PAGES.items()}
+    found = {path.relative_to(ROOT).as_posix() for path in report.pages(ROOT)}
+    assert found == {name for name, count in marks.items() if count} and "docs/results.md" in found
+    assert {name: len(report.BLOCK.findall(PAGES[name])) for name in marks} == marks, "a block is not closed"
