@@ -17,7 +17,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.run import cli
 from dream_env.initial_states import FILE
 from dream_env.nicol.dream import NicoLDreamBatch
-from dream_env.nicol.episode import OPTIONS
+from dream_env.nicol.episode_start import OPTIONS
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 

@@ -107,8 +107,8 @@ def dream(
     one = prior.imagine(model, box, rows, goals, variations.flatten(0, 1)[:, None], chance.flatten(0, 1)[:, None])
     if one.predictions[0].success is None or one.predictions[0].disagreement is None:
         raise ValueError(
-            f"the world model of {model.spec.name} predicts no success or no disagreement, which every "
-            "imagined episode stores; accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
+            f"the world model of {model.spec.name} predicts no success or no disagreement, which every imagined "
+            "episode stores; accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
         )
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
     held = torch.stack([each.success >= threshold for each in one.predictions if each.success is not None], 1)

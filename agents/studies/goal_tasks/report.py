@@ -11,7 +11,7 @@ from dream_env.agents.eval.cells import Played, outcomes
 from dream_env.agents.eval.results import EpisodeResult
 from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_gain, points, wilson
 from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
-from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
+from dream_env.nicol.episode_start import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
 
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
