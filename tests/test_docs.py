@@ -186,3 +186,10 @@ def test_figures_of_every_page_are_written_by_the_report():
     found = {path.relative_to(ROOT).as_posix() for path in report.pages(ROOT)}
     assert found == {name for name, count in marks.items() if count} and "docs/results.md" in found
     assert {name: len(report.BLOCK.findall(PAGES[name])) for name in marks} == marks, "a block is not closed"
+
+
+def test_every_result_file_is_named_with_its_command():
+    text = LINKING["results/README.md"]
+    files = {path.name for path in (ROOT / "results").iterdir()} - {"README.md"}
+    assert [name for name in sorted(files) if f"`{name}`" not in text] == []
+    assert "|---" not in text, "commands and caveats do not fit into cells of a table"
