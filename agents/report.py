@@ -98,24 +98,25 @@ def fill(text: str, results: Path) -> str:
     return BLOCK.sub(block, text)
 
 
-PAGES = (
-    "README.md",
-    "docs/results.md",
-    "docs/practice.md",
-    "docs/policies.md",
-    "docs/planning.md",
-    "docs/nicol.md",
-    "docs/your_robot.md",
-)
-"""Pages that contain blocks to fill."""
+def pages(root: Path = Path()) -> tuple[Path, ...]:
+    """Returns `README.md` and the pages in `docs/` of a folder, as far as they contain blocks.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    there = [path for path in (root / "README.md", *sorted(root.glob("docs/*.md"))) if path.is_file()]
+    if found := tuple(path for path in there if BLOCK.search(path.read_text(encoding="utf-8"))):
+        return found
+    raise FileNotFoundError(f"{root.resolve()} has no README.md or docs/*.md with blocks; accepted: --page FILE")
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Writes the figures in Markdown pages from result files."""
 
-    page: tuple[Path, ...] = tuple(Path(name) for name in PAGES)
-    """Pages to fill: Markdown files with blocks `<!-- results:NAME -->...<!-- /results -->`."""
+    page: tuple[Path, ...] = ()
+    """Pages to fill: Markdown files with blocks `<!-- results:NAME -->...<!-- /results -->`. By default README.md and
+    all pages in docs/ that have such blocks."""
     results: Path = Path("results")
     """Folder of the result files, NAME.json."""
     check: bool = False
@@ -124,7 +125,7 @@ class Arguments:
 
 def main(args: Arguments) -> None:
     """Runs the command."""
-    for page in args.page:
+    for page in args.page or pages():
         old = page.read_text(encoding="utf-8")
         new = fill(old, args.results)
         if args.check and new != old:

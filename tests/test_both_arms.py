@@ -20,7 +20,7 @@ from dream_env.data import episodes as general
 from dream_env.initial_states import InitialStates
 from dream_env.nicol import constants
 from dream_env.nicol.env import NicoLRealEnv
-from dream_env.nicol.episode import draw_start
+from dream_env.nicol.episode_start import draw_start
 from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.nicol.language import COLORS
 from dream_env.nicol.layout import BAR_LENGTH, BAR_SPACING, Layout

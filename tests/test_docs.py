@@ -17,7 +17,7 @@ from dream_env.agents.policies import registry
 from dream_env.agents.run import cli
 from dream_env.initial_states import FILE
 from dream_env.nicol.dream import NicoLDreamBatch
-from dream_env.nicol.episode import OPTIONS
+from dream_env.nicol.episode_start import OPTIONS
 from dream_env.nicol.tasks import TASKS
 from dream_env.world_models import checkpoint
 
@@ -182,4 +182,14 @@ def test_former_names_of_policies_are_taught_nowhere():
 
 
 def test_figures_of_every_page_are_written_by_the_report():
-    assert {name for name, text in PAGES.items() if "<!-- results:" in text} == {*report.PAGES}
+    marks = {name: len(re.findall(r"<!-- results:\S+ -->", text)) for name, text in PAGES.items()}
+    found = {path.relative_to(ROOT).as_posix() for path in report.pages(ROOT)}
+    assert found == {name for name, count in marks.items() if count} and "docs/results.md" in found
+    assert {name: len(report.BLOCK.findall(PAGES[name])) for name in marks} == marks, "a block is not closed"
+
+
+def test_every_result_file_is_named_with_its_command():
+    text = LINKING["results/README.md"]
+    files = {path.name for path in (ROOT / "results").iterdir()} - {"README.md"}
+    assert [name for name in sorted(files) if f"`{name}`" not in text] == []
+    assert "|---" not in text, "commands and caveats do not fit into cells of a table"

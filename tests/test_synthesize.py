@@ -33,9 +33,10 @@ def test_the_filter_asks_for_success_that_holds_agreement_and_progress():
     assert dreamt.kept(3, 2, 0.1).tolist() == [True, False, False, True, False, True]
 
 
-def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
+def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path, capsys):
     args = Arguments(task="reach", episodes=3, variants=2, draws=2, agree=2, out=tmp_path / "dreamt")
     synthesize.main(args)
+    assert "3 episodes, passed the filter, of " in capsys.readouterr().out
     data = EpisodeDataset.load(args.out)
     assert data.spec == SPEC and len(data) == 3
     assert set(data.kind) == {"dream"} and set(data.task) == {"reach"}
@@ -53,10 +54,12 @@ def test_a_data_set_of_dreams_is_read_as_any_other(tmp_path):
         Arguments(agree=5)
 
 
-def test_an_interrupted_run_goes_on_to_what_it_would_have_been(tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_to_what_it_would_have_been(tmp_path, monkeypatch, capsys):
     """Killed in the second round; then asked for more; other settings are refused."""
     quick = {"task": "reach", "variants": 1, "draws": 1, "agree": 1, "filtered": False}
     synthesize.main(Arguments(out=tmp_path / "whole", episodes=synthesize.STARTS + 4, **quick))
+    said = capsys.readouterr().out
+    assert f"{synthesize.STARTS + 4} episodes, imagined and written without a filter" in said
     whole = EpisodeDataset.load(tmp_path / "whole")
     args = Arguments(out=tmp_path / "broken", episodes=synthesize.STARTS + 2, **quick)
     add, added = EpisodeWriter.add, []

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dream_env.agents.run.sb3_state import CHECKPOINT, load_algorithm_into
-from dream_env.agents.train import validation
+from dream_env.agents.train import command, validation
 from dream_env.agents.train.arguments import Arguments
 from dream_env.agents.train.command import train
 from dream_env.agents.train.learners import make_env, make_model, prepare
@@ -46,3 +46,23 @@ def test_a_run_is_saved_by_the_clock(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "save_algorithm", lambda model, path: saved.append(model.num_timesteps))
     train(args, make_env(args), None)
     assert saved == [0, 256, 512, 768]
+
+
+def test_a_finished_run_says_so_before_anything_is_built(folders, tmp_path, monkeypatch, capsys):
+    args = Arguments(tmp_path / "run", init="none", world_model=folders[0], n_envs=4, steps=4 * 64)
+    args = replace(args, validation_episodes=0)
+    command.main(args)
+    assert "finished: " not in capsys.readouterr().out
+
+    def build(args):
+        raise RuntimeError("built")
+
+    monkeypatch.setattr(command, "make_env", build)
+    command.main(args)
+    assert f"finished: policy: {args.out}" in capsys.readouterr().out
+    for unfinished in (replace(args, steps=4 * 64 * 2), replace(args, select="physics"), replace(args, seed=1)):
+        with pytest.raises(RuntimeError, match="built"):
+            command.main(unfinished)
+    (args.out / "model.safetensors").unlink()
+    with pytest.raises(RuntimeError, match="built"):
+        command.main(args)

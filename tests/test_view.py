@@ -118,6 +118,16 @@ def test_a_sentence_begins_a_start_that_fits_it_or_is_refused_and_nothing_change
     assert session.reset(task="lift").step == 0 and session.env.task_name == "lift"
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "three", 2**64])
+def test_a_seed_that_is_none_is_named_with_what_is_accepted(session, seed):
+    before = session.now
+    with pytest.raises(ValueError, match=rf"seed={seed!r}; accepted: None, or an integer, 0 to \d+$"):
+        session.reset(seed=seed)
+    assert session.now is before
+    with pytest.raises(ValueError, match=rf"seed={seed!r}; accepted: an integer, 0 to \d+$"):
+        SessionConfig(seed=seed)
+
+
 def test_the_goal_is_the_recorded_picture_that_distances_are_taken_to(session):
     import torch
 

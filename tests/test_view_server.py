@@ -109,6 +109,7 @@ def test_a_page_drives_goes_back_and_is_told_what_is_refused(session, tmp_path):
             ({"do": "set", "speed": 3}, "speed=3"),
             ({"do": "action", "value": [1]}, "finite numbers of shape"),
             ({"do": "follow", "index": 99}, "index=99"),
+            ({"do": "reset", "seed": -1}, "seed=-1; accepted: None, or an integer"),
             ([], "do=None"),
         ):
             page.socket.send(json.dumps(order))

@@ -1,5 +1,6 @@
 """Somebody else's robot: the page's blocks run as they stand, the wrapper shows what it says, the study runs."""
 
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -169,3 +170,10 @@ def test_the_study_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     study.main(args)
     assert (tmp_path / "out" / "your_robot.json").read_text() == before
     assert "panda_reach" in before
+
+
+def test_the_table_of_the_shipped_results_is_as_the_command_writes_it():
+    results = Path(__file__).parents[1] / "results"
+    text = study.table(json.loads((results / "your_robot.json").read_text())["rows"])
+    assert text == (results / "your_robot.md").read_text() and "practiced in the dream" in text
+    assert "practised" not in text, "American spelling, though rows of files keep theirs"

@@ -42,17 +42,19 @@ Played = Mapping[Cell, Sequence[EpisodeResult]]
 """Finished cells with their episodes."""
 
 
-def outcomes(played: Played, row: str, demos: int) -> dict[tuple[int, str, int], bool]:
-    """Returns the successes of a row in physics by training seed, task and episode seed.
+def outcomes(
+    played: Played, row: str, demos: int, world: str = "physics", task: str = "all"
+) -> dict[tuple[int, str, int], bool]:
+    """Returns the successes of a row in a world by training seed, task and episode seed.
 
-    Episodes that are solved at the start are left out.
+    Episodes that are solved at the start are left out, and those of other tasks unless `task` is "all".
     """
     return {
         (cell.seed, one.task, one.seed): one.success
         for cell, episodes in played.items()
         if (cell.row, cell.demos) == (row, demos)
         for one in episodes
-        if one.world == "physics" and not one.solved_at_start
+        if one.world == world and task in (one.task, "all") and not one.solved_at_start
     }
 
 

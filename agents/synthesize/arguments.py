@@ -10,7 +10,7 @@ from dream_env.checks import check_number
 
 @dataclass(frozen=True)
 class Arguments:
-    """Generates imagined, filtered episodes of a policy as a LeRobot v3 data set."""
+    """Generates imagined episodes of a policy as a LeRobot v3 data set; by default only those that can be trusted."""
 
     policy: str = "unlabelled"
     """Policy that acts: a shipped one, or a path. May be the file of a planner (`agents.plan`) or of a foresight."""
@@ -31,7 +31,7 @@ class Arguments:
     draws: int = 4
     """Samples of the world model's noise under which the actions of an episode are tried."""
     agree: int = 3
-    """Number of these samples under which the actions must succeed."""
+    """Number of these samples under which the actions must succeed to pass the filter."""
     tries: int = 20
     """Stops with an error after imagining this many episodes per requested one."""
     filtered: bool = True

@@ -1,4 +1,4 @@
-"""Generates a data set of imagined episodes: what a policy does in the dream, filtered for episodes to be trusted.
+"""Generates a data set of imagined episodes: what a policy does in the dream, as far as the dream can be trusted.
 
     python -m agents.synthesize --policy unlabelled --episodes 2000 --out dreamt
 
@@ -6,9 +6,9 @@ Every episode starts from a recorded initial state, and the policy acts with som
 looks ahead; --policy also accepts files of `agents.plan` and `agents.foresee`. Episodes can then show behavior that is
 better than that of the policy alone. An episode is kept if success holds at its end, if the same actions also succeed
 under most other samples of the world model's noise, if the ensemble agrees at every step, and if the distance to the
-goal has decreased. The data set has the layout of recorded data sets, with pictures from the decoder, kind "dream", and
-privileged columns `disagreement` and `parent_episode` (row of the initial state). An interrupted run continues when the
-command is given again, and a larger --episodes adds episodes.
+goal has decreased; with --no-filtered, a control, every episode is kept. The data set has the layout of recorded data
+sets, with pictures from the decoder, kind "dream", and privileged columns `disagreement` and `parent_episode` (row of
+the initial state). An interrupted run continues when the command is given again, and a larger --episodes adds episodes.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def dream(
     one = prior.imagine(model, box, rows, goals, variations.flatten(0, 1)[:, None], chance.flatten(0, 1)[:, None])
     if one.predictions[0].success is None or one.predictions[0].disagreement is None:
         raise ValueError(
-            f"the world model of {model.spec.name} predicts no success or no disagreement, which the filter needs; "
-            "accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
+            f"the world model of {model.spec.name} predicts no success or no disagreement, which every imagined "
+            "episode stores; accepted: an ensemble fitted to episodes with success marks, such as of kind slots"
         )
     threshold = getattr(getattr(model, "config", None), "success_threshold", 0.5)
     held = torch.stack([each.success >= threshold for each in one.predictions if each.success is not None], 1)
@@ -260,4 +260,5 @@ def main(args: Arguments) -> None:
                     "a higher --tries, or fewer --episodes"
                 )
     write_json(file, {"source": KIND, **_settings(asdict(args)), "imagined": imagined})
-    print(f"{args.out}: {written} of {imagined} imagined episodes")
+    kept = f"passed the filter, of {imagined} imagined" if args.filtered else "imagined and written without a filter"
+    print(f"{args.out}: {written} episodes, {kept}")

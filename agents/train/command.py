@@ -5,9 +5,10 @@ Training runs in a learned world model, on the CPU or a GPU (`--device cuda`), o
 trains a policy from random weights. During training, the policy is validated in the real environment, on seeds that
 neither data collection nor `agents.evaluate` use.
 
-Give the same command again to resume a run that was interrupted or killed, or a larger `--steps` to train longer. A
-resumed run starts new episodes, so its policy is not bit-identical to that of an uninterrupted run. A replay buffer
-(sac, td3, ddpg, dqn) above 256 MB is not saved; a message says so when the run is resumed.
+Give the same command again to resume a run that was interrupted or killed, or a larger `--steps` to train longer; a
+finished run is left as it is. A resumed run starts new episodes, so its policy is not bit-identical to that of an
+uninterrupted run. A replay buffer (sac, td3, ddpg, dqn) above 256 MB is not saved; a message says so when the run is
+resumed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from dream_env.files import replacing, write_json
 from dream_env.initial_states import FILE
 from dream_env.nicol.tasks import TASKS
 from dream_env.rewards import RewardName
+from dream_env.world_models import checkpoint
 from dream_env.world_models.precision import check_device
 
 
@@ -105,9 +107,9 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     check(args, physics)
     env = prepare(args, env)
     args.out.mkdir(parents=True, exist_ok=True)
-    settings, checkpoint = args.out / "settings.json", args.out / CHECKPOINT
+    settings, state = args.out / "settings.json", args.out / CHECKPOINT
     chosen = args.settings(spec_of(args.world_model).goals)
-    resumes = checkpoint.exists()
+    resumes = state.exists()
     if not resumes and (args.out / "checkpoint.zip").exists():
         raise ValueError(
             f"out={args.out} holds a run of an older version, whose checkpoint.zip is not loaded as it may hold code; "
@@ -118,7 +120,7 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
     model = make_model(args, env)
     if not resumes:
         write_json(settings, chosen)
-    elif not load_algorithm_into(model, checkpoint):
+    elif not load_algorithm_into(model, state):
         print("the replay buffer was too large to be saved; the run resumes with an empty one", file=sys.stderr)
     if said := too_short(args, env):
         print(said, file=sys.stderr)
@@ -138,11 +140,24 @@ def train(args: Arguments, env: VecEnv, physics: gym.Env | None, progress: bool 
             raise
     validation.measure()
     policy = registry.load(args.out / "best") if args.select == "physics" else policy_of(args, model)
-    registry.save(policy, args.out, card(args, validation.history))
     if args.init and (starts := registry.resolve(args.init) / FILE).is_file():  # a unified policy needs them
         with replacing(args.out / FILE) as part:
             shutil.copyfile(starts, part)
+    registry.save(policy, args.out, card(args, validation.history))  # last, as the card says that the run is finished
     return policy
+
+
+def finished(args: Arguments) -> bool:
+    """Returns whether `args.out` holds the policy of this very command, so that nothing has to be built to find out.
+
+    A card is written when a run ends, and holds its command and all its validations.
+    """
+    names = ("settings.json", "validation.json", checkpoint.CARD, checkpoint.CONFIG, checkpoint.WEIGHTS, CHECKPOINT)
+    if not all((args.out / name).is_file() for name in names):
+        return False
+    settings, history, text = ((args.out / name).read_text(encoding="utf-8") for name in names[:3])
+    same = resolve_paths(json.loads(settings)) == args.settings(spec_of(args.world_model).goals)
+    return same and text == card(args, json.loads(history))
 
 
 def too_short(args: Arguments, env: VecEnv) -> str | None:
@@ -165,6 +180,9 @@ def main(args: Arguments) -> None:
     torch.set_num_threads(1)
     args = replace(args, init=registry.suiting(args.init, args.world_model))
     args = replace(args, world_model=registry.named_world_model(args.world_model, args.init))
+    if finished(args):
+        print(f"finished: {whereabouts(args.out)}")
+        return
     physics = None
     if args.validation_episodes:
         kwargs: dict[str, Any] = {"obs_type": obs_type_of(args), "reward": args.reward, "task": args.task}

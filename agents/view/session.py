@@ -14,8 +14,11 @@ from dream_env.agents.run.worlds import make_dream
 from dream_env.agents.view.drivers import RANDOM, YOU, Driver, Random, Saved
 from dream_env.agents.view.futures import Future, Futures
 from dream_env.agents.view.twin import AUTO, Seen, Twin
-from dream_env.checks import check_choice, check_number
+from dream_env.checks import check_choice, check_count, check_number
 from dream_env.initial_states import draw
+
+LAST_SEED = 2**63 - 1
+"""Largest seed; torch's generators take no larger one."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class SessionConfig:
     def __post_init__(self) -> None:
         """Checks the numbers and the labels."""
         check_number("temperature", self.temperature)
-        check_number("seed", self.seed)
-        check_number("history", self.history, low=1)
+        check_count("seed", self.seed, 0, LAST_SEED)
+        check_count("history", self.history)
         if taken := {YOU, RANDOM} & set(self.policies):
             raise ValueError(f"policy: the label {sorted(taken)[0]!r} is taken; accepted: another, LABEL=PATH")
 
@@ -167,6 +170,8 @@ class DreamSession:
         """
         if task is not None:
             check_choice("task", task, (*self.tasks, "all"))
+        if seed is not None:
+            check_count("seed", seed, 0, LAST_SEED, beside="None, or ")
         own, asked = self._next if seed is None else int(seed), task or self.task
         options: dict[str, Any] = {} if asked == "all" or instruction is not None else {"task": asked}
         words = {} if instruction is None else {"instruction": instruction}

@@ -17,7 +17,7 @@ from dream_env import checks
 from dream_env.language import INSTRUCTION_DIM, embed
 from dream_env.nicol import constants
 from dream_env.nicol.camera import CAMERAS
-from dream_env.nicol.episode import EpisodeStart, SavedState, check_arms, check_reset_options
+from dream_env.nicol.episode_start import EpisodeStart, SavedState, check_arms, check_reset_options
 from dream_env.nicol.goal_renderer import GoalRenderer, draw_episode
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.layout import Layout

@@ -10,7 +10,7 @@ import numpy as np
 
 from dream_env.checks import shown
 from dream_env.nicol import constants
-from dream_env.nicol.episode import Crowded, EpisodeStart, check_arms, draw_start, draw_task
+from dream_env.nicol.episode_start import Crowded, EpisodeStart, check_arms, draw_start, draw_task
 from dream_env.nicol.kinematics import Arm
 from dream_env.nicol.physics import Physics
 from dream_env.nicol.scene import TableScene

@@ -31,7 +31,7 @@ from dream_env.agents.studies.experts.arguments import Arguments
 from dream_env.checks import check_choice, check_number
 from dream_env.files import replacing, write_json
 from dream_env.nicol.env import NicoLRealEnv
-from dream_env.nicol.episode import Crowded, draw_start
+from dream_env.nicol.episode_start import Crowded, draw_start
 from dream_env.nicol.goal_renderer import GoalRenderer
 from dream_env.nicol.physics import Physics
 from dream_env.nicol.shift import SCENES, SHIFTS

@@ -1,6 +1,6 @@
 """Compares one network with two: `python -m agents.studies.fused --unified FOLDER --policy FOLDER --data data`.
 
-The unified model is fitted by `agents.fit --model unified --teacher-policy FOLDER` and practised by `agents.train`. The
+The unified model is fitted by `agents.fit --model unified --teacher-policy FOLDER` and practiced by `agents.train`. The
 report has the number of weights, the time of an action and an imagined step, the error of dreams against recordings,
 and the success in physics on the same starts. Figures that were not measured are null; parts can be measured
 separately.

@@ -12,12 +12,12 @@ from dream_env.rewards import RewardName
 
 POLICIES = {
     "clone": "imitates demonstrations, and sees the goal picture",
-    "dream": "that clone, practised in the dream",
+    "dream": "that clone, practiced in the dream",
     "no goal": "a clone that does not see the goal picture",
-    "physics": "that clone, practised in physics instead, for as many control steps as the world model was fitted to",
+    "physics": "that clone, practiced in physics instead, for as many control steps as the world model was fitted to",
     "longer cloning": "that clone, with as many more updates as take the time of practice in the dream",
-    "untrained dream": "that clone, practised in a dream that sees as the true one does, and hardly moves",
-    "coevolved": "the practised policy, practised on in the world model that was refitted to some of its own episodes",
+    "untrained dream": "that clone, practiced in a dream that sees as the true one does, and hardly moves",
+    "coevolved": "the practiced policy, practiced on in the world model that was refitted to some of its own episodes",
 }
 """Policies of the study, with their descriptions."""
 SHIFTED = ("lighting", "camera", "table")
@@ -46,7 +46,7 @@ EVERY_SEED = (*COMPARED, "longer cloning", "untrained dream", "clone/held-out ph
 
 @dataclass(frozen=True)
 class Arguments:
-    """Clones, practises and evaluates policies on tasks with goal pictures, by a world model fitted without labels."""
+    """Clones, practices and evaluates policies on tasks with goal pictures, by a world model fitted without labels."""
 
     data: tuple[Path, ...] = (Path("data/place"), Path("data/stack"), Path("data/tries"))
     """Folders of the episodes that the world model was fitted to; docs/nicol.md shows how to record them."""
@@ -79,7 +79,7 @@ class Arguments:
     """Control steps of practice in physics; by default those in the data. Give all that the world model was fitted to,
     if its data are no longer there."""
     coevolved_episodes: int = 200
-    """Episodes of the practised policy that are recorded in physics for the row `coevolved`."""
+    """Episodes of the practiced policy that are recorded in physics for the row `coevolved`."""
     refit_updates: int = 5000
     """Gradient updates of each part of the world model that is refitted to them."""
     reward: RewardName = "success"

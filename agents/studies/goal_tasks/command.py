@@ -1,6 +1,6 @@
 """Tasks with goal pictures, learned without simulator labels: `python -m agents.studies.goal_tasks`.
 
-With a world model of `agents.fit --model slots`, the study clones a few demonstrations and practises in the dream. The
+With a world model of `agents.fit --model slots`, the study clones a few demonstrations and practices in the dream. The
 controls see no goal picture or the goal picture of another scene. All policies are evaluated in physics. Finished parts
 are kept in --work; running the same command again resumes an interrupted study.
 """

@@ -108,7 +108,7 @@ def imitate(cell: Cell, args: Arguments, out: Path) -> None:
 
 
 def practise(cell: Cell, args: Arguments, out: Path) -> None:
-    """Practises a cell's first policy in its dream, or in physics for as many steps as the data contain."""
+    """Practices a cell's first policy in its dream, or in physics for as many steps as the data contain."""
     physics = cell.row == "physics"
     first = replace(cell, row="dream" if cell.row == "coevolved" else "clone")
     arguments = Practice(
@@ -129,7 +129,7 @@ def practise(cell: Cell, args: Arguments, out: Path) -> None:
 
 
 def practised_in(cell: Cell, args: Arguments) -> str:
-    """Returns the world model that a cell's policy practises in; makes it if it is not the given one."""
+    """Returns the world model that a cell's policy practices in; makes it if it is not the given one."""
     folder = cell.folder(args.work)
     if cell.row == "untrained dream":
         return str(untrained_dynamics(args.world_model, cell.seed, folder / "world_model"))

@@ -7,19 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dream_env.agents.eval.cells import Cell, Played
+from dream_env.agents.eval.cells import Played, outcomes
 from dream_env.agents.eval.results import EpisodeResult
-from dream_env.agents.eval.statistics import (
-    UNKNOWN,
-    Interval,
-    markdown_table,
-    paired_difference,
-    paired_values,
-    points,
-    wilson,
-)
+from dream_env.agents.eval.statistics import UNKNOWN, Interval, markdown_table, paired_gain, points, wilson
 from dream_env.agents.studies.goal_tasks.arguments import CONDITIONS, POLICIES, SHIFTED
-from dream_env.nicol.episode import GOAL_HIGH, GOAL_LOW
+from dream_env.nicol.episode_start import GOAL_HIGH, GOAL_LOW
 from dream_env.nicol.tasks.place import TOLERANCE
 
 WITHOUT = {"place_with_goal": "clone", "place_without_goal": "no goal", "place_other_goal": "clone/other goal"}
@@ -43,9 +35,9 @@ def starts(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> 
     }
 
 
-def rate(outcomes: Mapping[Any, bool]) -> Interval:
+def rate(won: Mapping[Any, bool]) -> Interval:
     """Returns the success rate with its Wilson interval."""
-    return wilson(sum(outcomes.values()), len(outcomes)) if outcomes else UNKNOWN
+    return wilson(sum(won.values()), len(won)) if won else UNKNOWN
 
 
 def distance(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> float | None:
@@ -85,14 +77,11 @@ def table(found: Played) -> list[dict[str, Any]]:
     rows = []
     for method, demos in dict.fromkeys((cell.row, cell.demos) for cell in found):
         own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
-
-        def said(world: str, task: str = "all", own: Mapping[int, Sequence[EpisodeResult]] = own) -> str:
-            return rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, task).items()}).percent()
-
         row: dict[str, Any] = {"policy": method, "demonstrations": demos}
         for task in [*tasks, "all"] if len(tasks) > 1 else tasks:
             name = "both" if task == "all" else task
-            row |= {f"{name}, {world}": said(world, task) for world in ("physics", "dream")}
+            won = {world: outcomes(found, method, demos, world, task) for world in ("physics", "dream")}
+            row |= {f"{name}, {world}": rate(some).percent() for world, some in won.items()}
         ends = [distance([one for some in own.values() for one in some], world) for world in ("physics", "dream")]
         row["final distance, physics / dream"] = " / ".join("–" if end is None else f"{end:.3f}" for end in ends)
         rows.append(row | {"training seeds": len(own)})
@@ -103,15 +92,7 @@ def gain(
     found: Played, demos: int, world: str, task: str = "all", method: str = "dream", over: str = "clone"
 ) -> Interval:
     """Returns the paired difference in success between a method and another, on the starts and seeds of both."""
-    before, after = list[float](), list[float]()
-    for cell, episodes in found.items():
-        other = found.get(Cell(over, demos, cell.seed))
-        if (cell.row, cell.demos) != (method, demos) or other is None:
-            continue
-        own_before, own_after = paired_values(starts(other, world, task), starts(episodes, world, task))
-        before += own_before
-        after += own_after
-    return paired_difference(before, after)
+    return paired_gain(outcomes(found, over, demos, world, task), outcomes(found, method, demos, world, task))
 
 
 def summarize(found: Played, demos: int) -> dict[str, Any]:
@@ -122,8 +103,7 @@ def summarize(found: Played, demos: int) -> dict[str, Any]:
         summary |= gain(found, other, "physics").point_figures(f"gain_{other}")
     asked = [(name, method, "physics") for name, method in WITHOUT.items()]
     for name, method, world in [*asked, *((name, method, "dream") for name, method in DREAMT.items())]:
-        own = {cell.seed: some for cell, some in found.items() if (cell.row, cell.demos) == (method, demos)}
-        value = rate({(s, k): won for s, e in own.items() for k, won in starts(e, world, "place").items()})
+        value = rate(outcomes(found, method, demos, world, "place"))
         summary[name] = None if np.isnan(value.value) else round(value.value, 3)
     for policy in ("clone", "dream"):
         every = [one for cell, some in found.items() if (cell.row, cell.demos) == (policy, demos) for one in some]

@@ -41,7 +41,7 @@ class Arguments:
     goal: bool = False
     """Add the goal embedding to the observations of the policies."""
     practice: int = 200_000
-    """Environment steps of the rows that practise in the dream."""
+    """Environment steps of the rows that practice in the dream."""
     episodes: int = 100
     """Held-out episodes per task, in physics."""
     first_seed: int = HELD_OUT_SEED

@@ -32,7 +32,7 @@ def alone(cell: Cell, args: Arguments) -> float:
 
 
 def fused(cell: Cell, args: Arguments) -> float:
-    """Fits one network to the practised policy and to recorded and dreamt steps.
+    """Fits one network to the practiced policy and to recorded and dreamt steps.
 
     The action head reads the embedding, as the teacher does: without it, too many grasps fail after so few updates.
 

@@ -39,7 +39,7 @@ class Row:
         kind: Kind of policy for `agents.clone`.
         options: Options of `agents.clone`, in addition to those of all rows.
         control: Row that is the same without the world model's contribution; gains are computed over it.
-        practised: Whether the policy of row `begins` is practised in the dream, instead of cloning one.
+        practised: Whether the policy of row `begins` is practiced in the dream, instead of cloning one.
         begins: Row whose policies practice starts from.
         make: Function that trains the policy of a cell in another way, into its folder policy/, and returns the CPU
             minutes.
@@ -101,9 +101,9 @@ ROWS: dict[str, Row] = {
     "video, own dynamics": Row(
         "video, acting by the generated next set-points of the hand", "video", {"displaced": "proprio"}
     ),
-    "plain, dream RL": Row("the plain one, practised in the dream by the distance to the goal", practised=True),
+    "plain, dream RL": Row("the plain one, practiced in the dream by the distance to the goal", practised=True),
     "latent, dream RL": Row(
-        "latent, practised in the dream by the distance to the goal", practised=True, begins="latent"
+        "latent, practiced in the dream by the distance to the goal", practised=True, begins="latent"
     ),
     "unified": Row(
         "predicts next tokens of all episodes and actions of the demonstrations, one network",
@@ -185,7 +185,7 @@ def cloned(cell: Cell, args: Arguments) -> float:
 
 
 def practised(cell: Cell, args: Arguments) -> float:
-    """Practises the policy of another row in the dream, and returns the CPU minutes of cloning and practice."""
+    """Practices the policy of another row in the dream, and returns the CPU minutes of cloning and practice."""
     from dream_env.agents.train.arguments import Arguments as Practice
     from dream_env.agents.train.command import train
     from dream_env.agents.train.learners import make_env

@@ -39,7 +39,7 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Practises a clone in the dream with each reward, and evaluates the policies in physics."""
+    """Practices a clone in the dream with each reward, and evaluates the policies in physics."""
 
     rewards: tuple[str, ...] = tuple(REWARDS)
     """Rewards of practice. The others are compared with energy."""

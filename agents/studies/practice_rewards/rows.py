@@ -25,7 +25,7 @@ from dream_env.nicol.episodes import EpisodeDataset
 from dream_env.world_models import checkpoint
 
 PHYSICS_ENVS = 16
-"""Parallel physics environments, one process each, in the control that practises in physics."""
+"""Parallel physics environments, one process each, in the control that practices in physics."""
 MOST_CLONED = 1500
 """Largest number of successful episodes to clone; the first ones in the data are taken."""
 
@@ -70,7 +70,7 @@ def base(demos: int, args: Arguments) -> str | Path:
 
 
 def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwargs: Any) -> Path:
-    """Practises with the cell's reward (energy for a control); `kwargs` are other options of `agents.train`."""
+    """Practices with the cell's reward (energy for a control); `kwargs` are other options of `agents.train`."""
     own: dict[str, Any] = {"steps": args.steps, **REWARDS.get(cell.row, REWARDS["energy"]), **kwargs}
     practice = Practice(
         out=cell.folder(args.work) / "policy",
@@ -91,7 +91,7 @@ def practise(cell: Cell, args: Arguments, world_model: str | None = None, **kwar
 
 
 def untrained_dream(cell: Cell, args: Arguments) -> Path:
-    """Practises in a dream with the trained encoder and untrained dynamics, which predict hardly any change."""
+    """Practices in a dream with the trained encoder and untrained dynamics, which predict hardly any change."""
     world = untrained_dynamics(args.world_model, cell.seed, cell.folder(args.work) / "world_model")
     return practise(cell, args, str(world))
 
@@ -132,7 +132,7 @@ def cloned_successes(cell: Cell, args: Arguments) -> Path:
 
 
 def practice_in_physics(cell: Cell, args: Arguments) -> Path:
-    """Practises in physics for as many control steps as the data contain."""
+    """Practices in physics for as many control steps as the data contain."""
     assert args.data is not None
     steps = _episodes(args.data).action[..., 0].size
     write_json(cell.folder(args.work) / "steps.json", steps)

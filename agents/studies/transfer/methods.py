@@ -128,7 +128,7 @@ def _dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
 
 
 def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Practises in a dream with untrained dynamics, which predict hardly any change; evaluated in the trained dream."""
+    """Practices in a dream with untrained dynamics, which predict hardly any change; evaluated in the trained dream."""
     base = need(spec, setup, "clone")
     world = untrained_dynamics(setup.world_model, spec.seed, out / "world_model")
     steps = _practice(spec, setup, out, str(world), base.path)
@@ -136,7 +136,7 @@ def _untrained_dream(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> M
 
 
 def _dream_coevolved(spec: Spec, setup: Setup, out: Path, watch: Stopwatch) -> Made:
-    """Records the practised policy in physics, refits the world model including these episodes, and practises on."""
+    """Records the practiced policy in physics, refits the world model including these episodes, and practices on."""
     base, count = need(spec, setup, "dream"), setup.coevolution_episodes
     own: dict[str, Any] = {"updates": setup.refit_updates, "threads": 1, "workers": 1, "seed": spec.seed}
     args = coevolve.Arguments(Path(base.path), setup.data, out, setup.world_model, count, **own)

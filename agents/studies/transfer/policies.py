@@ -38,7 +38,7 @@ class TrainedPolicy:
     Attributes:
         path: Folder or file of the policy.
         world_model: Checkpoint of its own world model in whose dream it is evaluated; None for that of the setup.
-        practice_steps: Physics steps after the demonstrations: recorded, practised or validated.
+        practice_steps: Physics steps after the demonstrations: recorded, practiced or validated.
         practice_cpu_s: CPU time (s) after the clone, or of the whole training if there is no clone.
         practice_wall_s: The same in wall time (s).
         cpu_s: CPU time (s) of everything, including the clone.

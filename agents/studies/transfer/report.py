@@ -92,7 +92,7 @@ def table(results: Results) -> list[dict[str, str]]:
 
 
 def conditions(results: Results) -> list[dict[str, str]]:
-    """Compares clone and practised policy under other instructions and shifted physics."""
+    """Compares clone and practiced policy under other instructions and shifted physics."""
     rows = []
     listed: list[dict[str, Any]] = [{}, *({"instruction": words} for words in CONTROL_INSTRUCTIONS)]
     for condition in [*listed, *({"shift": shift} for shift in CONTROL_SHIFTS)]:

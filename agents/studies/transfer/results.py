@@ -210,7 +210,7 @@ def _costs(results: Results) -> dict[str, Any]:
 
 
 def _model_free(results: Results) -> dict[str, Any]:
-    """Compares with learners that practise in physics, and returns the steps they need to match the frozen dream.
+    """Compares with learners that practice in physics, and returns the steps they need to match the frozen dream.
 
     They are compared at their first evaluation, after as many steps as co-evolution takes, and at equal CPU time.
     """

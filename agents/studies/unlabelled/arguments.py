@@ -19,13 +19,13 @@ class Arguments:
     data: Path | None = None
     """Folder of NICOL's episodes, with labels. Errors are measured on the episodes that the model was not fitted to."""
     played: tuple[Path, ...] = ()
-    """Folders of additional episodes in which a practised policy lifts cubes, recorded by `agents.collect --task lift
+    """Folders of additional episodes in which a practiced policy lifts cubes, recorded by `agents.collect --task lift
     --mix policy:1 --policy PRACTISED`. Dreams are wrong more often about grasps that a policy found by practice."""
     world_model: str = "unlabelled"
     """Checkpoint of the world model."""
     evaluated: tuple[Path, ...] = ()
     """Output folders of `agents.evaluate` with this world model. In each, the first policy is a clone and the others
-    were practised from it; NAME, NAME-1 and NAME-2 are training seeds of the same practice. The gain in the summary is
+    were practiced from it; NAME, NAME-1 and NAME-2 are training seeds of the same practice. The gain in the summary is
     that of the first folder."""
     parts: tuple[str, ...] = PARTS
     """Parts to measure now; earlier measurements of other parts are kept. "robot" copies the figures of another robot

@@ -1,6 +1,6 @@
 """Measures NICOL's world model fitted without labels: `python -m agents.studies.unlabelled --data data`.
 
-The world model is fitted by `agents.fit --model slots`, its clone by `agents.clone --policy transformer`, and practised
+The world model is fitted by `agents.fit --model slots`, its clone by `agents.clone --policy transformer`, and practiced
 by `agents.train`. Labels are used only here, for measuring. Figures that were not measured are null. Parts can be
 measured separately.
 """

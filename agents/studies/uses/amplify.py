@@ -180,7 +180,7 @@ def make(control: str, args: Amplification, workers: int | None = None) -> Path:
 
 
 def practise(args: Amplification) -> Path:
-    """Practises the "real" clone in the dream unless the policy exists; returns the policy's folder."""
+    """Practices the "real" clone in the dream unless the policy exists; returns the policy's folder."""
     practice = train.Arguments(
         out=args.policy("practised"),
         init=str(make("real", args)),

@@ -43,11 +43,11 @@ class Arm:
 
     Attributes:
         use: "clone", "plan", "bound" (planning with physics as the model), "foresight", "amplify", "practice", or
-            "practice, foresight" (foresight with the practised policy).
+            "practice, foresight" (foresight with the practiced policy).
         demos: Demonstrations per task that its policy was cloned from; 0 without a policy.
         config: Config of the planner or foresight; None for a policy without planning.
         policy: Name of the policy; for "amplify", one of `amplify.CONTROLS`. Empty for policies that the study clones,
-            and for "practice" also practises.
+            and for "practice" also practices.
         seed: Training seed of cloning and practice.
     """
 

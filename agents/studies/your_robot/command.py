@@ -2,7 +2,7 @@
 
 The tasks are panda-gym's reach and push, from pictures and the state of the hand, with goal pictures. For each kind of
 world model that needs no labels, the study records episodes, fits the world model, clones a policy by hindsight
-relabelling (without demonstrations), practises it in the dream with the distance to the goal picture as reward, and
+relabelling (without demonstrations), practices it in the dream with the distance to the goal picture as reward, and
 evaluates it in the real environment. Baselines are random actions, the policies before practice, and SAC with hindsight
 experience replay in the real environment on true positions. Finished parts are kept in `--work`; running the same
 command again resumes an interrupted study.
@@ -57,7 +57,7 @@ RANDOM, CLONE, PRACTISED, HER = (
     "SAC + HER, real, true positions",
 )
 POLICIES = (RANDOM, CLONE, PRACTISED, HER)
-"""Policies, in the order of the table."""
+"""Policies, in the order of the table. Rows in result files have these names, so they keep their spelling."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def fit(case: Case, work: Path, kind: str) -> dict[str, Any]:
 
 
 def practise(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
-    """Clones by hindsight relabelling and practises in the dream, into clone{seed} and dream{seed}."""
+    """Clones by hindsight relabelling and practices in the dream, into clone{seed} and dream{seed}."""
     began, world = time.process_time(), str(work / kind / "world")
     first, last = (work / kind / f"{name}{seed}" for name in ("clone", "dream"))
     arguments = CloneArguments(data=(work / "data",), out=first, world_model=world, seed=seed, **case.clone)
@@ -290,7 +290,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         rate = f"{success['value']:.0%} ({success['low']:.0%} to {success['high']:.0%})"
         counted = [row["seeds"], row["episodes"], row["real_steps"] or ""]
         spent = [row.get("minutes", ""), row.get("fit_minutes", "")]
-        lines.append([row["task"], row["policy"], row["world_model"], rate, *counted, *spent])
+        policy = row["policy"].replace("practised", "practiced")
+        lines.append([row["task"], policy, row["world_model"], rate, *counted, *spent])
     header = ["task", "policy", "world model", "success in the real environment", "training seeds", "episodes"]
     header += ["real steps", "CPU minutes", "of the fit"]
     calls = "".join(f"- `{command}`\n" for command in dict.fromkeys(row["command"] for row in rows))
