@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -357,6 +358,9 @@ def test_what_cannot_be_cloned_or_practised_is_refused(args, data, world, tmp_pa
         replace(args, share=0.5)
     with pytest.raises(ValueError, match="less than 1"):
         replace(args, data=(world[0], world[0]), share=0.5, hindsight=0.5)
+    endless = SimpleNamespace(spec=replace(model.spec, action=gym.spaces.Box(-np.inf, np.inf, (2,))))
+    with pytest.raises(ValueError, match=r"Record with agents\.collect --action-low"):
+        config_of(args, endless, data)
     clone(args, [data], model)
     with pytest.raises(ValueError, match="accepted: ppo"):
         asked = TrainArguments(out=tmp_path / "x", init=str(args.out), world_model=world[1], algo="sac", steps=9)

@@ -120,7 +120,11 @@ def config_of(
     """
     space, spec = model.spec.action, model.spec
     if not isinstance(space, spaces.Box) or not space.is_bounded():
-        raise ValueError(f"{spec.name} has actions {space}; accepted: a bounded Box, else agents.train --init none")
+        raise ValueError(
+            f"{spec.name} has actions {space}; accepted: a bounded Box. Record with agents.collect --action-low and "
+            "--action-high (a data set of another tool needs min and max of `action` in its meta/stats.json), and fit "
+            "the world model again; or train without demonstrations: agents.train --init none"
+        )
     if args.goal and not spec.goals:
         raise ValueError(f"goal=True: the world model of {spec.name} knows no goals; accepted: False")
     language = args.language or ("words" if spec.instructions else "none")
