@@ -111,8 +111,13 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     far = args.far or 1.25 * float(np.median(episodes.lengths))
     rate = 1.5 * args.learning_rate
     if not args.keep_embedding or model.success_net is not None:
-        how = {"keep_embedding": args.keep_embedding, "instruction_noise": args.instruction_noise}
-        run.train(stages.distance_stage(model, train, own_targets, args.distance_updates, far, rate, **how))
+        run.train(
+            stages.distance_stage(
+                *(model, train, own_targets, args.distance_updates, far, rate),
+                keep_embedding=args.keep_embedding,
+                instruction_noise=args.instruction_noise,
+            )
+        )
     run.train(stages.dynamics_stage(model, train, args.updates, args.batch, args.ahead, args.learning_rate))
     model.eval().requires_grad_(False)
     found = {
