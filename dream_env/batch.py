@@ -55,6 +55,7 @@ class DreamBatch:
         self.instruction = np.empty(num_envs, object)
         self.task_name = np.empty(num_envs, object)
         self._carry: Carry | None = None
+        self._embedding: torch.Tensor | None = None  # of the states in the carry, if the last step has computed it
         self._info: dict[str, np.ndarray] = {}
 
     @property
@@ -117,7 +118,7 @@ class DreamBatch:
                 part[index] = info[name]
         else:
             self._info = info
-        self._carry = fresh
+        self._carry, self._embedding = fresh, None
         self.instruction[index] = self.initial_states.instruction[rows] if sentences is None else sentences
         self.task_name[index] = self.initial_states.task[rows]
 
@@ -154,6 +155,7 @@ class DreamBatch:
         device = self.engine.device
         drawn = None if noise is None else torch.from_numpy(noise).to(device)
         self._carry, result = self.engine.advance(self.carry, torch.from_numpy(actions).to(device), drawn)
+        self._embedding = result.pop("embedding", None)
         info = self._numpy(result)
         ends = {name: info.pop(name) for name in ("reward", "terminated", "truncated")}
         self._info = info
@@ -165,7 +167,7 @@ class DreamBatch:
     @torch.inference_mode()
     def observation(self) -> Any:
         """Returns the observations of all dreams as new arrays with a leading batch axis."""
-        return to_numpy(self.engine.observe(self.carry))
+        return to_numpy(self.engine.observe(self.carry, self._embedding))
 
     @insulated
     def info(self) -> dict[str, np.ndarray]:
@@ -216,6 +218,7 @@ class DreamBatch:
         self.instruction = arrays.pop("sentence").astype(object)
         self.task_name = arrays.pop("task_name").astype(object)
         self._carry = {name: torch.from_numpy(array.copy()).to(self.engine.device) for name, array in arrays.items()}
+        self._embedding = None
         self._info = self._numpy(self.engine.info(self._carry))
 
     def _checked(self, state: Mapping[str, Any]) -> dict[str, np.ndarray]:

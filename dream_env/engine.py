@@ -144,7 +144,8 @@ class DreamEngine:
             noise: Uniform random numbers `(B, noise_dim)` in [0, 1); None for the most likely outcome.
 
         Returns:
-            The new carry; and a dict with `reward`, `terminated`, `truncated`, `(B,)` each, and the entries of `info`.
+            The new carry; and a dict with `reward`, `terminated`, `truncated`, `(B,)` each, the entries of `info`, and,
+            unless the reward uses a learned distance, `embedding`, `(B, E)`, which `observe` takes.
         """
         config, model, before = self.config, self.model, self.state(carry)
         with config.computing(self.device):
@@ -166,6 +167,8 @@ class DreamEngine:
             if self.max_disagreement is not None:
                 truncated = truncated | (predicted.disagreement > self.max_disagreement)
         ended = torch.zeros_like(met) if predicted.terminated is None else predicted.terminated >= TERMINATED
+        if not self.distance.learned:
+            result["embedding"] = vector
         return after, {"reward": reward, "terminated": ended, "truncated": truncated & ~ended, **result}
 
     def info(self, carry: Carry, prediction: Prediction | None = None) -> dict[str, Tensor]:
@@ -235,9 +238,9 @@ class DreamEngine:
         """Returns the world model's state, without the entries in `OWN`."""
         return {name: part for name, part in carry.items() if name not in OWN}
 
-    def observe(self, carry: Carry) -> Any:
-        """Returns the observations of dreams, as set by `obs_type` and `goal_env`."""
-        return self.obs_builder.build(self.state(carry), carry["_goal"] if self.spec.goals else None)
+    def observe(self, carry: Carry, embedding: Tensor | None = None) -> Any:
+        """Returns the observations of dreams, as set by `obs_type` and `goal_env`; computes embeddings if not given."""
+        return self.obs_builder.build(self.state(carry), carry["_goal"] if self.spec.goals else None, embedding)
 
     def _won(self, carry: Carry) -> Tensor:
         return carry["_streak"] >= self.spec.hold_steps

@@ -62,12 +62,18 @@ class ObservationBuilder:
         """Whether observations contain `words`, which then have to be in the states."""
         return self.obs_type in ("words", "state") and self.model.spec.instructions
 
-    def build(self, state: State, goal: Tensor | None) -> Any:
-        """Builds observations from states and their goal embeddings `(B, E)` (None without goals), as new tensors."""
+    def build(self, state: State, goal: Tensor | None, embedding: Tensor | None = None) -> Any:
+        """Builds observations from states, as new tensors.
+
+        Args:
+            state: States.
+            goal: Embeddings `(B, E)` of the goals; None without goals.
+            embedding: The states' embeddings `(B, E)`; None to compute them.
+        """
         if self.obs_type == "native":
             decoded, own = self.model.decode(state), bare(self.model.spec)
             return decoded[own] if own else decoded
-        embedding = _bounded(self.model.embedding(state))
+        embedding = _bounded(self.model.embedding(state) if embedding is None else embedding)
         language = ["instruction", *(["words"] if self.words else [])] if self.model.spec.instructions else []
         names = [*self.shown, *language]
         parts = {name: state[name].clone() for name in names}  # copies, since the caller may modify them

@@ -166,7 +166,7 @@ class TensorDreams:
         carry, (action, chance, *noise) = dict(zip(self._names, parts[:count], strict=True)), parts[count:]
         now, info = self.engine.advance(carry, action, noise[0] if noise else None)
         ended = info["terminated"] | info["truncated"]
-        after, end = {name: now[name] for name in self._names}, self.engine.observe(now)
+        after, end = {name: now[name] for name in self._names}, self.engine.observe(now, info.pop("embedding", None))
         if self.device.type == "cpu" and not ended.any():
             return after, end, end, info
         # Draws for all rows: selecting the ended ones would synchronize with the host.

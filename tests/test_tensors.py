@@ -198,3 +198,17 @@ def test_observations_are_the_callers_own():
         dreams.reset(seed=0) and dreams.step(action)[0] for action in (torch.ones(2, 4).double(), torch.ones(2, 4))
     )
     assert torch.equal(double["proprio"], single["proprio"])
+
+
+def test_observations_after_a_step_show_the_embedding_of_their_state():
+    dreams, envs = TensorDreams(3, **CERTAIN), NicoLDreamVectorEnv(3, "all", **CERTAIN)
+    envs.reset(seed=0)
+    for obs, engine, carry in (
+        (dreams.step(torch.ones(3, 4))[0], dreams.engine, lambda: dreams._carry),
+        (envs.step(np.ones((3, 4), np.float32))[0], envs.dreams.engine, lambda: envs.dreams.carry),
+    ):
+        np.testing.assert_allclose(obs["embedding"], engine.observe(carry())["embedding"], atol=1e-6)
+    saved = envs.dreams.get_state()
+    envs.step(-np.ones((3, 4), np.float32))
+    envs.dreams.set_state(saved)
+    np.testing.assert_allclose(envs.dreams.observation()["embedding"], obs["embedding"], atol=1e-6)

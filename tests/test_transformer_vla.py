@@ -11,6 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from dream_env.agents.planners.foresight import Foresight, ForesightConfig
 from dream_env.agents.policies import registry
+from dream_env.agents.policies.latents import Attention
 from dream_env.agents.policies.ppo import ClonePPO
 from dream_env.agents.policies.practice import PractisedPolicy
 from dream_env.agents.policies.protocol import Policy, Practicable
@@ -233,3 +234,22 @@ def test_a_policy_is_read_once_unless_it_is_written_anew_and_callers_share_no_st
     registry.save(made(seed=1), tmp_path, "For tests.")
     new = registry.load_once(str(tmp_path))
     assert not torch.equal(new.trunk.latents, one.trunk.latents)
+
+
+@pytest.mark.parametrize("private", [0, 1])
+@pytest.mark.parametrize("same", [False, True])
+def test_attention_among_few_equals_scaled_dot_product_attention(monkeypatch, same, private):
+    torch.manual_seed(0)
+    attention = Attention(16, 4)
+    latents = torch.randn(3, 1 if same and not private else 5, 16, requires_grad=True)
+    context, hidden = torch.randn(4, 5, 16, requires_grad=True), torch.rand(4, 5) < 0.4
+    hidden[0] = False
+    given = (latents, None, None, private) if private else (latents, context, hidden)
+    found = []
+    for few in (0, 100):
+        monkeypatch.setattr("dream_env.agents.policies.latents.FEW", few)
+        after = attention(*given)
+        pulled = torch.autograd.grad(after.sin().sum(), (latents, *attention.parameters()))
+        found.append([after, *pulled])
+    for slow, fast in zip(*found, strict=True):
+        torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)

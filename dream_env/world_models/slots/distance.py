@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dream_env.world_models.ensemble import EnsembleMLP
 from dream_env.world_models.slots.config import SlotConfig
+from dream_env.world_models.slots.outcomes import softmax
 
 
 class StepEmbedding(nn.Module):
@@ -56,7 +57,7 @@ class StepEmbedding(nn.Module):
     def attention(self, instruction: Tensor) -> Tensor:
         """Returns the attention weights of instructions `(B, I)` over slots, `(N, B, queries, K)`."""
         scores = self.query(instruction.expand(self.nets, -1, -1))
-        return scores.unflatten(-1, (self.queries, self.slots)).softmax(-1)
+        return softmax(scores.unflatten(-1, (self.queries, self.slots)))
 
     def named(self, slots: Tensor, instruction: Tensor | None) -> Tensor:
         """Returns the slots with the largest attention, `(B, queries * n)`; all slots without an instruction."""

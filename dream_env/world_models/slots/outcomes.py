@@ -65,7 +65,7 @@ class Outcomes(NamedTuple):
             chance: Uniform random numbers `(B,)` in [0, 1).
             temperature: Divides the logits, `()`; towards 0 the most likely outcome is always selected.
         """
-        below = (self.logit / temperature.clamp(min=1e-6)).softmax(-1).cumsum(-1)[..., :-1]
+        below = softmax(self.logit / temperature.clamp(min=1e-6)).cumsum(-1)[..., :-1]
         return (below <= chance[:, None, None]).sum(-1)
 
     def nearest(self, change: Tensor) -> Tensor:
@@ -83,7 +83,12 @@ class Outcomes(NamedTuple):
         """Returns the mean change of each member's outcomes, `(E, B, K, n)`."""
         if self.number == 1:
             return self.change[..., 0, :]
-        return (self.logit.softmax(-1).unsqueeze(-1) * self.change).sum(-2)
+        return (softmax(self.logit).unsqueeze(-1) * self.change).sum(-2)
+
+
+def softmax(logit: Tensor) -> Tensor:
+    """Returns the softmax over a short last dimension, as `Tensor.softmax`, which on a CPU does one row at a time."""
+    return logit.movedim(-1, 0).softmax(0).movedim(0, -1)
 
 
 def drawn(outcomes: Outcomes, owns: Tensor, chance: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
