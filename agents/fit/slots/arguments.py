@@ -36,9 +36,9 @@ class Arguments:
         width: Width of their hidden layers.
         outcomes: Number of alternative outcomes of a step that each member predicts, such as an object that stays in
             the hand or slips; 1 predicts a single outcome.
-        instruction_noise: Noise on instructions while the embedding and success are trained, as a fraction of their
-            length. With it, phrasings that were not recorded have nearly the embedding of those that were. 0 for none;
-            above 1.5, instructions can no longer be told apart.
+        instruction_noise: Noise on instructions while the embedding is trained, as a fraction of their length. With it,
+            phrasings that were not recorded have nearly the embedding of those that were. 0 for none; above 1.5,
+            instructions can no longer be told apart.
         queries: Number of slots that an instruction can refer to at once.
         word_order: Use sentence embeddings that depend on word order, needed for instructions such as "put A on B".
         pointing: Scale of additional embedding elements with the slots that the instruction refers to, for policies.

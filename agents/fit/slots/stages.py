@@ -248,9 +248,9 @@ def distance_stage(
         rate: Peak learning rate.
         batch: Number of states per batch.
         keep_embedding: Whether to train the success prediction only.
-        instruction_noise: Strength of the noise on instructions, see `with_noise`. A state and its goal get different
-            noise: otherwise only their distance would be the same under all phrasings, and not the embeddings, which
-            policies read.
+        instruction_noise: Strength of the noise on instructions in training the embedding, see `with_noise`. A state
+            and its goal get different noise: otherwise only their distance would be the same under all phrasings, and
+            not the embeddings, which policies read.
     """
     trained = [model.success_net] if keep_embedding else [model.phi, model.success_net]
     parts = nn.ModuleList([part for part in trained if part is not None])
@@ -263,6 +263,20 @@ def distance_stage(
         if targets.instruction is None:
             return None
         return with_noise(targets.instruction[which], instruction_noise, generator)
+
+    def success_loss(slots: Tensor, own: Tensor, which: Tensor, reached: Tensor) -> Tensor:
+        assert model.success_net is not None
+        said = None if targets.instruction is None else targets.instruction[which]  # noise would blur what succeeds
+        with torch.no_grad():
+            _, _, final, _, goal = zip(slots.chunk(5), own.chunk(5), strict=True)
+            begun = model.related({name: data.observation[name][data.first[which]] for name in names})
+            shown = model.phi.embedded(model.phi.inputs(*goal, said)).transpose(0, 1).flatten(1)
+            both = torch.cat([model.phi.inputs(*part, said) for part in (final, begun)], 1)
+            rows = model.success_inputs(both, shown.repeat(2, 1))
+        truth = torch.cat([reached, torch.zeros_like(reached)])  # first frames are failures, with a lower weight
+        weight = torch.cat([torch.ones(batch), torch.full((batch,), 0.3)])
+        logit = model.success_net(rows)[..., 0].mean(0)
+        return F.binary_cross_entropy_with_logits(logit, truth, weight=weight)
 
     def loss(generator: torch.Generator, progress: float) -> Tensor:
         frame = data.acted[torch.randint(len(data.acted), (batch,), generator=generator)]
@@ -292,15 +306,7 @@ def distance_stage(
         near = (now - after).square().sum(-1) - 1
         total = total + 0.1 * hindsight.relu().square().clamp(max=100).mean() + 0.1 * near.relu().square().mean()
         if model.success_net is not None and targets.reached is not None and targets.marked:
-            with torch.no_grad():
-                begun = model.related({name: data.observation[name][data.first[which]] for name in names})
-            first = model.phi.inputs(*begun, told(which, generator))
-            rows = torch.cat([inputs[:, 2 * batch : 3 * batch], first], 1)
-            shown = goal.repeat(1, 2, 1).transpose(0, 1).flatten(1) * model.config.nets**-0.5
-            logit = model.success_net(model.success_inputs(rows, shown).detach())[..., 0].mean(0)
-            truth = torch.cat([reached, torch.zeros_like(reached)])  # first frames are failures, with a lower weight
-            weight = torch.cat([torch.ones(batch), torch.full((batch,), 0.3)])
-            total = total + F.binary_cross_entropy_with_logits(logit, truth, weight=weight)
+            total = total + success_loss(slots, own, which, targets.reached[which].float())
         return total
 
     return Stage("distance", parts, loss, updates, rate, average=max(0.0, min(0.99, 1 - 20 / max(1, updates))))
