@@ -26,15 +26,6 @@ DREAMT = {"place_dream_with_goal": "clone", "place_dream_other_goal": "clone/oth
 """The same figures in the dream; they equal those in physics if the world model predicts success from the goal."""
 
 
-def starts(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> dict[tuple[str, int], bool]:
-    """Returns the outcomes in a world by task and seed, without episodes that are solved at the start."""
-    return {
-        (one.task, one.seed): one.success
-        for one in episodes
-        if one.world == world and task in (one.task, "all") and not one.solved_at_start
-    }
-
-
 def rate(won: Mapping[Any, bool]) -> Interval:
     """Returns the success rate with its Wilson interval."""
     return wilson(sum(won.values()), len(won)) if won else UNKNOWN
@@ -42,8 +33,8 @@ def rate(won: Mapping[Any, bool]) -> Interval:
 
 def distance(episodes: Sequence[EpisodeResult], world: str, task: str = "all") -> float | None:
     """Returns the mean final distance to the goal embedding, which, unlike success in the dream, knows the goal."""
-    own = starts(episodes, world, task)
-    ends = [o.distance for o in episodes if o.world == world and (o.task, o.seed) in own and o.distance is not None]
+    own = [o for o in episodes if o.world == world and task in (o.task, "all") and not o.solved_at_start]
+    ends = [o.distance for o in own if o.distance is not None]
     return round(float(np.mean(ends)), 4) if ends else None
 
 
@@ -59,12 +50,12 @@ def reduce(found: Played) -> list[dict[str, Any]]:
     for cell, episodes in found.items():
         tasks = list(dict.fromkeys(one.task for one in episodes))
         for task in [*tasks, "all"] if len(tasks) > 1 else tasks:
-            physics, dream = (rate(starts(episodes, world, task)) for world in ("physics", "dream"))
+            won = {w: outcomes({cell: episodes}, cell.row, cell.demos, w, task) for w in ("physics", "dream")}
             rows.append(
                 {"method": cell.row, "demos": cell.demos, "task": task, "seed": cell.seed}
-                | {"episodes": len(starts(episodes, "physics", task))}
-                | _figures("physics_success", physics)
-                | _figures("dream_success", dream)
+                | {"episodes": len(won["physics"])}
+                | _figures("physics_success", rate(won["physics"]))
+                | _figures("dream_success", rate(won["dream"]))
                 | {"named_touched_first": touched_first([one for one in episodes if task in (one.task, "all")])}
                 | {f"{world}_distance": distance(episodes, world, task) for world in ("physics", "dream")}
             )
