@@ -16,6 +16,7 @@ from dream_env.agents.data import behaviors
 from dream_env.agents.fit.dynamics.command import with_ends_as_goals
 from dream_env.agents.run.cli import command
 from dream_env.agents.studies.your_robot import command as study
+from dream_env.agents.studies.your_robot import scripted
 from dream_env.agents.studies.your_robot.arguments import Arguments
 from dream_env.data.episodes import EpisodeDataset
 
@@ -152,12 +153,34 @@ def test_playing_meets_the_object():
 
         def acts(space, rng, obs, before=before):
             before.append(np.array(sim.get_base_position("object")))
-            yield from module.play(world.env)(space, rng, obs)
+            yield from scripted.play(world.env)(space, rng, obs)
 
         one = behaviors.record(world, behaviors.Job(seed, "play", seed, ""), acts)
-        assert one.goal is not None and one.observation["right"].shape == (41, 64, 64, 3)
+        assert one.goal is not None and one.observation["right"].shape == (51, 64, 64, 3)
         moved.append(np.linalg.norm(np.array(sim.get_base_position("object")) - before[0]) > 0.01)
     assert sum(moved) >= 2
+
+
+def test_demonstrations_push_the_object_to_its_goal_and_take_the_hand_back():
+    module = panda()
+    world = behaviors.make_env(module.PUSH)
+    won, back = [], []
+    for seed in range(5, 10):
+        acts = scripted.demonstrate(world.env)
+        one = behaviors.record(world, behaviors.Job(seed, "demo", seed, ""), acts)
+        hand = one.observation["hand"][:, :3]
+        won.append(one.success[-1])
+        back.append(np.linalg.norm(hand[-1] - hand[0]))
+    assert sum(won) >= 4 and np.median(back) < 0.03
+
+
+def test_a_push_begins_behind_the_thing_and_ends_before_it_slides_too_far():
+    hand, home = np.array([0.0, 0.0, 0.02]), np.array([0.0, 0.0, 0.2])
+    goal = np.array([0.2, 0.0])
+    resting, sliding = np.zeros(2), np.array([0.03, 0.0])
+    assert scripted.next_motion(hand, np.array([0.05, 0.0]), resting, goal, home)[0] > 0, "it pushes from behind"
+    assert scripted.next_motion(hand, np.array([0.12, 0.0]), sliding, goal, home)[2] > 0, "it slides there by itself"
+    assert scripted.next_motion(hand, np.array([-0.05, 0.0]), resting, goal, home)[2] > 0, "the hand is in the way"
 
 
 def test_the_study_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dream_env.checks import check_choice, check_number
 
-CASES = ("reach", "push")
+CASES = ("reach", "push", "push_demonstrated")
 KINDS = ("slots", "dynamics")
 
 
@@ -20,7 +20,7 @@ class Arguments:
     work: Path = Path("runs/your_robot")
     """Folder of episodes, world models, policies and finished results."""
     cases: tuple[str, ...] = CASES
-    """Tasks to run: reach, push."""
+    """Tasks to run: reach, push (both without demonstrations), push_demonstrated (from 25)."""
     kinds: tuple[str, ...] = KINDS
     """Kinds of world models to fit: slots, dynamics. The summary uses the first one."""
     seeds: int = 3

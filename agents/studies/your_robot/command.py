@@ -31,7 +31,7 @@ from dream_env.agents.fit.dynamics import command as dynamics_fit
 from dream_env.agents.fit.slots import arguments as slots_arguments
 from dream_env.agents.fit.slots import command as slots_command
 from dream_env.agents.run.config import check_out, command_line
-from dream_env.agents.studies.your_robot import panda
+from dream_env.agents.studies.your_robot import panda, scripted
 from dream_env.agents.studies.your_robot.arguments import CASES, Arguments
 from dream_env.agents.train.arguments import VALIDATION_SEED
 from dream_env.agents.train.arguments import Arguments as TrainArguments
@@ -67,7 +67,7 @@ class Case:
     Attributes:
         env: Id of the environment.
         own: Id of panda-gym's original environment, which observes true positions.
-        mix: Behaviors of the recorded episodes, in turn; "play" is `panda.play`.
+        mix: Behaviors of the recorded episodes, in turn, of `scripted` or `agents.collect`.
         episodes: Number of recorded episodes.
         fit: Arguments of the fit, by kind of world model.
         clone: Arguments of the clone.
@@ -123,6 +123,18 @@ SIZES = {
         _CLONE | {"updates": 2500},
         _TRAIN | {"rate": 1e-4, "steps": 400_000},
     ),
+    "push_demonstrated": Case(
+        panda.PUSH,
+        "PandaPush-v3",
+        ("play", "demo"),
+        600,
+        {
+            "slots": _SLOTS | {"updates": 4000, "distance_updates": 3000, "own_updates": 600, "batch": 64},
+            "dynamics": _DYNAMICS | {"latent": 32},
+        },
+        _CLONE | {"hindsight": 0.5, "demonstrations": 25, "updates": 2000},
+        _TRAIN | {"rate": 1e-4, "steps": 400_000},
+    ),
 }
 SHORT: dict[str, dict[str, Any]] = {
     "slots": {"updates": 2, "distance_updates": 2, "own_updates": 2, "width": 8, "batch": 4},
@@ -159,7 +171,8 @@ def record(case: Case, out: Path) -> dict[str, Any]:
             if i not in done:
                 kind = case.mix[i % len(case.mix)]
                 job = behaviors.Job(i, kind, i, case.env, env=case.env)
-                writer.add(behaviors.record(world, job, panda.play(world.env) if kind == "play" else None), i)
+                acts = scripted.BEHAVIORS.get(kind)
+                writer.add(behaviors.record(world, job, acts(world.env) if acts else None), i)
     return {"minutes": (time.process_time() - began) / 60}
 
 

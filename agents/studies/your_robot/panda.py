@@ -8,7 +8,6 @@ the object (push) at its target. The marker of the goal is hidden.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,8 +16,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import register
-
-from dream_env.agents.data.behaviors import Behavior, Observation
 
 SIDE = 64
 """Side of a picture in pixels."""
@@ -33,10 +30,6 @@ _CAMERAS = {"left": 0, "right": 180}
 depth."""
 _FARTHEST, _FASTEST = 2.0, 5.0
 """Bounds of the position and velocity of the hand, in m and m/s."""
-_LOW, _HIGH, _REACH = 0.02, 0.1, 0.15
-"""Heights of the hand when pushing and when passing over, and half the side of the square of objects, in m."""
-_STEP = 0.05
-"""Distance that the hand moves in a step at full action, in m."""
 
 
 class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
@@ -110,38 +103,6 @@ class PandaPictures(gym.Wrapper[Any, Any, Any, Any]):
         return seen
 
 
-def play(env: gym.Env) -> Callable[..., Behavior]:
-    """Returns a behavior that pushes the object around the table, as a person at the controls would.
-
-    Between two pushes, the hand returns to its initial position, because goal pictures show it there and no distance
-    can be learned to a state that was never recorded. The behavior knows the position of the object but no goal. Only
-    pictures, the hand's state and actions are recorded.
-    """
-    sim, robot = env.get_wrapper_attr("sim"), env.get_wrapper_attr("robot")
-
-    def acts(space: Any, rng: np.random.Generator, obs: Observation) -> Behavior:
-        def to(target: np.ndarray, height: float, pace: float = 1.0) -> Iterator[np.ndarray]:
-            for _ in range(12):
-                left = np.append(target, height) - robot.get_ee_position()
-                if np.linalg.norm(left) < 0.015:
-                    break
-                yield left * min(1 / _STEP, pace / np.abs(left).max()) + rng.normal(0, 0.1, 3)
-
-        home = robot.get_ee_position()
-        while True:
-            place, spot = np.array(sim.get_base_position("object"))[:2], rng.uniform(-_REACH, _REACH, 2)
-            way = (spot - place) / max(np.linalg.norm(spot - place), 1e-6)
-            way += rng.normal(0, 0.1, 2)  # real pushes are not centered
-            before = place - rng.uniform(0.06, 0.09) * way
-            yield from to(before, _HIGH)
-            yield from to(before, _LOW)
-            yield from to(spot - 0.03 * way, _LOW, rng.uniform(0.3, 1.0))
-            yield from to(robot.get_ee_position()[:2] - 0.02 * way, _HIGH)
-            yield from to(home[:2], home[2])
-
-    return acts
-
-
 def make(name: str, **kwargs: Any) -> gym.Env:
     """Creates the environment of a panda-gym id, such as "PandaReach-v3", with pictures.
 
@@ -173,5 +134,5 @@ def _draw_plainly(folder: Path) -> None:
 
 REACH, PUSH = (f"{__name__}:Panda{name}Pictures-v0" for name in ("Reach", "Push"))
 """Gymnasium ids, with the module that `gymnasium.make` has to import."""
-for _id, _name, _steps in ((REACH, "PandaReach-v3", 20), (PUSH, "PandaPush-v3", 40)):
+for _id, _name, _steps in ((REACH, "PandaReach-v3", 20), (PUSH, "PandaPush-v3", 50)):
     register(_id.split(":")[1], entry_point=f"{__name__}:make", max_episode_steps=_steps, kwargs={"name": _name})
