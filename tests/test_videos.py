@@ -160,7 +160,7 @@ IMAGES = [picture(e, t) for e in (0, 1) for t in range(LENGTHS[e])]
         (lambda root: film(root / TOP, IMAGES, fps=8), r"no picture at 0.100 s .*8 a second; .* 10 a second"),
         (
             lambda root: film(root / TOP, [i[:16] for i in IMAGES]),
-            r"top of frame 0 is \(16, 48, 3\); accepted: \(32, 48",
+            r"file-000.mp4: frame 0 of episode 0 is \(16, 48, 3\); accepted: \(32, 48",
         ),
         (columns_lost, r"meta/episodes lacks the columns videos/observation.images.top/from_timestamp"),
         (path_unknown, r"info.json: video_path is None; accepted: with {video_key}"),

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.progress import progress_bar
 from dream_env.world_models.pictures import resized
+
+CHUNK = 500
+"""Number of pictures that are resized at a time."""
 
 
 class Window(NamedTuple):
@@ -59,8 +63,10 @@ class Recorded:
         terminated[last - 1] = torch.from_numpy(data.terminated).float()
         seen = {name: torch.from_numpy(np.array(data.observation[name])) for name in data.spec.vectors}
         for name in data.spec.pictures:  # in chunks: the pictures may not fit into memory at full size
-            chunks = [data.observation[name][i : i + 500] for i in range(0, len(terminated), 500)]
-            seen[name] = torch.cat([resized(torch.from_numpy(np.array(chunk)), picture_size) for chunk in chunks])
+            seen[name] = torch.empty(len(terminated), picture_size, picture_size, 3, dtype=torch.uint8)
+            for i in progress_bar(range(0, len(terminated), CHUNK), f"resize {name}", unit="chunk", leave=False):
+                chunk = torch.from_numpy(np.array(data.observation[name][i : i + CHUNK]))
+                seen[name][i : i + CHUNK] = resized(chunk, picture_size)
         reward = None if data.reward is None else torch.from_numpy(data.reward)
         return cls(seen, torch.from_numpy(data.action), reward, terminated, first, last)
 

@@ -18,6 +18,9 @@ LABELS = "privileged."
 HOLDS = f"{LABELS}success"
 """Column with the success in the frame itself; `next.success` is the success in the following frame."""
 
+SIDE = 256
+"""Longest side, in pixels, of the pictures of a dataset that another tool wrote; larger ones are reduced to it."""
+
 
 @dataclass
 class Columns:
@@ -113,7 +116,8 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
     """Derives the spec and the columns of a dataset that another tool wrote.
 
     Images, and vectors among `observation.*`, become the observation, except `goal_NAME`, which becomes the goal of
-    NAME. Other columns are ignored. The bounds of the action are the smallest and largest recorded values.
+    NAME. Images are reduced to at most `SIDE` pixels. Depth maps and other columns are ignored. The bounds of the
+    action are the smallest and largest recorded values.
 
     Args:
         info: Content of meta/info.json.
@@ -129,10 +133,11 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
     for column, feature in features.items():
         shape, name = tuple(feature["shape"]), column.removeprefix("observation.").removeprefix("images.")
         if feature["dtype"] in ("image", "video"):
-            height, width = (
-                shape[1:] if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3) else shape[:2]
-            )
-            found[name] = spaces.Box(0, 255, (height, width, 3), np.uint8)
+            if _is_depth(feature):
+                continue
+            height, width, _ = stored_shape(feature)
+            part = min(1.0, SIDE / max(height, width))
+            found[name] = spaces.Box(0, 255, (max(1, round(part * height)), max(1, round(part * width)), 3), np.uint8)
         elif column.startswith("observation.") and len(shape) == 1 and feature["dtype"] != "string":
             found[name] = spaces.Box(-np.inf, np.inf, shape, np.float32)
         else:
@@ -160,6 +165,26 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
         names=names,
     )
     return spec, columns
+
+
+def stored_shape(feature: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Returns the shape (H, W, 3) of the images of a feature, which may be stored with the channels first.
+
+    Raises:
+        ValueError: If it is not the shape of images.
+    """
+    shape = tuple(feature["shape"])
+    if len(shape) not in (2, 3):
+        raise ValueError(f"an {feature['dtype']} has the shape {shape}; accepted: (height, width, channels)")
+    first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3)
+    height, width = shape[1:] if first else shape[:2]
+    return height, width, 3
+
+
+def _is_depth(feature: Mapping[str, Any]) -> bool:
+    """Returns whether LeRobot marks a feature's images as depth maps."""
+    about = feature.get("info") or feature.get("video_info") or {}
+    return bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
 
 
 def _names(name: str, feature: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

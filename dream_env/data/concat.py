@@ -60,3 +60,12 @@ class Concat:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Returns all rows as one array."""
         return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
+
+
+def runs(values: Any, begins: np.ndarray, ends: np.ndarray) -> Any:
+    """Returns rows `begins[i]` to before `ends[i]`, for all i, of an array or a `Concat`, without a copy."""
+    whole = Concat([values])
+    pieces = [*zip(whole.parts, whole.starts[:-1], strict=True)]
+    cut = [part[max(a - at, 0) : max(b - at, 0)] for a, b in zip(begins, ends, strict=True) for part, at in pieces]
+    kept = [part for part in cut if len(part)] or [values[:0]]
+    return kept[0] if len(kept) == 1 else Concat(kept)

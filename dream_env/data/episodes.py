@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dream_env import hub
-from dream_env.data.concat import Concat
+from dream_env.data.concat import Concat, runs
 from dream_env.data.episode import UNKNOWN, Episode
 from dream_env.data.reading import read
 from dream_env.spec import WorldSpec, idle_action
@@ -244,14 +244,20 @@ class EpisodeDataset:
         return frames[:, :-1] if name in ("action", "reward") else frames
 
     def take(self, rows: np.ndarray | slice) -> EpisodeDataset:
-        """Returns the episodes at `rows`: indices, a mask, or a slice. Consecutive episodes are not copied."""
+        """Returns the episodes at `rows`: indices, a mask, or a slice. Pictures are not copied, see `Concat`."""
         chosen = np.arange(len(self))[rows]
-        if len(chosen) and (np.diff(chosen) == 1).all():
-            frames: Any = slice(self.offsets[chosen[0]], self.offsets[chosen[-1] + 1])
+        # Where runs of consecutive episodes begin and end.
+        begins = self.offsets[chosen[np.diff(chosen, prepend=-2) != 1]]
+        ends = self.offsets[chosen[np.diff(chosen, append=-2) != 1] + 1]
+        if len(begins) == 1:
+            frames: Any = slice(begins[0], ends[0])
         else:
-            frames = np.concatenate([np.arange(*self.offsets[i : i + 2]) for i in chosen] or [np.zeros(0, int)])
+            frames = np.concatenate([np.arange(a, b) for a, b in zip(begins, ends, strict=True)] or [np.zeros(0, int)])
         part: dict[str, Any] = {
-            name: {key: values[frames] for key, values in getattr(self, name).items()}
+            name: {
+                key: runs(values, begins, ends) if values.ndim == 4 else values[frames]
+                for key, values in getattr(self, name).items()
+            }
             for name in ("observation", "labels")
         }
         part |= {name: getattr(self, name)[chosen] for name in ("terminated", "instruction", "seed", "kind", "task")}

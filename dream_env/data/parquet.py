@@ -27,9 +27,22 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_picture(data: bytes) -> np.ndarray:
-    """Decodes a PNG or JPEG to `(H, W, 3)` uint8; other color modes are converted to RGB."""
+    """Decodes a PNG or JPEG to `(H, W, 3)` uint8; other color modes are converted to RGB.
+
+    Raises:
+        ValueError: If it has more than 8 bits per channel, as depth maps have; colors would be cut off at 255.
+    """
     image = Image.open(io.BytesIO(data))
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"its pixels are {image.mode!r}, as those of depth maps; accepted: 8 bits per channel")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def reduced(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Reduces an image `(H, W, 3)` uint8 to a shape (h, w, 3); a new pixel is the mean of those that it covers."""
+    if image.shape == shape:
+        return image
+    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BOX))
 
 
 def make_schema(features: Mapping[str, dict]) -> pa.Schema:

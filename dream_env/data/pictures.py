@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.lib.format import open_memmap
 
 from dream_env import hub
-from dream_env.data.parquet import RECOLLECT, decode_picture, row_groups
+from dream_env.data.parquet import RECOLLECT, decode_picture, reduced, row_groups
 from dream_env.data.videos import Video
 from dream_env.files import replacing
 from dream_env.progress import progress_bar
@@ -27,21 +27,24 @@ class Wanted(NamedTuple):
     """Request for the images of one column.
 
     Attributes:
-        shape: Shape of an image, (H, W, 3).
+        shape: Shape to which images are reduced, (h, w, 3).
+        stored: Shape of an image in the dataset, (H, W, 3).
         frames: Indices of the requested frames in ascending order, `(K,)`: all, or the first of each episode.
         video: Location of the images if the column is stored as video; None if they are in the data files.
     """
 
     shape: tuple[int, ...]
+    stored: tuple[int, ...]
     frames: np.ndarray
     video: Video | None = None
 
 
 def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) -> dict[str, np.ndarray]:
-    """Returns the images of columns by name, `(K, H, W, 3)` uint8 each; they are decoded once and cached.
+    """Returns the images of columns by name, `(K, h, w, 3)` uint8 each; they are decoded once and cached.
 
-    The cache is rebuilt when the data files change. It is in the dataset's folder, or in the user's cache folder if
-    that is read-only. If neither is writable or has enough space, the images are kept in memory.
+    The cache is rebuilt when the data files change; of an interrupted one, the finished columns are kept. It is in the
+    dataset's folder, or in the user's cache folder if that is read-only. If neither is writable or has enough space,
+    the images are kept in memory.
 
     Args:
         root: Folder of the dataset.
@@ -62,21 +65,20 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
     state += [(name, hashlib.sha256(video.time.tobytes()).hexdigest(), 0, 0) for name, video in videos.items()]
     about = [(name, request.shape, len(request.frames)) for name, request in wanted.items()]
     key = hashlib.sha256(repr((state, about)).encode()).hexdigest()[:16]
-    needed = sum(len(request.frames) * prod(request.shape) for request in wanted.values())
+    size = {name: len(request.frames) * prod(request.shape) for name, request in wanted.items()}
+    needed = sum(size.values())
     for folder in folders(root):
         paths = {name: folder / f"{name}-{key}.npy" for name in wanted}
-        try:
-            return {name: _mapped(path, wanted[name]) for name, path in paths.items()}
-        except (OSError, ValueError, EOFError):  # missing or damaged: build the cache below
-            pass
+        lost = [name for name, path in paths.items() if not _is_cached(path, wanted[name])]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in folder.glob("[!.]*.npy"):  # another process may be writing files with a leading dot
-                stale.unlink(missing_ok=True)
-            if shutil.disk_usage(folder).free < needed:  # writing to a mapped file on a full disk would crash
+            for stale in {*folder.glob("[!.]*.npy")} - {*paths.values()} if lost else ():
+                stale.unlink(missing_ok=True)  # another process may be writing files with a leading dot
+            # Writing to a mapped file on a full disk would crash.
+            if lost and shutil.disk_usage(folder).free < sum(size[name] for name in lost):
                 continue
-            for name, path in paths.items():
-                with replacing(path) as part:
+            for name in lost:
+                with replacing(paths[name]) as part:
                     request = wanted[name]
                     array = open_memmap(part, "w+", np.uint8, (len(request.frames), *request.shape))
                     _decode(files, name, request, array)
@@ -103,6 +105,14 @@ def folders(root: Path) -> list[Path]:
     return [*inside, home / "dream_env" / name]
 
 
+def _is_cached(path: Path, request: Wanted) -> bool:
+    try:
+        _mapped(path, request)
+    except (OSError, ValueError, EOFError):  # missing or damaged
+        return False
+    return True
+
+
 def _mapped(path: Path, request: Wanted) -> np.ndarray:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.shape != (len(request.frames), *request.shape) or array.dtype != np.uint8:
@@ -116,8 +126,8 @@ def _decode(files: Iterable[Path], column: str, request: Wanted, array: np.ndarr
         total=len(request.frames), desc=f"decoding {column}", unit="picture", disable=len(request.frames) < 2500
     )
     if request.video is not None:
-        for places, image in request.video.pictures(request.frames):
-            array[places] = _checked(image, request.shape, f"{column} of frame {request.frames[places[0]]}")
+        for places, image in request.video.pictures(request.frames, request.stored, request.shape):
+            array[places] = image
             bar.update(len(places))
         bar.close()
         return
@@ -130,24 +140,20 @@ def _decode(files: Iterable[Path], column: str, request: Wanted, array: np.ndarr
             struct = pa.types.is_struct(table.schema.field(column).type)
             contents = pc.struct_field(table[column], "bytes") if struct else table[column]
             for n, data in zip(here, contents.take(here - frame).to_pylist(), strict=True):
-                array[done] = _picture(data, request.shape, f"{path}: {column} of frame {n}")
+                array[done] = _picture(data, request, f"{path}: {column} of frame {n}")
                 done += 1
             bar.update(len(here))
             frame = last
     bar.close()
 
 
-def _picture(data: object, shape: tuple[int, ...], place: str) -> np.ndarray:
+def _picture(data: object, request: Wanted, place: str) -> np.ndarray:
     if not isinstance(data, bytes):
         raise ValueError(f"{place} has no picture in it; {RECOLLECT}")
     try:
         image = decode_picture(data)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{place} cannot be decoded ({error}); {RECOLLECT}") from error
-    return _checked(image, shape, place)
-
-
-def _checked(image: np.ndarray, shape: tuple[int, ...], place: str) -> np.ndarray:
-    if image.shape != shape:
-        raise ValueError(f"{place} is {image.shape}; accepted: {shape}; {RECOLLECT}")
-    return image
+    if image.shape != request.stored:
+        raise ValueError(f"{place} is {image.shape}; accepted: {request.stored}; {RECOLLECT}")
+    return reduced(image, request.shape)

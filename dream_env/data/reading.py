@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from dream_env.data.columns import ACTION, HOLDS, REWARD, SUCCESS, TERMINATED, Columns, derive
+from dream_env.data.columns import ACTION, HOLDS, REWARD, SUCCESS, TERMINATED, Columns, derive, stored_shape
 from dream_env.data.episode import UNKNOWN, check_values
 from dream_env.data.lerobot import LeRobotStore
 from dream_env.data.parquet import RECOLLECT, read_parquet, to_numpy
@@ -72,11 +72,10 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
         frames[REWARD][last - 1] += frames[REWARD][last]
         frames[REWARD][last] = 0
     frames[ACTION][last] = idle_action(spec.action)
-    named = {place: column for place, column in columns.observation.items() if place in spec.pictures}
-    wanted = {column: Wanted(_shape(spec, name), np.arange(offsets[-1])) for name, column in named.items()}
-    wanted |= {
-        column: Wanted(_shape(spec, name), offsets[:-1])
-        for name, column in columns.goal.items()
+    wanted = {
+        column: Wanted(_shape(spec, name), stored_shape(features[column]), rows_)
+        for places, rows_ in ((columns.observation, np.arange(offsets[-1])), (columns.goal, offsets[:-1]))
+        for name, column in places.items()
         if name in spec.pictures
     }
     for column in [column for column in wanted if features[column]["dtype"] == "video"]:
@@ -126,8 +125,9 @@ def _check_features(store: LeRobotStore, spec: WorldSpec, columns: Columns, feat
                 f"{store.root}/meta/info.json lacks the feature {column!r}: an earlier version of this package wrote "
                 f"it, or it is of another robot than {spec.name!r}; collect it again, or load the folder it came from"
             )
-        given = tuple(features[column]["shape"])
-        if given != shape and not (len(shape) == 3 and {*given} >= {*shape[:2]}):  # accept channels first
+        picture = len(shape) == 3
+        given = stored_shape(features[column]) if picture else tuple(features[column]["shape"])
+        if given != shape and not (picture and (np.array(given) >= shape).all()):  # larger pictures are reduced
             raise ValueError(f"{store.root}/meta/info.json: {column} is {given}; accepted: {shape} of {spec.name!r}")
 
 

@@ -85,18 +85,23 @@ class Video:
             raise ValueError(f"{', '.join(lost)}: no such video; {RECOLLECT}")
         return files
 
-    def pictures(self, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pictures(
+        self, frames: np.ndarray, stored: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Decodes the images of frames; every image is decoded once.
 
         Args:
             frames: Indices of frames, `(K,)`.
+            stored: Shape of the images in the files, (H, W, 3).
+            shape: Shape to which they are reduced, (h, w, 3).
 
         Yields:
-            The positions in `frames` that show an image, and the image `(H, W, 3)` uint8.
+            The positions in `frames` that show an image, and the image `(h, w, 3)` uint8.
 
         Raises:
             ImportError: If PyAV is not installed.
-            ValueError: If a file is missing or truncated, cannot be decoded, or has no image for a frame.
+            ValueError: If a file is missing or truncated, cannot be decoded, has images of another shape than `stored`,
+                or has no image for a frame.
         """
         episode = np.searchsorted(self.offsets, frames, "right") - 1
         number = {path: i for i, path in enumerate(self.files())}
@@ -104,9 +109,11 @@ class Video:
         for path, i in number.items():
             here = np.flatnonzero(file == i)
             here = here[np.argsort(self.time[frames[here]], kind="stable")]
-            yield from self._decoded(path, here, frames[here])
+            yield from self._decoded(path, here, frames[here], stored, shape)
 
-    def _decoded(self, path: Path, places: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _decoded(
+        self, path: Path, places: np.ndarray, frames: np.ndarray, stored: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Decodes frames of one file, in the order of their times."""
         try:
             import av
@@ -132,7 +139,15 @@ class Video:
                         )
                     end = int(np.searchsorted(times, last + near, "right"))
                     if end > done:
-                        yield places[done:end], picture.to_ndarray(format="rgb24")
+                        if (given := (picture.height, picture.width, 3)) != stored:
+                            raise ValueError(
+                                f"{path}: {self._name(frames[done])} is {given}; accepted: {stored}; {RECOLLECT}"
+                            )
+                        # FFmpeg reduces while it converts to RGB, by the mean of the pixels that a new one covers.
+                        yield (
+                            places[done:end],
+                            picture.to_ndarray(format="rgb24", height=shape[0], width=shape[1], interpolation="AREA"),
+                        )
                         done = end
         except (av.FFmpegError, IndexError) as error:  # IndexError: the file has no video stream
             raise ValueError(f"{path} cannot be decoded after {number} pictures ({error}); {RECOLLECT}") from error

@@ -52,9 +52,7 @@ def fit(args: Arguments, episodes: EpisodeDataset, save_seconds: float = 60.0) -
     spec = episodes.spec
     model = initial(args, episodes)
     parts = split_from(args.init, episodes, args.held_out, np.random.default_rng(args.seed))
-    recorded = Recorded.of(episodes, SIDE)
-    held_out, train = (recorded.take(np.sort(part)) for part in parts)
-    del recorded  # frees the copy of the pictures, which take most of the memory
+    held_out, train = (Recorded.of(episodes.take(np.sort(part)), SIDE) for part in parts)
     if train.reward is not None:
         model.measure_rewards(train.reward[train.acted])
     settings = args.settings() | {"episodes": len(episodes), "frames": train.frames, CHECKSUM: episodes.checksum}
