@@ -1,5 +1,6 @@
 """Data sets that LeRobot itself wrote or edited: they load, and their spec is derived from their columns."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -12,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from dataset import equal, make_episode
 from gymnasium import spaces
+from PIL import Image
 
 from dream_env.agents.view.controls import controls_of
+from dream_env.data import columns
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.data.parquet import encode_png
+from dream_env.data.writer import inspect
 from dream_env.nicol import episodes as nicol
 
 LENGTHS = (4, 6)
@@ -89,6 +93,62 @@ def test_a_data_set_of_lerobot_loads(foreign: Path) -> None:
     assert data.solved.tolist() == [False, True]
     with pytest.raises(ValueError, match="kind='demo' is not known; .*meta/episodes has lost the column kind"):
         data.select(kind="demo")
+
+
+def test_large_pictures_in_parquet_files_are_reduced(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "SIDE", 4)
+    shown = EpisodeDataset.load(foreign)[1].observation
+    assert (
+        shown["top"].shape == (6, 3, 4, 3) and shown["top"][2, 0, 0, 0] == 60 and shown["wrist"].shape == (6, 4, 3, 3)
+    )
+
+
+def test_depth_in_a_picture_is_named(foreign: Path) -> None:
+    file, buffer = foreign / "data/chunk-000/file-000.parquet", io.BytesIO()
+    Image.fromarray(np.full((6, 8), 900, np.uint16)).save(buffer, "PNG")
+    table = pq.read_table(file)
+    depth = pa.array([{"bytes": buffer.getvalue(), "path": None}] * table.num_rows)
+    pq.write_table(table.set_column(0, "observation.images.top", depth), file)
+    with pytest.raises(
+        ValueError, match="top of frame 0 .*its pixels are 'I;16', as those of depth maps; accepted: 8"
+    ):
+        EpisodeDataset.load(foreign)
+
+
+def test_without_statistics_the_bounds_of_actions_are_measured(foreign: Path) -> None:
+    (foreign / "meta/stats.json").unlink()
+    space: Any = EpisodeDataset.load(foreign).spec.action
+    np.testing.assert_allclose([space.low, space.high], [[0, -0.9], [0.9, 0]], atol=1e-6)
+
+
+def test_an_action_that_never_moved_can_hardly_be_moved(foreign: Path) -> None:
+    (foreign / "meta/stats.json").write_text(json.dumps({"action": {"min": [0.5, -90], "max": [0.5, -90]}}))
+    space: Any = EpisodeDataset.load(foreign).spec.action
+    np.testing.assert_allclose(space.high - space.low, [1e-3, 9e-2], rtol=1e-2)
+
+
+def test_features_and_tasks_without_content_are_accepted(foreign: Path) -> None:
+    path = foreign / "meta/episodes/chunk-000/file-000.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rows[0]["tasks"] = []
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    info = json.loads((foreign / "meta/info.json").read_text())
+    info["features"]["observation.nothing"] = {"dtype": "float32", "shape": [0], "names": None}
+    (foreign / "meta/info.json").write_text(json.dumps(info))
+    data = EpisodeDataset.load(foreign)
+    assert data.instruction.tolist() == ["", "do that"] and "nothing" not in data.spec.shapes
+
+
+def test_the_summary_tells_what_is_read(foreign: Path, capsys: pytest.CaptureFixture) -> None:
+    info = json.loads((foreign / "meta/info.json").read_text())
+    info["features"]["subtask"] = {"dtype": "string", "shape": [1], "names": None}
+    (foreign / "meta/info.json").write_text(json.dumps(info))
+    inspect(foreign)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].endswith("2 episodes of 3 to 5 steps")
+    assert "observation.images.wrist: pictures (5, 4), read as (5, 4)" in lines
+    assert "observation.state: (3,)" in lines and "action: (2,) from -0.9 to 0.9; 20 a second" in lines
+    assert "not read: subtask" in lines and not (foreign / "cache").exists()  # nothing is decoded for this
 
 
 def test_the_longest_episode_of_another_tool_is_the_horizon(foreign: Path) -> None:

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dream_env.data import columns
 from dream_env.data.episodes import EpisodeDataset
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'dream_env[video]'")
@@ -114,6 +116,56 @@ def test_pictures_are_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.undo()
     film(root / TOP, [picture(0, 5)] * 10)
     assert not np.array_equal(first.observation["top"], EpisodeDataset.load(root).observation["top"])
+
+
+def test_large_pictures_are_reduced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = EpisodeDataset.load(root)[2].observation
+    monkeypatch.setattr(columns, "SIDE", 24)
+    data = EpisodeDataset.load(root)
+    assert data.spec.shapes["top"] == (16, 24, 3) and data.spec.shapes["wrist"] == (18, 24, 3)
+    shown = data[2].observation["top"]
+    means = whole["top"].reshape(5, 16, 2, 24, 2, 3).mean((2, 4))  # of the pixels that a new one covers
+    assert shown.shape == (5, 16, 24, 3) and np.abs(shown - means).mean() < 2
+    monkeypatch.undo()
+    again = EpisodeDataset.load(root, spec=data.spec)  # the spec says the size
+    assert np.array_equal(again[2].observation["top"], shown)
+
+
+def test_cameras_that_are_decoded_stay_so_after_an_interruption(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, opened = av.open, []
+
+    def once(path: str) -> Any:
+        opened.append(path)
+        if sum("images.wrist" in each for each in opened) == 1:
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(av, "open", once)
+    with pytest.raises(KeyboardInterrupt):
+        EpisodeDataset.load(root)
+    before = len(opened)
+    EpisodeDataset.load(root)
+    assert [path for path in opened[before:] if "images.top" in path] == []
+
+
+def test_chosen_episodes_do_not_copy_pictures(root: Path) -> None:
+    data = EpisodeDataset.load(root)
+    every = np.asarray(data.observation["top"])
+    for whole in (data, data.take(np.array([2, 0, 1]))):
+        for rows in ([0, 2], [1, 0], [1, 1], [2], []):
+            part = whole.take(np.array(rows, int))
+            shown = part.observation["top"]
+            assert np.array_equal(
+                np.asarray(shown), np.concatenate([every[:0], *(whole[i].observation["top"] for i in rows)])
+            )
+            assert all(np.shares_memory(each, every) for each in getattr(shown, "parts", [shown]) if len(each))
+
+
+def test_depth_maps_are_not_read(root: Path) -> None:
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["observation.images.wrist"] |= {"shape": [24, 32, 1], "info": {"is_depth_map": True}}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    assert EpisodeDataset.load(root).spec.pictures == ("top",)
 
 
 def test_without_pyav_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ LABELS = "privileged."
 HOLDS = f"{LABELS}success"
 """Column with the success in the frame itself; `next.success` is the success in the following frame."""
 
+STILL = 1e-3
+"""Width of the bounds of an element of the action that was never moved, if it is at most 1, else relative to it."""
 SIDE = 256
 """Longest side, in pixels, of the pictures of a dataset that another tool wrote; larger ones are reduced to it."""
 
@@ -121,7 +123,7 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
 
     Args:
         info: Content of meta/info.json.
-        stats: Content of meta/stats.json, or {}.
+        stats: Statistics by column; of the action, at least `min` and `max`.
         instructions: Whether the episodes have instructions.
 
     Raises:
@@ -131,6 +133,8 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
     names: dict[str, tuple[str, ...]] = {}
     columns, features = Columns({}), info["features"]
     for column, feature in features.items():
+        if 0 in feature["shape"]:  # LeRobot allows features without elements
+            continue
         shape, name = tuple(feature["shape"]), column.removeprefix("observation.").removeprefix("images.")
         if feature["dtype"] in ("image", "video"):
             if _is_depth(feature):
@@ -152,7 +156,7 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
     columns.labels = {key.removeprefix(LABELS): key for key in features if key.startswith(LABELS) and key != HOLDS}
     if not found or ACTION not in features:
         raise ValueError(f"it has the columns {', '.join(features)}; accepted: {ACTION!r}, and pictures or vectors")
-    action = _action_space(features[ACTION], stats.get(ACTION, {}))
+    action = _action_space(features[ACTION], stats[ACTION])
     if isinstance(action, spaces.Box):
         names |= _names(ACTION, features[ACTION])
     spec = WorldSpec(
@@ -194,12 +198,12 @@ def _names(name: str, feature: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _action_space(feature: Mapping[str, Any], stats: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
-    """Returns the action space from the recorded minimum and maximum; unbounded without statistics."""
+    """Returns the action space from the recorded minimum and maximum."""
     shape = tuple(feature["shape"])
     if len(shape) != 1:
         raise ValueError(f"{ACTION} has the shape {shape}; accepted: (n,)")
-    low = np.full(shape, stats.get("min", -np.inf), np.float32)
-    high = np.full(shape, stats.get("max", np.inf), np.float32)
-    if feature["dtype"].startswith(("int", "uint")) and shape == (1,) and np.isfinite(high).all() and low[0] >= 0:
+    low, high = (np.full(shape, stats[name], np.float32) for name in ("min", "max"))
+    if feature["dtype"].startswith(("int", "uint")) and shape == (1,) and low[0] >= 0:
         return spaces.Discrete(int(high[0]) + 1)
-    return spaces.Box(low, np.where(high > low, high, low + 1), shape, np.float32)
+    # An element that was never moved has no known effect, so that policies may hardly move it either.
+    return spaces.Box(low, np.maximum(high, low + STILL * np.maximum(1, np.abs(low))), shape, np.float32)

@@ -49,7 +49,7 @@ def read_info(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not JSON ({error}); {RECOLLECT}") from error
     if fault := _fault(info):
-        raise ValueError(f"{path}: {fault}; {RECOLLECT}")
+        raise ValueError(f"{path}: {fault}" + ("" if "converts" in fault else f"; {RECOLLECT}"))
     return info
 
 
@@ -58,7 +58,10 @@ def _fault(info: Any) -> str | None:
     if not isinstance(info, dict):
         return f"it holds {type(info).__name__}, no object"
     if info.get("codebase_version") != VERSION:
-        return f"codebase_version is {info.get('codebase_version')!r}; accepted: {VERSION!r}, to which LeRobot converts"
+        return (
+            f"codebase_version is {info.get('codebase_version')!r}; accepted: {VERSION!r}, to which LeRobot's script "
+            "convert_dataset_v21_to_v30 converts v2.1"
+        )
     for key in ("total_episodes", "total_frames"):
         if type(info.get(key)) is not int or info[key] < 1:
             return f"{key} is {info.get(key)!r}; accepted: 1 or more"
@@ -71,6 +74,6 @@ def _fault(info: Any) -> str | None:
     for name, feature in features.items():
         known = isinstance(feature, dict) and isinstance(feature.get("dtype"), str)
         shape = feature.get("shape") if known else None
-        if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 10**6 for n in shape):
+        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 10**6 for n in shape):
             return f"feature {name!r} is {str(feature)[:80]}; accepted: dtype and shape, as LeRobot writes them"
     return None

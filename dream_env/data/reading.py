@@ -45,15 +45,7 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     store.verify()
     features = info["features"]
     stored = spec or (WorldSpec.load(store.spec_path) if store.spec_path.exists() else None)
-    name = stored.name if stored else info.get("robot_type")  # what is stored in the place of an empty instruction
-    sentences = ["" if row["tasks"][0] == name else row["tasks"][0] for row in rows]
-    try:
-        if stored is None:
-            spec, columns = derive(info, _stats(store), instructions=any(sentences))
-        else:
-            spec, columns = stored, Columns.of_spec(stored, features)
-    except ValueError as error:
-        raise ValueError(f"{store.root}: {error}") from error
+    spec, columns, sentences = contents(store, rows, stored)
     _check_features(store, spec, columns, features)
     lengths = np.array([row["length"] for row in rows])
     if lengths.min() < 2 or lengths.sum() != info["total_frames"]:
@@ -101,6 +93,29 @@ def read(root: str | Path, spec: WorldSpec | None = None) -> dict[str, Any]:
     )
 
 
+def contents(store: LeRobotStore, rows: list[dict], spec: WorldSpec | None) -> tuple[WorldSpec, Columns, list[str]]:
+    """Returns the spec of a dataset, its columns, and the instruction of every episode, or "".
+
+    Args:
+        store: The dataset.
+        rows: Its rows of meta/episodes.
+        spec: Spec of the episodes; None to derive it from the columns.
+
+    Raises:
+        ValueError: If the columns do not fit a spec.
+    """
+    info = store.info()
+    name = spec.name if spec else info.get("robot_type")  # what is stored in the place of an empty instruction
+    told = [row["tasks"][0] if row["tasks"] else "" for row in rows]
+    sentences = ["" if sentence == name else sentence for sentence in told]
+    try:
+        if spec is None:
+            return *derive(info, _stats(store), instructions=any(sentences)), sentences
+        return spec, Columns.of_spec(spec, info["features"]), sentences
+    except ValueError as error:
+        raise ValueError(f"{store.root}: {error}") from error
+
+
 def _shape(spec: WorldSpec, name: str) -> tuple[int, ...]:
     shape = spec.observation[name].shape
     assert shape is not None
@@ -108,11 +123,21 @@ def _shape(spec: WorldSpec, name: str) -> tuple[int, ...]:
 
 
 def _stats(store: LeRobotStore) -> dict[str, Any]:
+    """Returns the content of meta/stats.json; minimum and maximum of the actions are measured if they are not in it."""
     try:
         stats = json.loads((store.root / "meta" / "stats.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return stats if isinstance(stats, dict) else {}
+        stats = {}
+    stats = stats if isinstance(stats, dict) else {}
+    if {"min", "max"} <= {*(stats.get(ACTION) or {})} or ACTION not in store.info()["features"]:
+        return stats
+    parts = []
+    for path in store.files("data").values():
+        try:
+            parts.append(to_numpy(read_parquet(path, [ACTION])[ACTION]))
+        except ValueError as error:
+            raise ValueError(f"{path}: {ACTION}: {error}; {RECOLLECT}") from error
+    return stats | {ACTION: {"min": np.min([p.min(0) for p in parts], 0), "max": np.max([p.max(0) for p in parts], 0)}}
 
 
 def _check_features(store: LeRobotStore, spec: WorldSpec, columns: Columns, features: dict[str, dict]) -> None:
@@ -148,16 +173,21 @@ def _frames(
     for path in store.files("data").values():
         table = read_parquet(path, [*names, *order])
         here = slice(done, done + table.num_rows)
-        part = {}
+        done, part = here.stop, {}
+        if done > total:
+            raise ValueError(f"{path}: {done} frames; accepted: the {total} of meta/episodes; {RECOLLECT}")
         for name in (*names, *order):
             try:
                 values = to_numpy(table[name])
-                part[name] = _checked(name, values, spaces_.get(name), features.get(name, {}), bounded)
+                part[name] = _checked(name, values, spaces_.get(name), bounded)
             except ValueError as error:
                 raise ValueError(f"{path}: {name}: {error}; {RECOLLECT}") from error
-        done += table.num_rows
-        if done > total:
-            raise ValueError(f"{path}: {done} frames; accepted: the {total} of meta/episodes; {RECOLLECT}")
+            if (bad := _infinite(part[name])).any():
+                where = _listed(np.unique(episode[here][bad]))
+                raise ValueError(
+                    f"{path}: {name}: it holds NaN or infinity in the episodes {where}; accepted: finite numbers; "
+                    "delete the episodes or remove the feature with lerobot-edit-dataset, or collect it again"
+                )
         for name, expected in order.items():
             if not np.array_equal(part[name], expected[here]):
                 raise ValueError(f"{path}: {name} is not in order; accepted: frames as they were recorded; {RECOLLECT}")
@@ -167,12 +197,17 @@ def _frames(
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def _checked(
-    name: str, values: np.ndarray, space: spaces.Space | None, feature: dict[str, Any], bounded: bool
-) -> np.ndarray:
+def _infinite(values: np.ndarray) -> np.ndarray:
+    """Returns whether a row of `values` `(rows, ...)` holds NaN or infinity, `(rows,)` bool."""
+    return ~np.isfinite(values.reshape(len(values), -1)).all(1)
+
+
+def _listed(episodes: np.ndarray) -> str:
+    return ", ".join(map(str, episodes[:5])) + (f" and {len(episodes) - 5} more" if len(episodes) > 5 else "")
+
+
+def _checked(name: str, values: np.ndarray, space: spaces.Space | None, bounded: bool) -> np.ndarray:
     """Converts a column to the dtype used in episodes; raises ValueError if a value is not accepted."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("it holds NaN or infinity")
     if space is None:
         return values.astype(np.float32) if values.dtype.kind == "f" else values
     if isinstance(space, spaces.Discrete):
@@ -180,7 +215,7 @@ def _checked(
     else:
         assert space.shape is not None
         values = values.astype(np.float32).reshape(len(values), *space.shape)
-    if bounded:
+    if bounded and not _infinite(values).any():
         check_values(name, values, space)
     return values
 

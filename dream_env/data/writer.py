@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from dream_env.data import columns
-from dream_env.data.columns import ACTION, DONE, HOLDS, LABELS, REWARD, SUCCESS, TERMINATED, Columns
+from dream_env.data.columns import ACTION, DONE, HOLDS, LABELS, REWARD, SUCCESS, TERMINATED, Columns, stored_shape
 from dream_env.data.episode import Episode
-from dream_env.data.info import Head
+from dream_env.data.info import INDICES, Head
 from dream_env.data.lerobot import LeRobotStore
+from dream_env.data.reading import contents
 from dream_env.spec import WorldSpec, idle_action
 
 
@@ -119,6 +123,31 @@ def frames_of(episode: Episode, spec: WorldSpec) -> tuple[Head, dict[str, np.nda
     return Head(spec.to_json(), features), {name: frames[name] for name in features}
 
 
+def described(store: LeRobotStore, rows: list[dict]) -> Iterator[str]:
+    """Yields what is read of a dataset, and what is not, one line each."""
+    spec = WorldSpec.load(store.spec_path) if store.spec_path.exists() else None
+    spec, places, _ = contents(store, rows, spec)
+    features, frames, size = store.info()["features"], sum(row["length"] for row in rows), 0
+    for name, column in places.pairs():
+        shape = spec.observation[name].shape or ()
+        line = f"{column}: {shape}"
+        if name in spec.pictures:
+            size += prod(shape) * (len(rows) if column in places.goal.values() else frames)
+            line = f"{column}: pictures {stored_shape(features[column])[:2]}, read as {shape[:2]}"
+        yield line
+    action, hz = spec.action, f"; {spec.control_hz:g} a second" if spec.control_hz else ""
+    if isinstance(action, spaces.Discrete):
+        bounds = f"one of {action.n}"
+    else:
+        bounds = f"{action.shape} from {action.low.min():.3g} to {action.high.max():.3g}"
+    yield f"{ACTION}: {bounds}{hz}"
+    read = {*dict(places.pairs()).values(), *places.labels.values(), *INDICES, ACTION, REWARD, SUCCESS, HOLDS, DONE}
+    if others := sorted({*features} - read - {TERMINATED}):
+        yield f"not read: {', '.join(others)}"
+    if size:
+        yield f"decoded pictures: {size / 1e9:.2g} GB on disk"
+
+
 def inspect(root: Path, /) -> None:
     """Completes an interrupted dataset and prints a summary of it.
 
@@ -131,6 +160,8 @@ def inspect(root: Path, /) -> None:
     rows = store.episodes()
     frames = [row["length"] - 1 for row in rows]
     print(f"{store.root}: {len(rows)} episodes of {min(frames)} to {max(frames)} steps")
+    for line in described(store, rows):
+        print(f"  {line}")
     groups = Counter((row.get("kind", "unknown"), row.get("task_name", row["tasks"][0])) for row in rows)
     for (kind, task), count in sorted(groups.items()):
         known = [
