@@ -109,9 +109,7 @@ def test_depth_in_a_picture_is_named(foreign: Path) -> None:
     table = pq.read_table(file)
     depth = pa.array([{"bytes": buffer.getvalue(), "path": None}] * table.num_rows)
     pq.write_table(table.set_column(0, "observation.images.top", depth), file)
-    with pytest.raises(
-        ValueError, match="top of frame 0 .*its pixels are 'I;16', as those of depth maps; accepted: 8"
-    ):
+    with pytest.raises(ValueError, match="top of frame 0 .*its pixels are 'I;16', as those of depth maps; accepted: 8"):
         EpisodeDataset.load(foreign)
 
 

@@ -120,15 +120,20 @@ def test_pictures_are_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_large_pictures_are_reduced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = EpisodeDataset.load(root)[2].observation
-    monkeypatch.setattr(columns, "SIDE", 24)
+    monkeypatch.setenv("DREAM_ENV_PICTURE_SIDE", "24")
     data = EpisodeDataset.load(root)
     assert data.spec.shapes["top"] == (16, 24, 3) and data.spec.shapes["wrist"] == (18, 24, 3)
     shown = data[2].observation["top"]
     means = whole["top"].reshape(5, 16, 2, 24, 2, 3).mean((2, 4))  # of the pixels that a new one covers
     assert shown.shape == (5, 16, 24, 3) and np.abs(shown - means).mean() < 2
-    monkeypatch.undo()
+    monkeypatch.setenv("DREAM_ENV_PICTURE_SIDE", "half")
+    with pytest.raises(ValueError, match="DREAM_ENV_PICTURE_SIDE=half; accepted: a whole number from 8 on"):
+        EpisodeDataset.load(root)
     again = EpisodeDataset.load(root, spec=data.spec)  # the spec says the size
     assert np.array_equal(again[2].observation["top"], shown)
+    monkeypatch.delenv("DREAM_ENV_PICTURE_SIDE")
+    monkeypatch.setattr(columns, "SIDE", 24)
+    assert EpisodeDataset.load(root).spec.shapes == data.spec.shapes
 
 
 def test_cameras_that_are_decoded_stay_so_after_an_interruption(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

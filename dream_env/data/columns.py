@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ HOLDS = f"{LABELS}success"
 STILL = 1e-3
 """Width of the bounds of an element of the action that was never moved, if it is at most 1, else relative to it."""
 SIDE = 256
-"""Longest side, in pixels, of the pictures of a dataset that another tool wrote; larger ones are reduced to it."""
+"""Longest side, in pixels, of the pictures of other tools' datasets; see `longest_side`."""
 
 
 @dataclass
@@ -118,7 +119,7 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
     """Derives the spec and the columns of a dataset that another tool wrote.
 
     Images, and vectors among `observation.*`, become the observation, except `goal_NAME`, which becomes the goal of
-    NAME. Images are reduced to at most `SIDE` pixels. Depth maps and other columns are ignored. The bounds of the
+    NAME. Images are reduced to `longest_side`. Depth maps and other columns are ignored. The bounds of the
     action are the smallest and largest recorded values.
 
     Args:
@@ -140,7 +141,7 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
             if _is_depth(feature):
                 continue
             height, width, _ = stored_shape(feature)
-            part = min(1.0, SIDE / max(height, width))
+            part = min(1.0, longest_side() / max(height, width))
             found[name] = spaces.Box(0, 255, (max(1, round(part * height)), max(1, round(part * width)), 3), np.uint8)
         elif column.startswith("observation.") and len(shape) == 1 and feature["dtype"] != "string":
             found[name] = spaces.Box(-np.inf, np.inf, shape, np.float32)
@@ -169,6 +170,15 @@ def derive(info: Mapping[str, Any], stats: Mapping[str, Any], instructions: bool
         names=names,
     )
     return spec, columns
+
+
+def longest_side() -> int:
+    """Returns the longest side that pictures may have, in pixels: `DREAM_ENV_PICTURE_SIDE`, or `SIDE`."""
+    if given := os.environ.get("DREAM_ENV_PICTURE_SIDE"):
+        if not given.isdecimal() or int(given) < 8:
+            raise ValueError(f"DREAM_ENV_PICTURE_SIDE={given}; accepted: a whole number from 8 on")
+        return int(given)
+    return SIDE
 
 
 def stored_shape(feature: Mapping[str, Any]) -> tuple[int, int, int]:

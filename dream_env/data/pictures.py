@@ -89,7 +89,8 @@ def pictures(root: Path, files: Iterable[Path], wanted: Mapping[str, Wanted]) ->
     if psutil.virtual_memory().available < needed:
         raise ValueError(
             f"{root}: its decoded pictures take {needed / 1e9:.1f} GB; accepted: that much free space in "
-            f"{' or '.join(map(str, folders(root)))} (set XDG_CACHE_HOME for another folder), or memory"
+            f"{' or '.join(map(str, folders(root)))} (set XDG_CACHE_HOME for another folder), or memory; "
+            "DREAM_ENV_PICTURE_SIDE makes the pictures of other tools smaller"
         )
     arrays = {name: np.empty((len(request.frames), *request.shape), np.uint8) for name, request in wanted.items()}
     for name, held in arrays.items():
