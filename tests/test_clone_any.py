@@ -11,10 +11,18 @@ import small_world
 import torch
 from gymnasium import spaces
 
-from dream_env.agents.clone import kinds
+from dream_env.agents.clone import kinds, transformer_clone
 from dream_env.agents.clone.encoded_frames import encode
 from dream_env.agents.clone.transformer_arguments import Arguments
-from dream_env.agents.clone.transformer_clone import Batches, clone, config_of, demonstrations, main, token_shape
+from dream_env.agents.clone.transformer_clone import (
+    Batches,
+    Cloning,
+    clone,
+    config_of,
+    demonstrations,
+    main,
+    token_shape,
+)
 from dream_env.agents.data import behaviors
 from dream_env.agents.eval import any_world
 from dream_env.agents.fit import kinds as fit_kinds
@@ -194,6 +202,28 @@ def test_chunks_end_with_their_episodes_and_hindsight_shows_a_later_frame(world,
     assert torch.equal(seen["goal"][0], frames.embedding[end].float())
     assert any(torch.equal(seen["goal"][1], frames.embedding[end - i].float()) for i in range(3))
     assert not seen["words"].any() and not seen["instruction"].any()
+
+
+def test_all_frames_are_encoded_once_for_demonstrations_and_hindsight(args, data, monkeypatch):
+    drawn, encoded = {}, []
+
+    def counted(model, episodes, imitates="action"):
+        encoded.append(len(episodes))
+        return encode(model, episodes, imitates)
+
+    class Looked(Cloning):
+        def batches(self, policy, own, more, every):
+            drawn.update(own=own, every=every, rows=self.rows, others=self.others)
+            return super().batches(policy, own, more, every)
+
+    monkeypatch.setattr(transformer_clone, "encode", counted)
+    clone(replace(args, hindsight=0.5, imitates="meant"), [data], checkpoint.load(args.world_model), Looked)
+    assert encoded == [len(data)]
+    model = checkpoint.load(args.world_model)
+    for name, rows, imitates in (("own", "rows", "meant"), ("every", "others", "action")):
+        apart = encode(model, data.take(drawn[rows]), imitates)
+        assert torch.equal(drawn[name].target, apart.target) and torch.equal(drawn[name].last, apart.last)
+        torch.testing.assert_close(drawn[name].embedding, apart.embedding, atol=0.02, rtol=0)
 
 
 def test_labels_can_be_imitated_instead_of_actions(world, data):

@@ -256,15 +256,22 @@ def clone(
     how = cloning(args, data[0])
     config = how.config(model)
     check_encoder(args.out, config)
-    own = encode(model, data[0].take(how.rows), args.imitates)
-    held_out = encode(model, data[0].take(how.aside), args.imitates) if len(how.aside) else None
+    # All frames are encoded once, unless only the demonstrations are needed.
+    whole = encode(model, data[0], args.imitates) if how.from_all else None
+
+    def encoded(rows: np.ndarray) -> EncodedFrames:
+        return encode(model, data[0].take(rows), args.imitates) if whole is None else whole.take(rows)
+
+    own = encoded(how.rows)
+    held_out = encoded(how.aside) if len(how.aside) else None
     more = None
     if args.share:
         further = [demonstrations(one, replace(args, tasks=()), first=False) for one in data[1:]]
         more = encode(model, EpisodeDataset.concatenate(further))
     every = None
-    if how.from_all:
-        every = own if args.hindsight == 1 else encode(model, data[0]).take(how.others)
+    if whole is not None:
+        acted = replace(whole, target=torch.from_numpy(np.array(data[0].action, np.float32)))
+        every = own if args.hindsight == 1 else acted.take(how.others)
     torch.manual_seed(args.seed)
     policy = how.policy_class(config)
     batches = how.batches(policy, own, more, every)

@@ -204,6 +204,8 @@ def _is_depth(feature: Mapping[str, Any]) -> bool:
 def _names(name: str, feature: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Returns the names of a vector's elements, by the vector's name; empty unless there is one for each element."""
     given = feature.get("names")
+    if isinstance(given, dict) and len(given) == 1:  # {"motors": [...]}, as in data that were converted from v2
+        (given,) = given.values()
     return {name: tuple(map(str, given))} if isinstance(given, list) and len(given) == feature["shape"][0] else {}
 
 
