@@ -93,9 +93,9 @@ def next_motion(
     behind = -float(offset @ way)
     aside = offset + behind * way
     stops = thing + velocity * np.linalg.norm(velocity) / (2 * _SLOWING)
-    fast_enough = np.sqrt(2 * _SLOWING * distance)  # it then slides to the goal by itself
+    fast_enough = float(np.sqrt(2 * _SLOWING * distance))  # it then slides to the goal by itself
     near, high = np.linalg.norm(offset) < 0.07, hand[2] > 0.75 * _HIGH
-    if min(distance, np.linalg.norm(goal - stops)) < _NEAR or velocity @ way > 0.9 * fast_enough:
+    if min(distance, float(np.linalg.norm(goal - stops))) < _NEAR or velocity @ way > 0.9 * fast_enough:
         if near and not high:
             return np.append(0.4 * offset, _HIGH - hand[2])
         return home - hand
