@@ -76,7 +76,7 @@ class TensorDreams:
         self.engine = engine = DreamEngine(config, max_episode_steps or "spec")
         self.model, self.device = engine.model, engine.device
         self.single_observation_space: gym.Space = engine.obs_builder.space
-        self.single_action_space: Any = engine.spec.action
+        self.single_action_space: Any = engine.action_space
         states = engine.initial_states
         self._table = engine.begin(np.arange(len(states)))
         chances = np.cumsum(states.chances(config.task, config.middle_share)).clip(0, 1)

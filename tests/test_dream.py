@@ -102,6 +102,27 @@ def test_handed_out_arrays_do_not_change_later(toy_folder):
     assert_same(kept, obs)
 
 
+def test_native_observations_are_the_callers_own(toy_folder):
+    env, other = (make(toy_folder, obs_type="native") for _ in range(2))
+    env.reset(seed=0)[0]["proprio"][:] = 0.5
+    other.reset(seed=0)
+    one, same = env.step(np.zeros(4)), other.step(np.zeros(4))
+    assert_same(one[0], same[0])
+    assert one[1] == same[1]
+
+
+def test_every_env_has_spaces_of_its_own(toy_folder):
+    """A space has a random generator: the actions that one env samples must not depend on other envs."""
+    for name in ("NicoLDream-v0", "NicoLReal-v0"):
+        for kind in ({}, {"obs_type": "pixels"}, {"obs_type": "native"}):
+            one, other = (gym.make(name, world_model=toy_folder, **kind) for _ in range(2))
+            assert one.action_space == other.action_space and one.action_space is not other.action_space
+            for part, space in one.observation_space.items():
+                assert space is not other.observation_space[part]
+    one, other = (gym.make_vec("NicoLDream-v0", num_envs=2, world_model=toy_folder) for _ in range(2))
+    assert not np.array_equal(one.action_space.sample(), other.action_space.sample())
+
+
 def test_weights_and_bank_are_loaded_once(toy_folder):
     envs = [gym.make("NicoLDream-v0", world_model=toy_folder).unwrapped.dreams for _ in range(3)]
     envs.append(gym.make_vec("NicoLDream-v0", num_envs=2, world_model=toy_folder).dreams)
