@@ -287,7 +287,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
             drawn[i] = copy.deepcopy(drawn[i]) if (s := seeds[i]) is None else seeding.np_random(s)[0]
         self._restart(index, drawn, options)
         super().reset(seed=seeds[0])
-        self._generators = drawn
+        self._generators, self.closed = drawn, False  # `close` may be called again
         return self.dreams.observation(), _with_masks(self.dreams.info(), mask)
 
     def step(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Info]:

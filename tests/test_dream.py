@@ -18,7 +18,9 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import dream_env  # noqa: F401  registers the ids
 from dream_env.dream_config import _compiled
 from dream_env.nicol import constants
+from dream_env.nicol.control import PositionControl
 from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.wrappers import WorldModelWrapper
 
 
 def make(world_model, task="all", **kwargs):
@@ -59,6 +61,19 @@ def test_spec_survives_json(toy_folder):
     again = gym.make(spec)
     assert again.unwrapped.config == env.unwrapped.config
     assert_same(env.reset(seed=1)[0], again.reset(seed=1)[0])
+
+
+def test_the_spec_of_a_wrapped_env_makes_it_again(toy_folder, cartpole):
+    models = ("NicoLReal-v0", toy_folder), ("NicoLReal-v0", toy.ToyWorldModel()), ("CartPole-v1", cartpole)
+    for name, model in models:
+        if name == "CartPole-v1":
+            env = WorldModelWrapper(gym.make(name), model, reward="environment")
+        else:
+            env = PositionControl(gym.make(name, world_model=model, reward="energy"))
+        again = gym.make(env.spec if isinstance(model, toy.ToyWorldModel) else EnvSpec.from_json(env.spec.to_json()))
+        assert str(again) == str(env) and again.get_wrapper_attr("reward") == env.get_wrapper_attr("reward")
+        assert_same(env.reset(seed=1)[0], again.reset(seed=1)[0])
+        env.close(), again.close()
 
 
 def test_episode_ends_by_time_limit_only(toy_folder):

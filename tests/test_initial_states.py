@@ -6,7 +6,7 @@ import torch
 import toy
 from dreams import assert_same
 
-from dream_env.initial_states import InitialStates
+from dream_env.initial_states import BLOCK, InitialStates
 from dream_env.nicol import constants, episodes
 from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.episodes import Episode, EpisodeDataset
@@ -98,7 +98,8 @@ def test_each_row_is_encoded_once():
     expected = encode({name: torch.from_numpy(part[rows]) for name, part in states.observation.items()})
     np.testing.assert_allclose(tokens.numpy(), expected["tokens"].detach().numpy(), atol=1e-5)
     states.states(model, np.array([1, 2]))
-    assert calls == [2, 1]
+    states.states(model, np.array([9]))
+    assert calls == [BLOCK, BLOCK]
 
 
 def test_task_without_the_starts_asked_for_is_refused():
