@@ -130,12 +130,12 @@ class DreamEnv(gym.Env[Obs, Any]):
         self.config = DreamConfig.of(kwargs)
         self.render_mode = self.config.render_mode
         self.dreams = self.batch_class(1, self.config, "spec")
-        self.world_spec = self.dreams.engine.spec
-        self._max_episode_steps = self.dreams.engine.horizon  # LeRobot reads the episode length here
+        engine = self.dreams.engine
+        self.world_spec, self._max_episode_steps = engine.spec, engine.horizon  # LeRobot reads the latter
         self.metadata = _metadata(self.metadata, self.world_spec)
-        self.observation_space, self.action_space = self.dreams.engine.obs_builder.space, self.world_spec.action
+        self.observation_space, self.action_space = engine.obs_builder.space, engine.action_space
         if self.config.goal_env:
-            self.compute_reward = goal_reward(self.dreams.engine.reward)
+            self.compute_reward = goal_reward(engine.reward)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, Info]:
         """Starts an episode from a recorded state and returns the first observation.
@@ -254,7 +254,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
         self.world_spec = self.dreams.engine.spec
         self.metadata = {**_metadata(self.metadata, self.world_spec), "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.dreams.engine.obs_builder.space
-        self.single_action_space = self.world_spec.action
+        self.single_action_space = self.dreams.engine.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         if self.config.goal_env:
@@ -287,7 +287,7 @@ class DreamVectorEnv(VectorEnv[Obs, Any, Any]):
             drawn[i] = copy.deepcopy(drawn[i]) if (s := seeds[i]) is None else seeding.np_random(s)[0]
         self._restart(index, drawn, options)
         super().reset(seed=seeds[0])
-        self._generators = drawn
+        self._generators, self.closed = drawn, False  # `close` may be called again
         return self.dreams.observation(), _with_masks(self.dreams.info(), mask)
 
     def step(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Info]:

@@ -6,6 +6,7 @@ wraps it as Gymnasium environments with numpy random numbers, `dream_env.tensors
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -61,6 +62,7 @@ class DreamEngine:
         self.success_threshold: float = getattr(settings, "success_threshold", 0.5)
         self.max_disagreement = config.limit(getattr(settings, "disagreement_threshold", None))
         self.obs_builder = ObservationBuilder(self.model, config.obs_type, config.goal_env)
+        self.action_space = copy.deepcopy(self.spec.action)  # not shared: a space has a random generator
         self.reward = config.pays(self.model)
         self.distance = GoalDistance(self.model, self.reward)
         self._check_predicted()

@@ -21,6 +21,8 @@ from dream_env.world_models.protocol import State, WorldModel, take
 
 FILE = "initial_states.npz"
 """Name of the file in the checkpoint folder of a world model."""
+BLOCK = 8
+"""Number of neighboring states that are encoded together."""
 _PARTS = {"observation": "observation.", "goal_observation": "goal_observation."}
 """Attributes that are dicts of arrays, and the prefix of their keys in a file."""
 _COLUMNS = {"goal": np.integer, "task": np.str_, "instruction": np.str_, "step": np.integer}
@@ -183,7 +185,7 @@ class InitialStates:
             state["instruction"] = torch.from_numpy(self.words(model, rows)).to(model.device)
         return state
 
-    def words(self, model: WorldModel, rows: np.ndarray) -> np.ndarray:
+    def words(self, model: WorldModel, rows: np.ndarray | slice) -> np.ndarray:
         """Returns the model's embeddings of the instructions in rows `(K,)`: `(K, I)` float32."""
         memo = self._memo.setdefault(model, {})
         if "words" not in memo:
@@ -192,24 +194,24 @@ class InitialStates:
             memo["words"] = np.stack([embed(str(sentence)) for sentence in sentences])[inverse]
         return memo["words"][rows]
 
+    # The last bits of an encoded state depend on what is encoded with it, so that must not depend on earlier calls.
     @torch.inference_mode(False)  # called in inference mode, but the cache may be used with gradients
     @torch.no_grad()
     def _encoded(self, model: WorldModel, part: str, rows: np.ndarray) -> State:
         arrays, memo = getattr(self, part), self._memo.setdefault(model, {})
         count = len(next(iter(arrays.values())))
         table, ready = memo.get(part, ({}, np.zeros(count, bool)))
-        missing = np.unique(rows[~ready[rows]])
-        if len(missing):
-            given = {name: torch.from_numpy(array[missing]).to(model.device) for name, array in arrays.items()}
+        for first in BLOCK * np.unique(rows[~ready[rows]] // BLOCK):
+            block = slice(first, first + BLOCK)
+            given = {name: torch.from_numpy(array[block]).to(model.device) for name, array in arrays.items()}
             if part == "observation" and model.spec.instructions:
-                given["instruction"] = torch.from_numpy(self.words(model, missing)).to(model.device)
+                given["instruction"] = torch.from_numpy(self.words(model, block)).to(model.device)
             encoded = model.encode(given)
             if not table:
                 table = {name: tensor.new_empty(count, *tensor.shape[1:]) for name, tensor in encoded.items()}
-            where = torch.from_numpy(missing).to(model.device)
             for name, tensor in encoded.items():
-                table[name][where] = tensor
-            ready[missing] = True
+                table[name][block] = tensor
+            ready[block] = True
             memo[part] = (table, ready)
         return take(table, torch.from_numpy(rows).to(model.device))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -55,7 +56,8 @@ class ObservationBuilder:
         own = dict(getattr(model, "observed_spaces", {}))
         hidden = getattr(model, "state_spaces", {}) if obs_type == "state" else {}
         self.shown = tuple(dict.fromkeys((*model.observed, *hidden)))
-        self.space = observation_space(spec, model.embedding_dim, self.shown, obs_type, goal_env, {**own, **hidden})
+        space = observation_space(spec, model.embedding_dim, self.shown, obs_type, goal_env, {**own, **hidden})
+        self.space = copy.deepcopy(space)  # not shared: a space has a random generator
 
     @property
     def words(self) -> bool:
@@ -71,7 +73,8 @@ class ObservationBuilder:
             embedding: The states' embeddings `(B, E)`; None to compute them.
         """
         if self.obs_type == "native":
-            decoded, own = self.model.decode(state), bare(self.model.spec)
+            own = bare(self.model.spec)
+            decoded = {name: part.clone() for name, part in self.model.decode(state).items()}  # may be parts of `state`
             return decoded[own] if own else decoded
         embedding = _bounded(self.model.embedding(state) if embedding is None else embedding)
         language = ["instruction", *(["words"] if self.words else [])] if self.model.spec.instructions else []

@@ -76,7 +76,7 @@ class TensorDreams:
         self.engine = engine = DreamEngine(config, max_episode_steps or "spec")
         self.model, self.device = engine.model, engine.device
         self.single_observation_space: gym.Space = engine.obs_builder.space
-        self.single_action_space: Any = engine.spec.action
+        self.single_action_space: Any = engine.action_space
         states = engine.initial_states
         self._table = engine.begin(np.arange(len(states)))
         chances = np.cumsum(states.chances(config.task, config.middle_share)).clip(0, 1)
@@ -84,7 +84,8 @@ class TensorDreams:
         if engine.continuous:
             bounds = (getattr(self.single_action_space, name) for name in ("low", "high"))
             self._low, self._high = (torch.from_numpy(bound).to(self.device) for bound in bounds)
-        self._generator = torch.Generator(self.device).manual_seed(seed)
+        self._generator = torch.Generator(self.device)
+        self._seed(seed)
         captured = capture and not differentiable and self.device.type == "cuda"
         self._names = tuple(self._table)
         self._transition: Callable[..., tuple[Any, ...]] = Recorded(self._advance) if captured else self._advance
@@ -99,9 +100,12 @@ class TensorDreams:
 
         Returns:
             The observations and an empty info.
+
+        Raises:
+            ValueError: If an argument is not accepted.
         """
         if seed is not None:
-            self._generator.manual_seed(seed)
+            self._seed(seed)
         self._carry = take(self._table, self._draw(self._uniform()) if start is None else self._check_rows(start))
         self._obs = self.engine.observe(self._carry)
         return self._obs, {}
@@ -143,6 +147,10 @@ class TensorDreams:
 
     # --- internals
 
+    def _seed(self, seed: int) -> None:
+        check_count("seed", seed, 0, 2**64 - 1)
+        self._generator.manual_seed(int(seed))
+
     def _uniform(self, *shape: int) -> Tensor:
         size = (self.num_envs, *shape)
         return torch.rand(size, generator=self._generator, device=self.device, dtype=torch.float32)
@@ -168,7 +176,7 @@ class TensorDreams:
         ended = info["terminated"] | info["truncated"]
         after, end = {name: now[name] for name in self._names}, self.engine.observe(now, info.pop("embedding", None))
         if self.device.type == "cpu" and not ended.any():
-            return after, end, end, info
+            return after, {name: part.clone() for name, part in end.items()}, end, info
         # Draws for all rows: selecting the ended ones would synchronize with the host.
         after = merge(ended, take(self._table, self._draw(chance)), after)
         return after, self.engine.observe(after), end, info

@@ -21,7 +21,7 @@ from dream_env.world_models.precision import insulated
 from dream_env.world_models.protocol import State
 
 
-class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
+class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Gives a real environment the observations and rewards of `DreamEnv`, by encoding what it observes.
 
     The environment does not have to know about the world model. With instructions, it needs an attribute
@@ -52,9 +52,13 @@ class WorldModelWrapper(gym.Wrapper[Any, Any, Any, Any]):
         goal_env: bool = False,
         device: str = "cpu",
     ) -> None:
+        named = isinstance(world_model, str | Path)
+        told = str(world_model) if named else f"<a {type(world_model).__name__}>"  # for `gymnasium.make(env.spec)`
+        gym.utils.RecordConstructorArgs.__init__(
+            self, world_model=told, obs_type=obs_type, reward=reward, goal_env=goal_env, device=device
+        )
         super().__init__(env)
         check_choice("reward", reward, (None, *RewardName.__args__))  # type: ignore[attr-defined]
-        named = isinstance(world_model, str | Path)
         self.model = model = checkpoint.load(world_model, device) if named else world_model
         self.spec_of_world = spec = model.spec
         self._check_world()

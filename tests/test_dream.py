@@ -18,7 +18,9 @@ from stable_baselines3.common.env_checker import check_env as check_env_sb3
 import dream_env  # noqa: F401  registers the ids
 from dream_env.dream_config import _compiled
 from dream_env.nicol import constants
+from dream_env.nicol.control import PositionControl
 from dream_env.nicol.dream import NicoLDreamEnv, NicoLDreamVectorEnv
+from dream_env.wrappers import WorldModelWrapper
 
 
 def make(world_model, task="all", **kwargs):
@@ -61,6 +63,19 @@ def test_spec_survives_json(toy_folder):
     assert_same(env.reset(seed=1)[0], again.reset(seed=1)[0])
 
 
+def test_the_spec_of_a_wrapped_env_makes_it_again(toy_folder, cartpole):
+    models = ("NicoLReal-v0", toy_folder), ("NicoLReal-v0", toy.ToyWorldModel()), ("CartPole-v1", cartpole)
+    for name, model in models:
+        if name == "CartPole-v1":
+            env = WorldModelWrapper(gym.make(name), model, reward="environment")
+        else:
+            env = PositionControl(gym.make(name, world_model=model, reward="energy"))
+        again = gym.make(env.spec if isinstance(model, toy.ToyWorldModel) else EnvSpec.from_json(env.spec.to_json()))
+        assert str(again) == str(env) and again.get_wrapper_attr("reward") == env.get_wrapper_attr("reward")
+        assert_same(env.reset(seed=1)[0], again.reset(seed=1)[0])
+        env.close(), again.close()
+
+
 def test_episode_ends_by_time_limit_only(toy_folder):
     env = gym.make("NicoLDream-v0", world_model=toy_folder)
     env.reset(seed=0)
@@ -100,6 +115,27 @@ def test_handed_out_arrays_do_not_change_later(toy_folder):
     kept = {name: rows.copy() for name, rows in obs.items()}
     run_to_end(envs, 12)
     assert_same(kept, obs)
+
+
+def test_native_observations_are_the_callers_own(toy_folder):
+    env, other = (make(toy_folder, obs_type="native") for _ in range(2))
+    env.reset(seed=0)[0]["proprio"][:] = 0.5
+    other.reset(seed=0)
+    one, same = env.step(np.zeros(4)), other.step(np.zeros(4))
+    assert_same(one[0], same[0])
+    assert one[1] == same[1]
+
+
+def test_every_env_has_spaces_of_its_own(toy_folder):
+    """A space has a random generator: the actions that one env samples must not depend on other envs."""
+    for name in ("NicoLDream-v0", "NicoLReal-v0"):
+        for kind in ({}, {"obs_type": "pixels"}, {"obs_type": "native"}):
+            one, other = (gym.make(name, world_model=toy_folder, **kind) for _ in range(2))
+            assert one.action_space == other.action_space and one.action_space is not other.action_space
+            for part, space in one.observation_space.items():
+                assert space is not other.observation_space[part]
+    one, other = (gym.make_vec("NicoLDream-v0", num_envs=2, world_model=toy_folder) for _ in range(2))
+    assert not np.array_equal(one.action_space.sample(), other.action_space.sample())
 
 
 def test_weights_and_bank_are_loaded_once(toy_folder):

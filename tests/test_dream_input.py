@@ -109,6 +109,15 @@ def test_bad_states_are_refused(toy_folder):
         env.set_state({"tokens": np.zeros((1, 2, 3))})
 
 
+def test_an_env_that_was_reset_after_close_can_be_closed_again(toy_folder):
+    for env in (NicoLDreamEnv(world_model=toy_folder), NicoLDreamVectorEnv(2, world_model=toy_folder)):
+        for _ in range(2):
+            env.reset(seed=0)
+            env.close()
+            with pytest.raises(gym.error.ResetNeeded):
+                env.step(np.zeros(env.action_space.shape))
+
+
 def test_numbers_of_dreams_and_steps_are_whole(toy_folder):
     for given in ({"num_envs": 2.5}, {"max_episode_steps": 1.5}):
         with pytest.raises(ValueError, match=f"{[*given][0]}=.*accepted: .*an integer"):

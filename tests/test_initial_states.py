@@ -6,7 +6,7 @@ import torch
 import toy
 from dreams import assert_same
 
-from dream_env.initial_states import InitialStates
+from dream_env.initial_states import BLOCK, InitialStates
 from dream_env.nicol import constants, episodes
 from dream_env.nicol.dream import NicoLDreamEnv
 from dream_env.nicol.episodes import Episode, EpisodeDataset
@@ -33,6 +33,23 @@ def test_states_survive_their_file(tmp_path):
         assert_same(getattr(one, part), getattr(again, part))
     assert InitialStates.load(tmp_path / "states.npz") is again
     assert [path.name for path in tmp_path.iterdir()] == ["states.npz"]
+
+
+class Rounding(toy.ToyWorldModel):
+    """Its encoding depends on the size of the batch, as the last bits of matrix products do."""
+
+    def encode(self, observation, previous=None):
+        """Adds the size of the batch."""
+        state = super().encode(observation)
+        return {**state, "tokens": state["tokens"] + len(state["tokens"])}
+
+
+def test_a_state_is_the_same_whatever_was_encoded_before():
+    model, one, other = Rounding(), toy.initial_states(), toy.initial_states()
+    other.states(model, np.arange(1, 20)), other.goals(model, np.arange(3, 15))
+    rows = np.array([3, 17])
+    assert_same(one.states(model, rows), other.states(model, rows))
+    assert_same(one.goals(model, rows), other.goals(model, rows))
 
 
 def test_bad_files_are_named(tmp_path):
@@ -81,7 +98,8 @@ def test_each_row_is_encoded_once():
     expected = encode({name: torch.from_numpy(part[rows]) for name, part in states.observation.items()})
     np.testing.assert_allclose(tokens.numpy(), expected["tokens"].detach().numpy(), atol=1e-5)
     states.states(model, np.array([1, 2]))
-    assert calls == [2, 1]
+    states.states(model, np.array([9]))
+    assert calls == [BLOCK, BLOCK]
 
 
 def test_task_without_the_starts_asked_for_is_refused():

@@ -73,6 +73,10 @@ def test_render_modes() -> None:
     env.reset(seed=0)
     assert env.render().shape == (360, 480, 3)
     env.close()
+    listing = gym.make("NicoLReal-v0", render_mode="rgb_array_list")  # Gymnasium makes it of "rgb_array"
+    listing.reset(seed=0)
+    assert [frame.shape for frame in listing.render()] == [(360, 480, 3)]
+    listing.close()
     if not os.environ.get("DISPLAY"):
         with pytest.raises(RuntimeError, match="DISPLAY"):
             gym.make("NicoLReal-v0", render_mode="human").reset()

@@ -148,7 +148,10 @@ def test_vec_env_ends_episodes_as_sb3_wants(toy_folder):
     envs = DreamVecEnv(4, "all", world_model=toy_folder, render_mode="rgb_array")
     vector = NicoLDreamVectorEnv(4, "all", world_model=toy_folder)
     envs.seed(5)
-    assert_same(envs.reset(), vector.reset(seed=5)[0])
+    first, batch = vector.reset(seed=5)
+    assert_same(envs.reset(), first)
+    assert [info["distance"] for info in envs.reset_infos] == batch["distance"].tolist()
+    assert type(envs.reset_infos[0]["is_success"]) is bool
     total = np.zeros(4)
     for _ in range(EPISODE_STEPS):
         action = np.full((4, 4), 0.1, np.float32)
@@ -157,6 +160,7 @@ def test_vec_env_ends_episodes_as_sb3_wants(toy_folder):
         total += rewards
     assert dones.all() and rewards.dtype == np.float32
     assert_same(obs, expected)
+    assert [info["distance"] for info in envs.reset_infos] == batch["distance"].tolist()
     for i, info in enumerate(infos):
         assert_same(info["terminal_observation"], batch["final_obs"][i])
         assert info["TimeLimit.truncated"] is True and type(info["is_success"]) is bool
@@ -164,6 +168,7 @@ def test_vec_env_ends_episodes_as_sb3_wants(toy_folder):
         assert info["episode"]["l"] == EPISODE_STEPS
         assert info["episode"]["r"] == pytest.approx(total[i], abs=1e-5)
     assert envs.render().shape == (512, 512, 3)
+    assert envs.metadata == {"render_modes": ["human", "rgb_array"], "render_fps": 10}
     assert envs.step(np.zeros((4, 4)))[3] == [{}] * 4
 
 

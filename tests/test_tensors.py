@@ -171,7 +171,15 @@ def test_a_step_never_asks_the_host(temperature):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_envs": 0}, {"num_envs": "2"}, {"max_episode_steps": 0}, {"goal_env": True}, {"reward": "no"}]
+    "wrong",
+    [
+        {"num_envs": 0},
+        {"num_envs": "2"},
+        {"max_episode_steps": 0},
+        {"goal_env": True},
+        {"reward": "no"},
+        {"seed": None},
+    ],
 )
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match="accepted"):
@@ -185,6 +193,10 @@ def test_wrong_arguments_are_named(wrong):
         with pytest.raises(ValueError, match=r"start=.*accepted: \(2,\) rows of the initial states, 0 to 23"):
             dreams.reset(start=start)
     assert dreams.reset(start=[0, 1])[0]["proprio"].shape == (2, 4)
+    for seed in (-1, 1.5, "one"):
+        with pytest.raises(ValueError, match="seed=.*; accepted: an integer, 0 to"):
+            dreams.reset(seed=seed)
+    assert torch.equal(dreams.reset(seed=np.int64(7))[0]["proprio"], dreams.reset(seed=7)[0]["proprio"])
 
 
 def test_observations_are_the_callers_own():
@@ -198,6 +210,10 @@ def test_observations_are_the_callers_own():
         dreams.reset(seed=0) and dreams.step(action)[0] for action in (torch.ones(2, 4).double(), torch.ones(2, 4))
     )
     assert torch.equal(double["proprio"], single["proprio"])
+    obs, *_, info = dreams.step(torch.ones(2, 4))
+    before = info["final_obs"]["proprio"].clone()
+    obs["proprio"].mul_(0)
+    assert torch.equal(info["final_obs"]["proprio"], before)
 
 
 def test_observations_after_a_step_show_the_embedding_of_their_state():

@@ -1,5 +1,8 @@
 """Process-wide settings of torch change no number of an environment or a policy, and raise nothing."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -98,3 +101,13 @@ def test_loading_and_dreaming_draw_no_random_numbers_of_the_caller() -> None:
     torch.manual_seed(0)
     episode("NicoLDream-v0")
     assert torch.equal(torch.rand(3), drawn)
+
+
+def test_processes_that_gymnasium_forks_do_not_wait_for_threads_of_torch():
+    code = (
+        "import gymnasium as gym, dream_env\n"
+        "envs = gym.vector.AsyncVectorEnv([lambda: gym.make('NicoLDream-v0')] * 2, context='fork')\n"
+        "envs.reset(seed=0)\n"
+        "envs.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "2"}, check=True, timeout=60)

@@ -55,6 +55,16 @@ def test_python_runs_until_a_shape_has_recurred():
 
 
 @torch.no_grad()
+def test_a_recording_gives_the_same_bits():
+    bias, x, weight = (
+        torch.randn(*shape, generator=torch.Generator().manual_seed(0)) for shape in ((9,), (1, 99), (99, 9))
+    )
+    fast = Traced(lambda *given: torch.addmm(*given))  # TorchScript's optimizations split it into two
+    values = [fast(bias, x, weight) for _ in range(RECURRING + 5)]
+    assert fast._recorded and all(torch.equal(value, values[0]) for value in values)
+
+
+@torch.no_grad()
 def test_shapes_that_are_recorded_are_limited(monkeypatch):
     monkeypatch.setattr(traced, "SHAPES", 2)
     fast = Traced(scale)

@@ -30,6 +30,7 @@ class DreamVecEnv(VecEnv):
 
     Infos are empty except at the end of an episode, where they have `terminal_observation`, `TimeLimit.truncated`,
     the infos of the last step, such as `is_success`, and `episode` as `Monitor` writes it. No `VecMonitor` is needed.
+    `reset_infos` has the infos of the first observations.
 
     Args:
         num_envs: Number of dreams.
@@ -48,6 +49,7 @@ class DreamVecEnv(VecEnv):
     ) -> None:
         self.dreams = vector_class(num_envs, task=task, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
         super().__init__(num_envs, self.dreams.single_observation_space, self.dreams.single_action_space)
+        self.metadata |= {"render_fps": self.dreams.metadata["render_fps"]}
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, int)
         self._started = time.time()
@@ -60,7 +62,8 @@ class DreamVecEnv(VecEnv):
         """
         if not all(_same(options, self._options[0]) for options in self._options):
             raise ValueError("options differ from dream to dream; accepted: one dict for all of them")
-        obs, _ = self.dreams.reset(seed=self._seeds, options=self._options[0])
+        obs, batch = self.dreams.reset(seed=self._seeds, options=self._options[0])
+        self.reset_infos = [_row(batch, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
@@ -77,9 +80,9 @@ class DreamVecEnv(VecEnv):
         self._returns += rewards
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(dones):
-            last = {k: v[i].item() for k, v in batch["final_info"].items() if not k.startswith("_")}
-            infos[i] = last | {
+        for i in np.flatnonzero(dones).tolist():
+            self.reset_infos[i] = _row({k: v for k, v in batch.items() if not k.startswith("final_")}, i)
+            infos[i] = _row(batch["final_info"], i) | {
                 "terminal_observation": batch["final_obs"][i],
                 "TimeLimit.truncated": bool(truncated[i]),
                 "episode": {
@@ -244,6 +247,11 @@ class RewardWeighting(VecEnvWrapper):
                 infos[row]["TimeLimit.truncated"] = False  # or SB3 would add the critic's estimate
         weights = np.where(dones, self.reward_weights.last_step, self.reward_weights.other_steps).astype(np.float32)
         return obs, rewards * weights, dones, infos
+
+
+def _row(infos: dict[str, np.ndarray], row: int) -> dict[str, Any]:
+    """Returns the infos of one dream from those of all, as Python numbers."""
+    return {name: values[row].item() for name, values in infos.items() if not name.startswith("_")}
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -11,7 +11,7 @@ from dream_env.checks import check_action
 from dream_env.nicol.constants import to_delta
 
 
-class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
+class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray], gym.utils.RecordConstructorArgs):
     """Takes the desired set-point as the action, `(4,)` or `(8,)` in [-1, 1], and moves towards it by at most one step.
 
     Args:
@@ -23,6 +23,7 @@ class PositionControl(gym.Wrapper[Any, np.ndarray, Any, np.ndarray]):
     """
 
     def __init__(self, env: gym.Env) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         names = env.observation_space.spaces if isinstance(env.observation_space, gym.spaces.Dict) else {}
         self._name = next((name for name in ("proprio", "observation") if name in names), "")

@@ -133,9 +133,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         checks.check_flag("assisted_grasp", assisted_grasp)
         if horizon is not None:
             checks.check_count("horizon", horizon, beside="None, ")
-        self.horizon = horizon
         self.task, self.tasks, self.arm, self.camera = task, tuple(tasks), arm, camera
-        self.render_mode, self.assisted_grasp = render_mode, assisted_grasp
+        self.horizon, self.render_mode, self.assisted_grasp = horizon, render_mode, assisted_grasp
         if not isinstance(physics, dict | None):
             raise ValueError(
                 f"physics={checks.shown(physics)}; accepted: a dict of the fields of `dream_env.nicol.physics.Physics`"
@@ -147,7 +146,8 @@ class NicoLRealEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         self.scene_name = scene
         self.physics, self.shift, self.variety = Physics(**(physics or {})), SHIFTS[shift], SCENES[scene]
         instruction = spaces.Box(-1.0, 1.0, (INSTRUCTION_DIM,), np.float32)
-        self.world, self.arms = spec_of(task), 1 if task == "all" else TASKS[task].arms
+        self.world = copy.deepcopy(spec_of(task))  # an env needs spaces of its own, as they have random generators
+        self.arms = 1 if task == "all" else TASKS[task].arms
         if self.arms == 2 and (arm != "right" or assisted_grasp):
             given = f"arm={arm!r}, assisted_grasp={assisted_grasp}"
             raise ValueError(f"{given}; accepted by {task!r}, which takes both arms: 'right' and False")

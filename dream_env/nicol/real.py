@@ -65,3 +65,6 @@ def make(
             f"without a world model, or one that was fitted to {spec_of(task).name}"
         )
     return WorldModelWrapper(env, world_model, obs_type=obs_type, reward=reward, goal_env=goal_env)
+
+
+make.metadata = NicoLRealEnv.metadata  # type: ignore[attr-defined]  # tells `gymnasium.make` the render modes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -84,3 +85,7 @@ def check_device(device: str | torch.device, name: str = "device") -> torch.devi
                 f"{name}={str(device)!r}: torch finds {count} GPUs; accepted: 'cuda:0' to 'cuda:{count - 1}'"
             )
     return found
+
+
+# Threads do not survive a fork, as `AsyncVectorEnv` makes one: a forked process would wait for those of torch forever.
+os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
