@@ -183,16 +183,23 @@ def test_a_push_begins_behind_the_thing_and_ends_before_it_slides_too_far():
     assert scripted.next_motion(hand, np.array([-0.05, 0.0]), resting, goal, home)[2] > 0, "the hand is in the way"
 
 
-def test_the_study_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", ["reach", "push_demonstrated"])
+def test_the_study_runs_and_goes_on_where_it_stopped(case, tmp_path, monkeypatch):
     panda()
-    args = Arguments(tmp_path / "out", tmp_path / "work", ("reach",), seeds=1, evaluated=2, her=False, short=True)
+    few = {"kinds": ("slots",)} if case == "push_demonstrated" else {}
+    args = Arguments(tmp_path / "out", tmp_path / "work", (case,), seeds=1, evaluated=2, her=False, short=True, **few)
     study.main(args)
     before = (tmp_path / "out" / "your_robot.json").read_text()
     monkeypatch.setattr(study, "FITS", {})  # nothing is done again
     monkeypatch.setattr(study, "train", None)
     study.main(args)
     assert (tmp_path / "out" / "your_robot.json").read_text() == before
-    assert "panda_reach" in before
+    found = json.loads(before)
+    steps = {row["policy"]: row["real_steps"] for row in found["rows"] if row["world_model"] == "slots"}
+    assert f"panda_{case}" in found["summary"]
+    if case == "push_demonstrated":
+        assert steps[study.COEVOLVED] == steps[study.PRACTISED] + 2 * 50
+        assert found["summary"][f"panda_{case}"] == found["rows"][-1]["success"]["value"]
 
 
 def test_the_table_of_the_shipped_results_is_as_the_command_writes_it():

@@ -2,10 +2,11 @@
 
 The tasks are panda-gym's reach and push, from pictures and the state of the hand, with goal pictures. For each kind of
 world model that needs no labels, the study records episodes, fits the world model, clones a policy by hindsight
-relabelling (without demonstrations), practices it in the dream with the distance to the goal picture as reward, and
-evaluates it in the real environment. Baselines are random actions, the policies before practice, and SAC with hindsight
-experience replay in the real environment on true positions. Finished parts are kept in `--work`; running the same
-command again resumes an interrupted study.
+relabelling or from 25 demonstrations, practices it in the dream with the distance to the goal picture as reward, and
+evaluates it in the real environment. After demonstrations, the world model is also refitted to real episodes of the
+practiced policy, which practices on in it. Baselines are random actions, the policies before practice, and SAC with
+hindsight experience replay in the real environment on true positions. Finished parts are kept in `--work`; running the
+same command again resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import numpy as np
 
 from dream_env.agents.clone.transformer_arguments import Arguments as CloneArguments
 from dream_env.agents.clone.transformer_clone import clone
+from dream_env.agents.coevolve import command as coevolve
+from dream_env.agents.coevolve.arguments import Arguments as CoevolveArguments
 from dream_env.agents.data import behaviors
 from dream_env.agents.eval.any_world import play_real
 from dream_env.agents.eval.statistics import markdown_table, wilson
@@ -31,8 +33,9 @@ from dream_env.agents.fit.dynamics import command as dynamics_fit
 from dream_env.agents.fit.slots import arguments as slots_arguments
 from dream_env.agents.fit.slots import command as slots_command
 from dream_env.agents.run.config import check_out, command_line
-from dream_env.agents.studies.your_robot import panda, scripted
+from dream_env.agents.studies.your_robot import scripted
 from dream_env.agents.studies.your_robot.arguments import CASES, Arguments
+from dream_env.agents.studies.your_robot.cases import Case, size
 from dream_env.agents.train.arguments import VALIDATION_SEED
 from dream_env.agents.train.arguments import Arguments as TrainArguments
 from dream_env.agents.train.command import train
@@ -50,109 +53,16 @@ FITS: dict[str, tuple[Any, Any]] = {
     "dynamics": (dynamics_arguments.Arguments, dynamics_fit.fit),
 }
 """Kinds of world models, each with the arguments class and the function of its fit."""
-RANDOM, CLONE, PRACTISED, HER = (
+RANDOM, CLONE, DEMONSTRATED, PRACTISED, COEVOLVED, HER = (
     "random actions",
     "clone from hindsight",
+    "clone of 25 demonstrations",
     "practised in the dream",
+    "practised on after co-evolution",
     "SAC + HER, real, true positions",
 )
-POLICIES = (RANDOM, CLONE, PRACTISED, HER)
+POLICIES = (RANDOM, CLONE, DEMONSTRATED, PRACTISED, COEVOLVED, HER)
 """Policies, in the order of the table. Rows in result files have these names, so they keep their spelling."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One task.
-
-    Attributes:
-        env: Id of the environment.
-        own: Id of panda-gym's original environment, which observes true positions.
-        mix: Behaviors of the recorded episodes, in turn, of `scripted` or `agents.collect`.
-        episodes: Number of recorded episodes.
-        fit: Arguments of the fit, by kind of world model.
-        clone: Arguments of the clone.
-        train: Arguments of practice.
-    """
-
-    env: str
-    own: str
-    mix: tuple[str, ...]
-    episodes: int
-    fit: dict[str, dict[str, Any]] = field(default_factory=dict)
-    clone: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-
-
-_DYNAMICS = {"memory": 0, "members": 3, "latent": 24, "picture_noise": 0.1, "picture_updates": 1200, "updates": 1000}
-_SLOTS = {
-    "use_success": False,
-    "pointing": 0.3,
-    "updates": 1000,
-    "distance_updates": 1000,
-    "own_updates": 250,
-    "batch": 24,
-}
-_CLONE = {"goal": True, "hindsight": 1.0, "held_out": 0.0, "noise": 0.05, "depth": 1, "latents": 4, "updates": 800}
-_TRAIN = {
-    "reward": "energy",
-    "temperature": 1.5,
-    "rate": 3e-4,
-    "n_envs": 128,
-    "steps": 100_000,
-    "validation_episodes": 0,
-}
-SIZES = {
-    "reach": Case(
-        panda.REACH,
-        "PandaReach-v3",
-        ("held", "correlated"),
-        150,
-        {"slots": _SLOTS | {"updates": 500, "distance_updates": 700}, "dynamics": _DYNAMICS},
-        _CLONE | {"updates": 600},
-        _TRAIN | {"steps": 50_000},
-    ),
-    "push": Case(
-        panda.PUSH,
-        "PandaPush-v3",
-        ("play",) * 9 + ("held",),
-        600,
-        {
-            "slots": _SLOTS | {"updates": 4000, "distance_updates": 3000, "own_updates": 600, "batch": 64},
-            "dynamics": _DYNAMICS | {"latent": 32},
-        },
-        _CLONE | {"updates": 2500},
-        _TRAIN | {"rate": 1e-4, "steps": 400_000},
-    ),
-    "push_demonstrated": Case(
-        panda.PUSH,
-        "PandaPush-v3",
-        ("play", "demo"),
-        600,
-        {
-            "slots": _SLOTS | {"updates": 4000, "distance_updates": 3000, "own_updates": 600, "batch": 64},
-            "dynamics": _DYNAMICS | {"latent": 32},
-        },
-        _CLONE | {"hindsight": 0.5, "demonstrations": 25, "updates": 2000},
-        _TRAIN | {"rate": 1e-4, "steps": 400_000},
-    ),
-}
-SHORT: dict[str, dict[str, Any]] = {
-    "slots": {"updates": 2, "distance_updates": 2, "own_updates": 2, "width": 8, "batch": 4},
-    "dynamics": {"picture_updates": 2, "updates": 2, "width": 8, "batch": 4},
-    "clone": {"updates": 2, "batch": 8, "width": 16, "latents": 2, "depth": 1},
-    "train": {"n_envs": 2, "steps": 80},
-}
-
-
-def size(case: str, short: bool) -> Case:
-    """Returns a case, at toy size if `short`."""
-    one = SIZES[case]
-    if not short:
-        return one
-    small = {kind: given | SHORT[kind] for kind, given in one.fit.items()}
-    return replace(
-        one, episodes=3, fit=small, **{name: getattr(one, name) | SHORT[name] for name in ("clone", "train")}
-    )
 
 
 def once(file: Path, work: Callable[[], Any]) -> Any:
@@ -192,14 +102,33 @@ def fit(case: Case, work: Path, kind: str) -> dict[str, Any]:
 
 
 def practise(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
-    """Clones by hindsight relabelling and practices in the dream, into clone{seed} and dream{seed}."""
+    """Clones and practices in the dream, into clone{seed} and dream{seed}, and returns the CPU minutes."""
     began, world = time.process_time(), str(work / kind / "world")
-    first, last = (work / kind / f"{name}{seed}" for name in ("clone", "dream"))
+    first = work / kind / f"clone{seed}"
     arguments = CloneArguments(data=(work / "data",), out=first, world_model=world, seed=seed, **case.clone)
     clone(arguments, [EpisodeDataset.load(work / "data")], checkpoint.load(world))
-    asked = TrainArguments(out=last, init=str(first), world_model=world, seed=seed, env=case.env, **case.train)
-    train(asked, make_env(asked), None)
+    practise_from(first, case, world, work / kind / f"dream{seed}", seed)
     return {"minutes": (time.process_time() - began) / 60}
+
+
+def practise_on(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
+    """Refits the world model to real episodes of dream{seed}, which practices on in it, into coevolved{seed}.
+
+    Returns the CPU minutes and the number of real steps.
+    """
+    began, first, out = time.process_time(), work / kind / f"dream{seed}", work / kind / f"coevolution{seed}"
+    how: dict[str, Any] = {"workers": 1, "seed": seed, **case.coevolve}
+    refit = CoevolveArguments(first, (work / "data",), out, str(work / kind / "world"), **how)
+    world = coevolve.record_and_refit(refit)
+    practise_from(first, case, str(world), work / kind / f"coevolved{seed}", seed)
+    steps = int(EpisodeDataset.load(out / "episodes").lengths.sum())
+    return {"minutes": (time.process_time() - began) / 60, "steps": steps}
+
+
+def practise_from(first: Path, case: Case, world_model: str, out: Path, seed: int) -> None:
+    """Practices in the dream, beginning with a policy."""
+    asked = TrainArguments(out=out, init=str(first), world_model=world_model, seed=seed, env=case.env, **case.train)
+    train(asked, make_env(asked), None)
 
 
 def evaluate(policy: str, case: Case, world_model: Path, episodes: int, seed: int) -> dict[str, Any]:
@@ -230,7 +159,7 @@ def her(case: Case, steps: int, episodes: int, seed: int, first: int) -> dict[st
 def run(args: Arguments, name: str) -> list[dict[str, Any]]:
     """Runs the missing parts of a case, and returns its rows."""
     case, work, seeds = size(name, args.short), args.work / name, range(args.seeds)
-    recorded = once(work / "prepared.json", lambda: prepare(case, work))
+    steps = once(work / "prepared.json", lambda: prepare(case, work))["steps"]
     first = HELD_OUT_SEED if args.held_out else VALIDATION_SEED
     rows: list[dict[str, Any]] = []
 
@@ -238,12 +167,16 @@ def run(args: Arguments, name: str) -> list[dict[str, Any]]:
         file = work / f"{label}_{first}.json"
         return once(file, partial(evaluate, policy, case, world, args.evaluated, first))
 
-    def row(policy: str, found: list[dict[str, Any]], kind: str = "", steps: int = 0, **more: float) -> None:
+    def row(policy: str, found: list[dict[str, Any]], kind: str = "", real_steps: int = 0, **more: float) -> None:
         won, total = (sum(one[part] for one in found) for part in ("won", "episodes"))
         one: dict[str, Any] = {"task": name, "policy": policy, "world_model": kind}
         one |= {"success": wilson(won, total)._asdict(), "episodes": total, "seeds": len(found)}
-        one |= {"each": [round(part["won"] / part["episodes"], 3) for part in found], "real_steps": steps}
+        one |= {"each": [round(part["won"] / part["episodes"], 3) for part in found], "real_steps": real_steps}
         rows.append(one | {key: round(value, 1) for key, value in more.items()})
+
+    def score(kind: str, folder: str, seed: int) -> dict[str, Any]:
+        world = work / kind / (f"coevolution{seed}/world_model" if folder == "coevolved" else "world")
+        return real(f"{kind}_{folder}{seed}", str(work / kind / f"{folder}{seed}"), world)
 
     for kind in args.kinds:
         world = work / kind / "world"
@@ -251,14 +184,19 @@ def run(args: Arguments, name: str) -> list[dict[str, Any]]:
         practised = [once(work / kind / f"practised{s}.json", partial(practise, case, work, kind, s)) for s in seeds]
         if not rows:
             row(RANDOM, [real("random", "random", world)])
-        for policy, folder in ((CLONE, "clone"), (PRACTISED, "dream")):
-            found = [real(f"{kind}_{folder}{s}", str(work / kind / f"{folder}{s}"), world) for s in seeds]
-            minutes = {"minutes": mean_minutes(practised), "fit_minutes": fitted["minutes"]}
-            row(policy, found, kind, recorded["steps"], **(minutes if policy == PRACTISED else {}))
+        minutes = {"minutes": mean_minutes(practised), "fit_minutes": fitted["minutes"]}
+        cloned = DEMONSTRATED if "demonstrations" in case.clone else CLONE
+        for policy, folder, more in ((cloned, "clone", {}), (PRACTISED, "dream", minutes)):
+            row(policy, [score(kind, folder, s) for s in seeds], kind, steps, **more)
+        if case.coevolve:
+            again = [once(work / kind / f"coevolved{s}.json", partial(practise_on, case, work, kind, s)) for s in seeds]
+            found = [score(kind, "coevolved", s) for s in seeds]
+            steps += round(np.mean([part["steps"] for part in again]))
+            row(COEVOLVED, found, kind, steps, minutes=minutes["minutes"] + mean_minutes(again))
     if args.her:
-        play = partial(her, case, recorded["steps"], args.evaluated, first=first)
+        play = partial(her, case, steps, args.evaluated, first=first)
         trained = [once(work / f"her{s}_{first}.json", partial(play, seed=s)) for s in seeds]
-        row(HER, trained, steps=recorded["steps"], minutes=mean_minutes(trained))
+        row(HER, trained, real_steps=steps, minutes=mean_minutes(trained))
     return rows
 
 
@@ -287,11 +225,11 @@ def key(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def summary(rows: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    """Returns the success rate of each task after practice with a kind of world model."""
+    """Returns the success rate of each task at the end of practice with a kind of world model."""
     return {
         f"panda_{row['task']}": row["success"]["value"]
-        for row in rows
-        if (row["policy"], row["world_model"]) == (PRACTISED, kind)
+        for row in rows  # those after co-evolution come last
+        if row["policy"] in (PRACTISED, COEVOLVED) and row["world_model"] == kind
     }
 
 
@@ -311,7 +249,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return (
         "panda-gym by pictures: policies see what two cameras see, feel where their own hand is, and are shown a "
         "picture of the goal. Success at the end of the episode, on held-out seeds, 95 % Wilson intervals, all "
-        "training seeds together. Real steps: those recorded, or trained on; of push they are play, a scripted hand "
-        "that pushes the cube to random places of the table, which SAC + HER is not shown. CPU minutes: cloning and "
-        f"practice, of each policy, and the fit of the world model.\n\n{calls}\n{markdown_table(header, lines)}\n"
+        "training seeds together. Real steps: those recorded, or trained on. Those of push are play, a scripted hand "
+        "that pushes the cube to random places of the table. Those of push_demonstrated are play and demonstrations, "
+        "half each, of which clones imitate 25, and then episodes of the practiced policy. SAC + HER is shown neither. "
+        "CPU minutes: cloning and practice, of each policy, with co-evolution; and the fit of the world model.\n\n"
+        f"{calls}\n{markdown_table(header, lines)}\n"
     )
