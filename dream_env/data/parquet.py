@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
-RECOLLECT = "restore the file from a copy, or delete the dataset folder and collect it again if it can be recorded again"
+RECOLLECT = "restore the file from a copy, or delete the dataset folder and collect it again if you can"
 """Remedy in messages about missing or damaged files."""
 
 
