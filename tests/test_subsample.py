@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from test_foreign_data import foreign  # noqa: F401  a fixture
 from test_preparation import Count
 
 from dream_env.agents import collect, subsample
+from dream_env.agents.fit.common import begin
 from dream_env.agents.run.cli import command, commands
 from dream_env.agents.subsample import Arguments, main
 from dream_env.data.episode import Episode
@@ -264,18 +266,20 @@ def test_a_recording_of_lerobot_becomes_a_data_set_of_ours(foreign: Path, tmp_pa
     assert data.solved.tolist() == [False, True]
 
 
-def test_a_fast_recording_is_told_in_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_fast_recording_is_told_in_its_summary_and_by_a_fit(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     time = np.arange(101)[:, None] / 50 * 2 * np.pi
     slow, fast = (np.concatenate([np.sin(rate * time), np.cos(rate * time), 0 * time], 1) for rate in (0.5, 5))
     assert change([slow], 0 * time[:, 0]) == pytest.approx(0.06, abs=0.01) and change([], time[:, 0]) is None
     for name, state, hz in (("calm", slow, 50), ("quick", fast, 50), ("rare", slow, 10)):
         one = small_world.episode(0, 100)
         one = replace(one, observation={**one.observation, "state": state, "force": state[:, :1]})
-        small_world.write(tmp_path / name, one, spec=replace(SPEC, control_hz=hz))
+        small_world.write(tmp_path / name, one, replace(one, seed=1), spec=replace(SPEC, control_hz=hz))
         inspect(tmp_path / name)
+        fit = SimpleNamespace(data=(tmp_path / name,), out=tmp_path / "model", held_out=0.1, seed=0, threads=1)
+        begin(fit, "dynamics", EpisodeDataset.load(tmp_path / name))
         said = f"python -m agents.subsample --data {tmp_path / name} --frame-skip 5 --out"
         shown = capsys.readouterr().out
-        assert (said in shown and "recorded at 50 frames per second" in shown) == (name == "calm")
+        assert shown.count(said) == shown.count("recorded at 50 frames per second") == 2 * (name == "calm")
 
 
 def test_the_command_is_listed() -> None:

@@ -46,7 +46,7 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> tuple
         episodes = with_words(episodes)
     vectors = [np.asarray(episodes.observation[name]) for name in episodes.spec.vectors]
     numbers = np.repeat(np.arange(len(episodes)), episodes.lengths + 1)
-    if note := advice(episodes.spec.control_hz, vectors, numbers, str(args.data[0])):
+    if note := advice(episodes.spec.control_hz, vectors, numbers, str(next(iter(args.data), "FOLDER"))):
         print(note)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
