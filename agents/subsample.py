@@ -1,8 +1,8 @@
 """Keeps every K-th frame of a recording: `python -m agents.subsample --data data/robot --frame-skip 5 --out data/slow`.
 
-Robots are recorded at 30 to 50 frames per second. One such step hardly changes anything, often less than the noise of
-the sensors, and errors of a world model add up over the hundreds of steps of a dream. About 10 frames per second suit most arms. The result is a data set like
-any other, with its own control rate. Give the same command again to resume it, or to add episodes recorded since.
+Robots are recorded at 30 to 50 frames per second. One such step may change less than the sensors' noise, and errors
+of a world model add up over the hundreds of steps of a dream. About 10 frames per second suit most arms. The result is
+a data set like any other. Give the same command again to resume it, or to add episodes recorded since.
 
 An action of the result stands for K recorded ones. How they become one (`--actions`) depends on what the robot takes:
 
