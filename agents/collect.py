@@ -55,6 +55,7 @@ def prepared(preparation: Preparation) -> dict[str, Any]:
         "skip_first": preparation.first,
         "action_low": preparation.low,
         "action_high": preparation.high,
+        "skip_divided": preparation.divided,
     }
 
 
@@ -156,6 +157,9 @@ class Arguments:
     random actions reach more states. Episodes with another number are other episodes."""
     skip: int = 1
     """Number of environment steps for which each action is repeated (frame skip). Rewards are summed."""
+    skip_divided: tuple[int, ...] = ()
+    """Entries of the action, counted from 0, of which each of the --skip steps gets an equal part: displacements. The
+    others are repeated as they are, such as targets and velocities."""
     skip_first: int = 0
     """Number of environment steps to skip after each reset, without acting, such as an opening animation."""
     action_low: tuple[float, ...] | None = None
@@ -207,11 +211,12 @@ class Arguments:
             raise ValueError(
                 f"hold={self.hold}: none of {', '.join(mix)} holds actions; accepted: a policy or mix with 'held'"
             )
-        preparation = Preparation(options, *shown, self.skip, self.skip_first, self.action_low, self.action_high)
+        bounds = (self.action_low, self.action_high)
+        preparation = Preparation(options, *shown, self.skip, self.skip_first, *bounds, self.skip_divided)
         if module.TASKS and preparation != Preparation():
             raise ValueError(
-                "env_options, part, crop, size, skip, skip_first, action_low, action_high: accepted for "
-                f"{self.env}: none, as it is recorded so"
+                "env_options, part, crop, size, skip, skip_divided, skip_first, action_low, action_high: accepted "
+                f"for {self.env}: none, as it is recorded so"
             )
         if self.task is not None and not module.TASKS:
             raise ValueError(f"task={self.task!r}; accepted: none, as {self.env} has no tasks to choose from")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dream_env.spec import WorldSpec, idle_action, is_picture, observe
 
-LISTS = ("crop", "low", "high")
+LISTS = ("crop", "low", "high", "divided")
 """Attributes of `Preparation` that are tuples of numbers."""
 LEAST_LARGEST = 64
 """Side length in pixels up to which also smaller images may be enlarged."""
@@ -40,6 +40,8 @@ class Preparation:
         first: Number of steps to skip after a reset, with idle actions; for an opening in which nothing can be learned.
         low: Lower bounds of the actions, within the environment's own bounds; None for the latter.
         high: Upper bounds of the actions, in the same way.
+        divided: Entries of the action of which each of the `skip` steps gets an equal part, such as displacements;
+            their bounds are `skip` times as wide.
 
     Raises:
         ValueError: If a number is out of range.
@@ -53,6 +55,7 @@ class Preparation:
     first: int = 0
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
+    divided: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -64,10 +67,12 @@ class Preparation:
             raise ValueError(f"size={self.size}; accepted: at least 8")
         if len(self.crop) != 4 or min(self.crop) < 0:
             raise ValueError(f"crop={self.crop}; accepted: top, bottom, left and right, 0 or more each")
+        if self.divided and self.skip < 2:
+            raise ValueError(f"divided={self.divided} with skip={self.skip}; accepted: none, or a skip of 2 or more")
 
     def __hash__(self) -> int:
         """Returns a hash of all but the values of options, which may be lists and dicts."""
-        shown = (self.part, self.crop, self.size, self.skip, self.first, self.low, self.high)
+        shown = (self.part, self.crop, self.size, self.skip, self.first, self.low, self.high, self.divided)
         return hash((tuple(name for name, _ in self.options), shown))
 
     @classmethod
@@ -89,7 +94,8 @@ class Preparation:
         found: dict[str, Any] = {"options": dict(self.options), "part": self.part, "crop": [*self.crop]}
         found |= {"size": self.size, "skip": self.skip, "first": self.first}
         found |= {name: bound and [*bound] for name, bound in (("low", self.low), ("high", self.high))}
-        usual = {"options": {}, "crop": [0, 0, 0, 0], "skip": 1, "first": 0}
+        found["divided"] = [*self.divided]
+        usual = {"options": {}, "crop": [0, 0, 0, 0], "skip": 1, "first": 0, "divided": []}
         return {name: value for name, value in found.items() if value != usual.get(name)}
 
 
@@ -158,7 +164,7 @@ def make(name: str, preparation: Preparation | None = None, **options: Any) -> g
         if preparation.low is not None or preparation.high is not None:
             env = Limited(env, preparation.low, preparation.high)
         if preparation.skip > 1:
-            env = Skip(env, preparation.skip)
+            env = Skip(env, preparation.skip, preparation.divided)
         if preparation.part is not None or preparation.size is not None or any(preparation.crop):
             env = Pictures(env, preparation.part, preparation.crop, preparation.size)
     except ValueError as error:
@@ -185,21 +191,50 @@ def steps(limit: int | None, preparation: Preparation) -> int | None:
     return limit if limit is None else max(1, ceil((limit - preparation.first) / preparation.skip))
 
 
+def parts_of(space: spaces.Space, count: int, divided: tuple[int, ...]) -> np.ndarray:
+    """Returns by how much each entry of an action `(n,)` is divided: `count` for the entries `divided`, else 1.
+
+    Raises:
+        ValueError: If the actions are not a vector, or have no such entry.
+    """
+    size = space.shape[0] if isinstance(space, spaces.Box) and space.shape else 0
+    if any(not 0 <= entry < size for entry in divided):
+        few = f"entries from 0 to {size - 1}" if size else "none, as they are no vector"
+        raise ValueError(f"divided={divided} of actions of {space}; accepted: {few}")
+    return np.where(np.isin(np.arange(size), divided), np.float32(count), np.float32(1))
+
+
+def scaled(space: spaces.Space, parts: np.ndarray) -> spaces.Box:
+    """Returns an action space `(n,)` with bounds that are `parts` `(n,)` times as wide."""
+    assert isinstance(space, spaces.Box) and space.dtype is not None
+    return spaces.Box(space.low * parts, space.high * parts, space.shape, space.dtype.type)
+
+
 class Skip(gym.Wrapper[Any, Any, Any, Any]):
     """Repeats every action and sums the rewards (frame skip).
 
     Args:
         env: Any environment.
         count: Environment steps per action.
+        divided: Entries of the action of which each of these steps gets an equal part, see `Preparation`.
+
+    Raises:
+        ValueError: If an action has no such entry.
     """
 
-    def __init__(self, env: gym.Env, count: int) -> None:
+    def __init__(self, env: gym.Env, count: int, divided: tuple[int, ...] = ()) -> None:
         super().__init__(env)
-        self.count = count
+        self.count, self.own, self.parts = count, env.action_space, None
+        if divided:
+            self.parts = parts_of(self.own, count, divided)
+            self.action_space = scaled(self.own, self.parts)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Repeats the action; stops early if the episode ends."""
-        total = 0.0
+        total, own = 0.0, self.own
+        if self.parts is not None:
+            assert isinstance(own, spaces.Box)
+            action = np.clip(action / self.parts, own.low, own.high)
         for _ in range(self.count):
             obs, reward, terminated, truncated, info = self.env.step(action)
             total += float(reward)

@@ -256,7 +256,8 @@ def test_slots_keep_what_they_see(tmp_path, monkeypatch):
 
 def test_a_preparation_is_recorded_again():
     env = gym.make("Pendulum-v1")
-    given = collect.Arguments(Path("out"), 1, "Pendulum-v1", env_options='g=9.0,a=["b,c"]', skip=2, action_high=(1.0,))
+    how: dict = {"skip": 2, "skip_divided": (0,), "action_high": (1.0,)}
+    given = collect.Arguments(Path("out"), 1, "Pendulum-v1", env_options='g=9.0,a=["b,c"]', **how)
     job = given.jobs()[0]
     again = collect.Arguments(Path("out"), 1, "Pendulum-v1", **collect.prepared(job.preparation))
     assert again.jobs()[0].preparation == job.preparation and np.isfinite(env.action_space.high).all()

@@ -114,7 +114,7 @@ def test_physics_without_pybullet_tells_what_to_do():
 
 
 def test_practice_in_dreams_needs_no_pybullet():
-    modules = ("train", "fit", "collect", "clone", "evaluate", "plan", "foresee", "synthesize", "share")
+    modules = ("train", "fit", "collect", "clone", "evaluate", "plan", "foresee", "subsample", "synthesize", "share")
     done = run(
         "from importlib import import_module\nfrom dream_env.agents.run import cli\n"
         f"for name in {modules}: import_module(cli.modules(name, [])[1])",

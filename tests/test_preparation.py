@@ -64,8 +64,25 @@ def test_bounds_beyond_the_environments_are_refused(bounds):
         Limited(Count(spaces.Discrete(2)), **bounds)
 
 
+def test_skipped_steps_share_a_displacement_and_repeat_a_target():
+    env = Skip(Count(), 4, divided=(0,))
+    assert env.action_space == spaces.Box(np.float32([-4, 0.5]), np.float32([4, 2]))
+    env.reset()
+    assert env.step(np.float32([2, 1.5]))[0].tolist() == [4, 0.5, 1.5]
+    assert env.step(env.action_space.high)[0].tolist() == [8, 1, 2], "never beyond the environment's own bounds"
+    for divided in ((2,), (-1,)):
+        with pytest.raises(ValueError, match="divided=.* of actions of Box.*; accepted: entries from 0 to 1"):
+            Skip(Count(), 4, divided)
+    with pytest.raises(ValueError, match="divided=.* of actions of Discrete.*; accepted: none"):
+        Skip(Count(spaces.Discrete(3)), 4, (0,))
+    with pytest.raises(ValueError, match="divided=.* with skip=1; accepted"):
+        Preparation(divided=(0,))
+
+
 def test_a_preparation_is_told_and_made_again():
     given = Preparation((("frame_skip", 4),), crop=(0, 12, 0, 0), size=64, first=13, low=(-1.0, 0.0), high=(1.0, 0.5))
+    shared = Preparation(skip=3, divided=(0, 1))
+    assert Preparation.of(shared.to_json()) == shared
     told = given.to_json()
     assert told["first"] == 13 and told["low"] == [-1.0, 0.0]
     assert Preparation.of(told) == given and Preparation().to_json() == {}

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dream_env.agents import subsample
 from dream_env.data import columns
 from dream_env.data.episodes import EpisodeDataset
 
@@ -116,6 +117,18 @@ def test_pictures_are_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.undo()
     film(root / TOP, [picture(0, 5)] * 10)
     assert not np.array_equal(first.observation["top"], EpisodeDataset.load(root).observation["top"])
+
+
+def test_every_second_picture_is_kept(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "slow"
+    subsample.main(subsample.Arguments(root, 2, out))
+    data, old = EpisodeDataset.load(out), EpisodeDataset.load(root)
+    assert data.spec.control_hz == FPS / 2 and json.loads((out / "meta/info.json").read_text())["fps"] == FPS / 2
+    for i, length in enumerate(LENGTHS):
+        for name in ("top", "wrist"):
+            shown = data[i].observation[name]
+            assert len(shown) == (length + 1) // 2
+            np.testing.assert_array_equal(shown, old[i].observation[name][::2])
 
 
 def test_large_pictures_are_reduced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

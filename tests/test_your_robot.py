@@ -23,6 +23,7 @@ from dream_env.data.episodes import EpisodeDataset
 PAGE = (Path(__file__).parents[1] / "docs" / "your_robot.md").read_text()
 SMALL = {
     "collect": "--episodes 3 --max-steps 4 --workers 1",
+    "subsample": "--frame-skip 2",
     "fit": "--updates 2 --width 8 --members 2 --batch 4 --picture-size 16",
     "clone": "--updates 2 --batch 8 --width 16 --latents 2 --depth 1",
     "train": "--steps 40 --n-envs 2",
@@ -102,7 +103,12 @@ def test_the_page_on_an_environment_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_on_a_recording_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     robot(tmp_path / "data" / "robot")
-    assert run(blocks("## Start from a recording", "## A few labeled episodes")) == ["fit", "clone", "train"]
+    assert run(blocks("## Start from a recording", "## A few labeled episodes")) == [
+        "subsample",
+        "fit",
+        "clone",
+        "train",
+    ]
 
 
 def test_the_page_on_labelled_episodes_runs(tmp_path, monkeypatch):

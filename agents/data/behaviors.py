@@ -166,6 +166,8 @@ def make_env(task: str, policy: str | None = None, preparation: Preparation | No
     env = Guarded(make(task, preparation), task)
     limit = env.spec.max_episode_steps if env.spec is not None else None
     known: dict[str, Any] = {"horizon": steps(limit, preparation), "preparation": preparation.to_json()}
+    if preparation.skip > 1 and (rate := env.metadata.get("render_fps")):
+        known["control_hz"] = rate / preparation.skip
     if ":" in task:  # keep the module in the name, as the environment could not be created again without it
         known["name"] = task
     try:

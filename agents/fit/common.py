@@ -14,6 +14,7 @@ import torch
 from dream_env.agents.fit.trainer import Run
 from dream_env.agents.run.config import check_out
 from dream_env.data.episodes import EpisodeDataset
+from dream_env.data.pace import advice
 from dream_env.files import write_json
 from dream_env.initial_states import FILE, InitialStates
 from dream_env.language import has_unknown, words
@@ -43,6 +44,10 @@ def begin(args: Any, kind: str, episodes: EpisodeDataset, *inputs: Any) -> tuple
         raise ValueError(f"held_out={args.held_out}; accepted: between 0 and 1")
     if episodes.spec.instructions:
         episodes = with_words(episodes)
+    vectors = [np.asarray(episodes.observation[name]) for name in episodes.spec.vectors]
+    numbers = np.repeat(np.arange(len(episodes)), episodes.lengths + 1)
+    if note := advice(episodes.spec.control_hz, vectors, numbers, str(next(iter(args.data), "FOLDER"))):
+        print(note)
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     return time.monotonic(), episodes

@@ -16,6 +16,8 @@ from dream_env.data.columns import ACTION, DONE, HOLDS, LABELS, REWARD, SUCCESS,
 from dream_env.data.episode import Episode
 from dream_env.data.info import INDICES, Head
 from dream_env.data.lerobot import LeRobotStore
+from dream_env.data.pace import advice
+from dream_env.data.parquet import read_parquet, to_numpy
 from dream_env.data.reading import contents
 from dream_env.spec import WorldSpec, idle_action
 
@@ -146,6 +148,11 @@ def described(store: LeRobotStore, rows: list[dict]) -> Iterator[str]:
         yield f"not read: {', '.join(others)}"
     if size:
         yield f"decoded pictures: {size / 1e9:.2g} GB on disk"
+    vectors = [places.observation[name] for name in spec.vectors]
+    table = read_parquet(next(iter(store.files("data").values())), [*vectors, "episode_index"])
+    shown = [to_numpy(table[column]).reshape(table.num_rows, -1) for column in vectors]
+    if note := advice(spec.control_hz, shown, to_numpy(table["episode_index"]), str(store.root)):
+        yield note
 
 
 def inspect(root: Path, /) -> None:
