@@ -12,7 +12,7 @@ from small_world import SPEC, episode, equal, write
 from dream_env.data.episode import Episode
 from dream_env.data.episodes import EpisodeDataset
 from dream_env.data.lerobot import LeRobotStore
-from dream_env.data.writer import EpisodeWriter
+from dream_env.data.writer import EpisodeWriter, inspect
 from dream_env.spec import WorldSpec
 
 DISCRETE = WorldSpec("cart", spaces.Dict({"state": spaces.Box(-1, 1, (2,), np.float32)}), spaces.Discrete(3, start=-1))
@@ -40,6 +40,11 @@ def test_episodes_of_any_shape_and_length_come_back(root: Path) -> None:
         data.stacked("top")
     with pytest.raises(ValueError, match="name='color'; accepted: .*top"):
         data.stacked("color")
+
+
+def test_the_summary_of_own_episodes_leaves_nothing_out(root: Path, capsys: pytest.CaptureFixture) -> None:
+    inspect(root)  # it has goals and labels
+    assert "observation.images.goal_top" in (told := capsys.readouterr().out) and "not read" not in told
 
 
 def test_everything_but_observation_and_action_is_optional(tmp_path: Path) -> None:

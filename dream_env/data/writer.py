@@ -143,8 +143,8 @@ def described(store: LeRobotStore, rows: list[dict]) -> Iterator[str]:
     else:
         bounds = f"{action.shape} from {action.low.min():.3g} to {action.high.max():.3g}"
     yield f"{ACTION}: {bounds}{hz}"
-    read = {*dict(places.pairs()).values(), *places.labels.values(), *INDICES, ACTION, REWARD, SUCCESS, HOLDS, DONE}
-    if others := sorted({*features} - read - {TERMINATED}):
+    read = {*(column for _, column in places.pairs()), *places.labels.values(), *INDICES, ACTION, REWARD, SUCCESS}
+    if others := sorted({*features} - read - {HOLDS, DONE, TERMINATED}):
         yield f"not read: {', '.join(others)}"
     if size:
         yield f"decoded pictures: {size / 1e9:.2g} GB on disk"
