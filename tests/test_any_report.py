@@ -98,3 +98,12 @@ def test_large_and_wide_pictures_fit_into_their_place_in_a_gif():
         assert (np.diff(red.any(0).astype(int)) == 1).sum() == 2, "both worlds, each to its right edge"
         assert 30 <= red[:, : frame.shape[1] // 2].any(0).sum() <= 34
     assert pictures.scaled(np.zeros((300, 200, 3), np.uint8), 150).size == (100, 150)
+
+
+def test_a_long_name_of_an_environment_does_not_run_into_the_next_text_of_a_gif():
+    white = np.full((2, 64, 64, 3), 255, np.uint8)
+    long, real = (
+        np.asarray(pictures._frame([Clip("", "", True, white, white, name)], 0, 128, 1))
+        for name in ("some.package.module:PushPictures-v0", "real")
+    )
+    np.testing.assert_array_equal(long, real)

@@ -199,7 +199,8 @@ def _frame(clips: Sequence[Clip], t: int, tile: int, columns: int) -> Image.Imag
         now = min(t, len(clip.physics) - 1)  # shorter clips keep their last picture
         for k, (title, pictures) in enumerate(((clip.real, clip.physics), ("dream", clip.dream))):
             left = x + k * (tile + gap)
-            draw.text((left, top), title, "#4a5568", small)
+            fits = draw.textlength(f"{title} not solved", small) <= tile  # ids of environments may be long
+            draw.text((left, top), title if fits else "real", "#4a5568", small)
             canvas.paste(scaled(pictures[now], tile, tile), (left, top + line))
         shown, color = f"step {now}", "#718096"
         if now == len(clip.physics) - 1 and clip.success is not None:
