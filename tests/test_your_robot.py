@@ -204,7 +204,7 @@ def test_the_study_runs_and_goes_on_where_it_stopped(case, tmp_path, monkeypatch
     steps = {row["policy"]: row["real_steps"] for row in found["rows"] if row["world_model"] == "slots"}
     assert f"panda_{case}" in found["summary"]
     if case == "push_demonstrated":
-        assert steps[study.COEVOLVED] == steps[study.PRACTISED] + 2 * 50
+        assert steps[study.COEVOLVED] == steps[study.PRACTISED] + 2 * 50 and steps[study.LONGER] == 4 * 50
         assert found["summary"][f"panda_{case}"] == found["rows"][-1]["success"]["value"]
 
 

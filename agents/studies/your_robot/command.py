@@ -4,9 +4,9 @@ The tasks are panda-gym's reach and push, from pictures and the state of the han
 world model that needs no labels, the study records episodes, fits the world model, clones a policy by hindsight
 relabelling or from 25 demonstrations, practices it in the dream with the distance to the goal picture as reward, and
 evaluates it in the real environment. After demonstrations, the world model is also refitted to real episodes of the
-practiced policy, which practices on in it. Baselines are random actions, the policies before practice, and SAC with
-hindsight experience replay in the real environment on true positions. Finished parts are kept in `--work`; running the
-same command again resumes an interrupted study.
+practiced policy, which practices on in it; the control practices as long without. Baselines are random actions, the
+policies before practice, and SAC with hindsight experience replay in the real environment on true positions. Finished
+parts are kept in `--work`; running the same command again resumes an interrupted study.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ FITS: dict[str, tuple[Any, Any]] = {
     "dynamics": (dynamics_arguments.Arguments, dynamics_fit.fit),
 }
 """Kinds of world models, each with the arguments class and the function of its fit."""
-RANDOM, CLONE, DEMONSTRATED, PRACTISED, COEVOLVED, HER = (
+RANDOM, CLONE, DEMONSTRATED, PRACTISED, LONGER, COEVOLVED, HER = (
     "random actions",
     "clone from hindsight",
     "clone of 25 demonstrations",
     "practised in the dream",
+    "practised twice as long",
     "practised on after co-evolution",
     "SAC + HER, real, true positions",
 )
-POLICIES = (RANDOM, CLONE, DEMONSTRATED, PRACTISED, COEVOLVED, HER)
+POLICIES = (RANDOM, CLONE, DEMONSTRATED, PRACTISED, LONGER, COEVOLVED, HER)
 """Policies, in the order of the table. Rows in result files have these names, so they keep their spelling."""
 
 
@@ -108,6 +109,13 @@ def practise(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
     arguments = CloneArguments(data=(work / "data",), out=first, world_model=world, seed=seed, **case.clone)
     clone(arguments, [EpisodeDataset.load(work / "data")], checkpoint.load(world))
     practise_from(first, case, world, work / kind / f"dream{seed}", seed)
+    return {"minutes": (time.process_time() - began) / 60}
+
+
+def practise_longer(case: Case, work: Path, kind: str, seed: int) -> dict[str, Any]:
+    """Practices on with dream{seed} in the same world model, into longer{seed}; a control of co-evolution."""
+    began, first = time.process_time(), work / kind / f"dream{seed}"
+    practise_from(first, case, str(work / kind / "world"), work / kind / f"longer{seed}", seed)
     return {"minutes": (time.process_time() - began) / 60}
 
 
@@ -189,6 +197,11 @@ def run(args: Arguments, name: str) -> list[dict[str, Any]]:
         for policy, folder, more in ((cloned, "clone", {}), (PRACTISED, "dream", minutes)):
             row(policy, [score(kind, folder, s) for s in seeds], kind, steps, **more)
         if case.coevolve:
+            longer = [
+                once(work / kind / f"longer{s}.json", partial(practise_longer, case, work, kind, s)) for s in seeds
+            ]
+            spent = minutes["minutes"] + mean_minutes(longer)
+            row(LONGER, [score(kind, "longer", s) for s in seeds], kind, steps, minutes=spent)
             again = [once(work / kind / f"coevolved{s}.json", partial(practise_on, case, work, kind, s)) for s in seeds]
             found = [score(kind, "coevolved", s) for s in seeds]
             steps += round(np.mean([part["steps"] for part in again]))
