@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -366,30 +365,6 @@ def test_page_is_filled_from_result_files(played, tmp_path):
         report.fill("<!-- results:no --><!-- /results -->", tmp_path)
     with pytest.raises(ValueError, match="has no 'tempo'; it has: steps, cores, gpu"):
         report.fill("<!-- results:run.speed.tempo --><!-- /results -->", tmp_path)
-
-
-def test_check_fails_for_a_page_out_of_date(tmp_path):
-    (tmp_path / "run.json").write_text('{"x": 2}')
-    page = tmp_path / "README.md"
-    page.write_text("<!-- results:run.x -->1<!-- /results -->")
-    with pytest.raises(SystemExit, match="out of date"):
-        report.main(report.Arguments((page,), tmp_path, check=True))
-    report.main(report.Arguments((page,), tmp_path))
-    report.main(report.Arguments((page,), tmp_path, check=True))
-
-
-def test_pages_with_blocks_need_not_be_listed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"docs/\*\.md with blocks; accepted: --page FILE"):
-        report.main(report.Arguments())
-    Path("docs").mkdir()
-    Path("results").mkdir()
-    Path("results/run.json").write_text('{"x": 2}')
-    page, plain = Path("docs/new.md"), Path("docs/plain.md")
-    page.write_text("<!-- results:run.x -->1<!-- /results -->")
-    plain.write_text("no figures")
-    report.main(report.Arguments())
-    assert page.read_text() == "<!-- results:run.x -->2<!-- /results -->" and plain.read_text() == "no figures"
 
 
 def test_every_task_has_a_gif_of_its_own(tmp_path):

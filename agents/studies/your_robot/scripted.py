@@ -1,6 +1,6 @@
 """Scripted behaviors for PandaPush: playing with the object, and demonstrations of the task.
 
-Both read the true positions from the simulator, which stands in for a person's eyes. Only pictures, the hand's state
+Both read the true positions from the simulator, in the place of a person who sees them. Only pictures, the hand's state
 and actions are recorded.
 """
 
